@@ -1,0 +1,37 @@
+# Two commands: `make chat` and `make test`. Works with GNU make 3.81 (macOS) and any python >= 3.11 on the PATH.
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: chat test quick check clean
+chat: $(VENV)/.installed          ## open the chat; the first time: install, fetch the default model
+	@$(BIN)/likely chat
+
+test: check                       ## everything: lint, format, types, all tests
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+
+quick: check                      ## the everyday part, without slow tests and the real model
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not real"
+
+check: $(VENV)/.installed-dev     ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "likely needs python >= 3.11 on the PATH; found none (python.org, brew install python, or uv python install 3.13)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache

@@ -1,0 +1,54 @@
+"""The exception tree: one class for each thing that a caller can do something about.
+
+LikelyError
+|- ParameterError      a value out of range, an unknown option: carries the allowed range in its line
+|- CheckpointError     a model that cannot be found, fetched, verified or loaded
+|- TemplateError       a chat template that raises or reaches outside its sandbox
+|- ContextOverflow     more tokens than the model has positions
+|- OutOfMemory         needs more memory than the machine has
+|- DataError           a file of rows, a trace or a database that is malformed, damaged or of another version
+|- Interrupted         stopped by the person, with what was done so far kept
+`- KernelError         a shape or dtype that a kernel does not support
+"""
+
+from metal.errors import KernelError, LikelyError
+
+__all__ = [
+    "CheckpointError",
+    "ContextOverflow",
+    "DataError",
+    "Interrupted",
+    "KernelError",
+    "LikelyError",
+    "OutOfMemory",
+    "ParameterError",
+    "TemplateError",
+]
+
+
+class ParameterError(LikelyError, ValueError):
+    """A value out of its range or an option that does not exist."""
+
+
+class CheckpointError(LikelyError):
+    """A model that cannot be found, fetched, verified or loaded."""
+
+
+class TemplateError(LikelyError):
+    """A chat template that raises, or that tries to reach outside its sandbox."""
+
+
+class ContextOverflow(LikelyError):
+    """More tokens than the model has positions for."""
+
+
+class OutOfMemory(LikelyError):
+    """Needs more memory than this machine has."""
+
+
+class DataError(LikelyError):
+    """A file of rows, a trace or a database that is malformed, damaged or written by another version."""
+
+
+class Interrupted(LikelyError):
+    """Stopped by the person; what was done so far is kept."""

@@ -1,0 +1,31 @@
+"""The arrays and the kernels everything else is built on. Everyone writes `from metal import mx, nn`.
+
+On Linux mlx's wheel carries the reference BLAS, some hundred times slower than a tuned one, and the dynamic linker
+keeps whichever defines `cblas_sgemm` first. So the tuned one is loaded here, before `mlx.core`; importing `mlx.core` anywhere
+else would put that order at risk, and lint forbids it. Both names are made on first use, so that `metal.errors` can
+be imported where mlx must not be (the UI's thread).
+
+Knows nothing of models, tokens or text.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+__all__ = ["mx", "nn"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'metal' has no attribute {name!r}")
+    from metal import blas
+
+    blas.load()
+    if name == "mx":
+        import mlx.core as module
+    else:
+        import mlx.nn as module  # type: ignore[no-redef]
+    globals()[name] = module
+    return module

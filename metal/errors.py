@@ -1,0 +1,15 @@
+"""The root of every error a person can act on, and the one that kernels raise.
+
+They stand in the lowest folder so that every folder can raise them; this module imports nothing.
+"""
+
+
+class LikelyError(Exception):
+    """Something a person can act on: one line that says what was expected, what came and what to do.
+
+    `app` shows the line and exits with 1. Any other exception is a bug and keeps its traceback.
+    """
+
+
+class KernelError(LikelyError):
+    """A shape, dtype or size that a kernel does not support; names the argument, what was expected and what came."""
