@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: chat test quick check clean
+.PHONY: chat test quick check metal/blas clean
 chat: $(VENV)/.installed          ## open the chat; the first time: install, fetch the default model
 	@$(BIN)/likely chat
 
@@ -32,6 +32,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+metal/blas:                       ## rebuild the one-row BLAS library for both Linux architectures
+	for arch in x86_64 aarch64; do \
+	  $(BIN)/python -m ziglang cc -target $$arch-linux-gnu -O2 -shared -fPIC -nostdlib -s -fno-sanitize=undefined \
+	    -fvisibility=hidden "-DSOURCE_SHA256=\"$$(sha256sum metal/blas/gemv.c | cut -c1-64)\"" \
+	    metal/blas/gemv.c -o metal/blas/gemv-$$arch.so || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache

@@ -1,9 +1,9 @@
 """The arrays and the kernels everything else is built on. Everyone writes `from metal import mx, nn`.
 
 On Linux mlx's wheel carries the reference BLAS, some hundred times slower than a tuned one, and the dynamic linker
-keeps whichever defines `cblas_sgemm` first. So the tuned one is loaded here, before `mlx.core`; importing `mlx.core` anywhere
-else would put that order at risk, and lint forbids it. Both names are made on first use, so that `metal.errors` can
-be imported where mlx must not be (the UI's thread).
+keeps whichever defines `cblas_sgemm` first. So the tuned one is loaded here, before `mlx.core`; an import of `mlx.core`
+anywhere else would put that order at risk, and lint forbids it. Both names are made on first use, so that
+`metal.errors` can be imported where mlx must not be (the UI's thread).
 
 Knows nothing of models, tokens or text.
 """
