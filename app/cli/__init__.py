@@ -1,0 +1,91 @@
+"""The command line: one file a verb. Each parses, calls the engine and prints; nothing else in the program prints.
+
+Exit codes: 0 done, 1 a problem the person can act on (one line on stderr), 2 a wrong call, 130 interrupted.
+"""
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from metal.errors import LikelyError
+
+VERBS = {
+    "chat": "Chat on the full screen, or line by line with --plain.",
+    "run": "Answer one prompt on stdout.",
+    "explain": "Show what a model thinks of every token of a given text.",
+    "models": "List the models that are here.",
+    "pull": "Fetch a model.",
+    "rm": "Remove a fetched model.",
+    "doctor": "Say what this machine offers and how to mend what is slow.",
+    "completion": "Print the completion script for a shell.",
+}
+
+
+class Verbs(click.Group):
+    """Loads a verb's module only when it is called: the start of `likely run` must not pay for the screen's imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = import_module(f"app.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(f"{error.message.rstrip('.')}. The commands are {', '.join(VERBS)}.", ctx) from None
+
+
+@click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="likely", message="%(prog)s %(version)s")
+@click.pass_context
+def likely(ctx: click.Context) -> None:
+    """A language-model lab in the terminal: chat with a model that runs on this machine, move its sampling while it
+    speaks, and see the distribution that every token was drawn from.
+
+    \b
+    likely                                 open the chat
+    likely run "Why is the sky blue?"      one answer on stdout
+    likely explain "The sky is blue."      surprisal of every token of a text
+    """
+    if ctx.invoked_subcommand is None:
+        command = Verbs.get_command(ctx.command, ctx, "chat")  # type: ignore[arg-type]
+        assert command is not None
+        ctx.invoke(command)
+
+
+def main() -> None:
+    """The entry point: run a verb, and turn what a person can act on into one line and an exit code."""
+    try:
+        code = likely.main(standalone_mode=False, prog_name="likely")
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.UsageError as error:
+        error.show()
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except LikelyError as error:
+        click.echo(f"likely: {error}", err=True)
+        code = 1
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # the reader went away (`likely run ... | head`): nothing is wrong, and nothing more can be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
