@@ -1,0 +1,140 @@
+"""Attention over a `KV`, by whichever path fits: mlx's own kernel, ours, or the reference.
+
+The T queries are the last T valid rows of the chain. Knows nothing of models and caches, and never writes an input.
+"""
+
+from typing import overload
+
+from metal import mx, reference
+from metal.errors import KernelError
+from metal.kv import KV, Quantized, check_rows
+from metal.mask import CAUSAL, FULL, Mask
+from metal.reference import Emit, Seen
+
+__all__ = ["CAUSAL", "FULL", "KV", "Emit", "Mask", "Quantized", "Seen", "attention"]
+
+FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+
+
+@overload
+def attention(
+    q: mx.array,
+    kv: KV,
+    *,
+    scale: float,
+    mask: Mask = ...,
+    softcap: float | None = ...,
+    sinks: mx.array | None = ...,
+    emit: None = ...,
+) -> mx.array: ...
+
+
+@overload
+def attention(
+    q: mx.array,
+    kv: KV,
+    *,
+    scale: float,
+    mask: Mask = ...,
+    softcap: float | None = ...,
+    sinks: mx.array | None = ...,
+    emit: Emit,
+) -> tuple[mx.array, Seen]: ...
+
+
+def attention(
+    q: mx.array,
+    kv: KV,
+    *,
+    scale: float,
+    mask: Mask = CAUSAL,
+    softcap: float | None = None,
+    sinks: mx.array | None = None,
+    emit: Emit | None = None,
+) -> mx.array | tuple[mx.array, Seen]:
+    """Attention of q [B, H, T, D], the last T valid rows of `kv`, as [B, H, T, D]; with `emit`, also what it saw.
+
+    `softcap` c bends each score s to c * tanh(s / c) (arXiv:2408.00118); `sinks` [H] are logits of an outcome that has
+    no value (arXiv:2508.10925). A query that sees no key gets zeros. Raises KernelError naming what does not fit.
+    """
+    _check(q, kv, mask, softcap, sinks)
+    if emit is None and softcap is None and _simple(kv) and (reach := _reach(mask, q.shape[2], kv.length)) is not None:
+        return _stock(q, kv, scale, reach, mask.causal, sinks)
+    out, seen = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
+    return out if emit is None else (out, seen)
+
+
+def _simple(kv: KV) -> bool:
+    """Whether mlx's own kernel can read it: one segment of plain rows in order, as long for every B."""
+    return kv.prefix is None and kv.positions is None and not kv.ragged and isinstance(kv.keys, mx.array)
+
+
+def _reach(mask: Mask, t: int, n: int | None) -> int | None:
+    """The first row that T queries at the end of n rows can see, if what they see is plain causal or full attention."""
+    if n is None:
+        return None
+    if mask is CAUSAL or mask is FULL:
+        return 0
+    if mask.documents is not None or mask.tree is not None or (mask.block and t > 1) or mask.prefix > n - t + 1:
+        return None
+    if not mask.window or mask.window >= n:
+        return 0
+    return n - mask.window if t == 1 and not mask.keep else None
+
+
+def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.array | None) -> mx.array:
+    keys, values, n = kv.keys, kv.values, kv.length
+    assert isinstance(keys, mx.array) and isinstance(values, mx.array) and n is not None
+    if low or n != keys.shape[2]:
+        keys, values, n = keys[:, :, low:n], values[:, :, low:n], n - low
+    b, h, t, _ = q.shape
+    causal = causal and t > 1
+    if mx.metal.is_available() or b * h * t * n <= reference.SCORES:
+        kind = "causal" if causal else None
+        return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=kind, sinks=sinks)
+    chunk = max(1, reference.SCORES // (b * h * n))
+    outs = []
+    for low in range(0, t, chunk):
+        high = min(t, low + chunk)
+        end = n - t + high if causal else n
+        part = q[:, :, low:high], keys[:, :, :end], values[:, :, :end]
+        kind = "causal" if causal and high - low > 1 else None
+        outs.append(mx.fast.scaled_dot_product_attention(*part, scale=scale, mask=kind, sinks=sinks))
+    return mx.concatenate(outs, axis=2)
+
+
+def _check(q: mx.array, kv: KV, mask: Mask, softcap: float | None, sinks: mx.array | None) -> None:
+    """One pass over the shapes, the cheapest first: this runs for every layer of every token."""
+    if q.ndim != 4:
+        raise KernelError(f"q must be [B, H, T, D], got shape {q.shape}")
+    b, h, t, d = q.shape
+    kb, heads, capacity, kd = kv.keys.shape
+    if kv.values.shape != (kb, heads, capacity, kd):
+        raise KernelError(f"values must have the shape of keys {(kb, heads, capacity, kd)}, got {kv.values.shape}")
+    if kb != b or kd != d or h % heads:
+        raise KernelError(f"keys must be [{b}, a divisor of {h}, capacity, {d}], got {(kb, heads, capacity, kd)}")
+    least = t if kv.prefix is None and kv.positions is None else 0
+    if not t or (kv.length is not None and not least <= kv.length <= capacity):
+        raise KernelError(f"length must be in [T = {t}, capacity = {capacity}] with T >= 1, got {kv.length}")
+    if mask is not CAUSAL and mask is not FULL:
+        mask.check(b, t)
+    if sinks is not None and sinks.shape != (h,):
+        raise KernelError(f"sinks must be [{h}], one logit a query head, got {sinks.shape}")
+    if softcap is not None and not softcap > 0:
+        raise KernelError(f"softcap must be greater than 0, got {softcap}")
+    if kv.prefix is not None or isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized):
+        _check_chain(kv, b, heads, d)
+
+
+def _check_chain(kv: KV, b: int, heads: int, d: int) -> None:
+    for i, part in enumerate(reversed(kv.chain())):
+        name = "prefix." * i
+        check_rows(f"{name}keys", part.keys)
+        check_rows(f"{name}values", part.values)
+        pb, ph, capacity, pd = part.keys.shape
+        if pb not in (1, b) or ph != heads or pd != d:
+            raise KernelError(f"{name}keys must be [1 or {b}, {heads}, capacity, {d}], got {part.keys.shape}")
+        if part.values.shape != part.keys.shape:
+            raise KernelError(f"{name}values must have the shape of keys {part.keys.shape}, got {part.values.shape}")
+        if part.length is not None and part.length > capacity:
+            raise KernelError(f"{name}length must be at most its capacity {capacity}, got {part.length}")

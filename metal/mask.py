@@ -1,0 +1,97 @@
+"""Which keys a query may see, as a function of positions, never as an array of T x T.
+
+A query at position p sees the key at position k if lower(p) <= k <= upper(p), k may be one of the first `keep`, both
+belong to the same document, and the tree allows it. The kernels evaluate the same rules and skip what they exclude.
+"""
+
+from dataclasses import dataclass
+
+from metal import mx
+from metal.errors import KernelError
+
+FAR = 2**30  # a position beyond every context
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The rules, combined with "and"; the default is plain causal attention.
+
+    `prefix` and `block` widen what a causal query sees; `window`, `documents` and `tree` narrow it.
+    """
+
+    causal: bool = True  # k <= p
+    window: int = 0  # the last `window` positions, the query's own included (both sides if not causal); 0: all
+    keep: int = 0  # the first `keep` positions stay visible outside the window (arXiv:2309.17453)
+    prefix: int = 0  # prefix-LM: the first `prefix` positions are seen by every query
+    block: int = 0  # block-causal: a query sees to the end of its block of `block` positions
+    block_start: int = 0  # the position where a block begins
+    documents: mx.array | None = None  # int32 [B, positions]: the document of each position
+    tree: mx.array | None = None  # uint32 [B, T, words]: bit j of query t: it sees the j-th of the T new rows
+
+    @property
+    def plain(self) -> bool:
+        """Causal or full, with nothing else."""
+        return self is CAUSAL or self is FULL or self == Mask(causal=self.causal)
+
+    def check(self, b: int, t: int) -> None:
+        """Refuse rules that contradict each other or do not fit B rows of T queries."""
+        for name in ("window", "keep", "prefix", "block", "block_start"):
+            if getattr(self, name) < 0:
+                raise KernelError(f"mask.{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.causal and (self.prefix or self.block):
+            raise KernelError("mask: prefix and block widen a causal mask, got causal=False")
+        if self.keep and not self.window:
+            raise KernelError(f"mask.keep needs a window, got keep={self.keep} and window=0")
+        if self.documents is not None and (self.documents.ndim != 2 or self.documents.shape[0] not in (1, b)):
+            raise KernelError(f"mask.documents must be [{b}, positions], got {self.documents.shape}")
+        if self.documents is not None and self.documents.dtype != mx.int32:
+            raise KernelError(f"mask.documents must be int32, got {self.documents.dtype}")
+        if self.tree is None:
+            return
+        want = (b, t, (t + 31) // 32)
+        if self.tree.shape != want or self.tree.dtype != mx.uint32:
+            raise KernelError(f"mask.tree must be uint32 {want}, got {self.tree.dtype} {self.tree.shape}")
+        if not self.causal or self.prefix or self.block or self.documents is not None:
+            raise KernelError("mask.tree goes with causal attention and a window only")
+        if self.window and self.window < t:
+            raise KernelError(f"mask.window must be at least the tree's {t} nodes, got {self.window}")
+
+    def bounds(self, first: int, last: int, total: int) -> tuple[int, int]:
+        """Positions [low, high) outside of which no query at `first`..`last` sees a key, `keep` left aside."""
+        low = max(0, first - self.window + 1) if self.window else 0
+        if not self.causal:
+            return low, min(total, last + self.window) if self.window else total
+        high = last
+        if self.block:
+            high = (high - self.block_start) // self.block * self.block + self.block + self.block_start - 1
+        return low, min(total, max(high + 1, self.prefix))
+
+    def visible(self, p: mx.array, k: mx.array, base: mx.array | int) -> mx.array:
+        """bool [B, T, N] for queries at `p` [B, T] and keys at `k` [B, N]; `base`: position of the first new row."""
+        p, k = p[..., :, None], k[..., None, :]
+        upper = p if self.causal else p + (self.window - 1 if self.window else FAR)
+        if self.block:
+            upper = mx.floor_divide(p - self.block_start, self.block) * self.block + (self.block + self.block_start - 1)
+        if self.prefix:
+            upper = mx.maximum(upper, self.prefix - 1)
+        seen = k <= upper
+        if self.window:
+            near = p - k < self.window
+            seen = seen & ((near | (k < self.keep)) if self.keep else near)
+        if self.documents is not None:
+            ids = self.documents
+            last = ids.shape[1] - 1
+            of_p, of_k = (mx.take_along_axis(ids, mx.clip(x.reshape(x.shape[0], -1), 0, last), 1) for x in (p, k))
+            seen = seen & (of_p[..., :, None] == of_k[..., None, :])
+        if self.tree is not None:
+            node = k - base
+            t = self.tree.shape[1]
+            index = mx.broadcast_to(mx.clip(node, 0, t - 1), (self.tree.shape[0], t, k.shape[-1]))
+            words = mx.take_along_axis(self.tree, index // 32, axis=2)
+            bits = (words >> (index % 32).astype(mx.uint32)) & 1
+            seen = mx.where(node < 0, seen, (node < t) & (bits == 1))
+        return seen
+
+
+CAUSAL = Mask()
+FULL = Mask(causal=False)
