@@ -23,9 +23,14 @@ def __getattr__(name: str) -> Any:
     from metal import blas
 
     blas.load()
-    if name == "mx":
-        import mlx.core as module
-    else:
-        import mlx.nn as module  # type: ignore[no-redef]
-    globals()[name] = module
-    return module
+    import mlx.core
+
+    if not (mlx.core.metal.is_available() or mlx.core.cuda.is_available()):
+        # on a CPU mx.compile runs g++ (4.6 s for the first fused kernel), and silently does nothing where there is none
+        mlx.core.disable_compile()
+    globals()["mx"] = mlx.core
+    if name == "nn":
+        import mlx.nn
+
+        globals()["nn"] = mlx.nn
+    return globals()[name]
