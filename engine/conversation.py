@@ -1,0 +1,277 @@
+"""The immutable tree of what was said and drawn. A node is one segment; a text is the segments from the root to a leaf.
+
+A child says where in its parent it leaves (`at`), so branching inside an answer copies nothing and changes nothing: the
+old continuation stays where it was. What is checked out is remembered at every fork, as in a version control system:
+coming back to a branch brings back everything below it. Every change gives a new `Conversation`; nothing is removed.
+
+Plain data. Knows nothing of models, ids of chat templates, files or the screen.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+
+from engine.trace import Recipe, Step
+
+ROOT = ""
+ROLES = ("user", "assistant", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A place where the tree can part: after `at` units of `node` (None: after all of it).
+
+    The unit is a token in a drawn segment and a character in a written one.
+    """
+
+    node: str = ROOT
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One segment: written by a person (`text`) or drawn from the model (`steps`).
+
+    `joins` goes on with its parent's message instead of opening another. `finish` is empty while it is being drawn.
+    """
+
+    id: str
+    fork: Fork
+    role: str
+    text: str = ""
+    steps: tuple[Step, ...] = ()
+    joins: bool = False
+    seed: int = 0
+    finish: str = ""
+    label: str = ""  # how it was drawn, in words, where the recipe does not say it (a column of a comparison)
+
+    @property
+    def drawn(self) -> bool:
+        return bool(self.steps) or not self.text
+
+    def __len__(self) -> int:
+        return len(self.steps) if self.drawn else len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a node that lies on a lineage: its first `length` units."""
+
+    node: Node
+    length: int
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        steps = self.node.steps
+        return steps if self.length == len(steps) else steps[: self.length]
+
+    @property
+    def text(self) -> str:
+        """What a reader sees: control tokens left out."""
+        if not self.node.drawn:
+            return self.node.text[: self.length]
+        return "".join(step.text for step in self.steps if not step.special)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Segments that belong together: what one side said."""
+
+    role: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(step for segment in self.segments for step in segment.steps)
+
+    @property
+    def last(self) -> Node:
+        return self.segments[-1].node
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """All that was said, the branch that is checked out, and how the next token is to be drawn."""
+
+    id: str
+    title: str = ""
+    kind: str = "chat"  # chat | text
+    model: str = ""
+    system: str = ""
+    recipe: Recipe = field(default_factory=Recipe)
+    seed: int = 0
+    nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
+    chosen: Mapping[Fork, str | None] = field(default_factory=lambda: MappingProxyType({}))
+    created: float = 0.0  # seconds since the epoch
+    updated: float = 0.0
+
+    @cached_property
+    def children(self) -> Mapping[Fork, tuple[str, ...]]:
+        """The nodes that leave at each fork, oldest first."""
+        found: dict[Fork, tuple[str, ...]] = {}
+        for node in self.nodes.values():
+            found[node.fork] = (*found.get(node.fork, ()), node.id)
+        return MappingProxyType(found)
+
+    @cached_property
+    def _cuts(self) -> Mapping[str, tuple[int, ...]]:
+        """Where children leave inside each node, ascending."""
+        found: dict[str, list[int]] = {}
+        for fork in self.children:
+            if fork.at is not None:
+                found.setdefault(fork.node, []).append(fork.at)
+        return {node: tuple(sorted(cuts)) for node, cuts in found.items()}
+
+    def options(self, fork: Fork) -> tuple[str | None, ...]:
+        """What can be checked out at a fork: None is the node's own continuation, which comes first."""
+        own: tuple[str | None, ...] = (None,) if fork.at is not None and fork.node in self.nodes else ()
+        return own + self.children.get(fork, ())
+
+    def option(self, fork: Fork) -> str | None:
+        """What is checked out at a fork: as remembered, else the node's own continuation, else the newest child."""
+        if fork in self.chosen:
+            return self.chosen[fork]
+        children = self.children.get(fork, ())
+        return None if fork.at is not None or not children else children[-1]
+
+    def lineage(self) -> tuple[Segment, ...]:
+        """The checked-out segments from the root to the leaf."""
+        segments: list[Segment] = []
+        child = self.option(Fork())
+        while child is not None:
+            node, child = self.nodes[child], None
+            length = len(node)
+            for at in self._cuts.get(node.id, ()):
+                child = self.option(Fork(node.id, at))
+                if child is not None:
+                    length = at
+                    break
+            else:
+                child = self.option(Fork(node.id))
+            segments.append(Segment(node, length))
+        return tuple(segments)
+
+    def messages(self) -> tuple[Message, ...]:
+        """The lineage, with segments that join brought together."""
+        grouped: list[list[Segment]] = []
+        for segment in self.lineage():
+            if segment.node.joins and grouped:
+                grouped[-1].append(segment)
+            else:
+                grouped.append([segment])
+        return tuple(Message(group[0].node.role, tuple(group)) for group in grouped)
+
+    @property
+    def leaf(self) -> Node | None:
+        """The last node of the lineage."""
+        lineage = self.lineage()
+        return lineage[-1].node if lineage else None
+
+    def forks(self) -> tuple[Fork, ...]:
+        """The places on the lineage with more than one option, from the root down."""
+        found = [Fork()] if len(self.options(Fork())) > 1 else []
+        for segment in self.lineage():
+            inside = (Fork(segment.node.id, at) for at in self._cuts.get(segment.node.id, ()) if at <= segment.length)
+            found += [fork for fork in (*inside, Fork(segment.node.id)) if len(self.options(fork)) > 1]
+        return tuple(found)
+
+    def leaves(self) -> int:
+        """How many ends the tree has."""
+        ends = 0
+        for node in self.nodes.values():
+            ends += not self.children.get(Fork(node.id))
+        return ends
+
+    def walk(self) -> Iterator[tuple[Fork, str | None, int]]:
+        """Every way out of every real fork, depth first: (fork, option, depth). Runs without forks are one entry."""
+        stack: list[tuple[Fork, str | None, int]] = [(Fork(), child, 0) for child in reversed(self.options(Fork()))]
+        while stack:
+            fork, option, depth = stack.pop()
+            yield fork, option, depth
+            onward: list[tuple[Fork, str | None, int]] = []
+            node = option if option is not None else fork.node
+            start = 0 if option is not None else (fork.at or 0) + 1
+            while node is not None:
+                ahead = [at for at in self._cuts.get(node, ()) if at >= start]
+                if ahead:
+                    here = Fork(node, ahead[0])
+                    onward = [(here, way, depth + 1) for way in self.options(here)]
+                    break
+                here = Fork(node)
+                ways = self.options(here)
+                if len(ways) != 1:
+                    onward = [(here, way, depth + 1) for way in ways]
+                    break
+                node, start = ways[0], 0
+            stack.extend(reversed(onward))
+
+    # -- changes: each gives another conversation --------------------------------------------------------------------
+
+    def add(self, node: Node) -> "Conversation":
+        """With a node, checked out. Raises ValueError where it cannot hang."""
+        if node.id in self.nodes or node.id == ROOT:
+            raise ValueError(f"node ids must be new, got {node.id!r} again")
+        if node.role not in ROLES:
+            raise ValueError(f"a node's role must be one of {', '.join(ROLES)}, got {node.role!r}")
+        fork = node.fork
+        if fork.at == 0 and fork.node in self.nodes:  # instead of all of a segment: beside it, and joined as it is
+            node = replace(node, joins=self.nodes[fork.node].joins)
+        node = replace(node, fork=self.place(fork))
+        return self._with({**self.nodes, node.id: node}).check_out(node.id)
+
+    def place(self, fork: Fork) -> Fork:
+        """A fork in its one spelling: before a node is its own, after it None. Raises ValueError if there is none."""
+        if fork.node == ROOT:
+            return Fork()
+        if fork.node not in self.nodes:
+            raise ValueError(f"no node {fork.node!r} to leave from")
+        length = len(self.nodes[fork.node])
+        if fork.at is not None and not 0 <= fork.at <= length:
+            raise ValueError(f"a node of {length} cannot be left at {fork.at}")
+        if fork.at == 0:
+            return self.nodes[fork.node].fork
+        return fork if fork.at != length else Fork(fork.node)
+
+    def extend(self, node: str, steps: tuple[Step, ...], finish: str = "") -> "Conversation":
+        """With more tokens at the end of a node that is being drawn; `finish` closes it."""
+        old = self.nodes[node]
+        if old.finish:
+            raise ValueError(f"node {node!r} is closed ({old.finish}): leave from it instead")
+        return self._with({**self.nodes, node: replace(old, steps=old.steps + steps, finish=finish)})
+
+    def choose(self, fork: Fork, option: str | None) -> "Conversation":
+        """With `option` checked out at one fork, and the way that leads there."""
+        fork = self.place(fork)
+        if option not in self.options(fork):
+            raise ValueError(f"{option!r} does not leave at {fork}")
+        chosen = {**self.chosen, fork: option}
+        node = fork.node
+        # the way to the fork: no earlier child of the same node may be in front of it
+        while node != ROOT:
+            for at in self._cuts.get(node, ()):
+                if fork.at is None or at < fork.at:
+                    chosen[Fork(node, at)] = None
+            fork = self.nodes[node].fork
+            chosen[fork] = node
+            node = fork.node
+        return replace(self, chosen=MappingProxyType(chosen))
+
+    def check_out(self, node: str) -> "Conversation":
+        """With the branch of a node checked out; below it, what was checked out there before."""
+        return self.choose(self.nodes[node].fork, node)
+
+    def step_sibling(self, fork: Fork, by: int) -> "Conversation":
+        """With the next (by=1) or the previous (by=-1) option of a fork, around the end."""
+        options = self.options(fork)
+        if not options:
+            return self
+        here = options.index(self.option(fork)) if self.option(fork) in options else 0
+        return self.choose(fork, options[(here + by) % len(options)])
+
+    def _with(self, nodes: Mapping[str, Node]) -> "Conversation":
+        return replace(self, nodes=MappingProxyType(nodes))

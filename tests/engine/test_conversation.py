@@ -1,0 +1,150 @@
+"""The tree against a slow reference: the set of full texts that were ever seen can always be seen again."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.conversation import ROOT, Conversation, Fork, Node
+from engine.trace import Recipe, Step
+
+
+def step(text: str, special: bool = False) -> Step:
+    return Step(
+        token=ord(text[0]),
+        piece=text.encode(),
+        text=text,
+        logprob=-1.0,
+        logprob_after=-1.0,
+        entropy=1.0,
+        entropy_after=1.0,
+        rank=1,
+        kept=1,
+        recipe=Recipe(),
+        snapshot=None,
+        cut=None,
+        position=0,
+        special=special,
+    )
+
+
+def drawn(id: str, fork: Fork, letters: str, joins: bool = False, finish: str = "eot") -> Node:
+    return Node(id, fork, "assistant", steps=tuple(step(letter) for letter in letters), joins=joins, finish=finish)
+
+
+@pytest.fixture
+def talk() -> Conversation:
+    """Why? -> abcdef, with xyz after abc, and a follow-up on each."""
+    talk = Conversation("c").add(Node("u", Fork(), "user", text="Why?"))
+    talk = talk.add(drawn("a", Fork("u"), "abcdef"))
+    talk = talk.add(Node("u2", Fork("a"), "user", text="And?"))
+    talk = talk.add(drawn("x", Fork("a", 3), "xyz", joins=True))
+    return talk.add(Node("u3", Fork("x"), "user", text="So?"))
+
+
+def texts(talk: Conversation) -> list[str]:
+    return [message.text for message in talk.messages()]
+
+
+def test_a_branch_shares_what_stands_before_it(talk: Conversation) -> None:
+    assert texts(talk) == ["Why?", "abcxyz", "So?"]
+
+
+def test_coming_back_brings_back_everything_below(talk: Conversation) -> None:
+    back = talk.choose(Fork("a", 3), None)
+    assert texts(back) == ["Why?", "abcdef", "And?"]
+    assert texts(back.choose(Fork("a", 3), "x")) == ["Why?", "abcxyz", "So?"]
+
+
+def test_siblings_go_around(talk: Conversation) -> None:
+    fork = Fork("a", 3)
+    assert talk.options(fork) == (None, "x")
+    assert talk.step_sibling(fork, 1).option(fork) is None
+    assert talk.step_sibling(fork, -1).step_sibling(fork, 1).option(fork) == "x"
+
+
+def test_an_earlier_branch_hides_a_later_fork_until_it_is_chosen(talk: Conversation) -> None:
+    talk = talk.add(drawn("y", Fork("a", 1), "YY", joins=True))
+    assert texts(talk) == ["Why?", "aYY"]
+    assert talk.forks() == (Fork("a", 1),)
+    assert texts(talk.check_out("x")) == ["Why?", "abcxyz", "So?"]
+    assert talk.check_out("x").forks() == (Fork("a", 1), Fork("a", 3))
+
+
+def test_instead_of_the_first_token_is_a_sibling(talk: Conversation) -> None:
+    talk = talk.add(drawn("b", Fork("a", 0), "QQ", joins=True))
+    assert talk.nodes["b"].fork == Fork("u") and not talk.nodes["b"].joins
+    assert texts(talk) == ["Why?", "QQ"]
+
+
+def test_the_end_of_a_node_has_one_spelling(talk: Conversation) -> None:
+    assert talk.place(Fork("a", 6)) == Fork("a")
+    assert talk.place(Fork(ROOT, 3)) == Fork()
+
+
+def test_extending_closes_once() -> None:
+    talk = Conversation("c").add(Node("u", Fork(), "user", text="Why?")).add(drawn("a", Fork("u"), "", finish=""))
+    talk = talk.extend("a", (step("A"),)).extend("a", (step("B"),), finish="stop")
+    assert texts(talk) == ["Why?", "AB"]
+    with pytest.raises(ValueError, match="closed"):
+        talk.extend("a", (step("C"),))
+
+
+def test_control_tokens_are_not_text() -> None:
+    talk = Conversation("c").add(Node("a", Fork(), "assistant", steps=(step("A"), step("<|end|>", special=True))))
+    assert texts(talk) == ["A"]
+
+
+@pytest.mark.parametrize(
+    "node", [Node("u", Fork(), "user", text="x"), Node("n", Fork("a", 9), "user"), Node("n", Fork(), "wizard")]
+)
+def test_what_cannot_hang_is_refused(talk: Conversation, node: Node) -> None:
+    with pytest.raises(ValueError):
+        talk.add(node)
+
+
+def test_walk_names_every_way_out_of_every_fork_once(talk: Conversation) -> None:
+    talk = talk.add(drawn("y", Fork("a", 1), "YY", joins=True)).add(drawn("b", Fork("u"), "QQ"))
+    ways = [(fork, option) for fork, option, _ in talk.walk()]
+    assert len(ways) == len(set(ways))
+    assert set(ways) == {
+        (Fork(), "u"), (Fork("u"), "a"), (Fork("u"), "b"), (Fork("a", 1), None), (Fork("a", 1), "y"),
+        (Fork("a", 3), None), (Fork("a", 3), "x"),
+    }  # fmt: skip
+    assert talk.leaves() == 4
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6), st.text("abcdef", min_size=1, max_size=6)), max_size=9))
+def test_nothing_is_ever_lost(growth: list[tuple[int, int, str]]) -> None:
+    """Every text that a branch showed when it was made is shown again when it is checked out, in any order."""
+    talk, seen = Conversation("c"), {}
+    for number, (which, at, letters) in enumerate(growth):
+        id = f"n{number}"
+        if talk.nodes:
+            parent = talk.nodes[f"n{which % number}"]
+            fork = Fork(parent.id, at) if at < len(parent) else Fork(parent.id)
+            # the reference: what stands before, by hand
+            head = prefix(talk, fork)
+        else:
+            fork, head = Fork(), ""
+        talk = talk.add(drawn(id, fork, letters, joins=True))
+        seen[id] = head + letters
+        assert "".join(texts(talk)) == seen[id]
+    for id, text in reversed(list(seen.items())):
+        back = talk.check_out(id)
+        for fork in talk.children:
+            if fork.node == id and fork.at is not None:
+                back = back.choose(fork, None)
+        assert "".join(texts(back)).startswith(text)
+    for fork in {node.fork for node in talk.nodes.values()}:
+        for option in talk.options(fork):
+            assert talk.choose(fork, option).option(fork) == option
+
+
+def prefix(talk: Conversation, fork: Fork) -> str:
+    """The text before a fork, recursively: slow and obvious."""
+    if fork.node == ROOT:
+        return ""
+    node = talk.nodes[fork.node]
+    own = "".join(step.text for step in node.steps)
+    return prefix(talk, node.fork) + (own if fork.at is None else own[: fork.at])
