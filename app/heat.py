@@ -1,6 +1,7 @@
-"""Surprisal as colour: fixed thresholds in bits, so that a shade means the same in every run, and text made safe to show.
+"""Surprisal as colour: fixed thresholds in bits, and text made safe to show.
 
-The ramp is cividis-like: its luminance is strictly monotone, so it reads in grey and with every kind of colour blindness.
+The ramp is cividis-like: its luminance is strictly monotone, so it reads in grey and for every kind of colour
+blindness.
 Knows nothing of textual: the plain commands use it too.
 """
 
