@@ -1,0 +1,46 @@
+"""The transforms: what is done to the logits before a token is drawn. One implementation for mlx and numpy.
+
+Imports neither mlx nor anything of the engine but its errors: the screen replays with the same code.
+"""
+
+from engine.transforms.arrays import Array, Key, Namespace, uniform
+from engine.transforms.dry import DRY
+from engine.transforms.penalties import FrequencyPenalty, LogitBias, Penalty, PresencePenalty, RepetitionPenalty
+from engine.transforms.pipeline import STAYS, States, advance, change, draw, run, start, touched
+from engine.transforms.temperature import DynamicTemperature, Temperature
+from engine.transforms.transform import State, Transform, Truncation, Vocabulary
+from engine.transforms.truncations import XTC, MinP, MirostatV2, TopK, TopNSigma, TopP, Typical
+
+__all__ = [
+    "DRY",
+    "STAYS",
+    "XTC",
+    "Array",
+    "DynamicTemperature",
+    "FrequencyPenalty",
+    "Key",
+    "LogitBias",
+    "MinP",
+    "MirostatV2",
+    "Namespace",
+    "Penalty",
+    "PresencePenalty",
+    "RepetitionPenalty",
+    "State",
+    "States",
+    "Temperature",
+    "TopK",
+    "TopNSigma",
+    "TopP",
+    "Transform",
+    "Truncation",
+    "Typical",
+    "Vocabulary",
+    "advance",
+    "change",
+    "draw",
+    "run",
+    "start",
+    "touched",
+    "uniform",
+]

@@ -1,0 +1,91 @@
+"""The few array functions whose spelling differs between mlx and numpy, and the hash that is our randomness.
+
+Every transform takes the array namespace `xp` (`mlx.core` in the engine, `numpy` on a CPU and in replay) and is written
+once. Nothing here imports mlx; nothing changes an argument; `x` is always one row [V].
+"""
+
+import hashlib
+import struct
+from typing import Any
+
+import numpy as np
+
+Array = Any  # mlx.core.array or numpy.ndarray
+Namespace = Any  # the module that made it
+
+Key = tuple[int, int]  # (seed, position): all the randomness there is at one token
+
+# A nucleus is hardly ever larger than this; when it is, the whole row is sorted.
+HEAD = 1024
+
+
+def uniform(key: Key, purpose: str) -> float:
+    """A number in [0, 1) that depends on nothing but the key and what it is for.
+
+    24 random bits, so that it is the same number in float32. A hash, not a generator: a resumed run, a branch and a
+    replay draw what the first run drew, without a state to carry, on the host and whatever computed the logits.
+    """
+    seed, position = key
+    message = struct.pack("<Qq", seed % 2**64, position) + purpose.encode()
+    return (int.from_bytes(hashlib.blake2b(message, digest_size=4).digest(), "little") >> 8) / 2**24
+
+
+def logsumexp(x: Array, xp: Namespace) -> Array:
+    """log sum exp(x): a scalar, nats."""
+    if xp is not np:
+        return xp.logsumexp(x)
+    top = x.max()
+    return top + np.log(np.exp(x - top).sum())
+
+
+def entropy(x: Array, xp: Namespace) -> Array:
+    """The entropy of softmax(x): a scalar, nats. A token at -inf adds nothing."""
+    lse = logsumexp(x, xp)
+    return lse - xp.sum(xp.exp(x - lse) * xp.maximum(x, -1e30))
+
+
+def put(x: Array, ids: Array, values: Array, xp: Namespace) -> Array:
+    """x with x[ids] = values; where an id comes twice its values must agree."""
+    if xp is not np:
+        return xp.put_along_axis(x, ids, values, axis=-1)
+    x = x.copy()
+    x[ids] = values
+    return x
+
+
+def add(x: Array, ids: Array, values: Array, xp: Namespace) -> Array:
+    """x with values added at ids, once for each time that an id comes."""
+    if xp is not np:
+        return x.at[ids].add(values)
+    x = x.copy()
+    np.add.at(x, ids, values)
+    return x
+
+
+def largest(x: Array, count: int, xp: Namespace) -> Array:
+    """bool [V]: the `count` largest, exactly so many; among equals the lower id goes first."""
+    size = x.shape[-1]
+    if count >= size:
+        return xp.ones(size, dtype=bool if xp is np else xp.bool_)
+    least = xp.partition(x, size - count)[size - count]
+    if xp is np and np.count_nonzero(chosen := x >= least) == count:
+        return chosen
+    above, equal = x > least, x == least
+    return above | (equal & (xp.cumsum(equal) <= count - xp.sum(above)))
+
+
+def nucleus(score: Array, weight: Array, share: float, xp: Namespace) -> Array:
+    """The lowest score in the smallest set of highest scores that holds `share` of the weight: a scalar.
+
+    numpy sorts the `HEAD` best alone when they hold enough; mlx, which must not wait for an answer, sorts all.
+    """
+    size = score.shape[-1]
+    goal = share * xp.sum(weight)
+    for head in (HEAD, size) if xp is np and size > 2 * HEAD else (size,):
+        ids = xp.argpartition(score, size - head)[size - head :] if head < size else xp.arange(size)
+        ids = ids[xp.argsort(-score[ids])]
+        mass = xp.cumsum(weight[ids])
+        if head == size or mass[-1] >= goal:
+            break
+    # the first is in; each other one while what stands above it falls short of the goal
+    return score[ids[xp.sum(mass[:-1] < goal)]]

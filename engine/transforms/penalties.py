@@ -1,0 +1,108 @@
+"""The transforms that move the logits of single tokens: penalties for what the recent text holds, and a bias.
+
+The recent text is an array of ids, the newest last, so that with mlx the newest one may still be on its way.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ParameterError
+from engine.transforms.arrays import Array, Key, Namespace, add, put
+from engine.transforms.transform import State, Transform, Vocabulary, within
+
+WINDOW = 20  # tokens that mlx-lm looks back
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty(Transform):
+    """A transform of the logits of the last `window` tokens, prompt included."""
+
+    penalty: float
+    window: int = WINDOW
+
+    def __post_init__(self) -> None:
+        within("penalty window", self.window, "[1, inf)", whole=True)
+
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
+        """int32 [<= window], oldest first."""
+        return xp.array(list(ids[-self.window :]), dtype=xp.int32)
+
+    def update(self, state: State, token: Any, surprisal: Any, xp: Namespace) -> State:
+        newest = xp.array(token, dtype=xp.int32).reshape(1)
+        return xp.concatenate([state, newest])[-self.window :]
+
+    def touched(self, state: State) -> np.ndarray:
+        return np.unique(np.asarray(state))
+
+
+@dataclass(frozen=True, slots=True)
+class RepetitionPenalty(Penalty):
+    """Divides a positive logit by the penalty and multiplies a negative one by it. Keskar et al. 2019, section 4.1."""
+
+    def __post_init__(self) -> None:
+        within("repetition penalty", self.penalty, "(0, 10]")
+        Penalty.__post_init__(self)
+
+    def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
+        recent = logits[state]
+        return put(logits, state, xp.where(recent < 0, recent * self.penalty, recent / self.penalty), xp)
+
+
+@dataclass(frozen=True, slots=True)
+class PresencePenalty(Penalty):
+    """Subtracts the penalty from every token that the window holds (OpenAI's `presence_penalty`)."""
+
+    def __post_init__(self) -> None:
+        within("presence penalty", self.penalty, "[-10, 10]")
+        Penalty.__post_init__(self)
+
+    def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
+        return put(logits, state, logits[state] - self.penalty, xp)
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyPenalty(Penalty):
+    """Subtracts the penalty once for each time that the window holds a token (OpenAI's `frequency_penalty`)."""
+
+    def __post_init__(self) -> None:
+        within("frequency penalty", self.penalty, "[-10, 10]")
+        Penalty.__post_init__(self)
+
+    def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
+        return add(logits, state, xp.array(-self.penalty, dtype=logits.dtype), xp)
+
+
+@dataclass(frozen=True, slots=True)
+class LogitBias(Transform):
+    """Adds to the logits of single tokens; -100 in effect forbids one, 100 forces it (OpenAI's `logit_bias`).
+
+    Made from a mapping of id to bias; kept as pairs, sorted by id.
+    """
+
+    bias: Mapping[int, float] | tuple[tuple[int, float], ...]
+
+    def __post_init__(self) -> None:
+        pairs = tuple(sorted(dict(self.bias).items()))
+        for token, value in pairs:
+            within("a logit bias's token id", token, "[0, inf)", whole=True)
+            within(f"the logit bias of token {token}", value, "[-100, 100]")
+        object.__setattr__(self, "bias", pairs)
+
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
+        """Ids and biases as arrays [n]."""
+        pairs = tuple(dict(self.bias).items())
+        tokens, values = zip(*pairs, strict=True) if pairs else ((), ())
+        return xp.array(tokens, dtype=xp.int32), xp.array(values, dtype=xp.float32)
+
+    def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
+        size, last = logits.shape[-1], max((token for token, _ in self.bias), default=0)
+        if last >= size:
+            raise ParameterError(f"a logit bias's token id must be in [0, {size - 1}] for this model, got {last}")
+        tokens, values = state
+        return add(logits, tokens, values.astype(logits.dtype), xp)
+
+    def touched(self, state: State) -> np.ndarray:
+        return np.array([token for token, _ in self.bias], np.int64)

@@ -1,0 +1,91 @@
+"""What a transform is: one change of the logits [V] before the draw. Knows nothing of models, recipes or sessions."""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from engine.errors import ParameterError
+from engine.transforms.arrays import Array, Key, Namespace
+
+State = Any  # immutable; whatever a transform's `init` returned
+
+
+class Vocabulary(Protocol):
+    """What transforms ask of a tokenizer."""
+
+    @property
+    def eos(self) -> Collection[int]:
+        """The ids that end a text."""
+        ...
+
+    @property
+    def newline(self) -> Sequence[int]:
+        """The ids of a line break."""
+        ...
+
+    def piece(self, token: int, /) -> bytes:
+        """The bytes that a token stands for."""
+        ...
+
+
+class Transform:
+    """A frozen dataclass of parameters, checked when it is made; run in the order listed, left out = off.
+
+    The state is immutable and is passed in and out, so forks share it. `update` may be given a token and a surprisal
+    that are lazy mlx arrays; a transform that must see the token on the host says `sync`, and the engine then waits for
+    each token before it queues the next step. `surprisal` says that `update` reads that argument.
+    """
+
+    __slots__ = ()
+
+    sync: ClassVar[bool] = False
+    surprisal: ClassVar[bool] = False
+
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
+        """The state after a text: `ids`, oldest first, prompt included."""
+        return None
+
+    def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
+        """The logits after it, [V]; the argument is left as it was."""
+        raise NotImplementedError
+
+    def update(self, state: State, token: Any, surprisal: Any, xp: Namespace) -> State:
+        """The state after one more token, whose surprisal (nats) is that of the distribution it was drawn from."""
+        return state
+
+    def touched(self, state: State) -> np.ndarray:
+        """int [n]: the ids whose logits it changes one by one, so that a snapshot keeps them."""
+        return np.empty(0, np.int64)
+
+
+class Truncation(Transform):
+    """A transform that removes tokens and leaves the logits of the others alone."""
+
+    __slots__ = ()
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        """bool [V]: which tokens stay, at least one of them possible; None when all do."""
+        raise NotImplementedError
+
+    def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
+        kept = self.keep(logits, state, key, xp)
+        return logits if kept is None else xp.where(kept, logits, -math.inf)
+
+
+def within(name: str, value: float, interval: str, *, whole: bool = False) -> None:
+    """Nothing, where `value` lies in an interval such as "(0, 1]".
+
+    Raises ParameterError that names the parameter, the interval and the value.
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    inside = (
+        number
+        and (value > low or (interval[0] == "[" and value == low))
+        and (value < high or (interval[-1] == "]" and value == high))
+        and not (whole and value != int(value))
+    )
+    if not inside:
+        raise ParameterError(f"{name} must be {'a whole number ' if whole else ''}in {interval}, got {value}")

@@ -1,0 +1,164 @@
+"""The transforms that remove tokens: top-k, top-p, min-p, typical, top-n-sigma, XTC, mirostat.
+
+Each threshold is a value of the logits, so tokens with equal logits stay or go together, except in top-k, which keeps
+exactly k. Where mlx-lm has the transform its rule is followed, else llama.cpp's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.transforms.arrays import Array, Key, Namespace, entropy, largest, logsumexp, nucleus, put, uniform
+from engine.transforms.transform import State, Truncation, Vocabulary, within
+
+
+@dataclass(frozen=True, slots=True)
+class TopK(Truncation):
+    """The k most likely tokens. Fan, Lewis & Dauphin 2018, section 5.4. Of equal ones the lower id goes first."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        within("top-k", self.k, "[1, inf)", whole=True)
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        return None if self.k >= logits.shape[-1] else largest(logits, int(self.k), xp)
+
+
+@dataclass(frozen=True, slots=True)
+class TopP(Truncation):
+    """The nucleus: the smallest set of most likely tokens that holds p of the mass. Holtzman et al. 2020, eq. 2.
+
+    A token goes when those above it hold p already; the tokens equal to the last one stay.
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        within("top-p", self.p, "(0, 1]")
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        if self.p == 1:
+            return None
+        return logits >= nucleus(logits, xp.exp(logits - xp.max(logits)), self.p, xp)
+
+
+@dataclass(frozen=True, slots=True)
+class MinP(Truncation):
+    """The tokens at least p times as likely as the most likely one, and never fewer than `least`.
+
+    Nguyen et al. 2024, eq. 2.
+    """
+
+    p: float
+    least: int = 1
+
+    def __post_init__(self) -> None:
+        within("min-p", self.p, "(0, 1]")
+        within("min-tokens-to-keep", self.least, "[1, inf)", whole=True)
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        kept = logits >= xp.max(logits) + math.log(self.p)
+        return kept if self.least == 1 else kept | largest(logits, int(self.least), xp)
+
+
+@dataclass(frozen=True, slots=True)
+class Typical(Truncation):
+    """The tokens whose surprisal is nearest to the entropy, as many as hold p of the mass.
+
+    Meister et al. 2023, eq. 10. The most likely token may go.
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        within("typical-p", self.p, "(0, 1]")
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        if self.p == 1:
+            return None
+        logprobs = logits - logsumexp(logits, xp)
+        nearness = -xp.abs(logprobs + entropy(logits, xp))
+        return nearness >= nucleus(nearness, xp.exp(logprobs), self.p, xp)
+
+
+@dataclass(frozen=True, slots=True)
+class TopNSigma(Truncation):
+    """The tokens whose logits lie within n standard deviations of the largest. Tang et al. 2024, eq. 4.
+
+    Mean and deviation are those of the logits that are left; the set does not depend on the temperature.
+    """
+
+    n: float
+
+    def __post_init__(self) -> None:
+        within("top-n-sigma", self.n, "(0, 100]")
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        possible = logits > -xp.inf
+        count = xp.sum(possible)
+        # about the largest, where float32 keeps the digits
+        below = xp.where(possible, logits - xp.max(logits), 0)
+        mean = xp.sum(below) / count
+        variance = xp.sum(xp.where(possible, (below - mean) ** 2, 0)) / count
+        return below >= -self.n * xp.sqrt(variance)
+
+
+@dataclass(frozen=True, slots=True)
+class XTC(Truncation):
+    """Exclude top choices: with `probability`, removes every token above `threshold` but the least likely of them.
+
+    Weidmann 2024 (text-generation-webui #6335). Line breaks and ends of text are never removed.
+    """
+
+    probability: float
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        within("xtc-probability", self.probability, "[0, 1]")
+        within("xtc-threshold", self.threshold, "[0, 0.5]")
+
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
+        """The ids that are exempt."""
+        return () if vocabulary is None else tuple(sorted({*vocabulary.newline, *vocabulary.eos}))
+
+    def acts(self, key: Key) -> bool:
+        """The coin of this token: whether anything is removed."""
+        return uniform(key, "xtc") < self.probability
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        if not self.acts(key):
+            return None
+        probs = xp.exp(logits - logsumexp(logits, xp))
+        least = xp.min(xp.where(probs > self.threshold, probs, xp.inf))
+        kept = probs <= least
+        return put(kept, xp.array(state), xp.array(True), xp) if state else kept
+
+
+@dataclass(frozen=True, slots=True)
+class MirostatV2(Truncation):
+    """Removes the tokens whose surprisal exceeds mu bits; mu is steered so that the surprisal drawn averages tau bits.
+
+    Basu et al. 2021, algorithm 2: mu starts at 2 tau, and mu <- mu - eta (s - tau) with s the surprisal of the token
+    among those that were left. The most likely token always stays.
+    """
+
+    tau: float
+    eta: float = 0.1
+
+    surprisal: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        within("mirostat-tau", self.tau, "(0, 100]")
+        within("mirostat-eta", self.eta, "(0, 1]")
+
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
+        """mu, bits."""
+        return 2 * self.tau
+
+    def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        return logits >= xp.minimum(xp.max(logits), logsumexp(logits, xp) - state * math.log(2))
+
+    def update(self, state: State, token: Any, surprisal: Any, xp: Namespace) -> State:
+        return state - self.eta * (surprisal / math.log(2) - self.tau)
