@@ -15,7 +15,7 @@ Namespace = Any  # the module that made it
 
 Key = tuple[int, int]  # (seed, position): all the randomness there is at one token
 
-# A nucleus is hardly ever larger than this; when it is, the whole row is sorted.
+# A nucleus is hardly ever larger than this; where it is, more is sorted.
 HEAD = 1024
 
 
@@ -63,29 +63,40 @@ def add(x: Array, ids: Array, values: Array, xp: Namespace) -> Array:
 
 
 def largest(x: Array, count: int, xp: Namespace) -> Array:
-    """bool [V]: the `count` largest, exactly so many; among equals the lower id goes first."""
-    size = x.shape[-1]
-    if count >= size:
-        return xp.ones(size, dtype=bool if xp is np else xp.bool_)
-    least = xp.partition(x, size - count)[size - count]
-    if xp is np and np.count_nonzero(chosen := x >= least) == count:
-        return chosen
-    above, equal = x > least, x == least
-    return above | (equal & (xp.cumsum(equal) <= count - xp.sum(above)))
+    """bool [V]: the `count` largest that are possible, exactly so many; among equals the lower id goes first."""
+    possible = x > -xp.inf
+    if count >= x.shape[-1]:
+        return possible
+    if xp is not np:
+        least = xp.partition(x, -count)[-count]
+        above, equal = x > least, x == least
+        return possible & (above | (equal & (xp.cumsum(equal) <= count - xp.sum(above))))
+    left = np.count_nonzero(possible)
+    if left <= count:
+        return possible
+    # a partition is slow where most are equal, as they are at -inf
+    least = np.partition(x if 2 * left > len(x) else x[possible], -count)[-count]
+    chosen = x >= least
+    if spare := np.count_nonzero(chosen) - count:
+        chosen[np.flatnonzero(x == least)[-spare:]] = False
+    return chosen
 
 
 def nucleus(score: Array, weight: Array, share: float, xp: Namespace) -> Array:
     """The lowest score in the smallest set of highest scores that holds `share` of the weight: a scalar.
 
-    numpy sorts the `HEAD` best alone when they hold enough; mlx, which must not wait for an answer, sorts all.
+    numpy sorts no more than it must; mlx, which must not wait for an answer, sorts all.
     """
-    size = score.shape[-1]
     goal = share * xp.sum(weight)
-    for head in (HEAD, size) if xp is np and size > 2 * HEAD else (size,):
-        ids = xp.argpartition(score, size - head)[size - head :] if head < size else xp.arange(size)
+    if xp is np and 2 * np.count_nonzero(possible := weight > 0) < len(weight):
+        score, weight = score[possible], weight[possible]
+    size = score.shape[-1]
+    head = min(HEAD, size) if xp is np else size
+    while True:
+        ids = xp.argpartition(score, -head)[-head:] if head < size else xp.arange(size)
         ids = ids[xp.argsort(-score[ids])]
         mass = xp.cumsum(weight[ids])
         if head == size or mass[-1] >= goal:
-            break
-    # the first is in; each other one while what stands above it falls short of the goal
-    return score[ids[xp.sum(mass[:-1] < goal)]]
+            # the first is in; each other one while what stands above it falls short of the goal
+            return score[ids[xp.sum(mass[:-1] < goal)]]
+        head = min(16 * head, size)
