@@ -1,0 +1,65 @@
+"""The machine under the arrays: which chip, how much memory, how fast it reads, and what the chip computes in.
+
+Bandwidths are Apple's published figures, in GB/s; the widest where a chip name has several variants.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from metal import mx
+
+BANDWIDTH = {
+    "M1": 68, "M1 Pro": 200, "M1 Max": 400, "M1 Ultra": 800,
+    "M2": 100, "M2 Pro": 200, "M2 Max": 400, "M2 Ultra": 800,
+    "M3": 100, "M3 Pro": 150, "M3 Max": 400, "M3 Ultra": 819,
+    "M4": 120, "M4 Pro": 273, "M4 Max": 546,
+    "M5": 153, "M5 Pro": 307, "M5 Max": 614,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What runs the kernels. Where there is no Metal: `name` is "cpu" and `bandwidth` is unknown."""
+
+    name: str  # "Apple M4 Pro"
+    metal: bool
+    memory: int = 0  # bytes the GPU may use in all
+    working_set: int = 0  # bytes it recommends at most
+    architecture: str = ""  # "applegpu_g16s": the digits are the generation, the last letter the size
+    bandwidth: float | None = None  # GB/s
+
+    @property
+    def generation(self) -> int:
+        """13 for M1, 14 for M2, and so on; 0 where unknown."""
+        found = re.search(r"_g(\d+)", self.architecture)
+        return int(found[1]) if found else 0
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether the chip computes in bfloat16 (M2 and later) or only emulates it (M1)."""
+        return self.generation != 13
+
+    @property
+    def shares_loads(self) -> bool:
+        """Whether query heads that share a key/value head gain from one load (M3 and later; a loss measured on M2)."""
+        return self.generation == 0 or self.generation >= 15
+
+
+@cache
+def device() -> Device:
+    """The device that kernels run on."""
+    if not mx.metal.is_available():
+        return Device("cpu", metal=False)
+    info: dict[str, Any] = dict(mx.device_info())
+    name = str(info.get("device_name", "Apple"))
+    chip = name.removeprefix("Apple ")
+    return Device(
+        name=name,
+        metal=True,
+        memory=int(info.get("memory_size", 0)),
+        working_set=int(info.get("max_recommended_working_set_size", 0)),
+        architecture=str(info.get("architecture", "")),
+        bandwidth=BANDWIDTH.get(chip),
+    )

@@ -1,0 +1,126 @@
+"""A Metal kernel from its file: the text, its variants, and a call that counts.
+
+A file in `kernels/` ends with the body of the function that `mx.fast.metal_kernel` generates; what stands before the
+line `//: body` is its header. `#include "x.h"` brings in a neighbour. What changes the structure of a kernel is a macro
+(`defines`), dtypes and sizes are template arguments, and everything that may change between two calls of one compiled
+step is data. Knows nothing of what a kernel computes.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from metal import mx
+
+FOLDER = Path(__file__).parent / "kernels"
+THREADS = 256  # a group, at most: what every chip can run however many registers a thread takes
+
+Constant = int | mx.Dtype
+Maker = Callable[..., Callable[..., Sequence[mx.array]]]
+
+launches: Counter[str] = Counter()  # how often each kernel ran, for those who want to know that it did
+_stand_in: Maker | None = None
+_built: dict[tuple[Any, ...], Callable[..., Sequence[mx.array]]] = {}
+
+
+def available() -> bool:
+    """Whether kernels can run here: on Metal, or in what stands in for it."""
+    return _stand_in is not None or _metal()
+
+
+@cache
+def _metal() -> bool:
+    return bool(mx.metal.is_available())
+
+
+def simulated() -> bool:
+    return _stand_in is not None
+
+
+@contextmanager
+def made_by(maker: Maker) -> Iterator[None]:
+    """Build kernels with `maker`, which takes what `mx.fast.metal_kernel` takes, inside the block."""
+    global _stand_in
+    before, _stand_in = _stand_in, maker
+    try:
+        yield
+    finally:
+        _stand_in = before
+
+
+@lru_cache(maxsize=64)
+def text(file: str) -> tuple[str, str]:
+    """(header, body) of a kernel's file, its includes in place."""
+    header, _, body = _included(file, set()).rpartition("//: body\n")
+    return header, body
+
+
+def _included(file: str, seen: set[str]) -> str:
+    lines = []
+    for line in (FOLDER / file).read_text().splitlines(keepends=True):
+        if line.startswith('#include "'):
+            name = line.split('"')[1]
+            if name not in seen:
+                seen.add(name)
+                lines.append(_included(name, seen))
+        else:
+            lines.append(line)
+    return "".join(lines)
+
+
+@lru_cache(maxsize=4096)
+def int32(*numbers: int) -> mx.array:
+    """An int32 array of these numbers, made once: parameters rarely change between two calls."""
+    array = mx.array(numbers, dtype=mx.int32)
+    mx.eval(array)
+    return array
+
+
+def bits(x: float) -> int:
+    """The bits of a float32, as an int32 array can carry them."""
+    return int(struct.unpack("<i", struct.pack("<f", x))[0])
+
+
+def launch(
+    file: str,
+    inputs: Mapping[str, mx.array],
+    outputs: Mapping[str, tuple[tuple[int, ...], mx.Dtype]],
+    *,
+    grid: tuple[int, int, int],
+    threads: int,
+    defines: Mapping[str, int] | None = None,
+    template: Mapping[str, Constant] | None = None,
+    init_value: float | None = None,
+) -> dict[str, mx.array]:
+    """The outputs of one launch of `kernels/<file>`, by name. `grid` counts groups of `threads` threads."""
+    assert threads <= THREADS and threads % 32 == 0
+    name = file.removesuffix(".metal")
+    defines = defines or {}
+    key = (_stand_in, file, tuple(defines.items()), tuple(inputs), tuple(outputs))
+    kernel = _built.get(key)
+    if kernel is None:
+        header, body = text(file)
+        macros = "".join(f"#define {macro} {value}\n" for macro, value in defines.items())
+        make: Maker = _stand_in or mx.fast.metal_kernel
+        kernel = _built[key] = make(
+            name="_".join(["likely", name, *(f"{macro.lower()}{value}" for macro, value in defines.items() if value)]),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            source=body,
+            header=macros + header,
+        )
+    launches[name] += 1
+    arrays = kernel(
+        inputs=list(inputs.values()),
+        template=list(template.items()) if template else None,
+        grid=(grid[0] * threads, grid[1], grid[2]),
+        threadgroup=(threads, 1, 1),
+        output_shapes=[shape for shape, _ in outputs.values()],
+        output_dtypes=[dtype for _, dtype in outputs.values()],
+        **({} if init_value is None else {"init_value": init_value}),
+    )
+    return dict(zip(outputs, arrays, strict=True))
