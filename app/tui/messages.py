@@ -1,0 +1,204 @@
+"""What crosses between the screen's thread and the engine's: commands go in, reports come out. Plain data only.
+
+Every command that starts work carries a number chosen by the screen, and every report of that work carries it back.
+"""
+
+from dataclasses import dataclass, field
+
+from engine.decode.control import Control, Stats
+from engine.trace import Step
+
+# -- what is asked ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What stands before the next token.
+
+    `turns` (role, text) go through the chat template; without any the text is raw. `parts` follow: words as text, and
+    tokens that were drawn as their ids, so that a branch continues from exactly the tokens on the screen.
+    """
+
+    turns: tuple[tuple[str, str], ...] = ()
+    parts: tuple[str | tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Make a model ready; the one loaded for the same slot is freed first."""
+
+    work: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Continue a context. `force` are words to take before anything is drawn. Stopped through `control`."""
+
+    work: int
+    model: str
+    context: Context
+    control: Control
+    seed: int = 0
+    max_tokens: int | None = None
+    force: str = ""
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Measure every token of a context. `contents` are texts to find in it: the report says which tokens cover each."""
+
+    work: int
+    model: str
+    context: Context
+    contents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The whole raw distribution after a context."""
+
+    work: int
+    model: str
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many tokens a text is, and the first of them."""
+
+    work: int
+    model: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Which models there are: here, and to be had."""
+
+    work: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Free everything and end the thread."""
+
+
+Command = Load | Unload | Generate | Score | Exact | Count | Offer | Close
+
+# -- what is reported ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the screen needs to know of a loaded model."""
+
+    name: str
+    context: int  # positions
+    vocabulary: tuple[bytes, ...]  # piece of each id
+    chat: bool  # has a chat template
+    nbytes: int = 0  # weights
+    family: str = ""
+    quantization: str = ""
+    digest: str = ""  # of the weights
+    special: frozenset[int] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOffer:
+    """A model that can be chosen."""
+
+    name: str
+    nbytes: int  # on disk, or to be fetched; 0 where unknown
+    licence: str
+    here: bool
+    fits: bool  # in this machine's memory
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    work: int
+    model: str
+    stage: str
+    done: int = 0
+    total: int = 0  # 0: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    work: int
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """So many of the prompt's tokens have been read."""
+
+    work: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drew:
+    work: int
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run is over; `text` is what the detokeniser still held back, `cache_nbytes` what the caches hold."""
+
+    work: int
+    reason: str
+    stats: Stats
+    text: str = ""
+    cache_nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A step for every token; `spans` are the half-open token ranges that cover the contents asked for (None: not found)."""
+
+    work: int
+    steps: tuple[Step, ...]
+    spans: tuple[tuple[int, int] | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExactLogits:
+    """Raw logits of the whole vocabulary, float32 [V], read-only."""
+
+    work: int
+    logits: "object"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    work: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    work: int
+    offers: tuple[ModelOffer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A piece of work did not succeed. `trace` is set where it was a bug rather than something to act on."""
+
+    work: int
+    line: str
+    trace: str = ""
+
+
+Report = Loading | Ready | Reading | Drew | Ended | Scored | ExactLogits | Counted | Offered | Failed
