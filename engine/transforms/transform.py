@@ -20,9 +20,8 @@ class Vocabulary(Protocol):
         """The ids that end a text."""
         ...
 
-    @property
-    def newline(self) -> Sequence[int]:
-        """The ids of a line break."""
+    def encode(self, text: str, /) -> Sequence[int]:
+        """The ids that spell a text."""
         ...
 
     def piece(self, token: int, /) -> bytes:

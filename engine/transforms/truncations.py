@@ -121,7 +121,7 @@ class XTC(Truncation):
 
     def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
         """The ids that are exempt."""
-        return () if vocabulary is None else tuple(sorted({*vocabulary.newline, *vocabulary.eos}))
+        return () if vocabulary is None else tuple(sorted({*vocabulary.encode("\n"), *vocabulary.eos}))
 
     def acts(self, key: Key) -> bool:
         """The coin of this token: whether anything is removed."""
