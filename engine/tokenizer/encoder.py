@@ -1,0 +1,124 @@
+"""The two ways from text to ids behind one protocol, and the search for tokens that are matched before anything else is
+cut."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+from engine.tokenizer.sentencepiece import SentencePiece
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["Added", "Encoder", "LibraryEncoder", "SentencePieceEncoder"]
+
+
+class Encoder(Protocol):
+    """Text to ids, without beginning or end tokens."""
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """The ids of a text; with `special`, control tokens spelled in it become themselves rather than text."""
+
+    def ends(self, text: str) -> tuple[list[int], list[int]]:
+        """The ids of a text, control tokens recognised, and for each the number of characters up to and with it."""
+
+
+class LibraryEncoder:
+    """Encodes with a `tokenizers.Tokenizer`, whose post-processor, truncation and padding are switched off."""
+
+    def __init__(self, library: "tokenizers.Tokenizer") -> None:
+        self._library = library
+        self._lock = Lock()  # whether control tokens count is a setting of the library's object
+        library.post_processor = None
+        library.no_truncation()
+        library.no_padding()
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        return list(self._encode(text, special).ids)
+
+    def ends(self, text: str) -> tuple[list[int], list[int]]:
+        encoding = self._encode(text, True)
+        return list(encoding.ids), [end for _, end in encoding.offsets]
+
+    def _encode(self, text: str, special: bool) -> "tokenizers.Encoding":
+        with self._lock:
+            self._library.encode_special_tokens = not special
+            return self._library.encode(text, add_special_tokens=False)
+
+
+class Added:
+    """Finds the tokens that stand for themselves in any text: at each place the longest, from the left.
+
+    rstrip  the ids that swallow the blanks behind them
+    """
+
+    def __init__(self, ids: Mapping[str, int], rstrip: Iterable[int] = ()) -> None:
+        self._ids = ids
+        self._rstrip = frozenset(rstrip)
+        self._lengths: dict[
+            str, list[int]
+        ] = {}  # by first character, longest first: thousands of tokens, a handful of lengths
+        for text in ids:
+            self._lengths.setdefault(text[0], []).append(len(text))
+        for first, lengths in self._lengths.items():
+            self._lengths[first] = sorted(set(lengths), reverse=True)
+        self._first = re.compile(f"[{re.escape(''.join(self._lengths))}]" if ids else r"(?!)")
+
+    def split(self, text: str) -> Iterator[tuple[str, int | None]]:
+        """The text in pieces: (piece, None), or (what was matched, its id)."""
+        start = position = 0
+        while match := self._first.search(text, position):
+            position = match.start()
+            for length in self._lengths[match[0]]:
+                token = self._ids.get(text[position : position + length])
+                if token is not None:
+                    if start < position:
+                        yield text[start:position], None
+                    start, position = position, position + length
+                    while token in self._rstrip and position < len(text) and text[position].isspace():
+                        position += 1
+                    yield text[start:position], token
+                    start = position
+                    break
+            else:
+                position += 1
+        if start < len(text):
+            yield text[start:], None
+
+
+class SentencePieceEncoder:
+    """Encodes with scores. `prefix`: whether a blank is put before the text, and anew after each token matched
+    whole."""
+
+    def __init__(self, pieces: SentencePiece, plain: Added, special: Added, *, prefix: bool) -> None:
+        self._pieces = pieces
+        self._plain, self._special = plain, special
+        self._prefix = " " if prefix else ""
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        tokens: list[int] = []
+        prefix = self._prefix
+        for piece, token in (self._special if special else self._plain).split(text):
+            if token is None:
+                tokens += self._pieces.encode(prefix + piece)
+                prefix = ""
+            else:
+                tokens.append(token)
+                prefix = self._prefix
+        return tokens
+
+    def ends(self, text: str) -> tuple[list[int], list[int]]:
+        tokens, ends = [], []
+        end = 0
+        prefix = self._prefix
+        for piece, token in self._special.split(text):
+            taken = [(token, len(piece))] if token is not None else self._pieces.encode_offsets(prefix + piece)
+            surplus = len(prefix) if token is None else 0
+            for id_, length in taken:
+                end += max(0, length - surplus)
+                surplus = max(0, surplus - length)
+                tokens.append(id_)
+                ends.append(end)
+            prefix = "" if token is None else self._prefix
+        return tokens, ends

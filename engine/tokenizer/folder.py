@@ -1,0 +1,144 @@
+"""A tokenizer from a Hugging Face folder: tokenizer.json, and from the files beside it the special tokens and the chat
+template."""
+
+import json
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import CheckpointError
+from engine.tokenizer.encoder import LibraryEncoder
+from engine.tokenizer.template import ChatTemplate
+from engine.tokenizer.tokenizer import Tokenizer
+from engine.tokenizer.vocabulary import Kind, Vocabulary, byte_level_bytes, sentencepiece_bytes
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["read"]
+
+_SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+def read(path: "str | PathLike[str]") -> Tokenizer:
+    """The tokenizer of a folder. Raises CheckpointError for files that are missing, damaged or of an unknown kind."""
+    folder = Path(path)
+    library = _library(folder / "tokenizer.json")
+    config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+    decoders = list(_parts(json.loads(library.decoder.__getstate__()) if library.decoder else {}))
+    vocabulary = _vocabulary(library, decoders, folder)
+    texts = {f"{name}_token": text for name in _SPECIAL if (text := _text(config.get(f"{name}_token")))}
+    before, after = _frame(library)
+    bos = vocabulary.ids.get(texts.get("bos_token", ""), before[0] if len(before) == 1 else None)
+    return Tokenizer(
+        vocabulary,
+        LibraryEncoder(library),
+        bos=bos,
+        add_bos=bool(config["add_bos_token"] if config.get("add_bos_token") is not None else before),
+        add_eos=bool(config["add_eos_token"] if config.get("add_eos_token") is not None else after),
+        eos=_eos(folder, vocabulary, texts),
+        strip_space=any(
+            (part["type"] == "Strip" and part.get("start", 0) > 0)
+            or (part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never")
+            for part in decoders
+        ),
+        templates={name: ChatTemplate(source, texts) for name, source in _templates(folder, config)},
+    )
+
+
+def _library(path: Path) -> "tokenizers.Tokenizer":
+    import tokenizers
+
+    if not path.is_file():
+        raise CheckpointError(f"expected a tokenizer.json in {path.parent}, found none: fetch the model again, whole")
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise CheckpointError(
+            f"{path} is damaged or of a kind not known here: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"expected {path} to hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _parts(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if decoder.get("type") == "Sequence":
+        for part in decoder["decoders"]:
+            yield from _parts(part)
+    elif decoder:
+        yield decoder
+
+
+def _vocabulary(library: "tokenizers.Tokenizer", decoders: list[Mapping[str, Any]], folder: Path) -> Vocabulary:
+    kinds = {part["type"] for part in decoders}
+    byte_level = "ByteLevel" in kinds
+    if not byte_level and not kinds & {"ByteFallback", "Metaspace"}:
+        raise CheckpointError(
+            f"expected {folder / 'tokenizer.json'} to be byte-level or SentencePiece-like, "
+            f"got a decoder of {', '.join(sorted(kinds)) or 'no kind'}"
+        )
+    spelled = library.get_vocab(with_added_tokens=True)
+    tokens: list[str | None] = [None] * (max(spelled.values(), default=-1) + 1)
+    for text, token in spelled.items():
+        tokens[token] = text
+    kind = bytearray([Kind.NORMAL]) * len(tokens)
+    if not byte_level and "ByteFallback" in kinds:
+        for byte in range(256):
+            if (lone := spelled.get(f"<0x{byte:02X}>")) is not None:
+                kind[lone] = Kind.BYTE
+    for token, added in library.get_added_tokens_decoder().items():
+        kind[token] = Kind.CONTROL if added.special else Kind.USER_DEFINED
+    return Vocabulary(tokens, bytes(kind), byte_level_bytes if byte_level else sentencepiece_bytes)
+
+
+def _frame(library: "tokenizers.Tokenizer") -> tuple[list[int], list[int]]:
+    """The ids that tokenizer.json itself puts before and after a text."""
+    whole, bare = library.encode("a").ids, library.encode("a", add_special_tokens=False).ids
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    return [], []
+
+
+def _text(token: Any) -> str | None:
+    """A special token as tokenizer_config.json writes it: a string, or an object with its `content`."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
+
+
+def _eos(folder: Path, vocabulary: Vocabulary, texts: Mapping[str, str]) -> Iterator[int]:
+    if (token := vocabulary.ids.get(texts.get("eos_token", ""))) is not None:
+        yield token
+    for name in ("generation_config.json", "config.json"):
+        named = _json(folder / name).get("eos_token_id")
+        for token in named if isinstance(named, list) else [named]:
+            if isinstance(token, int):
+                yield token
+
+
+def _templates(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, source): those of tokenizer_config.json first, replaced by the newer files of their own."""
+    listed = _json(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
+    if isinstance(listed, str):
+        yield "default", listed
+    elif isinstance(listed, list):
+        yield from ((entry["name"], entry["template"]) for entry in listed if {"name", "template"} <= set(entry))
+    files = [("default", folder / "chat_template.jinja")]
+    files += [(path.stem, path) for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))]
+    for name, path in files:
+        if path.is_file():
+            try:
+                yield name, path.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,171 @@
+"""A tokenizer from the metadata of a GGUF file: keys `tokenizer.ggml.*` and `tokenizer.chat_template*`, as plain Python
+values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.errors import CheckpointError
+from engine.tokenizer.encoder import Added, Encoder, LibraryEncoder, SentencePieceEncoder
+from engine.tokenizer.pretokenizers import Pretokenizer, pretokenizer
+from engine.tokenizer.sentencepiece import SentencePiece
+from engine.tokenizer.template import ChatTemplate
+from engine.tokenizer.tokenizer import Tokenizer
+from engine.tokenizer.vocabulary import Kind, Vocabulary, byte_level_bytes, sentencepiece_bytes
+
+__all__ = ["build"]
+
+_PREFIX = "tokenizer.ggml."
+_TEMPLATE = "tokenizer.chat_template"
+
+
+def build(metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that the metadata describes. Raises CheckpointError where it is missing, inconsistent or of an
+    unknown kind."""
+    model = metadata.get(_PREFIX + "model")
+    if model is None:
+        raise CheckpointError(
+            "the GGUF file has no tokenizer (tokenizer.ggml.model): it may be an adapter or a part of a model"
+        )
+    if model not in ("gpt2", "llama"):
+        raise CheckpointError(
+            f"expected a GGUF tokenizer of kind gpt2 or llama, got {model!r}: use the model's Hugging Face folder"
+        )
+    byte_level = model == "gpt2"
+    tokens = _strings(metadata, "tokens")
+    if tokens is None:
+        raise CheckpointError(
+            "the GGUF file has no vocabulary (tokenizer.ggml.tokens): it is damaged or not a whole model"
+        )
+    kinds = _column(metadata, "token_type", len(tokens), int)
+    try:
+        vocabulary = Vocabulary(
+            tokens,
+            bytes(kinds) if kinds is not None else bytes([Kind.NORMAL]) * len(tokens),
+            byte_level_bytes if byte_level else sentencepiece_bytes,
+        )
+    except ValueError:
+        raise CheckpointError(
+            "a token type in the GGUF file (tokenizer.ggml.token_type) is not one of 0 to 6"
+        ) from None
+    rule = pretokenizer(metadata.get(_PREFIX + "pre")) if byte_level else Pretokenizer((), bos=True)
+    prefix = bool(metadata.get(_PREFIX + "add_space_prefix", True)) and not byte_level
+    encoder: Encoder = _byte_level(metadata, vocabulary, rule) if byte_level else _scored(metadata, vocabulary, prefix)
+    named = {name: token for name in _NAMED if (token := _token(metadata, name, len(tokens))) is not None}
+    if not byte_level:  # what llama.cpp takes where such a file does not say
+        named = {name: token for name, token in _SENTENCEPIECE_DEFAULTS.items() if token < len(tokens)} | named
+    texts = {f"{_NAMED[name]}_token": tokens[token] for name, token in named.items()}
+    return Tokenizer(
+        vocabulary,
+        encoder,
+        bos=named.get("bos"),
+        add_bos=bool(metadata.get(_PREFIX + "add_bos_token", rule.bos)),
+        add_eos=bool(metadata.get(_PREFIX + "add_eos_token", False)),
+        eos=[named[name] for name in ("eos", "eot", "eom") if name in named],
+        strip_space=prefix,
+        templates={
+            key.removeprefix(_TEMPLATE).removeprefix(".") or "default": ChatTemplate(source, texts)
+            for key, source in metadata.items()
+            if (key == _TEMPLATE or key.startswith(_TEMPLATE + ".")) and isinstance(source, str)
+        },
+    )
+
+
+# GGUF's name of a special token -> the variable that chat templates know it by, less "_token".
+_NAMED = {
+    "bos": "bos",
+    "eos": "eos",
+    "eot": "eot",
+    "eom": "eom",
+    "unknown": "unk",
+    "padding": "pad",
+    "seperator": "sep",
+}
+_SENTENCEPIECE_DEFAULTS = {"bos": 1, "eos": 2, "unknown": 0}
+
+
+def _byte_level(metadata: Mapping[str, Any], vocabulary: Vocabulary, rule: Pretokenizer) -> LibraryEncoder:
+    import tokenizers
+    from tokenizers import models, pre_tokenizers
+
+    merges = _strings(metadata, "merges")
+    if merges is None:
+        raise CheckpointError(
+            "the GGUF file has no merges (tokenizer.ggml.merges), without which text cannot be cut into its tokens"
+        )
+    try:
+        pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
+        library = tokenizers.Tokenizer(models.BPE(vocabulary.ids, pairs, ignore_merges=rule.whole_words))
+    except Exception as error:  # the library raises nothing narrower
+        raise CheckpointError(f"the GGUF file's merges do not fit its vocabulary: {error}") from error
+    cuts = [pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated") for pattern in rule.patterns]
+    library.pre_tokenizer = pre_tokenizers.Sequence(
+        [*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    library.add_tokens(
+        [
+            tokenizers.AddedToken(text, special=kind != Kind.USER_DEFINED, normalized=False)
+            for text, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
+            if text and kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
+        ]
+    )
+    return LibraryEncoder(library)
+
+
+def _scored(metadata: Mapping[str, Any], vocabulary: Vocabulary, prefix: bool) -> SentencePieceEncoder:
+    scores = _column(metadata, "scores", len(vocabulary), float)
+    if scores is None:
+        raise CheckpointError(
+            "the GGUF file has no token scores (tokenizer.ggml.scores), which its kind of tokenizer cuts text by"
+        )
+    ids: dict[str, int] = {}
+    plain: dict[str, int] = {}
+    control: dict[str, int] = {}
+    lone: dict[int, int] = {}
+    for token, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)):
+        if kind == Kind.NORMAL:
+            ids.setdefault(text or "", token)
+        elif kind == Kind.BYTE:
+            lone[vocabulary.piece(token)[0]] = token
+        elif text and kind == Kind.USER_DEFINED:
+            plain.setdefault(text.replace("\u2581", " "), token)
+        elif text and kind in (Kind.CONTROL, Kind.UNKNOWN):
+            control.setdefault(text, token)
+    if lone and len(lone) < 256:
+        raise CheckpointError(f"expected 256 byte tokens in the GGUF file's vocabulary, got {len(lone)}")
+    unknown = _token(metadata, "unknown", len(vocabulary))
+    pieces = SentencePiece(
+        ids, scores, [lone[byte] for byte in range(256)] if lone else [], 0 if unknown is None else unknown
+    )
+    # Phi-3's control tokens swallow the blanks behind them, which the format has no field for.
+    name = str(metadata.get("general.name", "")).lower()
+    kept = ("<unk>", "<s>", "<|endoftext|>")
+    rstrip = [token for text, token in control.items() if text not in kept] if "phi-3" in name or "phi3" in name else []
+    return SentencePieceEncoder(pieces, Added(plain), Added({**plain, **control}, rstrip), prefix=prefix)
+
+
+def _strings(metadata: Mapping[str, Any], key: str) -> list[str] | None:
+    values = metadata.get(_PREFIX + key)
+    if values is not None and not (isinstance(values, list) and all(map(str.__instancecheck__, values))):
+        raise CheckpointError(f"expected {_PREFIX}{key} to be a list of strings, got {type(values).__name__}")
+    return values
+
+
+def _column(metadata: Mapping[str, Any], key: str, n: int, of: type) -> Sequence[Any] | None:
+    values = metadata.get(_PREFIX + key)
+    if values is None:
+        return None
+    try:
+        column = values.tolist() if hasattr(values, "tolist") else list(values)
+        length = len(column)
+    except TypeError:
+        length = -1
+    if length != n:
+        raise CheckpointError(
+            f"expected {_PREFIX}{key} to have one {of.__name__} for each of {n} tokens, got {max(length, 0)}"
+        )
+    return column
+
+
+def _token(metadata: Mapping[str, Any], name: str, n: int) -> int | None:
+    token = metadata.get(f"{_PREFIX}{name}_token_id")
+    return int(token) if isinstance(token, int) and 0 <= token < n else None

@@ -1,0 +1,92 @@
+"""Where each message stands in a rendered conversation.
+
+A template is an opaque program, so this is found by experiment. A mark at the end of one message's own text changes the
+rendering there and nowhere after: what both renderings share at their ends is what follows the message. A mark at the
+start gives where its text begins. What a model is to write starts earlier than its text where the template itself opens
+with something (a thinking tag, say): right after the generation prompt, of which as much is looked for as the rendering
+repeats, since some templates prompt for more than they later keep. Shared prefixes of shorter conversations would be
+simpler and are wrong where a template drops the reasoning of past turns.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import TemplateError
+from engine.tokenizer.template import Message
+
+__all__ = ["Turn", "turns"]
+
+_MARK = "\ue0f1\ue0f2"  # private-use characters: no template tests for them, and no sane text has the two in a row
+_STRUCTURE = frozenset(("role", "type", "id", "tool_call_id", "name"))  # strings that templates branch on and validate
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Characters of a rendered conversation: a message's text is [start, stop), what the model writes of it begins at
+    `opening`.
+
+    `start == stop` for a message that the template does not show.
+    """
+
+    opening: int
+    start: int
+    stop: int
+
+
+def turns(render: Callable[[Sequence[Message], bool], str], messages: Sequence[Message]) -> tuple[str, list[Turn]]:
+    """The rendered conversation and the Turn of each message. `render(messages, generation_prompt)` is called a few
+    times for each."""
+    text = render(messages, False)
+    found: list[Turn] = []
+    for i, message in enumerate(messages):
+        before = max((turn.stop for turn in found), default=0)
+        start, stop = before, before
+        marked = render([*messages[:i], _marked(message, at_end=True), *messages[i + 1 :]], False)
+        if marked != text:
+            stop = max(before, len(text) - _shared(text[::-1], marked[::-1]))
+            marked = render([*messages[:i], _marked(message, at_end=False), *messages[i + 1 :]], False)
+            start = min(stop, max(before, _shared(text, marked)))
+        opening = start
+        if message.get("role") == "assistant":
+            prompt = _generation_prompt(render, messages[:i])
+            for length in range(len(prompt), 0, -1):
+                if (at := text.find(prompt[:length], before, start)) >= 0:
+                    opening = at + length
+                    break
+        found.append(Turn(opening, start, stop))
+    return text, found
+
+
+def _generation_prompt(render: Callable[[Sequence[Message], bool], str], messages: Sequence[Message]) -> str:
+    try:
+        closed, opened = render(messages, False), render(messages, True)
+    except TemplateError:  # nothing stands before the first message, and many templates read one
+        return ""
+    return opened[_shared(closed, opened) :]
+
+
+def _shared(a: str, b: str) -> int:
+    """How many characters two strings begin with in common."""
+    low, high = 0, min(len(a), len(b))  # a[:low] == b[:low] throughout
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
+
+
+def _marked(message: Message, *, at_end: bool) -> Message:
+    """The message with the mark at one end of each of its strings, inside of blanks, which templates trim."""
+
+    def mark(value: Any) -> Any:
+        if isinstance(value, str):
+            core = value.strip()
+            lead = value[: len(value) - len(value.lstrip())]
+            return lead + (core + _MARK if at_end else _MARK + core) + value[len(lead) + len(core) :] if core else value
+        if isinstance(value, dict):
+            return {key: item if key in _STRUCTURE else mark(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [mark(item) for item in value]
+        return value
+
+    return dict(mark(dict(message)))
