@@ -1,0 +1,46 @@
+"""`likely doctor`: what this machine offers, and how to mend what is slow."""
+
+import json
+import shutil
+from dataclasses import asdict
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One object.")
+def command(as_json: bool) -> None:
+    """Say what was found here (device, BLAS, threads, memory, speed, kernels) and how to mend what is slow."""
+    from engine import machine, store
+
+    found = machine.inspect()
+    gflops, bandwidth = machine.measure()
+    notes = machine.advice(found, gflops)
+    home = store.home()
+    free = shutil.disk_usage(home if home.exists() else home.anchor).free
+    kernels = "metal: stock and ours, chosen per shape" if found.device == "metal" else "reference (no Metal here)"
+    if as_json:
+        facts = asdict(found) | {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
+        click.echo(json.dumps(facts | {"store": str(home), "store_free": free, "kernels": kernels}))
+        return
+    threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
+    rows = {
+        "system": found.system,
+        "device": f"{found.device}: {found.chip}",
+        "memory": f"{found.memory / 2**30:.1f} GiB",
+        "blas": f"{found.blas} ({found.blas_path})",
+        "threads": threads,
+        "one-row path": "sgemv" if found.one_row else "the BLAS's own",
+        "compile": "mx.compile" if found.compiles else "off: it costs more than it gives on a CPU",
+        "matmul": f"{gflops:.0f} GFLOP/s (bounds reading a prompt)",
+        "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
+        "kernels": kernels,
+        "models": f"{home} ({free / 1e9:.0f} GB free)",
+        "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:<13} {value}")
+    for note in notes:
+        click.echo(f"\nslow: {note}")
+    if not notes:
+        click.echo("\nnothing to mend")

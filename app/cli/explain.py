@@ -1,0 +1,127 @@
+"""`likely explain`: what a model thinks of every token of a given text."""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app import heat
+from app.cli.opening import model_option, open_session, read_text
+from engine.errors import DataError, ParameterError
+
+if TYPE_CHECKING:
+    from engine.explain import Continuation, Explanation
+    from engine.session import Session
+    from engine.trace import Step
+
+SHOWN = 5  # candidates a token
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
+@model_option
+@click.option("--top", default=SHOWN, show_default=True, type=click.IntRange(0, 256), help="Candidates a position.")
+@click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after the text?")
+@click.option("--json", "as_json", is_flag=True, help="One object: tokens, total_logprob, perplexity, bits_per_byte.")
+def command(
+    text: str | None, file: Path | None, model: str, top: int, candidate: tuple[str, ...], as_json: bool
+) -> None:
+    """Show surprisal, rank, entropy and the best candidates at every token of a given TEXT (or standard input).
+
+    \b
+    likely explain "The capital of France is Paris."
+    likely explain "The capital of France is" -c " Paris" -c " London"
+    likely explain --json < essay.txt | jq .perplexity
+    """
+    from engine.explain import continuations, explain
+
+    given = _read_file(file, text) if file is not None else read_text(text, "TEXT")
+    if not given:
+        raise ParameterError("there is nothing to explain: the text is empty")
+    session = open_session(model)
+    explanation = explain(session, given)
+    named = continuations(session, given, candidate)
+    if as_json:
+        click.echo(json.dumps(_object(session, explanation, named, top), ensure_ascii=False))
+    else:
+        _show(session, explanation, named, top)
+
+
+def _read_file(file: Path, text: str | None) -> str:
+    if text is not None:
+        raise click.UsageError("give either TEXT or --file, not both")
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} must be UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from None
+
+
+def candidates(session: "Session", step: "Step", top: int) -> list[dict[str, Any]]:
+    """The most likely tokens at a step: id, text, logprob in nats."""
+    if step.snapshot is None:
+        return []
+    logprobs = step.snapshot.logits[:top] - step.snapshot.lse
+    return [
+        {"id": int(i), "text": session.tokenizer.piece(int(i)).decode(errors="replace"), "logprob": float(lp)}
+        for i, lp in zip(step.snapshot.ids[:top], logprobs, strict=False)
+    ]
+
+
+def _token(session: "Session", step: "Step", top: int) -> dict[str, Any]:
+    return {
+        "id": step.token,
+        "text": step.text,
+        "bytes": step.piece.hex(),
+        "logprob": step.logprob,
+        "rank": step.rank,
+        "entropy": step.entropy,
+        "candidates": candidates(session, step, top),
+    }
+
+
+def _object(session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int) -> dict[str, Any]:
+    return {
+        "model": session.info.name,
+        "tokens": [_token(session, step, top) for step in explanation.steps],
+        "total_logprob": explanation.total_logprob,
+        "perplexity": explanation.perplexity,
+        "bits_per_byte": explanation.bits_per_byte,
+        "continuations": [
+            {"text": c.text, "logprob": c.logprob, "tokens": [_token(session, step, top) for step in c.steps]}
+            for c in named
+        ],
+    }
+
+
+def _show(session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int) -> None:
+    mode = heat.colour_mode(sys.stdout)
+    click.echo(f"{'token':<18} {'bits':>6} {'rank':>6} {'entropy':>7}  candidates")
+    width = shutil.get_terminal_size((100, 24)).columns if mode != "none" else 10_000
+    for step in explanation.steps:
+        name = heat.visible(repr(step.piece.decode(errors="replace"))[1:-1]) or "''"
+        if step.logprob is None or step.entropy is None:
+            click.echo(f"{name:<18} {'-':>6} {'-':>6} {'-':>7}  nothing precedes it")
+            continue
+        bits = -step.logprob / math.log(2)
+        shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
+        best = "  ".join(
+            f"{heat.visible(repr(c['text'])[1:-1])} {math.exp(c['logprob']):.1%}"
+            for c in candidates(session, step, top)
+        )
+        row = f" {bits:6.2f} {step.rank:>6} {step.entropy / math.log(2):7.2f}  {best}"
+        click.echo(shown + row[: max(20, width - max(18, len(name)) - 1)])
+    for c in named:
+        click.echo(f"p({heat.visible(repr(c.text))} | text) = {math.exp(c.logprob):.4%}  ({c.logprob:.4f} nats)")
+    if explanation.perplexity is None or explanation.bits_per_byte is None:
+        return
+    click.echo(
+        f"{len(explanation.steps)} tokens · total log-probability {explanation.total_logprob:.3f} nats · "
+        f"perplexity {explanation.perplexity:.3f} · {explanation.bits_per_byte:.3f} bits per byte"
+    )

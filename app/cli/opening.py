@@ -1,0 +1,83 @@
+"""What several verbs begin with: the model option, a text from the arguments or stdin, and a session with progress."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.errors import DataError
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+DEFAULT_MODEL = "smollm2"
+
+model_option = click.option(
+    "--model",
+    "-m",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    envvar="LIKELY_MODEL",
+    metavar="MODEL",
+    help="An alias, a hub repository, a folder or a .gguf file.",
+)
+
+
+def read_text(argument: str | None, what: str) -> str:
+    """The argument, or standard input when it is `-` or left out; DataError for bytes that are not UTF-8."""
+    if argument is not None and argument != "-":
+        return argument
+    if argument is None and sys.stdin.isatty():
+        raise click.UsageError(f"missing {what}: give it as an argument or on standard input")
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input must be UTF-8, got the byte 0x{data[error.start]:02x} at offset {error.start}: "
+            "convert it first (iconv -t utf-8)"
+        ) from None
+
+
+def open_session(model: str) -> "Session":
+    """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal."""
+    from engine.checkpoint import load
+    from engine.session import Session
+
+    with Progress() as progress:
+        return Session(load(model, progress=progress.show))
+
+
+class Progress:
+    """One line on stderr that is rewritten while something takes long, and gone when it is over."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._write("")
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        share = f"{_bar(done / total)} {done / total:4.0%}" if total else ""
+        size = f" of {total / 1e6:,.0f} MB" if total > 1_000_000 else ""
+        self._write(f"{stage} {share}{size}".rstrip())
+
+    def _write(self, line: str) -> None:
+        if line != self._shown:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+            self._shown = line
+
+
+def _bar(share: float, width: int = 24) -> str:
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]).ljust(width)[:width]
+
+
+ProgressCallback = Callable[[str, int, int], None]

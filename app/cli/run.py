@@ -1,0 +1,166 @@
+"""`likely run`: one answer on stdout."""
+
+import json
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli.opening import model_option, open_session, read_text
+from app.cli.sampling import Limits, read_recipe, sampling_options
+from engine.errors import DataError, Interrupted, ParameterError
+from engine.trace import Recipe, Step, Trace
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@model_option
+@click.option("--system", metavar="TEXT", help="System prompt.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
+@click.option("--prefill", metavar="TEXT", help="Words that the answer begins with.")
+@click.option("--json", "as_json", is_flag=True, help="One object a token on stdout.")
+@click.option("--special", is_flag=True, help="Show control tokens too.")
+@click.option("--quiet", "-q", is_flag=True, help="No statistics on stderr.")
+@click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Write the trace of the run to a file.")
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Show a saved trace under these parameters, without running the model.",
+)
+@sampling_options
+def command(
+    prompt: str | None,
+    model: str,
+    system: str | None,
+    raw: bool,
+    prefill: str | None,
+    as_json: bool,
+    special: bool,
+    quiet: bool,
+    save: Path | None,
+    replay: Path | None,
+    **values: object,
+) -> None:
+    """Answer PROMPT (or standard input) on stdout, with statistics on stderr.
+
+    \b
+    likely run "Name three birds." --temp 0
+    likely run --raw "Once upon a time" --max-tokens 40 --top-p 0.9
+    git diff | likely run --system "Write a commit message."
+    likely run "Say hi" --save run.jsonl && likely run --replay run.jsonl --temp 2
+    """
+    recipe, limits = read_recipe(values)
+    if replay is not None:
+        if prompt is not None or save is not None:
+            raise click.UsageError("--replay shows a saved run: it takes no PROMPT and no --save")
+        from app.cli.replaying import show_replay
+
+        show_replay(replay, recipe, as_json=as_json)
+        return
+    if raw and system:
+        raise ParameterError("--raw gives the model the prompt alone, so there is no place for --system: drop one of them")
+    text = read_text(prompt, "PROMPT")
+    session = open_session(model)
+    ids = prompt_ids(session, text, system=system, raw=raw)
+    forced = session.tokenizer.encode(prefill) if prefill else []
+    answer(session, ids, recipe, limits, forced, as_json=as_json, special=special, quiet=quiet, save=save)
+
+
+def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) -> list[int]:
+    """The prompt as the model reads it; says on stderr when a model without a chat template gets plain text."""
+    if raw:
+        return session.tokenizer.encode(text, bos=True)
+    if session.tokenizer.chat_template is None:
+        if system:
+            raise ParameterError(
+                f"{session.info.name} has no chat template, so there is no place for --system: put it into the prompt"
+            )
+        if sys.stderr.isatty():
+            click.echo(f"{session.info.name} has no chat template: it continues the text as it is", err=True)
+        return session.tokenizer.encode(text, bos=True)
+    messages = [{"role": "system", "content": system}] if system else []
+    return session.tokenizer.chat([*messages, {"role": "user", "content": text}])
+
+
+def answer(
+    session: "Session",
+    ids: list[int],
+    recipe: Recipe,
+    limits: Limits,
+    forced: list[int],
+    *,
+    as_json: bool,
+    special: bool,
+    quiet: bool,
+    save: Path | None,
+) -> None:
+    """Draw one answer and write it; Interrupted if the person stopped it."""
+    from app import plain
+    from engine.decode.control import Control, Done, Emitted
+
+    seed = limits.seed if limits.seed is not None else secrets.randbits(32)
+    control = Control(recipe)
+    control.force(forced)
+    events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
+    steps: list[Step] = []
+    with plain.interruptible(control):
+        if as_json:
+            for event in events:
+                if isinstance(event, Emitted):
+                    steps.append(event.step)
+                    click.echo(json.dumps(token_object(event.step), ensure_ascii=False))
+                elif isinstance(event, Done):
+                    done = event
+                    click.echo(json.dumps({"finish": done.reason, "seed": seed, **asdict(done.stats)}))
+        else:
+            steps, done = plain.stream(events, sys.stdout, special=special)
+            click.echo()
+    if not quiet:
+        click.echo(f"{plain.summary(steps, done)} · seed {seed}", err=True)
+    if save is not None:
+        _save(session, save, ids, steps, seed, done.reason)
+    if done.reason == "cancelled":
+        sys.exit(130)
+
+
+def token_object(step: Step) -> dict[str, object]:
+    """A token as `--json` shows it; log-probabilities in nats, before and after the transforms."""
+    return {
+        "id": step.token,
+        "text": step.text,
+        "bytes": step.piece.hex(),
+        "logprob": step.logprob,
+        "logprob_after": step.logprob_after,
+        "entropy": step.entropy,
+        "rank": step.rank,
+        "kept": step.kept,
+        "origin": step.origin,
+    }
+
+
+def _save(session: "Session", path: Path, ids: list[int], steps: list[Step], seed: int, finish: str) -> None:
+    from engine import trace
+    from engine.machine import versions
+
+    run = Trace(
+        model=session.info.name,
+        weights=session.info.digest,
+        versions=versions(),
+        seed=seed,
+        prompt=tuple(ids),
+        steps=tuple(steps),
+        finish=finish,
+    )
+    try:
+        trace.save(run, path)
+    except OSError as error:
+        raise DataError(f"cannot write the trace to {path}: {error.strerror}") from None
+
+
+__all__ = ["Interrupted", "answer", "command", "prompt_ids", "token_object"]

@@ -1,0 +1,142 @@
+"""Text as it is drawn, on any stream: `stream` writes one answer, `converse` is the chat without a screen.
+
+Lines only, so it works over ssh, in pipes and for screen readers. Surprising tokens are tinted where the stream is a
+terminal. Ctrl-C between any two tokens stops the answer and keeps the conversation.
+"""
+
+import math
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import IO
+
+from app import heat
+from app.cli.sampling import Limits
+from engine.decode.control import Control, Done, Emitted, Event, Prefilled
+from engine.errors import DataError, LikelyError
+from engine.session import Session
+from engine.trace import Recipe, Step
+
+HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
+
+
+@contextmanager
+def interruptible(control: Control) -> Iterator[None]:
+    """Ctrl-C cancels the run between two tokens; a second one in the same run interrupts the program."""
+
+    def cancel(number: int, frame: FrameType | None) -> None:
+        if control.cancelled:
+            raise KeyboardInterrupt
+        control.cancel()
+
+    before = signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> tuple[list[Step], Done]:
+    """Write an answer as it comes, tinted by surprisal where `out` is a terminal; give its steps and its end."""
+    mode = heat.colour_mode(out)
+    steps: list[Step] = []
+    for event in events:
+        if isinstance(event, Emitted):
+            step = event.step
+            steps.append(step)
+            text = step.piece.decode(errors="replace") if special and step.special else step.text
+            bits = None if step.logprob is None else -step.logprob / math.log(2)
+            out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(bits), mode))
+            out.flush()
+        elif isinstance(event, Done):
+            out.write(event.text)
+            out.flush()
+            return steps, event
+        elif isinstance(event, Prefilled) and event.total > 2048 and sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[Kreading {event.done} of {event.total} tokens")
+            sys.stderr.write("\r\x1b[K" if event.done == event.total else "")
+    raise AssertionError("a run ends with Done")
+
+
+def summary(steps: Sequence[Step], done: Done) -> str:
+    """One line about a run: tokens, perplexity under the model's own distribution, speed."""
+    stats = done.stats
+    scored = [s.logprob for s in steps if s.logprob is not None]
+    perplexity = f" · perplexity {math.exp(-math.fsum(scored) / len(scored)):.2f}" if scored else ""
+    return (
+        f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
+        f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{perplexity} · {done.reason}"
+    )
+
+
+def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | None = None) -> None:
+    """Read a message a line, write an answer; ends with the input or /quit."""
+    terminal = sys.stdin.isatty()
+    first = [{"role": "system", "content": system}] if system else []
+    messages: list[dict[str, str]] = list(first)
+    if terminal:
+        sys.stderr.write(f"{session.info.name} · {HELP}\n")
+    seed = limits.seed if limits.seed is not None else secrets.randbits(32)
+    while (line := _line(terminal)) is not None:
+        text = line.strip()
+        if text == "/quit":
+            return
+        if text == "/new":
+            messages = list(first)
+            continue
+        if text.startswith("/system"):
+            prompt = text.removeprefix("/system").strip()
+            first = [{"role": "system", "content": prompt}] if prompt else []
+            messages = list(first)
+            continue
+        if text == "/redo":
+            if not messages or messages[-1]["role"] != "assistant":
+                sys.stderr.write("there is no answer to draw again yet\n")
+                continue
+            messages.pop()
+            seed += 1
+        elif text.startswith("/"):
+            sys.stderr.write(f"unknown command {text.split()[0]}: {HELP}\n")
+            continue
+        elif text:
+            messages.append({"role": "user", "content": text})
+        else:
+            continue
+        try:
+            ids = _ids(session, messages)
+            control = Control(recipe)
+            events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
+            with interruptible(control):
+                steps, done = stream(events, sys.stdout)
+        except LikelyError as error:
+            sys.stderr.write(f"likely: {error}\n")
+            messages.pop()
+            continue
+        messages.append({"role": "assistant", "content": "".join(s.text for s in steps) + done.text})
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        if terminal:
+            sys.stderr.write(f"[{summary(steps, done)}]\n")
+
+
+def _ids(session: Session, messages: list[dict[str, str]]) -> list[int]:
+    """The conversation as the model reads it; a base model without a template reads the texts as they are."""
+    if session.tokenizer.chat_template is not None:
+        return session.tokenizer.chat(messages)
+    return session.tokenizer.encode("\n".join(m["content"] for m in messages), bos=True)
+
+
+def _line(terminal: bool) -> str | None:
+    if terminal:
+        sys.stderr.write("> ")
+        sys.stderr.flush()
+    try:
+        line = sys.stdin.buffer.readline()
+        return line.decode("utf-8") if line else None
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input must be UTF-8: {error.reason} at byte {error.start} of a line") from None
+    except KeyboardInterrupt:
+        return None

@@ -1,0 +1,106 @@
+"""`Cursor`: one place in the tree that p(x_i | x_<i) spans, as a strategy sees it.
+
+A cursor can say what comes next (`logits`), go there (`feed`) and come back (`rewind`). It keeps the hidden state of
+every position that it has read, so that a distribution can be had again by one product with the head, long after its
+token was drawn. Knows nothing of transforms, text or stopping.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from engine.errors import ContextOverflow
+from metal import mx
+
+if TYPE_CHECKING:
+    from models.cache import Cache
+    from models.transformer import Transformer
+
+CHUNK = 512  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
+
+
+class Cursor:
+    """A model, its cache, and the ids that the cache stands for.
+
+    `ids` may be one token ahead of the host: after `feed` with a token that is still being computed, its place holds
+    None until `settle` names it.
+    """
+
+    def __init__(self, model: "Transformer", cache: "Cache", ids: Sequence[int] = ()) -> None:
+        self.model = model
+        self.cache = cache
+        self.ids: list[int] = list(ids)
+        self._hidden: list[mx.array] = []  # rows [T_i, C]; together one row for each position in the cache
+        self._rows = 0
+
+    @property
+    def length(self) -> int:
+        """Positions read, a token in flight included."""
+        return self._rows
+
+    def read(self, ids: Sequence[int]) -> Iterator[int]:
+        """Feed known tokens in chunks, saying after each how many have been read; stopping between two is safe.
+
+        Raises ContextOverflow before anything is read if the model has no positions for them.
+        """
+        context = self.model.config.context
+        if self.length + len(ids) > context:
+            raise ContextOverflow(
+                f"the text has {self.length + len(ids)} tokens and this model reads at most {context}: shorten it"
+            )
+        for start in range(0, len(ids), CHUNK):
+            chunk = list(ids[start : start + CHUNK])
+            hidden = self.model.hidden(mx.array([chunk]), self.cache)[0]
+            mx.eval(hidden)
+            self._append(hidden)
+            self.ids += chunk
+            yield start + len(chunk)
+
+    def feed(self, token: mx.array) -> None:
+        """Go to the child `token` [1], which may still be in flight; nothing is waited for."""
+        self._append(self.model.hidden(token[None], self.cache)[0])
+
+    def settle(self, token: int) -> None:
+        """Name the token that `feed` took."""
+        self.ids.append(token)
+
+    def logits(self) -> mx.array:
+        """The raw logits [V] of the next token, float32, not yet evaluated."""
+        return self.model.head(self._hidden[-1][-1:])[0].astype(mx.float32)
+
+    def logits_at(self, start: int, end: int) -> mx.array:
+        """The raw logits [end - start, V] after each of the positions start..end-1, from the stored hidden states."""
+        return self.model.head(self.hidden(start, end)).astype(mx.float32)
+
+    def hidden(self, start: int, end: int) -> mx.array:
+        """The stored hidden states [end - start, C]."""
+        if len(self._hidden) > 1:
+            self._hidden = [mx.concatenate(self._hidden)]
+            mx.eval(self._hidden)
+        return self._hidden[0][start:end]
+
+    def rewind(self, length: int) -> None:
+        """Go back to the first `length` positions."""
+        surplus = self._rows - length
+        if surplus <= 0:
+            return
+        self.cache.rewind(surplus)
+        while surplus:
+            rows = self._hidden[-1].shape[0]
+            if rows <= surplus:
+                self._hidden.pop()
+                surplus -= rows
+            else:
+                self._hidden[-1] = self._hidden[-1][: rows - surplus]
+                surplus = 0
+        self._rows = length
+        del self.ids[length:]
+
+    def fork(self) -> "Cursor":
+        """A second cursor at the same place; the caches part when one of them writes."""
+        twin = Cursor(self.model, self.cache.fork(), self.ids)
+        twin._hidden, twin._rows = list(self._hidden), self._rows
+        return twin
+
+    def _append(self, hidden: mx.array) -> None:
+        self._hidden.append(hidden)
+        self._rows += hidden.shape[0]

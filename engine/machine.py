@@ -1,0 +1,127 @@
+"""What this machine offers: device, memory, BLAS, speed; and what would make it faster. Plain data.
+
+Knows nothing of models; `likely doctor` prints it and the benchmarks record it.
+"""
+
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from metal import blas, mx
+
+PACKAGES = ("likely", "mlx", "mlx-lm", "tokenizers", "textual", "numpy")
+SLOW_GFLOPS = 20.0  # a matmul below this is the reference BLAS, or tuned threads in each other's way
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Facts that do not change while the program runs; sizes in bytes."""
+
+    system: str
+    chip: str
+    device: str  # metal | cuda | cpu
+    cores: int
+    memory: int
+    blas: str
+    blas_path: str
+    blas_reason: str
+    threads: int | None  # of the BLAS; None where it chooses itself
+    one_row: bool  # products of one row go to gemv
+    compiles: bool  # mx.compile is in use
+    versions: dict[str, str]
+
+
+def inspect() -> Machine:
+    """Look at this machine; nothing is measured."""
+    loaded = blas.load()
+    device = "metal" if mx.metal.is_available() else "cuda" if mx.cuda.is_available() else "cpu"
+    return Machine(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
+        chip=_chip(),
+        device=device,
+        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        memory=memory(),
+        blas=loaded.name,
+        blas_path=loaded.path,
+        blas_reason=loaded.reason,
+        threads=blas.threads(),
+        one_row=loaded.gemv is not None,
+        compiles=device != "cpu",
+        versions=versions(),
+    )
+
+
+def memory() -> int:
+    """Bytes of main memory."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what a number is."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def measure(repeats: int = 7) -> tuple[float, float]:
+    """GFLOP/s of a float32 matmul and GB/s of a one-row product, each the best of a few: the bounds of a model."""
+    square, tall, row = mx.ones((768, 768)), mx.ones((32768, 768)), mx.ones((1, 768))
+    mx.eval(square, tall, row)
+    flops = min(_seconds(square @ square) for _ in range(repeats))
+    bandwidth = min(_seconds(row @ tall.T) for _ in range(repeats))
+    return 2 * 768**3 / flops / 1e9, tall.nbytes / bandwidth / 1e9
+
+
+def advice(machine: Machine, gflops: float) -> list[str]:
+    """What is slow here and how to mend it; empty where nothing is."""
+    lines = []
+    if machine.blas == "reference":
+        lines.append(f"matmuls are some 100 times slower than they could be: {machine.blas_reason}")
+    elif machine.device == "cpu" and gflops < SLOW_GFLOPS:
+        lines.append(
+            f"a matmul reaches only {gflops:.0f} GFLOP/s: other programs keep the cores busy, and BLAS threads wait "
+            "for each other; try OPENBLAS_NUM_THREADS=1"
+        )
+    if machine.device == "cpu" and machine.blas != "reference" and not machine.one_row:
+        lines.append(f"no one-row library for {platform.machine()}: decoding goes through gemm, about 3 times slower")
+    if machine.threads == 1 and machine.cores > 1 and "OPENBLAS_NUM_THREADS" not in os.environ:
+        lines.append(
+            f"{machine.cores} cores, but they were busy when the program began, so the BLAS uses one thread; "
+            "OPENBLAS_NUM_THREADS sets another number"
+        )
+    if machine.system.startswith("Darwin") and machine.device != "metal":
+        lines.append("mlx finds no Metal device: is this an Intel Mac, a virtual machine, or a Python for x86-64?")
+    return lines
+
+
+def _seconds(lazy: mx.array) -> float:
+    began = time.perf_counter()
+    mx.eval(lazy)
+    return time.perf_counter() - began
+
+
+def _chip() -> str:
+    if mx.metal.is_available():
+        return str(mx.device_info()["device_name"])
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,196 @@
+"""`Session`: a model, its tokenizer, and the places in the tree that were visited, each with its cache.
+
+Takes ids and a `Control`, gives events. Budget, stop strings, end of text and cancelling live here; how a token is
+drawn is the strategy's. Everything of mlx stays inside: what comes out is plain Python and numpy. One thread owns a
+session.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.decode.control import Control, Done, Emitted, Event, Prefilled, Stats
+from engine.decode.cursor import Cursor
+from engine.decode.sample import Sample
+from engine.errors import ContextOverflow, ParameterError
+from engine.observe import observe
+from engine.stop import StopMatcher
+from engine.trace import Recipe, Step
+
+if TYPE_CHECKING:
+    from engine.checkpoint import Checkpoint
+
+CURSORS = 4  # places kept: a conversation, and the branches a person walks between
+FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
+SCORED_AT_ONCE = 64  # rows [V] of logits held while a text is scored
+
+
+class Session:
+    """A loaded model to talk to.
+
+    `generate` draws, `score` measures a given text, `logits_after` gives one exact distribution. All three find the
+    longest prefix of their ids among the cursors kept, and read only the rest.
+    """
+
+    def __init__(self, checkpoint: "Checkpoint") -> None:
+        self.model = checkpoint.model
+        self.tokenizer = checkpoint.tokenizer
+        self.info = checkpoint.info
+        self._cursors: list[Cursor] = []  # the most recently used last
+
+    @property
+    def context(self) -> int:
+        """Positions that the model was made for."""
+        return int(self.model.config.context)
+
+    @property
+    def cache_nbytes(self) -> int:
+        return sum(cursor.cache.nbytes for cursor in self._cursors)
+
+    def generate(
+        self,
+        ids: Sequence[int],
+        control: Control,
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        strategy: Sample | None = None,
+    ) -> Iterator[Event]:
+        """Continue `ids`. Closing the iterator, or `control.cancel()`, leaves the session at the last whole token.
+
+        Raises ContextOverflow if `ids` leaves no room for a token, ParameterError if there is nothing to continue.
+        """
+        self._check(ids)
+        room = self.context - len(ids)
+        budget = room if max_tokens is None else min(max_tokens, room)
+        began = time.perf_counter()
+        cursor = self._at(ids)
+        reused = cursor.length
+        for done in cursor.read(ids[reused:]):
+            yield Prefilled(reused + done, len(ids))
+            if control.cancelled:
+                yield Done("cancelled", Stats(len(ids), reused, 0, time.perf_counter() - began, 0.0))
+                return
+        first = None
+        drawn, reason = 0, "length"
+        matcher, detokenizer = StopMatcher(tuple(stop)), self.tokenizer.detokenizer()
+        with closing(
+            (strategy or Sample()).steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)
+        ) as steps:
+            for raw in steps:
+                now = time.perf_counter()
+                first = first or now
+                drawn += 1
+                ended = raw.token in self.tokenizer.eos
+                step = self._with_text(raw, "" if ended else detokenizer.push(raw.token), now - began)
+                for certain in matcher.push(step):
+                    yield Emitted(certain)
+                if ended or matcher.matched or control.cancelled:
+                    reason = "eot" if ended else "stop" if matcher.matched else "cancelled"
+                    break
+        rest = "" if matcher.matched else detokenizer.flush()
+        for certain in matcher.flush():
+            yield Emitted(certain)
+        end = time.perf_counter()
+        first = first or end
+        yield Done(reason, Stats(len(ids), reused, drawn, first - began, end - first), rest)
+
+    def score(
+        self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
+    ) -> list[Step]:
+        """What the model says of each token of a given text: one step for each of ids[start:], teacher-forced.
+
+        The first token of a text has no distribution before it: its numbers are None.
+        """
+        if not ids:
+            return []
+        if len(ids) > self.context:
+            raise ContextOverflow(
+                f"the text has {len(ids)} tokens and this model reads at most {self.context}: shorten it"
+            )
+        cursor = self._at(ids[:-1])
+        reused = cursor.length
+        for done in cursor.read(ids[reused : len(ids) - 1]):
+            if progress is not None:
+                progress(reused + done, len(ids))
+        detokenizer = self.tokenizer.detokenizer(special=True)
+        texts = [detokenizer.push(token) for token in ids]
+        texts[-1] += detokenizer.flush()
+        steps = []
+        if start == 0:
+            steps.append(self._with_text(_first(ids[0]), texts[0], 0.0))
+        for low in range(max(start, 1), len(ids), SCORED_AT_ONCE):
+            high = min(low + SCORED_AT_ONCE, len(ids))
+            rows = np.asarray(cursor.logits_at(low - 1, high - 1))
+            for i in range(low, high):
+                step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
+                steps.append(self._with_text(step, texts[i], 0.0))
+        return steps
+
+    def logits_after(self, ids: Sequence[int]) -> np.ndarray:
+        """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read."""
+        self._check(ids)
+        cursor = self._at(ids)
+        for _ in cursor.read(ids[cursor.length :]):
+            pass
+        return np.array(cursor.logits_at(len(ids) - 1, len(ids))[0])
+
+    def forget(self) -> None:
+        """Drop every cache."""
+        self._cursors.clear()
+
+    def _check(self, ids: Sequence[int]) -> None:
+        if not ids:
+            raise ParameterError("there is nothing to continue: give a prompt of at least one token")
+        if len(ids) >= self.context:
+            raise ContextOverflow(
+                f"the prompt has {len(ids)} tokens and this model reads at most {self.context}: "
+                "shorten it or choose a model with a longer context"
+            )
+
+    def _at(self, ids: Sequence[int]) -> Cursor:
+        """A cursor at the longest prefix of `ids` that has been read, the most recently used from now on."""
+        best, shared = None, 0
+        for cursor in self._cursors:
+            common = _common_prefix(cursor.ids, ids)
+            if common > shared or (best is None and not cursor.length):
+                best, shared = cursor, common
+        if best is None:
+            best = Cursor(self.model, self.model.make_cache())
+        elif best.length - shared > FORK_ABOVE and best.length > len(ids[:shared]):
+            best = best.fork()
+            best.rewind(shared)
+        else:
+            best.rewind(shared)
+            self._cursors.remove(best)
+        self._cursors.append(best)
+        del self._cursors[:-CURSORS]
+        return best
+
+    def _with_text(self, step: Step, text: str, elapsed_s: float) -> Step:
+        token = step.token
+        return replace(
+            step,
+            piece=self.tokenizer.piece(token),
+            text=text,
+            special=self.tokenizer.is_special(token),
+            elapsed_s=elapsed_s,
+        )
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n
+
+
+def _first(token: int) -> Step:
+    return Step(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, 0, origin="given")

@@ -1,0 +1,238 @@
+"""Sessions and sampling on a model whose every probability is known."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from engine.decode import sample
+from engine.decode.control import Control, Done, Emitted, Event
+from engine.errors import ContextOverflow, ParameterError
+from engine.session import Session
+from engine.trace import Recipe, Step
+from engine.transforms import LogitBias, MirostatV2, RepetitionPenalty, Temperature, TopK, TopP
+from metal import mx
+from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, certain_table, random_table
+
+PROMPT = list(b"ask")
+
+
+@pytest.fixture(autouse=True, params=["numpy", "mlx"])
+def transforms_run_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test on both paths: the host's of a CPU, and the queued one of a GPU."""
+    monkeypatch.setattr("engine.decode.sample.namespace", lambda: {"numpy": np, "mlx": mx}[request.param])
+
+
+def session(table: np.ndarray, context: int = 4096) -> Session:
+    return Session(FakeCheckpoint(MarkovModel(table, context)))  # type: ignore[arg-type]
+
+
+def run(events: Iterable[Event]) -> tuple[list[Step], Done]:
+    steps = []
+    for event in events:
+        if isinstance(event, Emitted):
+            steps.append(event.step)
+        if isinstance(event, Done):
+            return steps, event
+    raise AssertionError("no Done")
+
+
+def tokens(steps: Iterable[Step]) -> list[int]:
+    return [s.token for s in steps]
+
+
+def test_greedy_follows_the_most_likely_token_to_the_end_of_text() -> None:
+    steps, done = run(session(certain_table(b"kxyz")).generate(PROMPT, Control(Recipe(greedy=True))))
+    assert bytes(s.token for s in steps[:-1]) == b"xyz"
+    assert steps[-1].token == EOS and steps[-1].text == "" and steps[-1].special
+    assert done.reason == "eot"
+
+
+def test_numbers_of_a_step_are_the_models_own() -> None:
+    table = random_table(1)
+    steps, _ = run(session(table).generate(PROMPT, Control(Recipe((Temperature(0.5),))), seed=3, max_tokens=5))
+    before = PROMPT[-1]
+    for step in steps:
+        row = table[before].astype(np.float32).astype(np.float64)
+        logp = row - np.log(np.exp(row).sum())
+        cold = row / 0.5 - np.log(np.exp(row / 0.5).sum())
+        assert step.logprob == pytest.approx(logp[step.token], abs=1e-5)
+        assert step.logprob_after == pytest.approx(cold[step.token], abs=1e-5)
+        assert step.entropy == pytest.approx(-(np.exp(logp) * logp).sum(), abs=1e-5)
+        assert step.rank == 1 + (row > row[step.token]).sum()
+        before = step.token
+
+
+def test_the_same_seed_gives_the_same_tokens_and_another_seed_others() -> None:
+    table = random_table(2)
+    again = [tokens(run(session(table).generate(PROMPT, Control(), seed=s, max_tokens=20))[0]) for s in (5, 5, 6)]
+    assert again[0] == again[1] != again[2]
+
+
+def test_a_run_resumed_in_the_middle_goes_on_as_if_it_had_not_stopped() -> None:
+    table = random_table(2, scale=1.0)
+    table[:, EOS] = -50
+    whole = tokens(run(session(table).generate(PROMPT, Control(), seed=5, max_tokens=20))[0])
+    rest = tokens(run(session(table).generate(PROMPT + whole[:8], Control(), seed=5, max_tokens=12))[0])
+    assert whole[8:] == rest
+
+
+def test_draws_have_the_law_of_the_model() -> None:
+    """Frequencies of the first token over 2,000 seeds: chi-square with 7 degrees of freedom, p = 1e-4 at 29.9."""
+    table = np.full((VOCAB, VOCAB), -np.inf)
+    p = np.array([0.3, 0.25, 0.15, 0.1, 0.08, 0.06, 0.04, 0.02])
+    table[:, :8] = np.log(p)
+    s = session(table)
+    drawn = [tokens(run(s.generate(PROMPT, Control(), seed=i, max_tokens=1))[0])[0] for i in range(2000)]
+    counts = np.bincount(drawn, minlength=8)[:8]
+    assert ((counts - 2000 * p) ** 2 / (2000 * p)).sum() < 29.9
+
+
+def test_a_stop_string_ends_the_text_before_it() -> None:
+    steps, done = run(session(certain_table(b"kabcdef")).generate(PROMPT, Control(Recipe(greedy=True)), stop=["cd"]))
+    assert "".join(s.text for s in steps) == "ab"
+    assert done.reason == "stop" and done.text == ""
+
+
+def test_a_budget_and_the_context_end_a_run() -> None:
+    table = random_table(3)
+    table[:, EOS] = -50
+    steps, done = run(session(table).generate(PROMPT, Control(), max_tokens=4))
+    assert len(steps) == 4 and done.reason == "length"
+    steps, done = run(session(table, context=10).generate(PROMPT, Control()))
+    assert len(steps) == 7 and done.reason == "length"
+
+
+def test_prompts_that_cannot_be_continued_are_refused() -> None:
+    with pytest.raises(ContextOverflow, match=r"3 tokens.*at most 3"):
+        run(session(random_table(3), context=3).generate(PROMPT, Control()))
+    with pytest.raises(ParameterError, match="nothing to continue"):
+        run(session(random_table(3)).generate([], Control()))
+
+
+def test_a_cancelled_run_leaves_a_usable_session() -> None:
+    table = random_table(4)
+    table[:, EOS] = -50
+    s, control, seen = session(table), Control(), []
+    for event in s.generate(PROMPT, control, seed=1):
+        if isinstance(event, Emitted):
+            seen.append(event.step.token)
+            if len(seen) == 3:
+                control.cancel()
+    assert isinstance(event, Done) and event.reason == "cancelled" and len(seen) == 3
+    rest = tokens(run(s.generate(PROMPT + seen, Control(), seed=1, max_tokens=5))[0])
+    fresh = tokens(run(session(table).generate(PROMPT, Control(), seed=1, max_tokens=8))[0])
+    assert seen + rest == fresh
+
+
+def test_a_closed_iterator_leaves_the_cache_at_the_last_whole_token() -> None:
+    table = random_table(4)
+    table[:, EOS] = -50
+    s = session(table)
+    events = s.generate(PROMPT, Control(), seed=1)
+    given = [e.step.token for e, _ in zip((e for e in events if isinstance(e, Emitted)), range(3), strict=False)]
+    events.close()
+    cursor = s._cursors[-1]
+    assert cursor.ids[: len(PROMPT) + 3] == PROMPT + given
+    assert cursor.length == cursor.cache.length == len(cursor.ids)
+
+
+def test_a_common_prefix_is_not_read_again() -> None:
+    table = random_table(5)
+    table[:, EOS] = -50
+    s = session(table)
+    steps, first = run(s.generate(PROMPT, Control(), seed=1, max_tokens=10))
+    ids = PROMPT + tokens(steps)
+    read = s.model.read
+    _, again = run(s.generate([*ids[:8], 7], Control(), seed=1, max_tokens=1))
+    assert first.stats.reused_tokens == 0 and again.stats.reused_tokens == 8
+    assert s.model.read == read + 1
+
+
+def test_a_far_branch_keeps_the_longer_one_too() -> None:
+    table = random_table(5)
+    table[:, EOS] = -50
+    s = session(table)
+    steps, _ = run(s.generate(PROMPT, Control(), seed=1, max_tokens=100))
+    run(s.generate([*PROMPT, 7], Control(), seed=1, max_tokens=1))
+    _, back = run(s.generate(PROMPT + tokens(steps), Control(), max_tokens=1))
+    assert back.stats.reused_tokens >= len(PROMPT) + 99
+
+
+@pytest.mark.parametrize("live", [Recipe((TopK(1),)), Recipe((RepetitionPenalty(1.5), Temperature(0.3), TopP(0.5)))])
+def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued(live: Recipe) -> None:
+    table = random_table(6)
+    table[:, EOS] = -50
+    control, recipes = Control(Recipe((Temperature(1.5),))), []
+    for event in session(table).generate(PROMPT, control, seed=1, max_tokens=8):
+        if isinstance(event, Emitted):
+            recipes.append(event.step.recipe)
+            if len(recipes) == 4:
+                control.recipe = live
+    before = 4 if sample.namespace() is np else 5  # a GPU has one token queued
+    assert recipes == [Recipe((Temperature(1.5),))] * before + [live] * (8 - before)
+
+
+def test_transforms_with_a_memory_see_the_whole_text() -> None:
+    """A strong repetition penalty on a model that wants to repeat: no token of the window comes again."""
+    table = np.zeros((VOCAB, VOCAB))
+    table[:, :30] = 5.0
+    table[:, EOS] = -50
+    recipe = Recipe((LogitBias({0: 1.0}), RepetitionPenalty(10.0, window=20)))
+    steps, _ = run(session(table).generate(PROMPT, Control(replace(recipe, greedy=True)), max_tokens=30))
+    drawn = tokens(steps)
+    assert all(t not in drawn[max(0, i - 20) : i] for i, t in enumerate(drawn))
+
+
+def test_a_transform_that_must_see_the_token_runs() -> None:
+    steps, _ = run(session(random_table(7)).generate(PROMPT, Control(Recipe((MirostatV2(3.0),))), max_tokens=10))
+    assert steps
+
+
+def test_forced_tokens_are_taken_and_measured() -> None:
+    table = random_table(8)
+    control = Control()
+    control.force([65, 66])
+    steps, _ = run(session(table).generate(PROMPT, control, seed=1, max_tokens=3))
+    assert tokens(steps)[:2] == [65, 66] and [s.origin for s in steps] == ["forced", "forced", "drawn"]
+    row = table[PROMPT[-1]]
+    assert steps[0].logprob == pytest.approx(row[65] - np.log(np.exp(row).sum()), abs=1e-4)
+
+
+def test_split_characters_become_text_when_they_are_whole() -> None:
+    steps, done = run(session(certain_table(b"k" + "é".encode())).generate(PROMPT, Control(Recipe(greedy=True))))
+    assert [s.text for s in steps] == ["", "é", ""] and done.text == ""
+
+
+def test_scoring_a_text_is_the_sum_of_its_parts() -> None:
+    table = random_table(9)
+    text = list(b"measure this")
+    steps = session(table).score(text)
+    assert tokens(steps) == text and steps[0].logprob is None
+    logp = table - np.log(np.exp(table).sum(-1, keepdims=True))
+    want = sum(logp[a, b] for a, b in pairwise(text))
+    assert math.fsum(s.logprob for s in steps if s.logprob is not None) == pytest.approx(want, abs=1e-4)
+    assert tokens(session(table).score(text, start=5)) == text[5:]
+
+
+def test_the_exact_distribution_after_any_prefix_costs_no_reading() -> None:
+    table = random_table(10)
+    table[:, EOS] = -50
+    s = session(table)
+    steps, _ = run(s.generate(PROMPT, Control(), seed=1, max_tokens=10))
+    ids, read = PROMPT + tokens(steps), s.model.read
+    np.testing.assert_allclose(s.logits_after(ids[:6]), table[ids[5]], atol=1e-5)
+    assert s.model.read == read
+
+
+def test_drawn_and_scored_numbers_agree() -> None:
+    table = random_table(11)
+    s = session(table)
+    steps, _ = run(s.generate(PROMPT, Control(), seed=1, max_tokens=10))
+    scored = session(table).score(PROMPT + tokens(steps))[len(PROMPT) :]
+    for a, b in zip(steps, scored, strict=True):
+        assert (a.token, a.rank) == (b.token, b.rank)
+        assert a.logprob == pytest.approx(b.logprob, abs=1e-6)
