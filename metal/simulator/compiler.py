@@ -1,0 +1,230 @@
+"""A clang that pip can install, and a cache of what it has compiled.
+
+`zig clang` and `zig ld.lld` of the `ziglang` package are a plain clang and linker; nothing of Zig's own is built, and
+the simulator needs no C or C++ library. A system clang++ >= 17 serves as well. Knows nothing of Metal beyond the folder
+`msl/`.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from metal.errors import KernelError
+from metal.simulator.rewrite import rewrite
+
+MSL = Path(__file__).parent / "msl"
+OLDEST_CLANG = 17
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """How to call a clang: `compile` for objects, `link` for shared libraries."""
+
+    compile: tuple[str, ...]
+    link: tuple[str, ...]
+    version: str
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: LIKELY_SIMULATOR_CACHE, or the user's cache folder."""
+    if chosen := os.environ.get("LIKELY_SIMULATOR_CACHE"):
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "likely" / "simulator"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "likely" / "simulator"
+
+
+@cache
+def find() -> Compiler:
+    """The compiler: ziglang's clang, else a system one.
+
+    Raises KernelError where there is neither.
+    """
+    spec = find_spec("ziglang")
+    if spec is not None and spec.origin is not None:
+        zig = str(Path(spec.origin).parent / "zig")
+        version = _output([zig, "clang", "--version"])
+        if sys.platform == "darwin":  # lld writes no Mach-O for zig; its own linker does
+            return Compiler(
+                (zig, "clang"), (zig, "c++", "-shared", "-nostdlib++", "-undefined", "dynamic_lookup"), version
+            )
+        return Compiler((zig, "clang"), (zig, "ld.lld", "-shared"), version)
+    for name in ("clang++", *(f"clang++-{n}" for n in range(30, OLDEST_CLANG - 1, -1))):
+        path = shutil.which(name)
+        if path is None:
+            continue
+        version = _output([path, "--version"])
+        match = re.search(r"version (\d+)", version)
+        if match and int(match[1]) >= OLDEST_CLANG:
+            extra = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
+            return Compiler((path,), (path, "-shared", "-nostdlib", *extra), version)
+    raise KernelError(
+        f"the Metal simulator needs a clang: expected the package ziglang or clang++ >= {OLDEST_CLANG}, found neither; "
+        "run: pip install ziglang"
+    )
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@cache
+def machine_flags(machine: str = "") -> tuple[str, ...]:
+    """What to ask of the processor. F16C and FMA on x86-64 where it has them: without them half is ten times slower."""
+    if (machine or platform.machine()) not in ("x86_64", "AMD64"):
+        return ()
+    try:
+        known = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        known = ""
+    modern = all(re.search(rf"\b{flag}\b", known) for flag in ("avx2", "f16c", "fma", "bmi2"))
+    return ("-march=x86-64-v3",) if modern else ("-march=x86-64-v2",)
+
+
+# Each half and bfloat operation rounds (clang would compute chains in float), products and sums are not fused, and no
+# header of the machine is seen.
+LANGUAGE = (
+    *(
+        "-std=c++17",
+        "-nostdinc",
+        "-fPIC",
+        "-fno-exceptions",
+        "-fno-rtti",
+        "-fvisibility=hidden",
+        "-fno-stack-protector",
+    ),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-lax-vector-conversions"),
+    *("-Xclang", "-ffloat16-excess-precision=none", "-Xclang", "-fbfloat16-excess-precision=none"),
+    *("-Wno-everything", "-fno-threadsafe-statics", "-fno-caret-diagnostics", "-fno-color-diagnostics"),
+)
+PLAIN = ("-O1",)
+CHECKED: tuple[str, ...] = ("-O1", "-DMSL_CHECKED", "-gline-tables-only")
+
+
+@dataclass(frozen=True)
+class Build:
+    """One way to compile: its flags and the folder with its precompiled header and runtime."""
+
+    flags: tuple[str, ...]
+    folder: Path
+
+    @property
+    def header(self) -> Path:
+        return self.folder / "prelude.pch"
+
+    @property
+    def runtime(self) -> tuple[Path, ...]:
+        return tuple(sorted(self.folder.glob("*.o")))
+
+
+def mlx_headers() -> Path:
+    """The root of the Metal headers in the installed mlx package."""
+    spec = find_spec("mlx")
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        root = Path(place) / "include"
+        if (root / "mlx" / "backend" / "metal" / "kernels" / "utils.h").exists():
+            return root
+    raise KernelError(
+        "expected the Metal headers in the mlx package, found none; run: pip install --force-reinstall mlx"
+    )
+
+
+@cache
+def prepare(checked: bool) -> Build:
+    """The build's precompiled header and runtime, made at the first call ever (some seconds) and kept."""
+    compiler = find()
+    flags = (*LANGUAGE, *machine_flags(), *(CHECKED if checked else PLAIN))
+    sources = {path.relative_to(MSL): path.read_text() for path in sorted(MSL.rglob("*.*"))}
+    rules = (Path(__file__).parent / "rewrite.py").read_text()
+    key = _digest(compiler.version, *flags, rules, *sources.values(), str(mlx_headers()), _mlx_version())
+    folder = cache_folder() / key
+    if not (folder / "done").exists():
+        with tempfile.TemporaryDirectory(dir=_made(cache_folder())) as scratch:
+            _prepare(Path(scratch), folder, sources, flags, checked)
+    return Build(flags, folder)
+
+
+def _prepare(scratch: Path, folder: Path, sources: dict[Path, str], flags: tuple[str, ...], checked: bool) -> None:
+    include = folder / "include"
+    headers = mlx_headers()
+    for path in sorted((headers / "mlx" / "backend" / "metal" / "kernels").rglob("*.h")):
+        _write(include / path.relative_to(headers), rewrite(path.read_text()))
+    for name, text in sources.items():
+        _write(include / name, text)
+    prelude = include / "prelude.h"
+    _write(prelude, '#include "msl.h"\n#include "mlx/backend/metal/kernels/utils.h"\n')
+    _compile([*flags, "-I", str(include), "-x", "c++-header", str(prelude)], folder / "prelude.pch", scratch)
+    for source in ("runtime.cpp", "check.cpp") if checked else ("runtime.cpp",):
+        _compile([*flags, "-O2", "-c", str(include / source)], folder / (source[:-4] + ".o"), scratch)
+    _write(folder / "done", "")
+
+
+def _mlx_version() -> str:
+    from importlib.metadata import version
+
+    return version("mlx")
+
+
+def library(source: str, name: str, checked: bool) -> Path:
+    """The shared library of one C++ text, compiled or from the cache.
+
+    Raises KernelError with the first diagnostics where it does not compile.
+    """
+    build = prepare(checked)
+    path = build.folder / f"{name}-{_digest(source)}.so"
+    if not path.exists():
+        compiler = find()
+        with tempfile.TemporaryDirectory(dir=build.folder) as scratch:
+            text, unit = Path(scratch) / "kernel.cpp", Path(scratch) / "kernel.o"
+            text.write_text(source)
+            flags = [*build.flags, *(INSTRUMENT if checked else ()), "-include-pch", str(build.header)]
+            _compile([*flags, "-I", str(build.folder / "include"), "-c", str(text)], unit, Path(scratch))
+            made = Path(scratch) / "kernel.so"
+            _run([*compiler.link, str(unit), *map(str, build.runtime), "-o", str(made)])
+            made.replace(path)
+    return path
+
+
+INSTRUMENT: tuple[str, ...] = ()
+
+
+def _compile(arguments: Sequence[str], output: Path, scratch: Path) -> None:
+    made = scratch / output.name
+    _run([*find().compile, *arguments, "-o", str(made)])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    made.replace(output)
+
+
+def _run(command: Sequence[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise KernelError("the kernel does not compile:\n" + _first_errors(result.stderr or result.stdout))
+
+
+def _first_errors(text: str, limit: int = 12) -> str:
+    lines = text.strip().splitlines()
+    return "\n".join(lines[:limit]) + (f"\n... {len(lines) - limit} more lines" if len(lines) > limit else "")
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(path: Path, text: str) -> None:
+    _made(path.parent)
+    path.write_text(text)

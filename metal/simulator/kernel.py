@@ -1,0 +1,217 @@
+"""`SimKernel`: the constructor and the call of `mx.fast.metal_kernel`, on any machine.
+
+The text it runs is the one MLX generates (signature, strides, template instance), taken from `mx.export_function`.
+"""
+
+import ctypes
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from metal import mx
+from metal.errors import KernelError
+from metal.simulator import compiler, launch, signature
+from metal.simulator.rewrite import rewrite
+
+Scalar = bool | int | float
+METADATA = ("_shape", "_strides", "_ndim")
+
+
+class SimKernel:
+    """A Metal kernel that runs on the CPU; arguments as of `mx.fast.metal_kernel`.
+
+    Called with the same keywords, it evaluates its inputs and returns evaluated arrays. Inputs that are not
+    row-contiguous are copied first unless `ensure_row_contiguous=False`, which is when `name_strides` mean something.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        source: str,
+        header: str = "",
+        ensure_row_contiguous: bool = True,
+        atomic_outputs: bool = False,
+        compile_options: object | None = None,
+        *,
+        checked: bool = False,
+    ):
+        self.name, self.checked = name, checked
+        self.input_names, self.output_names = list(input_names), list(output_names)
+        self.ensure_row_contiguous = ensure_row_contiguous
+        options = {} if compile_options is None else {"compile_options": compile_options}
+        self._stock = mx_metal_kernel()(
+            name, self.input_names, self.output_names, source, header, ensure_row_contiguous, atomic_outputs, **options
+        )
+        self._variants: dict[tuple[Any, ...], _Variant] = {}
+        self.launches = 0
+
+    def __call__(
+        self,
+        *,
+        inputs: Sequence[mx.array | Scalar],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: tuple[int, int, int],
+        threadgroup: tuple[int, int, int],
+        template: Sequence[tuple[str, Any]] | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: object | None = None,
+    ) -> list[mx.array]:
+        """Run the kernel; see `mx.fast.metal_kernel` for the arguments.
+
+        Raises KernelError where it does not compile or the launch is not one that Metal takes.
+        """
+        if len(inputs) != len(self.input_names):
+            raise KernelError(f"kernel {self.name!r}: expected {len(self.input_names)} inputs, got {len(inputs)}")
+        arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
+        host = [_host(array, self.ensure_row_contiguous) for array in arrays]
+        outputs = [_empty(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
+        key = (
+            *((array.dtype, array.ndim == 0, array.size < 8) for array in arrays),
+            *(tuple(template or ()), tuple(output_dtypes)),
+        )
+        variant = self._variants.get(key)
+        if variant is None:
+            text = _generated(self._stock, arrays, output_shapes, output_dtypes, template, init_value)
+            variant = self._variants[key] = _Variant(text, self.checked)
+        if verbose:
+            print(variant.text)
+        buffers = dict(zip(self.output_names, outputs, strict=True)) | dict(zip(self.input_names, host, strict=True))
+        addresses = {}
+        kept = []
+        for parameter in variant.parameters:
+            if parameter.index is not None:
+                value = _buffer(parameter.name, buffers)
+                kept.append(value)
+                addresses[parameter.index] = value.ctypes.data
+        launch.launch(variant.path, addresses, grid, threadgroup)
+        self.launches += 1
+        return [_device(output, dtype) for output, dtype in zip(outputs, output_dtypes, strict=True)]
+
+
+class _Variant:
+    """One template instance for one set of input kinds."""
+
+    def __init__(self, text: str, checked: bool):
+        self.text = text
+        instance = re.search(r"template \[\[host_name\(.*\]\] decltype\((\w+)(<.*>)?\) ", text)
+        plain = re.search(r"\[\[kernel\]\] void (\w+)\(", text)
+        if instance is None and plain is None:
+            raise KernelError(f"expected a kernel in the text that MLX generates, got:\n{text}")
+        body = text[: instance.start()] if instance else text
+        name, arguments = (instance[1], instance[2] or "") if instance else (plain[1], "") if plain else ("", "")
+        self.parameters = signature.parameters(body, name)
+        code = '#line 1 "kernel.metal"\n' + rewrite(body) + signature.entry(name + arguments, self.parameters)
+        self.path = compiler.library(code, name[:60], checked)
+
+
+_stock_metal_kernel: list[Any] = []
+
+
+def mx_metal_kernel() -> Any:
+    """MLX's own `metal_kernel`, also while this one stands in for it."""
+    if not _stock_metal_kernel:
+        _stock_metal_kernel.append(mx.fast.metal_kernel)
+    return _stock_metal_kernel[0]
+
+
+def _generated(
+    kernel: Any,
+    inputs: Sequence[mx.array],
+    shapes: Sequence[Sequence[int]],
+    dtypes: Sequence[mx.Dtype],
+    template: Sequence[tuple[str, Any]] | None,
+    init_value: float | None,
+) -> str:
+    """The Metal text of one call. MLX prints it on the standard output while a function is exported, and only there."""
+    options: dict[str, Any] = {"template": list(template)} if template else {}
+    if init_value is not None:
+        options["init_value"] = init_value
+
+    def traced(*arrays: mx.array) -> list[mx.array]:
+        result: list[mx.array] = kernel(
+            inputs=list(arrays),
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            output_shapes=shapes,
+            output_dtypes=dtypes,
+            verbose=True,
+            **options,
+        )
+        return result
+
+    places = [mx.zeros(array.shape, array.dtype) for array in inputs]
+    with tempfile.TemporaryDirectory() as folder:
+        text = _printed(lambda: mx.export_function(f"{folder}/kernel.mlxfn", traced, *places))
+    match = re.search(r"^Generated source code for `.*`:\n```\n(.*)\n```$", text, re.DOTALL | re.MULTILINE)
+    if match is None:
+        raise KernelError(f"expected MLX to print the kernel's text, got {text!r}")
+    return match[1]
+
+
+def _printed(act: Any) -> str:
+    """What the act writes to file descriptor 1, from C++ too."""
+    library = ctypes.CDLL(None)
+    sys.stdout.flush()
+    library.fflush(None)
+    saved = os.dup(1)
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.dup2(file.fileno(), 1)
+            act()
+            library.fflush(None)
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+        file.seek(0)
+        return file.read().decode()
+
+
+_SAME_SIZE = {mx.bfloat16: mx.uint16}
+
+
+def _host(array: mx.array, contiguous: bool) -> np.ndarray[Any, Any]:
+    """The array's memory as numpy sees it, without a copy where it can be had; bfloat16 as uint16."""
+    if array.size == 0:
+        return np.zeros(array.shape, np.uint8)
+    seen = np.asarray(array.view(_SAME_SIZE[array.dtype]) if array.dtype in _SAME_SIZE else array)
+    return np.ascontiguousarray(seen).reshape(seen.shape) if contiguous else seen
+
+
+def _empty(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None) -> np.ndarray[Any, Any]:
+    """An output: filled with the value, or with all-ones bytes (NaN in every float type), as nobody promises zeros."""
+    if init_value is not None:
+        return np.array(_host(mx.full(shape, init_value, dtype), True))
+    return np.full((*shape, dtype.size), 0xFF, np.uint8)
+
+
+def _device(output: np.ndarray[Any, Any], dtype: mx.Dtype) -> mx.array:
+    flat = mx.array(output)
+    if flat.dtype == mx.uint8 and flat.shape[-1:] == (dtype.size,) and output.ndim:
+        shape = output.shape[:-1]
+        return flat.view(dtype).reshape(shape) if flat.size else mx.zeros(shape, dtype)
+    return flat.view(dtype) if flat.dtype != dtype else flat
+
+
+def _buffer(name: str, buffers: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """The buffer of a parameter: an input, an output, or what MLX adds about an input's layout."""
+    if name in buffers:
+        return buffers[name]
+    for suffix in METADATA:
+        array = buffers.get(name.removesuffix(suffix)) if name.endswith(suffix) else None
+        if array is None:
+            continue
+        if suffix == "_shape":
+            return np.array(array.shape or (0,), np.int32)
+        if suffix == "_strides":
+            return np.array([stride // array.itemsize for stride in array.strides] or [0], np.int64)
+        return np.array(array.ndim, np.int32)
+    raise KernelError(f"parameter {name!r} of the generated text is neither an input nor an output")

@@ -1,0 +1,102 @@
+"""The tokens of a Metal source text, spaces and comments included, so that joining them gives the text back.
+
+Knows where words end, not what they mean.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_PATTERN = re.compile(
+    r"""
+    (?P<space>[ \t\r\n\f\v]+ | //[^\n]* | /\*.*?\*/ | \\\n)
+  | (?P<directive>\#(?:[^\n\\]|\\.|\\\n)*)
+  | (?P<string>"(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*')
+  | (?P<number>(?:0[xX][0-9a-fA-F']+ | (?:\d[\d']*)?\.\d+(?:[eE][+-]?\d+)? | \d[\d']*\.?(?:[eE][+-]?\d+)?)[a-zA-Z]*)
+  | (?P<word>[A-Za-z_]\w*)
+  | (?P<mark>\[\[|::|->|<<=|>>=|<<|<=|>=|==|!=|&&|\|\||\+\+|--|[-+*/%&|^]=|\.\.\.|[^\s\w])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(slots=True)
+class Token:
+    """One piece of text; `kind` is space, directive, string, number, word or mark. `text` may be replaced in place."""
+
+    kind: str
+    text: str
+    line: int
+
+    @property
+    def solid(self) -> bool:
+        return self.kind not in ("space", "directive")
+
+
+def tokenize(text: str) -> list[Token]:
+    """All tokens of the text, in order; a character that fits nothing becomes a mark of its own."""
+    return list(_scan(text))
+
+
+def _scan(text: str) -> Iterator[Token]:
+    at, line = 0, 1
+    while at < len(text):
+        match = _PATTERN.match(text, at)
+        kind, piece = (match.lastgroup or "mark", match.group()) if match else ("mark", text[at])
+        yield Token(kind, piece, line)
+        line += piece.count("\n")
+        at += len(piece)
+
+
+def join(tokens: list[Token]) -> str:
+    """The text again."""
+    return "".join(token.text for token in tokens)
+
+
+OPEN = {"(": ")", "[": "]", "{": "}", "[[": "]"}
+
+
+def closing(tokens: list[Token], at: int) -> int:
+    """The index of the token that closes the bracket at `at`; the last index when none does."""
+    depth = 0
+    for i in range(at, len(tokens)):
+        text = tokens[i].text if tokens[i].kind == "mark" else ""
+        if text in ("(", "[", "{"):
+            depth += 1
+        elif text == "[[":
+            depth += 2
+        elif text in (")", "]", "}"):
+            depth -= 1
+            if depth <= 0:
+                return i
+    return len(tokens) - 1
+
+
+def closing_angle(tokens: list[Token], at: int) -> int | None:
+    """The index of the `>` that closes the `<` at `at`, or None when it is a comparison."""
+    depth = 0
+    i = at
+    while i < len(tokens):
+        text = tokens[i].text if tokens[i].kind == "mark" else ""
+        if text == "<":
+            depth += 1
+        elif text == ">":
+            depth -= 1
+            if depth == 0:
+                return i
+        elif text in OPEN:
+            i = closing(tokens, i)
+        elif text in (";", "}", "{", "&&", "||"):
+            return None
+        i += 1
+    return None
+
+
+def after(tokens: list[Token], at: int, step: int = 1) -> int | None:
+    """The index of the next solid token in that direction, or None."""
+    at += step
+    while 0 <= at < len(tokens):
+        if tokens[at].solid:
+            return at
+        at += step
+    return None
