@@ -41,7 +41,7 @@ def observe(
     kept, lse_after, entropy_after = len(possible), lse, entropy
     if after is not None:
         left = after > -np.inf
-        kept = np.count_nonzero(left)
+        kept = int(np.count_nonzero(left))
         below = (after if kept == len(after) else after[left]) - after.max()
         lse_after, entropy_after = _sums(after.max(), below, np.exp(below))
     return Step(
@@ -72,7 +72,7 @@ def _snapshot(
     raw: np.ndarray, possible: np.ndarray, below: np.ndarray, mass: np.ndarray, lse: float, touched: np.ndarray
 ) -> Snapshot:
     """The snapshot of `raw`; `possible` is what is finite of it, ascending. `below` and `mass` are used up."""
-    ids = np.flatnonzero(raw >= np.append(-np.inf, possible)[-CANDIDATES:][0])
+    ids = np.flatnonzero(raw >= possible[-CANDIDATES:][0])
     ids = ids[np.lexsort((ids, -raw[ids]))][:CANDIDATES]
     extra = np.setdiff1d(touched, ids)
     rest = possible[: max(len(possible) - CANDIDATES, 0)]

@@ -1,9 +1,10 @@
 """What a run leaves behind: `Step` (one token), `Recipe` (how it was drawn), `Trace` (a run). Plain Python and numpy.
 
 The screen, the files, evaluation and tests all read these. Every number was captured when its token was drawn; none
-comes from a second run. Knows nothing of mlx, models or the screen.
+comes from a second run. Knows nothing of mlx, models, files or the screen.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,17 +19,17 @@ BINS = 64
 class Snapshot:
     """Enough of one step's raw logits [V] to see it under other transforms without the model.
 
-    The `CANDIDATES` most likely tokens are kept exactly, with the tokens that a penalty or a bias touches (their raw
-    logits too); the rest only as a histogram over `edges`.
+    The `CANDIDATES` most likely tokens are kept exactly, with the one that was drawn and those that a penalty or a bias
+    touches; the rest only as a histogram over `edges`. What is -inf is not in it.
     """
 
     vocab: int
-    ids: np.ndarray  # int32 [K], most likely first, then the touched ones that are not among them
+    ids: np.ndarray  # int32 [K], most likely first, then the others by id
     logits: np.ndarray  # float32 [K], raw
     lse: float  # nats: log-sum-exp of all V raw logits
-    mean: float  # of all V raw logits
-    variance: float
-    edges: np.ndarray  # float32 [BINS + 1], ascending, raw logits
+    mean: float
+    variance: float  # both of the raw logits that are not -inf
+    edges: np.ndarray  # float32 [BINS + 1], ascending, raw logits: a bin reaches from its edge up to the next one
     counts: np.ndarray  # int32 [BINS]: tokens of the rest in each bin
     lses: np.ndarray  # float32 [BINS], nats: log-sum-exp of their logits (-inf for an empty bin)
 
@@ -69,8 +70,24 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Lexicon:
+    """What the tokens of a trace stand for, as much as a trace knows; the `Vocabulary` that transforms ask."""
+
+    pieces: Mapping[int, bytes] = field(default_factory=dict)
+    eos: frozenset[int] = frozenset()
+
+    def piece(self, token: int) -> bytes:
+        """The token's bytes; none where the trace does not know them."""
+        return self.pieces.get(token, b"")
+
+    def encode(self, text: str) -> list[int]:
+        """The token that is all of `text`, where there is one."""
+        return [token for token, piece in self.pieces.items() if piece == text.encode()][:1]
+
+
+@dataclass(frozen=True)
 class Trace:
-    """One run: what was asked, how it was drawn, and every step. Saved as JSONL: a header line, then a line a token."""
+    """One run: what was asked, how it was drawn, and every step. `engine.tracefile` saves and loads it."""
 
     model: str
     weights: str  # SHA-256 of the weights' fingerprint
@@ -80,3 +97,4 @@ class Trace:
     steps: tuple[Step, ...]
     finish: str = ""  # stop | length | cancelled | eot
     meta: dict[str, str] = field(default_factory=dict)
+    lexicon: Lexicon = field(default_factory=Lexicon)  # the pieces of the prompt and of every candidate

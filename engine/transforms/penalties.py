@@ -85,24 +85,26 @@ class LogitBias(Transform):
     bias: Mapping[int, float] | tuple[tuple[int, float], ...]
 
     def __post_init__(self) -> None:
-        pairs = tuple(sorted(dict(self.bias).items()))
-        for token, value in pairs:
+        for token, value in dict(self.bias).items():
             within("a logit bias's token id", token, "[0, inf)", whole=True)
             within(f"the logit bias of token {token}", value, "[-100, 100]")
-        object.__setattr__(self, "bias", pairs)
+        object.__setattr__(self, "bias", tuple(sorted(dict(self.bias).items())))
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The tokens, int32 [n]."""
+        return np.array(list(dict(self.bias)), np.int32)
 
     def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
-        """Ids and biases as arrays [n]."""
-        pairs = tuple(dict(self.bias).items())
-        tokens, values = zip(*pairs, strict=True) if pairs else ((), ())
-        return xp.array(tokens, dtype=xp.int32), xp.array(values, dtype=xp.float32)
+        """Tokens and biases, arrays [n]."""
+        return xp.array(self.ids), xp.array(list(dict(self.bias).values()), dtype=xp.float32)
 
     def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
-        size, last = logits.shape[-1], max((token for token, _ in self.bias), default=0)
+        size, last = logits.shape[-1], self.ids.max(initial=0)
         if last >= size:
             raise ParameterError(f"a logit bias's token id must be in [0, {size - 1}] for this model, got {last}")
         tokens, values = state
         return add(logits, tokens, values.astype(logits.dtype), xp)
 
     def touched(self, state: State) -> np.ndarray:
-        return np.array([token for token, _ in self.bias], np.int64)
+        return self.ids

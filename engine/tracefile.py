@@ -1,0 +1,173 @@
+"""A trace as a file: JSON lines, a header and then a line a token. Arrays are base64 of little-endian bytes.
+
+The header says what was run, lists each recipe once (a step names it by its index), and counts the steps, so that a
+file that was cut short is noticed. Another format gets another version number.
+"""
+
+import base64
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import engine.transforms
+from engine.errors import DataError, LikelyError
+from engine.trace import BINS, Lexicon, Recipe, Snapshot, Step, Trace
+from engine.transforms import Transform
+
+VERSION = 1
+
+_TRANSFORMS: Mapping[str, type[Transform]] = {
+    name: kind
+    for name in engine.transforms.__all__
+    if isinstance(kind := getattr(engine.transforms, name), type) and issubclass(kind, Transform)
+}
+_ARRAYS = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}
+_NUMBERS = ("logprob", "logprob_after", "entropy", "entropy_after")
+_PLAIN = ("token", "text", "rank", "kept", "position", "origin", "special", "elapsed_s")
+
+
+def save(trace: Trace, path: Path) -> None:
+    """Writes the trace; the file appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in _lines(trace))
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path}: the trace cannot be written there: {error.strerror}") from error
+
+
+def load(path: Path) -> Trace:
+    """The trace of a file. Raises DataError, with file and line, for damage and for another version."""
+    number = 1
+    try:
+        with path.open(encoding="utf-8") as file:
+            header = _header(json.loads(file.readline()))
+            recipes = [_recipe(row) for row in header["recipes"]]
+            steps = []
+            for number, line in enumerate(file, 2):  # noqa: B007 - names the line of an error
+                steps.append(_step(json.loads(line), recipes))
+            number += 1
+            if len(steps) != header["steps"]:
+                raise ValueError(f"the header promises {header['steps']} steps and {len(steps)} are here")
+            number = 1
+            return Trace(
+                model=header["model"],
+                weights=header["weights"],
+                versions=header["versions"],
+                seed=header["seed"],
+                prompt=tuple(header["prompt"]),
+                steps=tuple(steps),
+                finish=header["finish"],
+                meta=header["meta"],
+                lexicon=Lexicon(
+                    {int(token): _bytes(piece) for token, piece in header["pieces"].items()}, frozenset(header["eos"])
+                ),
+            )
+    except OSError as error:
+        raise DataError(f"{path}: the trace cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, LikelyError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path}:{number}: not a trace of version {VERSION}, or a damaged one: {reason}") from error
+
+
+def _lines(trace: Trace) -> Iterator[Mapping[str, Any]]:
+    recipes = list(dict.fromkeys(step.recipe for step in trace.steps))
+    yield {
+        "likely": "trace",
+        "version": VERSION,
+        "model": trace.model,
+        "weights": trace.weights,
+        "versions": trace.versions,
+        "seed": trace.seed,
+        "prompt": list(trace.prompt),
+        "finish": trace.finish,
+        "meta": trace.meta,
+        "eos": sorted(trace.lexicon.eos),
+        "pieces": {str(token): _text(piece) for token, piece in trace.lexicon.pieces.items()},
+        "recipes": [_row(recipe) for recipe in recipes],
+        "steps": len(trace.steps),
+    }
+    places = {recipe: place for place, recipe in enumerate(recipes)}
+    for step in trace.steps:
+        line = {name: getattr(step, name) for name in _PLAIN} | {"piece": _text(step.piece)}
+        line |= {name: _number(getattr(step, name)) for name in _NUMBERS} | {"recipe": places[step.recipe]}
+        if step.snapshot is not None:
+            line["snapshot"] = {
+                field.name: _text(np.asarray(value, _ARRAYS[field.name]).tobytes()) if field.name in _ARRAYS else value
+                for field in fields(Snapshot)
+                for value in [getattr(step.snapshot, field.name)]
+            }
+        if step.cut is not None:
+            line["cut"] = _text(np.asarray(step.cut, np.int8).tobytes())
+        yield line
+
+
+def _header(header: Any) -> Mapping[str, Any]:
+    if not isinstance(header, dict) or header.get("likely") != "trace":
+        raise ValueError("the first line is not a trace's header")
+    if header.get("version") != VERSION:
+        raise ValueError(f"its version is {header.get('version')}: use the likely that wrote it")
+    return header
+
+
+def _step(line: Any, recipes: list[Recipe]) -> Step:
+    snapshot = _snapshot(line["snapshot"]) if "snapshot" in line else None
+    cut = np.frombuffer(_bytes(line["cut"]), np.int8) if "cut" in line else None
+    if cut is not None and snapshot is not None and len(cut) != len(snapshot.ids):
+        raise ValueError(f"{len(cut)} cuts for {len(snapshot.ids)} candidates")
+    if not 0 <= line["recipe"] < len(recipes):
+        raise ValueError(f"recipe {line['recipe']} of {len(recipes)}")
+    values: dict[str, Any] = {name: line[name] for name in _PLAIN}
+    values |= {name: None if line[name] is None else float(line[name]) for name in _NUMBERS}
+    return Step(piece=_bytes(line["piece"]), recipe=recipes[line["recipe"]], snapshot=snapshot, cut=cut, **values)
+
+
+def _snapshot(row: Mapping[str, Any]) -> Snapshot:
+    values: dict[str, Any] = {name: np.frombuffer(_bytes(row[name]), kind) for name, kind in _ARRAYS.items()}
+    sizes = {name: len(array) for name, array in values.items()}
+    bins = {"edges": BINS + 1, "counts": BINS, "lses": BINS}
+    if sizes != {"ids": sizes["ids"], "logits": sizes["ids"], **bins}:
+        raise ValueError(f"a snapshot's arrays have lengths {sizes}")
+    return Snapshot(**values | {name: row[name] for name in ("vocab", "lse", "mean", "variance")})
+
+
+def _row(recipe: Recipe) -> Mapping[str, Any]:
+    rows = [
+        {"transform": type(transform).__name__} | {f.name: getattr(transform, f.name) for f in fields(transform)}  # type: ignore[arg-type]
+        for transform in recipe.transforms
+    ]
+    return {"greedy": recipe.greedy, "transforms": rows}
+
+
+def _recipe(row: Mapping[str, Any]) -> Recipe:
+    return Recipe(tuple(_transform(dict(each)) for each in row["transforms"]), row["greedy"])
+
+
+def _transform(row: dict[str, Any]) -> Transform:
+    kind = _TRANSFORMS[row.pop("transform")]
+    return kind(**{name: _frozen(value) for name, value in row.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _number(value: float | None) -> float | str | None:
+    """JSON has no infinity; `float` reads the string back."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
