@@ -1,0 +1,98 @@
+"""`load`: a name, a folder or a GGUF file -> a model, its tokenizer and what it is.
+
+Each kind of file becomes a Hugging Face style config and weights by Hugging Face's names, and `models.build` makes the
+transformer of those; nothing past this module knows where a model came from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import models
+from engine import folder, gguf, store
+from engine.errors import CheckpointError
+from engine.fetch import Report, silent
+from engine.gguf import mapping, weights
+from engine.info import ModelInfo, describe, read_json
+from engine.precision import Precision, choose
+from engine.tokenizer import Tokenizer
+from metal import mx
+
+if TYPE_CHECKING:
+    from models import Transformer
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that is ready to run. `config` is in Hugging Face's terms."""
+
+    model: "Transformer"
+    tokenizer: Tokenizer
+    info: ModelInfo
+    config: dict[str, Any]
+    precision: Precision
+
+
+def load(name: str | Path, progress: Report = silent, *, precision: Precision | None = None) -> Checkpoint:
+    """The checkpoint that `name` stands for (an alias, a hub repository, a folder, a .gguf file), fetched if need be.
+
+    `precision` is chosen for this machine unless given. CheckpointError where it cannot be found, fetched, verified,
+    or is not a model that can be run here. Belongs in the thread that will run the model.
+    """
+    info = _locate(str(name), progress)
+    progress(f"loading {info.name}", 0, 0)
+    if info.path.is_file():
+        tokenizer, config, arrays, precision = _read_gguf(info, precision)
+    else:
+        tokenizer, config, arrays, precision = _read_folder(info, precision)
+    try:
+        model = models.build(config, arrays)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{info.path.name}: its config and its weights do not fit each other: {error}") from error
+    return Checkpoint(model, tokenizer, info, config, precision)
+
+
+def _locate(name: str, progress: Report) -> ModelInfo:
+    """The record of a model on this machine, pulled if it is not here."""
+    path = store.resolve(name)
+    if path is None:
+        return store.pull(name, progress)
+    for info in store.list():
+        if info.path == path:
+            return info
+    return describe(_model_in(path), name=name)
+
+
+def _model_in(path: Path) -> Path:
+    """The path itself, or the only GGUF file of a folder that has no config.json."""
+    if path.is_dir() and not (path / "config.json").exists():
+        ggufs = sorted(path.glob("*.gguf"))
+        if len(ggufs) == 1:
+            return ggufs[0]
+        if ggufs:
+            raise CheckpointError(f"{path} has {len(ggufs)} GGUF files: name one, as {ggufs[0]}")
+    return path
+
+
+def _read_gguf(
+    info: ModelInfo, precision: Precision | None
+) -> tuple[Tokenizer, dict[str, Any], dict[str, mx.array], Precision]:
+    header = gguf.read_header(info.path)
+    architecture = mapping.architecture(header)
+    config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
+    tokenizer = Tokenizer.from_gguf(header.metadata)
+    precision = precision or choose(info.parameters, config["model_type"])
+    heads = config["num_attention_heads"], config["num_key_value_heads"]
+    arrays = dict(weights.read_weights(header, architecture, heads, precision))
+    if precision.packed:
+        config["quantization"] = weights.packed_config(header, architecture)
+    return tokenizer, config, arrays, precision
+
+
+def _read_folder(
+    info: ModelInfo, precision: Precision | None
+) -> tuple[Tokenizer, dict[str, Any], dict[str, mx.array], Precision]:
+    config = read_json(info.path / "config.json")
+    tokenizer = Tokenizer.from_folder(info.path)
+    precision = precision or choose(info.parameters, str(config.get("model_type")), folder.stored_dtype(info.path))
+    return tokenizer, config, folder.read_weights(info.path, config, precision), precision

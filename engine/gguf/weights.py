@@ -1,0 +1,123 @@
+"""The tensors of a GGUF file as mlx arrays under Hugging Face's names, one at a time.
+
+Each tensor's bytes are read, expanded or packed, and let go before the next: the peak is the weights and one tensor.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from engine.errors import CheckpointError
+from engine.gguf.blocks import FLOATS, expand, pack, packed_bits
+from engine.gguf.header import TYPES, Header, TensorInfo
+from engine.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shifted, weight_name
+from engine.precision import Precision
+from metal import mx
+
+BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
+REQUANTISED = (32, 8)  # group size and bits for blocks that mlx has no layout for, where they have to stay small
+
+
+def read_values(header: Header, name: str) -> np.ndarray:
+    """The values of one tensor as float32 in numpy."""
+    info = header.tensors[name]
+    with open(header.path, "rb") as file:
+        raw = _read(file, info)
+    out = np.empty(info.shape, np.float32)
+    expand(raw, info.type, BLOCK_BYTES[info.type], out.reshape(-1))
+    return out
+
+
+def read_weights(
+    header: Header, arch: Architecture, heads: tuple[int, int], precision: Precision
+) -> Iterator[tuple[str, mx.array]]:
+    """Names and arrays. `heads` are the numbers of query and of key heads, which undo the interleaving.
+
+    A matrix that stays quantised yields `weight`, `scales` and `biases`, in mlx's affine layout.
+    """
+    with open(header.path, "rb") as file:
+        for info in header.tensors.values():
+            name = weight_name(info.name, arch)
+            if name is None:
+                if info.name in IN_CONFIG:
+                    continue
+                raise CheckpointError(f"{header.path.name}: no place for tensor {info.name!r} in a {arch.model_type}")
+            raw = _read(file, info)
+            if is_interleaved(info.name, arch):
+                raw = _untangle(raw, info, heads["attn_k" in info.name], header)
+            if precision.packed and len(info.shape) == 2 and info.type not in FLOATS and not info.shape[1] % 32:
+                yield from _packed(name, info, raw, precision)
+            else:
+                yield name, _expanded(info, raw, precision, arch.norm_offset if is_shifted(info.name, arch) else 0.0)
+
+
+def packed_config(header: Header, arch: Architecture) -> dict[str, object]:
+    """The `quantization` entry of a config for what `read_weights` keeps quantised: an entry a module."""
+    entries: dict[str, object] = {"group_size": 32, "bits": 4, "mode": "affine"}
+    for info in header.tensors.values():
+        name = weight_name(info.name, arch)
+        if name and len(info.shape) == 2 and info.type not in FLOATS:
+            bits = packed_bits(info.type) or REQUANTISED[1]
+            entries[name.removesuffix(".weight")] = {"group_size": 32, "bits": bits, "mode": "affine"}
+    return entries
+
+
+def _read(file: BinaryIO, info: TensorInfo) -> np.ndarray:
+    file.seek(info.offset)
+    raw = np.fromfile(file, np.uint8, info.nbytes)
+    if raw.size != info.nbytes:
+        raise CheckpointError(f"{file.name} ends inside tensor {info.name!r}; it is truncated, fetch it again")
+    return raw
+
+
+def _untangle(raw: np.ndarray, info: TensorInfo, heads: int, header: Header) -> np.ndarray:
+    """Rows [H, D / 2, 2] back to [H, 2, D / 2]."""
+    rows = info.shape[0]
+    if rows % (2 * heads):
+        raise CheckpointError(f"{header.path.name}: {rows} rows of {info.name!r} do not divide into {heads} heads")
+    return np.ascontiguousarray(raw.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2)).reshape(-1)
+
+
+def _expanded(info: TensorInfo, raw: np.ndarray, precision: Precision, offset: float) -> mx.array:
+    if info.type == "BF16" and precision.dtype == mx.bfloat16 and not offset:
+        return mx.array(raw.view(np.uint16).reshape(info.shape)).view(mx.bfloat16)
+    array, view = _allocate(info.shape, mx.float32)
+    expand(raw, info.type, BLOCK_BYTES[info.type], view.reshape(-1))
+    if offset:
+        view -= np.float32(offset)
+    return _cast(array, precision.dtype)
+
+
+def _packed(name: str, info: TensorInfo, raw: np.ndarray, precision: Precision) -> Iterator[tuple[str, mx.array]]:
+    rows, columns = info.shape
+    bits = packed_bits(info.type)
+    if bits:
+        codes, codes_view = _allocate((rows, columns * bits // 32), mx.uint32)
+        scales, scales_view = _allocate((rows, columns // 32), mx.float32)
+        biases, biases_view = _allocate((rows, columns // 32), mx.float32)
+        views = (view.reshape(-1) for view in (codes_view, scales_view, biases_view))
+        pack(raw, info.type, BLOCK_BYTES[info.type], *views)
+    else:
+        values = _expanded(info, raw, Precision(mx.float32, packed=False), 0.0)
+        codes, scales, biases = mx.quantize(values, *REQUANTISED)
+        mx.eval(codes, scales, biases)
+    stem = name.removesuffix("weight")
+    yield name, codes
+    yield f"{stem}scales", _cast(scales, precision.dtype)
+    yield f"{stem}biases", _cast(biases, precision.dtype)
+
+
+def _allocate(shape: tuple[int, ...], dtype: mx.Dtype) -> tuple[mx.array, np.ndarray]:
+    """An array, and a numpy view to fill it through: safe while nothing has been computed from it."""
+    array = mx.zeros(shape, dtype)
+    mx.eval(array)
+    return array, np.asarray(array)
+
+
+def _cast(array: mx.array, dtype: mx.Dtype) -> mx.array:
+    """The array in `dtype`, computed now, so that the one it came from can be let go."""
+    if array.dtype != dtype:
+        array = array.astype(dtype)
+        mx.eval(array)
+    return array
