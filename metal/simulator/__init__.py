@@ -12,8 +12,8 @@
     launches["name"]                                            # a Counter by kernel name
 
 A kernel made before the block by the real `mx.fast.metal_kernel` stays what it was, so make kernels when they are
-used, and keep them by the factory too: `functools.cache` over `(mx.fast.metal_kernel, ...)`. Inputs are evaluated at the
-call.
+used, and keep them by the factory too: `functools.cache` over `(mx.fast.metal_kernel, ...)`. Inputs are evaluated at
+the call.
 `#line 1 "metal/kernels/name.metal"` before a file's text in `source` or `header` makes messages name that file.
 
 It knows what Metal's specification says and how MLX calls kernels; not how fast a GPU is, nor how its compiler allots
@@ -22,6 +22,7 @@ registers.
 
 from metal.simulator.function import SimFunction
 from metal.simulator.kernel import SimKernel
+from metal.simulator.report import Fault, KernelFault, Report, Traffic
 from metal.simulator.stand_in import simulated
 
-__all__ = ["SimFunction", "SimKernel", "simulated"]
+__all__ = ["Fault", "KernelFault", "Report", "SimFunction", "SimKernel", "Traffic", "simulated"]

@@ -6,6 +6,7 @@ the simulator needs no C or C++ library. A system clang++ >= 17 serves as well. 
 """
 
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -108,7 +109,7 @@ LANGUAGE = (
     *("-Wno-everything", "-fno-threadsafe-statics", "-fno-caret-diagnostics", "-fno-color-diagnostics"),
 )
 PLAIN = ("-O1",)
-CHECKED: tuple[str, ...] = ("-O1", "-DMSL_CHECKED", "-gline-tables-only")
+CHECKED: tuple[str, ...] = ("-O1", "-DMSL_CHECKED", "-gline-tables-only", "-gdwarf-5")
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,10 @@ def _prepare(scratch: Path, folder: Path, sources: dict[Path, str], flags: tuple
         _write(include / name, text)
     prelude = include / "prelude.h"
     _write(prelude, '#include "msl.h"\n#include "mlx/backend/metal/kernels/utils.h"\n')
-    _compile([*flags, "-I", str(include), "-x", "c++-header", str(prelude)], folder / "prelude.pch", scratch)
+    instrument = INSTRUMENT if checked else ()
+    _compile(
+        [*flags, *instrument, "-I", str(include), "-x", "c++-header", str(prelude)], folder / "prelude.pch", scratch
+    )
     for source in ("runtime.cpp", "check.cpp") if checked else ("runtime.cpp",):
         _compile([*flags, "-O2", "-c", str(include / source)], folder / (source[:-4] + ".o"), scratch)
     _write(folder / "done", "")
@@ -195,7 +199,18 @@ def library(source: str, name: str, checked: bool) -> Path:
     return path
 
 
-INSTRUMENT: tuple[str, ...] = ()
+# The memory hooks of check.cpp, called for every access that may leave the lane, and two checks of clang's own.
+INSTRUMENT = (
+    *("-fsanitize=kernel-address", "-fsanitize=array-bounds,alignment,integer-divide-by-zero"),
+    *("-fsanitize-recover=all", "-fno-sanitize-ignorelist"),
+    *itertools.chain.from_iterable(
+        ("-mllvm", f"-asan-{option}")
+        for option in (
+            "instrumentation-with-call-threshold=0",
+            *("stack=0", "globals=0", "opt=0", "kernel-mem-intrinsic-prefix=1", "use-stack-safety=0"),
+        )
+    ),
+)
 
 
 def _compile(arguments: Sequence[str], output: Path, scratch: Path) -> None:

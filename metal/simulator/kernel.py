@@ -15,8 +15,9 @@ import numpy as np
 
 from metal import mx
 from metal.errors import KernelError
-from metal.simulator import compiler, launch, signature
-from metal.simulator.rewrite import rewrite
+from metal.simulator.launch import Buffer
+from metal.simulator.program import Program
+from metal.simulator.report import Report
 
 Scalar = bool | int | float
 METADATA = ("_shape", "_strides", "_ndim")
@@ -49,8 +50,9 @@ class SimKernel:
         self._stock = mx_metal_kernel()(
             name, self.input_names, self.output_names, source, header, ensure_row_contiguous, atomic_outputs, **options
         )
-        self._variants: dict[tuple[Any, ...], _Variant] = {}
+        self._variants: dict[tuple[Any, ...], Program] = {}
         self.launches = 0
+        self.report: Report | None = None
 
     def __call__(
         self,
@@ -81,36 +83,29 @@ class SimKernel:
         variant = self._variants.get(key)
         if variant is None:
             text = _generated(self._stock, arrays, output_shapes, output_dtypes, template, init_value)
-            variant = self._variants[key] = _Variant(text, self.checked)
+            variant = self._variants[key] = _program(self.name, text, self.checked)
         if verbose:
-            print(variant.text)
-        buffers = dict(zip(self.output_names, outputs, strict=True)) | dict(zip(self.input_names, host, strict=True))
-        addresses = {}
-        kept = []
-        for parameter in variant.parameters:
-            if parameter.index is not None:
-                value = _buffer(parameter.name, buffers)
-                kept.append(value)
-                addresses[parameter.index] = value.ctypes.data
-        launch.launch(variant.path, addresses, grid, threadgroup)
+            print(variant.source)
+        named = dict(zip(self.input_names, host, strict=True)) | dict(zip(self.output_names, outputs, strict=True))
+        buffers = [
+            Buffer(p.name, p.index, _buffer(p.name, named), p.name in self.output_names, init_value is not None)
+            for p in variant.parameters
+            if p.index is not None
+        ]
+        self.report = variant.run(buffers, grid, threadgroup)
         self.launches += 1
         return [_device(output, dtype) for output, dtype in zip(outputs, output_dtypes, strict=True)]
 
 
-class _Variant:
-    """One template instance for one set of input kinds."""
-
-    def __init__(self, text: str, checked: bool):
-        self.text = text
-        instance = re.search(r"template \[\[host_name\(.*\]\] decltype\((\w+)(<.*>)?\) ", text)
-        plain = re.search(r"\[\[kernel\]\] void (\w+)\(", text)
-        if instance is None and plain is None:
-            raise KernelError(f"expected a kernel in the text that MLX generates, got:\n{text}")
-        body = text[: instance.start()] if instance else text
-        name, arguments = (instance[1], instance[2] or "") if instance else (plain[1], "") if plain else ("", "")
-        self.parameters = signature.parameters(body, name)
-        code = '#line 1 "kernel.metal"\n' + rewrite(body) + signature.entry(name + arguments, self.parameters)
-        self.path = compiler.library(code, name[:60], checked)
+def _program(name: str, text: str, checked: bool) -> Program:
+    """The kernel in the text that MLX generates; its last statement, if any, says which template instance it is."""
+    instance = re.search(r"template \[\[host_name\(.*\]\] decltype\((\w+)(<.*>)?\) ", text)
+    plain = re.search(r"\[\[kernel\]\] void (\w+)\(", text)
+    if instance is not None:
+        return Program(text[: instance.start()], instance[1] + instance[2], checked=checked, label=f"{name}.metal")
+    if plain is None:
+        raise KernelError(f"expected a kernel in the text that MLX generates, got:\n{text}")
+    return Program(text, plain[1], checked=checked, label=f"{name}.metal")
 
 
 _stock_metal_kernel: list[Any] = []

@@ -3,18 +3,35 @@
 import ctypes
 import mmap
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from metal.errors import KernelError
+from metal.simulator.report import Ledger, Report, Watched
 
 MAX_LANES = 1024
 STACK = 128 * 1024
-ARENA = 1 << 20
+ARENA = 1 << 16
 THREADGROUP_LIMIT = 32 * 1024
+GUARD = 64 * 1024  # nothing within this distance of a buffer of a checked run
 
 _lock = threading.Lock()  # the runtime's state is one a process
+
+
+@dataclass
+class Buffer:
+    """An argument: its place in the table, its memory, and whether the kernel may write it or find values there."""
+
+    name: str
+    index: int
+    array: np.ndarray[Any, Any]
+    writable: bool = False
+    initialised: bool = True
 
 
 class _Request(ctypes.Structure):
@@ -43,29 +60,67 @@ def _mathematics() -> None:
     """Make expf and its like visible to libraries that were linked against nothing."""
     from ctypes.util import find_library
 
-    name = find_library("m")
-    ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(find_library("m"), ctypes.RTLD_GLOBAL)
 
 
 @cache
 def _memory() -> tuple[mmap.mmap, int, int]:
     """Stacks of all lanes and the arena; pages are touched when used. (map, address of stacks, address of arena)"""
-    block = mmap.mmap(-1, MAX_LANES * STACK + ARENA)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    block, address = _map(MAX_LANES * STACK + ARENA)
     return block, address, address + MAX_LANES * STACK
 
 
-def launch(
+def _map(size: int) -> tuple[mmap.mmap, int]:
+    block = mmap.mmap(-1, size)
+    return block, ctypes.addressof(ctypes.c_char.from_buffer(block))
+
+
+def launch(path: Path, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int]) -> None:
+    """Run all threadgroups of a plain build; the arrays of writable buffers change in place.
+
+    Raises KernelError where the grid, the threadgroup or the threadgroup memory is not what Metal takes.
+    """
+    addresses = {buffer.index: buffer.array.ctypes.data for buffer in buffers}
+    used = _dispatch(path, addresses, grid, threadgroup, None)
+    if used < 0 or used > THREADGROUP_LIMIT:
+        amount = f"{used} bytes" if used >= 0 else f"more than {ARENA}"
+        raise KernelError(f"threadgroup memory: expected at most {THREADGROUP_LIMIT} bytes, got {amount}")
+
+
+def launch_checked(
+    kernel: str, path: Path, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int]
+) -> Report:
+    """The same with a checked build, on copies that stand far apart, so that no stray access meets another buffer."""
+    spans = [np.lib.array_utils.byte_bounds(buffer.array) if buffer.array.size else (0, 0) for buffer in buffers]
+    places, top = [], GUARD
+    for low, high in spans:
+        places.append(top)
+        top += (high - low + 4095) // 4096 * 4096 + GUARD
+    block, base = _map(top)
+    addresses, watched = {}, []
+    for buffer, (low, high), place in zip(buffers, spans, places, strict=True):
+        start = base + place + (low % 4096 if low % 16 else 0)  # keeps the alignment that the array has
+        ctypes.memmove(start, low, high - low)
+        addresses[buffer.index] = start + buffer.array.ctypes.data - low if buffer.array.size else start
+        size, itemsize = high - low, buffer.array.itemsize
+        watched.append(Watched(buffer.name, start, size, buffer.writable, buffer.initialised, itemsize))
+    ledger = Ledger(watched, THREADGROUP_LIMIT)
+    _dispatch(path, addresses, grid, threadgroup, ledger)
+    for buffer, (low, high), seen in zip(buffers, spans, watched, strict=True):
+        if buffer.writable:
+            ctypes.memmove(low, seen.address, high - low)
+    report = ledger.report(kernel, path)
+    del block
+    return report
+
+
+def _dispatch(
     path: Path,
-    buffers: Mapping[int, int],
+    addresses: dict[int, int],
     grid: Sequence[int],
     threadgroup: Sequence[int],
-    check: ctypes.Structure | None = None,
-) -> bool:
-    """Run all threadgroups; `buffers` are addresses by index. False when the checker ended the run early.
-
-    Raises KernelError where the grid or the threadgroup is not one that Metal takes.
-    """
+    ledger: Ledger | None,
+) -> int:
     for name, extent in (("grid", grid), ("threadgroup", threadgroup)):
         if len(extent) != 3 or any(not isinstance(n, int) or n < 1 or n >= 1 << 32 for n in extent):
             raise KernelError(f"{name}: expected three whole numbers >= 1, got {tuple(extent)}")
@@ -74,13 +129,13 @@ def launch(
         raise KernelError(f"threadgroup: expected at most {MAX_LANES} threads, got {tuple(threadgroup)} = {lanes}")
     library = _load(path)
     _, stacks, arena = _memory()
-    table = (ctypes.c_void_p * (max(buffers, default=0) + 1))()
-    for index, address in buffers.items():
+    table = (ctypes.c_void_p * (max(addresses, default=0) + 1))()
+    for index, address in addresses.items():
         table[index] = address
     three = ctypes.c_uint * 3
     request = _Request(
         *(ctypes.addressof(table), stacks, arena, STACK, ARENA),
-        *(three(*grid), three(*threadgroup), ctypes.addressof(check) if check is not None else None),
+        *(three(*grid), three(*threadgroup), ctypes.addressof(ledger.state) if ledger is not None else None),
     )
     with _lock:
-        return bool(library.msl_launch(ctypes.byref(request)) == 0)
+        return int(library.msl_launch(ctypes.byref(request)))

@@ -5,7 +5,6 @@ constants, and vector constructors become calls, for clang has none on its own v
 """
 
 import re
-from collections.abc import Mapping
 
 from metal.simulator.tokens import Token, after, closing, closing_angle, join, tokenize
 
@@ -13,14 +12,13 @@ _SCALARS = ("char", "uchar", "short", "ushort", "int", "uint", "long", "ulong", 
 VECTORS = frozenset(f"{scalar}{n}" for scalar in _SCALARS for n in (2, 3, 4))
 
 
-def rewrite(text: str, constants: Mapping[int, str] | None = None, *, strict: bool = False) -> str:
-    """The C++ text of Metal source; `constants` are the values of function constants by index.
-
-    With `strict` the text is for the type check (C++ for OpenCL): threadgroup variables keep their address space.
+def rewrite(text: str, *, strict: bool = False) -> str:
+    """The C++ text of Metal source. With `strict` it is for the type check, where threadgroup variables
+    keep their address space.
     """
     tokens = tokenize(text)
     _directives(tokens, strict)
-    _function_constants(tokens, constants or {})
+    _function_constants(tokens)
     _attributes(tokens)
     tokens = tokenize(join(tokens))
     _numbers(tokens)
@@ -51,7 +49,7 @@ def _blank(tokens: list[Token], first: int, last: int, text: str = "") -> None:
     tokens[first].text = text + breaks
 
 
-def _function_constants(tokens: list[Token], constants: Mapping[int, str]) -> None:
+def _function_constants(tokens: list[Token]) -> None:
     for i, token in enumerate(tokens):
         if token.text != "function_constant" or token.kind != "word":
             continue
@@ -68,7 +66,7 @@ def _function_constants(tokens: list[Token], constants: Mapping[int, str]) -> No
             continue
         declaration = join(tokens[start + 1 : mark]).strip()
         kind, name = declaration.rsplit(None, 1)
-        value = constants.get(int(tokens[index].text), f"{kind}()")
+        value = f"{kind}(msl_function_constant<{tokens[index].text}>::value)"
         _blank(tokens, start, semicolon, f"static constexpr constant {kind} {name} = {value};")
 
 

@@ -30,26 +30,25 @@ typedef atomic<bool> atomic_bool;
 MSL_ATOMICS(MSL_DEVICE)
 MSL_ATOMICS(MSL_THREADGROUP)
 #else
-#define MSL_UNTRACED inline __attribute__((no_sanitize("kernel-address")))
 template <class T>
-MSL_UNTRACED T atomic_load_explicit(const volatile atomic<T>* at, memory_order MSL_AT) {
+MSL_UNTRACED inline T atomic_load_explicit(const volatile atomic<T>* at, memory_order MSL_AT) {
   MSL_ATOMIC(site, at, 0);
   return at->value;
 }
 template <class T>
-MSL_UNTRACED void atomic_store_explicit(volatile atomic<T>* at, same_as_t<T> v, memory_order MSL_AT) {
+MSL_UNTRACED inline void atomic_store_explicit(volatile atomic<T>* at, same_as_t<T> v, memory_order MSL_AT) {
   MSL_ATOMIC(site, at, 1);
   at->value = v;
 }
 template <class T>
-MSL_UNTRACED T atomic_exchange_explicit(volatile atomic<T>* at, same_as_t<T> v, memory_order MSL_AT) {
+MSL_UNTRACED inline T atomic_exchange_explicit(volatile atomic<T>* at, same_as_t<T> v, memory_order MSL_AT) {
   MSL_ATOMIC(site, at, 2);
   T old = at->value;
   at->value = v;
   return old;
 }
 template <class T>
-MSL_UNTRACED bool atomic_compare_exchange_weak_explicit(
+MSL_UNTRACED inline bool atomic_compare_exchange_weak_explicit(
     volatile atomic<T>* at, T* expected, same_as_t<T> v, memory_order, memory_order MSL_AT) {
   MSL_ATOMIC(site, at, 2);
   T old = at->value;
@@ -62,7 +61,7 @@ MSL_UNTRACED bool atomic_compare_exchange_weak_explicit(
 }
 #define MSL_ATOMIC_CHANGE(name, expression)                                                        \
   template <class T>                                                                               \
-  MSL_UNTRACED T atomic_fetch_##name##_explicit(volatile atomic<T>* at, same_as_t<T> by, memory_order MSL_AT) { \
+  MSL_UNTRACED inline T atomic_fetch_##name##_explicit(volatile atomic<T>* at, same_as_t<T> by, memory_order MSL_AT) { \
     MSL_ATOMIC(site, at, 2);                                                                       \
     T old = at->value;                                                                             \
     at->value = T(expression);                                                                     \

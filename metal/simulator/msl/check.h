@@ -6,7 +6,7 @@ extern "C" MSL_HIDDEN void msl_abort();  // ends the dispatch from inside a lane
 
 #ifdef MSL_CHECKED
 enum { MSL_RED_ZONE = 64 };
-void check_begin(void* state);
+void check_begin(void* state, unsigned char* stacks, unsigned long size);
 void check_end();
 void check_threadgroup();
 void check_allot(void* at, unsigned long size, const char* name, const char* file, int line);
@@ -14,7 +14,7 @@ void check_collective(const msl_lane& lane, const msl_simdgroup& g, msl_u32 toge
 void check_barrier(const msl_lane* lanes, const msl_simdgroup* groups);
 #else
 enum { MSL_RED_ZONE = 0 };
-static inline void check_begin(void*) {}
+static inline void check_begin(void*, unsigned char*, unsigned long) {}
 static inline void check_end() {}
 static inline void check_threadgroup() {}
 static inline void check_allot(void*, unsigned long, const char*, const char*, int) {}

@@ -79,7 +79,7 @@ MSL_INLINE void simdgroup_store(const simdgroup_matrix<T, 8, 8>& a, T* to, ulong
 template <class D, class A, class B, class C>
 struct msl_product { vec<A, 2> a; vec<B, 2> b; vec<C, 2> c; vec<D, 2> d; };
 template <class D, class A, class B, class C>
-void msl_multiply(void* const* payload, msl_u32 mask) {
+MSL_UNTRACED void msl_multiply(void* const* payload, msl_u32 mask) {
   typedef msl_product<D, A, B, C> P;
   float a[8][8] = {}, b[8][8] = {};
   for (int lane = 0; lane < 32; lane++) {

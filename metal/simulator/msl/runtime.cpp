@@ -96,6 +96,9 @@ static void* host;  // the stack that called msl_launch
 static unsigned char* stacks;
 static unsigned long stack_size;
 static bool aborted;
+enum { MAX_SLOTS = 64 };
+static void** slots[MAX_SLOTS];  // of the threadgroup variables met in this dispatch
+static int slots_used;
 
 static msl_simdgroup& group_of(const msl_lane& lane) { return groups[lane.index >> 5]; }
 static msl_u32 bit_of(const msl_lane& lane) { return 1u << (lane.index & 31); }
@@ -226,6 +229,8 @@ void* msl_allot(void** slot, unsigned long size, unsigned long align, const char
   if (align < 16) align = 16;
   msl_u32 at = (msl.arena_used + MSL_RED_ZONE + align - 1) / align * align;
   if (at + size + MSL_RED_ZONE > msl.arena_size) msl_abort();
+  if (slots_used == MAX_SLOTS) msl_abort();
+  slots[slots_used++] = slot;
   msl.arena_used = at + size;
   *slot = msl.arena + at;
   check_allot(*slot, size, name, file, line);
@@ -253,7 +258,9 @@ __attribute__((visibility("default"))) int msl_launch(const msl_request* r) {
     msl.threadgroup[d] = r->threadgroup[d] < r->grid[d] ? r->threadgroup[d] : r->grid[d];
     msl.threadgroups[d] = (r->grid[d] + msl.threadgroup[d] - 1) / msl.threadgroup[d];
   }
-  check_begin(r->check);
+  while (slots_used) *slots[--slots_used] = nullptr;
+  msl.arena_used = 0;
+  check_begin(r->check, stacks, stack_size * MAX_LANES);
   msl_u32* at = msl.group;
   for (at[2] = 0; at[2] < msl.threadgroups[2] && !aborted; at[2]++)
     for (at[1] = 0; at[1] < msl.threadgroups[1] && !aborted; at[1]++)
@@ -285,7 +292,7 @@ __attribute__((visibility("default"))) int msl_launch(const msl_request* r) {
       }
   msl.current = nullptr;
   check_end();
-  return aborted;
+  return aborted ? -1 : int(msl.arena_used);
 }
 
 #ifndef __AVX512BF16__

@@ -72,7 +72,7 @@ MSL_HIDDEN void msl_fault(const void* site, const char* kind, long value);
 #endif
 
 template <class T>
-inline __attribute__((always_inline)) T& msl_threadgroup(void*& slot, const char* name, const char* file, int line) {
+inline __attribute__((always_inline, nodebug)) T& msl_threadgroup(void*& slot, const char* name, const char* file, int line) {
   if (__builtin_expect(slot != nullptr, 1)) return *(T*)slot;
   return *(T*)msl_allot(&slot, sizeof(T), alignof(T), name, file, line);
 }

@@ -52,7 +52,7 @@ MSL_INLINE void simdgroup_barrier(mem_flags flags MSL_AT) { msl_simd_barrier(sit
 
 // ---- reductions: a tree over lane distance 1, 2, 4, ... as a butterfly of shuffles would do it ----
 template <class T, class F, int width>
-void msl_reduce(void* const* payload, msl_u32 mask) {
+MSL_UNTRACED void msl_reduce(void* const* payload, msl_u32 mask) {
   for (int base = 0; base < 32; base += width) {
     T value[width];
     bool active[width], some = false;
@@ -84,7 +84,7 @@ void msl_reduce(void* const* payload, msl_u32 mask) {
   }
 
 template <class T, class F, int width, bool inclusive>
-void msl_prefix(void* const* payload, msl_u32 mask) {
+MSL_UNTRACED void msl_prefix(void* const* payload, msl_u32 mask) {
   for (int base = 0; base < 32; base += width) {
     T sum = F::identity(T());
     for (int i = base; i < base + width; i++) {
@@ -106,7 +106,7 @@ struct msl_prefix_product { template <class T> static T of(T a, T b) { return T(
 template <class T>
 struct msl_passed { T value; T fill; int from; T result; const void* site; };
 template <class T>
-void msl_pass(void* const* payload, msl_u32 mask) {
+MSL_UNTRACED void msl_pass(void* const* payload, msl_u32 mask) {
   for (int i = 0; i < 32; i++) {
     if (!((mask >> i) & 1)) continue;
     msl_passed<T>& p = *(msl_passed<T>*)payload[i];
@@ -155,7 +155,7 @@ MSL_INLINE T simd_shuffle_and_fill_down(T x, T fill, ushort by MSL_AT) {
 // ---- votes ----
 struct msl_ballot_box { bool vote; msl_u32 votes, active; };
 template <int width>
-inline void msl_count_votes(void* const* payload, msl_u32 mask) {
+MSL_UNTRACED inline void msl_count_votes(void* const* payload, msl_u32 mask) {
   msl_u32 votes = 0;
   for (int i = 0; i < 32; i++)
     if (((mask >> i) & 1) && ((msl_ballot_box*)payload[i])->vote) votes |= 1u << i;
@@ -210,7 +210,7 @@ template <class T> T simd_broadcast_first(T x);
 template <class T> T quad_broadcast_first(T x);
 #else
 template <class T, int width>
-void msl_first(void* const* payload, msl_u32 mask) {
+MSL_UNTRACED void msl_first(void* const* payload, msl_u32 mask) {
   for (int base = 0; base < 32; base += width) {
     int first = base;
     while (first < base + width && !((mask >> first) & 1)) first++;

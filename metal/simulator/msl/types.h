@@ -14,7 +14,10 @@
 #define MSL_THREAD
 typedef _Float16 half;
 #endif
-#define MSL_INLINE inline __attribute__((always_inline))
+// Without debug places of their own, so that what is reported inside them is reported where they are called.
+#define MSL_INLINE inline __attribute__((always_inline, nodebug))
+// Runs on behalf of all lanes: its memory accesses are not the kernel's.
+#define MSL_UNTRACED __attribute__((no_sanitize("kernel-address", "array-bounds", "alignment"), nodebug))
 
 typedef __bf16 bfloat;
 typedef unsigned char uchar;
@@ -223,6 +226,11 @@ MSL_LIMITS(half, ushort, 0x7bff, 0x0400, 0x1400, 0x7c00, 0x7e00, 11)
 MSL_LIMITS(bfloat, ushort, 0x7f7f, 0x0080, 0x3c00, 0x7f80, 0x7fc0, 8)
 
 }  // namespace metal
+
+// `constant bool b [[function_constant(3)]];` has the value that the program gives for 3, else 0.
+template <int index>
+struct msl_function_constant { static constexpr MSL_CONSTANT int value = 0; };
+
 using metal::as_type;
 using metal::msl_make;
 

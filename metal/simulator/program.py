@@ -1,0 +1,60 @@
+"""One kernel of one Metal text, ready to run: its parameters, its library, its dispatch."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from metal.simulator import compiler, signature
+from metal.simulator.launch import Buffer, launch, launch_checked
+from metal.simulator.report import KernelFault, Report
+from metal.simulator.rewrite import rewrite
+
+
+class Program:
+    """A kernel, compiled when it is first needed.
+
+    `call` is the kernel as C++ would name it, template arguments included: `sdpa_vector<float, 64, 64>`. `constants`
+    are function constants by index; one that is left out is 0. `included` is the text of headers in which the kernel may be defined.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        call: str,
+        *,
+        checked: bool,
+        constants: Mapping[int, str] | None = None,
+        label: str = "kernel.metal",
+        included: str = "",
+    ):
+        self.source, self.call, self.checked = source, call, checked
+        self.constants, self.label, self.included = dict(constants or {}), label, included
+        self.name = call.split("<")[0].strip()
+
+    @cached_property
+    def parameters(self) -> list[signature.Parameter]:
+        """What the kernel takes, in order."""
+        return signature.parameters(self.source + self.included, self.name)
+
+    @cached_property
+    def path(self) -> Path:
+        """The library. Raises KernelError where the text does not compile."""
+        values = "".join(
+            f"template <> struct msl_function_constant<{i}> {{ static constexpr auto value = {value}; }};\n"
+            for i, value in self.constants.items()
+        )
+        text = f'{values}#line 1 "{self.label}"\n' + rewrite(self.source)
+        return compiler.library(text + signature.entry(self.call, self.parameters), self.name[:60], self.checked)
+
+    def run(self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int]) -> Report | None:
+        """Dispatch it; a report when it is a checked program.
+
+        Raises KernelError for a launch that Metal would refuse, KernelFault for what a checked run finds.
+        """
+        if not self.checked:
+            launch(self.path, buffers, grid, threadgroup)
+            return None
+        report = launch_checked(self.label.removesuffix(".metal"), self.path, buffers, grid, threadgroup)
+        if report.faults:
+            raise KernelFault(report)
+        return report
