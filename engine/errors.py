@@ -3,6 +3,8 @@
 LikelyError
 |- ParameterError      a value out of range, an unknown option: carries the allowed range in its line
 |- CheckpointError     a model that cannot be found, fetched, verified or loaded
+|  `- ConfigError      a configuration that is incomplete, contradicts itself or asks for what is not known here
+|- CacheError          a cache asked for what its kind cannot do, or a file of one that belongs to something else
 |- TemplateError       a chat template that raises or reaches outside its sandbox
 |- ContextOverflow     more tokens than the model has positions
 |- OutOfMemory         needs more memory than the machine has
@@ -12,9 +14,12 @@ LikelyError
 """
 
 from metal.errors import KernelError, LikelyError
+from models.errors import CacheError, CheckpointError, ConfigError
 
 __all__ = [
+    "CacheError",
     "CheckpointError",
+    "ConfigError",
     "ContextOverflow",
     "DataError",
     "Interrupted",
@@ -28,10 +33,6 @@ __all__ = [
 
 class ParameterError(LikelyError, ValueError):
     """A value out of its range or an option that does not exist."""
-
-
-class CheckpointError(LikelyError):
-    """A model that cannot be found, fetched, verified or loaded."""
 
 
 class TemplateError(LikelyError):

@@ -1,0 +1,24 @@
+"""What a transformer is: one `Transformer`, composed from shared blocks, for every family.
+
+A family says how its configuration and its weight names map to ours, and what differs. Nothing here knows of text,
+of files of weights or of sampling. The names below are made on first use, so that `models.errors` needs no mlx.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.cache import Cache
+    from models.config import ModelConfig
+    from models.families import FAMILIES, build, configure
+    from models.transformer import Transformer
+
+__all__ = ["FAMILIES", "Cache", "ModelConfig", "Transformer", "build", "configure"]
+
+_HOME = {"Cache": "cache", "ModelConfig": "config", "Transformer": "transformer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    return getattr(import_module(f"models.{_HOME.get(name, 'families')}"), name)

@@ -1,0 +1,72 @@
+"""What a model is made of, in our names. Plain data, made by a family from a configuration (`models.llama`, ...)."""
+
+from dataclasses import dataclass
+
+from models.errors import ConfigError
+from models.keys import ACTIVATIONS
+from models.rope import Rope
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts in place of a layer's MLP: a router sends each token to `active` of `count`."""
+
+    count: int
+    active: int
+    width: int  # of one expert's hidden layer
+    among: str = "chosen"  # the softmax of the router is over the "chosen" experts or over "all"
+    normalise: bool = True  # whether the weights of the chosen sum to 1; always so for "chosen"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The shape of a transformer. C `width`, H `heads`, Hkv `kv_heads`, D `head_size`, V `vocab_size`."""
+
+    family: str
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    mlp_width: int
+    context: int  # positions it was made for
+    eps: float
+    windows: tuple[int, ...]  # for each layer: how many positions back it sees, its own included; 0: all
+    ropes: tuple[Rope | None, ...]  # for each layer
+    scale: float  # of the attention scores
+    tied: bool  # the head is the embedding
+    norm: str = "rms"  # "rms" | "rms+1", whose weight is stored less one | "layer", with mean and bias
+    qk_norm: str = ""  # "head": over each head of q and k; "all": over all heads at once
+    activation: str = "silu"
+    gated: bool = True  # the MLP is down(activation(gate(x)) * up(x)), else down(activation(up(x)))
+    parallel: bool = False  # attention and MLP read the same input
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    softcap: float | None = None  # of the attention scores
+    logit_softcap: float | None = None
+    embed_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
+    learned_positions: int = 0  # rows of a table of positions that is added to the embedding
+    experts: Experts | None = None
+    sparse: tuple[bool, ...] = ()  # for each layer: experts in place of the MLP
+
+    def check(self) -> "ModelConfig":
+        """Itself, if its parts agree with each other."""
+        for name in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_size", "mlp_width", "context"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"config: {name} must be 1 or more, got {getattr(self, name)}")
+        if self.heads % self.kv_heads:
+            raise ConfigError(f"config: {self.heads} heads cannot share {self.kv_heads} key/value heads")
+        for name in ("windows", "ropes"):
+            if len(getattr(self, name)) != self.layers:
+                raise ConfigError(f"config: {name} has {len(getattr(self, name))} entries for {self.layers} layers")
+        if min(self.windows) < 0:
+            raise ConfigError(f"config: a sliding window must be 1 or more, got {min(self.windows)}")
+        if self.activation not in ACTIVATIONS.values():
+            raise ConfigError(f"config: activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
+        if self.experts and not 1 <= self.experts.active <= self.experts.count:
+            raise ConfigError(f"config: {self.experts.active} of {self.experts.count} experts cannot be active")
+        return self

@@ -1,0 +1,228 @@
+"""One transformer for every family: tokens in, logits out, through blocks whose parts the configuration chose.
+
+`hidden` and `head` are apart so that logits are computed only where someone looks. Knows nothing of names in files
+(`models.families`) and nothing of what is done with the logits.
+"""
+
+from dataclasses import dataclass, field
+
+from metal import mx
+from metal.attention import CAUSAL, KV, Emit, Mask, Seen, attention
+from models.cache import FIRST, Cache, KVCache, Place
+from models.config import ModelConfig
+from models.errors import CacheError
+from models.layers import AnyLinear, Embedding, Norm, Product
+from models.rope import Rotation
+
+Array = mx.array
+
+
+@dataclass(slots=True)
+class Step:
+    """What all blocks of one call share."""
+
+    turns: list[tuple[Array, Array]]  # for each rotation of the model, the angles of the new positions
+    lengths: Array  # without a cache: T for each of B
+    emit: Emit | None = None
+    seen: list[Seen] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a model did on the way to its logits."""
+
+    hidden: list[Array]  # [B, T, C]: the embedding, then the output of each block, before the final norm
+    attention: list[Seen]  # for each layer, what was asked for
+    final: Array  # [B, T, C]: what `head` takes
+
+
+class Block:
+    """One layer. A part that the family does not have is None."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        index: int,
+        *,
+        qkv: Product,
+        out: Product,
+        mlp: Product,
+        norms: dict[str, Norm],
+        rotation: Rotation | None,
+        turn: int,
+    ) -> None:
+        self.qkv, self.out, self.mlp = qkv, out, mlp
+        self.attn_norm, self.attn_post_norm = norms.get("attn_norm"), norms.get("attn_post_norm")
+        self.mlp_norm, self.mlp_post_norm = norms.get("mlp_norm"), norms.get("mlp_post_norm")
+        self.q_norm, self.k_norm = norms.get("q_norm"), norms.get("k_norm")
+        self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_size
+        self.rotated = config.heads + config.kv_heads
+        self.eps = config.eps
+        self.per_head: Array | None = None  # weights of the norm of each head of q and k [H + Hkv, 1, D]
+        if config.qk_norm == "head":
+            assert self.q_norm is not None and self.k_norm is not None
+            parts = [mx.repeat(n.weight[None, None], count, axis=0) for n, count in self._head_norms()]
+            self.per_head = mx.concatenate(parts)
+            self.q_norm = self.k_norm = None
+        self.rotation, self.turn = rotation, turn
+        window = config.windows[index]
+        self.mask = Mask(window=window) if window else CAUSAL
+        self.scale, self.softcap = config.scale, config.softcap
+        self.residual_scale = config.residual_scale
+        self.parallel = config.parallel
+
+    def _head_norms(self) -> list[tuple[Norm, int]]:
+        assert self.q_norm is not None and self.k_norm is not None
+        return [(self.q_norm, self.heads), (self.k_norm, self.kv_heads)]
+
+    def __call__(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
+        a = self.attend(x if self.attn_norm is None else self.attn_norm(x), step, cache, place)
+        if self.attn_post_norm is not None:
+            a = self.attn_post_norm(a)
+        if self.residual_scale != 1:
+            a = a * self.residual_scale
+        h = x + a
+        source = x if self.parallel else h
+        m = self.mlp(source if self.mlp_norm is None else self.mlp_norm(source))
+        if self.mlp_post_norm is not None:
+            m = self.mlp_post_norm(m)
+        if self.residual_scale != 1:
+            m = m * self.residual_scale
+        return h + m
+
+    def attend(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
+        """Attention's part of the layer, [B, T, C] -> [B, T, C]."""
+        b, t, _ = x.shape
+        size, heads = self.size, self.heads
+        y = self.qkv(x)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k, v = mx.split(y, [heads * size, self.rotated * size], axis=-1)
+            y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
+        # [B, H + 2 Hkv, T, D]
+        y = y.reshape(b, -1, 1, size) if t == 1 else y.reshape(b, t, -1, size).swapaxes(1, 2)
+        qk, v = mx.split(y, [self.rotated], axis=1)
+        if self.per_head is not None:
+            qk = mx.fast.rms_norm(qk, None, self.eps) * self.per_head
+        if self.rotation is not None:
+            qk = self.rotation(qk, step.turns[self.turn])
+        q, k = mx.split(qk, [heads], axis=1)
+        kv = KV(k, v, step.lengths, t) if cache is None else cache.append(k, v, place)
+        if step.emit is None:
+            out = attention(q, kv, scale=self.scale, mask=self.mask, softcap=self.softcap)
+        else:
+            out, seen = attention(q, kv, scale=self.scale, mask=self.mask, softcap=self.softcap, emit=step.emit)
+            step.seen.append(seen)
+        if t > 1:
+            out = out.swapaxes(1, 2)
+        return self.out(out.reshape(b, t, heads * size))
+
+
+class Transformer:
+    """p(x_i | x_<i) as logits: `model(tokens [B, T], cache) -> [B, T, V]`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        embed: Embedding,
+        positions: Embedding | None,
+        blocks: list[Block],
+        rotations: list[Rotation],
+        norm: Norm,
+        out: AnyLinear,
+        linears: dict[str, AnyLinear],
+    ) -> None:
+        self.config = config
+        self.embed, self.positions = embed, positions
+        self.blocks, self.rotations = blocks, rotations
+        self.norm, self.out = norm, out
+        self.linears = linears  # every product by its path in the checkpoint
+
+    def __call__(self, tokens: Array, cache: Cache | None = None) -> Array:
+        """Logits [B, T, V] after each of `tokens` [B, T], which follow what `cache` holds and are added to it."""
+        return self.head(self.hidden(tokens, cache))
+
+    def hidden(self, tokens: Array, cache: Cache | None = None) -> Array:
+        """[B, T, C] after the final norm: what `head` takes."""
+        x, step, caches, places = self._begin(tokens, cache)
+        for block, layer, place in zip(self.blocks, caches, places, strict=True):
+            x = block(x, step, layer, place)
+        return self.norm(x)
+
+    def head(self, hidden: Array) -> Array:
+        """Logits [..., V] of hidden states [..., C]."""
+        config = self.config
+        logits = self.out(hidden)
+        if config.logit_scale != 1:
+            logits = logits * config.logit_scale
+        if config.logit_softcap is not None:
+            logits = mx.tanh(logits / config.logit_softcap) * config.logit_softcap
+        return logits
+
+    def inspect(self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None) -> View:
+        """The same pass with its inside: hidden states by layer and, where `emit` asks, what each head attended to."""
+        x, step, caches, places = self._begin(tokens, cache)
+        step.emit = emit
+        hidden = [x]
+        for block, layer, place in zip(self.blocks, caches, places, strict=True):
+            x = block(x, step, layer, place)
+            hidden.append(x)
+        return View(hidden, step.seen, self.norm(x))
+
+    def lens(self, hidden: Array) -> Array:
+        """Logits [..., V] as if the layers after `hidden` [..., C] did nothing (the logit lens)."""
+        return self.head(self.norm(hidden))
+
+    def make_cache(self, capacity: int = FIRST) -> Cache:
+        """An empty cache; `capacity` rows are set aside at the first token, and more by doubling."""
+        return Cache([KVCache(capacity) for _ in self.blocks])
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Every weight once, by a name: to be evaluated, counted or hashed."""
+        parts = {**self.linears, "embed": self.embed, "norm": self.norm}
+        if self.positions is not None:
+            parts["positions"] = self.positions
+        return {f"{path}.{name}": a for path, part in parts.items() for name, a in part.arrays().items()}
+
+    def _begin(
+        self, tokens: Array, cache: Cache | None
+    ) -> tuple[Array, Step, list[KVCache] | list[None], list[Place] | list[None]]:
+        b, t = tokens.shape
+        offset: int | Array = 0
+        longest = t
+        if cache is not None:
+            longest += cache.length
+            offset = cache.length if cache.each is None else cache.lengths
+            self._same_regime(cache, longest)
+        x = self.embed(tokens)
+        if self.config.embed_scale != 1:
+            x = x * self.config.embed_scale
+        if self.positions is not None:
+            x = x + self.positions(_at(offset, t))
+        turns = [rotation.turns(offset, t, longest) for rotation in self.rotations]
+        if cache is None:
+            nothing: list[None] = [None] * len(self.blocks)
+            return x, Step(turns, mx.array([t] * b, dtype=mx.int32)), nothing, nothing
+        return x, Step(turns, _EMPTY), cache.layers, cache.places(b, t)
+
+    def _same_regime(self, cache: Cache, length: int) -> None:
+        """Keys that were turned with other frequencies than this length asks for cannot be attended to."""
+        if not any(r.rope.kind == "longrope" for r in self.rotations):
+            return
+        regime = tuple(r.rope.regime(length) if r.rope.kind == "longrope" else 0 for r in self.rotations)
+        if cache.regime is not None and cache.regime != regime:
+            raise CacheError(
+                f"{length} positions need other rotary frequencies than the {cache.length} in the cache: read them anew"
+            )
+        cache.regime = regime
+
+
+_EMPTY = mx.array([], dtype=mx.int32)
+
+
+def _at(offset: int | Array, t: int) -> Array:
+    """Positions [T], or [B, T] where rows differ."""
+    if isinstance(offset, int):
+        return mx.arange(offset, offset + t)
+    return offset[:, None] + mx.arange(t)
