@@ -81,7 +81,8 @@ def _pack_codes(codes: np.ndarray, bits: int) -> np.ndarray:
     if bits == 8:
         return codes
     if bits == 4:
-        return codes[:, 0::2] | codes[:, 1::2] << 4
+        pairs: np.ndarray = codes[:, 0::2] | codes[:, 1::2] << 4
+        return pairs
     eights = codes.reshape(-1, 8).astype("<u8")
     words: np.ndarray = np.bitwise_or.reduce(eights << (np.arange(8, dtype="<u8") * np.uint64(bits)), axis=1)
     return np.ascontiguousarray(words.view(np.uint8).reshape(-1, 8)[:, :bits]).reshape(len(codes), -1)

@@ -57,7 +57,8 @@ class Facts:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        value = float(self._typed(f"{self.architecture}.{key}", (int, float), default))
+        # the shortest number that is this float32: 1e-05 as its author wrote it, not 9.999999747378752e-06
+        value = float(str(np.float32(self._typed(f"{self.architecture}.{key}", (int, float), default))))
         if not 0 < value < inf:
             raise self.bad(f"{self.architecture}.{key}: a positive number expected, got {value}")
         return value

@@ -1,0 +1,13 @@
+"""What several test folders share: the real model."""
+
+import pytest
+
+from engine.info import ModelInfo
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> ModelInfo:
+    """SmolLM2-135M-Instruct in the model store of whoever runs the tests, pulled once if it is not there."""
+    from engine import store
+
+    return store.pull("smollm2")

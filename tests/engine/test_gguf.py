@@ -1,0 +1,332 @@
+"""GGUF: headers, blocks and names against the gguf package's reader, its dequantisers and its table of names."""
+
+import random
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+from gguf.constants import GGML_QUANT_SIZES
+from gguf.quants import dequantize
+
+from engine.errors import CheckpointError
+from engine.gguf import mapping, read_header
+from engine.gguf.blocks import expand, pack, packed_bits
+from engine.gguf.header import TYPES
+from engine.gguf.weights import packed_config, read_values, read_weights
+from engine.precision import Precision
+from metal import mx
+from tests.engine import tiny
+
+FULL = Precision(mx.float32, packed=False)
+BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
+
+
+def read_all(path: Path, precision: Precision = FULL) -> tuple[dict[str, Any], dict[str, mx.array]]:
+    header = read_header(path)
+    config = mapping.config(header, lambda name: read_values(header, name))
+    heads = config["num_attention_heads"], config["num_key_value_heads"]
+    return config, dict(read_weights(header, mapping.architecture(header), heads, precision))
+
+
+# -- blocks ------------------------------------------------------------------------------------------------------------
+
+
+def random_blocks(type_: str, blocks: int, seed: int = 0) -> np.ndarray:
+    """Bytes of any value: the float16 scales among them are anything, infinities and NaN included."""
+    return np.random.default_rng(seed).integers(0, 256, (blocks, BLOCK_BYTES[type_]), np.uint8)
+
+
+def test_types_and_block_sizes_are_the_packages() -> None:
+    for number, (name, values, nbytes) in TYPES.items():
+        assert (GGMLQuantizationType(number).name, GGML_QUANT_SIZES[GGMLQuantizationType(number)]) == (
+            name,
+            (values, nbytes),
+        )
+
+
+@pytest.mark.parametrize("type_", BLOCK_BYTES)
+def test_blocks_expand_as_the_package_expands_them(type_: str) -> None:
+    raw = random_blocks(type_, 1024)
+    values = 1024 * {name: n for name, n, _ in TYPES.values()}[type_]
+    with np.errstate(all="ignore"):
+        expected = np.asarray(dequantize(raw, GGMLQuantizationType[type_]), np.float32).reshape(-1)
+    out = np.full(values, 7, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expand(raw.reshape(-1), type_, BLOCK_BYTES[type_], out)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("type_", [name for name in BLOCK_BYTES if packed_bits(name)])
+def test_packed_blocks_mean_the_same_to_mlx(type_: str) -> None:
+    """Exactly, whatever the codes: mlx unpacks to the values that the package gives."""
+    raw, bits = random_blocks(type_, 256), packed_bits(type_)
+    assert bits
+    expected = np.empty(256 * {name: n for name, n, _ in TYPES.values()}[type_], np.float32)
+    expand(raw.reshape(-1), type_, BLOCK_BYTES[type_], expected)
+    codes = np.zeros(expected.size * bits // 32, np.uint32)
+    scales, biases = np.zeros((2, expected.size // 32), np.float32)
+    pack(raw.reshape(-1), type_, BLOCK_BYTES[type_], codes, scales, biases)
+    rows = (mx.array(part.reshape(32, -1)) for part in (codes, scales, biases))
+    finite = np.isfinite(expected)
+    unpacked = np.asarray(mx.dequantize(*rows, group_size=32, bits=bits)).reshape(-1)
+    np.testing.assert_array_equal(unpacked[finite], expected[finite])
+
+
+# -- headers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def llama_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    return tiny.write_gguf(path, "llama", tiny.LLAMA, tiny.weights(tiny.LLAMA))
+
+
+def test_header_is_what_the_package_reads(llama_file: Path) -> None:
+    header, reader = read_header(llama_file), GGUFReader(llama_file)
+    fields = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("GGUF.")}
+    assert header.metadata == fields
+    for theirs in reader.tensors:
+        ours = header.tensors[theirs.name]
+        assert ours.shape == tuple(reversed(theirs.shape.tolist()))
+        assert (ours.type, ours.offset, ours.nbytes) == (theirs.tensor_type.name, theirs.data_offset, theirs.n_bytes)
+    assert len(header.tensors) == len(reader.tensors)
+
+
+def test_every_metadata_type(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    values: dict[str, Any] = {"u8": 255, "i8": -1, "u16": 65535, "i16": -2, "u32": 1 << 31, "i32": -3, "u64": 1 << 63}
+    for (key, value), kind in zip(
+        values.items(), ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64"), strict=True
+    ):
+        getattr(writer, f"add_{kind}")(key, value)
+    values |= {
+        "i64": -4,
+        "f32": 0.5,
+        "f64": 0.1,
+        "yes": True,
+        "text": "héé",
+        "ints": [1, -2],
+        "texts": ["a", ""],
+        "bools": [True],
+    }
+    writer.add_int64("i64", -4)
+    writer.add_float32("f32", 0.5)
+    writer.add_float64("f64", 0.1)
+    writer.add_bool("yes", True)
+    writer.add_string("text", "héé")
+    for key in ("ints", "texts", "bools"):
+        writer.add_array(key, values[key])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert read_header(tmp_path / "m.gguf").metadata == {"general.architecture": "llama", **values}
+
+
+@pytest.mark.parametrize("cut", [0, 3, 4, 8, 20, 100, 5000, -1])
+def test_truncated_file(llama_file: Path, tmp_path: Path, cut: int) -> None:
+    short = tmp_path / "short.gguf"
+    short.write_bytes(llama_file.read_bytes()[:cut])
+    with pytest.raises(CheckpointError, match=r"short\.gguf") as caught:
+        read_header(short)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        (4, struct.pack("<I", 1), "version 2 or 3 expected, got 1"),
+        (8, struct.pack("<Q", 1 << 40), "at most 65,536 tensors expected"),
+        (16, struct.pack("<Q", 1 << 62), "at most 65,536 keys expected"),
+        (24, struct.pack("<Q", (1 << 64) - 1), "runs past the end"),
+        (0, b"GGML", "not a GGUF file"),
+    ],
+)
+def test_damaged_header(llama_file: Path, tmp_path: Path, at: int, value: bytes, message: str) -> None:
+    data = bytearray(llama_file.read_bytes())
+    data[at : at + len(value)] = value
+    (tmp_path / "bad.gguf").write_bytes(data)
+    with pytest.raises(CheckpointError, match=message):
+        read_header(tmp_path / "bad.gguf")
+
+
+def test_mutated_headers_never_crash(llama_file: Path, tmp_path: Path) -> None:
+    """500 files with one to three bytes of the header changed: each loads, or is one line of CheckpointError."""
+    good, end = llama_file.read_bytes(), min(t.offset for t in read_header(llama_file).tensors.values())
+    chosen, refused, path = random.Random(1), 0, tmp_path / "mutated.gguf"
+    places = [*range(24), *range(end)]
+    for _ in range(500):
+        data = bytearray(good)
+        for _ in range(chosen.randint(1, 3)):
+            data[chosen.choice(places)] = chosen.choice((0, 1, 0x7F, 0x80, 0xFF, chosen.randrange(256)))
+        path.write_bytes(data)
+        try:
+            read_all(path)
+        except CheckpointError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert 100 < refused < 500
+
+
+# -- names, configs and what the converter did -------------------------------------------------------------------------
+
+GEMMA = {"tie_word_embeddings": True, "query_pre_attn_scalar": 16, "sliding_window": 8, "head_dim": 16}
+FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # config beyond LLAMA's, metadata beyond the common
+    "llama": ({"model_type": "llama"}, {}),
+    "qwen2": ({"model_type": "qwen2"}, {}),
+    "qwen3": ({"model_type": "qwen3", "head_dim": 32}, {}),
+    "gemma2": (
+        {"model_type": "gemma2", **GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        {"attention__sliding_window": 8, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    ),
+    "gemma3": (
+        {"model_type": "gemma3_text", **GEMMA, "rope_local_base_freq": 10000.0},
+        {"attention__sliding_window": 8},
+    ),
+    "phi3": ({"model_type": "phi3", "partial_rotary_factor": 0.75}, {"rope__dimension_count": 12}),
+    "granite": (
+        {"model_type": "granite", "attention_multiplier": 0.125, "embedding_multiplier": 12.0,
+         "residual_multiplier": 0.5, "logits_scaling": 8.0},
+        {"attention__scale": 0.125, "embedding_scale": 12.0, "residual_scale": 0.5, "logit_scale": 8.0},
+    ),
+    "smollm3": ({"model_type": "smollm3", "no_rope_layer_interval": 4}, {}),
+    "olmo2": ({"model_type": "olmo2"}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_config_and_weights_come_back(tmp_path: Path, architecture: str) -> None:
+    """Written by llama.cpp's rules and read again: the same config and the same weights under the same names."""
+    changes, metadata = FAMILIES[architecture]
+    config = {**tiny.LLAMA, **changes}
+    weights = tiny.weights(config)
+    path = tiny.write_gguf(tmp_path / "m.gguf", architecture, config, weights, **metadata)
+    found, arrays = read_all(path)
+    assert {key: found.get(key) for key in config} == config
+    assert arrays.keys() == weights.keys()
+    for name, expected in weights.items():
+        np.testing.assert_allclose(np.asarray(arrays[name]), expected, atol=2e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("type_", ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0"])
+def test_quantised_rows_are_untangled(tmp_path: Path, type_: str) -> None:
+    """Rows of blocks move as wholes: expanded and packed agree, and come near the source."""
+    weights = tiny.weights(tiny.LLAMA)
+    path = tiny.write_gguf(tmp_path / "m.gguf", "llama", tiny.LLAMA, weights, type_)
+    config, arrays = read_all(path)
+    _, packed = read_all(path, Precision(mx.float32, packed=True))
+    header = read_header(path)
+    entries = packed_config(header, mapping.architecture(header))
+    assert config["vocab_size"] == 288
+    for name, expected in weights.items():
+        found = np.asarray(arrays[name])
+        np.testing.assert_allclose(found, expected, atol=0.06 if type_[0] == "Q" else 1e-3, err_msg=name)
+        module = name.removesuffix(".weight")
+        if f"{module}.scales" in packed:
+            how = entries[module]
+            assert isinstance(how, dict)
+            parts = (packed[f"{module}.{part}"] for part in ("weight", "scales", "biases"))
+            whole = mx.dequantize(*parts, group_size=how["group_size"], bits=how["bits"])
+            np.testing.assert_array_equal(np.asarray(whole), found)
+        else:
+            np.testing.assert_array_equal(np.asarray(packed[name]), found)
+    assert ("model.layers.0.self_attn.q_proj.scales" in packed) == (type_[0] == "Q")
+
+
+def test_a_type_without_a_layout_is_quantised_again_where_it_must_stay_small(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    raw = random_blocks("Q6_K", 8)
+    raw[:, 208:] = np.array([0.01], np.float16).view(np.uint8)
+    writer.add_tensor("output.weight", raw.reshape(8, -1), raw_dtype=GGMLQuantizationType.Q6_K)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    header = read_header(tmp_path / "m.gguf")
+    packed = dict(read_weights(header, mapping.ARCHITECTURES["llama"], (1, 1), Precision(mx.float32, packed=True)))
+    whole = np.asarray(mx.dequantize(*packed.values(), group_size=32, bits=8))
+    expected = read_values(header, "output.weight")
+    assert np.abs(whole - expected).max() <= np.ptp(expected.reshape(-1, 32), axis=1).max() / 255
+
+
+@pytest.mark.parametrize("theta", [10000.0, 500000.0])
+def test_llama3_scaling_from_its_factors(tmp_path: Path, theta: float) -> None:
+    """The factors as the converter computes them (llama.cpp, generate_extra_tensors), D = 64."""
+    config = {**tiny.LLAMA, "rope_theta": theta, "head_dim": 64, "hidden_size": 64}
+    factors = []
+    for i in range(0, 64, 2):
+        wavelength = 2 * np.pi * theta ** (i / 64)
+        if wavelength < 8192 / 4:
+            factors.append(1.0)
+        elif wavelength > 8192:
+            factors.append(32.0)
+        else:
+            smooth = (8192 / wavelength - 1) / 3
+            factors.append(1 / ((1 - smooth) / 32.0 + smooth))
+    weights = tiny.weights(config)
+    path = tmp_path / "m.gguf"
+
+    def write(numbers: list[float]) -> None:
+        writer_weights = {**weights, "rope.freqs.weight": np.array(numbers, np.float32)}
+        tiny.write_gguf(path, "llama", config, writer_weights)
+
+    write(factors)
+    scaling = read_all(path)[0]["rope_scaling"]
+    assert scaling == {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    write([f * 1.5 for f in factors])
+    with pytest.raises(CheckpointError, match="RoPE factors"):
+        read_all(path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "message"),
+    [
+        ("mamba", {}, "architecture 'mamba' is not supported"),
+        ("llama", {"num_hidden_layers": 3}, "3 layers"),
+        ("llama", {"num_attention_heads": 5}, "do not divide into 5 heads"),
+    ],
+)
+def test_metadata_that_contradict_the_tensors(
+    tmp_path: Path, architecture: str, change: dict[str, Any], message: str
+) -> None:
+    config = {**tiny.LLAMA, **change}
+    arrays = tiny.weights(tiny.LLAMA)
+    path = tmp_path / "m.gguf"
+    if architecture != "llama":
+        writer = GGUFWriter(path, architecture)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    else:
+        renamed = {name: array for name, array in arrays.items() if "q_proj" not in name and "k_proj" not in name}
+        heads = {name: array for name, array in arrays.items() if name not in renamed}
+        tiny.write_gguf(path, architecture, {**config, "num_attention_heads": 4}, {**renamed, **heads})
+        if "num_attention_heads" in change:
+            data = path.read_bytes()
+            key = b"llama.attention.head_count" + struct.pack("<II", 4, 4)
+            assert key in data
+            path.write_bytes(data.replace(key, key[:-4] + struct.pack("<I", 5)))
+    with pytest.raises(CheckpointError, match=message):
+        read_all(path)
+
+
+def test_a_tensor_of_unknown_type_is_named(llama_file: Path, tmp_path: Path) -> None:
+    name = b"output_norm.weight"
+    data = bytearray(llama_file.read_bytes())
+    at = data.index(name) + len(name) + 4 + 8  # one dimension
+    data[at : at + 4] = struct.pack("<I", 99)
+    (tmp_path / "bad.gguf").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"'output_norm\.weight' has type 99, which is not supported; known: F32"):
+        read_header(tmp_path / "bad.gguf")
