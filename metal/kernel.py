@@ -8,8 +8,7 @@ step is data. Knows nothing of what a kernel computes.
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,36 +19,13 @@ FOLDER = Path(__file__).parent / "kernels"
 THREADS = 256  # a group, at most: what every chip can run however many registers a thread takes
 
 Constant = int | mx.Dtype
-Maker = Callable[..., Callable[..., Sequence[mx.array]]]
 
 launches: Counter[str] = Counter()  # how often each kernel ran, for those who want to know that it did
-_stand_in: Maker | None = None
-_built: dict[tuple[Any, ...], Callable[..., Sequence[mx.array]]] = {}
 
 
 def available() -> bool:
-    """Whether kernels can run here: on Metal, or in what stands in for it."""
-    return _stand_in is not None or _metal()
-
-
-@cache
-def _metal() -> bool:
+    """Whether kernels can run here: on Metal, or where the simulator stands in for it."""
     return bool(mx.metal.is_available())
-
-
-def simulated() -> bool:
-    return _stand_in is not None
-
-
-@contextmanager
-def made_by(maker: Maker) -> Iterator[None]:
-    """Build kernels with `maker`, which takes what `mx.fast.metal_kernel` takes, inside the block."""
-    global _stand_in
-    before, _stand_in = _stand_in, maker
-    try:
-        yield
-    finally:
-        _stand_in = before
 
 
 @lru_cache(maxsize=64)
@@ -85,6 +61,27 @@ def bits(x: float) -> int:
     return int(struct.unpack("<i", struct.pack("<f", x))[0])
 
 
+@cache
+def _kernel(
+    make: Callable[..., Any],
+    file: str,
+    defines: tuple[tuple[str, int], ...],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+) -> Any:
+    """The kernel that `make`, `mx.fast.metal_kernel` or what stands in for it, builds from a file."""
+    header, body = text(file)
+    macros = "".join(f"#define {macro} {value}\n" for macro, value in defines)
+    structure = [f"{macro.lower()}{value}" for macro, value in defines if value]
+    return make(
+        name="_".join(["likely", file.removesuffix(".metal"), *structure]),
+        input_names=list(inputs),
+        output_names=list(outputs),
+        source=body,
+        header=macros + header,
+    )
+
+
 def launch(
     file: str,
     inputs: Mapping[str, mx.array],
@@ -98,22 +95,9 @@ def launch(
 ) -> dict[str, mx.array]:
     """The outputs of one launch of `kernels/<file>`, by name. `grid` counts groups of `threads` threads."""
     assert threads <= THREADS and threads % 32 == 0
-    name = file.removesuffix(".metal")
     defines = defines or {}
-    key = (_stand_in, file, tuple(defines.items()), tuple(inputs), tuple(outputs))
-    kernel = _built.get(key)
-    if kernel is None:
-        header, body = text(file)
-        macros = "".join(f"#define {macro} {value}\n" for macro, value in defines.items())
-        make: Maker = _stand_in or mx.fast.metal_kernel
-        kernel = _built[key] = make(
-            name="_".join(["likely", name, *(f"{macro.lower()}{value}" for macro, value in defines.items() if value)]),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            source=body,
-            header=macros + header,
-        )
-    launches[name] += 1
+    kernel = _kernel(mx.fast.metal_kernel, file, tuple(defines.items()), tuple(inputs), tuple(outputs))
+    launches[file.removesuffix(".metal")] += 1
     arrays = kernel(
         inputs=list(inputs.values()),
         template=list(template.items()) if template else None,

@@ -1,0 +1,77 @@
+// One chunk of a row of logits: its maximum, sums for the log-sum-exp, the entropy and the tempered log-sum-exp, and its
+// K largest, in no order. One read of the logits; the rest stays in registers.
+#include "vocab.h"
+//: body
+threadgroup uint counts[SIMDGROUPS];
+threadgroup float peaks[SIMDGROUPS];
+threadgroup float3 sums[SIMDGROUPS];
+
+const uint tid = thread_index_in_threadgroup;
+const uint lane = thread_index_in_simdgroup;
+const uint sg = simdgroup_index_in_threadgroup;
+const int chunk = int(threadgroup_position_in_grid.x);
+const int row = int(threadgroup_position_in_grid.y);
+const int vocab = params[0];
+const int chunks = params[1];
+const float sharp = recipe[row * params[2]];  // 1 / temperature
+
+float held[EACH];
+uint keys[EACH];
+int ids[EACH];
+float peak = -INFINITY;
+for (int i = 0; i < EACH; i++) {
+  int id = (chunk * EACH + i) * 256 + int(tid);
+  bool there = id < vocab;
+  held[i] = there ? float(logits[size_t(row) * size_t(vocab) + size_t(id)]) : -INFINITY;
+  keys[i] = ordered<BITS>(held[i]);
+  ids[i] = there ? i * 256 + int(tid) : -1;
+  peak = max(peak, held[i]);
+}
+peak = simd_max(peak);
+if (lane == 0u) {
+  peaks[sg] = peak;
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+for (uint g = 0u; g < SIMDGROUPS; g++) {
+  peak = max(peak, peaks[g]);
+}
+
+// x: sum of exp(s - peak); y: of (s - peak) exp(s - peak); z: of exp((s - peak) / temperature)
+float3 sum = float3(0.0f);
+for (int i = 0; i < EACH; i++) {
+  if (held[i] > -INFINITY) {
+    float below = held[i] - peak;
+    float e = metal::precise::exp(below);
+    sum += float3(e, e * below, metal::precise::exp(below * sharp));
+  }
+}
+sum = float3(simd_sum(sum.x), simd_sum(sum.y), simd_sum(sum.z));
+if (lane == 0u) {
+  sums[sg] = sum;
+}
+const uint there = uint(min(vocab - chunk * EACH * 256, EACH * 256));
+const uint want = min(uint(K), there);
+uint mask = largest<EACH, BITS>(keys, ids, want, EACH * 256, counts, sg, lane);
+uint at = place(popcount(mask), counts, sg, lane);
+
+const size_t base = (size_t(row) * size_t(chunks) + size_t(chunk));
+for (int i = 0; i < EACH; i++) {
+  if (((mask >> uint(i)) & 1u) == 1u) {
+    values[base * K + at] = held[i];
+    value_ids[base * K + at] = ids[i] + chunk * EACH * 256;
+    at++;
+  }
+}
+if (tid >= want && tid < uint(K)) {
+  values[base * K + tid] = -INFINITY;
+  value_ids[base * K + tid] = -1;
+}
+if (tid == 0u) {
+  for (uint g = 1u; g < SIMDGROUPS; g++) {
+    sum += sums[g];
+  }
+  stats[base * 4] = peak;
+  stats[base * 4 + 1] = sum.x;
+  stats[base * 4 + 2] = sum.y;
+  stats[base * 4 + 3] = sum.z;
+}

@@ -1,0 +1,86 @@
+// Keeping the K largest of the values that a group of threads holds. Shared by the vocabulary kernels.
+#include <metal_stdlib>
+#include <metal_simdgroup>
+using namespace metal;
+
+constant constexpr int K = 64;          // candidates kept
+constant constexpr uint SIMDGROUPS = 8;  // of a group of 256 threads
+
+// An integer that orders as the float does, of the BITS that the dtype it came from can tell apart.
+template <int BITS>
+inline uint ordered(float x) {
+  uint bits = as_type<uint>(x);
+  return ((bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u) >> uint(32 - BITS);
+}
+
+// The sum of `mine` over the group's threads, for every thread.
+inline uint sum_all(uint mine, threadgroup uint* counts, uint sg, uint lane) {
+  uint sum = simd_sum(mine);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (lane == 0u) {
+    counts[sg] = sum;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  uint all = 0u;
+  for (uint g = 0u; g < SIMDGROUPS; g++) {
+    all += counts[g];
+  }
+  return all;
+}
+
+// Which of a thread's N values are among the `want` largest of the group, as a bit mask; equal values go by the smaller id.
+// Ids are distinct and non-negative; a negative one marks a value that is not there. At least `want` are there.
+template <int N, int BITS>
+inline uint largest(
+    thread const uint* keys, thread const int* ids, uint want, int most, threadgroup uint* counts, uint sg, uint lane) {
+  uint bar = 0u;  // the want-th largest key, from its highest bit down
+  bool exact = false;
+  for (int bit = BITS - 1; bit >= 0 && !exact; bit--) {
+    uint higher = bar | (1u << uint(bit));
+    uint mine = 0u;
+    for (int i = 0; i < N; i++) {
+      mine += uint(ids[i] >= 0 && keys[i] >= higher);
+    }
+    uint all = sum_all(mine, counts, sg, lane);
+    bar = all >= want ? higher : bar;
+    exact = all == want;
+  }
+  uint mask = 0u;
+  uint above = 0u;
+  for (int i = 0; i < N; i++) {
+    bool in = ids[i] >= 0 && (exact ? keys[i] >= bar : keys[i] > bar);
+    mask |= uint(in) << uint(i);
+    above += uint(in);
+  }
+  if (exact) {
+    return mask;
+  }
+  // Of those that equal it, the ones with ids up to the smallest `last` that makes them enough.
+  uint need = want - sum_all(above, counts, sg, lane);
+  int last = -1;
+  for (int bit = 1 << (31 - int(clz(uint(most)))); bit > 0; bit >>= 1) {
+    uint mine = 0u;
+    for (int i = 0; i < N; i++) {
+      mine += uint(ids[i] >= 0 && keys[i] == bar && ids[i] <= last + bit);
+    }
+    last = sum_all(mine, counts, sg, lane) < need ? last + bit : last;
+  }
+  for (int i = 0; i < N; i++) {
+    mask |= uint(ids[i] >= 0 && keys[i] == bar && ids[i] <= last + 1) << uint(i);
+  }
+  return mask;
+}
+
+// Where the first of a thread's `mine` values goes, when the group's threads write theirs one after another.
+inline uint place(uint mine, threadgroup uint* counts, uint sg, uint lane) {
+  uint before = simd_prefix_exclusive_sum(mine);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (lane == 31u) {
+    counts[sg] = before + mine;
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint g = 0u; g < sg; g++) {
+    before += counts[g];
+  }
+  return before;
+}
