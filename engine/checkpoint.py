@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from models import Transformer
 
 
+SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model that is ready to run. `config` is in Hugging Face's terms."""
@@ -45,11 +48,21 @@ def load(name: str | Path, progress: Report = silent, *, precision: Precision | 
         tokenizer, config, arrays, precision = _read_gguf(info, precision)
     else:
         tokenizer, config, arrays, precision = _read_folder(info, precision)
-    try:
-        model = models.build(config, arrays)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{info.path.name}: its config and its weights do not fit each other: {error}") from error
+    layers = config.get("num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > len(arrays):
+        raise CheckpointError(f"config: num_hidden_layers is {layers:,}, but there are only {len(arrays):,} tensors")
+    model = models.build(config, arrays)
+    if mx.default_device() == mx.cpu:
+        _settle(model)
     return Checkpoint(model, tokenizer, info, config, precision)
+
+
+def _settle(model: "Transformer") -> None:
+    """Join what the model joins, one product at a time, so that the parts of all are never held beside the wholes."""
+    for linear in model.linears.values():
+        mx.eval(list(linear.arrays().values()))
+        if mx.get_cache_memory() > SPARE:
+            mx.clear_cache()
 
 
 def _locate(name: str, progress: Report) -> ModelInfo:
