@@ -5,6 +5,7 @@ the simulator needs no C or C++ library. A system clang++ >= 17 serves as well. 
 `msl/`.
 """
 
+import fcntl
 import hashlib
 import itertools
 import os
@@ -109,7 +110,19 @@ LANGUAGE = (
     *("-Wno-everything", "-fno-threadsafe-statics", "-fno-caret-diagnostics", "-fno-color-diagnostics"),
 )
 PLAIN = ("-O1",)
-CHECKED: tuple[str, ...] = ("-O1", "-DMSL_CHECKED", "-gline-tables-only", "-gdwarf-5")
+CHECKED = ("-O1", "-DMSL_CHECKED", "-gline-tables-only", "-gdwarf-5")
+# The memory hooks of check.cpp, called for every access that may leave the lane, and two checks of clang's own.
+INSTRUMENT = (
+    *("-fsanitize=kernel-address", "-fsanitize=array-bounds,alignment,integer-divide-by-zero"),
+    *("-fsanitize-recover=all", "-fno-sanitize-ignorelist"),
+    *itertools.chain.from_iterable(
+        ("-mllvm", f"-asan-{option}")
+        for option in (
+            "instrumentation-with-call-threshold=0",
+            *("stack=0", "globals=0", "opt=0", "kernel-mem-intrinsic-prefix=1", "use-stack-safety=0"),
+        )
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -142,20 +155,21 @@ def mlx_headers() -> Path:
 
 @cache
 def prepare(checked: bool) -> Build:
-    """The build's precompiled header and runtime, made at the first call ever (some seconds) and kept."""
-    compiler = find()
-    flags = (*LANGUAGE, *machine_flags(), *(CHECKED if checked else PLAIN))
+    """The build's precompiled header and runtime, made at the first call ever (a second) and kept."""
+    runtime = (*LANGUAGE, *machine_flags(), *(CHECKED if checked else PLAIN))
+    flags = (*runtime, *(INSTRUMENT if checked else ()))
     sources = {path.relative_to(MSL): path.read_text() for path in sorted(MSL.rglob("*.*"))}
-    rules = (Path(__file__).parent / "rewrite.py").read_text()
-    key = _digest(compiler.version, *flags, rules, *sources.values(), str(mlx_headers()), _mlx_version())
-    folder = cache_folder() / key
-    if not (folder / "done").exists():
-        with tempfile.TemporaryDirectory(dir=_made(cache_folder())) as scratch:
-            _prepare(Path(scratch), folder, sources, flags, checked)
+    rules = [(Path(__file__).parent / name).read_text() for name in ("rewrite.py", "tokens.py")]
+    key = _digest(find().version, *flags, *rules, *sources.values(), str(mlx_headers()), _mlx_version())
+    folder = _made(cache_folder()) / key
+    with open(cache_folder() / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            _prepare(folder, sources, runtime, flags)
     return Build(flags, folder)
 
 
-def _prepare(scratch: Path, folder: Path, sources: dict[Path, str], flags: tuple[str, ...], checked: bool) -> None:
+def _prepare(folder: Path, sources: dict[Path, str], runtime: Sequence[str], flags: Sequence[str]) -> None:
     include = folder / "include"
     headers = mlx_headers()
     for path in sorted((headers / "mlx" / "backend" / "metal" / "kernels").rglob("*.h")):
@@ -164,12 +178,10 @@ def _prepare(scratch: Path, folder: Path, sources: dict[Path, str], flags: tuple
         _write(include / name, text)
     prelude = include / "prelude.h"
     _write(prelude, '#include "msl.h"\n#include "mlx/backend/metal/kernels/utils.h"\n')
-    instrument = INSTRUMENT if checked else ()
-    _compile(
-        [*flags, *instrument, "-I", str(include), "-x", "c++-header", str(prelude)], folder / "prelude.pch", scratch
-    )
-    for source in ("runtime.cpp", "check.cpp") if checked else ("runtime.cpp",):
-        _compile([*flags, "-O2", "-c", str(include / source)], folder / (source[:-4] + ".o"), scratch)
+    compiler = find().compile
+    _run([*compiler, *flags, "-I", str(include), "-x", "c++-header", str(prelude), "-o", str(folder / "prelude.pch")])
+    for name in ("runtime", "check"):
+        _run([*compiler, *runtime, "-O2", "-c", str(include / f"{name}.cpp"), "-o", str(folder / f"{name}.o")])
     _write(folder / "done", "")
 
 
@@ -189,35 +201,13 @@ def library(source: str, name: str, checked: bool) -> Path:
     if not path.exists():
         compiler = find()
         with tempfile.TemporaryDirectory(dir=build.folder) as scratch:
-            text, unit = Path(scratch) / "kernel.cpp", Path(scratch) / "kernel.o"
+            text, unit, made = (Path(scratch) / f"kernel.{kind}" for kind in ("cpp", "o", "so"))
             text.write_text(source)
-            flags = [*build.flags, *(INSTRUMENT if checked else ()), "-include-pch", str(build.header)]
-            _compile([*flags, "-I", str(build.folder / "include"), "-c", str(text)], unit, Path(scratch))
-            made = Path(scratch) / "kernel.so"
+            include = ("-include-pch", str(build.header), "-I", str(build.folder / "include"))
+            _run([*compiler.compile, *build.flags, *include, "-c", str(text), "-o", str(unit)])
             _run([*compiler.link, str(unit), *map(str, build.runtime), "-o", str(made)])
             made.replace(path)
     return path
-
-
-# The memory hooks of check.cpp, called for every access that may leave the lane, and two checks of clang's own.
-INSTRUMENT = (
-    *("-fsanitize=kernel-address", "-fsanitize=array-bounds,alignment,integer-divide-by-zero"),
-    *("-fsanitize-recover=all", "-fno-sanitize-ignorelist"),
-    *itertools.chain.from_iterable(
-        ("-mllvm", f"-asan-{option}")
-        for option in (
-            "instrumentation-with-call-threshold=0",
-            *("stack=0", "globals=0", "opt=0", "kernel-mem-intrinsic-prefix=1", "use-stack-safety=0"),
-        )
-    ),
-)
-
-
-def _compile(arguments: Sequence[str], output: Path, scratch: Path) -> None:
-    made = scratch / output.name
-    _run([*find().compile, *arguments, "-o", str(made)])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    made.replace(output)
 
 
 def _run(command: Sequence[str]) -> None:

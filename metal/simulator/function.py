@@ -16,7 +16,7 @@ from metal.simulator.report import Report
 class SimFunction:
     """A kernel of a source text, by the name C++ would call it with; `constants` are function constants by index.
 
-    `#include "mlx/backend/metal/kernels/..."` in the source reads the installed mlx. Needs no MLX preamble: it is there.
+    `#include "mlx/backend/metal/kernels/..."` in the source reads the installed mlx; MLX's preamble is there.
     """
 
     def __init__(self, source: str, call: str, constants: Mapping[int, str] | None = None, *, checked: bool = False):

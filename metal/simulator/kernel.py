@@ -15,6 +15,7 @@ import numpy as np
 
 from metal import mx
 from metal.errors import KernelError
+from metal.simulator.arrays import device, empty, host
 from metal.simulator.launch import Buffer
 from metal.simulator.program import Program
 from metal.simulator.report import Report
@@ -74,8 +75,8 @@ class SimKernel:
         if len(inputs) != len(self.input_names):
             raise KernelError(f"kernel {self.name!r}: expected {len(self.input_names)} inputs, got {len(inputs)}")
         arrays = [value if isinstance(value, mx.array) else mx.array(value) for value in inputs]
-        host = [_host(array, self.ensure_row_contiguous) for array in arrays]
-        outputs = [_empty(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
+        seen = [host(array, self.ensure_row_contiguous) for array in arrays]
+        outputs = [empty(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
         key = (
             *((array.dtype, array.ndim == 0, array.size < 8) for array in arrays),
             *(tuple(template or ()), tuple(output_dtypes)),
@@ -86,7 +87,7 @@ class SimKernel:
             variant = self._variants[key] = _program(self.name, text, self.checked)
         if verbose:
             print(variant.source)
-        named = dict(zip(self.input_names, host, strict=True)) | dict(zip(self.output_names, outputs, strict=True))
+        named = dict(zip(self.input_names, seen, strict=True)) | dict(zip(self.output_names, outputs, strict=True))
         buffers = [
             Buffer(p.name, p.index, _buffer(p.name, named), p.name in self.output_names, init_value is not None)
             for p in variant.parameters
@@ -94,7 +95,7 @@ class SimKernel:
         ]
         self.report = variant.run(buffers, grid, threadgroup)
         self.launches += 1
-        return [_device(output, dtype) for output, dtype in zip(outputs, output_dtypes, strict=True)]
+        return [device(output, dtype) for output, dtype in zip(outputs, output_dtypes, strict=True)]
 
 
 def _program(name: str, text: str, checked: bool) -> Program:
@@ -168,32 +169,6 @@ def _printed(act: Any) -> str:
             os.close(saved)
         file.seek(0)
         return file.read().decode()
-
-
-_SAME_SIZE = {mx.bfloat16: mx.uint16}
-
-
-def _host(array: mx.array, contiguous: bool) -> np.ndarray[Any, Any]:
-    """The array's memory as numpy sees it, without a copy where it can be had; bfloat16 as uint16."""
-    if array.size == 0:
-        return np.zeros(array.shape, np.uint8)
-    seen = np.asarray(array.view(_SAME_SIZE[array.dtype]) if array.dtype in _SAME_SIZE else array)
-    return np.ascontiguousarray(seen).reshape(seen.shape) if contiguous else seen
-
-
-def _empty(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None) -> np.ndarray[Any, Any]:
-    """An output: filled with the value, or with all-ones bytes (NaN in every float type), as nobody promises zeros."""
-    if init_value is not None:
-        return np.array(_host(mx.full(shape, init_value, dtype), True))
-    return np.full((*shape, dtype.size), 0xFF, np.uint8)
-
-
-def _device(output: np.ndarray[Any, Any], dtype: mx.Dtype) -> mx.array:
-    flat = mx.array(output)
-    if flat.dtype == mx.uint8 and flat.shape[-1:] == (dtype.size,) and output.ndim:
-        shape = output.shape[:-1]
-        return flat.view(dtype).reshape(shape) if flat.size else mx.zeros(shape, dtype)
-    return flat.view(dtype) if flat.dtype != dtype else flat
 
 
 def _buffer(name: str, buffers: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

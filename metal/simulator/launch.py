@@ -15,6 +15,7 @@ from metal.errors import KernelError
 from metal.simulator.report import Ledger, Report, Watched
 
 MAX_LANES = 1024
+MAX_BUFFERS = 31  # in the argument table of a Metal kernel
 STACK = 128 * 1024
 ARENA = 1 << 16
 THREADGROUP_LIMIT = 32 * 1024
@@ -129,7 +130,9 @@ def _dispatch(
         raise KernelError(f"threadgroup: expected at most {MAX_LANES} threads, got {tuple(threadgroup)} = {lanes}")
     library = _load(path)
     _, stacks, arena = _memory()
-    table = (ctypes.c_void_p * (max(addresses, default=0) + 1))()
+    table = (ctypes.c_void_p * MAX_BUFFERS)()
+    if (most := max(addresses, default=0)) >= MAX_BUFFERS:
+        raise KernelError(f"buffers: expected at most {MAX_BUFFERS}, got {most + 1}")
     for index, address in addresses.items():
         table[index] = address
     three = ctypes.c_uint * 3

@@ -14,7 +14,8 @@ class Program:
     """A kernel, compiled when it is first needed.
 
     `call` is the kernel as C++ would name it, template arguments included: `sdpa_vector<float, 64, 64>`. `constants`
-    are function constants by index; one that is left out is 0. `included` is the text of headers in which the kernel may be defined.
+    are function constants by index; one that is left out is 0. `included` is the text of headers in which the kernel
+    may be defined.
     """
 
     def __init__(

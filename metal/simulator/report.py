@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes of one buffer: `read` and `written` as asked for by all lanes, `distinct` of either, and 128-byte `lines`."""
+    """Bytes of one buffer: `read` and `written` as all lanes asked for, `distinct` of either, 128-byte `lines`."""
 
     size: int
     read: int
@@ -55,7 +55,7 @@ class Report:
     """One checked dispatch.
 
     Operations between lanes and barriers are counted once for each simdgroup that executes them, exponentials once for
-    each lane. `shuffle_steps` is what the reductions cost when they are made of shuffles: 5 in a simdgroup, 2 in a quad.
+    each lane. `shuffle_steps` is what reductions cost when they are made of shuffles: 5 in a simdgroup, 2 in a quad.
     """
 
     kernel: str
@@ -199,16 +199,15 @@ class Ledger:
 
 
 _ACCESS = "{size} bytes at byte {offset} of {name}"
+_BETWEEN = " for that memory between"
 _MESSAGES = {
     "out-of-bounds-read": _ACCESS + ", which has {total}",
     "out-of-bounds-write": _ACCESS + ", which has {total}",
     "write-to-input": _ACCESS + ", which is an input",
     "uninitialised-read": _ACCESS + ", which nobody has written",
-    "race-write-write": _ACCESS + ", which lane {other} has written with no barrier for that memory between",
-    "race-write-read": "read of "
-    + _ACCESS
-    + ", which lane {other} has written with no barrier for that memory between",
-    "race-read-write": "write of " + _ACCESS + ", which other lanes have read with no barrier for that memory between",
+    "race-write-write": "write of " + _ACCESS + ", which lane {other} has written, with no barrier" + _BETWEEN,
+    "race-write-read": "read of " + _ACCESS + ", which lane {other} has written, with no barrier" + _BETWEEN,
+    "race-read-write": "write of " + _ACCESS + ", which other lanes have read, with no barrier" + _BETWEEN,
     "threadgroup-memory": "{size} bytes of threadgroup memory with {name}, more than 32768",
     "divergent-simd": "only the lanes {mask} of the simdgroup take part",
     "divergent-barrier": "not all lanes of the threadgroup come to this barrier ({value})",

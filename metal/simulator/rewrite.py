@@ -21,6 +21,8 @@ def rewrite(text: str, *, strict: bool = False) -> str:
     _function_constants(tokens)
     _attributes(tokens)
     tokens = tokenize(join(tokens))
+    if not strict:
+        _specialisations(tokens)
     _numbers(tokens)
     _constructors(tokens)
     _threadgroup_variables(tokens, strict)
@@ -74,6 +76,20 @@ def _attributes(tokens: list[Token]) -> None:
     for i, token in enumerate(tokens):
         if token.kind == "mark" and token.text == "[[":
             _blank(tokens, i, closing(tokens, i))
+
+
+def _specialisations(tokens: list[Token]) -> None:
+    """`struct X<device T*>` -> `struct X<msl_device_pointer<T>>`, which nothing matches: without address spaces they are one."""
+    for i, token in enumerate(tokens):
+        name = after(tokens, i) if token.text in ("struct", "class") else None
+        angle = after(tokens, name) if name is not None else None
+        space = after(tokens, angle) if angle is not None and tokens[angle].text == "<" else None
+        if angle is None or space is None or tokens[space].text not in ("device", "constant", "threadgroup"):
+            continue
+        end = closing_angle(tokens, angle)
+        if end is None or tokens[end - 1].text != "*":
+            continue
+        tokens[space].text, tokens[end - 1].text = f"msl_{tokens[space].text}_pointer<", ">"
 
 
 def _numbers(tokens: list[Token]) -> None:

@@ -3,6 +3,8 @@
 // them a write, with no barrier between them whose memory flags cover that memory.
 #include "check.h"
 
+#ifdef MSL_CHECKED
+
 typedef unsigned char byte;
 typedef unsigned long u64;
 typedef msl_u32 u32;
@@ -351,3 +353,4 @@ MSL_HIDDEN void __ubsan_handle_type_mismatch_v1(const Source* at, u64 pointer) {
   msl_abort();
 }
 }
+#endif  // MSL_CHECKED

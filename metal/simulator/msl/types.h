@@ -88,6 +88,8 @@ struct integral_constant {
   typedef T value_type;
   constexpr operator T() const { return v; }
 };
+template <bool v>
+using bool_constant = integral_constant<bool, v>;
 typedef integral_constant<bool, true> true_type;
 typedef integral_constant<bool, false> false_type;
 
@@ -99,6 +101,8 @@ template <class T>
 struct remove_reference { typedef T type; };
 template <class T>
 struct remove_reference<T&> { typedef T type; };
+template <class T>
+using remove_addrspace_t = typename remove_cv<T>::type;
 template <class T>
 using remove_cv_t = typename remove_cv<T>::type;
 template <class T>
@@ -226,6 +230,14 @@ MSL_LIMITS(half, ushort, 0x7bff, 0x0400, 0x1400, 0x7c00, 0x7e00, 11)
 MSL_LIMITS(bfloat, ushort, 0x7f7f, 0x0080, 0x3c00, 0x7f80, 0x7fc0, 8)
 
 }  // namespace metal
+
+// Stand in partial specialisations for pointers to the other address spaces, which are all one in the run.
+template <class T>
+struct msl_device_pointer;
+template <class T>
+struct msl_constant_pointer;
+template <class T>
+struct msl_threadgroup_pointer;
 
 // `constant bool b [[function_constant(3)]];` has the value that the program gives for 3, else 0.
 template <int index>

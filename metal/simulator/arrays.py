@@ -1,0 +1,33 @@
+"""mlx arrays as the memory that a kernel sees, and back. bfloat16 travels as uint16, for numpy does not know it."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from metal import mx
+
+
+def _dtype(dtype: mx.Dtype) -> np.dtype[Any]:
+    return np.dtype("uint16" if dtype == mx.bfloat16 else str(dtype).removeprefix("mlx.core."))
+
+
+def host(array: mx.array, contiguous: bool = True) -> np.ndarray[Any, Any]:
+    """The array's memory, evaluated, without a copy where it can be had; its strides too unless `contiguous`."""
+    if array.size == 0:
+        return np.zeros(array.shape, _dtype(array.dtype))
+    seen = np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
+    return np.ascontiguousarray(seen).reshape(seen.shape) if contiguous else seen
+
+
+def empty(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None = None) -> np.ndarray[Any, Any]:
+    """An output: filled with the value, or with all-ones bytes (NaN in every float type), as nobody promises zeros."""
+    if init_value is not None:
+        return np.array(host(mx.full(shape, init_value, dtype)))
+    return np.full(prod(shape) * dtype.size, 0xFF, np.uint8).view(_dtype(dtype)).reshape(shape)
+
+
+def device(array: np.ndarray[Any, Any], dtype: mx.Dtype) -> mx.array:
+    """The mlx array of an output."""
+    return mx.array(array).view(dtype) if dtype == mx.bfloat16 else mx.array(array)
