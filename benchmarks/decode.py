@@ -10,8 +10,8 @@ The contestants are processes that take turns, one decode each, so that a stall 
     b+gemv     the same with our one-row products too: what is left is the engine
     a          mlx-lm as it installs: bfloat16 weights, the BLAS of mlx's wheel
 
-Figures: lower quartile and median over rounds of seconds a token and seconds a prefill; ratios to `likely`; percent of what
-a numpy gemv over the same weight bytes reaches in the same run. One JSON line at the end.
+Figures: lower quartile and median over rounds of seconds a token and seconds a prefill; ratios to `likely`; share of
+what a numpy gemv over the same weight bytes reaches in the same run. One JSON line at the end.
 """
 
 import argparse
@@ -21,18 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.peers import export  # noqa: E402
+
 CONTESTANTS = ("likely", "bare", "b", "b+gemv", "a")
-
-
-def export(folder: Path) -> None:
-    """SmolLM2 as mlx-lm reads it, once in float32 and once in bfloat16, from the packaged GGUF."""
-    from engine import checkpoint
-
-    for dtype in ("float32", "bfloat16"):
-        checkpoint.export("smollm2", folder / dtype, dtype=dtype)
 
 
 def worker(name: str, folder: Path) -> None:
@@ -62,9 +59,8 @@ def likely(name: str, folder: Path) -> Any:
         session.forget()
         began, times = time.perf_counter(), []
         for event in session.generate(prompt(context), Control(Recipe(greedy=True)), max_tokens=tokens):
-            if isinstance(event, Emitted):
-                times.append(time.perf_counter())
-        return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in zip(times, times[1:])]}
+            times += [time.perf_counter()] if isinstance(event, Emitted) else []
+        return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in pairwise(times)]}
 
     return run
 
@@ -85,20 +81,17 @@ def bare(name: str, folder: Path) -> Any:
             token.item()
             times.append(time.perf_counter())
             token = following
-        return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in zip(times, times[1:])]}
+        return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in pairwise(times)]}
 
     return run
 
 
 def mlx_lm(name: str, folder: Path) -> Any:
     if name == "b":
-        import ctypes
-
         from metal import blas
 
         blas._load_gemv = lambda library: None
         blas.load()
-        assert ctypes
     elif name == "b+gemv":
         from metal import blas
 
@@ -115,7 +108,7 @@ def mlx_lm(name: str, folder: Path) -> Any:
         began, times = time.perf_counter(), []
         for _token, _ in generate_step(mx.array(prompt(context)), model, max_tokens=tokens):
             times.append(time.perf_counter())
-        return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in zip(times, times[1:])]}
+        return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in pairwise(times)]}
 
     return run
 
@@ -151,8 +144,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         return worker(options.worker, options.folder)
-    if not (options.folder / "bfloat16" / "config.json").exists():
-        export(options.folder)
+    for dtype in ("float32", "bfloat16"):
+        export(options.folder, dtype)
     names = options.only.split(",")
     processes = {
         name: subprocess.Popen(
@@ -199,5 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
     main()

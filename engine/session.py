@@ -78,7 +78,7 @@ class Session:
                 return
         first = None
         drawn, reason = 0, "length"
-        matcher, detokenizer = StopMatcher(tuple(stop)), self.tokenizer.detokenizer()
+        matcher, detokenizer = StopMatcher(tuple(stop)), self.tokenizer.detokenizer(at_start=False)
         with closing(
             (strategy or Sample()).steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)
         ) as steps:

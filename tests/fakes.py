@@ -85,7 +85,7 @@ class ByteTokenizer:
     def is_special(self, token: int) -> bool:
         return token >= 256
 
-    def detokenizer(self, special: bool = False) -> Detokenizer:
+    def detokenizer(self, *, special: bool = False, at_start: bool = True) -> Detokenizer:
         return Detokenizer(lambda t: b"" if t >= 256 and not special else self.piece(t))
 
     def chat(self, messages: list[dict[str, str]], **_: Any) -> list[int]:

@@ -1,6 +1,7 @@
 """`likely models`: which models are here."""
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -18,7 +19,7 @@ def command(as_json: bool) -> None:
 
     here = store.list()
     if as_json:
-        click.echo(json.dumps([info.as_dict() for info in here]))
+        click.echo(json.dumps([{**asdict(info), "path": str(info.path)} for info in here]))
         return
     if not here:
         click.echo("no model is here yet; `likely pull smollm2` fetches one of 98 MB")

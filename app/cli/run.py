@@ -11,8 +11,8 @@ import click
 
 from app.cli.opening import model_option, open_session, read_text
 from app.cli.sampling import Limits, read_recipe, sampling_options
-from engine.errors import DataError, Interrupted, ParameterError
-from engine.trace import Recipe, Step, Trace
+from engine.errors import ParameterError
+from engine.trace import Lexicon, Recipe, Step, Trace
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -64,7 +64,9 @@ def command(
         show_replay(replay, recipe, as_json=as_json)
         return
     if raw and system:
-        raise ParameterError("--raw gives the model the prompt alone, so there is no place for --system: drop one of them")
+        raise ParameterError(
+            "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
+        )
     text = read_text(prompt, "PROMPT")
     session = open_session(model)
     ids = prompt_ids(session, text, system=system, raw=raw)
@@ -145,22 +147,19 @@ def token_object(step: Step) -> dict[str, object]:
 
 
 def _save(session: "Session", path: Path, ids: list[int], steps: list[Step], seed: int, finish: str) -> None:
-    from engine import trace
+    from engine import tracefile
     from engine.machine import versions
 
+    ids_shown = {*ids, *(int(i) for step in steps if step.snapshot is not None for i in step.snapshot.ids)}
+    lexicon = Lexicon({i: session.tokenizer.piece(i) for i in ids_shown}, session.tokenizer.eos)
     run = Trace(
         model=session.info.name,
-        weights=session.info.digest,
+        weights=session.info.weights,
         versions=versions(),
         seed=seed,
         prompt=tuple(ids),
         steps=tuple(steps),
         finish=finish,
+        lexicon=lexicon,
     )
-    try:
-        trace.save(run, path)
-    except OSError as error:
-        raise DataError(f"cannot write the trace to {path}: {error.strerror}") from None
-
-
-__all__ = ["Interrupted", "answer", "command", "prompt_ids", "token_object"]
+    tracefile.save(run, path)

@@ -5,7 +5,7 @@ shadow of the computation. On a GPU the transforms and the draw are queued too, 
 numpy on a view of the logits, ten times faster than there in mlx, after which only the token has to be fed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Sample:
 
     def steps(
         self, cursor: Cursor, control: Control, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
-    ) -> Iterator[Step]:
+    ) -> Generator[Step, None, None]:
         """At most `limit` steps, without their text; closing the iterator leaves the cursor at the last one given."""
         xp = namespace()
         recipe = control.recipe

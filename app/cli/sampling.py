@@ -1,0 +1,75 @@
+"""Options of every verb that draws: a flag for each sampling parameter, presets, orders, seed and limits.
+
+The flags come from the engine's table of parameters, so they are named once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from engine.errors import ParameterError
+from engine.presets import ORDERS, PARAMETERS, PRESETS, recipe
+from engine.trace import Recipe
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_PRESET = "balanced"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which draw, and when it ends: None for a fresh seed, and for as long as the context allows."""
+
+    seed: int | None
+    max_tokens: int | None
+    stop: tuple[str, ...]
+
+
+def sampling_options(command: Command) -> Command:
+    """Add the sampling flags to a command; their values arrive as keyword arguments for `read_recipe`."""
+    options = [
+        click.option("--preset", type=click.Choice(list(PRESETS)), help=f"Named settings. Default: {DEFAULT_PRESET}."),
+        click.option("--order", type=click.Choice(list(ORDERS)), default="mlx-lm", show_default=True,
+                     help="The order in which the transforms run."),
+        *(
+            click.option(p.flag, p.name, type=int if p.whole else float, help=_help(p.help, p.low, p.high, p.off))
+            for p in PARAMETERS.values()
+        ),
+        click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",
+                     help="Added to a token's logit; repeatable."),
+        click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tokens on one machine."),
+        click.option("--max-tokens", "-n", type=click.IntRange(1), help="Draw at most so many tokens."),
+        click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_recipe(values: Mapping[str, Any]) -> tuple[Recipe, Limits]:
+    """The recipe and limits of the options' values; what is given stands over the preset.
+
+    Giving any parameter without a preset starts from all off, as mlx-lm does, with temperature 1.
+    """
+    given = {name: values[name] for name in PARAMETERS if values[name] is not None}
+    preset = values["preset"] or (None if given else DEFAULT_PRESET)
+    settings = {**(PRESETS[preset] if preset else {}), **given}
+    bias = dict(_bias(entry) for entry in values["bias"])
+    limits = Limits(values["seed"], values["max_tokens"], tuple(values["stop"]))
+    if any(not stop for stop in limits.stop):
+        raise ParameterError("--stop must be a text of at least one character, got an empty one")
+    return recipe(settings, ORDERS[values["order"]], bias=bias), limits
+
+
+def _bias(entry: str) -> tuple[int, float]:
+    token, _, value = entry.partition("=")
+    try:
+        return int(token), float(value)
+    except ValueError:
+        raise ParameterError(f"--logit-bias must be ID=BIAS such as 42=-100, got {entry!r}") from None
+
+
+def _help(text: str, low: float, high: float, off: float | None) -> str:
+    return f"{text[0].upper()}{text[1:]} ({low:g} to {high:g}{'' if off is None else f'; {off:g} is off'})."

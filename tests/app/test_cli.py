@@ -1,0 +1,164 @@
+"""The command line as a person calls it: output, exit codes, one line for each problem."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app.cli
+from engine.session import Session
+from tests.fakes import EOS, FakeCheckpoint, MarkovModel, certain_table
+
+
+@pytest.fixture
+def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Run `likely ARGS` on a model that answers "xyz" to anything; gives (exit code, stdout, stderr)."""
+    table = certain_table(b":xyz")
+    table[:128, EOS] -= 5
+    session = Session(FakeCheckpoint(MarkovModel(table)))  # type: ignore[arg-type]
+    for verb in ("run", "explain", "chat"):
+        monkeypatch.setattr(f"app.cli.{verb}.open_session", lambda model: session)
+
+    def run(*args: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", *args])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", Pipe(stdin))
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+class Pipe:
+    """Standard input from bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        import io
+
+        self.buffer = io.BytesIO(data)
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_run_writes_the_answer_to_stdout_and_statistics_to_stderr(likely: Any) -> None:
+    code, out, err = likely("run", "hello", "--temp", "0", "--seed", "3")
+    assert (code, out) == (0, "xyz\n")
+    assert "4 tokens" in err and "seed 3" in err and "eot" in err
+
+
+def test_run_reads_standard_input(likely: Any) -> None:
+    assert likely("run", "--temp", "0", "-q", stdin=b"hello")[:2] == (0, "xyz\n")
+
+
+def test_run_json_is_an_object_a_token(likely: Any) -> None:
+    _, out, _ = likely("run", "hello", "--temp", "0", "--json")
+    *tokens, end = [json.loads(line) for line in out.splitlines()]
+    assert [t["text"] for t in tokens] == ["x", "y", "z", ""]
+    assert all(t["logprob"] <= 0 and t["rank"] == 1 for t in tokens)
+    assert end["finish"] == "eot"
+
+
+def test_limits(likely: Any) -> None:
+    assert likely("run", "hello", "--temp", "0", "--max-tokens", "2")[1] == "xy\n"
+    assert likely("run", "hello", "--temp", "0", "--stop", "z")[1] == "xy\n"
+
+
+def test_prefill_begins_the_answer(likely: Any) -> None:
+    assert likely("run", "hello", "--temp", "0", "--prefill", "so: x")[1] == "so: xyz\n"
+
+
+def test_a_trace_is_saved_and_shown_again_under_other_parameters(likely: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    likely("run", "hello", "--seed", "1", "--temp", "1", "--save", str(path))
+    code, out, _ = likely("run", "--replay", str(path), "--temp", "0.5", "--json")
+    assert code == 0
+    for line in (json.loads(line) for line in out.splitlines()):
+        assert line["p_after"][0] <= line["p_after"][1]
+
+
+def test_explain_numbers_add_up(likely: Any) -> None:
+    _, out, _ = likely("explain", "kxyz", "--json")
+    found = json.loads(out)
+    assert [t["id"] for t in found["tokens"]] == list(b"kxyz")
+    assert found["tokens"][0]["logprob"] is None
+    total = sum(t["logprob"] for t in found["tokens"][1:])
+    assert found["total_logprob"] == pytest.approx(total)
+    assert found["perplexity"] == pytest.approx(math.exp(-total / 3))
+    assert found["bits_per_byte"] == pytest.approx(-total / math.log(2) / 3)
+
+
+def test_explain_names_continuations(likely: Any) -> None:
+    _, out, _ = likely("explain", "k:", "-c", "xy", "-c", "q", "--json")
+    first, second = json.loads(out)["continuations"]
+    assert first["logprob"] > -0.01 > second["logprob"]
+
+
+def test_explain_for_people(likely: Any, tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_text("k:xyz")
+    code, out, _ = likely("explain", "--file", str(file))
+    assert code == 0 and "perplexity" in out and "bits per byte" in out and "nothing precedes it" in out
+
+
+def test_plain_chat_talks_line_by_line(likely: Any) -> None:
+    code, out, err = likely("chat", "--plain", "--temp", "0", stdin=b"hello\n/redo\n/nonsense\n/quit\n")
+    assert code == 0 and out == "xyz\nxyz\n" and "unknown command /nonsense" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["run", "hi", "--min-p", "1.2"], 1, "min-p must be in"),
+        (["run", "hi", "--temp", "-1"], 1, "temperature"),
+        (["run", "hi", "--logit-bias", "x"], 1, "ID=BIAS"),
+        (["run", "hi", "--raw", "--system", "s"], 1, "--raw"),
+        (["run", "hi", "--stop", ""], 1, "--stop"),
+        (["run", "hi", "--tempp", "1"], 2, "--temp"),
+        (["run", "hi", "--seed", "x"], 2, "seed"),
+        (["run", "--replay", "/nowhere/at/all.jsonl"], 1, "/nowhere/at/all.jsonl"),
+        (["explain", ""], 1, "empty"),
+        (["explain", "--file", "/nowhere/at/all"], 1, "cannot read"),
+        (["nonsense"], 2, "The commands are"),
+        (["chat"], 2, "--plain"),
+    ],
+)
+def test_a_problem_is_one_line_and_an_exit_code(likely: Any, args: list[str], code: int, says: str) -> None:
+    got, out, err = likely(*args, stdin=b"")
+    assert (got, out) == (code, "") and says in err
+    if code == 1:
+        assert err.count("\n") == 1 and err.startswith("likely: ")
+
+
+def test_bytes_that_are_not_text_are_refused(likely: Any) -> None:
+    code, _, err = likely("run", stdin=b"caf\xe9")
+    assert code == 1 and "0xe9 at offset 3" in err
+
+
+def test_a_cold_start_imports_nothing_heavy() -> None:
+    """`likely run` up to its first token: not transformers, mlx_lm, scipy, textual, and none of the fetching."""
+    code = (
+        "import sys; import app.cli, app.cli.run, engine.checkpoint, engine.session, app.plain; "
+        "heavy = {'transformers', 'mlx_lm', 'scipy', 'textual', 'torch', 'huggingface_hub', 'gguf', 'rich', 'jinja2'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(likely: Any, shell: str) -> None:
+    code, out, _ = likely("completion", shell)
+    assert code == 0 and "_LIKELY_COMPLETE" in out
+
+
+@pytest.mark.parametrize("verb", sorted(app.cli.VERBS))
+def test_every_verb_explains_itself(likely: Any, verb: str) -> None:
+    code, out, _ = likely(verb, "--help")
+    assert code == 0 and "Usage: likely " + verb in out
