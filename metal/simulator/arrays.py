@@ -1,5 +1,6 @@
 """mlx arrays as the memory that a kernel sees, and back. bfloat16 travels as uint16, for numpy does not know it."""
 
+import ctypes
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -18,7 +19,18 @@ def host(array: mx.array, contiguous: bool = True) -> np.ndarray[Any, Any]:
     if array.size == 0:
         return np.zeros(array.shape, _dtype(array.dtype))
     seen = np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
-    return np.ascontiguousarray(seen).reshape(seen.shape) if contiguous else seen
+    seen = np.ascontiguousarray(seen).reshape(seen.shape) if contiguous else seen
+    return seen if seen.ctypes.data % 16 == 0 else _aligned(seen)
+
+
+def _aligned(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy where a Metal buffer could start: on a CPU mlx's own memory starts at an odd multiple of 8."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    block = np.empty(high - low + 16, np.uint8)
+    start = -block.ctypes.data % 16
+    block[start : start + high - low] = np.frombuffer((ctypes.c_char * (high - low)).from_address(low), np.uint8)
+    offset = start + array.ctypes.data - low
+    return np.ndarray(array.shape, array.dtype, buffer=block.data, offset=offset, strides=array.strides)
 
 
 def empty(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None = None) -> np.ndarray[Any, Any]:
