@@ -79,7 +79,7 @@ def _attributes(tokens: list[Token]) -> None:
 
 
 def _specialisations(tokens: list[Token]) -> None:
-    """`struct X<device T*>` -> `struct X<msl_device_pointer<T>>`, which nothing matches: in the run all spaces are one."""
+    """`struct X<device T*>` -> `struct X<msl_device_pointer<T>>`, which nothing matches: the spaces are one."""
     for i, token in enumerate(tokens):
         name = after(tokens, i) if token.text in ("struct", "class") else None
         angle = after(tokens, name) if name is not None else None

@@ -5,7 +5,7 @@ k and v [B, Hkv, T, D]. Each function returns its outputs and, when `checked`, t
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -21,8 +21,9 @@ NAMES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat16_t"}
 
 
 @cache
-def _function(header: str, call: str, constants: tuple[tuple[int, str], ...], checked: bool) -> SimFunction:
-    return SimFunction(f'#include "{HEADERS}{header}"\n', call, dict(constants), checked=checked)
+def _function(headers: str, call: str, constants: tuple[tuple[int, str], ...], checked: bool) -> SimFunction:
+    source = "".join(f'#include "{HEADERS}{header}"\n' for header in headers.split())
+    return SimFunction(source, call, dict(constants), checked=checked)
 
 
 def _int(value: int) -> np.ndarray[Any, Any]:
@@ -165,13 +166,9 @@ def quantized_matvec(
     codes, scales, biases = weight
     (rows, width), columns = x.shape, codes.shape[0]
     call = f"affine_qmv_fast<{NAMES[x.dtype]}, {group_size}, {bits}, false>"
-    function = _function_of(
-        "utils.h", "steel/gemm/gemm.h", "quantized_utils.h", "quantized.h", call=call, checked=checked
-    )
-    inputs: Mapping[str, Any] = {
-        **{"w": host(codes), "scales": host(scales), "biases": host(biases), "x": host(x)},
-        **{"in_vec_size": _int(width), "out_vec_size": _int(columns)},
-    }
+    function = _function("steel/gemm/gemm.h quantized_utils.h quantized.h", call, (), checked)
+    inputs = {"w": host(codes), "scales": host(scales), "biases": host(biases), "x": host(x)}
+    inputs |= {"in_vec_size": _int(width), "out_vec_size": _int(columns)}
     out = empty((rows, columns), x.dtype)
     report = function(inputs, {"y": out}, grid=(32 * rows, 2 * (-(-columns // 8)), 1), threadgroup=(32, 2, 1))
     return device(out, x.dtype), _present(report)
@@ -198,11 +195,6 @@ def cross_entropy(x: mx.array, targets: mx.array, *, checked: bool = False) -> t
     inputs = {"in": host(x), "targets": host(targets.astype(mx.int32)), "axis_size": _int(width)}
     report = function(inputs, {"out": out}, grid=(rows * lanes, 1, 1), threadgroup=(lanes, 1, 1))
     return device(out, mx.float32), _present(report)
-
-
-@cache
-def _function_of(*headers: str, call: str, checked: bool) -> SimFunction:
-    return SimFunction("".join(f'#include "{HEADERS}{header}"\n' for header in headers), call, checked=checked)
 
 
 def _present(report: Report | None) -> list[Report]:

@@ -3,6 +3,7 @@
 #pragma once
 
 #ifdef MSL_STRICT
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #define MSL_DEVICE __global
 #define MSL_CONSTANT __constant
 #define MSL_THREADGROUP __local
