@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.peers import export  # noqa: E402
+from benchmarks.peers import export
 
 CONTESTANTS = ("likely", "bare", "b", "b+gemv", "a")
 

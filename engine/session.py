@@ -41,6 +41,7 @@ class Session:
         self.tokenizer = checkpoint.tokenizer
         self.info = checkpoint.info
         self._cursors: list[Cursor] = []  # the most recently used last
+        self._running: list[Cursor] = []  # those that a run holds; several runs may take turns
 
     @property
     def context(self) -> int:
@@ -70,6 +71,23 @@ class Session:
         budget = room if max_tokens is None else min(max_tokens, room)
         began = time.perf_counter()
         cursor = self._at(ids)
+        self._running.append(cursor)
+        try:
+            yield from self._run(cursor, ids, control, seed, budget, tuple(stop), strategy or Sample(), began)
+        finally:
+            self._running.remove(cursor)
+
+    def _run(
+        self,
+        cursor: Cursor,
+        ids: Sequence[int],
+        control: Control,
+        seed: int,
+        budget: int,
+        stop: tuple[str, ...],
+        strategy: Sample,
+        began: float,
+    ) -> Iterator[Event]:
         reused = cursor.length
         for done in cursor.read(ids[reused:]):
             yield Prefilled(reused + done, len(ids))
@@ -78,10 +96,8 @@ class Session:
                 return
         first = None
         drawn, reason = 0, "length"
-        matcher, detokenizer = StopMatcher(tuple(stop)), self.tokenizer.detokenizer(at_start=False)
-        with closing(
-            (strategy or Sample()).steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)
-        ) as steps:
+        matcher, detokenizer = StopMatcher(stop), self.tokenizer.detokenizer(at_start=False)
+        with closing(strategy.steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)) as steps:
             for raw in steps:
                 now = time.perf_counter()
                 first = first or now
@@ -162,7 +178,7 @@ class Session:
                 best, shared = cursor, common
         if best is None:
             best = Cursor(self.model, self.model.make_cache())
-        elif best.length - shared > FORK_ABOVE and best.length > len(ids[:shared]):
+        elif best in self._running or best.length - shared > FORK_ABOVE:
             best = best.fork()
             best.rewind(shared)
         else:

@@ -162,6 +162,20 @@ def test_a_far_branch_keeps_the_longer_one_too() -> None:
     assert back.stats.reused_tokens >= len(PROMPT) + 99
 
 
+def test_runs_that_take_turns_do_not_disturb_each_other() -> None:
+    table = random_table(12)
+    table[:, EOS] = -50
+    alone = [tokens(run(session(table).generate(PROMPT, Control(), seed=s, max_tokens=10))[0]) for s in (1, 2)]
+    shared = session(table)
+    runs = [shared.generate(PROMPT, Control(), seed=s, max_tokens=10) for s in (1, 2)]
+    together: list[list[int]] = [[], []]
+    while any(len(t) < 10 for t in together):
+        for events, drawn in zip(runs, together, strict=True):
+            event = next(events)
+            drawn += [event.step.token] if isinstance(event, Emitted) else []
+    assert together == alone
+
+
 @pytest.mark.parametrize("live", [Recipe((TopK(1),)), Recipe((RepetitionPenalty(1.5), Temperature(0.3), TopP(0.5)))])
 def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued(live: Recipe) -> None:
     table = random_table(6)
