@@ -38,10 +38,16 @@ def logsumexp(x: Array, xp: Namespace) -> Array:
     return top + np.log(np.exp(x - top).sum())
 
 
+def expected(x: Array, mass: Array, xp: Namespace) -> Array:
+    """The mean of x under weights `mass`: a scalar. What has no mass adds nothing, -inf included."""
+    return xp.sum(mass * xp.maximum(x, -1e9)) / xp.sum(mass)
+
+
 def entropy(x: Array, xp: Namespace) -> Array:
-    """The entropy of softmax(x): a scalar, nats. A token at -inf adds nothing."""
-    lse = logsumexp(x, xp)
-    return lse - xp.sum(xp.exp(x - lse) * xp.maximum(x, -1e30))
+    """The entropy of softmax(x): a scalar, nats."""
+    below = x - xp.max(x)  # so that the difference of two large numbers is never taken
+    mass = xp.exp(below)
+    return xp.log(xp.sum(mass)) - expected(below, mass, xp)
 
 
 def put(x: Array, ids: Array, values: Array, xp: Namespace) -> Array:
@@ -95,7 +101,7 @@ def nucleus(score: Array, weight: Array, share: float, xp: Namespace) -> Array:
     while True:
         ids = xp.argpartition(score, -head)[-head:] if head < size else xp.arange(size)
         ids = ids[xp.argsort(-score[ids])]
-        mass = xp.cumsum(weight[ids])
+        mass = np.cumsum(weight[ids], dtype=np.float64) if xp is np else xp.cumsum(weight[ids])
         if head == size or mass[-1] >= goal:
             # the first is in; each other one while what stands above it falls short of the goal
             return score[ids[xp.sum(mass[:-1] < goal)]]

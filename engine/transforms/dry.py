@@ -11,6 +11,7 @@ from engine.transforms.arrays import Array, Key, Namespace, add
 from engine.transforms.transform import State, Transform, Vocabulary, within
 
 HARDEST = 1e4  # nats: impossible in any float, and finite
+GROWTH = 80  # log of the most that the base can grow to: past the hardest penalty
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class DRY(Transform):
     def penalties(self, state: History) -> Mapping[int, float]:
         """Nats to subtract, by token."""
         return {
-            token: min(HARDEST, self.multiplier * math.exp(min(80, (run - self.allowed) * math.log(self.base))))
+            token: min(HARDEST, self.multiplier * self.base ** (run - self.allowed))
             for token, run in self._runs(state).items()
             if not self._breaks(state, token)
         }
@@ -70,8 +71,7 @@ class DRY(Transform):
     def _runs(self, state: History) -> dict[int, int]:
         """The longest run, of at least `allowed` tokens, that each token would extend."""
         ids, size = state.ids, len(state.ids)
-        # a longer run than this has reached the hardest penalty
-        reach = self.allowed + int(80 / math.log(self.base)) if self.base > 1 else self.allowed
+        reach = self.allowed + int(GROWTH / math.log(self.base)) if self.base > 1 else self.allowed
         limit = min(self._since_breaker(state), reach, size - 1)
         runs: dict[int, int] = {}
         ends = np.arange(1, size)  # the text before `end` ends as the whole text does, so far on `run` tokens

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from engine.transforms.arrays import Array, Key, Namespace, entropy, largest, logsumexp, nucleus, put, uniform
+from engine.transforms.arrays import Array, Key, Namespace, expected, largest, logsumexp, nucleus, put, uniform
 from engine.transforms.transform import State, Truncation, Vocabulary, within
 
 
@@ -78,9 +78,11 @@ class Typical(Truncation):
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
         if self.p == 1:
             return None
-        logprobs = logits - logsumexp(logits, xp)
-        nearness = -xp.abs(logprobs + entropy(logits, xp))
-        return nearness >= nucleus(nearness, xp.exp(logprobs), self.p, xp)
+        # surprisal less entropy is the expected logit less the token's: no log-sum-exp is needed
+        below = logits - xp.max(logits)
+        mass = xp.exp(below)
+        nearness = -xp.abs(below - expected(below, mass, xp))
+        return nearness >= nucleus(nearness, mass, self.p, xp)
 
 
 @dataclass(frozen=True, slots=True)

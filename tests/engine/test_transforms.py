@@ -1,0 +1,436 @@
+"""Every transform against a float64 reference and mlx-lm; the pipeline's cut; the law of the draw."""
+
+import math
+import subprocess
+import sys
+from functools import cache, partial
+
+import numpy as np
+import pytest
+
+from engine.errors import ParameterError
+from engine.transforms import (
+    DRY,
+    STAYS,
+    XTC,
+    DynamicTemperature,
+    FrequencyPenalty,
+    LogitBias,
+    MinP,
+    MirostatV2,
+    PresencePenalty,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopNSigma,
+    TopP,
+    Transform,
+    Typical,
+    advance,
+    change,
+    draw,
+    pipeline,
+    run,
+    start,
+    touched,
+    uniform,
+)
+from metal import mx
+from tests.engine import reference
+
+KEY = (7, 11)
+KINDS = ("numpy float64", "numpy float32", "mlx float32")
+
+
+class Letters:
+    """A vocabulary: the token of each byte, one break, one end."""
+
+    eos = frozenset({3})
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def piece(self, token):
+        return bytes([token % 256])
+
+
+def logits_of(name):
+    rng = np.random.default_rng(sum(map(ord, name)))
+    match name:
+        case "language":  # a few likely tokens above a bell of unlikely ones
+            z = rng.normal(0, 2, 700)
+            z[rng.integers(0, 700, 12)] += rng.uniform(4, 12, 12)
+        case "flat":
+            z = rng.normal(0, 0.1, 500)
+        case "ties":
+            z = np.round(rng.normal(0, 1.5, 400) * 2) / 2
+        case "equal":
+            z = np.full(300, 1.25)
+        case "impossible":
+            z = np.where(rng.random(400) < 0.5, -np.inf, rng.normal(0, 3, 400))
+        case "one-hot":
+            z = np.full(200, -np.inf)
+            z[17] = 3.0
+        case "certain":
+            z = np.zeros(200)
+            z[150] = 60.0
+        case "huge":
+            z = rng.normal(0, 1, 300) * 1e3 + 1e4
+        case "negative":
+            z = -np.abs(rng.normal(0, 4, 300)) - 20
+        case "one":
+            z = np.array([0.3])
+        case "two":
+            z = np.array([-1.0, 0.5])
+        case "wide":
+            z = rng.normal(0, 2.2, 150_000)
+            z[rng.integers(0, len(z), 30)] += rng.uniform(5, 14, 30)
+        case "wide flat":
+            z = rng.normal(0, 0.5, 150_000)
+    return z.astype(np.float32).astype(np.float64)
+
+
+NAMES = (
+    "language", "flat", "ties", "equal", "impossible", "one-hot", "certain", "huge", "negative", "one", "two", "wide",
+    "wide flat",
+)  # fmt: skip
+
+TRUNCATIONS = {
+    "top-k 1": (TopK(1), partial(reference.top_k, k=1)),
+    "top-k 40": (TopK(40), partial(reference.top_k, k=40)),
+    "top-p 0.1": (TopP(0.1), partial(reference.top_p, p=0.1)),
+    "top-p 0.9": (TopP(0.9), partial(reference.top_p, p=0.9)),
+    "top-p 0.999": (TopP(0.999), partial(reference.top_p, p=0.999)),
+    "min-p 0.05": (MinP(0.05), partial(reference.min_p, p=0.05)),
+    "min-p 1": (MinP(1.0), partial(reference.min_p, p=1.0)),
+    "min-p, 5 at least": (MinP(0.9, 5), partial(reference.min_p, p=0.9, least=5)),
+    "typical 0.2": (Typical(0.2), partial(reference.typical, p=0.2)),
+    "typical 0.9": (Typical(0.9), partial(reference.typical, p=0.9)),
+    "n-sigma 1": (TopNSigma(1.0), partial(reference.top_n_sigma, n=1.0)),
+    "n-sigma 0.1": (TopNSigma(0.1), partial(reference.top_n_sigma, n=0.1)),
+    "xtc 0.1": (XTC(1.0, 0.1), partial(reference.xtc, threshold=0.1)),
+    "xtc 0": (XTC(1.0, 0.0), partial(reference.xtc, threshold=0.0)),
+    "mirostat 3": (MirostatV2(3.0), partial(reference.mirostat, mu=6.0)),
+    "mirostat 0.2": (MirostatV2(0.2), partial(reference.mirostat, mu=0.4)),
+}
+
+
+@cache
+def margins_of(logits, truncation):
+    return np.asarray(TRUNCATIONS[truncation][1](logits_of(logits)))
+
+
+def as_kind(z, kind):
+    """The logits, their namespace, and how far rounding can move a mass or a logit."""
+    scale = max(1.0, np.abs(z[np.isfinite(z)]).max())
+    if kind == "numpy float64":
+        return z, np, 1e-11 * scale
+    # mlx sums in float32, one after the other
+    slack = 1e-6 if kind == "numpy float32" else max(2e-6, 2e-9 * len(z))
+    single = z.astype(np.float32)
+    return (single, np, slack * scale) if kind == "numpy float32" else (mx.array(single), mx, slack * scale)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("logits", NAMES)
+def test_truncations_keep_what_the_reference_keeps(logits, kind):
+    z = logits_of(logits)
+    x, xp, slack = as_kind(z, kind)
+    for name, (transform, _) in TRUNCATIONS.items():
+        after, cut = run([transform], x, start([transform], None, [], xp), KEY, xp)
+        after, cut = np.asarray(after), np.asarray(cut)
+        margin = margins_of(logits, name)
+        sure = (np.abs(margin) > slack) & (z > -np.inf)
+        kept = after > -np.inf
+        assert (kept == (margin >= 0))[sure].all(), name
+        assert kept.any(), name
+        assert (after[kept] == z[kept].astype(after.dtype)).all(), name
+        assert ((cut == STAYS) == kept)[z > -np.inf].all(), name
+        if isinstance(transform, TopK):
+            assert kept.sum() == min(transform.k, (z > -np.inf).sum())
+
+
+IDS = [5, 0, 5, 7, 1, 0, 5]
+
+REWEIGHTINGS = {
+    "temperature": (Temperature(0.7), lambda z: [v / 0.7 for v in z]),
+    "temperature 1": (Temperature(1.0), list),
+    "dynamic": (DynamicTemperature(1.0, 0.5, 1.3), lambda z: reference.dynamic_temperature(z, 1.0, 0.5, 1.3)),
+    "dynamic to 0": (DynamicTemperature(0.5, 0.5), lambda z: reference.dynamic_temperature(z, 0.5, 0.5, 1.0)),
+    "repetition": (RepetitionPenalty(1.3, 4), lambda z: reference.penalised(z, IDS, 4, repetition=1.3)),
+    "presence": (PresencePenalty(0.7, 100), lambda z: reference.penalised(z, IDS, 100, presence=0.7)),
+    "frequency": (FrequencyPenalty(-0.4, 3), lambda z: reference.penalised(z, IDS, 3, frequency=-0.4)),
+    "bias": (LogitBias({3: 2.5, 0: -100}), lambda z: [v + {3: 2.5, 0: -100}.get(i, 0) for i, v in enumerate(z)]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("logits", [n for n in NAMES if n not in ("one", "two")])
+def test_reweightings_equal_the_reference(logits, kind):
+    z = logits_of(logits)
+    x, xp, _ = as_kind(z, kind)
+    for name, (transform, expected) in REWEIGHTINGS.items():
+        after, cut = run([transform], x, start([transform], None, IDS, xp), KEY, xp)
+        tolerance = 1e-9 if kind == "numpy float64" else 1e-4 if isinstance(transform, DynamicTemperature) else 1e-5
+        np.testing.assert_allclose(np.asarray(after), expected(z), rtol=tolerance, atol=tolerance, err_msg=name)
+        assert (np.asarray(cut) == STAYS).all()
+        assert (np.asarray(x) == z).all(), f"{name} changed its argument"
+
+
+def test_one_token_is_enough_for_every_transform():
+    for xp, x in ((np, np.array([0.3], np.float32)), (mx, mx.array([0.3]))):
+        for transform in (
+            *(t for t, _ in TRUNCATIONS.values()),
+            Temperature(0.5),
+            DynamicTemperature(1.0, 0.9),
+            RepetitionPenalty(1.5),
+            DRY(1.0),
+        ):
+            after, _ = run([transform], x, start([transform], None, [0, 0, 0, 0], xp), KEY, xp)
+            assert math.isfinite(after[0].item())
+            assert int(draw(after, KEY, xp)) == 0
+
+
+@pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
+def test_an_empty_text_has_nothing_to_penalise(xp):
+    transforms = (RepetitionPenalty(2.0), PresencePenalty(1.0), FrequencyPenalty(1.0), DRY(1.0), LogitBias({}))
+    x = xp.array([1.0, -1.0, 0.5])
+    after, _ = run(transforms, x, start(transforms, None, [], xp), KEY, xp)
+    assert np.asarray(after).tolist() == [1.0, -1.0, 0.5]
+
+
+@pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
+def test_a_window_moves_with_the_text_and_takes_a_lazy_token(xp):
+    transforms = (RepetitionPenalty(1.2, 3), FrequencyPenalty(0.3, 2))
+    z = np.random.default_rng(0).normal(size=20).astype(np.float32)
+    states = first = start(transforms, None, [4, 4], xp)
+    ids = [4, 4]
+    for token in (9, 4, 2, 2, 9):
+        states = advance(transforms, states, xp.array(token) + 0, xp.array(z), xp)
+        ids.append(token)
+        after, _ = run(transforms, xp.array(z), states, KEY, xp)
+        expected = reference.penalised(reference.penalised(z, ids, 3, repetition=1.2), ids, 2, frequency=0.3)
+        np.testing.assert_allclose(np.asarray(after), expected, rtol=1e-5, atol=1e-6)
+    assert np.asarray(first[0]).tolist() == [4, 4], "a state is never changed"
+    assert touched(transforms, states).tolist() == [2, 9]
+
+
+def test_dry_equals_the_quadratic_reference():
+    rng = np.random.default_rng(1)
+    for _ in range(150):
+        ids = rng.integers(97, 97 + rng.integers(2, 5), rng.integers(1, 40)).tolist()
+        for place in rng.integers(0, len(ids), 2):
+            ids[place] = 10 if rng.random() < 0.3 else ids[place]
+        transform = DRY(0.8, 1.5, int(rng.integers(1, 4)))
+        z = rng.normal(size=128)
+        after, _ = run([transform], z, start([transform], Letters(), ids, np), KEY, np)
+        expected = reference.dry(z, ids, 0.8, 1.5, transform.allowed, lambda token: token == 10)
+        np.testing.assert_allclose(after, expected, rtol=1e-12)
+
+
+def test_dry_breakers_may_spread_over_tokens_and_a_run_starts_after_them():
+    transform = DRY(1.0, 2.0, 1, breakers=("--",))
+    text = list(b"xab--abc xab--ab")  # after the breaker "ab" is repeated: n = 2, and 7 tokens without it
+    (state,) = start([transform], Letters(), text, np)
+    assert transform.penalties(state) == {ord("c"): 2.0, ord("-"): 2.0}
+    assert DRY(1.0, 2.0, 1, breakers=()).penalties(state)[ord("c")] == 2.0**6
+
+
+def test_dry_stays_finite_and_quick_on_a_long_repetition():
+    transform = DRY(1.0)
+    (state,) = start([transform], None, [1, 2] * 4000, np)
+    assert 1e3 < transform.penalties(state)[1] <= 1e4
+    assert transform.touched(state).tolist() == [1]
+
+
+def test_xtc_spares_breaks_and_ends_and_flips_a_coin_for_each_token():
+    z = np.zeros(40, np.float32)
+    z[[3, 10, 20]] = 5, 6, 7
+    transform = XTC(1.0, 0.05)
+    for xp in (np, mx):
+        states = start([transform], Letters(), [], xp)
+        after, _ = run([transform], xp.array(z), states, KEY, xp)
+        assert np.flatnonzero(np.isinf(np.asarray(after))).tolist() == [20]
+    often = sum(XTC(0.3).acts((0, position)) for position in range(4000)) / 4000
+    assert abs(often - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 4000)
+    assert not any(XTC(0.0).acts((0, position)) for position in range(100))
+    assert all(XTC(1.0).acts((0, position)) for position in range(100))
+
+
+@pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
+def test_mirostat_steers_by_the_surprisal_of_what_was_left(xp):
+    transform = MirostatV2(3.0, 0.2)
+    rng = np.random.default_rng(3)
+    (mu,) = states = start([transform], None, [], xp)
+    assert mu == 6.0
+    expected = 6.0
+    for token in range(5):
+        z = np.sort(rng.normal(0, 2, 50))[::-1].astype(np.float32)
+        after, _ = run([transform], xp.array(z), states, KEY, xp)
+        left = [v for v, m in zip(z.tolist(), reference.mirostat(z.tolist(), expected), strict=True) if m >= 0]
+        surprisal = -math.log2(reference.softmax(left)[token])
+        expected -= 0.2 * (surprisal - 3.0)
+        states = advance([transform], states, xp.array(token), after, xp)
+        assert float(states[0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_cut_names_the_first_transform_that_removed_a_token():
+    z = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], np.float32)
+    transforms = (TopK(4), Temperature(2.0), MinP(0.5), TopP(0.2))
+    for xp in (np, mx):
+        after, cut = run(transforms, xp.array(z), start(transforms, None, [], xp), KEY, xp)
+        assert np.asarray(cut).tolist() == [-1, 3, 2, 2, 0, 0]
+        assert np.asarray(cut).dtype == np.int8
+        assert np.isfinite(np.asarray(after)).tolist() == [True] + [False] * 5
+
+
+def test_greedy_takes_the_most_likely_after_penalties_whatever_is_truncated():
+    z = np.array([3.0, 2.0, 1.0], np.float32)
+    transforms = (XTC(1.0, 0.01), FrequencyPenalty(2.0))
+    for xp in (np, mx):
+        after, cut = run(transforms, xp.array(z), start(transforms, None, [0], xp), KEY, xp, greedy=True)
+        assert np.asarray(cut).tolist() == [2, -1, 2]
+        assert int(draw(after, KEY, xp)) == 1
+
+
+def test_a_changed_recipe_keeps_the_states_of_what_stays():
+    before = (MirostatV2(3.0), RepetitionPenalty(1.1, 4))
+    states = advance(before, start(before, None, [1, 2], np), 5, np.zeros(8, np.float32), np)
+    after = (RepetitionPenalty(1.1, 4), Temperature(0.5), MirostatV2(3.0), PresencePenalty(0.5, 2))
+    changed = change(after, before, states, None, [1, 2, 5], np)
+    assert changed[0] is states[1]
+    assert changed[2] is states[0]
+    assert changed[3].tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
+def test_draw_has_exactly_the_law(xp, monkeypatch):
+    """All 64 x 64 pairs of uniforms, each as likely: counts are exactly the probabilities."""
+    monkeypatch.setattr(pipeline, "ROW", 4)
+    p = np.array([1, 0, 3, 4, 0, 0, 0, 0, 8, 0, 16, 0, 24, 8]) / 64
+    with np.errstate(divide="ignore"):
+        x = xp.array(np.log(p).astype(np.float32))
+    counts = np.zeros(len(p))
+    for row in range(32):
+        for token in range(24):
+            shares = {"row": (row + 0.5) / 32, "token": (token + 0.5) / 24}
+            monkeypatch.setattr(pipeline, "uniform", lambda key, purpose, shares=shares: shares[purpose])
+            counts[int(draw(x, KEY, xp))] += 1
+    np.testing.assert_allclose(counts / counts.sum(), p, atol=1e-12)
+
+
+def test_draw_never_takes_a_removed_token_at_the_ends_of_the_uniform(monkeypatch):
+    for size in (1, 5, 256, 257, 1000):
+        z = np.full(size, -np.inf, np.float32)
+        z[size // 2] = -3.0
+        for share in (0.0, 1 - 2.0**-24):
+            monkeypatch.setattr(pipeline, "uniform", lambda key, purpose, share=share: share)
+            assert int(draw(z, KEY, np)) == size // 2
+            assert int(draw(mx.array(z), KEY, mx)) == size // 2
+
+
+def test_draw_is_the_same_under_mlx_and_numpy_and_follows_the_key():
+    z = logits_of("flat").astype(np.float32)
+    x, tokens = mx.array(z), []
+    for position in range(200):
+        tokens.append(int(draw(z, (5, position), np)))
+        assert tokens[-1] == int(draw(x, (5, position), mx))
+    assert len(set(tokens)) > 5
+    assert tokens != [int(draw(z, (6, position), np)) for position in range(200)]
+
+
+def test_uniform_is_uniform():
+    n, bins = 20_000, 20
+    for purpose in ("row", "token", "xtc"):
+        values = np.array([uniform((3, i), purpose) for i in range(n)])
+        counts = np.histogram(values, bins, (0, 1))[0]
+        # chi-square, 19 degrees of freedom: above 55 with probability 2e-5
+        assert ((counts - n / bins) ** 2 / (n / bins)).sum() < 55
+        assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 5 / math.sqrt(n)
+    assert uniform((-1, 0), "row") != uniform((1, 0), "row")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MinP(1.2), "min-p must be in (0, 1], got 1.2"),
+        (lambda: MinP(0.1, 0), "min-tokens-to-keep must be a whole number in [1, inf), got 0"),
+        (lambda: TopK(0), "top-k must be a whole number in [1, inf), got 0"),
+        (lambda: TopK(2.5), "top-k must be a whole number in [1, inf), got 2.5"),
+        (lambda: TopP(0), "top-p must be in (0, 1], got 0"),
+        (lambda: TopP(math.nan), "top-p must be in (0, 1], got nan"),
+        (lambda: TopP(True), "top-p must be in (0, 1], got True"),
+        (lambda: Typical(1.5), "typical-p must be in (0, 1], got 1.5"),
+        (lambda: TopNSigma(-1), "top-n-sigma must be in (0, 100], got -1"),
+        (lambda: XTC(1.5), "xtc-probability must be in [0, 1], got 1.5"),
+        (lambda: XTC(0.5, 0.6), "xtc-threshold must be in [0, 0.5], got 0.6"),
+        (lambda: Temperature(0), "temperature must be in (0, 100], got 0"),
+        (lambda: DynamicTemperature(1, -1), "dynamic temperature range must be in [0, 100], got -1"),
+        (lambda: MirostatV2(0), "mirostat-tau must be in (0, 100], got 0"),
+        (lambda: DRY(-1), "dry-multiplier must be in [0, 100], got -1"),
+        (lambda: RepetitionPenalty(0), "repetition penalty must be in (0, 10], got 0"),
+        (lambda: RepetitionPenalty(1, 0), "penalty window must be a whole number in [1, inf), got 0"),
+        (lambda: LogitBias({3: math.inf}), "the logit bias of token 3 must be in [-100, 100], got inf"),
+        (lambda: LogitBias({-3: 1}), "a logit bias's token id must be a whole number in [0, inf), got -3"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_the_range(make, message):
+    with pytest.raises(ParameterError) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+def test_a_bias_for_a_token_the_model_lacks_is_refused():
+    transform = LogitBias({9: 1.0})
+    with pytest.raises(ParameterError, match=r"must be in \[0, 4\] for this model, got 9"):
+        run([transform], np.zeros(5, np.float32), start([transform], None, [], np), KEY, np)
+
+
+def test_only_dry_needs_the_token_on_the_host():
+    assert {kind.__name__ for kind in (Transform, *_kinds(Transform)) if kind.sync} == {"DRY"}
+
+
+def _kinds(kind):
+    return {below for each in kind.__subclasses__() for below in (each, *_kinds(each))}
+
+
+def test_the_screen_can_import_all_of_it_without_mlx():
+    modules = ("transforms", "replay", "trace", "tracefile", "presets", "observe", "distribution")
+    imports = "import sys, " + ", ".join(f"engine.{name}" for name in modules)
+    code = f"{imports}; print([m for m in sys.modules if m.split('.')[0] in ('mlx', 'mlx_lm', 'textual')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logits", ["language", "flat", "ties", "equal", "certain", "negative", "wide"])
+def test_mlx_lm_agrees(logits):
+    from mlx_lm import sample_utils as theirs
+
+    z = logits_of(logits)
+    x = mx.array(z.astype(np.float32))
+    logprobs = (x - mx.logsumexp(x))[None]
+
+    def kept(transform):
+        return np.isfinite(np.asarray(run([transform], x, start([transform], None, [], mx), KEY, mx)[0]))
+
+    for p in (0.1, 0.5, 0.95):
+        same = kept(TopP(p)) == np.isfinite(np.asarray(theirs.apply_top_p(logprobs, p))[0])
+        assert same[np.abs(reference.top_p(z, p)) > 1e-4].all()
+        same = kept(MinP(p)) == np.isfinite(np.asarray(theirs.apply_min_p(logprobs, p))[0])
+        assert same[np.abs(reference.min_p(z, p)) > 1e-5].all()
+    for threshold in (0.0, 0.02, 0.1):
+        same = kept(XTC(1.0, threshold)) == np.isfinite(np.asarray(theirs.apply_xtc(logprobs, 1.0, threshold, []))[0])
+        assert same[np.abs(reference.xtc(z, threshold)) > 1e-7].all()
+    for k in (1, 40, 199):
+        # which of several equal tokens is kept is mlx-lm's own affair; how many, and how likely they are, is not
+        mine, other = kept(TopK(k)), np.isfinite(np.asarray(theirs.apply_top_k(logprobs, k))[0])
+        assert sorted(z[mine]) == sorted(z[other])
+    if logits != "wide":
+        ids = [5, 0, 5, 7, 1, 0, 5] * 5
+        transforms = (LogitBias({3: 2.5, 8: -1}), RepetitionPenalty(1.3), PresencePenalty(0.4), FrequencyPenalty(0.2))
+        after, _ = run(transforms, x, start(transforms, None, ids, mx), KEY, mx)
+        expected = x[None]
+        for process in theirs.make_logits_processors({3: 2.5, 8: -1}, 1.3, 20, 0.4, 20, 0.2, 20):
+            expected = process(mx.array(ids), expected)
+        np.testing.assert_allclose(np.asarray(after), np.asarray(expected)[0], atol=2e-6, rtol=1e-6)
