@@ -1,9 +1,12 @@
 """The tensors of a GGUF file as mlx arrays under Hugging Face's names, one at a time.
 
-Each tensor's bytes are read, expanded or packed, and let go before the next: the peak is the weights and one tensor.
+Tensors are expanded or packed by a second thread, in numpy, while this one reads and sets aside room for the next: the
+peak is the weights and the few tensors on their way. Every mlx array is made in the calling thread.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
@@ -16,7 +19,10 @@ from engine.precision import Precision
 from metal import mx
 
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
+AHEAD = 3  # tensors on their way
 REQUANTISED = (32, 8)  # group size and bits for blocks that mlx has no layout for, where they have to stay small
+
+Finish = Callable[[], Iterator[tuple[str, mx.array]]]  # waits for a tensor that was begun, and gives its arrays
 
 
 def read_values(header: Header, name: str) -> np.ndarray:
@@ -36,7 +42,8 @@ def read_weights(
 
     A matrix that stays quantised yields `weight`, `scales` and `biases`, in mlx's affine layout.
     """
-    with open(header.path, "rb") as file:
+    on_their_way: deque[Finish] = deque()
+    with open(header.path, "rb") as file, ThreadPoolExecutor(1) as worker:
         for info in header.tensors.values():
             name = weight_name(info.name, arch)
             if name is None:
@@ -47,9 +54,14 @@ def read_weights(
             if is_interleaved(info.name, arch):
                 raw = _untangle(raw, info, heads["attn_k" in info.name], header)
             if precision.packed and len(info.shape) == 2 and info.type not in FLOATS and not info.shape[1] % 32:
-                yield from _packed(name, info, raw, precision)
+                on_their_way.append(_packed(worker, name, info, raw, precision))
             else:
-                yield name, _expanded(info, raw, precision, arch.norm_offset if is_shifted(info.name, arch) else 0.0)
+                offset = arch.norm_offset if is_shifted(info.name, arch) else 0.0
+                on_their_way.append(_expanded(worker, name, info, raw, precision, offset))
+            if len(on_their_way) > AHEAD:
+                yield from on_their_way.popleft()()
+        for rest in on_their_way:
+            yield from rest()
 
 
 def packed_config(header: Header, arch: Architecture) -> dict[str, object]:
@@ -79,33 +91,56 @@ def _untangle(raw: np.ndarray, info: TensorInfo, heads: int, header: Header) -> 
     return np.ascontiguousarray(raw.reshape(heads, rows // heads // 2, 2, -1).swapaxes(1, 2)).reshape(-1)
 
 
-def _expanded(info: TensorInfo, raw: np.ndarray, precision: Precision, offset: float) -> mx.array:
+def _expanded(
+    worker: Executor, name: str, info: TensorInfo, raw: np.ndarray, precision: Precision, offset: float
+) -> Finish:
     if info.type == "BF16" and precision.dtype == mx.bfloat16 and not offset:
-        return mx.array(raw.view(np.uint16).reshape(info.shape)).view(mx.bfloat16)
+        exact = mx.array(raw.view(np.uint16).reshape(info.shape)).view(mx.bfloat16)
+        return lambda: iter([(name, exact)])
     array, view = _allocate(info.shape, mx.float32)
-    expand(raw, info.type, BLOCK_BYTES[info.type], view.reshape(-1))
-    if offset:
-        view -= np.float32(offset)
-    return _cast(array, precision.dtype)
+
+    def fill() -> None:
+        expand(raw, info.type, BLOCK_BYTES[info.type], view.reshape(-1))
+        if offset:
+            np.subtract(view, np.float32(offset), out=view)
+
+    filled = worker.submit(fill)
+
+    def finish() -> Iterator[tuple[str, mx.array]]:
+        filled.result()
+        yield name, _cast(array, precision.dtype)
+
+    return finish
 
 
-def _packed(name: str, info: TensorInfo, raw: np.ndarray, precision: Precision) -> Iterator[tuple[str, mx.array]]:
+def _packed(worker: Executor, name: str, info: TensorInfo, raw: np.ndarray, precision: Precision) -> Finish:
     rows, columns = info.shape
-    bits = packed_bits(info.type)
-    if bits:
-        codes, codes_view = _allocate((rows, columns * bits // 32), mx.uint32)
-        scales, scales_view = _allocate((rows, columns // 32), mx.float32)
-        biases, biases_view = _allocate((rows, columns // 32), mx.float32)
-        views = (view.reshape(-1) for view in (codes_view, scales_view, biases_view))
-        pack(raw, info.type, BLOCK_BYTES[info.type], *views)
-    else:
-        values = _expanded(info, raw, Precision(mx.float32, packed=False), 0.0)
-        codes, scales, biases = mx.quantize(values, *REQUANTISED)
-        mx.eval(codes, scales, biases)
     stem = name.removesuffix("weight")
-    yield name, codes
-    yield f"{stem}scales", _cast(scales, precision.dtype)
-    yield f"{stem}biases", _cast(biases, precision.dtype)
+    bits = packed_bits(info.type)
+    if not bits:
+        whole = _expanded(worker, name, info, raw, Precision(mx.float32, packed=False), 0.0)
+
+        def requantise() -> Iterator[tuple[str, mx.array]]:
+            codes, scales, biases = mx.quantize(next(whole())[1], *REQUANTISED)
+            mx.eval(codes, scales, biases)
+            yield name, codes
+            yield f"{stem}scales", _cast(scales, precision.dtype)
+            yield f"{stem}biases", _cast(biases, precision.dtype)
+
+        return requantise
+    codes, codes_view = _allocate((rows, columns * bits // 32), mx.uint32)
+    scales, scales_view = _allocate((rows, columns // 32), mx.float32)
+    biases, biases_view = _allocate((rows, columns // 32), mx.float32)
+    views = [view.reshape(-1) for view in (codes_view, scales_view, biases_view)]
+    filled = worker.submit(pack, raw, info.type, BLOCK_BYTES[info.type], *views)
+
+    def finish() -> Iterator[tuple[str, mx.array]]:
+        filled.result()
+        yield name, codes
+        yield f"{stem}scales", _cast(scales, precision.dtype)
+        yield f"{stem}biases", _cast(biases, precision.dtype)
+
+    return finish
 
 
 def _allocate(shape: tuple[int, ...], dtype: mx.Dtype) -> tuple[mx.array, np.ndarray]:
