@@ -7,10 +7,10 @@ prefix included. Knows nothing of attention; `append` returns the `KV` that it r
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from metal import mx
-from metal.attention import KV
+from metal.attention import KV, Mask, Quantized
 from models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
@@ -27,24 +27,42 @@ class Place:
 
 
 class KVCache:
-    """Keys and values of one layer [B, Hkv, capacity, D], of which the first `rows` (or `each` of B) are valid."""
+    """Keys and values of one layer [B, Hkv, capacity, D], of which the first `rows` (or `each` of B) are valid.
+
+    The other kinds are this one with another idea of what happens to the oldest rows.
+    """
+
+    mask: Mask | None = None  # what queries see of it, where that is less than the model says
+    SEGMENTS: ClassVar[tuple[str, ...]] = ("prefix",)  # what can stand before its own rows
 
     def __init__(self, capacity: int = FIRST) -> None:
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self.rows = 0
         self.each: list[int] | None = None  # rows of each of B, where they differ
-        self.prefix: KV | None = None
+        self.prefix: KV | None = None  # frozen
+        self.gone = 0  # positions that were held and no longer are
         self._first = capacity
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What an empty one of the same kind is made with."""
+        return {"capacity": self._first}
+
+    @property
+    def front(self) -> KV | None:
+        """What stands before this cache's own rows, as attention reads it."""
+        return self.prefix
 
     @property
     def before(self) -> int:
         """Positions in front of this cache's own rows."""
-        return 0 if self.prefix is None else self.prefix.total or 0
+        front = self.front
+        return self.gone + (0 if front is None else front.total or 0)
 
     @property
     def length(self) -> int:
-        """Positions held, the maximum over B."""
+        """Positions read, the maximum over B."""
         return self.before + self.rows
 
     @property
@@ -63,9 +81,8 @@ class KVCache:
 
     def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, the new rows last."""
-        b, _, t, _ = keys.shape
         if place is None:
-            place = self.place(b, t)
+            place = self.place(keys.shape[0], keys.shape[2])
         end = place.end
         if self.keys is None or self.values is None or end > self.keys.shape[2]:
             self._grow(keys, end)
@@ -73,43 +90,53 @@ class KVCache:
         self.keys = _write(self.keys, keys, place)
         self.values = _write(self.values, values, place)
         self.rows, self.each = end, place.each
-        return KV(self.keys, self.values, place.lengths, end, place.each is not None, None, self.prefix)
+        return KV(self.keys, self.values, place.lengths, end, place.each is not None, None, self.front)
 
     def _grow(self, like: mx.array, end: int) -> None:
         """Room for `end` rows, by doubling, so that a row is copied a constant number of times on average."""
-        b, heads, _, size = like.shape
         have = 0 if self.keys is None else self.keys.shape[2]
         capacity = max(self._first, 2 * have, -(-end // FIRST) * FIRST)
         if self.keys is None or self.values is None:
+            b, heads, _, size = like.shape
             self.keys = self.values = mx.zeros((b, heads, capacity, size), like.dtype)
-            return
-        more = mx.zeros((b, heads, capacity - self.rows, size), like.dtype)
-        self.keys, self.values = (
-            mx.concatenate([x[:, :, : self.rows], more], axis=2) for x in (self.keys, self.values)
-        )
+        else:
+            self.keys, self.values = (resize(x, 0, self.rows, capacity) for x in (self.keys, self.values))
+
+    def located(self, kv: KV) -> KV:
+        """`kv` with the absolute position of each of its rows, where the number of the row does not say it."""
+        if not self.gone:
+            return kv
+        start = self.length - (kv.length or 0)
+        at = mx.arange(start, start + kv.capacity, dtype=mx.int32)
+        return replace(kv, positions=mx.broadcast_to(at, (kv.lengths.shape[0], kv.capacity)))
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these of B, in this order; a row may be taken several times. A prefix that all share stays shared."""
-        index = mx.array(rows, dtype=mx.int32)
+        index = mx.array(list(rows), dtype=mx.int32)
         if self.keys is not None and self.values is not None:
             self.keys, self.values = self.keys[index], self.values[index]
         if self.each is not None:
             self._set([self.each[i] for i in rows])
-        self.prefix = _select(self.prefix, index)
+        self.prefix = pick(self.prefix, index)
 
     def check_rewind(self, n: int | Sequence[int]) -> None:
         """CacheError where `rewind(n)` cannot be done."""
         if isinstance(n, int) and self.each is None:
-            have = [self.length]
-            want = [n]
-        else:
-            have = self.each if self.each is not None else [self.rows] * len(_list(n))
-            want = _list(n, len(have))
-        if len(want) != len(have):
-            raise CacheError(f"rewind needs a number for each of {len(have)} rows, got {len(want)}")
-        for count, room in zip(want, have, strict=True):
-            if not 0 <= count <= room:
-                raise CacheError(f"rewind by {count} of {room} positions is not possible here")
+            if not 0 <= n <= self.room:
+                raise CacheError(f"cannot go back {n} positions: {self.room} are held")
+            return
+        have = self.each if self.each is not None else [self.rows] * len(_list(n, 1))
+        back = _list(n, len(have))
+        if len(back) != len(have):
+            raise CacheError(f"rewind needs a number for each of {len(have)} rows, got {len(back)}")
+        for count, rows in zip(back, have, strict=True):
+            if not 0 <= count <= min(rows, self.room):
+                raise CacheError(f"cannot go back {count} positions where rows differ: {min(rows, self.room)} are held")
+
+    @property
+    def room(self) -> int:
+        """How many positions one sequence can go back."""
+        return self.length
 
     def rewind(self, n: int | Sequence[int]) -> None:
         """Forget the last n positions, or as many of each of B; CacheError, with nothing touched, where that cannot be.
@@ -120,10 +147,13 @@ class KVCache:
         if isinstance(n, int) and self.each is None:
             own = min(n, self.rows)
             self.rows -= own
-            self.prefix = _shorten(self.prefix, n - own)
+            self._rewind_front(n - own)
             return
-        each = self.each if self.each is not None else [self.rows] * len(_list(n))
+        each = self.each if self.each is not None else [self.rows] * len(_list(n, 1))
         self._set([have - back for have, back in zip(each, _list(n, len(each)), strict=True)])
+
+    def _rewind_front(self, n: int) -> None:
+        self.prefix = shorten(self.prefix, n)
 
     def _set(self, each: list[int]) -> None:
         self.rows = max(each)
@@ -136,15 +166,27 @@ class KVCache:
         return twin
 
     def freeze(self) -> None:
-        """Turn what is held into a prefix that is never written again, so that forks of it and `select` share it."""
-        if self.keys is None or self.values is None or not self.rows:
-            return
-        if self.each is not None:
-            raise CacheError("rows of different lengths cannot be frozen into one prefix")
-        lengths = mx.array([self.rows] * self.keys.shape[0], dtype=mx.int32)
-        self.prefix = KV(self.keys, self.values, lengths, self.rows, prefix=self.prefix)
+        """Turn what is held into a prefix that is never written again, so that forks of it and `select` share it.
+
+        CacheError where the rows of B differ.
+        """
+        self.check_freeze()
+        held = self.held()
+        self.prefix = None if held is None else self.located(held)
         self.keys = self.values = None
         self.rows = 0
+
+    def check_freeze(self) -> None:
+        """CacheError where `freeze()` cannot be done."""
+        if self.each is not None:
+            raise CacheError("rows of different lengths cannot be frozen into one prefix")
+
+    def held(self) -> KV | None:
+        """All that is held, as attention reads it."""
+        if self.keys is None or self.values is None or not self.rows:
+            return self.front
+        lengths = mx.array(self.each or [self.rows] * self.keys.shape[0], dtype=mx.int32)
+        return KV(self.keys, self.values, lengths, self.rows, self.each is not None, None, self.front)
 
 
 class Cache:
@@ -156,7 +198,7 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """Positions held, the maximum over B: a caller feeds `tokens[cache.length:]`."""
+        """Positions read, the maximum over B: a caller feeds `tokens[cache.length:]`."""
         return self.layers[0].length
 
     @property
@@ -175,10 +217,21 @@ class Cache:
         """Bytes of all buffers; a frozen prefix is shared and counts for nobody."""
         return sum(layer.nbytes for layer in self.layers)
 
+    @property
+    def room(self) -> int:
+        """How many positions one sequence can go back."""
+        return min(layer.room for layer in self.layers)
+
     def places(self, b: int, t: int) -> list[Place]:
         """Where T more rows of each of B go, for each layer."""
-        known: dict[int, Place] = {}
-        return [known.get(c.rows) or known.setdefault(c.rows, c.place(b, t)) for c in self.layers]
+        known: dict[object, Place] = {}
+        places = []
+        for layer in self.layers:
+            key = layer.rows if layer.each is None else tuple(layer.each)
+            if (place := known.get(key)) is None:
+                place = known[key] = layer.place(b, t)
+            places.append(place)
+        return places
 
     def append(self, layer: int, keys: mx.array, values: mx.array) -> KV:
         """Add keys and values [B, Hkv, T, D] of one layer."""
@@ -207,7 +260,40 @@ class Cache:
     def freeze(self) -> None:
         """Turn what is held into a prefix that forks and `select` share."""
         for layer in self.layers:
+            layer.check_freeze()
+        for layer in self.layers:
             layer.freeze()
+
+
+def resize(x: mx.array, start: int, end: int, capacity: int) -> mx.array:
+    """Rows start..end of x [B, Hkv, rows, ...] at the front of a buffer of `capacity` rows."""
+    b, heads, _, size = x.shape
+    return mx.concatenate([x[:, :, start:end], mx.zeros((b, heads, capacity - (end - start), size), x.dtype)], axis=2)
+
+
+def pick(kv: KV | None, index: mx.array) -> KV | None:
+    """The chain with these of B; a segment that all share stays as it is."""
+    if kv is None:
+        return None
+    if kv.keys.shape[0] > 1:
+        kv = replace(kv, keys=_rows(kv.keys, index), values=_rows(kv.values, index), lengths=kv.lengths[index])
+    return replace(kv, prefix=pick(kv.prefix, index))
+
+
+def _rows(x: mx.array | Quantized, index: mx.array) -> mx.array | Quantized:
+    if isinstance(x, Quantized):
+        return replace(x, codes=x.codes[index], scales=x.scales[index], biases=x.biases[index])
+    return x[index]
+
+
+def shorten(kv: KV | None, n: int) -> KV | None:
+    """The chain without its last n positions."""
+    while kv is not None and n:
+        length = kv.length or 0
+        if n < length:
+            return replace(kv, length=length - n, lengths=kv.lengths - n)
+        kv, n = kv.prefix, n - length
+    return kv
 
 
 def _write(buffer: mx.array, rows: mx.array, place: Place) -> mx.array:
@@ -218,28 +304,5 @@ def _write(buffer: mx.array, rows: mx.array, place: Place) -> mx.array:
     return buffer
 
 
-def _list(n: int | Sequence[int], b: int = 1) -> list[int]:
+def _list(n: int | Sequence[int], b: int) -> list[int]:
     return [n] * b if isinstance(n, int) else list(n)
-
-
-def _select(kv: KV | None, index: mx.array) -> KV | None:
-    if kv is None or kv.keys.shape[0] == 1:
-        return kv if kv is None else replace(kv, prefix=_select(kv.prefix, index))
-    assert isinstance(kv.keys, mx.array) and isinstance(kv.values, mx.array)
-    return replace(
-        kv,
-        keys=kv.keys[index],
-        values=kv.values[index],
-        lengths=kv.lengths[index],
-        prefix=_select(kv.prefix, index),
-    )
-
-
-def _shorten(kv: KV | None, n: int) -> KV | None:
-    """The chain without its last n positions."""
-    while kv is not None and n:
-        length = kv.length or 0
-        if n < length:
-            return replace(kv, length=length - n, lengths=kv.lengths - n)
-        kv, n = kv.prefix, n - length
-    return kv

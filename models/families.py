@@ -81,13 +81,13 @@ class _Builder:
 
     def model(self) -> Transformer:
         c, top, tensors = self.config, self.kind.top, self.tensors
+        norm = self.norm(top["norm"], c.width)
         table = tensors.matrix(top["embed"], c.vocab_size, c.width)
-        embed = Embedding(table)
+        embed = Embedding(table, norm.weight.dtype)
         positions = None
         if c.learned_positions:
-            positions = Embedding(tensors.matrix(top["positions"], c.learned_positions, c.width))
+            positions = Embedding(tensors.matrix(top["positions"], c.learned_positions, c.width), norm.weight.dtype)
         blocks = [self.block(i) for i in range(c.layers)]
-        norm = self.norm(top["norm"], c.width)
         out = linear(table) if c.tied else self.linear(top["head"], c.vocab_size, c.width, False)
         tensors.done()
         return Transformer(
@@ -131,21 +131,19 @@ class _Builder:
         if whole in names:
             return self.linear(f"{at}.{names[whole]}", sum(parts.values()), columns, bias)
         paths = {f"{at}.{names[part]}": rows for part, rows in parts.items()}
-        if self.fuse:
-            matrices = [self.tensors.matrix(path, rows, columns) for path, rows in paths.items()]
-            biases = [self.tensors.take(f"{path}.bias", rows) for path, rows in paths.items()] if bias else []
-            joined = join(matrices)
-            if joined is not None:
-                made = linear(joined, mx.concatenate(biases) if bias else None)
-                self.linears[f"{at}.{whole}"] = made
-                return made
-            pairs = zip(paths, matrices, biases or [None] * len(paths), strict=True)
-            return Joined([self.keep(path, matrix, b) for path, matrix, b in pairs])
-        return Joined([self.linear(path, rows, columns, bias) for path, rows in paths.items()])
+        parted = [self.part(path, rows, columns, bias) for path, rows in paths.items()]
+        joined = join([matrix for matrix, _ in parted]) if self.fuse else None
+        if joined is None:
+            return Joined([self.keep(path, *part) for path, part in zip(paths, parted, strict=True)])
+        biases = [b for _, b in parted if b is not None]
+        return self.keep(f"{at}.{whole}", joined, mx.concatenate(biases) if biases else None)
 
     def linear(self, path: str, rows: int, columns: int, bias: bool) -> AnyLinear:
+        return self.keep(path, *self.part(path, rows, columns, bias))
+
+    def part(self, path: str, rows: int, columns: int, bias: bool) -> tuple[Matrix, mx.array | None]:
         matrix = self.tensors.matrix(path, rows, columns)
-        return self.keep(path, matrix, self.tensors.take(f"{path}.bias", rows) if bias else None)
+        return matrix, self.tensors.take(f"{path}.bias", rows) if bias else None
 
     def keep(self, path: str, matrix: Matrix, bias: mx.array | None) -> AnyLinear:
         self.linears[path] = made = linear(matrix, bias)

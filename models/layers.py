@@ -6,11 +6,12 @@ They hold arrays and call mlx; which of them stands where is `models.transformer
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from metal import mx, nn
-from models.weights import Matrix
+from metal import mx
+from models.weights import Matrix, Packed
 
 Array = mx.array
 GPU = mx.metal.is_available() or mx.cuda.is_available()
+NVFP4_MAX = 448.0 * 6.0  # the largest scale times the largest code: what a matrix's largest magnitude is stored as
 UNPACK = 8  # rows from which, on a CPU, unpacking a matrix for the BLAS is cheaper than multiplying it packed
 
 
@@ -43,46 +44,37 @@ class Linear:
 class QuantizedLinear:
     """The same for packed rows."""
 
-    __slots__ = ("bias", "matrix")
+    __slots__ = ("bias", "gain", "packed")
 
-    def __init__(self, matrix: Matrix, bias: Array | None = None) -> None:
-        self.matrix = matrix
+    def __init__(self, packed: Packed, bias: Array | None = None) -> None:
+        self.packed = packed
         self.bias = bias
+        whole = packed.global_scale
+        self.gain = None if whole is None else whole / NVFP4_MAX
 
     def __call__(self, x: Array) -> Array:
-        m = self.matrix
-        assert m.layout is not None
+        p, layout = self.packed, self.packed.layout
         if not GPU and x.size >= UNPACK * x.shape[-1]:
-            y = x @ m.floats().astype(x.dtype).T
+            y = x @ p.floats(x.dtype).T
         else:
-            y = mx.quantized_matmul(
-                x,
-                m.weight,
-                m.scales,
-                m.biases,
-                True,
-                m.layout.group_size,
-                m.layout.bits,
-                mode=m.layout.mode,
-                global_scale=m.global_scale,
-            )
+            group, bits = layout.group_size, layout.bits
+            y = mx.quantized_matmul(x, p.weight, p.scales, p.biases, True, group, bits, layout.mode)
+            if self.gain is not None:
+                y = y * self.gain
         return y if self.bias is None else y + self.bias
 
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in)"""
-        layout, (rows, words) = self.matrix.layout, self.matrix.weight.shape
-        assert layout is not None
-        return rows, words * 32 // layout.bits
+        rows, words = self.packed.weight.shape
+        return rows, words * 32 // self.packed.layout.bits
 
     def rows(self) -> Array:
         """W as numbers [out, in]."""
-        return self.matrix.floats()
+        return self.packed.floats(mx.float32)
 
     def arrays(self) -> dict[str, Array]:
-        m = self.matrix
-        named = {"weight": m.weight, "scales": m.scales, "biases": m.biases, "global_scale": m.global_scale}
-        return {k: v for k, v in {**named, "bias": self.bias}.items() if v is not None}
+        return self.packed.arrays() | ({} if self.bias is None else {"bias": self.bias})
 
 
 class Joined:
@@ -102,26 +94,25 @@ Product = Callable[[Array], Array]
 
 
 def linear(matrix: Matrix, bias: Array | None = None) -> AnyLinear:
-    return Linear(matrix.weight, bias) if matrix.layout is None else QuantizedLinear(matrix, bias)
+    return QuantizedLinear(matrix, bias) if isinstance(matrix, Packed) else Linear(matrix, bias)
 
 
 class Embedding:
     """Rows of a table by token; the same table is the head where the two are tied."""
 
-    __slots__ = ("matrix",)
+    __slots__ = ("dtype", "table")
 
-    def __init__(self, matrix: Matrix) -> None:
-        self.matrix = matrix
+    def __init__(self, table: Matrix, dtype: mx.Dtype) -> None:
+        self.table = table
+        self.dtype = dtype  # of the activations
 
     def __call__(self, tokens: Array) -> Array:
-        if self.matrix.layout is None:
-            return self.matrix.weight[tokens]
-        return self.matrix.map(lambda part: part[tokens]).floats()
+        if isinstance(self.table, Packed):
+            return self.table.map(lambda part: part[tokens]).floats(self.dtype)
+        return self.table[tokens]
 
     def arrays(self) -> dict[str, Array]:
-        m = self.matrix
-        named = {"weight": m.weight, "scales": m.scales, "biases": m.biases, "global_scale": m.global_scale}
-        return {k: v for k, v in named.items() if v is not None}
+        return self.table.arrays() if isinstance(self.table, Packed) else {"weight": self.table}
 
 
 class RMSNorm:
@@ -164,9 +155,17 @@ def silu(x: Array) -> Array:
     return x * mx.sigmoid(x)
 
 
+def gelu(x: Array) -> Array:
+    return x * (0.5 + 0.5 * mx.erf(x * 0.7071067811865476))
+
+
+def gelu_tanh(x: Array) -> Array:
+    return 0.5 * x * (1 + mx.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+
+
 ACTIVATE: dict[str, Callable[[Array], Array]] = {
     "silu": silu,
-    "gelu": nn.gelu,
-    "gelu_tanh": nn.gelu_approx,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "relu": partial(mx.maximum, 0.0),
 }

@@ -13,6 +13,7 @@ from models.config import ModelConfig
 from models.errors import CacheError
 from models.layers import AnyLinear, Embedding, Norm, Product
 from models.rope import Rotation
+from models.tail import QuantizedCache, WindowCache
 
 Array = mx.array
 
@@ -106,11 +107,17 @@ class Block:
         if self.rotation is not None:
             qk = self.rotation(qk, step.turns[self.turn])
         q, k = mx.split(qk, [heads], axis=1)
-        kv = KV(k, v, step.lengths, t) if cache is None else cache.append(k, v, place)
-        if step.emit is None:
-            out = attention(q, kv, scale=self.scale, mask=self.mask, softcap=self.softcap)
+        mask = self.mask
+        if cache is None:
+            kv = KV(k, v, step.lengths, t)
         else:
-            out, seen = attention(q, kv, scale=self.scale, mask=self.mask, softcap=self.softcap, emit=step.emit)
+            kv = cache.append(k, v, place)
+            mask = cache.mask or mask
+        if step.emit is None:
+            out = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap)
+        else:
+            kv = kv if cache is None else cache.located(kv)
+            out, seen = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, emit=step.emit)
             step.seen.append(seen)
         if t > 1:
             out = out.swapaxes(1, 2)
@@ -173,9 +180,39 @@ class Transformer:
         """Logits [..., V] as if the layers after `hidden` [..., C] did nothing (the logit lens)."""
         return self.head(self.norm(hidden))
 
-    def make_cache(self, capacity: int = FIRST) -> Cache:
-        """An empty cache; `capacity` rows are set aside at the first token, and more by doubling."""
-        return Cache([KVCache(capacity) for _ in self.blocks])
+    def make_cache(
+        self,
+        capacity: int = FIRST,
+        *,
+        bits: int | tuple[int, int] | None = None,
+        group_size: int | None = None,
+        exact: int = 64,
+        window: int = 0,
+        sinks: int = 0,
+    ) -> Cache:
+        """An empty cache; `capacity` rows are set aside at the first token, and more by doubling.
+
+        Layers that slide keep their window. The others keep all, or, with `bits` (a number, or one for keys and one
+        for values), pack all but the last `exact` positions, or, with `window`, forget what is further back, the first
+        `sinks` positions excepted. CacheError for what this model's head size does not allow.
+        """
+        if bits is not None and window:
+            raise CacheError("a cache is quantised or has a window, not both: leave out bits or window")
+        if sinks and not window:
+            raise CacheError(f"sinks go with a window, got sinks={sinks} and no window")
+        group = group_size or _group(self.config.head_size)
+        if bits is not None and (not group or self.config.head_size % group):
+            sizes = f"group_size {group}" if group else "any group size"
+            raise CacheError(f"heads of {self.config.head_size} numbers cannot be quantised with {sizes}")
+
+        def layer(slides: int) -> KVCache:
+            if slides and (not window or slides <= window):
+                return WindowCache(slides, capacity=capacity)
+            if window:
+                return WindowCache(window, sinks, capacity)
+            return KVCache(capacity) if bits is None else QuantizedCache(bits, group or 0, exact, capacity)
+
+        return Cache([layer(slides) for slides in self.config.windows])
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -219,6 +256,11 @@ class Transformer:
 
 
 _EMPTY = mx.array([], dtype=mx.int32)
+
+
+def _group(size: int) -> int | None:
+    """The largest group of a cache's layout that divides a head."""
+    return next((group for group in (64, 32) if size % group == 0), None)
 
 
 def _at(offset: int | Array, t: int) -> Array:

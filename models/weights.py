@@ -4,7 +4,7 @@ The layout of a quantised matrix is read from its tensors: the configuration giv
 gives the bits and the scales give the group; a setting that disagrees with them is an error. Knows no family.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,47 +39,58 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """Rows [out, in], or [experts, out, in], as numbers or packed in `layout`."""
+class Packed:
+    """Rows [out, in], or [experts, out, in], packed in `layout`."""
 
-    weight: mx.array
-    layout: Layout | None = None
-    scales: mx.array | None = None
-    biases: mx.array | None = None  # affine only
-    global_scale: mx.array | None = None  # nvfp4 only
+    weight: mx.array  # uint32 [..., out, in * bits / 32]
+    scales: mx.array  # [..., out, in / group_size]
+    layout: Layout
+    biases: mx.array | None = None  # affine only, as scales
+    global_scale: mx.array | None = None  # nvfp4 only, one a matrix: the largest magnitude
 
-    def floats(self) -> mx.array:
+    def floats(self, dtype: mx.Dtype) -> mx.array:
         """The numbers themselves."""
-        if self.layout is None:
-            return self.weight
         group, bits, mode = self.layout.group_size, self.layout.bits, self.layout.mode
-        return mx.dequantize(
-            self.weight, self.scales, self.biases, group, bits, mode=mode, global_scale=self.global_scale
-        )
+        whole = self.global_scale
+        numbers = mx.dequantize(self.weight, self.scales, self.biases, group, bits, mode, whole, dtype)
+        return numbers.astype(dtype)
 
-    def map(self, change: Any) -> "Matrix":
-        """`change` done to each array that has rows."""
-        scales, biases = (None if x is None else change(x) for x in (self.scales, self.biases))
-        return Matrix(change(self.weight), self.layout, scales, biases, self.global_scale)
+    def map(self, change: Callable[[mx.array], mx.array]) -> "Packed":
+        """The same with `change` done to each array that has rows."""
+        biases = None if self.biases is None else change(self.biases)
+        return Packed(change(self.weight), change(self.scales), self.layout, biases, self.global_scale)
+
+    def arrays(self) -> dict[str, mx.array]:
+        named = (("weight", self.weight), ("scales", self.scales), ("biases", self.biases))
+        every = (*named, ("global_scale", self.global_scale))
+        return {name: array for name, array in every if array is not None}
 
 
-def join(matrices: list[Matrix], axis: int = 0) -> Matrix | None:
-    """The matrices as one, row after row; None where they are packed differently."""
-    first = matrices[0]
-    if any(m.layout != first.layout or m.weight.dtype != first.weight.dtype for m in matrices[1:]):
+Matrix = mx.array | Packed
+
+
+def floats(matrix: Matrix, dtype: mx.Dtype) -> mx.array:
+    """The numbers of a matrix, packed or not."""
+    return matrix.floats(dtype) if isinstance(matrix, Packed) else matrix
+
+
+def change(matrix: Matrix, function: Callable[[mx.array], mx.array]) -> Matrix:
+    """The matrix with `function` done to its rows: an order, a choice, a shape of them."""
+    return matrix.map(function) if isinstance(matrix, Packed) else function(matrix)
+
+
+def join(matrices: Sequence[Matrix], axis: int = 0) -> Matrix | None:
+    """The matrices as one, row after row; None where they are not packed alike."""
+    packed = [m for m in matrices if isinstance(m, Packed)]
+    plain = [m for m in matrices if not isinstance(m, Packed)]
+    if not packed:
+        return mx.concatenate(plain, axis=axis) if len({m.dtype for m in plain}) == 1 else None
+    layout = packed[0].layout
+    if plain or any(m.layout != layout or m.global_scale is not None for m in packed):
         return None
-    if any(m.global_scale is not None for m in matrices):
-        return None
-    if len(matrices) == 1:
-        return first
-
-    def column(name: str) -> mx.array | None:
-        parts = [getattr(m, name) for m in matrices]
-        return None if parts[0] is None else mx.concatenate(parts, axis=axis)
-
-    weight = column("weight")
-    assert weight is not None
-    return Matrix(weight, first.layout, column("scales"), column("biases"))
+    weight, scales = (mx.concatenate([getattr(m, name) for m in packed], axis=axis) for name in ("weight", "scales"))
+    biases = [m.biases for m in packed if m.biases is not None]
+    return Packed(weight, scales, layout, mx.concatenate(biases, axis=axis) if biases else None)
 
 
 class Tensors:
@@ -107,17 +118,21 @@ class Tensors:
             array = self.take(f"{path}.weight", *shape)
             if array.dtype == mx.uint32:
                 raise CheckpointError(f"weights: {path}.weight is packed but {path}.scales is missing")
-            return Matrix(array)
+            return array
         *lead, columns = shape
+        if f"{path}.weight" not in self.arrays:
+            raise CheckpointError(f"weights: {path}.scales is there but {path}.weight is missing")
         weight, scales = self.arrays.pop(f"{path}.weight"), self.arrays.pop(f"{path}.scales")
         biases, whole = self.arrays.pop(f"{path}.biases", None), self.arrays.pop(f"{path}.global_scale", None)
         layout = self._layout(path, columns, weight, scales, biases)
         packed = [*lead, columns * layout.bits // 32]
         grouped = [*lead, columns // layout.group_size]
-        for name, array, want in (("weight", weight, packed), ("scales", scales, grouped), ("biases", biases, grouped)):
-            if array is not None and list(array.shape) != want:
+        matrix = Packed(weight, scales, layout, biases, whole)
+        for name, array in matrix.arrays().items():
+            want = {"weight": packed, "global_scale": lead[:-1]}.get(name, grouped)
+            if list(array.shape) != want:
                 raise CheckpointError(f"weights: {path}.{name} must be {want} by the config, got {list(array.shape)}")
-        return Matrix(weight, layout, scales, biases, whole)
+        return matrix
 
     def _layout(self, path: str, columns: int, weight: mx.array, scales: mx.array, biases: mx.array | None) -> Layout:
         bits, rest = divmod(weight.shape[-1] * 32, columns)

@@ -1,0 +1,214 @@
+"""Caches that keep only the most recent rows as they came; a window drops the others, `QuantizedCache` packs them.
+
+The recent rows stand in a plain buffer in the order of their positions. When it holds a block more than it must, the
+oldest rows leave it and the rest move to its front: one copied row for each token, and no ring to unwind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from metal import mx
+from metal.attention import KV, Mask, Quantized
+from models.cache import KVCache, Place, pick, resize
+from models.errors import CacheError
+
+BLOCK = 64  # rows that leave at once
+SLACK = 16  # rows that a window keeps beyond what its queries see, so that a few tokens can be taken back
+
+
+class TailCache(KVCache):
+    """Keeps at least `recent` rows; where the oldest go is `_leave`'s work."""
+
+    def __init__(self, recent: int, capacity: int) -> None:
+        super().__init__(min(capacity, recent + 2 * BLOCK))
+        self.recent = recent
+
+    def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
+        """Add keys and values [B, Hkv, T, D]; what attention reads: these rows and all that were still held."""
+        kv = super().append(keys, values, place)
+        surplus = (self.rows if self.each is None else min(self.each)) - self.recent
+        if surplus >= BLOCK:
+            assert self.keys is not None and self.values is not None
+            self._leave(self.keys[:, :, :surplus], self.values[:, :, :surplus])
+            left = self.rows - surplus
+            self.keys, self.values = (resize(x, surplus, self.rows, left + BLOCK) for x in (self.keys, self.values))
+            self.rows = left
+            self.each = None if self.each is None else [n - surplus for n in self.each]
+        return kv
+
+    def _leave(self, keys: mx.array, values: mx.array) -> None:
+        raise NotImplementedError
+
+
+class WindowCache(TailCache):
+    """Keys and values of the last `window` positions and of the first `sinks` (arXiv:2309.17453)."""
+
+    SEGMENTS = ("prefix", "first")
+
+    def __init__(self, window: int, sinks: int = 0, capacity: int = BLOCK) -> None:
+        if window < 1 or sinks < 0:
+            raise CacheError(f"a window must be 1 or more and its sinks 0 or more, got {window} and {sinks}")
+        super().__init__(window - 1 + SLACK, capacity)
+        self.window = window
+        self.sinks = sinks
+        self.first: KV | None = None  # the rows of the sinks, once they have left the buffer
+        self.mask = Mask(window=window, keep=sinks)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"window": self.window, "sinks": self.sinks}
+
+    @property
+    def front(self) -> KV | None:
+        return self.first if self.prefix is None else self.prefix
+
+    @property
+    def room(self) -> int:
+        """What is seen from a place must still be held: the rows a window before it."""
+        if not self.gone:
+            return self.length
+        return max(0, self.length - self.gone - self.sinks - (self.window - 1))
+
+    @property
+    def nbytes(self) -> int:
+        first = self.first
+        return super().nbytes + (0 if first is None else _nbytes(first.keys) + _nbytes(first.values))
+
+    def _leave(self, keys: mx.array, values: mx.array) -> None:
+        """Of all that stands before the buffer's remaining rows, which fill a window, only the sinks are seen again."""
+        count = keys.shape[2]
+        lengths = mx.array([count] * keys.shape[0], dtype=mx.int32)
+        past = KV(keys, values, lengths, count, prefix=self.front)
+        before = past.total or 0
+        if self.first is None or self.prefix is not None:
+            self.first = _head(past, self.sinks)
+        self.prefix = None
+        self.gone += before - (0 if self.first is None else self.first.length or 0)
+
+    def select(self, rows: Sequence[int]) -> None:
+        super().select(rows)
+        self.first = pick(self.first, mx.array(list(rows), dtype=mx.int32))
+
+
+class QuantizedCache(TailCache):
+    """Keys and values packed to `bits`, one number for both or for each; the last `exact` rows or more stay exact.
+
+    16 bits means as they come. Scales and biases are bfloat16 whatever the model computes in, and the codes are made
+    with the rounded ones.
+    """
+
+    SEGMENTS = ("prefix", "old")
+
+    def __init__(
+        self, bits: int | Sequence[int] = 8, group_size: int = 64, exact: int = 64, capacity: int = BLOCK
+    ) -> None:
+        self.bits = (bits, bits) if isinstance(bits, int) else tuple(bits)
+        for name, b in zip(("keys", "values"), self.bits, strict=True):
+            if b not in (4, 8, 16):
+                raise CacheError(f"bits of cached {name} must be 4, 8 or 16, got {b}")
+        if group_size not in (32, 64, 128):
+            raise CacheError(f"group_size of a cache must be 32, 64 or 128, got {group_size}")
+        if exact < 0:
+            raise CacheError(f"exact rows must be 0 or more, got {exact}")
+        super().__init__(exact, capacity)
+        self.group_size = group_size
+        self.old: KV | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"bits": self.bits, "group_size": self.group_size, "exact": self.recent}
+
+    @property
+    def front(self) -> KV | None:
+        return self.prefix if self.old is None else replace(self.old, prefix=self.prefix)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed rows and of the exact ones."""
+        return super().nbytes + self.packed_nbytes
+
+    @property
+    def packed_nbytes(self) -> int:
+        return 0 if self.old is None else sum(_nbytes(x) for x in (self.old.keys, self.old.values))
+
+    def _leave(self, keys: mx.array, values: mx.array) -> None:
+        old = self.old
+        have = 0 if old is None else old.length or 0
+        end = have + keys.shape[2]
+        parts = []
+        for rows, bits, name in zip((keys, values), self.bits, ("keys", "values"), strict=True):
+            new = rows if bits == 16 else quantize(rows, self.group_size, bits)
+            parts.append(_extend(None if old is None else getattr(old, name), new, have, end))
+        self.old = KV(parts[0], parts[1], mx.array([end] * keys.shape[0], dtype=mx.int32), end)
+
+    def _rewind_front(self, n: int) -> None:
+        packed = 0 if self.old is None else self.old.length or 0
+        back = min(n, packed)
+        if self.old is not None and back:
+            left = packed - back
+            self.old = replace(self.old, length=left, lengths=self.old.lengths - back) if left else None
+        super()._rewind_front(n - back)
+
+    def select(self, rows: Sequence[int]) -> None:
+        super().select(rows)
+        self.old = pick(self.old, mx.array(list(rows), dtype=mx.int32))
+
+    def freeze(self) -> None:
+        super().freeze()
+        self.old = None
+
+
+def quantize(x: mx.array, group_size: int, bits: int) -> Quantized:
+    """x [..., D] in the layout of `mx.quantize` with bfloat16 scales and biases that the codes take into account."""
+    top = (1 << bits) - 1
+    groups = x.astype(mx.float32).reshape(*x.shape[:-1], -1, group_size)
+    low, high = mx.min(groups, axis=-1, keepdims=True), mx.max(groups, axis=-1, keepdims=True)
+    biases = low.astype(mx.bfloat16)
+    base = biases.astype(mx.float32)
+    scales = (mx.maximum(high - base, 1e-8) / top).astype(mx.bfloat16)
+    codes = mx.clip(mx.round((groups - base) / scales.astype(mx.float32)), 0, top).astype(mx.uint8)
+    codes = codes.reshape(*x.shape)
+    if bits == 4:
+        codes = codes[..., ::2] | (codes[..., 1::2] << 4)
+    return Quantized(mx.contiguous(codes).view(mx.uint32), scales[..., 0], biases[..., 0], group_size, bits)
+
+
+def _head(kv: KV, n: int) -> KV | None:
+    """The first n rows of a chain as one segment."""
+    if not n:
+        return None
+    parts = kv.chain()
+    b, heads, _, size = parts[-1].keys.shape
+
+    def rows(name: str) -> mx.array:
+        found = [getattr(part, name)[:, :, : part.length] for part in parts]
+        return mx.concatenate([mx.broadcast_to(x, (b, heads, x.shape[2], size)) for x in found], axis=2)[:, :, :n]
+
+    keys = rows("keys")
+    count = keys.shape[2]
+    return KV(keys, rows("values"), mx.array([count] * b, dtype=mx.int32), count)
+
+
+def _extend(old: mx.array | Quantized | None, new: mx.array | Quantized, have: int, end: int) -> mx.array | Quantized:
+    """`new` written after the first `have` rows of `old`, whose room doubles where it does not suffice."""
+    if isinstance(new, Quantized):
+        was = old if isinstance(old, Quantized) else None
+        parts = [
+            _extend(None if was is None else getattr(was, name), getattr(new, name), have, end)
+            for name in ("codes", "scales", "biases")
+        ]
+        codes, scales, biases = (part for part in parts if isinstance(part, mx.array))
+        return Quantized(codes, scales, biases, new.group_size, new.bits)
+    assert not isinstance(old, Quantized)
+    if old is None:
+        return new
+    if end > old.shape[2]:
+        old = resize(old, 0, have, max(2 * old.shape[2], -(-end // BLOCK) * BLOCK))
+    return mx.slice_update(old, new, mx.array([have], dtype=mx.int32), (2,))
+
+
+def _nbytes(x: mx.array | Quantized) -> int:
+    if isinstance(x, Quantized):
+        return x.codes.nbytes + x.scales.nbytes + x.biases.nbytes
+    return x.nbytes

@@ -1,0 +1,262 @@
+"""Every kind of cache against the uncached model, and the verbs of its contract."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metal import mx
+from metal.attention import Quantized
+from models import cachefile
+from models.cache import Cache, KVCache
+from models.errors import CacheError
+from models.tail import BLOCK, QuantizedCache, WindowCache, quantize
+from models.transformer import Transformer
+from tests.models.oracle import difference, pair, tokens
+from tests.models.test_llama import TINY
+
+SIZED = TINY | {"hidden_size": 64, "num_attention_heads": 4, "head_dim": 64, "num_key_value_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    made: Transformer = pair(SIZED)[1]
+    return made
+
+
+def run(model: Transformer, x: mx.array, cache: Cache, *sizes: int) -> mx.array:
+    """Logits of x read in pieces of these sizes."""
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(model(x[:, start : start + size], cache))
+        mx.eval(parts[-1])
+        start += size
+    assert start == x.shape[1]
+    return mx.concatenate(parts, axis=1)
+
+
+KINDS: dict[str, Callable[[Transformer], Cache]] = {
+    "full": lambda m: m.make_cache(),
+    "window": lambda m: m.make_cache(window=300),
+    "8 bits": lambda m: m.make_cache(bits=8, exact=8),
+    "keys 8, values 4": lambda m: m.make_cache(bits=(8, 4), exact=8),
+    "keys as they come": lambda m: m.make_cache(bits=(16, 8), exact=8),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("b", [1, 3])
+def test_a_cache_changes_nothing_but_rounding(model: Transformer, kind: str, b: int) -> None:
+    x = tokens(b, 200, 97)
+    got = run(model, x, KINDS[kind](model), 90, 1, 1, 100, 8)
+    want = model(x)
+    error = float(mx.sqrt(mx.mean(mx.square(got - want)) / mx.mean(mx.square(want))))
+    assert error < (1e-5 if kind in ("full", "window") else 0.1 if "4" in kind else 0.005)
+
+
+def naive(q: mx.array, k: mx.array, v: mx.array, window: int, sinks: int) -> mx.array:
+    """Attention of the last T rows, from the definition, with all rows there."""
+    t, n = q.shape[2], k.shape[2]
+    groups = q.shape[1] // k.shape[1]
+    k, v = mx.repeat(k, groups, axis=1), mx.repeat(v, groups, axis=1)
+    at, to = mx.arange(n - t, n)[:, None], mx.arange(n)[None]
+    seen = (to <= at) & ((at - to < window) | (to < sinks))
+    scores = mx.where(seen, (q @ k.swapaxes(-1, -2)) * 0.25, -mx.inf)
+    return mx.softmax(scores, axis=-1) @ v
+
+
+@pytest.mark.parametrize("sinks", [0, 3])
+@pytest.mark.parametrize("frozen", [0, 2, 40, 150])
+def test_a_window_sees_the_last_positions_and_the_sinks(sinks: int, frozen: int) -> None:
+    from metal.attention import attention
+
+    window = 20
+    key = mx.random.key(3)
+    q, k, v = (mx.random.normal((2, h, 400, 16), key=mx.random.split(key, 3)[i]) for i, h in enumerate((4, 2, 2)))
+    cache = WindowCache(window, sinks)
+    start = 0
+    for size in (2, 38, 110, *(1,) * 90, 7, 60, 93):
+        end = start + size
+        kv = cache.append(k[:, :, start:end], v[:, :, start:end])
+        assert cache.mask is not None
+        want = naive(q[:, :, start:end], k[:, :, :end], v[:, :, :end], window, sinks)
+        for held in (kv, cache.located(kv)):
+            got = attention(q[:, :, start:end], held, scale=0.25, mask=cache.mask)
+            assert difference(got, want) < 1e-5, (start, end)
+        start = end
+        if start == frozen:
+            cache.freeze()
+    assert cache.length == start
+    assert cache.nbytes < 400 * 2 * 2 * 2 * 16 * 4
+
+
+def test_quantised_rows_are_within_half_a_step() -> None:
+    for bits in (4, 8):
+        x = mx.random.normal((2, 3, 5, 128), key=mx.random.key(bits)) * 3 + 1
+        q = quantize(x, 32, bits)
+        assert isinstance(q, Quantized) and q.scales.dtype == mx.bfloat16
+        groups = x.reshape(2, 3, 5, 4, 32)
+        step = (mx.max(groups, axis=-1) - mx.min(groups, axis=-1)) / ((1 << bits) - 1)
+        bound = 0.51 * step + mx.abs(mx.min(groups, axis=-1)) * 2**-8
+        error = mx.max(mx.abs(q.floats().reshape(groups.shape) - groups), axis=-1)
+        assert bool(mx.all(error <= bound))
+
+
+def test_fork_and_rewind_leave_no_trace(model: Transformer) -> None:
+    x, other = tokens(1, 60, 97), tokens(1, 60, 97, seed=9)
+    for kind in KINDS.values():
+        cache = kind(model)
+        run(model, x[:, :40], cache, 30, 10)
+        want = run(model, x[:, 40:], cache.fork(), 1, 19)
+        twin = cache.fork()
+        run(model, other, twin, 50, 10)
+        assert (cache.length, twin.length) == (40, 100)
+        run(model, other[:, :5], cache, 5)
+        cache.rewind(5)
+        assert difference(run(model, x[:, 40:], cache, 1, 19), want) < 1e-6
+
+
+def test_a_rewind_that_cannot_be_touches_nothing(model: Transformer) -> None:
+    x = tokens(1, 300, 97)
+    mixed = Cache([KVCache(), WindowCache(20), KVCache()])
+    model(x, mixed)
+    assert mixed.room < 300
+    with pytest.raises(CacheError, match=f"cannot go back 200 positions: {mixed.room} are held"):
+        mixed.rewind(200)
+    assert [layer.length for layer in mixed.layers] == [300] * 3
+    mixed.rewind(mixed.room)
+    with pytest.raises(CacheError, match="cannot go back -1 positions"):
+        mixed.rewind(-1)
+    full = model.make_cache()
+    model(x, full)
+    with pytest.raises(CacheError, match="a number for each of 2 rows, got 3"):
+        two = full.fork()
+        two.select([0, 0])
+        two.rewind([1, 0])
+        two.rewind([1, 0, 0])
+
+
+def test_rows_of_different_lengths(model: Transformer) -> None:
+    lengths = [5, 9, 2]
+    x = tokens(3, 20, 97)
+    cache = model.make_cache()
+    model(x[:, :9], cache)
+    cache.rewind([9 - n for n in lengths])
+    assert cache.lengths.tolist() == lengths and cache.length == 9
+    got = run(model, x[:, 9:13], cache, 1, 3)
+    for i, n in enumerate(lengths):
+        alone = mx.concatenate([x[i : i + 1, :n], x[i : i + 1, 9:13]], axis=1)
+        assert difference(got[i : i + 1], model(alone)[:, n:]) < 1e-5
+    cache.select([2, 0])
+    cache.rewind([0, 3])
+    assert cache.lengths.tolist() == [6] and cache.each is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_share_a_frozen_prefix(model: Transformer, kind: str) -> None:
+    x, more = tokens(1, 100, 97), tokens(4, 12, 97, seed=5)
+    cache, plain = KINDS[kind](model), KINDS[kind](model)
+    model(x, cache)
+    model(x, plain)
+    cache.freeze()
+    cache.select([0] * 4)
+    plain.select([0] * 4)
+    assert cache.nbytes == 0
+    assert difference(run(model, more, cache, 4, 1, 7), run(model, more, plain, 4, 1, 7)) < 2e-2
+    for layer in cache.layers:
+        assert layer.prefix is not None and layer.prefix.keys.shape[0] == 1
+    cache.select([3, 1])
+    assert difference(model(more[:2, :1], cache)[:, 0], model(more[:2, :1], cache)[:, 0]) < 1
+    back = cache.fork()
+    back.rewind(back.length)
+    assert back.length == 0
+
+
+def test_rewind_into_a_frozen_prefix(model: Transformer) -> None:
+    x = tokens(1, 40, 97)
+    cache = model.make_cache()
+    model(x[:, :20], cache)
+    cache.freeze()
+    model(x[:, 20:30], cache)
+    cache.rewind(15)
+    assert cache.length == 15
+    assert difference(model(x[:, 15:], cache), model(x)[:, 15:]) < 1e-5
+
+
+def test_a_donated_buffer_is_written_in_place(model: Transformer) -> None:
+    cache = model.make_cache(capacity=4096)
+    x = tokens(1, 8, 97)
+    mx.eval(model(x, cache))
+    nbytes = cache.nbytes
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    for i in range(8):
+        mx.eval(model(x[:, i : i + 1], cache), [layer.keys for layer in cache.layers])
+    assert mx.get_peak_memory() - before < nbytes / 4
+
+
+def test_packed_rows_are_small(model: Transformer) -> None:
+    x = tokens(1, 8 * BLOCK + 64, 97)
+    quantised, full = model.make_cache(bits=4), model.make_cache(capacity=8 * BLOCK + 64)
+    for cache in (quantised, full):
+        run(model, x, cache, *(BLOCK,) * 9)
+    packed = sum(layer.packed_nbytes for layer in quantised.layers if isinstance(layer, QuantizedCache))
+    assert packed <= full.nbytes / 2 * 0.3  # the full one is float32
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "small window"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_cache_in_a_file(model: Transformer, kind: str, frozen: bool, tmp_path: Path) -> None:
+    x = tokens(1, 160, 97)
+    ids: list[int] = x[0, :150].tolist()  # type: ignore[assignment]
+    cache = model.make_cache(window=30, sinks=2) if kind == "small window" else KINDS[kind](model)
+    model(x[:, :100], cache)
+    if frozen:
+        cache.freeze()
+    model(x[:, 100:150], cache)
+    path = tmp_path / "a.cache"
+    cachefile.save(path, cache, ids, model="m1", adapter="a1")
+    again, named = cachefile.load(path, model="m1", adapter="a1")
+    assert named == ids and again.length == 150
+    assert difference(run(model, x[:, 150:], again, 1, 9), run(model, x[:, 150:], cache, 1, 9)) < 1e-6
+    assert [p.name for p in tmp_path.iterdir()] == ["a.cache"]
+
+
+def test_a_file_of_something_else_is_refused(model: Transformer, tmp_path: Path, monkeypatch: Any) -> None:
+    cache = model.make_cache()
+    model(tokens(1, 10, 97), cache)
+    path = tmp_path / "a.cache"
+    with pytest.raises(CacheError, match="holds 10 tokens, got 3"):
+        cachefile.save(path, cache, [1, 2, 3], model="m")
+    cachefile.save(path, cache, list(range(10)), model="m")
+    with pytest.raises(CacheError, match="another model: expected n, got m"):
+        cachefile.load(path, model="n")
+    with pytest.raises(CacheError, match="another adapter: expected a, got none"):
+        cachefile.load(path, model="m", adapter="a")
+    monkeypatch.setattr(cachefile, "VERSION", "2")
+    with pytest.raises(CacheError, match="another version"):
+        cachefile.load(path, model="m")
+    monkeypatch.undo()
+    whole = path.read_bytes()
+    for cut in (3, 100, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(CacheError, match="damaged"):
+            cachefile.load(path, model="m")
+    with pytest.raises(CacheError, match="cannot be read"):
+        cachefile.load(tmp_path / "none", model="m")
+
+
+def test_caches_that_cannot_be(model: Transformer) -> None:
+    for options, line in (
+        ({"bits": 3}, "bits of cached keys must be 4, 8 or 16, got 3"),
+        ({"bits": 8, "group_size": 48}, "cannot be quantised with group_size 48"),
+        ({"bits": 8, "window": 4}, "not both"),
+        ({"sinks": 4}, "sinks go with a window"),
+        ({"window": 4, "sinks": -1}, "sinks 0 or more"),
+    ):
+        with pytest.raises(CacheError, match=line):
+            model.make_cache(**options)  # type: ignore[arg-type]
+    odd = pair(TINY | {"head_dim": 80})[1]
+    with pytest.raises(CacheError, match="heads of 80 numbers cannot be quantised with any group size"):
+        odd.make_cache(bits=8)
