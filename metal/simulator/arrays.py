@@ -37,7 +37,8 @@ def empty(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None = None
     """An output: filled with the value, or with all-ones bytes (NaN in every float type), as nobody promises zeros."""
     if init_value is not None:
         return np.array(host(mx.full(shape, init_value, dtype)))
-    return np.full(prod(shape) * dtype.size, 0xFF, np.uint8).view(_dtype(dtype)).reshape(shape)
+    filled: np.ndarray[Any, Any] = np.full(prod(shape) * dtype.size, 0xFF, np.uint8)
+    return filled.view(_dtype(dtype)).reshape(shape)
 
 
 def device(array: np.ndarray[Any, Any], dtype: mx.Dtype) -> mx.array:

@@ -124,6 +124,21 @@ INSTRUMENT = (
     ),
 )
 
+# C++ for OpenCL 2021 without doubles and the generic address space: an unqualified pointer points to private memory.
+STRICT = (
+    *("-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-nostdinc", "-DMSL_STRICT", "-fno-caret-diagnostics"),
+    *("-Xclang", "-cl-ext=-all,+cl_khr_fp16", "-fno-color-diagnostics", "-target", "x86_64-linux-gnu"),
+    *(
+        "-Wno-everything",
+        "-Wimplicit-float-conversion",
+        "-Wdouble-promotion",
+        "-S",
+        "-emit-llvm",
+        "-O0",
+        "-gline-tables-only",
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Build:
@@ -159,7 +174,7 @@ def prepare(checked: bool) -> Build:
     runtime = (*LANGUAGE, *machine_flags(), *(CHECKED if checked else PLAIN))
     flags = (*runtime, *(INSTRUMENT if checked else ()))
     sources = {path.relative_to(MSL): path.read_text() for path in sorted(MSL.rglob("*.*"))}
-    rules = [(Path(__file__).parent / name).read_text() for name in ("rewrite.py", "tokens.py")]
+    rules = [(Path(__file__).parent / name).read_text() for name in ("compiler.py", "rewrite.py", "tokens.py")]
     key = _digest(find().version, *flags, *rules, *sources.values(), str(mlx_headers()), _mlx_version())
     folder = _made(cache_folder()) / key
     with open(cache_folder() / "lock", "w") as lock:
@@ -174,8 +189,10 @@ def _prepare(folder: Path, sources: dict[Path, str], runtime: Sequence[str], fla
     headers = mlx_headers()
     for path in sorted((headers / "mlx" / "backend" / "metal" / "kernels").rglob("*.h")):
         _write(include / path.relative_to(headers), rewrite(path.read_text()))
-    for name, text in sources.items():
-        _write(include / name, text)
+        _write(folder / "strict" / path.relative_to(headers), rewrite(path.read_text(), strict=True))
+    for name, code in sources.items():
+        _write(include / name, code)
+        _write(folder / "strict" / name, code)
     prelude = include / "prelude.h"
     _write(prelude, '#include "msl.h"\n#include "mlx/backend/metal/kernels/utils.h"\n')
     compiler = find().compile
@@ -210,10 +227,25 @@ def library(source: str, name: str, checked: bool) -> Path:
     return path
 
 
-def _run(command: Sequence[str]) -> None:
+def typecheck(source: str) -> tuple[str, list[str]]:
+    """The LLVM text and the diagnostics of a C++ for OpenCL text, where address spaces are part of the types.
+
+    Raises KernelError with the first errors where it is not well-typed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        text, unit = Path(scratch) / "kernel.cl", Path(scratch) / "kernel.ll"
+        text.write_text('#include "msl.h"\n#include "mlx/backend/metal/kernels/utils.h"\n' + source)
+        output = _run(
+            [*find().compile, *STRICT, "-I", str(prepare(False).folder / "strict"), str(text), "-o", str(unit)]
+        )
+        return unit.read_text(), output.splitlines()
+
+
+def _run(command: Sequence[str]) -> str:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise KernelError("the kernel does not compile:\n" + _first_errors(result.stderr or result.stdout))
+    return result.stderr
 
 
 def _first_errors(text: str, limit: int = 12) -> str:

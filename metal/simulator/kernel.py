@@ -103,10 +103,12 @@ def _program(name: str, text: str, checked: bool) -> Program:
     instance = re.search(r"template \[\[host_name\(.*\]\] decltype\((\w+)(<.*>)?\) ", text)
     plain = re.search(r"\[\[kernel\]\] void (\w+)\(", text)
     if instance is not None:
-        return Program(text[: instance.start()], instance[1] + instance[2], checked=checked, label=f"{name}.metal")
+        return Program(
+            text[: instance.start()], instance[1] + instance[2], checked=checked, strict=checked, label=f"{name}.metal"
+        )
     if plain is None:
         raise KernelError(f"expected a kernel in the text that MLX generates, got:\n{text}")
-    return Program(text, plain[1], checked=checked, label=f"{name}.metal")
+    return Program(text, plain[1], checked=checked, strict=checked, label=f"{name}.metal")
 
 
 _stock_metal_kernel: list[Any] = []

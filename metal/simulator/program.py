@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from metal.simulator import compiler, signature
+from metal.simulator import strict as gate
 from metal.simulator.launch import Buffer, launch, launch_checked
 from metal.simulator.report import KernelFault, Report
 from metal.simulator.rewrite import rewrite
@@ -24,11 +25,12 @@ class Program:
         call: str,
         *,
         checked: bool,
+        strict: bool = False,
         constants: Mapping[int, str] | None = None,
         label: str = "kernel.metal",
         included: str = "",
     ):
-        self.source, self.call, self.checked = source, call, checked
+        self.source, self.call, self.checked, self.strict = source, call, checked, strict
         self.constants, self.label, self.included = dict(constants or {}), label, included
         self.name = call.split("<")[0].strip()
 
@@ -39,7 +41,9 @@ class Program:
 
     @cached_property
     def path(self) -> Path:
-        """The library. Raises KernelError where the text does not compile."""
+        """The library. Raises KernelError where the text does not compile, StrictError where the gate refuses it."""
+        if self.strict:
+            gate.verify(self.source, self.call, self.label)
         values = "".join(
             f"template <> struct msl_function_constant<{i}> {{ static constexpr auto value = {value}; }};\n"
             for i, value in self.constants.items()

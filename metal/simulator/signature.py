@@ -59,7 +59,7 @@ def parameters(source: str, name: str) -> list[Parameter]:
 
 def _parse(tokens: list[Token], kernel: str) -> list[Parameter]:
     found: list[Parameter] = []
-    for part in _split(tokens):
+    for part in split(tokens):
         attribute = ""
         declared: list[Token] = []
         at = 0
@@ -89,7 +89,7 @@ def _parse(tokens: list[Token], kernel: str) -> list[Parameter]:
     return found
 
 
-def _split(tokens: list[Token]) -> list[list[Token]]:
+def split(tokens: list[Token]) -> list[list[Token]]:
     """The tokens between commas that stand in no bracket."""
     parts: list[list[Token]] = [[]]
     i = 0

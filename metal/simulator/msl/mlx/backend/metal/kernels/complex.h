@@ -7,16 +7,21 @@ using namespace metal;
 template <typename T>
 struct complex_t {
   T real, imag;
+#ifndef MSL_STRICT  // there, an object without a name has no address space that a constructor could take
   complex_t() = default;
   constexpr complex_t(T r, T i = T(0)) : real(r), imag(i) {}
   explicit constexpr operator T() const { return real; }
+#endif
 };
 typedef complex_t<half> complex32_t;
 typedef complex_t<float> complex64_t;
+#ifdef MSL_STRICT
+#define complex64_t(...) complex64_t{__VA_ARGS__}
+#endif
 template <typename T>
-static constexpr bool is_complex_v = false;
+static constexpr constant bool is_complex_v = false;
 template <typename T>
-static constexpr bool is_complex_v<complex_t<T>> = true;
+static constexpr constant bool is_complex_v<complex_t<T>> = true;
 template <typename T>
 constexpr complex_t<T> operator+(complex_t<T> a, complex_t<T> b) {
   return {a.real + b.real, a.imag + b.imag};

@@ -1,0 +1,119 @@
+"""The strict gate: what Metal's compiler would refuse though C++ accepts it.
+
+The kernel is type-checked as C++ for OpenCL, whose address spaces are Metal's: a pointer keeps the space it came from,
+and there are no doubles, virtual functions or static locals. Three rules are checked here: a pointer or reference
+parameter says its address space, no function calls itself, directly or through others, and words of C++ that Metal
+lacks stay away. bfloat takes a float by an explicit cast only.
+
+It does not know Metal's overload sets beyond those of `msl/`, and lets a float constant that bfloat holds exactly pass. It
+refuses an unnamed object of a class with constructors, which Metal accepts: use aggregates.
+"""
+
+import re
+from collections.abc import Iterator
+
+from metal.errors import KernelError
+from metal.simulator import compiler
+from metal.simulator.rewrite import rewrite
+from metal.simulator.signature import split
+from metal.simulator.tokens import Token, after, closing, join, tokenize
+
+FORBIDDEN = frozenset(("goto", "dynamic_cast", "typeid", "thread_local", "register", "asm", "try", "catch", "double"))
+SPACES = ("device", "constant", "threadgroup", "thread")
+
+
+class StrictError(KernelError):
+    """A kernel that the strict gate refuses; the message has a line for each reason, with file and line."""
+
+
+def verify(source: str, call: str, label: str) -> None:
+    """Check one kernel; `call` names its instance as C++ would.
+
+    Raises StrictError with everything found.
+    """
+    found = list(_unwelcome(source, label))
+    instance = f"template decltype({call}) {call};\n" if "<" in call else ""
+    text = f'#line 1 "{label}"\n{rewrite(source, strict=True)}\n#line 1 "entry"\n{instance}'
+    try:
+        code, diagnostics = compiler.typecheck(text)
+    except KernelError as error:
+        raise StrictError("\n".join([*found, *_errors(str(error))])) from None
+    found += [
+        line for line in diagnostics if re.search(r"warning: .*('bfloat.* to '[^']*half'| to '[^']*bfloat)", line)
+    ]
+    found += _recursion(code)
+    if found:
+        raise StrictError("\n".join(found))
+
+
+def _errors(text: str) -> list[str]:
+    """The errors of a compiler's output; the whole of it where it has another form."""
+    return [line for line in text.splitlines() if ": error: " in line] or [text]
+
+
+def _unwelcome(source: str, label: str) -> Iterator[str]:
+    """A line for each parameter of pointer or reference type that names no address space, and each forbidden word."""
+    tokens = tokenize(source)
+    file, shift = label, 0
+    for i, token in enumerate(tokens):
+        if token.kind == "directive" and (match := re.match(r'#\s*line\s+(\d+)(?:\s+"([^"]*)")?', token.text)):
+            file, shift = match[2] or file, int(match[1]) - token.line - 1
+        if token.kind == "word" and token.text in FORBIDDEN:
+            yield f"{file}:{token.line + shift}: {token.text!r} is no part of Metal"
+        if token.text != "(" or not _is_function(tokens, i):
+            continue
+        for part in split(tokens[i + 1 : closing(tokens, i)]):
+            code = [t for t in part if t.solid]
+            words = {t.text for t in code}
+            if words & {"*", "&"} and not words & {*SPACES, "("} and len(code) > 1:
+                text = re.sub(r"\s+", " ", join(part)).strip()
+                yield f"{file}:{token.line + shift}: parameter {text!r} names no address space"
+
+
+def _is_function(tokens: list[Token], opening: int) -> bool:
+    """Whether the parenthesis opens the parameters of a function that is defined here (or of a lambda)."""
+    name = after(tokens, opening, -1)
+    if name is None or (tokens[name].kind != "word" and tokens[name].text != "]"):
+        return False
+    if tokens[name].text in ("if", "for", "while", "switch", "return", "decltype", "sizeof"):
+        return False
+    i = after(tokens, closing(tokens, opening))
+    while i is not None and tokens[i].text in (*SPACES, "const", "noexcept"):
+        i = after(tokens, i)
+    return i is not None and tokens[i].text in ("{", "->")
+
+
+def _recursion(code: str) -> list[str]:
+    """A line for each function of the LLVM text that can reach itself."""
+    calls: dict[str, set[str]] = {}
+    places: dict[str, str] = {}
+    here = ""
+    for line in code.splitlines():
+        if match := re.match(r'define .*?@"?([\w.$]+)"?\(.*?(?:!dbg (!\d+))?', line):
+            here = match[1]
+            calls[here] = set()
+            scope = re.search(r"!dbg (!\d+)", line)
+            places[here] = scope[1] if scope else ""
+        elif match := re.search(r'\bcall .*?@"?([\w.$]+)"?\(', line):
+            calls.get(here, set()).add(match[1])
+    found = []
+    for function in calls:
+        reached: set[str] = set()
+        front = set(calls[function])
+        while front:
+            reached |= front
+            front = {c for name in front for c in calls.get(name, ())} - reached
+        if function in reached:
+            found.append(f"{_place(code, places[function])}: recursion: a function calls itself")
+    return found
+
+
+def _place(code: str, scope: str) -> str:
+    """`file:line` of a function's debug scope."""
+    record = re.search(rf"^{scope} = .*?DISubprogram\(.*$", code, re.MULTILINE)
+    if not scope or record is None:
+        return "?"
+    line = re.search(r"\bline: (\d+)", record[0])
+    file = re.search(r"\bfile: (!\d+)", record[0])
+    named = re.search(rf'^{file[1]} = !DIFile\(filename: "([^"]*)"', code, re.MULTILINE) if file else None
+    return f"{named[1] if named else '?'}:{line[1] if line else '?'}"
