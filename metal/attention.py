@@ -3,17 +3,16 @@
 The T queries are the last T valid rows of the chain. Knows nothing of models and caches, and never writes an input.
 """
 
-from typing import overload
+from dataclasses import replace
+from typing import Any, overload
 
-from metal import mx, reference
+from metal import choice, fused, mx, reference
 from metal.errors import KernelError
 from metal.kv import KV, Quantized, check_rows
 from metal.mask import CAUSAL, FULL, Mask
 from metal.reference import Emit, Seen
 
 __all__ = ["CAUSAL", "FULL", "KV", "Emit", "Mask", "Quantized", "Seen", "attention"]
-
-FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 
 @overload
@@ -58,15 +57,44 @@ def attention(
     no value (arXiv:2508.10925). A query that sees no key gets zeros. Raises KernelError naming what does not fit.
     """
     _check(q, kv, mask, softcap, sinks)
-    if emit is None and softcap is None and _simple(kv) and (reach := _reach(mask, q.shape[2], kv.length)) is not None:
-        return _stock(q, kv, scale, reach, mask.causal, sinks)
-    out, seen = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
+    low = None
+    if emit is None and softcap is None and kv.prefix is None and kv.positions is None and not kv.ragged:
+        low = _reach(mask, q.shape[2], kv.length)
+    path = choice.path(q, kv, mask, emit, stock=low is not None)
+    if path == "stock" and low is not None:
+        return _stock(q, kv, scale, low, mask.causal, sinks)
+    if path == "ours":
+        out, seen = _ours(q, kv, scale, mask, softcap, sinks, emit)
+    else:
+        out, seen = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
     return out if emit is None else (out, seen)
 
 
-def _simple(kv: KV) -> bool:
-    """Whether mlx's own kernel can read it: one segment of plain rows in order, as long for every B."""
-    return kv.prefix is None and kv.positions is None and not kv.ragged and isinstance(kv.keys, mx.array)
+def _ours(
+    q: mx.array,
+    kv: KV,
+    scale: float,
+    mask: Mask,
+    softcap: float | None,
+    sinks: mx.array | None,
+    emit: Emit | None,
+) -> tuple[mx.array, Seen]:
+    """By our kernels, which have no derivative of their own; plain rows of one segment get the reference's."""
+    if emit is not None or kv.prefix is not None or isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized):
+        return fused.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
+
+    @mx.custom_function
+    def forward(q: mx.array, keys: mx.array, values: mx.array, *sinks: mx.array) -> mx.array:
+        part = replace(kv, keys=keys, values=values)
+        sink = sinks[0] if sinks else None
+        return fused.attention(q, part, scale=scale, mask=mask, softcap=softcap, sinks=sink)[0]
+
+    @forward.vjp
+    def backward(primals: tuple[mx.array, ...], cotangent: mx.array, _: mx.array) -> tuple[mx.array, ...]:
+        return reference.gradients(*primals, kv=kv, cotangent=cotangent, scale=scale, mask=mask, softcap=softcap)
+
+    out: Any = forward(q, kv.keys, kv.values, *(() if sinks is None else (sinks,)))
+    return out, Seen()
 
 
 def _reach(mask: Mask, t: int, n: int | None) -> int | None:
@@ -83,22 +111,27 @@ def _reach(mask: Mask, t: int, n: int | None) -> int | None:
 
 
 def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.array | None) -> mx.array:
+    """By mlx's own kernel; quantised rows are dequantised, one layer's at a time."""
+    assert kv.length is not None
     keys, values, n = kv.keys, kv.values, kv.length
-    assert isinstance(keys, mx.array) and isinstance(values, mx.array) and n is not None
-    if low or n != keys.shape[2]:
+    if isinstance(keys, Quantized):
+        keys = keys.floats(n, q.dtype)
+    if isinstance(values, Quantized):
+        values = values.floats(n, q.dtype)
+    if low or n != keys.shape[2] or n != values.shape[2]:
         keys, values, n = keys[:, :, low:n], values[:, :, low:n], n - low
     b, h, t, _ = q.shape
     causal = causal and t > 1
-    if mx.metal.is_available() or b * h * t * n <= reference.SCORES:
+    if b * h * t * n <= reference.SCORES or mx.metal.is_available():
         kind = "causal" if causal else None
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=kind, sinks=sinks)
-    chunk = max(1, reference.SCORES // (b * h * n))
+    chunk = max(1, reference.SCORES // (b * h * n))  # a CPU holds the scores of all queries at once
     outs = []
-    for low in range(0, t, chunk):
-        high = min(t, low + chunk)
-        end = n - t + high if causal else n
-        part = q[:, :, low:high], keys[:, :, :end], values[:, :, :end]
-        kind = "causal" if causal and high - low > 1 else None
+    for first in range(0, t, chunk):
+        last = min(t, first + chunk)
+        end = n - t + last if causal else n
+        part = q[:, :, first:last], keys[:, :, :end], values[:, :, :end]
+        kind = "causal" if causal and last - first > 1 else None
         outs.append(mx.fast.scaled_dot_product_attention(*part, scale=scale, mask=kind, sinks=sinks))
     return mx.concatenate(outs, axis=2)
 

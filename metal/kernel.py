@@ -21,6 +21,7 @@ THREADS = 256  # a group, at most: what every chip can run however many register
 Constant = int | mx.Dtype
 
 launches: Counter[str] = Counter()  # how often each kernel ran, for those who want to know that it did
+switched_off: dict[str, str] = {}  # kernels that must not run here, and why
 
 
 def available() -> bool:
@@ -108,3 +109,13 @@ def launch(
         **({} if init_value is None else {"init_value": init_value}),
     )
     return dict(zip(outputs, arrays, strict=True))
+
+
+def switch_off(name: str, reason: str) -> None:
+    """Never launch this kernel again in this process: it failed to compile or gave a wrong result."""
+    switched_off[name] = reason
+
+
+def enabled(name: str) -> bool:
+    """Whether the kernel may be launched."""
+    return name not in switched_off

@@ -26,12 +26,12 @@ class Quantized:
         b, h, n, words = self.codes.shape
         return b, h, n, words * 32 // self.bits
 
-    def floats(self, rows: int | None = None) -> mx.array:
-        """The first `rows` rows as float32 [B, Hkv, rows, D]."""
+    def floats(self, rows: int | None = None, dtype: mx.Dtype = mx.float32) -> mx.array:
+        """The first `rows` rows [B, Hkv, rows, D] in `dtype`."""
         parts = (self.codes, self.scales, self.biases)
         codes, scales, biases = parts if rows is None else (x[:, :, :rows] for x in parts)
-        if scales.dtype != mx.float32:
-            scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
+        if scales.dtype != dtype:
+            scales, biases = scales.astype(dtype), biases.astype(dtype)
         return mx.dequantize(codes, scales, biases, self.group_size, self.bits)
 
 

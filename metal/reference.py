@@ -4,7 +4,8 @@ float32 throughout. Memory is bounded: queries are taken in chunks, so that no m
 and a chunk only touches the keys that its mask can reach.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from metal import mx
 from metal.kv import KV, floats
@@ -32,6 +33,52 @@ class Seen:
     positions: mx.array | None = None  # int32 [B, H, T, top], most attended first; -1 where fewer are visible
     weights: mx.array | None = None  # float32 [B, H, T, top]: the probabilities at `positions`
     scores: mx.array | None = None  # float32 [B, H, T, rows]: scaled and capped, of the chain's rows; -inf if unseen
+
+
+def gradients(
+    q: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    *sinks: mx.array,
+    kv: KV,
+    cotangent: mx.array,
+    scale: float,
+    mask: Mask,
+    softcap: float | None,
+) -> tuple[mx.array, ...]:
+    """The gradients of q, keys, values (and sinks) for a `cotangent` of the output; `kv` has these keys and values.
+
+    Scores are computed again, a chunk of queries at a time, so that they never stand in memory together.
+    """
+    b, h, t, _ = q.shape
+    n = kv.length if kv.positions is None and not kv.ragged else None
+    chunk = t
+    if n is not None and mask.causal and not (mask.prefix or mask.block or mask.tree is not None):
+        chunk = max(1, min(t, SCORES // (4 * b * h * n)))  # the rows up to a chunk's last query are a KV of their own
+    total: list[mx.array] = []
+    for low in range(0, t, chunk):
+        high = min(t, low + chunk)
+        shorter = {} if high == t or n is None else _ending(n - t + high, b)
+
+        def part(
+            q: mx.array, keys: mx.array, values: mx.array, *sinks: mx.array, ends: dict[str, Any] = shorter
+        ) -> list[mx.array]:
+            rows = replace(kv, keys=keys, values=values, **ends)
+            sink = sinks[0] if sinks else None
+            return [attention(q, rows, scale=scale, mask=mask, softcap=softcap, sinks=sink)[0]]
+
+        slices = [q[:, :, low:high], keys, values, *sinks]
+        _, found = mx.vjp(part, slices, [cotangent[:, :, low:high]])
+        total = found if not total else [mx.concatenate([total[0], found[0]], 2), *_added(total[1:], found[1:])]
+    return tuple(total)
+
+
+def _ending(length: int, b: int) -> dict[str, Any]:
+    return {"length": length, "lengths": mx.full((b,), length, dtype=mx.int32)}
+
+
+def _added(xs: list[mx.array], ys: list[mx.array]) -> list[mx.array]:
+    return [x + y for x, y in zip(xs, ys, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

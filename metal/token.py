@@ -1,0 +1,213 @@
+"""The rows of new tokens, ready for a cache: QK-norm, rotary embedding and quantisation in one launch.
+
+Quantised rows are those of `mx.quantize`, with one difference: the codes are chosen for the scale and bias as stored,
+so that 16-bit scales cost no accuracy beyond their own rounding. Knows nothing of caches.
+"""
+
+from dataclasses import dataclass
+
+from metal import kernel, mx
+from metal.errors import KernelError
+from metal.kernel import Constant
+from metal.kv import Quantized
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How rows are stored: `bits` 16 keeps the dtype; 8 or 4 quantise, with scales and biases of dtype `scales`."""
+
+    bits: int = 16
+    group_size: int = 64
+    scales: mx.Dtype = mx.bfloat16
+
+
+PLAIN = Format()
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Rotary embedding: the angle of pair i at position p is p * frequencies[i]. arXiv:2104.09864, equation 15.
+
+    A pair is (i, i + n) of the first 2n values, or (2i, 2i + 1) if `traditional`.
+    """
+
+    frequencies: mx.array  # float32 [n], radians a position
+    traditional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """RMS norm of each head's query and key: x / sqrt(mean(x^2) + eps) * weight."""
+
+    query: mx.array  # [D]
+    key: mx.array  # [D]
+    eps: float = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What attention and the cache take: queries [B, H, T, D], and keys and values [B, Hkv, T, D]."""
+
+    queries: mx.array
+    keys: mx.array | Quantized
+    values: mx.array | Quantized
+
+
+def prepare(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    *,
+    offsets: mx.array,
+    rotary: Rotary,
+    norm: Norm | None = None,
+    key_format: Format = PLAIN,
+    value_format: Format = PLAIN,
+) -> Rows:
+    """Rows of T new tokens from the projections [B, T, H, D] and [B, T, Hkv, D], the first at position `offsets`.
+
+    `offsets`: int32 [B] or [1]. Raises KernelError naming the argument that does not fit.
+    """
+    _check(queries, keys, values, offsets, rotary, norm, key_format, value_format)
+    run = by_kernel if kernel.available() and kernel.enabled("token") else by_reference
+    return run(queries, keys, values, offsets, rotary, norm, key_format, value_format)
+
+
+def quantize(x: mx.array, form: Format) -> Quantized:
+    """Rows as `mx.quantize` lays them out, with the codes that fit the stored scale and bias best."""
+    codes, scales, biases = mx.quantize(x, form.group_size, form.bits)
+    if scales.dtype == form.scales:
+        return Quantized(codes, scales, biases, form.group_size, form.bits)
+    scales, biases = scales.astype(form.scales), biases.astype(form.scales)
+    groups = x.astype(mx.float32).reshape(*x.shape[:-1], -1, form.group_size)
+    most = 2**form.bits - 1
+    wide = ((groups - biases.astype(mx.float32)[..., None]) / scales.astype(mx.float32)[..., None]).reshape(x.shape)
+    steps = mx.clip(mx.sign(wide) * mx.floor(mx.abs(wide) + 0.5), 0, most).astype(mx.uint32)
+    each = 32 // form.bits
+    shifts = mx.arange(each, dtype=mx.uint32) * form.bits
+    packed = mx.sum(steps.reshape(*x.shape[:-1], -1, each) << shifts, axis=-1)
+    return Quantized(packed.astype(mx.uint32), scales, biases, form.group_size, form.bits)
+
+
+def by_reference(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    offsets: mx.array,
+    rotary: Rotary,
+    norm: Norm | None,
+    key_format: Format,
+    value_format: Format,
+) -> Rows:
+    """The same by mlx's own operations."""
+
+    def turned(x: mx.array, weight: mx.array | None) -> mx.array:
+        if norm is not None and weight is not None:
+            x = mx.fast.rms_norm(x, weight, norm.eps)
+        return mx.fast.rope(
+            x.swapaxes(1, 2),
+            2 * rotary.frequencies.size,
+            traditional=rotary.traditional,
+            base=None,
+            scale=1.0,
+            offset=mx.broadcast_to(offsets, (x.shape[0],)),
+            freqs=1 / rotary.frequencies,
+        )
+
+    q = turned(queries, norm.query if norm else None)
+    k = turned(keys, norm.key if norm else None)
+    v = values.swapaxes(1, 2)
+    stored = [x if form.bits == 16 else quantize(x, form) for x, form in ((k, key_format), (v, value_format))]
+    return Rows(q, stored[0], stored[1])
+
+
+def by_kernel(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    offsets: mx.array,
+    rotary: Rotary,
+    norm: Norm | None,
+    key_format: Format,
+    value_format: Format,
+) -> Rows:
+    """One launch of `token.metal`."""
+    b, t, h, d = queries.shape
+    heads = keys.shape[2]
+    params = kernel.int32(
+        h, heads, t, rotary.frequencies.size, kernel.bits(norm.eps if norm else 0.0), int(offsets.size > 1)
+    )
+    inputs = {
+        "queries": queries,
+        "new_keys": keys,
+        "new_values": values,
+        "offsets": offsets,
+        "frequencies": rotary.frequencies,
+        "params": params,
+    }
+    if norm is not None:
+        inputs |= {"query_weight": norm.query, "key_weight": norm.key}
+    outputs: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {"out": ((b, h, t, d), queries.dtype)}
+    defines = {"NORM": int(norm is not None)}
+    template: dict[str, Constant] = {"T": queries.dtype, "D": d, "TRADITIONAL": int(rotary.traditional)}
+    for letter, name, form in (("K", "key", key_format), ("V", "value", value_format)):
+        defines |= {f"{letter}_BITS": form.bits, f"{letter}_GROUP": form.group_size if form.bits < 16 else 0}
+        if form.bits == 16:
+            outputs[f"{name}s"] = ((b, heads, t, d), queries.dtype)
+            continue
+        template["S"] = form.scales
+        outputs[f"{name}_codes"] = ((b, heads, t, d * form.bits // 32), mx.uint32)
+        for part in ("scales", "biases"):
+            outputs[f"{name}_{part}"] = ((b, heads, t, d // form.group_size), form.scales)
+    got = kernel.launch(
+        "token.metal",
+        inputs,
+        outputs,
+        grid=(h + 2 * heads, t, b),
+        threads=32,
+        defines=defines,
+        template=template,
+    )
+
+    def rows(name: str, form: Format) -> mx.array | Quantized:
+        if form.bits == 16:
+            return got[f"{name}s"]
+        codes, scales, biases = (got[f"{name}_{part}"] for part in ("codes", "scales", "biases"))
+        return Quantized(codes, scales, biases, form.group_size, form.bits)
+
+    return Rows(got["out"], rows("key", key_format), rows("value", value_format))
+
+
+def _check(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    offsets: mx.array,
+    rotary: Rotary,
+    norm: Norm | None,
+    key_format: Format,
+    value_format: Format,
+) -> None:
+    if queries.ndim != 4 or 0 in queries.shape:
+        raise KernelError(f"queries must be [B, T, H, D] with no empty dimension, got {queries.shape}")
+    b, t, h, d = queries.shape
+    if keys.ndim != 4 or keys.shape[:2] != (b, t) or keys.shape[3] != d or not keys.shape[2] or h % keys.shape[2]:
+        raise KernelError(f"keys must be [{b}, {t}, a divisor of {h}, {d}], got {keys.shape}")
+    if values.shape != keys.shape:
+        raise KernelError(f"values must have the shape of keys {keys.shape}, got {values.shape}")
+    if not queries.dtype == keys.dtype == values.dtype or queries.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+        raise KernelError(f"queries, keys and values must share a float dtype, got {queries.dtype}, {keys.dtype}")
+    if offsets.dtype != mx.int32 or offsets.shape not in ((1,), (b,)):
+        raise KernelError(f"offsets must be int32 [1] or [{b}], got {offsets.dtype} {offsets.shape}")
+    turns = rotary.frequencies
+    if turns.dtype != mx.float32 or turns.ndim != 1 or not 0 < 2 * turns.size <= d:
+        raise KernelError(f"rotary.frequencies must be float32 [1..{d // 2}], got {turns.dtype} {turns.shape}")
+    if norm is not None and (norm.query.shape != (d,) or norm.key.shape != (d,)):
+        raise KernelError(f"norm weights must be [{d}], got {norm.query.shape} and {norm.key.shape}")
+    for name, form in (("key_format", key_format), ("value_format", value_format)):
+        if form.bits not in (4, 8, 16):
+            raise KernelError(f"{name}.bits must be 4, 8 or 16, got {form.bits}")
+        if form.bits < 16 and (form.group_size not in (32, 64, 128) or d % form.group_size):
+            raise KernelError(f"{name}.group_size must be 32, 64 or 128 and divide D = {d}, got {form.group_size}")
+    if key_format.bits < 16 and value_format.bits < 16 and key_format.scales != value_format.scales:
+        raise KernelError("key_format.scales and value_format.scales must be the same dtype")

@@ -1,0 +1,216 @@
+"""What one pass over a row of logits gives: log-sum-exp, entropy, the most likely tokens, and a draw from them.
+
+The randomness is an argument: a uniform number in [0, 1) a row. Natural logarithms. Knows nothing of tokens' text, nor
+of transforms beyond the four that the kernel takes; where those need more than the `TOP` most likely tokens it says so,
+and the caller goes the exact way.
+"""
+
+from dataclasses import dataclass
+
+from metal import kernel, mx
+from metal.errors import KernelError
+
+TOP = 64
+EACH = 32  # logits a thread holds
+CHUNK = 256 * EACH
+_BITS = {mx.float32: 32, mx.float16: 19, mx.bfloat16: 16}  # bits of a float32 that the dtype can tell apart
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How to draw, in this order: temperature, top-k, top-p of what that leaves, min-p. 0 and 1 mean off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A token for each row [N], or -1 where `spilled`: what may be drawn does not end within the `TOP`."""
+
+    token: mx.array  # int32
+    kept: mx.array  # int32: tokens that may be drawn
+    spilled: mx.array  # bool
+    logprob: mx.array  # float32: the model's own
+    logprob_after: mx.array  # float32: of the distribution drawn from
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of raw logits [N, V]: `lse` and `entropy` float32 [N]; `ids` int32 and `logprobs` float32 [N, TOP], best first.
+
+    Equal logits stand in the order of their ids; where V < TOP the rest is -1 and -inf.
+    """
+
+    lse: mx.array
+    entropy: mx.array
+    ids: mx.array
+    logprobs: mx.array
+    drawn: Drawn | None = None
+
+
+def statistics(logits: mx.array, draw: Draw | None = None, uniform: mx.array | None = None) -> Statistics:
+    """Statistics of logits [N, V], and a token for each row if told how to draw it. By our kernel where there is Metal.
+
+    `uniform`: float32 [N] in [0, 1). Raises KernelError naming the argument that does not fit.
+    """
+    _check(logits, draw, uniform)
+    if kernel.available() and kernel.enabled("scan"):
+        return by_kernel(logits, draw, uniform)
+    return by_reference(logits, draw, uniform)
+
+
+def _check(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> None:
+    if logits.ndim != 2 or 0 in logits.shape:
+        raise KernelError(f"logits must be [N, V] with N, V >= 1, got {logits.shape}")
+    if logits.dtype not in _BITS:
+        raise KernelError(f"logits must be float32, float16 or bfloat16, got {logits.dtype}")
+    if (draw is None) != (uniform is None):
+        raise KernelError("draw and uniform go together, got only one of them")
+    if draw is None or uniform is None:
+        return
+    if uniform.shape != logits.shape[:1] or uniform.dtype != mx.float32:
+        raise KernelError(f"uniform must be float32 [{logits.shape[0]}], got {uniform.dtype} {uniform.shape}")
+    if not draw.temperature > 0:
+        raise KernelError(f"draw.temperature must be greater than 0, got {draw.temperature}; top_k=1 is greedy")
+    if draw.top_k < 0:
+        raise KernelError(f"draw.top_k must be 0 or more, got {draw.top_k}")
+    if not 0 < draw.top_p <= 1:
+        raise KernelError(f"draw.top_p must be in (0, 1], got {draw.top_p}")
+    if not 0 <= draw.min_p <= 1:
+        raise KernelError(f"draw.min_p must be in [0, 1], got {draw.min_p}")
+
+
+def by_kernel(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> Statistics:
+    """Two launches: `scan.metal` reads each chunk once, `draw.metal` joins them."""
+    n, vocab = logits.shape
+    chunks = -(-vocab // CHUNK)
+    each = -(-chunks * TOP // 256)
+    if each > EACH:
+        raise KernelError(f"logits must have at most {EACH * 256 // TOP * CHUNK} columns, got {vocab}")
+    params = kernel.int32(vocab, chunks, 0)
+    recipe = _recipe(draw or Draw())
+    found = kernel.launch(
+        "scan.metal",
+        {"logits": logits, "params": params, "recipe": recipe},
+        {
+            "values": ((n, chunks, TOP), mx.float32),
+            "value_ids": ((n, chunks, TOP), mx.int32),
+            "stats": ((n, chunks, 4), mx.float32),
+        },
+        grid=(chunks, n, 1),
+        threads=256,
+        template={"EACH": EACH, "BITS": _BITS[logits.dtype]},
+    )
+    outputs = {
+        "lse": ((n,), mx.float32),
+        "entropy": ((n,), mx.float32),
+        "top_ids": ((n, TOP), mx.int32),
+        "top_logprobs": ((n, TOP), mx.float32),
+    }
+    inputs = {**found, "params": params, "recipe": recipe}
+    if uniform is not None:
+        inputs["uniform"] = uniform
+        outputs |= {"drawn": ((n, 3), mx.int32), "logprobs": ((n, 2), mx.float32)}
+    got = kernel.launch(
+        "draw.metal",
+        inputs,
+        outputs,
+        grid=(1, n, 1),
+        threads=256,
+        defines={"DRAW": int(uniform is not None)},
+        template={"EACH": each, "BITS": _BITS[logits.dtype]},
+    )
+    drawn = None
+    if uniform is not None:
+        token, logprobs = got["drawn"], got["logprobs"]
+        drawn = Drawn(token[:, 0], token[:, 1], token[:, 2] == 1, logprobs[:, 0], logprobs[:, 1])
+    return Statistics(got["lse"], got["entropy"], got["top_ids"], got["top_logprobs"], drawn)
+
+
+def by_reference(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> Statistics:
+    """The same in plain mlx operations."""
+    vocab = logits.shape[1]
+    x = logits.astype(mx.float32)
+    below = x - mx.max(x, axis=-1, keepdims=True)
+    weights = mx.exp(below)
+    total = _sum(weights)
+    lse = mx.max(x, axis=-1) + mx.log(total)
+    entropy = mx.log(total) - _sum(mx.where(weights > 0, weights * below, 0.0)) / total
+    count = min(TOP, vocab)
+    ids = _most_likely(x, count)
+    top = mx.take_along_axis(x, ids, axis=-1)
+    drawn = None
+    if draw is not None and uniform is not None:
+        drawn = _drawn(x, ids, top, lse, draw, uniform)
+    if count < TOP:
+        rest = [(0, 0), (0, TOP - count)]
+        ids = mx.pad(ids, rest, constant_values=-1)
+        top = mx.pad(top, rest, constant_values=-mx.inf)
+    return Statistics(lse, entropy, ids, top - lse[:, None], drawn)
+
+
+def _most_likely(x: mx.array, count: int) -> mx.array:
+    """Ids int32 [N, count] of the largest, equal ones by id: those above the bar, then the first that equal it."""
+    vocab = x.shape[1]
+    if count == vocab:
+        return mx.argsort(-x, axis=-1).astype(mx.int32)
+    bar = mx.partition(x, vocab - count, axis=-1)[:, vocab - count, None]
+    # Above the bar: all; at it: the first ids. Of -vocab..vocab the smallest keys are taken, so a partition suffices.
+    index = mx.arange(vocab, dtype=mx.int32)[None]
+    key = mx.where(x > bar, index - vocab, mx.where(x == bar, index, 2 * vocab))
+    ids = mx.sort(mx.partition(key, count - 1, axis=-1)[:, :count] % vocab, axis=-1)
+    order = mx.argsort(-mx.take_along_axis(x, ids, axis=-1), axis=-1)
+    return mx.take_along_axis(ids, order, axis=-1).astype(mx.int32)
+
+
+def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: Draw, uniform: mx.array) -> Drawn:
+    n, vocab = x.shape
+    count = ids.shape[1]
+    place = mx.arange(count, dtype=mx.int32)[None]
+    sharp = 1 / draw.temperature
+    p = mx.exp((top - top[:, :1]) * sharp)
+    open_ = mx.full((n, 1), vocab > count)
+    if 0 < draw.top_k <= count:
+        p = mx.where(place < draw.top_k, p, 0.0)
+        open_ = mx.zeros_like(open_)
+        total = mx.sum(p, axis=-1, keepdims=True)
+    else:
+        total = _sum(mx.exp((x - top[:, :1]) * sharp))[:, None]
+    kept = mx.full((n, 1), min(count, draw.top_k or count), dtype=mx.int32)
+    if draw.top_p < 1:
+        below = mx.cumsum(p, axis=-1)
+        inside = (below - p < draw.top_p * total) | (place == 0)
+        open_ = open_ & (below[:, -1:] < draw.top_p * total)
+        kept = mx.minimum(kept, mx.sum(inside, axis=-1, keepdims=True))
+    if draw.min_p > 0:
+        enough = mx.sum(p >= draw.min_p * p[:, :1], axis=-1, keepdims=True)
+        open_ = open_ & (enough >= kept)
+        kept = mx.minimum(kept, enough)
+    if count < draw.top_k < vocab and draw.top_p < 1:
+        open_ = mx.ones_like(open_)  # top-p of a sum that these tokens do not hold
+    p = mx.where(place < kept, p, 0.0)
+    below = mx.cumsum(p, axis=-1)
+    chosen = mx.minimum(mx.sum(below <= uniform[:, None] * below[:, -1:], axis=-1, keepdims=True), kept - 1)
+    token, logit = mx.take_along_axis(ids, chosen, axis=-1), mx.take_along_axis(top, chosen, axis=-1)
+    after = (logit - top[:, :1]) * sharp - mx.log(below[:, -1:])
+    columns = (
+        mx.where(open_, -1, token),
+        kept,
+        open_,
+        mx.where(open_, -mx.inf, logit - lse[:, None]),
+        mx.where(open_, -mx.inf, after),
+    )
+    return Drawn(*(column[:, 0] for column in columns))
+
+
+def _sum(x: mx.array) -> mx.array:
+    """Sums of rows [N, V] in two steps: on a CPU mlx adds one value after another, and loses digits at V = 10^5."""
+    n, vocab = x.shape
+    return mx.sum(mx.sum(mx.pad(x, [(0, 0), (0, -vocab % 256)]).reshape(n, -1, 256), axis=-1), axis=-1)
+
+
+def _recipe(draw: Draw) -> mx.array:
+    return mx.array([1 / draw.temperature, draw.top_k, draw.top_p, draw.min_p], dtype=mx.float32)
