@@ -3,6 +3,7 @@ cut."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,37 +89,34 @@ class Added:
 
 
 class SentencePieceEncoder:
-    """Encodes with scores. `prefix`: whether a blank is put before the text, and anew after each token matched
-    whole."""
+    """Encodes with scores.
 
-    def __init__(self, pieces: SentencePiece, plain: Added, special: Added, *, prefix: bool) -> None:
+    whole    the user-defined tokens, matched in any text
+    control  the control tokens, matched where they are asked for
+    prefix   whether a blank is put before a text, and anew behind each control token
+    """
+
+    def __init__(self, pieces: SentencePiece, whole: Added, control: Added, *, prefix: bool) -> None:
         self._pieces = pieces
-        self._plain, self._special = plain, special
+        self._whole, self._control = whole, control
         self._prefix = " " if prefix else ""
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        tokens: list[int] = []
-        prefix = self._prefix
-        for piece, token in (self._special if special else self._plain).split(text):
-            if token is None:
-                tokens += self._pieces.encode(prefix + piece)
-                prefix = ""
-            else:
-                tokens.append(token)
-                prefix = self._prefix
-        return tokens
+        return [token for token, _ in self._tokens(text, special)]
 
     def ends(self, text: str) -> tuple[list[int], list[int]]:
-        tokens, ends = [], []
-        end = 0
-        prefix = self._prefix
-        for piece, token in self._special.split(text):
-            taken = [(token, len(piece))] if token is not None else self._pieces.encode_offsets(prefix + piece)
-            surplus = len(prefix) if token is None else 0
-            for id_, length in taken:
-                end += max(0, length - surplus)
-                surplus = max(0, surplus - length)
-                tokens.append(id_)
-                ends.append(end)
-            prefix = "" if token is None else self._prefix
-        return tokens, ends
+        tokens = list(self._tokens(text, True))
+        return [token for token, _ in tokens], list(accumulate(length for _, length in tokens))
+
+    def _tokens(self, text: str, special: bool) -> Iterator[tuple[int, int]]:
+        """(id, characters of the text that it takes) of each token; the blank that was put before is none of them."""
+        for part, control in self._control.split(text) if special else [(text, None)] if text else []:
+            if control is not None:
+                yield control, len(part)
+                continue
+            surplus = len(self._prefix)
+            for piece, token in self._whole.split(self._prefix + part):
+                for id_, length in [(token, len(piece))] if token is not None else self._pieces.encode(piece):
+                    taken = min(surplus, length)
+                    surplus -= taken
+                    yield id_, length - taken

@@ -36,17 +36,12 @@ def build(metadata: Mapping[str, Any]) -> Tokenizer:
         raise CheckpointError(
             "the GGUF file has no vocabulary (tokenizer.ggml.tokens): it is damaged or not a whole model"
         )
-    kinds = _column(metadata, "token_type", len(tokens), int)
-    try:
-        vocabulary = Vocabulary(
-            tokens,
-            bytes(kinds) if kinds is not None else bytes([Kind.NORMAL]) * len(tokens),
-            byte_level_bytes if byte_level else sentencepiece_bytes,
-        )
-    except ValueError:
+    kinds = _column(metadata, "token_type", len(tokens), int) or [Kind.NORMAL] * len(tokens)
+    if not set(kinds) <= set(Kind):
         raise CheckpointError(
-            "a token type in the GGUF file (tokenizer.ggml.token_type) is not one of 0 to 6"
-        ) from None
+            f"expected token types (tokenizer.ggml.token_type) of 1 to 6, got {max(set(kinds) - set(Kind))}"
+        )
+    vocabulary = Vocabulary(tokens, bytes(kinds), byte_level_bytes if byte_level else sentencepiece_bytes)
     rule = pretokenizer(metadata.get(_PREFIX + "pre")) if byte_level else Pretokenizer((), bos=True)
     prefix = bool(metadata.get(_PREFIX + "add_space_prefix", True)) and not byte_level
     encoder: Encoder = _byte_level(metadata, vocabulary, rule) if byte_level else _scored(metadata, vocabulary, prefix)
@@ -118,7 +113,7 @@ def _scored(metadata: Mapping[str, Any], vocabulary: Vocabulary, prefix: bool) -
             "the GGUF file has no token scores (tokenizer.ggml.scores), which its kind of tokenizer cuts text by"
         )
     ids: dict[str, int] = {}
-    plain: dict[str, int] = {}
+    whole: dict[str, int] = {}
     control: dict[str, int] = {}
     lone: dict[int, int] = {}
     for token, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)):
@@ -127,7 +122,7 @@ def _scored(metadata: Mapping[str, Any], vocabulary: Vocabulary, prefix: bool) -
         elif kind == Kind.BYTE:
             lone[vocabulary.piece(token)[0]] = token
         elif text and kind == Kind.USER_DEFINED:
-            plain.setdefault(text.replace("\u2581", " "), token)
+            whole.setdefault(text.replace("\u2581", " "), token)
         elif text and kind in (Kind.CONTROL, Kind.UNKNOWN):
             control.setdefault(text, token)
     if lone and len(lone) < 256:
@@ -140,7 +135,7 @@ def _scored(metadata: Mapping[str, Any], vocabulary: Vocabulary, prefix: bool) -
     name = str(metadata.get("general.name", "")).lower()
     kept = ("<unk>", "<s>", "<|endoftext|>")
     rstrip = [token for text, token in control.items() if text not in kept] if "phi-3" in name or "phi3" in name else []
-    return SentencePieceEncoder(pieces, Added(plain), Added({**plain, **control}, rstrip), prefix=prefix)
+    return SentencePieceEncoder(pieces, Added(whole), Added(control, rstrip), prefix=prefix)
 
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str] | None:

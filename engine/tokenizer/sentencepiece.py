@@ -38,13 +38,8 @@ class SentencePiece:
         self._words = re.compile(f"(?<=[^{_SPACE}{re.escape(''.join(sorted(before_blank)))}])(?={_SPACE})")
         self._word = lru_cache(maxsize=1 << 15)(self._merge)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
-        return [token for token, _ in self.encode_offsets(text)]
-
-    def encode_offsets(self, text: str) -> list[tuple[int, int]]:
-        """(id, characters of the text that it takes) of each token; a character of several tokens counts with its
-        first."""
+    def encode(self, text: str) -> list[tuple[int, int]]:
+        """(id, characters that it takes) of each token; a character of several tokens counts with its first."""
         return [token for word in self._words.split(text.replace(" ", _SPACE)) for token in self._word(word)]
 
     def _merge(self, word: str) -> tuple[tuple[int, int], ...]:

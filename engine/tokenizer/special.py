@@ -25,7 +25,6 @@ _ENDS = (
     "<eos>",  # Gemma
     "<end_of_turn>",
     "<turn|>",  # Gemma 4
-    "<|endofprompt|>",
     "<\uff5cend\u2581of\u2581sentence\uff5c>",  # DeepSeek
     "<|END_OF_TURN_TOKEN|>",  # Command R
     "<end_of_utterance>",  # SmolVLM

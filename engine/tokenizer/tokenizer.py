@@ -186,7 +186,7 @@ class Tokenizer:
         past = 0
         for i, (message, turn) in enumerate(zip(messages, found, strict=True)):
             # Tokens that share a character share its end, so that both searches keep such a character whole.
-            start = max(past, bisect_right(ends, turn.opening)) if message.get("role") == "assistant" else past
+            start = max(past, bisect_right(ends, turn.start)) if message.get("role") == "assistant" else past
             stop = start
             if turn.start < turn.stop:
                 stop = max(start, bisect_left(ends, turn.stop) + 1, bisect_right(ends, turn.stop))

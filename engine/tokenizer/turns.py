@@ -23,42 +23,50 @@ _STRUCTURE = frozenset(("role", "type", "id", "tool_call_id", "name"))  # string
 
 @dataclass(frozen=True)
 class Turn:
-    """Characters of a rendered conversation: a message's text is [start, stop), what the model writes of it begins at
-    `opening`.
+    """The characters of a rendered conversation that are a message's own, [start, stop).
 
-    `start == stop` for a message that the template does not show.
+    What an assistant has to write begins at once behind the generation prompt, any other message with its text;
+    one that the template leaves out has none.
     """
 
-    opening: int
     start: int
     stop: int
 
 
-def turns(render: Callable[[Sequence[Message], bool], str], messages: Sequence[Message]) -> tuple[str, list[Turn]]:
-    """The rendered conversation and the Turn of each message. `render(messages, generation_prompt)` is called a few
-    times for each."""
+Render = Callable[[Sequence[Message], bool], str]
+
+
+def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[Turn]]:
+    """The rendered conversation and where each message stands in it.
+
+    `render(messages, generation_prompt)` is called up to five times a message.
+    """
     text = render(messages, False)
     found: list[Turn] = []
+    before = 0
     for i, message in enumerate(messages):
-        before = max((turn.stop for turn in found), default=0)
-        start, stop = before, before
-        marked = render([*messages[:i], _marked(message, at_end=True), *messages[i + 1 :]], False)
-        if marked != text:
-            stop = max(before, len(text) - _shared(text[::-1], marked[::-1]))
-            marked = render([*messages[:i], _marked(message, at_end=False), *messages[i + 1 :]], False)
-            start = min(stop, max(before, _shared(text, marked)))
-        opening = start
+
+        def marked(where: _Where, i: int = i) -> str:
+            return render([*messages[:i], _marked(messages[i], where), *messages[i + 1 :]], False)
+
+        where = _Where(end=True)
+        if (rendered := marked(where)) == text and (rendered := marked(where := _Where(end=True, names=True))) == text:
+            found.append(Turn(before, before))
+            continue
+        stop = max(before, len(text) - _shared(text[::-1], rendered[::-1]))
+        start = min(stop, max(before, _shared(text, marked(_Where(end=False, names=where.names)))))
         if message.get("role") == "assistant":
             prompt = _generation_prompt(render, messages[:i])
             for length in range(len(prompt), 0, -1):
-                if (at := text.find(prompt[:length], before, start)) >= 0:
-                    opening = at + length
+                if (at := text.rfind(prompt[:length], before, start)) >= 0:
+                    start = at + length
                     break
-        found.append(Turn(opening, start, stop))
+        found.append(Turn(start, stop))
+        before = stop
     return text, found
 
 
-def _generation_prompt(render: Callable[[Sequence[Message], bool], str], messages: Sequence[Message]) -> str:
+def _generation_prompt(render: Render, messages: Sequence[Message]) -> str:
     try:
         closed, opened = render(messages, False), render(messages, True)
     except TemplateError:  # nothing stands before the first message, and many templates read one
@@ -75,18 +83,29 @@ def _shared(a: str, b: str) -> int:
     return low
 
 
-def _marked(message: Message, *, at_end: bool) -> Message:
+@dataclass(frozen=True)
+class _Where:
+    """Which end of a message's strings is marked, and whether the names of what it calls are marked too."""
+
+    end: bool
+    names: bool = False
+
+
+def _marked(message: Message, where: _Where) -> Message:
     """The message with the mark at one end of each of its strings, inside of blanks, which templates trim."""
 
     def mark(value: Any) -> Any:
         if isinstance(value, str):
             core = value.strip()
             lead = value[: len(value) - len(value.lstrip())]
-            return lead + (core + _MARK if at_end else _MARK + core) + value[len(lead) + len(core) :] if core else value
+            return (
+                lead + (core + _MARK if where.end else _MARK + core) + value[len(lead) + len(core) :] if core else value
+            )
         if isinstance(value, dict):
-            return {key: item if key in _STRUCTURE else mark(item) for key, item in value.items()}
+            keep = _STRUCTURE - {"name"} if where.names else _STRUCTURE
+            return {key: item if key in keep else mark(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [mark(item) for item in value]
         return value
 
-    return dict(mark(dict(message)))
+    return {key: value if key in _STRUCTURE else mark(value) for key, value in message.items()}

@@ -41,7 +41,7 @@ _LONE_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 def byte_level_bytes(token: str, kind: int) -> bytes:
     """The bytes of a byte-level token; those that were added to the vocabulary whole are spelled as plain text."""
-    if kind in (Kind.NORMAL, Kind.UNUSED):
+    if kind not in (Kind.UNKNOWN, Kind.CONTROL, Kind.USER_DEFINED):
         try:
             return bytes([BYTE_LEVEL[character] for character in token])
         except KeyError:
@@ -108,5 +108,5 @@ class Vocabulary:
         for token, text in enumerate(self.tokens):
             if text is not None and (kind := self.kinds[token]) != Kind.UNUSED:
                 piece = self.spelling(text, kind)
-                digest.update(b"%d %d %d " % (token, self.is_special(token), len(piece)) + piece)
+                digest.update(b"%d %d " % (token, len(piece)) + piece)
         return digest.hexdigest()

@@ -1,0 +1,247 @@
+"""Text to ids and back for byte-level vocabularies, against an encoder of the test's own and the libraries' own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import CheckpointError, DataError
+from engine.tokenizer import Tokenizer
+from engine.tokenizer.pretokenizers import PRETOKENIZERS
+from tests.engine import slow_bpe
+from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder
+
+texts = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_gguf(byte_level())
+
+
+@given(texts)
+@settings(max_examples=150, deadline=None)
+def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
+    metadata = byte_level()
+    assert Tokenizer.from_gguf(metadata).encode(text) == slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
+
+
+@given(texts)
+@settings(max_examples=300, deadline=None)
+def test_every_text_comes_back(text: str) -> None:
+    tokenizer = Tokenizer.from_gguf(byte_level("llama-bpe"))
+    for special in (False, True):
+        ids = tokenizer.encode(text, special=special)
+        assert tokenizer.decode(ids, special=True) == text
+        assert b"".join(map(tokenizer.piece, ids)) == text.encode()
+
+
+@pytest.mark.parametrize("pre", PRETOKENIZERS)
+def test_every_rule_cuts_as_another_regex_engine_does(pre: str) -> None:
+    """Oniguruma, through the library, against the `regex` module."""
+    rule = PRETOKENIZERS[pre]
+    cuts = [tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated") for pattern in rule.patterns]
+    library = tokenizers.pre_tokenizers.Sequence(cuts)
+    for text in [*AWKWARD, TEXT, *PIECES, " ".join(PIECES), "".join(PIECES)]:
+        words = [text]
+        for pattern in rule.patterns:
+            words = [piece for word in words for piece in slow_bpe.isolated(pattern, word)]
+        assert [word for word, _ in library.pre_tokenize_str(text)] == words, text
+
+
+def test_importing_it_imports_neither_library() -> None:
+    code = "import sys, engine.tokenizer; print(sorted({'tokenizers', 'jinja2', 'mlx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_unlike_rules_cut_unlike() -> None:
+    assert len({tuple(Tokenizer.from_gguf(byte_level(pre)).encode(TEXT)) for pre in PRETOKENIZERS}) >= 10
+
+
+def test_control_tokens_are_text_unless_asked_for(tokenizer: Tokenizer) -> None:
+    text = "a<|im_end|>b"
+    assert 2 not in tokenizer.encode(text)
+    assert tokenizer.encode(text, special=True) == [*tokenizer.encode("a"), 2, *tokenizer.encode("b")]
+    assert tokenizer.decode(tokenizer.encode(text, special=True)) == "ab"
+    assert tokenizer.decode(tokenizer.encode(text, special=True), special=True) == text
+    assert tokenizer.is_special(2) and tokenizer.piece(2) == b"<|im_end|>"
+    think = tokenizer.id("<think>")
+    assert think is not None and tokenizer.encode("<think>") == [think] and not tokenizer.is_special(think)
+
+
+def test_beginning_and_end() -> None:
+    plain = Tokenizer.from_gguf(byte_level())
+    assert (plain.bos, plain.add_bos, plain.eos) == (1, False, {0, 2})  # 0 is known by its name, <|endoftext|>
+    assert plain.encode("a", bos=True) == plain.encode("a")
+    begun = Tokenizer.from_gguf(byte_level(**{"tokenizer.ggml.add_bos_token": True}))
+    assert begun.encode("a", bos=True) == [1, *plain.encode("a")]
+    assert Tokenizer.from_gguf({k: v for k, v in byte_level("tekken").items() if "add_bos" not in k}).add_bos
+    for name in ("eot", "eom"):
+        assert 7 in Tokenizer.from_gguf(byte_level(**{f"tokenizer.ggml.{name}_token_id": 7})).eos
+
+
+def test_harmony_ends_messages_without_ending_answers() -> None:
+    def named(*names: str) -> Tokenizer:
+        metadata = byte_level()
+        metadata["tokenizer.ggml.tokens"] += names
+        metadata["tokenizer.ggml.token_type"] += [3] * len(names)
+        return Tokenizer.from_gguf(metadata)
+
+    phi, harmony = named("<|end|>"), named("<|end|>", "<|return|>", "<|call|>")
+    assert phi.id("<|end|>") in phi.eos
+    assert harmony.id("<|end|>") not in harmony.eos and {harmony.id("<|return|>"), harmony.id("<|call|>")} < harmony.eos
+
+
+def test_ids_without_a_token_have_no_bytes(tokenizer: Tokenizer) -> None:
+    assert tokenizer.piece(tokenizer.vocab_size + 7) == b"" and not tokenizer.is_special(tokenizer.vocab_size + 7)
+    with pytest.raises(IndexError):
+        tokenizer.piece(-1)
+
+
+def test_what_cannot_be_spelled_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError, match="surrogate pair at character 2"):
+        tokenizer.encode("ab\ud800")
+    metadata = byte_level()
+    lacking = slow_bpe.CHARACTER[4]
+    metadata["tokenizer.ggml.tokens"] = ["(gone)" if t == lacking else t for t in metadata["tokenizer.ggml.tokens"]]
+    with pytest.raises(DataError, match=r"0x04.*at character 3"):
+        Tokenizer.from_gguf(metadata).encode("né \x04")
+
+
+def test_a_fingerprint_is_of_meaning_not_of_format(tmp_path: Path) -> None:
+    metadata = byte_level()
+    tokenizer = Tokenizer.from_gguf(metadata)
+    assert Tokenizer.from_folder(folder(tmp_path)).fingerprint == tokenizer.fingerprint
+    padded = {**metadata, "tokenizer.ggml.tokens": [*metadata["tokenizer.ggml.tokens"], "[PAD525]"]}
+    padded["tokenizer.ggml.token_type"] = [*metadata["tokenizer.ggml.token_type"], 5]
+    assert Tokenizer.from_gguf(padded).fingerprint == tokenizer.fingerprint
+    swapped = {**metadata, "tokenizer.ggml.tokens": [*metadata["tokenizer.ggml.tokens"]]}
+    tokens = swapped["tokenizer.ggml.tokens"]
+    tokens[300], tokens[301] = tokens[301], tokens[300]
+    swapped["tokenizer.ggml.merges"] = []
+    assert Tokenizer.from_gguf(swapped).fingerprint != tokenizer.fingerprint
+
+
+# -- folders ----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_what_its_gguf_gives(tmp_path: Path) -> None:
+    ours, gguf = Tokenizer.from_folder(folder(tmp_path)), Tokenizer.from_gguf(byte_level())
+    assert (ours.bos, ours.add_bos, ours.eos, ours.chat_template) == (gguf.bos, False, gguf.eos, gguf.chat_template)
+    for text in [*AWKWARD, TEXT]:
+        for special in (False, True):
+            assert ours.encode(text, special=special) == gguf.encode(text, special=special)
+
+
+def test_a_folder_says_how_its_texts_begin_and_end(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 9]}')
+    (tmp_path / "config.json").write_text('{"eos_token_id": 11}')
+    tokenizer = Tokenizer.from_folder(folder(tmp_path, bos=True))
+    assert tokenizer.add_bos and tokenizer.encode("a", bos=True)[0] == 1 and len(tokenizer.encode("a")) == 1
+    assert tokenizer.eos == {0, 2, 9, 11}
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "add_bos_token": False}))
+    assert not Tokenizer.from_folder(tmp_path).add_bos
+
+
+def test_the_newest_chat_template_counts(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("new")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools | length }} tools")
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert tokenizer.chat_template == "new"
+    assert tokenizer.render([], tools=[{}, {}]) == "2 tools"
+    config = {"chat_template": [{"name": "default", "template": "listed"}]}
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert Tokenizer.from_folder(tmp_path).chat_template == "listed"
+
+
+@pytest.mark.slow
+def test_equals_transformers(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    ours, theirs = Tokenizer.from_folder(folder(tmp_path)), PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
+    for text in [*AWKWARD, TEXT]:
+        assert ours.encode(text, special=True) == theirs.encode(text, add_special_tokens=False), text
+        ids = ours.encode(text, special=True)
+        for special in (False, True):
+            assert ours.decode(ids, special=special) == theirs.decode(ids, skip_special_tokens=not special)
+    messages = [{"role": "user", "content": "hi <|im_end|> there"}, {"role": "assistant", "content": "yes"}]
+    assert ours.chat(messages) == theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+
+@pytest.mark.slow
+def test_equals_transformers_own_rules() -> None:
+    from transformers import GPT2Tokenizer, Qwen2Tokenizer
+
+    metadata = byte_level()
+    vocab = {token: i for i, token in enumerate(metadata["tokenizer.ggml.tokens"])}
+    merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
+    for pre, kind in (("gpt-2", GPT2Tokenizer), ("qwen2", Qwen2Tokenizer)):
+        ours, theirs = Tokenizer.from_gguf(byte_level(pre)), kind(vocab=vocab, merges=merges)
+        for text in [*AWKWARD, TEXT, *PIECES]:
+            if not any(token in text for token in (*CONTROL, "<think>", " " * 8, "e\u0301")):  # Qwen's folder composes
+                assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), (pre, text)
+
+
+# -- what can be wrong with a file ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"model": None}, "has no tokenizer"),
+        ({"model": "t5"}, "'t5'"),
+        ({"tokens": None}, "no vocabulary"),
+        ({"tokens": [1, 2]}, "list of strings"),
+        ({"token_type": [1, 2, 3]}, "one int for each"),
+        ({"token_type": [9] * 522}, "got 9"),
+        ({"merges": None}, "no merges"),
+        ({"merges": ["ab"]}, "do not fit"),
+        ({"merges": ["x yzzy"]}, "do not fit"),
+        ({"pre": None}, "tokenizer.ggml.pre"),
+        ({"pre": "qwen3"}, "'qwen3'.*nearest: qwen"),
+    ],
+)
+def test_gguf_faults_are_one_line(change: dict[str, Any], line: str) -> None:
+    metadata = byte_level(**{f"tokenizer.ggml.{key}": value for key, value in change.items()})
+    with pytest.raises(CheckpointError, match=line) as caught:
+        Tokenizer.from_gguf({key: value for key, value in metadata.items() if value is not None})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("tokenizer.json", None, "expected a tokenizer.json"),
+        ("tokenizer.json", "{", "damaged"),
+        ("tokenizer.json", '{"model": 3}', "damaged"),
+        ("tokenizer_config.json", "{]", "cannot be read"),
+        ("tokenizer_config.json", "[]", "JSON object, got list"),
+        ("generation_config.json", "\x00", "cannot be read"),
+    ],
+)
+def test_folder_faults_are_one_line(tmp_path: Path, name: str, content: str | None, line: str) -> None:
+    folder(tmp_path)
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=line) as caught:
+        Tokenizer.from_folder(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
+    library = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="byte-level or SentencePiece-like"):
+        Tokenizer.from_folder(tmp_path)
