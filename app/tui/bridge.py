@@ -159,22 +159,24 @@ def _obey(
 ) -> None:
     match command:
         case m.Load(work, name):
-            if name not in engines:
+            engine = engines.get(name)
+            if engine is None:
 
                 def progress(stage: str, done: int = 0, total: int = 0) -> None:
                     outbox.put(m.Loading(work, name, stage, done, total))
 
-                engines[name] = shop().open(name, progress)
+                engine = shop().open(name, progress)
+                engines[engine.facts.name] = engine
                 gc.collect()
                 gc.freeze()  # the weights' Python objects live until the end: leave them out of every later collection
-            outbox.put(m.Ready(work, engines[name].facts))
+            outbox.put(m.Ready(work, engine.facts))
         case m.Unload(name):
-            engine = engines.pop(name, None)
-            for run in [run for run in runs if run.engine is engine]:
+            gone = engines.pop(name, None)
+            for run in [run for run in runs if run.engine is gone]:
                 _close(run.events)
                 runs.remove(run)
-            if engine is not None:
-                engine.close()
+            if gone is not None:
+                gone.close()
                 gc.unfreeze()
                 gc.collect()
         case m.Generate():
@@ -185,6 +187,7 @@ def _obey(
             events = engine.generate(
                 ids, command.control, seed=command.seed, max_tokens=command.max_tokens, stop=command.stop
             )
+            outbox.put(m.Began(command.work, tuple(ids)))
             runs.append(_Run(command, events, engine))
         case m.Score(work, name, context, contents):
             engine = _engine(engines, name)
@@ -234,7 +237,7 @@ def context_ids(tokenizer: Tokenizer, context: m.Context, chat: bool = True) -> 
         ids += tokenizer.chat([{"role": role, "content": text} for role, text in context.turns])
     elif context.turns:
         ids += tokenizer.encode("\n\n".join(text for _, text in context.turns) + "\n\n", bos=True)
-    elif tokenizer.bos is not None:
+    elif tokenizer.bos is not None and not context.whole:
         ids.append(tokenizer.bos)
     for part in context.parts:
         ids += tokenizer.encode(part) if isinstance(part, str) else part

@@ -27,10 +27,8 @@ def clean(text: str) -> str:
     """Text that is safe to send: control characters as their pictures, nothing that terminals measure differently."""
     if text.isascii() and text.isprintable():
         return text
-    kept = []
-    for part in re.split("([\n\t])", text.replace("\r\n", "\n")):
-        kept.append(part if part in "\n\t" else visible(part))
-    text = _DROPPED.sub("", "".join(kept))
+    parts = re.split("([\n\t])", text.replace("\r\n", "\n"))
+    text = _DROPPED.sub("", "".join(part if part in "\n\t" else visible(part) for part in parts))
     text = _FLAG.sub(lambda found: chr(ord(found.group()) - 0x1F1E6 + ord("A")), _SKIN.sub("", text))
     text = _JOINS.sub(DOTTED, _SURROGATE.sub("�", text))
     return text.replace("\u2028", "⏎").replace("\u2029", "⏎")

@@ -5,6 +5,8 @@ Every command that starts work carries a number chosen by the screen, and every 
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from engine.decode.control import Control, Stats
 from engine.trace import Step
 
@@ -21,6 +23,7 @@ class Context:
 
     turns: tuple[tuple[str, str], ...] = ()
     parts: tuple[str | tuple[int, ...], ...] = ()
+    whole: bool = False  # `parts` are everything: no template and no token for the beginning of a text is added
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class ModelFacts:
     family: str = ""
     quantization: str = ""
     digest: str = ""  # of the weights
-    special: frozenset[int] = field(default_factory=frozenset)
+    eos: frozenset[int] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """A run has started: the ids that its first token follows."""
+
+    work: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """So many of the prompt's tokens have been read."""
 
@@ -165,7 +176,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A step for every token; `spans` are the half-open token ranges that cover the contents asked for (None: not found)."""
+    """A step for every token; `spans` are the token ranges that cover the contents asked for (None: not found)."""
 
     work: int
     steps: tuple[Step, ...]
@@ -177,7 +188,7 @@ class ExactLogits:
     """Raw logits of the whole vocabulary, float32 [V], read-only."""
 
     work: int
-    logits: "object"
+    logits: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,4 +212,6 @@ class Failed:
     trace: str = ""
 
 
-Report = Loading | Ready | Reading | Drew | Ended | Scored | ExactLogits | Counted | Offered | Failed
+Report = Loading | Ready | Began | Reading | Drew | Ended | Scored | ExactLogits | Counted | Offered | Failed
+
+Last = Ended | Failed | Ready | Scored | ExactLogits | Counted | Offered  # nothing more of that work comes after these

@@ -1,0 +1,296 @@
+"""The application: the engine's bridge, the keeper of conversations, themes and keys. Screens do the rest."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.timer import Timer
+
+from app.store import Store
+from app.tui import keys, theme
+from app.tui import messages as m
+from app.tui.bridge import Bridge, Shop
+from app.tui.candidates import Names
+from app.tui.clipboard import copy
+from app.tui.commands import Commands
+from app.tui.keeper import Keeper
+from engine.errors import DataError
+
+FRAME_S = 1 / 30
+Handler = Callable[[list[m.Report]], None]
+
+
+class LikelyApp(App[str]):
+    """Returns the id of the conversation that was open, to resume."""
+
+    TITLE = "likely"
+    CSS_PATH = "likely.tcss"
+    COMMANDS: ClassVar[Any] = {Commands}
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-flat"), (12, "-low"), (24, "-tall")]
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
+        Binding("ctrl+c", "copy_selection", "Copy", show=False, priority=True, id="app.copy"),
+        Binding("f2", "go('chat')", "Chat", show=False, id="app.chat"),
+        Binding("f3", "go('compare')", "Compare", show=False, id="app.compare"),
+        Binding("f4", "go('text')", "Text", show=False, id="app.text"),
+    ]
+
+    def __init__(
+        self,
+        shop: Callable[[], Shop],
+        home: Path,
+        *,
+        model: str = "",
+        resume: str = "",
+        clock: Callable[[], float] = time.time,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.environ = os.environ if environ is None else environ
+        self.glyphs = theme.glyphs(self.environ)
+        self.look = theme.look({}, "plain")
+        super().__init__()
+        self.clock = clock
+        self.home = home
+        self.wanted = model
+        self.resume = resume
+        self.bridge = Bridge(shop)
+        self.keeper: Keeper | None = None
+        self.store: Store | None = None
+        self.store_news = ""
+        self.models: dict[str, m.ModelFacts] = {}
+        self.current: m.ModelFacts | None = None
+        self.names: dict[str, Names] = {}
+        self.loading: m.Loading | None = None
+        self._owners: dict[int, Handler] = {}
+        self._ticker: Timer | None = None
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        for each in (theme.DARK, theme.LIGHT):
+            self.register_theme(each)
+        basic = self.console.color_system in (None, "standard", "windows")
+        wanted = self.environ.get("LIKELY_THEME", "")
+        if basic and not self.environ.get("NO_COLOR"):
+            self.theme = "ansi-light" if wanted == "light" else "ansi-dark"
+        else:
+            self.theme = theme.LIGHT.name if wanted in ("light", theme.LIGHT.name) else theme.DARK.name
+        self.theme_changed_signal.subscribe(self, lambda _: self.restyle())
+        self.restyle()
+        self._open_store()
+        self._remap()
+        self.bridge.start()
+        self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
+        from app.tui.screens.chat import ChatScreen
+
+        self.push_screen(ChatScreen())
+        self.load_model(self.wanted)
+
+    def _open_store(self) -> None:
+        path = self.home / "sessions.db"
+        try:
+            self.store = Store(path)
+            self.store_news = self.store.notice
+            self.keeper = Keeper(path)
+        except DataError as error:  # the conversation goes on without being saved, and the line says so
+            self.store_news = f"not saved: {error}"
+
+    def _remap(self) -> None:
+        try:
+            self.set_keymap(keys.load(self.home / "keys.toml", self.key_table()))
+        except DataError as error:
+            self.store_news = self.store_news or str(error)
+
+    def key_table(self) -> dict[str, str]:
+        """Every action that has keys, and which."""
+        from app.tui.screens.chat import ChatScreen
+        from app.tui.screens.compare import CompareScreen
+        from app.tui.screens.text import TextScreen
+        from app.tui.widgets.candidates import Candidates
+        from app.tui.widgets.prompt import Prompt
+        from app.tui.widgets.sampler import Sampler
+        from app.tui.widgets.token_view import TokenView
+        from app.tui.widgets.tree import TreePane
+
+        found: dict[str, str] = {}
+        for kind in (
+            LikelyApp,
+            ChatScreen,
+            CompareScreen,
+            TextScreen,
+            TokenView,
+            Candidates,
+            Sampler,
+            TreePane,
+            Prompt,
+        ):
+            found |= keys.actions(kind.BINDINGS)
+        return found
+
+    def on_unmount(self) -> None:
+        self.bridge.close()
+        if self.keeper is not None:
+            self.keeper.close()
+        if self.store is not None:
+            self.store.close()
+
+    async def action_quit(self) -> None:
+        """Leave, the open conversation saved."""
+        for screen in self.screen_stack:
+            leave = getattr(screen, "leave", None)
+            if leave is not None:
+                leave()
+        open_id = getattr(self.chat, "resumable", lambda: "")()
+        self.exit(open_id)
+
+    @property
+    def chat(self) -> Any:
+        """The chat screen, wherever it is in the stack."""
+        from app.tui.screens.chat import ChatScreen
+
+        return next((screen for screen in self.screen_stack if isinstance(screen, ChatScreen)), None)
+
+    # -- looks -------------------------------------------------------------------------------------------------------
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """What other themes lack: the ramp and the greys, for a dark or a light ground."""
+        return dict((theme.DARK if self.current_theme.dark else theme.LIGHT).variables)
+
+    def restyle(self) -> None:
+        """Resolve the styles for the theme and the terminal."""
+        if self.environ.get("NO_COLOR"):
+            colours = "plain"
+        elif self.native_ansi_color or self.console.color_system in (None, "standard", "windows"):
+            colours = "basic"
+        else:
+            colours = "rich"
+        self.look = theme.look(self.theme_variables, colours)
+        from app.tui.widgets.canvas import Canvas
+        from app.tui.widgets.token_view import TokenView
+
+        for screen in self.screen_stack:
+            for canvas in screen.query(Canvas):
+                canvas.redraw()
+            for view in screen.query(TokenView):
+                view.recolour()
+
+    # -- the engine --------------------------------------------------------------------------------------------------
+
+    def ask(self, command: m.Command, handler: Handler | None = None) -> None:
+        """Send a command; its reports go to `handler`, as many as have come by the next frame at once."""
+        work = getattr(command, "work", None)
+        if handler is not None and work is not None:
+            self._owners[work] = handler
+            if self._ticker is not None:
+                self._ticker.resume()
+        self.bridge.send(command)
+
+    def drain(self) -> None:
+        """Hand every report to its owner. Idle, the timer rests."""
+        for work, group in groupby(self.bridge.drain(), key=lambda report: _work(report)):
+            reports = list(group)
+            handler = self._owners.get(work)
+            if any(isinstance(report, m.Last) for report in reports):
+                self._owners.pop(work, None)
+            if handler is not None:
+                handler(reports)
+        if not self._owners and self._ticker is not None:
+            self._ticker.pause()
+
+    def load_model(self, name: str) -> None:
+        """Make a model ready, and the current one."""
+        work = self.bridge.number()
+        self.loading = m.Loading(work, name, "loading")
+        self.ask(m.Load(work, name), partial(self._loaded, name))
+        self._tell_screens()
+
+    def _loaded(self, name: str, reports: list[m.Report]) -> None:
+        for report in reports:
+            match report:
+                case m.Loading():
+                    self.loading = report
+                case m.Ready(_, facts):
+                    self.loading = None
+                    self.models[facts.name] = facts
+                    self.current = facts
+                    self.names[facts.name] = Names(facts.vocabulary, facts.eos)
+                    if self.keeper is not None:
+                        self.keeper.do(lambda store: store.remember_vocabulary(facts.name, facts.vocabulary))
+                case m.Failed(_, line):
+                    self.loading = None
+                    self.say(line, alarm=True)
+        self._tell_screens()
+
+    def _tell_screens(self) -> None:
+        for screen in self.screen_stack:
+            changed = getattr(screen, "model_changed", None)
+            if changed is not None and hasattr(screen, "talk"):
+                changed()
+
+    def names_of(self, model: str) -> Names:
+        """What a model's ids stand for, from the model or from when it was last used."""
+        if model not in self.names:
+            self.names[model] = Names(self.store.vocabulary(model) if self.store is not None else ())
+        return self.names[model]
+
+    # -- small services ----------------------------------------------------------------------------------------------
+
+    def say(self, line: str, alarm: bool = False) -> None:
+        """One line of news, where the keys are."""
+        from app.tui.widgets.bars import Hints
+
+        for screen in reversed(self.screen_stack):
+            for hints in screen.query(Hints):
+                hints.say(line, alarm)
+                return
+
+    def copy(self, text: str, what: str) -> None:
+        """Copy a text, and say how."""
+        driver = self._driver
+        how = copy(text, driver.write if driver is not None else lambda _: None, self.environ)
+        self._clipboard = text
+        self.say(f"{what} {how}")
+
+    def copy_to_clipboard(self, text: str) -> None:
+        self.copy(text, "selection")
+
+    def action_copy_selection(self) -> None:
+        text = self.screen.get_selected_text()
+        if text:
+            self.copy(text, "selection")
+        else:
+            self.say("nothing is selected · ctrl+q quits")
+
+    def action_go(self, name: str) -> None:
+        """Another of the main screens."""
+        from app.tui.screens.chat import ChatScreen
+        from app.tui.screens.compare import CompareScreen
+        from app.tui.screens.text import TextScreen
+
+        kinds: dict[str, Any] = {"chat": ChatScreen, "compare": CompareScreen, "text": TextScreen}
+        if isinstance(self.screen, kinds[name]):
+            return
+        while len(self.screen_stack) > 2 and not isinstance(self.screen, ChatScreen):
+            leave = getattr(self.screen, "leave", None)
+            if leave is not None:
+                leave()
+            self.pop_screen()
+        if name != "chat":
+            self.push_screen(kinds[name]())
+
+    def action_screenshot_here(self) -> None:
+        path = self.home / f"likely-{time.strftime('%Y%m%d-%H%M%S')}.svg"
+        path.write_text(self.export_screenshot(title="likely"), encoding="utf-8")
+        self.say(f"screenshot: {path}")
+
+
+def _work(report: m.Report) -> int:
+    return report.work

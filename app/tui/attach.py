@@ -1,0 +1,110 @@
+"""What stands around a prompt: files named with `@path`, history on disk, code blocks in an answer."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import DataError
+
+LARGEST = 4_000_000  # bytes of a file that are worth counting
+KEPT = 500  # prompts remembered
+_NAMED = re.compile(r'(?<!\S)@("[^"]+"|[^\s@]+)')
+_FENCE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    name: str
+    text: str
+
+
+def found(text: str) -> list[Attachment]:
+    """The files that a prompt names with `@path`. Raises DataError for one that cannot be read as text.
+
+    A word that begins with @ and names no file stays a word.
+    """
+    attachments = []
+    for match in _NAMED.finditer(text):
+        path = Path(match[1].strip('"')).expanduser()
+        if path.is_dir():
+            raise DataError(f"@{path} is a folder: name a text file")
+        if path.is_file():
+            attachments.append(read(path))
+        elif "/" in match[1] or match[1].startswith('"'):
+            raise DataError(f"there is no file {path}: nothing was sent")
+    return attachments
+
+
+def read(path: Path) -> Attachment:
+    """A text file. Raises DataError where it is none, or too large."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise DataError(f"{path} has {size / 1e6:.1f} MB: at most {LARGEST / 1e6:.0f} MB can be attached")
+        return Attachment(path.name, path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text: only text can be attached") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def joined(text: str, attachments: Sequence[Attachment]) -> str:
+    """A prompt with its attachments after it, fenced and named."""
+    parts = [text.rstrip()] if text.strip() else []
+    for item in attachments:
+        longest = max((len(run) for run in re.findall("`+", item.text)), default=0)
+        fence = "`" * max(3, longest + 1)
+        parts.append(f"{fence}{item.name}\n{item.text.rstrip()}\n{fence}")
+    return "\n\n".join(parts)
+
+
+def complete(text: str) -> list[str]:
+    """A prompt that ends in the beginning of `@path`, completed in every way."""
+    match = re.search(r"(?<!\S)@(\S*)$", text)
+    if match is None:
+        return []
+    typed = Path(match[1]).expanduser()
+    folder, stem = (typed, "") if match[1].endswith("/") or not match[1] else (typed.parent, typed.name)
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if entry.name.startswith(stem))
+    except OSError:
+        return []
+    shown = [entry for entry in entries if stem.startswith(".") or not entry.name.startswith(".")]
+    return [text[: match.start()] + f"@{entry}{'/' if entry.is_dir() else ''}" for entry in shown[:50]]
+
+
+def code_block(text: str, before: int) -> str | None:
+    """The code block that begins last before a character, or else the first; None where there is none."""
+    blocks = [(match.start(), match[2]) for match in _FENCE.finditer(text)]
+    if not blocks:
+        return None
+    earlier = [code for start, code in blocks if start <= before]
+    return (earlier[-1] if earlier else blocks[0][1]).rstrip("\n")
+
+
+def read_history(path: Path) -> list[str]:
+    """The prompts of earlier times, oldest first; lines that cannot be read are left out."""
+    prompts = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines()[-KEPT:]:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, str):
+                prompts.append(value)
+    except (OSError, UnicodeDecodeError):
+        pass
+    return prompts
+
+
+def append_history(path: Path, prompt: str) -> None:
+    """Remember a prompt; where that fails nothing else does."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(prompt) + "\n")
+    except OSError:
+        return

@@ -1,0 +1,184 @@
+"""What the candidates panel says of one token, put into order. Plain data; how it looks is the widget's."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from app.tui import cells
+from app.tui.theme import Glyphs
+from engine.presets import PARAMETERS
+from engine.replay import replay, states_at
+from engine.trace import Recipe, Step
+from engine.transforms import STAYS, LogitBias, run, start
+
+LN2 = math.log(2)
+SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One token that could be drawn. `after` is None while unknown; `cut` names the transform that removed it."""
+
+    token: int
+    name: str
+    before: float
+    after: float | None
+    cut: str = ""
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything the panel shows of a token."""
+
+    title: str
+    name: str
+    numbers: str
+    rows: tuple[Candidate, ...]
+    vocab: int
+    kept: int
+    kept_before: float  # the mass that the kept tokens had before
+    shown_after: float  # the mass after the transforms of the rows
+    cut_by: str  # the transforms that removed something, in words
+    exact: bool
+    live: bool
+
+    def summary(self, glyphs: Glyphs) -> str:
+        """`keeps 7 of 49152 · 76% · cut by top-p`."""
+        near = "" if self.exact else glyphs.approx
+        parts = [f"keeps {near}{self.kept} of {self.vocab}", f"{near}{100 * self.kept_before:.0f}%"]
+        if self.cut_by:
+            parts.append(f"{glyphs.cut} cut by {self.cut_by}")
+        return f" {glyphs.dot} ".join(parts)
+
+
+def label(transform: object) -> str:
+    """A transform's short name: `top-p`."""
+    if isinstance(transform, LogitBias):
+        return "ban"
+    named = (p.label for p in PARAMETERS.values() if p.transform is type(transform) and p.off is not None)
+    return next(named, type(transform).__name__).split(" ")[0]
+
+
+def bits(nats: float | None) -> str:
+    return "?" if nats is None else f"{nats / LN2:.1f}"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a model's ids stand for: the `Vocabulary` that transforms ask, and the names on the screen."""
+
+    pieces: tuple[bytes, ...] = ()
+    eos: frozenset[int] = field(default_factory=frozenset)
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {piece: token for token, piece in reversed(list(enumerate(self.pieces)))}
+
+    @cached_property
+    def newline(self) -> tuple[int, ...]:
+        return tuple(token for token in [self._ids.get(b"\n")] if token is not None)
+
+    def piece(self, token: int) -> bytes:
+        return self.pieces[token] if 0 <= token < len(self.pieces) else b""
+
+    def encode(self, text: str) -> list[int]:
+        """The token that is all of a text, where there is one."""
+        return [token for token in [self._ids.get(text.encode())] if token is not None]
+
+    def name(self, token: int) -> str:
+        """A token's piece as a name; its id where the vocabulary is not there."""
+        return cells.piece_text(self.pieces[token]) if 0 <= token < len(self.pieces) else f"#{token}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step's candidates under some recipe, most likely first: probabilities before and after, and what cut them."""
+
+    ids: np.ndarray  # [n]
+    before: np.ndarray  # [n]
+    after: np.ndarray  # [n]
+    cut: np.ndarray  # [n] index of the transform, STAYS
+    kept: int
+    kept_before: float
+    exact: bool
+
+
+def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, key: tuple[int, int]) -> Outcome:
+    """The outcome from the whole raw logits [V], for a token that `ids` precede."""
+    states = start(recipe.transforms, names, ids, np)
+    after, cut = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
+    before, then = _softmax(logits), _softmax(after)
+    order = np.lexsort((-before, -then))[:SHOWN]
+    kept = cut == STAYS
+    return Outcome(order, before[order], then[order], cut[order], int(kept.sum()), float(before[kept].sum()), True)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    mass = np.exp(logits.astype(np.float64) - logits.max())
+    return mass / mass.sum()
+
+
+def view(
+    step: Step, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool, peek: bool = False
+) -> View:
+    """What the panel shows of a step under a recipe."""
+    name = names.name(step.token) if not step.piece else cells.piece_text(step.piece)
+    numbers = f"{bits(None if step.logprob is None else -step.logprob)} bits  rank {step.rank}"
+    if step.logprob is None:
+        numbers = "first token: nothing before it"
+    if outcome is None:
+        return View(title, name, numbers, (), 0, 0, 0.0, 0.0, "", True, live)
+    rows = tuple(
+        Candidate(
+            int(token),
+            names.name(int(token)),
+            float(before),
+            float(after),
+            "" if cut == STAYS else _cutter(recipe, int(cut)),
+            int(token) == step.token and not peek,
+        )
+        for token, before, after, cut in zip(outcome.ids, outcome.before, outcome.after, outcome.cut, strict=True)
+    )
+    cutters = dict.fromkeys(row.cut for row in rows if row.cut)
+    vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
+    return View(
+        title, name, numbers, rows, vocab, outcome.kept, outcome.kept_before,
+        sum(row.after or 0.0 for row in rows), ", ".join(cutters), outcome.exact, live,
+    )  # fmt: skip
+
+
+def _cutter(recipe: Recipe, index: int) -> str:
+    return label(recipe.transforms[index]) if index < len(recipe.transforms) else "greedy"
+
+
+def replayed(
+    step: Step, recipe: Recipe, before: Sequence[int], steps: Sequence[Step], names: Names, seed: int
+) -> Outcome | None:
+    """The outcome from what was kept of a step, without the model; `steps` are those between `before` and it.
+
+    The middles of the replay's bounds: exact where they meet. None where nothing was kept.
+    """
+    snapshot = step.snapshot
+    if snapshot is None:
+        return None
+    states = states_at(recipe.transforms, names, before, steps)
+    found = replay(snapshot, recipe.transforms, states, (seed, step.position), greedy=recipe.greedy)
+    raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
+    stays = found.cut == STAYS
+    order = np.lexsort((-raw, -found.middle))[:SHOWN]
+    low, high = found.kept
+    # of the rest, what is left is known only in all: its mass before is taken in proportion
+    rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
+    return Outcome(
+        found.ids[order],
+        raw[order],
+        found.middle[order],
+        found.cut[order],
+        (low + high) // 2,
+        min(float(raw[stays].sum()) + rest, 1.0),
+        found.exact and low == high,
+    )

@@ -1,0 +1,60 @@
+"""Which keys there are, in words for help, and what a person has put in their place in `keys.toml`."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from textual.binding import Binding, BindingType
+
+from engine.errors import DataError
+
+PRETTY = {
+    "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "pgup", "pagedown": "pgdn", "escape": "esc",
+    "left_square_bracket": "[", "right_square_bracket": "]", "left_curly_bracket": "{", "right_curly_bracket": "}",
+    "less_than_sign": "<", "greater_than_sign": ">", "equals_sign": "=", "question_mark": "?", "space": "space",
+}  # fmt: skip
+
+
+def pretty(keys: str) -> str:
+    """A binding's keys as a person reads them: `ctrl+r` is `^r`."""
+    return " ".join(PRETTY.get(key, key.replace("ctrl+", "^")) for key in keys.split(",")[:2])
+
+
+def load(path: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """Keys by action from a TOML file: `"chat.redo" = "ctrl+y"`. No file, no changes.
+
+    `known` is what there is: action id to its keys. Raises DataError for a file that is no TOML, an unknown action
+    (with the nearest name) and a value that is no text.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not read: {error}") from error
+    flat = _flat(data)
+    for action, keys in flat.items():
+        if action not in known:
+            near = get_close_matches(action, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "F1 lists them"
+            raise DataError(f"{path}: there is no action {action}: {hint}")
+        if not isinstance(keys, str) or not keys:
+            raise DataError(f'{path}: {action} wants keys as text, such as "ctrl+y", got {keys!r}')
+    return {action: str(keys) for action, keys in flat.items()}
+
+
+def _flat(data: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Tables as dotted names, so that `[chat]` / `redo = ...` is `chat.redo`."""
+    found: dict[str, object] = {}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{prefix}{name}."))
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def actions(bindings: Sequence[BindingType]) -> dict[str, str]:
+    """Action ids and their keys."""
+    return {b.id: b.key for b in bindings if isinstance(b, Binding) and b.id is not None}

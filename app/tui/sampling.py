@@ -1,0 +1,120 @@
+"""What a person sets with the sliders: values, the order of the transforms, and biases. A `Recipe` is made of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from engine import presets
+from engine.presets import OFF, ORDERS, PARAMETERS, PRESETS, Parameter
+from engine.trace import Recipe
+from engine.transforms import DynamicTemperature, LogitBias, Temperature, Transform
+
+BAN = -100.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Values by parameter name, the order that transforms run in, and a bias for single tokens. Immutable."""
+
+    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({**OFF, **PRESETS["balanced"]}))
+    order: presets.Order = presets.MLX_LM
+    bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Sampling":
+        """The settings that give a recipe; transforms that are off stand where a known order has them."""
+        bias: dict[int, float] = {}
+        kinds: list[type[Transform]] = []
+        for transform in recipe.transforms:
+            if isinstance(transform, LogitBias):
+                bias.update(dict(transform.bias))
+            kinds.append(Temperature if isinstance(transform, DynamicTemperature) else type(transform))
+        for order in ORDERS.values():
+            if [kind for kind in order if kind in kinds] == kinds:
+                return cls(presets.values(recipe), order, bias)
+        rest = [kind for kind in presets.MLX_LM if kind not in kinds]
+        return cls(presets.values(recipe), (*dict.fromkeys(kinds), *rest), bias)
+
+    @property
+    def recipe(self) -> Recipe:
+        return presets.recipe(self.values, self.order, bias=self.bias)
+
+    @property
+    def order_name(self) -> str:
+        return next((name for name, order in ORDERS.items() if order == self.order), "own")
+
+    @property
+    def preset_name(self) -> str:
+        """The named preset that these values are, or ""."""
+        return next((name for name, given in PRESETS.items() if dict(self.values) == {**OFF, **given}), "")
+
+    def active(self, parameter: Parameter) -> bool:
+        """Whether the transform of a parameter runs."""
+        if parameter.transform is DynamicTemperature:
+            return self.values["dynatemp_range"] != 0 and self.values["temp"] != 0
+        if parameter.off is not None:
+            return self.values[parameter.name] != parameter.off
+        mine = [p for p in PARAMETERS.values() if p.transform is parameter.transform and p.off is not None]
+        return all(self.values[p.name] != p.off for p in mine)
+
+    def rows(self) -> list[Parameter]:
+        """The sliders in the order of the pipeline; a parameter that only refines a transform comes while it runs."""
+        found: list[Parameter] = []
+        for kind in self.order:
+            mine = [p for p in PARAMETERS.values() if p.transform is kind]
+            if kind is Temperature:
+                mine += [p for p in PARAMETERS.values() if p.transform is DynamicTemperature]
+            found += [p for p in mine if p.off is not None or self.active(p)]
+        return found
+
+    def with_value(self, name: str, value: float) -> tuple["Sampling", str]:
+        """With one value, moved into its range; and what was said about that."""
+        inside, said = presets.clamp(name, value)
+        return replace(self, values={**self.values, name: inside}), said
+
+    def stepped(self, name: str, steps: int) -> "Sampling":
+        """With one value moved by so many steps of its slider."""
+        p = PARAMETERS[name]
+        value = round(round(self.values[name] / p.step) * p.step + steps * p.step, 6)
+        return self.with_value(name, value)[0]
+
+    def preset(self, name: str) -> "Sampling":
+        """With the values of a named preset."""
+        return replace(self, values={**OFF, **PRESETS[name]})
+
+    def moved(self, parameter: Parameter, by: int) -> "Sampling":
+        """With a parameter's transform one place earlier (-1) or later (1)."""
+        kind = Temperature if parameter.transform is DynamicTemperature else parameter.transform
+        order = list(self.order)
+        here = order.index(kind)
+        there = min(max(here + by, 0), len(order) - 1)
+        order.insert(there, order.pop(here))
+        return replace(self, order=tuple(order))
+
+    def banned(self, token: int) -> "Sampling":
+        """With a token that is never drawn from now on; allowed again if it was."""
+        bias = {id: value for id, value in self.bias.items() if id != token}
+        return replace(self, bias=bias if token in self.bias else {**bias, token: BAN})
+
+
+def words(recipe: Recipe) -> str:
+    """A recipe in a few words: `T 0.80 · top-p 0.75`."""
+    if recipe.greedy:
+        return "greedy"
+    found = presets.values(recipe)
+    short = {"temp": "T", "repetition_penalty": "rep", "xtc_probability": "XTC", "dry_multiplier": "DRY"}
+    parts = [
+        f"{short.get(p.name, p.label)} {shown(p, found[p.name])}"
+        for p in PARAMETERS.values()
+        if p.off is not None and found[p.name] != p.off
+    ]
+    return " · ".join(parts) or "T 1.00"
+
+
+def shown(parameter: Parameter, value: float) -> str:
+    """A value as it is printed beside its slider."""
+    if parameter.off is not None and value == parameter.off and parameter.name != "temp":
+        return "off"
+    if parameter.name == "temp" and value == 0:
+        return "greedy"
+    return f"{value:.0f}" if parameter.whole else f"{value:.2f}"

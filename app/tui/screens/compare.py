@@ -1,0 +1,7 @@
+"""Placeholder."""
+
+from textual.screen import Screen
+
+
+class CompareScreen(Screen[None]):
+    BINDINGS = []

@@ -1,0 +1,7 @@
+"""Placeholder."""
+
+from textual.screen import Screen
+
+
+class TextScreen(Screen[None]):
+    BINDINGS = []

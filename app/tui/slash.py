@@ -1,0 +1,262 @@
+"""Slash commands: a table of names, what they take, and what they do to the chat screen."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.tui import theme
+from app.tui.sampling import Sampling
+from app.tui.talk import HEATS
+from engine.errors import LikelyError
+from engine.presets import ORDERS, PARAMETERS, PRESETS
+
+if TYPE_CHECKING:
+    from app.tui.screens.chat import ChatScreen
+
+Do = Callable[["ChatScreen", str], None]
+KINDS = ("markdown", "html", "jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Slash:
+    """A command: what it takes in words, what it does in words, and what can be completed after it."""
+
+    takes: str
+    about: str
+    do: Do
+    options: Callable[["ChatScreen"], Sequence[str]] = lambda _: ()
+
+
+def run(screen: "ChatScreen", text: str) -> None:
+    """Do a command, or say what is wrong with it."""
+    name, _, rest = text[1:].partition(" ")
+    command = COMMANDS.get(name)
+    if command is None:
+        near = [known for known in COMMANDS if known.startswith(name[:2])]
+        hint = f"perhaps /{near[0]}" if near else "/help lists them"
+        screen.hints.say(f"there is no command /{name}: {hint} · // begins a message with a slash", alarm=True)
+        return
+    try:
+        command.do(screen, rest.strip())
+    except LikelyError as error:
+        screen.hints.say(str(error), alarm=True)
+
+
+def complete(screen: "ChatScreen", text: str) -> list[str]:
+    """A command completed in every way: its name, then what it takes."""
+    name, space, rest = text[1:].partition(" ")
+    if not space:
+        return [f"/{known} " if COMMANDS[known].takes else f"/{known}" for known in COMMANDS if known.startswith(name)]
+    command = COMMANDS.get(name)
+    return [f"/{name} {option}" for option in command.options(screen) if option.startswith(rest)] if command else []
+
+
+def help_text() -> str:
+    """The table in words."""
+    rows = [(f"/{name} {command.takes}".rstrip(), command.about) for name, command in COMMANDS.items()]
+    size = max(len(row[0]) for row in rows)
+    return "\n".join(f"{usage.ljust(size)}  {about}" for usage, about in rows)
+
+
+# -- presets -------------------------------------------------------------------------------------------------------------
+
+
+def _own(screen: "ChatScreen") -> dict[str, dict[str, float]]:
+    """The presets that a person saved."""
+    try:
+        data = json.loads((screen.likely.home / "presets.json").read_text(encoding="utf-8"))
+        return {str(name): dict(values) for name, values in data.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def preset_options(screen: "ChatScreen") -> list[tuple[str, str]]:
+    """What can be chosen: (id, words)."""
+    said = {
+        name: ", ".join(f"{PARAMETERS[p].label} {value:g}" for p, value in given.items())
+        for name, given in PRESETS.items()
+    }
+    rows = [(f"preset {name}", f"{name:<14} {words}") for name, words in said.items()]
+    rows += [(f"own {name}", f"{name:<14} saved by you") for name in _own(screen)]
+    rows += [(f"order {name}", f"{name:<14} the order of {name}") for name in ORDERS]
+    return rows
+
+
+def preset(screen: "ChatScreen", choice: str) -> Sampling:
+    """The settings that a choice gives."""
+    kind, _, name = choice.partition(" ")
+    sampling = screen.talk.sampling
+    if kind == "order":
+        return replace(sampling, order=ORDERS[name])
+    if kind == "own":
+        for parameter, value in _own(screen)[name].items():
+            if parameter in PARAMETERS:
+                sampling, _ = sampling.with_value(parameter, float(value))
+        return sampling
+    return sampling.preset(name)
+
+
+def _preset(screen: "ChatScreen", name: str) -> None:
+    if not name:
+        screen.action_presets()
+    elif name in PRESETS:
+        screen.set_sampling(preset(screen, f"preset {name}"))
+    elif name in _own(screen):
+        screen.set_sampling(preset(screen, f"own {name}"))
+    else:
+        screen.hints.say(f"there is no preset {name}: {', '.join([*PRESETS, *_own(screen)])}", alarm=True)
+
+
+def _save_preset(screen: "ChatScreen", name: str) -> None:
+    if not name:
+        screen.hints.say("/save-preset wants a name")
+        return
+    own = {**_own(screen), name: dict(screen.talk.sampling.values)}
+    try:
+        (screen.likely.home / "presets.json").write_text(json.dumps(own, indent=1), encoding="utf-8")
+        screen.hints.say(f"saved as preset {name}")
+    except OSError as error:
+        screen.hints.say(f"the preset was not saved: {error.strerror}", alarm=True)
+
+
+def _order(screen: "ChatScreen", name: str) -> None:
+    if name not in ORDERS:
+        screen.hints.say(f"the orders are {', '.join(ORDERS)}")
+        return
+    screen.set_sampling(preset(screen, f"order {name}"))
+
+
+def _set(screen: "ChatScreen", rest: str) -> None:
+    name, _, value = rest.partition(" ")
+    if name not in PARAMETERS or not value:
+        screen.hints.say(f"/set wants a parameter and a value: {', '.join(PARAMETERS)}")
+        return
+    said = screen.sampler.type_value(name, value)
+    if said:
+        screen.hints.say(said)
+
+
+# -- the rest ------------------------------------------------------------------------------------------------------------
+
+
+def _system(screen: "ChatScreen", text: str) -> None:
+    talk = screen.talk
+    talk.conversation = replace(talk.conversation, system=text)
+    talk.scores.clear()
+    talk.began_ids.clear()
+    screen.save()
+    screen.reshow()
+    screen.hints.say(f"system prompt: {text}" if text else "no system prompt")
+
+
+def _title(screen: "ChatScreen", text: str) -> None:
+    if text:
+        screen._title(text)
+        screen.hints.say(f"named {text}")
+
+
+def _number(name: str, text: str) -> int:
+    from engine.errors import ParameterError
+
+    if not text.isdigit():
+        raise ParameterError(f"/{name} wants a whole number, got {text or 'nothing'}")
+    return int(text)
+
+
+def _seed(screen: "ChatScreen", text: str) -> None:
+    """Draw the last answer again with a seed of one's own."""
+    seed = _number("seed", text)
+    fresh = screen.talk.new_seed
+    screen.talk.new_seed = lambda: seed
+    try:
+        screen.action_redo()
+    finally:
+        screen.talk.new_seed = fresh
+
+
+def _max(screen: "ChatScreen", text: str) -> None:
+    screen.talk.max_tokens = _number("max", text) or None
+    screen.hints.say(
+        f"at most {text} tokens an answer" if screen.talk.max_tokens else "as many tokens as there is room for"
+    )
+
+
+def _prefill(screen: "ChatScreen", text: str) -> None:
+    """Answer the last message, beginning with given words."""
+    shown = screen.talk.shown
+    if not shown:
+        screen.hints.say("say something first: /prefill begins the answer to it")
+        return
+    message = shown[-1].message
+    fork = message.segments[0].node.fork if message.role == "assistant" else None
+    from engine.conversation import Fork
+
+    screen.talk.answer(fork or Fork(message.last.id), force=text)
+    screen.reshow(follow=True)
+
+
+def _export(screen: "ChatScreen", rest: str) -> None:
+    kind, _, path = rest.partition(" ")
+    if kind not in KINDS:
+        screen.hints.say(f"/export wants one of {', '.join(KINDS)}, and a path if you like")
+        return
+    screen.export(kind, Path(path).expanduser() if path else None)
+
+
+def _heat(screen: "ChatScreen", name: str) -> None:
+    if name in HEATS:
+        screen.set_heat(name)
+    else:
+        screen.hints.say(f"heat is one of {', '.join(HEATS)}")
+
+
+def _theme(screen: "ChatScreen", name: str) -> None:
+    app = screen.likely
+    names = {"dark": theme.DARK.name, "light": theme.LIGHT.name}
+    wanted = names.get(name, name)
+    if wanted in app.available_themes:
+        app.theme = wanted
+    else:
+        app.search_themes()
+
+
+def _model(screen: "ChatScreen", name: str) -> None:
+    if name:
+        screen._model(name)
+    else:
+        screen.action_models()
+
+
+COMMANDS: dict[str, Slash] = {
+    "help": Slash("", "keys and commands", lambda s, _: s.action_keys()),
+    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.likely.models)),
+    "reload": Slash("", "load the model again", lambda s, _: s.action_reload()),
+    "system": Slash("[text]", "the system prompt of this conversation", _system),
+    "new": Slash("", "a new conversation", lambda s, _: s.action_new()),
+    "sessions": Slash("", "all conversations", lambda s, _: s.action_sessions()),
+    "title": Slash("text", "name this conversation", _title),
+    "redo": Slash("", "another answer beside the last one", lambda s, _: s.action_redo()),
+    "continue": Slash("", "go on with the last answer", lambda s, _: s.action_resume()),
+    "prefill": Slash("text", "answer again, beginning with these words", _prefill),
+    "step": Slash("", "choose token by token", lambda s, _: s.action_step()),
+    "seed": Slash("n", "answer again with this seed", _seed),
+    "max": Slash("n", "tokens an answer may have; 0 is no limit", _max),
+    "preset": Slash("[name]", "sampling preset", _preset, lambda s: [*PRESETS, *_own(s)]),
+    "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
+    "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
+    "set": Slash("name value", "set a sampling parameter", _set, lambda _: [f"{name} " for name in PARAMETERS]),
+    "heat": Slash("name", "tint by surprisal, entropy, rank or off", _heat, lambda _: list(HEATS)),
+    "specials": Slash("", "show or hide control tokens", lambda s, _: s.toggle_specials()),
+    "copy": Slash("", "copy the answer", lambda s, _: s.action_copy_answer()),
+    "code": Slash("", "copy the code block", lambda s, _: s.action_copy_code()),
+    "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),
+    "import": Slash("path", "open a conversation from a file", lambda s, p: s.import_(Path(p).expanduser())),
+    "compare": Slash("", "the same prompt in several columns", lambda s, _: s.likely.action_go("compare")),
+    "text": Slash("", "any text, without a chat template", lambda s, _: s.likely.action_go("text")),
+    "theme": Slash(
+        "[name]", "dark, light, or any other", _theme, lambda s: ["dark", "light", *s.likely.available_themes]
+    ),
+    "quit": Slash("", "leave", lambda s, _: s.run_quit()),
+}

@@ -1,0 +1,532 @@
+"""A conversation under way: what a person does to it, what the engine reports, and the blocks that show it.
+
+No widgets: the chat screen and the columns of a comparison are views of a `Talk`. Commands leave through `send`; time,
+ids and seeds come from outside, so that a test can fix them.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from app.heat import level
+from app.tui import messages as m
+from app.tui.candidates import LN2
+from app.tui.layout import THINKING, Block, Place, Token, words
+from app.tui.sampling import Sampling
+from app.tui.sampling import words as recipe_words
+from engine.conversation import ROOT, Conversation, Fork, Message, Node
+from engine.decode.control import Control, Stats
+from engine.trace import Step
+
+HEATS = ("surprisal", "entropy", "rank", "off")
+RANKS = (2, 3, 6, 21, 101)  # the lowest rank of each level from 1 on
+TITLE = "Name this conversation in at most five words. Answer with the name alone."
+
+
+def heat_level(step: Step, heat: str) -> int:
+    """The level 0..5 of a step under one way of looking."""
+    if heat == "surprisal":
+        return level(None if step.logprob is None else -step.logprob / LN2)
+    if heat == "entropy":
+        return level(None if step.entropy is None else step.entropy / LN2)
+    if heat == "rank" and step.rank is not None:
+        return sum(step.rank >= rank for rank in RANKS)
+    return 0
+
+
+@dataclass
+class Run:
+    """A generation under way."""
+
+    work: int
+    node: str
+    control: Control
+    began_s: float
+    steps: list[Step] = field(default_factory=list)  # drawn, the oldest of them in the conversation already
+    kept: int = 0  # how many of `steps` the conversation has
+    read: tuple[int, int] = (0, 0)
+    picks: int = -1  # step mode: how many tokens are a person's; the next one is only looked at
+
+
+@dataclass
+class Shown:
+    """A message on the screen: its block, and the step behind each of its tokens (none for words not looked at)."""
+
+    message: Message
+    block: Block
+    steps: list[Step]
+
+
+class Talk:
+    """One conversation, its sampling, and at most one run."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        send: Callable[[m.Command], None],
+        number: Callable[[], int],
+        *,
+        clock: Callable[[], float],
+        new_id: Callable[[], str] = lambda: secrets.token_hex(6),
+        new_seed: Callable[[], int] = lambda: secrets.randbits(31),
+    ) -> None:
+        self.send, self.number, self.clock = send, number, clock
+        self.new_id, self.new_seed = new_id, new_seed
+        self.conversation = conversation
+        self.sampling = Sampling.of(conversation.recipe)
+        self.facts: m.ModelFacts | None = None
+        self.run: Run | None = None
+        self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
+        self.heat = HEATS[0]
+        self.max_tokens: int | None = None
+        self.shown: list[Shown] = []
+        self.scores: dict[str, list[Step]] = {}  # of a person's nodes
+        self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
+        self.scoring: dict[int, list[str]] = {}
+        self.began_ids: dict[str, tuple[int, ...]] = {}  # what each drawn node follows
+        self.stepping = False
+        self.peek: Step | None = None  # in step mode: what could come next
+        self.stats: Stats | None = None
+        self.cache_nbytes = 0
+        self.folds: dict[str, bool] = {}
+        self.specials = False
+        self._known: dict[tuple[tuple[str, int], ...], Shown] = {}
+
+    # -- blocks ------------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        return self.run is not None
+
+    def blocks(self) -> list[Block]:
+        """The blocks of the lineage; messages that did not change keep theirs."""
+        self.shown = [self._show(message) for message in self.conversation.messages()]
+        for index, shown in enumerate(self.shown):
+            shown.block.note = self.note(index)
+        return [shown.block for shown in self.shown]
+
+    def _show(self, message: Message) -> Shown:
+        key = tuple((segment.node.id, segment.length) for segment in message.segments)
+        found = self._known.get(key)
+        if found is not None and (message.role != "user" or found.block.scored == (message.last.id in self.scores)):
+            found.message = message
+            return found
+        yours = message.role == "user"
+        block = Block(
+            message.segments[0].node.id, "you" if yours else "model", scored=not yours, specials=self.specials
+        )
+        steps = list(message.steps) or self.scores.get(message.last.id, [])
+        if steps:
+            block.scored = True
+            block.extend(self.token(step) for step in steps)
+        else:
+            block.tokens = words(message.text)
+        if block.thinking is not None:
+            block.folded = self.folds.get(block.key, bool(message.last.finish))
+        block.lay(block.wrap.width)
+        self._known[key] = Shown(message, block, steps)
+        return self._known[key]
+
+    def token(self, step: Step) -> Token:
+        """What the transcript shows of a step."""
+        special = step.special and step.piece not in THINKING
+        text = step.piece.decode(errors="replace") if step.special else step.text
+        return Token(text, heat_level(step, self.heat), special, step.origin == "given")
+
+    def recolour(self, heat: str) -> None:
+        """Tint by another number."""
+        self.heat = heat
+        for shown in self._known.values():
+            if shown.steps:
+                shown.block.tokens[:] = [self.token(step) for step in shown.steps]
+
+    def show_specials(self, on: bool) -> None:
+        self.specials = on
+        for shown in self._known.values():
+            shown.block.specials = on
+            shown.block.lay(shown.block.wrap.width)
+
+    def note(self, index: int) -> str:
+        """The words beside a message's name: branch, recipe, tokens, perplexity."""
+        shown = self.shown[index]
+        parts = []
+        fork = shown.message.segments[-1].node.fork
+        options = self.conversation.options(fork)
+        if len(options) > 1:
+            parts.append(f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}")
+        if shown.message.role == "user":
+            return " · ".join(parts)
+        steps = shown.steps
+        drawn = [step for step in steps if step.origin == "drawn"] or steps
+        if drawn:
+            parts.append(shown.message.last.label or recipe_words(drawn[-1].recipe))
+            parts.append(f"{len(steps)} tok")
+        ppl = perplexity(steps)
+        if ppl is not None:
+            parts.append(f"ppl {ppl:.1f}")
+        finish = shown.message.last.finish
+        words_of = {"cancelled": "stopped", "length": "cut at the limit", "interrupted": "interrupted"}
+        if finish in words_of:
+            parts.append(words_of[finish])
+        return " · ".join(parts)
+
+    def step_at(self, place: Place) -> Step | None:
+        """The step behind a token on the screen."""
+        if not 0 <= place.block < len(self.shown):
+            return None
+        steps = self.shown[place.block].steps
+        return steps[place.token] if place.token < len(steps) else None
+
+    def fork_at(self, place: Place) -> Fork:
+        """The fork whose options are the alternatives to a token: just before it."""
+        token = place.token
+        segments = self.shown[place.block].message.segments
+        for segment in segments[:-1]:
+            if token < segment.length:
+                return self.conversation.place(Fork(segment.node.id, token))
+            token -= segment.length
+        node = segments[-1].node
+        return self.conversation.place(Fork(node.id, token)) if node.steps or not node.text else node.fork
+
+    def place_of(self, fork: Fork) -> Place | None:
+        """Where on the screen the first token after a fork stands."""
+        for index, shown in enumerate(self.shown):
+            token = 0
+            for segment in shown.message.segments:
+                if segment.node.fork == fork:
+                    return Place(index, min(token, max(len(shown.block.tokens) - 1, 0)))
+                if fork.node == segment.node.id and fork.at is not None and fork.at < segment.length:
+                    return Place(index, token + fork.at)
+                token += segment.length
+        return None
+
+    def ids_before(self, place: Place) -> tuple[tuple[int, ...], bool]:
+        """The ids before a token, oldest first, and whether these are all of them."""
+        shown = self.shown[place.block]
+        node = shown.message.segments[0].node
+        own = tuple(step.token for step in shown.steps[: place.token])
+        if shown.message.role == "user":
+            step = self.step_at(place)
+            ids = self.scored_ids.get(shown.message.last.id, ())
+            return (ids[: step.position], True) if step is not None and ids else (own, False)
+        begun = self.began_ids.get(node.id)
+        return ((*begun, *own), True) if begun is not None else (own, False)
+
+    def history(self, place: Place | None) -> tuple[tuple[int, ...], Sequence[Step]]:
+        """What transforms look back on at a token: the ids before its message, and the message's steps before it.
+
+        Only the last are needed by most; where a message's beginning is not known, its own tokens are all there is.
+        None stands for the end of the branch.
+        """
+        if not self.shown:
+            return (), ()
+        place = place or Place(len(self.shown) - 1, len(self.shown[-1].steps))
+        shown = self.shown[place.block]
+        if shown.message.role == "user":
+            return self.ids_before(place)[0], ()
+        return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
+
+    def context_before(self, place: Place) -> m.Context:
+        """What the engine is to read to stand just before a token."""
+        ids, whole = self.ids_before(place)
+        if whole:
+            return m.Context(parts=(ids,), whole=True)
+        return self._context(self.fork_at(place))
+
+    # -- what a person does ------------------------------------------------------------------------------------------
+
+    def submit(self, text: str) -> None:
+        """Say something at the end of the branch, and have it answered."""
+        leaf = self.conversation.leaf
+        self._say(Fork(leaf.id) if leaf is not None else Fork(), text)
+
+    def edit(self, index: int, text: str, force: str = "") -> None:
+        """Say a message in other words: a sibling, answered anew. Of the model's: it goes on from the new words."""
+        node = self.shown[index].message.segments[0].node
+        if node.role == "user":
+            self._say(node.fork, text)
+        else:
+            self.answer(node.fork, force=text)
+
+    def _say(self, fork: Fork, text: str) -> None:
+        node = Node(self.new_id(), fork, "user", text=text)
+        self._change(self.conversation.add(node))
+        self.answer(Fork(node.id))
+
+    def regenerate(self) -> bool:
+        """Another answer beside the last one."""
+        message = next((s.message for s in reversed(self.shown) if s.message.role == "assistant"), None)
+        leaf = self.conversation.leaf
+        if leaf is not None and leaf.role == "user":
+            self.answer(Fork(leaf.id))
+            return True
+        if message is None:
+            return False
+        self.answer(message.segments[0].node.fork)
+        return True
+
+    def resume(self) -> bool:
+        """Go on with the last answer."""
+        leaf = self.conversation.leaf
+        if leaf is None or leaf.role != "assistant":
+            return False
+        self.answer(Fork(leaf.id), joins=True)
+        return True
+
+    def branch(self, place: Place, token: int | None = None, force: str = "") -> bool:
+        """Go on differently from a token of an answer: with another token, other words, or drawn again."""
+        if not 0 <= place.block < len(self.shown) or self.shown[place.block].message.role != "assistant":
+            return False
+        tokens = [] if token is None else [token]
+        fork = self.fork_at(place)
+        self.answer(fork, joins=place.token > 0, tokens=tokens, force=force)
+        return True
+
+    def answer(
+        self,
+        fork: Fork,
+        *,
+        joins: bool = False,
+        tokens: Sequence[int] = (),
+        force: str = "",
+        max_tokens: int | None = None,
+        picks: int = -1,
+    ) -> None:
+        """Start a run that leaves at a fork. Before a model is there, the run waits for it."""
+        self.stop()
+        if self.facts is None:
+            self.waiting = lambda: self.answer(
+                fork, joins=joins, tokens=tokens, force=force, max_tokens=max_tokens, picks=picks
+            )
+            return
+        seed = self.new_seed()
+        node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed)
+        context = self._context(fork)
+        self._change(self.conversation.add(node))
+        self._generate(node.id, context, seed, tokens, force, max_tokens or self.max_tokens, picks)
+
+    def _generate(
+        self,
+        node: str,
+        context: m.Context,
+        seed: int,
+        tokens: Sequence[int],
+        force: str,
+        max_tokens: int | None,
+        picks: int,
+    ) -> None:
+        assert self.facts is not None
+        control = Control(self.sampling.recipe)
+        control.force(list(tokens))
+        self.run = Run(self.number(), node, control, self.clock(), picks=picks)
+        self.send(m.Generate(self.run.work, self.facts.name, context, control, seed, max_tokens, force))
+
+    def stop(self) -> bool:
+        """Stop the run between two tokens; what was drawn stays."""
+        self.waiting = None
+        if self.run is None:
+            return False
+        self.run.control.cancel()
+        self._close("cancelled")
+        return True
+
+    def force_next(self, token: int) -> bool:
+        """Take a token next, in the run under way."""
+        if self.run is None:
+            return False
+        self.run.control.force([token])
+        return True
+
+    def resample(self, sampling: Sampling) -> None:
+        """Draw otherwise from the next token that is not queued yet."""
+        self.sampling = sampling
+        recipe = sampling.recipe
+        self.conversation = replace(self.conversation, recipe=recipe)
+        if self.run is not None:
+            self.run.control.recipe = recipe
+
+    def choose(self, fork: Fork, option: str | None) -> None:
+        """Check out another branch."""
+        self.stop()
+        self._change(self.conversation.choose(fork, option))
+
+    # -- step mode ---------------------------------------------------------------------------------------------------
+
+    def step_on(self) -> bool:
+        """Begin to choose token by token: at the end of the last answer, or of a new one."""
+        self.stop()
+        leaf = self.conversation.leaf
+        if leaf is None or self.facts is None:
+            return False
+        self.stepping = True
+        self.peek = None
+        self.answer(Fork(leaf.id), joins=leaf.role == "assistant", max_tokens=1, picks=0)
+        return True
+
+    def pick(self, token: int | None) -> None:
+        """Take a token, and look at what could follow; None takes the one that the model drew."""
+        if self.peek is None or self.run is not None or self.facts is None:
+            return
+        token = self.peek.token if token is None else token
+        node = self.conversation.leaf
+        assert node is not None
+        self.peek = None
+        self._generate(node.id, self._context(Fork(node.id)), node.seed, [token], "", 2, 1)
+
+    def step_off(self) -> None:
+        """Leave step mode; the answer stays as it is."""
+        self.stepping, self.peek = False, None
+        if self.run is not None:
+            self.stop()
+        leaf = self.conversation.leaf
+        if leaf is not None and leaf.role == "assistant" and not leaf.finish:
+            self._change(self.conversation.extend(leaf.id, (), "cancelled"))
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def look(self, index: int) -> bool:
+        """Have the words of a person measured, once; gives whether there is anything to wait for."""
+        node = self.shown[index].message.last
+        if self.shown[index].message.role != "user" or node.id in self.scores or self.facts is None:
+            return False
+        if any(node.id in waiting for waiting in self.scoring.values()):
+            return True
+        work = self.number()
+        self.scoring[work] = [node.id]
+        turns = self._turns(Fork(node.id))
+        self.send(m.Score(work, self.facts.name, m.Context(turns), tuple(text for _, text in turns)))
+        return True
+
+    # -- what the engine reports -------------------------------------------------------------------------------------
+
+    def ready(self, facts: m.ModelFacts) -> None:
+        """A model is there: what waited for it begins."""
+        if self.facts is not None and self.facts.name != facts.name:
+            self.scores.clear()
+            self.scored_ids.clear()
+            self.began_ids.clear()
+        self.facts = facts
+        self.conversation = replace(self.conversation, model=facts.name)
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting()
+
+    def mine(self, work: int) -> bool:
+        return self.run is not None and self.run.work == work
+
+    def began(self, report: m.Began) -> None:
+        if self.run is not None and self.mine(report.work):
+            node = self.conversation.nodes[self.run.node]
+            first = node
+            while first.joins and first.fork.node != ROOT:
+                first = self.conversation.nodes[first.fork.node]
+            self.began_ids.setdefault(first.id, report.ids)
+
+    def drew(self, steps: Iterable[Step]) -> list[Token]:
+        """Tokens of the run, as they are to be shown; in step mode the last is only looked at."""
+        run = self.run
+        assert run is not None
+        tokens = []
+        for step in steps:
+            if run.picks >= 0 and len(run.steps) >= run.picks:
+                self.peek = step
+                continue
+            run.steps.append(step)
+            if self.shown and self.shown[-1].message.last.id == run.node:
+                self.shown[-1].steps.append(step)
+            tokens.append(self.token(step))
+        return tokens
+
+    def keep(self) -> None:
+        """Put what was drawn into the conversation, to be saved."""
+        run = self.run
+        if run is not None and run.kept < len(run.steps):
+            self._put(self.conversation.extend(run.node, tuple(run.steps[run.kept :])))
+            run.kept = len(run.steps)
+
+    def ended(self, report: m.Ended) -> None:
+        """The run is over."""
+        assert self.run is not None
+        self.stats, self.cache_nbytes = report.stats, report.cache_nbytes
+        if report.text and self.run.steps:  # the detokeniser's last words belong to the last token
+            last = self.run.steps[-1]
+            if self.run.kept < len(self.run.steps):
+                self.run.steps[-1] = replace(last, text=last.text + report.text)
+        stepping = self.run.picks >= 0 and self.peek is not None
+        self._close("" if stepping else report.reason)
+        if not stepping:
+            self.stepping = False
+
+    def failed(self) -> None:
+        """The run ended in an error: what was drawn stays."""
+        self._close("failed")
+        self.stepping = False
+
+    def scored(self, report: m.Scored) -> list[str]:
+        """A person's words have been measured; gives the nodes that can be shown so."""
+        nodes = self.scoring.pop(report.work, [])
+        done = []
+        for node in nodes:
+            span = report.spans[-1] if report.spans else None
+            if span is None:
+                continue
+            self.scores[node] = list(report.steps[span[0] : span[1]])
+            self.scored_ids[node] = tuple(step.token for step in report.steps)
+            done.append(node)
+        return done
+
+    def _close(self, finish: str) -> None:
+        run = self.run
+        assert run is not None
+        self._put(self.conversation.extend(run.node, tuple(run.steps[run.kept :]), finish))
+        self.run = None
+
+    # -- contexts ----------------------------------------------------------------------------------------------------
+
+    def _context(self, fork: Fork) -> m.Context:
+        """What stands before a fork: the turns, and of an answer that it leaves, the tokens before it."""
+        parts: list[tuple[int, ...]] = []
+        while fork.node != ROOT and self.conversation.nodes[fork.node].role == "assistant":
+            node = self.conversation.nodes[fork.node]
+            parts.insert(0, tuple(step.token for step in node.steps[: fork.at]))
+            fork = node.fork
+            if not node.joins:
+                break
+        ids = tuple(token for part in parts for token in part)
+        return m.Context(self._turns(fork), (ids,) if ids else ())
+
+    def _turns(self, fork: Fork) -> tuple[tuple[str, str], ...]:
+        """Who said what before a fork, the system prompt first."""
+        turns: list[tuple[str, str]] = []
+        suffix = ""
+        while fork.node != ROOT:
+            node = self.conversation.nodes[fork.node]
+            text = node.text or "".join(step.text for step in node.steps[: fork.at] if not step.special)
+            suffix = text + suffix
+            if not node.joins:
+                turns.insert(0, (node.role, suffix))
+                suffix = ""
+            fork = node.fork
+        if self.conversation.system:
+            turns.insert(0, ("system", self.conversation.system))
+        return tuple(turns)
+
+    def _change(self, conversation: Conversation) -> None:
+        self.conversation = replace(conversation, updated=self.clock())
+
+    def _put(self, conversation: Conversation) -> None:
+        """As `_change`, for a message that grows: its block stays the one on the screen."""
+        live = self.shown[-1] if self.shown else None
+        self._change(conversation)
+        if live is not None and self.run is not None and live.message.last.id == self.run.node:
+            message = self.conversation.messages()[-1]
+            if message.last.id == self.run.node:
+                live.message = message
+                self._known[tuple((segment.node.id, segment.length) for segment in message.segments)] = live
+
+
+def perplexity(steps: Sequence[Step]) -> float | None:
+    """exp of the mean surprisal of the steps that have one."""
+    values = [step.logprob for step in steps if step.logprob is not None]
+    return math.exp(-sum(values) / len(values)) if values else None

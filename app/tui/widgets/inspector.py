@@ -1,0 +1,19 @@
+"""The panel beside the transcript: candidates, entropy, sliders, tree. A sheet over it where the screen is narrow."""
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.entropy import EntropyRow
+from app.tui.widgets.sampler import Sampler
+from app.tui.widgets.tree import TreePane
+
+
+class Inspector(Vertical):
+    """Only an arrangement; the screen feeds the parts."""
+
+    def compose(self) -> ComposeResult:
+        yield Candidates(id="candidates")
+        yield EntropyRow(id="entropy")
+        yield Sampler(id="sampler")
+        yield TreePane(id="tree")

@@ -1,0 +1,193 @@
+"""The sliders: a row for every parameter, in the order in which the transforms run."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from app.tui import cells
+from app.tui.sampling import Sampling, shown
+from app.tui.widgets.canvas import Canvas, Line
+from engine.presets import PARAMETERS, Parameter
+
+LABEL = 16
+VALUE = 7
+
+
+class Sampler(Canvas, can_focus=True):
+    """Sliders that say `Changed` at every step. Rows beyond the height scroll with the picked one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "pick(-1)", "Pick", show=False, id="sampler.up"),
+        Binding("down", "pick(1)", "Pick", show=False, id="sampler.down"),
+        Binding("left", "step(-1)", "Less", show=False, id="sampler.less"),
+        Binding("right", "step(1)", "More", show=False, id="sampler.more"),
+        Binding("shift+left", "step(-10)", "Much less", show=False, id="sampler.much_less"),
+        Binding("shift+right", "step(10)", "Much more", show=False, id="sampler.much_more"),
+        Binding("0", "off", "Off", show=False, id="sampler.off"),
+        Binding("backspace", "default", "Default", show=False, id="sampler.default"),
+        Binding("equals_sign", "type", "Type a value", show=False, id="sampler.type"),
+        Binding("less_than_sign,shift+up", "move(-1)", "Earlier", show=False, id="sampler.earlier"),
+        Binding("greater_than_sign,shift+down", "move(1)", "Later", show=False, id="sampler.later"),
+        Binding("p", "presets", "Presets", show=False, id="sampler.presets"),
+    ]
+
+    class Changed(Message):
+        """Other settings."""
+
+        def __init__(self, sampling: Sampling) -> None:
+            super().__init__()
+            self.sampling = sampling
+
+    class ValueAsked(Message):
+        """A person wants to type the value of a parameter."""
+
+        def __init__(self, parameter: Parameter) -> None:
+            super().__init__()
+            self.parameter = parameter
+
+    class PresetsAsked(Message):
+        """A person wants to choose a preset or an order."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.sampling = Sampling()
+        self.picked = "temp"
+        self.top = 0
+        self._dragging = False
+
+    def show(self, sampling: Sampling) -> None:
+        if sampling != self.sampling:
+            self.sampling = sampling
+            self.redraw()
+
+    @property
+    def parameter(self) -> Parameter:
+        """The parameter that keys act on."""
+        rows = self.sampling.rows()
+        return next((p for p in rows if p.name == self.picked), rows[0])
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        rows = self.sampling.rows()
+        room = max(height - 1, 1)
+        at = rows.index(self.parameter)
+        if not self.has_focus and self._busiest(rows, room) is not None:
+            self.top = self._busiest(rows, room) or 0
+        self.top = min(max(self.top, at - room + 1 if self.has_focus else 0), max(len(rows) - room, 0))
+        if self.has_focus:
+            self.top = min(self.top, at)
+        name = self.sampling.preset_name
+        words = f"  {self.sampling.order_name} order" + (f" {self.glyphs.dot} {name}" if name else "")
+        lines: list[Line] = [
+            [Segment("SAMPLER", self.look.heading), Segment(cells.fit(words, width - 7), self.look.faint)]
+        ]
+        lines += [self._row(p, width) for p in rows[self.top : self.top + room]]
+        return lines
+
+    def _busiest(self, rows: list[Parameter], room: int) -> int | None:
+        """Where to scroll so that as many running transforms as can be are seen."""
+        if len(rows) <= room:
+            return 0
+        running = [i for i, p in enumerate(rows) if self.sampling.active(p) or p.name == "temp"]
+        return min(range(len(rows) - room + 1), key=lambda top: -sum(top <= i < top + room for i in running))
+
+    def _row(self, p: Parameter, width: int) -> Line:
+        look, glyphs = self.look, self.glyphs
+        active, value = self.sampling.active(p), self.sampling.values[p.name]
+        on = active or (p.name == "temp")
+        size = max(width - LABEL - VALUE - 2, 4)
+        knob = round((value - p.low) / (p.high - p.low) * (size - 1))
+        knob = min(max(knob, 0), size - 1)
+        picked = self.has_focus and p.name == self.parameter.name
+        label = look.cursor if picked else look.text if on else look.faint
+        return [
+            Segment(cells.pad(p.label, LABEL), label),
+            Segment(" "),
+            Segment(glyphs.full * knob, look.bar if on else look.rule),
+            Segment(glyphs.knob, (look.accent if picked else look.text) if on else look.faint),
+            Segment(glyphs.line * (size - 1 - knob), look.rule),
+            Segment(" " + cells.pad(shown(p, value), VALUE, right=True), look.text if on else look.faint),
+        ]
+
+    # -- keys and mouse ----------------------------------------------------------------------------------------------
+
+    def on_focus(self) -> None:
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self.redraw()
+
+    def _set(self, sampling: Sampling) -> None:
+        if sampling != self.sampling:
+            self.sampling = sampling
+            self.redraw()
+            self.post_message(self.Changed(sampling))
+
+    def action_pick(self, by: int) -> None:
+        rows = self.sampling.rows()
+        at = rows.index(self.parameter)
+        self.picked = rows[min(max(at + by, 0), len(rows) - 1)].name
+        self.redraw()
+
+    def action_step(self, by: int) -> None:
+        self._set(self.sampling.stepped(self.parameter.name, by))
+
+    def action_off(self) -> None:
+        p = self.parameter
+        self._set(self.sampling.with_value(p.name, p.default if p.off is None else p.off)[0])
+
+    def action_default(self) -> None:
+        self._set(self.sampling.with_value(self.parameter.name, self.parameter.default)[0])
+
+    def action_type(self) -> None:
+        self.post_message(self.ValueAsked(self.parameter))
+
+    def action_move(self, by: int) -> None:
+        self._set(self.sampling.moved(self.parameter, by))
+
+    def action_presets(self) -> None:
+        self.post_message(self.PresetsAsked())
+
+    def type_value(self, name: str, text: str) -> str:
+        """Set a value from what a person typed; gives what there is to say about it."""
+        try:
+            value = float(text.strip().rstrip("%"))
+        except ValueError:
+            return f"{PARAMETERS[name].label} must be a number, got {text.strip() or 'nothing'}"
+        sampling, said = self.sampling.with_value(name, value)
+        self._set(sampling)
+        return said
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        self._drag(event)
+        self._dragging = True
+        self.capture_mouse()
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        self._dragging = False
+        self.release_mouse()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._dragging:
+            self._drag(event, keep=True)
+
+    def _drag(self, event: events.MouseEvent, keep: bool = False) -> None:
+        offset = event.get_content_offset_capture(self)
+        rows = self.sampling.rows()
+        if not keep:
+            index = offset.y - 1 + self.top
+            if offset.y < 1 or not 0 <= index < len(rows):
+                return
+            self.picked = rows[index].name
+            self.redraw()
+        size = max(self.size.width - LABEL - VALUE - 2, 4)
+        x = offset.x - LABEL - 1
+        if not keep and not 0 <= x < size:
+            return
+        p = self.parameter
+        share = min(max(x / (size - 1), 0.0), 1.0)
+        value = p.low + round(share * (p.high - p.low) / p.step) * p.step
+        self._set(self.sampling.with_value(p.name, round(value, 6))[0])

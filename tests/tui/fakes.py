@@ -1,0 +1,197 @@
+"""A scripted engine: a tiny vocabulary, fixed texts, and real distributions over it. No mlx, no waiting.
+
+Stated properties: the tokens of a run are the words of `script` in order (another seed begins with another script);
+forced tokens come first; every step has a snapshot of the whole vocabulary, so a replay of it is exact.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from app.tui.messages import ModelFacts, ModelOffer
+from engine.decode.control import Control, Done, Emitted, Event, Prefilled, Stats
+from engine.errors import CheckpointError
+from engine.observe import observe
+from engine.trace import Step
+from engine.transforms import run, start
+
+SKY = (
+    " The sky looks blue because air molecules scatter short wavelengths of sunlight far more strongly than long ones."
+    " This is called Rayleigh scattering, and its strength grows with the fourth power of frequency, so violet and blue"
+    " dominate from every direction.\n\nViolet scatters even more, but the Sun emits less of it and our eyes are less"
+    " sensitive there."
+)
+BLUE = " Blue light is scattered in all directions by the gases of the atmosphere."
+THOUGHT = "<think>\nThe person asks about light.\n</think>\n\nIt is **Rayleigh** scattering:\n\n```python\nprint(1 / 400**4)\n```\n"
+SCRIPTS = (SKY, BLUE)
+EXTRA = " reach come light appear are fill seem scatter shine glow turn stay go fall hue tint".replace(
+    " ", "\n "
+).split("\n")[1:]
+USER = "Why is the sky blue ? Hello , what about sunsets and why red".split(" ")
+
+
+def words(text: str) -> list[str]:
+    """A text as tokens: words with the space before them, line breaks and punctuation apart."""
+    import re
+
+    return re.findall(r"<think>|</think>|\n\n|\n| ?[\w*]+| ?[^\w\s]|\s", text)
+
+
+class ScriptedTokenizer:
+    """Words as tokens, with bytes for everything else."""
+
+    bos: int | None = None
+    END, USER_TURN, MODEL_TURN, STOP = 256, 257, 258, 259
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        known = [word for text in texts for word in words(text)] + EXTRA + USER + [" " + word for word in USER]
+        self.pieces: list[bytes] = [bytes([i]) for i in range(256)]
+        self.pieces += [b"<|im_end|>", b"<|user|>", b"<|model|>", b"<|endoftext|>"]
+        self.pieces += [word.encode() for word in dict.fromkeys(known) if len(word.encode()) > 1]
+        self.ids = {piece: token for token, piece in reversed(list(enumerate(self.pieces)))}
+        self.eos = frozenset({self.END, self.STOP})
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+        found: list[int] = []
+        for word in words(text):
+            token = self.ids.get(word.encode())
+            found += [token] if token is not None else list(word.encode())
+        return found
+
+    def chat(self, messages: Sequence[dict[str, str]], *, generation_prompt: bool = True) -> list[int]:
+        found: list[int] = []
+        for message in messages:
+            found.append(self.MODEL_TURN if message["role"] == "assistant" else self.USER_TURN)
+            found += [*self.encode(message["content"]), self.END]
+        return [*found, self.MODEL_TURN] if generation_prompt else found
+
+
+class ScriptedEngine:
+    """Draws the words of a script; `pace` is called before every token, to hold a run where a test wants it."""
+
+    def __init__(self, name: str = "scripted", scripts: Sequence[str] = SCRIPTS, chat: bool = True) -> None:
+        self.scripts = scripts
+        self.tokenizer = ScriptedTokenizer([*SCRIPTS, THOUGHT, *scripts])
+        self.cache_nbytes = 1_000_000
+        self.pace: Callable[[int], None] = lambda _: None
+        self.fail_at: int | None = None
+        self.calls: list[tuple[str, list[int]]] = []
+        pieces = tuple(self.tokenizer.pieces)
+        self.facts = ModelFacts(name, 8192, pieces, chat, 98_362_432, "llama", "Q4_1", "0" * 64, self.tokenizer.eos)
+
+    def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
+        """Logits [V] after a text: deterministic, with the favourite usually but not always on top."""
+        rng = np.random.default_rng([len(ids), favourite])
+        logits = rng.normal(0.0, 1.0, len(self.tokenizer.pieces)).astype(np.float32)
+        logits[:260] -= 8
+        extras = [self.tokenizer.ids[word.encode()] for word in EXTRA]
+        logits[extras] += rng.uniform(2.5, 4.5, len(extras)).astype(np.float32)
+        logits[favourite] = np.float32(11.0 - min(rng.exponential(1.6), 6.5))
+        return logits
+
+    def generate(
+        self,
+        ids: Sequence[int],
+        control: Control,
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Iterator[Event]:
+        self.calls.append(("generate", list(ids)))
+        yield Prefilled(len(ids), len(ids))
+        told = self._told(ids, self.scripts[seed % len(self.scripts)])
+        budget = 10**6 if max_tokens is None else max_tokens
+        text, drawn, reason = list(ids), 0, "length"
+        while drawn < budget:
+            self.pace(drawn)
+            if control.cancelled:
+                reason = "cancelled"
+                break
+            if self.fail_at is not None and drawn == self.fail_at:
+                raise RuntimeError("the scripted engine was told to fail")
+            favourite = told[drawn] if drawn < len(told) else self.tokenizer.END
+            forced = bool(control.forced)
+            token = control.forced.popleft() if forced else favourite
+            step = self.step(text, favourite, token, control, seed, "forced" if forced else "drawn", drawn)
+            text.append(token)
+            drawn += 1
+            yield Emitted(step)
+            if token in self.tokenizer.eos:
+                reason = "eot"
+                break
+        yield Done(reason, Stats(len(ids), 0, drawn, 0.1, drawn / 100))
+
+    def _told(self, ids: Sequence[int], script: str) -> list[int]:
+        """The script from where a text already tells it: a branch goes on with the words that follow."""
+        own = list(ids)
+        if self.tokenizer.MODEL_TURN in own:
+            own = own[len(own) - own[::-1].index(self.tokenizer.MODEL_TURN) :]
+        return self.tokenizer.encode(script)[len(own) :]
+
+    def step(
+        self, ids: Sequence[int], favourite: int, token: int, control: Control, seed: int, origin: str, drawn: int
+    ) -> Step:
+        raw, recipe = self.raw(ids, favourite), control.recipe
+        states = start(recipe.transforms, None, list(ids), np)
+        after, cut = run(recipe.transforms, raw, states, (seed, len(ids)), np, greedy=recipe.greedy)
+        if not math.isfinite(float(after[token])):  # the script's word is drawn whatever the transforms say
+            after[token] = after.max() - 3
+            cut[token] = -1
+        found = observe(raw, token, after=after, cut=cut, recipe=recipe, position=len(ids), origin=origin)
+        return self._texted(found, drawn / 100)
+
+    def _texted(self, step: Step, elapsed_s: float = 0.0) -> Step:
+        from dataclasses import replace
+
+        piece = self.tokenizer.pieces[step.token]
+        special = 256 <= step.token < 260
+        return replace(
+            step,
+            piece=piece,
+            text="" if special else piece.decode(errors="replace"),
+            special=special,
+            elapsed_s=elapsed_s,
+        )
+
+    def score(self, ids: Sequence[int]) -> Sequence[Step]:
+        self.calls.append(("score", list(ids)))
+        steps = []
+        for i, token in enumerate(ids):
+            if i == 0:
+                steps.append(
+                    self._texted(
+                        Step(token, b"", "", None, None, None, None, None, 0, Control().recipe, None, None, 0, "given")
+                    )
+                )
+                continue
+            raw = self.raw(ids[:i], token)
+            steps.append(self._texted(observe(raw, token, recipe=Control().recipe, position=i, origin="given")))
+        return steps
+
+    def logits_after(self, ids: Sequence[int]) -> np.ndarray:
+        self.calls.append(("exact", list(ids)))
+        told = self._told(ids, self.scripts[0])
+        return self.raw(ids, told[0] if told else self.tokenizer.END)
+
+    def close(self) -> None:
+        self.calls.append(("close", []))
+
+
+class ScriptedShop:
+    """Opens scripted engines by name; `missing` cannot be found."""
+
+    def __init__(self, *engines: ScriptedEngine) -> None:
+        self.engines = {engine.facts.name: engine for engine in engines or (ScriptedEngine(),)}
+
+    def open(self, model: str, progress: Callable[[str, int, int], None]) -> ScriptedEngine:
+        progress("loading", 1, 2)
+        name = model or next(iter(self.engines))
+        if name not in self.engines:
+            raise CheckpointError(f"there is no model {name}: `likely models` lists those there are")
+        return self.engines[name]
+
+    def offers(self) -> Sequence[ModelOffer]:
+        here = [ModelOffer(name, 98_362_432, "apache-2.0", True, True, "llama Q4_1") for name in self.engines]
+        return [*here, ModelOffer("big-model", 50_000_000_000, "mit", False, False, "too big for this machine")]
