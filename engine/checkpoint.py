@@ -13,7 +13,7 @@ from engine import folder, gguf, store
 from engine.errors import CheckpointError
 from engine.fetch import Report, silent
 from engine.gguf import mapping, weights
-from engine.info import ModelInfo, describe, read_json
+from engine.info import ModelInfo, read_json
 from engine.precision import Precision, choose
 from engine.tokenizer import Tokenizer
 from metal import mx
@@ -42,7 +42,7 @@ def load(name: str | Path, progress: Report = silent, *, precision: Precision | 
     `precision` is chosen for this machine unless given. CheckpointError where it cannot be found, fetched, verified,
     or is not a model that can be run here. Belongs in the thread that will run the model.
     """
-    info = _locate(str(name), progress)
+    info = store.resolve(str(name)) or store.pull(str(name), progress)
     progress(f"loading {info.name}", 0, 0)
     if info.path.is_file():
         tokenizer, config, arrays, precision = _read_gguf(info, precision)
@@ -63,28 +63,6 @@ def _settle(model: "Transformer") -> None:
         mx.eval(list(linear.arrays().values()))
         if mx.get_cache_memory() > SPARE:
             mx.clear_cache()
-
-
-def _locate(name: str, progress: Report) -> ModelInfo:
-    """The record of a model on this machine, pulled if it is not here."""
-    path = store.resolve(name)
-    if path is None:
-        return store.pull(name, progress)
-    for info in store.list():
-        if info.path == path:
-            return info
-    return describe(_model_in(path), name=name)
-
-
-def _model_in(path: Path) -> Path:
-    """The path itself, or the only GGUF file of a folder that has no config.json."""
-    if path.is_dir() and not (path / "config.json").exists():
-        ggufs = sorted(path.glob("*.gguf"))
-        if len(ggufs) == 1:
-            return ggufs[0]
-        if ggufs:
-            raise CheckpointError(f"{path} has {len(ggufs)} GGUF files: name one, as {ggufs[0]}")
-    return path
 
 
 def _read_gguf(

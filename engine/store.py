@@ -33,22 +33,17 @@ def home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "likely"
 
 
-def resolve(name: str) -> Path | None:
-    """The GGUF file or folder that `name` stands for on this machine; None if it would have to be pulled.
+def resolve(name: str) -> ModelInfo | None:
+    """The model on this machine that `name` stands for; None if it would have to be pulled.
 
-    CheckpointError for a path that does not exist and for a name that nothing is known by.
+    CheckpointError for a path that is no model and for a name that nothing is known by.
     """
     if _looks_like_path(name):
-        path = Path(name).expanduser()
-        if not path.exists():
-            raise CheckpointError(f"there is no {path}")
-        return path
+        return describe(_model_at(Path(name).expanduser()), name=name)
     known = known_as(name)
     if entry := _entry(known.name):
-        return entry.path
-    if isinstance(known.source, Hub) and known.source.repo == known.name:
-        return _in_hub_cache(known.source)
-    return None
+        return entry
+    return _in_hub_cache(known) if isinstance(known.source, Hub) else None
 
 
 def list() -> tuple[ModelInfo, ...]:
@@ -58,13 +53,13 @@ def list() -> tuple[ModelInfo, ...]:
 
 
 def pull(name: str, report: Report = silent) -> ModelInfo:
-    """Fetch a model into the store, if it is not there, and say what it is. A path is taken as it is.
+    """Fetch a model into the store, unless it is on this machine, and say what it is.
 
     CheckpointError where it cannot be fetched or verified; nothing of it is in the store then. Raising from `report`
     cancels. A second process that pulls the same model waits for the first.
     """
-    if _looks_like_path(name) and (path := resolve(name)):
-        return describe(path)
+    if here := resolve(name):
+        return here
     known = known_as(name)
     staging = home() / "incoming" / _slug(known.name)
     with disk_errors(home()):
@@ -187,14 +182,29 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _in_hub_cache(hub: Hub) -> Path | None:
+def _model_at(path: Path) -> Path:
+    """The path itself, or the only GGUF file of a folder that has no config.json."""
+    if not path.exists():
+        raise CheckpointError(f"there is no {path}")
+    if path.is_dir() and not (path / "config.json").exists():
+        ggufs = sorted(path.glob("*.gguf"))
+        if len(ggufs) > 1:
+            raise CheckpointError(f"{path} has {len(ggufs)} GGUF files: name one, as {ggufs[0]}")
+        if ggufs:
+            return ggufs[0]
+    return path
+
+
+def _in_hub_cache(known: Known) -> ModelInfo | None:
     """The folder where mlx-lm or transformers have put this repository already, if it is complete."""
+    assert isinstance(known.source, Hub)
     hf_home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub") / f"models--{hub.repo.replace('/', '--')}"
+    repo = f"models--{known.source.repo.replace('/', '--')}"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub") / repo
     try:
-        commit = (cache / "refs" / hub.revision).read_text().strip()
+        commit = (cache / "refs" / known.source.revision).read_text().strip()
         folder = cache / "snapshots" / commit
-        describe(folder)
+        path = folder / file if (file := _file_of(known.name)) else folder
+        return describe(path, name=known.name, source=f"hub cache {known.source.repo}@{commit[:8]}")
     except (OSError, CheckpointError):
         return None
-    return folder

@@ -1,23 +1,25 @@
 """A model's files from the Hugging Face hub: only those that it needs, resumed, and checked against the hub's hashes.
 
-huggingface_hub does the transfer (tokens, proxies, mirrors by HF_ENDPOINT) and is imported on the first download.
+huggingface_hub knows the person's token, proxy and mirror (HF_ENDPOINT) and is imported on the first download. The
+transfer is ours, because its own begins again after an interruption.
 """
 
 import fnmatch
 import hashlib
-import logging
 import os
-import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from engine.catalogue import Hub
 from engine.errors import CheckpointError, LikelyError
 from engine.fetch.progress import Report, disk_errors, require_space
 
 ANSWER_S = 5.0  # how long the hub may take to answer
+STALL_S = 10.0  # how long a download may stand still
+TRIES = 5  # in a row without a byte, before a download is given up
 CHUNK = 1 << 20
 NEEDED = (
     "config.json",
@@ -46,10 +48,10 @@ def fetch_hub(hub: Hub, folder: Path, report: Report, *, file: str | None = None
     What an interrupted call left in `folder` is used. CheckpointError where the hub does not answer within 5 s, has no
     such model, wants a token, or sent something else than it said.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi, constants
 
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the hub for more than the model, and waits for that too
     endpoint = os.environ.get("HF_ENDPOINT") or None
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns on stderr, which belongs to the screen
     try:
         with disk_errors(folder):
             report(f"asking the hub for {hub.repo}", 0, 0)
@@ -57,35 +59,17 @@ def fetch_hub(hub: Hub, folder: Path, report: Report, *, file: str | None = None
                 hub.repo, revision=hub.revision, files_metadata=True, timeout=ANSWER_S
             )
             wanted = _choose(hub.repo, info.siblings or [], file)
-            total = sum(sibling.size or 0 for sibling in wanted)
-            require_space(folder, total - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-            bar = _bar(f"downloading {hub.repo}", total, report)
-            for sibling in wanted:
-                hf_hub_download(
-                    hub.repo,
-                    sibling.rfilename,
-                    revision=info.sha,
-                    local_dir=folder,
-                    etag_timeout=ANSWER_S,
-                    endpoint=endpoint,
-                    tqdm_class=bar,
-                )
-                bar.finished += sibling.size or 0
-            for sibling in wanted:
-                _verify(folder / sibling.rfilename, sibling, report)
-            shutil.rmtree(folder / ".cache", ignore_errors=True)
+            _fetch(hub.repo, str(info.sha), wanted, folder, report, endpoint)
             return str(info.sha)
-    except (LikelyError, OSError) as error:
-        if isinstance(error, LikelyError) or not type(error).__module__.startswith(("huggingface_hub", "httpx")):
+    except Exception as error:  # LikelyError, the disk's OSError, or what the HTTP client of the day raises
+        if isinstance(error, LikelyError) or type(error).__module__ == "builtins":
             raise
-        raise _failed(hub, error) from error
-    except Exception as error:  # the transfer's own exceptions, of whichever HTTP client it uses
         raise _failed(hub, error) from error
 
 
 def _choose(repo: str, siblings: Sequence[Any], file: str | None) -> list[Any]:
     """The files to fetch, smallest first, so that a wrong model is known before its weights are here."""
-    names = {sibling.rfilename: sibling for sibling in siblings}
+    names = {sibling.rfilename: sibling for sibling in siblings if "/" not in sibling.rfilename}
     ggufs = [name for name in names if name.endswith(".gguf")]
     if file is not None:
         if file not in names:
@@ -100,52 +84,91 @@ def _choose(repo: str, siblings: Sequence[Any], file: str | None) -> list[Any]:
     return sorted(chosen, key=lambda sibling: sibling.size or 0)
 
 
-def _bar(what: str, total: int, report: Report) -> Any:
-    """A stand-in for the progress bar that huggingface_hub expects: a class that it makes one of for each file."""
+def _fetch(repo: str, commit: str, wanted: list[Any], folder: Path, report: Report, endpoint: str | None) -> None:
+    from huggingface_hub import hf_hub_url
 
-    class Bar:
-        finished = 0  # bytes of the files before this one
+    partials = {sibling.rfilename: _partial(folder, sibling) for sibling in wanted}
+    for path in folder.iterdir():
+        if path.name not in partials and path not in partials.values():
+            path.unlink()
+    total, finished = sum(sibling.size or 0 for sibling in wanted), 0
+    require_space(folder, total - sum(path.stat().st_size for path in folder.iterdir()))
 
-        def __init__(self, *args: Any, initial: int = 0, **options: Any) -> None:
-            self.n = initial
-            self.update(0)
+    def progress(done: int) -> None:
+        report(f"downloading {repo}", finished + done, total)
 
-        def update(self, n: float | None = 1) -> None:
-            self.n += int(n or 0)
-            report(what, Bar.finished + self.n, total)
+    for sibling in wanted:
+        name, size = sibling.rfilename, sibling.size or 0
+        path, partial = folder / name, partials[name]
+        if path.exists() and not _is_intact(path, sibling, report):
+            path.unlink()  # of another revision
+        if not path.exists():
+            url = hf_hub_url(repo, name, revision=commit, endpoint=endpoint)
+            _download(url, partial, size, progress)
+            if not _is_intact(partial, sibling, report):
+                partial.unlink()
+                raise CheckpointError(f"{name} is damaged: its hash is not the one the hub gives; pull again")
+            partial.rename(path)
+        finished += size
+        progress(0)
 
-        def __enter__(self) -> Self:
-            return self
 
-        def __exit__(self, *exception: object) -> None:
-            pass
-
-        def __getattr__(self, name: str) -> Any:  # close, refresh, set_description: nothing to do
-            return lambda *args, **options: None
-
-    return Bar
+def _partial(folder: Path, sibling: Any) -> Path:
+    """Where a file grows until it is whole; another file under the same name grows elsewhere."""
+    return folder / f"{sibling.rfilename}.{_expected(sibling)[:16]}.part"
 
 
-def _verify(path: Path, sibling: Any, report: Report) -> None:
-    """Compare with the hub's hash: SHA-256 for a large file, git's blob SHA-1 for a small one."""
-    size = path.stat().st_size
-    if sibling.size is not None and size != sibling.size:
-        path.unlink()
-        raise CheckpointError(f"{path.name} has {size:,} bytes, the hub says {sibling.size:,}; pull again")
-    if sibling.lfs is not None:
-        digest, expected = hashlib.sha256(), sibling.lfs.sha256
-    else:
-        digest, expected = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), sibling.blob_id
-    done = 0
+def _expected(sibling: Any) -> str:
+    """The hub's hash: SHA-256 of a large file, git's blob SHA-1 of a small one."""
+    return str(sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id)
+
+
+def _download(url: str, partial: Path, size: int, progress: Callable[[int], None]) -> None:
+    """Fetch what `partial` lacks of `size` bytes; a broken connection is taken up again where it broke."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    failures = 0
+    while (before := _size(partial)) < size or not partial.exists():
+        headers = build_hf_headers(library_name="likely") | {"Accept-Encoding": "identity"}
+        if before:
+            headers["Range"] = f"bytes={before}-"
+        broken = None
+        try:
+            with get_session().stream("GET", url, headers=headers, timeout=STALL_S, follow_redirects=True) as response:
+                hf_raise_for_status(response)
+                with open(partial, "ab") as out:
+                    if response.status_code != 206:  # the whole file, whatever was asked for
+                        out.seek(0)
+                        out.truncate()
+                    for piece in response.iter_bytes(CHUNK):
+                        out.write(piece)
+                        progress(out.tell())
+        except (LikelyError, OSError):
+            raise
+        except Exception as error:  # the connection broke, by whichever name the HTTP client calls that
+            broken = error
+        failures = 0 if _size(partial) > before else failures + 1
+        if failures == TRIES:
+            raise broken or CheckpointError(f"the hub sends less of {partial.name} than it said; try again later")
+        time.sleep(failures)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_intact(path: Path, sibling: Any, report: Report) -> bool:
+    size, done = path.stat().st_size, 0
+    git_blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    digest = hashlib.sha256() if sibling.lfs is not None else git_blob
     with open(path, "rb") as file:
         while piece := file.read(CHUNK):
             digest.update(piece)
             done += len(piece)
             if size > 16 * CHUNK:
-                report(f"verifying {path.name}", done, size)
-    if expected and digest.hexdigest() != expected:
-        path.unlink()
-        raise CheckpointError(f"{path.name} is damaged: its hash is not the one the hub gives; pull again")
+                report(f"verifying {sibling.rfilename}", done, size)
+    return digest.hexdigest() == _expected(sibling)
 
 
 def _failed(hub: Hub, error: Exception) -> CheckpointError:
@@ -155,12 +178,12 @@ def _failed(hub: Hub, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"{hub.repo} is gated: accept its licence on the hub, log in with `hf auth login`, pull again"
         )
+    if kind == "RevisionNotFoundError":
+        return CheckpointError(f"{hub.repo} has no revision {hub.revision!r}")
     if kind in ("RepositoryNotFoundError", "HFValidationError") or status in (401, 404):
         return CheckpointError(
             f"the hub has no model {hub.repo!r} that you may read; check its name, or `hf auth login`"
         )
-    if kind == "RevisionNotFoundError":
-        return CheckpointError(f"{hub.repo} has no revision {hub.revision!r}")
     if status is not None:
         return CheckpointError(f"the hub answered {status} for {hub.repo}; try again later")
     return CheckpointError(f"the hub cannot be reached for {hub.repo} ({kind}); go online, or name a file or a folder")

@@ -22,7 +22,7 @@ from engine.fetch.progress import Report, disk_errors, require_space
 
 CHUNK = 1 << 20
 RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-FULL_DISK = ("No space left", "Disk quota exceeded")
+FULL_DISK = ("No space left", "Disk quota exceeded", "File too large")
 NOT_FOUND = ("No matching distribution", "Could not find a version")
 
 
