@@ -12,6 +12,8 @@ from metal.kv import KV, Quantized, check_rows
 from metal.mask import CAUSAL, FULL, Mask
 from metal.reference import Emit, Seen
 
+FLOATS = frozenset((mx.float32, mx.float16, mx.bfloat16))
+
 __all__ = ["CAUSAL", "FULL", "KV", "Emit", "Mask", "Quantized", "Seen", "attention"]
 
 
@@ -138,36 +140,42 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
 
 def _check(q: mx.array, kv: KV, mask: Mask, softcap: float | None, sinks: mx.array | None) -> None:
     """One pass over the shapes, the cheapest first: this runs for every layer of every token."""
-    if q.ndim != 4:
-        raise KernelError(f"q must be [B, H, T, D], got shape {q.shape}")
+    if q.ndim != 4 or q.dtype not in FLOATS:
+        raise KernelError(f"q must be float32, float16 or bfloat16 [B, H, T, D], got {q.dtype} {q.shape}")
     b, h, t, d = q.shape
-    kb, heads, capacity, kd = kv.keys.shape
-    if kv.values.shape != (kb, heads, capacity, kd):
-        raise KernelError(f"values must have the shape of keys {(kb, heads, capacity, kd)}, got {kv.values.shape}")
-    if kb != b or kd != d or h % heads:
-        raise KernelError(f"keys must be [{b}, a divisor of {h}, capacity, {d}], got {(kb, heads, capacity, kd)}")
+    _check_rows("", kv, b, h, d)
+    if kv.keys.shape[0] != b:
+        raise KernelError(f"keys must have the {b} rows of q, got {kv.keys.shape[0]}; what all share is a prefix")
     least = t if kv.prefix is None and kv.positions is None else 0
-    if not t or (kv.length is not None and not least <= kv.length <= capacity):
-        raise KernelError(f"length must be in [T = {t}, capacity = {capacity}] with T >= 1, got {kv.length}")
+    if not t or (kv.length is not None and kv.length < least):
+        raise KernelError(f"length must be at least T = {t} with T >= 1, got {kv.length}")
     if mask is not CAUSAL and mask is not FULL:
         mask.check(b, t)
     if sinks is not None and sinks.shape != (h,):
         raise KernelError(f"sinks must be [{h}], one logit a query head, got {sinks.shape}")
     if softcap is not None and not softcap > 0:
         raise KernelError(f"softcap must be greater than 0, got {softcap}")
-    if kv.prefix is not None or isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized):
-        _check_chain(kv, b, heads, d)
+    before, name = kv.prefix, "prefix."
+    while before is not None:
+        _check_rows(name, before, b, h, d)
+        before, name = before.prefix, name + "prefix."
 
 
-def _check_chain(kv: KV, b: int, heads: int, d: int) -> None:
-    for i, part in enumerate(reversed(kv.chain())):
-        name = "prefix." * i
-        check_rows(f"{name}keys", part.keys)
-        check_rows(f"{name}values", part.values)
-        pb, ph, capacity, pd = part.keys.shape
-        if pb not in (1, b) or ph != heads or pd != d:
-            raise KernelError(f"{name}keys must be [1 or {b}, {heads}, capacity, {d}], got {part.keys.shape}")
-        if part.values.shape != part.keys.shape:
-            raise KernelError(f"{name}values must have the shape of keys {part.keys.shape}, got {part.values.shape}")
-        if part.length is not None and part.length > capacity:
-            raise KernelError(f"{name}length must be at most its capacity {capacity}, got {part.length}")
+def _check_rows(name: str, kv: KV, b: int, h: int, d: int) -> None:
+    """Refuse a segment that no path could read for b rows of h query heads of size d."""
+    keys, values = kv.keys, kv.values
+    for part, rows in (("keys", keys), ("values", values)):
+        if isinstance(rows, Quantized) or rows.ndim != 4 or rows.dtype not in FLOATS:
+            check_rows(name + part, rows)
+    kb, heads, capacity, kd = keys.shape
+    if kb not in (1, b) or kd != d or not heads or h % heads:
+        raise KernelError(f"{name}keys must be [{b}, a divisor of {h}, capacity, {d}], got {keys.shape}")
+    if values.shape != keys.shape:
+        raise KernelError(f"{name}values must have the shape of keys {keys.shape}, got {values.shape}")
+    if kv.lengths.shape != (kb,) or kv.lengths.dtype != mx.int32:
+        raise KernelError(f"{name}lengths must be int32 [{kb}], got {kv.lengths.dtype} {kv.lengths.shape}")
+    if kv.length is not None and kv.length > capacity:
+        raise KernelError(f"{name}length must be at most the capacity = {capacity}, got {kv.length}")
+    at = kv.positions
+    if at is not None and (at.shape != (kb, capacity) or at.dtype != mx.int32):
+        raise KernelError(f"{name}positions must be int32 [{kb}, {capacity}], got {at.dtype} {at.shape}")

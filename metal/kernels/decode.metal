@@ -25,16 +25,16 @@ struct Scatter {
     }
     Scatter<(N % 2 == 0 ? N / 2 : N), (STEP > LPK ? STEP / 2 : 0), LPK>::sum(o, lane, first);
   }
-  static constexpr int kept = Scatter<(N % 2 == 0 ? N / 2 : N), (STEP > LPK ? STEP / 2 : 0), LPK>::kept;
+  static constant constexpr int kept = Scatter<(N % 2 == 0 ? N / 2 : N), (STEP > LPK ? STEP / 2 : 0), LPK>::kept;
   // Lanes with one of these bits hold copies.
-  static constexpr uint copies =
+  static constant constexpr uint copies =
       (N % 2 == 0 ? 0u : uint(STEP)) | Scatter<(N % 2 == 0 ? N / 2 : N), (STEP > LPK ? STEP / 2 : 0), LPK>::copies;
 };
 template <int N, int LPK>
 struct Scatter<N, 0, LPK> {
   static inline void sum(thread float*, uint, thread int&) {}
-  static constexpr int kept = N;
-  static constexpr uint copies = 0u;
+  static constant constexpr int kept = N;
+  static constant constexpr uint copies = 0u;
 };
 
 // Keeps (value, index) in a list sorted from the largest value; equal values keep the smaller index first.

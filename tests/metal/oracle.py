@@ -76,7 +76,7 @@ def attention(
     sinks: mx.array | None = None,
 ) -> Truth:
     """Attention of every query over the rows of every segment."""
-    b, h, t, d = q.shape
+    b, h, t, _ = q.shape
     keys, values, at, valid = [], [], [], []
     offset = np.zeros(b, dtype=int)
     for part in kv.chain():
