@@ -28,7 +28,7 @@ def _aligned(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     low, high = np.lib.array_utils.byte_bounds(array)
     block = np.empty(high - low + 16, np.uint8)
     start = -block.ctypes.data % 16
-    block[start : start + high - low] = np.frombuffer((ctypes.c_char * (high - low)).from_address(low), np.uint8)
+    ctypes.memmove(block.ctypes.data + start, low, high - low)
     offset = start + array.ctypes.data - low
     return np.ndarray(array.shape, array.dtype, buffer=block.data, offset=offset, strides=array.strides)
 

@@ -188,11 +188,12 @@ def _prepare(folder: Path, sources: dict[Path, str], runtime: Sequence[str], fla
     include = folder / "include"
     headers = mlx_headers()
     for path in sorted((headers / "mlx" / "backend" / "metal" / "kernels").rglob("*.h")):
-        _write(include / path.relative_to(headers), rewrite(path.read_text()))
-        _write(folder / "strict" / path.relative_to(headers), rewrite(path.read_text(), strict=True))
-    for name, code in sources.items():
-        _write(include / name, code)
-        _write(folder / "strict" / name, code)
+        place, code = path.relative_to(headers), path.read_text()
+        _write(include / place, rewrite(code))
+        _write(folder / "strict" / place, rewrite(code, strict=True))
+    for place, code in sources.items():
+        _write(include / place, code)
+        _write(folder / "strict" / place, code)
     prelude = include / "prelude.h"
     _write(prelude, '#include "msl.h"\n#include "mlx/backend/metal/kernels/utils.h"\n')
     compiler = find().compile
@@ -232,13 +233,17 @@ def typecheck(source: str) -> tuple[str, list[str]]:
 
     Raises KernelError with the first errors where it is not well-typed.
     """
+    include = prepare(False).folder / "strict"
     with tempfile.TemporaryDirectory() as scratch:
         text, unit = Path(scratch) / "kernel.cl", Path(scratch) / "kernel.ll"
         text.write_text('#include "msl.h"\n#include "mlx/backend/metal/kernels/utils.h"\n' + source)
-        output = _run(
-            [*find().compile, *STRICT, "-I", str(prepare(False).folder / "strict"), str(text), "-o", str(unit)]
-        )
+        output = _run([*find().compile, *STRICT, "-I", str(include), str(text), "-o", str(unit)])
         return unit.read_text(), output.splitlines()
+
+
+def remembered(*text: str) -> Path:
+    """A file that stands in the cache when what it is about was found good before; whoever finds it good touches it."""
+    return prepare(False).folder / f"{_digest(*text)}.good"
 
 
 def _run(command: Sequence[str]) -> str:

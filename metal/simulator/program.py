@@ -1,6 +1,8 @@
 """One kernel of one Metal text, ready to run: its parameters, its library, its dispatch."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -51,6 +53,18 @@ class Program:
         text = f'{values}#line 1 "{self.label}"\n' + rewrite(self.source)
         return compiler.library(text + signature.entry(self.call, self.parameters), self.name[:60], self.checked)
 
+    @cached_property
+    def _lines(self) -> dict[str, str]:
+        """The text of each `file:line` of the source."""
+        found, file, number = {}, self.label, 0
+        for text in self.source.splitlines():
+            number += 1
+            if match := re.match(r'\s*#\s*line\s+(\d+)(?:\s+"([^"]*)")?', text):
+                file, number = match[2] or file, int(match[1]) - 1
+            else:
+                found[f"{file}:{number}"] = text.strip()
+        return found
+
     def run(self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int]) -> Report | None:
         """Dispatch it; a report when it is a checked program.
 
@@ -60,6 +74,7 @@ class Program:
             launch(self.path, buffers, grid, threadgroup)
             return None
         report = launch_checked(self.label.removesuffix(".metal"), self.path, buffers, grid, threadgroup)
+        report = replace(report, faults=tuple(replace(f, code=self._lines.get(f.place, "")) for f in report.faults))
         if report.faults:
             raise KernelFault(report)
         return report

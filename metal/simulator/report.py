@@ -25,7 +25,7 @@ LINE = 128  # bytes of a line of Apple's GPU caches
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing a kernel may not do: the `kind`, where, and the first time it happened."""
+    """One thing a kernel may not do: the `kind`, where (`file:line`, the `code` there), and its first time."""
 
     kind: str
     place: str
@@ -33,10 +33,13 @@ class Fault:
     lane: int
     threadgroup: tuple[int, int, int]
     count: int = 1
+    code: str = ""
 
     def __str__(self) -> str:
         times = f" ({self.count} times)" if self.count > 1 else ""
-        return f"{self.place}: {self.kind}: {self.message}; lane {self.lane} of threadgroup {self.threadgroup}{times}"
+        code = f"\n    {self.code}" if self.code else ""
+        lane = f"lane {self.lane} of threadgroup {self.threadgroup}"
+        return f"{self.place}: {self.kind}: {self.message}; {lane}{times}{code}"
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ _MESSAGES = {
     "race-read-write": "write of " + _ACCESS + ", which other lanes have read, with no barrier" + _BETWEEN,
     "threadgroup-memory": "{size} bytes of threadgroup memory with {name}, more than 32768",
     "divergent-simd": "only the lanes {mask} of the simdgroup take part",
-    "divergent-barrier": "not all lanes of the threadgroup come to this barrier ({value})",
+    "divergent-barrier": "not all lanes of the threadgroup come to this barrier ({value} come to any)",
     "inactive-lane": "a value from lane {value}, which takes no part",
     "array-bounds": "index {value} is past the end of the array",
     "divide-by-zero": "whole number divided by zero",

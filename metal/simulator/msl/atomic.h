@@ -3,6 +3,20 @@
 #pragma once
 #include "simd.h"
 
+#ifdef MSL_STRICT  // OpenCL has atomics of these names, without template
+#define atomic_int msl_atomic_int
+#define atomic_uint msl_atomic_uint
+#define atomic_ulong msl_atomic_ulong
+#define atomic_float msl_atomic_float
+#define atomic_bool msl_atomic_bool
+#define memory_order msl_memory_order
+#define memory_order_relaxed msl_memory_order_relaxed
+#define memory_order_acquire msl_memory_order_acquire
+#define memory_order_release msl_memory_order_release
+#define memory_order_acq_rel msl_memory_order_acq_rel
+#define memory_order_seq_cst msl_memory_order_seq_cst
+#endif
+
 namespace metal {
 
 enum memory_order { memory_order_relaxed, memory_order_acquire, memory_order_release, memory_order_acq_rel, memory_order_seq_cst };

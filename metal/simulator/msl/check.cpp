@@ -290,16 +290,18 @@ void check_collective(const msl_lane& lane, const msl_simdgroup& g, msl_u32 toge
 }
 
 void check_barrier(const msl_lane* lanes, const msl_simdgroup* groups) {
-  const msl_lane* first = nullptr;
+  const msl_site *first = nullptr, *other = nullptr;
   u32 flags = 3, arrived = 0;
   for (u32 i = 0; i < msl.lanes; i++) {
     if (!((groups[i >> 5].at_barrier >> (i & 31)) & 1)) continue;
-    if (!first) first = &lanes[i];
-    if (lanes[i].site != first->site) report_at(lanes[i].site, "divergent-barrier", long(((const msl_site*)first->site)->line));
+    const msl_site* site = (const msl_site*)lanes[i].site;
+    if (!first) first = site;
+    if (site != first) other = site;
     flags &= lanes[i].flags;
     arrived++;
   }
-  if (arrived != msl.lanes) report_at(first->site, "divergent-barrier", -long(msl.lanes - arrived));
+  if (other) report_at(first->line < other->line ? first : other, "divergent-barrier", long(msl.lanes));
+  if (arrived != msl.lanes) report_at(first, "divergent-barrier", long(arrived));
   state->barriers += msl.simdgroups;
   if (flags & 1) epoch[DEVICE]++;
   if (flags & 2) epoch[THREADGROUP]++;

@@ -1,0 +1,434 @@
+"""The checker is checked: each kernel with one planted fault is caught where it stands; without it, it runs clean."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from metal import mx
+from metal.errors import KernelError
+from metal.simulator import KernelFault, SimKernel
+
+LANES = 64
+GROUPS = 4
+START = """
+uint lane = thread_position_in_threadgroup.x, i = thread_position_in_grid.x;
+uint group = threadgroup_position_in_grid.x, sl = thread_index_in_simdgroup;
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel body in which `@` stands for `bad` or `good`; the fault is reported on the line marked `// fault`."""
+
+    kind: str
+    body: str
+    bad: str
+    good: str
+    header: str = ""
+
+
+BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+CASES = {
+    "no barrier between write and read": Case(
+        "race-write-read",
+        """
+        threadgroup float s[64];
+        s[lane] = x[i];
+        @
+        out[i] = s[63 - lane];  // fault
+        """,
+        "",
+        BARRIER,
+    ),
+    "a simdgroup's barrier for a threadgroup's exchange": Case(
+        "race-write-read",
+        """
+        threadgroup float s[64];
+        s[lane] = x[i];
+        @
+        out[i] = s[63 - lane];  // fault
+        """,
+        "simdgroup_barrier(mem_flags::mem_threadgroup);",
+        BARRIER,
+    ),
+    "a barrier for device memory only": Case(
+        "race-write-read",
+        """
+        threadgroup float s[64];
+        s[lane] = x[i];
+        @
+        out[i] = s[63 - lane];  // fault
+        """,
+        "threadgroup_barrier(mem_flags::mem_device);",
+        BARRIER,
+    ),
+    "a barrier for no memory": Case(
+        "race-write-read",
+        """
+        threadgroup float s[64];
+        s[lane] = x[i];
+        @
+        out[i] = s[63 - lane];  // fault
+        """,
+        "threadgroup_barrier(mem_flags::mem_none);",
+        BARRIER,
+    ),
+    "a barrier for threadgroup memory only, exchange through device memory": Case(
+        "race-write-read",
+        """
+        out[i] = x[i];
+        @
+        float v = out[group * 64 + 63 - lane];  // fault
+        threadgroup_barrier(mem_flags::mem_device);
+        out[i] = v;
+        """,
+        BARRIER,
+        "threadgroup_barrier(mem_flags::mem_device);",
+    ),
+    "no second barrier in a loop": Case(
+        "race-read-write",
+        """
+        threadgroup float s[64];
+        float v = x[i];
+        for (int r = 0; r < 3; r++) {
+          s[lane] = v;  // fault
+          threadgroup_barrier(mem_flags::mem_threadgroup);
+          v += s[63 - lane];
+          @
+        }
+        out[i] = v;
+        """,
+        "",
+        BARRIER,
+    ),
+    "no barrier within a simdgroup": Case(
+        "race-write-read",
+        """
+        threadgroup float s[64];
+        s[lane] = x[i];
+        @
+        out[i] = s[lane ^ 1];  // fault
+        """,
+        "",
+        "simdgroup_barrier(mem_flags::mem_threadgroup);",
+    ),
+    "a reduction taken for a barrier": Case(
+        "race-write-read",
+        """
+        threadgroup float s[64];
+        s[lane] = simd_sum(x[i]);
+        float t = simd_max(x[i]);
+        @
+        out[i] = s[lane ^ 1] + t;  // fault
+        """,
+        "",
+        "simdgroup_barrier(mem_flags::mem_threadgroup);",
+    ),
+    "two lanes write one word of threadgroup memory": Case(
+        "race-write-write",
+        """
+        threadgroup float s;
+        @
+        s = x[i];  // fault
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = s;
+        """,
+        "if (lane < 2)",
+        "if (lane == 0)",
+    ),
+    "two lanes write one word of an output": Case(
+        "race-write-write",
+        """
+        out[i @] = x[i];  // fault
+        if (i % 2) out[i] = 0;
+        """,
+        "& ~1u",
+        "",
+    ),
+    "two threadgroups write one word": Case(
+        "race-write-write",
+        """
+        out[i] = x[i];
+        threadgroup_barrier(mem_flags::mem_device);
+        if (lane == 0) out[@] = 1;  // fault
+        """,
+        "5",
+        "i",
+    ),
+    "one threadgroup reads what another writes": Case(
+        "race-write-read",
+        """
+        out[i] = x[i];
+        float v = group == 0 ? 0.0 : out[@];  // fault
+        if (v > 1e30) out[i] = v;
+        """,
+        "0",
+        "i",
+    ),
+    "an atomic and a plain write": Case(
+        "race-write-write",
+        """
+        threadgroup atomic_uint n;
+        if (lane == 0) atomic_store_explicit(&n, 0u, memory_order_relaxed);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        @;  // fault
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = float(atomic_load_explicit(&n, memory_order_relaxed));
+        """,
+        "*(threadgroup uint*)&n += 1u",
+        "atomic_fetch_add_explicit(&n, 1u, memory_order_relaxed)",
+    ),
+    "read past the end": Case("out-of-bounds-read", "out[i] = x[i @];  // fault", "+ 1", ""),
+    "write past the end": Case("out-of-bounds-write", "out[i] = 0; out[i @] = x[i];  // fault", "+ 256 - lane", ""),
+    "read before the start": Case("out-of-bounds-read", "out[i] = x[int(i) @];  // fault", "- 1", ""),
+    "read far away": Case("out-of-bounds-read", "out[i] = x[i @];  // fault", "+ 100000", ""),
+    "stride of the wrong type": Case(
+        "out-of-bounds-read", "out[i] = ((const device float2*)x)[i @].x;  // fault", "", "/ 2"
+    ),
+    "pointer past a threadgroup array": Case(
+        "out-of-bounds-write",
+        """
+        threadgroup float s[64];
+        threadgroup float* p = s + lane;
+        p[@] = x[i];  // fault
+        out[i] = x[i];
+        """,
+        "1",
+        "0",
+    ),
+    "index past a threadgroup array": Case(
+        "array-bounds",
+        """
+        threadgroup float s[64];
+        s[lane @] = x[i];  // fault
+        out[i] = x[i];
+        """,
+        "+ 1",
+        "",
+    ),
+    "index past an array of the lane": Case(
+        "array-bounds",
+        """
+        float t[4] = {1, 2, 3, 4};
+        out[i] = t[lane % @];  // fault
+        """,
+        "5",
+        "4",
+    ),
+    "threadgroup memory never written": Case(
+        "uninitialised-read",
+        """
+        threadgroup float s[64];
+        @
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = s[lane];  // fault
+        """,
+        "if (lane < 63) s[lane] = x[i];",
+        "s[lane] = x[i];",
+    ),
+    "threadgroup memory of an earlier threadgroup": Case(
+        "uninitialised-read",
+        """
+        threadgroup float s[64];
+        @ s[lane] = x[i];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = s[lane];  // fault
+        """,
+        "if (group == 0)",
+        "",
+    ),
+    "an output read before it is written": Case("uninitialised-read", "@ out[i] += x[i];  // fault", "", "out[i] = 0;"),
+    "barrier in a branch that not all lanes take": Case(
+        "divergent-barrier",
+        """
+        threadgroup float s[64];
+        s[lane] = x[i];
+        if (@) threadgroup_barrier(mem_flags::mem_threadgroup);  // fault
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = s[63 - lane];
+        """,
+        "lane < 32",
+        "group < 32",
+    ),
+    "different barriers in the two branches": Case(
+        "divergent-barrier",
+        """
+        if (@) threadgroup_barrier(mem_flags::mem_threadgroup);  // fault
+        else threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = x[i];
+        """,
+        "lane < 32",
+        "group < 2",
+    ),
+    "return before a barrier": Case(
+        "divergent-barrier",
+        """
+        out[i] = x[i];
+        if (lane == 63 && @) return;
+        threadgroup_barrier(mem_flags::mem_threadgroup);  // fault
+        """,
+        "true",
+        "false",
+    ),
+    "reduction in a branch that not all lanes take": Case(
+        "divergent-simd",
+        """
+        float v = x[i];
+        if (@) v = simd_sum(v);  // fault
+        out[i] = v + simd_max(v);
+        """,
+        "sl < 16",
+        "lane < 32",
+    ),
+    "reductions in the two branches": Case(
+        "divergent-simd",
+        """
+        float v = x[i];
+        if (@) v = simd_sum(v);  // fault
+        else v = simd_max(v);
+        out[i] = v;
+        """,
+        "sl % 2",
+        "lane < 32",
+    ),
+    "shuffle in a loop that lanes leave at different times": Case(
+        "divergent-simd",
+        """
+        float v = x[i];
+        for (uint r = 0; r < @; r++) v += simd_shuffle_xor(v, 1);  // fault
+        out[i] = v + simd_sum(v);
+        """,
+        "1 + sl / 16",
+        "2",
+    ),
+    "shuffle from a lane that has returned": Case(
+        "inactive-lane",
+        """
+        out[i] = x[i];
+        if (sl == @) return;
+        out[i] = simd_shuffle(x[i], ushort(5));  // fault
+        """,
+        "5",
+        "50",
+    ),
+    "part of a quad in a quad's reduction": Case(
+        "divergent-simd",
+        """
+        float v = x[i];
+        if (sl < @) v = quad_sum(v);  // fault
+        out[i] = v + quad_max(v);
+        """,
+        "6",
+        "8",
+    ),
+    "matrix product by half a simdgroup": Case(
+        "divergent-simd",
+        """
+        simdgroup_float8x8 a, b, c = make_filled_simdgroup_matrix<float, 8, 8>(0);
+        simdgroup_load(a, x, 8);
+        simdgroup_load(b, x + 64, 8);
+        if (@) simdgroup_multiply_accumulate(c, a, b, c);  // fault
+        out[i] = c.thread_elements()[0];
+        """,
+        "sl < 16",
+        "lane < 32",
+    ),
+    "more than 32 KB of threadgroup memory": Case(
+        "threadgroup-memory",
+        """
+        threadgroup float s[4096];
+        threadgroup float t[@];  // fault
+        s[lane] = t[lane] = x[i];
+        out[i] = s[lane] + t[lane];
+        """,
+        "4160",
+        "4096",
+    ),
+    "an element of the output never written": Case("unwritten-output", "@ out[i] = x[i];", "if (i != 77)", ""),
+    "an input written to": Case(
+        "write-to-input",
+        """
+        device float* p = (device float*)(@);
+        p[i] = x[i] + 1;  // fault
+        out[i] = x[i];
+        """,
+        "x",
+        "out",
+    ),
+    "a vector at an address that is not its own": Case(
+        "misaligned",
+        """
+        const device float4* p = (const device float4*)(x @);
+        out[i] = p[lane / 4][0];  // fault
+        """,
+        "+ 1",
+        "+ 4",
+    ),
+    "whole number divided by zero": Case(
+        "divide-by-zero",
+        """
+        int n = int(lane) @;
+        out[i] = float(100 / n);  // fault
+        """,
+        "- 1",
+        "+ 1",
+    ),
+    "indexing by a value that is not checked": Case(
+        "out-of-bounds-read",
+        """
+        uint at = uint(x[i]) @;
+        out[i] = x[at];  // fault
+        """,
+        "* 2",
+        "",
+    ),
+}
+
+
+def run(case: Case, text: str) -> SimKernel:
+    body = START + case.body.replace("@", text)
+    kernel = SimKernel("planted", ["x"], ["out"], body, case.header, checked=True)
+    kernel(
+        inputs=[mx.arange(LANES * GROUPS, dtype=mx.float32)],
+        output_shapes=[(LANES * GROUPS,)],
+        output_dtypes=[mx.float32],
+        grid=(LANES * GROUPS, 1, 1),
+        threadgroup=(LANES, 1, 1),
+    )
+    return kernel
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_planted_fault_is_caught(name: str) -> None:
+    case = CASES[name]
+    with pytest.raises(KernelFault) as caught:
+        run(case, case.bad)
+    faults = [fault for fault in caught.value.report.faults if fault.kind == case.kind]
+    assert faults, caught.value
+    if "// fault" in case.body:
+        assert any("// fault" in fault.code and fault.place.startswith("planted.metal:") for fault in faults)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_correct_kernel_is_clean(name: str) -> None:
+    run(CASES[name], CASES[name].good)
+
+
+def test_more_than_1024_threads() -> None:
+    kernel = SimKernel("wide", ["x"], ["out"], "out[thread_position_in_grid.x] = x[0];", checked=True)
+    with pytest.raises(KernelError, match="at most 1024 threads"):
+        kernel(
+            inputs=[mx.ones(8)],
+            output_shapes=[(2048,)],
+            output_dtypes=[mx.float32],
+            grid=(2048, 1, 1),
+            threadgroup=(1025, 1, 1),
+        )
+
+
+def test_more_than_32_kilobytes_in_the_plain_build_too() -> None:
+    kernel = SimKernel("big", ["x"], ["out"], "threadgroup float s[9000]; s[0] = x[0]; out[0] = s[0];")
+    with pytest.raises(KernelError, match="at most 32768 bytes"):
+        kernel(
+            inputs=[mx.ones(8)], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
+        )
