@@ -3,6 +3,7 @@
 The other families are written as what differs from this one.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from models.config import ModelConfig
@@ -42,30 +43,40 @@ def common(keys: Keys, family: str, **differs: Any) -> dict[str, Any]:
     return fields | differs
 
 
-def configure(keys: Keys) -> ModelConfig:
-    fields = common(keys, "llama", eps=keys.number("rms_norm_eps", 1e-6))
+def biased(keys: Keys) -> dict[str, Any]:
+    """`attention_bias` and `mlp_bias`, as most families mean them."""
+    bias = keys.flag("attention_bias", False)
+    return {"qkv_bias": bias, "out_bias": bias, "mlp_bias": keys.flag("mlp_bias", False)}
+
+
+def configure(keys: Keys, model_type: str) -> ModelConfig:
+    fields = common(keys, model_type, eps=keys.number("rms_norm_eps", 1e-6))
     layers, size = fields["layers"], fields["head_size"]
     keys.fixed("pretraining_tp", 1)
-    bias = keys.flag("attention_bias", False)
     return ModelConfig(
         **fields,
+        **biased(keys),
         windows=read_windows(keys, layers),
         ropes=(read_rope(keys, size, fields["context"]),) * layers,
         scale=size**-0.5,
         tied=keys.flag("tie_word_embeddings", False),
-        qkv_bias=bias,
-        out_bias=bias,
-        mlp_bias=keys.flag("mlp_bias", False),
     )
 
 
-def read_windows(keys: Keys, layers: int) -> tuple[int, ...]:
-    """Each layer's window, from `sliding_window` and `layer_types`; without the latter every layer slides."""
+def read_windows(keys: Keys, layers: int, slides: Callable[[int], bool] = lambda i: True) -> tuple[int, ...]:
+    """Each layer's window, from `sliding_window` and `layer_types`; without the latter, of the layers that `slides`."""
     window = keys.integer("sliding_window", 0)
     kinds = keys.sequence("layer_types")
     if kinds is None:
-        return (window,) * layers
+        return tuple(window if slides(i) else 0 for i in range(layers))
     return tuple(window if kind == "sliding_attention" else 0 for kind in read_kinds(keys, kinds, layers, window))
+
+
+def read_switched_windows(keys: Keys, layers: int) -> tuple[int, ...]:
+    """The same where `use_sliding_window` has to allow it, from layer `max_window_layers` on (Qwen, SmolLM3)."""
+    first = keys.integer("max_window_layers", layers)
+    windows = read_windows(keys, layers, lambda i: i >= first)
+    return windows if keys.flag("use_sliding_window", False) else (0,) * layers
 
 
 def read_kinds(keys: Keys, kinds: list[Any], layers: int, window: int) -> list[str]:

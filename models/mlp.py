@@ -1,9 +1,12 @@
-"""What a layer does to each position by itself: a gated MLP or a plain one."""
+"""What a layer does to each position by itself: a gated MLP, a plain one, or a mixture of gated experts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from metal import mx
-from models.layers import Product
+from models.config import Experts
+from models.errors import CheckpointError
+from models.layers import AnyLinear, Product
+from models.weights import Matrix, Packed
 
 Array = mx.array
 
@@ -31,3 +34,85 @@ class Plain:
 
     def __call__(self, x: Array) -> Array:
         return self.down(self.activate(self.up(x)))
+
+
+SORTED = 64  # choices from which sorting them by expert pays
+
+
+class Mixture:
+    """For each position, the weighted sum of what the experts that a router chose make of it (arXiv:1701.06538)."""
+
+    def __init__(
+        self,
+        experts: Experts,
+        router: AnyLinear,
+        gate_up: Sequence[Matrix],
+        down: Matrix,
+        activate: Callable[[Array], Array],
+    ) -> None:
+        self.router, self.activate = router, activate
+        self.gate_up, self.down = list(gate_up), down  # one matrix, or gate and up if they are packed differently
+        self.active, self.of_all, self.normalise = experts.active, experts.among == "all", experts.normalise
+
+    def __call__(self, x: Array) -> Array:
+        scores = self.router(x)  # [B, T, experts]
+        if self.of_all:
+            scores = mx.softmax(scores, axis=-1, precise=True)
+        k = self.active
+        chosen = mx.stop_gradient(mx.argpartition(-scores, k - 1, axis=-1)[..., :k])
+        weights = mx.take_along_axis(scores, chosen, axis=-1)
+        if not self.of_all:
+            weights = mx.softmax(weights, axis=-1, precise=True)
+        elif self.normalise:
+            weights = weights / mx.sum(weights, axis=-1, keepdims=True)
+        return mx.sum(self._each(x, chosen) * weights[..., None], axis=-2).astype(x.dtype)
+
+    def _each(self, x: Array, chosen: Array) -> Array:
+        """What each chosen expert makes of its position, [B, T, active, C]."""
+        x = x[..., None, None, :]
+        if chosen.size < SORTED:
+            return self._expert(x, chosen, False).squeeze(-2)
+        shape, flat = chosen.shape, chosen.flatten()
+        order = mx.argsort(flat)
+        y = self._expert(x.reshape(-1, 1, x.shape[-1])[order // self.active], flat[order], True)
+        return y[mx.argsort(order)].reshape(*shape, -1)
+
+    def _expert(self, x: Array, chosen: Array, ordered: bool) -> Array:
+        if len(self.gate_up) == 1:
+            gate, up = mx.split(_gather(x, self.gate_up[0], chosen, ordered), 2, axis=-1)
+        else:
+            gate, up = (_gather(x, matrix, chosen, ordered) for matrix in self.gate_up)
+        return _gather(self.activate(gate) * up, self.down, chosen, ordered)
+
+
+def _gather(x: Array, matrix: Matrix, chosen: Array, ordered: bool) -> Array:
+    """x [..., 1, in] by the rows of the chosen experts -> [..., 1, out]."""
+    if not isinstance(matrix, Packed):
+        return mx.gather_mm(x, matrix.swapaxes(-1, -2), rhs_indices=chosen, sorted_indices=ordered)
+    layout = matrix.layout
+    return mx.gather_qmm(
+        x,
+        matrix.weight,
+        matrix.scales,
+        matrix.biases,
+        rhs_indices=chosen,
+        transpose=True,
+        group_size=layout.group_size,
+        bits=layout.bits,
+        mode=layout.mode,
+        global_scale=matrix.global_scale,
+        sorted_indices=ordered,
+    )
+
+
+def stack(weights: dict[str, Array], experts: str, names: dict[str, str], count: int) -> None:
+    """Replace the tensors `experts`.N.name of `count` experts by one of all, under the name that `names` gives."""
+    for old, new in names.items():
+        for kind in ("weight", "scales", "biases"):
+            parts = [weights.pop(f"{experts}.{i}.{old}.{kind}", None) for i in range(count)]
+            found = [part for part in parts if part is not None]
+            if len(found) == count:
+                weights[f"{new}.{kind}"] = mx.stack(found)
+            elif found:
+                missing = next(i for i, part in enumerate(parts) if part is None)
+                raise CheckpointError(f"weights: {experts}.{missing}.{old}.{kind} is missing")

@@ -13,6 +13,8 @@ from typing import Any
 from metal import mx
 from models.keys import Keys
 
+_ORIGINAL = "original_max_position_embeddings"
+
 
 @dataclass(frozen=True, slots=True)
 class Rope:
@@ -91,10 +93,11 @@ class Rope:
         return out
 
 
-def read_rope(keys: Keys, head_size: int, context: int, theta: float = 10_000.0) -> Rope:
+def read_rope(keys: Keys, head_size: int, context: int, theta: float = 10_000.0, original: int | None = None) -> Rope:
     """The rotation that `rope_theta`, `rope_scaling` and `rope_parameters` (where transformers 5 keeps both) describe.
 
-    The last may not contradict the others. `theta` is the family's default.
+    The last may not contradict the others. `theta` is the family's default; `original` is the context before it was
+    stretched, where a family says that outside of the table.
     """
     scaling, both = keys.table("rope_scaling"), keys.table("rope_parameters")
     base, share = keys.number("rope_theta", None), keys.number("partial_rotary_factor", None)
@@ -106,12 +109,15 @@ def read_rope(keys: Keys, head_size: int, context: int, theta: float = 10_000.0)
     dims = int(head_size * float(both.pop("partial_rotary_factor", 1.0)))
     traditional = keys.flag("rope_traditional", False)
     keys.fixed("rope_interleaved", False)
-    return scaled(keys, {**both, **scaling}, dims, context, float(both.pop("rope_theta", theta)), traditional)
+    table = {**both, **scaling}
+    if original is not None and table.setdefault(_ORIGINAL, original) != original:
+        raise keys.bad(f"{_ORIGINAL} is {original} and rope_scaling says {table[_ORIGINAL]}")
+    return scaled(keys, table, dims, context, float(table.pop("rope_theta", theta)), traditional)
 
 
 def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: float, traditional: bool = False) -> Rope:
     """The rotation that a scaling table describes."""
-    inner = Keys({k: v for k, v in table.items() if k != "rope_theta"}, f"{keys.where}: rope_scaling")
+    inner = Keys(table, f"{keys.where}: rope_scaling")
     kinds = {inner.text(name, None) for name in ("rope_type", "type")} - {None}
     kinds = {"longrope" if kind == "su" else kind for kind in kinds} or {"default"}
     if len(kinds) > 1:
@@ -124,18 +130,20 @@ def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: fl
         fields["factor"] = inner.number("factor")
     elif kind == "dynamic":
         fields["factor"] = inner.number("factor")
-        fields["original"] = inner.integer("original_max_position_embeddings", context)
+        fields["original"] = inner.integer(_ORIGINAL, context)
     elif kind == "llama3":
         fields["factor"] = inner.number("factor")
         fields["low_freq_factor"] = inner.number("low_freq_factor", 1.0)
         fields["high_freq_factor"] = inner.number("high_freq_factor", 4.0)
-        fields["original"] = inner.integer("original_max_position_embeddings", 8192)
+        fields["original"] = inner.integer(_ORIGINAL, 8192)
     elif kind == "yarn":
         fields |= _read_yarn(inner, context)
     elif kind == "longrope":
-        fields |= _read_longrope(keys, inner, dims, context)
+        fields |= _read_longrope(inner, dims, context)
     elif kind != "default":
         raise inner.bad(f"rope_type must be default, linear, dynamic, llama3, yarn, longrope or su, got {kind!r}")
+    if kind in ("default", "linear"):
+        inner.take(_ORIGINAL, None)
     inner.done()
     if kind != "longrope" and fields.get("factor", 1.0) < 1:
         raise inner.bad(f"factor must be 1 or more, got {fields['factor']}")
@@ -151,7 +159,7 @@ def _read_yarn(keys: Keys, context: int) -> dict[str, Any]:
 
     return {
         "factor": factor,
-        "original": keys.integer("original_max_position_embeddings", context),
+        "original": keys.integer(_ORIGINAL, context),
         "beta_fast": keys.number("beta_fast", 32.0),
         "beta_slow": keys.number("beta_slow", 1.0),
         "truncate": keys.flag("truncate", True),
@@ -159,13 +167,8 @@ def _read_yarn(keys: Keys, context: int) -> dict[str, Any]:
     }
 
 
-def _read_longrope(keys: Keys, inner: Keys, dims: int, context: int) -> dict[str, Any]:
-    outer = keys.integer("original_max_position_embeddings", None)
-    original = inner.integer("original_max_position_embeddings", outer)
-    if original is None:
-        raise keys.bad("longrope needs original_max_position_embeddings")
-    if outer not in (None, original):
-        raise keys.bad(f"original_max_position_embeddings is {outer} and rope_scaling says {original}")
+def _read_longrope(inner: Keys, dims: int, context: int) -> dict[str, Any]:
+    original = inner.integer(_ORIGINAL)
     factor = inner.number("factor", context / original)
     gain = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     fields: dict[str, Any] = {"factor": factor, "original": original}
