@@ -1,5 +1,4 @@
-"""Text to ids and back as a checkpoint does it, piece by piece as tokens come, and conversations through its chat
-template."""
+"""Text to ids and back as a checkpoint does it, token by token where they stream, and conversations to text."""
 
 from engine.tokenizer.detokenizer import Detokenizer
 from engine.tokenizer.template import ChatTemplate, Message

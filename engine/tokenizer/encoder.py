@@ -1,5 +1,4 @@
-"""The two ways from text to ids behind one protocol, and the search for tokens that are matched before anything else is
-cut."""
+"""The two ways from text to ids behind one protocol, and the search for tokens that are matched whole."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,5 +1,4 @@
-"""A tokenizer from a Hugging Face folder: tokenizer.json, and from the files beside it the special tokens and the chat
-template."""
+"""A tokenizer from a Hugging Face folder: tokenizer.json, and special tokens and chat templates from beside it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -51,7 +50,9 @@ def _library(path: Path) -> "tokenizers.Tokenizer":
     import tokenizers
 
     if not path.is_file():
-        raise CheckpointError(f"expected a tokenizer.json in {path.parent}, found none: fetch the model again, whole")
+        older = (path.parent / "tokenizer.model").is_file()
+        mend = "convert its tokenizer.model with `mlx_lm.convert`" if older else "fetch the model again, whole"
+        raise CheckpointError(f"expected a tokenizer.json in {path.parent}, found none: {mend}")
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower

@@ -1,5 +1,4 @@
-"""A tokenizer from the metadata of a GGUF file: keys `tokenizer.ggml.*` and `tokenizer.chat_template*`, as plain Python
-values."""
+"""A tokenizer from a GGUF file's metadata: the keys `tokenizer.ggml.*` and `tokenizer.chat_template*`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,8 +18,10 @@ _TEMPLATE = "tokenizer.chat_template"
 
 
 def build(metadata: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that the metadata describes. Raises CheckpointError where it is missing, inconsistent or of an
-    unknown kind."""
+    """The tokenizer that the metadata, plain Python values, describes.
+
+    Raises CheckpointError where it is missing, inconsistent or of an unknown kind.
+    """
     model = metadata.get(_PREFIX + "model")
     if model is None:
         raise CheckpointError(
@@ -66,15 +67,7 @@ def build(metadata: Mapping[str, Any]) -> Tokenizer:
 
 
 # GGUF's name of a special token -> the variable that chat templates know it by, less "_token".
-_NAMED = {
-    "bos": "bos",
-    "eos": "eos",
-    "eot": "eot",
-    "eom": "eom",
-    "unknown": "unk",
-    "padding": "pad",
-    "seperator": "sep",
-}
+_NAMED = {name: name for name in ("bos", "eos", "eot", "eom")} | {"unknown": "unk", "padding": "pad"}
 _SENTENCEPIECE_DEFAULTS = {"bos": 1, "eos": 2, "unknown": 0}
 
 
@@ -119,8 +112,8 @@ def _scored(metadata: Mapping[str, Any], vocabulary: Vocabulary, prefix: bool) -
     for token, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)):
         if kind == Kind.NORMAL:
             ids.setdefault(text or "", token)
-        elif kind == Kind.BYTE:
-            lone[vocabulary.piece(token)[0]] = token
+        elif kind == Kind.BYTE and len(piece := vocabulary.piece(token)) == 1:
+            lone[piece[0]] = token
         elif text and kind == Kind.USER_DEFINED:
             whole.setdefault(text.replace("\u2581", " "), token)
         elif text and kind in (Kind.CONTROL, Kind.UNKNOWN):
@@ -145,19 +138,13 @@ def _strings(metadata: Mapping[str, Any], key: str) -> list[str] | None:
     return values
 
 
-def _column(metadata: Mapping[str, Any], key: str, n: int, of: type) -> Sequence[Any] | None:
+def _column(metadata: Mapping[str, Any], key: str, n: int, of: type) -> list[Any] | None:
     values = metadata.get(_PREFIX + key)
     if values is None:
         return None
-    try:
-        column = values.tolist() if hasattr(values, "tolist") else list(values)
-        length = len(column)
-    except TypeError:
-        length = -1
-    if length != n:
-        raise CheckpointError(
-            f"expected {_PREFIX}{key} to have one {of.__name__} for each of {n} tokens, got {max(length, 0)}"
-        )
+    column = list(values) if isinstance(values, Sequence) else []
+    if len(column) != n or not set(map(type, column)) <= {int, of}:
+        raise CheckpointError(f"expected {_PREFIX}{key} to be {n} of {of.__name__}, one for each token")
     return column
 
 

@@ -1,5 +1,4 @@
-r"""How a byte-level vocabulary's text is cut into words before bytes are joined: the rules that `tokenizer.ggml.pre`
-names.
+r"""How text is cut into words before a byte-level vocabulary joins bytes: the rules that `tokenizer.ggml.pre` names.
 
 A wrong rule gives other ids for the same text and says nothing, so a name that is not here is refused. Each rule is the
 regular expressions of the model's own tokenizer.json, where it is known, else those of llama.cpp (src/llama-vocab.cpp);

@@ -1,5 +1,4 @@
-"""Tokens that end a text or a turn, known by how they are spelled: checkpoints name one of them, and models emit
-others.
+"""Tokens that end a text or a turn, known by how they are spelled: checkpoints name one, and models emit others.
 
 The names are facts about published models, gathered from their configurations and llama.cpp's list of end-of-generation
 tokens.

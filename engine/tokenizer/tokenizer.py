@@ -1,5 +1,4 @@
-"""Text to ids and back, and conversations to either, as one checkpoint does it. Knows nothing of models or of what is
-done with the ids."""
+"""Text to ids and back, and conversations to either, as one checkpoint does it. Knows nothing of models."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +22,8 @@ class Tokenizer:
     bos        the beginning-of-text token, whether or not texts begin with it
     add_bos    whether they do: `encode(text, bos=True)` adds it only then
     add_eos    whether the checkpoint's training texts end with one of `eos`; nothing here adds it
-    eos        every token that ends a text or an answer: those that the checkpoint names and those known by their
-    spelling templates  chat templates by name; the plain one is "default"
+    eos        every token that ends a text or an answer: those that the checkpoint names, and those known by spelling
+    templates  chat templates by name; the plain one is "default"
     """
 
     def __init__(
@@ -51,16 +50,20 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, path: "str | PathLike[str]") -> "Tokenizer":
-        """The tokenizer of a Hugging Face folder. Raises CheckpointError for files that are missing, damaged or of an
-        unknown kind."""
+        """The tokenizer of a Hugging Face folder.
+
+        Raises CheckpointError for files that are missing, damaged or of an unknown kind.
+        """
         from engine.tokenizer.folder import read
 
         return read(path)
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> "Tokenizer":
-        """The tokenizer in a GGUF file's metadata. Raises CheckpointError where it is missing, inconsistent or of an
-        unknown kind."""
+        """The tokenizer in a GGUF file's metadata.
+
+        Raises CheckpointError where it is missing, inconsistent or of an unknown kind.
+        """
         from engine.tokenizer.metadata import build
 
         return build(metadata)
@@ -144,8 +147,7 @@ class Tokenizer:
         tools: Sequence[Any] | None = None,
         **options: Any,
     ) -> str:
-        """The conversation as text, by the chat template. Raises TemplateError and ParameterError as
-        `ChatTemplate.render`."""
+        """The conversation as text, by the chat template; raises what `ChatTemplate.render` raises."""
         template = self._templates.get("tool_use" if tools is not None and "tool_use" in self._templates else "default")
         if template is None:
             raise TemplateError("this is a base model, it has no chat template: give it text as it is (--raw)")
@@ -190,7 +192,8 @@ class Tokenizer:
             stop = start
             if turn.start < turn.stop:
                 stop = max(start, bisect_left(ends, turn.stop) + 1, bisect_right(ends, turn.stop))
-                limit = bisect_right(ends, found[i + 1].start) if i + 1 < len(found) else len(ids)
+                following = next((later.start for later in found[i + 1 :] if later.start < later.stop), len(text))
+                limit = bisect_right(ends, following)
                 stop = next((j + 1 for j in range(stop, limit) if ids[j] in self._turn_ends), stop)
             spans.append(range(start, stop))
             past = stop

@@ -98,9 +98,8 @@ def _marked(message: Message, where: _Where) -> Message:
         if isinstance(value, str):
             core = value.strip()
             lead = value[: len(value) - len(value.lstrip())]
-            return (
-                lead + (core + _MARK if where.end else _MARK + core) + value[len(lead) + len(core) :] if core else value
-            )
+            marked = core + _MARK if where.end else _MARK + core
+            return lead + marked + value[len(lead) + len(core) :] if core else value
         if isinstance(value, dict):
             keep = _STRUCTURE - {"name"} if where.names else _STRUCTURE
             return {key: item if key in keep else mark(item) for key, item in value.items()}

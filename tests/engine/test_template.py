@@ -58,7 +58,9 @@ def test_the_environment_that_templates_are_written_for(source: str, expected: s
         ("{{ messages.append(1) }}", "sandbox"),
         ("{{ strftime_now.__globals__['json'] }}", "sandbox"),
         ("{% for i in range(99999999999) %}{% endfor %}", "sandbox"),
-        ("{% for i in range(4000) %}{% for j in range(4000) %}{% endfor %}{% endfor %}", "looped more than"),
+        ("{% for i in range(4000) %}{% for j in range(4000) %}{% endfor %}{% endfor %}", "more than 262144 steps"),
+        ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(30) }}", "steps"),
+        ("{{ 'x'.ljust(10 ** 9) }}", "sandbox"),
         ("{{ 'x' * 10 ** 9 }}", "sandbox"),
         ("{{ 10 ** 10 ** 10 }}", "sandbox"),
         ("{% for i in range(1000) %}{{ 'x' * 100000 }}{% endfor %}", "wrote more than"),
@@ -214,6 +216,14 @@ def test_a_message_that_is_not_shown_has_no_tokens() -> None:
     ids, spans = tokenizer.spans(TALK)
     assert list(map(len, spans)) == [0, *(len(ids[span.start : span.stop]) for span in spans[1:])]
     assert [tokenizer.decode(ids[s.start : s.stop]) for s in spans] == ["", "One?", "1", " Two? ", "2"]
+
+
+def test_an_empty_message_does_not_hide_the_end_of_the_one_before() -> None:
+    tokenizer = Tokenizer.from_gguf(byte_level())
+    messages = [*TALK[1:3], {"role": "user", "content": ""}, {"role": "assistant", "content": "Well?"}]
+    ids, spans = tokenizer.spans(messages)
+    written = [tokenizer.decode((ids[i] for i in span), special=True) for span in spans]
+    assert (written[1], written[3]) == ("1<|im_end|>", "Well?<|im_end|>")
 
 
 def test_a_character_of_several_tokens_stays_whole() -> None:
