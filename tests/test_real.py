@@ -24,7 +24,7 @@ TEXT = (
     "that English carries about one bit per letter. A tokenizer cuts text into pieces, so models of different "
     "vocabularies are compared in bits per byte: 3.14159, naïve café, 你好, and code like `for i in range(10):` all "
     "count by their bytes. Good compression and good prediction are the same thing, seen from two sides; that is why "
-    "a better model is, in the end, a shorter file."
+    "a better model is, in the end, a shorter file, and nothing more mysterious than that."
 )
 
 
