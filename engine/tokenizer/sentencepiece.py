@@ -1,8 +1,8 @@
 """Text to ids by SentencePiece's BPE (Kudo & Richardson 2018, "SentencePiece").
 
-Of all neighbouring pieces whose union is a token the two whose union scores best are joined, until there are none. The scores alone decide, so a vocabulary of a quarter of a million tokens is
-ready in the time of building one dict, where a merge list would first have to be derived from it. Knows nothing of
-control tokens in the text.
+Of all neighbouring pieces whose union is a token the two whose union scores best are joined, until there are none. The
+scores alone decide, so a vocabulary of a quarter of a million tokens is ready in the time of building one dict, where a
+merge list would first have to be derived from it. Knows nothing of control tokens in the text.
 """
 
 import re
