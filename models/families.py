@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from metal import mx
+from models import layouts
 from models.builder import Builder
 from models.config import ModelConfig
 from models.errors import ConfigError
@@ -86,10 +87,12 @@ def build(config: Mapping[str, Any], weights: dict[str, mx.array], *, fuse: bool
     if any(name.startswith(f"{kind.top['head']}.") for name in weights):  # says it where the configuration does not
         config = {"tie_word_embeddings": False, **config}
     shape = configure(config)
+    packing = layouts.settings(config)
+    layouts.translate(config, weights)
     if kind.prepare is not None:
         kind.prepare(weights, shape)
     if shape.tied:
         for name in [name for name in weights if name.startswith(f"{kind.top['head']}.")]:
             del weights[name]
-    tensors = Tensors(weights, config.get("quantization"))
+    tensors = Tensors(weights, packing)
     return Builder(shape, kind.names(shape), kind.top, tensors, fuse).model()
