@@ -42,7 +42,7 @@ simdgroup_matrix<T, R, C> make_filled_simdgroup_matrix(T value);
   template <class T>                                                                                                    \
   void simdgroup_load(MSL_THREAD simdgroup_matrix<T, 8, 8>& d, const space T* from, ulong row = 8, ulong2 origin = 0, bool t = false); \
   template <class T>                                                                                                    \
-  void simdgroup_store(simdgroup_matrix<T, 8, 8> a, space T* to, ulong row = 8, ulong2 origin = 0, bool t = false);
+  void simdgroup_store(MSL_THREAD const simdgroup_matrix<T, 8, 8>& a, space T* to, ulong row = 8, ulong2 origin = 0, bool t = false);
 MSL_MATRIX_MEMORY(MSL_DEVICE)
 MSL_MATRIX_MEMORY(MSL_THREADGROUP)
 template <class D, class A, class B>

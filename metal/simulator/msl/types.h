@@ -194,7 +194,10 @@ MSL_INLINE constexpr To as_type(From x) {
     name(V v) { for (int i = 0; i < n; i++) at[i] = v[i]; }              \
     operator V() const { V v = V(type(0)); for (int i = 0; i < n; i++) v[i] = at[i]; return v; } \
   };
-#ifndef MSL_STRICT
+#ifdef MSL_STRICT  // the type check needs no layout
+#undef MSL_PACKED
+#define MSL_PACKED(name, type, n, V) typedef V name;
+#endif
 MSL_PACKED(packed_float2, float, 2, float2)
 MSL_PACKED(packed_float3, float, 3, float3)
 MSL_PACKED(packed_float4, float, 4, float4)
@@ -204,7 +207,6 @@ MSL_PACKED(packed_half4, half, 4, half4)
 MSL_PACKED(packed_uchar4, uchar, 4, uchar4)
 MSL_PACKED(packed_uint2, uint, 2, uint2)
 MSL_PACKED(packed_uint4, uint, 4, uint4)
-#endif
 
 // ---- limits ----
 template <class T>

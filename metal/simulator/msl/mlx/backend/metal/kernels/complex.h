@@ -7,17 +7,12 @@ using namespace metal;
 template <typename T>
 struct complex_t {
   T real, imag;
-#ifndef MSL_STRICT  // there, an object without a name has no address space that a constructor could take
   complex_t() = default;
   constexpr complex_t(T r, T i = T(0)) : real(r), imag(i) {}
   explicit constexpr operator T() const { return real; }
-#endif
 };
 typedef complex_t<half> complex32_t;
 typedef complex_t<float> complex64_t;
-#ifdef MSL_STRICT
-#define complex64_t(...) complex64_t{__VA_ARGS__}
-#endif
 template <typename T>
 static constexpr constant bool is_complex_v = false;
 template <typename T>
