@@ -33,6 +33,7 @@ NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+EXPERTS = {f"ffn_{part}_exps": f"switch_mlp.{part}_proj" for part in ("gate", "up", "down")} | {"ffn_gate_inp": "gate"}
 NORMED_AFTER = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
 GEMMA_NORMS = {**NORMED_AFTER, "ffn_norm": "pre_feedforward_layernorm"}
 TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -89,6 +90,7 @@ class Architecture:
     names: Mapping[str, str] = field(default_factory=dict)  # where they differ from NAMES
     interleaved: bool = False  # the rows of q and k were reordered, [D / 2, 2] instead of [2, D / 2] in each head
     norm_offset: float = 0.0  # what was added to the norms' weights
+    eps: tuple[str, str] = ("rms_norm_eps", "attention.layer_norm_rms_epsilon")  # the config's name, and GGUF's
     extra: Callable[[Facts], dict[str, Any]] = lambda facts: {}
 
 
@@ -123,15 +125,32 @@ def _granite(facts: Facts) -> dict[str, Any]:
         "residual_multiplier": facts.number("residual_scale", 1.0),
         "attention_multiplier": facts.number("attention.scale"),
         "logits_scaling": facts.number("logit_scale", 1.0),
-        "mlp_bias": False,
     }
+
+
+def _mixtral(facts: Facts) -> dict[str, Any]:
+    return {"num_local_experts": facts.size("expert_count"), "num_experts_per_tok": facts.size("expert_used_count")}
+
+
+def _qwen3_moe(facts: Facts) -> dict[str, Any]:
+    return {
+        "num_experts": facts.size("expert_count"),
+        "num_experts_per_tok": facts.size("expert_used_count"),
+        "moe_intermediate_size": facts.size("expert_feed_forward_length"),
+        "norm_topk_prob": True,
+    }
+
+
+def _inside(module: str) -> dict[str, str]:
+    """The experts' names in this module."""
+    return {theirs: f"{module}.{ours}" for theirs, ours in EXPERTS.items()}
 
 
 ARCHITECTURES = {
     "llama": Architecture("llama", interleaved=True),
-    "mistral3": Architecture("ministral3", interleaved=True),
     "qwen2": Architecture("qwen2"),
     "qwen3": Architecture("qwen3"),
+    "qwen3moe": Architecture("qwen3_moe", _inside("mlp"), extra=_qwen3_moe),
     "gemma": Architecture("gemma", norm_offset=1.0),
     "gemma2": Architecture("gemma2", GEMMA_NORMS, norm_offset=1.0, extra=_gemma2),
     "gemma3": Architecture("gemma3_text", GEMMA_NORMS, norm_offset=1.0, extra=_gemma3),
@@ -139,13 +158,21 @@ ARCHITECTURES = {
     "granite": Architecture("granite", interleaved=True, extra=_granite),
     "smollm3": Architecture("smollm3", interleaved=True, extra=lambda facts: {"no_rope_layer_interval": 4}),
     "olmo2": Architecture("olmo2", NORMED_AFTER),
+    "starcoder2": Architecture(
+        "starcoder2",
+        {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
+        eps=("norm_epsilon", "attention.layer_norm_epsilon"),
+    ),
 }
-# A head of its own, or a bias, shows in the tensors; the rest of a config is named alike everywhere.
+# Mixtral has no name of its own in GGUF: it is a Llama with experts.
+MIXTRAL = Architecture("mixtral", _inside("block_sparse_moe"), interleaved=True, extra=_mixtral)
 
 
 def architecture(header: Header) -> Architecture:
     """The file's architecture; CheckpointError if it is not one of ARCHITECTURES."""
     facts = Facts(header)
+    if facts.architecture == "llama" and header.metadata.get("llama.expert_count"):
+        return MIXTRAL
     known = ARCHITECTURES.get(facts.architecture)
     if known is None:
         near = get_close_matches(facts.architecture, ARCHITECTURES, 1)
@@ -177,12 +204,12 @@ def config(header: Header, read: ReadTensor) -> dict[str, Any]:
         "num_attention_heads": heads,
         "num_key_value_heads": facts.size("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "rms_norm_eps": facts.number("attention.layer_norm_rms_epsilon"),
+        arch.eps[0]: facts.number(arch.eps[1]),
         "vocab_size": embedding.shape[0],
         "max_position_embeddings": facts.size("context_length"),
         "rope_theta": facts.number("rope.freq_base", 10_000.0),
         "tie_word_embeddings": "output.weight" not in header.tensors,
-        "attention_bias": "blk.0.attn_output.bias" in header.tensors,
+        **({"attention_bias": True} if arch.model_type == "llama" and "blk.0.attn_q.bias" in header.tensors else {}),
         **({"partial_rotary_factor": rotary / head_dim} if rotary != head_dim else {}),
         **_rope_scaling(facts, read, head_dim),
         **arch.extra(facts),

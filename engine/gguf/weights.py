@@ -53,7 +53,7 @@ def read_weights(
             raw = _read(file, info)
             if is_interleaved(info.name, arch):
                 raw = _untangle(raw, info, heads["attn_k" in info.name], header)
-            if precision.packed and len(info.shape) == 2 and info.type not in FLOATS and not info.shape[1] % 32:
+            if precision.packed and _stays_packed(info):
                 on_their_way.append(_packed(worker, name, info, raw, precision))
             else:
                 offset = arch.norm_offset if is_shifted(info.name, arch) else 0.0
@@ -69,10 +69,14 @@ def packed_config(header: Header, arch: Architecture) -> dict[str, object]:
     entries: dict[str, object] = {"group_size": 32, "bits": 4, "mode": "affine"}
     for info in header.tensors.values():
         name = weight_name(info.name, arch)
-        if name and len(info.shape) == 2 and info.type not in FLOATS:
+        if name and _stays_packed(info):
             bits = packed_bits(info.type) or REQUANTISED[1]
             entries[name.removesuffix(".weight")] = {"group_size": 32, "bits": bits, "mode": "affine"}
     return entries
+
+
+def _stays_packed(info: TensorInfo) -> bool:
+    return len(info.shape) > 1 and info.type not in FLOATS
 
 
 def _read(file: BinaryIO, info: TensorInfo) -> np.ndarray:
@@ -114,7 +118,7 @@ def _expanded(
 
 
 def _packed(worker: Executor, name: str, info: TensorInfo, raw: np.ndarray, precision: Precision) -> Finish:
-    rows, columns = info.shape
+    *lead, columns = info.shape
     stem = name.removesuffix("weight")
     bits = packed_bits(info.type)
     if not bits:
@@ -128,9 +132,9 @@ def _packed(worker: Executor, name: str, info: TensorInfo, raw: np.ndarray, prec
             yield f"{stem}biases", _cast(biases, precision.dtype)
 
         return requantise
-    codes, codes_view = _allocate((rows, columns * bits // 32), mx.uint32)
-    scales, scales_view = _allocate((rows, columns // 32), mx.float32)
-    biases, biases_view = _allocate((rows, columns // 32), mx.float32)
+    codes, codes_view = _allocate((*lead, columns * bits // 32), mx.uint32)
+    scales, scales_view = _allocate((*lead, columns // 32), mx.float32)
+    biases, biases_view = _allocate((*lead, columns // 32), mx.float32)
     views = [view.reshape(-1) for view in (codes_view, scales_view, biases_view)]
     filled = worker.submit(pack, raw, info.type, BLOCK_BYTES[info.type], *views)
 

@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
+import models
 from engine.errors import CheckpointError
 from engine.gguf import mapping, read_header
 from engine.gguf.blocks import expand, pack, packed_bits
@@ -196,6 +197,16 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # config beyond 
     ),
     "smollm3": ({"model_type": "smollm3", "no_rope_layer_interval": 4}, {}),
     "olmo2": ({"model_type": "olmo2"}, {}),
+    "starcoder2": ({"model_type": "starcoder2", "norm_epsilon": 1e-5}, {}),
+    "mixtral": (
+        {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
+        {"expert_count": 4, "expert_used_count": 2},
+    ),
+    "qwen3moe": (
+        {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+         "norm_topk_prob": True},
+        {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32},
+    ),
 }  # fmt: skip
 
 
@@ -204,13 +215,17 @@ def test_config_and_weights_come_back(tmp_path: Path, architecture: str) -> None
     """Written by llama.cpp's rules and read again: the same config and the same weights under the same names."""
     changes, metadata = FAMILIES[architecture]
     config = {**tiny.LLAMA, **changes}
+    if "norm_epsilon" in config:
+        del config["rms_norm_eps"]
     weights = tiny.weights(config)
-    path = tiny.write_gguf(tmp_path / "m.gguf", architecture, config, weights, **metadata)
+    theirs = "llama" if architecture == "mixtral" else architecture
+    path = tiny.write_gguf(tmp_path / "m.gguf", theirs, config, weights, **metadata)
     found, arrays = read_all(path)
     assert {key: found.get(key) for key in config} == config
     assert arrays.keys() == weights.keys()
     for name, expected in weights.items():
         np.testing.assert_allclose(np.asarray(arrays[name]), expected, atol=2e-7, err_msg=name)
+    assert models.build(found, arrays)(mx.array([[1, 2, 3]])).shape == (1, 3, 288)
 
 
 @pytest.mark.parametrize("type_", ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0"])

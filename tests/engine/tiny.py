@@ -24,7 +24,10 @@ LLAMA: dict[str, Any] = {
     "max_position_embeddings": 128,
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
-    "attention_bias": False,
+}
+EXPERTS = {  # family: where they are, and which config keys say how many and how wide
+    "mixtral": ("block_sparse_moe", "num_local_experts", "intermediate_size"),
+    "qwen3_moe": ("mlp", "num_experts", "moe_intermediate_size"),
 }
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 PIECES = [*BYTES, *(f"<|{i}|>" for i in range(288 - len(BYTES)))]
@@ -47,9 +50,19 @@ def weights(config: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
         else:
             layer |= {f"self_attn.{n}_proj": (k * d, c) for n, k in (("q", h), ("k", hkv), ("v", hkv))}
             layer |= {"mlp.gate_proj": (m, c), "mlp.up_proj": (m, c)}
+        if family in EXPERTS:
+            module, count, width = EXPERTS[family]
+            e, m = config[count], config[width]
+            layer = {name: shape for name, shape in layer.items() if not name.startswith("mlp.")}
+            layer |= {f"{module}.gate": (e, c), f"{module}.switch_mlp.down_proj": (e, c, m)}
+            layer |= {f"{module}.switch_mlp.{n}_proj": (e, m, c) for n in ("gate", "up")}
+            m = config["intermediate_size"]
+        if family == "starcoder2":
+            layer = {name: shape for name, shape in layer.items() if not name.startswith("mlp.")}
+            layer |= {"mlp.c_fc": (m, c), "mlp.c_proj": (c, m)}
         if family != "olmo2":
             layer["input_layernorm"] = (c,)
-        if family in ("qwen3", "gemma3_text"):
+        if family in ("qwen3", "qwen3_moe", "gemma3_text"):
             layer |= {"self_attn.q_norm": (d,), "self_attn.k_norm": (d,)}
         if family == "olmo2":
             layer |= {"self_attn.q_norm": (h * d,), "self_attn.k_norm": (hkv * d,)}
@@ -58,10 +71,14 @@ def weights(config: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
         if family in ("gemma2", "gemma3_text", "olmo2"):
             layer["post_feedforward_layernorm"] = (c,)
         shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+        if family == "starcoder2":
+            shapes |= {f"model.layers.{i}.{name}.bias": shape[:1] for name, shape in layer.items()}
         if family == "qwen2":
             shapes |= {
                 f"model.layers.{i}.self_attn.{n}_proj.bias": (k * d,) for n, k in (("q", h), ("k", hkv), ("v", hkv))
             }
+    if family == "starcoder2":
+        shapes["model.norm.bias"] = (c,)
     return {name: random.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -106,7 +123,10 @@ def write_gguf(
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_key_length(config["head_dim"])
     writer.add_rope_freq_base(config["rope_theta"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if "norm_epsilon" in config:
+        writer.add_layer_norm_eps(config["norm_epsilon"])
+    else:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     for key, value in extra.items():
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         add[type(value)](f"{architecture}.{key.replace('__', '.')}", value)
@@ -152,6 +172,8 @@ def gguf_name(name: str, architecture: str) -> str:
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
     arch = next(key for key, text in MODEL_ARCH_NAMES.items() if text == architecture)
+    for module, _, _ in EXPERTS.values():
+        name = name.replace(f"{module}.switch_mlp", "mlp.experts")
     found = get_tensor_name_map(MODEL_ARCH(arch), 8).get_name(name, try_suffixes=(".weight", ".bias"))
     assert found, f"{name} has no name in {architecture}"
     return found
