@@ -6,6 +6,7 @@ does. It keeps no partial wheel: a download that was cut off begins again.
 
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -50,7 +51,13 @@ def _download(package: Package, wheels: Path, report: Report, total: int) -> Non
     finished = current = 0  # bytes of the wheels before this one, and of this one
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, text=True, errors="replace"
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            errors="replace",
+            env={**os.environ, "TMPDIR": str(wheels)},  # where there is room, and where the next pull cleans up
         )
         try:
             assert process.stdout is not None
