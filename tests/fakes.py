@@ -98,4 +98,4 @@ class FakeCheckpoint:
 
     model: MarkovModel
     tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
-    info: Any = field(default_factory=lambda: SimpleNamespace(name="fake", digest="0"))
+    info: Any = field(default_factory=lambda: SimpleNamespace(name="fake", weights="0"))
