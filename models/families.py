@@ -81,8 +81,13 @@ def build(config: Mapping[str, Any], weights: dict[str, mx.array], *, fuse: bool
     """The model that a Hugging Face configuration and its tensors describe.
 
     `weights` is emptied: the model owns the arrays, and none is held twice. `fuse` makes q, k and v one product, and
-    gate and up; without it every matrix can be reached by its name. Raises ConfigError and CheckpointError.
+    gate and up; without it every matrix can be reached by its name. An architecture that is not in FAMILIES runs by
+    mlx-lm's own class (`models.foreign`). Raises ConfigError and CheckpointError.
     """
+    if config.get("model_type") not in FAMILIES:
+        from models import foreign
+
+        return foreign.build(config, weights)
     kind = family(str(config.get("model_type")))
     if any(name.startswith(f"{kind.top['head']}.") for name in weights):  # says it where the configuration does not
         config = {"tie_word_embeddings": False, **config}

@@ -1,0 +1,224 @@
+"""Architectures that are not written here, run by mlx-lm's own class behind the same protocol. Imported only for them.
+
+Such a model has no view of its attention and none of our caches or kernels; what is asked for and cannot be had is an
+error that says so. Where its head can be told apart from its body, which is tried once on a few tokens, `hidden` gives
+the state in front of it; else `hidden` gives the logits themselves and `head` hands them on.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from metal import mx, nn
+from metal.attention import Emit
+from models import layouts
+from models.cache import FIRST, Cache
+from models.config import ModelConfig
+from models.errors import CacheError, CheckpointError, ConfigError
+from models.transformer import Transformer, View
+
+
+def known(config: Mapping[str, Any]) -> bool:
+    """Whether mlx-lm has a class for this configuration."""
+    try:
+        _classes(config)
+    except ConfigError:
+        return False
+    return True
+
+
+def build(config: Mapping[str, Any], weights: dict[str, mx.array]) -> "ForeignModel":
+    """The model by mlx-lm's class. ConfigError where it has none, CheckpointError where the tensors do not fit it."""
+    model_class, args_class = _classes(config)
+    packing = layouts.settings(config)
+    layouts.translate(config, weights)
+    try:
+        model = model_class(args_class.from_dict(dict(config)))
+        found = model.sanitize(weights) if hasattr(model, "sanitize") else dict(weights)
+        _quantize(model, found, packing)
+        model.eval()
+        model.load_weights(list(found.items()), strict=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"mlx-lm's {config['model_type']} does not take this checkpoint: {error}") from error
+    weights.clear()
+    return ForeignModel(config, model)
+
+
+def _classes(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    model_type = config.get("model_type")
+    try:
+        from mlx_lm.utils import MODEL_REMAPPING
+    except ImportError as error:
+        raise ConfigError(f"config: model_type {model_type!r} needs the package mlx-lm: pip install mlx-lm") from error
+    name = MODEL_REMAPPING.get(model_type, model_type)
+    if not isinstance(name, str) or not name.replace("-", "").isidentifier():
+        raise ConfigError(f"config: model_type must be a name, got {model_type!r}")
+    try:
+        module = import_module(f"mlx_lm.models.{name}")
+        return module.Model, module.ModelArgs
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"config: model_type {model_type!r} is known neither here nor to mlx-lm") from error
+
+
+def _quantize(model: Any, weights: Mapping[str, mx.array], packing: Mapping[str, Any]) -> None:
+    """Give mlx-lm's modules the layouts that the tensors have."""
+    from mlx_lm.utils import infer_quant_config
+
+    def layout(path: str, module: Any) -> Any:
+        if isinstance(packing.get(path), dict):
+            return packing[path]
+        packed = hasattr(module, "to_quantized") and f"{path}.scales" in weights
+        return infer_quant_config(path, module, weights) if packed else False
+
+    if any(name.endswith(".scales") for name in weights):
+        nn.quantize(model, class_predicate=layout)  # type: ignore[attr-defined]
+
+
+class ForeignModel(Transformer):
+    """mlx-lm's model of a checkpoint."""
+
+    def __init__(self, config: Mapping[str, Any], model: Any) -> None:
+        text = {**config, **(config.get("text_config") or {})}
+        self.config = _describe(text)
+        self.model = model
+        self.linears = {}
+        self._body, self._head = _split(model, self.config.vocab_size)
+
+    def hidden(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
+        if cache is None:
+            out: mx.array = self._body(tokens, cache=None)
+            return out
+        if not isinstance(cache, ForeignCache):
+            raise CacheError(f"a {self.config.family} needs the cache that its own make_cache gives")
+        out = self._body(tokens, cache=cache.inner)
+        cache.count(tokens.shape[1])
+        return out
+
+    def head(self, hidden: mx.array) -> mx.array:
+        return self._head(hidden)
+
+    def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> View:
+        raise ConfigError(f"the inside of a {self.config.family} cannot be seen: it runs by mlx-lm's class")
+
+    def lens(self, hidden: mx.array) -> mx.array:
+        raise ConfigError(f"the inside of a {self.config.family} cannot be seen: it runs by mlx-lm's class")
+
+    def make_cache(self, capacity: int = FIRST, **kind: Any) -> Cache:
+        from mlx_lm.models.cache import make_prompt_cache
+
+        for name, value in kind.items():
+            if value:
+                raise CacheError(f"{name} is not there for a {self.config.family}: it runs by mlx-lm's class and cache")
+        return ForeignCache(make_prompt_cache(self.model), self.config.family)
+
+    @property
+    def arrays(self) -> dict[str, mx.array]:
+        return _flat(self.model.parameters())
+
+
+class ForeignCache(Cache):
+    """mlx-lm's caches of all layers."""
+
+    def __init__(self, inner: list[Any], family: str, length: int = 0) -> None:
+        super().__init__([])
+        self.inner = inner
+        self.family = family
+        self._length = length
+
+    def count(self, t: int) -> None:
+        """Note that T more tokens were read."""
+        self._length += t
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    @property
+    def each(self) -> list[int] | None:
+        return None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for cache in self.inner for a in _flat(cache.state).values())
+
+    @property
+    def room(self) -> int:
+        return self._length if all(cache.is_trimmable() for cache in self.inner) else 0
+
+    def rewind(self, n: int | Sequence[int]) -> None:
+        if not isinstance(n, int):
+            raise CacheError(f"the rows of a {self.family} cannot go back by themselves: it runs by mlx-lm's cache")
+        if not 0 <= n <= self.room:
+            raise CacheError(f"cannot go back {n} positions: the cache of a {self.family} allows {self.room}")
+        for cache in self.inner:
+            cache.trim(n)
+        self._length -= n
+
+    def fork(self) -> "ForeignCache":
+        return ForeignCache(copy.deepcopy(self.inner), self.family, self._length)
+
+    def select(self, rows: Sequence[int]) -> None:
+        raise CacheError(f"the rows of a {self.family} cannot be chosen: it runs by mlx-lm's cache")
+
+    def freeze(self) -> None:
+        raise CacheError(f"the cache of a {self.family} cannot be shared: it runs by mlx-lm's cache")
+
+
+def _split(model: Any, vocab_size: int) -> tuple[Callable[..., mx.array], Callable[[mx.array], mx.array]]:
+    """The model's body and head, if one after the other gives what the whole gives; else the whole and nothing."""
+    owner = getattr(model, "language_model", model)
+    body = getattr(owner, "model", None)
+    head = getattr(owner, "lm_head", None)
+    if head is None:
+        head = getattr(getattr(body, "embed_tokens", None), "as_linear", None)
+    if callable(body) and callable(head):
+        probe = mx.arange(4)[None] % vocab_size
+        try:
+            whole, parts = model(probe), head(body(probe, cache=None))
+        except (TypeError, ValueError, AttributeError):
+            return model, _same
+        if whole.shape == parts.shape and bool(mx.all(whole == parts)):
+            return body, head
+    return model, _same
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, mx.array]:
+    """The arrays of nested tables and lists by their dotted paths."""
+    if isinstance(tree, mx.array):
+        return {path: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    found: dict[str, mx.array] = {}
+    for key, value in items:
+        found |= _flat(value, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def _same(x: mx.array) -> mx.array:
+    return x
+
+
+def _describe(config: Mapping[str, Any]) -> ModelConfig:
+    """What can be said of any architecture."""
+
+    def first(default: int, *names: str) -> int:
+        return next((config[name] for name in names if isinstance(config.get(name), int)), default)
+
+    layers, heads = first(1, "num_hidden_layers", "n_layer", "n_layers"), first(1, "num_attention_heads", "n_head")
+    width = first(1, "hidden_size", "n_embd", "d_model")
+    return ModelConfig(
+        family=str(config["model_type"]),
+        vocab_size=first(1, "vocab_size"),
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=first(heads, "num_key_value_heads"),
+        head_size=first(max(1, width // heads), "head_dim"),
+        mlp_width=first(4 * width, "intermediate_size"),
+        context=first(2048, "max_position_embeddings", "n_positions", "seq_length", "max_sequence_length"),
+        eps=1e-5,
+        windows=(0,) * layers,
+        ropes=(None,) * layers,
+        scale=1.0,
+        tied=bool(config.get("tie_word_embeddings", False)),
+    )

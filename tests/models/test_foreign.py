@@ -1,0 +1,121 @@
+"""Architectures that mlx-lm's own classes run, behind our protocol."""
+
+from typing import Any
+
+import pytest
+
+import models
+from metal import mx
+from metal.attention import Emit
+from models.errors import CacheError, CheckpointError, ConfigError
+from models.foreign import ForeignModel
+from tests.models.oracle import difference, flat, reference, tokens
+
+V = 64
+SMALL = {
+    "vocab_size": V,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+STABLELM = SMALL | {
+    "model_type": "stablelm",
+    "rope_theta": 10000.0,
+    "use_qkv_bias": False,
+    "partial_rotary_factor": 0.25,
+    "layer_norm_eps": 1e-5,
+}
+SEED = SMALL | {"model_type": "seed_oss", "head_dim": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e4}
+COHERE = SMALL | {"model_type": "cohere", "num_key_value_heads": 4, "logit_scale": 0.5, "layer_norm_bias": False}
+MAMBA = {
+    "model_type": "mamba",
+    "vocab_size": V,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "state_size": 8,
+    "num_hidden_layers": 2,
+    "conv_kernel": 4,
+    "use_bias": False,
+    "use_conv_bias": True,
+    "time_step_rank": 4,
+}
+
+
+def build(config: dict[str, Any]) -> tuple[Any, ForeignModel]:
+    theirs = reference(config)
+    model = models.build(config, flat(theirs.parameters()))
+    assert isinstance(model, ForeignModel)
+    return theirs, model
+
+
+@pytest.mark.parametrize("config", [STABLELM, SEED, COHERE, MAMBA], ids=lambda c: str(c["model_type"]))
+def test_the_same_protocol(config: dict[str, Any]) -> None:
+    theirs, model = build(config)
+    x = tokens(1, 12, V)
+    want = theirs(x)
+    assert difference(model(x), want) < 1e-5
+    cache = model.make_cache()
+    parts = [model.head(model.hidden(x[:, a:b], cache)) for a, b in ((0, 7), (7, 8), (8, 12))]
+    assert difference(mx.concatenate(parts, axis=1), want) < 1e-4
+    assert cache.length == 12 and cache.nbytes > 0
+    assert model.config.context == config.get("max_position_embeddings", 2048)
+    assert sum(a.size for a in model.arrays.values()) > 1000
+
+
+def test_its_head_is_told_apart_where_that_is_right() -> None:
+    assert build(SEED)[1].hidden(tokens(1, 3, V)).shape == (1, 3, 32)
+    assert build(COHERE)[1].hidden(tokens(1, 3, V)).shape == (1, 3, V)  # its logits are scaled after the head
+
+
+def test_fork_and_rewind() -> None:
+    _, model = build(STABLELM)
+    x = tokens(1, 12, V)
+    cache = model.make_cache()
+    model(x[:, :8], cache)
+    twin = cache.fork()
+    model(x[:, :4], twin)
+    cache.rewind(3)
+    assert (cache.length, twin.length) == (5, 12)
+    assert difference(model(x[:, 5:], cache), model(x)[:, 5:]) < 1e-4
+    with pytest.raises(CacheError, match="cannot go back 13 positions: the cache of a stablelm allows 12"):
+        twin.rewind(13)
+
+
+def test_what_it_cannot_give_says_so() -> None:
+    _, model = build(MAMBA)
+    x = tokens(1, 4, V)
+    cache = model.make_cache()
+    model(x, cache)
+    assert cache.room == 0
+    for refused, line in (
+        (lambda: cache.rewind(1), "cannot go back 1 positions: the cache of a mamba allows 0"),
+        (lambda: cache.rewind([1]), "cannot go back by themselves"),
+        (lambda: cache.select([0, 0]), "cannot be chosen"),
+        (cache.freeze, "cannot be shared"),
+        (lambda: model.make_cache(bits=8), "bits is not there for a mamba"),
+        (lambda: model(x, models.Cache([])), "needs the cache that its own make_cache gives"),
+    ):
+        with pytest.raises(CacheError, match=line):
+            refused()
+    with pytest.raises(ConfigError, match="the inside of a mamba cannot be seen"):
+        model.inspect(x, emit=Emit(entropy=True))
+
+
+def test_packed_weights() -> None:
+    theirs = reference(STABLELM | {"hidden_size": 64}, quantization={"bits": 4, "group_size": 32})
+    said = {"quantization": {"bits": 4, "group_size": 32}}
+    model = models.build(STABLELM | {"hidden_size": 64} | said, flat(theirs.parameters()))
+    x = tokens(1, 5, V)
+    assert difference(model(x), theirs(x)) < 1e-5
+
+
+def test_what_nobody_knows() -> None:
+    with pytest.raises(ConfigError, match="'nonsense' is known neither here nor to mlx-lm"):
+        models.build({"model_type": "nonsense"}, {})
+    with pytest.raises(ConfigError, match=r"must be a name, got '../x'"):
+        models.build({"model_type": "../x"}, {})
+    with pytest.raises(CheckpointError, match="mlx-lm's stablelm does not take this checkpoint"):
+        models.build(STABLELM, {})
