@@ -20,9 +20,10 @@ It knows what Metal's specification says and how MLX calls kernels; not how fast
 registers.
 """
 
+from metal.simulator import stock
 from metal.simulator.function import SimFunction
 from metal.simulator.kernel import SimKernel
 from metal.simulator.report import Fault, KernelFault, Report, Traffic
 from metal.simulator.stand_in import simulated
 
-__all__ = ["Fault", "KernelFault", "Report", "SimFunction", "SimKernel", "Traffic", "simulated"]
+__all__ = ["Fault", "KernelFault", "Report", "SimFunction", "SimKernel", "Traffic", "simulated", "stock"]

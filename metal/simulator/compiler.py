@@ -15,7 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -167,14 +168,26 @@ def prepare(checked: bool) -> Build:
     runtime = (*LANGUAGE, *machine_flags(), *(CHECKED if checked else PLAIN))
     flags = (*runtime, *(INSTRUMENT if checked else ()))
     sources = {path.relative_to(MSL): path.read_text() for path in sorted(MSL.rglob("*.*"))}
-    rules = [(Path(__file__).parent / name).read_text() for name in ("compiler.py", "rewrite.py", "tokens.py")]
+    rules = [
+        (Path(__file__).parent / name).read_text()
+        for name in ("compiler.py", "program.py", "rewrite.py", "signature.py", "tokens.py")
+    ]
     key = _digest(find().version, *flags, *rules, *sources.values(), str(mlx_headers()), _mlx_version())
     folder = _made(cache_folder()) / key
     with open(cache_folder() / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
+            _forget(cache_folder())
             _prepare(folder, sources, runtime, flags)
+    (folder / "done").touch()
     return Build(flags, folder)
+
+
+def _forget(root: Path, days: int = 30) -> None:
+    """Remove the builds that nobody has used for a while: each version of the simulator makes its own."""
+    for done in root.glob("*/done"):
+        if done.stat().st_mtime < time.time() - days * 86400:
+            shutil.rmtree(done.parent, ignore_errors=True)
 
 
 def _prepare(folder: Path, sources: dict[Path, str], runtime: Sequence[str], flags: Sequence[str]) -> None:
@@ -202,20 +215,20 @@ def _mlx_version() -> str:
     return version("mlx")
 
 
-def library(source: str, name: str, checked: bool) -> Path:
-    """The shared library of one C++ text, compiled or from the cache.
+def library(name: str, checked: bool, identity: Sequence[str], text: Callable[[], str]) -> Path:
+    """The shared library of the C++ that `text` makes, compiled, or from the cache by what identifies it.
 
     Raises KernelError with the first diagnostics where it does not compile.
     """
     build = prepare(checked)
-    path = build.folder / f"{name}-{_digest(source)}.so"
+    path = build.folder / f"{name}-{_digest(*identity)}.so"
     if not path.exists():
         compiler = find()
         with tempfile.TemporaryDirectory(dir=build.folder) as scratch:
-            text, unit, made = (Path(scratch) / f"kernel.{kind}" for kind in ("cpp", "o", "so"))
-            text.write_text(source)
+            source, unit, made = (Path(scratch) / f"kernel.{kind}" for kind in ("cpp", "o", "so"))
+            source.write_text(text())
             include = ("-include-pch", str(build.header), "-I", str(build.folder / "include"))
-            _run([*compiler.compile, *build.flags, *include, "-c", str(text), "-o", str(unit)])
+            _run([*compiler.compile, *build.flags, *include, "-c", str(source), "-o", str(unit)])
             _run([*compiler.link, str(unit), *map(str, build.runtime), "-o", str(made)])
             made.replace(path)
     return path

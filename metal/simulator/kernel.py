@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,7 @@ class SimKernel:
         return [device(output, dtype) for output, dtype in zip(outputs, output_dtypes, strict=True)]
 
 
+@cache
 def _program(name: str, text: str, checked: bool) -> Program:
     """The kernel in the text that MLX generates; its last statement, if any, says which template instance it is."""
     instance = re.search(r"template \[\[host_name\(.*\]\] decltype\((\w+)(<.*>)?\) ", text)

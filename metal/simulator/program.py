@@ -46,12 +46,17 @@ class Program:
         """The library. Raises KernelError where the text does not compile, StrictError where the gate refuses it."""
         if self.strict:
             gate.verify(self.source, self.call, self.label)
+        identity = (self.source, self.included, self.call, self.label, repr(sorted(self.constants.items())))
+        return compiler.library(self.name[:60], self.checked, identity, self._translated)
+
+    def _translated(self) -> str:
+        """The C++ text."""
         values = "".join(
             f"template <> struct msl_function_constant<{i}> {{ static constexpr auto value = {value}; }};\n"
             for i, value in self.constants.items()
         )
         text = f'{values}#line 1 "{self.label}"\n' + rewrite(self.source)
-        return compiler.library(text + signature.entry(self.call, self.parameters), self.name[:60], self.checked)
+        return text + signature.entry(self.call, self.parameters)
 
     @cached_property
     def _lines(self) -> dict[str, str]:

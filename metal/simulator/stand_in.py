@@ -7,24 +7,36 @@ from typing import Any
 
 from metal import mx
 from metal.simulator.kernel import SimKernel, mx_metal_kernel
+from metal.simulator.report import Report
+
+
+class Launches(Counter[str]):
+    """How often each kernel ran, by name; of a checked block also the `reports`, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reports: list[Report] = []
 
 
 @contextmanager
-def simulated(*, checked: bool = False) -> Iterator[Counter[str]]:
-    """A block in which Metal seems to be there; yields the number of launches by kernel name, counted as they happen.
+def simulated(*, checked: bool = False) -> Iterator[Launches]:
+    """A block in which Metal seems to be there; yields the launches, counted as they happen.
 
     `mx.compile` is off inside, for a simulated kernel needs its inputs' values. Not for several threads at a time.
     """
     mx_metal_kernel()  # remember MLX's own before it is replaced
-    launches: Counter[str] = Counter()
+    launches = Launches()
 
     class Counted(SimKernel):
         def __init__(self, *args: Any, **options: Any):
             super().__init__(*args, checked=checked, **options)
 
         def __call__(self, **options: Any) -> list[mx.array]:
+            outputs = super().__call__(**options)
             launches[self.name] += 1
-            return super().__call__(**options)
+            if self.report is not None:
+                launches.reports.append(self.report)
+            return outputs
 
     before = mx.fast.metal_kernel, mx.metal.is_available
     mx.fast.metal_kernel, mx.metal.is_available = Counted, lambda: True

@@ -21,7 +21,10 @@ NAMES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat16_t"}
 
 
 @cache
-def _function(headers: str, call: str, constants: tuple[tuple[int, str], ...], checked: bool) -> SimFunction:
+def function(
+    headers: str, call: str, constants: tuple[tuple[int, str], ...] = (), *, checked: bool = False
+) -> SimFunction:
+    """A kernel of MLX's headers (names below kernels/, with spaces between), by the name C++ would call it with."""
     source = "".join(f'#include "{HEADERS}{header}"\n' for header in headers.split())
     return SimFunction(source, call, dict(constants), checked=checked)
 
@@ -76,14 +79,14 @@ def sdpa_vector(
     (batch, heads, length, width), (_, kv_heads, tokens, _) = q.shape, k.shape
     constants, extra = _masked(mask, sinks)
     call = f"sdpa_vector<{NAMES[q.dtype]}, {width}, {v.shape[3]}>"
-    function = _function("sdpa_vector.h", call, tuple(constants.items()), checked)
+    kernel = function("sdpa_vector.h", call, tuple(constants.items()), checked=checked)
     inputs = {"queries": host(q), "keys": host(k), "values": host(v), **_strides(k, v), **extra}
     inputs |= {"gqa_factor": _int(heads // kv_heads), "N": _int(tokens), "scale": np.array(scale, np.float32)}
     if sinks is not None:
         inputs["num_q_heads"] = _int(heads)
     out = empty((batch, heads, length, v.shape[3]), q.dtype)
     grid = (batch * heads * 1024, length, 1)
-    report = function(inputs, {"out": out}, grid=grid, threadgroup=(1024, 1, 1))
+    report = kernel(inputs, {"out": out}, grid=grid, threadgroup=(1024, 1, 1))
     return device(out, q.dtype), _present(report)
 
 
@@ -103,7 +106,7 @@ def sdpa_vector_2pass(
     constants, extra = _masked(mask, sinks)
     constants[26] = str(blocks)
     call = f"sdpa_vector_2pass_1<{NAMES[q.dtype]}, {width}, {v.shape[3]}>"
-    first = _function("sdpa_vector.h", call, tuple(constants.items()), checked)
+    first = function("sdpa_vector.h", call, tuple(constants.items()), checked=checked)
     inputs = {"queries": host(q), "keys": host(k), "values": host(v), **_strides(k, v), **extra}
     inputs |= {"N": _int(tokens), "scale": np.array(scale, np.float32)}
     partials = empty((batch, heads, length, blocks, v.shape[3]), q.dtype)
@@ -112,7 +115,7 @@ def sdpa_vector_2pass(
     outputs = {"out": partials, "sums": sums, "maxs": maxs}
     grid = (32 * kv_heads, gqa * batch, length * blocks)
     reports = _present(first(inputs, outputs, grid=grid, threadgroup=(32, gqa, length)))
-    second = _function("sdpa_vector.h", f"sdpa_vector_2pass_2<{NAMES[q.dtype]}, {v.shape[3]}>", (), checked)
+    second = function("sdpa_vector.h", f"sdpa_vector_2pass_2<{NAMES[q.dtype]}, {v.shape[3]}>", checked=checked)
     out = empty((batch, heads, length, v.shape[3]), q.dtype)
     inputs = {"partials": partials, "sums": sums, "maxs": maxs, "blocks": _int(blocks)}
     grid = (batch * heads * 1024, length, 1)
@@ -147,7 +150,7 @@ def steel_attention(
     kind = "bool" if mask is not None and mask.dtype == mx.bool_ else NAMES[q.dtype]
     call = f"attention<{NAMES[q.dtype]}, {rows}, {columns}, {width}, {width}, {warps}, 1, {kind}, float>"
     constants = tuple((index, str(flag).lower()) for index, flag in flags.items())
-    function = _function("steel/attn/kernels/steel_attention.h", call, constants, checked)
+    kernel = function("steel/attn/kernels/steel_attention.h", call, constants, checked=checked)
     inputs = {"Q": host(q), "K": host(k), "V": host(v), "params": np.frombuffer(params, np.int64).copy()}
     if mask is not None:
         inputs |= {"mask": host(mask), "mask_params": np.array([heads * length * tokens, length * tokens, tokens])}
@@ -155,7 +158,7 @@ def steel_attention(
         inputs["sinks"] = host(sinks)
     out = empty(q.shape, q.dtype)
     grid = (32 * parts_q, warps * heads, batch)
-    report = function(inputs, {"O": out}, grid=grid, threadgroup=(32, warps, 1))
+    report = kernel(inputs, {"O": out}, grid=grid, threadgroup=(32, warps, 1))
     return device(out, q.dtype), _present(report)
 
 
@@ -166,11 +169,11 @@ def quantized_matvec(
     codes, scales, biases = weight
     (rows, width), columns = x.shape, codes.shape[0]
     call = f"affine_qmv_fast<{NAMES[x.dtype]}, {group_size}, {bits}, false>"
-    function = _function("steel/gemm/gemm.h quantized_utils.h quantized.h", call, (), checked)
+    kernel = function("steel/gemm/gemm.h quantized_utils.h quantized.h", call, checked=checked)
     inputs = {"w": host(codes), "scales": host(scales), "biases": host(biases), "x": host(x)}
     inputs |= {"in_vec_size": _int(width), "out_vec_size": _int(columns)}
     out = empty((rows, columns), x.dtype)
-    report = function(inputs, {"y": out}, grid=(32 * rows, 2 * (-(-columns // 8)), 1), threadgroup=(32, 2, 1))
+    report = kernel(inputs, {"y": out}, grid=(32 * rows, 2 * (-(-columns // 8)), 1), threadgroup=(32, 2, 1))
     return device(out, x.dtype), _present(report)
 
 
@@ -178,22 +181,22 @@ def softmax(x: mx.array, *, looped: bool = False, checked: bool = False) -> tupl
     """Softmax of each row of [M, N]: `softmax_single_row`, or `softmax_looped` with 1024 threads a row."""
     rows, width = x.shape
     name = "looped" if looped else "single_row"
-    function = _function("softmax.h", f"softmax_{name}<{NAMES[x.dtype]}, float>", (), checked)
+    kernel = function("softmax.h", f"softmax_{name}<{NAMES[x.dtype]}, float>", checked=checked)
     lanes = 1024 if looped else -(-width // (4 * 32)) * 32
     out = empty(x.shape, x.dtype)
     inputs = {"in": host(x), "axis_size": _int(width)}
-    report = function(inputs, {"out": out}, grid=(rows * lanes, 1, 1), threadgroup=(lanes, 1, 1))
+    report = kernel(inputs, {"out": out}, grid=(rows * lanes, 1, 1), threadgroup=(lanes, 1, 1))
     return device(out, x.dtype), _present(report)
 
 
 def cross_entropy(x: mx.array, targets: mx.array, *, checked: bool = False) -> tuple[mx.array, list[Report]]:
     """Nats lost on the target of each row of [M, N]: `cross_entropy`. Output [M] float32."""
     rows, width = x.shape
-    function = _function("cross_entropy.h", f"cross_entropy<{NAMES[x.dtype]}>", (), checked)
+    kernel = function("cross_entropy.h", f"cross_entropy<{NAMES[x.dtype]}>", checked=checked)
     lanes = min(1024, -(-width // (4 * 32)) * 32)
     out = empty((rows,), mx.float32)
     inputs = {"in": host(x), "targets": host(targets.astype(mx.int32)), "axis_size": _int(width)}
-    report = function(inputs, {"out": out}, grid=(rows * lanes, 1, 1), threadgroup=(lanes, 1, 1))
+    report = kernel(inputs, {"out": out}, grid=(rows * lanes, 1, 1), threadgroup=(lanes, 1, 1))
     return device(out, mx.float32), _present(report)
 
 
