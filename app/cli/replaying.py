@@ -18,7 +18,7 @@ SHOWN = 4  # candidates a token
 
 
 def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
-    """For each token of a trace: its probability as drawn and under `recipe`, as a range where the file knows no more."""
+    """For each token of a trace: its probability as drawn and under `recipe`; a range where the file knows no more."""
     trace = tracefile.load(path)
     rows = list(_replayed(trace, recipe))
     if as_json:

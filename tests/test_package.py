@@ -1,0 +1,49 @@
+"""The built wheel, installed in a fresh environment outside the clone, does what the clone does."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from engine.info import ModelInfo
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) -> None:
+    """The dependencies are lent from this environment, so that nothing is downloaded; the program is the wheel's."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    wheel_args = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path / "dist"), str(ROOT)]
+    subprocess.run([*pip, *wheel_args], check=True, timeout=120)
+    (wheel,) = (tmp_path / "dist").glob("likely-*.whl")
+
+    venv.create(tmp_path / "env", with_pip=False)
+    fresh = tmp_path / "env" / "bin" / "python"
+    subprocess.run([*pip, "--python", str(fresh), "install", "--no-deps", str(wheel)], check=True, timeout=120)
+    site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    likely = str(fresh.with_name("likely"))
+
+    def run(*args: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [likely, *args], capture_output=True, text=True, input=stdin, cwd=tmp_path, timeout=240, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = subprocess.run(
+        [fresh, "-c", "import app, metal; print(app.__file__, metal.__file__)"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    ).stdout  # fmt: skip
+    assert str(ROOT) not in where.replace(str(tmp_path), "")
+    assert "OpenBLAS" in run("doctor") and "sgemv" in run("doctor")
+    assert "Paris" in run("run", "What is the capital of France?", "--temp", "0", "--max-tokens", "12")
+    assert run("chat", "--plain", "--temp", "0", "--max-tokens", "5", stdin="Say hi.\n").strip()
+    styles = [path.name for path in (site / "app" / "tui").rglob("*.tcss")]
+    kernels = [path.name for path in (site / "metal" / "kernels").iterdir()]
+    assert styles and any(name.endswith(".metal") for name in kernels)
