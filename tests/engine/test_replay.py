@@ -1,0 +1,201 @@
+"""Replay against the truth: the transforms run in float64 on all the logits."""
+
+import numpy as np
+import pytest
+
+from engine.observe import observe
+from engine.replay import replay, states_at
+from engine.trace import Recipe
+from engine.transforms import (
+    DRY,
+    STAYS,
+    XTC,
+    DynamicTemperature,
+    FrequencyPenalty,
+    LogitBias,
+    MinP,
+    MirostatV2,
+    PresencePenalty,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopNSigma,
+    TopP,
+    Typical,
+    advance,
+    draw,
+    run,
+    start,
+    touched,
+)
+
+
+def random_logits(rng):
+    size = int(rng.choice([1, 3, 200, 300, 1000, 5000]))
+    z = rng.normal(rng.normal(0, 5), rng.uniform(0.2, 4), size)
+    if rng.random() < 0.7:
+        peaks = rng.integers(0, size, rng.integers(1, 30))
+        z[peaks] += rng.exponential(5, len(peaks))
+    if rng.random() < 0.2:
+        z = np.round(z * 4) / 4
+    if rng.random() < 0.15:
+        z = np.where(rng.random(size) < 0.3, -np.inf, z)
+        z[rng.integers(size)] = 1.0
+    if rng.random() < 0.1:
+        z[rng.integers(size)] = -1e4
+    return z.astype(np.float32)
+
+
+def random_transforms(rng, size):
+    u = rng.uniform
+    bias = {int(i): float(u(-4, 4)) for i in rng.integers(0, size, 3)}
+    all_of_them = [
+        Temperature(u(0.2, 3)),
+        Temperature(u(0.5, 1.5)),
+        DynamicTemperature(u(0.5, 1.5), u(0, 1), u(0.5, 2)),
+        TopK(int(rng.integers(1, 400))),
+        TopP(u(0.05, 1)),
+        MinP(float(10 ** u(-4, 0)), int(rng.integers(1, 5))),
+        Typical(u(0.1, 1)),
+        TopNSigma(u(0.05, 4)),
+        XTC(0.7, u(0, 0.5)),
+        MirostatV2(u(0.5, 8)),
+        DRY(u(0, 2)),
+        RepetitionPenalty(u(0.6, 2), int(rng.integers(1, 80))),
+        PresencePenalty(u(-2, 2), int(rng.integers(1, 80))),
+        FrequencyPenalty(u(-2, 2), int(rng.integers(1, 80))),
+        LogitBias(bias),
+    ]
+    return tuple(all_of_them[i] for i in rng.permutation(len(all_of_them))[: rng.integers(0, 6)])
+
+
+def truth(raw, transforms, states, key, greedy=False):
+    after, cut = run(transforms, raw.astype(np.float64), states, key, np, greedy=greedy)
+    p = np.exp(after - after.max())
+    return p / p.sum(), cut, int((after > -np.inf).sum())
+
+
+def check(raw, transforms, ids, *, known=(), key=(0, 0), greedy=False):
+    snapshot = observe(raw, int(raw.argmax()), recipe=Recipe(), touched=known, position=0).snapshot
+    states = start(transforms, None, ids, np)
+    seen = replay(snapshot, transforms, states, key, greedy=greedy)
+    p, cut, kept = truth(raw, transforms, states, key, greedy)
+    mine = p[seen.ids]
+    assert (seen.low <= mine + 1e-6).all()
+    assert (mine <= seen.high + 1e-6).all()
+    rest = 1 - mine.sum()
+    assert seen.rest[0] - 1e-6 <= rest <= seen.rest[1] + 1e-6
+    assert seen.kept[0] <= kept <= seen.kept[1]
+    removed = seen.cut != STAYS
+    true_cut = cut[seen.ids][removed]
+    assert ((true_cut != STAYS) & (true_cut <= seen.cut[removed])).all()
+    assert (seen.high[removed] == 0).all()
+    return seen, p, snapshot
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_the_truth_lies_within_the_bounds(part):
+    """A thousand random logits and parameters, any transforms in any order."""
+    rng = np.random.default_rng(part)
+    for _ in range(100):
+        raw = random_logits(rng)
+        transforms = random_transforms(rng, len(raw))
+        ids = rng.integers(0, len(raw), 100).tolist()
+        known = ids[-80:] if rng.random() < 0.8 else []
+        check(raw, transforms, ids, known=known, key=(part, int(rng.integers(1000))), greedy=rng.random() < 0.1)
+
+
+def language(seed, size=50_000):
+    """A few likely tokens above a bell of unlikely ones, as language models have it."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(0, 2, size)
+    z[rng.integers(0, size, 40)] += rng.uniform(4, 14, 40)
+    return z.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        (),
+        (TopK(40), Temperature(0.7)),
+        (TopP(0.8), MinP(0.05), Temperature(1.3)),
+        (Temperature(0.6), TopP(0.9)),
+        (MinP(0.02), DynamicTemperature(1.0, 0.6)),
+        (RepetitionPenalty(1.2, 30), FrequencyPenalty(0.3, 60), TopP(0.8)),
+        (LogitBias({0: 12.0, 3: -5.0}), TopNSigma(2.0)),
+        (Typical(0.5), Temperature(2.0)),
+        (XTC(1.0, 0.05), TopK(20)),
+        (MirostatV2(1.5), Temperature(0.8)),
+    ],
+    ids=lambda transforms: " ".join(type(t).__name__ for t in transforms) or "none",
+)
+def test_exact_where_what_survives_are_candidates(transforms):
+    for seed in range(5):
+        ids = np.random.default_rng(seed).integers(0, 50_000, 64).tolist()
+        raw = language(seed)
+        seen, p, _ = check(raw, transforms, ids, known=[*ids, 0, 3])
+        assert seen.exact
+        np.testing.assert_allclose(seen.middle, p[seen.ids], atol=1e-6)
+        if transforms:
+            assert seen.kept[0] == seen.kept[1] == (p > 0).sum()
+            assert seen.rest == (0.0, 0.0)
+        # and the engine's own float32 agrees
+        states = start(transforms, None, ids, np)
+        after, cut = run(transforms, raw, states, (0, 0), np)
+        mass = np.exp(after - after.max())
+        np.testing.assert_allclose(seen.middle, (mass / mass.sum())[seen.ids], atol=2e-6)
+        assert (seen.cut == cut[seen.ids]).all()
+
+
+@pytest.mark.parametrize("temperature", [0.3, 0.8, 1.2, 2.0])
+def test_bounds_are_narrow_where_all_the_rest_survives(temperature):
+    seen, p, _ = check(language(1), (Temperature(temperature),), [])
+    assert (seen.high - seen.low).max() < 0.005
+    assert seen.rest[1] - seen.rest[0] < 0.01
+    if temperature == 2.0:
+        assert p[seen.ids].sum() < 0.9, "the rest matters here"
+
+
+def test_a_penalised_token_that_the_snapshot_lacks_is_bounded():
+    raw = language(2, 3000)
+    strangers = np.argsort(raw)[:5].tolist()
+    seen, _, snapshot = check(raw, (FrequencyPenalty(-9.0, 5),), strangers)
+    assert not set(strangers) & set(snapshot.ids.tolist())
+    assert not seen.exact
+
+
+def test_the_drawn_token_and_the_touched_ones_are_candidates():
+    raw = language(3)
+    least = int(raw.argmin())
+    snapshot = observe(raw, least, recipe=Recipe(), touched=[7, 8], position=0).snapshot
+    assert {7, 8, least} <= set(snapshot.ids.tolist())
+    assert len(snapshot.ids) == len(set(snapshot.ids.tolist()))
+
+
+def test_greedy_is_the_most_likely_token():
+    seen, _, _ = check(language(4), (Temperature(0.5), TopK(3)), [], greedy=True)
+    assert seen.exact
+    assert seen.kept == (1, 1)
+    assert seen.cut.tolist() == [STAYS] + [2] * (len(seen.cut) - 1)
+
+
+def test_states_are_those_that_the_run_had():
+    transforms = (RepetitionPenalty(1.3, 4), MirostatV2(3.0, 0.3), Temperature(0.9))
+    prompt, steps = [5, 9], []
+    states = start(transforms, None, prompt, np)
+    for position in range(2, 30):
+        raw = language(position, 500)
+        again = states_at(transforms, None, prompt, steps)
+        assert again[0].tolist() == states[0].tolist()
+        assert again[1] == pytest.approx(states[1], abs=1e-5)
+        after, cut = run(transforms, raw, states, (1, position), np)
+        token = int(draw(after, (1, position), np))
+        recipe = Recipe(transforms)
+        step = observe(
+            raw, token, after=after, cut=cut, recipe=recipe, touched=touched(transforms, states), position=position
+        )
+        seen = replay(step.snapshot, transforms, again, (1, position))
+        place = seen.ids.tolist().index(token)
+        assert seen.low[place] - 1e-5 <= np.exp(step.logprob_after) <= seen.high[place] + 1e-5
+        states = advance(transforms, states, token, after, np)
+        steps.append(step)
