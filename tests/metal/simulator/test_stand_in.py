@@ -1,0 +1,120 @@
+"""The simulator in the place of Metal: for a block, under gradients and compiled functions, and for a run of pytest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metal import mx
+from metal.simulator import KernelFault, SimKernel, simulated
+
+SOURCE = "uint i = thread_position_in_grid.x; out[i] = metal::exp(a[i]);"
+
+
+def exponential(a: mx.array, source: str = SOURCE) -> mx.array:
+    kernel = mx.fast.metal_kernel(name="exponential", input_names=["a"], output_names=["out"], source=source)
+    (out,) = kernel(
+        inputs=[a], output_shapes=[a.shape], output_dtypes=[a.dtype], grid=(a.size, 1, 1), threadgroup=(8, 1, 1)
+    )
+    return out
+
+
+def test_metal_is_there_for_the_block_only() -> None:
+    before = mx.metal.is_available()
+    with simulated() as launches:
+        assert mx.metal.is_available()
+        with simulated() as inner:
+            exponential(mx.ones(8))
+        exponential(mx.ones(8))
+        exponential(mx.ones(8))
+    assert inner == {"exponential": 1}
+    assert launches == {"exponential": 2}
+    assert mx.metal.is_available() == before
+    assert not isinstance(mx.fast.metal_kernel, type)
+
+
+def test_it_is_put_back_after_an_error() -> None:
+    with pytest.raises(RuntimeError), simulated():
+        raise RuntimeError
+    assert not isinstance(mx.fast.metal_kernel, type)
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+def test_lazy_inputs_gradients_and_compiled_functions(dtype: mx.Dtype) -> None:
+    @mx.custom_function
+    def exp(a: mx.array) -> mx.array:
+        return exponential(a)
+
+    @exp.vjp
+    def backward(a: mx.array, cotangent: mx.array, out: mx.array) -> mx.array:
+        return cotangent * out
+
+    x = mx.random.normal((16,), key=mx.random.key(0)).astype(dtype)
+    with simulated() as launches:
+        value, gradient = mx.value_and_grad(lambda a: (exp(a * 2) + 1).sum())(x)
+        compiled = mx.compile(lambda a: exp(a + 1) * 2)(x)
+    expected = np.exp(2 * np.array(x.astype(mx.float32)))
+    tolerance = {mx.float32: 1e-6, mx.float16: 3e-3, mx.bfloat16: 2e-2}[dtype]
+    np.testing.assert_allclose(np.array(gradient.astype(mx.float32)), 2 * expected, rtol=tolerance)
+    np.testing.assert_allclose(value.item(), expected.sum() + 16, rtol=tolerance)
+    np.testing.assert_allclose(
+        np.array(compiled.astype(mx.float32)), 2 * np.exp(np.array(x.astype(mx.float32)) + 1), rtol=2 * tolerance
+    )
+    assert launches["exponential"] == 2
+
+
+def test_a_checked_block_reports_each_launch_and_raises_on_a_fault() -> None:
+    with simulated(checked=True) as launches:
+        exponential(mx.ones(8))
+        with pytest.raises(KernelFault, match=r"exponential\.metal:\d+: out-of-bounds-read: 4 bytes at byte 32 of a"):
+            exponential(mx.ones(8), SOURCE.replace("a[i]", "a[i + 1]"))
+    (report,) = launches.reports
+    traffic = report.traffic["a"]
+    assert (traffic.size, traffic.read, traffic.written, traffic.distinct, traffic.lines) == (32, 32, 0, 32, 1)
+    assert report.traffic["out"].written == 32
+    assert report.counts["exponentials"] == 8
+
+
+def test_traffic_counts_what_is_asked_for_and_what_is_distinct() -> None:
+    """Each of 64 lanes reads the same 4 bytes and every 16th float, of which two share a line."""
+    body = """
+      uint i = thread_position_in_grid.x;
+      out[i] = a[0] + a[i * 16];
+    """
+    kernel = SimKernel("stripes", ["a"], ["out"], body, checked=True)
+    kernel(
+        inputs=[mx.ones(1024)],
+        output_shapes=[(64,)],
+        output_dtypes=[mx.float32],
+        grid=(64, 1, 1),
+        threadgroup=(64, 1, 1),
+    )
+    assert kernel.report is not None
+    traffic = kernel.report.traffic["a"]
+    assert (traffic.read, traffic.distinct, traffic.lines) == (64 * 8, 64 * 4, 32)
+
+
+def test_the_option_of_pytest(tmp_path: Path) -> None:
+    """Kernels run in a test that knows nothing of the simulator, and the run's last line counts them."""
+    (tmp_path / "test_model.py").write_text(
+        "from metal import mx\n"
+        "def test_model():\n"
+        "    assert mx.metal.is_available()\n"
+        "    kernel = mx.fast.metal_kernel('twice', ['a'], ['out'], 'out[thread_position_in_grid.x] = a[0] * 2;')\n"
+        "    (out,) = kernel(inputs=[mx.ones(1)], output_shapes=[(4,)], output_dtypes=[mx.float32],\n"
+        "                    grid=(4, 1, 1), threadgroup=(4, 1, 1))\n"
+        "    assert (out == 2).all()\n"
+    )
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.metal.simulator.plugin", "-q"]
+    result = subprocess.run(
+        [*command, "--simulate=checked", f"--rootdir={tmp_path}", "-c", "/dev/null", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "simulated launches: twice 1" in result.stdout
