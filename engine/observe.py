@@ -11,9 +11,12 @@ import numpy as np
 
 from engine.trace import BINS, CANDIDATES, Recipe, Snapshot, Step
 from engine.transforms import STAYS
+from engine.transforms.arrays import logsumexp
 
 # The histogram resolves this many nats below the rest's most likely token; all that is less likely shares a bin.
 SPAN = 32.0
+# Below this a mass loses digits in float32, and is summed once more by itself.
+FAINT = 1e-30
 
 
 def observe(
@@ -80,7 +83,7 @@ def _snapshot(
     apart = np.sort(raw[extra][raw[extra] > -np.inf])
     places = np.searchsorted(rest, apart) + np.arange(len(apart)) - np.searchsorted(apart, apart)
     mass[places] = 0
-    edges, counts, lses = _histogram(rest, mass[: len(rest)], places)
+    edges, counts, lses = _histogram(rest, mass[: len(rest)], places, float(possible[-1]))
     ids = np.concatenate([ids, extra])
     mean = below.mean(dtype=np.float64)
     below -= mean
@@ -97,10 +100,12 @@ def _snapshot(
     )
 
 
-def _histogram(rest: np.ndarray, mass: np.ndarray, apart: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _histogram(
+    rest: np.ndarray, mass: np.ndarray, apart: np.ndarray, top: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Edges [BINS + 1], counts and log masses [BINS] of logits, ascending; a logit on an edge is in the bin above.
 
-    The ones at the places `apart` are not counted and have no mass.
+    Masses are relative to exp(top). The logits at the places `apart` are not counted and have no mass.
     """
     if not len(rest):
         return np.zeros(BINS + 1, np.float32), np.zeros(BINS, np.int32), np.full(BINS, -np.inf)
@@ -110,4 +115,8 @@ def _histogram(rest: np.ndarray, mass: np.ndarray, apart: np.ndarray) -> tuple[n
     counts = np.diff(bounds) - np.diff(np.searchsorted(apart, bounds))
     masses = np.add.reduceat(mass, np.minimum(bounds[:-1], len(rest) - 1), dtype=np.float64)
     with np.errstate(divide="ignore"):
-        return edges, counts.astype(np.int32), np.where(counts > 0, np.log(masses), -np.inf)
+        lses = np.where(counts > 0, np.log(masses), -np.inf)
+    for i in np.flatnonzero((counts > 0) & (masses < FAINT)):
+        inside = np.delete(rest, apart)[counts[:i].sum() :][: counts[i]].astype(np.float64)
+        lses[i] = logsumexp(inside, np) - top
+    return edges, counts.astype(np.int32), lses

@@ -168,8 +168,9 @@ def clamp(name: str, value: float) -> tuple[float, str]:
     p = PARAMETERS[name]
     inside = p.default if value != value else min(max(value, p.low), p.high)
     inside = round(inside) if p.whole else inside
-    said = f"{p.label} goes from {p.low:g} to {p.high:g}: {value:g} became {inside:g}" if inside != value else ""
-    return inside, said
+    steps = "in steps of 1 " if p.whole else ""
+    said = f"{p.label} goes {steps}from {p.low:g} to {p.high:g}: {value:g} became {inside:g}"
+    return inside, said if inside != value else ""
 
 
 def _known(settings: Values) -> Values:

@@ -7,6 +7,7 @@ file that was cut short is noticed. Another format gets another version number.
 import base64
 import json
 import math
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -28,8 +29,26 @@ _TRANSFORMS: Mapping[str, type[Transform]] = {
     if isinstance(kind := getattr(engine.transforms, name), type) and issubclass(kind, Transform)
 }
 _ARRAYS = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}
+_MOMENTS = ("lse", "mean", "variance")
 _NUMBERS = ("logprob", "logprob_after", "entropy", "entropy_after")
-_PLAIN = ("token", "text", "rank", "kept", "position", "origin", "special", "elapsed_s")
+_PLAIN: Mapping[str, tuple[type, ...]] = {
+    "token": (int,),
+    "text": (str,),
+    "rank": (int, type(None)),
+    "kept": (int,),
+    "position": (int,),
+    "origin": (str,),
+    "special": (bool,),
+    "elapsed_s": (float, int),
+}
+_HEADER: Mapping[str, tuple[type, ...]] = {
+    "model": (str,),
+    "weights": (str,),
+    "versions": (dict,),
+    "seed": (int,),
+    "finish": (str,),
+    "meta": (dict,),
+}
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -50,26 +69,21 @@ def load(path: Path) -> Trace:
     try:
         with path.open(encoding="utf-8") as file:
             header = _header(json.loads(file.readline()))
-            recipes = [_recipe(row) for row in header["recipes"]]
+            recipes = [recipe_from_row(row) for row in header["recipes"]]
             steps = []
             for number, line in enumerate(file, 2):  # noqa: B007 - names the line of an error
-                steps.append(_step(json.loads(line), recipes))
+                steps.append(step_from_row(json.loads(line), recipes))
             number += 1
             if len(steps) != header["steps"]:
                 raise ValueError(f"the header promises {header['steps']} steps and {len(steps)} are here")
             number = 1
             return Trace(
-                model=header["model"],
-                weights=header["weights"],
-                versions=header["versions"],
-                seed=header["seed"],
-                prompt=tuple(header["prompt"]),
+                prompt=tuple(map(operator.index, header["prompt"])),
                 steps=tuple(steps),
-                finish=header["finish"],
-                meta=header["meta"],
                 lexicon=Lexicon(
                     {int(token): _bytes(piece) for token, piece in header["pieces"].items()}, frozenset(header["eos"])
                 ),
+                **_typed(header, _HEADER),
             )
     except OSError as error:
         raise DataError(f"{path}: the trace cannot be read: {error.strerror}") from error
@@ -83,31 +97,31 @@ def _lines(trace: Trace) -> Iterator[Mapping[str, Any]]:
     yield {
         "likely": "trace",
         "version": VERSION,
-        "model": trace.model,
-        "weights": trace.weights,
-        "versions": trace.versions,
-        "seed": trace.seed,
+        **{name: getattr(trace, name) for name in _HEADER},
         "prompt": list(trace.prompt),
-        "finish": trace.finish,
-        "meta": trace.meta,
         "eos": sorted(trace.lexicon.eos),
         "pieces": {str(token): _text(piece) for token, piece in trace.lexicon.pieces.items()},
-        "recipes": [_row(recipe) for recipe in recipes],
+        "recipes": [recipe_row(recipe) for recipe in recipes],
         "steps": len(trace.steps),
     }
     places = {recipe: place for place, recipe in enumerate(recipes)}
     for step in trace.steps:
-        line = {name: getattr(step, name) for name in _PLAIN} | {"piece": _text(step.piece)}
-        line |= {name: _number(getattr(step, name)) for name in _NUMBERS} | {"recipe": places[step.recipe]}
-        if step.snapshot is not None:
-            line["snapshot"] = {
-                field.name: _text(np.asarray(value, _ARRAYS[field.name]).tobytes()) if field.name in _ARRAYS else value
-                for field in fields(Snapshot)
-                for value in [getattr(step.snapshot, field.name)]
-            }
-        if step.cut is not None:
-            line["cut"] = _text(np.asarray(step.cut, np.int8).tobytes())
-        yield line
+        yield step_row(step, places[step.recipe])
+
+
+def step_row(step: Step, recipe: int) -> Mapping[str, Any]:
+    """A step as JSON values; its recipe is named by its place in a list."""
+    row = {name: getattr(step, name) for name in _PLAIN} | {"piece": _text(step.piece)}
+    row |= {name: _number(getattr(step, name)) for name in _NUMBERS} | {"recipe": recipe}
+    if step.snapshot is not None:
+        row["snapshot"] = {
+            field.name: _text(np.asarray(value, _ARRAYS[field.name]).tobytes()) if field.name in _ARRAYS else value
+            for field in fields(Snapshot)
+            for value in [getattr(step.snapshot, field.name)]
+        }
+    if step.cut is not None:
+        row["cut"] = _text(np.asarray(step.cut, np.int8).tobytes())
+    return row
 
 
 def _header(header: Any) -> Mapping[str, Any]:
@@ -118,14 +132,15 @@ def _header(header: Any) -> Mapping[str, Any]:
     return header
 
 
-def _step(line: Any, recipes: list[Recipe]) -> Step:
+def step_from_row(line: Any, recipes: list[Recipe]) -> Step:
+    """The step that `step_row` made a row of; ValueError, KeyError or TypeError where it is damaged."""
     snapshot = _snapshot(line["snapshot"]) if "snapshot" in line else None
     cut = np.frombuffer(_bytes(line["cut"]), np.int8) if "cut" in line else None
     if cut is not None and snapshot is not None and len(cut) != len(snapshot.ids):
         raise ValueError(f"{len(cut)} cuts for {len(snapshot.ids)} candidates")
     if not 0 <= line["recipe"] < len(recipes):
         raise ValueError(f"recipe {line['recipe']} of {len(recipes)}")
-    values: dict[str, Any] = {name: line[name] for name in _PLAIN}
+    values = _typed(line, _PLAIN)
     values |= {name: None if line[name] is None else float(line[name]) for name in _NUMBERS}
     return Step(piece=_bytes(line["piece"]), recipe=recipes[line["recipe"]], snapshot=snapshot, cut=cut, **values)
 
@@ -136,10 +151,19 @@ def _snapshot(row: Mapping[str, Any]) -> Snapshot:
     bins = {"edges": BINS + 1, "counts": BINS, "lses": BINS}
     if sizes != {"ids": sizes["ids"], "logits": sizes["ids"], **bins}:
         raise ValueError(f"a snapshot's arrays have lengths {sizes}")
-    return Snapshot(**values | {name: row[name] for name in ("vocab", "lse", "mean", "variance")})
+    values |= {name: float(row[name]) for name in _MOMENTS}
+    return Snapshot(vocab=operator.index(row["vocab"]), **values)
 
 
-def _row(recipe: Recipe) -> Mapping[str, Any]:
+def _typed(row: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    for name, allowed in types.items():
+        if type(row[name]) not in allowed:
+            raise TypeError(f"{name} is {row[name]!r}")
+    return {name: row[name] for name in types}
+
+
+def recipe_row(recipe: Recipe) -> Mapping[str, Any]:
+    """A recipe as JSON values."""
     rows = [
         {"transform": type(transform).__name__} | {f.name: getattr(transform, f.name) for f in fields(transform)}  # type: ignore[arg-type]
         for transform in recipe.transforms
@@ -147,7 +171,8 @@ def _row(recipe: Recipe) -> Mapping[str, Any]:
     return {"greedy": recipe.greedy, "transforms": rows}
 
 
-def _recipe(row: Mapping[str, Any]) -> Recipe:
+def recipe_from_row(row: Mapping[str, Any]) -> Recipe:
+    """The recipe that `recipe_row` made a row of; raises as `step_from_row`, ParameterError out of a range."""
     return Recipe(tuple(_transform(dict(each)) for each in row["transforms"]), row["greedy"])
 
 

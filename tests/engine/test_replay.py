@@ -50,7 +50,7 @@ def random_transforms(rng, size):
     u = rng.uniform
     bias = {int(i): float(u(-4, 4)) for i in rng.integers(0, size, 3)}
     all_of_them = [
-        Temperature(u(0.2, 3)),
+        Temperature(float(10 ** u(-0.7, 1))),
         Temperature(u(0.5, 1.5)),
         DynamicTemperature(u(0.5, 1.5), u(0, 1), u(0.5, 2)),
         TopK(int(rng.integers(1, 400))),

@@ -1,0 +1,149 @@
+"""The table of parameters: it agrees with the transforms, and recipes and values lead to each other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import engine.transforms
+from engine.errors import ParameterError
+from engine.presets import (
+    DEFAULT,
+    HUGGING_FACE,
+    LLAMA_CPP,
+    MLX_LM,
+    OFF,
+    ORDERS,
+    PARAMETERS,
+    PRESETS,
+    build,
+    clamp,
+    recipe,
+    values,
+)
+from engine.transforms import (
+    XTC,
+    DynamicTemperature,
+    LogitBias,
+    MinP,
+    Penalty,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    Transform,
+    Truncation,
+    run,
+    start,
+)
+
+# every transform switched on
+EVERY = {
+    p.name: p.default if p.off is None else p.low + p.step if p.off == p.high else p.high for p in PARAMETERS.values()
+}
+EVERY |= {"temp": 0.7, "dynatemp_range": 0.0}
+
+
+def test_every_parameter_is_a_field_with_a_default_in_its_range():
+    for p in PARAMETERS.values():
+        assert p.field in {field.name for field in dataclasses.fields(p.transform)}
+        assert p.low <= p.default <= p.high
+        assert p.off is None or p.low <= p.off <= p.high
+        for field in dataclasses.fields(p.transform):
+            if field.name == p.field and field.default is not dataclasses.MISSING:
+                assert p.default == field.default or p.off is not None, p.name
+
+
+def test_every_transform_has_a_parameter_and_a_place_in_every_order():
+    exported = (getattr(engine.transforms, name) for name in engine.transforms.__all__)
+    kinds = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, Transform)}
+    named = kinds - {Transform, Truncation, Penalty}
+    for order in ORDERS.values():
+        assert {*order, DynamicTemperature} == named
+        assert len(set(order)) == len(order)
+    assert {p.transform for p in PARAMETERS.values()} == named - {LogitBias}
+
+
+def test_both_ends_of_every_slider_make_a_transform_that_runs():
+    z = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    for p in PARAMETERS.values():
+        switch = next(s for s in PARAMETERS.values() if s.transform is p.transform and s.off is not None)
+        for end in (p.low, p.low + p.step, p.high):
+            made = recipe({switch.name: switch.high, p.name: end})
+            after, _ = run(made.transforms, z, start(made.transforms, None, [1, 2], np), (0, 0), np)
+            assert np.isfinite(after).any()
+
+
+def test_orders():
+    names = {name: [type(t).__name__ for t in build(EVERY, order)] for name, order in ORDERS.items()}
+
+    def first(order, *kinds):
+        places = [names[order].index(kind) for kind in kinds]
+        assert places == sorted(places)
+
+    first(
+        "mlx-lm",
+        "RepetitionPenalty",
+        "PresencePenalty",
+        "FrequencyPenalty",
+        "TopP",
+        "MinP",
+        "XTC",
+        "TopK",
+        "Temperature",
+    )
+    first("llama.cpp", "RepetitionPenalty", "DRY", "TopNSigma", "TopK", "Typical", "TopP", "MinP", "XTC", "Temperature")
+    first("hugging-face", "RepetitionPenalty", "Temperature", "TopK", "TopP", "MinP", "Typical")
+    assert isinstance(build(EVERY, bias={1: 2.0})[0], LogitBias)
+
+
+@pytest.mark.parametrize("order", [MLX_LM, LLAMA_CPP, HUGGING_FACE])
+def test_values_of_a_recipe_are_the_values_it_was_made_from(order):
+    for settings in (
+        {},
+        DEFAULT,
+        EVERY,
+        *PRESETS.values(),
+        {"temp": 0.9, "dynatemp_range": 0.4, "dynatemp_exponent": 2.0},
+    ):
+        assert values(recipe(settings, order)) == {**OFF, **settings}
+
+
+def test_what_is_off_is_left_out():
+    assert recipe({}).transforms == ()
+    assert recipe({"temp": 0.5, "top_k": 0, "top_p": 1.0}).transforms == (Temperature(0.5),)
+    assert recipe({"temp": 0.5, "dynatemp_range": 0.2}).transforms == (DynamicTemperature(0.5, 0.2, 1.0),)
+    assert recipe({"temp": 0.0, "repetition_penalty": 1.2}) == dataclasses.replace(
+        recipe({"repetition_penalty": 1.2}), greedy=True
+    )
+    assert recipe({"xtc_probability": 0.5}).transforms == (XTC(0.5, 0.1),)
+    assert recipe(PRESETS["balanced"]).transforms == (TopP(0.95), MinP(0.05), Temperature(0.8))
+    assert recipe({"repetition_penalty": 1.2, "repetition_context_size": 64}).transforms == (
+        RepetitionPenalty(1.2, 64),
+    )
+    assert recipe({"top_k": 5}).transforms == (TopK(5),)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"min_p": 1.2}, r"min-p must be in \(0, 1\], got 1.2"),
+        ({"temp": -0.5}, r"temperature must be in \(0, 100\], got -0.5"),
+        ({"xtc_threshold": 0.9}, r"xtc-threshold must be in \[0, 0.5\], got 0.9"),  # though XTC is off
+        ({"dry_base": 0.5}, r"dry-base must be in \[1, 10\], got 0.5"),
+        ({"top_pp": 0.9}, "there is no sampling parameter top_pp: did you mean top_p?"),
+        ({"heat": 0.9}, "there is no sampling parameter heat: known are temp, "),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(settings, message):
+    with pytest.raises(ParameterError, match=message):
+        recipe(settings)
+
+
+def test_clamp_says_what_it_did():
+    assert clamp("top_p", 0.5) == (0.5, "")
+    assert clamp("top_p", 1.7) == (1.0, "top-p goes from 0.01 to 1: 1.7 became 1")
+    assert clamp("top_k", 12.6) == (13, "top-k goes in steps of 1 from 0 to 200: 12.6 became 13")
+    assert clamp("temp", float("nan"))[0] == PARAMETERS["temp"].default
+    with pytest.raises(ParameterError, match="did you mean temp"):
+        clamp("tempp", 1)

@@ -1,0 +1,202 @@
+"""A trace as a file: what is saved is what is loaded, and nothing damaged is loaded."""
+
+import dataclasses
+import json
+import math
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from engine.errors import DataError
+from engine.observe import observe
+from engine.replay import replay, states_at
+from engine.trace import Lexicon, Recipe, Snapshot, Trace
+from engine.tracefile import load, save
+from engine.transforms import DRY, XTC, LogitBias, MinP, RepetitionPenalty, Temperature, TopP, run, start
+
+RECIPES = (
+    Recipe(
+        (LogitBias({4: 1.5}), DRY(0.8, breakers=("\n", "–")), RepetitionPenalty(1.1, 8), TopP(0.5), Temperature(0.7))
+    ),
+    Recipe((XTC(0.5, 0.02), MinP(0.01, 3))),
+    Recipe(greedy=True),
+)
+
+
+def made():
+    """Three recipes, a token that was forced though removed, split characters, a first token without a distribution."""
+    rng, steps, prompt = np.random.default_rng(0), [], (7, 8, 7)
+    for position in range(3, 12):
+        recipe = RECIPES[position % 3]
+        raw = rng.normal(0, 3, 600).astype(np.float32)
+        raw[9] = -np.inf
+        states = start(recipe.transforms, None, prompt, np)
+        after, cut = run(recipe.transforms, raw, states, (5, position), np, greedy=recipe.greedy)
+        token = int(raw.argmin()) if position == 5 else int(after.argmax())
+        step = observe(raw, token, after=after, cut=cut, recipe=recipe, touched=[4, 7, 9], position=position)
+        steps.append(
+            dataclasses.replace(step, piece=bytes([200, position]), text="né\n", special=position == 4, elapsed_s=0.25)
+        )
+    first = dataclasses.replace(
+        steps[0], logprob=None, logprob_after=None, entropy=None, entropy_after=None, rank=None, snapshot=None, cut=None
+    )
+    return Trace(
+        model="tiny",
+        weights="ab" * 32,
+        versions={"likely": "0.1.0", "mlx": "1"},
+        seed=5,
+        prompt=prompt,
+        steps=(first, *steps),
+        finish="length",
+        meta={"prompt": "a “quoted” line\n"},
+        lexicon=Lexicon({7: b"\xf0\x9f", 8: b"\n"}, frozenset({2, 1})),
+    )
+
+
+def same(a, b):
+    if dataclasses.is_dataclass(a):
+        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+@pytest.fixture
+def path(tmp_path):
+    save(made(), tmp_path / "run.jsonl")
+    return tmp_path / "run.jsonl"
+
+
+def test_what_is_saved_is_loaded(path):
+    trace = made()
+    assert any(step.logprob_after == -math.inf for step in trace.steps)
+    assert same(load(path), trace)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 1 + len(trace.steps)
+    assert len(lines[0]["recipes"]) == 3
+    assert [file.name for file in path.parent.iterdir()] == ["run.jsonl"]
+
+
+def test_a_loaded_trace_replays_what_was_drawn(path):
+    trace = load(path)
+    for place, step in enumerate(trace.steps):
+        if step.snapshot is None:
+            continue
+        states = start(step.recipe.transforms, None, trace.prompt, np)
+        seen = replay(
+            step.snapshot, step.recipe.transforms, states, (trace.seed, step.position), greedy=step.recipe.greedy
+        )
+        assert (seen.cut[seen.cut >= 0] == step.cut[seen.cut >= 0]).all()
+        at = seen.ids.tolist().index(step.token)
+        assert seen.low[at] - 1e-6 <= math.exp(step.logprob_after) <= seen.high[at] + 1e-6
+        assert len(states_at(step.recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:place])) == len(states)
+
+
+def test_the_lexicon_is_what_transforms_ask_for():
+    lexicon = made().lexicon
+    assert lexicon.piece(7) == b"\xf0\x9f"
+    assert lexicon.piece(99) == b""
+    assert lexicon.encode("\n") == [8]
+    assert lexicon.encode("x") == []
+    (exempt,) = start((XTC(0.5),), lexicon, [], np)
+    assert exempt == (1, 2, 8)
+
+
+def damage(lines):
+    """Name, what is done to the lines, and the line that is blamed."""
+    header, first, second = (json.loads(line) for line in lines[:3])
+
+    def put(number, row):
+        return [*lines[: number - 1], json.dumps(row) if row is not None else "", *lines[number:]]
+
+    snapshot = second["snapshot"]
+    yield "another version", put(1, header | {"version": 2}), 1
+    yield "another file", put(1, {"a": 1}), 1
+    yield "not JSON", ["hello", *lines[1:]], 1
+    yield "a list", ["[]", *lines[1:]], 1
+    yield "no header", lines[1:], 1
+    yield "nothing", [], 1
+    yield (
+        "unknown transform",
+        put(1, header | {"recipes": [{"greedy": False, "transforms": [{"transform": "Magic"}]}]}),
+        1,
+    )
+    yield (
+        "out of range",
+        put(1, header | {"recipes": [{"greedy": False, "transforms": [{"transform": "MinP", "p": 3}]}]}),
+        1,
+    )
+    yield (
+        "unknown field",
+        put(1, header | {"recipes": [{"greedy": False, "transforms": [{"transform": "TopK", "q": 3}]}]}),
+        1,
+    )
+    yield "no seed", put(1, {k: v for k, v in header.items() if k != "seed"}), 1
+    yield "a list of pieces", put(1, header | {"pieces": []}), 1
+    yield "cut short", lines[:-2], len(lines) - 1
+    yield "cut within a line", [*lines[:-1], lines[-1][:50]], len(lines)
+    yield "a step too many", [*lines, lines[-1]], len(lines) + 2
+    yield "an empty line", put(3, None), 3
+    yield "a number", put(3, 5), 3
+    yield "no token", put(3, {k: v for k, v in second.items() if k != "token"}), 3
+    yield "recipe beyond", put(3, second | {"recipe": 3}), 3
+    yield "negative recipe", put(3, second | {"recipe": -1}), 3
+    yield "a word for a number", put(3, second | {"entropy": "high"}), 3
+    yield "a word for a token", put(3, second | {"token": "7"}), 3
+    yield "no rank", put(3, second | {"rank": 1.5}), 3
+    yield "a broken seed", put(1, header | {"seed": None}), 1
+    yield "a broken prompt", put(1, header | {"prompt": ["a"]}), 1
+    yield "broken base64", put(3, second | {"snapshot": snapshot | {"ids": snapshot["ids"][:-3]}}), 3
+    yield "not base64", put(3, second | {"snapshot": snapshot | {"ids": "*" * 8}}), 3
+    yield "fewer logits", put(3, second | {"snapshot": snapshot | {"logits": snapshot["logits"][:-8]}}), 3
+    yield "fewer bins", put(3, second | {"snapshot": snapshot | {"counts": snapshot["counts"][:-8]}}), 3
+    yield "fewer cuts", put(3, second | {"cut": second["cut"][:-8]}), 3
+    yield "no lse", put(3, second | {"snapshot": {k: v for k, v in snapshot.items() if k != "lse"}}), 3
+    yield "pieces of text", put(2, first | {"piece": "é"}), 2
+
+
+def test_damage_is_named_with_file_and_line(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    cases = list(damage(lines))
+    assert len(cases) > 25
+    for name, broken, number in cases:
+        path.write_text("".join(line + "\n" for line in broken), encoding="utf-8")
+        with pytest.raises(DataError) as caught:
+            load(path)
+        message = str(caught.value)
+        assert message.startswith(f"{path}:{number}: "), (name, message)
+        assert "\n" not in message, name
+
+
+def test_bytes_that_are_not_text(path):
+    path.write_bytes(path.read_bytes()[:100] + b"\xff\xfe" + path.read_bytes()[100:])
+    with pytest.raises(DataError, match=r"run\.jsonl:1: "):
+        load(path)
+
+
+def test_a_mutated_file_loads_or_is_refused(path):
+    """Whatever a disk does to it: a DataError or a Trace, never another exception."""
+    rng, whole = np.random.default_rng(0), path.read_bytes()
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[place] = rng.integers(256)
+        path.write_bytes(bytes(data))
+        with suppress(DataError):
+            assert isinstance(load(path), Trace)
+
+
+def test_where_it_cannot_be_written_or_read(tmp_path):
+    with pytest.raises(DataError, match="cannot be written"):
+        save(made(), tmp_path / "missing" / "run.jsonl")
+    with pytest.raises(DataError, match="cannot be read"):
+        load(tmp_path / "run.jsonl")
+
+
+def test_a_snapshot_is_small():
+    snapshot = made().steps[1].snapshot
+    arrays = [getattr(snapshot, f.name) for f in dataclasses.fields(Snapshot)]
+    assert sum(a.nbytes for a in arrays if isinstance(a, np.ndarray)) < 3000
