@@ -58,7 +58,7 @@ def attention(
     `softcap` c bends each score s to c * tanh(s / c) (arXiv:2408.00118); `sinks` [H] are logits of an outcome that has
     no value (arXiv:2508.10925). A query that sees no key gets zeros. Raises KernelError naming what does not fit.
     """
-    _check(q, kv, mask, softcap, sinks)
+    _check(q, kv, scale, mask, softcap, sinks)
     low = None
     if emit is None and softcap is None and kv.prefix is None and kv.positions is None and not kv.ragged:
         low = _reach(mask, q.shape[2], kv.length)
@@ -138,12 +138,12 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
     return mx.concatenate(outs, axis=2)
 
 
-def _check(q: mx.array, kv: KV, mask: Mask, softcap: float | None, sinks: mx.array | None) -> None:
+def _check(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None) -> None:
     """One pass over the shapes, the cheapest first: this runs for every layer of every token."""
     if q.ndim != 4 or q.dtype not in FLOATS:
         raise KernelError(f"q must be float32, float16 or bfloat16 [B, H, T, D], got {q.dtype} {q.shape}")
     b, h, t, d = q.shape
-    _check_rows("", kv, b, h, d)
+    heads = _check_rows("", kv, b, h, d)
     if kv.keys.shape[0] != b:
         raise KernelError(f"keys must have the {b} rows of q, got {kv.keys.shape[0]}; what all share is a prefix")
     least = t if kv.prefix is None and kv.positions is None else 0
@@ -151,18 +151,21 @@ def _check(q: mx.array, kv: KV, mask: Mask, softcap: float | None, sinks: mx.arr
         raise KernelError(f"length must be at least T = {t} with T >= 1, got {kv.length}")
     if mask is not CAUSAL and mask is not FULL:
         mask.check(b, t)
+    if not scale > 0:
+        raise KernelError(f"scale must be greater than 0, got {scale}")
     if sinks is not None and sinks.shape != (h,):
         raise KernelError(f"sinks must be [{h}], one logit a query head, got {sinks.shape}")
     if softcap is not None and not softcap > 0:
         raise KernelError(f"softcap must be greater than 0, got {softcap}")
     before, name = kv.prefix, "prefix."
     while before is not None:
-        _check_rows(name, before, b, h, d)
+        if _check_rows(name, before, b, h, d) != heads:
+            raise KernelError(f"{name}keys must have {heads} heads as keys have, got {before.keys.shape[1]}")
         before, name = before.prefix, name + "prefix."
 
 
-def _check_rows(name: str, kv: KV, b: int, h: int, d: int) -> None:
-    """Refuse a segment that no path could read for b rows of h query heads of size d."""
+def _check_rows(name: str, kv: KV, b: int, h: int, d: int) -> int:
+    """Refuse a segment that no path could read for b rows of h query heads of size d; its key/value heads."""
     keys, values = kv.keys, kv.values
     for part, rows in (("keys", keys), ("values", values)):
         if isinstance(rows, Quantized) or rows.ndim != 4 or rows.dtype not in FLOATS:
@@ -179,3 +182,4 @@ def _check_rows(name: str, kv: KV, b: int, h: int, d: int) -> None:
     at = kv.positions
     if at is not None and (at.shape != (kb, capacity) or at.dtype != mx.int32):
         raise KernelError(f"{name}positions must be int32 [{kb}, {capacity}], got {at.dtype} {at.shape}")
+    return heads

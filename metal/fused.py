@@ -5,7 +5,7 @@ Each segment of a chain is one launch that leaves unnormalised states (`decode.m
 depend on the caches' capacity, never on how much of it is filled, so that one compiled step serves a whole capacity.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import e, log2
 from typing import Literal
 
@@ -34,10 +34,10 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """Unmerged states of one segment, for each of S splits. Base 2."""
+    """Unmerged states of one segment, for each of S splits."""
 
     partial: mx.array  # float32 [B, H, T, S, D]
-    stats: mx.array  # float32 [B, H, T, S, 3]: maximum, sum, sum of probability times score
+    stats: mx.array  # float32 [B, H, T, S, 3]: largest score, sum of weights, sum of weight times its log2
     tops: mx.array | None = None  # float32 [B, H, T, S, top]
     top_at: mx.array | None = None  # int32, as tops
     scores: mx.array | None = None  # float32 [B, H, T, capacity]
@@ -96,7 +96,7 @@ def attention(
     if kinds == ["tiles"] and call.splits(segments[0], "tiles") == 1:
         return call.whole(segments[0], sinks)
     states = [call.decode(s) if k == "decode" else call.tiles(s) for s, k in zip(segments, kinds, strict=True)]
-    out, seen = merge(states, q.dtype, sinks, emit)
+    out, seen = merge(states, q.dtype, call.base, sinks, emit)
     if not emit.scores:
         return out, seen
     rows = [
@@ -108,8 +108,13 @@ def attention(
     return out, Seen(seen.lse, seen.entropy, seen.positions, seen.weights, joined)
 
 
-def merge(states: list[States], dtype: mx.Dtype, sinks: mx.array | None, emit: Emit) -> tuple[mx.array, Seen]:
-    """One output [B, H, T, D] from the states of all splits of all segments; exact algebra, in any order."""
+def merge(
+    states: list[States], dtype: mx.Dtype, base: float, sinks: mx.array | None, emit: Emit
+) -> tuple[mx.array, Seen]:
+    """One output [B, H, T, D] from the states of all splits of all segments; exact algebra, in any order.
+
+    A weight is 2^(base * score).
+    """
     joined = states[0]
     if len(states) > 1:
         parts = {
@@ -119,7 +124,7 @@ def merge(states: list[States], dtype: mx.Dtype, sinks: mx.array | None, emit: E
         }
         joined = States(**parts)
     b, h, t, splits, d = joined.partial.shape
-    inputs = {"partial": joined.partial, "stats": joined.stats, "params": kernel.int32(splits, t, h)}
+    inputs = {"partial": joined.partial, "stats": joined.stats, "params": kernel.int32(splits, t, h, kernel.bits(base))}
     outputs: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {"out": ((b, h, t, d), dtype)}
     wants = bool(emit.lse or emit.entropy)
     defines = {"STATS": int(wants), "SINKS": int(sinks is not None), "TOP": 0}
@@ -183,10 +188,15 @@ class _Call:
     softcap: float | None
     emit: Emit
     geometry: Geometry
-    stats: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stats", bool(self.emit.lse or self.emit.entropy))
+    @property
+    def base(self) -> float:
+        """A weight is 2^(base * score); a score is q k, or what the cap makes of scale * q k."""
+        return log2(e) if self.softcap is not None else self.scale * log2(e)
+
+    @property
+    def stats(self) -> bool:
+        return self.emit.lse or self.emit.entropy
 
     def decode(self, s: _Segment) -> States:
         """Few query rows: `decode.metal`."""
@@ -196,7 +206,6 @@ class _Call:
         splits = self.splits(s, "decode")
         inputs, defines, template = self._operands(s, splits)
         outputs = self._partials(splits)
-        top = 0
         if self.emit.top:
             top = defines["TOP"] = 8 if self.emit.top <= 8 else TOP
             outputs |= {"tops": ((b, h, t, splits, top), mx.float32), "top_at": ((b, h, t, splits, top), mx.int32)}
@@ -213,7 +222,6 @@ class _Call:
             threads=256,
             defines=defines,
             template=template,
-            init_value=float("-inf") if self.emit.scores else None,
         )
         return States(**got)
 
@@ -276,12 +284,11 @@ class _Call:
         """Inputs, macros and template arguments that both kernels take."""
         q, kv, mask = self.q, s.kv, self.mask
         heads = kv.keys.shape[1]
-        scale, cap = self.scale * log2(e), 0.0
-        if self.softcap is not None:
-            scale, cap = self.scale / self.softcap, self.softcap * log2(e)
+        cap = self.softcap or 0.0
         documents = mask.documents
         params = kernel.int32(
-            kernel.bits(scale),
+            kernel.bits(self.base),
+            kernel.bits(self.scale / cap if cap else 0.0),
             kernel.bits(cap),
             heads,
             q.shape[1] // heads,

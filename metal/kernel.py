@@ -92,7 +92,6 @@ def launch(
     threads: int,
     defines: Mapping[str, int] | None = None,
     template: Mapping[str, Constant] | None = None,
-    init_value: float | None = None,
 ) -> dict[str, mx.array]:
     """The outputs of one launch of `kernels/<file>`, by name. `grid` counts groups of `threads` threads."""
     assert threads <= THREADS and threads % 32 == 0
@@ -106,7 +105,6 @@ def launch(
         threadgroup=(threads, 1, 1),
         output_shapes=[shape for shape, _ in outputs.values()],
         output_dtypes=[dtype for _, dtype in outputs.values()],
-        **({} if init_value is None else {"init_value": init_value}),
     )
     return dict(zip(outputs, arrays, strict=True))
 

@@ -2,7 +2,8 @@
 //
 // LPK lanes read one key together, so that 32 / LPK keys are in flight in a simdgroup and a score costs log2(LPK) shuffles
 // for all of them. Each such slot keeps its own running maximum and sum; they are merged once, after the last key.
-// Writes for each row and split: the unnormalised output, its maximum and its sum, all in base 2.
+// Scores are scaled after the maximum is taken off, so that large ones lose nothing. Writes for each row and split: the
+// unnormalised output, the largest score and the sum of weights.
 #include "rows.h"
 
 // Sums N values over the slots of a simdgroup. Every step halves what a lane holds while that comes out even, so that the
@@ -94,14 +95,15 @@ const int first = ends[b * params[ENDS_STEP]] - queries;
 const int offset = offsets[b * params[OFFSETS_STEP]];
 const size_t stored = (size_t(b / params[SHARED]) * size_t(heads) + size_t(head)) * size_t(params[CAPACITY]);
 
-// Query rows, scaled, to threadgroup memory.
-const float scale = as_type<float>(params[SCALE]);
+const float unit = as_type<float>(params[BASE]);
+
+// Query rows to threadgroup memory.
 for (int i = int(tid); i < ROWS * D; i += NSG * 32) {
   int m = block_row + i / D;
   float x = 0.0f;
   if (m < rows) {
     int row = (b * heads * group + head * group + m % group) * queries + m / group;
-    x = float(q[size_t(row) * D + size_t(i % D)]) * scale;
+    x = float(q[size_t(row) * D + size_t(i % D)]);
   }
   shared_q[i] = x;
 }
@@ -137,6 +139,21 @@ const int step = NSG * SLOTS;
 const int each = ((reach + params[SPLITS] - 1) / params[SPLITS] + step - 1) / step * step;
 const int begin = split * each;
 const int stop = min(reach, begin + each);
+
+#if SCORES
+// Rows that no split visits are unseen.
+for (int i = split * NSG * 32 + int(tid); i < params[CAPACITY]; i += params[SPLITS] * NSG * 32) {
+  if (i >= skip && (i < skip + gap || i >= reach + gap)) {
+    for (int r = 0; r < ROWS; r++) {
+      int m = block_row + r;
+      if (m < rows) {
+        int row = (b * heads * group + head * group + m % group) * queries + m / group;
+        scores[size_t(row) * size_t(params[CAPACITY]) + size_t(i)] = -INFINITY;
+      }
+    }
+  }
+}
+#endif
 
 float peak[ROWS], total[ROWS], o[ROWS][OWN];
 #if STATS
@@ -194,12 +211,22 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
         }
       }
     }
+    // Sums of sums: half the rounding of one long sum.
     for (int r = 0; r < ROWS; r++) {
-      for (int v = 0; v < VEC; v++) {
-        float x = shared_q[r * D + at + v];
+      float even[UNROLL], odd[UNROLL];
+      for (int u = 0; u < UNROLL; u++) {
+        even[u] = shared_q[r * D + at] * k[u][0];
+        odd[u] = shared_q[r * D + at + 1] * k[u][1];
+      }
+      for (int v = 2; v < VEC; v += 2) {
+        float x = shared_q[r * D + at + v], z = shared_q[r * D + at + v + 1];
         for (int u = 0; u < UNROLL; u++) {
-          s[u][r] = fma(x, k[u][v], s[u][r]);
+          even[u] = fma(x, k[u][v], even[u]);
+          odd[u] = fma(z, k[u][v + 1], odd[u]);
         }
+      }
+      for (int u = 0; u < UNROLL; u++) {
+        s[u][r] += even[u] + odd[u];
       }
     }
   }
@@ -215,7 +242,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
         x += simd_shuffle_xor(x, ushort(lanes));
       }
 #if SOFTCAP
-      x = as_type<float>(params[CAP]) * metal::precise::tanh(x);
+      x = as_type<float>(params[CAP]) * metal::precise::tanh(x * as_type<float>(params[SCALE]));
 #endif
       bool seen = live[u] && at <= high[r] && (at >= low[r] || at < kept);
       s[u][r] = seen ? x : -INFINITY;
@@ -223,7 +250,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
       int m = block_row + r;
       if (live[u] && m < rows && part == r % LPK) {
         int row = (b * heads * group + head * group + m % group) * queries + m / group;
-        scores[size_t(row) * size_t(params[CAPACITY]) + size_t(key[u])] = s[u][r] * LN2;
+        scores[size_t(row) * size_t(params[CAPACITY]) + size_t(key[u])] = s[u][r] * (unit * LN2);
       }
 #endif
     }
@@ -248,13 +275,14 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     for (int u = 0; u < UNROLL; u++) {
       higher = max(higher, s[u][r]);
     }
-    float factor = metal::fast::exp2(peak[r] - higher);
+    float shift = (peak[r] - higher) * unit;
+    float factor = metal::fast::exp2(shift);
 #if STATS
-    mean[r] = factor * fma(total[r], peak[r] - higher, mean[r]);
+    mean[r] = factor * fma(total[r], shift, mean[r]);
 #endif
     total[r] *= factor;
     for (int u = 0; u < UNROLL; u++) {
-      float below = s[u][r] - higher;
+      float below = (s[u][r] - higher) * unit;
       s[u][r] = metal::fast::exp2(below);
       total[r] += s[u][r];
 #if STATS
@@ -296,10 +324,11 @@ for (int r = 0; r < ROWS; r++) {
   for (int lanes = LPK; lanes < 32; lanes *= 2) {
     higher = max(higher, simd_shuffle_xor(higher, ushort(lanes)));
   }
-  float factor = metal::fast::exp2(peak[r] - higher);
+  float shift = (peak[r] - higher) * unit;
+  float factor = metal::fast::exp2(shift);
   float sum = total[r] * factor;
 #if STATS
-  float mean_sum = factor * fma(total[r], peak[r] - higher, mean[r]);
+  float mean_sum = factor * fma(total[r], shift, mean[r]);
 #endif
   for (int lanes = LPK; lanes < 32; lanes *= 2) {
     sum += simd_shuffle_xor(sum, ushort(lanes));
@@ -361,7 +390,7 @@ for (int i = int(tid); i < ROWS * D; i += NSG * 32) {
     float mean_sum = 0.0f;
 #endif
     for (int g = 0; g < NSG; g++) {
-      float below = peaks[g * ROWS + r] - higher;
+      float below = (peaks[g * ROWS + r] - higher) * unit;
       float factor = metal::fast::exp2(below);
       x = fma(factor, sums[(g * ROWS + r) * D + i % D], x);
       sum = fma(factor, totals[g * ROWS + r], sum);

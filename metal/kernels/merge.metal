@@ -1,4 +1,4 @@
-// Merges the splits of a row into its output: out = sum 2^(peak_s - peak) o_s / sum 2^(peak_s - peak) total_s.
+// Merges the splits of a row into its output: out = sum w_s o_s / sum w_s total_s with w_s = 2^(unit (peak_s - peak)).
 //
 // One threadgroup a row, a thread a column. Sinks join the sum here, once a row.
 #include "rows.h"
@@ -7,6 +7,7 @@ const int lane = int(thread_index_in_simdgroup);
 const int column = int(thread_position_in_threadgroup.x);
 const int row = int(threadgroup_position_in_grid.y);
 const int splits = params[0];
+const float unit = as_type<float>(params[3]);
 
 float peak = LEAST;
 for (int s = lane; s < splits; s += 32) {
@@ -14,7 +15,7 @@ for (int s = lane; s < splits; s += 32) {
 }
 peak = simd_max(peak);
 #if SINKS
-const float sink = float(sinks[row / params[1] % params[2]]) * LOG2E;
+const float sink = float(sinks[row / params[1] % params[2]]) * (LOG2E / unit);
 peak = max(peak, sink);
 #endif
 float total = 0.0f, mean = 0.0f, x = 0.0f;
@@ -22,7 +23,7 @@ for (int base = 0; base < splits; base += 32) {
   float factor = 0.0f;
   int s = base + lane;
   if (s < splits) {
-    float below = stats[(row * splits + s) * 3] - peak;
+    float below = (stats[(row * splits + s) * 3] - peak) * unit;
     float sum = stats[(row * splits + s) * 3 + 1];
     factor = metal::fast::exp2(below);
     total = fma(factor, sum, total);
@@ -42,9 +43,10 @@ total = simd_sum(total);
 mean = simd_sum(mean);
 #endif
 #if SINKS
-total += metal::fast::exp2(sink - peak);
+const float sunk = (sink - peak) * unit;
+total += metal::fast::exp2(sunk);
 #if STATS
-mean += metal::fast::exp2(sink - peak) * (sink - peak);
+mean += metal::fast::exp2(sunk) * sunk;
 #endif
 #endif
 if (column < D) {
@@ -52,13 +54,12 @@ if (column < D) {
 }
 #if STATS
 if (column == 0) {
-  lse[row] = total > 0.0f ? (peak + metal::precise::log2(total)) * LN2 : -INFINITY;
+  lse[row] = total > 0.0f ? fma(peak, unit, metal::precise::log2(total)) * LN2 : -INFINITY;
   entropy[row] = total > 0.0f ? (metal::precise::log2(total) - mean / total) * LN2 : 0.0f;
 }
 #endif
 #if TOP
 if (column < 32) {
-  float norm = peak + metal::precise::log2(total);
   int taken = -1;
   float taken_value = INFINITY;
   for (int k = 0; k < TOP; k++) {
@@ -85,7 +86,7 @@ if (column < 32) {
     taken = index;
     if (lane == 0) {
       top_positions[row * TOP + k] = index;
-      top_weights[row * TOP + k] = index >= 0 ? metal::fast::exp2(value - norm) : 0.0f;
+      top_weights[row * TOP + k] = index >= 0 ? metal::fast::exp2((value - peak) * unit) / total : 0.0f;
     }
   }
 }

@@ -5,13 +5,13 @@ using namespace metal;
 
 constant constexpr float LOG2E = 1.44269504088896340736f;
 constant constexpr float LN2 = 0.69314718055994530942f;
-constant constexpr float LEAST = -3.0e38f;  // below every score, and finite: LEAST - LEAST is 0
+constant constexpr float LEAST = -1.0e30f;  // below every score, and finite: LEAST - LEAST is 0
 constant constexpr int FAR = 1 << 30;       // beyond every position
 
 // The int32 array that every attention kernel takes as `params`.
 enum Param {
-  SCALE,      // bits of a float: score = SCALE * q k, in base 2 unless capped
-  CAP,        // bits of a float: score = CAP * tanh(SCALE * q k), in base 2
+  BASE,       // bits of a float: a weight is 2^(BASE * score), where a score is q k unless capped
+  SCALE, CAP, // bits of floats: a capped score is CAP * tanh(SCALE * q k)
   HEADS,      // key/value heads
   GROUP,      // query heads that share one of them
   QUERIES,    // T

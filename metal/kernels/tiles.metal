@@ -2,7 +2,8 @@
 //
 // The rows of a head are its query heads, its T positions and, where a prefix is shared, the N sequences that share it,
 // so that N samples or a tree of drafts read the keys once. A tile that no row sees is never loaded; only tiles on an
-// edge of a mask evaluate it. 8x8 products in float32; a lane holds two neighbours in a row of each 8x8 matrix.
+// edge of a mask evaluate it. Scores are scaled after the maximum is taken off, so that large ones lose nothing.
+// 8x8 products in float32; a lane holds two neighbours in a row of each 8x8 matrix.
 #include "rows.h"
 #include <metal_simdgroup_matrix>
 
@@ -127,13 +128,13 @@ const int t = m % (group * queries) / group;
 const size_t row = (size_t(b) * size_t(heads * group) + size_t(head * group + m % group)) * size_t(queries) + size_t(t);
 const int low = lows[mine];
 const int high = highs[mine];
-const float scale = as_type<float>(params[SCALE]);
+const float unit = as_type<float>(params[BASE]);
 const device T* query = q + row * D;
 
 float2 held[IN_REGISTERS ? TD : 1];
 if (IN_REGISTERS) {
   for (int d = 0; d < TD; d++) {
-    held[d] = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1])) * scale;
+    held[d] = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1]));
   }
 }
 float2 o[TD];
@@ -214,7 +215,7 @@ for (int visit = begin; visit < stop; visit++) {
   for (int d = 0; d < TD; d++) {
     float2 a = held[IN_REGISTERS ? d : 0];
     if (!IN_REGISTERS) {
-      a = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1])) * scale;
+      a = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1]));
     }
     for (int j = 0; j < TK; j++) {
       int at = (j * 8 + x) * LD + d * 8 + y;  // transposed: a column of the matrix is a key
@@ -223,6 +224,7 @@ for (int visit = begin; visit < stop; visit++) {
   }
 #if SOFTCAP
   for (int j = 0; j < TK; j++) {
+    s[j] *= as_type<float>(params[SCALE]);
     s[j] = as_type<float>(params[CAP]) * float2(metal::precise::tanh(s[j].x), metal::precise::tanh(s[j].y));
   }
 #endif
@@ -258,16 +260,15 @@ for (int visit = begin; visit < stop; visit++) {
   }
   higher = max(higher, simd_shuffle_xor(higher, ushort(1)));
   higher = max(higher, simd_shuffle_xor(higher, ushort(8)));
-  float factor = metal::fast::exp2(peak - higher);
+  float shift = (peak - higher) * unit;
+  float factor = metal::fast::exp2(shift);
 #if STATS
-  mean = factor * fma(total, peak - higher, mean);
+  mean = factor * fma(total, shift, mean);
 #endif
   total *= factor;
   for (int j = 0; j < TK; j++) {
-#if STATS
-    float2 below = s[j] - higher;
-#endif
-    s[j] = float2(metal::fast::exp2(s[j].x - higher), metal::fast::exp2(s[j].y - higher));
+    float2 below = (s[j] - higher) * unit;
+    s[j] = float2(metal::fast::exp2(below.x), metal::fast::exp2(below.y));
     total += s[j].x + s[j].y;
 #if STATS
     mean += (s[j].x > 0.0f ? s[j].x * below.x : 0.0f) + (s[j].y > 0.0f ? s[j].y * below.y : 0.0f);
@@ -307,13 +308,14 @@ if (block_row + mine < rows) {
   }
 #else
 #if SINKS
-  float sink = float(sinks[head * group + m % group]) * LOG2E;
+  float sink = float(sinks[head * group + m % group]) * (LOG2E / unit);
   float lift = max(peak, sink);
-  float shrink = metal::fast::exp2(peak - lift);
+  float shift = (peak - lift) * unit, sunk = (sink - lift) * unit;
+  float shrink = metal::fast::exp2(shift);
 #if STATS
-  mean = shrink * fma(total, peak - lift, mean) + metal::fast::exp2(sink - lift) * (sink - lift);
+  mean = shrink * fma(total, shift, mean) + metal::fast::exp2(sunk) * sunk;
 #endif
-  total = fma(total, shrink, metal::fast::exp2(sink - lift));
+  total = fma(total, shrink, metal::fast::exp2(sunk));
   peak = lift;
   float norm = shrink / total;
 #else
@@ -325,7 +327,7 @@ if (block_row + mine < rows) {
   }
 #if STATS
   if (x == 0) {
-    lse[row] = total > 0.0f ? (peak + metal::precise::log2(total)) * LN2 : -INFINITY;
+    lse[row] = total > 0.0f ? fma(peak, unit, metal::precise::log2(total)) * LN2 : -INFINITY;
     entropy[row] = total > 0.0f ? (metal::precise::log2(total) - mean / total) * LN2 : 0.0f;
   }
 #endif

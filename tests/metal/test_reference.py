@@ -193,6 +193,7 @@ def test_bad_input_is_named() -> None:
     rejects(lambda: call(q=q.astype(mx.int32)), "q must be float32", "int32")
     rejects(lambda: call(sinks=mx.zeros((3,))), "sinks must be [4]")
     rejects(lambda: call(softcap=0.0), "softcap")
+    rejects(lambda: attention(q, kv, scale=0.0), "scale")
     rejects(lambda: call(mask=Mask(window=-1)), "mask.window")
     rejects(lambda: call(mask=Mask(keep=2)), "mask.keep")
     rejects(lambda: call(mask=Mask(causal=False, block=4)), "mask")

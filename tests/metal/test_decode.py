@@ -1,0 +1,174 @@
+"""The decode kernel in the simulator: checked, strictly typed, against float64 and beside MLX's own kernel."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metal import fused, mx
+from metal.attention import CAUSAL, FULL, KV, Emit, Mask
+from metal.fused import Geometry
+from metal.simulator import simulated, stock
+from tests.metal import oracle
+from tests.metal.build import cache, each, error, normal, recorded, rejects, stored, ulp
+from tests.metal.test_reference import check_top
+
+DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+EVERYTHING = Emit(lse=True, entropy=True, top=5, scores=True)
+BOUND = {mx.float32: 2e-6, mx.float16: 2e-3, mx.bfloat16: 1.6e-2}
+
+
+def launch(q: mx.array, kv: KV, *, checked: bool = True, **options: Any) -> tuple[mx.array, Any]:
+    options = {"scale": q.shape[-1] ** -0.5, "mask": CAUSAL} | options
+    with recorded() if checked else simulated():
+        return fused.attention(q, kv, **options)
+
+
+def verify(q: mx.array, kv: KV, *, emit: Emit = EVERYTHING, geometry: Geometry | None = None, **options: Any) -> None:
+    out, seen = launch(q, kv, emit=emit, geometry=geometry, **options)
+    options = {"scale": q.shape[-1] ** -0.5, "mask": CAUSAL} | options
+    truth = oracle.attention(q, kv, **options)
+    assert out.dtype == q.dtype
+    assert error(out, truth.out) < BOUND[q.dtype]
+    if emit.lse:
+        assert error(seen.lse, truth.lse) < 3e-6
+        assert error(seen.entropy, truth.entropy) < 3e-6
+    if emit.scores:
+        ends = np.cumsum([0] + [part.capacity for part in kv.chain()])
+        rows = [np.arange(end, end + (part.length or 0)) for end, part in zip(ends, kv.chain(), strict=False)]
+        assert error(seen.scores, truth.scores[..., np.concatenate(rows)]) < 3e-6
+    if emit.top:
+        check_top(seen, truth, emit.top)
+
+
+# (head size, dtype, bits of K, bits of V, group size, query heads of one key/value head)
+SHAPES = [
+    *[(d, dtype, 16, 16, 64, g) for d, dtype, g in each((64, 80, 96, 128, 256), DTYPES, (1, 2, 3, 4, 5, 7, 8))],
+    (64, mx.float32, 8, 8, 64, 4),
+    (64, mx.bfloat16, 4, 8, 32, 3),
+    (96, mx.float16, 8, 4, 32, 4),
+    (128, mx.float32, 4, 4, 128, 2),
+    (128, mx.bfloat16, 8, 16, 64, 4),
+    (256, mx.float16, 16, 4, 64, 2),
+    (256, mx.float32, 8, 8, 32, 1),
+]
+
+
+@pytest.mark.parametrize(("d", "dtype", "k_bits", "v_bits", "group_size", "g"), SHAPES)
+def test_every_head_size_dtype_and_format(
+    d: int, dtype: mx.Dtype, k_bits: int, v_bits: int, group_size: int, g: int
+) -> None:
+    q = normal(1, 1, 2 * g, 1, d, dtype=dtype)
+    keys = stored(normal(2, 1, 2, 96, d, dtype=dtype), k_bits, group_size)
+    values = stored(normal(3, 1, 2, 96, d, dtype=dtype), v_bits, group_size)
+    verify(q, cache(keys, values, 83), geometry=Geometry(splits=2))
+
+
+@pytest.mark.parametrize("n", [1, 2, 31, 63, 64, 65, 200])
+def test_any_length_in_any_number_of_splits(n: int) -> None:
+    q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 256, 64), normal(3, 1, 2, 256, 64)
+    for splits in (1, 3, 32):
+        verify(q, cache(k, v, n), geometry=Geometry(splits=splits))
+
+
+MASKS = (Mask(window=20), Mask(window=20, keep=4), Mask(window=1), Mask(prefix=58), Mask(block=8), FULL)
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=str)
+def test_masks_softcap_and_sinks_on_several_queries(mask: Mask) -> None:
+    q, k, v = normal(1, 2, 6, 3, 64), normal(2, 2, 2, 64, 64), normal(3, 2, 2, 64, 64)
+    kv = cache(k, v, 61, 30)
+    verify(q, kv, mask=mask, sinks=normal(4, 6), softcap=2.0)
+    verify(q, kv, mask=mask, emit=Emit())
+
+
+def test_eight_queries_and_a_top_of_sixteen() -> None:
+    q, k, v = normal(1, 1, 2, 8, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
+    verify(q, cache(k, v, 50), emit=Emit(lse=True, entropy=True, top=16))
+
+
+def test_ring_rows_are_placed_by_their_positions() -> None:
+    positions = np.full((1, 64), -1, dtype=np.int32)
+    positions[0, :50] = np.roll(np.arange(70, 120), 17)
+    q, k, v = normal(1, 1, 4, 2, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
+    kv = cache(k, v, 50, positions=mx.array(positions))
+    for mask in (CAUSAL, Mask(window=20), Mask(window=20, keep=75)):
+        verify(q, kv, mask=mask)
+
+
+def test_recent_exact_rows_behind_quantised_ones() -> None:
+    past = [stored(normal(seed, 1, 2, 64, 64), bits) for seed, bits in ((5, 8), (6, 4))]
+    q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 32, 64), normal(3, 1, 2, 32, 64)
+    kv = cache(k, v, 9, prefix=cache(*past, 60))
+    verify(q, kv)
+    verify(q, kv, mask=Mask(window=30), sinks=normal(4, 4))
+
+
+@pytest.mark.parametrize("splits", [1, 2])
+def test_a_row_that_sees_nothing_gets_zeros(splits: int) -> None:
+    q, k, v = normal(1, 1, 2, 1, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
+    ring = cache(k, v, 3, positions=mx.array(np.array([[9, 2, 1] + [-1] * 61], dtype=np.int32)))
+    empty = KV(ring.keys, ring.values, mx.array([0], dtype=mx.int32), 3, positions=ring.positions)
+    out, seen = launch(q, empty, emit=EVERYTHING, geometry=Geometry(splits=splits))
+    assert mx.all(out == 0).item()
+    assert mx.all(seen.lse == -mx.inf).item()
+    assert mx.all(seen.entropy == 0).item()
+    assert mx.all(seen.positions == -1).item()
+    assert mx.all(seen.weights == 0).item()
+    assert mx.all(seen.scores == -mx.inf).item()
+
+
+def adversarial(name: str, dtype: mx.Dtype, d: int, n: int) -> tuple[mx.array, mx.array, mx.array]:
+    q, k, v = (normal(seed, 1, h, rows, d, dtype=dtype) for seed, h, rows in ((1, 4, 1), (2, 2, n), (3, 2, n)))
+    if name == "large":
+        return q * 30, k * 3, v
+    if name == "equal":
+        return q, mx.broadcast_to(k[:, :, :1], k.shape), v
+    if name == "one wins":
+        return q, mx.concatenate([mx.repeat(q[:, ::2] * 20, 1, axis=1).astype(dtype), k[:, :, 1:]], axis=2), v
+    return q, k, v
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", ["random", "large", "equal", "one wins"])
+def test_errors_are_not_above_those_of_stock(name: str, dtype: mx.Dtype) -> None:
+    for d, n in ((64, 1), (64, 77), (128, 130)):
+        q, k, v = (mx.contiguous(x) for x in adversarial(name, dtype, d, n))
+        scale = d**-0.5
+        truth = oracle.attention(q, cache(k, v, n), scale=scale, mask=CAUSAL).out
+        theirs, _ = stock.sdpa_vector(q, k, v, scale)
+        ours, _ = launch(q, cache(k, v, n), checked=False)
+        assert error(ours, truth) <= 1.25 * error(theirs, truth) + ulp(dtype, truth)
+
+
+def test_one_compiled_variant_serves_every_length() -> None:
+    q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 256, 64), normal(3, 1, 2, 256, 64)
+    from metal import kernel
+
+    with recorded():
+        before = kernel._kernel.cache_info().misses
+        for n in (1, 100, 256):
+            fused.attention(q, cache(k, v, n), scale=0.1, mask=CAUSAL)
+        assert kernel._kernel.cache_info().misses == before + 2  # decode and merge, once
+
+
+def test_caches_are_passed_whole_and_inputs_stay_as_they_were() -> None:
+    q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 256, 64), normal(3, 1, 2, 256, 64)
+    copies = [np.array(x) for x in (q, k, v)]
+    with recorded() as reports:
+        fused.attention(q, cache(k, v, 10), scale=0.1, mask=CAUSAL)
+    assert reports[0].traffic["keys"].size == k.nbytes
+    assert reports[0].traffic["keys"].distinct == 10 * 2 * 64 * 4
+    for x, copy in zip((q, k, v), copies, strict=True):
+        assert np.array_equal(np.array(x), copy)
+
+
+def test_what_the_kernels_cannot_take_is_named() -> None:
+    k = normal(2, 1, 2, 64, 80)
+    q = normal(1, 1, 4, 1, 80)
+    rejects(lambda: launch(q[..., :48], cache(k[..., :48], k[..., :48], 9)), "head size", "48")
+    wide = normal(1, 1, 4, 1, 64)
+    rows = normal(2, 1, 2, 64, 64)
+    rejects(lambda: launch(wide, cache(rows, rows, 9), emit=Emit(top=17)), "emit.top", "17")
+    ring = cache(rows, rows, 9, positions=mx.zeros((1, 64), dtype=mx.int32))
+    rejects(lambda: launch(wide, ring, mask=Mask(documents=mx.zeros((1, 64), dtype=mx.int32))), "positions")
