@@ -30,8 +30,9 @@ class Lab:
             vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
             chat=tokenizer.chat_template is not None,
             nbytes=info.nbytes,
+            title=info.name,
             family=info.family,
-            quantization=info.quantisation,
+            quantization=info.quantization,
             digest=info.weights,
             eos=frozenset(tokenizer.eos),
         )
@@ -95,7 +96,7 @@ class LabShop:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         found = [
             ModelOffer(
-                name, info.nbytes, info.license, True, info.nbytes <= memory // 2, f"{info.family} {info.quantisation}"
+                name, info.nbytes, info.license, True, info.nbytes <= memory // 2, f"{info.family} {info.quantization}"
             )
             for name, info in here.items()
         ]

@@ -21,8 +21,7 @@ import numpy as np
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
 from engine.trace import BINS, Recipe, Snapshot, Step
-from engine.tracefile import _recipe as recipe_from_row
-from engine.tracefile import _row as recipe_row
+from engine.tracefile import recipe_from_row, recipe_row
 
 VERSION = 1
 BUSY_S = 3.0  # how long another program may hold the database before we say so

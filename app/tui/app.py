@@ -20,6 +20,7 @@ from app.tui.candidates import Names
 from app.tui.clipboard import copy
 from app.tui.commands import Commands
 from app.tui.keeper import Keeper
+from app.tui.widgets.bars import Hints
 from engine.errors import DataError
 
 FRAME_S = 1 / 30
@@ -219,20 +220,24 @@ class LikelyApp(App[str]):
                     self.loading = report
                 case m.Ready(_, facts):
                     self.loading = None
-                    self.models[facts.name] = facts
+                    self.adopt_model(facts)
                     self.current = facts
-                    self.names[facts.name] = Names(facts.vocabulary, facts.eos)
-                    if self.keeper is not None:
-                        self.keeper.do(lambda store: store.remember_vocabulary(facts.name, facts.vocabulary))
                 case m.Failed(_, line):
                     self.loading = None
                     self.say(line, alarm=True)
         self._tell_screens()
 
+    def adopt_model(self, facts: m.ModelFacts) -> None:
+        """Know a model that was loaded, and remember what its ids stand for."""
+        self.models[facts.name] = facts
+        self.names[facts.name] = Names(facts.vocabulary, facts.eos)
+        if self.keeper is not None:
+            self.keeper.do(lambda store: store.remember_vocabulary(facts.name, facts.vocabulary))
+
     def _tell_screens(self) -> None:
         for screen in self.screen_stack:
             changed = getattr(screen, "model_changed", None)
-            if changed is not None and hasattr(screen, "talk"):
+            if changed is not None and screen.is_mounted and screen.query(Hints):
                 changed()
 
     def names_of(self, model: str) -> Names:
@@ -245,8 +250,6 @@ class LikelyApp(App[str]):
 
     def say(self, line: str, alarm: bool = False) -> None:
         """One line of news, where the keys are."""
-        from app.tui.widgets.bars import Hints
-
         for screen in reversed(self.screen_stack):
             for hints in screen.query(Hints):
                 hints.say(line, alarm)

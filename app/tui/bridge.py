@@ -25,8 +25,6 @@ Progress = Callable[[str, int, int], None]  # stage, done, total (0: unknown)
 class Tokenizer(Protocol):
     """What the bridge asks of a tokenizer."""
 
-    @property
-    def bos(self) -> int | None: ...
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]: ...
     def chat(self, messages: Sequence[dict[str, str]], *, generation_prompt: bool = True) -> list[int]: ...
 
@@ -237,8 +235,8 @@ def context_ids(tokenizer: Tokenizer, context: m.Context, chat: bool = True) -> 
         ids += tokenizer.chat([{"role": role, "content": text} for role, text in context.turns])
     elif context.turns:
         ids += tokenizer.encode("\n\n".join(text for _, text in context.turns) + "\n\n", bos=True)
-    elif tokenizer.bos is not None and not context.whole:
-        ids.append(tokenizer.bos)
+    elif not context.whole:
+        ids += tokenizer.encode("", bos=True)
     for part in context.parts:
         ids += tokenizer.encode(part) if isinstance(part, str) else part
     return ids

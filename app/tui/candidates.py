@@ -41,7 +41,6 @@ class View:
     vocab: int
     kept: int
     kept_before: float  # the mass that the kept tokens had before
-    shown_after: float  # the mass after the transforms of the rows
     cut_by: str  # the transforms that removed something, in words
     exact: bool
     live: bool
@@ -51,20 +50,8 @@ class View:
         near = "" if self.exact else glyphs.approx
         parts = [f"keeps {near}{self.kept} of {self.vocab}", f"{near}{100 * self.kept_before:.0f}%"]
         if self.cut_by:
-            parts.append(f"{glyphs.cut} cut by {self.cut_by}")
+            parts.append(f"{glyphs.cut} {self.cut_by}")
         return f" {glyphs.dot} ".join(parts)
-
-
-def label(transform: object) -> str:
-    """A transform's short name: `top-p`."""
-    if isinstance(transform, LogitBias):
-        return "ban"
-    named = (p.label for p in PARAMETERS.values() if p.transform is type(transform) and p.off is not None)
-    return next(named, type(transform).__name__).split(" ")[0]
-
-
-def bits(nats: float | None) -> str:
-    return "?" if nats is None else f"{nats / LN2:.1f}"
 
 
 @dataclass(frozen=True)
@@ -78,11 +65,8 @@ class Names:
     def _ids(self) -> dict[bytes, int]:
         return {piece: token for token, piece in reversed(list(enumerate(self.pieces)))}
 
-    @cached_property
-    def newline(self) -> tuple[int, ...]:
-        return tuple(token for token in [self._ids.get(b"\n")] if token is not None)
-
     def piece(self, token: int) -> bytes:
+        """The token's bytes; none where the vocabulary is not there."""
         return self.pieces[token] if 0 <= token < len(self.pieces) else b""
 
     def encode(self, text: str) -> list[int]:
@@ -105,6 +89,7 @@ class Outcome:
     kept: int
     kept_before: float
     exact: bool
+    entropy_bits: float | None = None  # before the transforms, where all of the distribution is known
 
 
 def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, key: tuple[int, int]) -> Outcome:
@@ -114,45 +99,9 @@ def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, 
     before, then = _softmax(logits), _softmax(after)
     order = np.lexsort((-before, -then))[:SHOWN]
     kept = cut == STAYS
-    return Outcome(order, before[order], then[order], cut[order], int(kept.sum()), float(before[kept].sum()), True)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    mass = np.exp(logits.astype(np.float64) - logits.max())
-    return mass / mass.sum()
-
-
-def view(
-    step: Step, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool, peek: bool = False
-) -> View:
-    """What the panel shows of a step under a recipe."""
-    name = names.name(step.token) if not step.piece else cells.piece_text(step.piece)
-    numbers = f"{bits(None if step.logprob is None else -step.logprob)} bits  rank {step.rank}"
-    if step.logprob is None:
-        numbers = "first token: nothing before it"
-    if outcome is None:
-        return View(title, name, numbers, (), 0, 0, 0.0, 0.0, "", True, live)
-    rows = tuple(
-        Candidate(
-            int(token),
-            names.name(int(token)),
-            float(before),
-            float(after),
-            "" if cut == STAYS else _cutter(recipe, int(cut)),
-            int(token) == step.token and not peek,
-        )
-        for token, before, after, cut in zip(outcome.ids, outcome.before, outcome.after, outcome.cut, strict=True)
-    )
-    cutters = dict.fromkeys(row.cut for row in rows if row.cut)
-    vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
-    return View(
-        title, name, numbers, rows, vocab, outcome.kept, outcome.kept_before,
-        sum(row.after or 0.0 for row in rows), ", ".join(cutters), outcome.exact, live,
-    )  # fmt: skip
-
-
-def _cutter(recipe: Recipe, index: int) -> str:
-    return label(recipe.transforms[index]) if index < len(recipe.transforms) else "greedy"
+    entropy = -float(before[before > 0] @ np.log2(before[before > 0]))
+    mass = float(before[kept].sum())
+    return Outcome(order, before[order], then[order], cut[order], int(kept.sum()), mass, True, entropy)
 
 
 def replayed(
@@ -171,14 +120,76 @@ def replayed(
     stays = found.cut == STAYS
     order = np.lexsort((-raw, -found.middle))[:SHOWN]
     low, high = found.kept
-    # of the rest, what is left is known only in all: its mass before is taken in proportion
+    # the rest is known only in all: where any of it may stay, its mass before is counted whole
     rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
+    mass = min(float(raw[stays].sum()) + rest, 1.0)
+    whole = found.exact and low == high
     return Outcome(
-        found.ids[order],
-        raw[order],
-        found.middle[order],
-        found.cut[order],
-        (low + high) // 2,
-        min(float(raw[stays].sum()) + rest, 1.0),
-        found.exact and low == high,
+        found.ids[order], raw[order], found.middle[order], found.cut[order], (low + high) // 2, mass, whole
     )
+
+
+def view(step: Step, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool) -> View:
+    """What the panel shows of a token under a recipe."""
+    name = cells.piece_text(step.piece) if step.piece else names.name(step.token)
+    if step.logprob is None:
+        numbers = "nothing before it"
+    else:
+        numbers = f"{bits(-step.logprob)} bits  rank {step.rank}"
+    if outcome is None:
+        return View(title, name, numbers, (), 0, 0, 0.0, "", True, live)
+    vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
+    return _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token)
+
+
+def next_view(outcome: Outcome, recipe: Recipe, names: Names, vocab: int, entropy: float | None = None) -> View:
+    """What the panel shows of the token that has not been drawn yet; `entropy` in bits."""
+    entropy = outcome.entropy_bits if entropy is None else entropy
+    numbers = "" if entropy is None else f"{entropy:.1f} bits of entropy"
+    return _view("NEXT", "", numbers, outcome, recipe, names, vocab, True, None)
+
+
+def bits(nats: float | None) -> str:
+    """Nats as bits in words."""
+    return "?" if nats is None else f"{max(nats, 0.0) / LN2:.1f}"
+
+
+def label(transform: object) -> str:
+    """A transform's short name: `top-p`."""
+    if isinstance(transform, LogitBias):
+        return "ban"
+    named = (p.label for p in PARAMETERS.values() if p.transform is type(transform) and p.off is not None)
+    return next(named, type(transform).__name__).split(" ")[0]
+
+
+def _view(
+    title: str,
+    name: str,
+    numbers: str,
+    outcome: Outcome,
+    recipe: Recipe,
+    names: Names,
+    vocab: int,
+    live: bool,
+    token: int | None,
+) -> View:
+    columns = zip(outcome.ids, outcome.before, outcome.after, outcome.cut, strict=True)
+    rows = tuple(
+        Candidate(int(id), names.name(int(id)), float(before), float(after), _cutter(recipe, int(cut)), int(id) == token)
+        for id, before, after, cut in columns
+    )
+    cutters = ", ".join(dict.fromkeys(row.cut for row in rows if row.cut))
+    return View(title, name, numbers, rows, vocab, outcome.kept, outcome.kept_before, cutters, outcome.exact, live)
+
+
+def _cutter(recipe: Recipe, index: int) -> str:
+    """The name of what removed a token, "" where nothing did."""
+    if index == STAYS:
+        return ""
+    return label(recipe.transforms[index]) if index < len(recipe.transforms) else "greedy"
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    mass = np.exp(logits.astype(np.float64) - logits.max())
+    total: np.ndarray = mass / mass.sum()
+    return total

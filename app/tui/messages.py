@@ -107,6 +107,7 @@ class ModelFacts:
     vocabulary: tuple[bytes, ...]  # piece of each id
     chat: bool  # has a chat template
     nbytes: int = 0  # weights
+    title: str = ""  # shorter, where the name is a path
     family: str = ""
     quantization: str = ""
     digest: str = ""  # of the weights

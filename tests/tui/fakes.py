@@ -41,7 +41,6 @@ def words(text: str) -> list[str]:
 class ScriptedTokenizer:
     """Words as tokens, with bytes for everything else."""
 
-    bos: int | None = None
     END, USER_TURN, MODEL_TURN, STOP = 256, 257, 258, 259
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -78,7 +77,9 @@ class ScriptedEngine:
         self.fail_at: int | None = None
         self.calls: list[tuple[str, list[int]]] = []
         pieces = tuple(self.tokenizer.pieces)
-        self.facts = ModelFacts(name, 8192, pieces, chat, 98_362_432, "llama", "Q4_1", "0" * 64, self.tokenizer.eos)
+        self.facts = ModelFacts(
+            name, 8192, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos
+        )
 
     def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
         """Logits [V] after a text: deterministic, with the favourite usually but not always on top."""

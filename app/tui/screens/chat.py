@@ -107,7 +107,10 @@ class ChatScreen(Screen[None]):
         wanted, store = self.likely.resume, self.likely.store
         if wanted and store is not None:
             try:
-                self.open(store.load(wanted))
+                found = store.load(wanted)
+                self.open(self._fresh() if found.kind == "text" else found)
+                if found.kind == "text":
+                    self.call_after_refresh(self.open_any, found)
                 return
             except DataError as error:
                 self.likely.store_news = str(error)
@@ -206,13 +209,11 @@ class ChatScreen(Screen[None]):
     def view(self) -> View | None:
         """What the panel says now."""
         if self.talk.peek is not None and self.transcript.cursor is None:
-            step, title = self.talk.peek, "NEXT"
+            step = self.talk.peek
             outcome = self.outcome(step, None)
-            view = candidates.view(
-                step, outcome, self.talk.sampling.recipe, self.names(), title=title, live=True, peek=True
-            )
-            entropy = candidates.bits(step.entropy)
-            return replace(view, name="", numbers=f"{entropy} bits of entropy")
+            if outcome is not None and step.snapshot is not None and step.entropy is not None:
+                recipe, vocab = self.talk.sampling.recipe, step.snapshot.vocab
+                return candidates.next_view(outcome, recipe, self.names(), vocab, step.entropy / LN2)
         place = self.place()
         if place is None:
             return None
@@ -222,7 +223,7 @@ class ChatScreen(Screen[None]):
         if step_here is None:
             waiting = "looking…" if self.likely.current is not None else "needs the model"
             word = cells.piece_text(shown.block.tokens[place.token].text.encode())
-            return View(title, word, waiting, (), 0, 0, 0.0, 0.0, "", True, False)
+            return View(title, word, waiting, (), 0, 0, 0.0, "", True, False)
         step = self._whole(place, step_here)
         outcome = self.outcome(step, place)
         live = self.transcript.cursor is None
@@ -477,7 +478,7 @@ class ChatScreen(Screen[None]):
         if speed:
             parts.append(f"{speed:.0f} tok/s")
         parts.append(_gigabytes(facts.nbytes + self.talk.cache_nbytes))
-        self.query_one(TopBar).show(facts.name, tuple(parts))
+        self.query_one(TopBar).show(facts.title or facts.name, tuple(parts))
 
     def _speed(self) -> float:
         run = self.talk.run
@@ -810,9 +811,18 @@ class ChatScreen(Screen[None]):
         if id is None or self.likely.store is None:
             return
         try:
-            self.open(self.likely.store.load(id))
+            self.open_any(self.likely.store.load(id))
         except DataError as error:
             self.hints.say(str(error), alarm=True)
+
+    def open_any(self, conversation: Conversation) -> None:
+        """Show a conversation, on the screen that is for its kind."""
+        if conversation.kind == "text":
+            from app.tui.screens.text import TextScreen
+
+            self.app.push_screen(TextScreen(conversation))
+        else:
+            self.open(conversation)
 
     def action_models(self) -> None:
         """Choose a model."""

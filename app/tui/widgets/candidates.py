@@ -13,7 +13,7 @@ from app.tui.candidates import Candidate, View
 from app.tui.theme import bar
 from app.tui.widgets.canvas import Canvas, Line
 
-NAME = 10
+NAME = 12
 PERCENT = 7
 
 
@@ -70,7 +70,8 @@ class Candidates(Canvas, can_focus=True):
         scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=1.0) or 1.0
         lines: list[Line] = [self._heading(view, width)]
         lines += [self._row(rows[i], i, scale, width) for i in shown]
-        lines.append([Segment(cells.fit(view.summary(self.glyphs), width), self.look.faint)])
+        if rows:
+            lines.append([Segment(cells.fit(view.summary(self.glyphs), width), self.look.faint)])
         return lines
 
     def _heading(self, view: View, width: int) -> Line:

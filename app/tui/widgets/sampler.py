@@ -64,14 +64,18 @@ class Sampler(Canvas, can_focus=True):
             self.sampling = sampling
             self.redraw()
 
+    def rows(self) -> list[Parameter]:
+        """The sliders that are listed: those that only refine another, while the list has the focus."""
+        return [p for p in self.sampling.rows() if p.off is not None or self.has_focus]
+
     @property
     def parameter(self) -> Parameter:
         """The parameter that keys act on."""
-        rows = self.sampling.rows()
+        rows = self.rows()
         return next((p for p in rows if p.name == self.picked), rows[0])
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        rows = self.sampling.rows()
+        rows = self.rows()
         room = max(height - 1, 1)
         at = rows.index(self.parameter)
         if not self.has_focus and self._busiest(rows, room) is not None:
@@ -127,7 +131,7 @@ class Sampler(Canvas, can_focus=True):
             self.post_message(self.Changed(sampling))
 
     def action_pick(self, by: int) -> None:
-        rows = self.sampling.rows()
+        rows = self.rows()
         at = rows.index(self.parameter)
         self.picked = rows[min(max(at + by, 0), len(rows) - 1)].name
         self.redraw()
@@ -176,7 +180,7 @@ class Sampler(Canvas, can_focus=True):
 
     def _drag(self, event: events.MouseEvent, keep: bool = False) -> None:
         offset = event.get_content_offset_capture(self)
-        rows = self.sampling.rows()
+        rows = self.rows()
         if not keep:
             index = offset.y - 1 + self.top
             if offset.y < 1 or not 0 <= index < len(rows):

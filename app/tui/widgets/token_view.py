@@ -93,6 +93,7 @@ class TokenView(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.layout_ = Layout()
         self.cursor: Place | None = None
+        self.mark: Place | None = None  # a token to underline: where a comparison first differs
         self.following = True
         self.behind = 0
         self.strips_rendered = 0  # counted for tests: work does not grow with the length
@@ -384,6 +385,8 @@ class TokenView(ScrollView, can_focus=True):
                 style = self.look.faint
             else:
                 style = None
+            if self.mark is not None and self.mark == (index, span.token):
+                style = (style or Style()) + Style(underline=True, bold=True)
             if text == "\n":
                 text = ("⏎" if style is not None and (span.token == lit or token.level >= 2) else " ") * span.width
                 if span.token != lit and token.level < 2:

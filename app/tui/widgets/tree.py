@@ -11,7 +11,7 @@ from textual.message import Message
 
 from app.tui import cells
 from app.tui.widgets.canvas import Canvas, Line
-from engine.conversation import Conversation, Fork
+from engine.conversation import ROOT, Conversation, Fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def _words(talk: Conversation, fork: Fork, option: str | None) -> str:
     if option is not None:
         node = talk.nodes[option]
         text = node.text or "".join(step.text for step in node.steps[:16] if not step.special)
-        joins = node.joins
+        joins = node.joins and node.fork.node != ROOT
     else:
         steps = talk.nodes[fork.node].steps[fork.at : (fork.at or 0) + 16]
         text, joins = "".join(step.text for step in steps if not step.special), True

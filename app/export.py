@@ -1,0 +1,250 @@
+"""Conversations as files: Markdown and HTML for readers (the branch that is checked out), JSON lines with everything.
+
+Import reads those JSON lines back, and the messages of other programs (a list of role and content, as OpenAI's API has
+it). Files are written whole or not at all.
+"""
+
+import html
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from app import heat
+from engine.conversation import Conversation, Fork, Message, Node
+from engine.errors import DataError, LikelyError
+from engine.trace import Recipe, Step
+from engine.tracefile import recipe_from_row, recipe_row, step_from_row, step_row
+
+VERSION = 1
+SUFFIX = {"markdown": "md", "html": "html", "jsonl": "jsonl"}
+LARGEST = 1_000_000_000  # bytes of a file to import
+
+
+def write(talk: Conversation, kind: str, path: Path) -> None:
+    """Write a conversation as `markdown`, `html` or `jsonl`. Raises DataError where the file cannot be written."""
+    lines = {"markdown": markdown, "html": page, "jsonl": jsonl}[kind](talk)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path} was not written: {error.strerror}") from error
+
+
+def read(path: Path, id: str, now: float) -> Conversation:
+    """A conversation from a file, under a new id. Raises DataError for what is neither of the two formats."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise DataError(
+                f"{path} has {path.stat().st_size / 1e9:.1f} GB: at most {LARGEST / 1e9:.0f} GB are imported"
+            )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path} is not UTF-8 text: a conversation's JSON lines or a list of messages expected"
+        ) from None
+    try:
+        values = _values(text)
+        if values and isinstance(values[0], dict) and values[0].get("likely") == "conversation":
+            return _conversation(values, id)
+        return _messages(values, id, path.stem, now)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, LikelyError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path} is no conversation that can be imported: {reason}") from error
+
+
+# -- for readers ---------------------------------------------------------------------------------------------------------
+
+
+def markdown(talk: Conversation) -> Iterator[str]:
+    """The checked-out branch as Markdown."""
+    yield f"# {talk.title or 'Conversation'}\n"
+    if talk.kind == "text":
+        yield "\n" + "".join(message.text for message in talk.messages()).strip() + "\n"
+        return
+    if talk.system:
+        yield f"\n**system**\n\n{talk.system.strip()}\n"
+    for message in talk.messages():
+        yield f"\n**{_who(message, talk)}**\n\n{message.text.strip()}\n"
+
+
+def page(talk: Conversation) -> Iterator[str]:
+    """The checked-out branch as one HTML file, every token tinted by its surprisal and named on hovering."""
+    title = html.escape(talk.title or "Conversation")
+    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>\n{_style()}</style>'
+    yield f"</head>\n<body><main>\n<h1>{title}</h1>\n"
+    if talk.system:
+        yield f"<h2>system</h2>\n<p>{html.escape(talk.system)}</p>\n"
+    for message in talk.messages():
+        yield f'<h2 class="{message.role}">{html.escape(_who(message, talk))}</h2>\n<p>'
+        for segment in message.segments:
+            if not segment.node.drawn:
+                yield html.escape(segment.text)
+            for step in segment.steps:
+                if not step.special:
+                    yield _token(step)
+        yield "</p>\n"
+    yield "<footer>"
+    for level in range(6):
+        least = 0 if level == 0 else heat.BITS[level - 1]
+        yield f'<span class="h{level}">{least:g} bits</span> '
+    yield "</footer>\n</main></body></html>\n"
+
+
+def _who(message: Message, talk: Conversation) -> str:
+    return {"user": "you", "assistant": talk.model or "model", "text": "text"}[message.role]
+
+
+def _token(step: Step) -> str:
+    text = html.escape(heat.visible(step.text))
+    if step.logprob is None:
+        return text
+    bits = -step.logprob / math.log(2)
+    hover = f"{bits:.1f} bits, rank {step.rank}, {100 * math.exp(step.logprob):.2f} %"
+    return f'<span class="h{heat.level(bits)}" title="{hover}">{text}</span>'
+
+
+def _style() -> str:
+    def ramp(back: tuple[str | None, ...], front: tuple[str | None, ...]) -> str:
+        return "".join(
+            f".h{i}{{background:{colour};color:{front[i]}}}\n" for i, colour in enumerate(back) if colour is not None
+        )
+
+    return (
+        "body{font:16px/1.6 ui-monospace,Menlo,monospace;background:#fcfcfa;color:#1b1f23;margin:0}\n"
+        "main{max-width:46em;margin:3em auto;padding:0 1em}p{white-space:pre-wrap}h1{font-size:1.2em}\n"
+        "h2{font-size:1em;color:#a85200;margin:2em 0 0}h2.user{color:#0b5cad}footer{margin-top:3em;opacity:.8}\n"
+        f"span{{border-radius:2px}}\n{ramp(heat.LIGHT, heat.LIGHT_TEXT)}"
+        "@media(prefers-color-scheme:dark){\nbody{background:#101214;color:#e3e5e8}h2{color:#f5a742}h2.user{color:#5aa7f8}\n"
+        f"{ramp(heat.DARK, heat.DARK_TEXT)}}}\n"
+    )
+
+
+# -- everything ----------------------------------------------------------------------------------------------------------
+
+
+def jsonl(talk: Conversation) -> Iterator[str]:
+    """The whole tree: a header line, then a line a node with its tokens and all that is known of each."""
+    recipes: dict[Recipe, int] = {}
+    for node in talk.nodes.values():
+        for step in node.steps:
+            recipes.setdefault(step.recipe, len(recipes))
+    header = {
+        "likely": "conversation",
+        "version": VERSION,
+        "title": talk.title,
+        "kind": talk.kind,
+        "model": talk.model,
+        "system": talk.system,
+        "recipe": recipe_row(talk.recipe),
+        "recipes": [recipe_row(recipe) for recipe in recipes],
+        "seed": talk.seed,
+        "created": talk.created,
+        "updated": talk.updated,
+        "chosen": [[fork.node, fork.at, option] for fork, option in talk.chosen.items()],
+    }
+    yield _line(header)
+    for node in talk.nodes.values():
+        yield _line(
+            {
+                "id": node.id,
+                "fork": [node.fork.node, node.fork.at],
+                "role": node.role,
+                "text": node.text,
+                "joins": node.joins,
+                "seed": node.seed,
+                "finish": node.finish,
+                "label": node.label,
+                "steps": [step_row(step, recipes[step.recipe]) for step in node.steps],
+            }
+        )
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _conversation(values: list[Any], id: str) -> Conversation:
+    header = values[0]
+    if header["version"] != VERSION:
+        raise ValueError(f"its version is {header['version']}: use the likely that wrote it")
+    recipes = [recipe_from_row(row) for row in header["recipes"]]
+    nodes: dict[str, Node] = {}
+    for row in values[1:]:
+        steps = tuple(step_from_row(step, recipes) for step in row["steps"])
+        parent, at = row["fork"]
+        nodes[row["id"]] = Node(
+            row["id"], Fork(parent, at), row["role"], row["text"], steps, row["joins"], row["seed"],
+            row["finish"] or ("interrupted" if steps else ""), row["label"],
+        )  # fmt: skip
+    talk = Conversation(
+        id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),
+        header["seed"], created=header["created"], updated=header["updated"],
+    )  # fmt: skip
+    for node in nodes.values():  # each hangs on one that came before it, or the file is no tree
+        talk = talk.add(node)
+    chosen = {Fork(parent, at): option for parent, at, option in header["chosen"]}
+    for fork, option in chosen.items():
+        if option not in talk.options(fork):
+            raise ValueError(f"{option!r} is checked out and is not there")
+    return replace(talk, chosen=MappingProxyType(chosen))
+
+
+# -- others' messages ------------------------------------------------------------------------------------------------------
+
+
+def _values(text: str) -> list[Any]:
+    """The JSON values of a file: one, or one a line."""
+    try:
+        whole = json.loads(text)
+        return [whole]
+    except ValueError:
+        values = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if not values:
+            raise ValueError("there is nothing in it") from None
+        return values
+
+
+def _messages(values: list[Any], id: str, title: str, now: float) -> Conversation:
+    first = values[0]
+    if isinstance(first, dict) and "messages" in first:
+        messages, title = first["messages"], str(first.get("title") or title)
+    elif isinstance(first, list):
+        messages = first
+    else:
+        messages = values
+    talk = Conversation(id, title=title, created=now, updated=now)
+    new_id: Callable[[], str] = lambda: secrets.token_hex(6)  # noqa: E731
+    for message in messages:
+        role, text = message["role"], _content(message["content"])
+        if role in ("system", "developer"):
+            talk = replace(talk, system="\n\n".join(filter(None, [talk.system, text])))
+        elif role in ("user", "assistant"):
+            leaf = talk.leaf
+            fork = Fork(leaf.id) if leaf is not None else Fork()
+            talk = talk.add(Node(new_id(), fork, role, text=text, finish="eot" if role == "assistant" else ""))
+        else:
+            raise ValueError(
+                f"messages of the system, the user and the assistant are imported, this one is of {role!r}"
+            )
+    if not talk.nodes:
+        raise ValueError("it has no messages")
+    return talk
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") == "text")
+    raise ValueError(f"a message's content must be text, got {type(content).__name__}")

@@ -1,0 +1,69 @@
+"""A text that can be edited anywhere, tinted by what the model makes of it."""
+
+from rich.text import Text
+from textual.message import Message
+from textual.widgets import TextArea
+
+from app.tui.cells import clean
+from app.tui.widgets.canvas import Painted
+
+
+class Buffer(TextArea):
+    """`tint` colours characters; what is typed after that stays plain until the next."""
+
+    class Moved(Message):
+        """The text or the cursor has changed."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, show_line_numbers=False, soft_wrap=True, tab_behavior="focus")
+        self.cursor_blink = False
+        self._levels: list[int] = []  # of each character
+        self._levels_text = ""
+
+    @property
+    def offset(self) -> int:  # type: ignore[override]
+        """The cursor's place in the text."""
+        return self.document.get_index_from_location(self.cursor_location)
+
+    def tint(self, text: str, levels: list[int]) -> None:
+        """Tint the characters of `text`; those of the buffer that differ from it stay plain."""
+        self._levels, self._levels_text = levels, text
+        self._line_cache.clear()
+        self.refresh()
+
+    def get_line(self, line_index: int) -> Text:
+        line = self.document.get_line(line_index)
+        # one cell stays one character here, so that the cursor's arithmetic holds
+        shown = "".join(character if character.isprintable() or character == "\t" else "␣" for character in line)
+        text = Text(shown if len(clean(shown)) == len(shown) else shown, end="", no_wrap=True)
+        start = self.document.get_index_from_location((line_index, 0))
+        heat = self.app_look.heat
+        run_start, run_level = 0, 0
+        for i in range(len(line) + 1):
+            at = start + i
+            known = i < len(line) and at < len(self._levels) and self._levels_text[at] == line[i] and line[i] != " "
+            level = self._levels[at] if known else 0
+            if level != run_level:
+                if run_level:
+                    text.stylize(heat[run_level], run_start, i)
+                run_start, run_level = i, level
+        return text
+
+    @property
+    def app_look(self):  # type: ignore[no-untyped-def]
+        app: Painted = self.app  # type: ignore[assignment]
+        return app.look
+
+    def on_text_area_changed(self) -> None:
+        common = 0
+        for a, b in zip(self._levels_text, self.text, strict=False):
+            if a != b:
+                break
+            common += 1
+        if common < len(self._levels_text):
+            self._levels, self._levels_text = self._levels[:common], self._levels_text[:common]
+            self._line_cache.clear()
+        self.post_message(self.Moved())
+
+    def on_text_area_selection_changed(self) -> None:
+        self.post_message(self.Moved())
