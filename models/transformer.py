@@ -4,7 +4,9 @@
 (`models.families`) and nothing of what is done with the logits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from metal import mx
 from metal.attention import CAUSAL, KV, Emit, Mask, Seen, attention
@@ -18,12 +20,22 @@ from models.tail import QuantizedCache, WindowCache
 Array = mx.array
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Positions [start, stop) of a row that are read as if nothing stood before them."""
+
+    start: int
+    stop: int
+    turns: list[tuple[Array, Array]]  # as a step's, from position 0
+
+
 @dataclass(slots=True)
 class Step:
     """What all blocks of one call share."""
 
     turns: list[tuple[Array, Array]]  # for each rotation of the model, the angles of the new positions
     lengths: Array  # without a cache: T for each of B
+    documents: list["Document"] = field(default_factory=list)  # what the row is made of, where that is several
     emit: Emit | None = None
     seen: list[Seen] = field(default_factory=list)
 
@@ -104,6 +116,8 @@ class Block:
         qk, v = mx.split(y, [self.rotated], axis=1)
         if self.per_head is not None:
             qk = mx.fast.rms_norm(qk, None, self.eps) * self.per_head
+        if step.documents:
+            return self.out(self._each(qk, v, step.documents))
         if self.rotation is not None:
             qk = self.rotation(qk, step.turns[self.turn])
         q, k = mx.split(qk, [heads], axis=1)
@@ -122,6 +136,21 @@ class Block:
         if t > 1:
             out = out.swapaxes(1, 2)
         return self.out(out.reshape(b, t, heads * size))
+
+    def _each(self, qk: Array, v: Array, documents: list[Document]) -> Array:
+        """Attention [1, T, H D] of each document to itself, for qk [1, H + Hkv, T, D] that are not turned yet."""
+        outs = []
+        for document in documents:
+            rows = slice(document.start, document.stop)
+            t = document.stop - document.start
+            part = qk[:, :, rows]
+            if self.rotation is not None:
+                part = self.rotation(part, document.turns[self.turn])
+            q, k = mx.split(part, [self.heads], axis=1)
+            kv = KV(k, v[:, :, rows], mx.array([t], dtype=mx.int32), t)
+            outs.append(attention(q, kv, scale=self.scale, mask=self.mask, softcap=self.softcap))
+        out = outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=2)
+        return out.swapaxes(1, 2).reshape(1, -1, self.heads * self.size)
 
 
 class Transformer:
@@ -149,9 +178,12 @@ class Transformer:
         """Logits [B, T, V] after each of `tokens` [B, T], which follow what `cache` holds and are added to it."""
         return self.head(self.hidden(tokens, cache))
 
-    def hidden(self, tokens: Array, cache: Cache | None = None) -> Array:
-        """[B, T, C] after the final norm: what `head` takes."""
-        x, step, caches, places = self._begin(tokens, cache)
+    def hidden(self, tokens: Array, cache: Cache | None = None, *, documents: Sequence[int] = ()) -> Array:
+        """[B, T, C] after the final norm: what `head` takes.
+
+        `documents` are the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone.
+        """
+        x, step, caches, places = self._begin(tokens, cache, documents)
         for block, layer, place in zip(self.blocks, caches, places, strict=True):
             x = block(x, step, layer, place)
         return self.norm(x)
@@ -223,7 +255,7 @@ class Transformer:
         return {f"{path}.{name}": a for path, part in parts.items() for name, a in part.arrays().items()}
 
     def _begin(
-        self, tokens: Array, cache: Cache | None
+        self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()
     ) -> tuple[Array, Step, list[KVCache] | list[None], list[Place] | list[None]]:
         b, t = tokens.shape
         offset: int | Array = 0
@@ -235,6 +267,8 @@ class Transformer:
         x = self.embed(tokens)
         if self.config.embed_scale != 1:
             x = x * self.config.embed_scale
+        if documents:
+            return self._apart(x, cache, documents)
         if self.positions is not None:
             x = x + self.positions(_at(offset, t))
         turns = [rotation.turns(offset, t, longest) for rotation in self.rotations]
@@ -242,6 +276,21 @@ class Transformer:
             nothing: list[None] = [None] * len(self.blocks)
             return x, Step(turns, mx.array([t] * b, dtype=mx.int32)), nothing, nothing
         return x, Step(turns, _EMPTY), cache.layers, cache.places(b, t)
+
+    def _apart(
+        self, x: Array, cache: Cache | None, documents: Sequence[int]
+    ) -> tuple[Array, Step, list[KVCache] | list[None], list[Place] | list[None]]:
+        """The same for several documents in one row, each from position 0."""
+        b, t, _ = x.shape
+        if cache is not None or b != 1 or sum(documents) != t or min(documents) < 1:
+            raise CacheError(f"documents stand in one row without a cache, and their lengths add up to its {t} tokens")
+        if self.positions is not None:
+            x = x + self.positions(mx.concatenate([mx.arange(n) for n in documents]))
+        turns = {n: [rotation.turns(0, n, n) for rotation in self.rotations] for n in set(documents)}
+        ends = list(accumulate(documents))
+        parts = [Document(end - n, end, turns[n]) for n, end in zip(documents, ends, strict=True)]
+        nothing: list[None] = [None] * len(self.blocks)
+        return x, Step([], _EMPTY, parts), nothing, nothing
 
     def _same_regime(self, cache: Cache, length: int) -> None:
         """Keys that were turned with other frequencies than this length asks for cannot be attended to."""
