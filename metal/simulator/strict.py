@@ -55,6 +55,7 @@ LIMITS = re.compile(
     r"implicit (copy|move) (constructor|assignment operator)\) not viable"
     r"|cannot be used to construct an object in address space unqualified"
     r"|'this' object is in default address space"
+    r"|object parameter of type '[^']*' with an expression of type '(?!.*__(global|constant|local))"
 )
 
 
@@ -66,11 +67,7 @@ def _errors(diagnostics: list[str]) -> list[str]:
             groups.append([line])
         elif groups:
             groups[-1].append(line)
-    return [
-        group[0]
-        for group in groups
-        if "error: " in group[0] and not any(LIMITS.search(note) for note in group[1:] if ": note: " in note)
-    ]
+    return [group[0] for group in groups if "error: " in group[0] and not any(LIMITS.search(line) for line in group)]
 
 
 def _unwelcome(source: str, label: str) -> Iterator[str]:
