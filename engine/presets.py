@@ -108,7 +108,7 @@ PRESETS: Mapping[str, Values] = MappingProxyType(
         "greedy": {"temp": 0.0},
         "precise": {"temp": 0.4, "top_p": 0.9, "min_p": 0.1},
         "balanced": {"temp": 0.8, "top_p": 0.95, "min_p": 0.05},
-        "wild": {"temp": 1.4, "min_p": 0.02, "xtc_probability": 0.5, "dry_multiplier": 0.8},
+        "wild": {"temp": 1.4, "min_p": 0.02, "xtc_probability": 0.5},
     }
 )
 
