@@ -191,6 +191,7 @@ def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: Draw,
         kept = mx.minimum(kept, enough)
     if count < draw.top_k < vocab and draw.top_p < 1:
         open_ = mx.ones_like(open_)  # top-p of a sum that these tokens do not hold
+    kept = mx.minimum(kept, mx.sum(p > 0, axis=-1, keepdims=True))
     p = mx.where(place < kept, p, 0.0)
     below = mx.cumsum(p, axis=-1)
     chosen = mx.minimum(mx.sum(below <= uniform[:, None] * below[:, -1:], axis=-1, keepdims=True), kept - 1)

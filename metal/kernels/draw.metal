@@ -125,6 +125,7 @@ if (sg == 0u) {
     left = min(left, enough);
   }
   open = open || lost;
+  left = min(left, length(p.x > 0.0f, p.y > 0.0f, place_0));  // never what is impossible, however close to 1 `uniform` is
   p = float2(place_0 < left ? p.x : 0.0f, place_0 + 32 < left ? p.y : 0.0f);
   below = cumulative(p);
   const float all = simd_shuffle(below.y, ushort(31));

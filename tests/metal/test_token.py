@@ -1,0 +1,139 @@
+"""Rows of new tokens: norm, rotary embedding and quantisation, against float64 and what mlx's own operations give."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metal import mx, token
+from metal.kv import Quantized
+from metal.token import Format, Norm, Rotary, Rows, prepare, quantize
+from tests.metal import oracle
+from tests.metal.build import each, error, normal, recorded, rejects, ulp
+from tests.metal.test_decode import DTYPES
+
+FORMATS = (Format(), Format(8, 64, mx.float32), Format(4, 32, mx.bfloat16), Format(8, 32, mx.float16))
+
+
+def truth(x: mx.array, offsets: list[int], rotary: Rotary, weight: mx.array | None, eps: float) -> np.ndarray:
+    """Norm and rotary embedding of [B, T, H, D] as [B, H, T, D], in float64."""
+    rows = oracle.wide(x)
+    if weight is not None:
+        rows = rows / np.sqrt((rows**2).mean(-1, keepdims=True) + eps) * oracle.wide(weight)
+    turns = oracle.wide(rotary.frequencies)
+    n = len(turns)
+    at = np.array(offsets)[:, None] + np.arange(x.shape[1])[None]
+    angle = (at[:, :, None] * turns)[:, :, None]
+    first, second = (slice(0, 2 * n, 2), slice(1, 2 * n, 2)) if rotary.traditional else (slice(0, n), slice(n, 2 * n))
+    out = rows.copy()
+    out[..., first] = rows[..., first] * np.cos(angle) - rows[..., second] * np.sin(angle)
+    out[..., second] = rows[..., first] * np.sin(angle) + rows[..., second] * np.cos(angle)
+    return out.swapaxes(1, 2)
+
+
+def operands(d: int, dtype: mx.Dtype, b: int = 2, t: int = 2) -> tuple[mx.array, mx.array, mx.array]:
+    return tuple(normal(seed, b, t, heads, d, dtype=dtype) for seed, heads in ((1, 4), (2, 2), (3, 2)))  # type: ignore[return-value]
+
+
+CASES = each(
+    (64, 80, 96, 128, 256, 64, 128),
+    DTYPES,
+    ((0, 0), (1, 0), (0, 2), (3, 1), (1, 1), (2, 3)),
+    (True, False),
+    (False, True, False),
+    (1.0, 0.5),
+)
+
+
+@pytest.mark.parametrize(("d", "dtype", "formats", "normed", "traditional", "part"), CASES)
+def test_rows_match_float64(
+    d: int, dtype: mx.Dtype, formats: tuple[int, int], normed: bool, traditional: bool, part: float
+) -> None:
+    chosen = [FORMATS[i] if d % FORMATS[i].group_size == 0 else Format() for i in formats]
+    if chosen[0].bits < 16 and chosen[1].bits < 16 and chosen[0].scales != chosen[1].scales:
+        chosen[1] = chosen[0]
+    q, k, v = operands(d, dtype)
+    n = int(d * part) // 2
+    rotary = Rotary(mx.array((10000.0 ** -(np.arange(n) / n)).astype(np.float32)), traditional)
+    norm = Norm(normal(4, d, dtype=dtype), normal(5, d, dtype=dtype)) if normed else None
+    offsets = [100, 7]
+    options: dict[str, Any] = {"offsets": mx.array(offsets, dtype=mx.int32), "rotary": rotary, "norm": norm}
+    options |= {"key_format": chosen[0], "value_format": chosen[1]}
+    with recorded() as reports:
+        ours = prepare(q, k, v, **options)
+    assert len(reports) == 1
+    theirs = prepare(q, k, v, **options)
+    queries = truth(q, offsets, rotary, norm.query if norm else None, 1e-6)
+    keys = truth(k, offsets, rotary, norm.key if norm else None, 1e-6)
+    assert error(ours.queries, queries) <= 1.25 * error(theirs.queries, queries) + ulp(dtype, queries)
+    for name, expected, form in (("keys", keys, chosen[0]), ("values", oracle.wide(v).swapaxes(1, 2), chosen[1])):
+        got, stock = getattr(ours, name), getattr(theirs, name)
+        worst = np.abs(oracle.rows(got) - expected).max()
+        assert worst <= 1.25 * np.abs(oracle.rows(stock) - expected).max() + ulp(dtype, expected)
+        if form.bits < 16:
+            check_quantised(got, expected, dtype)
+
+
+def check_quantised(got: Quantized, expected: np.ndarray, dtype: mx.Dtype) -> None:
+    """Every value is the nearest that its stored scale and bias can say, or at the end of what they can."""
+    scale, bias = (np.repeat(oracle.wide(x), got.group_size, -1) for x in (got.scales, got.biases))
+    best = bias + scale * np.clip(np.round((expected - bias) / scale), 0, 2**got.bits - 1)
+    slack = 2 * ulp(mx.float32, expected) * 64
+    assert np.all(np.abs(oracle.rows(got) - expected) <= np.abs(best - expected) + slack)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantising_is_mlx_s_with_float32_scales_and_no_worse_with_16_bits(bits: int) -> None:
+    x = normal(6, 40, 128)
+    for rows in (x, mx.abs(x), -mx.abs(x), mx.zeros_like(x), mx.full(x.shape, 3.0)):
+        codes, scales, biases = mx.quantize(rows, 64, bits)
+        ours = quantize(rows, Format(bits, 64, mx.float32))
+        assert mx.array_equal(ours.codes, codes) and mx.array_equal(ours.scales, scales)
+        narrow = quantize(rows, Format(bits, 64, mx.bfloat16))
+        cast = mx.dequantize(
+            codes, *(part.astype(mx.bfloat16).astype(mx.float32) for part in (scales, biases)), 64, bits
+        )
+        assert mx.max(mx.abs(narrow.floats() - rows)) <= mx.max(mx.abs(cast - rows)) + 1e-6
+
+
+def test_the_kernel_quantises_as_the_reference_does() -> None:
+    v = normal(7, 1, 3, 2, 64)
+    for sign in (v, mx.abs(v), -mx.abs(v), mx.zeros_like(v)):
+        rotary = Rotary(mx.ones((1,)))
+        form = Format(8, 32, mx.float32)
+        options: dict[str, Any] = {"offsets": mx.zeros((1,), dtype=mx.int32), "rotary": rotary, "value_format": form}
+        with recorded():
+            ours = prepare(sign, sign, sign, **options).values
+        theirs = prepare(sign, sign, sign, **options).values
+        assert isinstance(ours, Quantized) and isinstance(theirs, Quantized)
+        assert mx.array_equal(ours.codes, theirs.codes)
+        assert mx.array_equal(ours.scales, theirs.scales)
+        assert mx.array_equal(ours.biases, theirs.biases)
+
+
+def test_bad_input_is_named() -> None:
+    q, k, v = operands(64, mx.float32)
+    good: dict[str, Any] = {"offsets": mx.zeros((2,), dtype=mx.int32), "rotary": Rotary(mx.ones((32,)))}
+
+    def call(q: mx.array = q, k: mx.array = k, v: mx.array = v, **more: Any) -> Rows:
+        return prepare(q, k, v, **(good | more))
+
+    rejects(lambda: call(q=q[0]), "queries")
+    rejects(lambda: call(q=q[:, :0], k=k[:, :0], v=v[:, :0]), "queries", "empty")
+    rejects(lambda: call(k=k[:, :1]), "keys must be [2, 2")
+    rejects(lambda: call(q=q[:, :, :3]), "keys", "a divisor of 3")
+    rejects(lambda: call(v=v[:, :, :1]), "values must have the shape of keys")
+    rejects(lambda: call(v=v.astype(mx.float16)), "share a float dtype")
+    rejects(lambda: call(offsets=mx.zeros((3,), dtype=mx.int32)), "offsets", "(3,)")
+    rejects(lambda: call(offsets=mx.zeros((2,))), "offsets", "float32")
+    rejects(lambda: call(rotary=Rotary(mx.ones((33,)))), "rotary.frequencies", "(33,)")
+    rejects(lambda: call(norm=Norm(mx.ones((32,)), mx.ones((64,)))), "norm weights must be [64]")
+    rejects(lambda: call(key_format=Format(3)), "key_format.bits", "3")
+    rejects(lambda: call(value_format=Format(8, 48)), "value_format.group_size", "48")
+    rejects(
+        lambda: call(key_format=Format(8, 64, mx.float32), value_format=Format(8, 64, mx.bfloat16)), "scales", "dtype"
+    )
+    narrow = [x[..., :48] for x in (q, k, v)]
+    rotary = Rotary(mx.ones((8,)))
+    rejects(lambda: call(*narrow, rotary=rotary, key_format=Format(8)), "key_format.group_size", "D = 48")
+    assert token.PLAIN.bits == 16
