@@ -84,6 +84,9 @@ def _read_folder(
     info: ModelInfo, precision: Precision | None
 ) -> tuple[Tokenizer, dict[str, Any], dict[str, mx.array], Precision]:
     config = read_json(info.path / "config.json")
+    family = config.get("model_type")
+    if not isinstance(family, str):
+        raise CheckpointError(f"config: model_type must be a string, got {family!r}")
     tokenizer = Tokenizer.from_folder(info.path)
-    precision = precision or choose(info.parameters, str(config.get("model_type")), folder.stored_dtype(info.path))
+    precision = precision or choose(info.parameters, family, folder.stored_dtype(info.path))
     return tokenizer, config, folder.read_weights(info.path, config, precision), precision

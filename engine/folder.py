@@ -9,7 +9,7 @@ from typing import Any
 
 from engine import safetensors
 from engine.errors import CheckpointError
-from engine.info import weight_files
+from engine.info import quantization_of, weight_files
 from engine.precision import Precision
 from metal import mx
 
@@ -43,7 +43,8 @@ def read_weights(folder: Path, config: dict[str, Any], precision: Precision) -> 
 
 
 def _expand_quantized(weights: dict[str, mx.array], config: dict[str, Any], dtype: mx.Dtype) -> None:
-    packing = config.pop("quantization", None) or {}
+    packing = quantization_of(config)
+    config.pop("quantization", None)
     config.pop("quantization_config", None)
     for name in [name for name in weights if name.endswith(".scales")]:
         module = name.removesuffix(".scales")

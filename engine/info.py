@@ -65,6 +65,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def quantization_of(config: dict[str, Any]) -> dict[str, Any]:
+    """How mlx has quantised a model: group_size, bits, mode and what differs by module; empty where it has not."""
+    packing = config.get("quantization") or config.get("quantization_config") or {}
+    if not isinstance(packing, dict) or not isinstance(packing.get("group_size", 64), int):
+        raise CheckpointError(f"config: quantization must be a table with an integer group_size, got {packing!r}")
+    return packing
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder, every shard that its index names; CheckpointError if one is missing."""
     index = folder / "model.safetensors.index.json"
@@ -120,8 +128,8 @@ def _describe_gguf(header: Header, name: str, source: str) -> ModelInfo:
 def _describe_folder(path: Path, name: str, source: str) -> ModelInfo:
     config, files = read_json(path / "config.json"), weight_files(path)
     stored = {name: tensor for file in files for name, tensor in safetensors.read_header(file).items()}
-    packing = config.get("quantization") or config.get("quantization_config") or {}
-    group_size = packing.get("group_size", 64) if isinstance(packing, dict) else 64
+    packing = quantization_of(config)
+    group_size = packing.get("group_size", 64)
     parameters, dtypes = 0, Counter[str]()
     for key, tensor in stored.items():
         module = key.rpartition(".")[0]
@@ -132,7 +140,7 @@ def _describe_folder(path: Path, name: str, source: str) -> ModelInfo:
         parameters += n
         dtypes[tensor.dtype] += n
     quantization = dtypes.most_common(1)[0][0] if dtypes else "none"
-    if packing and isinstance(packing.get("bits"), int):
+    if isinstance(packing.get("bits"), int):
         quantization = f"{packing['bits']}-bit {packing.get('mode', 'affine')}"
     inner = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     context = inner.get("max_position_embeddings", 0) if inner else 0

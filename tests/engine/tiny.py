@@ -15,7 +15,7 @@ LLAMA: dict[str, Any] = {
     "model_type": "llama",
     "hidden_size": 64,
     "num_hidden_layers": 2,
-    "intermediate_size": 96,
+    "intermediate_size": 128,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 16,
@@ -30,7 +30,8 @@ EXPERTS = {  # family: where they are, and which config keys say how many and ho
     "qwen3_moe": ("mlp", "num_experts", "moe_intermediate_size"),
 }
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
-PIECES = [*BYTES, *(f"<|{i}|>" for i in range(288 - len(BYTES)))]
+MERGED = "ab"
+PIECES = [*BYTES, MERGED, *(f"<|{i}|>" for i in range(288 - len(BYTES) - 1))]
 EOS = 287
 
 
@@ -87,7 +88,7 @@ def write_folder(folder: Path, config: dict[str, Any], arrays: dict[str, mx.arra
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     vocabulary = {piece: i for i, piece in enumerate(PIECES)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -133,8 +134,8 @@ def write_gguf(
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(PIECES)
-    writer.add_token_types([1] * len(BYTES) + [3] * (len(PIECES) - len(BYTES)))
-    writer.add_token_merges([])
+    writer.add_token_types([3 if piece.startswith("<|") else 1 for piece in PIECES])
+    writer.add_token_merges(["a b"])
     writer.add_eos_token_id(EOS)
     for name, array in arrays.items():
         tensor, kind = gguf_name(name, architecture), GGMLQuantizationType[type_]

@@ -1,0 +1,284 @@
+"""Loading: every kind of file gives the same model; every kind of damage is one line."""
+
+import json
+import random
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from engine import safetensors
+from engine.checkpoint import load
+from engine.errors import CheckpointError
+from engine.info import ModelInfo, describe
+from engine.precision import Precision, choose
+from metal import mx
+from tests.engine import tiny
+
+CONFIG = tiny.LLAMA
+TOKENS = mx.array([[1, 5, 9, 200, 3, 17]])
+FULL, PACKED = Precision(mx.float32, packed=False), Precision(mx.float32, packed=True)
+
+
+def arrays(config: dict[str, Any] = CONFIG) -> dict[str, mx.array]:
+    return {name: mx.array(array) for name, array in tiny.weights(config).items()}
+
+
+def quantized(bits: int, group_size: int) -> tuple[dict[str, Any], dict[str, mx.array], dict[str, mx.array]]:
+    """A config and weights as mlx-lm quantises them, in bfloat16, and the values that they stand for in float32."""
+    packed, whole = {}, {}
+    for name, array in arrays().items():
+        if array.ndim == 1:
+            packed[name] = array.astype(mx.bfloat16)
+            whole[name] = packed[name].astype(mx.float32)
+            continue
+        codes, scales, biases = mx.quantize(array, group_size, bits)
+        scales, biases = scales.astype(mx.bfloat16), biases.astype(mx.bfloat16)
+        module = name.removesuffix(".weight")
+        packed |= {name: codes, f"{module}.scales": scales, f"{module}.biases": biases}
+        exact = (part.astype(mx.float32) for part in (scales, biases))
+        whole[name] = mx.dequantize(codes, *exact, group_size=group_size, bits=bits)
+    packing = {"group_size": group_size, "bits": bits}
+    return {**CONFIG, "quantization": packing, "quantization_config": packing}, packed, whole
+
+
+def logits(config: dict[str, Any], weights: dict[str, mx.array]) -> np.ndarray:
+    return np.asarray(models.build(dict(config), dict(weights))(TOKENS))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny.write_folder(tmp_path / "tiny", CONFIG, arrays())
+
+
+# -- the same model, however it is kept --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_folder(tmp_path: Path, shards: int) -> None:
+    path = tiny.write_folder(tmp_path / "m", CONFIG, arrays(), shards)
+    checkpoint = load(path)
+    np.testing.assert_array_equal(np.asarray(checkpoint.model(TOKENS)), logits(CONFIG, arrays()))
+    assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("héllo")) == "héllo"
+    assert checkpoint.tokenizer.eos == {tiny.EOS}
+    assert (checkpoint.info.family, checkpoint.info.quantization) == ("llama", "F32")
+    assert checkpoint.info.parameters == sum(array.size for array in arrays().values())
+
+
+def test_gguf_is_the_same_model(tmp_path: Path) -> None:
+    path = tiny.write_gguf(tmp_path / "m.gguf", "llama", CONFIG, tiny.weights(CONFIG))
+    checkpoint = load(path)
+    np.testing.assert_allclose(np.asarray(checkpoint.model(TOKENS)), logits(CONFIG, arrays()), atol=1e-6)
+    assert checkpoint.tokenizer.decode(checkpoint.tokenizer.encode("héllo")) == "héllo"
+    assert checkpoint.tokenizer.eos == {tiny.EOS}
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_sixteen_bits_become_float32_on_a_cpu(tmp_path: Path, dtype: mx.Dtype) -> None:
+    halves = {name: array.astype(dtype) for name, array in arrays().items()}
+    checkpoint = load(tiny.write_folder(tmp_path / "m", CONFIG, halves), precision=FULL)
+    expected = logits(CONFIG, {name: array.astype(mx.float32) for name, array in halves.items()})
+    np.testing.assert_array_equal(np.asarray(checkpoint.model(TOKENS)), expected)
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (8, 32), (3, 32)])
+@pytest.mark.parametrize("shards", [1, 4])
+def test_mlx_quantised(tmp_path: Path, bits: int, group_size: int, shards: int) -> None:
+    config, packed, whole = quantized(bits, group_size)
+    path = tiny.write_folder(tmp_path / "m", config, packed, shards)
+    expected = logits(CONFIG, whole)
+    np.testing.assert_array_equal(np.asarray(load(path, precision=FULL).model(TOKENS)), expected)
+    kept = load(path, precision=PACKED)
+    np.testing.assert_allclose(np.asarray(kept.model(TOKENS)), expected, atol=1e-4)
+    assert any(array.dtype == mx.uint32 for array in kept.model.arrays.values())
+    assert kept.info.quantization == f"{bits}-bit affine"
+    assert kept.info.parameters == sum(array.size for array in whole.values())
+
+
+@pytest.mark.parametrize("type_", ["Q4_0", "Q4_1", "Q5_1", "Q8_0"])
+def test_gguf_kept_quantised(tmp_path: Path, type_: str) -> None:
+    path = tiny.write_gguf(tmp_path / "m.gguf", "llama", CONFIG, tiny.weights(CONFIG), type_)
+    full, kept = load(path, precision=FULL), load(path, precision=PACKED)
+    np.testing.assert_allclose(np.asarray(kept.model(TOKENS)), np.asarray(full.model(TOKENS)), atol=1e-4)
+    assert sum(a.nbytes for a in kept.model.arrays.values()) < sum(a.nbytes for a in full.model.arrays.values()) / 2
+
+
+def test_the_choice_of_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.precision.available_memory", lambda: 8 << 30)
+    if mx.default_device() == mx.cpu:
+        assert choose(1 << 29, "llama") == Precision(mx.float32, packed=False)
+        assert choose(7 << 29, "llama", mx.bfloat16) == Precision(mx.float32, packed=True)
+    else:
+        assert choose(7 << 29, "gemma2").packed and choose(1, "llama").dtype == mx.float16
+
+
+# -- what can be wrong -------------------------------------------------------------------------------------------------
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 48}, r"model\.norm\.weight must be \[48\] by the config, got \[64\]"),
+        ({"num_hidden_layers": 3}, r"model\.layers\.2\..* is missing"),
+        ({"num_hidden_layers": 1}, "has no place in the model"),
+        ({"num_hidden_layers": 1 << 40}, "num_hidden_layers is 1,099,511,627,776, but there are only 21 tensors"),
+        ({"num_attention_heads": 8}, "by the config, got"),
+        ({"vocab_size": 300}, "by the config, got"),
+        ({"model_type": "bogus"}, "model_type 'bogus'"),
+        ({"model_type": {}}, "model_type must be a string"),
+        ({"quantization": {"bits": 4, "group_size": 64}, "hidden_size": "64"}, "hidden_size must be an integer"),
+    ],
+)
+def test_config_that_disagrees_with_the_weights(folder: Path, changes: dict[str, Any], message: str) -> None:
+    change_config(folder, **changes)
+    refused(folder, message)
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def write(name: str, data: bytes) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes(data)
+
+    return change
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove("config.json"), r"has no config\.json"),
+        (remove("model.safetensors"), r"has no \.safetensors weights"),
+        (remove("tokenizer.json"), r"expected a tokenizer\.json"),
+        (write("config.json", b"{"), r"cannot read .*config\.json"),
+        (write("config.json", b"[]"), "a JSON object expected, got list"),
+        (write("config.json", b"[" * 100_000), r"cannot read .*config\.json"),
+        (write("tokenizer.json", b"{"), "tokenizer.json"),
+        (cut, r"ends after the file does; it is truncated, fetch it again"),
+        (write("model.safetensors", b""), "does not fit the file"),
+        (write("model.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), "does not fit the file"),
+        (write("model.safetensors", struct.pack("<Q", 5) + b"{}{}{"), "its header is not JSON"),
+        (write("model.safetensors", struct.pack("<Q", 2) + b"[]"), "is not a table of tensors"),
+    ],
+)
+def test_damaged_folders(folder: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(folder)
+    refused(folder, message)
+
+
+def test_a_shard_that_is_missing(tmp_path: Path) -> None:
+    path = tiny.write_folder(tmp_path / "m", CONFIG, arrays(), shards=3)
+    (path / "model-00002-of-00003.safetensors").unlink()
+    refused(path, r"lacks model-00002-of-00003\.safetensors, which its index names")
+
+
+def test_a_dtype_that_mlx_does_not_have(tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0")
+    with pytest.raises(CheckpointError, match=r"tensor 'x' has dtype F8_E4M3, which is not supported; known: BOOL"):
+        safetensors.read_header(tmp_path / "x.safetensors")
+
+
+def test_mutated_safetensors_headers_never_crash(folder: Path) -> None:
+    """300 headers with one to three bytes changed: each loads, or is one line of CheckpointError."""
+    path = folder / "model.safetensors"
+    good = path.read_bytes()
+    end = 8 + struct.unpack("<Q", good[:8])[0]
+    chosen, refusals = random.Random(2), 0
+    for _ in range(300):
+        data = bytearray(good)
+        for _ in range(chosen.randint(1, 3)):
+            data[chosen.choice((chosen.randrange(8), chosen.randrange(end)))] = chosen.choice((*b'0:"{}[],9', 0xFF))
+        path.write_bytes(data)
+        try:
+            load(folder)
+        except CheckpointError as error:
+            refusals += 1
+            assert len(str(error).splitlines()) == 1
+    assert refusals > 100
+
+
+def test_mutated_configs_never_crash(folder: Path) -> None:
+    """Values of a config replaced by others of every kind."""
+    config = json.loads((folder / "config.json").read_text())
+    chosen = random.Random(3)
+    values = (0, -1, 1, 2, 1 << 40, 0.5, -1e300, True, False, None, "", "x", [], [1], {}, {"type": "x"}, {"factor": 0})
+    keys = [*config, "rope_scaling", "sliding_window", "layer_types", "quantization", "partial_rotary_factor"]
+    for _ in range(300):
+        changed = {**config, **{chosen.choice(keys): chosen.choice(values) for _ in range(chosen.randint(1, 2))}}
+        (folder / "config.json").write_text(json.dumps(changed))
+        try:
+            load(folder)
+        except CheckpointError as error:
+            assert len(str(error).splitlines()) == 1
+
+
+def test_gguf_without_a_tokenizer(tmp_path: Path) -> None:
+    path = tiny.write_gguf(tmp_path / "m.gguf", "llama", CONFIG, tiny.weights(CONFIG))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"tokenizer.ggml.tokens", b"tokenizer.ggml.xxxxxx"))
+    refused(path, "tokenizer")
+
+
+# -- what a start costs ------------------------------------------------------------------------------------------------
+
+
+def test_nothing_heavy_is_imported() -> None:
+    heavy = ("transformers", "mlx_lm", "scipy", "textual", "huggingface_hub", "gguf", "jinja2")
+    code = f"import sys, engine.checkpoint, models; models.build; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+PEAK = """
+import sys
+from engine.checkpoint import load
+from engine.machine import peak_memory
+from metal import mx
+checkpoint = load(sys.argv[1])
+cache = checkpoint.model.make_cache()
+for _ in range(3):
+    mx.eval(checkpoint.model(mx.array([[1, 2, 3]]), cache))
+weights = sum(array.nbytes for array in checkpoint.model.arrays.values())
+print(peak_memory(), weights, cache.nbytes)
+"""
+
+
+@pytest.mark.real
+def test_peak_memory_of_the_real_model(smollm2: ModelInfo) -> None:
+    """The whole process, interpreter included, within 1.3 times its weights and cache."""
+    done = subprocess.run([sys.executable, "-c", PEAK, str(smollm2.path)], capture_output=True, text=True, check=True)
+    peak, weights, cache = map(int, done.stdout.split())
+    assert weights > 500e6
+    assert peak <= 1.3 * (weights + cache)
+
+
+@pytest.mark.real
+def test_the_real_model_is_what_its_name_says(smollm2: ModelInfo) -> None:
+    again = describe(smollm2.path)
+    assert again.weights == smollm2.weights
+    assert (again.family, again.quantization, again.parameters, again.context) == ("llama", "Q4_1", 134_515_008, 8192)
+    assert again.license == "apache-2.0"
