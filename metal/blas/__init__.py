@@ -77,9 +77,9 @@ def _address(function: Any) -> ctypes.c_void_p:
 def _site() -> Path:
     """The site-packages folder that mlx is installed in."""
     spec = find_spec("mlx")
-    if spec is None or not spec.submodule_search_locations:
-        return Path()
-    return Path(next(iter(spec.submodule_search_locations))).parent
+    # mlx is a namespace package: any folder called mlx in the working directory counts as a part of it
+    parts = [Path(part).parent for part in (spec and spec.submodule_search_locations) or ()]
+    return next((site for site in parts if any(site.glob("mlx/core.*"))), Path())
 
 
 def _load_gfortran() -> None:

@@ -26,6 +26,14 @@ def test_mlx_imported_first_is_reported_not_hidden() -> None:
 
 
 @linux
+def test_a_folder_called_mlx_in_the_working_directory_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "mlx").mkdir()
+    code = f"import sys; sys.path.insert(1, {str(Path.cwd())!r}); from metal import blas; print(blas.load().name)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert out.stdout.strip() == "OpenBLAS"
+
+
+@linux
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_the_shipped_library_is_built_from_the_source_beside_it(arch: str) -> None:
     folder = Path(blas.__file__).parent
