@@ -6,7 +6,7 @@ The T queries are the last T valid rows of the chain. Knows nothing of models an
 from dataclasses import replace
 from typing import Any, overload
 
-from metal import choice, fused, mx, reference
+from metal import choice, fused, host, mx, reference
 from metal.errors import KernelError
 from metal.kv import KV, Quantized, check_rows
 from metal.mask import CAUSAL, FULL, Mask
@@ -124,6 +124,8 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
         keys, values, n = keys[:, :, low:n], values[:, :, low:n], n - low
     b, h, t, _ = q.shape
     causal = causal and t > 1
+    if t >= host.LEAST and kv.cached and sinks is None and q.dtype == mx.float32 and mx.default_device() == mx.cpu:
+        return host.attention(q, keys, values, scale=scale, causal=causal)
     if b * h * t * n <= reference.SCORES or mx.metal.is_available():
         kind = "causal" if causal else None
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=kind, sinks=sinks)

@@ -51,6 +51,7 @@ class KV:
     ragged: bool = False  # the rows of B have different lengths
     positions: mx.array | None = None  # int32 [B, capacity]: absolute position of each stored row, for ring caches
     prefix: "KV | None" = None
+    cached: bool = False  # the rows stand in a cache, so nobody differentiates through them
 
     @property
     def capacity(self) -> int:

@@ -90,7 +90,7 @@ class KVCache:
         self.keys = _write(self.keys, keys, place)
         self.values = _write(self.values, values, place)
         self.rows, self.each = end, place.each
-        return KV(self.keys, self.values, place.lengths, end, place.each is not None, None, self.front)
+        return KV(self.keys, self.values, place.lengths, end, place.each is not None, None, self.front, cached=True)
 
     def _grow(self, like: mx.array, end: int) -> None:
         """Room for `end` rows, by doubling, so that a row is copied a constant number of times on average."""
@@ -186,7 +186,7 @@ class KVCache:
         if self.keys is None or self.values is None or not self.rows:
             return self.front
         lengths = mx.array(self.each or [self.rows] * self.keys.shape[0], dtype=mx.int32)
-        return KV(self.keys, self.values, lengths, self.rows, self.each is not None, None, self.front)
+        return KV(self.keys, self.values, lengths, self.rows, self.each is not None, None, self.front, cached=True)
 
 
 class Cache:

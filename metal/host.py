@@ -1,0 +1,38 @@
+"""Attention of many queries on a CPU, with the softmax in numpy: mlx's is scalar there, and takes most of a prefill.
+
+The scores of a block of queries are one matmul a key/value head (all query heads of the group at once), exponentiated
+in place through a view, and multiplied with the values. It evaluates as it goes, so it has no derivative: only for
+queries that stand in a cache, which nobody differentiates. Measured on 512 tokens and 9 heads of 64: 4.2 ms, against 52
+by `mx.fast.scaled_dot_product_attention` (docs/log.md).
+"""
+
+import numpy as np
+
+from metal import mx
+
+LEAST = 16  # queries from which it pays
+BLOCK = 128  # queries at once: their scores stay in the processor's cache
+
+
+def attention(q: mx.array, keys: mx.array, values: mx.array, *, scale: float, causal: bool) -> mx.array:
+    """softmax(q k^T * scale) v, as q [B, H, T, D]; the queries are the last T of the rows, keys, values [B, Hkv, N, D]."""
+    b, h, t, d = q.shape
+    kv_heads, n = keys.shape[1], keys.shape[2]
+    group = h // kv_heads
+    transposed = keys.swapaxes(-1, -2)
+    future = np.triu(np.full((BLOCK, BLOCK), -np.inf, np.float32), 1)
+    outs = []
+    for first in range(0, t, BLOCK):
+        last = min(first + BLOCK, t)
+        rows, end = last - first, n - t + last if causal else n
+        block = (q[:, :, first:last] * scale).reshape(b, kv_heads, group * rows, d)
+        scores = block @ transposed[..., :end]
+        mx.eval(scores)
+        view = np.asarray(scores).reshape(b, kv_heads, group, rows, end)  # nothing else has read it yet
+        if causal:
+            view[..., end - rows :] += future[:rows, :rows]
+        view -= view.max(-1, keepdims=True)
+        np.exp(view, out=view)
+        total = mx.array(view.sum(-1).reshape(b, kv_heads, group * rows, 1))
+        outs.append(((scores @ values[:, :, :end]) / total).reshape(b, h, rows, d))
+    return mx.concatenate(outs, axis=2)

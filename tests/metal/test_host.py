@@ -1,0 +1,34 @@
+"""Attention with the softmax in numpy, against mlx's own."""
+
+import numpy as np
+import pytest
+
+from metal import host, mx
+from metal.attention import KV, attention
+
+
+@pytest.mark.parametrize(("t", "n"), [(16, 16), (130, 130), (256, 256), (40, 300), (129, 500)])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("h", "heads"), [(4, 4), (9, 3), (8, 1)])
+def test_it_equals_mlxs(t: int, n: int, causal: bool, h: int, heads: int) -> None:
+    rng = np.random.default_rng(t + n)
+    q, k, v = (mx.array(rng.normal(size=(2, x, m, 32)).astype(np.float32)) for x, m in ((h, t), (heads, n), (heads, n)))
+    want = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask="causal" if causal else None)
+    np.testing.assert_allclose(host.attention(q, k, v, scale=0.2, causal=causal), want, atol=2e-6)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    q = mx.full((1, 1, 16, 8), 100.0)
+    out = host.attention(q, q, mx.ones((1, 1, 16, 8)), scale=1.0, causal=True)
+    np.testing.assert_allclose(out, 1.0, atol=1e-6)
+
+
+@pytest.mark.skipif(mx.default_device() != mx.cpu, reason="a GPU has its own kernels")
+def test_only_rows_of_a_cache_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a cache a gradient may be asked for, and this path has none."""
+    calls = []
+    monkeypatch.setattr(host, "attention", lambda q, *_, **__: calls.append(1) or q)
+    q = mx.random.normal((1, 2, 32, 8))
+    for cached in (False, True):
+        attention(q, KV(q, q, mx.array([32], dtype=mx.int32), 32, cached=cached), scale=0.3)
+    assert calls == [1]
