@@ -7,6 +7,9 @@ from models.keys import ACTIVATIONS
 from models.rope import Rope
 
 
+MAX_HEAD = 4096  # eight times what there is; the tables of rotations are quadratic in it
+
+
 @dataclass(frozen=True, slots=True)
 class Experts:
     """A mixture of experts in place of a layer's MLP: a router sends each token to `active` of `count`."""
@@ -58,6 +61,11 @@ class ModelConfig:
         for name in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_size", "mlp_width", "context"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"config: {name} must be 1 or more, got {getattr(self, name)}")
+        if self.head_size > MAX_HEAD:
+            raise ConfigError(f"config: head_size must be at most {MAX_HEAD}, got {self.head_size}")
+        for rope in self.ropes:
+            if rope is not None and not 0 < rope.dims <= self.head_size:
+                raise ConfigError(f"config: {rope.dims} dimensions of a head of {self.head_size} cannot turn")
         if self.heads % self.kv_heads:
             raise ConfigError(f"config: {self.heads} heads cannot share {self.kv_heads} key/value heads")
         for name in ("windows", "ropes"):
