@@ -15,7 +15,7 @@ BLOCK = 128  # queries at once: their scores stay in the processor's cache
 
 
 def attention(q: mx.array, keys: mx.array, values: mx.array, *, scale: float, causal: bool) -> mx.array:
-    """softmax(q k^T * scale) v, as q [B, H, T, D]; the queries are the last T of the rows, keys, values [B, Hkv, N, D]."""
+    """softmax(q k^T * scale) v, as q [B, H, T, D]; they are the last T of keys, values [B, Hkv, N, D]."""
     b, h, t, d = q.shape
     kv_heads, n = keys.shape[1], keys.shape[2]
     group = h // kv_heads
