@@ -5,7 +5,7 @@ shadow of the computation. On a GPU the transforms and the draw are queued too, 
 numpy on a view of the logits, ten times faster than there in mlx, after which only the token has to be fed.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from engine.observe import observe
 from engine.trace import Recipe, Step
 from engine.transforms import Array, Namespace, States, Vocabulary, advance, change, draw, run, start, touched
 from metal import mx
+
+RECENT = 64  # ids kept in every snapshot, so that a penalty switched on later is replayed exactly
 
 
 def namespace() -> Namespace:
@@ -63,7 +65,7 @@ class Sample:
                         mx.async_eval(following.token, following.logits, following.after, following.cut)
                     else:
                         mx.async_eval(logits)
-                step = _step(drawn, position)
+                step = _step(drawn, position, cursor.ids[-RECENT:])
                 if n < limit:
                     cursor.settle(step.token)
                 yield step
@@ -93,7 +95,7 @@ def _draw(
     return Drawn(int(token) if xp is np else mx.array(token), row, after, cut, recipe, states, origin)
 
 
-def _step(drawn: Drawn, position: int) -> Step:
+def _step(drawn: Drawn, position: int, recent: Sequence[int]) -> Step:
     """The numbers of a drawn token; waits for it."""
     return observe(
         np.asarray(drawn.logits),
@@ -101,7 +103,7 @@ def _step(drawn: Drawn, position: int) -> Step:
         after=np.asarray(drawn.after),
         cut=np.asarray(drawn.cut),
         recipe=drawn.recipe,
-        touched=touched(drawn.recipe.transforms, drawn.states),
+        touched=np.append(touched(drawn.recipe.transforms, drawn.states), recent),
         position=position,
         origin=drawn.origin,
     )
