@@ -1,0 +1,241 @@
+"""Adapters on disk: a directory exactly as mlx-lm reads and writes it, and PEFT's both ways.
+
+mlx-lm: adapters.safetensors with `<path>.lora_a` [in, r], `<path>.lora_b` [r, out] and DoRA's `.m`; adapter_config.json
+with `fine_tune_type`, `num_layers` and `lora_parameters` {rank, scale, dropout, keys}. PEFT: both factors transposed,
+scale = alpha / r (rsLoRA: alpha / sqrt(r)). Files land whole: written beside, then renamed.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import safetensors
+from engine.errors import CheckpointError, DataError, LikelyError
+from engine.info import read_json
+from engine.tune import full
+from engine.tune.lora import Adapter, Factors, measure
+from engine.tune.sites import sites
+from metal import mx
+from models import Transformer
+
+WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
+PEFT_WEIGHTS, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An adapter directory as read: arrays by mlx-lm's names."""
+
+    kind: str  # "lora" | "dora" | "full"
+    arrays: dict[str, mx.array]
+    scale: float
+    layers: int
+    dropout: float
+    model: str  # what it was trained on, "" where the directory does not say
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file beside `path`, make it durable, and put it in place in one step.
+
+    DataError where the disk is full or may not be written; what was at `path` is untouched then.
+    """
+    beside = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        descriptor = os.open(beside, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:
+        beside.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise DataError(f"cannot write {path}: {reason}; make room or choose another --out") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_whole(path, lambda beside: beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8") and None)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, mx.array], metadata: Mapping[str, str] | None = None) -> None:
+    write_whole(path, lambda beside: mx.save_safetensors(str(beside), dict(arrays), dict(metadata or {})))
+
+
+def save(folder: Path, trained: "Adapter | full.Weights", model: Transformer, settings: Mapping[str, Any]) -> None:
+    """Write the directory. `settings`: model, kind, dropout, and whatever else should stand in its config."""
+    if isinstance(trained, full.Weights):
+        arrays = trained.stored(trained.parameters())
+        lowest = max(0, trained.lowest)
+        lora = None
+    else:
+        first = next(iter(trained.factors.values()))
+        arrays = {}
+        for path, f in trained.factors.items():
+            a, b = f.whole()
+            arrays |= {f"{path}.lora_a": a, f"{path}.lora_b": b} | ({} if f.m is None else {f"{path}.m": f.m})
+        lowest = trained.lowest
+        lora = {
+            "rank": first.whole()[0].shape[1],
+            "scale": first.scale,
+            "dropout": settings.get("dropout", 0.0),
+            "keys": list(dict.fromkeys(f.site.name for f in trained.factors.values())),
+        }
+    config = {
+        **settings,
+        "fine_tune_type": settings["kind"],
+        "num_layers": model.config.layers - lowest,
+        "lora_parameters": lora,
+    }
+    write_json(folder / CONFIG, config)
+    write_arrays(folder / WEIGHTS, {name: mx.contiguous(a) for name, a in arrays.items()})
+
+
+def read(folder: Path) -> Stored:
+    """The adapter in a directory of mlx-lm's or PEFT's form; CheckpointError for what it lacks."""
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no adapter directory {folder}")
+    if (folder / PEFT_WEIGHTS).exists():
+        return _read_peft(folder)
+    config = read_json(folder / CONFIG)
+    if not (folder / WEIGHTS).exists():
+        raise CheckpointError(f"{folder} has neither {WEIGHTS} (mlx-lm) nor {PEFT_WEIGHTS} (PEFT)")
+    safetensors.read_header(folder / WEIGHTS)
+    arrays: dict[str, mx.array] = mx.load(str(folder / WEIGHTS))  # type: ignore[assignment]
+    kind = config.get("fine_tune_type", "lora")
+    if kind not in ("lora", "dora", "full"):
+        raise CheckpointError(f"{folder / CONFIG}: fine_tune_type must be lora, dora or full, got {kind!r}")
+    lora = config.get("lora_parameters") or {}
+    if kind != "full" and not isinstance(lora.get("scale"), int | float):
+        raise CheckpointError(f"{folder / CONFIG}: lora_parameters.scale must be a number, got {lora.get('scale')!r}")
+    return Stored(
+        kind,
+        arrays,
+        float(lora.get("scale", 1.0)),
+        int(config.get("num_layers", -1)),
+        float(lora.get("dropout", 0.0)),
+        str(config.get("model") or ""),
+    )
+
+
+def place(model: Transformer, stored: Stored, where: str = "the adapter") -> "Adapter | full.Weights":
+    """The adapter made for `model`, not attached yet; whole weights are put in place at once.
+
+    CheckpointError that names the first tensor with no place in the model, of another shape, or missing.
+    """
+    if stored.kind == "full":
+        trained = full.weights(model, -1)
+        arrays = trained.unstored(stored.arrays)
+        kept = {name: slot for name, slot in trained.slots.items() if name in arrays}
+        for name, array in arrays.items():
+            if name not in kept:
+                raise CheckpointError(f"{where}: {name} has no place in this model")
+            _fits(where, name, array, kept[name].get().shape)
+        trained.slots = kept
+        trained.set({n: a.astype(kept[n].get().dtype) for n, a in arrays.items()})
+        return trained
+    by_path = {site.path: site for site in sites(model)}
+    paths: dict[str, dict[str, mx.array]] = {}
+    for name, array in sorted(stored.arrays.items()):
+        path, _, leaf = name.rpartition(".")
+        if leaf not in ("lora_a", "lora_b", "m") or path not in by_path:
+            raise CheckpointError(
+                f"{where} is for another model: {name} {list(array.shape)} has no place here"
+                + (f" (it was trained on {stored.model})" if stored.model else "")
+            )
+        paths.setdefault(path, {})[leaf] = array
+    adapter = Adapter()
+    for path, leaves in paths.items():
+        site = by_path[path]
+        for leaf in ("lora_a", "lora_b", *(["m"] if stored.kind == "dora" else [])):
+            if leaf not in leaves:
+                raise CheckpointError(f"{where}: {path}.{leaf} is missing")
+        a, b = leaves["lora_a"].astype(mx.float32), leaves["lora_b"].astype(mx.float32)
+        _fits(where, f"{path}.lora_a", a, (site.width, b.shape[0]))
+        _fits(where, f"{path}.lora_b", b, (a.shape[1], site.height))
+        f = Factors(site, stored.scale, a, b)
+        if stored.kind == "dora":
+            _fits(where, f"{path}.m", leaves["m"], (site.height,))
+            f.m = leaves["m"].astype(mx.float32)
+            measure(f)
+        adapter.factors[path] = f
+    if not adapter.factors:
+        raise CheckpointError(f"{where} holds no tensors")
+    return adapter
+
+
+def _fits(where: str, name: str, array: mx.array, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise CheckpointError(
+            f"{where} is for another model: {name} is {list(array.shape)} where this one needs {list(shape)}"
+        )
+
+
+def _read_peft(folder: Path) -> Stored:
+    config = read_json(folder / CONFIG)
+    safetensors.read_header(folder / PEFT_WEIGHTS)
+    found: dict[str, mx.array] = mx.load(str(folder / PEFT_WEIGHTS))  # type: ignore[assignment]
+    kind = "dora" if config.get("use_dora") else "lora"
+    for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias"):
+        if config.get(key):
+            raise CheckpointError(f"{folder / CONFIG}: {key} is not supported, got {config[key]!r}")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
+        raise CheckpointError(f"{folder / CONFIG}: r and lora_alpha must be numbers, got {rank!r} and {alpha!r}")
+    leaves = {"lora_A.weight": "lora_a", "lora_B.weight": "lora_b", "lora_magnitude_vector": "m"}
+    arrays = {}
+    for name, array in found.items():
+        plain = name.removeprefix(PEFT_PREFIX).replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
+        leaf = next((leaf for leaf in leaves if plain.endswith(f".{leaf}")), None)
+        if leaf is None:
+            raise CheckpointError(f"{folder / PEFT_WEIGHTS}: {name} is not a LoRA factor")
+        path = plain.removesuffix(f".{leaf}")
+        arrays[f"{path}.{leaves[leaf]}"] = (
+            mx.contiguous(array.T) if leaf.startswith("lora_") and array.ndim == 2 else array
+        )
+    scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+    return Stored(
+        kind,
+        arrays,
+        scale,
+        -1,
+        float(config.get("lora_dropout") or 0),
+        str(config.get("base_model_name_or_path") or ""),
+    )
+
+
+def write_peft(folder: Path, adapter: Adapter, *, model: str = "", dropout: float = 0.0, rslora: bool = False) -> None:
+    """Write the adapter as PEFT reads it."""
+    first = next(iter(adapter.factors.values()))
+    arrays: dict[str, mx.array] = {}
+    for path, f in adapter.factors.items():
+        a, b = f.whole()
+        arrays[f"{PEFT_PREFIX}{path}.lora_A.weight"] = mx.contiguous(a.T)
+        arrays[f"{PEFT_PREFIX}{path}.lora_B.weight"] = mx.contiguous(b.T)
+        if f.m is not None:
+            arrays[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = f.m
+    rank = first.whole()[0].shape[1]
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model,
+        "r": rank,
+        "lora_alpha": first.scale * (rank**0.5 if rslora else rank),
+        "lora_dropout": dropout,
+        "use_rslora": rslora,
+        "use_dora": first.m is not None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "target_modules": list(dict.fromkeys(f.site.name.rsplit(".", 1)[-1] for f in adapter.factors.values())),
+        "layers_to_transform": sorted({f.site.layer for f in adapter.factors.values()}),
+    }
+    write_json(folder / CONFIG, config)
+    write_arrays(folder / PEFT_WEIGHTS, arrays, {"format": "pt"})
+
+
+__all__ = ["LikelyError", "Stored", "place", "read", "save", "write_arrays", "write_json", "write_peft", "write_whole"]

@@ -1,0 +1,171 @@
+"""Optimisers, one pure step a tensor: (parameter, gradient, state, rate, step) -> parameter and state.
+
+Weight decay is decoupled from the gradient (arXiv:1711.05101) and left to `update`, with the L1 proximal step. State is
+a flat dict of arrays, so that a checkpoint is a list of names and arrays.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from engine.errors import ParameterError
+from metal import mx
+
+Array = mx.array
+State = dict[str, Array]
+Step = Callable[[Array, State, int], tuple[Array, State]]  # gradient, state, step from 1 -> direction, state
+
+
+def adamw(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Step:
+    """m_hat / (sqrt(v_hat) + eps), both bias-corrected (arXiv:1412.6980, algorithm 1)."""
+
+    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+        m = beta1 * state.get("m", mx.zeros_like(g)) + (1 - beta1) * g
+        v = beta2 * state.get("v", mx.zeros_like(g)) + (1 - beta2) * mx.square(g)
+        return (m / (1 - beta1**t)) / (mx.sqrt(v / (1 - beta2**t)) + eps), {"m": m, "v": v}
+
+    return step
+
+
+def lion(beta1: float = 0.9, beta2: float = 0.99) -> Step:
+    """sign(beta1 m + (1 - beta1) g) (arXiv:2302.06675, algorithm 2)."""
+
+    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+        m = state.get("m", mx.zeros_like(g))
+        return mx.sign(beta1 * m + (1 - beta1) * g), {"m": beta2 * m + (1 - beta2) * g}
+
+    return step
+
+
+def sgd(momentum: float = 0.9) -> Step:
+    """The running sum of gradients, each `momentum` times less than the next."""
+
+    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+        if not momentum:
+            return g, {}
+        m = momentum * state.get("m", mx.zeros_like(g)) + g
+        return m, {"m": m}
+
+    return step
+
+
+def muon(momentum: float = 0.95, steps: int = 5) -> Step:
+    """Momentum made orthogonal by Newton-Schulz, times sqrt(max(1, rows / columns)); vectors take its sign.
+
+    Keller Jordan's Muon with Nesterov momentum. A is [in, r] and B is [r, out], so rows are inputs here.
+    """
+
+    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+        m = momentum * state.get("m", mx.zeros_like(g)) + (1 - momentum) * g
+        u = (1 - momentum) * g + momentum * m
+        if u.ndim < 2:
+            return mx.sign(u), {"m": m}
+        return orthogonal(u, steps) * max(1.0, u.shape[-2] / u.shape[-1]) ** 0.5, {"m": m}
+
+    return step
+
+
+def orthogonal(x: Array, steps: int = 5) -> Array:
+    """x [m, n] with its singular values brought near 1 by a quintic iteration."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.T if tall else x
+    x = x / (mx.linalg.norm(x) + 1e-7)
+    for _ in range(steps):
+        s = x @ x.T
+        x = a * x + (b * s + c * (s @ s)) @ x
+    return x.T if tall else x
+
+
+def adafactor(decay: float = 0.8, eps: float = 1e-30, clip: float = 1.0) -> Step:
+    """Gradients over the root of factored second moments, clipped by their mean square (arXiv:1804.04235, alg. 4).
+
+    The step size is the schedule's: relative steps and momentum are left out.
+    """
+
+    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+        beta = 1 - t**-decay
+        square = mx.square(g) + eps
+        if g.ndim < 2:
+            v = beta * state.get("v", mx.zeros_like(g)) + (1 - beta) * square
+            state, u = {"v": v}, g * mx.rsqrt(v)
+        else:
+            rows, columns = mx.mean(square, axis=-1), mx.mean(square, axis=-2)
+            row = beta * state.get("row", mx.zeros_like(rows)) + (1 - beta) * rows
+            column = beta * state.get("column", mx.zeros_like(columns)) + (1 - beta) * columns
+            share = mx.rsqrt(row / mx.mean(row, axis=-1, keepdims=True))
+            state, u = {"row": row, "column": column}, g * share[..., None] * mx.rsqrt(column)[..., None, :]
+        return u / mx.maximum(1.0, mx.sqrt(mx.mean(mx.square(u))) / clip), state
+
+    return step
+
+
+OPTIMISERS: dict[str, Callable[..., Step]] = {
+    "adamw": adamw,
+    "muon": muon,
+    "adafactor": adafactor,
+    "lion": lion,
+    "sgd": sgd,
+}
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What acts on the weights after the step: decoupled decay, and L1 by its proximal operator (exact zeros)."""
+
+    decay: float = 0.0
+    l1: float = 0.0
+
+
+def update(
+    parameters: Mapping[str, Array],
+    gradients: Mapping[str, Array],
+    states: Mapping[str, State],
+    step: Step,
+    t: int,
+    rates: Mapping[str, float],
+    penalties: Penalties,
+) -> tuple[dict[str, Array], dict[str, State]]:
+    """One step of every tensor: w <- prox((1 - rate decay) w - rate direction). Vectors (norms, biases) do not decay."""
+    new: dict[str, Array] = {}
+    kept: dict[str, State] = {}
+    for name, w in parameters.items():
+        rate = rates[name]
+        direction, kept[name] = step(gradients[name].astype(mx.float32), states.get(name, {}), t)
+        value = w.astype(mx.float32)
+        if penalties.decay and w.ndim > 1:
+            value = value * (1 - rate * penalties.decay)
+        value = value - rate * direction
+        if penalties.l1:
+            value = mx.sign(value) * mx.maximum(mx.abs(value) - rate * penalties.l1, 0)
+        new[name] = value.astype(w.dtype)
+    return new, kept
+
+
+def norm(gradients: Mapping[str, Array]) -> Array:
+    """The Euclidean norm of all together."""
+    return mx.sqrt(sum((mx.sum(mx.square(g.astype(mx.float32))) for g in gradients.values()), mx.array(0.0)))
+
+
+SCHEDULES = ("constant", "linear", "cosine", "wsd")
+
+
+def rate(schedule: str, peak: float, step: int, steps: int, warmup: int, floor: float = 0.0) -> float:
+    """The learning rate of step 1..`steps`: a linear warm-up to `peak`, then the schedule down to `floor` x peak.
+
+    wsd: constant, then linear over the last fifth.
+    """
+    if warmup and step <= warmup:
+        return peak * step / warmup
+    if schedule == "constant":
+        return peak
+    share = (step - warmup - 1) / max(1, steps - warmup - 1)
+    if schedule == "linear":
+        left = 1 - share
+    elif schedule == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    elif schedule == "wsd":
+        left = min(1.0, (1 - share) / 0.2)
+    else:
+        raise ParameterError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    return peak * (floor + (1 - floor) * max(0.0, left))
