@@ -1,14 +1,15 @@
 """Inputs for the kernel tests: seeded arrays, stored rows, caches, and what a result is compared by."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from metal import mx
+from metal.counts import recorded
 from metal.kv import KV, Quantized
-from metal.simulator import Report, SimKernel, simulated
+
+__all__ = ["cache", "each", "error", "normal", "recorded", "rejects", "stored", "ulp"]
 
 ULP = {mx.float32: 2.0**-23, mx.float16: 2.0**-10, mx.bfloat16: 2.0**-7}  # of a value in [1, 2)
 
@@ -46,26 +47,6 @@ def error(x: mx.array, truth: np.ndarray) -> float:
 def ulp(dtype: mx.Dtype, truth: np.ndarray) -> float:
     """One unit in the last place of the largest of these values, in `dtype`."""
     return float(ULP[dtype] * 2.0 ** np.floor(np.log2(max(np.abs(truth).max(), 2.0**-20))))
-
-
-@contextmanager
-def recorded() -> Iterator[list[Report]]:
-    """A block in which kernels run checked and strictly typed in the simulator; yields a report a launch."""
-    reports: list[Report] = []
-
-    class Recorded(SimKernel):
-        def __init__(self, *args: Any, **options: Any):
-            super().__init__(*args, checked=True, **options)
-
-        def __call__(self, **options: Any) -> list[mx.array]:
-            out = super().__call__(**options)
-            assert self.report is not None
-            reports.append(self.report)
-            return out
-
-    with simulated():
-        mx.fast.metal_kernel = Recorded
-        yield reports
 
 
 def rejects(act: Callable[[], object], *words: str) -> None:
