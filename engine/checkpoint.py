@@ -4,6 +4,7 @@ Each kind of file becomes a Hugging Face style config and weights by Hugging Fac
 transformer of those; nothing past this module knows where a model came from.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,13 +72,14 @@ def _read_gguf(
     header = gguf.read_header(info.path)
     architecture = mapping.architecture(header)
     config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
-    tokenizer = Tokenizer.from_gguf(header.metadata)
     precision = precision or choose(info.parameters, config["model_type"])
     heads = config["num_attention_heads"], config["num_key_value_heads"]
-    arrays = dict(weights.read_weights(header, architecture, heads, precision))
+    with ThreadPoolExecutor(1) as beside:
+        tokenizer = beside.submit(Tokenizer.from_gguf, header.metadata)
+        arrays = dict(weights.read_weights(header, architecture, heads, precision))
     if precision.packed:
         config["quantization"] = weights.packed_config(header, architecture)
-    return tokenizer, config, arrays, precision
+    return tokenizer.result(), config, arrays, precision
 
 
 def _read_folder(
