@@ -230,7 +230,7 @@ def test_mutated_configs_never_crash(folder: Path) -> None:
     keys = [*config, "rope_scaling", "sliding_window", "layer_types", "quantization", "partial_rotary_factor"]
     keys.remove("model_type")
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, hard))  # a size taken at its word ends here, not the machine
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, hard))  # a size taken at its word ends here, not the machine
     try:
         for _ in range(300):
             changed = {**config, **{chosen.choice(keys): chosen.choice(values) for _ in range(chosen.randint(1, 2))}}

@@ -1,0 +1,103 @@
+"""The real model against mlx and mlx-lm: the same file, by mlx's own GGUF reader and mlx-lm's own classes."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from engine.checkpoint import Checkpoint, load
+from engine.info import ModelInfo
+from metal import mx
+from tests.engine.tiny import interleave
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+LAYERS, HEADS, KV_HEADS = 30, 9, 3
+PARTS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+TEXT = """The distribution of the next word is what a language model knows. Shannon measured the entropy of printed
+English in 1951 by asking people to guess the next letter of a text, again and again, and counting how often they were
+right. A model that predicts well is surprised rarely; the average of its surprise, in bits, is how far it is from the
+text. Rare names, numbers like 48,731 and foreign words (Übermut, naïveté, 東京) cost the most, because nothing before
+them gives them away. The rest of a sentence is often almost certain before it is read: grammar leaves few choices, and
+habit fewer still. To write it down:
+
+def entropy(p):
+    return -sum(x * log2(x) for x in p if x > 0)
+
+The game can be played by anyone: cover a page, guess, uncover, count."""
+
+
+def mlx_weights(path: str) -> dict[str, mx.array]:
+    """The file by `mx.load`, expanded, with the rows of q and k in Hugging Face's order."""
+    raw = mx.load(path)
+    assert isinstance(raw, dict)
+    names = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
+    names |= {f"blk.{i}.{theirs}": f"model.layers.{i}.{ours}" for i in range(LAYERS) for theirs, ours in PARTS.items()}
+    out = {}
+    for theirs, ours in names.items():
+        array = raw[f"{theirs}.weight"]
+        if f"{theirs}.scales" in raw:
+            scales, biases = (raw[f"{theirs}.{part}"].astype(mx.float32) for part in ("scales", "biases"))
+            bits = array.shape[1] // scales.shape[1]  # codes in 32-bit words, 32 a group
+            array = mx.dequantize(array, scales, biases, group_size=32, bits=bits)
+        if re.search(r"attn_[qk]$", theirs):
+            rows = np.arange(array.shape[0])
+            order = interleave(rows, HEADS if theirs.endswith("q") else KV_HEADS)
+            array = array[mx.array(np.argsort(order))]
+        out[f"{ours}.weight"] = array.astype(mx.float32)
+    return out
+
+
+@pytest.fixture(scope="module")
+def checkpoint(smollm2: ModelInfo) -> Checkpoint:
+    return load("smollm2")
+
+
+@pytest.fixture(scope="module")
+def oracle(smollm2: ModelInfo) -> object:
+    from mlx_lm.models.llama import Model, ModelArgs
+
+    model = Model(
+        ModelArgs(
+            model_type="llama", hidden_size=576, num_hidden_layers=LAYERS, intermediate_size=1536,
+            num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, rms_norm_eps=1e-5, vocab_size=49152,
+            rope_theta=100_000.0, max_position_embeddings=8192, tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+    model.load_weights(list(mlx_weights(str(smollm2.path)).items()))
+    model.eval()
+    return model
+
+
+def test_logits_at_every_position_of_a_text(checkpoint: Checkpoint, oracle: object) -> None:
+    ids = checkpoint.tokenizer.encode(TEXT)[:200]
+    assert len(ids) == 200
+    ours, theirs = (np.asarray(model(mx.array([ids]))) for model in (checkpoint.model, oracle))
+    assert np.abs(ours - theirs).max() <= 1e-3
+
+
+def test_greedy_continuations(checkpoint: Checkpoint, oracle: object) -> None:
+    from mlx_lm.models.cache import make_prompt_cache
+
+    ids = checkpoint.tokenizer.chat([{"role": "user", "content": "Tell me about entropy."}])
+
+    def greedy(model: object, cache: object) -> list[int]:
+        out, tokens = [], mx.array([ids])
+        for _ in range(64):
+            out.append(int(mx.argmax(model(tokens, cache)[0, -1]).item()))
+            tokens = mx.array([out[-1:]])
+        return out
+
+    ours = greedy(checkpoint.model, checkpoint.model.make_cache())
+    assert ours == greedy(oracle, make_prompt_cache(oracle))
+    assert len({*pairwise(ours)}) > 20  # it says something
