@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from metal import mx
 from models.config import Experts, ModelConfig
 from models.layers import ACTIVATE, AnyLinear, Embedding, Joined, LayerNorm, Norm, Product, RMSNorm, linear
-from models.mlp import Gated, Mixture, Plain
+from models.mlp import MLP, Gated, Mixture, Plain
 from models.rope import Rope, Rotation, rotation
 from models.transformer import Block, Transformer
 from models.weights import Matrix, Tensors, join
@@ -62,7 +62,7 @@ class Builder:
         turned = None if rope is None else self.rotations[turn]
         return Block(c, index, qkv=qkv, out=out, mlp=self.mlp(at, index), norms=norms, rotation=turned, turn=turn)
 
-    def mlp(self, at: str, index: int) -> Product:
+    def mlp(self, at: str, index: int) -> MLP:
         c, names = self.config, self.names
         activate = ACTIVATE[c.activation]
         if c.experts is not None and c.sparse[index]:
@@ -73,7 +73,7 @@ class Builder:
         parts = {"gate": c.mlp_width, "up": c.mlp_width}
         return Gated(self.product(at, "gate_up", parts, c.width, c.mlp_bias), down, activate)
 
-    def mixture(self, at: str, experts: Experts, activate: Callable[[mx.array], mx.array]) -> Product:
+    def mixture(self, at: str, experts: Experts, activate: Callable[[mx.array], mx.array]) -> MLP:
         count, width, rows = experts.count, self.config.width, experts.width
         router = self.linear(f"{at}.{self.names['router']}", count, width, False)
         path = f"{at}.{self.names['experts']}"

@@ -85,7 +85,9 @@ class ForeignModel(Transformer):
         self.linears = {}
         self._body, self._head = _split(model, self.config.vocab_size)
 
-    def hidden(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
+    def hidden(self, tokens: mx.array, cache: Cache | None = None, *, documents: Sequence[int] = ()) -> mx.array:
+        if documents:
+            raise CacheError(f"a {self.config.family} cannot read several texts in a row: it runs by mlx-lm's class")
         if cache is None:
             out: mx.array = self._body(tokens, cache=None)
             return out

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from metal import mx
 from models.config import Experts
 from models.errors import CheckpointError
-from models.layers import AnyLinear, Product
-from models.weights import Matrix, Packed
+from models.layers import AnyLinear, Product, onto
+from models.weights import Matrix, Packed, arrays
 
 Array = mx.array
 
@@ -20,8 +20,15 @@ class Gated:
         self.gate_up, self.down, self.activate = gate_up, down, activate
 
     def __call__(self, x: Array) -> Array:
+        return self.down(self._inner(x))
+
+    def onto(self, residual: Array, x: Array) -> Array:
+        """residual + self(x)."""
+        return onto(residual, self.down, self._inner(x))
+
+    def _inner(self, x: Array) -> Array:
         gate, up = mx.split(self.gate_up(x), 2, axis=-1)
-        return self.down(self.activate(gate) * up)
+        return self.activate(gate) * up
 
 
 class Plain:
@@ -34,6 +41,10 @@ class Plain:
 
     def __call__(self, x: Array) -> Array:
         return self.down(self.activate(self.up(x)))
+
+    def onto(self, residual: Array, x: Array) -> Array:
+        """residual + self(x)."""
+        return onto(residual, self.down, self.activate(self.up(x)))
 
 
 SORTED = 64  # choices from which sorting them by expert pays
@@ -67,6 +78,15 @@ class Mixture:
             weights = weights / mx.sum(weights, axis=-1, keepdims=True)
         return mx.sum(self._each(x, chosen) * weights[..., None], axis=-2).astype(x.dtype)
 
+    def onto(self, residual: Array, x: Array) -> Array:
+        """residual + self(x)."""
+        return residual + self(x)
+
+    def arrays(self) -> dict[str, Array]:
+        """The experts' matrices; the router is a product like others."""
+        matrices = {f"gate_up.{i}": matrix for i, matrix in enumerate(self.gate_up)} | {"down": self.down}
+        return {f"{path}.{name}": a for path, m in matrices.items() for name, a in arrays(m).items()}
+
     def _each(self, x: Array, chosen: Array) -> Array:
         """What each chosen expert makes of its position, [B, T, active, C]."""
         x = x[..., None, None, :]
@@ -83,6 +103,9 @@ class Mixture:
         else:
             gate, up = (_gather(x, matrix, chosen, ordered) for matrix in self.gate_up)
         return _gather(self.activate(gate) * up, self.down, chosen, ordered)
+
+
+MLP = Gated | Plain | Mixture
 
 
 def _gather(x: Array, matrix: Matrix, chosen: Array, ordered: bool) -> Array:

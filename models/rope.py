@@ -2,8 +2,8 @@
 
 A pair (a, b) of a head's dimensions at position p turns by the angle p * frequency. With cos and sin written out for
 every dimension, and P the signed permutation that swaps each pair to (-b, a), that is  x cos + (x P) sin.
-On a CPU this form, whose tables are made once a step for all layers, is four times faster than `mx.fast.rope`; on a GPU
-that kernel is used.
+On a CPU this form, whose tables are made once a step for all layers, is four times faster than `mx.fast.rope`, and for
+a single position it is one small product; on a GPU that kernel is used.
 """
 
 import math
@@ -195,13 +195,16 @@ class TableRotation:
         for i, (a, b) in enumerate(pairs):
             swap[b][a], swap[a][b] = -1.0, 1.0
             self._pair[a] = self._pair[b] = i
-        self.swap = mx.array(swap)
+        self.swap, self._same = mx.array(swap), mx.eye(head_size)
         self._gain = mx.array([rope.attention_factor if i < d else 1.0 for i in range(head_size)])
         self._regime = -1
         self._frequencies = mx.array(0.0)
 
-    def turns(self, offset: "int | mx.array", t: int, length: int) -> tuple[mx.array, mx.array]:
-        """cos and sin [1 or B, 1, T, D] for T positions from `offset`, an int or [B], in a sequence of `length`."""
+    def turns(self, offset: "int | mx.array", t: int, length: int) -> tuple[mx.array, ...]:
+        """For T positions from `offset`, an int or [B], in a sequence of `length`: cos and sin [1 or B, 1, T, D].
+
+        For a single position, all that a layer then needs is one product: the matrix [D, D] that turns a row.
+        """
         rope = self.rope
         if (regime := rope.regime(length)) != self._regime:
             spread = [*(1 / p for p in rope.periods(length)), 0.0]
@@ -214,13 +217,17 @@ class TableRotation:
         cos, sin = mx.cos(angles), mx.sin(angles)
         if rope.attention_factor != 1:
             cos, sin = cos * self._gain, sin * self._gain
+        if t == 1 and isinstance(offset, int):
+            return ((self._same * cos + self.swap * sin)[0, 0],)
         return cos, sin
 
-    def __call__(self, x: mx.array, turns: tuple[mx.array, mx.array]) -> mx.array:
+    def __call__(self, x: mx.array, turns: tuple[mx.array, ...]) -> mx.array:
         """x [B, H, T, D] turned."""
-        cos, sin = turns
         if x.dtype != mx.float32:
-            return (x * cos + (x.astype(mx.float32) @ self.swap) * sin).astype(x.dtype)
+            return self(x.astype(mx.float32), turns).astype(x.dtype)
+        if len(turns) == 1:
+            return x @ turns[0]
+        cos, sin = turns
         return x * cos + (x @ self.swap) * sin
 
 
@@ -235,14 +242,14 @@ class KernelRotation:
         gain = rope.attention_factor
         self._gain = mx.array([gain if i < rope.dims else 1.0 for i in range(head_size)]) if gain != 1 else None
 
-    def turns(self, offset: "int | mx.array", t: int, length: int) -> tuple[mx.array, mx.array]:
+    def turns(self, offset: "int | mx.array", t: int, length: int) -> tuple[mx.array, ...]:
         """Where each row starts, int32 [1 or B], and the period of each pair."""
         if (regime := self.rope.regime(length)) != self._regime:
             self._periods, self._regime = mx.array(self.rope.periods(length)), regime
         at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
         return at, self._periods
 
-    def __call__(self, x: mx.array, turns: tuple[mx.array, mx.array]) -> mx.array:
+    def __call__(self, x: mx.array, turns: tuple[mx.array, ...]) -> mx.array:
         """x [B, H, T, D] turned."""
         if self._gain is not None:
             x = x * self._gain.astype(x.dtype)

@@ -7,13 +7,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 from metal import mx
 from metal.attention import CAUSAL, KV, Emit, Mask, Seen, attention
 from models.cache import FIRST, Cache, KVCache, Place
 from models.config import ModelConfig
 from models.errors import CacheError
-from models.layers import AnyLinear, Embedding, Norm, Product
+from models.layers import AnyLinear, Embedding, Norm, Product, onto
+from models.mlp import MLP, Mixture
 from models.rope import Rotation
 from models.tail import QuantizedCache, WindowCache
 
@@ -26,14 +28,14 @@ class Document:
 
     start: int
     stop: int
-    turns: list[tuple[Array, Array]]  # as a step's, from position 0
+    turns: list[tuple[Array, ...]]  # as a step's, from position 0
 
 
 @dataclass(slots=True)
 class Step:
     """What all blocks of one call share."""
 
-    turns: list[tuple[Array, Array]]  # for each rotation of the model, the angles of the new positions
+    turns: list[tuple[Array, ...]]  # for each rotation of the model, the angles of the new positions
     lengths: Array  # without a cache: T for each of B
     documents: list["Document"] = field(default_factory=list)  # what the row is made of, where that is several
     emit: Emit | None = None
@@ -59,12 +61,13 @@ class Block:
         *,
         qkv: Product,
         out: Product,
-        mlp: Product,
+        mlp: MLP,
         norms: dict[str, Norm],
         rotation: Rotation | None,
         turn: int,
     ) -> None:
         self.qkv, self.out, self.mlp = qkv, out, mlp
+        self.norms = norms
         self.attn_norm, self.attn_post_norm = norms.get("attn_norm"), norms.get("attn_post_norm")
         self.mlp_norm, self.mlp_post_norm = norms.get("mlp_norm"), norms.get("mlp_post_norm")
         self.q_norm, self.k_norm = norms.get("q_norm"), norms.get("k_norm")
@@ -90,21 +93,25 @@ class Block:
 
     def __call__(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
         a = self.attend(x if self.attn_norm is None else self.attn_norm(x), step, cache, place)
-        if self.attn_post_norm is not None:
-            a = self.attn_post_norm(a)
-        if self.residual_scale != 1:
-            a = a * self.residual_scale
-        h = x + a
+        if self.attn_post_norm is None and self.residual_scale == 1:
+            h = onto(x, self.out, a)
+        else:
+            h = x + self._scaled(self.out(a), self.attn_post_norm)
         source = x if self.parallel else h
-        m = self.mlp(source if self.mlp_norm is None else self.mlp_norm(source))
-        if self.mlp_post_norm is not None:
-            m = self.mlp_post_norm(m)
-        if self.residual_scale != 1:
-            m = m * self.residual_scale
-        return h + m
+        if self.mlp_norm is not None:
+            source = self.mlp_norm(source)
+        if self.mlp_post_norm is None and self.residual_scale == 1:
+            return self.mlp.onto(h, source)
+        return h + self._scaled(self.mlp(source), self.mlp_post_norm)
+
+    def _scaled(self, y: Array, norm: Norm | None) -> Array:
+        """What a part adds to the residual stream."""
+        if norm is not None:
+            y = norm(y)
+        return y if self.residual_scale == 1 else y * self.residual_scale
 
     def attend(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
-        """Attention's part of the layer, [B, T, C] -> [B, T, C]."""
+        """What the heads make of x [B, T, C], [B, T, H D]: the input of `out`."""
         b, t, _ = x.shape
         size, heads = self.size, self.heads
         y = self.qkv(x)
@@ -117,7 +124,7 @@ class Block:
         if self.per_head is not None:
             qk = mx.fast.rms_norm(qk, None, self.eps) * self.per_head
         if step.documents:
-            return self.out(self._each(qk, v, step.documents))
+            return self._each(qk, v, step.documents)
         if self.rotation is not None:
             qk = self.rotation(qk, step.turns[self.turn])
         q, k = mx.split(qk, [heads], axis=1)
@@ -135,7 +142,7 @@ class Block:
             step.seen.append(seen)
         if t > 1:
             out = out.swapaxes(1, 2)
-        return self.out(out.reshape(b, t, heads * size))
+        return out.reshape(b, t, heads * size)
 
     def _each(self, qk: Array, v: Array, documents: list[Document]) -> Array:
         """Attention [1, T, H D] of each document to itself, for qk [1, H + Hkv, T, D] that are not turned yet."""
@@ -248,10 +255,15 @@ class Transformer:
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """Every weight once, by a name: to be evaluated, counted or hashed."""
-        parts = {**self.linears, "embed": self.embed, "norm": self.norm}
+        """Every weight once, by a name, in the order of the layers: to be evaluated, counted or hashed."""
+        parts: dict[str, Any] = {"embed": self.embed}
         if self.positions is not None:
             parts["positions"] = self.positions
+        for i, block in enumerate(self.blocks):
+            parts |= {f"{i}.{name}": norm for name, norm in block.norms.items()}
+            if isinstance(block.mlp, Mixture):
+                parts[f"{i}.experts"] = block.mlp
+        parts |= {"norm": self.norm, **self.linears}
         return {f"{path}.{name}": a for path, part in parts.items() for name, a in part.arrays().items()}
 
     def _begin(

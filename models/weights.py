@@ -69,14 +69,9 @@ class Packed:
 Matrix = mx.array | Packed
 
 
-def floats(matrix: Matrix, dtype: mx.Dtype) -> mx.array:
-    """The numbers of a matrix, packed or not."""
-    return matrix.floats(dtype) if isinstance(matrix, Packed) else matrix
-
-
-def change(matrix: Matrix, function: Callable[[mx.array], mx.array]) -> Matrix:
-    """The matrix with `function` done to its rows: an order, a choice, a shape of them."""
-    return matrix.map(function) if isinstance(matrix, Packed) else function(matrix)
+def arrays(matrix: Matrix) -> dict[str, mx.array]:
+    """The arrays of a matrix by the names that checkpoints give them."""
+    return matrix.arrays() if isinstance(matrix, Packed) else {"weight": matrix}
 
 
 def join(matrices: Sequence[Matrix], axis: int = 0) -> Matrix | None:

@@ -13,7 +13,7 @@ import pytest
 
 import models
 from metal import mx
-from tests.models.oracle import difference, ours, pair, reference, tokens
+from tests.models.oracle import difference, flat, ours, pair, reference, tokens
 
 V = 101
 SMALL = {
@@ -301,6 +301,12 @@ def test_activations(name: str, function: Any) -> None:
     assert np.max(np.abs(got - function(x.astype(np.float32).astype(np.float64)))) < 2e-6
 
 
+@pytest.mark.parametrize("name", ["llama biased", "qwen3 moe", "gpt-2", "gemma 3", "gpt-neox"])
+def test_arrays_are_every_weight_once(name: str) -> None:
+    theirs, model = pair(SAME[name] | {"tie_word_embeddings": False} if name == "gemma 3" else SAME[name])
+    assert sum(a.size for a in model.arrays.values()) == sum(a.size for a in flat(theirs.parameters()).values())
+
+
 def test_unfused_is_fused() -> None:
     for name in ("llama biased", "qwen3 moe", "gemma 3"):
         theirs = reference(SAME[name])
@@ -315,8 +321,6 @@ def test_names_of_original_checkpoints() -> None:
     for name in ("gpt-2", "gpt-neox", "mixtral", "qwen3 moe", "granite moe"):
         config = SAME[name]
         theirs = reference(config)
-        from tests.models.oracle import flat
-
         published: dict[str, mx.array] = {}
         for path, array in flat(theirs.parameters()).items():
             if name == "gpt-2":
@@ -351,8 +355,6 @@ def test_names_of_original_checkpoints() -> None:
 def test_gemma_3_with_an_eye() -> None:
     text = SAME["gemma 3"]
     theirs = reference(text)
-    from tests.models.oracle import flat
-
     for prefix in ("language_model.model.", "model.language_model."):
         weights = {k.replace("model.", prefix, 1): v for k, v in flat(theirs.parameters()).items()}
         weights["vision_tower.patch.weight"] = mx.zeros((3, 3))
