@@ -124,9 +124,7 @@ def replayed(
     rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
     mass = min(float(raw[stays].sum()) + rest, 1.0)
     whole = found.exact and low == high
-    return Outcome(
-        found.ids[order], raw[order], found.middle[order], found.cut[order], (low + high) // 2, mass, whole
-    )
+    return Outcome(found.ids[order], raw[order], found.middle[order], found.cut[order], (low + high) // 2, mass, whole)
 
 
 def view(step: Step, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool) -> View:
@@ -175,7 +173,9 @@ def _view(
 ) -> View:
     columns = zip(outcome.ids, outcome.before, outcome.after, outcome.cut, strict=True)
     rows = tuple(
-        Candidate(int(id), names.name(int(id)), float(before), float(after), _cutter(recipe, int(cut)), int(id) == token)
+        Candidate(
+            int(id), names.name(int(id)), float(before), float(after), _cutter(recipe, int(cut)), int(id) == token
+        )
         for id, before, after, cut in columns
     )
     cutters = ", ".join(dict.fromkeys(row.cut for row in rows if row.cut))

@@ -28,7 +28,7 @@ SCRIPTS = (SKY, BLUE)
 EXTRA = " reach come light appear are fill seem scatter shine glow turn stay go fall hue tint".replace(
     " ", "\n "
 ).split("\n")[1:]
-USER = "Why is the sky blue ? Hello , what about sunsets and why red".split(" ")
+USER = ["Why", "is", "the", "sky", "blue", "?", "Hello", ",", "what", "about", "sunsets", "and", "why", "red"]
 
 
 def words(text: str) -> list[str]:
@@ -87,8 +87,8 @@ class ScriptedEngine:
         logits = rng.normal(0.0, 1.0, len(self.tokenizer.pieces)).astype(np.float32)
         logits[:260] -= 8
         extras = [self.tokenizer.ids[word.encode()] for word in EXTRA]
-        logits[extras] += rng.uniform(2.5, 4.5, len(extras)).astype(np.float32)
-        logits[favourite] = np.float32(11.0 - min(rng.exponential(1.6), 6.5))
+        logits[extras] += rng.uniform(1.0, 5.5, len(extras)).astype(np.float32)
+        logits[favourite] = np.float32(8.0 - min(rng.exponential(1.6), 5.5))
         return logits
 
     def generate(

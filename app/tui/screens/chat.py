@@ -442,14 +442,11 @@ class ChatScreen(Screen[None]):
 
     def model_changed(self) -> None:
         """A model is loading, loaded or gone."""
-        facts = self.likely.current
+        facts, loading = self.likely.current, self.likely.loading
         if facts is not None and self.talk.facts is not facts:
             self.talk.ready(facts)
             self.reshow()
-            if not facts.chat:
-                self.hints.say("a base model, without a chat template: it continues text (g 3, or f4)")
         self.status()
-        loading = self.likely.loading
         if loading is not None:
             share = f" {100 * loading.done // loading.total} %" if loading.total else "…"
             self.hints.say(f"{loading.stage}{share}" if " " in loading.stage else f"loading the model{share}")
@@ -505,7 +502,9 @@ class ChatScreen(Screen[None]):
             own = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))
         self.hints.show((*stop, *own, ("f1", "Keys")))
         if not self.hints.alarm and not self.talk.stepping:
-            self.hints.say("")
+            facts = self.likely.current
+            base = facts is not None and not facts.chat and not self.talk.shown
+            self.hints.say("a base model, without a chat template: it continues text (f4)" if base else "")
 
     def on_descendant_focus(self) -> None:
         self.call_later(self._hint)

@@ -307,7 +307,9 @@ class CompareScreen(Screen[None]):
             talk = column.talk
             other = slash.preset(self.likely.chat, choice)
             talk.resample(
-                replace(talk.sampling, order=other.order) if kind == "order" else replace(other, order=talk.sampling.order)
+                replace(talk.sampling, order=other.order)
+                if kind == "order"
+                else replace(other, order=talk.sampling.order)
             )
         self.refresh_heads()
 

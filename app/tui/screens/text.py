@@ -1,7 +1,7 @@
 """Text mode: any text, without a chat template; every token measured, and continued from anywhere."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -55,6 +55,7 @@ class TextScreen(Screen[None]):
         self.next_outcome: Outcome | None = None
         self.next_logits: tuple[str, np.ndarray] | None = None
         self.control: Control | None = None
+        self.new_seed: Callable[[], int] = lambda: secrets.randbits(31)
         self._node = ""
         self._fresh: list[Step] = []
         self._work = -1
@@ -210,7 +211,7 @@ class TextScreen(Screen[None]):
         if not manuscript.context(self.talk, fork).parts:
             self.hints.say("write something to continue")
             return
-        seed = secrets.randbits(31)
+        seed = self.new_seed()
         node = Node(new_id(), fork, "text", seed=seed, joins=True)
         context = manuscript.context(self.talk, fork)
         self.talk = self.talk.add(node)

@@ -1,0 +1,93 @@
+"""The screen on a stage: a scripted engine behind it, a folder of its own, and waiting for conditions, never for time."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from app.tui.app import LikelyApp
+from app.tui.screens.chat import ChatScreen
+from tests.tui.fakes import ScriptedEngine, ScriptedShop
+
+
+@dataclass
+class Stage:
+    """A running app, its pilot and its first engine."""
+
+    app: LikelyApp
+    pilot: Pilot[str]
+    engine: ScriptedEngine
+    shop: ScriptedShop
+
+    @property
+    def chat(self) -> ChatScreen:
+        chat: ChatScreen = self.app.chat
+        return chat
+
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        """Wait until something holds."""
+        for _ in range(600):
+            if condition():
+                await self.pilot.pause()
+                return
+            await self.pilot.pause(0.005)
+        raise AssertionError(f"it never came to this: {what or condition}")
+
+    async def type(self, text: str) -> None:
+        """Put a text into the prompt and send it."""
+        self.chat.prompt.focus()
+        self.chat.prompt.take(text)
+        await self.pilot.press("enter")
+
+    async def ask(self, text: str) -> None:
+        """Send a message and wait for the whole answer."""
+        nodes = len(self.chat.talk.conversation.nodes)
+        await self.type(text)
+        grown = lambda: len(self.chat.talk.conversation.nodes) > nodes  # noqa: E731
+        await self.until(lambda: grown() and self.ended, "an answer that has ended")
+
+    @property
+    def ended(self) -> bool:
+        leaf = self.chat.talk.conversation.leaf
+        return leaf is not None and leaf.role == "assistant" and not self.chat.talk.running
+
+    @property
+    def texts(self) -> list[str]:
+        return [shown.message.text for shown in self.chat.talk.shown]
+
+    def picture(self) -> str:
+        """What is on the screen, as text."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
+
+
+Play = Callable[..., AbstractAsyncContextManager[Stage]]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Opens a stage: `async with play(size=(80, 24)) as stage`."""
+    monkeypatch.chdir(tmp_path)
+
+    @asynccontextmanager
+    async def opened(
+        *engines: ScriptedEngine,
+        size: tuple[int, int] = (120, 40),
+        resume: str = "",
+        environ: dict[str, str] | None = None,
+        loaded: bool = True,
+    ) -> AsyncIterator[Stage]:
+        shop = ScriptedShop(*(engines or (ScriptedEngine(),)))
+        app = LikelyApp(lambda: shop, tmp_path / "home", resume=resume, environ=environ or {}, clock=lambda: 1e9)
+        async with app.run_test(size=size) as pilot:
+            stage = Stage(app, pilot, next(iter(shop.engines.values())), shop)
+            await stage.until(lambda: app.chat is not None and hasattr(app.chat, "talk"), "a chat screen")
+            stage.chat.talk.new_seed = lambda: 0
+            if loaded:
+                await stage.until(lambda: app.current is not None, "a model")
+            yield stage
+
+    return opened

@@ -1,0 +1,491 @@
+"""The chat screen with a scripted engine: every action, by its state."""
+
+from pathlib import Path
+
+from app.tui.layout import Place
+from app.tui.widgets.overlays import Alternatives
+from engine.conversation import Fork
+from tests.tui.conftest import Play
+from tests.tui.fakes import BLUE, SKY, THOUGHT, ScriptedEngine
+
+ASK = "Why is the sky blue?"
+
+
+def held(engine: ScriptedEngine, at: int) -> None:
+    """Make the engine wait before a token until it is told to go on, or its run is cancelled."""
+    from threading import Event
+
+    engine.gate = Event()  # type: ignore[attr-defined]
+
+    def pace(drawn: int) -> None:
+        if drawn == at:
+            engine.gate.wait(5)  # type: ignore[attr-defined]
+
+    engine.pace = pace
+
+
+async def test_an_answer_streams_and_is_looked_at(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        assert stage.texts == [ASK, SKY]
+        view = stage.chat.panel.view
+        assert view is not None and view.live and view.rows[0].chosen
+        assert abs(sum(row.after or 0 for row in view.rows) - 1) < 0.05
+        assert any(row.cut for row in view.rows) and "top-p" in view.cut_by + "min-p"
+        answer = stage.chat.talk.shown[1]
+        assert len(stage.chat.entropies) == len(answer.steps) == len(answer.block.tokens)
+        assert stage.chat.talk.conversation.leaf.finish == "eot"  # type: ignore[union-attr]
+        assert {token.level for token in answer.block.tokens} > {0}
+
+
+async def test_stop_keeps_the_partial_answer_and_continue_goes_on(play: Play) -> None:
+    engine = ScriptedEngine()
+    held(engine, 5)
+    async with play(engine) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 5)
+        await stage.pilot.press("escape")
+        engine.gate.set()  # type: ignore[attr-defined]
+        await stage.until(lambda: not stage.chat.talk.running)
+        assert stage.texts[1] == " The sky looks blue because"
+        assert "stopped" in stage.chat.talk.note(1)
+        engine.pace = lambda _: None
+        stage.chat.action_resume()
+        await stage.until(lambda: stage.ended and stage.texts[-1] == SKY)
+        assert [node.joins for node in stage.chat.talk.conversation.nodes.values()] == [False, False, True]
+
+
+async def test_enter_while_answering_keeps_the_text(play: Play) -> None:
+    engine = ScriptedEngine()
+    held(engine, 2)
+    async with play(engine) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: stage.chat.talk.running)
+        await stage.type("and red?")
+        assert stage.chat.prompt.text == "and red?" and "esc" in stage.chat.hints.news
+        engine.gate.set()  # type: ignore[attr-defined]
+        await stage.until(lambda: stage.ended)
+
+
+async def test_regenerate_makes_a_sibling(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        stage.chat.talk.new_seed = lambda: 1
+        await stage.pilot.press("ctrl+r")
+        await stage.until(lambda: stage.ended and stage.texts[-1] == BLUE)
+        assert "branch 2/2" in stage.chat.talk.note(1)
+        assert len(stage.chat.tree_pane.ways) == 3
+        stage.chat.transcript.focus()
+        await stage.pilot.press("left_square_bracket")
+        assert stage.texts[-1] == SKY
+
+
+async def test_sliders_redraw_and_go_live(play: Play) -> None:
+    engine = ScriptedEngine()
+    held(engine, 6)
+    async with play(engine) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 6)
+        before = stage.chat.panel.view
+        stage.chat.sampler.focus()
+        calls = len(engine.calls)
+        await stage.pilot.press("shift+right")  # temperature 0.80 -> 1.30
+        after = stage.chat.panel.view
+        assert before is not None and after is not None and before.rows != after.rows
+        assert len(engine.calls) == calls  # no model was asked
+        engine.gate.set()  # type: ignore[attr-defined]
+        await stage.until(lambda: stage.ended)
+        recipes = [step.recipe for step in stage.chat.talk.shown[1].steps]
+        assert recipes[0] != recipes[-1] == stage.chat.talk.sampling.recipe
+        await stage.pilot.press("0")
+        assert stage.chat.talk.sampling.values["temp"] == 1.0
+        await stage.pilot.press("up", "greater_than_sign")
+        assert stage.chat.talk.sampling.order_name == "own"
+        assert "goes from" in stage.chat.sampler.type_value("temp", "9")
+        await stage.pilot.pause()
+        assert stage.chat.talk.sampling.values["temp"] == 2.0
+        await stage.pilot.press("p")
+        await stage.pilot.press("enter")  # the first preset
+        assert stage.chat.talk.sampling.recipe.greedy
+
+
+async def test_exact_numbers_follow_the_sliders(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        stage.chat.transcript.focus()
+        await stage.pilot.press("left", "left")
+        stage.chat.outcomes.clear()
+        view = stage.chat.view()
+        assert view is not None
+        if not view.exact:
+            stage.chat._ask_exact()
+            await stage.until(lambda: stage.chat.view() is not None and stage.chat.view().exact)  # type: ignore[union-attr]
+
+
+async def test_the_cursor_walks_everything_and_scores_the_prompt(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        view = stage.chat.transcript
+        view.focus()
+        await stage.pilot.press("left")
+        assert view.cursor == Place(1, len(view.blocks[1].tokens) - 2)
+        assert stage.chat.panel.view is not None and not stage.chat.panel.view.live
+        await stage.pilot.press("up", "up", "up", "up", "up", "up", "up")
+        assert view.cursor is not None and view.cursor.block == 0
+        await stage.until(lambda: view.blocks[0].scored, "a scored prompt")
+        step = stage.chat.talk.step_at(view.cursor)
+        assert step is not None and step.origin == "given" and step.logprob is not None
+        assert [call for call, _ in stage.engine.calls].count("score") == 1
+        assert stage.texts[0] == ASK == "".join(token.text for token in view.blocks[0].tokens)
+        await stage.pilot.press("n")
+        assert view.cursor.block == 1 and view.blocks[1].tokens[view.cursor.token].level >= 3
+        first = view.cursor
+        await stage.pilot.press("n")
+        assert view.cursor > first
+        await stage.pilot.press("N")
+        assert view.cursor == first
+        await stage.pilot.press("end")
+        assert view.cursor is None and view.following
+
+
+async def test_branch_from_the_menu_and_come_back(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        chat = stage.chat
+        chat.transcript.focus()
+        chat.transcript.move_to(Place(1, 8))
+        await stage.pilot.press("enter")
+        assert isinstance(stage.app.screen, Alternatives)
+        await stage.pilot.press("down", "down", "enter")
+        await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 3)
+        branch = chat.talk.conversation.leaf
+        assert branch is not None and branch.joins and branch.steps[0].origin == "forced"
+        assert [step.token for step in chat.talk.shown[1].steps[:8]] == [
+            step.token for step in chat.talk.conversation.nodes[branch.fork.node].steps[:8]
+        ]
+        prompt = stage.engine.calls[-1][1] if stage.engine.calls[-1][0] == "generate" else stage.engine.calls[-2][1]
+        assert len(prompt) > 8
+        await stage.pilot.press("left_square_bracket")
+        assert stage.texts[1] == SKY
+        chat.transcript.move_to(Place(1, 40))
+        await stage.pilot.press("left_curly_bracket")
+        assert chat.transcript.cursor == Place(1, 8)
+        # the same token again is not another branch
+        option = chat.talk.conversation.options(chat.talk.fork_at(Place(1, 8)))[1]
+        assert option is not None
+        chat.take(Place(1, 8), chat.talk.conversation.nodes[option].steps[0].token)
+        assert len(chat.talk.conversation.nodes) == 3 and chat.talk.conversation.leaf is not None
+        assert chat.talk.conversation.leaf.id == option
+
+
+async def test_type_your_own_words_and_resample(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        chat = stage.chat
+        chat.transcript.focus()
+        chat.transcript.move_to(Place(1, 4))
+        await stage.pilot.press("enter", "slash", *" Hello", "enter")
+        await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 3)
+        assert stage.texts[1].startswith(" The sky looks blue Hello")
+        chat.transcript.move_to(Place(1, 4))
+        await stage.pilot.press("b")
+        await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 4)
+        assert len(chat.talk.conversation.options(chat.talk.conversation.forks()[0])) == 3
+        chat.transcript.move_to(Place(1, 9))
+        await stage.pilot.press("3")
+        await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 5)
+
+
+async def test_edit_reruns_and_loses_nothing(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        stage.chat.transcript.focus()
+        stage.chat.transcript.move_to(Place(0, 0))
+        await stage.pilot.press("e")
+        assert stage.chat.prompt.text == ASK
+        await stage.ask("Why red ?")
+        assert stage.texts == ["Why red ?", SKY]
+        stage.chat.transcript.focus()
+        stage.chat.transcript.move_to(Place(0, 0))
+        await stage.pilot.press("right_square_bracket")
+        assert stage.texts == [ASK, SKY]
+
+
+async def test_force_and_ban(play: Play) -> None:
+    engine = ScriptedEngine()
+    held(engine, 3)
+    async with play(engine) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 3)
+        stage.chat.panel.focus()
+        await stage.pilot.press("down", "down", "f")
+        forced = stage.chat.panel.selected
+        await stage.pilot.press("x")
+        assert forced is not None and stage.chat.talk.sampling.bias == {forced.token: -100.0}
+        engine.gate.set()  # type: ignore[attr-defined]
+        await stage.until(lambda: stage.ended)
+        steps = stage.chat.talk.shown[1].steps
+        assert forced.token in [step.token for step in steps if step.origin == "forced"]
+        assert any(type(t).__name__ == "LogitBias" for t in steps[-1].recipe.transforms)
+
+
+async def test_step_mode_lets_the_person_choose(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        await stage.pilot.press("ctrl+n")
+        stage.chat.talk.new_seed = lambda: 0
+        engine, chat = stage.engine, stage.chat
+        held(engine, 0)
+        await stage.type("Hello")
+        await stage.until(lambda: chat.talk.running)
+        await stage.pilot.press("escape")
+        engine.gate.set()  # type: ignore[attr-defined]
+        engine.pace = lambda _: None
+        await stage.until(lambda: not chat.talk.running)
+        chat.transcript.focus()
+        await stage.pilot.press("s")
+        await stage.until(lambda: chat.talk.peek is not None and not chat.talk.running)
+        assert chat.panel.has_focus and chat.panel.view is not None and chat.panel.view.title == "NEXT"
+        await stage.pilot.press("down", "enter")
+        await stage.until(lambda: not chat.talk.running and len(chat.talk.shown[-1].steps) == 1)
+        assert chat.talk.shown[-1].steps[0].origin == "forced"
+        await stage.pilot.press("space")
+        await stage.until(lambda: not chat.talk.running and len(chat.talk.shown[-1].steps) == 2)
+        await stage.pilot.press("escape")
+        assert not chat.talk.stepping and chat.talk.conversation.leaf.finish == "cancelled"  # type: ignore[union-attr]
+
+
+async def test_prefill_begins_the_answer(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        await stage.type("/prefill Hello ,")
+        await stage.until(lambda: stage.ended and stage.texts[-1].startswith("Hello ,"))
+        assert len(stage.chat.talk.conversation.options(Fork(stage.chat.talk.conversation.messages()[0].last.id))) == 2
+
+
+async def test_thinking_folds_and_markdown_renders(play: Play) -> None:
+    async with play(ScriptedEngine(scripts=[THOUGHT])) as stage:
+        await stage.ask(ASK)
+        block = stage.chat.transcript.blocks[1]
+        assert block.thinking is not None and block.folded
+        folded = block.rows
+        stage.chat.transcript.focus()
+        await stage.pilot.press("z")
+        assert not block.folded and block.rows > folded
+        await stage.pilot.press("m")
+        assert block.rendered is not None
+        assert any("print" in strip.text for strip in block.rendered)
+        await stage.pilot.press("Y")
+        assert stage.app.clipboard == "print(1 / 400**4)"
+        await stage.pilot.press("m")
+        assert stage.chat.transcript.blocks[1].rendered is None
+        await stage.pilot.press("y")
+        assert stage.app.clipboard.startswith("<think>") or "Rayleigh" in stage.app.clipboard
+
+
+async def test_heat_can_be_another_number_or_off(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        levels = []
+        for _ in range(4):
+            levels.append([token.level for token in stage.chat.transcript.blocks[1].tokens])
+            await stage.pilot.press("ctrl+t")
+        assert levels[3] == [0] * len(levels[3]) and len({tuple(each) for each in levels}) == 4
+
+
+async def test_history_completion_and_commands(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        prompt = stage.chat.prompt
+        await stage.pilot.press("up")
+        assert prompt.text == ASK
+        await stage.pilot.press("down")
+        assert prompt.text == ""
+        await stage.pilot.press(*"/pre", "tab")
+        assert prompt.text == "/prefill "
+        await stage.pilot.press("tab")
+        assert prompt.text == "/preset "
+        await stage.type("/preset wild")
+        assert stage.chat.talk.sampling.preset_name == "wild"
+        await stage.type("/save-preset mine")
+        await stage.type("/preset greedy")
+        await stage.type("/preset mine")
+        assert stage.chat.talk.sampling.preset_name == "wild"
+        await stage.type("/nonsense")
+        assert "no command" in stage.chat.hints.news
+        await stage.type("/system Be brief")
+        assert stage.chat.talk.conversation.system == "Be brief"
+        await stage.type("/set top_k 40")
+        assert stage.chat.talk.sampling.values["top_k"] == 40
+        await stage.type("/order llama.cpp")
+        assert stage.chat.talk.sampling.order_name == "llama.cpp"
+        await stage.ask("//a slash")
+        assert stage.texts[-2] == "/a slash"
+
+
+async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Blue light is scattered\x1b[31m ```here```")
+    (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "big.txt").write_text("Blue light " * 9000)
+    async with play() as stage:
+        await stage.pilot.press(*"look @no", "tab")
+        assert stage.chat.prompt.text == "look @notes.txt"
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.ended)
+        assert "````notes.txt\nBlue light" in stage.texts[0]
+        assert "\x1b" not in stage.picture()
+        await stage.type("@bytes.bin")
+        assert "not UTF-8" in stage.chat.hints.news
+        await stage.type("@big.txt")
+        await stage.until(lambda: "are left of the context" in stage.chat.hints.news)
+        assert len(stage.chat.talk.shown) == 2
+
+
+async def test_a_huge_paste_is_attached(play: Play) -> None:
+    from textual import events
+
+    async with play() as stage:
+        stage.chat.prompt.post_message(events.Paste("x" * 1_000_000))
+        await stage.until(lambda: "1000000 characters" in stage.chat.hints.news)
+        assert stage.chat.prompt.text == ""
+        await stage.pilot.press("escape")
+        assert not stage.chat._attached
+
+
+async def test_the_engine_failing_keeps_the_text(play: Play) -> None:
+    engine = ScriptedEngine()
+    engine.fail_at = 4
+    async with play(engine) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: "the engine stopped" in stage.chat.hints.news)
+        assert stage.texts[1] == " The sky looks blue" and stage.chat.hints.alarm
+        engine.fail_at = None
+        await stage.type("/reload")
+        await stage.until(lambda: stage.app.current is not None)
+        await stage.ask("again")
+        assert stage.texts[-1] == SKY
+
+
+async def test_a_message_waits_for_the_model(play: Play) -> None:
+    from threading import Event
+
+    gate = Event()
+
+    class Slow(ScriptedEngine):
+        @property
+        def facts(self):  # type: ignore[no-untyped-def]
+            return self._facts
+
+        @facts.setter
+        def facts(self, value):  # type: ignore[no-untyped-def]
+            self._facts = value
+
+    async with play(Slow(), loaded=False) as stage:
+        gate.set()
+        await stage.type(ASK)
+        await stage.until(lambda: stage.ended)
+        assert stage.texts == [ASK, SKY]
+
+
+async def test_models_are_offered_and_switched(play: Play) -> None:
+    other = ScriptedEngine("other", scripts=[BLUE])
+    async with play(ScriptedEngine(), other) as stage:
+        await stage.ask(ASK)
+        await stage.type("/model")
+        await stage.until(lambda: getattr(stage.app.screen, "offers", ()), "offers")
+        assert "too big" in stage.picture()
+        await stage.pilot.press("down", "enter")
+        await stage.until(lambda: stage.app.current is not None and stage.app.current.name == "other")
+        await stage.ask("and now?")
+        assert stage.texts[-1] == BLUE
+        await stage.type("/model missing")
+        await stage.until(lambda: "no model missing" in stage.chat.hints.news)
+        assert stage.app.current is not None and stage.app.current.name == "other"
+
+
+async def test_the_reader_is_not_scrolled_away(play: Play) -> None:
+    engine = ScriptedEngine(scripts=[SKY * 12])
+    held(engine, 700)
+    async with play(engine, size=(80, 24)) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 700)
+        view = stage.chat.transcript
+        assert view.following and view.scroll_offset.y == view.max_scroll_y
+        view.focus()
+        await stage.pilot.press("pageup", "pageup")
+        top = view.scroll_offset.y
+        assert not view.following
+        engine.gate.set()  # type: ignore[attr-defined]
+        await stage.until(lambda: stage.ended)
+        assert view.scroll_offset.y == top and "new tokens" in stage.picture()
+        await stage.pilot.press("end")
+        assert view.following and view.scroll_offset.y == view.max_scroll_y
+
+
+async def test_a_terminal_shrunk_in_mid_stream(play: Play) -> None:
+    engine = ScriptedEngine()
+    held(engine, 10)
+    async with play(engine) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 10)
+        await stage.pilot.resize_terminal(20, 5)
+        await stage.pilot.pause()
+        assert stage.chat.prompt.size.height == 1 and stage.chat.transcript.size.height >= 1
+        engine.gate.set()  # type: ignore[attr-defined]
+        await stage.until(lambda: stage.ended)
+        await stage.pilot.resize_terminal(120, 40)
+        await stage.pilot.pause()
+        assert stage.texts[1] == SKY and "dominate" in stage.picture()
+
+
+async def test_control_characters_never_reach_the_terminal(play: Play) -> None:
+    async with play(ScriptedEngine(scripts=["\x1b]52;c;aGk=\x07\x1b[2J\u202e\x9b end"])) as stage:
+        await stage.ask("a\x1b[31mb")
+        picture = stage.picture()
+        assert "␛" in picture and not any(ord(character) < 32 and character != "\n" for character in picture)
+        assert "\x9b" not in picture and "\u202e" not in picture
+
+
+async def test_click_looks_and_again_branches(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        view = stage.chat.transcript
+        x, y = view.layout_.cell_of(Place(1, 3))
+        await stage.pilot.click(view, offset=(x + 1, y - view.scroll_offset.y))
+        assert view.cursor == Place(1, 3)
+        await stage.pilot.click(view, offset=(x + 1, y - view.scroll_offset.y))
+        assert isinstance(stage.app.screen, Alternatives)
+
+
+async def test_help_names_keys_and_commands(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f1")
+        picture = stage.picture()
+        assert "prompt" in picture and "send" in picture
+        await stage.pilot.press("escape")
+        assert stage.app.screen is stage.chat
+
+
+async def test_keys_can_be_remapped_and_mistakes_are_named(play: Play, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "keys.toml").write_text('[chat]\nheat = "f9"\n')
+    async with play() as stage:
+        await stage.ask(ASK)
+        await stage.pilot.press("f9")
+        assert stage.chat.talk.heat == "entropy"
+    (home / "keys.toml").write_text('[chat]\nhaet = "f9"\n')
+    async with play() as stage:
+        assert "did you mean chat.heat" in stage.chat.hints.news
+
+
+async def test_selection_is_copied_without_soft_breaks(play: Play) -> None:
+    async with play(size=(60, 24)) as stage:
+        await stage.ask(ASK)
+        from textual.geometry import Offset
+        from textual.selection import Selection
+
+        view = stage.chat.transcript
+        top = view.layout_.body_top(1)
+        text, _ = view.get_selection(Selection(Offset(1, top), Offset(5, top + 1)))  # type: ignore[misc]
+        assert "\n" not in text and text == SKY.strip()[: len(text)]

@@ -1,0 +1,27 @@
+"""The screen's thread must not carry mlx: what the screen imports is looked up in a fresh process."""
+
+import os
+import subprocess
+import sys
+
+HEAVY = ("mlx", "mlx_lm", "transformers", "torch", "tokenizers", "jinja2", "huggingface_hub", "gguf", "scipy")
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    return set(done.stdout.split())
+
+
+def test_no_module_of_the_screen_imports_a_model_library() -> None:
+    modules = (
+        "import pkgutil, importlib, app.tui\n"
+        "for found in pkgutil.walk_packages(app.tui.__path__, 'app.tui.'): importlib.import_module(found.name)"
+    )
+    assert not loaded_by(modules) & set(HEAVY)
+
+
+def test_the_first_paint_imports_little() -> None:
+    names = loaded_by("import app.tui.app, app.tui.screens.chat")
+    assert not names & {*HEAVY, "click", "markdown_it", "pygments"} - {"markdown_it"}

@@ -1,0 +1,216 @@
+"""Text mode, the comparison, the list of conversations: by their state."""
+
+import asyncio
+from pathlib import Path
+
+from app.store import Store
+from app.tui import manuscript
+from app.tui.screens.compare import CompareScreen
+from app.tui.screens.sessions import Sessions
+from app.tui.screens.text import TextScreen
+from engine.conversation import Conversation
+from tests.tui.conftest import Play, Stage
+from tests.tui.fakes import BLUE, SKY, ScriptedEngine
+
+ASK = "Why is the sky blue?"
+
+
+async def saved(stage: Stage) -> Store:
+    """The database, once everything handed over is written."""
+    stage.chat.save()
+    keeper = stage.app.keeper
+    assert keeper is not None and stage.app.store is not None
+    done: list[bool] = []
+    keeper.do(lambda _: done.append(True))
+    await stage.until(lambda: done)
+    assert not keeper.trouble
+    return stage.app.store
+
+
+async def test_a_conversation_is_reopened_at_its_branch(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        stage.chat.talk.new_seed = lambda: 1
+        await stage.pilot.press("ctrl+r")
+        await stage.until(lambda: stage.ended and stage.texts[-1] == BLUE)
+        stage.chat.transcript.focus()
+        await stage.pilot.press("left_square_bracket")
+        id = stage.chat.talk.conversation.id
+        title = stage.chat.talk.conversation.title
+        await stage.pilot.press("ctrl+q")
+    assert stage.app.return_value == id and title
+    async with play(resume=id) as stage:
+        assert stage.texts == [ASK, SKY] and "branch 1/2" in stage.chat.talk.note(1)
+        step = stage.chat.talk.shown[1].steps[3]
+        assert step.snapshot is None  # read only when it is looked at
+        stage.chat.transcript.focus()
+        await stage.pilot.press("left")
+        view = stage.chat.panel.view
+        assert view is not None and view.rows and view.rows[0].name.startswith(("·", "."))
+        stage.chat.talk.new_seed = lambda: 0
+        await stage.ask("and red?")
+        assert len(stage.texts) == 4
+    async with play(resume="nowhere") as stage:
+        assert "no conversation nowhere" in stage.chat.hints.news
+
+
+async def test_sessions_are_searched_renamed_duplicated_deleted(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        first = stage.chat.talk.conversation.id
+        await stage.pilot.press("ctrl+n")
+        stage.chat.talk.new_seed = lambda: 1
+        await stage.ask("Hello , what about sunsets")
+        store = await saved(stage)
+        await stage.pilot.press("ctrl+o")
+        screen = stage.app.screen
+        assert isinstance(screen, Sessions) and len(screen.found) == 2
+        await stage.pilot.press(*"wavelengths")
+        await stage.until(lambda: [summary.id for summary in screen.found] == [first])
+        assert "wavelengths" in screen.found[0].found
+        await stage.pilot.press("f2")
+        await stage.pilot.press("home", *"My ", "enter")
+        await stage.until(lambda: screen.found[0].title.startswith("My "))
+        await stage.pilot.press("ctrl+d")
+        await stage.until(lambda: len(screen.found) == 2)
+        await stage.pilot.press("delete")
+        await stage.until(lambda: len(screen.found) == 1)
+        await stage.pilot.press("ctrl+z")
+        await stage.until(lambda: len(screen.found) == 2)
+        copy = next(summary for summary in screen.found if summary.id != first)
+        assert [m.text for m in store.load(copy.id).messages()] == [ASK, SKY]
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.app.screen is stage.chat)
+        assert stage.texts == [ASK, SKY]
+
+
+async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        await saved(stage)
+        for kind in ("markdown", "html", "jsonl"):
+            await stage.type(f"/export {kind} talk.{kind}")
+            assert "exported" in stage.chat.hints.news
+        old = stage.chat.talk.conversation.id
+        await stage.type("/import talk.jsonl")
+        assert stage.chat.talk.conversation.id != old and stage.texts == [ASK, SKY]
+        assert stage.chat.talk.shown[1].steps[4].snapshot is not None
+        await stage.type("/import absent.jsonl")
+        assert "cannot be read" in stage.chat.hints.news
+        await stage.type("/export html /nowhere/talk.html")
+        assert "was not written" in stage.chat.hints.news
+
+
+async def test_a_database_that_cannot_be_used_is_said_and_the_chat_goes_on(play: Play, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "sessions.db").write_bytes(b"not a database at all" * 100)
+    async with play() as stage:
+        assert "damaged" in stage.chat.hints.news
+        assert list(home.glob("sessions.db.damaged-*"))
+        await stage.ask(ASK)
+        assert stage.texts == [ASK, SKY]
+
+
+async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f4")
+        screen = stage.app.screen
+        assert isinstance(screen, TextScreen)
+        screen.new_seed = lambda: 0
+        screen.buffer.insert(" The sky looks blue because")
+        await stage.until(lambda: screen.measured == screen.buffer.text and screen.next_logits is not None)
+        view = screen.view()
+        assert view is not None and view.title == "NEXT" and view.rows
+        assert len(screen.steps) == 5 and screen.steps[1].logprob is not None
+        await stage.pilot.press("ctrl+r")
+        await stage.until(lambda: screen.control is None and screen.measured == screen.buffer.text)
+        assert screen.buffer.text == SKY
+        screen.buffer.move_cursor((0, 8))
+        await stage.until(lambda: (screen.view() or view).title.startswith("TOKEN"))
+        await stage.pilot.press("ctrl+r")
+        await stage.until(lambda: screen.control is None)
+        assert screen.buffer.text == SKY and len(screen.talk.nodes) >= 3
+        screen.buffer.move_cursor(screen.buffer.document.end)
+        screen.buffer.insert(" Hello")
+        await stage.pilot.press("escape")
+        await stage.until(lambda: stage.app.screen is stage.chat)
+        store = await saved(stage)
+        found = [summary for summary in store.sessions() if summary.kind == "text"]
+        assert manuscript.text_of(store.load(found[0].id)) == SKY + " Hello"
+        stage.chat.open_any(store.load(found[0].id))
+        await stage.until(lambda: isinstance(stage.app.screen, TextScreen))
+        assert stage.app.screen.query_one("#buffer").text == SKY + " Hello"  # type: ignore[attr-defined]
+
+
+async def test_base_models_say_so(play: Play) -> None:
+    async with play(ScriptedEngine(chat=False)) as stage:
+        assert "base model" in stage.chat.hints.news
+
+
+async def test_columns_advance_together_and_one_is_adopted(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f3")
+        screen = stage.app.screen
+        assert isinstance(screen, CompareScreen) and len(screen.columns) == 3
+        for number, column in enumerate(screen.columns):
+            column.talk.new_seed = lambda number=number: number % 2  # type: ignore[misc]
+        screen.prompt.take(ASK)
+        await stage.pilot.press("enter")
+        await stage.until(lambda: all(c.talk.shown and not c.talk.running for c in screen.columns))
+        answers = [column.talk.shown[-1].message.text for column in screen.columns]
+        assert answers == [SKY, BLUE, SKY]
+        assert screen.columns[1].view.mark is not None and screen.columns[2].view.mark is None
+        assert screen.columns[0].talk.sampling.recipe.greedy
+        # their first tokens were drawn before anyone's second
+        await stage.pilot.press("tab", "minus")
+        await stage.until(lambda: len(screen.columns) == 2)
+        await stage.pilot.press("plus")
+        await stage.pilot.press("escape")
+        await stage.until(lambda: len(screen.columns) == 3)
+        screen.columns[0].view.focus()
+        await stage.pilot.press("a")
+        await stage.until(lambda: stage.app.screen is stage.chat)
+        assert stage.texts == [ASK, SKY]
+        assert "greedy" in stage.chat.talk.note(1) and "branch" in stage.chat.talk.note(1)
+
+
+async def test_runs_take_turns() -> None:
+    from app.tui import messages as m
+    from app.tui.bridge import Bridge
+    from engine.decode.control import Control
+    from tests.tui.fakes import ScriptedShop
+
+    bridge = Bridge(ScriptedShop)
+    for work in (2, 3):
+        bridge.send(m.Load(1, "")) if work == 2 else None
+        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), Control(), max_tokens=5))
+    bridge.start()
+    order: list[int] = []
+    for _ in range(500):
+        order += [report.work for report in bridge.drain() if isinstance(report, m.Drew)]
+        if len(order) == 10:
+            break
+        await asyncio.sleep(0.005)
+    bridge.close()
+    assert sorted(order) == [2] * 5 + [3] * 5
+    assert max(abs(order[:i].count(2) - order[:i].count(3)) for i in range(11)) <= 2
+
+
+def test_a_manuscript_never_loses_a_text() -> None:
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
+
+    edits = st.lists(st.text("ab ", max_size=6), min_size=1, max_size=6)
+
+    @settings(max_examples=150, deadline=None)
+    @given(edits)
+    def check(texts: list[str]) -> None:
+        ids = iter(range(10**6))
+        talk = Conversation("m", kind="text")
+        for text in texts:
+            talk, fork = manuscript.commit(talk, text, lambda: f"n{next(ids)}")
+            parts = manuscript.context(talk, fork).parts
+            assert "".join(part for part in parts if isinstance(part, str)) == text
+
+    check()
