@@ -68,6 +68,8 @@ def command(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
         )
     text = read_text(prompt, "PROMPT")
+    if not text.strip():
+        raise ParameterError("there is nothing to answer: the prompt is empty")
     session = open_session(model)
     ids = prompt_ids(session, text, system=system, raw=raw)
     forced = session.tokenizer.encode(prefill) if prefill else []

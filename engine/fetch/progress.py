@@ -41,6 +41,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise CheckpointError(
                 f"the disk is full at {folder}; free some space, or set LIKELY_HOME to another disk, and pull again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
             raise CheckpointError(f"cannot write to {folder}: {error.strerror}; set LIKELY_HOME elsewhere") from error
         raise

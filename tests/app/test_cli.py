@@ -115,6 +115,8 @@ def test_plain_chat_talks_line_by_line(likely: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
+        (["run", " "], 1, "the prompt is empty"),
+        (["run"], 1, "the prompt is empty"),
         (["run", "hi", "--min-p", "1.2"], 1, "min-p must be in"),
         (["run", "hi", "--temp", "-1"], 1, "temperature"),
         (["run", "hi", "--logit-bias", "x"], 1, "ID=BIAS"),
