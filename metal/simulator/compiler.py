@@ -7,7 +7,6 @@ the simulator needs no C or C++ library. A system clang++ >= 17 serves as well. 
 
 import fcntl
 import hashlib
-import itertools
 import os
 import platform
 import re
@@ -23,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from metal.errors import KernelError
+from metal.simulator.places import placed
 from metal.simulator.rewrite import rewrite
 
 MSL = Path(__file__).parent / "msl"
@@ -94,44 +94,40 @@ def machine_flags(machine: str = "") -> tuple[str, ...]:
     return ("-march=x86-64-v3",) if modern else ("-march=x86-64-v2",)
 
 
+def _flags(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Bytes of a lane's own variables: its stack has twice that.
+FRAME = _flags("-Wframe-larger-than=65536 -Werror=frame-larger-than")
 # Each half and bfloat operation rounds (clang would compute chains in float), products and sums are not fused, and no
 # header of the machine is seen.
-LANGUAGE = (
-    *(
-        "-std=c++17",
-        "-nostdinc",
-        "-fPIC",
-        "-fno-exceptions",
-        "-fno-rtti",
-        "-fvisibility=hidden",
-        "-fno-stack-protector",
-    ),
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-lax-vector-conversions"),
-    *("-Xclang", "-ffloat16-excess-precision=none", "-Xclang", "-fbfloat16-excess-precision=none"),
-    *("-Wno-everything", "-fno-threadsafe-statics", "-fno-caret-diagnostics", "-fno-color-diagnostics"),
-)
-PLAIN = ("-O1",)
-CHECKED = ("-O1", "-DMSL_CHECKED", "-gline-tables-only", "-gdwarf-5")
-# The memory hooks of check.cpp, called for every access that may leave the lane, and two checks of clang's own.
-INSTRUMENT = (
-    *("-fsanitize=kernel-address", "-fsanitize=array-bounds,alignment,integer-divide-by-zero"),
-    *("-fsanitize-recover=all", "-fno-sanitize-ignorelist"),
-    *itertools.chain.from_iterable(
-        ("-mllvm", f"-asan-{option}")
-        for option in (
-            "instrumentation-with-call-threshold=0",
-            *("stack=0", "globals=0", "opt=0", "kernel-mem-intrinsic-prefix=1", "use-stack-safety=0"),
-        )
-    ),
-)
-
-# C++ for OpenCL 2021 without doubles.
-STRICT = (
-    *("-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-nostdinc", "-DMSL_STRICT", "-fno-caret-diagnostics"),
-    *("-fno-color-diagnostics", "-ferror-limit=0", "-target", "x86_64-linux-gnu"),
-    *("-Wno-everything", "-Wimplicit-float-conversion", "-Wdouble-promotion", "-S", "-emit-llvm", "-O0"),
-    "-gline-tables-only",
-)
+LANGUAGE = _flags("""
+    -std=c++17 -nostdinc -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-stack-protector
+    -fno-threadsafe-statics
+    -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-lax-vector-conversions
+    -Xclang -ffloat16-excess-precision=none -Xclang -fbfloat16-excess-precision=none
+    -Wno-everything -fno-caret-diagnostics -fno-color-diagnostics
+""")
+PLAIN = _flags("-O1")
+CHECKED = _flags("-O1 -DMSL_CHECKED -gline-tables-only")
+# The memory hooks of places.py and check.cpp, called for each access that may leave the lane, and checks of clang's own.
+# Straight to the compiler proper: its driver would ask whether the machine has the sanitizers' libraries.
+INSTRUMENT = _flags("""
+    -Xclang -fsanitize=kernel-address,array-bounds,alignment,integer-divide-by-zero
+    -Xclang -fsanitize-recover=kernel-address,array-bounds,alignment,integer-divide-by-zero
+    -mllvm -asan-instrumentation-with-call-threshold=0 -mllvm -asan-kernel-mem-intrinsic-prefix=1
+    -mllvm -asan-stack=0 -mllvm -asan-globals=0 -mllvm -asan-opt=0 -mllvm -asan-use-stack-safety=0
+    -mllvm -asan-constructor-kind=none
+""")
+# From the LLVM text to the object.
+SECOND_HALF = (*_flags("-fPIC -O1 -Xclang -disable-llvm-passes -Wno-everything"), *FRAME, *_flags("-x ir -c"))
+# C++ for OpenCL 2021, whose types carry address spaces; without doubles.
+STRICT = _flags("""
+    -x clcpp -cl-std=clc++2021 -cl-no-stdinc -nostdinc -DMSL_STRICT -target x86_64-linux-gnu
+    -fno-caret-diagnostics -fno-color-diagnostics -ferror-limit=0
+    -Wno-everything -Wimplicit-float-conversion -Wdouble-promotion -S -emit-llvm -O0 -gline-tables-only
+""")
 
 
 @dataclass(frozen=True)
@@ -165,12 +161,12 @@ def mlx_headers() -> Path:
 @cache
 def prepare(checked: bool) -> Build:
     """The build's precompiled header and runtime, made at the first call ever (a second) and kept."""
-    runtime = (*LANGUAGE, *machine_flags(), *(CHECKED if checked else PLAIN))
+    runtime = (*LANGUAGE, *FRAME, *machine_flags(), *(CHECKED if checked else PLAIN))
     flags = (*runtime, *(INSTRUMENT if checked else ()))
     sources = {path.relative_to(MSL): path.read_text() for path in sorted(MSL.rglob("*.*"))}
     rules = [
         (Path(__file__).parent / name).read_text()
-        for name in ("compiler.py", "program.py", "rewrite.py", "signature.py", "tokens.py")
+        for name in ("compiler.py", "places.py", "program.py", "rewrite.py", "signature.py", "tokens.py")
     ]
     key = _digest(find().version, *flags, *rules, *sources.values(), str(mlx_headers()), _mlx_version())
     folder = _made(cache_folder()) / key
@@ -225,10 +221,16 @@ def library(name: str, checked: bool, identity: Sequence[str], text: Callable[[]
     if not path.exists():
         compiler = find()
         with tempfile.TemporaryDirectory(dir=build.folder) as scratch:
-            source, unit, made = (Path(scratch) / f"kernel.{kind}" for kind in ("cpp", "o", "so"))
+            source, code, unit, made = (Path(scratch) / f"kernel.{kind}" for kind in ("cpp", "ll", "o", "so"))
             source.write_text(text())
-            include = ("-include-pch", str(build.header), "-I", str(build.folder / "include"))
-            _run([*compiler.compile, *build.flags, *include, "-c", str(source), "-o", str(unit)])
+            command = [*compiler.compile, *build.flags, "-include-pch", str(build.header)]
+            command += ["-I", str(build.folder / "include"), str(source)]
+            if checked:
+                _run([*command, "-S", "-emit-llvm", "-o", str(code)])
+                code.write_text(placed(code.read_text()))
+                _run([*compiler.compile, *machine_flags(), *SECOND_HALF, str(code), "-o", str(unit)])
+            else:
+                _run([*command, "-c", "-o", str(unit)])
             _run([*compiler.link, str(unit), *map(str, build.runtime), "-o", str(made)])
             made.replace(path)
     return path

@@ -110,7 +110,7 @@ def launch_checked(
     for buffer, (low, high), seen in zip(buffers, spans, watched, strict=True):
         if buffer.writable:
             ctypes.memmove(low, seen.address, high - low)
-    report = ledger.report(kernel, path)
+    report = ledger.report(kernel)
     del block
     return report
 

@@ -3,13 +3,11 @@
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metal.errors import KernelError
-from metal.simulator import lines
 
 KINDS = (
     "simd_reductions",
@@ -111,7 +109,7 @@ class _Variable(ctypes.Structure):
 
 class _Fault(ctypes.Structure):
     _fields_ = (
-        *(("kind", ctypes.c_char_p), ("file", ctypes.c_char_p), ("line", _u64), ("pc", _u64), ("other_pc", _u64)),
+        *(("kind", ctypes.c_char_p), ("file", ctypes.c_char_p), ("callers", ctypes.c_char_p), ("line", _u64)),
         *(("count", _u64), ("region", _long), ("offset", _long), ("size", _long), ("value", _long)),
         *(("lane", _u32), ("other_lane", _u32), ("group", _u32 * 3), ("pad", _u32)),
     )
@@ -155,10 +153,10 @@ class Ledger:
             region.base, region.size, region.touched = w.address, w.size, touched.ctypes.data
             region.cells, region.initialised = (cells.ctypes.data if w.writable else None), w.initialised
 
-    def report(self, kernel: str, library: Path) -> Report:
+    def report(self, kernel: str) -> Report:
         """What was noted, once the dispatch is over."""
         state = self.state
-        faults = [self._fault(state.fault[i], library) for i in range(state.faults)]
+        faults = [self._fault(state.fault[i]) for i in range(state.faults)]
         if not any(fault.kind in _ENDING for fault in faults):
             faults += self._unwritten()
         counts = dict(zip(KINDS, state.collectives, strict=True))
@@ -183,9 +181,8 @@ class Ledger:
                 found.append(Fault("unwritten-output", w.name, message, 0, (0, 0, 0)))
         return found
 
-    def _fault(self, fault: Any, library: Path) -> Fault:
+    def _fault(self, fault: Any) -> Fault:
         kind = fault.kind.decode()
-        file, line = (fault.file.decode(), fault.line) if fault.file else lines.place(library, fault.pc)
         if fault.region >= 0:
             name = self.watched[fault.region].name if fault.region < len(self.watched) else "?"
             size = self.watched[fault.region].size if fault.region < len(self.watched) else 0
@@ -198,7 +195,16 @@ class Ledger:
             "mask": f"{fault.value & 0xFFFFFFFF:#010x}",
         }
         message = _MESSAGES[kind].format(**words)
-        return Fault(kind, f"{file}:{line}", message, max(fault.lane - 1, 0), tuple(fault.group), fault.count)
+        if fault.callers:
+            message += f", called from {fault.callers.decode()}"
+        return Fault(
+            kind,
+            f"{fault.file.decode()}:{fault.line}",
+            message,
+            max(fault.lane - 1, 0),
+            tuple(fault.group),
+            fault.count,
+        )
 
 
 _ACCESS = "{size} bytes at byte {offset} of {name}"

@@ -33,8 +33,8 @@ struct Variable {
   u64 size, line;
 };
 struct Fault {
-  const char *kind, *file;  // file: null where `pc` tells
-  u64 line, pc, other_pc, count;
+  const char *kind, *file, *callers;
+  u64 line, count;
   long region, offset, size, value;  // region: -1 - i for variable i of the threadgroup
   u32 lane, other_lane, group[3], pad;
 };
@@ -63,10 +63,10 @@ MSL_HIDDEN u64 msl_exponentials;
 
 static u32 lane_id() { return msl.current ? msl.current->index + 1 : 0; }
 
-static Fault* report(const char* kind, const char* file, u64 line, u64 pc, long region, long offset, long size) {
+static Fault* report(const char* kind, const msl_site& at, long region = 0, long offset = 0, long size = 0, long value = 0) {
   for (u64 i = 0; i < state->faults; i++) {
     Fault& f = state->fault[i];
-    if (f.kind == kind && f.file == file && f.line == line && f.pc == pc && f.region == region) {
+    if (f.kind == kind && f.file == at.file && f.line == at.line && f.region == region) {
       f.count++;
       return nullptr;
     }
@@ -75,9 +75,10 @@ static Fault* report(const char* kind, const char* file, u64 line, u64 pc, long 
   Fault& f = state->fault[state->faults++];
   __builtin_memset(&f, 0, sizeof f);
   f.kind = kind;
-  f.file = file;
-  f.line = line;
-  f.pc = pc;
+  f.file = at.file;
+  f.callers = at.function;
+  f.line = at.line;
+  f.value = value;
   f.count = 1;
   f.region = region;
   f.offset = offset;
@@ -87,11 +88,10 @@ static Fault* report(const char* kind, const char* file, u64 line, u64 pc, long 
   return &f;
 }
 
-static Fault* report_at(const void* site, const char* kind, long value) {
+// At the place of a call of MSL's own, whose function's name says nothing about callers.
+static void report_at(const void* site, const char* kind, long value) {
   const msl_site* s = (const msl_site*)site;
-  Fault* f = report(kind, s->file, s->line, 0, 0, 0, 0);
-  if (f) f->value = value;
-  return f;
+  report(kind, {s->file, "", s->line, 0}, 0, 0, 0, value);
 }
 
 // Whether the access that a cell remembers, by this lane of this group, is ordered before one of `me` now.
@@ -102,7 +102,6 @@ static bool ordered(u32 group, u32 at_epoch, u32 at_simd_epoch, u32 simdgroup, i
   return simdgroup == mine && at_simd_epoch != simd_epoch[space][mine];
 }
 
-struct Where { const char* file; u64 line, pc; };
 enum { READ = 0, WRITE = 1, BOTH = 2 };
 struct Access { int order; bool atomic; };
 
@@ -151,7 +150,7 @@ static const char* touch(Cell& c, int space, Access how, bool initialised, u32& 
   return kind;
 }
 
-static void touch_all(Cell* c, u64 size, int space, Access how, bool initialised, Where at, long region, long offset) {
+static void touch_all(Cell* c, u64 size, int space, Access how, bool initialised, const msl_site& at, long region, long offset) {
   const char* kind = nullptr;
   u32 other = 0;
   long first = 0;
@@ -165,7 +164,7 @@ static void touch_all(Cell* c, u64 size, int space, Access how, bool initialised
     }
   }
   if (!kind) return;
-  Fault* f = report(kind, at.file, at.line, at.pc, region, offset + first, long(size));
+  Fault* f = report(kind, at, region, offset + first, long(size));
   if (f) f->other_lane = other;
 }
 
@@ -175,7 +174,7 @@ static bool in_module(u64 address) {
   return address - (near - (16 << 20)) < (32 << 20);
 }
 
-static void out_of_bounds(u64 address, u64 size, Access how, Where at) {
+static void out_of_bounds(u64 address, u64 size, Access how, const msl_site& at) {
   // Name the nearest buffer: the one whose end or start is closest.
   long nearest = 0;
   u64 best = ~0ul;
@@ -188,12 +187,12 @@ static void out_of_bounds(u64 address, u64 size, Access how, Where at) {
       nearest = long(i);
     }
   }
-  report(how.order != READ ? "out-of-bounds-write" : "out-of-bounds-read", at.file, at.line, at.pc, nearest,
+  report(how.order != READ ? "out-of-bounds-write" : "out-of-bounds-read", at, nearest,
          long(address - (u64)state->region[nearest].base), long(size));
   msl_abort();
 }
 
-static void threadgroup_access(u64 offset, u64 size, Access how, Where at) {
+static void threadgroup_access(u64 offset, u64 size, Access how, const msl_site& at) {
   byte* address = msl.arena + offset;
   for (u64 i = 0; i < state->variables; i++) {
     const Variable& v = state->variable[i];
@@ -214,12 +213,12 @@ static void threadgroup_access(u64 offset, u64 size, Access how, Where at) {
       nearest = long(i);
     }
   }
-  report(how.order != READ ? "out-of-bounds-write" : "out-of-bounds-read", at.file, at.line, at.pc, -1 - nearest,
+  report(how.order != READ ? "out-of-bounds-write" : "out-of-bounds-read", at, -1 - nearest,
          address - state->variable[nearest].base, long(size));
   msl_abort();
 }
 
-static void access(u64 address, u64 size, Access how, Where at) {
+static void access(u64 address, u64 size, Access how, const msl_site& at) {
   if (address - stacks_at < stacks_size) return;  // a lane's own
   if (address - (u64)msl.arena < msl.arena_size) {
     threadgroup_access(address - (u64)msl.arena, size, how, at);
@@ -230,7 +229,7 @@ static void access(u64 address, u64 size, Access how, Where at) {
     const u64 offset = address - (u64)r.base;
     if (offset >= r.size || size > r.size - offset) continue;
     if (how.order != READ && !r.cells) {
-      report("write-to-input", at.file, at.line, at.pc, long(i), long(offset), long(size));
+      report("write-to-input", at, long(i), long(offset), long(size));
       msl_abort();
     }
     if (how.order != READ) r.bytes_written += size;
@@ -268,7 +267,7 @@ void check_allot(void* at, unsigned long size, const char* name, const char* fil
   v = {name, file, (byte*)at, size, u64(line)};
   state->threadgroup_bytes += size;
   if (state->threadgroup_bytes > state->threadgroup_limit) {
-    report("threadgroup-memory", file, u64(line), 0, -long(state->variables), 0, long(state->threadgroup_bytes));
+    report("threadgroup-memory", {file, "", u32(line), 0}, -long(state->variables), 0, long(state->threadgroup_bytes));
     msl_abort();
   }
 }
@@ -312,46 +311,40 @@ extern "C" {
 void msl_fault(const void* site, const char* kind, long value) { report_at(site, kind, value); }
 void msl_atomic(const void* site, const volatile void* address, unsigned long size, int order) {
   const msl_site* s = (const msl_site*)site;
-  access((u64)address, size, {order, true}, {s->file, s->line, 0});
+  access((u64)address, size, {order, true}, {s->file, "", s->line, 0});
 }
 
-#define HERE {nullptr, 0, (u64)__builtin_return_address(0) - (u64)__ehdr_start - 1}
-#define HOOK(n)                                                                                            \
-  MSL_HIDDEN void __asan_load##n##_noabort(u64 at) { access(at, n, {READ, false}, HERE); }                  \
-  MSL_HIDDEN void __asan_store##n##_noabort(u64 at) { access(at, n, {WRITE, false}, HERE); }
-HOOK(1) HOOK(2) HOOK(4) HOOK(8) HOOK(16)
-MSL_HIDDEN void __asan_loadN_noabort(u64 at, u64 size) { access(at, size, {READ, false}, HERE); }
-MSL_HIDDEN void __asan_storeN_noabort(u64 at, u64 size) { access(at, size, {WRITE, false}, HERE); }
-MSL_HIDDEN void __asan_handle_no_return() {}
-MSL_HIDDEN void* __asan_memcpy(void* to, const void* from, u64 size) {
-  access((u64)from, size, {READ, false}, HERE);
-  access((u64)to, size, {WRITE, false}, HERE);
+// The hooks, as places.py has rewritten them.
+MSL_HIDDEN void msl_load(u64 at, u64 size, const msl_site* site) { access(at, size, {READ, false}, *site); }
+MSL_HIDDEN void msl_store(u64 at, u64 size, const msl_site* site) { access(at, size, {WRITE, false}, *site); }
+MSL_HIDDEN void* msl_memcpy(void* to, const void* from, u64 size, const msl_site* site) {
+  access((u64)from, size, {READ, false}, *site);
+  access((u64)to, size, {WRITE, false}, *site);
   return __builtin_memcpy(to, from, size);
 }
-MSL_HIDDEN void* __asan_memmove(void* to, const void* from, u64 size) {
-  access((u64)from, size, {READ, false}, HERE);
-  access((u64)to, size, {WRITE, false}, HERE);
+MSL_HIDDEN void* msl_memmove(void* to, const void* from, u64 size, const msl_site* site) {
+  access((u64)from, size, {READ, false}, *site);
+  access((u64)to, size, {WRITE, false}, *site);
   return __builtin_memmove(to, from, size);
 }
-MSL_HIDDEN void* __asan_memset(void* to, int value, u64 size) {
-  access((u64)to, size, {WRITE, false}, HERE);
+MSL_HIDDEN void* msl_memset(void* to, int value, u64 size, const msl_site* site) {
+  access((u64)to, size, {WRITE, false}, *site);
   return __builtin_memset(to, value, size);
 }
+MSL_HIDDEN void __asan_handle_no_return() {}
 
 // The compiler's own checks carry their place with them.
 struct Source { const char* file; u32 line, column; };
 MSL_HIDDEN void __ubsan_handle_out_of_bounds(const Source* at, u64 index) {
-  Fault* f = report("array-bounds", at->file, at->line, 0, 0, 0, 0);
-  if (f) f->value = long(index);
+  report("array-bounds", {at->file, "", at->line, 0}, 0, 0, 0, long(index));
   msl_abort();
 }
 MSL_HIDDEN void __ubsan_handle_divrem_overflow(const Source* at, u64, u64) {
-  report("divide-by-zero", at->file, at->line, 0, 0, 0, 0);
+  report("divide-by-zero", {at->file, "", at->line, 0});
   msl_abort();
 }
 MSL_HIDDEN void __ubsan_handle_type_mismatch_v1(const Source* at, u64 pointer) {
-  Fault* f = report("misaligned", at->file, at->line, 0, 0, 0, 0);
-  if (f) f->value = long(pointer & 63);
+  report("misaligned", {at->file, "", at->line, 0}, 0, 0, 0, long(pointer & 63));
   msl_abort();
 }
 }

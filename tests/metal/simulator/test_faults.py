@@ -1,5 +1,6 @@
 """The checker is checked: each kernel with one planted fault is caught where it stands; without it, it runs clean."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -412,6 +413,29 @@ def test_planted_fault_is_caught(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_correct_kernel_is_clean(name: str) -> None:
     run(CASES[name], CASES[name].good)
+
+
+def test_a_fault_in_a_function_names_its_callers() -> None:
+    header = """#line 7 "metal/kernels/shared.h"
+      inline float second(const device float* p) { return p[256]; }
+      inline float first(const device float* p) { return second(p); }
+    """
+    with pytest.raises(KernelFault) as caught:
+        run(Case("", "@", "", "", header), "\nout[i] = first(x + lane);  // here")
+    (fault, *_) = caught.value.report.faults
+    assert (fault.kind, fault.place) == ("out-of-bounds-read", "metal/kernels/shared.h:7")
+    assert "inline float second" in fault.code
+    assert re.search(r"called from metal/kernels/shared\.h:8 < metal/kernels/shared\.h:\d+", fault.message)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_arrays_of_a_lane_that_are_larger_than_its_stack(checked: bool) -> None:
+    body = "uint i = 0; float t[40000]; for (uint j = 0; j < 40000; j++) t[j * 7 % 40000] = x[i] + j; out[i] = t[i];"
+    kernel = SimKernel("large", ["x"], ["out"], body, checked=checked)
+    with pytest.raises(KernelError, match=r"stack frame size \(\d+\) exceeds limit \(65536\)"):
+        kernel(
+            inputs=[mx.ones(8)], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
+        )
 
 
 def test_more_than_1024_threads() -> None:
