@@ -8,17 +8,18 @@ session.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.answer import Answer, with_text
+from engine.decode.batch import BatchCursor, draws
 from engine.decode.control import Control, Done, Emitted, Event, Prefilled, Stats
 from engine.decode.cursor import Cursor
 from engine.decode.sample import Sample
+from engine.decode.strategy import Strategy
 from engine.errors import ContextOverflow, ParameterError
 from engine.observe import observe
-from engine.stop import StopMatcher
 from engine.trace import Recipe, Step
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Session:
         seed: int = 0,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
-        strategy: Sample | None = None,
+        strategy: Strategy | None = None,
     ) -> Iterator[Event]:
         """Continue `ids`. Closing the iterator, or `control.cancel()`, leaves the session at the last whole token.
 
@@ -85,7 +86,7 @@ class Session:
         seed: int,
         budget: int,
         stop: tuple[str, ...],
-        strategy: Sample,
+        strategy: Strategy,
         began: float,
     ) -> Iterator[Event]:
         reused = cursor.length
@@ -94,27 +95,100 @@ class Session:
             if control.cancelled:
                 yield Done("cancelled", Stats(len(ids), reused, 0, time.perf_counter() - began, 0.0))
                 return
-        first = None
-        drawn, reason = 0, "length"
-        matcher, detokenizer = StopMatcher(stop), self.tokenizer.detokenizer(at_start=False)
+        answer, first = Answer(self.tokenizer, stop), None
         with closing(strategy.steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)) as steps:
             for raw in steps:
                 now = time.perf_counter()
                 first = first or now
-                drawn += 1
-                ended = raw.token in self.tokenizer.eos
-                step = self._with_text(raw, "" if ended else detokenizer.push(raw.token), now - began)
-                for certain in matcher.push(step):
+                for certain in answer.push(raw, now - began):
                     yield Emitted(certain)
-                if ended or matcher.matched or control.cancelled:
-                    reason = "eot" if ended else "stop" if matcher.matched else "cancelled"
+                if answer.reason or control.cancelled:
                     break
-        rest = "" if matcher.matched else detokenizer.flush()
-        for certain in matcher.flush():
+        for certain in answer.flush():
             yield Emitted(certain)
         end = time.perf_counter()
         first = first or end
-        yield Done(reason, Stats(len(ids), reused, drawn, first - began, end - first), rest)
+        reason = answer.reason or ("cancelled" if control.cancelled else "length")
+        yield Done(reason, Stats(len(ids), reused, answer.tokens, first - began, end - first), answer.rest)
+
+    def answers(
+        self,
+        ids: Sequence[int],
+        control: Control,
+        branches: int,
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Iterator[Event]:
+        """Continue `ids` in several branches at once, read side by side over the one prompt; each has its own `Done`.
+
+        Branch b draws what `generate` draws with seed + b, up to rounding. Raises what `generate` raises.
+        """
+        self._check(ids)
+        if branches < 1:
+            raise ParameterError(f"the number of answers must be 1 or more, got {branches}")
+        room = self.context - len(ids)
+        budget = room if max_tokens is None else min(max_tokens, room)
+        began = time.perf_counter()
+        cursor = self._at(ids)
+        self._running.append(cursor)
+        try:
+            yield from self._branch(cursor, ids, control, branches, seed, budget, stop, began)
+        finally:
+            self._running.remove(cursor)
+
+    def _branch(
+        self,
+        cursor: Cursor,
+        ids: Sequence[int],
+        control: Control,
+        branches: int,
+        seed: int,
+        budget: int,
+        stop: Sequence[str],
+        began: float,
+    ) -> Iterator[Event]:
+        reused = cursor.length
+        answers = [Answer(self.tokenizer, stop) for _ in range(branches)]
+        first = None
+
+        def end(branch: int, reason: str) -> Iterator[Event]:
+            answer, now = answers[branch], time.perf_counter()
+            for certain in answer.flush():
+                yield Emitted(certain, branch)
+            stats = Stats(len(ids), reused, answer.tokens, (first or now) - began, now - (first or now))
+            yield Done(reason, stats, answer.rest, branch)
+
+        alive = list(range(branches))
+        for done in cursor.read(ids[reused:]):
+            yield Prefilled(reused + done, len(ids))
+            if control.cancelled:
+                break
+        else:
+            batch = BatchCursor(cursor, branches)
+            seeds = [seed + branch for branch in alive]
+            steps = draws(batch, control, seeds=seeds, limit=budget, vocabulary=self.tokenizer)
+            rows = next(steps, None)
+            while rows is not None and alive:
+                now = time.perf_counter()
+                first = first or now
+                for branch, raw in zip(alive, rows, strict=True):
+                    for certain in answers[branch].push(raw, now - began):
+                        yield Emitted(certain, branch)
+                    if answers[branch].reason:
+                        yield from end(branch, answers[branch].reason)
+                if control.cancelled:
+                    break
+                kept = [row for row, branch in enumerate(alive) if not answers[branch].reason]
+                alive = [alive[row] for row in kept]
+                try:
+                    rows = steps.send(kept)
+                except StopIteration:
+                    rows = None
+        for branch in alive:
+            if not answers[branch].reason:
+                yield from end(branch, "cancelled" if control.cancelled else "length")
 
     def score(
         self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
@@ -139,13 +213,13 @@ class Session:
         texts[-1] += detokenizer.flush()
         steps = []
         if start == 0:
-            steps.append(self._with_text(_first(ids[0]), texts[0], 0.0))
+            steps.append(with_text(self.tokenizer, _first(ids[0]), texts[0], 0.0))
         for low in range(max(start, 1), len(ids), SCORED_AT_ONCE):
             high = min(low + SCORED_AT_ONCE, len(ids))
             rows = np.asarray(cursor.logits_at(low - 1, high - 1))
             for i in range(low, high):
                 step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
-                steps.append(self._with_text(step, texts[i], 0.0))
+                steps.append(with_text(self.tokenizer, step, texts[i], 0.0))
         return steps
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
@@ -187,16 +261,6 @@ class Session:
         self._cursors.append(best)
         del self._cursors[:-CURSORS]
         return best
-
-    def _with_text(self, step: Step, text: str, elapsed_s: float) -> Step:
-        token = step.token
-        return replace(
-            step,
-            piece=self.tokenizer.piece(token),
-            text=text,
-            special=self.tokenizer.is_special(token),
-            elapsed_s=elapsed_s,
-        )
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

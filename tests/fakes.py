@@ -31,6 +31,12 @@ class FakeCache:
     def fork(self) -> "FakeCache":
         return FakeCache(self.length)
 
+    def freeze(self) -> None:
+        """Nothing is held, so nothing has to be shared."""
+
+    def select(self, rows: list[int]) -> None:
+        """Every branch has read as much."""
+
 
 class MarkovModel:
     """A table of log-probabilities [V, V]: row = last token. Records how many tokens it has read."""

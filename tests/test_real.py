@@ -73,6 +73,18 @@ def test_numbers_captured_while_drawing_equal_those_of_scoring(session: Session)
         assert a.logprob == pytest.approx(b.logprob, abs=1e-3) and a.rank == b.rank
 
 
+def test_attention_of_every_head_adds_up(session: Session) -> None:
+    from engine.explain import attention
+
+    seen = attention(session, "The cat sat on the mat.", top=7)
+    layers, heads, tokens, top = seen.weights.shape
+    assert (layers, heads, top) == (30, 9, 7) and tokens == len(session.tokenizer.encode("The cat sat on the mat."))
+    np.testing.assert_allclose(seen.weights.sum(-1), 1, atol=1e-4)  # at most seven tokens are visible
+    w = np.where(seen.weights > 0, seen.weights, 1)
+    np.testing.assert_allclose(seen.entropy, -(w * np.log(w)).sum(-1), atol=1e-3)
+    assert (seen.positions.max(-1) <= np.arange(tokens)).all()
+
+
 def test_the_commands_as_a_person_runs_them(smollm2: ModelInfo, tmp_path: Path) -> None:
     likely = [sys.executable, "-c", "from app.cli import main; main()"]
 
@@ -80,7 +92,7 @@ def test_the_commands_as_a_person_runs_them(smollm2: ModelInfo, tmp_path: Path) 
         return subprocess.run([*likely, *args], capture_output=True, text=True, timeout=240, check=False)
 
     trace = tmp_path / "run.jsonl"
-    first = run("run", "What is the capital of France?", "--temp", "0", "-n", "12", "--save", str(trace))
+    first = run("run", "What is the capital of France?", "--temp", "0", "-m", "12", "--save", str(trace))
     assert first.returncode == 0 and "Paris" in first.stdout and "tokens at" in first.stderr
     again = run("run", "--replay", str(trace), "--temp", "2", "--json")
     assert again.returncode == 0

@@ -15,7 +15,7 @@ DEFAULT_MODEL = "smollm2"
 
 model_option = click.option(
     "--model",
-    "-m",
+    "-M",
     default=DEFAULT_MODEL,
     show_default=True,
     envvar="LIKELY_MODEL",

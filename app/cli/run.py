@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Show a saved trace under these parameters, without running the model.",
 )
+@click.option("--answers", "-n", type=click.IntRange(1, 256), default=1, help="Draw so many answers side by side.")
 @sampling_options
 def command(
     prompt: str | None,
@@ -45,6 +46,7 @@ def command(
     quiet: bool,
     save: Path | None,
     replay: Path | None,
+    answers: int,
     **values: object,
 ) -> None:
     """Answer PROMPT (or standard input) on stdout, with statistics on stderr.
@@ -63,6 +65,8 @@ def command(
 
         show_replay(replay, recipe, as_json=as_json)
         return
+    if answers > 1 and (save is not None or special):
+        raise click.UsageError("--answers writes several texts: it goes with neither --save nor --special")
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
@@ -73,6 +77,14 @@ def command(
     session = open_session(model)
     ids = prompt_ids(session, text, system=system, raw=raw)
     forced = session.tokenizer.encode(prefill) if prefill else []
+    if answers > 1:
+        from app.cli.answers import show_answers
+        from engine.decode.control import Control
+
+        control = Control(recipe)
+        control.force(forced)
+        show_answers(session, ids, control, answers, limits, as_json=as_json, quiet=quiet)
+        return
     answer(session, ids, recipe, limits, forced, as_json=as_json, special=special, quiet=quiet, save=save)
 
 

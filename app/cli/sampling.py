@@ -40,7 +40,7 @@ def sampling_options(command: Command) -> Command:
         click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",
                      help="Added to a token's logit; repeatable."),
         click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tokens on one machine."),
-        click.option("--max-tokens", "-n", type=click.IntRange(1), help="Draw at most so many tokens."),
+        click.option("--max-tokens", "-m", type=click.IntRange(1), help="Draw at most so many tokens."),
         click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
     ]  # fmt: skip
     for option in reversed(options):

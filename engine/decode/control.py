@@ -46,11 +46,12 @@ class Emitted:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The run is over: reason is eot (the model ended its text), stop (a stop string), length (budget or context) or
-    cancelled. `text` is what the detokeniser still held back."""
+    cancelled. `text` is what the detokeniser still held back. Of several branches each has its own end."""
 
     reason: str
     stats: Stats
     text: str = ""
+    branch: int = 0
 
 
 Event = Prefilled | Emitted | Done
@@ -78,3 +79,7 @@ class Control:
     def force(self, tokens: list[int]) -> None:
         """Take these tokens next, whatever is drawn; their log-probabilities are recorded all the same."""
         self.forced.extend(tokens)
+
+    def take_forced(self) -> int | None:
+        """The token to take now, if one is named."""
+        return self.forced.popleft() if self.forced else None

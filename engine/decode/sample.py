@@ -51,7 +51,7 @@ class Sample:
         recipe = control.recipe
         states = start(recipe.transforms, vocabulary, cursor.ids, xp)
         logits = cursor.logits()
-        drawn = _draw(logits, control, recipe, states, (seed, len(cursor.ids)), xp)
+        drawn = choose(logits, control.take_forced(), recipe, states, (seed, len(cursor.ids)), xp)
         try:
             for n in range(1, limit + 1):
                 position, following = len(cursor.ids), None
@@ -61,11 +61,11 @@ class Sample:
                     ahead = xp is mx and control.recipe == recipe and not any(t.sync for t in recipe.transforms)
                     if ahead:
                         states = advance(recipe.transforms, drawn.states, drawn.token, drawn.after, xp)
-                        following = _draw(logits, control, recipe, states, (seed, position + 1), xp)
+                        following = choose(logits, control.take_forced(), recipe, states, (seed, position + 1), xp)
                         mx.async_eval(following.token, following.logits, following.after, following.cut)
                     else:
                         mx.async_eval(logits)
-                step = _step(drawn, position, cursor.ids[-RECENT:])
+                step = look(drawn, position, cursor.ids[-RECENT:])
                 if n < limit:
                     cursor.settle(step.token)
                 yield step
@@ -77,25 +77,26 @@ class Sample:
                     if latest.transforms != recipe.transforms:
                         states = change(latest.transforms, recipe.transforms, states, vocabulary, cursor.ids, xp)
                     recipe = latest
-                    following = _draw(logits, control, recipe, states, (seed, position + 1), xp)
+                    following = choose(logits, control.take_forced(), recipe, states, (seed, position + 1), xp)
                 drawn = following
         finally:
             cursor.rewind(len(cursor.ids))
 
 
-def _draw(
-    logits: mx.array, control: Control, recipe: Recipe, states: States, key: tuple[int, int], xp: Namespace
+def choose(
+    logits: mx.array, forced: int | None, recipe: Recipe, states: States, key: tuple[int, int], xp: Namespace
 ) -> Drawn:
+    """A token drawn from raw logits [V] by a recipe, or the one that is forced."""
     row = np.asarray(logits) if xp is np else logits
     after, cut = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)
-    if control.forced:
-        token, origin = control.forced.popleft(), "forced"
+    if forced is not None:
+        token, origin = forced, "forced"
     else:
         token, origin = xp.argmax(after) if recipe.greedy else draw(after, key, xp), "drawn"
     return Drawn(int(token) if xp is np else mx.array(token), row, after, cut, recipe, states, origin)
 
 
-def _step(drawn: Drawn, position: int, recent: Sequence[int]) -> Step:
+def look(drawn: Drawn, position: int, recent: Sequence[int]) -> Step:
     """The numbers of a drawn token; waits for it."""
     return observe(
         np.asarray(drawn.logits),

@@ -70,6 +70,20 @@ def test_limits(likely: Any) -> None:
     assert likely("run", "hello", "--temp", "0", "--stop", "z")[1] == "xy\n"
 
 
+def test_several_answers_stand_under_their_numbers(likely: Any) -> None:
+    code, out, err = likely("run", "hello", "--temp", "0", "-n", "2", "--seed", "5")
+    assert (code, out) == (0, "[1]\nxyz\n[2]\nxyz\n")
+    assert "seed 5" in err and "seed 6" in err
+
+
+def test_several_answers_as_json_say_whose_each_token_is(likely: Any) -> None:
+    _, out, _ = likely("run", "hello", "--temp", "0", "-n", "2", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    for answer in (1, 2):
+        *tokens, end = [row for row in rows if row["answer"] == answer]
+        assert [t["text"] for t in tokens] == ["x", "y", "z", ""] and end["finish"] == "eot"
+
+
 def test_prefill_begins_the_answer(likely: Any) -> None:
     assert likely("run", "hello", "--temp", "0", "--prefill", "so: x")[1] == "so: xyz\n"
 
@@ -123,6 +137,7 @@ def test_plain_chat_talks_line_by_line(likely: Any) -> None:
         (["run", "hi", "--raw", "--system", "s"], 1, "--raw"),
         (["run", "hi", "--stop", ""], 1, "--stop"),
         (["run", "hi", "--tempp", "1"], 2, "--temp"),
+        (["run", "hi", "-n", "2", "--save", "x.jsonl"], 2, "--save"),
         (["run", "hi", "--seed", "x"], 2, "seed"),
         (["run", "--replay", "/nowhere/at/all.jsonl"], 1, "/nowhere/at/all.jsonl"),
         (["explain", ""], 1, "empty"),

@@ -1,0 +1,55 @@
+"""`likely run -n N`: several answers to one prompt, drawn side by side."""
+
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from app import plain
+from app.cli.run import token_object
+from engine.decode.control import Control, Done, Emitted
+from engine.trace import Step
+
+if TYPE_CHECKING:
+    from app.cli.sampling import Limits
+    from engine.session import Session
+
+
+def show_answers(
+    session: "Session",
+    ids: Sequence[int],
+    control: Control,
+    count: int,
+    limits: "Limits",
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write each answer when all of it is there, under its number; with `as_json` one object a token as it comes."""
+    seed = limits.seed if limits.seed is not None else secrets.randbits(32)
+    steps: list[list[Step]] = [[] for _ in range(count)]
+    ends: list[Done] = []
+    events = session.answers(ids, control, count, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
+    with plain.interruptible(control):
+        for event in events:
+            if isinstance(event, Emitted):
+                steps[event.branch].append(event.step)
+                if as_json:
+                    click.echo(json.dumps({"answer": event.branch + 1, **token_object(event.step)}, ensure_ascii=False))
+            elif isinstance(event, Done):
+                ends.append(event)
+                drawn_with = {"answer": event.branch + 1, "seed": seed + event.branch}
+                if as_json:
+                    click.echo(json.dumps({**drawn_with, "finish": event.reason, **asdict(event.stats)}))
+                else:
+                    text = "".join(step.text for step in steps[event.branch]) + event.text
+                    click.echo(f"[{event.branch + 1}]\n{text}")
+                if not quiet:
+                    line = plain.summary(steps[event.branch], event)
+                    click.echo(f"[{event.branch + 1}] {line} · seed {seed + event.branch}", err=True)
+    if any(end.reason == "cancelled" for end in ends):
+        sys.exit(130)
