@@ -8,9 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.errors import ParameterError
+import numpy as np
+
+from engine.errors import ContextOverflow, ParameterError
 from engine.session import Session
 from engine.trace import Step
+from metal import mx
+from metal.attention import Emit
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,33 @@ def continuations(session: Session, text: str, candidates: Sequence[str]) -> lis
             raise ParameterError("a continuation needs a text before it: give at least one token")
         found.append(Continuation(candidate, tuple(session.score(whole, start=len(base)))))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What each head attended to at each of T tokens: entropies in nats, and the most attended positions with their
+    weights (position -1 where a token sees fewer)."""
+
+    entropy: np.ndarray  # float32 [layers, H, T]
+    positions: np.ndarray  # int32 [layers, H, T, top]
+    weights: np.ndarray  # float32 [layers, H, T, top]
+
+
+def attention(session: Session, text: str, top: int = 3) -> Attention:
+    """The attention of every layer and head over `text`, in one pass without a cache.
+
+    ParameterError for a model whose attention is not ours to look at.
+    """
+    ids = _encode(session, text)
+    if len(ids) > session.context:
+        raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {session.context}")
+    if not hasattr(session.model, "inspect"):
+        raise ParameterError(f"{session.info.name} runs through mlx-lm's own class, which does not show its attention")
+    seen = session.model.inspect(mx.array([ids]), emit=Emit(entropy=True, top=top)).attention
+    layers = [(s.entropy[0], s.positions[0], s.weights[0]) for s in seen]  # type: ignore[index]
+    entropy, positions, weights = (mx.stack(list(part)) for part in zip(*layers, strict=True))
+    mx.eval(entropy, positions, weights)
+    return Attention(np.array(entropy), np.array(positions), np.array(weights))
 
 
 def _encode(session: Session, text: str) -> list[int]:

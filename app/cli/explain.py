@@ -14,7 +14,7 @@ from app.cli.opening import model_option, open_session, read_text
 from engine.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
-    from engine.explain import Continuation, Explanation
+    from engine.explain import Attention, Continuation, Explanation
     from engine.session import Session
     from engine.trace import Step
 
@@ -27,9 +27,10 @@ SHOWN = 5  # candidates a token
 @model_option
 @click.option("--top", default=SHOWN, show_default=True, type=click.IntRange(0, 256), help="Candidates a position.")
 @click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after the text?")
+@click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to (with --json).")
 @click.option("--json", "as_json", is_flag=True, help="One object: tokens, total_logprob, perplexity, bits_per_byte.")
 def command(
-    text: str | None, file: Path | None, model: str, top: int, candidate: tuple[str, ...], as_json: bool
+    text: str | None, file: Path | None, model: str, top: int, candidate: tuple[str, ...], attended: bool, as_json: bool
 ) -> None:
     """Show surprisal, rank, entropy and the best candidates at every token of a given TEXT (or standard input).
 
@@ -38,8 +39,10 @@ def command(
     likely explain "The capital of France is" -c " Paris" -c " London"
     likely explain --json < essay.txt | jq .perplexity
     """
-    from engine.explain import continuations, explain
+    from engine.explain import attention, continuations, explain
 
+    if attended and not as_json:
+        raise ParameterError("--attention is numbers for every layer, head and token: give --json too")
     given = _read_file(file, text) if file is not None else read_text(text, "TEXT")
     if not given:
         raise ParameterError("there is nothing to explain: the text is empty")
@@ -47,7 +50,10 @@ def command(
     explanation = explain(session, given)
     named = continuations(session, given, candidate)
     if as_json:
-        click.echo(json.dumps(_object(session, explanation, named, top), ensure_ascii=False))
+        found = _object(session, explanation, named, top)
+        if attended:
+            found["attention"] = _attention(attention(session, given))
+        click.echo(json.dumps(found, ensure_ascii=False))
     else:
         _show(session, explanation, named, top)
 
@@ -98,6 +104,23 @@ def _object(session: "Session", explanation: "Explanation", named: "list[Continu
             for c in named
         ],
     }
+
+
+def _attention(seen: "Attention") -> list[dict[str, Any]]:
+    """An object a layer and head: entropy in nats for each token, and the positions it attends to most."""
+    return [
+        {
+            "layer": layer,
+            "head": head,
+            "entropy": seen.entropy[layer, head].tolist(),
+            "top": [
+                [{"position": int(p), "weight": float(w)} for p, w in zip(*row, strict=True) if p >= 0]
+                for row in zip(seen.positions[layer, head], seen.weights[layer, head], strict=True)
+            ],
+        }
+        for layer in range(seen.entropy.shape[0])
+        for head in range(seen.entropy.shape[1])
+    ]
 
 
 def _show(session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int) -> None:
