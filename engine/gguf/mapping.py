@@ -211,12 +211,13 @@ def config(header: Header, read: ReadTensor) -> dict[str, Any]:
         "tie_word_embeddings": "output.weight" not in header.tensors,
         **({"attention_bias": True} if arch.model_type == "llama" and "blk.0.attn_q.bias" in header.tensors else {}),
         **({"partial_rotary_factor": rotary / head_dim} if rotary != head_dim else {}),
-        **_rope_scaling(facts, read, head_dim),
+        **rope_scaling(facts, read, head_dim),
         **arch.extra(facts),
     }
 
 
-def _rope_scaling(facts: Facts, read: ReadTensor, head_dim: int) -> dict[str, Any]:
+def rope_scaling(facts: Facts, read: ReadTensor, head_dim: int) -> dict[str, Any]:
+    """What the config says of a context that was stretched; nothing where it was not."""
     tensors = facts.header.tensors
     original = "rope.scaling.original_context_length"
     if "rope_freqs.weight" in tensors:

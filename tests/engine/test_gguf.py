@@ -304,6 +304,39 @@ def test_llama3_scaling_from_its_factors(tmp_path: Path, theta: float) -> None:
         read_all(path)
 
 
+def test_longrope_from_its_factors(tmp_path: Path) -> None:
+    config = {**tiny.LLAMA, "model_type": "phi3"}
+    factors = {name: np.linspace(1, top, 8, dtype=np.float32) for name, top in (("long", 40), ("short", 2))}
+    weights = tiny.weights(config) | {f"rope_factors_{name}.weight": array for name, array in factors.items()}
+    extra = {"rope__scaling__original_context_length": 64}
+    found, arrays = read_all(tiny.write_gguf(tmp_path / "m.gguf", "phi3", config, weights, **extra))
+    assert found["original_max_position_embeddings"] == 64
+    assert found["rope_scaling"]["type"] == "longrope"
+    for name, array in factors.items():
+        assert found["rope_scaling"][f"{name}_factor"] == array.tolist()
+    assert models.build(found, arrays).config.ropes[0].kind == "longrope"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+def test_rope_scaling_by_metadata(tmp_path: Path, kind: str) -> None:
+    extra = {"rope__scaling__type": kind, "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 32}
+    path = tiny.write_gguf(tmp_path / "m.gguf", "qwen2", {**tiny.LLAMA, "model_type": "qwen2"}, {}, **extra)
+    header = read_header(path)
+    scaling = mapping.rope_scaling(mapping.Facts(header), lambda name: read_values(header, name), 16)
+    assert scaling == {"rope_scaling": {"rope_type": kind, "factor": 4.0, "original_max_position_embeddings": 32}}
+
+
+def test_one_part_of_a_split_file(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "m-00001-of-00003.gguf", "llama")
+    writer.add_uint16("split.count", 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(CheckpointError, match="one of 3 parts; join them with llama-gguf-split --merge"):
+        read_all(tmp_path / "m-00001-of-00003.gguf")
+
+
 @pytest.mark.parametrize(
     ("architecture", "change", "message"),
     [

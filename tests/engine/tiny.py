@@ -170,6 +170,8 @@ def interleave(array: np.ndarray, heads: int) -> np.ndarray:
 
 def gguf_name(name: str, architecture: str) -> str:
     """llama.cpp's name of a weight, by its package's own table of names."""
+    if name.startswith("rope_factors"):
+        return name
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
     arch = next(key for key, text in MODEL_ARCH_NAMES.items() if text == architecture)
