@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import safetensors
-from engine.errors import CheckpointError, DataError, LikelyError
+from engine.errors import CheckpointError, DataError
 from engine.info import read_json
 from engine.tune import full
 from engine.tune.lora import Adapter, Factors, measure
@@ -236,6 +236,3 @@ def write_peft(folder: Path, adapter: Adapter, *, model: str = "", dropout: floa
     }
     write_json(folder / CONFIG, config)
     write_arrays(folder / PEFT_WEIGHTS, arrays, {"format": "pt"})
-
-
-__all__ = ["LikelyError", "Stored", "place", "read", "save", "write_arrays", "write_json", "write_peft", "write_whole"]

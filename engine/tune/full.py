@@ -48,8 +48,13 @@ class Weights:
             n: a + self.slots[n].offset if n in self.slots and self.slots[n].offset else a for n, a in arrays.items()
         }
 
+    def layer(self, index: int) -> "Weights":
+        """Those of one layer."""
+        return Weights({name: slot for name, slot in self.slots.items() if slot.layer == index})
+
     @property
     def lowest(self) -> int:
+        """The lowest layer with a trained weight: nothing below it is differentiated."""
         return min(slot.layer for slot in self.slots.values())
 
 

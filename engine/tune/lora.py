@@ -136,6 +136,10 @@ class Adapter:
             if f.m is not None:
                 f.m = parameters[f"{path}.m"]
 
+    def layer(self, index: int) -> "Adapter":
+        """The part of it in one layer."""
+        return Adapter({path: f for path, f in self.factors.items() if f.site.layer == index})
+
     @property
     def lowest(self) -> int:
         """The lowest adapted layer: nothing below it is differentiated."""

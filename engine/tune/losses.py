@@ -81,25 +81,45 @@ def _back(head: Callable[[Array], Array], hidden: Array, cotangent: Array) -> Ar
     return mx.vjp(lambda h: [head(h).astype(mx.float32)], [hidden], [cotangent])[1][0]
 
 
-def nll_trained_head(head: Callable[[Array], Array], hidden: Array, targets: Array, chunk: int = 0) -> Array:
-    """The same as `nll` where the head is trained too: plain operations, a chunk at a time."""
-    rows = chunk or rows_at_once(_vocab(head, hidden))
-    parts = []
-    for i in range(0, hidden.shape[0], rows):
-        logits = head(hidden[i : i + rows]).astype(mx.float32)
-        at = targets[i : i + rows, None]
-        parts.append(mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, at, axis=-1)[:, 0])
-    return parts[0] if len(parts) == 1 else mx.concatenate(parts)
+def nll_with_head(
+    head: Callable[[Array, Array], Array], hidden: Array, weight: Array, targets: Array, chunk: int = 0
+) -> Array:
+    """The same as `nll` where the head's weight [V, C] is trained too; logits are computed again to go back."""
+
+    def plain(hidden: Array, weight: Array, targets: Array) -> Array:
+        logits = head(hidden, weight).astype(mx.float32)
+        return mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+
+    rows = chunk or rows_at_once(weight.shape[0])
+    pieces = [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
+
+    @mx.custom_function
+    def losses(hidden: Array, weight: Array) -> Array:
+        return mx.concatenate([plain(hidden[s], weight, targets[s]) for s in pieces])
+
+    @losses.vjp
+    def backward(primals: Any, cotangent: Any, _: Any) -> tuple[Array, Array]:
+        hidden, weight = primals
+        parts, total = [], mx.zeros_like(weight)
+        for s in pieces:
+            part = targets[s]
+            _, (dh, dw) = mx.vjp(lambda h, w, part=part: [plain(h, w, part)], [hidden[s], weight], [cotangent[s]])
+            parts.append(dh)
+            total = total + dw
+        return mx.concatenate(parts), total
+
+    found: Any = losses(hidden, weight)
+    return found
 
 
 def dpo(policy: Array, reference: Array, beta: float) -> Array:
-    """-log sigmoid(beta * margin) [pairs] for summed log-probabilities [2, pairs], chosen first (arXiv:2305.18290, eq. 7)."""
+    """-log sigmoid(beta margin) [pairs] of summed log-probabilities [2, pairs], chosen first (2305.18290, eq. 7)."""
     margin = (policy[0] - policy[1]) - (reference[0] - reference[1])
     return _softplus(-beta * margin)
 
 
 def odds_ratio(mean: Array) -> Array:
-    """-log sigmoid(log odds ratio) [pairs] for mean log-probabilities a token [2, pairs] (arXiv:2403.07691, eq. 6-7)."""
+    """-log sigmoid(log odds ratio) [pairs] of mean log-probabilities a token [2, pairs] (2403.07691, eq. 6-7)."""
     mean = mx.minimum(mean, -1e-6)  # p = 1 has no odds
     odds = mean - mx.log(-mx.expm1(mean))
     return _softplus(-(odds[0] - odds[1]))

@@ -126,7 +126,7 @@ def update(
     rates: Mapping[str, float],
     penalties: Penalties,
 ) -> tuple[dict[str, Array], dict[str, State]]:
-    """One step of every tensor: w <- prox((1 - rate decay) w - rate direction). Vectors (norms, biases) do not decay."""
+    """One step of each: w <- prox((1 - rate decay) w - rate direction); vectors (norms, biases) do not decay."""
     new: dict[str, Array] = {}
     kept: dict[str, State] = {}
     for name, w in parameters.items():

@@ -96,10 +96,7 @@ def choose(all_sites: Sequence[Site], layers: int, patterns: Sequence[str], coun
         raise ParameterError(f"layers must be -1 (all) or 1 to the model's {count}, got {layers}")
     first = 0 if layers == -1 else count - layers
     within = [site for site in all_sites if site.layer >= first]
-    chosen: list[Site] = []
-    for site in within:
-        if any(_matches(site, pattern) for pattern in patterns):
-            chosen.append(site)
+    chosen = [site for site in within if any(_matches(site, pattern) for pattern in patterns)]
     for pattern in patterns:
         if not any(_matches(site, pattern) for site in within):
             known = ", ".join(dict.fromkeys(site.name for site in within))

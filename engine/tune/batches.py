@@ -1,0 +1,111 @@
+"""Which samples are learned together, and in which order: a function of the seed and the epoch alone.
+
+A batch is its samples one after another in a single row, each of which attends to itself alone; so there is no padding
+to be trained by mistake or computed in vain. Packing fills each batch up to a number of tokens; without it a batch has
+a fixed number of samples of about the same length. No sample is dropped: the last batch of an epoch may be smaller.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.tune.samples import Pair, Sample
+from metal import mx
+
+Item = Sample | Pair
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as arrays. N tokens, M of them with a target behind them."""
+
+    tokens: mx.array  # int32 [1, N]: all ids of each sample but its last
+    documents: tuple[int, ...]  # the samples' lengths, N in all
+    at: mx.array  # int32 [M]: positions whose next token is a target
+    targets: mx.array  # int32 [M]
+    sample: mx.array  # int32 [M]: which sample each belongs to
+    counts: tuple[int, ...]  # targets of each sample
+    where: tuple[str, ...]
+
+    @property
+    def trained(self) -> int:
+        return sum(self.counts)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One row of the samples."""
+    tokens, at, targets, of = [], [], [], []
+    start = 0
+    for i, s in enumerate(samples):
+        places = np.flatnonzero(s.trained[1:])
+        tokens.append(np.asarray(s.ids[:-1], np.int32))
+        at.append(places + start)
+        targets.append(np.asarray(s.ids[1:], np.int32)[places])
+        of.append(np.full(len(places), i))
+        start += len(s.ids) - 1
+    arrays = [mx.array(np.concatenate(part).astype(np.int32)) for part in (tokens, at, targets, of)]
+    return Batch(
+        arrays[0][None],
+        tuple(len(s.ids) - 1 for s in samples),
+        *arrays[1:],
+        tuple(s.targets for s in samples),
+        tuple(s.where for s in samples),
+    )
+
+
+def plan(items: Sequence[Item], *, size: int, length: int, pack: bool, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of an epoch as indices: every item once.
+
+    With `pack`, at most size * length tokens a batch; else `size` items a batch, neighbours in length.
+    """
+    if not items:
+        raise DataError("there is nothing to train on")
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(items))
+    lengths = np.array([len(item.ids) for item in items])
+    if pack:
+        batches = _fill(order, lengths, size * length)
+    else:
+        order = order[np.argsort(lengths[order], kind="stable")]  # equal lengths keep their random order
+        batches = [order[i : i + size].tolist() for i in range(0, len(order), size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def _fill(order: np.ndarray, lengths: np.ndarray, room: int) -> list[list[int]]:
+    """Items in their order into batches of `room` tokens, each into the fullest that still has place for it."""
+    open_: list[tuple[int, list[int]]] = []
+    full: list[list[int]] = []
+    for i in order.tolist():
+        n = int(lengths[i])
+        fits = [k for k, (left, _) in enumerate(open_) if left >= n]
+        if fits:
+            k = min(fits, key=lambda k: open_[k][0])
+            left, batch = open_[k]
+            batch.append(i)
+            open_[k] = (left - n, batch)
+        else:
+            open_.append((room - n, [i]))
+            if len(open_) > 8:  # a few stay open: more would only search longer
+                least = min(range(len(open_)), key=lambda k: open_[k][0])
+                full.append(open_.pop(least)[1])
+    return full + [batch for _, batch in open_]
+
+
+def share(indices: Sequence[int], rank: int, ranks: int) -> list[int]:
+    """The part of a batch that process `rank` of `ranks` computes."""
+    return list(indices[rank::ranks])
+
+
+def stream(
+    items: Sequence[Item], *, size: int, length: int, pack: bool, seed: int, skip: int = 0
+) -> Iterator[tuple[int, list[int]]]:
+    """(epoch, batch) without end, from the `skip`-th batch on."""
+    epoch = 0
+    while True:
+        batches = plan(items, size=size, length=length, pack=pack, seed=seed, epoch=epoch)
+        for batch in batches[skip:]:
+            yield epoch, batch
+        skip = max(0, skip - len(batches))
+        epoch += 1

@@ -1,0 +1,176 @@
+"""Every option of a fine-tuning, with its default and its meaning: flags and TOML files are made of this table.
+
+An unknown key is an error that names the nearest one. Plain data: imports no mlx.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from engine.errors import DataError, ParameterError
+
+OBJECTIVES = ("sft", "dpo", "orpo")
+KINDS = ("lora", "dora", "full")
+STARTS = ("zero", "pissa")
+LOSSES = ("answers", "completion", "all")
+TOO_LONG = ("split", "cut", "drop", "refuse")
+OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
+SCHEDULES = ("constant", "linear", "cosine", "wsd")
+
+
+def option(
+    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+) -> Any:
+    """A field with what its flag needs to know."""
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train on what, and how."""
+
+    model: str = option("smollm2", "an alias, a hub repository, a folder or a .gguf file")
+    data: str = option("", "a file, a folder, or the id of a hub data set")
+    out: str = option("adapter", "the directory that the adapter is written to")
+
+    map: tuple[str, ...] = option((), "a column of the data by its name here, THEIRS=OURS; repeatable")
+    valid: float = option(0.05, "share of the rows set aside where there is no validation file", low=0, high=0.9)
+    duplicates: bool = option(True, "keep rows that are there twice")
+    loss: str = option("answers", "train on every assistant turn, on the last one, or on every token", choices=LOSSES)
+    length: int = option(1024, "longest sample in tokens", low=2)
+    too_long: str = option("split", "what is done to longer rows", choices=TOO_LONG)
+    pack: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
+
+    objective: str = option("sft", "likelihood of the rows, or preferences", choices=OBJECTIVES)
+    beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
+
+    kind: str = option("lora", "what is trained", choices=KINDS)
+    rank: int = option(8, "rank of the adapter", low=1)
+    alpha: float = option(0.0, "scale = alpha / rank, or alpha / sqrt(rank) with rslora; 0: 2 x rank", low=0)
+    scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
+    rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
+    start: str = option("zero", "B = 0, or the largest singular directions", choices=STARTS)
+    layers: int = option(-1, "adapt the last so many layers; -1: all", low=-1)
+    modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
+    dropout: float = option(0.0, "share of an adapter's inputs that is left out", low=0, high=0.95)
+    quantize: int = option(0, "keep the base in so many bits (QLoRA); 0: as it is loaded", low=0, high=8)
+    group_size: int = option(64, "of the quantised base", low=32, high=128)
+
+    optimiser: str = option("adamw", "how weights follow gradients", choices=OPTIMISERS)
+    rate: float = option(2e-4, "peak learning rate", low=0)
+    plus: float = option(1.0, "LoRA+: how many times faster B learns than A (arXiv:2402.12354)", low=0)
+    schedule: str = option("cosine", "of the learning rate", choices=SCHEDULES)
+    warmup: int = option(0, "steps of linear warm-up", low=0)
+    floor: float = option(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
+    epochs: float = option(1.0, "passes over the data", low=0)
+    steps: int = option(0, "steps in all; 0: by epochs", low=0)
+    batch: int = option(4, "samples a batch", low=1)
+    accumulate: int = option(1, "batches a step", low=1)
+    clip: float = option(1.0, "largest norm of the gradient; 0: no limit", low=0)
+    decay: float = option(0.0, "decoupled weight decay", low=0)
+    l1: float = option(0.0, "L1 on what is trained, by proximal steps", low=0)
+    l2_sp: float = option(0.0, "pull of the weights towards their start", low=0)
+    kl: float = option(0.0, "pull of the distribution towards the base: nats of KL a token", low=0)
+    kl_data: str = option("", "rows on which the KL is taken, at every token; default: the trained tokens")
+    checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
+    seed: int = option(0, "of the start, the order and dropout", low=0)
+
+    eval_every: int = option(50, "steps between validations; 0: only at the end", low=0)
+    eval_rows: int = option(200, "validation rows at most; 0: all", low=0)
+    patience: int = option(0, "stop after so many validations without a better one; 0: never", low=0)
+    save_every: int = option(50, "steps between checkpoints; 0: only at the end", low=0)
+    tensorboard: bool = option(False, "write TensorBoard's events too")
+
+    def checked(self) -> "Config":
+        """Itself; ParameterError for a value out of its range and for options that contradict each other."""
+        for f in fields(self):
+            value, meta = getattr(self, f.name), f.metadata
+            if meta["choices"] and value not in meta["choices"]:
+                raise ParameterError(f"{f.name} must be one of {', '.join(meta['choices'])}, got {value!r}")
+            low, high = meta["low"], meta["high"]
+            if (low is not None and value < low) or (high is not None and value > high) or value != value:
+                allowed = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+                raise ParameterError(f"{f.name} must be {allowed}, got {value:g}")
+        lora_only = {
+            "rslora": False,
+            "start": "zero",
+            "plus": 1.0,
+            "dropout": 0.0,
+            "quantize": 0,
+            "alpha": 0.0,
+            "scale": 0.0,
+        }
+        clashes = (
+            (self.scale and self.alpha, "give scale or alpha, not both"),
+            (self.scale and self.rslora, "rslora scales by alpha: give alpha instead of scale"),
+            (self.kind == "dora" and self.start == "pissa", "start = pissa goes with kind = lora"),
+            (self.objective != "sft" and (self.kl or self.kl_data), "kl goes with objective = sft; DPO has its own"),
+            (
+                self.objective == "dpo" and self.kind == "full",
+                "dpo needs its reference, the adapter switched off: use lora",
+            ),
+            (self.kl and self.kind == "full", "kl needs the base, the adapter switched off: use kind = lora or dora"),
+            (self.kl_data and not self.kl, "kl_data needs kl > 0"),
+            (self.quantize == 1 or self.quantize == 7, "quantize must be 2, 3, 4, 5, 6 or 8"),
+            (self.group_size not in (32, 64, 128), "group_size must be 32, 64 or 128"),
+            (not self.steps and not self.epochs, "give steps or epochs"),
+            (self.patience and not self.eval_every, "patience needs eval_every"),
+        )
+        for wrong, line in clashes:
+            if wrong:
+                raise ParameterError(line)
+        if self.kind == "full":
+            for name, default in lora_only.items():
+                if getattr(self, name) != default:
+                    raise ParameterError(f"{name} belongs to an adapter: it goes with kind = lora or dora, not full")
+        return self
+
+    @property
+    def multiplier(self) -> float:
+        """What the product of the factors is multiplied by."""
+        alpha = self.alpha or 2.0 * self.rank
+        return self.scale or (alpha / self.rank**0.5 if self.rslora else alpha / self.rank)
+
+
+HINTS = get_type_hints(Config)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a TOML file; DataError with line and column for what is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path}: not TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+
+
+def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
+    """The configuration with these values over `base`; ParameterError for an unknown name or a wrong type."""
+    known = {f.name: f for f in fields(Config)}
+    changed: dict[str, Any] = {}
+    for raw, value in values.items():
+        name = raw.replace("-", "_")
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ParameterError(f"unknown option {raw}; {hint}")
+        changed[name] = _typed(name, value)
+    return replace(base or Config(), **changed).checked()
+
+
+def _typed(name: str, value: Any) -> Any:
+    kind = HINTS[name]
+    if kind == tuple[str, ...]:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ParameterError(f"{name} must be a list of texts, got {value!r}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        named = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise ParameterError(f"{name} must be {named[kind]}, got {value!r}")
+    return value

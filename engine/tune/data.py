@@ -1,0 +1,216 @@
+"""From files to rows in three parts: train, valid and test.
+
+A file (JSONL, JSON, CSV, Parquet), a folder with train/valid/test files, a folder of text files, or a data set of the
+Hugging Face hub by its id. Without a file of their own the validation rows are chosen by a hash of their content, so
+that the same row falls on the same side in every run and however the file is ordered.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import DataError
+from engine.tune.rows import Row, parse
+
+KINDS = (".jsonl", ".json", ".csv", ".parquet")
+PARTS = ("train", "valid", "test")
+ALSO = {"valid": ("validation", "val", "dev")}
+SHARE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows of each part, and what is odd about them."""
+
+    train: tuple[Row, ...]
+    valid: tuple[Row, ...]
+    test: tuple[Row, ...]
+    forms: Mapping[str, int]  # rows of each form
+    duplicates: int  # rows of train that are there already
+    overlap: int  # rows of valid and test that are in train too
+    split: bool  # the validation rows were taken from the train file
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal rows in the same order."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.valid):
+            for row in part:
+                digest.update(_digest(row))
+            digest.update(b"|")
+        return digest.hexdigest()
+
+
+def read(
+    source: str | Path, *, names: Mapping[str, str] | None = None, valid: float = 0.05, keep_duplicates: bool = True
+) -> Data:
+    """The data at `source`; `valid` is the share that is set aside where there is no validation file.
+
+    DataError for what is missing, malformed (with file, line and column) or empty.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        path = _from_hub(str(source))
+    parts: dict[str, list[Row]] = {name: [] for name in PARTS}
+    if path.is_dir():
+        files = _files(path)
+        if any(files.values()):
+            for part, found in files.items():
+                parts[part] = [row for file in found for row in _rows(file, names)]
+            if not parts["train"]:
+                raise DataError(f"{path} has no train file: expected train.jsonl (or .json, .csv, .parquet)")
+        else:
+            parts["train"] = list(_texts(path))
+    else:
+        parts["train"] = list(_rows(path, names))
+    if not parts["train"]:
+        raise DataError(f"{path} has no rows")
+    train = parts["train"]
+    seen = Counter(map(_digest, train))
+    duplicates = len(train) - len(seen)
+    if not keep_duplicates:
+        train = list({_digest(row): row for row in train}.values())
+    split = not parts["valid"] and valid > 0
+    if split:
+        aside = [int.from_bytes(_digest(row)[:2], "big") < valid * SHARE for row in train]
+        if not any(aside) and len(train) > 1:  # few rows: the one with the smallest hash
+            least = min(range(len(train)), key=lambda i: _digest(train[i]))
+            aside = [_digest(row) == _digest(train[least]) for row in train]
+        if all(aside):
+            raise DataError(f"{path}: its rows are all the same, so none can be set aside; give a valid file")
+        parts["valid"] = [row for row, out in zip(train, aside, strict=True) if out]
+        train = [row for row, out in zip(train, aside, strict=True) if not out]
+    there = set(map(_digest, train))
+    overlap = sum(_digest(row) in there for part in ("valid", "test") for row in parts[part])
+    forms = Counter(row.form for row in (*train, *parts["valid"], *parts["test"]))
+    if "preference" in forms and len(forms) > 1:
+        raise DataError(
+            f"{path} mixes preference pairs with other rows: {dict(forms)}; keep them in separate data sets"
+        )
+    return Data(tuple(train), tuple(parts["valid"]), tuple(parts["test"]), dict(forms), duplicates, overlap, split)
+
+
+def _digest(row: Row) -> bytes:
+    return hashlib.sha256(json.dumps(row.content, sort_keys=True, default=str).encode(errors="replace")).digest()
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """The files of each part: train.jsonl, or the shards train-00000-of-00002.parquet, also in data/."""
+    found = [p for p in sorted(folder.rglob("*")) if p.suffix in KINDS and p.is_file()]
+    files: dict[str, list[Path]] = {}
+    for part in PARTS:
+        names = (part, *ALSO.get(part, ()))
+        files[part] = [p for p in found if p.stem in names or any(p.stem.startswith(f"{n}-") for n in names)]
+    return files
+
+
+def _texts(folder: Path) -> Iterator[Row]:
+    """A row for each text file."""
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix in (".txt", ".md") and p.is_file()]
+    if not files:
+        raise DataError(f"{folder} has neither train{KINDS[0]} (or {', '.join(KINDS[1:])}) nor .txt or .md files")
+    for file in files:
+        text = _decode(file)
+        if text.strip():
+            yield Row("text", str(file), text=text)
+
+
+def _rows(file: Path, names: Mapping[str, str] | None) -> Iterator[Row]:
+    read = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}.get(file.suffix)
+    if file.suffix in (".txt", ".md"):
+        yield Row("text", str(file), text=_decode(file))
+    elif read is None:
+        raise DataError(f"{file}: expected a file that ends with {', '.join(KINDS)} or .txt")
+    else:
+        for value, where in read(file):
+            yield parse(value, where, names)
+
+
+def _decode(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} must be UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _jsonl(file: Path) -> Iterator[tuple[Any, str]]:
+    for number, line in enumerate(_decode(file).split("\n"), 1):
+        if line.strip():
+            try:
+                yield json.loads(line), f"{file}:{number}"
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{file}:{number}:{error.colno}: one JSON object a line expected: {error.msg}, got "
+                    f"{line[error.pos : error.pos + 20]!r}"
+                ) from None
+            except RecursionError:
+                raise DataError(
+                    f"{file}:{number}:1: one JSON object a line expected, got one nested too deep"
+                ) from None
+
+
+def _json(file: Path) -> Iterator[tuple[Any, str]]:
+    try:
+        values = json.loads(_decode(file))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}:{error.lineno}:{error.colno}: a JSON list of objects expected: {error.msg}") from None
+    if not isinstance(values, list):
+        raise DataError(f"{file}:1:1: a JSON list of objects expected, got {type(values).__name__}")
+    for i, value in enumerate(values):
+        yield value, f"{file}[{i}]"
+
+
+def _csv(file: Path) -> Iterator[tuple[Any, str]]:
+    reader = csv.DictReader(_decode(file).splitlines(keepends=True), strict=True)
+    try:
+        for row in reader:
+            where = f"{file}:{reader.line_num}"
+            if None in row or None in row.values():
+                raise DataError(f"{where}: expected {len(reader.fieldnames or ())} columns as in the first line")
+            yield {key: _cell(value) for key, value in row.items() if value != ""}, where
+    except csv.Error as error:
+        raise DataError(f"{file}:{reader.line_num}: {error}") from None
+
+
+def _cell(value: str) -> Any:
+    """A cell; messages and tools come as JSON."""
+    if value[:1] in "[{":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _parquet(file: Path) -> Iterator[tuple[Any, str]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise DataError(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from None
+    try:
+        table = parquet.read_table(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    for i, value in enumerate(table.to_pylist()):
+        yield value, f"{file}[{i}]"
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a hub data set, fetched; DataError where `name` is neither a path nor an id that can be fetched."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(KINDS):
+        raise DataError(f"there is no {name}: expected a file, a folder, or the id owner/name of a hub data set")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        patterns = [f"*{kind}" for kind in KINDS]
+        return Path(huggingface_hub.snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise DataError(f"there is no {name} here, and the hub gave: {str(error).splitlines()[0]}") from None

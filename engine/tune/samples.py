@@ -1,0 +1,178 @@
+"""From rows to what is trained: token ids, and which of them are targets. Knows nothing of batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.errors import DataError
+from engine.tune.rows import Message, Row
+
+LOSSES = ("answers", "completion", "all")  # every assistant turn; the last one; every token
+TOO_LONG = ("split", "cut", "drop", "refuse")
+
+
+class Tokens(Protocol):
+    """What is asked of a tokenizer."""
+
+    bos: int | None
+    eos: frozenset[int]
+
+    @property
+    def chat_template(self) -> str | None: ...
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]: ...
+    def piece(self, token: int, /) -> bytes: ...
+    def spans(
+        self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
+    ) -> tuple[list[int], list[range]]: ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Ids, and for each whether it is a target. The first can never be: nothing stands before it."""
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+    where: str
+
+    @property
+    def targets(self) -> int:
+        return int(sum(self.trained[1:]))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference: two samples that differ in the answer."""
+
+    chosen: Sample
+    rejected: Sample
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.chosen.ids + self.rejected.ids
+
+    @property
+    def targets(self) -> int:
+        return self.chosen.targets + self.rejected.targets
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the rows of a part became, and what was done to those that did not fit."""
+
+    samples: tuple[Sample, ...]
+    pairs: tuple[Pair, ...] = ()
+    too_long: int = 0  # rows longer than the limit
+    pieces: int = 0  # samples that those became by splitting
+    lost: int = 0  # tokens cut off or dropped
+    untrained: tuple[str, ...] = ()  # rows without any target, left out
+
+
+def prepare(
+    rows: Sequence[Row], tokenizer: Tokens, *, length: int, loss: str = "answers", too_long: str = "split"
+) -> Samples:
+    """The samples of rows, none longer than `length` tokens.
+
+    DataError where all rows are without a target, and for a row that is too long when they are refused.
+    """
+    samples: list[Sample] = []
+    pairs: list[Pair] = []
+    long = pieces = lost = 0
+    untrained: list[str] = []
+    for row in rows:
+        if row.form == "preference":
+            both = [encode(messages, row, tokenizer, "completion") for messages in (row.messages, row.rejected)]
+            if max(len(s.ids) for s in both) > length:
+                long += 1
+                if too_long == "refuse":
+                    raise _refused(row, max(len(s.ids) for s in both), length)
+                lost += sum(len(s.ids) for s in both)  # half of an answer is no preference
+            elif min(s.targets for s in both) == 0:
+                untrained.append(row.where)
+            else:
+                pairs.append(Pair(*both))
+            continue
+        sample = encode(row.messages, row, tokenizer, loss)
+        if len(sample.ids) <= length:
+            fitted = [sample]
+        else:
+            long += 1
+            if too_long == "refuse":
+                raise _refused(row, len(sample.ids), length)
+            fitted = fit(sample, length, too_long)
+            pieces += len(fitted) if too_long == "split" else 0
+            lost += 0 if too_long == "split" else len(sample.ids) - sum(len(s.ids) for s in fitted)
+        usable = [s for s in fitted if s.targets]
+        if not usable:
+            untrained.append(row.where)
+        samples += usable
+    if rows and not samples and not pairs:
+        raise DataError(
+            f"none of the {len(rows)} rows has a token to train on: the first is {rows[0].where}; "
+            "look at --loss and --length"
+        )
+    return Samples(tuple(samples), tuple(pairs), long, pieces, lost, tuple(untrained))
+
+
+def _refused(row: Row, got: int, length: int) -> DataError:
+    return DataError(
+        f"{row.where}: {got} tokens where {length} are allowed: raise --length, or --too-long split or cut"
+    )
+
+
+def fit(sample: Sample, length: int, how: str) -> list[Sample]:
+    """The sample in pieces of at most `length` tokens, or its first piece, or nothing.
+
+    Every target stays a target: pieces overlap by one token, which is the context of the next one's first target.
+    """
+    if how == "drop":
+        return []
+    if how == "cut":
+        return [Sample(sample.ids[:length], sample.trained[:length], sample.where)]
+    return [
+        Sample(sample.ids[i : i + length], sample.trained[i : i + length], sample.where)
+        for i in range(0, len(sample.ids) - 1, length - 1)
+    ]
+
+
+def encode(messages: Sequence[Message], row: Row, tokenizer: Tokens, loss: str) -> Sample:
+    """One row's ids and targets."""
+    if row.form == "text":
+        ids = tokenizer.encode(row.text, bos=True)
+        if (end := text_end(tokenizer)) is not None and (not ids or ids[-1] not in tokenizer.eos):
+            ids = [*ids, end]
+        return Sample(tuple(ids), (False, *(True,) * (len(ids) - 1)), row.where)
+    if tokenizer.chat_template is None:
+        return _plain(messages, row, tokenizer, loss)
+    ids, spans = tokenizer.spans(messages, tools=row.tools or None)
+    trained = [loss == "all"] * len(ids)
+    if loss != "all":
+        answers = [span for m, span in zip(messages, spans, strict=True) if m["role"] == "assistant"]
+        for span in answers if loss == "answers" else answers[-1:]:
+            trained[span.start : span.stop] = [True] * len(span)
+    if trained:
+        trained[0] = False
+    return Sample(tuple(ids), tuple(trained), row.where)
+
+
+def _plain(messages: Sequence[Message], row: Row, tokenizer: Tokens, loss: str) -> Sample:
+    """A prompt and its completion for a model without a chat template: text after text, and the end of text."""
+    if len(messages) != 2 or messages[1]["role"] != "assistant":
+        raise DataError(
+            f"{row.where}: this model has no chat template, so a row is a text or a prompt with one completion; "
+            f"got {len(messages)} messages"
+        )
+    prompt = tokenizer.encode(str(messages[0]["content"]), bos=True)
+    completion = tokenizer.encode(str(messages[1]["content"]))
+    if (end := text_end(tokenizer)) is not None:
+        completion = [*completion, end]
+    trained = [loss == "all"] * len(prompt) + [True] * len(completion)
+    if trained:
+        trained[0] = False
+    return Sample((*prompt, *completion), tuple(trained), row.where)
+
+
+def text_end(tokenizer: Tokens) -> int | None:
+    """The token that ends a text: of several, one spelled as such, not one that ends a turn."""
+    ends = sorted(tokenizer.eos)
+    spelled = [t for t in ends if b"text" in (piece := tokenizer.piece(t)) or piece in (b"</s>", b"<eos>")]
+    return next(iter(spelled or ends), None)
