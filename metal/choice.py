@@ -60,9 +60,17 @@ def _obeyed(path: Path, q: mx.array, kv: KV, mask: Mask, emit: Emit | None, stoc
 
 
 def key(q: mx.array, kv: KV) -> str:
-    """What a measurement is good for: the kind of call, dtype, head size, group and capacity to a power of two."""
+    """What a measurement is good for: the kind of call, dtype, head size, group, and capacity to a power of four."""
     _, h, t, d = q.shape
     heads, capacity = kv.keys.shape[1:3]
     kind = "decode" if t <= FUSED_ROWS else "prefill"
     dtype = str(q.dtype).removeprefix("mlx.core.")
-    return f"{kind} {dtype} D{d} g{h // heads} N{1 << max(8, (capacity - 1).bit_length())}"
+    return f"{kind} {dtype} D={d} g={h // heads} N={bucket(capacity)}"
+
+
+def bucket(capacity: int) -> int:
+    """The power of four from 1024 up that this capacity does not exceed."""
+    top = 1024
+    while top < capacity:
+        top *= 4
+    return top

@@ -47,19 +47,22 @@ class Device:
         return self.generation == 0 or self.generation >= 15
 
 
-@cache
 def device() -> Device:
     """The device that kernels run on."""
-    if not mx.metal.is_available():
+    return _device(bool(mx.metal.is_available()))
+
+
+@cache
+def _device(metal: bool) -> Device:
+    if not metal:
         return Device("cpu", metal=False)
     info: dict[str, Any] = dict(mx.device_info())
-    name = str(info.get("device_name", "Apple"))
-    chip = name.removeprefix("Apple ")
+    name = str(info.get("device_name", "unknown"))
     return Device(
         name=name,
         metal=True,
         memory=int(info.get("memory_size", 0)),
         working_set=int(info.get("max_recommended_working_set_size", 0)),
         architecture=str(info.get("architecture", "")),
-        bandwidth=BANDWIDTH.get(chip),
+        bandwidth=BANDWIDTH.get(name.removeprefix("Apple ")),
     )

@@ -10,6 +10,7 @@ from math import e, log2
 from typing import Literal
 
 from metal import kernel, mx
+from metal.device import device
 from metal.errors import KernelError
 from metal.kernel import Constant
 from metal.kv import KV, Quantized
@@ -273,7 +274,7 @@ class _Call:
         return max(1, min(32, capacity // 512, affordable))
 
     def _rows(self, rows: int, d: int) -> int:
-        most = self.geometry.rows or (4 if d <= 96 else 2)
+        most = self.geometry.rows or ((4 if d <= 96 else 2) if device().shares_loads else 1)
         return 1 if rows == 1 else min(most, 2 if rows == 2 else 4)
 
     def _partials(self, splits: int) -> dict[str, tuple[tuple[int, ...], mx.Dtype]]:

@@ -1,0 +1,203 @@
+"""A kernel that is wrong on a machine is found, switched off and remembered, and the program goes on without it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from metal import choice, kernel, mx, selftest, tune, vocab
+from metal.attention import Mask, attention
+from metal.simulator import simulated
+from metal.tune import Record, Shape
+from tests.metal import oracle
+from tests.metal.build import cache, error, normal, stored
+
+SHAPE = Shape(64, 4, 2)
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that a test finds out stays behind, on disk or in the process."""
+    monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
+    monkeypatch.setattr(kernel, "switched_off", {})
+    monkeypatch.setattr(choice, "faster", {})
+    yield
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> None:
+    """Put `new` for `old` in a kernel's body."""
+    text = kernel.text
+
+    def changed(name: str) -> tuple[str, str]:
+        header, body = text(name)
+        assert name != file or old in body
+        return header, body.replace(old, new) if name == file else body
+
+    monkeypatch.setattr(kernel, "text", changed)
+
+
+def test_every_kernel_passes_its_self_test() -> None:
+    with simulated():
+        verdicts = selftest.selftest()
+    assert {verdict.kernel for verdict in verdicts} == tune.KERNELS
+    assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
+    assert kernel.switched_off == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new"),
+    [
+        ("merge", "merge.metal", "x / total", "x / (total + 1.0f)"),
+        ("decode", "decode.metal", "at <= high[r]", "at < high[r]"),
+        ("tiles", "tiles.metal", "at <= high", "at < high"),
+        ("scan", "scan.metal", "chunk * EACH + i", "chunk * EACH + max(i, 1)"),
+        ("token", "token.metal", "a * s + z * c", "a * s - z * c"),
+    ],
+)
+def test_a_wrong_result_switches_the_kernel_off(
+    name: str, file: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch, file, old, new)
+    monkeypatch.setattr(selftest, "CASES", tuple(case for case in selftest.CASES if case[0] == name))
+    with simulated():
+        verdicts = selftest.selftest()
+    assert not all(verdict.passed for verdict in verdicts)
+    assert list(kernel.switched_off) == [name]
+    assert "error" in kernel.switched_off[name]
+
+
+def test_one_that_does_not_compile_is_switched_off_and_the_program_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, "tiles.metal", "float2 o[TD];", "float2 o[TD]")
+    monkeypatch.setattr(selftest, "CASES", tuple(case for case in selftest.CASES if case[0] == "tiles"))
+    q, k, v = normal(1, 1, 4, 20, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
+    mask = Mask(window=9)
+    with simulated() as launches:
+        selftest.selftest()
+        assert "tiles" in kernel.switched_off
+        launches.clear()
+        out = attention(q, cache(k, v, 50), scale=0.2, mask=mask)
+        quantised = attention(q[:, :, :1], cache(stored(k, 8), stored(v, 8), 50), scale=0.2)
+        assert not launches
+    assert error(out, oracle.attention(q, cache(k, v, 50), scale=0.2, mask=mask).out) < 2e-6
+    assert quantised.shape == (1, 4, 1, 64)
+
+
+def test_vocabulary_and_token_kernels_are_left_alone_once_switched_off() -> None:
+    kernel.switch_off("scan", "for this test")
+    with simulated() as launches:
+        vocab.statistics(normal(1, 1, 100))
+    assert not launches
+
+
+def fake_clock(monkeypatch: pytest.MonkeyPatch, ours: float, stock: float) -> None:
+    """Timing runs nothing: ours and stock take these seconds."""
+    turns = iter([ours, stock] * 100)
+    monkeypatch.setattr(tune, "_seconds", lambda call, budget: next(turns))
+
+
+def test_the_first_run_tests_and_times_and_later_runs_remember(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "CASES", selftest.CASES[:1])
+    fake_clock(monkeypatch, ours=1e-3, stock=2e-3)
+    with simulated():
+        first = tune.prepare([SHAPE])
+    assert [verdict.passed for verdict in tune.verdicts(first)] == [True]
+    assert len(first.faster) == 4 and all(first.faster.values())
+    assert choice.faster == first.faster
+    choice.faster.clear()
+    monkeypatch.setattr(tune, "selftest", None)
+    monkeypatch.setattr(tune, "_seconds", None)
+    with simulated():
+        assert tune.prepare([SHAPE]) == first
+    assert choice.faster == first.faster
+
+
+def test_a_measured_win_is_what_makes_attention_take_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "CASES", ())
+    q, k = normal(1, 1, 4, 1, 64, dtype=mx.float16), normal(2, 1, 2, 64, 64, dtype=mx.float16)
+    for ours, launched in ((0.97e-3, False), (0.5e-3, True)):
+        fake_clock(monkeypatch, ours=ours, stock=1e-3)
+        choice.faster.clear()
+        with simulated() as launches:
+            tune.path(tune.blank()).unlink(missing_ok=True)
+            tune.prepare([SHAPE])
+            attention(q, cache(k, k, 50), scale=0.125)
+            assert bool(launches) == launched
+
+
+def test_a_failure_is_applied_again_at_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, "merge.metal", "x / total", "x")
+    with simulated():
+        assert "merge" in tune.prepare().switched_off
+        kernel.switched_off.clear()
+        monkeypatch.setattr(tune, "selftest", None)
+        record = tune.prepare([SHAPE])
+    assert "merge" in kernel.switched_off
+    assert record.faster == {}  # nothing to time without the merge
+
+
+def test_a_self_test_that_ends_the_process_leaves_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "selftest", dies)
+    with simulated():
+        with pytest.raises(KeyboardInterrupt):
+            tune.prepare()
+        tune.prepare()
+    assert set(kernel.switched_off) == tune.KERNELS
+    assert set(kernel.switched_off.values()) == {tune.UNFINISHED}
+
+
+def test_records_are_of_one_chip_one_mlx_and_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    with simulated():
+        record = tune.blank()
+        tune.save(record)
+        assert tune.load() == record
+        with monkeypatch.context() as other:
+            other.setattr(tune, "version", lambda name: "0.0.1")
+            assert tune.load() is None
+    target = tune.path(record)
+    for damage in ("", "{", json.dumps({"chip": "x"}), json.dumps([1])):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(damage)
+        assert tune.load() is None
+
+
+def test_without_metal_nothing_is_run_or_written() -> None:
+    record = tune.prepare([SHAPE])
+    assert record == tune.blank() == Record("cpu", record.mlx, record.text)
+    assert not tune.folder().exists()
+    tune.warm([SHAPE], 1000)
+    found = tune.bench(only="token 8-bit")
+    assert found.kind == "simulator" and [row.case for row in found.counts] == ["token 8-bit"]
+
+
+def test_timings_are_found_by_the_key_that_attention_looks_up() -> None:
+    keys = [choice.key(q, kv) for q, kv in tune._operands(SHAPE)]
+    assert keys == [*dict.fromkeys(tune._keys(SHAPE))]
+    assert [choice.bucket(n) for n in (1, 1024, 1025, 5000, 70000)] == [1024, 1024, 4096, 16384, 262144]
+
+
+def test_bench_on_metal_times_every_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_clock(monkeypatch, ours=1e-3, stock=2e-3)
+    with simulated():
+        found = tune.bench([SHAPE, Shape(64, 4, 2, bits=(8, 8))])
+    assert found.kind == "metal" and len(found.timings) == 8
+    exact, eight = found.timings[0], found.timings[4]
+    assert exact.nbytes == 2 * 2 * 1024 * 64 * 2
+    assert exact.stock_s is not None and eight.stock_s is None
+    assert exact.share(0.524288) == pytest.approx(1.0)  # 524,288 bytes in a millisecond
+
+
+def test_warming_compiles_what_the_first_token_will_launch() -> None:
+    eight = Shape(64, 4, 2, mx.float32, bits=(8, 8))
+    with simulated() as launches:
+        tune.warm([eight], vocabulary=100)
+        compiled = kernel._kernel.cache_info().misses
+        launches.clear()
+        q, k = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 512, 64)
+        attention(q, cache(stored(k, 8), stored(k, 8), 100), scale=0.125)
+        vocab.statistics(normal(3, 1, 100))
+        assert launches
+        assert kernel._kernel.cache_info().misses == compiled
