@@ -9,10 +9,10 @@ chat: $(VENV)/.installed          ## open the chat; the first time: install, fet
 	@$(BIN)/likely chat
 
 test: check                       ## everything: lint, format, types, all tests
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 quick: check                      ## the everyday part, without slow tests and the real model
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not real"
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not real"
 
 check: $(VENV)/.installed-dev     ## lint, format, types
 	$(BIN)/ruff check .
