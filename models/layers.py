@@ -3,6 +3,7 @@
 They hold arrays and call mlx; which of them stands where is `models.transformer`'s work.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -12,6 +13,7 @@ from models.weights import Matrix, Packed, arrays
 Array = mx.array
 GPU = mx.metal.is_available() or mx.cuda.is_available()
 NVFP4_MAX = 448.0 * 6.0  # the largest scale times the largest code: what a matrix's largest magnitude is stored as
+_INVERSE_E = math.exp(-1)
 UNPACK = 8  # rows from which, on a CPU, unpacking a matrix for the BLAS is cheaper than multiplying it packed
 
 
@@ -164,7 +166,8 @@ Norm = RMSNorm | LayerNorm
 
 
 def silu(x: Array) -> Array:
-    return x * mx.sigmoid(x)
+    """x / (1 + e^-x). On a CPU by a power, which mlx computes four times faster there than the exponential."""
+    return x * mx.sigmoid(x) if GPU else x / (1 + mx.power(_INVERSE_E, x))
 
 
 def gelu(x: Array) -> Array:
