@@ -15,6 +15,7 @@ VERBS = {
     "chat": "Chat on the full screen, or line by line with --plain.",
     "run": "Answer one prompt on stdout.",
     "explain": "Show what a model thinks of every token of a given text.",
+    "tune": "Fine-tune a model on rows of text.",
     "models": "List the models that are here.",
     "pull": "Fetch a model.",
     "rm": "Remove a fetched model.",

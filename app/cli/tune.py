@@ -1,0 +1,238 @@
+"""`likely tune`: fine-tune a model on rows of text, and show what it did."""
+
+import json
+import math
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from app import heat
+from app.cli.opening import Progress
+from engine.tune.config import HINTS, Config, configure, read_config
+
+if TYPE_CHECKING:
+    from engine.tune.opening import Opened
+    from engine.tune.report import Report
+    from engine.tune.samples import Sample
+    from engine.tune.trainer import Control, Ended
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def tuning_options(command: Command) -> Command:
+    """A flag for each option of the table, with its default; a value that is not given stays None."""
+    for f in reversed(fields(Config)):
+        if f.name == "data":
+            continue
+        kind, default = HINTS[f.name], f.default
+        shown = ", ".join(default) if isinstance(default, tuple) else default
+        text = f"{f.metadata['help'][0].upper()}{f.metadata['help'][1:]}."
+        if kind is not bool and shown != "":
+            text += f" [default: {shown}]"
+        flag = f"--{f.name.replace('_', '-')}"
+        settings: dict[str, Any] = {"default": None, "help": text}
+        if kind is bool:
+            flag = f"{flag}/--no-{f.name.replace('_', '-')}"
+            settings["help"] = f"{text} [default: {'on' if default else 'off'}]"
+        elif kind == tuple[str, ...]:
+            settings |= {"multiple": True, "metavar": "TEXT"}
+        elif f.metadata["choices"]:
+            settings["type"] = click.Choice(f.metadata["choices"])
+        else:
+            settings["type"] = kind
+        names = [flag, "-m"] if f.name == "model" else [flag]
+        command = click.option(*names, f.name, **settings)(command)
+    return command
+
+
+@click.command()
+@click.argument("data", required=False)
+@click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
+@tuning_options
+def command(data: str | None, config: Path | None, resume: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
+    """Fine-tune a model on DATA: a file of rows, a folder, or the id of a hub data set.
+
+    \b
+    likely tune rows.jsonl --dry-run                 what would be trained, for how long, in how much memory
+    likely tune rows.jsonl --out my-adapter          LoRA on every product of every layer
+    likely tune rows.jsonl -c tune.toml --rank 16    options from a file, and over them from flags
+    likely tune rows.jsonl --out my-adapter --resume go on where a run was stopped or killed
+    """
+    given = {name: value for name, value in values.items() if value is not None and value != ()}
+    base = configure(read_config(config)) if config is not None else Config()
+    settings = configure({**given, **({"data": data} if data else {})}, base)
+    from engine.tune.opening import open_run
+    from engine.tune.report import examples, refuse_if_too_large, report
+
+    with Progress() as progress:
+        opened = open_run(settings, progress.show, resume=resume)
+    found = report(opened.run)
+    if dry_run:
+        if as_json:
+            click.echo(json.dumps(_object(opened, found)))
+        else:
+            for line in _describe(opened, found):
+                click.echo(line)
+            for sample in examples(opened.run.rows.train):
+                click.echo(_painted(opened, sample))
+        return
+    refuse_if_too_large(found, opened.run.config)
+    if not as_json and opened.run.leads:
+        for line in _describe(opened, found):
+            click.echo(line, err=True)
+    end = _run(opened, as_json)
+    if not opened.run.leads:
+        return
+    if end.reason in ("nan", "diverged"):
+        raise click.ClickException(f"{end.why}; the weights before it are in {opened.run.folder}")
+    if end.reason == "stopped":
+        words = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
+        click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(words)}", err=True)
+        sys.exit(130)
+
+
+def _run(opened: "Opened", as_json: bool) -> "Ended":
+    from engine.tune.trainer import Control, Ended, Stepped, Validated, train
+
+    run, control = opened.run, Control()
+    board = _board(run.folder) if run.config.tensorboard and run.leads else None
+    valid = ""
+    with _interruptible(control), Progress() as progress:
+        for event in train(run, control):
+            if isinstance(event, Ended):
+                if event.reason in ("done", "patience") and not as_json and run.leads:
+                    progress.show("", 0, 0)
+                    why = f" ({event.why})" if event.why else ""
+                    click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)
+                if as_json and run.leads:
+                    click.echo(json.dumps({"event": "ended", **asdict(event)}))
+                return event
+            if not run.leads:
+                continue
+            if board is not None and isinstance(event, Stepped | Validated):
+                for name, value in asdict(event).items():
+                    if name != "step" and isinstance(value, int | float):
+                        board.add_scalar(f"{type(event).__name__.lower()}/{name}", value, event.step)
+            if as_json:
+                click.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}, default=str))
+            elif isinstance(event, Stepped):
+                left = event.elapsed_s / event.step * (event.steps - event.step)
+                line = (
+                    f"loss {event.smooth:.3f}{valid} · {event.tokens_per_s:,.0f} tokens/s · "
+                    f"{event.memory / 1e9:.2f} GB · {_time(left)} left"
+                )
+                progress.show(f"step {event.step} · {line}", event.step, event.steps)
+            elif isinstance(event, Validated):
+                valid = f" · valid {event.loss:.3f} ± {event.high - event.loss:.3f}"
+                progress.show("", 0, 0)
+                click.echo(f"step {event.step}{valid}{' · best' if event.best else ''}", err=True)
+    raise AssertionError("a run ends with Ended")
+
+
+@contextmanager
+def _interruptible(control: "Control") -> Iterator[None]:
+    """Ctrl-C ends the run after the step it is in; a second one interrupts the program."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if control.stop:
+            raise KeyboardInterrupt
+        control.stop = True
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # type: ignore[import-not-found]
+    except ImportError:
+        try:
+            from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
+        except ImportError:
+            raise click.UsageError("--tensorboard needs a writer: pip install tensorboardX") from None
+    return SummaryWriter(str(folder))
+
+
+def _describe(opened: "Opened", found: "Report") -> Iterator[str]:
+    rows, c = opened.data, opened.run.config
+    forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
+    split = f" (set aside by hash, {c.valid:.0%})" if rows.split else ""
+    yield f"rows      {forms}; {len(rows.train):,} train, {len(rows.valid):,} valid{split}, {len(rows.test):,} test"
+    if rows.duplicates:
+        yield f"          {rows.duplicates:,} duplicates{'' if c.duplicates else ', left out'}"
+    if rows.overlap:
+        yield f"          {rows.overlap:,} validation or test rows are in train too: their loss will flatter"
+    for name, part in (("train", opened.train), ("valid", opened.valid)):
+        if part.too_long:
+            done = {"split": f"split into {part.pieces:,}", "cut": "cut", "drop": "dropped"}[c.too_long]
+            lost = f", {part.lost:,} tokens lost" if part.lost else ""
+            yield f"          {name}: {part.too_long:,} rows longer than {c.length} tokens, {done}{lost}"
+        if part.untrained:
+            yield f"          {name}: {len(part.untrained):,} rows without a trained token left out: {part.untrained[0]}"
+    share = found.trained / max(1, found.tokens)
+    yield f"tokens    {found.tokens:,}, of which trained {found.trained:,} ({share:.0%}); longest {found.longest:,}"
+    most = max(count for _, count in found.histogram)
+    for high, count in found.histogram:
+        label = f"<= {high:,}" if high < 1 << 30 else "more"
+        yield f"          {label:>8} {'█' * max(1, round(24 * count / most))} {count:,}"
+    if found.samples < c.batch:
+        yield f"          fewer samples ({found.samples}) than a batch ({c.batch}): every batch is all of them"
+    what = f"{c.kind} rank {c.rank} x {c.multiplier:g}" if c.kind != "full" else "full"
+    yield f"training  {what}: {found.parameters:,} parameters, {found.batches:,} batches an epoch, {found.steps:,} steps"
+    memory = found.memory
+    yield (
+        f"estimate  {_time(found.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
+        f"activations {memory.activations / 1e9:.2f}, logits {memory.head / 1e9:.2f}), "
+        f"{found.available / 1e9:.1f} GB free"
+    )
+
+
+def _painted(opened: "Opened", sample: "Sample") -> str:
+    """A sample's text, its trained tokens coloured, or in brackets where there are no colours."""
+    mode, tokenizer = heat.colour_mode(sys.stdout), opened.checkpoint.tokenizer
+    width = shutil.get_terminal_size((100, 24)).columns
+    out, inside = [f"\n{sample.where}\n"], False
+    for token, trained in zip(sample.ids[: 8 * width], sample.trained, strict=False):
+        piece = heat.visible(tokenizer.piece(token).decode(errors="replace"))
+        if mode in ("none", "plain"):
+            out.append(("⟦" if trained and not inside else "⟧" if inside and not trained else "") + piece)
+            inside = trained
+        else:
+            out.append(heat.paint(piece, 5 if trained else 0, mode))
+    return "".join(out) + ("⟧" if inside else "")
+
+
+def _object(opened: "Opened", found: "Report") -> dict[str, Any]:
+    rows = opened.data
+    return {
+        "forms": dict(rows.forms),
+        "rows": {"train": len(rows.train), "valid": len(rows.valid), "test": len(rows.test)},
+        "duplicates": rows.duplicates,
+        "overlap": rows.overlap,
+        "too_long": opened.train.too_long,
+        "untrained": list(opened.train.untrained),
+        **asdict(found),
+    }
+
+
+def _time(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,144 @@
+"""What a run will do, before it does it: counts, lengths, examples, steps, time and memory. Plain data.
+
+Time and memory are estimates from the shapes: products at the measured speed of this machine, activations by what one
+token of each trained layer keeps for the way back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.errors import OutOfMemory
+from engine.machine import measure
+from engine.precision import available_memory
+from engine.tune import batches
+from engine.tune.config import Config
+from engine.tune.losses import rows_at_once
+from engine.tune.objectives import samples_of
+from engine.tune.samples import Pair, Sample
+from engine.tune.trainer import Run
+from metal import mx
+from models import Transformer
+
+BINS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 30)
+LOGIT_S = 12e-9  # of a CPU, for one logit's exponential and what goes with it
+SLOTS = {"adamw": 2, "lion": 1, "sgd": 1, "muon": 1, "adafactor": 0}  # the optimiser's arrays a parameter
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak of a step."""
+
+    base: int
+    trained: int  # parameters, gradients, the optimiser's state
+    activations: int
+    head: int
+
+    @property
+    def total(self) -> int:
+        return self.base + self.trained + self.activations + self.head
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts over the training rows; `histogram` is the number of samples up to each length."""
+
+    samples: int
+    tokens: int
+    trained: int
+    histogram: tuple[tuple[int, int], ...]
+    longest: int
+    batches: int
+    steps: int
+    parameters: int
+    seconds: float
+    memory: Memory
+    available: int
+
+
+def report(run: Run) -> Report:
+    """The report on a prepared run."""
+    items, c = run.rows.train, run.config
+    lengths = [len(s.ids) for s in samples_of(items)]
+    planned = batches.plan(items, size=c.batch, length=c.length, pack=c.pack, seed=c.seed, epoch=0)
+    counts = [(high, sum(low < n <= high for n in lengths)) for low, high in zip((0, *BINS), BINS, strict=False)]
+    trained = sum(item.targets for item in items)
+    tokens = sum(lengths)
+    a_step = c.accumulate / len(planned)
+    return Report(
+        samples=len(items),
+        tokens=tokens,
+        trained=trained,
+        histogram=tuple((high, n) for high, n in counts if n),
+        longest=max(lengths),
+        batches=len(planned),
+        steps=run.steps,
+        parameters=sum(p.size for p in run.trained.parameters().values()),
+        seconds=run.steps * a_step * seconds(run.model, c, tokens, trained, max(0, run.trained.lowest)),
+        memory=memory(run, planned),
+        available=available_memory(),
+    )
+
+
+def products(model: Transformer) -> int:
+    """Numbers in the matrices of one layer."""
+    c = model.config
+    attention = c.width * c.head_size * (2 * c.heads + 2 * c.kv_heads)
+    return attention + c.width * c.mlp_width * (3 if c.gated else 2)
+
+
+def seconds(model: Transformer, config: Config, tokens: int, trained: int, lowest: int) -> float:
+    """One pass over the data on this machine."""
+    gflops, _ = measure(3)
+    c = model.config
+    above = c.layers - lowest
+    passes = c.layers + above * (2 if config.kind == "full" else 1) + above * config.checkpointing
+    passes += c.layers if config.kl or config.objective == "dpo" else 0
+    head = 2 * trained * c.vocab_size * c.width * 2
+    flops = 2 * tokens * products(model) * passes + head
+    elementwise = trained * c.vocab_size * LOGIT_S if mx.default_device() == mx.cpu else 0.0
+    return flops / (gflops * 1e9) + elementwise
+
+
+def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:
+    """The peak of the largest batch."""
+    model, c, shape = run.model, run.config, run.model.config
+    batch = max(planned, key=lambda b: sum(len(run.rows.train[i].ids) for i in b))
+    lengths = [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])]
+    n = sum(lengths)
+    heads = (shape.heads + 2 * shape.kv_heads) * shape.head_size
+    kept = 6 * shape.width + 5 * heads + (7 if shape.gated else 4) * shape.mlp_width  # floats a token a layer
+    scores = 0 if mx.metal.is_available() else 2 * shape.heads * sum(k * k for k in lengths)
+    layers = shape.layers - max(0, run.trained.lowest)
+    layer = n * kept + scores
+    activations = layers * n * shape.width + 2 * layer if c.checkpointing else (layers + 1) * layer
+    parameters = sum(p.size for p in run.trained.parameters().values())
+    full = c.kind == "full"  # the parameters are the base itself
+    trained = 4 * parameters * (2 + SLOTS[c.optimiser] + (0 if full else 1) + (1 if c.l2_sp else 0))
+    chunk = min(rows_at_once(shape.vocab_size), sum(run.rows.train[i].targets for i in batch))
+    head = 4 * (7 if c.kl else 4) * chunk * shape.vocab_size
+    return Memory(sum(a.nbytes for a in model.arrays.values()), trained, 4 * activations, head)
+
+
+def refuse_if_too_large(found: Report, config: Config) -> None:
+    """OutOfMemory, before the first step, with what would fit."""
+    free = found.available
+    need = found.memory.total - found.memory.base  # the weights are there already
+    if need <= free:
+        return
+    ways = []
+    if not config.checkpointing:
+        ways.append("--checkpointing")
+    if config.batch > 1:
+        ways.append(f"--batch {max(1, int(config.batch * free / need))} --accumulate {config.accumulate * 2}")
+    ways.append(f"--length {max(64, config.length // 2)}")
+    if config.kind == "full":
+        ways.append("--kind lora")
+    raise OutOfMemory(
+        f"a step needs about {need / 1e9:.1f} GB beside the weights and {free / 1e9:.1f} GB are free: "
+        f"try {', or '.join(ways)}"
+    )
+
+
+def examples(items: Sequence[Sample | Pair], count: int = 2) -> list[Sample]:
+    """The first few samples, to be looked at."""
+    return samples_of(items[:count])
