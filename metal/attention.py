@@ -124,8 +124,11 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
         keys, values, n = keys[:, :, low:n], values[:, :, low:n], n - low
     b, h, t, _ = q.shape
     causal = causal and t > 1
-    if t >= host.LEAST and kv.cached and sinks is None and q.dtype == mx.float32 and mx.default_device() == mx.cpu:
-        return host.attention(q, keys, values, scale=scale, causal=causal)
+    if sinks is None and q.dtype == mx.float32 and mx.default_device() == mx.cpu:
+        if t == 1 and n >= host.ROWS:
+            return host.one(q, keys, values, scale=scale)
+        if t >= host.LEAST and kv.cached:
+            return host.attention(q, keys, values, scale=scale, causal=causal)
     if b * h * t * n <= reference.SCORES or mx.metal.is_available():
         kind = "causal" if causal else None
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=kind, sinks=sinks)

@@ -1,17 +1,33 @@
-"""Attention of many queries on a CPU, with the softmax in numpy: mlx's is scalar there, and takes most of a prefill.
+"""Attention on a CPU without mlx's exponential, which is scalar there and takes most of the time.
 
-The scores of a block of queries are one matmul a key/value head (all query heads of the group at once), exponentiated
-in place through a view, and multiplied with the values. It evaluates as it goes, so it has no derivative: only for
-queries that stand in a cache, which nobody differentiates. Measured on 512 tokens and 9 heads of 64: 4.2 ms, against 52
-by `mx.fast.scaled_dot_product_attention` (docs/log.md).
+For one query the softmax is made of `mx.power`, three times faster, and the scores are one product a head, which goes
+to `cblas_sgemv`: 0.34 ms over 4,000 rows and 9 heads of 64, against 0.57 by `mx.fast.scaled_dot_product_attention`.
+
+For many queries it is numpy's. The scores of a block of queries are one matmul a key/value head (all query heads of the
+group at once), exponentiated in place through a view, and multiplied with the values. It evaluates as it goes, so it
+has no derivative: only for queries that stand in a cache, which nobody differentiates. Measured on 512 tokens and 9
+heads of 64: 4.2 ms, against 52 by `mx.fast.scaled_dot_product_attention` (docs/log.md).
 """
+
+import math
 
 import numpy as np
 
 from metal import mx
 
-LEAST = 16  # queries from which it pays
+LEAST = 16  # queries from which numpy pays
+ROWS = 128  # rows from which the power pays for one query
 BLOCK = 128  # queries at once: their scores stay in the processor's cache
+
+
+def one(q: mx.array, keys: mx.array, values: mx.array, *, scale: float) -> mx.array:
+    """softmax(q k^T * scale) v, as q [B, H, 1, D]."""
+    b, h, _, d = q.shape
+    kv_heads = keys.shape[1]
+    query = (q * scale).reshape(b, kv_heads, h // kv_heads, 1, d)
+    scores = (query @ keys[:, :, None].swapaxes(-1, -2)).squeeze(-2)  # [B, Hkv, g, N]
+    weights = mx.power(math.e, scores - mx.max(scores, axis=-1, keepdims=True))
+    return ((weights @ values) / mx.sum(weights, axis=-1, keepdims=True)).reshape(b, h, 1, d)
 
 
 def attention(q: mx.array, keys: mx.array, values: mx.array, *, scale: float, causal: bool) -> mx.array:

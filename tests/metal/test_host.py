@@ -17,7 +17,21 @@ def test_it_equals_mlxs(t: int, n: int, causal: bool, h: int, heads: int) -> Non
     np.testing.assert_allclose(host.attention(q, k, v, scale=0.2, causal=causal), want, atol=2e-6)
 
 
+@pytest.mark.parametrize("n", [1, 128, 1000])
+@pytest.mark.parametrize(("h", "heads"), [(4, 4), (9, 3), (8, 1)])
+def test_one_query_equals_mlxs(n: int, h: int, heads: int) -> None:
+    rng = np.random.default_rng(n)
+    q, k, v = (mx.array(rng.normal(size=(2, x, m, 32)).astype(np.float32)) for x, m in ((h, 1), (heads, n), (heads, n)))
+    want = mx.fast.scaled_dot_product_attention(q * 5, k, v, scale=0.2)
+    np.testing.assert_allclose(host.one(q * 5, k, v, scale=0.2), want, atol=2e-6)
+    grown, values = mx.pad(k, [(0, 0), (0, 0), (0, 9), (0, 0)]), mx.pad(v, [(0, 0), (0, 0), (0, 9), (0, 0)])
+    kv = KV(grown, values, mx.array([n, n], dtype=mx.int32), n)
+    np.testing.assert_allclose(attention(q * 5, kv, scale=0.2), want, atol=2e-6)
+
+
 def test_large_logits_do_not_overflow() -> None:
+    one = mx.full((1, 1, 1, 8), 100.0)
+    np.testing.assert_allclose(host.one(one, mx.concatenate([one, -one], 2), mx.ones((1, 1, 2, 8)), scale=1.0), 1.0)
     q = mx.full((1, 1, 16, 8), 100.0)
     out = host.attention(q, q, mx.ones((1, 1, 16, 8)), scale=1.0, causal=True)
     np.testing.assert_allclose(out, 1.0, atol=1e-6)
