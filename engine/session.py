@@ -8,7 +8,7 @@ session.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,10 +37,12 @@ class Session:
     longest prefix of their ids among the cursors kept, and read only the rest.
     """
 
-    def __init__(self, checkpoint: "Checkpoint") -> None:
+    def __init__(self, checkpoint: "Checkpoint", **cache: Any) -> None:
+        """`cache` says how caches are made (`Transformer.make_cache`)."""
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.info = checkpoint.info
+        self._cache = cache
         self._cursors: list[Cursor] = []  # the most recently used last
         self._running: list[Cursor] = []  # those that a run holds; several runs may take turns
 
@@ -251,7 +253,7 @@ class Session:
             if common > shared or (best is None and not cursor.length):
                 best, shared = cursor, common
         if best is None:
-            best = Cursor(self.model, self.model.make_cache())
+            best = Cursor(self.model, self.model.make_cache(**self._cache))
         elif best in self._running or best.length - shared > FORK_ABOVE:
             best = best.fork()
             best.rewind(shared)

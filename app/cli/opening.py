@@ -40,13 +40,16 @@ def read_text(argument: str | None, what: str) -> str:
         ) from None
 
 
-def open_session(model: str) -> "Session":
-    """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal."""
+def open_session(model: str, **cache: Any) -> "Session":
+    """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
+
+    `cache` says how its caches are made (`Transformer.make_cache`).
+    """
     from engine.checkpoint import load
     from engine.session import Session
 
     with Progress() as progress:
-        return Session(load(model, progress=progress.show))
+        return Session(load(model, progress=progress.show), **cache)
 
 
 class Progress:

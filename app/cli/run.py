@@ -11,10 +11,12 @@ import click
 
 from app.cli.opening import model_option, open_session, read_text
 from app.cli.sampling import Limits, read_recipe, sampling_options
+from app.cli.speed import cache_options, read_strategy, speed_options
 from engine.errors import ParameterError
 from engine.trace import Lexicon, Recipe, Step, Trace
 
 if TYPE_CHECKING:
+    from engine.decode.strategy import Strategy
     from engine.session import Session
 
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     help="Show a saved trace under these parameters, without running the model.",
 )
 @click.option("--answers", "-n", type=click.IntRange(1, 256), default=1, help="Draw so many answers side by side.")
+@speed_options
 @sampling_options
 def command(
     prompt: str | None,
@@ -47,6 +50,9 @@ def command(
     save: Path | None,
     replay: Path | None,
     answers: int,
+    draft_model: str | None,
+    ngram: bool,
+    kv_bits: str | None,
     **values: object,
 ) -> None:
     """Answer PROMPT (or standard input) on stdout, with statistics on stderr.
@@ -65,8 +71,8 @@ def command(
 
         show_replay(replay, recipe, as_json=as_json)
         return
-    if answers > 1 and (save is not None or special):
-        raise click.UsageError("--answers writes several texts: it goes with neither --save nor --special")
+    if answers > 1 and (save is not None or special or ngram or draft_model):
+        raise click.UsageError("--answers goes with none of --save, --special, --ngram and --draft-model")
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
@@ -74,7 +80,7 @@ def command(
     text = read_text(prompt, "PROMPT")
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
-    session = open_session(model)
+    session = open_session(model, **cache_options(kv_bits))
     ids = prompt_ids(session, text, system=system, raw=raw)
     forced = session.tokenizer.encode(prefill) if prefill else []
     if answers > 1:
@@ -85,7 +91,8 @@ def command(
         control.force(forced)
         show_answers(session, ids, control, answers, limits, as_json=as_json, quiet=quiet)
         return
-    answer(session, ids, recipe, limits, forced, as_json=as_json, special=special, quiet=quiet, save=save)
+    strategy = read_strategy(session, draft_model, ngram)
+    answer(session, ids, recipe, limits, forced, strategy, as_json=as_json, special=special, quiet=quiet, save=save)
 
 
 def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) -> list[int]:
@@ -110,6 +117,7 @@ def answer(
     recipe: Recipe,
     limits: Limits,
     forced: list[int],
+    strategy: "Strategy | None" = None,
     *,
     as_json: bool,
     special: bool,
@@ -123,7 +131,9 @@ def answer(
     seed = limits.seed if limits.seed is not None else secrets.randbits(32)
     control = Control(recipe)
     control.force(forced)
-    events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
+    events = session.generate(
+        ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
+    )
     steps: list[Step] = []
     with plain.interruptible(control):
         if as_json:

@@ -56,7 +56,7 @@ class Cursor:
             yield start + len(chunk)
 
     def feed(self, token: mx.array) -> None:
-        """Go to the child `token` [1], which may still be in flight; nothing is waited for."""
+        """Go to the child `token` [1], which may still be in flight, or down a path [T]; nothing is waited for."""
         self._append(self.model.hidden(token[None], self.cache)[0])
 
     def settle(self, token: int) -> None:
@@ -66,6 +66,10 @@ class Cursor:
     def logits(self) -> mx.array:
         """The raw logits [V] of the next token, float32, not yet evaluated."""
         return self.model.head(self._hidden[-1][-1:])[0].astype(mx.float32)
+
+    def last_logits(self, n: int) -> mx.array:
+        """The raw logits [n, V] after each of the last n positions, which one `feed` took; not yet evaluated."""
+        return self.model.head(self._hidden[-1][-n:]).astype(mx.float32)
 
     def logits_at(self, start: int, end: int) -> mx.array:
         """The raw logits [end - start, V] after each of the positions start..end-1, from the stored hidden states."""

@@ -21,7 +21,7 @@ def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
     table[:128, EOS] -= 5
     session = Session(FakeCheckpoint(MarkovModel(table)))  # type: ignore[arg-type]
     for verb in ("run", "explain", "chat"):
-        monkeypatch.setattr(f"app.cli.{verb}.open_session", lambda model: session)
+        monkeypatch.setattr(f"app.cli.{verb}.open_session", lambda model, **_: session)
 
     def run(*args: str, stdin: bytes | None = None) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["likely", *args])
@@ -68,6 +68,10 @@ def test_run_json_is_an_object_a_token(likely: Any) -> None:
 def test_limits(likely: Any) -> None:
     assert likely("run", "hello", "--temp", "0", "--max-tokens", "2")[1] == "xy\n"
     assert likely("run", "hello", "--temp", "0", "--stop", "z")[1] == "xy\n"
+
+
+def test_guessing_ahead_changes_nothing_of_the_answer(likely: Any) -> None:
+    assert likely("run", "hello", "--temp", "0", "--ngram")[:2] == (0, "xyz\n")
 
 
 def test_several_answers_stand_under_their_numbers(likely: Any) -> None:
@@ -138,6 +142,8 @@ def test_plain_chat_talks_line_by_line(likely: Any) -> None:
         (["run", "hi", "--stop", ""], 1, "--stop"),
         (["run", "hi", "--tempp", "1"], 2, "--temp"),
         (["run", "hi", "-n", "2", "--save", "x.jsonl"], 2, "--save"),
+        (["run", "hi", "--ngram", "--draft-model", "x"], 2, "choose one"),
+        (["run", "hi", "--kv-bits", "3"], 2, "kv-bits"),
         (["run", "hi", "--seed", "x"], 2, "seed"),
         (["run", "--replay", "/nowhere/at/all.jsonl"], 1, "/nowhere/at/all.jsonl"),
         (["explain", ""], 1, "empty"),

@@ -1,0 +1,47 @@
+"""Options that change how fast an answer comes and what it holds in memory: speculation and the cache's precision."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from engine.decode.strategy import Strategy
+    from engine.session import Session
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def speed_options(command: Command) -> Command:
+    """Add the flags; their values arrive as `draft_model`, `ngram` and `kv_bits`."""
+    options = [
+        click.option("--draft-model", metavar="MODEL", help="A smaller model of the same tokenizer guesses ahead."),
+        click.option("--ngram", is_flag=True, help="Guess ahead what followed earlier in the text."),
+        click.option("--kv-bits", type=click.Choice(["4", "8"]), help="Pack the cache's older keys and values."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def cache_options(kv_bits: str | None) -> dict[str, Any]:
+    """What the session's caches are made with."""
+    return {} if kv_bits is None else {"bits": int(kv_bits)}
+
+
+def read_strategy(session: "Session", draft_model: str | None, ngram: bool) -> "Strategy | None":
+    """The strategy that the options ask for; None for plain sampling. Loads the draft model."""
+    if draft_model is not None and ngram:
+        raise click.UsageError("--draft-model and --ngram both guess ahead: choose one of them")
+    if draft_model is None and not ngram:
+        return None
+    from engine.decode.draft import Draft, Lookup
+    from engine.decode.speculative import Speculative
+
+    if ngram:
+        return Speculative(Lookup())
+    from app.cli.opening import Progress
+    from engine.checkpoint import load
+
+    with Progress() as progress:
+        return Speculative(Draft(load(str(draft_model), progress=progress.show), session.tokenizer))
