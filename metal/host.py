@@ -20,13 +20,18 @@ ROWS = 128  # rows from which the power pays for one query
 BLOCK = 128  # queries at once: their scores stay in the processor's cache
 
 
+def exp(x: mx.array) -> mx.array:
+    """e^x; on a CPU by `mx.power`, which runs three times faster than `mx.exp` there."""
+    return mx.power(math.e, x) if mx.default_device() == mx.cpu else mx.exp(x)
+
+
 def one(q: mx.array, keys: mx.array, values: mx.array, *, scale: float) -> mx.array:
     """softmax(q k^T * scale) v, as q [B, H, 1, D]."""
     b, h, _, d = q.shape
     kv_heads = keys.shape[1]
     query = (q * scale).reshape(b, kv_heads, h // kv_heads, 1, d)
     scores = (query @ keys[:, :, None].swapaxes(-1, -2)).squeeze(-2)  # [B, Hkv, g, N]
-    weights = mx.power(math.e, scores - mx.max(scores, axis=-1, keepdims=True))
+    weights = exp(scores - mx.max(scores, axis=-1, keepdims=True))
     return ((weights @ values) / mx.sum(weights, axis=-1, keepdims=True)).reshape(b, h, 1, d)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metal import mx
+from metal.host import exp
 from metal.kv import KV, floats
 from metal.mask import Mask
 
@@ -181,7 +182,7 @@ def _attend(
         sink = sinks.astype(mx.float32).reshape(1, heads, h // heads, 1, 1)
         peak = mx.maximum(peak, sink)
     peak = mx.where(peak == -mx.inf, 0.0, peak)
-    weights = mx.exp(scores - peak)
+    weights = exp(scores - peak)
     total = mx.sum(weights, axis=-1, keepdims=True)
     if sinks is not None:
         total = total + mx.exp(sink - peak)
