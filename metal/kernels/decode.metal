@@ -13,6 +13,7 @@ struct Scatter {
   static inline void sum(thread float* o, uint lane, thread int& first) {
     if (N % 2 == 0) {
       bool high = (lane & uint(STEP)) != 0;
+      FULLY
       for (int i = 0; i < N / 2; i++) {
         float send = high ? o[i] : o[i + N / 2];
         float keep = high ? o[i + N / 2] : o[i];
@@ -20,6 +21,7 @@ struct Scatter {
       }
       first += high ? N / 2 : 0;
     } else {
+      FULLY
       for (int i = 0; i < N; i++) {
         o[i] += simd_shuffle_xor(o[i], ushort(STEP));
       }
@@ -41,6 +43,7 @@ struct Scatter<N, 0, LPK> {
 // Keeps (value, index) in a list sorted from the largest value; equal values keep the smaller index first.
 template <int N>
 inline void insert(thread float* values, thread int* indices, float value, int index) {
+  FULLY
   for (int i = 0; i < N; i++) {
     bool before = value > values[i] || (value == values[i] && uint(index) < uint(indices[i]));
     float v = values[i];
@@ -112,6 +115,7 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 // What each row sees, in stored rows (in positions for a ring), and the range that the block has to read.
 int low[ROWS], high[ROWS];
 int from = FAR, to = -1;
+FULLY
 for (int r = 0; r < ROWS; r++) {
   int m = min(block_row + r, rows - 1);
   int p = first + m / group;
@@ -144,6 +148,7 @@ const int stop = min(reach, begin + each);
 // Rows that no split visits are unseen.
 for (int i = split * NSG * 32 + int(tid); i < params[CAPACITY]; i += params[SPLITS] * NSG * 32) {
   if (i >= skip && (i < skip + gap || i >= reach + gap)) {
+    FULLY
     for (int r = 0; r < ROWS; r++) {
       int m = block_row + r;
       if (m < rows) {
@@ -159,12 +164,14 @@ float peak[ROWS], total[ROWS], o[ROWS][OWN];
 #if STATS
 float mean[ROWS];
 #endif
+FULLY
 for (int r = 0; r < ROWS; r++) {
   peak[r] = LEAST;
   total[r] = 0.0f;
 #if STATS
   mean[r] = 0.0f;
 #endif
+  FULLY
   for (int i = 0; i < OWN; i++) {
     o[r][i] = 0.0f;
   }
@@ -174,6 +181,7 @@ const int slot = int(lane) / LPK;
 #if TOP
 float list_values[TOP];
 int list_indices[TOP];
+FULLY
 for (int i = 0; i < TOP; i++) {
   list_values[i] = -INFINITY;
   list_indices[i] = -1;
@@ -184,17 +192,21 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
   int key[UNROLL];
   bool live[UNROLL];
   float s[UNROLL][ROWS];
+  FULLY
   for (int u = 0; u < UNROLL; u++) {
     int i = base + u * SLOTS + slot;
     live[u] = i < stop;
     key[u] = i < skip ? i : i + gap;
+    FULLY
     for (int r = 0; r < ROWS; r++) {
       s[u][r] = 0.0f;
     }
   }
+  FULLY
   for (int c = 0; c < CHUNKS; c++) {
     int at = (c * LPK + part) * VEC;
     float k[UNROLL][VEC];
+    FULLY
     for (int u = 0; u < UNROLL; u++) {
       if (live[u]) {
 #if K_BITS == 16
@@ -206,36 +218,44 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
             key_biases + at_row * (D / K_GROUP), at, k[u]);
 #endif
       } else {
+        FULLY
         for (int v = 0; v < VEC; v++) {
           k[u][v] = 0.0f;
         }
       }
     }
     // Sums of sums: half the rounding of one long sum.
+    FULLY
     for (int r = 0; r < ROWS; r++) {
       float even[UNROLL], odd[UNROLL];
+      FULLY
       for (int u = 0; u < UNROLL; u++) {
         even[u] = shared_q[r * D + at] * k[u][0];
         odd[u] = shared_q[r * D + at + 1] * k[u][1];
       }
+      FULLY
       for (int v = 2; v < VEC; v += 2) {
         float x = shared_q[r * D + at + v], z = shared_q[r * D + at + v + 1];
+        FULLY
         for (int u = 0; u < UNROLL; u++) {
           even[u] = fma(x, k[u][v], even[u]);
           odd[u] = fma(z, k[u][v + 1], odd[u]);
         }
       }
+      FULLY
       for (int u = 0; u < UNROLL; u++) {
         s[u][r] += even[u] + odd[u];
       }
     }
   }
+  FULLY
   for (int u = 0; u < UNROLL; u++) {
     int at = key[u];
 #if RING
     at = live[u] ? positions[b * params[CAPACITY] + key[u]] : 0;
     live[u] = live[u] && at >= 0;
 #endif
+    FULLY
     for (int r = 0; r < ROWS; r++) {
       float x = s[u][r];
       for (int lanes = 1; lanes < LPK; lanes *= 2) {
@@ -257,6 +277,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
 #if TOP
     if (part < ROWS) {
       float mine = s[u][0];
+      FULLY
       for (int r = 1; r < ROWS; r++) {
         mine = part == r ? s[u][r] : mine;
       }
@@ -270,8 +291,10 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     }
 #endif
   }
+  FULLY
   for (int r = 0; r < ROWS; r++) {
     float higher = peak[r];
+    FULLY
     for (int u = 0; u < UNROLL; u++) {
       higher = max(higher, s[u][r]);
     }
@@ -281,6 +304,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     mean[r] = factor * fma(total[r], shift, mean[r]);
 #endif
     total[r] *= factor;
+    FULLY
     for (int u = 0; u < UNROLL; u++) {
       float below = (s[u][r] - higher) * unit;
       s[u][r] = metal::fast::exp2(below);
@@ -290,12 +314,15 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
 #endif
     }
     peak[r] = higher;
+    FULLY
     for (int i = 0; i < OWN; i++) {
       o[r][i] *= factor;
     }
   }
+  FULLY
   for (int c = 0; c < CHUNKS; c++) {
     int at = (c * LPK + part) * VEC;
+    FULLY
     for (int u = 0; u < UNROLL; u++) {
       if (live[u]) {
         float v[VEC];
@@ -307,7 +334,9 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
             value_codes + at_row * (D * V_BITS / 32), value_scales + at_row * (D / V_GROUP),
             value_biases + at_row * (D / V_GROUP), at, v);
 #endif
+        FULLY
         for (int r = 0; r < ROWS; r++) {
+          FULLY
           for (int i = 0; i < VEC; i++) {
             o[r][c * VEC + i] = fma(s[u][r], v[i], o[r][c * VEC + i]);
           }
@@ -319,6 +348,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
 
 // The slots of a simdgroup become one state.
 typedef Scatter<OWN, 16, LPK> Slots;
+FULLY
 for (int r = 0; r < ROWS; r++) {
   float higher = peak[r];
   for (int lanes = LPK; lanes < 32; lanes *= 2) {
@@ -336,12 +366,14 @@ for (int r = 0; r < ROWS; r++) {
     mean_sum += simd_shuffle_xor(mean_sum, ushort(lanes));
 #endif
   }
+  FULLY
   for (int i = 0; i < OWN; i++) {
     o[r][i] *= factor;
   }
   int start = 0;
   Slots::sum(o[r], lane, start);
   if ((lane & Slots::copies) == 0u) {
+    FULLY
     for (int i = 0; i < Slots::kept; i++) {
       int own = start + i;
       sums[(sg * ROWS + r) * D + (own / VEC * LPK + part) * VEC + own % VEC] = o[r][i];
@@ -363,6 +395,7 @@ for (int k = 0; k < TOP; k++) {
     best(value, index, ushort(lanes));
   }
   if (index >= 0 && list_indices[0] == index) {
+    FULLY
     for (int i = 1; i < TOP; i++) {
       list_values[i - 1] = list_values[i];
       list_indices[i - 1] = list_indices[i];
@@ -413,11 +446,13 @@ for (int i = int(tid); i < ROWS * D; i += NSG * 32) {
   }
 }
 #if TOP
+FULLY
 for (int r = sg; r < ROWS; r += NSG) {
   int m = block_row + r;
   constexpr int MINE = NSG * TOP / 32;
   float mine_values[MINE];
   int mine_indices[MINE];
+  FULLY
   for (int i = 0; i < MINE; i++) {
     int e = i * 32 + int(lane);
     mine_values[i] = top_values[(e / TOP * ROWS + r) * TOP + e % TOP];
@@ -426,6 +461,7 @@ for (int r = sg; r < ROWS; r += NSG) {
   for (int k = 0; k < TOP; k++) {
     float value = mine_values[0];
     int index = mine_indices[0];
+    FULLY
     for (int i = 1; i < MINE; i++) {
       bool other = mine_values[i] > value || (mine_values[i] == value && uint(mine_indices[i]) < uint(index));
       value = other ? mine_values[i] : value;
@@ -434,6 +470,7 @@ for (int r = sg; r < ROWS; r += NSG) {
     for (int lanes = 1; lanes < 32; lanes *= 2) {
       best(value, index, ushort(lanes));
     }
+    FULLY
     for (int i = 0; i < MINE; i++) {
       bool taken = index >= 0 && mine_indices[i] == index;
       mine_values[i] = taken ? -INFINITY : mine_values[i];

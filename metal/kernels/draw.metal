@@ -52,6 +52,7 @@ const float norm = peak + metal::precise::log(sum.x);
 float held[EACH];
 uint keys[EACH];
 int ids[EACH];
+FULLY
 for (int i = 0; i < EACH; i++) {
   int at = i * 256 + int(tid);
   bool there = at < chunks * K;
@@ -62,6 +63,7 @@ for (int i = 0; i < EACH; i++) {
 const uint want = uint(min(K, vocab));
 uint mask = largest<EACH, BITS>(keys, ids, want, vocab, counts, sg, lane);
 uint to = place(popcount(mask), counts, sg, lane);
+FULLY
 for (int i = 0; i < EACH; i++) {
   if (((mask >> uint(i)) & 1u) == 1u) {
     kept[to] = held[i];

@@ -3,6 +3,9 @@
 #include <metal_simdgroup>
 using namespace metal;
 
+// Before a loop over an array that lives in registers: indexed by anything but constants it would live in memory.
+#define FULLY _Pragma("clang loop unroll(full)")
+
 constant constexpr float LOG2E = 1.44269504088896340736f;
 constant constexpr float LN2 = 0.69314718055994530942f;
 constant constexpr float LEAST = -1.0e30f;  // below every score, and finite: LEAST - LEAST is 0
@@ -33,6 +36,7 @@ enum Param {
 template <typename E, int N>
 inline void read_plain(const device E* row, thread float* out) {
   const device vec<E, 4>* packs = (const device vec<E, 4>*)row;
+  FULLY
   for (int i = 0; i < N / 4; i++) {
     vec<E, 4> x = packs[i];
     out[4 * i] = float(x.x);
@@ -51,14 +55,17 @@ inline void read_codes(
   constexpr uint low = (1u << BITS) - 1u;
   constexpr int bits = BITS * N;
   if (bits >= 32) {
+    FULLY
     for (int w = 0; w < bits / 32; w++) {
       uint word = codes[at * BITS / 32 + w];
+      FULLY
       for (int i = 0; i < 32 / BITS; i++) {
         out[w * (32 / BITS) + i] = fma(scale, float((word >> uint(BITS * i)) & low), bias);
       }
     }
   } else {
     uint word = uint(((const device ushort*)codes)[at * BITS / 16]);
+    FULLY
     for (int i = 0; i < N; i++) {
       out[i] = fma(scale, float((word >> uint(BITS * i)) & low), bias);
     }

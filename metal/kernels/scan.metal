@@ -19,6 +19,7 @@ float held[EACH];
 uint keys[EACH];
 int ids[EACH];
 float peak = -INFINITY;
+FULLY
 for (int i = 0; i < EACH; i++) {
   int id = (chunk * EACH + i) * 256 + int(tid);
   bool there = id < vocab;
@@ -38,6 +39,7 @@ for (uint g = 0u; g < SIMDGROUPS; g++) {
 
 // x: sum of exp(s - peak); y: of (s - peak) exp(s - peak); z: of exp((s - peak) / temperature)
 float3 sum = float3(0.0f);
+FULLY
 for (int i = 0; i < EACH; i++) {
   if (held[i] > -INFINITY) {
     float below = held[i] - peak;
@@ -55,6 +57,7 @@ uint mask = largest<EACH, BITS>(keys, ids, want, EACH * 256, counts, sg, lane);
 uint at = place(popcount(mask), counts, sg, lane);
 
 const size_t base = (size_t(row) * size_t(chunks) + size_t(chunk));
+FULLY
 for (int i = 0; i < EACH; i++) {
   if (((mask >> uint(i)) & 1u) == 1u) {
     values[base * K + at] = held[i];

@@ -133,11 +133,13 @@ const device T* query = q + row * D;
 
 float2 held[IN_REGISTERS ? TD : 1];
 if (IN_REGISTERS) {
+  FULLY
   for (int d = 0; d < TD; d++) {
     held[d] = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1]));
   }
 }
 float2 o[TD];
+FULLY
 for (int d = 0; d < TD; d++) {
   o[d] = float2(0.0f);
 }
@@ -209,27 +211,33 @@ for (int visit = begin; visit < stop; visit++) {
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
   float2 s[TK];
+  FULLY
   for (int j = 0; j < TK; j++) {
     s[j] = float2(0.0f);
   }
+  FULLY
   for (int d = 0; d < TD; d++) {
     float2 a = held[IN_REGISTERS ? d : 0];
     if (!IN_REGISTERS) {
       a = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1]));
     }
+    FULLY
     for (int j = 0; j < TK; j++) {
       int at = (j * 8 + x) * LD + d * 8 + y;  // transposed: a column of the matrix is a key
       multiply_add(s[j], a, float2(float(key_tile[at]), float(key_tile[at + LD])));
     }
   }
 #if SOFTCAP
+  FULLY
   for (int j = 0; j < TK; j++) {
     s[j] *= as_type<float>(params[SCALE]);
     s[j] = as_type<float>(params[CAP]) * float2(metal::precise::tanh(s[j].x), metal::precise::tanh(s[j].y));
   }
 #endif
   if (!whole) {
+    FULLY
     for (int j = 0; j < TK; j++) {
+      FULLY
       for (int e = 0; e < 2; e++) {
         int key = base + j * 8 + x + e;
         int at = key;
@@ -255,6 +263,7 @@ for (int visit = begin; visit < stop; visit++) {
   }
 
   float higher = peak;
+  FULLY
   for (int j = 0; j < TK; j++) {
     higher = max(higher, max(s[j].x, s[j].y));
   }
@@ -266,6 +275,7 @@ for (int visit = begin; visit < stop; visit++) {
   mean = factor * fma(total, shift, mean);
 #endif
   total *= factor;
+  FULLY
   for (int j = 0; j < TK; j++) {
     float2 below = (s[j] - higher) * unit;
     s[j] = float2(metal::fast::exp2(below.x), metal::fast::exp2(below.y));
@@ -275,8 +285,10 @@ for (int visit = begin; visit < stop; visit++) {
 #endif
   }
   peak = higher;
+  FULLY
   for (int d = 0; d < TD; d++) {
     o[d] *= factor;
+    FULLY
     for (int j = 0; j < TK; j++) {
       int at = (j * 8 + y) * LD + d * 8 + x;
       multiply_add(o[d], s[j], float2(float(value_tile[at]), float(value_tile[at + 1])));
@@ -293,6 +305,7 @@ mean += simd_shuffle_xor(mean, ushort(8));
 if (block_row + mine < rows) {
 #if PARTIAL
   size_t at = row * size_t(params[SPLITS]) + size_t(split);
+  FULLY
   for (int d = 0; d < TD; d++) {
     partial[at * D + size_t(d * 8 + x)] = o[d].x;
     partial[at * D + size_t(d * 8 + x + 1)] = o[d].y;
@@ -321,6 +334,7 @@ if (block_row + mine < rows) {
 #else
   float norm = total > 0.0f ? 1.0f / total : 0.0f;
 #endif
+  FULLY
   for (int d = 0; d < TD; d++) {
     out[row * D + size_t(d * 8 + x)] = T(o[d].x * norm);
     out[row * D + size_t(d * 8 + x + 1)] = T(o[d].y * norm);

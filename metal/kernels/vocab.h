@@ -3,6 +3,9 @@
 #include <metal_simdgroup>
 using namespace metal;
 
+// Before a loop over an array that lives in registers: indexed by anything but constants it would live in memory.
+#define FULLY _Pragma("clang loop unroll(full)")
+
 constant constexpr int K = 64;          // candidates kept
 constant constexpr uint SIMDGROUPS = 8;  // of a group of 256 threads
 
@@ -38,6 +41,7 @@ inline uint largest(
   for (int bit = BITS - 1; bit >= 0 && !exact; bit--) {
     uint higher = bar | (1u << uint(bit));
     uint mine = 0u;
+    FULLY
     for (int i = 0; i < N; i++) {
       mine += uint(ids[i] >= 0 && keys[i] >= higher);
     }
@@ -47,6 +51,7 @@ inline uint largest(
   }
   uint mask = 0u;
   uint above = 0u;
+  FULLY
   for (int i = 0; i < N; i++) {
     bool in = ids[i] >= 0 && (exact ? keys[i] >= bar : keys[i] > bar);
     mask |= uint(in) << uint(i);
@@ -60,11 +65,13 @@ inline uint largest(
   int last = -1;
   for (int bit = 1 << (31 - int(clz(uint(most)))); bit > 0; bit >>= 1) {
     uint mine = 0u;
+    FULLY
     for (int i = 0; i < N; i++) {
       mine += uint(ids[i] >= 0 && keys[i] == bar && ids[i] <= last + bit);
     }
     last = sum_all(mine, counts, sg, lane) < need ? last + bit : last;
   }
+  FULLY
   for (int i = 0; i < N; i++) {
     mask |= uint(ids[i] >= 0 && keys[i] == bar && ids[i] <= last + 1) << uint(i);
   }
