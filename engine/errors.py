@@ -14,7 +14,7 @@ LikelyError
 """
 
 from metal.errors import KernelError, LikelyError
-from models.errors import CacheError, CheckpointError, ConfigError
+from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 
 __all__ = [
     "CacheError",
@@ -37,10 +37,6 @@ class ParameterError(LikelyError, ValueError):
 
 class TemplateError(LikelyError):
     """A chat template that raises, or that tries to reach outside its sandbox."""
-
-
-class ContextOverflow(LikelyError):
-    """More tokens than the model has positions for."""
 
 
 class OutOfMemory(LikelyError):

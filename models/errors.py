@@ -13,3 +13,7 @@ class ConfigError(CheckpointError):
 
 class CacheError(LikelyError):
     """A cache asked for what its kind cannot do, or a file of one that belongs to something else."""
+
+
+class ContextOverflow(LikelyError):
+    """More tokens than the model has positions for."""

@@ -13,7 +13,7 @@ from metal import mx
 from metal.attention import CAUSAL, KV, Emit, Mask, Seen, attention
 from models.cache import FIRST, Cache, KVCache, Place
 from models.config import ModelConfig
-from models.errors import CacheError
+from models.errors import CacheError, ContextOverflow
 from models.layers import AnyLinear, Embedding, Norm, Product, onto
 from models.mlp import MLP, Mixture
 from models.rope import Rotation
@@ -282,6 +282,7 @@ class Transformer:
         if documents:
             return self._apart(x, cache, documents)
         if self.positions is not None:
+            self._check_positions(longest)
             x = x + self.positions(_at(offset, t))
         turns = [rotation.turns(offset, t, longest) for rotation in self.rotations]
         if cache is None:
@@ -297,12 +298,18 @@ class Transformer:
         if cache is not None or b != 1 or sum(documents) != t or min(documents) < 1:
             raise CacheError(f"documents stand in one row without a cache, and their lengths add up to its {t} tokens")
         if self.positions is not None:
+            self._check_positions(max(documents))
             x = x + self.positions(mx.concatenate([mx.arange(n) for n in documents]))
         turns = {n: [rotation.turns(0, n, n) for rotation in self.rotations] for n in set(documents)}
         ends = list(accumulate(documents))
         parts = [Document(end - n, end, turns[n]) for n, end in zip(documents, ends, strict=True)]
         nothing: list[None] = [None] * len(self.blocks)
         return x, Step([], _EMPTY, parts), nothing, nothing
+
+    def _check_positions(self, length: int) -> None:
+        """A table of positions ends; what lies behind it in memory is no position."""
+        if length > self.config.learned_positions:
+            raise ContextOverflow(f"this model has {self.config.learned_positions} positions, {length} were asked for")
 
     def _same_regime(self, cache: Cache, length: int) -> None:
         """Keys that were turned with other frequencies than this length asks for cannot be attended to."""

@@ -301,6 +301,14 @@ def test_activations(name: str, function: Any) -> None:
     assert np.max(np.abs(got - function(x.astype(np.float32).astype(np.float64)))) < 2e-6
 
 
+def test_a_table_of_positions_ends() -> None:
+    _, model = pair(SAME["gpt-2"])
+    cache = model.make_cache()
+    model(tokens(1, 128, V), cache)
+    with pytest.raises(models.errors.ContextOverflow, match="has 128 positions, 129 were asked for"):
+        model(tokens(1, 1, V), cache)
+
+
 @pytest.mark.parametrize("name", ["llama biased", "qwen3 moe", "gpt-2", "gemma 3", "gpt-neox"])
 def test_arrays_are_every_weight_once(name: str) -> None:
     theirs, model = pair(SAME[name] | {"tie_word_embeddings": False} if name == "gemma 3" else SAME[name])
