@@ -5,7 +5,6 @@ terminal. Ctrl-C between any two tokens stops the answer and keeps the conversat
 """
 
 import math
-import secrets
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -79,7 +78,7 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
     messages: list[dict[str, str]] = list(first)
     if terminal:
         sys.stderr.write(f"{session.info.name} · {HELP}\n")
-    seed = limits.seed if limits.seed is not None else secrets.randbits(32)
+    seed = limits.seed
     while (line := _line(terminal)) is not None:
         text = line.strip()
         if text == "/quit":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import models
 from engine import folder, gguf, store
 from engine.errors import CheckpointError
-from engine.fetch import Report, silent
+from engine.fetch.progress import Report, silent
 from engine.gguf import mapping, weights
 from engine.info import ModelInfo, read_json
 from engine.precision import Precision, choose

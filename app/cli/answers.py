@@ -1,7 +1,6 @@
 """`likely run -n N`: several answers to one prompt, drawn side by side."""
 
 import json
-import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -30,7 +29,7 @@ def show_answers(
     quiet: bool,
 ) -> None:
     """Write each answer when all of it is there, under its number; with `as_json` one object a token as it comes."""
-    seed = limits.seed if limits.seed is not None else secrets.randbits(32)
+    seed = limits.seed
     steps: list[list[Step]] = [[] for _ in range(count)]
     ends: list[Done] = []
     events = session.answers(ids, control, count, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)

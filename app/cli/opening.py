@@ -1,5 +1,6 @@
 """What several verbs begin with: the model option, a text from the arguments or stdin, and a session with progress."""
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,16 @@ def open_session(model: str, **cache: Any) -> "Session":
 
     `cache` says how its caches are made (`Transformer.make_cache`).
     """
-    from engine.checkpoint import load
-    from engine.session import Session
+    gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
+    try:
+        from engine.checkpoint import load
+        from engine.session import Session
 
-    with Progress() as progress:
-        return Session(load(model, progress=progress.show), **cache)
+        with Progress() as progress:
+            return Session(load(model, progress=progress.show), **cache)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class Progress:

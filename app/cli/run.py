@@ -1,7 +1,6 @@
 """`likely run`: one answer on stdout."""
 
 import json
-import secrets
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -128,7 +127,7 @@ def answer(
     from app import plain
     from engine.decode.control import Control, Done, Emitted
 
-    seed = limits.seed if limits.seed is not None else secrets.randbits(32)
+    seed = limits.seed
     control = Control(recipe)
     control.force(forced)
     events = session.generate(

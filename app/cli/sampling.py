@@ -3,6 +3,7 @@
 The flags come from the engine's table of parameters, so they are named once.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,9 +21,9 @@ DEFAULT_PRESET = "balanced"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which draw, and when it ends: None for a fresh seed, and for as long as the context allows."""
+    """Which draw, and when it ends: `max_tokens` None is as long as the context allows."""
 
-    seed: int | None
+    seed: int
     max_tokens: int | None
     stop: tuple[str, ...]
 
@@ -57,10 +58,16 @@ def read_recipe(values: Mapping[str, Any]) -> tuple[Recipe, Limits]:
     preset = values["preset"] or (None if given else DEFAULT_PRESET)
     settings = {**(PRESETS[preset] if preset else {}), **given}
     bias = dict(_bias(entry) for entry in values["bias"])
-    limits = Limits(values["seed"], values["max_tokens"], tuple(values["stop"]))
+    limits = Limits(
+        _fresh_seed() if values["seed"] is None else values["seed"], values["max_tokens"], tuple(values["stop"])
+    )
     if any(not stop for stop in limits.stop):
         raise ParameterError("--stop must be a text of at least one character, got an empty one")
     return recipe(settings, ORDERS[values["order"]], bias=bias), limits
+
+
+def _fresh_seed() -> int:
+    return int.from_bytes(os.urandom(4), "little")
 
 
 def _bias(entry: str) -> tuple[int, float]:

@@ -183,7 +183,8 @@ def _describe(opened: "Opened", found: "Report") -> Iterator[str]:
             lost = f", {part.lost:,} tokens lost" if part.lost else ""
             yield f"          {name}: {part.too_long:,} rows longer than {c.length} tokens, {done}{lost}"
         if part.untrained:
-            yield f"          {name}: {len(part.untrained):,} rows without a trained token left out: {part.untrained[0]}"
+            count, first = len(part.untrained), part.untrained[0]
+            yield f"          {name}: {count:,} rows without a trained token, left out: {first}"
     share = found.trained / max(1, found.tokens)
     yield f"tokens    {found.tokens:,}, of which trained {found.trained:,} ({share:.0%}); longest {found.longest:,}"
     most = max(count for _, count in found.histogram)
@@ -192,8 +193,9 @@ def _describe(opened: "Opened", found: "Report") -> Iterator[str]:
         yield f"          {label:>8} {'█' * max(1, round(24 * count / most))} {count:,}"
     if found.samples < c.batch:
         yield f"          fewer samples ({found.samples}) than a batch ({c.batch}): every batch is all of them"
-    what = f"{c.kind} rank {c.rank} x {c.multiplier:g}" if c.kind != "full" else "full"
-    yield f"training  {what}: {found.parameters:,} parameters, {found.batches:,} batches an epoch, {found.steps:,} steps"
+    what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
+    yield f"training  {what}, {found.parameters:,} parameters"
+    yield f"          {found.batches:,} batches an epoch, {found.steps:,} steps"
     memory = found.memory
     yield (
         f"estimate  {_time(found.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "

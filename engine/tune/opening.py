@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.checkpoint import Checkpoint, load
 from engine.errors import DataError, ParameterError
-from engine.fetch import Report, silent
+from engine.fetch.progress import Report, silent
 from engine.tune import data, samples
 from engine.tune.config import Config
 from engine.tune.rows import read_map

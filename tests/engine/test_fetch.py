@@ -11,7 +11,9 @@ import pytest
 from engine import store
 from engine.catalogue import KNOWN, Hub, Package
 from engine.errors import CheckpointError, Interrupted
-from engine.fetch import fetch_hub, fetch_package, silent
+from engine.fetch.hub import fetch_hub
+from engine.fetch.package import fetch_package
+from engine.fetch.progress import silent
 from tests.engine import hub_server, index_server
 
 DATA = bytes(range(256)) * 8192  # 2 MiB; pip shows no progress below half of one
