@@ -111,7 +111,7 @@ LANGUAGE = _flags("""
 """)
 PLAIN = _flags("-O1")
 CHECKED = _flags("-O1 -DMSL_CHECKED -gline-tables-only")
-# The memory hooks of places.py and check.cpp, called for each access that may leave the lane, and checks of clang's own:
+# The memory hooks of places.py and check.cpp, for each access that may leave the lane, and checks of clang's own:
 # straight to the compiler proper, for its driver would ask whether the machine has the sanitizers' libraries.
 INSTRUMENT = _flags("""
     -Xclang -fsanitize=kernel-address,array-bounds,alignment,integer-divide-by-zero

@@ -23,6 +23,7 @@ from metal.simulator.report import Report
 
 Scalar = bool | int | float
 METADATA = ("_shape", "_strides", "_ndim")
+STOCK: Any = mx.fast.metal_kernel  # MLX's own, kept while this one stands in for it
 
 
 class SimKernel:
@@ -49,7 +50,7 @@ class SimKernel:
         self.input_names, self.output_names = list(input_names), list(output_names)
         self.ensure_row_contiguous = ensure_row_contiguous
         options = {} if compile_options is None else {"compile_options": compile_options}
-        self._stock = mx_metal_kernel()(
+        self._stock = STOCK(
             name, self.input_names, self.output_names, source, header, ensure_row_contiguous, atomic_outputs, **options
         )
         self._variants: dict[tuple[Any, ...], Program] = {}
@@ -111,16 +112,6 @@ def _program(name: str, text: str, checked: bool) -> Program:
     if plain is None:
         raise KernelError(f"expected a kernel in the text that MLX generates, got:\n{text}")
     return Program(text, plain[1], checked=checked, strict=checked, label=f"{name}.metal")
-
-
-_stock_metal_kernel: list[Any] = []
-
-
-def mx_metal_kernel() -> Any:
-    """MLX's own `metal_kernel`, also while this one stands in for it."""
-    if not _stock_metal_kernel:
-        _stock_metal_kernel.append(mx.fast.metal_kernel)
-    return _stock_metal_kernel[0]
 
 
 def _generated(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 _HOOK = re.compile(r"@__asan_(load|store)(\d+|N)_noabort\((.*)\)(.*?), !dbg !(\d+)")
 _BLOCK = re.compile(r"@__asan_(memcpy|memmove|memset)\((.*)\)(.*?), !dbg !(\d+)")
+# What clang 22 makes of a component of a vector of bool, and then refuses to read back.
+_BOOL = re.compile(r"(\s+%\S+ = (?:select |insertelement <\d+ x i1> \S+, ))i8 (\S+), ")
 _LOCATION = re.compile(
     r"!(\d+) = (?:distinct )?!DILocation\(line: (\d+)(?:, column: \d+)?, scope: !(\d+)(?:, inlinedAt: !(\d+))?"
 )
@@ -38,6 +40,9 @@ def placed(code: str) -> str:
         elif match := _BLOCK.search(line):
             kind, arguments, rest, at = match.groups()
             line = f"{line[: match.start()]}@msl_{kind}({arguments}, ptr {places.name(at)}){rest}, !dbg !{at}"
+        elif match := _BOOL.match(line):
+            lines.append(f"  %msl_bit_{len(lines)} = trunc i8 {match[2]} to i1")
+            line = f"{match[1]}i1 %msl_bit_{len(lines) - 1}, {line[match.end() :]}"
         lines.append(line)
     return "\n".join(lines) + "\n" + _DECLARED + "\n".join(places.constants) + "\n"
 

@@ -46,20 +46,12 @@ MSL_INLINE constexpr To msl_cast(From x) {
 
 MSL_EXPONENTIAL(exp, __builtin_elementwise_exp)
 MSL_EXPONENTIAL(exp2, __builtin_elementwise_exp2)
-MSL_EXPONENTIAL(exp10, __builtin_elementwise_exp10)
 MSL_UNARY(log, __builtin_elementwise_log)
 MSL_UNARY(log2, __builtin_elementwise_log2)
 MSL_UNARY(log10, __builtin_elementwise_log10)
 MSL_UNARY(sqrt, __builtin_elementwise_sqrt)
 MSL_UNARY(sin, __builtin_elementwise_sin)
 MSL_UNARY(cos, __builtin_elementwise_cos)
-MSL_UNARY(tan, __builtin_elementwise_tan)
-MSL_UNARY(asin, __builtin_elementwise_asin)
-MSL_UNARY(acos, __builtin_elementwise_acos)
-MSL_UNARY(atan, __builtin_elementwise_atan)
-MSL_UNARY(sinh, __builtin_elementwise_sinh)
-MSL_UNARY(cosh, __builtin_elementwise_cosh)
-MSL_UNARY(tanh, __builtin_elementwise_tanh)
 MSL_UNARY(floor, __builtin_elementwise_floor)
 MSL_UNARY(ceil, __builtin_elementwise_ceil)
 MSL_UNARY(trunc, __builtin_elementwise_trunc)
@@ -68,11 +60,9 @@ MSL_UNARY(rint, __builtin_elementwise_rint)
 MSL_UNARY(fabs, __builtin_elementwise_abs)
 MSL_BINARY(pow, __builtin_elementwise_pow)
 MSL_BINARY(powr, __builtin_elementwise_pow)
-MSL_BINARY(atan2, __builtin_elementwise_atan2)
-MSL_BINARY(fmod, __builtin_elementwise_fmod)
 MSL_BINARY(copysign, __builtin_elementwise_copysign)
-MSL_BINARY(fmax, __builtin_elementwise_maxnum)
-MSL_BINARY(fmin, __builtin_elementwise_minnum)
+MSL_BINARY(fmax, __builtin_elementwise_max)
+MSL_BINARY(fmin, __builtin_elementwise_min)
 
 template <class T>
 MSL_INLINE if_floating<T> rsqrt(T x) { return msl_cast<T>(1.0f / __builtin_elementwise_sqrt(msl_cast<wide_t<T>>(x))); }
@@ -86,13 +76,41 @@ MSL_INLINE if_floating<T> fma(T a, T b, T c) {
   return msl_cast<T>(__builtin_elementwise_fma(msl_cast<wide_t<T>>(a), msl_cast<wide_t<T>>(b), msl_cast<wide_t<T>>(c)));
 }
 
-#define MSL_LIBM(name)  \
-  MSL_INLINE float name(float x) { return __builtin_##name##f(x); } \
-  MSL_INLINE half name(half x) { return half(__builtin_##name##f(float(x))); } \
-  MSL_INLINE bfloat name(bfloat x) { return bfloat(__builtin_##name##f(float(x))); }
-MSL_LIBM(asinh)
-MSL_LIBM(acosh)
-MSL_LIBM(atanh)
+// Those that older clangs have for single numbers only.
+#define MSL_EACH(name, before)                                  \
+  template <class T>                                            \
+  MSL_INLINE if_floating<T> name(T x) {                         \
+    if constexpr (count_v<T> == 1) {                            \
+      before;                                                   \
+      return T(__builtin_##name##f(float(x)));                  \
+    } else {                                                    \
+      for (int i = 0; i < count_v<T>; i++) x[i] = name(x[i]);   \
+      return x;                                                 \
+    }                                                           \
+  }
+#define MSL_EACH_OF_TWO(name)                                       \
+  template <class T>                                                \
+  MSL_INLINE if_floating<T> name(T x, T y) {                        \
+    if constexpr (count_v<T> == 1) {                                \
+      return T(__builtin_##name##f(float(x), float(y)));            \
+    } else {                                                        \
+      for (int i = 0; i < count_v<T>; i++) x[i] = name(x[i], y[i]); \
+      return x;                                                     \
+    }                                                               \
+  }
+MSL_EACH(exp10, MSL_COUNT_EXP(1))
+MSL_EACH(tan, )
+MSL_EACH(asin, )
+MSL_EACH(acos, )
+MSL_EACH(atan, )
+MSL_EACH(sinh, )
+MSL_EACH(cosh, )
+MSL_EACH(tanh, )
+MSL_EACH(asinh, )
+MSL_EACH(acosh, )
+MSL_EACH(atanh, )
+MSL_EACH_OF_TWO(atan2)
+MSL_EACH_OF_TWO(fmod)
 
 // ---- comparison and choice ----
 template <class T>
@@ -181,7 +199,10 @@ MSL_INLINE element_t<T> distance(T a, T b) { return length(a - b); }
 
 // ---- integers ----
 template <class T>
-MSL_INLINE if_integral<T> popcount(T x) { return __builtin_elementwise_popcount(x); }
+MSL_INLINE if_integral<T> popcount(T x) {
+  if constexpr (count_v<T> == 1) return T(__builtin_popcountll(ulong(x) & (~0ul >> (64 - sizeof(T) * 8))));
+  else { for (int i = 0; i < count_v<T>; i++) x[i] = popcount(x[i]); return x; }
+}
 template <class T>
 MSL_INLINE if_integral<T> reverse_bits(T x) { return __builtin_elementwise_bitreverse(x); }
 template <class T>
