@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 
 from metal import mx
+from models.block import Block
 from models.config import Experts, ModelConfig
 from models.layers import ACTIVATE, AnyLinear, Embedding, Joined, LayerNorm, Norm, Product, RMSNorm, linear
 from models.mlp import MLP, Gated, Mixture, Plain
-from models.rope import Rope, Rotation, rotation
-from models.transformer import Block, Transformer
+from models.rope import Rope
+from models.rotation import Rotation, rotation
+from models.transformer import Transformer
 from models.weights import Matrix, Tensors, join
 
 NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm")

@@ -5,41 +5,22 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from metal import mx
-from metal.attention import CAUSAL, KV, Emit, Mask, Seen, attention
+from metal.attention import Emit, Seen
+from models.block import Block, Document, Step
 from models.cache import FIRST, Cache, KVCache, Place
 from models.config import ModelConfig
 from models.errors import CacheError, ContextOverflow
-from models.layers import AnyLinear, Embedding, Norm, Product, onto
-from models.mlp import MLP, Mixture
-from models.rope import Rotation
+from models.layers import AnyLinear, Embedding, Norm
+from models.mlp import Mixture
+from models.rotation import Rotation
 from models.tail import QuantizedCache, WindowCache
 
 Array = mx.array
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """Positions [start, stop) of a row that are read as if nothing stood before them."""
-
-    start: int
-    stop: int
-    turns: list[tuple[Array, ...]]  # as a step's, from position 0
-
-
-@dataclass(slots=True)
-class Step:
-    """What all blocks of one call share."""
-
-    turns: list[tuple[Array, ...]]  # for each rotation of the model, the angles of the new positions
-    lengths: Array  # without a cache: T for each of B
-    documents: list["Document"] = field(default_factory=list)  # what the row is made of, where that is several
-    emit: Emit | None = None
-    seen: list[Seen] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,115 +30,6 @@ class View:
     hidden: list[Array]  # [B, T, C]: the embedding, then the output of each block, before the final norm
     attention: list[Seen]  # for each layer, what was asked for
     final: Array  # [B, T, C]: what `head` takes
-
-
-class Block:
-    """One layer. A part that the family does not have is None."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        index: int,
-        *,
-        qkv: Product,
-        out: Product,
-        mlp: MLP,
-        norms: dict[str, Norm],
-        rotation: Rotation | None,
-        turn: int,
-    ) -> None:
-        self.qkv, self.out, self.mlp = qkv, out, mlp
-        self.norms = norms
-        self.attn_norm, self.attn_post_norm = norms.get("attn_norm"), norms.get("attn_post_norm")
-        self.mlp_norm, self.mlp_post_norm = norms.get("mlp_norm"), norms.get("mlp_post_norm")
-        self.q_norm, self.k_norm = norms.get("q_norm"), norms.get("k_norm")
-        self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_size
-        self.rotated = config.heads + config.kv_heads
-        self.eps = config.eps
-        self.per_head: Array | None = None  # weights of the norm of each head of q and k [H + Hkv, 1, D]
-        if config.qk_norm == "head":
-            assert self.q_norm is not None and self.k_norm is not None
-            parts = [mx.repeat(n.weight[None, None], count, axis=0) for n, count in self._head_norms()]
-            self.per_head = mx.concatenate(parts)
-            self.q_norm = self.k_norm = None
-        self.rotation, self.turn = rotation, turn
-        window = config.windows[index]
-        self.mask = Mask(window=window) if window else CAUSAL
-        self.scale, self.softcap = config.scale, config.softcap
-        self.residual_scale = config.residual_scale
-        self.parallel = config.parallel
-
-    def _head_norms(self) -> list[tuple[Norm, int]]:
-        assert self.q_norm is not None and self.k_norm is not None
-        return [(self.q_norm, self.heads), (self.k_norm, self.kv_heads)]
-
-    def __call__(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
-        a = self.attend(x if self.attn_norm is None else self.attn_norm(x), step, cache, place)
-        if self.attn_post_norm is None and self.residual_scale == 1:
-            h = onto(x, self.out, a)
-        else:
-            h = x + self._scaled(self.out(a), self.attn_post_norm)
-        source = x if self.parallel else h
-        if self.mlp_norm is not None:
-            source = self.mlp_norm(source)
-        if self.mlp_post_norm is None and self.residual_scale == 1:
-            return self.mlp.onto(h, source)
-        return h + self._scaled(self.mlp(source), self.mlp_post_norm)
-
-    def _scaled(self, y: Array, norm: Norm | None) -> Array:
-        """What a part adds to the residual stream."""
-        if norm is not None:
-            y = norm(y)
-        return y if self.residual_scale == 1 else y * self.residual_scale
-
-    def attend(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
-        """What the heads make of x [B, T, C], [B, T, H D]: the input of `out`."""
-        b, t, _ = x.shape
-        size, heads = self.size, self.heads
-        y = self.qkv(x)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k, v = mx.split(y, [heads * size, self.rotated * size], axis=-1)
-            y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
-        # [B, H + 2 Hkv, T, D]
-        y = y.reshape(b, -1, 1, size) if t == 1 else y.reshape(b, t, -1, size).swapaxes(1, 2)
-        qk, v = mx.split(y, [self.rotated], axis=1)
-        if self.per_head is not None:
-            qk = mx.fast.rms_norm(qk, None, self.eps) * self.per_head
-        if step.documents:
-            return self._each(qk, v, step.documents)
-        if self.rotation is not None:
-            qk = self.rotation(qk, step.turns[self.turn])
-        q, k = mx.split(qk, [heads], axis=1)
-        mask = self.mask
-        if cache is None:
-            kv = KV(k, v, step.lengths, t)
-        else:
-            kv = cache.append(k, v, place)
-            mask = cache.mask or mask
-        if step.emit is None:
-            out = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap)
-        else:
-            kv = kv if cache is None else cache.located(kv)
-            out, seen = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, emit=step.emit)
-            step.seen.append(seen)
-        if t > 1:
-            out = out.swapaxes(1, 2)
-        return out.reshape(b, t, heads * size)
-
-    def _each(self, qk: Array, v: Array, documents: list[Document]) -> Array:
-        """Attention [1, T, H D] of each document to itself, for qk [1, H + Hkv, T, D] that are not turned yet."""
-        outs = []
-        for document in documents:
-            rows = slice(document.start, document.stop)
-            t = document.stop - document.start
-            part = qk[:, :, rows]
-            if self.rotation is not None:
-                part = self.rotation(part, document.turns[self.turn])
-            q, k = mx.split(part, [self.heads], axis=1)
-            kv = KV(k, v[:, :, rows], mx.array([t], dtype=mx.int32), t)
-            outs.append(attention(q, kv, scale=self.scale, mask=self.mask, softcap=self.softcap))
-        out = outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=2)
-        return out.swapaxes(1, 2).reshape(1, -1, self.heads * self.size)
 
 
 class Transformer:

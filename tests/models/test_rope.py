@@ -8,7 +8,8 @@ import pytest
 
 from metal import mx
 from models.keys import Keys
-from models.rope import KernelRotation, Rope, TableRotation, scaled
+from models.rope import Rope, scaled
+from models.rotation import KernelRotation, TableRotation
 
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 64}
