@@ -17,7 +17,7 @@ from engine.gguf import mapping, weights
 from engine.info import ModelInfo, read_json
 from engine.precision import Precision, choose
 from engine.tokenizer import Tokenizer
-from metal import mx
+from metal import kernel, mx
 
 if TYPE_CHECKING:
     from models import Transformer
@@ -53,9 +53,22 @@ def load(name: str | Path, progress: Report = silent, *, precision: Precision | 
     if isinstance(layers, int) and layers > len(arrays):
         raise CheckpointError(f"config: num_hidden_layers is {layers:,}, but there are only {len(arrays):,} tensors")
     model = models.build(config, arrays)
+    if kernel.available():
+        _ready_kernels(model, precision)
     if mx.default_device() == mx.cpu:
         _settle(model)
     return Checkpoint(model, tokenizer, info, config, precision)
+
+
+def _ready_kernels(model: "Transformer", precision: Precision) -> None:
+    """Test, time and compile the kernels that this model will launch, so that none of it falls into the first token."""
+    from metal import tune
+
+    config = model.config
+    windows = sorted(set(config.windows))
+    shapes = [tune.Shape(config.head_size, config.heads, config.kv_heads, precision.dtype, window=w) for w in windows]
+    tune.prepare(shapes)
+    tune.warm(shapes, config.vocab_size)
 
 
 def _settle(model: "Transformer") -> None:

@@ -7,6 +7,21 @@ from dataclasses import asdict
 import click
 
 
+def _kernels() -> str:
+    """What is known of the Metal kernels on this chip, in a line."""
+    from metal import tune
+    from metal.device import device
+
+    if not device().metal:
+        return "reference (no Metal here)"
+    record = tune.load()
+    if record is None:
+        return "not tested on this chip yet: loading a model does it, once"
+    off = "; ".join(f"{name} is off: {why}" for name, why in record.switched_off.items())
+    ours = sum(record.faster.values())
+    return off or f"all pass; ours taken in {ours} of {len(record.faster)} measured shapes, stock elsewhere"
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def command(as_json: bool) -> None:
@@ -18,7 +33,7 @@ def command(as_json: bool) -> None:
     notes = machine.advice(found, gflops)
     home = store.home()
     free = shutil.disk_usage(home if home.exists() else home.anchor).free
-    kernels = "metal: stock and ours, chosen per shape" if found.device == "metal" else "reference (no Metal here)"
+    kernels = _kernels()
     if as_json:
         facts = asdict(found) | {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
         click.echo(json.dumps(facts | {"store": str(home), "store_free": free, "kernels": kernels}))

@@ -1,0 +1,41 @@
+"""Loading a model where there is Metal tests and compiles its kernels; shown with the simulator in Metal's place."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.checkpoint import load
+from engine.precision import Precision
+from engine.session import Session
+from metal import choice, kernel, mx, tune
+from metal.simulator import simulated
+from tests.engine.tiny import LLAMA, weights, write_folder
+
+CONFIG = LLAMA | {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+
+
+@pytest.mark.slow
+def test_kernels_are_tested_once_and_ready_before_the_first_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
+    monkeypatch.setattr(kernel, "switched_off", {})
+    monkeypatch.setattr(choice, "faster", {})
+    folder = write_folder(tmp_path / "tiny", CONFIG, {n: mx.array(a) for n, a in weights(CONFIG).items()})
+    precision = Precision(mx.float32, packed=False)
+    plain = Session(load(folder, precision=precision)).logits_after(list(range(40)))
+    with simulated() as launches:
+        checkpoint = load(folder, precision=precision)
+        ran = {name.split("_")[1] for name in launches}
+        assert ran == {"decode", "merge", "tiles", "scan", "draw", "token"}  # compiled and compared before any question
+        record = tune.load()
+        assert record is not None and record.verdicts and not record.switched_off
+        with choice.forced("ours"):
+            before = sum(launches.values())
+            seen = Session(checkpoint).logits_after(list(range(40)))
+        assert sum(launches.values()) > before
+        launches.clear()
+        load(folder, precision=precision)
+        assert sum(launches.values()) < 8  # the record is read, not made again; what stays is the compiling
+    np.testing.assert_allclose(seen, plain, atol=1e-4)
