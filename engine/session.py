@@ -205,8 +205,8 @@ class Session:
             raise ContextOverflow(
                 f"the text has {len(ids)} tokens and this model reads at most {self.context}: shorten it"
             )
-        cursor = self._at(ids[:-1])
-        reused = cursor.length
+        cursor = self._covering(ids[:-1]) or self._at(ids[:-1])
+        reused = min(cursor.length, len(ids) - 1)
         for done in cursor.read(ids[reused : len(ids) - 1]):
             if progress is not None:
                 progress(reused + done, len(ids))
@@ -227,7 +227,7 @@ class Session:
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
         """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read."""
         self._check(ids)
-        cursor = self._at(ids)
+        cursor = self._covering(ids) or self._at(ids)
         for _ in cursor.read(ids[cursor.length :]):
             pass
         return np.array(cursor.logits_at(len(ids) - 1, len(ids))[0])
@@ -244,6 +244,11 @@ class Session:
                 f"the prompt has {len(ids)} tokens and this model reads at most {self.context}: "
                 "shorten it or choose a model with a longer context"
             )
+
+    def _covering(self, ids: Sequence[int]) -> Cursor | None:
+        """A cursor that has read all of `ids`, and perhaps more: to look back without moving it."""
+        read = (c for c in self._cursors if min(c.length, len(c.ids)) >= len(ids))
+        return next((c for c in read if c.ids[: len(ids)] == list(ids)), None)
 
     def _at(self, ids: Sequence[int]) -> Cursor:
         """A cursor at the longest prefix of `ids` that has been read, the most recently used from now on."""

@@ -242,6 +242,26 @@ def test_the_exact_distribution_after_any_prefix_costs_no_reading() -> None:
     assert s.model.read == read
 
 
+def test_looking_back_moves_nothing() -> None:
+    """A distribution or a score of what was read before leaves the cache at its end, in the middle of a run too."""
+    table = random_table(13)
+    table[:, EOS] = -50
+    s = session(table)
+    events = s.generate(PROMPT, Control(), seed=1, max_tokens=12)
+    drawn: list[int] = []
+    for event in events:
+        if isinstance(event, Emitted):
+            drawn.append(event.step.token)
+            if len(drawn) == 8:
+                for _ in range(8):
+                    s.logits_after((PROMPT + drawn)[:5])
+                    s.score((PROMPT + drawn)[:6])
+    read = s.model.read
+    assert drawn == tokens(run(session(table).generate(PROMPT, Control(), seed=1, max_tokens=12))[0])
+    _, done = run(s.generate(PROMPT + drawn, Control(), max_tokens=1))
+    assert done.stats.reused_tokens == len(PROMPT) + 11 and s.model.read == read + 1
+
+
 def test_drawn_and_scored_numbers_agree() -> None:
     table = random_table(11)
     s = session(table)
