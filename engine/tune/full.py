@@ -95,6 +95,17 @@ def weights(model: Transformer, layers: int = -1) -> Weights:
     return Weights(found)
 
 
+def norms(model: Transformer) -> dict[str, Array]:
+    """Every norm of the model as its checkpoint has it."""
+    config, kind = model.config, family(model.config.family)
+    found: dict[str, Slot] = {}
+    for index in range(config.layers):
+        _norms(found, model, index, kind.top["layer"].format(index), dict(kind.names(config)))
+    _norm(found, kind.top["norm"], model.norm, config.layers, config.norm == "rms+1")
+    every = Weights(found)
+    return every.stored(every.parameters())
+
+
 def _put(owner: object, name: str) -> Callable[[Array], None]:
     return lambda array: setattr(owner, name, array)
 

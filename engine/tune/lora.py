@@ -251,6 +251,9 @@ def merge(model: Transformer, adapter: Adapter) -> None:
     """Add the adapter's change to the weights themselves and take it off. Packed matrices become plain ones."""
     attached = list(adapter.factors.values())
     detach(adapter)
+    here = {site.path: site for site in sites(model)}
+    for f in attached:
+        f.site = here[f.site.path]  # another merge may have replaced the product
     for linear, group in _by_linear(attached):
         path = next(path for path, other in model.linears.items() if other is linear)
         rows = linear.rows().astype(mx.float32)

@@ -144,9 +144,11 @@ def replace(model: Transformer, path: str, new: AnyLinear) -> None:
     for block in model.blocks:
         for owner in (block, block.mlp):
             for slot in ("qkv", "out", "gate_up", "up", "down", "router"):
-                product = getattr(owner, slot, None)
+                product, holder, name = getattr(owner, slot, None), owner, slot
+                if hasattr(product, "base"):  # under an adapter
+                    product, holder, name = product.base, product, "base"
                 if product is old:
-                    setattr(owner, slot, new)
+                    setattr(holder, name, new)
                 elif isinstance(product, Joined):
                     product.parts = [new if part is old else part for part in product.parts]
 

@@ -1,0 +1,158 @@
+"""Losses and their gradients against plain mlx, optimisers against mlx's own, schedules and error bars by hand."""
+
+import math
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.tune import losses, optimisers
+from engine.tune.estimates import ratio
+from metal import mx
+from tests.engine.tune.tiny import V, model
+from tests.models.oracle import difference
+
+N, C = 23, 32
+
+
+def states(seed: int) -> mx.array:
+    return mx.random.normal((N, C), key=mx.random.key(seed))
+
+
+TARGETS = mx.random.randint(0, V, (N,), key=mx.random.key(9))
+
+
+def plain(head: Any, hidden: mx.array) -> mx.array:
+    logits = head(hidden)
+    return mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, TARGETS[:, None], axis=-1)[:, 0]
+
+
+@pytest.mark.parametrize("chunk", [0, 5, 23, 64])
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_the_chunked_loss_and_its_gradient_are_the_plain_ones(chunk: int, softcap: float | None) -> None:
+    import dataclasses
+
+    m = model()
+    m.config = dataclasses.replace(m.config, logit_softcap=softcap, logit_scale=1.5)
+    weights = mx.random.uniform(0, 1, (N,), key=mx.random.key(2))
+    expected = mx.value_and_grad(lambda h: mx.sum(plain(m.head, h) * weights))(states(1))
+    got = mx.value_and_grad(lambda h: mx.sum(losses.nll(m.head, h, TARGETS, chunk) * weights))(states(1))
+    assert abs(float(got[0] - expected[0])) <= 1e-5 * abs(float(expected[0]))
+    assert difference(got[1], expected[1]) <= 1e-5
+
+
+def test_a_very_unlikely_target_has_a_finite_loss() -> None:
+    logits = mx.array([[0.0, 500.0, -500.0]])
+    lost = losses.nll(lambda h: h, logits, mx.array([2]))
+    assert float(lost[0]) == pytest.approx(1000.0)
+
+
+def test_kl_to_the_base_and_its_gradient() -> None:
+    m = model()
+    base = states(4)
+
+    def kl(h: mx.array) -> mx.array:
+        p, q = (z - mx.logsumexp(z, axis=-1, keepdims=True) for z in (m.head(h), m.head(base)))
+        return mx.sum(mx.exp(p) * (p - q), axis=-1)
+
+    weights = mx.random.uniform(0, 1, (N,), key=mx.random.key(2))
+    expected = mx.value_and_grad(lambda h: mx.sum((plain(m.head, h) + 0.7 * kl(h)) * weights))(states(1))
+
+    def ours(h: mx.array) -> mx.array:
+        lost, found = losses.token_losses(m.head, h, TARGETS, base, 7)
+        return mx.sum((lost + 0.7 * found) * weights)
+
+    got = mx.value_and_grad(ours)(states(1))
+    assert float(got[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+    assert difference(got[1], expected[1]) <= 1e-5
+    _, none = losses.token_losses(m.head, base, TARGETS, base)
+    assert float(mx.max(mx.abs(none))) <= 1e-5
+
+
+def test_a_trained_head_gets_its_gradient_in_chunks() -> None:
+    w = mx.random.normal((V, C), key=mx.random.key(3)) * 0.2
+
+    def head(h: mx.array, w: mx.array) -> mx.array:
+        return h @ w.T
+
+    expected = mx.grad(lambda h, w: mx.sum(plain(lambda x: head(x, w), h)), (0, 1))(states(1), w)
+    got = mx.grad(lambda h, w: mx.sum(losses.nll_with_head(head, h, w, TARGETS, 6)), (0, 1))(states(1), w)
+    assert max(difference(a, b) for a, b in zip(got, expected, strict=True)) <= 1e-5
+
+
+def test_preferences_by_their_definitions() -> None:
+    policy, reference = np.array([[-3.0, -5.0], [-4.0, -2.0]]), np.array([[-3.5, -4.0], [-3.0, -2.5]])
+    margin = (policy[0] - policy[1]) - (reference[0] - reference[1])
+    expected = np.log1p(np.exp(-0.3 * margin))
+    assert np.allclose(np.array(losses.dpo(mx.array(policy), mx.array(reference), 0.3)), expected, rtol=1e-5)
+    mean = np.array([[-0.5, -1.0], [-0.9, -0.2]])
+    odds = np.exp(mean) / (1 - np.exp(mean))
+    expected = -np.log(1 / (1 + np.exp(-np.log(odds[0] / odds[1]))))
+    assert np.allclose(np.array(losses.odds_ratio(mx.array(mean))), expected, rtol=1e-5)
+
+
+THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
+    "adamw": ("AdamW", {"weight_decay": 0.1, "bias_correction": True}),
+    "lion": ("Lion", {"weight_decay": 0.1}),
+    "sgd": ("SGD", {"momentum": 0.9}),
+    "muon": ("Muon", {"momentum": 0.95, "weight_decay": 0.0}),  # its decay is not decoupled
+    "adafactor": ("Adafactor", {"relative_step": False, "scale_parameter": False}),
+}
+
+
+@pytest.mark.parametrize("name", list(THEIRS))
+def test_optimisers_take_the_steps_of_mlxs(name: str) -> None:
+    w = {"w": mx.random.normal((12, 7), key=mx.random.key(0))}
+    kind, options = THEIRS[name]
+    peer = getattr(import_module("mlx.optimizers"), kind)(1e-2, **options)
+    other, kept = dict(w), {}
+    decay = 0.0 if name in ("sgd", "adafactor", "muon") else 0.1
+    step = optimisers.OPTIMISERS[name]()
+    for t in range(1, 6):
+        g = {"w": mx.random.normal((12, 7), key=mx.random.key(t))}
+        w, kept = optimisers.update(w, g, kept, step, t, {"w": 1e-2}, optimisers.Penalties(decay))
+        other = peer.apply_gradients(g, other)
+    assert difference(w["w"], other["w"]) <= 2e-5
+
+
+def test_decay_is_decoupled_and_spares_vectors() -> None:
+    w = {"matrix": mx.ones((2, 2)), "vector": mx.ones((2,))}
+    zero = {n: mx.zeros_like(a) for n, a in w.items()}
+    rates = dict.fromkeys(w, 1e-3)
+    new, _ = optimisers.update(w, zero, {}, optimisers.adamw(), 1, rates, optimisers.Penalties(decay=0.1))
+    assert float(new["matrix"][0, 0]) == pytest.approx(0.9999, abs=1e-7)
+    assert float(new["vector"][0]) == 1
+    # the same decay as a gradient is another thing under Adam
+    coupled, _ = optimisers.update(
+        w, {n: 0.1 * a for n, a in w.items()}, {}, optimisers.adamw(), 1, rates, optimisers.Penalties()
+    )
+    assert float(coupled["matrix"][0, 0]) < 0.9995
+
+
+def test_l1_gives_exact_zeros() -> None:
+    w = {"w": mx.array([0.05, -0.3, 0.5])}
+    new, _ = optimisers.update(
+        w, {"w": mx.zeros((3,))}, {}, optimisers.sgd(), 1, {"w": 0.1}, optimisers.Penalties(l1=1.0)
+    )
+    got: list[float] = new["w"].tolist()  # type: ignore[assignment]
+    assert got[0] == 0 and got == pytest.approx([0, -0.2, 0.4], abs=1e-7)
+
+
+def test_schedules() -> None:
+    def rates(schedule: str, **options: Any) -> list[float]:
+        return [optimisers.rate(schedule, 1.0, t, 10, 2, **options) for t in range(1, 11)]
+
+    assert rates("constant") == [0.5, *[1.0] * 9]
+    cosine = rates("cosine", floor=0.1)
+    assert cosine[1] == cosine[2] == 1 and cosine[-1] == pytest.approx(0.1) and sorted(cosine[2:])[::-1] == cosine[2:]
+    assert rates("linear")[2] == 1 and rates("linear")[-1] == 0
+    assert rates("wsd")[2:8] == [1.0] * 6 and rates("wsd")[-1] == 0
+
+
+def test_the_error_bar_is_clustered_by_row() -> None:
+    found = ratio([(4, 4, 4), (0, 0, 4), (2, 2, 4)])
+    assert found.mean == 0.5 and found.error == pytest.approx(0.239686, abs=1e-6)
+    alone = ratio([(x, x, 1) for x in (1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0)])
+    assert alone.error == pytest.approx(0.150756, abs=1e-6)
+    assert math.isnan(ratio([]).mean)

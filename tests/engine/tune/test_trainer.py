@@ -1,0 +1,419 @@
+"""The loop: gradients of every path against the plain loss, resumption bit for bit, stops, several processes."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engine.tune.lora as lora
+from engine.errors import DataError, ParameterError
+from engine.tune import adapters, batches, objectives, state, trainer
+from engine.tune.config import Config
+from engine.tune.samples import Pair, Sample
+from metal import mx
+from tests.engine.tune.tiny import V, config, finish, model, rows, run, same, samples, worst
+from tests.models.oracle import difference
+
+
+def plain_gradient(a: trainer.Run, items: list[Sample]) -> dict[str, mx.array]:
+    """By mx.grad of the loss written down: each row alone, all logits, masked."""
+    real = a.trained.parameters()
+
+    def loss(parameters: dict[str, mx.array]) -> mx.array:
+        a.trained.set(parameters)
+        total = mx.array(0.0)
+        for s in items:
+            logits = a.model(mx.array([s.ids[:-1]]))[0]
+            logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+            picked = mx.take_along_axis(logp, mx.array(s.ids[1:])[:, None], axis=-1)[:, 0]
+            total = total - mx.sum(picked * mx.array(s.trained[1:]))
+        return total
+
+    gradients = mx.grad(loss)(real)
+    a.trained.set(real)
+    return gradients
+
+
+def stirred(a: trainer.Run) -> trainer.Run:
+    """With factors that are not zero."""
+    parameters = a.trained.parameters()
+    a.trained.set(
+        {n: p + 0.05 * mx.random.normal(p.shape, key=mx.random.key(i)) for i, (n, p) in enumerate(parameters.items())}
+    )
+    return a
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_those_of_the_plain_loss(kind: str, checkpointing: bool, tmp_path: Path) -> None:
+    a = stirred(run(tmp_path, kind=kind, checkpointing=checkpointing))
+    items = samples(5, seed=3)
+    sums, got = objectives.gradient(a.model, a.trained, items, a.config)
+    assert worst(got, plain_gradient(a, items)) <= 2e-5
+    assert sums.count == sum(s.targets for s in items)
+
+
+def test_gradients_of_a_quantised_base(tmp_path: Path) -> None:
+    m = model(hidden_size=64, intermediate_size=64)
+    a = stirred(trainer.prepare(m, config(quantize=4, group_size=32), rows(), tmp_path))
+    items = samples(4, seed=3)
+    assert worst(objectives.gradient(m, a.trained, items, a.config)[1], plain_gradient(a, items)) <= 2e-5
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "kl"])
+def test_gradients_of_the_other_objectives_by_finite_differences(objective: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"kl": 0.5} if objective == "kl" else {"objective": objective, "beta": 0.5}
+    a = stirred(run(tmp_path, **options))
+    single, other = samples(3, seed=3), samples(3, seed=4)
+    items: list[Any] = single if objective == "kl" else [Pair(x, y) for x, y in zip(single, other, strict=True)]
+    _, gradients = objectives.gradient(a.model, a.trained, items, a.config)
+
+    def goal() -> float:
+        sums = objectives.value(a.model, a.trained, items, a.config)
+        return float(sums.lost) + a.config.kl * float(sums.kl)
+
+    real = a.trained.parameters()
+    direction = {n: g / optimum for n, g in gradients.items() if (optimum := float(mx.linalg.norm(g)) + 1e-9)}
+    slope = sum(float(mx.sum(gradients[n] * direction[n])) for n in real)
+    h = 1e-3
+    a.trained.set({n: p + h * direction[n] for n, p in real.items()})
+    up = goal()
+    a.trained.set({n: p - h * direction[n] for n, p in real.items()})
+    down = goal()
+    assert (up - down) / (2 * h) == pytest.approx(slope, rel=2e-2)
+
+
+def test_the_reference_of_dpo_is_the_model_with_the_adapter_off(tmp_path: Path) -> None:
+    pairs = [Pair(x, y) for x, y in zip(samples(3, seed=3), samples(3, seed=4), strict=True)]
+    a = run(tmp_path, objective="dpo")
+    start = objectives.value(a.model, a.trained, pairs, a.config)
+    assert float(start.lost) == pytest.approx(3 * math.log(2), rel=1e-5)  # the margin is 0 while B is
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo"])
+def test_preferences_are_learned(objective: str, tmp_path: Path) -> None:
+    good = samples(12, seed=3)
+    pairs = [Pair(s, Sample((*s.ids[:-2], 1, 2), s.trained, s.where)) for s in good]
+    data = trainer.Set(pairs, pairs[:4])
+    a = run(tmp_path, data=data, objective=objective, steps=30, rate=2e-2, beta=0.5)
+    events = finish(a)
+    last = [e for e in events if isinstance(e, trainer.Validated)][-1]
+    assert last.right == 1.0
+
+
+def test_accumulated_batches_are_one_big_batch_however_uneven(tmp_path: Path) -> None:
+    a = stirred(run(tmp_path))
+    items = samples(4, seed=1, low=4, high=6) + samples(2, seed=2, low=18, high=20)
+    a.rows = trainer.Set(items)
+    together, whole = trainer._accumulated(a, [list(range(6))], 1)
+    apart, parts = trainer._accumulated(a, [[0, 1], [2, 3], [4, 5]], 1)
+    assert together == pytest.approx(apart)
+    assert worst(parts, whole) <= 1e-5
+    # the fault: a mean of the batches' means gives short rows more weight than they have
+    means = [objectives.gradient(a.model, a.trained, items[i : i + 2], a.config) for i in (0, 2, 4)]
+    fault = {n: sum((g[n] / s.count for s, g in means), mx.array(0.0)) / 3 for n in whole}
+    assert worst(fault, {n: g / together[1] for n, g in whole.items()}) > 1e-2
+
+
+def test_nothing_below_the_lowest_adapted_layer_is_differentiated(tmp_path: Path) -> None:
+    class Once:
+        """A block that may not be gone back through."""
+
+        def __init__(self, block: Any) -> None:
+            self.__dict__.update(block.__dict__)
+            self.block = block
+
+        def __call__(self, x: mx.array, *rest: Any) -> mx.array:
+            @mx.custom_function
+            def forward(x: mx.array) -> mx.array:
+                return self.block(x, *rest)  # type: ignore[no-any-return]
+
+            @forward.vjp
+            def backward(*_: Any) -> Any:
+                raise AssertionError("differentiated")
+
+            return forward(x)  # type: ignore[no-any-return]
+
+    a = run(tmp_path, layers=1)
+    a.model.blocks[0] = Once(a.model.blocks[0])  # type: ignore[call-overload]
+    a.model.blocks[1] = Once(a.model.blocks[1])  # type: ignore[call-overload]
+    objectives.gradient(a.model, a.trained, samples(3), a.config)
+    b = run(tmp_path / "two", layers=2)
+    b.model.blocks[2] = Once(b.model.blocks[2])  # type: ignore[call-overload]
+    with pytest.raises(AssertionError, match="differentiated"):
+        objectives.gradient(b.model, b.trained, samples(3), b.config)
+
+
+def test_packed_rows_do_not_see_each_other() -> None:
+    m = model()
+    one, two, other = samples(3, seed=5)
+
+    def second(first: Sample) -> mx.array:
+        batch = batches.collate([first, two])
+        hidden = m.hidden(batch.tokens, documents=batch.documents)[0]
+        return hidden[-(len(two.ids) - 1) :]
+
+    alone = m.hidden(mx.array([two.ids[:-1]]))[0]
+    assert bool(mx.array_equal(second(one), second(other)))  # whatever stands before, bit for bit
+    assert difference(second(one), alone) <= 1e-6
+
+
+RESUMED: list[dict[str, Any]] = [
+    {"dropout": 0.2, "accumulate": 2},
+    {"kind": "dora", "optimiser": "muon", "schedule": "wsd", "warmup": 3},
+    {"kind": "full", "optimiser": "adafactor", "l2_sp": 0.01},
+    {"optimiser": "lion", "pack": False, "kl": 0.1, "start": "pissa", "l1": 1e-3, "decay": 0.1, "plus": 4.0},
+]
+
+
+@pytest.mark.parametrize("options", RESUMED, ids=["lora", "dora", "full", "pissa"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(options: dict[str, Any], tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", **options)
+    finish(whole)
+    broken = run(tmp_path / "broken", save_every=3, **options)
+    events = trainer.train(broken)
+    for event in events:
+        if isinstance(event, trainer.Stepped) and event.step == 5:  # two steps past the checkpoint: lost
+            break
+    events.close()  # type: ignore[attr-defined]
+    resumed = run(tmp_path / "broken", resume=True, **options)
+    assert resumed.counters.step == 3
+    finish(resumed)
+    assert same(resumed.trained.parameters(), whole.trained.parameters())
+    assert (tmp_path / "whole" / adapters.WEIGHTS).read_bytes() == (tmp_path / "broken" / adapters.WEIGHTS).read_bytes()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    assert [s for i, s in enumerate(steps) if i == 0 or s != steps[i - 1]] == list(range(1, 9))
+
+
+def test_weights_alone_do_not_resume_a_run(tmp_path: Path) -> None:
+    """The fault: going on from the weights with a fresh optimiser gives other weights."""
+    whole = run(tmp_path / "whole")
+    finish(whole)
+    half = run(tmp_path / "half", steps=8, save_every=4)
+    for event in trainer.train(half):
+        if isinstance(event, trainer.Saved):
+            break
+    half.optimiser = {}
+    finish(half)
+    assert not same(half.trained.parameters(), whole.trained.parameters())
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from engine.tune import trainer
+from tests.engine.tune.tiny import run
+a = run(Path(sys.argv[1]), steps=40, save_every=1, resume=len(sys.argv) > 2)
+for event in trainer.train(a):
+    print(type(event).__name__, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", steps=40, save_every=1)
+    finish(whole)
+    folder, random, kills = tmp_path / "killed", np.random.default_rng(0), 0
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    for _ in range(20):
+        resume = ["resume"] if (folder / state.FILE).exists() else []
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(folder), *resume], stdout=subprocess.PIPE, env=environment
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(float(random.uniform(0, 0.15)))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        if kills >= 3:
+            break
+    assert kills >= 1
+    if not (folder / state.FILE).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    resumed = run(folder, steps=40, save_every=1, resume=(folder / state.FILE).exists())
+    finish(resumed)
+    assert same(resumed.trained.parameters(), whole.trained.parameters())
+
+
+def test_a_run_can_be_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
+    control, a = trainer.Control(), run(tmp_path)
+    seen: list[trainer.Event] = []
+    for event in trainer.train(a, control):
+        seen.append(event)
+        control.stop = isinstance(event, trainer.Stepped) and event.step == 2
+    assert seen[-1] == trainer.Ended("stopped", 2)
+    assert isinstance(seen[-2], trainer.Saved) and (tmp_path / state.FILE).exists()
+    with pytest.raises(DataError, match="holds a run already: --resume"):
+        run(tmp_path)
+    with pytest.raises(DataError, match=r"began with rate = 0\.01, got 0\.5"):
+        run(tmp_path, resume=True, rate=0.5)
+    with pytest.raises(DataError, match="other rows"):
+        run(tmp_path, resume=True, data=replace(rows(), fingerprint="others"))
+
+
+def test_not_a_number_stops_and_keeps_the_last_good_weights(tmp_path: Path) -> None:
+    a = run(tmp_path, steps=20)
+    good: dict[str, mx.array] = {}
+    events = []
+    for event in trainer.train(a):
+        events.append(event)
+        if isinstance(event, trainer.Stepped) and event.step == 3:
+            good = a.trained.parameters()
+            a.model.norm.weight = a.model.norm.weight * math.nan
+    end = events[-1]
+    assert isinstance(end, trainer.Ended) and end.reason == "nan" and "at step 4, rows rows:" in end.why
+    kept: dict[str, mx.array] = mx.load(str(tmp_path / adapters.WEIGHTS))  # type: ignore[assignment]
+    assert same(kept, good)
+
+
+def test_a_diverging_run_is_stopped(tmp_path: Path) -> None:
+    a = run(tmp_path, steps=200, rate=30.0, schedule="constant", clip=0.0, optimiser="sgd", kind="full")
+    end = finish(a)[-1]
+    assert isinstance(end, trainer.Ended) and end.reason in ("diverged", "nan") and "step" in end.why
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = run(tmp_path, save_every=2)
+    events = trainer.train(a)
+    next(e for e in events if isinstance(e, trainer.Saved))
+    before = (tmp_path / state.FILE).read_bytes()
+
+    def full(path: str, *rest: Any) -> None:
+        Path(path).write_bytes(b"half of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    with pytest.raises(DataError, match=r"cannot write .*No space left on device; make room"):
+        list(events)
+    assert (tmp_path / state.FILE).read_bytes() == before
+    assert not list(tmp_path.glob(".*part*"))
+    monkeypatch.undo()
+    assert run(tmp_path, resume=True).counters.step == 2
+
+
+def test_patience_ends_a_run_and_the_best_is_kept(tmp_path: Path) -> None:
+    backwards = [Sample(s.ids[::-1], s.trained, s.where) for s in samples(8, seed=1)]
+    a = run(tmp_path, data=trainer.Set(samples(24), backwards), steps=60, eval_every=2, patience=2, rate=3e-2)
+    events = finish(a)
+    end = events[-1]
+    assert isinstance(end, trainer.Ended) and end.reason == "patience" and end.step < 60
+    best = min((e for e in events if isinstance(e, trainer.Validated)), key=lambda e: e.loss)
+    settings = json.loads((tmp_path / "best" / adapters.CONFIG).read_text())
+    assert settings["step"] == best.step == a.counters.best_step
+    kept = adapters.place(a.model, adapters.read(tmp_path / "best"))
+    a.trained.set(kept.parameters())
+    assert trainer.evaluate(a.model, a.trained, a.rows.valid, a.config)[0].mean == pytest.approx(best.loss, abs=1e-6)
+
+
+def test_l2_sp_pulls_the_change_itself_to_nothing(tmp_path: Path) -> None:
+    a = stirred(run(tmp_path, l2_sp=1.0))
+    assert isinstance(a.trained, lora.Adapter)
+    zero = {n: mx.zeros_like(p) for n, p in a.trained.parameters().items()}
+    trainer._regularise(a, zero)
+    for path, f in a.trained.factors.items():
+        # d/dA of 1/2 scale^2 |A B|^2 is scale^2 (A B) B^T
+        assert difference(zero[f"{path}.lora_a"], f.scale**2 * (f.a @ f.b) @ f.b.T) <= 1e-4
+
+
+def test_a_strong_kl_keeps_the_base(tmp_path: Path) -> None:
+    x = mx.array([samples(1)[0].ids])
+    moves = []
+    for kl in (0.0, 1000.0):
+        a = run(tmp_path / str(kl), kl=kl, steps=20, rate=1e-3)
+        base = model()(x)
+        finish(a)
+        moves.append(float(mx.mean(mx.square(a.model(x) - base))))
+    assert moves[1] < 0.1 * moves[0]
+
+
+def test_lora_plus_moves_b_faster(tmp_path: Path) -> None:
+    one, many = run(tmp_path / "a", steps=1), run(tmp_path / "b", steps=1, plus=8.0)
+    finish(one), finish(many)
+    path = "model.layers.1.mlp.down_proj.lora_b"
+    assert difference(many.trained.parameters()[path], 8 * one.trained.parameters()[path]) <= 1e-5
+
+
+def test_options_that_contradict_each_other_are_refused() -> None:
+    for values, line in (
+        ({"kind": "full", "dropout": 0.1}, "dropout belongs to an adapter"),
+        ({"scale": 2.0, "alpha": 4.0}, "scale or alpha"),
+        ({"rank": 0}, "rank must be at least 1"),
+        ({"schedul": "cosine"}, "unknown option schedul; did you mean schedule?"),
+        ({"rank": 2.5}, "rank must be a whole number"),
+        ({"optimiser": "adam"}, "optimiser must be one of adamw"),
+        ({"steps": 0, "epochs": 0.0}, "steps or epochs"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            config(**values)
+    assert Config(rank=16, alpha=32.0, rslora=True).multiplier == 8.0
+
+
+TWO = """
+import sys
+from pathlib import Path
+from engine.tune import trainer
+from engine.tune.opening import group
+from metal import mx
+from tests.engine.tune.tiny import config, model, rows
+a = trainer.prepare(model(), config(accumulate=2), rows(), Path(sys.argv[1]), group=group())
+assert a.group.size() == 2
+list(trainer.train(a))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_the_batch_each_are_one(tmp_path: Path) -> None:
+    import socket
+
+    alone = run(tmp_path / "alone", accumulate=2)
+    finish(alone)
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in ports]))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "MLX_HOSTFILE": str(hosts)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", TWO, str(tmp_path / "two")], env={**environment, "MLX_RANK": str(rank)})
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    two: dict[str, mx.array] = mx.load(str(tmp_path / "two" / adapters.WEIGHTS))  # type: ignore[assignment]
+    assert worst(two, alone.trained.parameters()) <= 1e-3
+    assert max(float(mx.max(mx.abs(two[n] - p))) for n, p in alone.trained.parameters().items()) <= 1e-5
+
+
+@pytest.mark.slow
+def test_a_markov_source_is_learned_to_its_entropy(tmp_path: Path) -> None:
+    """The loss on fresh text comes within 2 % of the entropy rate, and not below it beyond the error bar."""
+    random, states = np.random.default_rng(0), 12
+    table = random.dirichlet(np.full(states, 0.3), size=states)
+    stationary = np.linalg.matrix_power(table, 500)[0]
+    entropy = float(-(stationary[:, None] * table * np.log(np.maximum(table, 1e-300))).sum())
+
+    def text(count: int, length: int = 64) -> list[Sample]:
+        made = []
+        for i in range(count):
+            ids = [int(random.choice(states, p=stationary))]
+            for _ in range(length - 1):
+                ids.append(int(random.choice(states, p=table[ids[-1]])))
+            made.append(Sample(tuple(ids), (False, *(True,) * (length - 1)), f"text:{i}"))
+        return made
+
+    settings = config(kind="full", steps=300, batch=16, length=64, rate=1e-2, warmup=10, eval_rows=0)
+    a = trainer.prepare(model(num_hidden_layers=1), settings, trainer.Set(text(1500), text(200)), tmp_path)
+    last = [e for e in finish(a) if isinstance(e, trainer.Validated)][-1]
+    assert last.loss <= 1.02 * entropy
+    assert last.high >= entropy
