@@ -16,6 +16,7 @@ VERBS = {
     "run": "Answer one prompt on stdout.",
     "explain": "Show what a model thinks of every token of a given text.",
     "tune": "Fine-tune a model on rows of text.",
+    "quantize": "Write a model in fewer bits, and measure what that costs.",
     "models": "List the models that are here.",
     "pull": "Fetch a model.",
     "rm": "Remove a fetched model.",

@@ -1,0 +1,78 @@
+"""`likely quantize`: a model in fewer bits, and what that costs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli.opening import Progress
+from engine.errors import DataError
+
+if TYPE_CHECKING:
+    from engine.quantize import Report
+
+
+@click.command()
+@click.argument("model")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="The folder to write. Default: MODEL-4bit here.")
+@click.option("--bits", type=int, help="Bits a weight: 2, 3, 4, 5, 6 or 8. Default: 4.")
+@click.option("--group", type=int, help="Weights that share a scale: 32, 64 or 128. Default: 64.")
+@click.option("--mode", type=click.Choice(["affine", "mxfp4", "nvfp4", "mxfp8"]), default="affine", show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(["mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6", "auto"]),
+    help="More bits for some matrices; auto finds out which, in the same bytes.",
+)
+@click.option("--awq", is_flag=True, help="Scale channels by how active they are on the text.")
+@click.option(
+    "--text", type=click.Path(path_type=Path, dir_okay=False), help="Calibrate and measure on this file. Default: ours."
+)
+def command(
+    model: str,
+    target: Path | None,
+    bits: int | None,
+    group: int | None,
+    mode: str,
+    recipe: str | None,
+    awq: bool,
+    text: Path | None,
+) -> None:
+    """Write MODEL in fewer bits, in the layout that mlx-lm and LM Studio load, and say what was lost.
+
+    \b
+    likely quantize smollm2
+    likely quantize ./my-model --bits 4 --group 32 --recipe auto --awq
+    """
+    from engine import store
+    from engine.quantize import Settings, quantize
+
+    settings = Settings(bits, group, mode, recipe or "", awq)
+    words = None if text is None else _read(text)
+    with Progress() as progress:
+        info = store.resolve(model) or store.pull(model, progress.show)
+        name = f"{Path(info.name).stem}-{recipe or f'{settings.layout.bits}bit'}"
+        report = quantize(info, target or Path(name), settings, text=words, progress=progress.show)
+    for line in lines(report):
+        click.echo(line)
+
+
+def lines(report: "Report") -> list[str]:
+    """The report as a person reads it."""
+    low, high = report.kl_interval
+    worst = ", ".join(f"{name} {error:.1%}" for name, error in report.worst)
+    return [
+        f"{report.path}",
+        f"size          {report.nbytes / 1e6:,.1f} MB, {report.weight_bits:.2f} bits a weight "
+        f"({report.nbytes_before / 1e6:,.1f} MB before)",
+        f"KL            {report.kl:.4f} nats/token ({low:.4f} to {high:.4f}; 95 %, {report.tokens} tokens held out)",
+        f"top-1 flips   {report.flips:.1%}",
+        f"perplexity    {report.perplexity_before:.2f} before, {report.perplexity:.2f} after",
+        f"worst layers  {worst} (error of what the layer adds)",
+    ]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path} as UTF-8 text: {error}") from None

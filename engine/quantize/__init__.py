@@ -1,0 +1,11 @@
+"""Approximate a model with fewer bits, and measure what the approximation costs.
+
+A checkpoint is read, packed and written one layer at a time, so that models larger than the memory can be done. The
+text that measures walks through the layers beside it.
+"""
+
+from engine.quantize.measure import Report
+from engine.quantize.plan import RECIPES, Settings
+from engine.quantize.run import quantize
+
+__all__ = ["RECIPES", "Report", "Settings", "quantize"]

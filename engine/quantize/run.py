@@ -1,0 +1,275 @@
+"""`quantize`: a checkpoint -> a folder that mlx-lm and this program load, and what it lost.
+
+One layer is in memory at a time: read, scaled, packed, written, and left behind, while the measuring text goes through
+it as it was and as it became. What is written is under another name until all of it is there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ParameterError
+from engine.fetch.progress import Report as Progress
+from engine.fetch.progress import disk_errors, require_space, silent
+from engine.info import ModelInfo
+from engine.quantize import measure
+from engine.quantize.measure import Report, Score, divergence, forward, logprobs
+from engine.quantize.pack import pack, packable, record, rounded, scale_channels
+from engine.quantize.plan import Settings, allocate, lowest
+from engine.quantize.source import Arrays, Source
+from metal import mx
+from models.layers import LayerNorm, Linear, Norm, RMSNorm
+from models.weights import Layout
+
+ROLES = ("qkv", "q", "k", "v", "o", "gate_up", "gate", "up", "down", "router")
+EXPERTS = ("gate", "up", "down")
+
+
+def quantize(
+    info: ModelInfo, target: Path, settings: Settings, *, text: str | None = None, progress: Progress = silent
+) -> Report:
+    """Write the model of `info` to the new folder `target` by `settings`; what that costs, measured on a text.
+
+    Half of the text's windows calibrate (`auto`, `awq`), the other half measure. Raises ParameterError where `target`
+    exists, CheckpointError where the model cannot be quantised; then nothing is written.
+    """
+    if target.exists():
+        raise ParameterError(f"{target} exists already: give another folder or remove it")
+    source = Source(info)
+    tokens = measure.windows(source.tokenizer, source.shape, text)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target.parent, info.nbytes)
+    plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with disk_errors(target.parent):
+            partial.mkdir()
+            report = _write(source, partial, target, settings, plan, tokens, progress)
+            os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
+
+
+def matrices(source: Source, index: int, arrays: Arrays, layout: Layout) -> dict[str, str]:
+    """Path -> our name, for the tensors of a layer that can be packed."""
+    names, found = source.names(index), {}
+    for role in ROLES:
+        if role in names and f"{names[role]}.weight" in arrays:
+            found[names[role]] = role
+    if "experts" in names:
+        found |= {f"{names['experts']}.{name}_proj": f"experts.{name}" for name in EXPERTS}
+    return {p: r for p, r in found.items() if f"{p}.weight" in arrays and packable(arrays[f"{p}.weight"], layout)}
+
+
+def _write(
+    source: Source,
+    folder: Path,
+    target: Path,
+    settings: Settings,
+    plan: Mapping[str, Layout] | None,
+    tokens: mx.array,
+    progress: Progress,
+) -> Report:
+    shape, layers = source.shape, source.shape.layers
+    default = settings.layout
+    out = _Folder(source, folder, default, layers + 2)
+    held, calibration = tokens[1::2], tokens[::2]
+
+    def layout_of(path: str, role: str, layer: int | None = None) -> Layout:
+        return plan[path] if plan is not None and path in plan else settings.choose(path, layer, layers, role)
+
+    embed = source.path("embed")
+    table = source.top("embed")[f"{embed}.weight"]
+    how = layout_of(embed, "embed")
+    packed = packable(table, how)
+    x = _embed(source, table, held)
+    seen = _embed(source, table, calibration) if settings.awq else None
+    small = rounded(table, how) if packed else table
+    y = _embed(source, small, held)
+    out.write(
+        pack(embed, table, how) if packed else {f"{embed}.weight": table}, {embed: how} if packed else {}, table.size
+    )
+    del table, small
+    errors: dict[str, float] = {}
+    for i in range(layers):
+        progress("quantising", i, layers)
+        arrays = source.layer(i)
+        block, builder = source.block(i, dict(arrays))
+        before = x
+        x = forward(block, builder.rotations, x)
+        weights = sum(a.size for a in arrays.values())
+        if settings.awq and seen is not None:
+            inputs = record(block)
+            # one window's inputs, then the others without the recorders' interest in them
+            following = [forward(block, builder.rotations, seen[n : n + 1]) for n in range(len(seen))]
+            seen = mx.concatenate(following)
+            scale_channels(arrays, source.names(i), shape, inputs, default)
+        del block
+        chosen = {p: layout_of(p, role, i) for p, role in matrices(source, i, arrays, default).items()}
+        for path, how in chosen.items():
+            arrays |= pack(path, arrays.pop(f"{path}.weight"), how)
+        twin, builder = source.block(i, dict(arrays))
+        added = forward(twin, builder.rotations, before) - x
+        errors[f"layer {i}"] = float(mx.sqrt(mx.sum(added**2) / mx.maximum(mx.sum((x - before) ** 2), 1e-20)))
+        y = forward(twin, builder.rotations, y)
+        del twin, before, added
+        out.write(arrays, chosen, weights)
+        del arrays
+        mx.clear_cache()
+    progress("quantising", layers, layers)
+    score = _finish(source, out, layout_of, x, y, held)
+    out.close()
+    low, high = score.interval()
+    return Report(
+        path=target,
+        weight_bits=8 * out.nbytes / out.weights,
+        nbytes=out.nbytes,
+        nbytes_before=out.weights * source.dtype.size,
+        tokens=score.tokens,
+        kl=float(np.mean(score.kl)),
+        kl_interval=(low, high),
+        flips=float(np.mean(score.flips)),
+        perplexity=float(np.exp(np.mean(score.after))),
+        perplexity_before=float(np.exp(np.mean(score.before))),
+        errors=errors,
+    )
+
+
+def _finish(
+    source: Source, out: "_Folder", layout_of: Callable[..., Layout], x: mx.array, y: mx.array, held: mx.array
+) -> Score:
+    """The norm and the head, written and read by both: what each says of every token."""
+    last = source.top("norm")
+    path = source.path("embed" if source.shape.tied else "head")
+    head = source.top("embed" if source.shape.tied else "head")[f"{path}.weight"]
+    how = layout_of(path, "embed" if source.shape.tied else "head")
+    packed = packable(head, how)
+    small = rounded(head, how) if packed else head
+    if not source.shape.tied:
+        last |= pack(path, head, how) if packed else {f"{path}.weight": head}
+        weights = head.size
+    else:
+        weights = 0
+    norm = _norm(source, last)
+    out.write(last, {path: how} if packed and not source.shape.tied else {}, weights + source.shape.width)
+    score = Score()
+    for n in range(len(held)):
+        p, q = (logprobs(_logits(source, norm, table, z[n])) for table, z in ((head, x), (small, y)))
+        score.add(p, q, np.asarray(held[n]))
+    return score
+
+
+def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progress) -> dict[str, Layout]:
+    """What the budget buys: every matrix is rounded alone, and the KL that it causes at the end decides.
+
+    All the models with one matrix rounded go through the layers side by side, so that every layer is read once.
+    """
+    low, layers = lowest(settings.layout), source.shape.layers
+    count = len(tokens)
+    sizes: dict[str, int] = {}
+    embed = source.path("embed")
+    table = source.top("embed")[f"{embed}.weight"]
+    streams = [_embed(source, table, tokens)]
+    order = [""]
+    if packable(table, low):
+        sizes[embed] = table.size
+        order.append(embed)
+        streams.append(_embed(source, rounded(table, low), tokens))
+    del table
+    x = mx.concatenate(streams)  # [streams * N, T, C]
+    for i in range(layers):
+        progress("finding out what matters", i, layers)
+        arrays = source.layer(i)
+        parts = []
+        for path, role in matrices(source, i, arrays, low).items():
+            if role == "router":
+                continue
+            name = f"{path}.weight"
+            sizes[path] = arrays[name].size
+            block, builder = source.block(i, {**arrays, name: rounded(arrays[name], low)})
+            parts.append(forward(block, builder.rotations, x[:count]))
+            order.append(path)
+        block, builder = source.block(i, arrays)
+        x = mx.concatenate([forward(block, builder.rotations, x), *parts])
+        mx.eval(x)
+        del block, arrays, parts
+        mx.clear_cache()
+    norm = _norm(source, source.top("norm"))
+    path = source.path("embed" if source.shape.tied else "head")
+    head = source.top("embed" if source.shape.tied else "head")[f"{path}.weight"]
+    small = rounded(head, low) if packable(head, low) else None
+    costs = dict.fromkeys(sizes, 0.0)
+    if small is not None and not source.shape.tied:
+        sizes[path], costs[path] = head.size, 0.0
+    for n in range(count):
+        exact = logprobs(_logits(source, norm, head, x[n]))
+        for s, name in enumerate(order[1:], 1):
+            own = small if name == path and small is not None else head
+            costs[name] += (
+                float(divergence(exact, logprobs(_logits(source, norm, own, x[s * count + n]))).mean()) / count
+            )
+        if path not in order and small is not None:
+            costs[path] += float(divergence(exact, logprobs(_logits(source, norm, small, x[n]))).mean()) / count
+    return allocate(costs, sizes, settings.layout)
+
+
+def _embed(source: Source, table: mx.array, tokens: mx.array) -> mx.array:
+    x = table[tokens].astype(mx.float32) * source.shape.embed_scale
+    mx.eval(x)
+    return x
+
+
+def _norm(source: Source, arrays: Arrays) -> Norm:
+    path, shape = source.path("norm"), source.shape
+    weight = arrays[f"{path}.weight"].astype(mx.float32)
+    if shape.norm == "layer":
+        return LayerNorm(weight, arrays[f"{path}.bias"].astype(mx.float32), shape.eps)
+    return RMSNorm(1 + weight if shape.norm == "rms+1" else weight, shape.eps)
+
+
+def _logits(source: Source, norm: Norm, head: mx.array, hidden: mx.array) -> mx.array:
+    """[T, V] of hidden states [T, C] before the final norm."""
+    shape = source.shape
+    logits = Linear(head.astype(mx.float32))(norm(hidden)) * shape.logit_scale
+    if shape.logit_softcap is not None:
+        logits = mx.tanh(logits / shape.logit_softcap) * shape.logit_softcap
+    return logits
+
+
+class _Folder:
+    """A model folder that grows a shard at a time."""
+
+    def __init__(self, source: Source, path: Path, default: Layout, shards: int) -> None:
+        self.source, self.path, self.default, self.shards = source, path, default, shards
+        self.nbytes = self.weights = self._written = 0
+        self._place: dict[str, str] = {}
+        self._own: dict[str, Any] = {}
+
+    def write(self, arrays: Arrays, chosen: Mapping[str, Layout], weights: int) -> None:
+        """One shard; `chosen` are the paths that are packed in it, `weights` the numbers that it stands for."""
+        self._written += 1
+        name = f"model-{self._written:05}-of-{self.shards:05}.safetensors"
+        mx.save_safetensors(str(self.path / name), arrays, metadata={"format": "mlx"})
+        self._place |= dict.fromkeys(arrays, name)
+        self.nbytes += sum(a.nbytes for a in arrays.values())
+        self.weights += weights
+        self._own |= {path: asdict(layout) for path, layout in chosen.items() if layout != self.default}
+        for array in arrays:
+            if array.endswith(".weight") and arrays[array].ndim >= 2 and array.removesuffix(".weight") not in chosen:
+                self._own[array.removesuffix(".weight")] = False
+
+    def close(self) -> None:
+        """The index, the config and the tokenizer."""
+        index = {"metadata": {"total_size": self.nbytes}, "weight_map": self._place}
+        (self.path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+        packing = {**asdict(self.default), **self._own}
+        config = {**self.source.config, "quantization": packing, "quantization_config": packing}
+        self.source.write_tokenizer(self.path)
+        (self.path / "config.json").write_text(json.dumps(config, indent=2))

@@ -1,0 +1,139 @@
+"""`Source`: an unquantised checkpoint of which one layer at a time is read, built and let go again.
+
+Knows how a family's tensors become a block, nothing of how they are quantised.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import models
+from engine import gguf, safetensors
+from engine.errors import CheckpointError
+from engine.folder import stored_dtype
+from engine.gguf import mapping, weights
+from engine.info import ModelInfo, quantization_of, read_json, weight_files
+from engine.precision import Precision
+from engine.tokenizer import Tokenizer
+from metal import mx
+from models.block import Block
+from models.builder import Builder
+from models.families import family
+from models.weights import Tensors
+
+# families whose tensors mlx-lm keeps under other names or in another order than they are built from here
+OTHERWISE = ("gemma3", "gpt2", "gpt_neox")
+Arrays = dict[str, mx.array]
+
+
+class Source:
+    """The tensors of a checkpoint by layer, under the names that mlx-lm reads.
+
+    CheckpointError for a model that is quantised already or whose family mlx-lm lays out in another way.
+    """
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        self._files: dict[str, Path] = {}
+        self._header: gguf.Header | None = None
+        if info.path.is_file():
+            header = gguf.read_header(info.path)
+            self._arch = mapping.architecture(header)
+            self._header = header
+            self.config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
+            self.tokenizer = Tokenizer.from_gguf(header.metadata)
+            self.dtype = mx.bfloat16 if self._arch.model_type.startswith("gemma") else mx.float16
+            named = ((mapping.weight_name(t, self._arch), t) for t in header.tensors)
+            self._stored = {name: tensor for name, tensor in named if name is not None}
+        else:
+            self.config = read_json(info.path / "config.json")
+            self.tokenizer = Tokenizer.from_folder(info.path)
+            if quantization_of(self.config):
+                raise CheckpointError(f"{info.name} is quantised already: begin with the original model")
+            self.dtype = stored_dtype(info.path)
+            self._files = {name: file for file in weight_files(info.path) for name in safetensors.read_header(file)}
+            self._stored = dict.fromkeys(self._files, "")
+        model_type = str(self.config.get("model_type"))
+        if model_type in OTHERWISE or model_type not in models.FAMILIES:
+            raise CheckpointError(f"likely quantize cannot write a {model_type}: use mlx_lm.convert for this family")
+        self._family = family(model_type)
+        if "lm_head.weight" in self._stored:
+            self.config = {"tie_word_embeddings": False, **self.config}
+        self.shape = models.configure(self.config)
+
+    def layer(self, index: int) -> Arrays:
+        """The tensors of one layer, read now, in the checkpoint's dtype."""
+        return self._read(f"{self._family.top['layer'].format(index)}.")
+
+    def top(self, *parts: str) -> Arrays:
+        """The tensors of `embed`, `norm` or `head`."""
+        return {name: a for part in parts for name, a in self._read(f"{self._family.top[part]}.").items()}
+
+    def path(self, part: str) -> str:
+        """What one of the parts outside the layers is called."""
+        return self._family.top[part]
+
+    def names(self, index: int) -> dict[str, str]:
+        """Our names of a layer's parts -> their paths."""
+        at = self._family.top["layer"].format(index)
+        return {ours: f"{at}.{theirs}" for ours, theirs in self._family.names(self.shape).items()}
+
+    def block(self, index: int, arrays: Arrays) -> tuple[Block, Builder]:
+        """The layer that these tensors make, packed ones included, in float32."""
+        floats = {name: a if a.dtype in (mx.uint32, mx.uint8) else a.astype(mx.float32) for name, a in arrays.items()}
+        names = self._family.names(self.shape)
+        builder = Builder(self.shape, names, self._family.top, Tensors(floats), False)
+        return builder.block(index), builder
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Everything but config and weights, as the checkpoint has it; from a GGUF file, what its metadata says."""
+        if self._header is None:
+            for file in sorted(self.info.path.iterdir()):
+                weighty = file.suffix in (".safetensors", ".gguf", ".bin", ".pth", ".pt")
+                if file.is_file() and not weighty and file.name not in ("config.json", "model.safetensors.index.json"):
+                    shutil.copyfile(file, folder / file.name)
+            return
+        library = getattr(self.tokenizer._encoder, "_library", None)
+        if library is None:
+            raise CheckpointError(
+                f"the tokenizer of {self.info.name} cannot be written as tokenizer.json: quantise the original model"
+            )
+        from tokenizers import Tokenizer as Library
+        from tokenizers import decoders
+
+        library = Library.from_str(library.to_str())
+        library.decoder = decoders.ByteLevel()  # the only kind of vocabulary that a GGUF's library encoder has
+        library.save(str(folder / "tokenizer.json"))
+        tokenizer = self.tokenizer
+        eos = self._header.metadata.get("tokenizer.ggml.eos_token_id", min(tokenizer.eos, default=None))
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": None if tokenizer.bos is None else tokenizer.piece(tokenizer.bos).decode(),
+            "eos_token": None if eos is None else tokenizer.piece(int(eos)).decode(),
+            "chat_template": tokenizer.chat_template,
+        }
+        known = {key: value for key, value in settings.items() if value is not None}
+        (folder / "tokenizer_config.json").write_text(json.dumps(known, indent=2))
+
+    def _read(self, prefix: str) -> Arrays:
+        wanted = [name for name in self._stored if name.startswith(prefix)]
+        arrays = dict(self._from_gguf(wanted) if self._header is not None else self._from_files(wanted))
+        if self._family.prepare is not None:
+            self._family.prepare(arrays, self.shape)
+        mx.eval(list(arrays.values()))
+        return arrays
+
+    def _from_files(self, wanted: list[str]) -> Iterator[tuple[str, mx.array]]:
+        for file in sorted({self._files[name] for name in wanted}):
+            lazy = mx.load(str(file))
+            assert isinstance(lazy, dict)
+            yield from ((name, lazy[name]) for name in wanted if self._files[name] == file)
+
+    def _from_gguf(self, wanted: list[str]) -> Iterator[tuple[str, mx.array]]:
+        assert self._header is not None
+        tensors = {self._stored[name]: self._header.tensors[self._stored[name]] for name in wanted}
+        heads = self.config["num_attention_heads"], self.config["num_key_value_heads"]
+        part = replace(self._header, tensors=tensors)
+        return weights.read_weights(part, self._arch, heads, Precision(self.dtype, packed=False))

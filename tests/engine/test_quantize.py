@@ -1,0 +1,264 @@
+"""Quantising: what is written is what mlx-lm reads, what is reported is so, and memory holds one layer."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.checkpoint import load
+from engine.errors import CheckpointError, ConfigError, ParameterError
+from engine.info import describe
+from engine.precision import Precision
+from engine.quantize import RECIPES, Settings, quantize
+from engine.quantize.measure import Score, divergence, student
+from engine.quantize.pack import best, rounded
+from engine.quantize.plan import allocate, lowest
+from metal import mx
+from models.weights import Layout
+from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
+
+CONFIG = LLAMA | {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32, "num_hidden_layers": 3}
+TEXT = "It rained, and the road was a river; nobody minded. " * 24
+QWEN3 = CONFIG | {"model_type": "qwen3", "tie_word_embeddings": True}
+MOE = QWEN3 | {
+    "model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+    "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True,
+}  # fmt: skip
+
+
+def original(folder: Path, config: dict[str, Any] = CONFIG, seed: int = 0) -> Path:
+    arrays = {name: mx.array(w).astype(mx.float16) for name, w in weights(config, seed).items()}
+    return write_folder(folder / "original", config, arrays)
+
+
+def peer_logits(folder: Path, tokens: mx.array) -> mx.array:
+    """What mlx-lm's own loader makes of a folder, computed in float32."""
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(folder)
+    model.set_dtype(mx.float32)
+    return model(tokens)
+
+
+def ours(folder: Path) -> Any:
+    return load(folder, precision=Precision(mx.float32, packed=True)).model
+
+
+TOKENS = mx.array([[5, 70, 200, 31, 8, 99, 150, 3]])
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (CONFIG, Settings()),
+        (CONFIG, Settings(bits=3, group_size=32)),
+        (CONFIG, Settings(mode="mxfp4")),
+        (CONFIG, Settings(mode="nvfp4")),
+        (CONFIG, Settings(mode="mxfp8")),
+        (QWEN3, Settings(recipe="mixed_3_6", group_size=32)),
+        (QWEN3, Settings(bits=4, group_size=32, awq=True)),
+        (CONFIG, Settings(bits=4, group_size=32, recipe="auto")),
+        (MOE, Settings(bits=4, group_size=32)),
+    ],
+)
+def test_mlx_lm_loads_what_is_written_and_says_the_same(
+    tmp_path: Path, config: dict[str, Any], settings: Settings
+) -> None:
+    report = quantize(describe(original(tmp_path, config)), tmp_path / "small", settings, text=TEXT)
+    logits = ours(tmp_path / "small")(TOKENS)
+    peer = peer_logits(tmp_path / "small", TOKENS)
+    assert mx.max(mx.abs(logits - peer)) < 1e-4 * mx.max(mx.abs(peer))
+    assert report.kl > 0 and report.kl_interval[0] <= report.kl <= report.kl_interval[1]
+    files = list((tmp_path / "small").glob("*.safetensors"))
+    held = sum(a.nbytes for file in files for a in mx.load(str(file)).values())  # type: ignore[union-attr]
+    assert report.nbytes == held
+
+
+def test_the_report_is_what_the_two_models_say(tmp_path: Path) -> None:
+    """Every number of the report again, from the whole models."""
+    folder = original(tmp_path)
+    report = quantize(describe(folder), tmp_path / "small", Settings(bits=3, group_size=32), text=TEXT)
+    before = load(folder, precision=Precision(mx.float32, packed=False))
+    after = ours(tmp_path / "small")
+    ids = before.tokenizer.encode(TEXT)
+    held = mx.array(ids[: len(ids) // 128 * 128]).reshape(-1, 128)[1::2]
+    kls, flips, surprisals = [], [], []
+    for row in held:
+        p, q = (
+            np.asarray(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+            for logits in (before.model(row[None])[0], after(row[None])[0])
+        )
+        kls.append((np.exp(p) * (p - q)).sum(-1).mean())
+        flips.append((p.argmax(-1) != q.argmax(-1)).mean())
+        surprisals.append([-x[np.arange(127), np.asarray(row)[1:]].mean() for x in (p, q)])
+    assert report.kl == pytest.approx(np.mean(kls), rel=1e-3)
+    assert report.flips == pytest.approx(np.mean(flips), abs=1e-9)
+    want = np.exp(np.mean(surprisals, axis=0))
+    assert (report.perplexity_before, report.perplexity) == pytest.approx(tuple(want), rel=1e-4)
+    assert report.tokens == held.size
+
+
+def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", "llama", CONFIG, weights(CONFIG))
+    quantize(describe(path), tmp_path / "small", Settings(bits=8, group_size=32), text=TEXT)
+    whole = load(path, precision=Precision(mx.float32, packed=False))
+    small = load(tmp_path / "small", precision=Precision(mx.float32, packed=True))
+    logits = whole.model(TOKENS)
+    assert mx.max(mx.abs(small.model(TOKENS) - logits)) < 0.05 * mx.max(mx.abs(logits))
+    assert small.tokenizer.encode("what?") == whole.tokenizer.encode("what?")
+
+
+def test_more_bits_cost_less(tmp_path: Path) -> None:
+    info = describe(original(tmp_path))
+    kls = [
+        quantize(info, tmp_path / f"b{bits}", Settings(bits=bits, group_size=32), text=TEXT).kl for bits in (2, 4, 8)
+    ]
+    assert kls[0] > 4 * kls[1] > 16 * kls[2]
+
+
+def test_auto_spends_no_more_than_uniform_and_loses_less(tmp_path: Path) -> None:
+    """Weights whose last layer shouts: bits belong there."""
+    arrays = {name: mx.array(w) for name, w in weights(CONFIG).items()}
+    for name in arrays:
+        if ".2." in name and "proj" in name:
+            arrays[name] = arrays[name] * 3
+    info = describe(write_folder(tmp_path / "original", CONFIG, arrays))
+    uniform = quantize(info, tmp_path / "uniform", Settings(bits=4, group_size=32), text=TEXT)
+    auto = quantize(info, tmp_path / "auto", Settings(bits=4, group_size=32, recipe="auto"), text=TEXT)
+    assert auto.nbytes <= uniform.nbytes and auto.kl < uniform.kl
+    config = json.loads((tmp_path / "auto" / "config.json").read_text())["quantization"]
+    assert len({entry["bits"] for entry in config.values() if isinstance(entry, dict)}) > 1
+
+
+def test_the_budget_is_spent_where_it_saves_most() -> None:
+    layout = Layout(32, 4, "affine")
+    assert lowest(layout).bits == 3
+    plan = allocate({"a": 1.0, "b": 1e-6, "c": 1e-6}, dict.fromkeys("abc", 1000), layout)
+    assert plan["a"].bits == 6 and sum(how.bits for how in plan.values()) <= 12
+    assert allocate({"a": 1.0}, {"a": 10}, Layout(64, 2, "affine"))["a"].bits == 2
+
+
+def test_scaling_channels_helps_where_few_are_active() -> None:
+    random = np.random.default_rng(0)
+    activity = np.where(random.random(128) < 0.05, 20.0, 0.3)
+    rows = mx.array((random.normal(size=(256, 128)) * activity).astype(np.float32))
+    matrix = mx.array(random.normal(size=(64, 128)).astype(np.float32))
+    layout = Layout(32, 3, "affine")
+    scales = best([matrix], rows, layout)
+    lost = [float(mx.sum(((rows / s) @ rounded(matrix * s, layout).T - rows @ matrix.T) ** 2)) for s in (1.0, scales)]
+    assert lost[1] < 0.5 * lost[0]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3", "qwen2"])
+def test_scaling_changes_no_function(tmp_path: Path, family: str) -> None:
+    """At 8 bits nothing is lost but by the scaling, if that were wrong."""
+    extra: dict[str, Any] = {}
+    if family == "gemma2":
+        extra = {"query_pre_attn_scalar": 32, "sliding_window": 64, "attn_logit_softcapping": 50.0}
+        extra |= {"final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh"}
+        extra |= {"tie_word_embeddings": True}
+    config = CONFIG | {"model_type": family} | extra
+    info = describe(original(tmp_path, config))
+    plain, scaled = (
+        quantize(info, tmp_path / str(awq), Settings(bits=8, group_size=32, awq=awq), text=TEXT).kl
+        for awq in (False, True)
+    )
+    assert scaled < 3 * plain + 1e-5
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+    """95 % of 2,000 intervals of 6 windows, within 4 standard errors."""
+    random = np.random.default_rng(0)
+    hits = 0
+    for _ in range(2000):
+        low, high = Score(kl=list(random.normal(5.0, 1.0, 6))).interval()
+        hits += low <= 5.0 <= high
+    assert abs(hits / 2000 - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
+    assert student(5) == pytest.approx(2.571, rel=0.01) and student(1000) == pytest.approx(1.962, rel=0.001)
+
+
+def test_divergence_is_that_of_the_definition() -> None:
+    p, q = np.array([[0.5, 0.5, 0.0]]), np.array([[0.25, 0.5, 0.25]])
+    with np.errstate(divide="ignore"):
+        assert divergence(np.log(p), np.log(q)) == pytest.approx([0.5 * np.log(2)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"bits": 7}, ConfigError, "bits must be one of"),
+        ({"group_size": 48}, ConfigError, "group_size must be one of"),
+        ({"mode": "int4"}, ConfigError, "mode must be one of"),
+        ({"recipe": "mixed_9_9"}, ParameterError, "recipe must be one of"),
+        ({"recipe": "auto", "mode": "mxfp4"}, ParameterError, "mixes affine"),
+        ({"recipe": "mixed_3_6", "bits": 4}, ParameterError, "says the bits itself"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(settings: dict[str, Any], error: type, says: str) -> None:
+    with pytest.raises(error, match=says):
+        Settings(**settings)
+
+
+def test_recipes_are_those_of_mlx_lm() -> None:
+    """The same layout for the same path as its predicate chooses."""
+    from mlx_lm.convert import QUANT_RECIPES, mixed_quant_predicate_builder
+
+    assert sorted(RECIPES) == sorted(QUANT_RECIPES)
+
+    class Model:
+        layers = range(16)
+
+        def named_modules(self) -> list[tuple[str, Any]]:
+            return [("model.layers.0.mlp.down_proj", None)]
+
+    roles = {"self_attn.v_proj": "v", "self_attn.q_proj": "q", "mlp.down_proj": "down", "mlp.up_proj": "up"}
+    for recipe in RECIPES:
+        predicate = mixed_quant_predicate_builder(recipe, Model(), 64)  # type: ignore[arg-type]
+        settings = Settings(recipe=recipe)
+        for layer in range(16):
+            for name, role in roles.items():
+                path = f"model.layers.{layer}.{name}"
+                assert predicate(path, None)["bits"] == settings.choose(path, layer, 16, role).bits  # type: ignore
+        assert predicate("lm_head", None)["bits"] == settings.choose("lm_head", None, 16, "head").bits  # type: ignore
+
+
+def test_what_cannot_be_quantised_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    info = describe(original(tmp_path))
+    quantize(info, tmp_path / "small", Settings(), text=TEXT)
+    with pytest.raises(ParameterError, match="exists already"):
+        quantize(info, tmp_path / "small", Settings(), text=TEXT)
+    with pytest.raises(CheckpointError, match="quantised already"):
+        quantize(describe(tmp_path / "small"), tmp_path / "twice", Settings(), text=TEXT)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["original", "small"]
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from engine.info import describe
+from engine.quantize import Settings, quantize
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+quantize(describe(Path({source!r})), Path({target!r}), Settings(bits=4), text={text!r})
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_holds_a_layer_and_not_the_model(tmp_path: Path) -> None:
+    """Twice as many layers take no more: the growth is below a layer's bytes, where the model grows by 12 layers."""
+    peaks = []
+    for layers in (4, 16):
+        config = CONFIG | {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": layers}
+        source = original(tmp_path / str(layers), config)
+        script = MEMORY.format(
+            root=str(Path(__file__).parents[2]), source=str(source), target=str(tmp_path / f"q{layers}"), text=TEXT
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    layer = 4 * (3 * 512 * 2048 + 2 * 512 * 128 + 2 * 512 * 64)
+    assert peaks[1] - peaks[0] < layer
