@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metal.errors import KernelError
-from metal.simulator.report import Ledger, Report, Watched
+from metal.simulator.report import MAX_VARIABLES, Ledger, Report, Watched
 
 MAX_LANES = 1024
 MAX_BUFFERS = 31  # in the argument table of a Metal kernel
@@ -106,11 +106,13 @@ def launch_checked(
         size, itemsize = high - low, buffer.array.itemsize
         watched.append(Watched(buffer.name, start, size, buffer.writable, buffer.initialised, itemsize))
     ledger = Ledger(watched, THREADGROUP_LIMIT)
-    _dispatch(path, addresses, grid, threadgroup, ledger)
+    used = _dispatch(path, addresses, grid, threadgroup, ledger)
     for buffer, (low, high), seen in zip(buffers, spans, watched, strict=True):
         if buffer.writable:
             ctypes.memmove(low, seen.address, high - low)
     report = ledger.report(kernel)
+    if used < 0 and not report.faults:
+        raise KernelError(f"threadgroup memory: expected at most {MAX_VARIABLES} variables, got more")
     del block
     return report
 

@@ -1,5 +1,5 @@
 // The checked build: a shadow of every byte that a kernel can reach, fed by the compiler's memory hooks (AddressSanitizer's
-// outlined calls, without its runtime) and by the scheduler. A race is two accesses of one byte by different lanes, one of
+// outlined calls, which places.py turns into those at the end of this file) and by the scheduler. A race is two accesses of one byte by different lanes, one of
 // them a write, with no barrier between them whose memory flags cover that memory.
 #include "check.h"
 
@@ -94,7 +94,7 @@ static void report_at(const void* site, const char* kind, long value) {
   report(kind, {s->file, "", s->line, 0}, 0, 0, 0, value);
 }
 
-// Whether the access that a cell remembers, by this lane of this group, is ordered before one of `me` now.
+// Whether an access that a cell remembers, of a lane of this group and simdgroup, is ordered before one of the current lane.
 static bool ordered(u32 group, u32 at_epoch, u32 at_simd_epoch, u32 simdgroup, int space) {
   if (group != group_id) return false;
   if (at_epoch != epoch[space]) return true;

@@ -210,14 +210,13 @@ void msl_barrier(const void* site, msl_u32 flags) {
   leave(&me.stack_pointer, me.index >> 5);
 }
 
-MSL_HIDDEN void msl_lane_main() {
+void msl_start() {
   msl_kernel();
   msl_lane& me = *msl.current;
   group_of(me).live &= ~bit_of(me);
   leave(&me.stack_pointer, me.index >> 5);
   __builtin_trap();
 }
-void msl_start() { msl_lane_main(); }
 
 void msl_abort() {
   aborted = true;
@@ -233,6 +232,7 @@ void* msl_allot(void** slot, unsigned long size, unsigned long align, const char
   slots[slots_used++] = slot;
   msl.arena_used = at + size;
   *slot = msl.arena + at;
+  __builtin_memset(*slot, 0xff, size);
   check_allot(*slot, size, name, file, line);
   return *slot;
 }
@@ -271,7 +271,7 @@ __attribute__((visibility("default"))) int msl_launch(const msl_request* r) {
         }
         msl.lanes = msl.group_size[0] * msl.group_size[1] * msl.group_size[2];
         msl.simdgroups = (msl.lanes + 31) / 32;
-        if (msl.arena_used) __builtin_memset(msl.arena, 0xff, msl.arena_used);
+        __builtin_memset(msl.arena, 0xff, msl.arena_used);  // NaN in every float type
         check_threadgroup();
         for (msl_u32 i = 0; i < msl.lanes; i++) {
           msl_lane& lane = lanes[i];

@@ -209,3 +209,14 @@ def test_wrong_number_of_inputs() -> None:
         kernel(
             inputs=[mx.ones(1)], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
         )
+
+
+def test_threadgroup_memory_starts_as_nan_in_every_threadgroup() -> None:
+    body = """
+      uint i = thread_position_in_grid.x;
+      threadgroup float s[64];
+      out[i] = s[thread_position_in_threadgroup.x];
+      s[thread_position_in_threadgroup.x] = a[0];
+    """
+    for _ in range(2):  # a second dispatch of the same library must not find what the first left
+        assert np.isnan(call(body, mx.ones(1), threads=192, checked=False)).all()
