@@ -17,8 +17,8 @@ the call.
 `#line 1 "metal/kernels/name.metal"` before a file's text in `source` or `header` makes messages name that file.
 
 `checked=True` puts a kernel through the strict gate (strict.py) and runs it with every access watched: a `KernelFault`
-has what was found, `kernel.report` and `launches.reports` what was counted. A plain run trusts the kernel: an access out
-of bounds can end the process. `stock` has MLX's own kernels, to measure against.
+has what was found, `kernel.report` and `launches.reports` what was counted. A plain run trusts the kernel: an access
+out of bounds can end the process. `stock` has MLX's own kernels, to measure against.
 
 It knows what Metal's specification says and how MLX calls kernels. It does not know registers and occupancy, time, the
 order of threadgroups and of atomics between them, fused multiply-adds and fast mathematics of a GPU, nor how lanes that

@@ -29,7 +29,7 @@ declare ptr @msl_memset(ptr, i32, i64, ptr)
 def placed(code: str) -> str:
     """The LLVM text with hooks that know their places; accesses of the program's own variables lose theirs."""
     places = _Places(code)
-    lines = []
+    lines: list[str] = []
     for line in code.splitlines():
         if match := _HOOK.search(line):
             kind, size, arguments, rest, at = match.groups()

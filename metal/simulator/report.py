@@ -55,7 +55,7 @@ class Traffic:
 class Report:
     """One checked dispatch.
 
-    `counts` has the names of KINDS, `barriers`, `exponentials`, and the bytes `threadgroup_read`, `threadgroup_written`.
+    `counts` has KINDS, `barriers`, `exponentials`, and in bytes `threadgroup_read` and `threadgroup_written`.
     Operations between lanes and barriers are counted once for each simdgroup that executes them, exponentials once for
     each lane. `shuffle_steps` is what reductions cost when they are made of shuffles: 5 in a simdgroup, 2 in a quad.
     """
