@@ -63,7 +63,7 @@ def read(path: Path, id: str, now: float) -> Conversation:
         raise DataError(f"{path} is no conversation that can be imported: {reason}") from error
 
 
-# -- for readers ---------------------------------------------------------------------------------------------------------
+# -- for readers ---------------------------------------------------------------------------------------------------
 
 
 def markdown(talk: Conversation) -> Iterator[str]:
@@ -81,7 +81,8 @@ def markdown(talk: Conversation) -> Iterator[str]:
 def page(talk: Conversation) -> Iterator[str]:
     """The checked-out branch as one HTML file, every token tinted by its surprisal and named on hovering."""
     title = html.escape(talk.title or "Conversation")
-    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>\n{_style()}</style>'
+    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+    yield f"<style>\n{_style()}</style>"
     yield f"</head>\n<body><main>\n<h1>{title}</h1>\n"
     if talk.system:
         yield f"<h2>system</h2>\n<p>{html.escape(talk.system)}</p>\n"
@@ -130,7 +131,7 @@ def _style() -> str:
     )
 
 
-# -- everything ----------------------------------------------------------------------------------------------------------
+# -- everything ----------------------------------------------------------------------------------------------------
 
 
 def jsonl(talk: Conversation) -> Iterator[str]:
@@ -200,7 +201,7 @@ def _conversation(values: list[Any], id: str) -> Conversation:
     return replace(talk, chosen=MappingProxyType(chosen))
 
 
-# -- others' messages ------------------------------------------------------------------------------------------------------
+# -- others' messages ----------------------------------------------------------------------------------------------
 
 
 def _values(text: str) -> list[Any]:

@@ -47,7 +47,10 @@ CREATE TABLE IF NOT EXISTS snapshot (
 CREATE TABLE IF NOT EXISTS vocabulary (model TEXT PRIMARY KEY, pieces BLOB NOT NULL);
 CREATE VIRTUAL TABLE IF NOT EXISTS said USING fts5(text, session UNINDEXED, node UNINDEXED);
 """
-_STEP = "token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipe, position, origin, special, elapsed_s"
+_STEP = (
+    "token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipe, position, origin, special,"
+    " elapsed_s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +130,16 @@ class Store:
         except sqlite3.Error as error:
             raise DataError(f"not saved: {'another program holds the database' if _busy(error) else error}") from error
 
-    # -- writing -----------------------------------------------------------------------------------------------------
+    # -- writing ----------------------------------------------------------------------------------------------------
 
     def save(self, talk: Conversation) -> None:
         """Write what is new in a conversation. One that was deleted meanwhile stays deleted."""
         written = dict(self._written)
         with self._change() as db:
             db.execute(
-                "INSERT INTO session VALUES (?,?,?,?,?,?,?,?,?,NULL) ON CONFLICT (id) DO UPDATE SET title=excluded.title,"
-                " model=excluded.model, system=excluded.system, recipe=excluded.recipe, seed=excluded.seed,"
+                "INSERT INTO session VALUES (?,?,?,?,?,?,?,?,?,NULL)"
+                " ON CONFLICT (id) DO UPDATE SET title=excluded.title, model=excluded.model,"
+                " system=excluded.system, recipe=excluded.recipe, seed=excluded.seed,"
                 " updated=excluded.updated",
                 (
                     talk.id,
@@ -145,8 +149,9 @@ class Store:
                     talk.system,
                     json.dumps(recipe_row(talk.recipe)),
                     talk.seed,
-                )
-                + (talk.created, talk.updated),
+                    talk.created,
+                    talk.updated,
+                ),
             )
             for node in talk.nodes.values():
                 self._save_node(db, talk.id, node, written)
@@ -167,8 +172,10 @@ class Store:
         if done < 0:
             db.execute(
                 "INSERT INTO node VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                (session, node.id, node.fork.node, node.fork.at, node.role, node.text, node.joins, node.seed)
-                + (node.finish, node.label),
+                (
+                    *(session, node.id, node.fork.node, node.fork.at, node.role),
+                    *(node.text, node.joins, node.seed, node.finish, node.label),
+                ),
             )
             done = db.execute("SELECT count(*) FROM step WHERE session=? AND node=?", key).fetchone()[0]
         fresh = list(enumerate(node.steps))[done:]
@@ -236,7 +243,7 @@ class Store:
         with self._change() as db:
             db.execute("INSERT OR REPLACE INTO vocabulary VALUES (?,?)", (model, data))
 
-    # -- reading -----------------------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------------------------
 
     def load(self, session: str) -> Conversation:
         """A conversation without its snapshots. Raises DataError where there is none, or it is damaged."""
@@ -319,9 +326,9 @@ class Store:
             " ORDER BY updated DESC"
         )
         kept = [
-            Summary(*row, found.get(row[0], ""))
-            for row in rows
-            if not query.strip() or row[0] in found or all(w.lower() in row[1].lower() for w in query.split())
+            Summary(id, title, kind, model, created, updated, tokens, found.get(id, ""))
+            for id, title, kind, model, created, updated, tokens in rows
+            if not query.strip() or id in found or all(w.lower() in title.lower() for w in query.split())
         ]
         return kept[:limit]
 

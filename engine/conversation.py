@@ -194,7 +194,7 @@ class Conversation:
             fork, option, depth = stack.pop()
             yield fork, option, depth
             onward: list[tuple[Fork, str | None, int]] = []
-            node = option if option is not None else fork.node
+            node: str | None = option if option is not None else fork.node
             start = 0 if option is not None else (fork.at or 0) + 1
             while node is not None:
                 ahead = [at for at in self._cuts.get(node, ()) if at >= start]

@@ -221,7 +221,7 @@ class Intervals:
 
         def moved(logits: np.ndarray) -> np.ndarray:
             dense[ids] = logits
-            return apply(dense)[ids]
+            return np.asarray(apply(dense)[ids])
 
         low, high = self.low[places], self.high[places]
         least, most = low + self.zero[0], high + self.zero[1]
@@ -252,4 +252,5 @@ def _shares(least: np.ndarray, most: np.ndarray, count: np.ndarray) -> Pair:
 
 def _others(parts: np.ndarray) -> np.ndarray:
     """For each part the sum of the others, added up rather than taken from the whole, which may be far larger."""
-    return np.append(0.0, np.cumsum(parts)[:-1]) + np.append(np.cumsum(parts[::-1])[-2::-1], 0.0)
+    before, after = np.append(0.0, np.cumsum(parts)[:-1]), np.append(np.cumsum(parts[::-1])[-2::-1], 0.0)
+    return np.asarray(before + after)

@@ -32,7 +32,7 @@ def lab_shop() -> "Shop":
 
 
 def data_home() -> Path:
-    """Where likely keeps its data, as `engine.store.home` says; that module would be slow to import before the paint."""
+    """Where likely keeps its data, as `engine.store.home` says, which would be slow to import before the paint."""
     import os
     import sys
 

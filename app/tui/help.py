@@ -1,5 +1,7 @@
 """The keys in words: for what has the focus, then everywhere, then the slash commands."""
 
+from typing import Any
+
 from textual.binding import Binding
 from textual.screen import Screen
 
@@ -7,28 +9,34 @@ from app.tui import keys, slash
 
 ABOUT = {
     "token.previous": "token by token", "token.up": "row by row", "token.row_start": "start of the row",
-    "token.newest": "follow the newest token", "token.page_up": "page by page", "token.next_surprise": "next surprising token (4 bits and more)",
-    "token.previous_surprise": "the one before", "token.alternatives": "alternatives: pick one to branch, / to type your own",
+    "token.newest": "follow the newest token", "token.page_up": "page by page",
+    "token.next_surprise": "next surprising token (4 bits and more)", "token.previous_surprise": "the one before",
+    "token.alternatives": "alternatives: pick one to branch, / to type your own",
     "token.resample": "draw again from here", "token.edit": "edit this message and have it answered anew",
     "token.previous_sibling": "previous branch at this fork", "token.next_sibling": "next branch at this fork",
-    "token.previous_fork": "previous fork", "token.next_fork": "next fork", "token.read": "read as Markdown, and back",
-    "token.fold": "fold the thinking", "token.copy": "copy the answer", "token.copy_code": "copy the code block",
-    "token.step": "step mode: choose every token", "token.go": "then 1 chat, 2 compare, 3 text",
-    "candidates.up": "pick", "candidates.branch": "branch with the picked one", "candidates.force": "force it next, while drawing",
-    "candidates.ban": "ban it from now on, or allow it again", "sampler.up": "pick", "sampler.less": "move a step (shift: ten)",
-    "sampler.off": "off", "sampler.default": "default", "sampler.type": "type a value", "sampler.earlier": "its transform runs earlier",
-    "sampler.later": "its transform runs later", "sampler.presets": "presets and orders", "tree.up": "pick", "tree.check_out": "check out",
-    "prompt.send": "send", "prompt.newline": "line break", "chat.stop": "stop; else close; else back to the prompt",
-    "chat.redo": "another answer", "chat.heat": "tint: surprisal, entropy, rank, off", "chat.sampler": "to the sliders",
+    "token.previous_fork": "previous fork", "token.next_fork": "next fork",
+    "token.read": "read as Markdown, and back", "token.fold": "fold the thinking", "token.copy": "copy the answer",
+    "token.copy_code": "copy the code block", "token.step": "step mode: choose every token",
+    "token.go": "then 1 chat, 2 compare, 3 text", "candidates.up": "pick",
+    "candidates.branch": "branch with the picked one", "candidates.force": "force it next, while drawing",
+    "candidates.ban": "ban it from now on, or allow it again", "sampler.up": "pick",
+    "sampler.less": "move a step (shift: ten)", "sampler.off": "off", "sampler.default": "default",
+    "sampler.type": "type a value", "sampler.earlier": "its transform runs earlier",
+    "sampler.later": "its transform runs later", "sampler.presets": "presets and orders", "tree.up": "pick",
+    "tree.check_out": "check out", "prompt.send": "send", "prompt.newline": "line break",
+    "chat.stop": "stop; else close; else back to the prompt", "chat.redo": "another answer",
+    "chat.heat": "tint: surprisal, entropy, rank, off", "chat.sampler": "to the sliders",
     "chat.sessions": "conversations", "chat.new": "new conversation", "chat.keys": "this help", "app.quit": "quit",
     "app.copy": "copy the selection", "app.chat": "chat", "app.compare": "compare", "app.text": "text mode",
-    "compare.add": "add a column", "compare.remove": "remove the column", "compare.adopt": "adopt the column into the chat",
-    "compare.set_up": "set the column up", "compare.stop": "stop, or back to chat", "compare.redo": "run again with another seed",
-    "text.continue": "continue from the cursor", "text.stop": "stop, or back to chat", "text.sampler": "to the sliders",
+    "compare.add": "add a column", "compare.remove": "remove the column",
+    "compare.adopt": "adopt the column into the chat", "compare.set_up": "set the column up",
+    "compare.stop": "stop, or back to chat", "compare.redo": "run again with another seed",
+    "text.continue": "continue from the cursor", "text.stop": "stop, or back to chat",
+    "text.sampler": "to the sliders",
 }  # fmt: skip
 
 
-def keys_text(screen: Screen[object]) -> str:
+def keys_text(screen: Screen[Any]) -> str:
     """Help for a screen as it is focused now."""
     parts = []
     focus = screen.focused
@@ -45,16 +53,17 @@ def keys_text(screen: Screen[object]) -> str:
     return "\n\n".join(parts)
 
 
-def _rows(bindings: object, screen: Screen[object]) -> str:
-    rows = []
+def _rows(bindings: object, screen: Screen[Any]) -> str:
     assert isinstance(bindings, list)
     keymap = getattr(screen.app, "_keymap", {})
-    for binding in bindings:
-        if isinstance(binding, Binding) and binding.id in ABOUT:
-            rows.append((keys.pretty(keymap.get(binding.id, binding.key)), ABOUT[binding.id]))
+    rows = [
+        (keys.pretty(keymap.get(binding.id, binding.key)), ABOUT[binding.id])
+        for binding in bindings
+        if isinstance(binding, Binding) and binding.id in ABOUT
+    ]
     return "\n".join(f"  {key:<14} {about}" for key, about in rows)
 
 
-def _names(screen: Screen[object]) -> str:
-    table = getattr(screen.app, "key_table", dict)()
+def _names(screen: Screen[Any]) -> str:
+    table: dict[str, str] = getattr(screen.app, "key_table", dict)()
     return "\n".join(f'  "{name}" = "{key}"' for name, key in table.items())

@@ -7,6 +7,7 @@ apart. The thresholds and the ramp are `app.heat`'s.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.style import Style
 from textual.theme import Theme
@@ -114,7 +115,7 @@ def look(variables: Mapping[str, str], colours: str) -> Look:
             heading=Style(bold=True, dim=True),
         )
 
-    def ink(name: str, **more: bool) -> Style:
+    def ink(name: str, **more: Any) -> Style:
         return Style(color=variables.get(name, "default"), **more)
 
     levels = [Style()]

@@ -1,10 +1,10 @@
 """A text that can be edited anywhere, tinted by what the model makes of it."""
 
 from rich.text import Text
+from textual.document._document import Document, Location
 from textual.message import Message
 from textual.widgets import TextArea
 
-from app.tui.cells import clean
 from app.tui.widgets.canvas import Painted
 
 
@@ -21,9 +21,14 @@ class Buffer(TextArea):
         self._levels_text = ""
 
     @property
-    def offset(self) -> int:  # type: ignore[override]
+    def place(self) -> int:
         """The cursor's place in the text."""
-        return self.document.get_index_from_location(self.cursor_location)
+        return self.index_of(self.cursor_location)
+
+    def index_of(self, location: Location) -> int:
+        """Where in the text a row and column are."""
+        assert isinstance(self.document, Document)
+        return int(self.document.get_index_from_location(location))
 
     def tint(self, text: str, levels: list[int]) -> None:
         """Tint the characters of `text`; those of the buffer that differ from it stay plain."""
@@ -35,8 +40,8 @@ class Buffer(TextArea):
         line = self.document.get_line(line_index)
         # one cell stays one character here, so that the cursor's arithmetic holds
         shown = "".join(character if character.isprintable() or character == "\t" else "␣" for character in line)
-        text = Text(shown if len(clean(shown)) == len(shown) else shown, end="", no_wrap=True)
-        start = self.document.get_index_from_location((line_index, 0))
+        text = Text(shown, end="", no_wrap=True)
+        start = self.index_of((line_index, 0))
         heat = self.app_look.heat
         run_start, run_level = 0, 0
         for i in range(len(line) + 1):

@@ -33,10 +33,8 @@ def ways(talk: Conversation) -> list[Way]:
     found = []
     for fork, option, depth in talk.walk():
         options = talk.options(fork)
-        if option is not None:
-            on = option in lineage
-        else:
-            on = fork.at is not None and lineage.get(fork.node, -1) > fork.at
+        past = fork.at is not None and lineage.get(fork.node, -1) > fork.at
+        on = past if option is None else option in lineage
         number = f"{options.index(option) + 1}/{len(options)}" if len(options) > 1 else ""
         found.append(Way(fork, option, depth, option == options[-1], number, on, _words(talk, fork, option)))
     return found
