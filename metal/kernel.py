@@ -16,6 +16,7 @@ from typing import Any
 from metal import mx
 
 FOLDER = Path(__file__).parent / "kernels"
+BODY = "//: body\n"
 THREADS = 256  # a group, at most: what every chip can run however many registers a thread takes
 
 Constant = int | mx.Dtype
@@ -32,20 +33,24 @@ def available() -> bool:
 @lru_cache(maxsize=64)
 def text(file: str) -> tuple[str, str]:
     """(header, body) of a kernel's file, its includes in place."""
-    header, _, body = _included(file, set()).rpartition("//: body\n")
+    header, _, body = _included(file, set()).rpartition(BODY)
     return header, body
 
 
 def _included(file: str, seen: set[str]) -> str:
-    lines = []
-    for line in (FOLDER / file).read_text().splitlines(keepends=True):
+    """The text of a file with its neighbours in place, and directives that keep messages on the right file and line."""
+    lines = [f'#line 1 "metal/kernels/{file}"\n']
+    for number, line in enumerate((FOLDER / file).read_text().splitlines(keepends=True), 1):
+        resumed = f'#line {number + 1} "metal/kernels/{file}"\n'
         if line.startswith('#include "'):
             name = line.split('"')[1]
             if name not in seen:
                 seen.add(name)
-                lines.append(_included(name, seen))
+                lines += [_included(name, seen), resumed]
         else:
             lines.append(line)
+            if line == BODY:
+                lines.append(resumed)
     return "".join(lines)
 
 

@@ -40,6 +40,35 @@ struct Scatter<N, 0, LPK> {
   static constant constexpr uint copies = 0u;
 };
 
+// a + b, and what that rounds off added to `rest`.
+inline float add(float a, float b, thread float& rest) {
+  float sum = a + b;
+  float part = sum - a;
+  rest += (a - (sum - part)) + (b - part);
+  return sum;
+}
+
+// sum + q k over N values; with WIDE, what that rounds off is added to `rest`. Else four sums side by side, joined as a
+// tree: one long sum would round more than stock's, which spreads a row over 32 lanes.
+template <int N, bool WIDE>
+inline float dot(threadgroup const float* q, thread const float* k, float sum, thread float& rest) {
+  if (WIDE) {
+    FULLY
+    for (int i = 0; i < N; i++) {
+      float product = q[i] * k[i];
+      rest += fma(q[i], k[i], -product);
+      sum = add(sum, product, rest);
+    }
+    return sum;
+  }
+  float4 four = float4(q[0], q[1], q[2], q[3]) * float4(k[0], k[1], k[2], k[3]);
+  FULLY
+  for (int i = 4; i < N; i += 4) {
+    four = fma(float4(q[i], q[i + 1], q[i + 2], q[i + 3]), float4(k[i], k[i + 1], k[i + 2], k[i + 3]), four);
+  }
+  return sum + ((four.x + four.y) + (four.z + four.w));
+}
+
 // Keeps (value, index) in a list sorted from the largest value; equal values keep the smaller index first.
 template <int N>
 inline void insert(thread float* values, thread int* indices, float value, int index) {
@@ -67,6 +96,7 @@ inline void best(thread float& value, thread int& index, ushort step) {
 constexpr int SLOTS = 32 / LPK;
 constexpr int OWN = D / LPK;
 constexpr int CHUNKS = OWN / VEC;
+constexpr bool WIDE = sizeof(T) == 4;  // float32 queries: scores carry what their sums round off
 
 threadgroup float shared_q[ROWS * D];
 threadgroup float sums[NSG * ROWS * D];
@@ -191,7 +221,7 @@ for (int i = 0; i < TOP; i++) {
 for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL) {
   int key[UNROLL];
   bool live[UNROLL];
-  float s[UNROLL][ROWS];
+  float s[UNROLL][ROWS], rest[UNROLL][ROWS];
   FULLY
   for (int u = 0; u < UNROLL; u++) {
     int i = base + u * SLOTS + slot;
@@ -200,6 +230,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     FULLY
     for (int r = 0; r < ROWS; r++) {
       s[u][r] = 0.0f;
+      rest[u][r] = 0.0f;
     }
   }
   FULLY
@@ -224,27 +255,11 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
         }
       }
     }
-    // Sums of sums: half the rounding of one long sum.
     FULLY
     for (int r = 0; r < ROWS; r++) {
-      float even[UNROLL], odd[UNROLL];
       FULLY
       for (int u = 0; u < UNROLL; u++) {
-        even[u] = shared_q[r * D + at] * k[u][0];
-        odd[u] = shared_q[r * D + at + 1] * k[u][1];
-      }
-      FULLY
-      for (int v = 2; v < VEC; v += 2) {
-        float x = shared_q[r * D + at + v], z = shared_q[r * D + at + v + 1];
-        FULLY
-        for (int u = 0; u < UNROLL; u++) {
-          even[u] = fma(x, k[u][v], even[u]);
-          odd[u] = fma(z, k[u][v + 1], odd[u]);
-        }
-      }
-      FULLY
-      for (int u = 0; u < UNROLL; u++) {
-        s[u][r] += even[u] + odd[u];
+        s[u][r] = dot<VEC, WIDE>(shared_q + r * D + at, k[u], s[u][r], rest[u][r]);
       }
     }
   }
@@ -259,10 +274,17 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     for (int r = 0; r < ROWS; r++) {
       float x = s[u][r];
       for (int lanes = 1; lanes < LPK; lanes *= 2) {
-        x += simd_shuffle_xor(x, ushort(lanes));
+        float other = simd_shuffle_xor(x, ushort(lanes));
+        if (WIDE) {
+          rest[u][r] += simd_shuffle_xor(rest[u][r], ushort(lanes));
+          x = add(x, other, rest[u][r]);
+        } else {
+          x += other;
+        }
       }
 #if SOFTCAP
-      x = as_type<float>(params[CAP]) * metal::precise::tanh(x * as_type<float>(params[SCALE]));
+      x = as_type<float>(params[CAP]) * metal::precise::tanh((x + rest[u][r]) * as_type<float>(params[SCALE]));
+      rest[u][r] = 0.0f;
 #endif
       bool seen = live[u] && at <= high[r] && (at >= low[r] || at < kept);
       s[u][r] = seen ? x : -INFINITY;
@@ -306,7 +328,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     total[r] *= factor;
     FULLY
     for (int u = 0; u < UNROLL; u++) {
-      float below = (s[u][r] - higher) * unit;
+      float below = ((s[u][r] - higher) + rest[u][r]) * unit;
       s[u][r] = metal::fast::exp2(below);
       total[r] += s[u][r];
 #if STATS
