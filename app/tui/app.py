@@ -18,7 +18,6 @@ from app.tui import messages as m
 from app.tui.bridge import Bridge, Shop
 from app.tui.candidates import Names
 from app.tui.clipboard import copy
-from app.tui.commands import Commands
 from app.tui.keeper import Keeper
 from app.tui.widgets.bars import Hints
 from engine.errors import DataError
@@ -27,12 +26,19 @@ FRAME_S = 1 / 30
 Handler = Callable[[list[m.Report]], None]
 
 
+def palette() -> Any:
+    """The palette's provider, imported when it is opened."""
+    from app.tui.commands import Commands
+
+    return Commands
+
+
 class LikelyApp(App[str]):
     """Returns the id of the conversation that was open, to resume."""
 
     TITLE = "likely"
-    CSS_PATH = "likely.tcss"
-    COMMANDS: ClassVar[Any] = {Commands}
+    CSS_PATH = Path(__file__).with_name("likely.tcss")
+    COMMANDS: ClassVar[Any] = {palette}
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-flat"), (12, "-low"), (24, "-tall")]
     ENABLE_COMMAND_PALETTE = True
@@ -88,12 +94,13 @@ class LikelyApp(App[str]):
         self.restyle()
         self._open_store()
         self._remap()
-        self.bridge.start()
         self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
         from app.tui.screens.chat import ChatScreen
 
         self.push_screen(ChatScreen())
         self.load_model(self.wanted)
+        # the engine's thread imports for long and would take turns with the first paint
+        self.call_after_refresh(self.bridge.start)
 
     def _open_store(self) -> None:
         path = self.home / "sessions.db"
@@ -105,8 +112,11 @@ class LikelyApp(App[str]):
             self.store_news = f"not saved: {error}"
 
     def _remap(self) -> None:
+        path = self.home / "keys.toml"
+        if not path.exists():
+            return
         try:
-            self.set_keymap(keys.load(self.home / "keys.toml", self.key_table()))
+            self.set_keymap(keys.load(path, self.key_table()))
         except DataError as error:
             self.store_news = self.store_news or str(error)
 

@@ -114,7 +114,7 @@ def replayed(
     snapshot = step.snapshot
     if snapshot is None:
         return None
-    states = states_at(recipe.transforms, names, before, steps)
+    states = states_at(recipe.transforms, names, *_recent(recipe, before, steps))
     found = replay(snapshot, recipe.transforms, states, (seed, step.position), greedy=recipe.greedy)
     raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
     stays = found.cut == STAYS
@@ -125,6 +125,17 @@ def replayed(
     mass = min(float(raw[stays].sum()) + rest, 1.0)
     whole = found.exact and low == high
     return Outcome(found.ids[order], raw[order], found.middle[order], found.cut[order], (low + high) // 2, mass, whole)
+
+
+def _recent(recipe: Recipe, before: Sequence[int], steps: Sequence[Step]) -> tuple[Sequence[int], Sequence[Step]]:
+    """As much of a text as the transforms look back on, so that a long one costs no more than a short one."""
+    if any(transform.surprisal for transform in recipe.transforms):
+        return before, steps
+    window = max((getattr(transform, "window", 0) for transform in recipe.transforms), default=0)
+    if not window:
+        return (), ()
+    recent = steps[-window:]
+    return before[len(before) - max(window - len(recent), 0) :] if len(recent) < window else (), recent
 
 
 def view(step: Step, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool) -> View:

@@ -58,12 +58,32 @@ class Stage:
     def texts(self) -> list[str]:
         return [shown.message.text for shown in self.chat.talk.shown]
 
+    def painted(self) -> str:
+        """What is on the screen, as a terminal would get it: with its escape codes."""
+        from rich.segment import Segment
+        from textual.strip import Strip
+
+        console, lines = self.app.console, []
+        for strip in self.app.screen._compositor.render_strips():
+            line = strip if isinstance(strip, Strip) else Strip(strip)
+            for line_filter in self.app.get_line_filters():
+                line = line.apply_filter(line_filter, self.app.screen.background_colors[1])
+            lines.append(Strip(Segment.simplify(line)).discard_meta().render(console).rstrip())
+        return "\n".join(lines)
+
     def picture(self) -> str:
         """What is on the screen, as text."""
         strips = self.app.screen._compositor.render_strips()
         return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
 
 
+# what a terminal says of itself
+COLOURS = {
+    "true": {"TERM": "xterm-256color", "COLORTERM": "truecolor"},
+    "256": {"TERM": "xterm-256color", "COLORTERM": ""},
+    "16": {"TERM": "xterm-16color", "COLORTERM": ""},
+    "none": {"TERM": "xterm-256color", "COLORTERM": "truecolor", "NO_COLOR": "1"},
+}
 Play = Callable[..., AbstractAsyncContextManager[Stage]]
 
 
@@ -71,6 +91,10 @@ Play = Callable[..., AbstractAsyncContextManager[Stage]]
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     """Opens a stage: `async with play(size=(80, 24)) as stage`."""
     monkeypatch.chdir(tmp_path)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TEXTUAL_COLOR_SYSTEM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in COLOURS["true"].items():
+        monkeypatch.setenv(name, value)
 
     @asynccontextmanager
     async def opened(
@@ -80,6 +104,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         environ: dict[str, str] | None = None,
         loaded: bool = True,
     ) -> AsyncIterator[Stage]:
+        for name, value in (environ or {}).items():
+            monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
         shop = ScriptedShop(*(engines or (ScriptedEngine(),)))
         app = LikelyApp(lambda: shop, tmp_path / "home", resume=resume, environ=environ or {}, clock=lambda: 1e9)
         async with app.run_test(size=size) as pilot:

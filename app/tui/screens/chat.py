@@ -4,15 +4,15 @@ import secrets
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.timer import Timer
 
-from app.tui import attach, candidates, cells, slash
+from app.tui import attach, candidates, cells
 from app.tui import messages as m
 from app.tui.candidates import LN2, Names, Outcome, View
 from app.tui.keeper import EVERY_S
@@ -22,8 +22,7 @@ from app.tui.talk import HEATS, TITLE, Talk
 from app.tui.widgets.bars import Glance, Hints, Pill, TopBar
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.entropy import EntropyRow
-from app.tui.widgets.inspector import Inspector
-from app.tui.widgets.overlays import Alternatives, Ask, Pick, Read
+from app.tui.widgets.inspector import Body, Inspector, Left
 from app.tui.widgets.prompt import Prompt
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.token_view import TokenView
@@ -38,11 +37,14 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
 STATUS_S = 0.5
+PANEL_HZ = 8
 WAITING = "Message  (enter sends · ctrl+j newline · / commands)"
 
 
 class ChatScreen(Screen[None]):
     """Talk to a model, look at every token, steer, branch."""
+
+    BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False, id="chat.stop"),
@@ -62,6 +64,8 @@ class ChatScreen(Screen[None]):
         self._entropy_of = -1
         self._snapshots: dict[tuple[str, int], Step] = {}
         self._settle: Timer | None = None
+        self._inspected_s = 0.0
+        self._inspecting = False
         self._saved_s = 0.0
         self._status_s = 0.0
         self._rate: tuple[float, int] = (0.0, 0)
@@ -76,8 +80,8 @@ class ChatScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield TopBar("chat", id="top")
-        with Horizontal(id="body"):
-            with Vertical(id="left"):
+        with Body(id="body"):
+            with Left(id="left"):
                 yield TokenView(id="transcript")
                 yield Pill(id="pill")
             yield Inspector(id="inspector")
@@ -98,7 +102,7 @@ class ChatScreen(Screen[None]):
         self._open_first()
         self.prompt.focus()
         self.set_interval(1.0, self.tick)
-        if self.likely.store_news:
+        if self.likely.store_news:  # stays until a key is pressed
             self.hints.say(self.likely.store_news, alarm=True)
 
     # -- which conversation --------------------------------------------------------------------------------------------
@@ -197,6 +201,22 @@ class ChatScreen(Screen[None]):
         if glance.display:
             end = len(self.entropies) if self.transcript.cursor is None else self.transcript.cursor.token + 1
             glance.show(view, self.entropies[max(end - 8, 0) : end])
+
+    def inspect_soon(self) -> None:
+        """As `inspect`, but at most `PANEL_HZ` times a second: bars that change faster cannot be read."""
+        now = monotonic()
+        wait = 1 / PANEL_HZ - (now - self._inspected_s)
+        if wait <= 0:
+            self._inspected_s = now
+            self.inspect()
+        elif not self._inspecting:
+            self._inspecting = True
+            self.set_timer(wait, self._inspect_late)
+
+    def _inspect_late(self) -> None:
+        self._inspecting = False
+        self._inspected_s = monotonic()
+        self.inspect()
 
     def _entropies(self, block: int) -> None:
         """The entropies of a block in bits: a list that grows with it."""
@@ -330,9 +350,9 @@ class ChatScreen(Screen[None]):
         tokens = self.talk.drew(steps)
         if tokens:
             self.transcript.extend(tokens)
-        now = self.likely.clock()
+        now = monotonic()
         if self.transcript.cursor is None or self.talk.peek is not None:
-            self.inspect()
+            self.inspect_soon()
         if now - self._status_s >= STATUS_S:
             self._status_s = now
             self.transcript.renote(len(self.talk.shown) - 1, self.talk.note(len(self.talk.shown) - 1))
@@ -447,7 +467,7 @@ class ChatScreen(Screen[None]):
             self.talk.ready(facts)
             self.reshow()
         self.status()
-        if loading is not None:
+        if loading is not None and not self.hints.alarm:
             share = f" {100 * loading.done // loading.total} %" if loading.total else "…"
             self.hints.say(f"{loading.stage}{share}" if " " in loading.stage else f"loading the model{share}")
         elif not self.hints.alarm:
@@ -521,6 +541,8 @@ class ChatScreen(Screen[None]):
         if text.startswith("/") and not text.startswith("//") and self._editing is None:
             self.prompt.text = ""
             self._remember(text)
+            from app.tui import slash
+
             slash.run(self, text)
             return
         text = text.removeprefix("/") if text.startswith("//") else text
@@ -590,6 +612,8 @@ class ChatScreen(Screen[None]):
             attach.append_history(self.likely.home / "history.jsonl", text)
 
     def _complete(self, text: str) -> list[str]:
+        from app.tui import slash
+
         return slash.complete(self, text) if text.startswith("/") else attach.complete(text)
 
     # -- cursor, candidates, sliders, tree ---------------------------------------------------------------------------
@@ -618,6 +642,8 @@ class ChatScreen(Screen[None]):
         view = self.view()
         if view is None:
             return
+        from app.tui.widgets.overlays import Alternatives
+
         x, y = self.transcript.layout_.cell_of(event.place)
         region = self.transcript.region
         at = (region.x + x + 1, region.y + y - self.transcript.scroll_offset.y)
@@ -697,6 +723,8 @@ class ChatScreen(Screen[None]):
                 if said:
                     self.hints.say(said)
 
+        from app.tui.widgets.overlays import Ask
+
         title = f"{p.label}  {p.low:g} to {p.high:g} · {p.help}"
         self.app.push_screen(Ask(title, f"{self.talk.sampling.values[p.name]:g}"), typed)
 
@@ -705,10 +733,15 @@ class ChatScreen(Screen[None]):
 
     def action_presets(self) -> None:
         """Choose a preset or an order."""
+        from app.tui import slash
+        from app.tui.widgets.overlays import Pick
+
         self.app.push_screen(Pick("preset, or the order of the transforms", slash.preset_options(self)), self._preset)
 
     def _preset(self, choice: str | None) -> None:
         if choice is not None:
+            from app.tui import slash
+
             self.set_sampling(slash.preset(self, choice))
 
     def set_sampling(self, sampling: Sampling) -> None:
@@ -843,6 +876,7 @@ class ChatScreen(Screen[None]):
 
     def action_keys(self) -> None:
         from app.tui.help import keys_text
+        from app.tui.widgets.overlays import Read
 
         self.app.push_screen(Read("keys", keys_text(self)))
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -23,7 +22,7 @@ from app.tui.widgets.bars import Glance, Hints, TopBar
 from app.tui.widgets.buffer import Buffer
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.entropy import EntropyRow
-from app.tui.widgets.inspector import Inspector
+from app.tui.widgets.inspector import Body, Inspector, Left
 from app.tui.widgets.overlays import Read
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.tree import TreePane
@@ -39,6 +38,8 @@ TYPING_S = 0.25  # how long a person pauses before the text is measured
 
 class TextScreen(Screen[None]):
     """An editable text and what the model makes of it."""
+
+    BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "continue", "Continue", show=False, id="text.continue"),
@@ -68,8 +69,8 @@ class TextScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield TopBar("text", id="top")
-        with Horizontal(id="body"):
-            with Vertical(id="left"):
+        with Body(id="body"):
+            with Left(id="left"):
                 yield Buffer(id="buffer")
             yield Inspector(id="inspector")
         yield Glance(id="glance")
@@ -142,7 +143,7 @@ class TextScreen(Screen[None]):
 
     def here(self) -> int | None:
         """The token that the cursor stands before; None at the end of the text."""
-        at = self.buffer.offset
+        at = self.buffer.place
         for index, (start, end) in enumerate(manuscript.spans(self.steps)):
             if start <= at < end:
                 return index
@@ -151,7 +152,7 @@ class TextScreen(Screen[None]):
     def view(self) -> View | None:
         names = self.likely.names_of(self.likely.current.name if self.likely.current else "")
         index = self.here()
-        if index is not None and self.measured.startswith(self.buffer.text[: self.buffer.offset + 1]):
+        if index is not None and self.measured.startswith(self.buffer.text[: self.buffer.place + 1]):
             step = self.steps[index]
             before = tuple(step.token for step in self.steps[:index])
             outcome = candidates.replayed(step, self.sampling.recipe, before, (), names, self.talk.seed)
@@ -204,7 +205,7 @@ class TextScreen(Screen[None]):
         if facts is None or self.control is not None:
             self.hints.say("no model is loaded" if facts is None else "it is being continued: esc stops")
             return
-        whole, prefix = self.buffer.text, self.buffer.text[: self.buffer.offset]
+        whole, prefix = self.buffer.text, self.buffer.text[: self.buffer.place]
         new_id = lambda: secrets.token_hex(6)  # noqa: E731
         self.talk, _ = manuscript.commit(self.talk, whole, new_id)
         self.talk, fork = manuscript.commit(self.talk, prefix, new_id)

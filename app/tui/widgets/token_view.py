@@ -16,6 +16,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
+from textual.widget import Widget
 
 from app.tui import cells
 from app.tui.layout import HEADING_ROWS, Block, Layout, Place, Token
@@ -164,7 +165,8 @@ class TokenView(ScrollView, can_focus=True):
     def touch(self, y: int) -> None:
         """Draw one row again."""
         self._strips.pop(y, None)
-        self.refresh_lines(y)
+        if 0 <= y - self.scroll_offset.y < self.size.height:
+            self.refresh_lines(y)
 
     def _drop(self, first: int, last: int) -> None:
         if last - first > len(self._strips):
@@ -175,10 +177,20 @@ class TokenView(ScrollView, can_focus=True):
                 self._strips.pop(y, None)
 
     def _settle(self) -> None:
-        """Tell the scroll bar how tall it is, and stay at the end while following."""
-        self.virtual_size = Size(self.size.width, self.layout_.height)
+        """Tell the scroll bar how tall it is, and stay at the end while following.
+
+        A new size lays the whole screen out again, which costs more than everything else a token does: it is told to the
+        scroll bar alone, except when that has to appear.
+        """
+        size = Size(self.size.width, self.layout_.height)
+        if size != self.virtual_size:
+            if self.show_vertical_scrollbar == (size.height > self.container_size.height):
+                self.set_reactive(Widget.virtual_size, size)
+                self._scroll_update(size)
+            else:
+                self.virtual_size = size
         if self.following:
-            self.scroll_end(animate=False, immediate=True, force=True)
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
 
     def _exists(self, place: Place) -> bool:
         return place.block < len(self.blocks) and place.token < len(self.blocks[place.block].tokens)

@@ -1,0 +1,220 @@
+"""What the screen costs: its thread's time a batch of tokens, with every panel and bare, and the time to the first paint.
+
+Headless at 120x40, with the encoding of escape sequences that a terminal would get. Batches of 4 tokens are 120 tokens
+a second at 30 frames. The two views take turns in one run, and quartiles are compared, for these machines stall at
+random. One JSON line.
+
+    python benchmarks/tui.py [--batches 200] [--starts 5]
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TERM", "xterm-256color")
+os.environ.setdefault("COLORTERM", "truecolor")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from textual.app import App, ComposeResult
+from textual.drivers.headless_driver import HeadlessDriver
+
+from app.tui import messages as m
+from app.tui.app import LikelyApp
+from app.tui.layout import Block, Token
+from app.tui.sampling import Sampling
+from app.tui.talk import Run, heat_level
+from app.tui.theme import DARK, UNICODE, look
+from app.tui.widgets.token_view import TokenView
+from engine.conversation import Fork, Node
+from engine.decode.control import Control
+from engine.observe import observe
+from engine.trace import Step
+from engine.transforms import run, start
+
+BATCH = 4
+FRAME_S = 1 / 30
+VOCAB = 49_152
+WORDS = " the sky looks blue because air molecules scatter short wavelengths of sunlight far more strongly".split(" ")[1:]
+
+
+def steps(count: int = 64) -> Sequence[Step]:
+    """Different steps with distributions over a vocabulary of a real size."""
+    rng = np.random.default_rng(0)
+    recipe = Sampling().recipe
+    found = []
+    for i in range(count):
+        raw = rng.normal(0, 2.2, VOCAB).astype(np.float32)
+        raw[: 50 + i] += rng.exponential(3, 50 + i).astype(np.float32)
+        states = start(recipe.transforms, None, [], np)
+        after, cut = run(recipe.transforms, raw, states, (0, i), np)
+        token = int(np.argmax(after)) if i % 5 else int(np.argsort(after)[-3])
+        step = observe(raw, token, after=after, cut=cut, recipe=recipe, position=i)
+        word = " " + WORDS[i % len(WORDS)] + (".\n\n" if i % 40 == 39 else "")
+        found.append(replace(step, piece=word.encode(), text=word, elapsed_s=i / 120))
+    return found
+
+
+class Bare(App[None]):
+    """A transcript and nothing else."""
+
+    CSS = "TokenView { height: 1fr; overflow-x: hidden; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look, self.glyphs = look(DARK.variables, "rich"), UNICODE
+
+    def compose(self) -> ComposeResult:
+        yield TokenView()
+
+
+async def bare(stream: Iterator[Step], tokens: int, batches: int) -> list[float]:
+    """Milliseconds of the screen's thread for each batch, after so many tokens."""
+    app = Bare()
+    async with app.run_test(size=(120, 40)) as pilot:
+        view = app.query_one(TokenView)
+        view.show([Block("a", "model", scored=True)], follow=True)
+
+        def batch(size: int) -> None:
+            view.extend(Token(step.text, heat_level(step, "surprisal")) for step in itertools.islice(stream, size))
+
+        batch(tokens)
+        return await timed(pilot, lambda: batch(BATCH), batches)
+
+
+async def full(stream: Iterator[Step], tokens: int, batches: int) -> tuple[list[float], float]:
+    """The same with candidates, entropy, sliders, tree and status; and strips drawn a batch."""
+    app = LikelyApp(_Nothing, Path(tempfile.mkdtemp()))
+    async with app.run_test(size=(120, 40)) as pilot:
+        while app.chat is None or not hasattr(app.chat, "talk"):
+            await pilot.pause(0.01)
+        chat, talk = app.chat, app.chat.talk
+        talk.conversation = talk.conversation.add(Node("u", Fork(), "user", text="Why is the sky blue?"))
+        talk.conversation = talk.conversation.add(Node("a", Fork("u"), "assistant"))
+        talk.run = Run(10**6, "a", Control(talk.sampling.recipe), 0.0)
+        chat.reshow(follow=True)
+
+        def batch(size: int) -> None:
+            chat.reported([m.Drew(10**6, step) for step in itertools.islice(stream, size)])
+
+        batch(tokens)
+        await pilot.pause()
+        before = chat.transcript.strips_rendered
+        spent = await timed(pilot, lambda: batch(BATCH), batches)
+        drawn = (chat.transcript.strips_rendered - before) / batches
+        talk.run = None
+        return spent, drawn
+
+
+async def timed(pilot: Any, batch: Any, batches: int) -> list[float]:
+    spent = []
+    for _ in range(batches):
+        began = time.thread_time()
+        batch()
+        await asyncio.sleep(FRAME_S)  # at the pace of frames, as what is limited by time must see them
+        spent.append((time.thread_time() - began) * 1e3)
+    return spent
+
+
+class _Nothing:
+    """A shop that never opens: the screen alone is measured."""
+
+    def open(self, model: str, progress: object) -> Any:
+        time.sleep(10**6)
+
+    def offers(self) -> Sequence[m.ModelOffer]:
+        return ()
+
+
+FIRST_PAINT = """
+import time, sys, os
+sys.path.insert(0, {root!r})
+{imports}
+from textual.app import App
+class Probe({base}):
+    def _display(self, screen, renderable):
+        super()._display(screen, renderable)
+        if {ready}:
+            print(time.monotonic(), file=sys.stderr); sys.stderr.flush(); os._exit(0)
+Probe({args}).run(headless=True)
+"""
+
+
+def first_paint(kind: str) -> float:
+    """Seconds from the start of a process until its first whole paint."""
+    root = str(Path(__file__).parents[1])
+    if kind == "empty":
+        code = FIRST_PAINT.format(root=root, imports="", base="App", ready="True", args="")
+    else:
+        imports = "from app.tui.app import LikelyApp\nfrom app.tui import lab_shop\nfrom pathlib import Path\nimport tempfile"
+        code = FIRST_PAINT.format(
+            root=root, imports=imports, base="LikelyApp", args="lambda: time.sleep(99), Path(tempfile.mkdtemp())",
+            ready="hasattr(screen, 'talk') and screen.query('Prompt')",
+        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "probe.py"
+        script.write_text(code, encoding="utf-8")
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+        return float(done.stderr.strip().splitlines()[-1]) - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, default=200)
+    parser.add_argument("--starts", type=int, default=5)
+    wanted = parser.parse_args()
+    HeadlessDriver.is_headless = property(lambda self: False)  # type: ignore[assignment,method-assign]
+    kinds = steps()
+    spent: dict[str, list[float]] = {"bare": [], "full": [], "full_long": []}
+    strips = {}
+    for _ in range(3):
+        part = wanted.batches // 3
+        spent["bare"] += asyncio.run(bare(itertools.cycle(kinds), 2000, part))
+        for name, tokens in (("full", 2000), ("full_long", 20_000)):
+            found, strips[name] = asyncio.run(full(itertools.cycle(kinds), tokens, part))
+            spent[name] += found
+    paints: dict[str, list[float]] = {"empty": [], "likely": []}
+    for _ in range(wanted.starts):
+        for kind, times in paints.items():
+            times.append(first_paint(kind))
+    part = len(spent["bare"]) // 3  # the least of three runs at every place, for the machine stalls at random
+    mean = {name: statistics.mean(min(v[i::part]) for i in range(part)) for name, v in spent.items()}
+    median = {name: statistics.median(values) for name, values in spent.items()}
+    paint = {name: min(times) for name, times in paints.items()}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    print(
+        json.dumps(
+            {
+                "benchmark": "tui",
+                "commit": commit,
+                "machine": f"{platform.system()} {platform.machine()} {os.cpu_count()} cores",
+                "batch_tokens": BATCH,
+                "ms_a_batch_mean": {name: round(value, 2) for name, value in mean.items()},
+                "ms_a_batch_median": {name: round(value, 2) for name, value in median.items()},
+                "full_over_bare": round(mean["full"] / mean["bare"], 2),
+                "full_over_bare_median": round(median["full"] / median["bare"], 2),
+                "growth_from_2000_to_20000": round(mean["full_long"] / mean["full"], 2),
+                "strips_a_batch": {name: round(value, 1) for name, value in strips.items()},
+                "first_paint_s": {name: round(value, 3) for name, value in paint.items()},
+                "first_paint_over_empty": round(paint["likely"] / paint["empty"], 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Conversations on disk: what is saved comes back, and nothing that goes wrong loses what was there."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.store import Store, pack, unpack
+from engine.conversation import Conversation, Fork, Node
+from engine.errors import DataError
+from engine.observe import observe
+from engine.trace import Recipe, Step
+from engine.transforms import Temperature, TopP
+
+RECIPE = Recipe((TopP(0.9), Temperature(0.7)))
+
+
+def step(i: int, recipe: Recipe = RECIPE) -> Step:
+    raw = np.random.default_rng(i).normal(0, 3, 1000).astype(np.float32)
+    found = observe(raw, i % 1000, recipe=recipe, position=i)
+    return replace(found, piece=f" w{i}".encode(), text=f" w{i}", elapsed_s=i / 10)
+
+
+def talk(steps: int = 5, finish: str = "eot") -> Conversation:
+    talk = Conversation("c", title="Sky", model="m", system="Be brief", recipe=RECIPE, seed=3, created=1.0, updated=2.0)
+    talk = talk.add(Node("u", Fork(), "user", text="Why is the sky blue?"))
+    talk = talk.add(Node("a", Fork("u"), "assistant", "", tuple(map(step, range(steps))), finish=finish))
+    if finish and steps > 2:
+        talk = talk.add(Node("b", Fork("a", 2), "assistant", steps=(step(77),), joins=True, seed=9, finish="stop"))
+    return talk
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "sessions.db")
+
+
+def light(talk: Conversation) -> Conversation:
+    """As it is loaded: without snapshots."""
+    nodes = {
+        node.id: replace(node, steps=tuple(replace(s, snapshot=None, cut=None) for s in node.steps))
+        for node in talk.nodes.values()
+    }
+    return replace(talk, nodes=nodes)
+
+
+def test_what_is_saved_comes_back(store: Store) -> None:
+    store.save(talk())
+    found = store.load("c")
+    assert found == replace(light(talk()), nodes=found.nodes) and dict(found.nodes) == dict(light(talk()).nodes)
+    assert [m.text for m in found.messages()] == [m.text for m in talk().messages()]
+    snapshot, cut = store.snapshot("c", "a", 3)  # type: ignore[misc]
+    original = talk().nodes["a"].steps[3]
+    assert original.snapshot is not None
+    assert snapshot.lse == original.snapshot.lse and np.array_equal(snapshot.logits, original.snapshot.logits)
+    assert np.array_equal(cut, original.cut) and store.snapshot("c", "a", 99) is None
+    whole = store.with_snapshots(found).nodes["a"].steps[4].snapshot
+    assert whole is not None and np.array_equal(whole.lses, talk().nodes["a"].steps[4].snapshot.lses)  # type: ignore[union-attr]
+
+
+def test_packing_is_exact() -> None:
+    snapshot, cut = unpack(pack(step(5)))
+    original = step(5)
+    assert original.snapshot is not None and original.cut is not None
+    for name in ("ids", "logits", "edges", "counts", "lses"):
+        assert np.array_equal(getattr(snapshot, name), getattr(original.snapshot, name))
+    assert (snapshot.vocab, snapshot.mean, snapshot.variance) == (
+        original.snapshot.vocab, original.snapshot.mean, original.snapshot.variance,
+    )  # fmt: skip
+
+
+def test_only_what_is_new_is_written(store: Store) -> None:
+    growing = talk(2, finish="")
+    store.save(growing)
+    changes = store._db.total_changes
+    growing = growing.extend("a", (step(2),))
+    store.save(growing)
+    assert store._db.total_changes - changes <= 2 + 4  # a step, its snapshot, the session, what is checked out
+    assert len(store.load("c").nodes["a"].steps) == 3
+
+
+def test_a_branch_is_reopened_where_it_was_left(store: Store) -> None:
+    store.save(talk().choose(Fork("a", 2), None))
+    assert store.load("c").messages()[-1].text == " w0 w1 w2 w3 w4"
+    store.save(talk())
+    assert store.load("c").messages()[-1].text == " w0 w1 w77"
+
+
+def test_an_answer_cut_off_by_a_crash_is_closed(store: Store) -> None:
+    store.save(talk(3, finish=""))
+    found = store.load("c")
+    assert found.nodes["a"].finish == "interrupted" and len(found.nodes["a"].steps) == 3
+
+
+def test_search_finds_words_said_and_titles(store: Store) -> None:
+    store.save(talk())
+    store.save(replace(talk(), id="d", title="Other", nodes={}, chosen={}).add(Node("x", Fork(), "user", text="naïve café")))
+    assert [s.id for s in store.sessions("blue sky")] == ["c"]
+    assert [s.id for s in store.sessions("caf")] == ["d"]
+    assert [s.id for s in store.sessions("other")] == ["d"]
+    assert store.sessions("w77")[0].found
+    assert store.sessions('"; DROP TABLE session; --') == [] and len(store.sessions()) == 2
+    assert store.sessions("NEAR( OR * ^") == []
+
+
+def test_delete_is_undone_until_it_is_swept(store: Store) -> None:
+    store.save(talk())
+    store.delete("c")
+    assert store.sessions() == []
+    store.undelete("c")
+    assert len(store.sessions()) == 1
+    store.delete("c")
+    store.sweep(time.time() + 1)
+    with pytest.raises(DataError, match="no conversation"):
+        store.load("c")
+    assert store.snapshot("c", "a", 0) is None and store.sessions("blue") == []
+
+
+def test_duplicate_and_rename(store: Store) -> None:
+    store.save(talk())
+    store.duplicate("c", "d")
+    store.rename("d", "Twin")
+    assert store.load("d").title == "Twin" and store.snapshot("d", "a", 1) is not None
+    assert [s.id for s in store.sessions("w77")] and len(store.sessions()) == 2
+
+
+def test_two_programs_share_a_database(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "s.db"), Store(tmp_path / "s.db")
+    one.save(talk())
+    theirs = two.load("c").add(Node("two", Fork("b"), "user", text="from the second"))
+    ours = one.load("c").add(Node("one", Fork("b"), "user", text="from the first"))
+    two.save(theirs)
+    one.save(ours)
+    assert {"one", "two"} <= set(Store(tmp_path / "s.db").load("c").nodes)
+
+
+def test_a_locked_database_is_named_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.store.BUSY_S", 0.05)
+    path = tmp_path / "s.db"
+    store = Store(path)
+    store.save(talk())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DataError, match="another program"):
+        store.save(talk().add(Node("z", Fork("b"), "user", text="more")))
+    other.execute("ROLLBACK")
+    store.save(talk().add(Node("z", Fork("b"), "user", text="more")))
+    assert "z" in store.load("c").nodes and list(tmp_path.glob("*damaged*")) == []
+
+
+def test_a_damaged_database_is_kept_aside(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.write_bytes(b"SQLite format 3\x00" + bytes(range(256)) * 40)
+    store = Store(path)
+    kept = list(tmp_path.glob("s.db.damaged-*"))
+    assert len(kept) == 1 and kept[0].read_bytes().startswith(b"SQLite format 3\x00\x00\x01")
+    assert kept[0].name in store.notice
+    store.save(talk())
+    assert store.load("c").title == "Sky"
+
+
+def test_another_version_is_refused_and_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="another version"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be opened"):
+        Store(tmp_path / "file" / "s.db")
+
+
+def test_a_full_disk_leaves_the_database_as_it_was(store: Store) -> None:
+    store.save(talk())
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    bigger = talk().add(Node("z", Fork("b"), "user", text="long " * 100_000))
+    with pytest.raises(DataError, match="not saved: database or disk is full"):
+        store.save(bigger)
+    assert "z" not in store.load("c").nodes
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    store.save(bigger)
+    assert "z" in store.load("c").nodes
+
+
+def test_the_vocabulary_is_remembered(store: Store) -> None:
+    pieces = (b"", b"a", b" the", b"\xff\xfe", "日本".encode())
+    store.remember_vocabulary("m", pieces)
+    assert store.vocabulary("m") == pieces and store.vocabulary("other") == ()
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.app.test_store import step, talk
+from app.tui.keeper import Keeper
+keeper = Keeper(Path({path!r}))
+growing = talk(0, finish="")
+for i in range(10_000):
+    growing = growing.extend("a", (step(i % 900),))
+    if i % 10 == 9:
+        keeper.save(growing)
+        print(i + 1, flush=True)
+        time.sleep(0.02)
+"""
+
+
+def test_kill_in_mid_answer_loses_no_more_than_was_not_handed_over(tmp_path: Path) -> None:
+    root, path = str(Path(__file__).parents[2]), str(tmp_path / "s.db")
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED.format(root=root, path=path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    handed = [int(process.stdout.readline()) for _ in range(12)]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    found = Store(Path(path)).load("c").nodes["a"]
+    assert len(found.steps) >= handed[-3] and found.finish == "interrupted"  # the last ones may be on their way
+    assert found.steps[7].text == " w7"

@@ -1,0 +1,147 @@
+"""Every screen as text at three sizes, and the chat in every colour mode, beside pictures that were looked at.
+
+After a change that is meant: `LIKELY_PICTURES=write pytest tests/tui/test_pictures.py`, then look at the difference.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from app.tui.layout import Place
+from tests.tui.conftest import COLOURS, Play, Stage
+from tests.tui.fakes import THOUGHT, ScriptedEngine
+
+PICTURES = Path(__file__).with_name("pictures")
+SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x20": (60, 20)}
+ASK = "Why is the sky blue?"
+
+
+def compare(name: str, picture: str) -> None:
+    path = PICTURES / name
+    if os.environ.get("LIKELY_PICTURES") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(picture + "\n", encoding="utf-8")
+    assert picture + "\n" == path.read_text(encoding="utf-8"), f"{path.name} looks different"
+
+
+async def empty(stage: Stage) -> None:
+    """Before anything was said."""
+
+
+async def chat(stage: Stage) -> None:
+    await stage.ask(ASK)
+    stage.chat.transcript.focus()
+    stage.chat.transcript.move_to(Place(1, 8))
+    await stage.pilot.pause()
+
+
+async def tree(stage: Stage) -> None:
+    await chat(stage)
+    await stage.pilot.press("2")
+    await stage.until(lambda: stage.ended)
+    stage.chat.transcript.move_to(Place(1, 12))
+    await stage.pilot.press("4")
+    await stage.until(lambda: stage.ended)
+    await stage.ask("Hello , what about sunsets")
+
+
+async def alternatives(stage: Stage) -> None:
+    await chat(stage)
+    await stage.pilot.press("enter")
+    await stage.pilot.pause()
+
+
+async def sliders(stage: Stage) -> None:
+    await chat(stage)
+    await stage.pilot.press("ctrl+g")
+    await stage.pilot.pause()
+    await stage.pilot.press("shift+right")
+
+
+async def markdown(stage: Stage) -> None:
+    await stage.ask(ASK)
+    stage.chat.transcript.focus()
+    await stage.pilot.press("m")
+
+
+async def sessions(stage: Stage) -> None:
+    await stage.ask(ASK)
+    stage.chat.save()
+    keeper, done = stage.app.keeper, []
+    assert keeper is not None
+    keeper.do(lambda _: done.append(True))
+    await stage.until(lambda: done)
+    await stage.pilot.press("ctrl+o")
+    await stage.pilot.press(*"sky")
+    await stage.pilot.pause()
+
+
+async def models(stage: Stage) -> None:
+    stage.chat.action_models()
+    await stage.until(lambda: getattr(stage.app.screen, "offers", ()))
+
+
+async def keys(stage: Stage) -> None:
+    await stage.pilot.press("f1")
+
+
+async def compared(stage: Stage) -> None:
+    await stage.pilot.press("f3")
+    screen = stage.app.screen
+    for number, column in enumerate(screen.columns):  # type: ignore[attr-defined]
+        column.talk.new_seed = lambda number=number: number % 2
+    screen.prompt.take(ASK)  # type: ignore[attr-defined]
+    await stage.pilot.press("enter")
+    await stage.until(lambda: all(c.talk.shown and not c.talk.running for c in screen.columns))  # type: ignore[attr-defined]
+
+
+async def text(stage: Stage) -> None:
+    await stage.pilot.press("f4")
+    screen = stage.app.screen
+    screen.buffer.insert(" The sky looks blue because air molecules scatter")  # type: ignore[attr-defined]
+    await stage.until(lambda: screen.next_logits is not None and screen.steps)  # type: ignore[attr-defined]
+
+
+SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
+    "empty": empty, "chat": chat, "tree": tree, "alternatives": alternatives, "sliders": sliders,
+    "markdown": markdown, "sessions": sessions, "models": models, "keys": keys, "compare": compared, "text": text,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scene", SCENES)
+async def test_screens(play: Play, scene: str, size: str) -> None:
+    engines = [ScriptedEngine(scripts=[THOUGHT])] if scene == "markdown" else []
+    async with play(*engines, size=SIZES[size]) as stage:
+        await SCENES[scene](stage)
+        await stage.pilot.pause()
+        compare(f"{scene}-{size}.txt", stage.picture())
+
+
+@pytest.mark.parametrize("mode", COLOURS)
+async def test_colours(play: Play, mode: str) -> None:
+    async with play(size=(80, 24), environ=COLOURS[mode]) as stage:
+        await chat(stage)
+        painted = stage.painted()
+        compare(f"colours-{mode}.ans", painted)
+        if mode == "none":
+            assert "\x1b[" in painted and ";4" in painted.replace("[4", ";4")  # levels are told apart by attributes
+
+
+@pytest.mark.parametrize("name", ["light", "ascii"])
+async def test_looks(play: Play, name: str) -> None:
+    environ = {"light": {"LIKELY_THEME": "light"}, "ascii": {"LIKELY_ASCII": "1"}}[name]
+    async with play(size=(120, 40), environ=environ) as stage:
+        await tree(stage)
+        compare(f"chat-{name}.{'ans' if name == 'light' else 'txt'}", getattr(stage, "painted" if name == "light" else "picture")())
+        if name == "ascii":
+            body = "\n".join(stage.picture().splitlines()[1:36])
+            assert not [c for c in body if ord(c) > 127 and c not in "·▏∎…│⏎"], "only what text itself brings"
+
+
+async def test_twenty_by_five(play: Play) -> None:
+    async with play(size=(20, 5)) as stage:
+        await stage.ask(ASK)
+        compare("chat-20x5.txt", stage.picture())
