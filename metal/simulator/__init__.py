@@ -30,5 +30,6 @@ from metal.simulator.function import SimFunction
 from metal.simulator.kernel import SimKernel
 from metal.simulator.report import Fault, KernelFault, Report, Traffic
 from metal.simulator.stand_in import simulated
+from metal.simulator.strict import StrictError
 
-__all__ = ["Fault", "KernelFault", "Report", "SimFunction", "SimKernel", "Traffic", "simulated", "stock"]
+__all__ = ["Fault", "KernelFault", "Report", "SimFunction", "SimKernel", "StrictError", "Traffic", "simulated", "stock"]
