@@ -10,6 +10,17 @@ from models.keys import Keys
 from models.rope import Rope, read_rope, scaled
 
 NAMES = gemma.BOTH_SIDES | {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
+# What the configurations of the larger ones leave out.
+DEFAULTS = {
+    "vocab_size": 262_208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 4096,
+}
 PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
@@ -22,6 +33,7 @@ def configure(keys: Keys, model_type: str) -> ModelConfig:
         found = configure(text, "gemma3_text")
         text.done()
         return replace(found, tied=keys.flag("tie_word_embeddings", True))
+    keys.assume(**DEFAULTS)
     fields = gemma.common(keys, model_type, context=keys.integer("max_position_embeddings", 131_072))
     layers, size = fields["layers"], fields["head_size"]
     keys.fixed("use_bidirectional_attention", False)

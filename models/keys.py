@@ -9,21 +9,22 @@ from models.errors import ConfigError
 # Keys that say nothing about the function: training, generation, provenance, how a library should load it.
 IGNORED = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern add_cross_attention
-    architectures attention_dropout attn_implementation attn_pdrop auto_map aux_loss_alpha bad_words_ids
-    begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward classifier_dropout
-    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop
-    embedding_dropout encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout hybrid_kernel id2label
-    initializer_factor initializer_range is_decoder is_encoder_decoder is_llama_config label2id length_penalty
-    max_length min_length model_name no_repeat_ngram_size num_beam_groups num_beams num_return_sequences
-    output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix problem_type
-    pruned_heads quantization quantization_config remove_invalid_values repetition_penalty resid_pdrop
-    residual_dropout return_dict return_dict_in_generate router_aux_loss_coef router_jitter_noise sep_token_id
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens
-    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype
-    torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
-    use_cache use_mamba_kernels use_return_dict
+    _attn_implementation _attn_implementation_autoset _flash_attn_2_enabled _name_or_path _num_labels
+    _sliding_window_pattern add_cross_attention architectures attention_dropout attn_implementation attn_pdrop
+    auto_map aux_loss_alpha bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
+    chunk_size_feed_forward classifier_dropout cross_attention_hidden_size decoder_start_token_id diversity_penalty
+    do_sample dtype early_stopping embd_pdrop embedding_dropout encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing
+    hidden_dropout hybrid_kernel id2label initializer_factor initializer_range is_decoder is_encoder_decoder
+    is_llama_config label2id length_penalty max_length min_length model_name neftune_noise_alpha
+    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
+    output_hidden_states output_router_logits output_scores pad_token pad_token_id prefix problem_type pruned_heads
+    quantization quantization_config remove_invalid_values repetition_penalty resid_pdrop residual_dropout
+    return_dict return_dict_in_generate router_aux_loss_coef router_jitter_noise sep_token_id summary_activation
+    summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params
+    temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
+    transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
+    use_mamba_kernels use_return_dict
     """.split()  # noqa: SIM905
 )
 
@@ -53,6 +54,10 @@ class Keys:
     def bad(self, what: str) -> ConfigError:
         """An error that says where; to be raised."""
         return ConfigError(f"{self.where}: {what}")
+
+    def assume(self, **values: Any) -> None:
+        """What a family's configuration means where it says nothing."""
+        self._left = values | self._left
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
         """The value of `name` as it stands; `default` where it is missing or null."""
