@@ -20,6 +20,7 @@ from engine.decode.sample import Sample
 from engine.decode.strategy import Strategy
 from engine.errors import ContextOverflow, ParameterError
 from engine.observe import observe
+from engine.prefix import SEGMENT, Prefixes
 from engine.trace import Recipe, Step
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ class Session:
     longest prefix of their ids among the cursors kept, and read only the rest.
     """
 
-    def __init__(self, checkpoint: "Checkpoint", **cache: Any) -> None:
-        """`cache` says how caches are made (`Transformer.make_cache`)."""
+    def __init__(self, checkpoint: "Checkpoint", prefixes: Prefixes | None = None, **cache: Any) -> None:
+        """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`Transformer.make_cache`)."""
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.info = checkpoint.info
+        self._prefixes = prefixes
         self._cache = cache
         self._cursors: list[Cursor] = []  # the most recently used last
         self._running: list[Cursor] = []  # those that a run holds; several runs may take turns
@@ -97,6 +99,8 @@ class Session:
             if control.cancelled:
                 yield Done("cancelled", Stats(len(ids), reused, 0, time.perf_counter() - began, 0.0))
                 return
+        if self._prefixes is not None:
+            self._prefixes.keep(cursor)
         answer, first = Answer(self.tokenizer, stop), None
         with closing(strategy.steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)) as steps:
             for raw in steps:
@@ -168,6 +172,8 @@ class Session:
             if control.cancelled:
                 break
         else:
+            if self._prefixes is not None:
+                self._prefixes.keep(cursor)
             batch = BatchCursor(cursor, branches)
             seeds = [seed + branch for branch in alive]
             steps = draws(batch, control, seeds=seeds, limit=budget, vocabulary=self.tokenizer)
@@ -257,8 +263,10 @@ class Session:
             common = _common_prefix(cursor.ids, ids)
             if common > shared or (best is None and not cursor.length):
                 best, shared = cursor, common
-        if best is None:
+        if best is None or (self._prefixes is not None and shared < SEGMENT):
             best = Cursor(self.model, self.model.make_cache(**self._cache))
+            if self._prefixes is not None:
+                self._prefixes.restore(ids, best)
         elif best in self._running or best.length - shared > FORK_ABOVE:
             best = best.fork()
             best.rewind(shared)

@@ -41,10 +41,11 @@ def read_text(argument: str | None, what: str) -> str:
         ) from None
 
 
-def open_session(model: str, **cache: Any) -> "Session":
+def open_session(model: str, *, keep_prefix: bool = False, **cache: Any) -> "Session":
     """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
 
-    `cache` says how its caches are made (`Transformer.make_cache`).
+    `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
+    (`Transformer.make_cache`).
     """
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
     try:
@@ -52,7 +53,15 @@ def open_session(model: str, **cache: Any) -> "Session":
         from engine.session import Session
 
         with Progress() as progress:
-            return Session(load(model, progress=progress.show), **cache)
+            checkpoint = load(model, progress=progress.show)
+        prefixes = None
+        if keep_prefix:
+            from engine import store
+            from engine.prefix import Prefixes
+
+            identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
+            prefixes = Prefixes(identity, folder=store.home() / "prefixes")
+        return Session(checkpoint, prefixes, **cache)
     finally:
         gc.freeze()
         gc.enable()

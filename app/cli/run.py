@@ -51,6 +51,7 @@ def command(
     answers: int,
     draft_model: str | None,
     ngram: bool,
+    prefix_cache: bool,
     kv_bits: str | None,
     **values: object,
 ) -> None:
@@ -79,7 +80,7 @@ def command(
     text = read_text(prompt, "PROMPT")
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
-    session = open_session(model, **cache_options(kv_bits))
+    session = open_session(model, **cache_options(kv_bits, prefix_cache))
     ids = prompt_ids(session, text, system=system, raw=raw)
     forced = session.tokenizer.encode(prefill) if prefill else []
     if answers > 1:

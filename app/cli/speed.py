@@ -13,10 +13,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def speed_options(command: Command) -> Command:
-    """Add the flags; their values arrive as `draft_model`, `ngram` and `kv_bits`."""
+    """Add the flags; their values arrive as `draft_model`, `ngram`, `prefix_cache` and `kv_bits`."""
     options = [
         click.option("--draft-model", metavar="MODEL", help="A smaller model of the same tokenizer guesses ahead."),
         click.option("--ngram", is_flag=True, help="Guess ahead what followed earlier in the text."),
+        click.option("--prefix-cache", is_flag=True, help="Keep what the model remembers of prompts for the next run."),
         click.option("--kv-bits", type=click.Choice(["4", "8"]), help="Pack the cache's older keys and values."),
     ]
     for option in reversed(options):
@@ -24,9 +25,11 @@ def speed_options(command: Command) -> Command:
     return command
 
 
-def cache_options(kv_bits: str | None) -> dict[str, Any]:
-    """What the session's caches are made with."""
-    return {} if kv_bits is None else {"bits": int(kv_bits)}
+def cache_options(kv_bits: str | None, prefix_cache: bool) -> dict[str, Any]:
+    """What the session and its caches are made with."""
+    if kv_bits is not None and prefix_cache:
+        raise click.UsageError("--prefix-cache keeps exact keys and values: it does not go with --kv-bits")
+    return {"keep_prefix": prefix_cache} | ({} if kv_bits is None else {"bits": int(kv_bits)})
 
 
 def read_strategy(session: "Session", draft_model: str | None, ngram: bool) -> "Strategy | None":

@@ -55,6 +55,12 @@ class Cursor:
             self.ids += chunk
             yield start + len(chunk)
 
+    def resume(self, ids: Sequence[int], hidden: mx.array) -> None:
+        """Stand where the cache already is: after `ids`, with hidden states [T, C]. For a cursor without a past."""
+        assert not self.ids and self.cache.length == len(ids)
+        self._append(hidden)
+        self.ids = list(ids)
+
     def feed(self, token: mx.array) -> None:
         """Go to the child `token` [1], which may still be in flight, or down a path [T]; nothing is waited for."""
         self._append(self.model.hidden(token[None], self.cache)[0])
