@@ -77,17 +77,20 @@ def configure(config: Mapping[str, Any]) -> ModelConfig:
     return found.check()
 
 
-def build(config: Mapping[str, Any], weights: dict[str, mx.array], *, fuse: bool = True) -> Transformer:
+def build(
+    config: Mapping[str, Any], weights: dict[str, mx.array], *, fuse: bool = True, dense: mx.Dtype | None = None
+) -> Transformer:
     """The model that a Hugging Face configuration and its tensors describe.
 
     `weights` is emptied: the model owns the arrays, and none is held twice. `fuse` makes q, k and v one product, and
-    gate and up; without it every matrix can be reached by its name. An architecture that is not in FAMILIES runs by
-    mlx-lm's own class (`models.foreign`). Raises ConfigError and CheckpointError.
+    gate and up; without it every matrix can be reached by its name. `dense` unpacks quantised matrices to numbers of
+    that dtype, one at a time. An architecture that is not in FAMILIES runs by mlx-lm's own class (`models.foreign`).
+    Raises ConfigError and CheckpointError.
     """
     if config.get("model_type") not in FAMILIES:
         from models import foreign
 
-        return foreign.build(config, weights)
+        return foreign.build(config, weights, dense)
     kind = family(str(config.get("model_type")))
     if any(name.startswith(f"{kind.top['head']}.") for name in weights):  # says it where the configuration does not
         config = {"tie_word_embeddings": False, **config}
@@ -99,5 +102,5 @@ def build(config: Mapping[str, Any], weights: dict[str, mx.array], *, fuse: bool
     if shape.tied:
         for name in [name for name in weights if name.startswith(f"{kind.top['head']}.")]:
             del weights[name]
-    tensors = Tensors(weights, packing)
+    tensors = Tensors(weights, packing, dense)
     return Builder(shape, kind.names(shape), kind.top, tensors, fuse).model()

@@ -28,8 +28,11 @@ def known(config: Mapping[str, Any]) -> bool:
     return True
 
 
-def build(config: Mapping[str, Any], weights: dict[str, mx.array]) -> "ForeignModel":
-    """The model by mlx-lm's class. ConfigError where it has none, CheckpointError where the tensors do not fit it."""
+def build(config: Mapping[str, Any], weights: dict[str, mx.array], dense: mx.Dtype | None = None) -> "ForeignModel":
+    """The model by mlx-lm's class, unpacked to `dense` if given.
+
+    ConfigError where it has none, CheckpointError where the tensors do not fit it.
+    """
     model_class, args_class = _classes(config)
     packing = layouts.settings(config)
     layouts.translate(config, weights)
@@ -39,6 +42,8 @@ def build(config: Mapping[str, Any], weights: dict[str, mx.array]) -> "ForeignMo
         _quantize(model, found, packing)
         model.eval()
         model.load_weights(list(found.items()), strict=True)
+        if dense is not None:
+            model = _unpacked(model, dense)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"mlx-lm's {config['model_type']} does not take this checkpoint: {error}") from error
     weights.clear()
@@ -73,6 +78,14 @@ def _quantize(model: Any, weights: Mapping[str, mx.array], packing: Mapping[str,
 
     if any(name.endswith(".scales") for name in weights):
         nn.quantize(model, class_predicate=layout)  # type: ignore[attr-defined]
+
+
+def _unpacked(model: Any, dtype: mx.Dtype) -> Any:
+    from mlx_lm.utils import dequantize_model
+
+    model = dequantize_model(model)
+    model.set_dtype(dtype)
+    return model
 
 
 class ForeignModel(Transformer):

@@ -51,9 +51,10 @@ class Packed:
     def floats(self, dtype: mx.Dtype) -> mx.array:
         """The numbers themselves."""
         group, bits, mode = self.layout.group_size, self.layout.bits, self.layout.mode
-        whole = self.global_scale
-        numbers = mx.dequantize(self.weight, self.scales, self.biases, group, bits, mode, whole, dtype)
-        return numbers.astype(dtype)
+        scales, biases = self.scales, self.biases
+        if biases is not None:  # the arithmetic is done in their dtype
+            scales, biases = scales.astype(dtype), biases.astype(dtype)
+        return mx.dequantize(self.weight, scales, biases, group, bits, mode, self.global_scale, dtype).astype(dtype)
 
     def map(self, change: Callable[[mx.array], mx.array]) -> "Packed":
         """The same with `change` done to each array that has rows."""
@@ -91,9 +92,15 @@ def join(matrices: Sequence[Matrix], axis: int = 0) -> Matrix | None:
 class Tensors:
     """The tensors of a checkpoint, which leave `arrays` as they are taken, so that nothing holds them twice."""
 
-    def __init__(self, arrays: dict[str, mx.array], quantization: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        arrays: dict[str, mx.array],
+        quantization: Mapping[str, Any] | None = None,
+        dense: mx.Dtype | None = None,
+    ) -> None:
         self.arrays = arrays
         self._settings = dict(quantization or {})
+        self._dense = dense
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays
@@ -108,7 +115,7 @@ class Tensors:
         return array
 
     def matrix(self, path: str, *shape: int) -> Matrix:
-        """The matrix at `path` [..., out, in], packed or not."""
+        """The matrix at `path` [..., out, in], packed or not; with `dense`, as numbers of that dtype."""
         if f"{path}.scales" not in self.arrays:
             array = self.take(f"{path}.weight", *shape)
             if array.dtype == mx.uint32:
@@ -127,7 +134,11 @@ class Tensors:
             want = {"weight": packed, "global_scale": lead[:-1]}.get(name, grouped)
             if list(array.shape) != want:
                 raise CheckpointError(f"weights: {path}.{name} must be {want} by the config, got {list(array.shape)}")
-        return matrix
+        if self._dense is None:
+            return matrix
+        numbers = matrix.floats(self._dense)
+        mx.eval(numbers)  # now, so that the packed arrays can go
+        return numbers
 
     def _layout(self, path: str, columns: int, weight: mx.array, scales: mx.array, biases: mx.array | None) -> Layout:
         bits, rest = divmod(weight.shape[-1] * 32, columns)

@@ -110,6 +110,9 @@ def test_packed_weights() -> None:
     model = models.build(STABLELM | {"hidden_size": 64} | said, flat(theirs.parameters()))
     x = tokens(1, 5, V)
     assert difference(model(x), theirs(x)) < 1e-5
+    dense = models.build(STABLELM | {"hidden_size": 64} | said, flat(theirs.parameters()), dense=mx.float32)
+    assert difference(dense(x), theirs(x)) < 1e-4
+    assert not any(name.endswith(".scales") for name in dense.arrays)
 
 
 def test_what_nobody_knows() -> None:

@@ -8,7 +8,7 @@ import pytest
 import models
 from metal import mx
 from models.errors import CheckpointError, ConfigError
-from models.layers import QuantizedLinear
+from models.layers import Linear, QuantizedLinear
 from models.weights import Packed
 from tests.models.oracle import difference, flat, ours, reference, tokens
 
@@ -40,6 +40,9 @@ def test_every_layout_equals_mlx_lm(mode: str, bits: int, group: int) -> None:
         for t in (3, 12):  # packed products, and products of the unpacked
             x = tokens(1, t, V)
             assert difference(model(x), theirs(x)) < 1e-4
+    dense = ours(WIDE | {"quantization": how}, theirs, dense=mx.float32)
+    assert isinstance(dense.out, Linear) and dense.out.columns.dtype == mx.float32
+    assert difference(dense(x), theirs(x)) < 1e-4
 
 
 def test_experts_are_packed_too() -> None:
@@ -47,8 +50,10 @@ def test_experts_are_packed_too() -> None:
     how = {"mode": "affine", "bits": 4, "group_size": 64}
     theirs = reference(config, quantization=how)
     model = ours(config | {"quantization": how}, theirs)
+    dense = ours(config | {"quantization": how}, theirs, dense=mx.float32)
     for x in (tokens(1, 3, V), tokens(3, 40, V)):
         assert difference(model(x), theirs(x)) < 1e-4
+        assert difference(dense(x), theirs(x)) < 1e-4
 
 
 def test_settings_of_single_layers() -> None:
