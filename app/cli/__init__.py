@@ -17,6 +17,8 @@ VERBS = {
     "explain": "Show what a model thinks of every token of a given text.",
     "tune": "Fine-tune a model on rows of text.",
     "quantize": "Write a model in fewer bits, and measure what that costs.",
+    "fuse": "Make an adapter part of its model.",
+    "diff": "Show how two models differ on a text.",
     "models": "List the models that are here.",
     "pull": "Fetch a model.",
     "rm": "Remove a fetched model.",

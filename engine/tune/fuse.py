@@ -74,7 +74,7 @@ def fuse(
     if kept.lost and not force:
         raise CheckpointError(
             f"the fused model has lost the adapter: KL to the base {kept.adapter:.3g} with it, {kept.fused:.3g} fused, "
-            f"{kept.error:.3g} apart; fuse into more bits, or keep the adapter beside the base (--force writes it anyway)"
+            f"{kept.error:.3g} apart; fuse into more bits, or keep the adapter beside the base (--force writes anyway)"
         )
     return kept
 
@@ -155,4 +155,6 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
         copied = file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith("model.safetensors")
         if file.is_file() and copied and file.name != "config.json":
             shutil.copy(file, folder / file.name)
-    adapters.write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)) and None)
+    adapters.write_whole(
+        folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)) and None
+    )

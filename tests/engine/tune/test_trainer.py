@@ -21,7 +21,7 @@ from engine.tune import adapters, batches, objectives, state, trainer
 from engine.tune.config import Config
 from engine.tune.samples import Pair, Sample
 from metal import mx
-from tests.engine.tune.tiny import V, config, finish, model, rows, run, same, samples, worst
+from tests.engine.tune.tiny import config, finish, model, rows, run, same, samples, worst
 from tests.models.oracle import difference
 
 

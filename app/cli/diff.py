@@ -1,0 +1,98 @@
+"""`likely diff`: how two models or adapters differ on a text, token by token."""
+
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app import heat
+from app.cli.opening import Progress, read_text
+
+if TYPE_CHECKING:
+    from engine.diff import Difference
+    from engine.tokenizer import Tokenizer
+
+KL_BITS = 3.0  # nats of KL, times this, as a surprisal's colour: a tenth of a nat is visible
+
+
+@click.command()
+@click.argument("model_a")
+@click.argument("model_b")
+@click.argument("text", required=False)
+@click.option("--chat", is_flag=True, help="TEXT is a question: compare the answers' beginnings by the chat template.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(1, 50), help="Tokens that rose and fell.")
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+def command(model_a: str, model_b: str, text: str | None, chat: bool, top: int, as_json: bool) -> None:
+    """Compare MODEL_A (before) with MODEL_B (now) on TEXT or standard input; either may be an adapter's directory.
+
+    \b
+    likely diff smollm2 my-adapter "The capital of France is"
+    likely diff one-adapter another-adapter --json < essay.txt
+    """
+    from engine import diff
+
+    given = read_text(text, "TEXT")
+    with Progress() as progress:
+        a, b = diff.open_model(model_a, progress.show), diff.open_model(model_b, progress.show)
+    names = model_a, model_b
+    diff.check_vocabularies(a.tokenizer, b.tokenizer, names)
+    tokenizer = a.tokenizer
+    ids = tokenizer.chat([{"role": "user", "content": given}]) if chat else tokenizer.encode(given, bos=True)
+    found = diff.compare(diff.logits(a.model), diff.logits(b.model), ids, names, top=top)
+    if as_json:
+        click.echo(json.dumps(_object(found, tokenizer), ensure_ascii=False))
+    else:
+        _show(found, tokenizer)
+
+
+def _text(tokenizer: "Tokenizer", token: int) -> str:
+    return tokenizer.piece(token).decode(errors="replace")
+
+
+def _object(found: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
+    positions = []
+    for p in found.positions:
+        entry = asdict(p)
+        entry["text"] = _text(tokenizer, p.token)
+        for side in ("risen", "fallen"):
+            entry[side] = [{**asdict(s), "text": _text(tokenizer, s.token)} for s in getattr(p, side)]
+        positions.append(entry)
+    a, b = found.nll
+    return {
+        "models": list(found.names),
+        "kl": found.kl,
+        "same_top": found.same_top,
+        "nll": None if a != a else [a, b],
+        "positions": positions,
+    }
+
+
+def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
+    mode = heat.colour_mode(sys.stdout)
+    width = shutil.get_terminal_size((100, 24)).columns if mode != "none" else 10_000
+    click.echo(
+        f"{'after':<18} {'KL':>8}  what rose and fell in the next token, from {found.names[0]} to {found.names[1]}"
+    )
+    for p in found.positions:
+        name = heat.visible(repr(_text(tokenizer, p.token))[1:-1]) or "''"
+        moves = [(s, "↑") for s in p.risen] + [(s, "↓") for s in p.fallen]
+        moves.sort(key=lambda move: -abs(move[0].change))
+        shown = "  ".join(
+            f"{arrow}{heat.visible(repr(_text(tokenizer, s.token))[1:-1])} {_share(s.before)}→{_share(s.now)}"
+            for s, arrow in moves[: len(p.risen)]
+        )
+        padding = " " * max(0, 18 - len(name))
+        row = f" {p.kl:8.4f}  {shown}"[: max(20, width - max(18, len(name)))]
+        click.echo(heat.paint(name, heat.level(KL_BITS * p.kl), mode) + padding + row)
+    a, b = found.nll
+    cost = "" if a != a else f" · the text costs {a:.3f} and {b:.3f} nats a token"
+    click.echo(f"mean KL {found.kl:.4f} nats a token · same most likely token at {found.same_top:.0%}{cost}")
+
+
+def _share(logprob: float) -> str:
+    import math
+
+    return f"{math.exp(logprob):.1%}"
