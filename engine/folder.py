@@ -12,6 +12,7 @@ from engine.errors import CheckpointError
 from engine.info import quantization_of, weight_files
 from engine.precision import Precision
 from metal import mx
+from models import layouts
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 STORED = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -32,6 +33,7 @@ def read_weights(folder: Path, config: dict[str, Any], precision: Precision) -> 
             lazy.update(mx.load(str(file)))  # type: ignore[arg-type]
         except RuntimeError as error:
             raise CheckpointError(f"{file.name} cannot be read: {str(error).splitlines()[0]}") from error
+    layouts.translate(config, lazy)
     if not precision.packed:
         _expand_quantized(lazy, config, precision.dtype)
     for name in lazy:

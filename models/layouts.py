@@ -15,8 +15,10 @@ AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where in a word the value of a column st
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The quantisation that a configuration names in mlx's terms; empty for AWQ and GPTQ, whose tensors will say."""
-    own = config.get("quantization") or {}
-    said = config.get("quantization_config") or {}
+    own, said = (config.get(name) or {} for name in ("quantization", "quantization_config"))
+    for table in (own, said):
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"config: quantization must be a table, got {table!r}")
     method = said.get("quant_method")
     if own or not said or method is None:
         return dict(own or said)
@@ -37,7 +39,7 @@ def translate(config: Mapping[str, Any], weights: dict[str, mx.array]) -> None:
     CheckpointError where a GPTQ model reordered its columns (act-order), for which mlx has no layout.
     """
     said = config.get("quantization_config") or {}
-    method = said.get("quant_method")
+    method = said.get("quant_method") if isinstance(said, Mapping) else None
     if method not in ("awq", "gptq"):
         return
     for name in [name for name in weights if name.endswith(".qweight")]:

@@ -61,6 +61,25 @@ def folder(tmp_path: Path) -> Path:
 # -- the same model, however it is kept --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("precision", [FULL, PACKED])
+def test_folder_of_awq(tmp_path: Path, precision: Precision) -> None:
+    packed, whole = arrays(), arrays()
+    for name in [name for name in packed if name.endswith("_proj.weight")]:
+        codes, scales, biases = mx.quantize(packed.pop(name), 32, 4)
+        path = name.removesuffix(".weight")
+        zeros = mx.clip(mx.round(-biases / scales), 0, 15)
+        whole[name] = mx.dequantize(codes, scales, -zeros * scales, 32, 4)
+        nibbles = (codes[..., None] >> mx.arange(0, 32, 4, dtype=mx.uint32)) & 15
+        for part, values in (("qweight", nibbles.reshape(codes.shape[0], -1)), ("qzeros", zeros.astype(mx.uint32))):
+            eights = values.T.reshape(values.shape[1], -1, 8)
+            shifts = mx.array([0, 16, 4, 20, 8, 24, 12, 28], dtype=mx.uint32)
+            packed[f"{path}.{part}"] = mx.sum(eights << shifts, axis=-1).view(mx.int32)
+        packed[f"{path}.scales"] = scales.T
+    config = {**CONFIG, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}}
+    model = load(tiny.write_folder(tmp_path / "m", config, packed), precision=precision).model
+    np.testing.assert_allclose(np.asarray(model(TOKENS)), logits(CONFIG, whole), atol=1e-4)
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 def test_folder(tmp_path: Path, shards: int) -> None:
     path = tiny.write_folder(tmp_path / "m", CONFIG, arrays(), shards)
