@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.checkpoint import Checkpoint, load
 from engine.errors import CheckpointError, DataError
-from engine.fetch import Report, silent
+from engine.fetch.progress import Report, silent
 from engine.tokenizer import Tokenizer
 from metal import mx
 
