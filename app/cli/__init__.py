@@ -16,6 +16,7 @@ VERBS = {
     "run": "Answer one prompt on stdout.",
     "explain": "Show what a model thinks of every token of a given text.",
     "tune": "Fine-tune a model on rows of text.",
+    "bench": "Measure how fast a model runs on this machine.",
     "quantize": "Write a model in fewer bits, and measure what that costs.",
     "fuse": "Make an adapter part of its model.",
     "diff": "Show how two models differ on a text.",

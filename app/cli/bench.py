@@ -1,0 +1,90 @@
+"""`likely bench`: how fast a model runs on this machine."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli.opening import Progress, model_option
+from engine.errors import ParameterError
+
+if TYPE_CHECKING:
+    from engine.bench import Bench
+
+
+@click.command()
+@model_option
+@click.option("--rounds", type=click.IntRange(2), default=5, show_default=True, help="Runs of each measurement.")
+@click.option("--tokens", type=click.IntRange(2), default=32, show_default=True, help="Tokens decoded in a run.")
+@click.option("--contexts", default="64,256,1024", show_default=True, help="Tokens that stand before the decoded ones.")
+@click.option("--answers", "-n", type=click.IntRange(1, 256), default=8, show_default=True, help="Answers in a batch.")
+@click.option("--against", type=click.Choice(["mlx-lm"]), help="Take turns with mlx-lm on the same weights.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one object.")
+def command(
+    model: str, rounds: int, tokens: int, contexts: str, answers: int, against: str | None, as_json: bool
+) -> None:
+    """Measure prefill, decode, batch, load and memory of MODEL.
+
+    \b
+    likely bench
+    likely bench -M ./my-model --against mlx-lm --json
+    """
+    from engine.bench import run, timed
+    from engine.checkpoint import load
+    from engine.session import Session
+
+    try:
+        lengths = [int(part) for part in contexts.split(",")]
+        if min(lengths) < 1:
+            raise ValueError
+    except ValueError:
+        raise ParameterError(f"--contexts must be numbers such as 64,1024, got {contexts!r}") from None
+    with Progress() as progress:
+        checkpoint, load_s = timed(lambda: load(model, progress=progress.show))
+        peer = None
+        if against is not None:
+            from engine.peer import MlxLm
+
+            peer = MlxLm(checkpoint.info, checkpoint.precision.dtype)
+        bench = run(
+            Session(checkpoint),
+            peer,
+            rounds=rounds,
+            tokens=tokens,
+            contexts=lengths,
+            branches=answers,
+            prefill=min(512, checkpoint.model.config.context - tokens),
+            load_s=load_s,
+            progress=progress.show,
+        )
+    if as_json:
+        click.echo(json.dumps(bench.as_dict()))
+        return
+    for line in table(bench):
+        click.echo(line)
+
+
+def table(bench: "Bench") -> list[str]:
+    """The measurements as a person reads them."""
+    from engine.bench import plot
+
+    lines = [f"{bench.model} · {bench.machine['chip']} · {bench.machine['device']} · {bench.bandwidth:.1f} GB/s", ""]
+    lines.append(f"{'':<22} {'':<8} {'median':>10} {'quartile':>10} {'spread':>7} {'of limit':>9}  ratio")
+    last = ""
+    for rate in bench.rates:
+        share = "" if rate.share is None else f"{rate.share:.0%}"
+        ratio = bench.ratio(rate.name) if rate.name != last else None
+        name = rate.name if rate.name != last else ""
+        lines.append(
+            f"{name:<22} {rate.contestant:<8} {rate.median:>10.1f} {rate.lower:>10.1f} {rate.spread:>7.0%} {share:>9}"
+            f"  {'' if ratio is None else f'{ratio:.2f}x'}".rstrip()
+        )
+        last = rate.name
+    held = ", ".join(f"{nbytes / 1e6:.1f} MB at {context}" for context, nbytes in bench.cache_nbytes.items())
+    lines += ["", f"weights {bench.weights_nbytes / 1e6:.1f} MB · cache {held} · peak {bench.peak_nbytes / 1e6:.0f} MB"]
+    if bench.load_s is not None:
+        lines.append(f"loaded in {bench.load_s:.2f} s")
+    lines += ["", "milliseconds a token against context"]
+    for name, token_ms in bench.token_ms.items():
+        lines += [f"  {name}", *plot(token_ms)]
+    return lines

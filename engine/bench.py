@@ -1,0 +1,217 @@
+"""How fast a model runs on this machine: prefill, decode by context, batch, load and memory, alone or beside another.
+
+Contestants take turns, one short run each, so that a stall of the machine falls on all alike; medians and quartiles
+over rounds. Nothing here prints.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from engine import machine
+from engine.decode.batch import BatchCursor, draws
+from engine.decode.control import Control
+from engine.decode.cursor import Cursor
+from engine.decode.sample import Sample
+from engine.errors import ParameterError
+from engine.trace import Recipe
+from metal import mx
+
+if TYPE_CHECKING:
+    from engine.checkpoint import Checkpoint
+    from engine.session import Session
+
+CONTEXTS = (64, 256, 1024)  # tokens before the decoded ones
+PREFILL = 512
+BATCH = 8
+BARS = " ▏▎▍▌▋▊▉█"
+
+
+class Contestant(Protocol):
+    """Whoever can be measured."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decode(self, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
+        """Seconds until the first token after `ids` is there, and of each of the further ones."""
+        ...
+
+    def batch(self, ids: Sequence[int], branches: int, tokens: int) -> float:
+        """Seconds for so many answers of so many tokens to one prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Ours: as the chat decodes, with everything that is collected for every token."""
+
+    session: "Session"
+    name: str = "likely"
+
+    def decode(self, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
+        model = self.session.model
+        began = time.perf_counter()
+        cursor = Cursor(model, model.make_cache())
+        for _ in cursor.read(ids):
+            pass
+        control = Control(Recipe(greedy=True))
+        steps = Sample().steps(cursor, control, seed=0, limit=tokens, vocabulary=self.session.tokenizer)
+        times = [time.perf_counter() for _ in steps]
+        return times[0] - began, [b - a for a, b in pairwise(times)]
+
+    def batch(self, ids: Sequence[int], branches: int, tokens: int) -> float:
+        model = self.session.model
+        began = time.perf_counter()
+        cursor = Cursor(model, model.make_cache())
+        for _ in cursor.read(ids):
+            pass
+        for _ in draws(BatchCursor(cursor, branches), Control(), seeds=range(branches), limit=tokens):
+            pass
+        return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A speed over repeated runs; `share` of what the memory bandwidth allows, where that bounds it."""
+
+    name: str
+    unit: str
+    contestant: str
+    median: float
+    lower: float  # the quartile that is slower
+    spread: float  # the quartiles' distance over the median
+    share: float | None = None
+
+    @staticmethod
+    def of(
+        name: str, unit: str, contestant: str, amount: float, seconds: Sequence[float], bound: float | None = None
+    ) -> "Rate":
+        """From the seconds that `amount` units took; `bound` is the largest possible speed."""
+        low, median, high = (amount / float(np.quantile(seconds, q)) for q in (0.75, 0.5, 0.25))
+        return Rate(
+            name, unit, contestant, median, low, (high - low) / median, None if bound is None else median / bound
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that was measured. Sizes in bytes."""
+
+    model: str
+    machine: dict[str, Any]
+    bandwidth: float  # GB/s of a one-row product
+    rates: list[Rate]
+    weights_nbytes: int
+    cache_nbytes: dict[int, int]  # by context
+    peak_nbytes: int  # of the process
+    load_s: float | None = None
+    token_ms: dict[str, dict[int, float]] = field(default_factory=dict)  # contestant -> context -> median
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def ratio(self, name: str) -> float | None:
+        """Ours over the other's median speed; None where nobody else was measured."""
+        medians = [rate.median for rate in self.rates if rate.name == name]
+        return medians[0] / medians[1] if len(medians) > 1 else None
+
+
+def run(
+    session: "Session",
+    peer: Contestant | None = None,
+    *,
+    rounds: int = 5,
+    tokens: int = 32,
+    contexts: Sequence[int] = CONTEXTS,
+    branches: int = BATCH,
+    prefill: int = PREFILL,
+    load_s: float | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Bench:
+    """Measure `session`, and `peer` in turns with it. ParameterError where the model is too short for a context."""
+    longest = max(*contexts, prefill) + tokens
+    if longest > session.context:
+        raise ParameterError(
+            f"{session.info.name} has {session.context} positions and this needs {longest}: give shorter contexts"
+        )
+    if rounds < 2 or tokens < 2:
+        raise ParameterError(f"at least 2 rounds of 2 tokens are needed for a spread, got {rounds} of {tokens}")
+    contestants: list[Contestant] = [Sessions(session), *([peer] if peer is not None else [])]
+    _, bandwidth = machine.measure()
+    weights = sum(a.nbytes for a in session.model.arrays.values())
+    held = {context: _cache_nbytes(session, context) for context in contexts}
+    first: dict[str, list[float]] = {}
+    each: dict[tuple[str, int], list[float]] = {}
+    batch: dict[str, list[float]] = {}
+    for done, (stage, contestant, context) in enumerate(turns := list(_turns(contestants, contexts, rounds))):
+        progress("measuring", done, len(turns))
+        warm = done < len(contestants) * (len(contexts) + 2)  # the first round
+        if stage == "decode":
+            _, times = contestant.decode(_prompt(session, context), tokens)
+            each.setdefault((contestant.name, context), []).extend([] if warm else times)
+        elif stage == "prefill":
+            seconds, _ = contestant.decode(_prompt(session, prefill), 1)
+            first.setdefault(contestant.name, []).extend([] if warm else [seconds])
+        else:
+            seconds = contestant.batch(_prompt(session, contexts[0]), branches, tokens)
+            batch.setdefault(contestant.name, []).extend([] if warm else [seconds])
+    names = [contestant.name for contestant in contestants]
+    rates = [Rate.of(f"prefill {prefill}", "tokens/s", name, prefill, first[name]) for name in names]
+    for context in contexts:
+        bound = bandwidth * 1e9 / (weights + held[context])
+        rates += [Rate.of(f"decode at {context}", "tokens/s", n, 1, each[n, context], bound) for n in names]
+    rates += [
+        Rate.of(f"{branches} answers at {contexts[0]}", "tokens/s", n, branches * tokens, batch[n]) for n in names
+    ]
+    token_ms = {n: {c: 1e3 * float(np.median(each[n, c])) for c in contexts} for n in names}
+    facts = asdict(machine.inspect())
+    peak = machine.peak_memory()
+    return Bench(session.info.name, facts, bandwidth, rates, weights, held, peak, load_s, token_ms)
+
+
+def plot(token_ms: dict[int, float], width: int = 40) -> list[str]:
+    """Bars of milliseconds a token against context: a straight line is what bandwidth gives."""
+    most = max(token_ms.values())
+    lines = []
+    for context, ms in token_ms.items():
+        eighths = round(ms / most * width * 8)
+        bar = "█" * (eighths // 8) + BARS[eighths % 8].strip()
+        lines.append(f"{context:>7} {bar:<{width}} {ms:8.2f} ms")
+    return lines
+
+
+def _turns(
+    contestants: Sequence[Contestant], contexts: Sequence[int], rounds: int
+) -> Iterator[tuple[str, Contestant, int]]:
+    """Every measurement of every round, the contestants next to each other; one round more, which warms up."""
+    for _ in range(rounds + 1):
+        for stage, context in [("prefill", 0), *(("decode", c) for c in contexts), ("batch", 0)]:
+            for contestant in contestants:
+                yield stage, contestant, context
+
+
+def _prompt(session: "Session", length: int) -> list[int]:
+    """Tokens that no cache has seen together; what they are does not matter for the speed."""
+    size = min(session.tokenizer.vocab_size, int(session.model.config.vocab_size))
+    return [int(token) for token in np.random.default_rng(length).integers(0, size, length)]
+
+
+def _cache_nbytes(session: "Session", context: int) -> int:
+    """Bytes that a step reads of the cache after `context` tokens: rows in use, not room set aside."""
+    config = session.model.config
+    rows = sum(min(context, window) if window else context for window in config.windows)
+    size = session.model.arrays["norm.weight"].dtype.size
+    return int(2 * rows * config.kv_heads * config.head_size * size)
+
+
+def timed(load: Callable[[], "Checkpoint"]) -> tuple["Checkpoint", float]:
+    """A checkpoint, and the seconds until all of its weights are in memory."""
+    began = time.perf_counter()
+    checkpoint = load()
+    mx.eval(list(checkpoint.model.arrays.values()))
+    return checkpoint, time.perf_counter() - began
