@@ -71,7 +71,7 @@ def ours(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
     import models
 
-    model = models.build(config, files.read_weights(folder, config, Precision(mx.float32, packed=False)))
+    model = models.build(config, files.read_weights(folder, Precision(mx.float32, packed=False)), dense=mx.float32)
     data = trainer.Set(samples(rows(BATCH, 5, 64) if first else rows(count, 0)))
     steps = 1 if first else count // BATCH
     settings = configure(
@@ -145,7 +145,7 @@ def validation(folder: Path, out: Path) -> float:
     from metal import mx
 
     config = json.loads((folder / "config.json").read_text())
-    model = models.build(config, files.read_weights(folder, config, Precision(mx.float32, packed=False)))
+    model = models.build(config, files.read_weights(folder, Precision(mx.float32, packed=False)), dense=mx.float32)
     adapter = adapters.place(model, adapters.read(out))
     assert isinstance(adapter, lora.Adapter)
     lora.attach(adapter)

@@ -52,7 +52,9 @@ def load(name: str | Path, progress: Report = silent, *, precision: Precision | 
     layers = config.get("num_hidden_layers", 0)
     if isinstance(layers, int) and layers > len(arrays):
         raise CheckpointError(f"config: num_hidden_layers is {layers:,}, but there are only {len(arrays):,} tensors")
-    model = models.build(config, arrays)
+    model = models.build(config, arrays, dense=None if precision.packed else precision.dtype)
+    if not precision.packed:  # what it says of the file no longer holds for the model
+        config = {key: value for key, value in config.items() if not key.startswith("quantization")}
     if kernel.available():
         _ready_kernels(model, precision)
     if mx.default_device() == mx.cpu:
@@ -104,4 +106,4 @@ def _read_folder(
         raise CheckpointError(f"config: model_type must be a string, got {family!r}")
     tokenizer = Tokenizer.from_folder(info.path)
     precision = precision or choose(info.parameters, family, folder.stored_dtype(info.path))
-    return tokenizer, config, folder.read_weights(info.path, config, precision), precision
+    return tokenizer, config, folder.read_weights(info.path, precision), precision

@@ -5,14 +5,12 @@ the weights and one tensor. On a GPU nothing is read before the first layers nee
 """
 
 from pathlib import Path
-from typing import Any
 
 from engine import safetensors
 from engine.errors import CheckpointError
-from engine.info import quantization_of, weight_files
+from engine.info import weight_files
 from engine.precision import Precision
 from metal import mx
-from models import layouts
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 STORED = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -24,8 +22,8 @@ def stored_dtype(folder: Path) -> mx.Dtype:
     return STORED[max(STORED, key=dtypes.count)]
 
 
-def read_weights(folder: Path, config: dict[str, Any], precision: Precision) -> dict[str, mx.array]:
-    """The weights by name. Takes `quantization` out of `config` where quantised matrices were expanded."""
+def read_weights(folder: Path, precision: Precision) -> dict[str, mx.array]:
+    """The weights by name, quantised matrices as they are stored."""
     lazy: dict[str, mx.array] = {}
     for file in weight_files(folder):
         safetensors.read_header(file)
@@ -33,39 +31,12 @@ def read_weights(folder: Path, config: dict[str, Any], precision: Precision) -> 
             lazy.update(mx.load(str(file)))  # type: ignore[arg-type]
         except RuntimeError as error:
             raise CheckpointError(f"{file.name} cannot be read: {str(error).splitlines()[0]}") from error
-    layouts.translate(config, lazy)
-    if not precision.packed:
-        _expand_quantized(lazy, config, precision.dtype)
     for name in lazy:
         if lazy[name].dtype in FLOATS and lazy[name].dtype != precision.dtype:
             lazy[name] = lazy[name].astype(precision.dtype)
         if mx.default_device() == mx.cpu:
             _evaluate(lazy[name])
     return lazy
-
-
-def _expand_quantized(weights: dict[str, mx.array], config: dict[str, Any], dtype: mx.Dtype) -> None:
-    packing = quantization_of(config)
-    config.pop("quantization", None)
-    config.pop("quantization_config", None)
-    for name in [name for name in weights if name.endswith(".scales")]:
-        module = name.removesuffix(".scales")
-        how = {**packing, **(packing.get(module) or {})}
-        scales, biases = weights.pop(name), weights.pop(f"{module}.biases", None)
-        codes = weights.get(f"{module}.weight")
-        if codes is None or codes.dtype != mx.uint32:
-            raise CheckpointError(f"{module} has scales but no packed weight; the model is damaged, fetch it again")
-        if scales.dtype in FLOATS:  # 16-bit arithmetic is slow on a CPU
-            scales = scales.astype(dtype)
-            biases = biases.astype(dtype) if biases is not None else None
-        try:
-            whole = mx.dequantize(
-                codes, scales, biases, how.get("group_size"), how.get("bits"), how.get("mode", "affine"), dtype=dtype
-            )
-            _evaluate(whole)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{module} is not quantised as its config says: {error}") from error
-        weights[f"{module}.weight"] = whole
 
 
 def _evaluate(array: mx.array) -> None:
