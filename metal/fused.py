@@ -15,6 +15,7 @@ from metal.errors import KernelError
 from metal.kernel import Constant
 from metal.kv import KV, Quantized
 from metal.mask import Mask
+from metal.merge import States, merge, reported
 from metal.reference import Emit, Seen
 
 SIZES = (64, 80, 96, 128, 256)  # head sizes
@@ -31,17 +32,6 @@ class Geometry:
 
     rows: int | None = None
     splits: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class States:
-    """Unmerged states of one segment, for each of S splits."""
-
-    partial: mx.array  # float32 [B, H, T, S, D]
-    stats: mx.array  # float32 [B, H, T, S, 3]: largest score, sum of weights, sum of weight times its log2
-    tops: mx.array | None = None  # float32 [B, H, T, S, top]
-    top_at: mx.array | None = None  # int32, as tops
-    scores: mx.array | None = None  # float32 [B, H, T, capacity]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,50 +97,6 @@ def attention(
     scores = [x for x in rows if x is not None]
     joined = scores[0] if len(scores) == 1 else mx.concatenate(scores, axis=-1)
     return out, Seen(seen.lse, seen.entropy, seen.positions, seen.weights, joined)
-
-
-def merge(
-    states: list[States], dtype: mx.Dtype, base: float, sinks: mx.array | None, emit: Emit
-) -> tuple[mx.array, Seen]:
-    """One output [B, H, T, D] from the states of all splits of all segments; exact algebra, in any order.
-
-    A weight is 2^(base * score).
-    """
-    joined = states[0]
-    if len(states) > 1:
-        parts = {
-            name: mx.concatenate([getattr(s, name) for s in states], axis=3)
-            for name in ("partial", "stats", "tops", "top_at")
-            if getattr(states[0], name) is not None
-        }
-        joined = States(**parts)
-    b, h, t, splits, d = joined.partial.shape
-    inputs = {"partial": joined.partial, "stats": joined.stats, "params": kernel.int32(splits, t, h, kernel.bits(base))}
-    outputs: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {"out": ((b, h, t, d), dtype)}
-    wants = bool(emit.lse or emit.entropy)
-    defines = {"STATS": int(wants), "SINKS": int(sinks is not None), "TOP": 0}
-    if sinks is not None:
-        inputs["sinks"] = sinks
-    if wants:
-        outputs |= {"lse": ((b, h, t), mx.float32), "entropy": ((b, h, t), mx.float32)}
-    if joined.tops is not None and joined.top_at is not None:
-        top = defines["TOP"] = joined.tops.shape[-1]
-        inputs |= {"tops": joined.tops, "top_at": joined.top_at}
-        outputs |= {"top_positions": ((b, h, t, top), mx.int32), "top_weights": ((b, h, t, top), mx.float32)}
-    threads = (d + 31) // 32 * 32
-    template: dict[str, Constant] = {"T": dtype, "D": d}
-    grid = (1, b * h * t, 1)
-    got = kernel.launch("merge.metal", inputs, outputs, grid=grid, threads=threads, defines=defines, template=template)
-    return got["out"], _seen(got, emit)
-
-
-def _seen(got: dict[str, mx.array], emit: Emit) -> Seen:
-    return Seen(
-        lse=got["lse"] if emit.lse else None,
-        entropy=got["entropy"] if emit.entropy else None,
-        positions=got["top_positions"][..., : emit.top] if emit.top else None,
-        weights=got["top_weights"][..., : emit.top] if emit.top else None,
-    )
 
 
 def _segments(kv: KV, b: int) -> list[_Segment]:
@@ -233,7 +179,7 @@ class _Call:
     def whole(self, s: _Segment, sinks: mx.array | None) -> tuple[mx.array, Seen]:
         """Many query rows over a single segment in one go: `tiles.metal`."""
         got = self._tiled(s, sinks, partial=False)
-        return got["out"], _seen(got, self.emit)
+        return got["out"], reported(got, self.emit)
 
     def _tiled(self, s: _Segment, sinks: mx.array | None, *, partial: bool) -> dict[str, mx.array]:
         q, mask = self.q, self.mask

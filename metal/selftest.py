@@ -12,6 +12,7 @@ import numpy as np
 from metal import fused, kernel, mx, reference, token, vocab
 from metal.kv import KV, Quantized
 from metal.mask import CAUSAL, Mask
+from metal.merge import States, merge
 from metal.reference import Emit, Seen
 
 
@@ -107,7 +108,7 @@ def _merge() -> mx.array:
     x = _normal(1, 1, 2, 1, 1, 64, dtype=mx.float32)
     partial = mx.concatenate([x, mx.zeros_like(x)], axis=3)
     stats = mx.broadcast_to(mx.array([[3.0, 2.0, 0.0], [-1e30, 0.0, 0.0]]), (1, 2, 1, 2, 3))
-    out, _ = fused.merge([fused.States(partial, mx.contiguous(stats))], mx.float32, 1.0, None, Emit())
+    out, _ = merge([States(partial, mx.contiguous(stats))], mx.float32, 1.0, None, Emit())
     return _worst([(out, x[:, :, :, 0] / 2)])
 
 

@@ -104,6 +104,11 @@ def test_recent_exact_rows_behind_quantised_ones() -> None:
     verify(q, kv, mask=Mask(window=30), sinks=normal(4, 4))
 
 
+def test_two_samples_of_one_prompt_and_what_they_attend_to() -> None:
+    q, k, v = normal(1, 2, 4, 1, 64), normal(2, 2, 2, 32, 64), normal(3, 2, 2, 32, 64)
+    verify(q, cache(k, v, 9, 4, prefix=cache(normal(5, 1, 2, 64, 64), normal(6, 1, 2, 64, 64), 60)))
+
+
 @pytest.mark.parametrize("splits", [1, 2])
 def test_a_row_that_sees_nothing_gets_zeros(splits: int) -> None:
     q, k, v = normal(1, 1, 2, 1, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
