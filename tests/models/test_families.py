@@ -370,3 +370,19 @@ def test_gemma_3_with_an_eye() -> None:
         x = tokens(1, 9, V)
         weights = {("lm_head.weight" if k.endswith("lm_head.weight") else k): v for k, v in weights.items()}
         assert difference(models.build(config, weights)(x), theirs(x)) < 1e-4
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_sixteen_bits_stay_sixteen_bits(name: str) -> None:
+    """Nothing on the way promotes to float32, which would halve the speed of a GPU without a word."""
+    theirs = reference(SAME[name])
+    weights = {k: v.astype(mx.float16) for k, v in flat(theirs.parameters()).items()}
+    model = models.build(SAME[name], weights)
+    x = tokens(1, 6, V)
+    cache = model.make_cache()
+    for part in (x[:, :5], x[:, 5:]):
+        view = model.inspect(part, cache)
+        assert {h.dtype for h in view.hidden} == {mx.float16}
+        assert model.head(view.final).dtype == mx.float16
+    if model.config.experts is None:  # mlx has no 16-bit product of chosen matrices on a CPU
+        assert difference(model(x).astype(mx.float32), theirs(x)) < 0.05
