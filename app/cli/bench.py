@@ -13,22 +13,38 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("what", type=click.Choice(["model", "kernels"]), default="model")
 @model_option
 @click.option("--rounds", type=click.IntRange(2), default=5, show_default=True, help="Runs of each measurement.")
 @click.option("--tokens", type=click.IntRange(2), default=32, show_default=True, help="Tokens decoded in a run.")
 @click.option("--contexts", default="64,256,1024", show_default=True, help="Tokens that stand before the decoded ones.")
 @click.option("--answers", "-n", type=click.IntRange(1, 256), default=8, show_default=True, help="Answers in a batch.")
 @click.option("--against", type=click.Choice(["mlx-lm"]), help="Take turns with mlx-lm on the same weights.")
+@click.option("--case", default="", metavar="TEXT", help="Only the kernel cases whose name contains this.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as one object.")
 def command(
-    model: str, rounds: int, tokens: int, contexts: str, answers: int, against: str | None, as_json: bool
+    what: str,
+    model: str,
+    rounds: int,
+    tokens: int,
+    contexts: str,
+    answers: int,
+    against: str | None,
+    case: str,
+    as_json: bool,
 ) -> None:
-    """Measure prefill, decode, batch, load and memory of MODEL.
+    """Measure prefill, decode, batch, load and memory of a model, or our Metal kernels beside mlx's own.
 
     \b
     likely bench
+    likely bench kernels
     likely bench -M ./my-model --against mlx-lm --json
     """
+    if what == "kernels":
+        from app.cli.kernel_table import show_kernels
+
+        show_kernels(case, as_json=as_json)
+        return
     from engine.bench import run, timed
     from engine.checkpoint import load
     from engine.session import Session

@@ -175,6 +175,14 @@ def test_a_cold_start_imports_nothing_heavy() -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_kernels_are_counted_where_there_is_no_metal(likely: Any) -> None:
+    code, out, _ = likely("bench", "kernels", "--case", "cascade")
+    assert code == 0 and "not times" in out and "cascade" in out
+    code, out, _ = likely("bench", "kernels", "--case", "cascade", "--json")
+    found = json.loads(out)
+    assert found["kind"] == "simulator" and all(t["got"] <= t["limit"] for c in found["counts"] for t in c["targets"])
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(likely: Any, shell: str) -> None:
     code, out, _ = likely("completion", shell)

@@ -1,0 +1,53 @@
+"""`likely bench kernels`: what our Metal kernels take beside mlx's own; ready to paste into a report.
+
+On a Mac these are times; elsewhere the simulator's exact counts of bytes and operations, which say nothing of time.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from metal.tune import Bench
+
+
+def show_kernels(only: str, *, as_json: bool) -> None:
+    """Measure the kernels whose case contains `only`, and print a table, or one object."""
+    from metal import tune
+
+    bench = tune.bench(only=only)
+    if as_json:
+        click.echo(json.dumps(asdict(bench)))
+        return
+    for line in _times(bench) if bench.kind == "metal" else _counts(bench):
+        click.echo(line)
+
+
+def _times(bench: "Bench") -> Iterator[str]:
+    limit = "bandwidth unknown" if bench.bandwidth is None else f"{bench.bandwidth:.0f} GB/s"
+    yield f"{bench.machine} · {limit}"
+    yield f"{'case':<48} {'ours':>10} {'GB/s':>7} {'of limit':>9} {'stock':>10}  stock/ours"
+    for t in bench.timings:
+        share = t.share(bench.bandwidth)
+        stock = "none" if t.stock_s is None else f"{1e6 * t.stock_s:.0f} us"
+        ratio = "" if t.stock_s is None else f"{t.stock_s / t.ours_s:.2f}"
+        yield (
+            f"{t.case:<48} {1e6 * t.ours_s:>7.0f} us {t.nbytes / t.ours_s / 1e9:>7.0f} "
+            f"{'' if share is None else f'{share:.0%}':>9} {stock:>10}  {ratio}"
+        )
+
+
+def _counts(bench: "Bench") -> Iterator[str]:
+    yield "no Metal here: counts of the simulator, bytes and operations, not times"
+    yield f"{'case':<36} {'bytes':>12} {'of least':>9} {'K/V asked':>12} {'of stock':>9} {'targets':>8}"
+    for row in bench.counts:
+        stock = row.stock
+        asked = f"{row.ours.requested / stock.requested:.2f}" if stock is not None and stock.requested else ""
+        reached = f"{sum(t.reached for t in row.targets)}/{len(row.targets)}"
+        yield (
+            f"{row.case:<36} {row.ours.distinct:>12,} {row.ours.distinct / row.minimum:>9.3f} "
+            f"{row.ours.requested:>12,} {asked:>9} {reached:>8}"
+        )
