@@ -61,17 +61,19 @@ def folder_of(model: str, root: Path) -> Path:
     return target
 
 
+def model_of(folder: Path) -> Any:
+    import models
+    from metal import mx
+
+    return models.build(json.loads((folder / "config.json").read_text()), mx.load(str(folder / "model.safetensors")))
+
+
 def ours(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
-    from engine import folder as files
-    from engine.precision import Precision
     from engine.tune import trainer
     from engine.tune.config import configure
     from metal import mx
 
-    config = json.loads((folder / "config.json").read_text())
-    import models
-
-    model = models.build(config, files.read_weights(folder, Precision(mx.float32, packed=False)), dense=mx.float32)
+    model = model_of(folder)
     data = trainer.Set(samples(rows(BATCH, 5, 64) if first else rows(count, 0)))
     steps = 1 if first else count // BATCH
     settings = configure(
@@ -137,15 +139,10 @@ def samples(found: list[tuple[list[int], int]]) -> list[Any]:
 
 def validation(folder: Path, out: Path) -> float:
     """The loss of an adapter on fresh rows, by one evaluator for both."""
-    import models
-    from engine import folder as files
-    from engine.precision import Precision
     from engine.tune import adapters, lora, trainer
     from engine.tune.config import Config
-    from metal import mx
 
-    config = json.loads((folder / "config.json").read_text())
-    model = models.build(config, files.read_weights(folder, Precision(mx.float32, packed=False)), dense=mx.float32)
+    model = model_of(folder)
     adapter = adapters.place(model, adapters.read(out))
     assert isinstance(adapter, lora.Adapter)
     lora.attach(adapter)

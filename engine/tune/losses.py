@@ -12,7 +12,7 @@ from typing import Any
 from metal import mx
 
 Array = mx.array
-CELLS = 1 << 24  # logits at once: 64 MB
+CELLS = 1 << 22  # logits at once
 
 
 def rows_at_once(vocab: int) -> int:
@@ -36,10 +36,12 @@ def token_losses(
     @mx.custom_function
     def losses(hidden: Array) -> tuple[Array, ...]:
         rows = chunk or rows_at_once(_vocab(head, hidden))
-        parts = [
-            _chunk(head, hidden[i : i + rows], targets[i : i + rows], None if base is None else base[i : i + rows])
-            for i in range(0, hidden.shape[0], rows)
-        ]
+        parts: list[tuple[Array, ...]] = []
+        for i in range(0, hidden.shape[0], rows):
+            part = hidden[i : i + rows]
+            if parts:  # one chunk after another, or the logits of all would stand at once
+                part = mx.depends([part], [parts[-1][-1]])[0]
+            parts.append(_chunk(head, part, targets[i : i + rows], None if base is None else base[i : i + rows]))
         if len(parts) == 1:
             return parts[0]
         return tuple(mx.concatenate(list(column)) for column in zip(*parts, strict=True))
@@ -95,7 +97,11 @@ def nll_with_head(
 
     @mx.custom_function
     def losses(hidden: Array, weight: Array) -> Array:
-        return mx.concatenate([plain(hidden[s], weight, targets[s]) for s in pieces])
+        parts: list[Array] = []
+        for s in pieces:
+            row = mx.depends([hidden[s]], parts[-1:])[0] if parts else hidden[s]
+            parts.append(plain(row, weight, targets[s]))
+        return mx.concatenate(parts)
 
     @losses.vjp
     def backward(primals: Any, cotangent: Any, _: Any) -> tuple[Array, Array]:
@@ -103,7 +109,8 @@ def nll_with_head(
         parts, total = [], mx.zeros_like(weight)
         for s in pieces:
             part = targets[s]
-            _, (dh, dw) = mx.vjp(lambda h, w, part=part: [plain(h, w, part)], [hidden[s], weight], [cotangent[s]])
+            row = mx.depends([hidden[s]], [total])[0]
+            _, (dh, dw) = mx.vjp(lambda h, w, part=part: [plain(h, w, part)], [row, weight], [cotangent[s]])
             parts.append(dh)
             total = total + dw
         return mx.concatenate(parts), total

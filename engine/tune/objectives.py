@@ -3,21 +3,20 @@
 The count that a sum is to be divided by is the number of trained tokens, or of pairs for preferences.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from engine.tune import losses
 from engine.tune.batches import Batch, collate
 from engine.tune.config import Config
 from engine.tune.full import Weights
 from engine.tune.lora import Adapter, off, products
+from engine.tune.memory import checkpointed
 from engine.tune.samples import Pair, Sample
 from metal import mx
 from models import Transformer
 from models.layers import Linear
-from models.transformer import Block
 
 Array = mx.array
 Trained = Adapter | Weights
@@ -74,7 +73,7 @@ def gradient(
             return goal + config.kl * anchor_weight * kl, sums.lost, kl * anchor_weight, sums.right
         return goal + config.kl * sums.kl, sums.lost, sums.kl, sums.right
 
-    with checkpointed(model, trained) if config.checkpointing else _nothing():
+    with checkpointed(model, trained) if config.checkpointing else nullcontext():
         (_, lost, kl, right), gradients = mx.value_and_grad(total)(real)
     trained.set(real)
     count = batch.trained if config.objective == "sft" else len(items)
@@ -152,46 +151,8 @@ def _head(model: Transformer, trained: Weights) -> tuple[Callable[[Array, Array]
     return head, name
 
 
-# -- dropout and checkpointing ---------------------------------------------------------------------------
-
-
 def set_dropout(model: Transformer, share: float, seed: int, step: int, batch: int) -> None:
     """Which inputs are left out is a function of these numbers and of the product alone; share 0 leaves none out."""
     for index, product in enumerate(products(model)):
         product.keep = 1 - share
         product.key = mx.random.key(hash((seed, step, batch, index)) & 0xFFFFFFFF) if share else None
-
-
-class Checkpointed:
-    """A block whose inside is computed again on the way back."""
-
-    def __init__(self, block: Block, part: Trained) -> None:
-        self.block, self.part = block, part
-
-    def __call__(self, x: Array, *rest: Any) -> Array:
-        def inner(parameters: Parameters, x: Array) -> Array:
-            self.part.set(parameters)
-            return self.block(x, *rest)
-
-        before = self.part.parameters()
-        y: Array = mx.checkpoint(inner)(before, x)
-        self.part.set(before)
-        return y
-
-
-@contextmanager
-def checkpointed(model: Transformer, trained: Trained) -> Iterator[None]:
-    """Keep only the blocks' inputs, from the lowest trained layer on."""
-    blocks = list(model.blocks)
-    lowest = max(0, trained.lowest)
-    for index in range(lowest, len(blocks)):
-        model.blocks[index] = Checkpointed(blocks[index], trained.layer(index))  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        model.blocks[:] = blocks
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

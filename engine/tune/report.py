@@ -106,7 +106,7 @@ def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:
     lengths = [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])]
     n = sum(lengths)
     heads = (shape.heads + 2 * shape.kv_heads) * shape.head_size
-    kept = 6 * shape.width + 5 * heads + (7 if shape.gated else 4) * shape.mlp_width  # floats a token a layer
+    kept = 6 * shape.width + 5 * heads + 4 * shape.mlp_width  # floats a token a layer
     scores = 0 if mx.metal.is_available() else 2 * shape.heads * sum(k * k for k in lengths)
     layers = shape.layers - max(0, run.trained.lowest)
     layer = n * kept + scores

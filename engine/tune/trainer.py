@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError
-from engine.tune import adapters, batches, full, lora, objectives, optimisers, sites, state
+from engine.tune import adapters, batches, full, lora, memory, objectives, optimisers, sites, state
 from engine.tune.config import Config
 from engine.tune.estimates import Estimate, ratio
 from engine.tune.samples import Pair, Sample
@@ -133,6 +133,7 @@ def prepare(
     """
     if not rows.train:
         raise DataError("there is nothing to train on: no row has a target")
+    memory.lean(model)
     if config.quantize:
         sites.pack(model, config.quantize, config.group_size)
     trained: lora.Adapter | full.Weights
