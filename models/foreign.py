@@ -106,8 +106,8 @@ class ForeignModel(Transformer):
             return out
         if not isinstance(cache, ForeignCache):
             raise CacheError(f"a {self.config.family} needs the cache that its own make_cache gives")
+        cache.begin(tokens.shape[1])
         out = self._body(tokens, cache=cache.inner)
-        cache.count(tokens.shape[1])
         return out
 
     def head(self, hidden: mx.array) -> mx.array:
@@ -133,17 +133,19 @@ class ForeignModel(Transformer):
 
 
 class ForeignCache(Cache):
-    """mlx-lm's caches of all layers."""
+    """mlx-lm's caches of all layers. Those that cannot be trimmed are kept as they were one token ago."""
 
     def __init__(self, inner: list[Any], family: str, length: int = 0) -> None:
         super().__init__([])
         self.inner = inner
         self.family = family
         self._length = length
+        self._before: list[Any] = []  # of each layer, what to go back to by one; None where trimming does it
 
-    def count(self, t: int) -> None:
-        """Note that T more tokens were read."""
+    def begin(self, t: int) -> None:
+        """Note that T more tokens are being read."""
         self._length += t
+        self._before = [None if c.is_trimmable() else copy.deepcopy(c) for c in self.inner] if t == 1 else []
 
     @property
     def length(self) -> int:
@@ -159,19 +161,27 @@ class ForeignCache(Cache):
 
     @property
     def room(self) -> int:
-        return self._length if all(cache.is_trimmable() for cache in self.inner) else 0
+        return self._length if all(cache.is_trimmable() for cache in self.inner) else int(bool(self._before))
 
     def rewind(self, n: int | Sequence[int]) -> None:
         if not isinstance(n, int):
             raise CacheError(f"the rows of a {self.family} cannot go back by themselves: it runs by mlx-lm's cache")
         if not 0 <= n <= self.room:
             raise CacheError(f"cannot go back {n} positions: the cache of a {self.family} allows {self.room}")
-        for cache in self.inner:
-            cache.trim(n)
+        if not n:
+            return
+        for i, cache in enumerate(self.inner):
+            if self._before and self._before[i] is not None:
+                self.inner[i] = self._before[i]
+            else:
+                cache.trim(n)
+        self._before = []
         self._length -= n
 
     def fork(self) -> "ForeignCache":
-        return ForeignCache(copy.deepcopy(self.inner), self.family, self._length)
+        twin = ForeignCache(copy.deepcopy(self.inner), self.family, self._length)
+        twin._before = copy.deepcopy(self._before)
+        return twin
 
     def select(self, rows: Sequence[int]) -> None:
         raise CacheError(f"the rows of a {self.family} cannot be chosen: it runs by mlx-lm's cache")

@@ -84,6 +84,49 @@ def test_fork_and_rewind() -> None:
         twin.rewind(13)
 
 
+WINDOWED = SMALL | {
+    "model_type": "exaone4",
+    "head_dim": 8,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e4,
+    "rope_scaling": None,
+    "sliding_window": 8,
+    "sliding_window_pattern": "LG",
+    "tie_word_embeddings": True,
+}
+
+
+def test_a_window_that_has_just_filled_goes_back() -> None:
+    _, model = build(WINDOWED)
+    x = tokens(1, 9, V)
+    cache = model.make_cache()
+    model(x[:, :7], cache)
+    for i in (7, 7, 7):
+        got = model(x[:, i : i + 1], cache)
+        cache.rewind(1)
+    assert difference(got, model(x)[:, 7:8]) < 1e-4
+
+
+@pytest.mark.parametrize("config", [MAMBA, WINDOWED], ids=lambda c: str(c["model_type"]))
+def test_one_token_can_be_taken_back_where_there_is_a_state(config: dict[str, Any]) -> None:
+    """A state has no rows to trim; but a step that was queued ahead of a stop has to be undone."""
+    _, model = build(config)
+    x, other = tokens(1, 14, V), tokens(1, 1, V, seed=4)
+    cache = model.make_cache()
+    want = model(x)
+    model(x[:, :11], cache)
+    assert cache.room == 0
+    model(x[:, 11:12], cache)
+    model(other, cache)
+    twin = cache.fork()
+    for c in (cache, twin):
+        assert c.room == 1
+        c.rewind(1)
+        assert (c.room, c.length) == (0, 12)
+        got = [model(x[:, i : i + 1], c) for i in (12, 13)]
+        assert difference(mx.concatenate(got, axis=1), want[:, 12:]) < 1e-4
+
+
 def test_what_it_cannot_give_says_so() -> None:
     _, model = build(MAMBA)
     x = tokens(1, 4, V)
