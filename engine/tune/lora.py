@@ -99,10 +99,6 @@ class Adapted:
             outs.append(y[..., end:])
         return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-1)
 
-    def onto(self, residual: Array, x: Array) -> Array:
-        """The product added to a residual."""
-        return residual + self(x)
-
     def _dropped(self, x: Array) -> Array:
         if self.keep == 1 or self.key is None:
             return x

@@ -22,19 +22,13 @@ class Lean(Gated):
 
     __slots__ = ()
 
-    def _inside(self, x: Array) -> Array:
+    def _inner(self, x: Array) -> Array:
         def mix(both: Array) -> Array:
             gate, up = mx.split(both, 2, axis=-1)
             return self.activate(gate) * up
 
-        inside: Array = mx.checkpoint(mix)(self.gate_up(x))
-        return inside
-
-    def __call__(self, x: Array) -> Array:
-        return self.down(self._inside(x))
-
-    def onto(self, residual: Array, x: Array) -> Array:
-        return self.down.onto(residual, self._inside(x))
+        inner: Array = mx.checkpoint(mix)(self.gate_up(x))
+        return inner
 
 
 def lean(model: Transformer) -> None:
