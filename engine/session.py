@@ -261,6 +261,8 @@ class Session:
         best, shared = None, 0
         for cursor in self._cursors:
             common = _common_prefix(cursor.ids, ids)
+            if not cursor.reaches(common):
+                continue
             if common > shared or (best is None and not cursor.length):
                 best, shared = cursor, common
         if best is None or (self._prefixes is not None and shared < SEGMENT):

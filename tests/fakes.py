@@ -24,6 +24,10 @@ class FakeCache:
         self.length = length
         self.nbytes = 0
 
+    @property
+    def room(self) -> int:
+        return self.length
+
     def rewind(self, n: int) -> None:
         assert 0 <= n <= self.length
         self.length -= n

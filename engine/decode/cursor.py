@@ -88,6 +88,10 @@ class Cursor:
             mx.eval(self._hidden)
         return self._hidden[0][start:end]
 
+    def reaches(self, length: int) -> bool:
+        """Whether the cache can go back to the first `length` positions: a window that has moved on cannot."""
+        return self._rows - length <= self.cache.room
+
     def rewind(self, length: int) -> None:
         """Go back to the first `length` positions."""
         surplus = self._rows - length

@@ -87,7 +87,11 @@ class Draft:
         if len(ids) + count > self.model.config.context:
             return NOTHING
         same = next((i for i, (a, b) in enumerate(zip(cursor.ids, ids, strict=False)) if a != b), len(ids))
-        cursor.rewind(min(same, len(ids) - 1, cursor.length))
+        known = min(same, len(ids) - 1, cursor.length)
+        if not cursor.reaches(known):
+            known, cursor = 0, Cursor(self.model, self.model.make_cache())
+            self._cursor = cursor
+        cursor.rewind(known)
         for _ in cursor.read(ids[cursor.length :]):
             pass
         tokens: list[int] = []

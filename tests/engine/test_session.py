@@ -270,3 +270,24 @@ def test_drawn_and_scored_numbers_agree() -> None:
     for a, b in zip(steps, scored, strict=True):
         assert (a.token, a.rank) == (b.token, b.rank)
         assert a.logprob == pytest.approx(b.logprob, abs=1e-6)
+
+
+def test_a_window_that_has_moved_on_is_read_anew() -> None:
+    """A cache that dropped its oldest rows cannot go back to a shorter prefix; the session starts another."""
+    import models
+    from tests.engine import tiny
+
+    config = tiny.LLAMA | {"model_type": "mistral", "sliding_window": 8, "vocab_size": 256}
+    weights = {name: mx.array(array) for name, array in tiny.weights(config).items()}
+    checkpoint = FakeCheckpoint(MarkovModel(random_table(1)))
+    checkpoint.model = models.build(config, weights)  # type: ignore[assignment]
+    live = Session(checkpoint)  # type: ignore[arg-type]
+    recipe = Control(Recipe(greedy=True))
+    prompt = [(7 * i) % 250 for i in range(120)]
+    first, _ = run(live.generate(prompt, recipe, max_tokens=4))
+    shorter, _ = run(live.generate(prompt[:50], recipe, max_tokens=4))
+    again, _ = run(live.generate(prompt, recipe, max_tokens=4))
+    live.forget()
+    fresh, _ = run(live.generate(prompt[:50], recipe, max_tokens=4))
+    assert tokens(shorter) == tokens(fresh)
+    assert tokens(again) == tokens(first)
