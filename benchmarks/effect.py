@@ -1,11 +1,12 @@
 """A real effect of LoRA on SmolLM2: a rule that it does not know, and a base capability kept by the KL term.
 
-    python benchmarks/effect.py [--steps 60] [--rate 1e-3] [--kl 2]
+    python benchmarks/effect.py [--steps 50] [--rate 1e-3] [--kl 2]
 
 The rule: "Tag: WORD" is answered by the word in capitals between angle brackets, its number of letters behind it:
-`<CAT:3>`. Rows are generated; the held-out ones have other words. Measured before and after, with 95 % intervals: exact greedy
-answers on held-out rows, and the base capability, the surprisal of short factual answers in nats a token. Two adapters
-are trained, without and with the KL term on general questions (answered by the base itself). One JSON line at the end.
+`<CAT:3>`. Rows are generated; the held-out ones have other words. Measured before and after, with 95 % intervals: exact
+greedy answers on held-out rows, and the base capability, the surprisal of short factual answers in nats a token. Two
+adapters are trained on the upper 10 layers, without and with the KL term on general questions (answered by the base
+itself). One JSON line at the end.
 """
 
 import argparse
@@ -95,7 +96,7 @@ def facts(checkpoint: Any) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--kl", type=float, default=2.0)
     options = parser.parse_args()
@@ -117,11 +118,12 @@ def main() -> None:
     figures: dict[str, Any] = {"base": {**exact(session, held), "facts": facts(checkpoint)}}
     print("base", json.dumps(figures["base"]), flush=True)
     session.forget()
-    anchors = [parse({"prompt": q, "completion": answer(session, q, 40)}, f"general {q}") for q in GENERAL]
+    anchors = [parse({"prompt": q, "completion": answer(session, q, 20)}, f"general {q}") for q in GENERAL]
     found = data.Data(tuple(parse(rule(w), w) for w in taught), (), (), {"chat": len(taught)}, 0, 0, False)
     for name, kl in (("without", 0.0), ("with", options.kl)):
         settings = configure(
-            {"out": str(root / name), "steps": options.steps, "rate": options.rate, "batch": 16, "length": 64,
+            {"out": str(root / name), "steps": options.steps, "rate": options.rate, "batch": 8, "length": 64,
+             "layers": 10,
              "warmup": 5, "save_every": 0, "eval_every": 0, "rank": 8, "kl": kl, "kl_data": "general" if kl else ""}
         )  # fmt: skip
         opened = opening.assemble(checkpoint, settings, found, tuple(anchors) if kl else ())

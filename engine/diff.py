@@ -89,7 +89,7 @@ def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *,
                 "only models of one vocabulary can be compared"
             )
         p, q = mx.exp(before), mx.exp(now)
-        kl = mx.sum(q * (now - before), axis=-1)
+        kl = divergence(now, before)
         entropies = -mx.sum(p * before, axis=-1), -mx.sum(q * now, axis=-1)
         moved = q - p
         count = min(top, moved.shape[-1])
@@ -113,6 +113,16 @@ def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *,
                 )
             )
     return Difference(names, tuple(positions))
+
+
+def divergence(of: mx.array, to: mx.array) -> mx.array:
+    """KL(of || to) [...] of log-probabilities [..., V], never below 0: sum p (r + exp(-r) - 1) with r = log p - log q.
+
+    The terms past r add up to nothing, and every term is positive, so that a small KL is not lost in rounding.
+    """
+    p, r = mx.exp(of), of - to
+    near = p * (r + mx.expm1(-mx.clip(r, -1, 1)))
+    return mx.sum(mx.where(mx.abs(r) < 1, near, p * r + (mx.exp(to) - p)), axis=-1)
 
 
 def _shifts(tokens: mx.array, before: mx.array, now: mx.array, *, rising: bool) -> tuple[Shift, ...]:
@@ -168,4 +178,4 @@ def check_vocabularies(a: Tokenizer, b: Tokenizer, names: tuple[str, str]) -> No
         )
 
 
-__all__ = ["Difference", "Position", "Shift", "check_vocabularies", "compare", "logits", "open_model"]
+__all__ = ["Difference", "Position", "Shift", "check_vocabularies", "compare", "divergence", "logits", "open_model"]

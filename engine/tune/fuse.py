@@ -86,7 +86,7 @@ def _logp(model: Transformer, tokens: mx.array) -> mx.array:
 
 
 def _kl(of: Sequence[mx.array], to: Sequence[mx.array]) -> float:
-    total = sum(float(mx.sum(mx.exp(a) * (a - b))) for a, b in zip(of, to, strict=True))
+    total = sum(float(mx.sum(diff.divergence(a, b))) for a, b in zip(of, to, strict=True))
     return total / sum(a.shape[0] for a in of)
 
 

@@ -1,0 +1,149 @@
+"""Fusing, writing folders and GGUF files, and the comparison of two models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engine.tune.lora as lora
+from engine import diff
+from engine.checkpoint import Checkpoint, load
+from engine.errors import CheckpointError, ParameterError
+from engine.tune import adapters, fuse, gguf, sites
+from metal import mx
+from tests.engine import tiny as files
+from tests.models.oracle import difference
+
+X = mx.array([[3, 14, 15, 92, 65, 35, 89, 79, 32, 38]])
+TEXTS = [X[0].tolist(), X[0, ::-1].tolist()]
+
+
+def folder(path: Path, **changes: Any) -> Checkpoint:
+    config = files.LLAMA | changes
+    arrays = {name: mx.array(a) for name, a in files.weights(config).items()}
+    return load(files.write_folder(path, config, arrays))
+
+
+def moved(checkpoint: Checkpoint, size: float = 0.2) -> lora.Adapter:
+    m = checkpoint.model
+    chosen = sites.choose(sites.sites(m), -1, ["*"], m.config.layers)
+    adapter = lora.create(chosen, rank=4, scale=2.0)
+    adapter.set(
+        {
+            n: size * mx.random.normal(p.shape, key=mx.random.key(i))
+            for i, (n, p) in enumerate(adapter.parameters().items())
+        }
+    )
+    lora.attach(adapter)
+    return adapter
+
+
+def test_a_fused_folder_is_the_model_with_its_adapter_here_and_in_mlx_lm(tmp_path: Path) -> None:
+    from mlx_lm.utils import load_model
+
+    checkpoint = folder(tmp_path / "base")
+    adapter = moved(checkpoint)
+    attached = checkpoint.model(X)
+    kept = fuse.fuse(checkpoint.model, adapter, TEXTS)
+    assert kept.adapter > 1e-3 and kept.fused == pytest.approx(kept.adapter, rel=1e-3) and kept.error < 1e-6
+    fuse.write(checkpoint, tmp_path / "fused")
+    assert difference(load(tmp_path / "fused").model(X), attached) <= 1e-5
+    assert difference(load_model(tmp_path / "fused")[0](X), attached) <= 1e-5
+    with pytest.raises(CheckpointError, match="is not empty"):
+        fuse.write(checkpoint, tmp_path / "fused")
+
+
+def test_a_requantised_model_says_what_rounding_cost_and_is_read_by_mlx_lm(tmp_path: Path) -> None:
+    from mlx_lm.utils import load_model
+
+    checkpoint = folder(tmp_path / "base", intermediate_size=128)
+    adapter = moved(checkpoint)
+    kept = fuse.fuse(checkpoint.model, adapter, TEXTS, bits=8, group_size=32)
+    assert 0 < kept.error < 0.1 * kept.adapter and not kept.lost
+    fuse.write(checkpoint, tmp_path / "fused")
+    assert difference(load_model(tmp_path / "fused")[0](X), checkpoint.model(X)) <= 1e-4
+    settings = json.loads((tmp_path / "fused" / "config.json").read_text())["quantization"]
+    assert settings["model.layers.0.self_attn.q_proj"] == {"group_size": 32, "bits": 8, "mode": "affine"}
+
+
+def test_an_adapter_that_rounding_erases_is_refused(tmp_path: Path) -> None:
+    """The fault: fusing into few bits can silently give the base again."""
+    checkpoint = folder(tmp_path / "base", intermediate_size=128)
+    sites.pack(checkpoint.model, 4, 32)
+    adapter = moved(checkpoint, size=0.003)
+    with pytest.raises(CheckpointError, match=r"has lost the adapter: KL to the base .* with it, .* fused"):
+        fuse.fuse(checkpoint.model, adapter, TEXTS)
+
+
+def base_file(path: Path, architecture: str = "llama", **changes: Any) -> Checkpoint:
+    config = files.LLAMA | {"intermediate_size": 128} | changes
+    return load(files.write_gguf(path, architecture, config, files.weights(config)))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma"])
+@pytest.mark.parametrize(("kind", "worst"), [("f16", 1e-5), ("q8_0", 1e-3), ("q4_0", 0.5)])
+def test_gguf_files_are_read_again_by_the_gguf_package_and_by_us(
+    architecture: str, kind: str, worst: float, tmp_path: Path
+) -> None:
+    from gguf import GGUFReader
+
+    changes: dict[str, Any] = {} if architecture == "llama" else {"model_type": architecture}
+    if architecture == "gemma":
+        changes["tie_word_embeddings"] = True
+    checkpoint = base_file(tmp_path / "base.gguf", architecture, **changes)
+    adapter = moved(checkpoint)
+    lora.merge(checkpoint.model, adapter)
+    gguf.write(checkpoint, tmp_path / "out.gguf", kind)
+    again = load(tmp_path / "out.gguf")
+    a, b = (x - mx.logsumexp(x, axis=-1, keepdims=True) for x in (checkpoint.model(X), again.model(X)))
+    assert float(mx.mean(mx.sum(mx.exp(a) * (a - b), axis=-1))) <= worst
+    assert again.tokenizer.fingerprint == checkpoint.tokenizer.fingerprint
+    reader = GGUFReader(str(tmp_path / "out.gguf"))
+    base = GGUFReader(str(tmp_path / "base.gguf"))
+    assert {t.name for t in reader.tensors} == {t.name for t in base.tensors}
+    kinds = {t.name: t.tensor_type.name for t in reader.tensors}
+    assert kinds["blk.0.ffn_down.weight"] == kind.upper() and kinds["output_norm.weight"] == "F32"
+    assert set(base.fields) - set(reader.fields) <= {"general.file_type"}
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    checkpoint = base_file(tmp_path / "base.gguf")
+    with pytest.raises(CheckpointError, match="export with --gguf"):
+        fuse.write(checkpoint, tmp_path / "folder")
+    with pytest.raises(ParameterError, match="f16, q8_0, q4_0, got 'q9'"):
+        gguf.write(checkpoint, tmp_path / "out.gguf", "q9")
+    with pytest.raises(CheckpointError, match="is a folder: GGUF files are written from GGUF bases"):
+        gguf.write(folder(tmp_path / "base"), tmp_path / "out.gguf", "f16")
+
+
+def test_a_difference_by_numpy(tmp_path: Path) -> None:
+    checkpoint = folder(tmp_path / "base")
+    m = checkpoint.model
+    base = np.array(m(X)[0], np.float64)
+    moved(checkpoint)
+    now = np.array(m(X)[0], np.float64)
+    ids = TEXTS[0]
+    found = diff.compare(diff.logits(m, lambda: lora.off(m)), diff.logits(m), ids, ("base", "adapter"), top=4)
+    a, b = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (base, now))
+    kl = (np.exp(b) * (b - a)).sum(-1)
+    assert np.allclose([p.kl for p in found.positions], kl, rtol=1e-3, atol=1e-6)
+    assert found.kl == pytest.approx(kl.mean(), rel=1e-3)
+    moves = np.exp(b[4]) - np.exp(a[4])
+    position = found.positions[4]
+    assert [s.token for s in position.risen] == np.argsort(-moves)[:4].tolist()
+    assert [s.token for s in position.fallen] == np.argsort(moves)[:4].tolist()
+    assert position.next == pytest.approx((a[4, ids[5]], b[4, ids[5]]), rel=1e-3)
+    assert found.positions[-1].next is None
+    assert found.nll[0] == pytest.approx(-np.mean([a[i, ids[i + 1]] for i in range(9)]), rel=1e-4)
+    same = diff.compare(diff.logits(m), diff.logits(m), ids, ("a", "a"))
+    assert same.kl == 0 and same.same_top == 1 and not same.positions[0].risen
+
+
+def test_an_adapter_directory_opens_on_the_model_it_names(tmp_path: Path) -> None:
+    checkpoint = folder(tmp_path / "base")
+    adapter = moved(checkpoint)
+    adapters.save(tmp_path / "adapter", adapter, checkpoint.model, {"kind": "lora", "model": str(tmp_path / "base")})
+    opened = diff.open_model(str(tmp_path / "adapter"))
+    assert difference(opened.model(X), checkpoint.model(X)) <= 1e-6
