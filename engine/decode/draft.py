@@ -5,7 +5,7 @@ A guess is right or wrong; neither changes the law of what is drawn. Knows nothi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -35,7 +35,14 @@ NOTHING = Guess([])
 
 
 class Drafter(Protocol):
-    """Guesses; may keep what it learned of a text."""
+    """Guesses; may keep what it learned of a text.
+
+    `hope`: weights of right and wrong guesses before there are any. `free`: a guess costs so little that it is made and
+    judged even where it does not pay to have the model read it.
+    """
+
+    hope: ClassVar[tuple[float, float]]
+    free: ClassVar[bool]
 
     def guess(self, ids: Sequence[int], count: int, recipe: Recipe, states: States, seed: int) -> Guess:
         """At most `count` tokens to follow `ids`; if they are drawn, by the recipe, whose states there are `states`."""
@@ -48,6 +55,9 @@ class Lookup:
 
     The longest of the last `most` to `least` tokens that came before decides.
     """
+
+    hope: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    free: ClassVar[bool] = True
 
     most: int = 4
     least: int = 2
@@ -71,6 +81,9 @@ class Lookup:
 
 class Draft:
     """A smaller model with the same tokenizer, which draws its guesses by the same recipe."""
+
+    hope: ClassVar[tuple[float, float]] = (3.0, 1.0)
+    free: ClassVar[bool] = False
 
     def __init__(self, checkpoint: "Checkpoint", target: "Tokenizer") -> None:
         """ParameterError where the two models' tokens mean different bytes."""

@@ -12,7 +12,7 @@ FIRST = 4  # the longest first guess
 TOLERANCE = 0.01  # of the time so far that guessing may have lost
 GRACE = 2.0  # plain tokens' time that it may have lost besides
 MEMORY = 0.9  # what the guesses so far keep of their weight with every further round that guesses
-HOPE = (3.0, 1.0)  # weights of right and wrong guesses before there are any
+UNTRIED = 2.0  # plain rounds that a length is taken to cost before it was measured
 DRIFT = 0.02  # of the way back to hope with every round that does not guess: texts change
 
 
@@ -20,14 +20,18 @@ DRIFT = 0.02  # of the way back to hope with every round that does not guess: te
 class Pace:
     """Give it every round with `record`; ask `length` before each."""
 
+    hope: tuple[float, float]  # weights of right and wrong guesses before there are any
     rounds: int = 0
     elapsed_s: float = 0.0
     lost_s: float = 0.0  # against plain rounds of the same tokens; negative: won
     guessed: int = 0
     accepted: int = 0
     _seconds: dict[int, float] = field(default_factory=dict)  # a round with so many guesses
-    _right: float = HOPE[0]
-    _wrong: float = HOPE[1]
+    _right: float = field(init=False)
+    _wrong: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._right, self._wrong = self.hope
 
     @property
     def rate(self) -> float:
@@ -61,13 +65,24 @@ class Pace:
             if 0 in self._seconds:
                 self.lost_s += seconds - (accepted + 1) * self._seconds[0]
         else:
-            self._right += DRIFT * (HOPE[0] - self._right)
-            self._wrong += DRIFT * (HOPE[1] - self._wrong)
+            self._right += DRIFT * (self.hope[0] - self._right)
+            self._wrong += DRIFT * (self.hope[1] - self._wrong)
+
+    def watch(self, right: bool) -> None:
+        """A guess that was not used would have been right or wrong."""
+        self._right = MEMORY * self._right + right
+        self._wrong = MEMORY * self._wrong + (not right)
 
     def _tokens(self, k: int) -> float:
         """1 + a + ... + a^k."""
         return float(sum(self.rate**i for i in range(k + 1)))
 
     def _cost(self, k: int) -> float:
-        """Seconds; where a length was never tried, those of the nearest shorter one that was, so that it will be."""
-        return self._seconds[max(n for n in self._seconds if n <= k)]
+        """Seconds; where a length was never tried, a hopeful estimate from those that were, so that it may be."""
+        if k in self._seconds:
+            return self._seconds[k]
+        plain = self._seconds[0]
+        longer = [n for n in self._seconds if n > k]
+        if longer:
+            return plain + (self._seconds[min(longer)] - plain) * k / min(longer)
+        return self._seconds[max(self._seconds)] if len(self._seconds) > 1 else UNTRIED * plain

@@ -22,7 +22,7 @@ from engine.transforms import Key, States, Vocabulary, advance, change, draw, ru
 from metal import mx
 
 
-@dataclass(frozen=True)
+@dataclass
 class Speculative:
     """Guess with `drafter`, always `length` tokens or, without it, as many as pay, which may be none.
 
@@ -31,8 +31,11 @@ class Speculative:
 
     drafter: Drafter
     length: int | None = None
-    pace: Pace = field(default_factory=Pace)
     clock: Callable[[], float] = time.perf_counter
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.drafter.hope)
 
     def steps(
         self, cursor: Cursor, control: Control, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
@@ -52,7 +55,7 @@ class Speculative:
                 began, token = self.clock(), int(drawn.token)
                 states = advance(recipe.transforms, drawn.states, token, drawn.after, np)
                 last = given + 1 == limit
-                guess = self._guess([*cursor.ids, token], limit - given - 2, recipe, states, seed)
+                guess, unread = self._guess([*cursor.ids, token], limit - given - 2, recipe, states, seed)
                 if not last:
                     cursor.feed(mx.array([token, *guess.tokens]))
                     logits = cursor.last_logits(1 + len(guess.tokens))
@@ -72,6 +75,8 @@ class Speculative:
                 recipe = latest
                 chain = verify(np.asarray(logits), guess, control, recipe, states, (seed, len(cursor.ids)))
                 self.pace.record(len(guess.tokens), len(chain) - 1, self.clock() - began - idle)
+                if unread.tokens:
+                    self.pace.watch(int(chain[0].token) == unread.tokens[0])
                 for accepted in chain[:-1]:
                     step = look(accepted, len(cursor.ids), cursor.ids[-RECENT:])
                     cursor.settle(step.token)
@@ -82,9 +87,13 @@ class Speculative:
         finally:
             cursor.rewind(len(cursor.ids))
 
-    def _guess(self, ids: Sequence[int], room: int, recipe: Recipe, states: States, seed: int) -> Guess:
+    def _guess(self, ids: Sequence[int], room: int, recipe: Recipe, states: States, seed: int) -> tuple[Guess, Guess]:
+        """The guess that the model reads, and one that is only judged."""
         count = min(self.pace.length() if self.length is None else self.length, room)
-        return self.drafter.guess(ids, count, recipe, states, seed) if count > 0 else NOTHING
+        if count <= 0 and not (self.drafter.free and room > 0):
+            return NOTHING, NOTHING
+        guess = self.drafter.guess(ids, max(1, count), recipe, states, seed)
+        return (guess, NOTHING) if count > 0 else (NOTHING, guess)
 
 
 def verify(logits: np.ndarray, guess: Guess, control: Control, recipe: Recipe, states: States, key: Key) -> list[Drawn]:

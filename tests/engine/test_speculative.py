@@ -221,24 +221,35 @@ def simulate(rate: float, cost: Callable[[int], float], rounds: int, pace: Pace,
 
 def test_guessing_that_does_not_pay_is_switched_off() -> None:
     for rate in (0.0, 0.2):
-        drawn, seconds = simulate(rate, lambda k: 1 + (1.8 if k else 0) + 0.1 * k, 400, Pace())
+        drawn, seconds = simulate(rate, lambda k: 1 + (1.8 if k else 0) + 0.1 * k, 400, Pace((3.0, 1.0)))
         most = TOLERANCE * seconds + GRACE + 3.3  # what it may lose, and one round more
         assert seconds - drawn <= most
 
 
 def test_guessing_that_pays_goes_on_and_finds_a_good_length() -> None:
     for rate, least in ((0.95, 2.4), (0.8, 1.3)):
-        drawn, seconds = simulate(rate, lambda k: 1 + (0.8 if k else 0) + 0.1 * k, 300, Pace())
+        drawn, seconds = simulate(rate, lambda k: 1 + (0.8 if k else 0) + 0.1 * k, 300, Pace((3.0, 1.0)))
         assert drawn / seconds > least
-    drawn, seconds = simulate(0.6, lambda k: 1 + 0.3 * k, 300, Pace())
+    drawn, seconds = simulate(0.6, lambda k: 1 + 0.3 * k, 300, Pace((3.0, 1.0)))
     assert drawn / seconds > 1.05  # one or two guesses pay, many do not
 
 
 def test_guessing_begins_again_when_a_text_becomes_predictable() -> None:
-    pace = Pace()
+    pace = Pace((3.0, 1.0))
     simulate(0.0, lambda k: 1 + 0.1 * k, 200, pace)
     drawn, seconds = simulate(1.0, lambda k: 1 + 0.1 * k, 300, pace)
     assert drawn / seconds > 3
+
+
+def test_a_free_guess_is_judged_before_it_is_used() -> None:
+    """Nothing is lost on a text that only looks predictable; one that is gets guessed after a few tokens."""
+    for right, least in ((False, 0), (True, 4)):
+        pace = Pace(Lookup.hope)
+        pace.record(0, 0, 1.0)
+        assert pace.length() == 0
+        for _ in range(6):
+            pace.watch(right)
+        assert pace.length() == least
 
 
 def test_the_end_of_text_is_a_token_like_any_other() -> None:
