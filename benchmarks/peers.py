@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-CHATML = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}{% endfor %}"
-
 
 def export(folder: Path, dtype: str) -> Path:
     """Write config, weights in `dtype` and tokenizer to folder/dtype, once; gives that folder."""
@@ -14,6 +12,7 @@ def export(folder: Path, dtype: str) -> Path:
     from engine import gguf, store
     from engine.gguf import mapping, weights
     from engine.precision import choose
+    from engine.quantize.source import Source
     from metal import mx
 
     info = store.pull("smollm2")
@@ -28,20 +27,6 @@ def export(folder: Path, dtype: str) -> Path:
         {name: array.astype(getattr(mx, dtype)) for name, array in arrays.items()},
         metadata={"format": "pt"},
     )
-    _tokenizer(header, target)
+    Source(info).write_tokenizer(target)
     (target / "config.json").write_text(json.dumps(config))
     return target
-
-
-def _tokenizer(header, target: Path) -> None:
-    """tokenizer.json and tokenizer_config.json of the GGUF's vocabulary."""
-    from engine.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.from_gguf(header.metadata)
-    tokenizer._encoder._library.save(str(target / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "<|im_end|>",
-        "chat_template": tokenizer.chat_template or CHATML,
-    }
-    (target / "tokenizer_config.json").write_text(json.dumps(settings))
