@@ -23,7 +23,7 @@ class Lab(Session):
             vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
             chat=tokenizer.chat_template is not None,
             nbytes=info.nbytes,
-            title=info.name,
+            title=info.name.rstrip("/").rpartition("/")[2].removesuffix(".gguf"),
             family=info.family,
             quantization=info.quantization,
             digest=info.weights,

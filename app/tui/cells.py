@@ -34,6 +34,13 @@ def clean(text: str) -> str:
     return text.replace("\u2028", "⏎").replace("\u2029", "⏎")
 
 
+def one_to_one(text: str) -> str:
+    """A line that is being edited, made safe character by character, so that the cursor's arithmetic holds."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else p if len(p := visible(c)) == 1 else "␣" for c in text)
+
+
 def runs(text: str) -> list[str]:
     """Cleaned text cut where a line may break: line breaks, tabs, spaces, words."""
     return _RUNS.findall(text)

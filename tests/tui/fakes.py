@@ -88,7 +88,7 @@ class ScriptedEngine:
         logits[:260] -= 8
         extras = [self.tokenizer.ids[word.encode()] for word in EXTRA]
         logits[extras] += rng.uniform(1.0, 5.5, len(extras)).astype(np.float32)
-        logits[favourite] = np.float32(8.0 - min(rng.exponential(1.6), 5.5))
+        logits[favourite] = np.float32(9.6 - min(rng.exponential(2.0), 6.5))
         return logits
 
     def generate(

@@ -26,6 +26,16 @@ def compare(name: str, picture: str) -> None:
     assert picture + "\n" == path.read_text(encoding="utf-8"), f"{path.name} looks different"
 
 
+async def settled(stage: Stage) -> None:
+    """Wait until two pictures in a row are the same: the scroll bar follows a frame later."""
+    last = ""
+    for _ in range(50):
+        await stage.pilot.pause(0.03)
+        last, before = stage.picture(), last
+        if last == before:
+            return
+
+
 async def empty(stage: Stage) -> None:
     """Before anything was said."""
 
@@ -116,7 +126,7 @@ async def test_screens(play: Play, scene: str, size: str) -> None:
     engines = [ScriptedEngine(scripts=[THOUGHT])] if scene == "markdown" else []
     async with play(*engines, size=SIZES[size]) as stage:
         await SCENES[scene](stage)
-        await stage.pilot.pause()
+        await settled(stage)
         compare(f"{scene}-{size}.txt", stage.picture())
 
 
@@ -124,6 +134,7 @@ async def test_screens(play: Play, scene: str, size: str) -> None:
 async def test_colours(play: Play, mode: str) -> None:
     async with play(size=(80, 24), environ=COLOURS[mode]) as stage:
         await chat(stage)
+        await settled(stage)
         painted = stage.painted()
         compare(f"colours-{mode}.ans", painted)
         if mode == "none":
@@ -135,7 +146,11 @@ async def test_looks(play: Play, name: str) -> None:
     environ = {"light": {"LIKELY_THEME": "light"}, "ascii": {"LIKELY_ASCII": "1"}}[name]
     async with play(size=(120, 40), environ=environ) as stage:
         await tree(stage)
-        compare(f"chat-{name}.{'ans' if name == 'light' else 'txt'}", getattr(stage, "painted" if name == "light" else "picture")())
+        await settled(stage)
+        compare(
+            f"chat-{name}.{'ans' if name == 'light' else 'txt'}",
+            getattr(stage, "painted" if name == "light" else "picture")(),
+        )
         if name == "ascii":
             body = "\n".join(stage.picture().splitlines()[1:36])
             assert not [c for c in body if ord(c) > 127 and c not in "·▏∎…│⏎"], "only what text itself brings"
@@ -144,4 +159,5 @@ async def test_looks(play: Play, name: str) -> None:
 async def test_twenty_by_five(play: Play) -> None:
     async with play(size=(20, 5)) as stage:
         await stage.ask(ASK)
+        await settled(stage)
         compare("chat-20x5.txt", stage.picture())

@@ -240,6 +240,8 @@ class ChatScreen(Screen[None]):
         step_here = self.talk.step_at(place)
         shown = self.talk.shown[place.block]
         title = f"TOKEN {place.token + 1}/{len(shown.block.tokens)}"
+        if step_here is None and self.transcript.cursor is None:
+            return None
         if step_here is None:
             waiting = "looking…" if self.likely.current is not None else "needs the model"
             word = cells.piece_text(shown.block.tokens[place.token].text.encode())

@@ -114,7 +114,7 @@ class CompareScreen(Screen[None]):
             facts = self.likely.models.get(column.model) if column.model else current
             if facts is not None and column.talk.facts is not facts:
                 column.talk.ready(facts)
-                column.view.show(column.talk.blocks(), follow=True)
+                column.show(follow=True)
         name = (current.title or current.name) if current is not None else "no model"
         self.query_one(TopBar).show(name, (f"same prompt · seed {self.seed}",))
         self.refresh_heads()
@@ -132,13 +132,14 @@ class CompareScreen(Screen[None]):
             talk.stop()
             now = self.likely.clock()
             talk.conversation = Conversation(
-                secrets.token_hex(4), system=system, recipe=talk.sampling.recipe, created=now, updated=now
-            )
+                secrets.token_hex(4), model=talk.facts.name if talk.facts is not None else "", system=system,
+                recipe=talk.sampling.recipe, created=now, updated=now,
+            )  # fmt: skip
             talk.began_ids.clear()
             talk.submit(self.prompt_text)
             column.view.mark = None
             column.view.move_to(None)
-            column.view.show(talk.blocks()[1:], follow=True)
+            column.show(follow=True)
         self.columns[0].view.focus()
         self._hint()
 
@@ -158,7 +159,7 @@ class CompareScreen(Screen[None]):
                     self._drew(column, steps)
                     steps = []
                     talk.ended(report)
-                    column.view.show(talk.blocks()[1:])
+                    column.show()
                 case m.Failed(work, line):
                     if talk.mine(work):
                         self._drew(column, steps)
@@ -246,7 +247,7 @@ class CompareScreen(Screen[None]):
             self.likely.action_go("chat")
             return
         for column in self.columns:
-            column.view.show(column.talk.blocks()[1:])
+            column.show()
         self._hint()
 
     def leave(self) -> None:

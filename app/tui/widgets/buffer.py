@@ -15,7 +15,9 @@ class Buffer(TextArea):
         """The text or the cursor has changed."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id, show_line_numbers=False, soft_wrap=True, tab_behavior="focus")
+        super().__init__(
+            id=id, show_line_numbers=False, soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False
+        )
         self.cursor_blink = False
         self._levels: list[int] = []  # of each character
         self._levels_text = ""
@@ -38,11 +40,9 @@ class Buffer(TextArea):
 
     def get_line(self, line_index: int) -> Text:
         line = self.document.get_line(line_index)
-        # one cell stays one character here, so that the cursor's arithmetic holds
-        shown = "".join(character if character.isprintable() or character == "\t" else "␣" for character in line)
-        text = Text(shown, end="", no_wrap=True)
-        start = self.index_of((line_index, 0))
-        heat = self.app_look.heat
+        text = Text(one_to_one(line), end="", no_wrap=True)
+        start = self.document.get_index_from_location((line_index, 0))
+        heat = cast(Painted, self.app).look.heat
         run_start, run_level = 0, 0
         for i in range(len(line) + 1):
             at = start + i
@@ -53,11 +53,6 @@ class Buffer(TextArea):
                     text.stylize(heat[run_level], run_start, i)
                 run_start, run_level = i, level
         return text
-
-    @property
-    def app_look(self):  # type: ignore[no-untyped-def]
-        app: Painted = self.app  # type: ignore[assignment]
-        return app.look
 
     def on_text_area_changed(self) -> None:
         common = 0

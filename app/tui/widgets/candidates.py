@@ -77,8 +77,8 @@ class Candidates(Canvas, can_focus=True):
     def _heading(self, view: View, width: int) -> Line:
         mark = self.glyphs.live if view.live else self.glyphs.held
         head = f"{view.title}  "
-        tail = f"  {view.numbers}"
-        name = cells.fit(view.name, max(width - cells.width(head + tail) - 2, 3))
+        tail = f"  {view.numbers}" if view.name else view.numbers
+        name = cells.fit(view.name, max(width - cells.width(head + tail) - 2, 3)) if view.name else ""
         space = width - cells.width(head + name + tail) - 1
         return [
             Segment(head, self.look.heading),

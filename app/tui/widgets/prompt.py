@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
-from app.tui.cells import clean
+from app.tui.cells import clean, one_to_one
 
 PASTE_SHOWN = 20_000  # characters of a paste that are edited in place; more becomes an attachment
 
@@ -17,8 +18,8 @@ class Prompt(TextArea):
     """Enter sends, ctrl+j breaks the line, up on the first line is the previous prompt, tab completes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", show=False, priority=True, id="prompt.send"),
-        Binding("ctrl+j,shift+enter", "newline", "Newline", show=False, priority=True, id="prompt.newline"),
+        Binding("enter", "send", "Send", show=False, id="prompt.send"),
+        Binding("ctrl+j,shift+enter", "newline", "Newline", show=False, id="prompt.newline"),
     ]
 
     class Sent(Message):
@@ -42,6 +43,9 @@ class Prompt(TextArea):
         self._draft = ""
         self._cycle: list[str] = []
 
+    def get_line(self, line_index: int) -> Text:
+        return Text(one_to_one(self.document.get_line(line_index)), end="", no_wrap=True)
+
     def action_send(self) -> None:
         text = self.text
         self._at = None
@@ -55,7 +59,18 @@ class Prompt(TextArea):
         self.text = text
         self.move_cursor(self.document.end)
 
+    def _is(self, event: events.Key, action: str) -> bool:
+        """Whether a key is that of a binding, remapped or not. Priority bindings would overtake what was typed before."""
+        default = next(b.key for b in self.BINDINGS if isinstance(b, Binding) and b.id == action)
+        keys: str = getattr(self.app, "_keymap", {}).get(action, default)
+        return event.key in keys.split(",")
+
     async def _on_key(self, event: events.Key) -> None:
+        if self._is(event, "prompt.send") or self._is(event, "prompt.newline"):
+            event.stop()
+            event.prevent_default()
+            self.action_send() if self._is(event, "prompt.send") else self.action_newline()
+            return
         if event.key == "up" and self.cursor_location[0] == 0 and self.prompts:
             event.stop()
             event.prevent_default()

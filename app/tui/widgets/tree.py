@@ -7,11 +7,15 @@ from typing import ClassVar
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 
 from app.tui import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
+
+
+TALLEST = 8  # rows of the tree beside the other panels
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,16 @@ class TreePane(Canvas, can_focus=True):
     def show(self, talk: Conversation) -> None:
         found = ways(talk)
         if found != self.ways:
+            taller = min(len(found), TALLEST) != min(len(self.ways), TALLEST)
             self.ways, self.leaves = found, talk.leaves()
             if self.picked is not None and self.picked >= len(found):
                 self.picked = None
             self.redraw()
+            if taller:
+                self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return 1 + min(len(self.ways), TALLEST)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs = self.look, self.glyphs
@@ -92,7 +102,7 @@ class TreePane(Canvas, can_focus=True):
         room = max(height - 1, 0)
         here = max((i for i, way in enumerate(self.ways) if way.on), default=0)
         focus = self.picked if self.picked is not None and self.has_focus else here
-        self.top = min(max(focus - room + 2, 0), max(len(self.ways) - room, 0))
+        self.top = min(max(focus - room + 1, 0), max(len(self.ways) - room, 0))
         for index in range(self.top, min(self.top + room, len(self.ways))):
             way = self.ways[index]
             stem = self._stem(index)

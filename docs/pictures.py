@@ -1,0 +1,115 @@
+"""Draws the README's pictures: real screens on the real SmolLM2, with fixed seeds.
+
+python docs/pictures.py            writes docs/*.svg and, where resvg-py is installed, docs/*.png
+"""
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
+os.environ.pop("NO_COLOR", None)
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from app.tui import lab_shop
+from app.tui.app import LikelyApp
+from app.tui.layout import Place
+from tests.tui.conftest import Stage
+
+FOLDER = Path(__file__).parent
+FONT = "DejaVu Sans Mono"
+ASK = "Why is the sky blue?"
+
+
+class Patient(Stage):
+    """A stage whose engine is a real one: it waits as long as a model takes."""
+
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        for _ in range(1200):
+            if condition():
+                await self.pilot.pause()
+                return
+            await self.pilot.pause(0.1)
+        raise AssertionError(f"it never came to this: {what or condition}")
+
+
+async def chat(stage: Stage) -> None:
+    """An answer with two branches, the cursor on a token that could have been another."""
+    await stage.ask(ASK)
+    stage.chat.transcript.focus()
+    for place, number in ((Place(1, 10), "2"), (Place(1, 24), "3")):
+        stage.chat.transcript.move_to(place)
+        nodes = len(stage.chat.talk.conversation.nodes)
+        await stage.pilot.press(number)
+        await stage.until(lambda n=nodes: stage.ended and len(stage.chat.talk.conversation.nodes) > n)
+    stage.chat.talk.choose(stage.chat.talk.conversation.forks()[0], None)
+    stage.chat.reshow()
+    stage.chat.transcript.move_to(surprising(stage))
+
+
+def surprising(stage: Stage) -> Place:
+    """A token with several candidates that were cut and several that were not."""
+    steps = stage.chat.talk.shown[1].steps
+    found = [i for i, step in enumerate(steps) if step.rank and 2 <= step.rank <= 6 and 5 <= step.kept <= 8]
+    return Place(1, found[len(found) // 2] if found else len(steps) // 2)
+
+
+async def compare(stage: Stage) -> None:
+    """Three columns."""
+    await stage.pilot.press("f3")
+    screen = stage.app.screen
+    for number, column in enumerate(screen.columns):  # type: ignore[attr-defined]
+        column.talk.new_seed = lambda number=number: number % 2
+    screen.prompt.take(ASK)  # type: ignore[attr-defined]
+    await stage.pilot.press("enter")
+    await stage.until(lambda: all(c.talk.shown and not c.talk.running for c in screen.columns))  # type: ignore[attr-defined]
+
+
+async def text(stage: Stage) -> None:
+    """A text that is being written."""
+    await stage.pilot.press("f4")
+    screen = stage.app.screen
+    screen.buffer.insert("The sky looks blue because air molecules scatter short wavelengths")  # type: ignore[attr-defined]
+    await stage.until(lambda: screen.next_logits is not None and screen.steps)  # type: ignore[attr-defined]
+
+
+PICTURES: dict[str, tuple[Callable[[Stage], Awaitable[None]], tuple[int, int], str]] = {
+    "chat": (chat, (120, 40), "dark"),
+    "chat-80x24": (chat, (80, 24), "dark"),
+    "chat-light": (chat, (120, 40), "light"),
+    "compare": (compare, (120, 30), "dark"),
+    "text": (text, (120, 30), "dark"),
+}
+
+
+async def draw(name: str) -> None:
+    """Draw one picture as SVG and PNG."""
+    scene, size, theme = PICTURES[name]
+    with tempfile.TemporaryDirectory() as home:
+        app = LikelyApp(lab_shop, Path(home), model="smollm2", environ={"LIKELY_THEME": theme})
+        async with app.run_test(size=size) as pilot:
+            stage = Patient(app, pilot, None, None)
+            await stage.until(lambda: app.chat is not None and app.current is not None)
+            stage.chat.talk.new_seed = lambda: 0
+            await scene(stage)
+            await pilot.pause(0.2)
+            svg = app.export_screenshot(title="likely")
+    # with the fonts of the web the columns drift where they are not installed
+    svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", FONT)
+    svg = re.sub(r"terminal-\d+", "terminal", svg)  # the same file every time
+    (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
+    try:
+        import resvg_py
+    except ImportError:
+        return
+    png = resvg_py.svg_to_bytes(svg_string=svg, font_family=FONT, monospace_family=FONT)
+    (FOLDER / f"{name}.png").write_bytes(bytes(png))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or PICTURES:
+        asyncio.run(draw(name))
