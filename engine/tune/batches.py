@@ -45,13 +45,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
         targets.append(np.asarray(s.ids[1:], np.int32)[places])
         of.append(np.full(len(places), i))
         start += len(s.ids) - 1
-    arrays = [mx.array(np.concatenate(part).astype(np.int32)) for part in (tokens, at, targets, of)]
+    row, positions, wanted, owners = (mx.array(np.concatenate(p).astype(np.int32)) for p in (tokens, at, targets, of))
     return Batch(
-        arrays[0][None],
-        tuple(len(s.ids) - 1 for s in samples),
-        *arrays[1:],
-        tuple(s.targets for s in samples),
-        tuple(s.where for s in samples),
+        tokens=row[None],
+        documents=tuple(len(s.ids) - 1 for s in samples),
+        at=positions,
+        targets=wanted,
+        sample=owners,
+        counts=tuple(s.targets for s in samples),
+        where=tuple(s.where for s in samples),
     )
 
 

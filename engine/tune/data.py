@@ -191,7 +191,7 @@ def _cell(value: str) -> Any:
 
 def _parquet(file: Path) -> Iterator[tuple[Any, str]]:
     try:
-        import pyarrow.parquet as parquet
+        import pyarrow.parquet as parquet  # type: ignore[import-untyped]
     except ImportError:
         raise DataError(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from None
     try:

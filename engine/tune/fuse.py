@@ -19,6 +19,7 @@ from metal import mx
 from models import Transformer
 from models.families import family
 from models.layers import Linear, QuantizedLinear
+from models.weights import Packed
 
 LOST = 0.5  # share of the adapter's effect that a fused model may lose
 
@@ -121,7 +122,7 @@ def arrays(model: Transformer) -> tuple[dict[str, mx.array], dict[str, Any]]:
             found[f"{top['positions']}.{name}"] = array
     found |= full.norms(model)
     for path, part in ((top["embed"], model.embed.table), (top["head"], getattr(model.out, "packed", None))):
-        if hasattr(part, "layout"):
+        if isinstance(part, Packed):
             settings[path] = {"group_size": part.layout.group_size, "bits": part.layout.bits, "mode": part.layout.mode}
     if settings:
         first = next(iter(settings.values()))
@@ -155,6 +156,4 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
         copied = file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith("model.safetensors")
         if file.is_file() and copied and file.name != "config.json":
             shutil.copy(file, folder / file.name)
-    adapters.write_whole(
-        folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)) and None
-    )
+    adapters.write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)))

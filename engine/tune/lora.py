@@ -174,16 +174,16 @@ def create(
             f.a, f.b = vt[:rank].T * root, (u[:, :rank] * root).T
             f.a0, f.b0 = f.a, f.b
         if kind == "dora":
-            measure(f)
-            f.m = mx.sqrt(f.norms)
+            f.m = mx.sqrt(measure(f))
         mx.eval(f.a, f.b, f.m, f.norms)
         adapter.factors[site.path] = f
     return adapter
 
 
-def measure(f: Factors) -> None:
-    """DoRA's constant: the squared norms of W's rows."""
+def measure(f: Factors) -> Array:
+    """DoRA's constant, set on the factors: the squared norms of W's rows [out]."""
     f.norms = mx.sum(mx.square(f.site.rows().astype(mx.float32)), axis=1)
+    return f.norms
 
 
 def attach(adapter: Adapter, *, weight: float = 1.0) -> None:

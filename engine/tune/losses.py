@@ -48,7 +48,7 @@ def token_losses(
 
     @losses.vjp
     def backward(primal: Any, cotangents: Any, outputs: Any) -> Array:
-        gradient = cotangents[0][:, None] * outputs[2]
+        gradient: Array = cotangents[0][:, None] * outputs[2]
         return gradient if base is None else gradient + cotangents[1][:, None] * outputs[3]
 
     found: Any = losses(hidden)
@@ -56,7 +56,7 @@ def token_losses(
 
 
 def _vocab(head: Callable[[Array], Array], hidden: Array) -> int:
-    return head(hidden[:1]).shape[-1]  # nothing is computed: only the shape is asked for
+    return int(head(hidden[:1]).shape[-1])  # nothing is computed: only the shape is asked for
 
 
 def _chunk(head: Callable[[Array], Array], hidden: Array, targets: Array, base: Array | None) -> tuple[Array, ...]:
@@ -115,7 +115,7 @@ def nll_with_head(
             total = total + dw
         return mx.concatenate(parts), total
 
-    found: Any = losses(hidden, weight)
+    found: Array = losses(hidden, weight)
     return found
 
 

@@ -9,7 +9,6 @@ from engine.tune.lora import Adapter
 from metal import mx
 from models import Transformer
 from models.mlp import Gated
-from models.transformer import Block
 
 Array = mx.array
 
@@ -41,13 +40,14 @@ def lean(model: Transformer) -> None:
 class Checkpointed:
     """A block whose inside is computed again on the way back."""
 
-    def __init__(self, block: Block, part: Adapter | Weights) -> None:
+    def __init__(self, block: Any, part: Adapter | Weights) -> None:
         self.block, self.part = block, part
 
     def __call__(self, x: Array, *rest: Any) -> Array:
         def inner(parameters: dict[str, Array], x: Array) -> Array:
             self.part.set(parameters)
-            return self.block(x, *rest)
+            y: Array = self.block(x, *rest)
+            return y
 
         before = self.part.parameters()
         y: Array = mx.checkpoint(inner)(before, x)

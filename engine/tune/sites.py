@@ -144,7 +144,8 @@ def replace(model: Transformer, path: str, new: AnyLinear) -> None:
     for block in model.blocks:
         for owner in (block, block.mlp):
             for slot in ("qkv", "out", "gate_up", "up", "down", "router"):
-                product, holder, name = getattr(owner, slot, None), owner, slot
+                product: Any = getattr(owner, slot, None)
+                holder, name = owner, slot
                 if hasattr(product, "base"):  # under an adapter
                     product, holder, name = product.base, product, "base"
                 if product is old:

@@ -62,12 +62,14 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int]:
     if not path.exists():
         raise CheckpointError(f"{folder} has no run to resume: expected {FILE}")
     safetensors.read_header(path)
-    arrays, metadata = mx.load(str(path), return_metadata=True)  # type: ignore[misc]
+    loaded: Any = mx.load(str(path), return_metadata=True)
+    arrays, metadata = loaded
     facts: dict[str, Any] = json.loads(metadata["likely"])
     _same(folder, facts["config"], config)
     if facts["data"] != data:
         raise DataError(f"{folder} was trained on other rows than these: resume with the data it began with")
-    parameters, optimiser = {}, {}
+    parameters: dict[str, mx.array] = {}
+    optimiser: dict[str, dict[str, mx.array]] = {}
     for key, array in arrays.items():
         kind, _, name = key.partition("/")
         if kind == "parameter":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError
-from engine.tune import adapters, batches, full, lora, memory, objectives, optimisers, sites, state
+from engine.tune import adapters, batches, full, lora, losses, memory, objectives, optimisers, sites, state
 from engine.tune.config import Config
 from engine.tune.estimates import Estimate, ratio
 from engine.tune.samples import Pair, Sample
@@ -341,7 +341,7 @@ def evaluate(
         if config.objective == "sft":
             batch = batches.collate(objectives.samples_of(part))
             hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
-            lost = objectives.losses.nll(model.head, hidden, batch.targets)
+            lost = losses.nll(model.head, hidden, batch.targets)
             sums, squares = objectives.by_sample(lost, batch), objectives.by_sample(mx.square(lost), batch)
             mx.eval(sums, squares)
             rows += zip(sums.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
@@ -402,4 +402,4 @@ def _trim_metrics(run: Run) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue  # a kill in the middle of a line
-    adapters.write_whole(path, lambda beside: beside.write_text("".join(kept), encoding="utf-8") and None)
+    adapters.write_whole(path, lambda beside: beside.write_text("".join(kept), encoding="utf-8"))
