@@ -1,0 +1,137 @@
+"""`likely tune`, `fuse` and `diff` as a person calls them, on a tiny model."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app.cli
+from engine.tune import trainer
+from metal import mx
+from tests.engine import tiny
+
+
+@pytest.fixture
+def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Run `likely ARGS`; gives (exit code, stdout, stderr)."""
+
+    def run(*args: object) -> tuple[int, str, str]:
+        words = [str(arg) for arg in args]
+        monkeypatch.setattr(sys, "argv", ["likely", *words])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    arrays = {name: mx.array(a) for name, a in tiny.weights(tiny.LLAMA).items()}
+    return tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    values = [{"prompt": f"tag {i}", "completion": f"<{i}>"} for i in range(30)]
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return path
+
+
+def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -> None:
+    code, out, err = likely("tune", rows, "-m", model, "--dry-run", "--length", 64)
+    assert code == 0, err
+    assert "30 prompt" in out and "trained" in out and "steps" in out and "GB free" in out
+    assert "⟦<0>" in out or "⟦<1>" in out
+    code, out, _ = likely("tune", rows, "-m", model, "--dry-run", "--json", "--length", 64)
+    found = json.loads(out)
+    assert found["forms"] == {"prompt": 30} and 0 < found["trained"] < found["tokens"] and found["memory"]["base"] > 0
+
+
+def test_tune_diff_and_fuse(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    options = ("--length", 64, "--rate", 0.02, "--layers", 2)
+    code, text, err = likely("tune", rows, "-m", model, "--out", out, "--steps", 6, "--json", *options)
+    assert code == 0, err
+    events = [json.loads(line) for line in text.splitlines()]
+    assert [e["event"] for e in events[-3:]] == ["validated", "saved", "ended"] and events[-1]["reason"] == "done"
+    assert json.loads((out / "adapter_config.json").read_text())["lora_parameters"]["rank"] == 8
+    code, text, err = likely("diff", model, out, "tag 3", "--json")
+    found = json.loads(text)
+    assert code == 0 and found["kl"] > 0 and len(found["positions"]) == 5 and found["positions"][0]["text"] == "t"
+    assert likely("diff", model, model, "tag 3")[1].splitlines()[-1].startswith("mean KL 0.0000")
+    code, text, err = likely("fuse", out, "--data", rows, "--out", tmp_path / "fused")
+    assert code == 0 and "KL to the base" in text, err
+    code, text, _ = likely("diff", out, tmp_path / "fused", "tag 3", "--json")
+    assert json.loads(text)["kl"] < 1e-6
+    code, text, _ = likely("fuse", out, "--data", rows, "--peft", tmp_path / "peft")
+    assert code == 0 and (tmp_path / "peft" / "adapter_model.safetensors").exists()
+
+
+def test_options_come_from_a_file_and_flags_stand_over_it(
+    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tune.toml"
+    file.write_text(f'data = "{rows}"\nmodel = "{model}"\nrank = 3\nlength = 64\nmodules = ["q_proj"]\nsteps = 2\n')
+    out = tmp_path / "adapter"
+    assert likely("tune", "-c", file, "--out", out, "--rank", 5)[0] == 0
+    stored: dict[str, mx.array] = mx.load(str(out / "adapters.safetensors"))  # type: ignore[assignment]
+    assert {a.shape[1] for n, a in stored.items() if n.endswith("lora_a")} == {5}
+    assert all("q_proj" in name for name in stored)
+    file.write_text("rnak = 3\n")
+    assert likely("tune", "-c", file, rows)[2] == "likely: unknown option rnak; did you mean rank?\n"
+    file.write_text("rank = \n")
+    assert "tune.toml: not TOML" in likely("tune", "-c", file, rows)[2]
+
+
+def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_go_on(
+    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    real = trainer._update
+
+    def interrupted(run: trainer.Run, *rest: Any) -> float:
+        if run.counters.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(run, *rest)
+
+    monkeypatch.setattr(trainer, "_update", interrupted)
+    out = tmp_path / "adapter"
+    arguments = ("tune", rows, "-m", model, "--out", out, "--steps", 6, "--length", 64)
+    code, _, err = likely(*arguments)
+    assert code == 130 and "stopped after step 2; go on with: likely tune" in err and err.rstrip().endswith("--resume")
+    monkeypatch.setattr(trainer, "_update", real)
+    code, _, err = likely(*arguments, "--resume")
+    assert code == 0 and "done after step 6" in err
+
+
+def test_problems_are_one_line(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": }\n')
+    for arguments, line in (
+        (("tune", bad, "-m", model), "bad.jsonl:1:10: one JSON object a line expected"),
+        (("tune", rows, "-m", model, "--objective", "dpo"), "objective dpo does not fit these rows"),
+        (("tune", rows, "-m", model, "--rank", 99), "rank must be 1 to 64"),
+        (("tune", rows, "-m", model, "--layers", 9), "layers must be -1 (all) or 1 to the model's 2"),
+        (("diff", model, tmp_path / "nowhere", "x"), "there is no"),
+        (("fuse", tmp_path / "nowhere", "--data", rows, "--out", tmp_path / "x"), "no adapter directory"),
+    ):
+        code, _, err = likely(*arguments)
+        assert code == 1 and line in err and err.count("\n") == 1, err
+
+
+def test_memory_that_will_not_fit_is_said_before_the_first_step(
+    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.tune import report
+
+    monkeypatch.setattr(report, "available_memory", lambda: 100_000)
+    code, _, err = likely("tune", rows, "-m", model, "--out", tmp_path / "adapter", "--length", 64)
+    assert code == 1 and "a step needs about" in err and "try --checkpointing, or --batch 1" in err
+    assert not (tmp_path / "adapter").exists()
