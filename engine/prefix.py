@@ -171,10 +171,13 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
 
 
 def suits(cache: Cache) -> bool:
-    """Whether every position that was read can be taken out of the cache and put into another."""
+    """Whether every position that was read can be taken out of the cache and put into another.
+
+    Not where rows are forgotten, packed or shared, nor where keys were turned by frequencies that depend on the length.
+    """
     layers = getattr(cache, "layers", ())  # a model class that is not ours has a cache of its own
     plain = all(type(layer) is KVCache and layer.prefix is None and layer.each is None for layer in layers)
-    return bool(layers) and plain and cache.regime is None
+    return bool(layers) and plain and not cache.regime
 
 
 def _cut(cursor: Cursor, start: int) -> Segment:
