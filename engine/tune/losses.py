@@ -115,8 +115,9 @@ def nll_with_head(
             total = total + dw
         return mx.concatenate(parts), total
 
-    found: Array = losses(hidden, weight)
-    return found
+    found: Any = losses(hidden, weight)
+    lost: Array = found
+    return lost
 
 
 def dpo(policy: Array, reference: Array, beta: float) -> Array:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engine.errors import ParameterError
+from engine.tune.config import SCHEDULES
 from metal import mx
 
 Array = mx.array
@@ -145,9 +146,6 @@ def update(
 def norm(gradients: Mapping[str, Array]) -> Array:
     """The Euclidean norm of all together."""
     return mx.sqrt(sum((mx.sum(mx.square(g.astype(mx.float32))) for g in gradients.values()), mx.array(0.0)))
-
-
-SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
 
 def rate(schedule: str, peak: float, step: int, steps: int, warmup: int, floor: float = 0.0) -> float:

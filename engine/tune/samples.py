@@ -7,9 +7,6 @@ from typing import Any, Protocol
 from engine.errors import DataError
 from engine.tune.rows import Message, Row
 
-LOSSES = ("answers", "completion", "all")  # every assistant turn; the last one; every token
-TOO_LONG = ("split", "cut", "drop", "refuse")
-
 
 class Tokens(Protocol):
     """What is asked of a tokenizer."""

@@ -417,3 +417,17 @@ def test_a_markov_source_is_learned_to_its_entropy(tmp_path: Path) -> None:
     last = [e for e in finish(a) if isinstance(e, trainer.Validated)][-1]
     assert last.loss <= 1.02 * entropy
     assert last.high >= entropy
+
+
+def test_no_option_is_parsed_and_then_ignored() -> None:
+    """The fault: a flag that is read from the command line and never handed on."""
+    import re
+    from dataclasses import fields
+
+    root = Path(__file__).parents[3]
+    sources = [p for p in (root / "engine" / "tune").glob("*.py") if p.name != "config.py"] + [root / "app/cli/tune.py"]
+    text = "".join(path.read_text() for path in sources) + (root / "engine/tune/config.py").read_text()
+    through = {"scale", "alpha", "rslora"}  # by Config.multiplier
+    used = set(re.findall(r"\b(?:c|config|settings)\.(\w+)", text))
+    assert "multiplier" in used
+    assert {f.name for f in fields(Config)} - used - through == set()
