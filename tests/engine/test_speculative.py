@@ -199,6 +199,16 @@ def test_a_draft_with_another_tokenizer_is_refused() -> None:
         Draft(other, Named())  # type: ignore[arg-type]
 
 
+def test_a_draft_whose_window_forgot_the_beginning_starts_anew() -> None:
+    config = LLAMA | {"model_type": "mistral", "sliding_window": 16, "max_position_embeddings": 512}
+    small = models.build(config, {name: mx.array(w) for name, w in weights(LLAMA, 1).items()})
+    draft = drafting(small)
+    for text in ([1, 2, 3] * 90, [4, 5, 6] * 90):
+        ids = text[:200]
+        want = int(mx.argmax(small(mx.array([ids]))[0, -1]))
+        assert draft.guess(ids, 2, Recipe(greedy=True), (), 0).tokens[0] == want
+
+
 def test_lookup_continues_as_the_longest_earlier_match_did() -> None:
     look = Lookup(most=3, least=2)
     guess = lambda ids, n=3: look.guess(ids, n, Recipe(), (), 0).tokens  # noqa: E731
