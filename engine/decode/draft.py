@@ -56,7 +56,7 @@ class Lookup:
     The longest of the last `most` to `least` tokens that came before decides.
     """
 
-    hope: ClassVar[tuple[float, float]] = (1.0, 1.0)
+    hope: ClassVar[tuple[float, float]] = (0.5, 1.5)
     free: ClassVar[bool] = True
 
     most: int = 4

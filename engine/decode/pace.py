@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 LENGTHS = (1, 2, 4, 8, 15)  # a window cache can go back 16 positions
 FIRST = 4  # the longest first guess
 TOLERANCE = 0.01  # of the time so far that guessing may have lost
-GRACE = 2.0  # plain tokens' time that it may have lost besides
+GRACE = 1.0  # plain tokens' time that it may have lost besides
 MEMORY = 0.9  # what the guesses so far keep of their weight with every further round that guesses
-UNTRIED = 2.0  # plain rounds that a length is taken to cost before it was measured
+UNTRIED = 2.5  # plain rounds that a length is taken to cost before it was measured
 DRIFT = 0.02  # of the way back to hope with every round that does not guess: texts change
 
 
