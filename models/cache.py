@@ -195,6 +195,7 @@ class Cache:
     def __init__(self, layers: Sequence[KVCache]) -> None:
         self.layers = list(layers)
         self.regime: tuple[int, ...] | None = None  # which frequencies its keys were turned with
+        self.expected = 0  # positions that are known to come: frequencies that depend on the length are theirs already
 
     @property
     def length(self) -> int:
@@ -248,13 +249,14 @@ class Cache:
             layer.check_rewind(n)
         for layer in self.layers:
             layer.rewind(n)
+        self.expected = 0
         if not self.length:
             self.regime = None
 
     def fork(self) -> "Cache":
         """A second cache with the same content; whichever writes first copies."""
         twin = Cache([layer.fork() for layer in self.layers])
-        twin.regime = self.regime
+        twin.regime, twin.expected = self.regime, self.expected
         return twin
 
     def freeze(self) -> None:

@@ -95,7 +95,7 @@ class ForeignModel(Transformer):
         text = {**config, **(config.get("text_config") or {})}
         self.config = _describe(text)
         self.model = model
-        self.linears = {}
+        self.linears, self.rotations = {}, []
         self._body, self._head = _split(model, self.config.vocab_size)
 
     def hidden(self, tokens: mx.array, cache: Cache | None = None, *, documents: Sequence[int] = ()) -> mx.array:

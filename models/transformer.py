@@ -145,7 +145,7 @@ class Transformer:
         offset: int | Array = 0
         longest = t
         if cache is not None:
-            longest += cache.length
+            longest = max(longest + cache.length, cache.expected)
             offset = cache.length if cache.each is None else cache.lengths
             self._same_regime(cache, longest)
         x = self.embed(tokens)
@@ -183,16 +183,23 @@ class Transformer:
         if length > self.config.learned_positions:
             raise ContextOverflow(f"this model has {self.config.learned_positions} positions, {length} were asked for")
 
+    def crosses(self, cache: Cache, length: int) -> bool:
+        """Whether a text of `length` needs other rotary frequencies than the keys in the cache were turned with.
+
+        They cannot be attended to then: rewind the cache to nothing and read the text anew, with `cache.expected` set.
+        """
+        return cache.regime is not None and cache.regime != self._regime(length)
+
+    def _regime(self, length: int) -> tuple[int, ...]:
+        return tuple(r.rope.regime(length) for r in self.rotations if r.rope.kind == "longrope")
+
     def _same_regime(self, cache: Cache, length: int) -> None:
         """Keys that were turned with other frequencies than this length asks for cannot be attended to."""
-        if not any(r.rope.kind == "longrope" for r in self.rotations):
-            return
-        regime = tuple(r.rope.regime(length) if r.rope.kind == "longrope" else 0 for r in self.rotations)
-        if cache.regime is not None and cache.regime != regime:
+        if self.crosses(cache, length):
             raise CacheError(
                 f"{length} positions need other rotary frequencies than the {cache.length} in the cache: read them anew"
             )
-        cache.regime = regime
+        cache.regime = self._regime(length)
 
 
 _EMPTY = mx.array([], dtype=mx.int32)

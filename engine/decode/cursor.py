@@ -47,6 +47,11 @@ class Cursor:
             raise ContextOverflow(
                 f"the text has {self.length + len(ids)} tokens and this model reads at most {context}: shorten it"
             )
+        again = self._unread(self.length + len(ids))
+        for count in self._take([*again, *ids]):
+            yield max(0, count - len(again))
+
+    def _take(self, ids: Sequence[int]) -> Iterator[int]:
         for start in range(0, len(ids), CHUNK):
             chunk = list(ids[start : start + CHUNK])
             hidden = self.model.hidden(mx.array([chunk]), self.cache)[0]
@@ -54,6 +59,18 @@ class Cursor:
             self._append(hidden)
             self.ids += chunk
             yield start + len(chunk)
+
+    def _unread(self, length: int) -> list[int]:
+        """Make the cache fit for `length` positions; the ids, now forgotten, that it has to read again for that.
+
+        Rotary frequencies can depend on how long a text is (longrope); keys turned with others are of no use then.
+        """
+        again: list[int] = []
+        if self.model.crosses(self.cache, length):
+            again = list(self.ids)
+            self.rewind(0)
+        self.cache.expected = length
+        return again
 
     def resume(self, ids: Sequence[int], hidden: mx.array) -> None:
         """Stand where the cache already is: after `ids`, with hidden states [T, C]. For a cursor without a past."""
@@ -63,6 +80,9 @@ class Cursor:
 
     def feed(self, token: mx.array) -> None:
         """Go to the child `token` [1], which may still be in flight, or down a path [T]; nothing is waited for."""
+        if self.model.crosses(self.cache, self.length + token.size):
+            for _ in self._take(self._unread(self.length + token.size)):
+                pass
         self._append(self.model.hidden(token[None], self.cache)[0])
 
     def settle(self, token: int) -> None:

@@ -291,3 +291,27 @@ def test_a_window_that_has_moved_on_is_read_anew() -> None:
     fresh, _ = run(live.generate(prompt[:50], recipe, max_tokens=4))
     assert tokens(shorter) == tokens(fresh)
     assert tokens(again) == tokens(first)
+
+
+def test_a_text_that_outgrows_its_frequencies_is_read_again() -> None:
+    """Longrope: past the original length every position turns otherwise, so a cursor reads what it knows anew."""
+    import models
+    from engine.decode.cursor import Cursor
+    from tests.engine import tiny
+
+    factors = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    config = tiny.LLAMA | {"rope_scaling": factors | {"original_max_position_embeddings": 20}}
+    model = models.build(config, {name: mx.array(array) for name, array in tiny.weights(config).items()})
+    ids = [(7 * i) % 250 for i in range(30)]
+    whole = model(mx.array([ids]))[0]
+    cursor = Cursor(model, model.make_cache())
+    assert list(cursor.read(ids[:18])) == [18]
+    for token in ids[18:25]:
+        cursor.feed(mx.array([token]))
+        cursor.settle(token)
+    assert list(cursor.read(ids[25:])) == [5]
+    assert cursor.ids == ids and cursor.length == 30
+    np.testing.assert_allclose(cursor.logits_at(0, 30), whole, atol=1e-4)
+    cursor.rewind(10)
+    assert list(cursor.read(ids[10:12]))[-1] == 2 and cursor.length == 12
+    np.testing.assert_allclose(cursor.logits_at(0, 12), model(mx.array([ids[:12]]))[0], atol=1e-4)

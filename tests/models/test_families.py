@@ -280,8 +280,13 @@ def test_longrope_does_not_mix_frequencies() -> None:
     with pytest.raises(models.errors.CacheError, match="17 positions need other rotary frequencies than the 16"):
         model(x[:, 16:17], cache)
     assert cache.length == 16
+    assert model.crosses(cache, 17) and not model.crosses(cache, 16)
     cache.rewind(16)
     assert difference(model(x, cache), model(x)) < 1e-5
+    cache = model.make_cache()
+    cache.expected = 20
+    parts = [model(x[:, i : i + 5], cache) for i in range(0, 20, 5)]
+    assert difference(mx.concatenate(parts, axis=1), model(x)) < 1e-5
 
 
 @pytest.mark.parametrize(
