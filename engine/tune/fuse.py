@@ -91,38 +91,46 @@ def _kl(of: Sequence[mx.array], to: Sequence[mx.array]) -> float:
     return total / sum(a.shape[0] for a in of)
 
 
-def arrays(model: Transformer) -> tuple[dict[str, mx.array], dict[str, Any]]:
+def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.array], dict[str, Any]]:
     """The model's tensors under its checkpoint's names, and the `quantization` entry of its config.
 
-    The joined products come apart again.
+    The joined products come apart again; `plain` expands what is packed.
     """
+
+    def parts(product: Linear | QuantizedLinear) -> dict[str, mx.array]:
+        whole = {"weight": product.rows()} | ({} if product.bias is None else {"bias": product.bias})
+        return whole if plain else product.arrays()
+
     kind = family(model.config.family)
     if model.config.experts is not None:
         raise CheckpointError("writing a mixture of experts is not supported")
     found: dict[str, mx.array] = {}
     settings: dict[str, Any] = {}
 
-    def matrix(path: str, parts: Mapping[str, mx.array], row: int, rows: int) -> None:
-        for name, array in parts.items():
+    def matrix(path: str, of: Mapping[str, mx.array], row: int, rows: int) -> None:
+        for name, array in of.items():
             found[f"{path}.{name}"] = array[row : row + rows]
 
     for site in sites.sites(model):
-        matrix(site.path, site.linear.arrays(), site.row, site.height)
-        if isinstance(site.linear, QuantizedLinear):
+        matrix(site.path, parts(site.linear), site.row, site.height)
+        if isinstance(site.linear, QuantizedLinear) and not plain:
             layout = site.linear.packed.layout
             settings[site.path] = {"group_size": layout.group_size, "bits": layout.bits, "mode": layout.mode}
     top = kind.top
-    for name, array in model.embed.arrays().items():
+    table = model.embed.arrays()
+    if plain and isinstance(model.embed.table, Packed):
+        table = {"weight": model.embed.table.floats(mx.float32)}
+    for name, array in table.items():
         found[f"{top['embed']}.{name}"] = array
     if not model.config.tied:
-        for name, array in model.out.arrays().items():
+        for name, array in parts(model.out).items():
             found[f"{top['head']}.{name}"] = array
     if model.positions is not None:
         for name, array in model.positions.arrays().items():
             found[f"{top['positions']}.{name}"] = array
     found |= full.norms(model)
     for path, part in ((top["embed"], model.embed.table), (top["head"], getattr(model.out, "packed", None))):
-        if isinstance(part, Packed):
+        if isinstance(part, Packed) and not plain:
             settings[path] = {"group_size": part.layout.group_size, "bits": part.layout.bits, "mode": part.layout.mode}
     if settings:
         first = next(iter(settings.values()))

@@ -59,9 +59,7 @@ def _write(
     writer.add_quantization_version(2)
     arch = mapping.architecture(reading.read_header(source))
     names = _names(arch, checkpoint.model.config.layers)
-    arrays, _ = fuse.arrays(checkpoint.model)
-    for name in [n for n in arrays if n.endswith(".scales")]:
-        raise CheckpointError(f"{name} is packed: fuse without --bits, the file's own blocks are quantised here")
+    arrays, _ = fuse.arrays(checkpoint.model, plain=True)
     shape = checkpoint.model.config
     heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}
     for name, array in arrays.items():

@@ -108,6 +108,13 @@ def test_gguf_files_are_read_again_by_the_gguf_package_and_by_us(
     assert set(base.fields) - set(reader.fields) <= {"general.file_type"}
 
 
+def test_packed_weights_are_written_as_their_numbers(tmp_path: Path) -> None:
+    checkpoint = base_file(tmp_path / "base.gguf")
+    sites.pack(checkpoint.model, 8, 32)
+    gguf.write(checkpoint, tmp_path / "out.gguf", "f16")
+    assert difference(load(tmp_path / "out.gguf").model(X), checkpoint.model(X)) <= 1e-2
+
+
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     checkpoint = base_file(tmp_path / "base.gguf")
     with pytest.raises(CheckpointError, match="export with --gguf"):
