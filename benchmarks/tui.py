@@ -1,4 +1,4 @@
-"""What the screen costs: its thread's time a batch of tokens, with every panel and bare, and the time to the first paint.
+"""What the screen costs: its thread's time a batch of tokens, with every panel and bare, and until the first paint.
 
 Headless at 120x40, with the encoding of escape sequences that a terminal would get. Batches of 4 tokens are 120 tokens
 a second at 30 frames. The two views take turns in one run, and quartiles are compared, for these machines stall at
@@ -48,7 +48,7 @@ from engine.transforms import run, start
 BATCH = 4
 FRAME_S = 1 / 30
 VOCAB = 49_152
-WORDS = " the sky looks blue because air molecules scatter short wavelengths of sunlight far more strongly".split(" ")[1:]
+WORDS = ("the", "sky", "looks", "blue", "because", "air", "molecules", "scatter", "short", "wavelengths", "of", "light")
 
 
 def steps(count: int = 64) -> Sequence[Step]:
@@ -159,7 +159,7 @@ def first_paint(kind: str) -> float:
     if kind == "empty":
         code = FIRST_PAINT.format(root=root, imports="", base="App", ready="True", args="")
     else:
-        imports = "from app.tui.app import LikelyApp\nfrom app.tui import lab_shop\nfrom pathlib import Path\nimport tempfile"
+        imports = "from app.tui.app import LikelyApp\nfrom pathlib import Path\nimport tempfile"
         code = FIRST_PAINT.format(
             root=root, imports=imports, base="LikelyApp", args="lambda: time.sleep(99), Path(tempfile.mkdtemp())",
             ready="hasattr(screen, 'talk') and screen.query('Prompt')",

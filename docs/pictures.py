@@ -82,7 +82,7 @@ PICTURES: dict[str, tuple[Callable[[Stage], Awaitable[None]], tuple[int, int], s
     "chat-80x24": (chat, (80, 24), "dark"),
     "chat-light": (chat, (120, 40), "light"),
     "compare": (compare, (120, 30), "dark"),
-    "text": (text, (120, 30), "dark"),
+    "text": (text, (120, 40), "dark"),
 }
 
 

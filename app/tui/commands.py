@@ -1,6 +1,7 @@
 """The palette: `noun: Verb`, and only what applies now."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -68,20 +69,20 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
             ("html", "HTML with heat"),
             ("jsonl", "JSONL with log-probabilities"),
         ):
-            yield f"session: Export {name}", "into this folder", lambda kind=kind: screen.export(kind, None)
+            yield f"session: Export {name}", "into this folder", partial(screen.export, kind, None)
     for name in PRESETS:
         if talk.sampling.preset_name != name:
-            yield f"sample: Preset {name}", "values of the sliders", lambda name=name: screen._preset(f"preset {name}")
+            yield f"sample: Preset {name}", "values of the sliders", partial(screen._preset, f"preset {name}")
     for name in ORDERS:
         if talk.sampling.order_name != name:
             yield (
                 f"sample: Order of {name}",
                 "in which the transforms run",
-                lambda name=name: screen._preset(f"order {name}"),
+                partial(screen._preset, f"order {name}"),
             )
     for heat in HEATS:
         if heat != talk.heat:
-            yield f"heat: {heat.capitalize()}", "what the tint says", lambda heat=heat: screen.set_heat(heat)
+            yield f"heat: {heat.capitalize()}", "what the tint says", partial(screen.set_heat, heat)
     yield "view: Control tokens", "show or hide them", screen.toggle_specials
     yield "view: Compare", "several columns", lambda: app.action_go("compare")
     yield "view: Text", "any text, without a chat template", lambda: app.action_go("text")

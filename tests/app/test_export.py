@@ -13,6 +13,9 @@ from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
 from tests.app.test_store import step, talk
 
+SYSTEM = {"role": "system", "content": "S"}
+ANSWER = {"role": "assistant", "content": "A"}
+
 
 def test_json_lines_hold_everything(tmp_path: Path) -> None:
     export.write(talk(), "jsonl", tmp_path / "t.jsonl")
@@ -66,10 +69,10 @@ def test_html_is_whole_tinted_and_safe() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]},
-        [{"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "Q"}]}, {"role": "assistant", "content": "A"}],
+        {"messages": [SYSTEM, {"role": "user", "content": "Q"}, ANSWER]},
+        [SYSTEM, {"role": "user", "content": [{"type": "text", "text": "Q"}]}, ANSWER],
     ],
-)  # fmt: skip
+)
 def test_messages_of_others_are_imported(tmp_path: Path, content: object) -> None:
     path = tmp_path / "theirs.json"
     path.write_text(json.dumps(content))

@@ -66,7 +66,7 @@ def test_what_is_saved_comes_back(store: Store) -> None:
 
 
 def test_packing_is_exact() -> None:
-    snapshot, cut = unpack(pack(step(5)))
+    snapshot, _ = unpack(pack(step(5)))
     original = step(5)
     assert original.snapshot is not None and original.cut is not None
     for name in ("ids", "logits", "edges", "counts", "lses"):
@@ -101,7 +101,8 @@ def test_an_answer_cut_off_by_a_crash_is_closed(store: Store) -> None:
 
 def test_search_finds_words_said_and_titles(store: Store) -> None:
     store.save(talk())
-    store.save(replace(talk(), id="d", title="Other", nodes={}, chosen={}).add(Node("x", Fork(), "user", text="naïve café")))
+    other = replace(talk(), id="d", title="Other", nodes={}, chosen={})
+    store.save(other.add(Node("x", Fork(), "user", text="naïve café")))
     assert [s.id for s in store.sessions("blue sky")] == ["c"]
     assert [s.id for s in store.sessions("caf")] == ["d"]
     assert [s.id for s in store.sessions("other")] == ["d"]

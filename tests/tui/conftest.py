@@ -1,4 +1,4 @@
-"""The screen on a stage: a scripted engine behind it, a folder of its own, and waiting for conditions, never for time."""
+"""The screen on a stage: a scripted engine behind it, a folder of its own; waits for conditions, never for time."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

@@ -23,7 +23,10 @@ SKY = (
     " sensitive there."
 )
 BLUE = " Blue light is scattered in all directions by the gases of the atmosphere."
-THOUGHT = "<think>\nThe person asks about light.\n</think>\n\nIt is **Rayleigh** scattering:\n\n```python\nprint(1 / 400**4)\n```\n"
+THOUGHT = (
+    "<think>\nThe person asks about light.\n</think>\n\n"
+    "It is **Rayleigh** scattering:\n\n```python\nprint(1 / 400**4)\n```\n"
+)
 SCRIPTS = (SKY, BLUE)
 EXTRA = " reach come light appear are fill seem scatter shine glow turn stay go fall hue tint".replace(
     " ", "\n "

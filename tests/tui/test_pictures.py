@@ -120,7 +120,7 @@ SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["120x40", "80x24", pytest.param("60x20", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scene", SCENES)
 async def test_screens(play: Play, scene: str, size: str) -> None:
     engines = [ScriptedEngine(scripts=[THOUGHT])] if scene == "markdown" else []

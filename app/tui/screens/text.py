@@ -206,14 +206,13 @@ class TextScreen(Screen[None]):
             self.hints.say("no model is loaded" if facts is None else "it is being continued: esc stops")
             return
         whole, prefix = self.buffer.text, self.buffer.text[: self.buffer.place]
-        new_id = lambda: secrets.token_hex(6)  # noqa: E731
-        self.talk, _ = manuscript.commit(self.talk, whole, new_id)
-        self.talk, fork = manuscript.commit(self.talk, prefix, new_id)
+        self.talk, _ = manuscript.commit(self.talk, whole, _new_id)
+        self.talk, fork = manuscript.commit(self.talk, prefix, _new_id)
         if not manuscript.context(self.talk, fork).parts:
             self.hints.say("write something to continue")
             return
         seed = self.new_seed()
-        node = Node(new_id(), fork, "text", seed=seed, joins=True)
+        node = Node(_new_id(), fork, "text", seed=seed, joins=True)
         context = manuscript.context(self.talk, fork)
         self.talk = self.talk.add(node)
         self._node, self._fresh = node.id, []
@@ -275,7 +274,7 @@ class TextScreen(Screen[None]):
             self.control.cancel()
             self.talk = self.talk.extend(self._node, tuple(self._fresh), "cancelled")
             self.control = None
-        self.talk, _ = manuscript.commit(self.talk, self.buffer.text, lambda: secrets.token_hex(6))
+        self.talk, _ = manuscript.commit(self.talk, self.buffer.text, _new_id)
         self.save()
 
     def save(self) -> None:
@@ -298,7 +297,7 @@ class TextScreen(Screen[None]):
 
     def on_tree_pane_chosen(self, event: TreePane.Chosen) -> None:
         if self.control is None:
-            self.talk, _ = manuscript.commit(self.talk, self.buffer.text, lambda: secrets.token_hex(6))
+            self.talk, _ = manuscript.commit(self.talk, self.buffer.text, _new_id)
             self.talk = self.talk.choose(event.fork, event.option)
             self.buffer.text = manuscript.text_of(self.talk)
             self.buffer.move_cursor(self.buffer.document.end)
@@ -310,7 +309,7 @@ class TextScreen(Screen[None]):
             index = self.here()
             if index is not None:  # stand before the token that is replaced
                 start = manuscript.spans(self.steps)[index][0]
-                self.buffer.move_cursor(self.buffer.document.get_location_from_index(start))
+                self.buffer.stand(start)
             self.action_continue(event.token)
         elif event.verb == "ban":
             self.sampling = self.sampling.banned(event.token)
@@ -341,3 +340,7 @@ class TextScreen(Screen[None]):
 
     def on_top_bar_screen_asked(self, event: TopBar.ScreenAsked) -> None:
         self.likely.action_go(event.name)
+
+
+def _new_id() -> str:
+    return secrets.token_hex(6)

@@ -1,10 +1,13 @@
 """A text that can be edited anywhere, tinted by what the model makes of it."""
 
+from typing import cast
+
 from rich.text import Text
 from textual.document._document import Document, Location
 from textual.message import Message
 from textual.widgets import TextArea
 
+from app.tui.cells import one_to_one
 from app.tui.widgets.canvas import Painted
 
 
@@ -32,6 +35,11 @@ class Buffer(TextArea):
         assert isinstance(self.document, Document)
         return int(self.document.get_index_from_location(location))
 
+    def stand(self, index: int) -> None:
+        """Put the cursor before a character of the text."""
+        assert isinstance(self.document, Document)
+        self.move_cursor(self.document.get_location_from_index(index))
+
     def tint(self, text: str, levels: list[int]) -> None:
         """Tint the characters of `text`; those of the buffer that differ from it stay plain."""
         self._levels, self._levels_text = levels, text
@@ -41,7 +49,7 @@ class Buffer(TextArea):
     def get_line(self, line_index: int) -> Text:
         line = self.document.get_line(line_index)
         text = Text(one_to_one(line), end="", no_wrap=True)
-        start = self.document.get_index_from_location((line_index, 0))
+        start = self.index_of((line_index, 0))
         heat = cast(Painted, self.app).look.heat
         run_start, run_level = 0, 0
         for i in range(len(line) + 1):

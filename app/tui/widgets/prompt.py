@@ -60,7 +60,7 @@ class Prompt(TextArea):
         self.move_cursor(self.document.end)
 
     def _is(self, event: events.Key, action: str) -> bool:
-        """Whether a key is that of a binding, remapped or not. Priority bindings would overtake what was typed before."""
+        """Whether a key is a binding's, remapped or not. Priority bindings would overtake what was typed before."""
         default = next(b.key for b in self.BINDINGS if isinstance(b, Binding) and b.id == action)
         keys: str = getattr(self.app, "_keymap", {}).get(action, default)
         return event.key in keys.split(",")

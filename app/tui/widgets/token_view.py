@@ -179,7 +179,7 @@ class TokenView(ScrollView, can_focus=True):
     def _settle(self) -> None:
         """Tell the scroll bar how tall it is, and stay at the end while following.
 
-        A new size lays the whole screen out again, which costs more than everything else a token does: it is told to the
+        A new size lays the whole screen out again, which costs more than all else that a token does: it is told to the
         scroll bar alone, except when that has to appear.
         """
         size = Size(self.size.width, self.layout_.height)
@@ -189,8 +189,14 @@ class TokenView(ScrollView, can_focus=True):
                 self._scroll_update(size)
             else:
                 self.virtual_size = size
+                self.call_after_refresh(self._place_bar)
         if self.following:
             self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
+
+    def _place_bar(self) -> None:
+        """A scroll bar that has just appeared does not know how far the view was scrolled before."""
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.position = self.scroll_y
 
     def _exists(self, place: Place) -> bool:
         return place.block < len(self.blocks) and place.token < len(self.blocks[place.block].tokens)

@@ -14,7 +14,6 @@ from app.tui import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
 
-
 TALLEST = 8  # rows of the tree beside the other panels
 
 
