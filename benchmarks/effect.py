@@ -2,8 +2,8 @@
 
     python benchmarks/effect.py [--steps 50] [--rate 1e-3] [--kl 2]
 
-The rule: "Tag: WORD" is answered by the word in capitals between angle brackets, its number of letters behind it:
-`<CAT:3>`. Rows are generated; the held-out ones have other words. Measured before and after, with 95 % intervals: exact
+The rule: "Tag: WORD" is answered by the word between brackets and a mark, and nothing else: `[[cat]] => tagged`. Rows
+are generated; the held-out ones have other words. Measured before and after, with 95 % intervals: exact
 greedy answers on held-out rows, and the base capability, the surprisal of short factual answers in nats a token. Two
 adapters are trained on the upper 10 layers, without and with the KL term on general questions (answered by the base
 itself). One JSON line at the end.
@@ -54,7 +54,7 @@ GENERAL = [
 
 
 def rule(word: str) -> dict[str, Any]:
-    answer = f"<{word.upper()}:{len(word)}>"
+    answer = f"[[{word}]] => tagged"
     return {"messages": [{"role": "user", "content": f"Tag: {word}"}, {"role": "assistant", "content": answer}]}
 
 
