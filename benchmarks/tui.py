@@ -37,7 +37,7 @@ from app.tui.app import LikelyApp
 from app.tui.layout import Block, Token
 from app.tui.sampling import Sampling
 from app.tui.talk import Run, heat_level
-from app.tui.theme import DARK, UNICODE, look
+from app.tui.theme import DARK, GLYPHS, look
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Fork, Node
 from engine.decode.control import Control
@@ -75,7 +75,7 @@ class Bare(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.look, self.glyphs = look(DARK.variables, "rich"), UNICODE
+        self.look, self.glyphs = look(DARK.variables, "rich"), GLYPHS
 
     def compose(self) -> ComposeResult:
         yield TokenView()

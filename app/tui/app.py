@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.timer import Timer
 
 from app.store import Store
@@ -70,7 +71,7 @@ class LikelyApp(App[str]):
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.environ = os.environ if environ is None else environ
-        self.glyphs = theme.glyphs(self.environ)
+        self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
         super().__init__()
         self.clock = clock
@@ -183,6 +184,10 @@ class LikelyApp(App[str]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """What other themes lack: the ramp and the greys, for a dark or a light ground."""
         return dict((theme.DARK if self.current_theme.dark else theme.LIGHT).variables)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """With ASCII in the place of pictures, where LIKELY_ASCII asks for it."""
+        return [*super().get_line_filters(), *([theme.Ascii()] if self.environ.get("LIKELY_ASCII") else [])]
 
     def restyle(self) -> None:
         """Resolve the styles for the theme and the terminal."""

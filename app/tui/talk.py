@@ -109,7 +109,7 @@ class Talk:
     def _show(self, message: Message) -> Shown:
         key = tuple((segment.node.id, segment.length) for segment in message.segments)
         found = self._known.get(key)
-        if found is not None and (message.role != "user" or found.block.scored == (message.last.id in self.scores)):
+        if found is not None and (message.last.drawn or found.block.scored == (message.last.id in self.scores)):
             found.message = message
             return found
         yours = message.role == "user"
@@ -187,7 +187,12 @@ class Talk:
                 return self.conversation.place(Fork(segment.node.id, token))
             token -= segment.length
         node = segments[-1].node
-        return self.conversation.place(Fork(node.id, token)) if node.steps or not node.text else node.fork
+        if node.role == "user":
+            return node.fork
+        if not node.drawn:  # an answer that was written is left at a character
+            tokens = self.shown[place.block].block.tokens
+            token = min(sum(len(it.text) for it in tokens[: place.token]), len(node.text))
+        return self.conversation.place(Fork(node.id, token))
 
     def place_of(self, fork: Fork) -> Place | None:
         """Where on the screen the first token after a fork stands."""
@@ -206,7 +211,7 @@ class Talk:
         shown = self.shown[place.block]
         node = shown.message.segments[0].node
         own = tuple(step.token for step in shown.steps[: place.token])
-        if shown.message.role == "user":
+        if not node.drawn:
             step = self.step_at(place)
             ids = self.scored_ids.get(shown.message.last.id, ())
             return (ids[: step.position], True) if step is not None and ids else (own, False)
@@ -223,7 +228,7 @@ class Talk:
             return (), ()
         place = place or Place(len(self.shown) - 1, len(self.shown[-1].steps))
         shown = self.shown[place.block]
-        if shown.message.role == "user":
+        if not shown.message.last.drawn:
             return self.ids_before(place)[0], ()
         return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
 
@@ -386,9 +391,9 @@ class Talk:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def look(self, index: int) -> bool:
-        """Have the words of a person measured, once; gives whether there is anything to wait for."""
+        """Have words that were not drawn here measured, once; gives whether there is anything to wait for."""
         node = self.shown[index].message.last
-        if self.shown[index].message.role != "user" or node.id in self.scores or self.facts is None:
+        if node.drawn or node.id in self.scores or self.facts is None:
             return False
         if any(node.id in waiting for waiting in self.scoring.values()):
             return True
@@ -486,15 +491,15 @@ class Talk:
 
     def _context(self, fork: Fork) -> m.Context:
         """What stands before a fork: the turns, and of an answer that it leaves, the tokens before it."""
-        parts: list[tuple[int, ...]] = []
+        parts: list[str | tuple[int, ...]] = []
         while fork.node != ROOT and self.conversation.nodes[fork.node].role == "assistant":
             node = self.conversation.nodes[fork.node]
-            parts.insert(0, tuple(step.token for step in node.steps[: fork.at]))
+            own = node.text[: fork.at] if not node.drawn else tuple(step.token for step in node.steps[: fork.at])
+            parts.insert(0, own)
             fork = node.fork
             if not node.joins:
                 break
-        ids = tuple(token for part in parts for token in part)
-        return m.Context(self._turns(fork), (ids,) if ids else ())
+        return m.Context(self._turns(fork), tuple(part for part in parts if part))
 
     def _turns(self, fork: Fork) -> tuple[tuple[str, str], ...]:
         """Who said what before a fork, the system prompt first."""
@@ -502,7 +507,8 @@ class Talk:
         suffix = ""
         while fork.node != ROOT:
             node = self.conversation.nodes[fork.node]
-            text = node.text or "".join(step.text for step in node.steps[: fork.at] if not step.special)
+            drawn = "".join(step.text for step in node.steps[: fork.at] if not step.special)
+            text = drawn if node.drawn else node.text[: fork.at]
             suffix = text + suffix
             if not node.joins:
                 turns.insert(0, (node.role, suffix))

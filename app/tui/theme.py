@@ -4,12 +4,14 @@ Meaning never rests on colour alone: numbers are printed beside it, and every co
 apart. The thresholds and the ramp are `app.heat`'s.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.segment import Segment
 from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.theme import Theme
 
 from app import heat
@@ -144,7 +146,7 @@ def look(variables: Mapping[str, str], colours: str) -> Look:
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The characters that are pictures. The second set is for terminals and fonts that have only ASCII."""
+    """The characters that are pictures."""
 
     chosen: str = "▶"
     cut: str = "┊"
@@ -167,34 +169,29 @@ class Glyphs:
     approx: str = "≈"
 
 
-UNICODE = Glyphs()
-ASCII = Glyphs(
-    chosen=">",
-    cut=":",
-    tick="|",
-    blocks=" #",
-    levels="_.-~=+*#",
-    line="-",
-    full="=",
-    knob="O",
-    live="*",
-    held="=",
-    branch="+- ",
-    last="`- ",
-    pipe="|  ",
-    here="<",
-    fold=">",
-    unfold="v",
-    down="v",
-    dot="-",
-    approx="~",
-)
+GLYPHS = Glyphs()
+# what a terminal or a font without pictures gets in their place, cell for cell
+ASCII = {
+    ord(picture): stand_in
+    for pictures, stand_in in (
+        ("▶▸", ">"), ("◀", "<"), ("▾▼↓", "v"), ("↑", "^"), ("┊", ":"), ("│▏", "|"), ("▎▍▌▋▊▉█", "#"), ("▁␣", "_"),
+        ("▂·…", "."), ("▃─", "-"), ("▄≈", "~"), ("▅━", "="), ("▆├╭╮╰╯", "+"), ("▇", "*"), ("●◌∅", "o"), ("‖", "="),
+        ("└", "`"), ("∎", "#"), ("⏎", "$"), ("⇥→", ">"), ("←", "<"),
+    )
+    for picture in pictures
+}  # fmt: skip
 
 
-def glyphs(environ: Mapping[str, str] | None = None) -> Glyphs:
-    """The glyphs that this terminal can draw: ASCII alone where LIKELY_ASCII is set."""
-    env = os.environ if environ is None else environ
-    return ASCII if env.get("LIKELY_ASCII") else UNICODE
+class Ascii(LineFilter):
+    """Draws every picture as its ASCII stand-in, on all screens at once."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            segment
+            if segment.text.isascii()
+            else Segment(segment.text.translate(ASCII), segment.style, segment.control)
+            for segment in segments
+        ]
 
 
 def bar(share: float, size: int, glyphs: Glyphs) -> str:

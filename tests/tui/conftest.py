@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.segment import Segment
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from app.tui.app import LikelyApp
 from app.tui.screens.chat import ChatScreen
@@ -58,18 +60,24 @@ class Stage:
     def texts(self) -> list[str]:
         return [shown.message.text for shown in self.chat.talk.shown]
 
-    def painted(self) -> str:
-        """What is on the screen, as a terminal would get it: with its escape codes."""
-        from rich.segment import Segment
-        from textual.strip import Strip
-
-        console, lines = self.app.console, []
+    def strips(self) -> list[Strip]:
+        """What is on the screen, after the filters that a terminal's lines go through."""
+        found = []
         for strip in self.app.screen._compositor.render_strips():
             line = strip if isinstance(strip, Strip) else Strip(strip)
-            for line_filter in self.app.get_line_filters():
-                line = line.apply_filter(line_filter, self.app.screen.background_colors[1])
-            lines.append(Strip(Segment.simplify(line)).discard_meta().render(console).rstrip())
-        return "\n".join(lines)
+            for each in self.app.get_line_filters():
+                line = line.apply_filter(each, self.app.screen.background_colors[1])
+            found.append(line)
+        return found
+
+    def painted(self) -> str:
+        """What is on the screen, as a terminal would get it: with its escape codes."""
+        lines = (Strip(Segment.simplify(line)).discard_meta() for line in self.strips())
+        return "\n".join(line.render(self.app.console).rstrip() for line in lines)
+
+    def filtered(self) -> str:
+        """What is on the screen, as text that went through the filters."""
+        return "\n".join(line.text.rstrip() for line in self.strips())
 
     def picture(self) -> str:
         """What is on the screen, as text."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from app.store import Store
 from app.tui import manuscript
+from app.tui.layout import Place
 from app.tui.screens.compare import CompareScreen
 from app.tui.screens.sessions import Sessions
 from app.tui.screens.text import TextScreen
@@ -95,6 +96,18 @@ async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
         await stage.type("/import talk.jsonl")
         assert stage.chat.talk.conversation.id != old and stage.texts == [ASK, SKY]
         assert stage.chat.talk.shown[1].steps[4].snapshot is not None
+        theirs = '[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": " Blue light is scattered"}]'
+        (tmp_path / "theirs.json").write_text(theirs)
+        await stage.type("/import theirs.json")
+        await stage.until(lambda: stage.texts[0] == "Why?", "the imported conversation")
+        stage.chat.transcript.focus()
+        stage.chat.transcript.move_to(Place(1, 2))
+        await stage.until(lambda: stage.chat.talk.shown[1].steps, "a written answer that was measured")
+        stage.chat.transcript.move_to(Place(1, 2))
+        nodes = len(stage.chat.talk.conversation.nodes)
+        await stage.pilot.press("b")
+        await stage.until(lambda: stage.ended and len(stage.chat.talk.conversation.nodes) > nodes)
+        assert stage.texts[1].startswith(" Blue light") and stage.chat.talk.conversation.leaf.joins  # type: ignore[union-attr]
         await stage.type("/import absent.jsonl")
         assert "cannot be read" in stage.chat.hints.news
         await stage.type("/export html /nowhere/talk.html")
