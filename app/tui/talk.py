@@ -114,7 +114,7 @@ class Talk:
             return found
         yours = message.role == "user"
         block = Block(
-            message.segments[0].node.id, "you" if yours else "model", scored=not yours, specials=self.specials
+            message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
         )
         steps = list(message.steps) or self.scores.get(message.last.id, [])
         if steps:
