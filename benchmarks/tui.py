@@ -191,8 +191,9 @@ def main() -> None:
     for _ in range(wanted.starts):
         for kind, times in paints.items():
             times.append(first_paint(kind))
-    part = len(spent["bare"]) // 3  # the least of three runs at every place, for the machine stalls at random
-    mean = {name: statistics.mean(min(v[i::part]) for i in range(part)) for name, v in spent.items()}
+    # the least of the runs' means, for the machine stalls at random; every batch of a run counts
+    part = wanted.batches // 3
+    mean = {name: min(statistics.mean(v[i : i + part]) for i in range(0, 3 * part, part)) for name, v in spent.items()}
     median = {name: statistics.median(values) for name, values in spent.items()}
     paint = {name: min(times) for name, times in paints.items()}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

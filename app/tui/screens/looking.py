@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from app.tui.app import LikelyApp
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
-PANEL_HZ = 8
+PANEL_HZ = 6
+BATCH_S = 0.08  # tokens that keep coming are at most this far apart
 
 
 class Looking(Screen[None]):
@@ -48,7 +49,7 @@ class Looking(Screen[None]):
         self._snapshots: dict[tuple[str, int], Step] = {}
         self._settle: Timer | None = None
         self._inspected_s = 0.0
-        self._inspecting = False
+        self._late: Timer | None = None
 
     @property
     def likely(self) -> "LikelyApp":
@@ -92,18 +93,23 @@ class Looking(Screen[None]):
             glance.show(view, self.entropies[max(end - 8, 0) : end])
 
     def inspect_soon(self) -> None:
-        """As `inspect`, but at most `PANEL_HZ` times a second: bars that change faster cannot be read."""
+        """As `inspect`, but at most `PANEL_HZ` times a second: bars that change faster cannot be read.
+
+        It happens with a batch of tokens, to share its repaint; by a timer only where no batch follows.
+        """
         now = monotonic()
         wait = 1 / PANEL_HZ - (now - self._inspected_s)
+        if self._late is not None:
+            self._late.stop()
+            self._late = None
         if wait <= 0:
             self._inspected_s = now
             self.inspect()
-        elif not self._inspecting:
-            self._inspecting = True
-            self.set_timer(wait, self._inspect_late)
+        else:
+            self._late = self.set_timer(wait + BATCH_S, self._inspect_late)
 
     def _inspect_late(self) -> None:
-        self._inspecting = False
+        self._late = None
         self._inspected_s = monotonic()
         self.inspect()
 
