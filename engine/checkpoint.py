@@ -17,7 +17,7 @@ from engine.gguf import mapping, weights
 from engine.info import ModelInfo, read_json
 from engine.precision import Precision, choose
 from engine.tokenizer import Tokenizer
-from metal import kernel, mx
+from metal import heap, kernel, mx
 
 if TYPE_CHECKING:
     from models import Transformer
@@ -45,6 +45,11 @@ def load(name: str | Path, progress: Report = silent, *, precision: Precision | 
     """
     info = store.resolve(str(name)) or store.pull(str(name), progress)
     progress(f"loading {info.name}", 0, 0)
+    with heap.giving_back():
+        return _load(info, precision)
+
+
+def _load(info: ModelInfo, precision: Precision | None) -> Checkpoint:
     if info.path.is_file():
         tokenizer, config, arrays, precision = _read_gguf(info, precision)
     else:
