@@ -15,7 +15,7 @@ LARGE, KEPT = 3 << 20, 32 << 20
 
 @contextmanager
 def giving_back() -> Iterator[None]:
-    """A block in which what is freed in large blocks goes back to the system; afterwards what is freed is kept for reuse."""
+    """Inside, what is freed in large blocks goes back to the system; afterwards it is kept for reuse."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:  # another C library has other habits
         yield
