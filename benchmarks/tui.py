@@ -162,7 +162,7 @@ def first_paint(kind: str) -> float:
         imports = "from app.tui.app import LikelyApp\nfrom pathlib import Path\nimport tempfile"
         code = FIRST_PAINT.format(
             root=root, imports=imports, base="LikelyApp", args="lambda: time.sleep(99), Path(tempfile.mkdtemp())",
-            ready="hasattr(screen, 'talk') and screen.query('Prompt')",
+            ready="screen.query('Prompt')",
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "probe.py"

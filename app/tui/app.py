@@ -1,4 +1,9 @@
-"""The application: the engine's bridge, the keeper of conversations, themes and keys. Screens do the rest."""
+"""The application: the engine's bridge, the keeper of conversations, themes and keys. Screens do the rest.
+
+It paints first: what needs numpy or the engine's data is imported after that (`_begin`).
+"""
+
+from __future__ import annotations
 
 import os
 import time
@@ -6,25 +11,28 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.timer import Timer
 
-from app.store import Store
 from app.tui import keys, theme
-from app.tui import messages as m
-from app.tui.bridge import Bridge, Shop
-from app.tui.candidates import Names
-from app.tui.clipboard import copy
-from app.tui.keeper import Keeper
+from app.tui.screens.opening import Opening
 from app.tui.widgets.bars import Hints
 from engine.errors import DataError
 
+if TYPE_CHECKING:
+    from app.store import Store
+    from app.tui import messages as m
+    from app.tui.bridge import Bridge, Shop
+    from app.tui.candidates import Names
+    from app.tui.keeper import Keeper
+
+    Handler = Callable[[list[m.Report]], None]
+
 FRAME_S = 1 / 30
-Handler = Callable[[list[m.Report]], None]
 
 
 def palette() -> Any:
@@ -38,6 +46,7 @@ class LikelyApp(App[str]):
     """Returns the id of the conversation that was open, to resume."""
 
     TITLE = "likely"
+    bridge: Bridge
     CSS_PATH = Path(__file__).with_name("likely.tcss")
     COMMANDS: ClassVar[Any] = {palette}
     # what Textual declares for the instance is meant for the class
@@ -78,7 +87,7 @@ class LikelyApp(App[str]):
         self.home = home
         self.wanted = model
         self.resume = resume
-        self.bridge = Bridge(shop)
+        self.shop = shop
         self.keeper: Keeper | None = None
         self.store: Store | None = None
         self.store_news = ""
@@ -102,17 +111,28 @@ class LikelyApp(App[str]):
             self.theme = theme.LIGHT.name if wanted in ("light", theme.LIGHT.name) else theme.DARK.name
         self.theme_changed_signal.subscribe(self, lambda _: self.restyle())
         self.restyle()
+        self.push_screen(Opening())
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """Everything that the first paint did not wait for."""
+        from app.tui.bridge import Bridge
+        from app.tui.screens.chat import ChatScreen
+
+        self.bridge = Bridge(self.shop)
         self._open_store()
         self._remap()
         self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
-        from app.tui.screens.chat import ChatScreen
-
-        self.push_screen(ChatScreen())
+        typed = self.screen.query_one(Opening.TYPED).text
+        self.switch_screen(ChatScreen(typed))
         self.load_model(self.wanted)
-        # the engine's thread imports for long and would take turns with the first paint
+        # the engine's thread imports for long and would take turns with the paint
         self.call_after_refresh(self.bridge.start)
 
     def _open_store(self) -> None:
+        from app.store import Store
+        from app.tui.keeper import Keeper
+
         path = self.home / "sessions.db"
         try:
             self.store = Store(path)
@@ -157,7 +177,8 @@ class LikelyApp(App[str]):
         return found
 
     def on_unmount(self) -> None:
-        self.bridge.close()
+        if self._ticker is not None:
+            self.bridge.close()
         if self.keeper is not None:
             self.keeper.close()
         if self.store is not None:
@@ -220,6 +241,8 @@ class LikelyApp(App[str]):
 
     def drain(self) -> None:
         """Hand every report to its owner. Idle, the timer rests."""
+        from app.tui import messages as m
+
         for work, group in groupby(self.bridge.drain(), key=lambda report: _work(report)):
             reports = list(group)
             handler = self._owners.get(work)
@@ -232,12 +255,16 @@ class LikelyApp(App[str]):
 
     def load_model(self, name: str) -> None:
         """Make a model ready, and the current one."""
+        from app.tui import messages as m
+
         work = self.bridge.number()
         self.loading = m.Loading(work, name, "loading")
         self.ask(m.Load(work, name), partial(self._loaded, name))
         self._tell_screens()
 
     def _loaded(self, name: str, reports: list[m.Report]) -> None:
+        from app.tui import messages as m
+
         for report in reports:
             match report:
                 case m.Loading():
@@ -253,6 +280,8 @@ class LikelyApp(App[str]):
 
     def adopt_model(self, facts: m.ModelFacts) -> None:
         """Know a model that was loaded, and remember what its ids stand for."""
+        from app.tui.candidates import Names
+
         self.models[facts.name] = facts
         self.names[facts.name] = Names(facts.vocabulary, facts.eos)
         if self.keeper is not None:
@@ -266,6 +295,8 @@ class LikelyApp(App[str]):
 
     def names_of(self, model: str) -> Names:
         """What a model's ids stand for, from the model or from when it was last used."""
+        from app.tui.candidates import Names
+
         if model not in self.names:
             self.names[model] = Names(self.store.vocabulary(model) if self.store is not None else ())
         return self.names[model]
@@ -281,6 +312,8 @@ class LikelyApp(App[str]):
 
     def copy(self, text: str, what: str) -> None:
         """Copy a text, and say how."""
+        from app.tui.clipboard import copy
+
         driver = self._driver
         how = copy(text, driver.write if driver is not None else lambda _: None, self.environ)
         self._clipboard = text

@@ -13,6 +13,7 @@ from app.tui import attach, cells
 from app.tui import messages as m
 from app.tui.keeper import EVERY_S
 from app.tui.sampling import Sampling
+from app.tui.screens.opening import WAITING
 from app.tui.screens.steering import STEP_NEWS, Steering
 from app.tui.talk import HEATS, TITLE, Talk
 from app.tui.widgets.bars import Glance, Hints, Pill, TopBar
@@ -29,7 +30,6 @@ from engine.errors import DataError
 from engine.trace import Recipe, Step
 
 STATUS_S = 0.5
-WAITING = "Message  (enter sends · ctrl+j newline · / commands)"
 
 
 class ChatScreen(Steering):
@@ -47,8 +47,10 @@ class ChatScreen(Steering):
         Binding("f1", "keys", "Keys", show=False, id="chat.keys"),
     ]
 
-    def __init__(self) -> None:
+    def __init__(self, typed: str = "") -> None:
+        """`typed` is what was written before the screen was there."""
         super().__init__()
+        self.typed = typed
         self.is_open = False  # a conversation is shown, in `talk`
         self._saved_s = 0.0
         self._status_s = 0.0
@@ -75,6 +77,7 @@ class ChatScreen(Steering):
         self.prompt.complete = self._complete
         self.prompt.prompts = attach.read_history(self.likely.home / "history.jsonl")
         self._open_first()
+        self.prompt.take(self.typed)
         self.prompt.focus()
         self.set_interval(1.0, self.tick)
         if self.likely.store_news:  # stays until a key is pressed

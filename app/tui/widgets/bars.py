@@ -1,7 +1,9 @@
 """The lines at the screen's edges: what is loaded, what a narrow screen shows of a token, and which keys act now."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -9,8 +11,10 @@ from textual import events
 from textual.message import Message
 
 from app.tui import cells
-from app.tui.candidates import View
 from app.tui.widgets.canvas import Canvas, Line
+
+if TYPE_CHECKING:
+    from app.tui.candidates import View
 
 
 class TopBar(Canvas):
