@@ -489,3 +489,25 @@ async def test_selection_is_copied_without_soft_breaks(play: Play) -> None:
         top = view.layout_.body_top(1)
         text, _ = view.get_selection(Selection(Offset(1, top), Offset(5, top + 1)))  # type: ignore[misc]
         assert "\n" not in text and text == SKY.strip()[: len(text)]
+
+
+async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) -> None:
+    from app.tui.app import LikelyApp
+    from app.tui.screens.opening import Opening
+    from tests.tui.fakes import ScriptedShop
+
+    class Held(LikelyApp):
+        def _begin(self) -> None:
+            """Only when the test says so."""
+
+    app = Held(ScriptedShop, tmp_path / "home", environ={})
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert isinstance(app.screen, Opening)
+        await pilot.press(*"Hello")
+        LikelyApp._begin(app)
+        for _ in range(300):
+            await pilot.pause(0.01)
+            if app.chat is not None and app.current is not None:
+                break
+        assert app.chat.prompt.text == "Hello" and app.chat.prompt.has_focus

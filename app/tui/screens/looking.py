@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from app.tui.app import LikelyApp
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
-PANEL_HZ = 6
+PANEL_S, PANEL_MOST_S = 0.06, 0.25  # between two looks of the panel: for each token of a batch, and at most
 BATCH_S = 0.08  # tokens that keep coming are at most this far apart
 
 
@@ -92,13 +92,13 @@ class Looking(Screen[None]):
             end = len(self.entropies) if self.transcript.cursor is None else self.transcript.cursor.token + 1
             glance.show(view, self.entropies[max(end - 8, 0) : end])
 
-    def inspect_soon(self) -> None:
-        """As `inspect`, but at most `PANEL_HZ` times a second: bars that change faster cannot be read.
+    def inspect_soon(self, tokens: int) -> None:
+        """As `inspect`, but after a pause that grows with a batch: bars that change faster cannot be read.
 
         It happens with a batch of tokens, to share its repaint; by a timer only where no batch follows.
         """
         now = monotonic()
-        wait = 1 / PANEL_HZ - (now - self._inspected_s)
+        wait = min(PANEL_S * tokens, PANEL_MOST_S) - (now - self._inspected_s)
         if self._late is not None:
             self._late.stop()
             self._late = None
