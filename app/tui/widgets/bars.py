@@ -150,14 +150,18 @@ class Pill(Canvas):
 
     behind = 0
 
+    @property
+    def words(self) -> str:
+        more = f"{self.behind} new tokens" if self.behind else "newest"
+        return f" {self.glyphs.down} {more} (end) "
+
     def show(self, behind: int) -> None:
-        if behind != self.behind:
-            self.behind = behind
-            self.redraw()
+        self.behind = behind
+        self.styles.width = cells.width(self.words)
+        self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        more = f"{self.behind} new tokens" if self.behind else "newest"
-        return [[Segment(f" {self.glyphs.down} {more} (end) ", self.look.cursor)]]
+        return [[Segment(self.words, self.look.cursor)]]
 
     def on_click(self) -> None:
         self.post_message(self.Pressed())
