@@ -2,7 +2,6 @@
 
 import gc
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,6 +95,3 @@ class Progress:
 def _bar(share: float, width: int = 24) -> str:
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8]).ljust(width)[:width]
-
-
-ProgressCallback = Callable[[str, int, int], None]

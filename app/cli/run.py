@@ -124,7 +124,7 @@ def answer(
     quiet: bool,
     save: Path | None,
 ) -> None:
-    """Draw one answer and write it; Interrupted if the person stopped it."""
+    """Draw one answer and write it; exit code 130 if the person stopped it."""
     from app import plain
     from engine.decode.control import Control, Done, Emitted
 

@@ -110,10 +110,3 @@ def threads() -> int | None:
     """How many threads OpenBLAS uses; None where it is not the BLAS."""
     handle = load().handle
     return int(handle.openblas_get_num_threads()) if handle is not None else None
-
-
-def set_threads(n: int) -> None:
-    """Use n threads in OpenBLAS; does nothing where it is not the BLAS."""
-    handle = load().handle
-    if handle is not None:
-        handle.openblas_set_num_threads(n)
