@@ -511,3 +511,10 @@ async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) ->
             if app.chat is not None and app.current is not None:
                 break
         assert app.chat.prompt.text == "Hello" and app.chat.prompt.has_focus
+
+
+async def test_the_line_for_narrow_screens_is_there_after_shrinking(play: Play) -> None:
+    async with play(size=(120, 40)) as stage:
+        await stage.ask("Why is the sky blue?")
+        await stage.pilot.resize_terminal(80, 24)
+        await stage.until(lambda: "bits" in stage.picture().splitlines()[-5], "the token in one line")

@@ -92,6 +92,11 @@ class Looking(Screen[None]):
             end = len(self.entropies) if self.transcript.cursor is None else self.transcript.cursor.token + 1
             glance.show(view, self.entropies[max(end - 8, 0) : end])
 
+    def on_resize(self) -> None:
+        """The panel and the one line that stands for it take turns as the width changes."""
+        if self.is_mounted:
+            self.call_after_refresh(self.inspect)
+
     def inspect_soon(self, tokens: int) -> None:
         """As `inspect`, but after a pause that grows with a batch: bars that change faster cannot be read.
 
