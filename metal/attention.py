@@ -82,7 +82,9 @@ def _ours(
     emit: Emit | None,
 ) -> tuple[mx.array, Seen]:
     """By our kernels, which have no derivative of their own; plain rows of one segment get the reference's."""
-    if emit is not None or kv.prefix is not None or isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized):
+    keys, values = kv.keys, kv.values
+    quantised = isinstance(keys, Quantized) or isinstance(values, Quantized)
+    if kv.cached or quantised or emit is not None or kv.prefix is not None:
         return fused.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
 
     @mx.custom_function

@@ -9,6 +9,7 @@
 
     with simulated() as launches:                               # mx.fast.metal_kernel makes SimKernels inside, and
         run_a_whole_model()                                     # mx.metal.is_available() says yes
+        Traced(step)(x)                                         # as mx.compile: traced once, then only replayed
     launches["name"]                                            # a Counter by kernel name
 
 A kernel made before the block by the real `mx.fast.metal_kernel` stays what it was, so make kernels when they are
@@ -31,5 +32,17 @@ from metal.simulator.kernel import SimKernel
 from metal.simulator.report import Fault, KernelFault, Report, Traffic
 from metal.simulator.stand_in import simulated
 from metal.simulator.strict import StrictError
+from metal.simulator.traced import Traced
 
-__all__ = ["Fault", "KernelFault", "Report", "SimFunction", "SimKernel", "StrictError", "Traffic", "simulated", "stock"]
+__all__ = [
+    "Fault",
+    "KernelFault",
+    "Report",
+    "SimFunction",
+    "SimKernel",
+    "StrictError",
+    "Traced",
+    "Traffic",
+    "simulated",
+    "stock",
+]
