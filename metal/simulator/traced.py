@@ -57,7 +57,9 @@ class Traced:
 
     def _stage(self, arguments: tuple[Any, ...], arrays: list[mx.array]) -> _Stage:
         """The trace from `arrays`, those of the arguments and then what launches gave, to the launch after them."""
-        launch, results, factory = None, None, mx.fast.metal_kernel
+        launch: Any = None
+        results: Any = None
+        factory: Any = mx.fast.metal_kernel
 
         def trace(*arrays: mx.array) -> list[mx.array]:
             given = list(arrays)

@@ -18,6 +18,7 @@ from tests.metal.test_reference import check_top
 
 Arrays = dict[str, mx.array]
 EVERYTHING = Emit(lse=True, entropy=True, top=4, scores=True)
+REPORTED = ("lse", "entropy", "positions", "weights", "scores")
 
 
 def append(state: Arrays, keys: mx.array, values: mx.array) -> Arrays:
@@ -86,14 +87,10 @@ def test_one_trace_serves_every_length_of_a_capacity(
 ) -> None:
     def step(q: mx.array, keys: mx.array, values: mx.array, state: Arrays) -> tuple[list[mx.array], Arrays]:
         state = append(state, keys, values)
-        found = attention(q, read(state), scale=0.125, mask=mask, emit=emit)
         if emit is None:
-            return [found], state
-        seen = found[1]
-        return [
-            found[0],
-            *(getattr(seen, name) for name in ("lse", "entropy", "positions", "weights", "scores")),
-        ], state
+            return [attention(q, read(state), scale=0.125, mask=mask)], state
+        out, seen = attention(q, read(state), scale=0.125, mask=mask, emit=emit)
+        return [out, *(getattr(seen, name) for name in REPORTED)], state
 
     compiled = Traced(step)
     with simulated() if kernels else nullcontext(Counter[str]()) as launches:
