@@ -5,8 +5,9 @@ lacks. mlx's own wheel carries that library under a hashed name; a copy of it in
 `libgfortran.so.5` satisfies the linker. Measured on 2 cores of an EPYC: 450 GFLOP/s in a float32 matmul against 4.3
 (docs/log.md).
 
-In front of that stands `gemv.c`, prebuilt for the two Linux architectures: it sends products of one row, which is all
-that decoding does, to `cblas_sgemv`; three times faster than OpenBLAS's gemm on a vocabulary head.
+In front of that stands `gemv.c`, prebuilt for the two Linux architectures: it sends products of up to eight rows, which
+is all that decoding does, to `cblas_sgemv`; one row three times faster than OpenBLAS's gemm on a vocabulary head, four
+rows twice.
 """
 
 import ctypes
@@ -30,7 +31,7 @@ class Blas:
     path: str
     reason: str = ""
     handle: ctypes.CDLL | None = None
-    gemv: ctypes.CDLL | None = None  # one-row products go to sgemv; None where gemm takes them
+    gemv: ctypes.CDLL | None = None  # products of few rows go to sgemv; None where gemm takes them
 
 
 @cache
@@ -52,7 +53,7 @@ def load() -> Blas:
             library = ctypes.CDLL(path)
     except OSError as error:
         return Blas("reference", "mlx wheel", f"OpenBLAS would not load: {error}")
-    # The linker takes the symbol of whichever became global first: the one-row library, once it knows where to pass on.
+    # The linker takes the symbol of whichever became global first: the few-row library, once it knows where to pass on.
     gemv = _load_gemv(library)
     ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
     if "OPENBLAS_NUM_THREADS" not in os.environ:

@@ -1,12 +1,16 @@
-/* One-row products on the fast path.
+/* Products of a few rows on the fast path.
  *
- * mlx calls cblas_sgemm for every float32 matmul. With one row of activations, which is all that decoding ever does,
+ * mlx calls cblas_sgemm for every float32 matmul. With few rows of activations, which is all that decoding ever has,
  * OpenBLAS's x86 gemm packs the whole weight matrix first and moves it three times; its gemv reads it once. This
- * library stands in front of both: a row goes to gemv, everything else to the gemm that would have been called.
+ * library stands in front of both: one row goes to gemv; up to FEW rows go to gemv too, a block of the weight at a
+ * time, which the first row brings into the cache of a core for the others; everything else to the gemm that would
+ * have been called. On one thread a row comes out the same, to the bit, however many are beside it: blocks are
+ * multiples of the rows that gemv takes at once.
  *
  * Loaded by metal/blas/__init__.py, built by `make metal/blas`, no libc. */
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
+enum { FEW = 8, BLOCK = 512 * 1024 / sizeof(float), TOGETHER = 32 }; /* measured: docs/decisions/blas.md */
 
 typedef void (*gemm_t)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
                        const float *b, int ldb, float beta, float *c, int ldc);
@@ -28,13 +32,22 @@ EXPORT void likely_blas_init(gemm_t real_gemm, gemv_t real_gemv) {
 
 EXPORT void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
                         const float *b, int ldb, float beta, float *c, int ldc) {
-    if (order == ROW_MAJOR && m == 1) {
-        /* c [1, n] = a [1, k] op(b); op(b) = b [k, n] or the transpose of b [n, k] */
+    long next = ta == NO_TRANS ? lda : 1; /* from one row of a to the next, and from one of its numbers to the next */
+    int step = ta == NO_TRANS ? 1 : lda;
+    if (order == ROW_MAJOR && m == 1 && tb == NO_TRANS) { /* b [k, n] */
         likely_rows_to_gemv++;
-        if (tb == NO_TRANS)
-            gemv(order, TRANS, k, n, alpha, b, ldb, a, ta == NO_TRANS ? 1 : lda, beta, c, 1);
-        else
-            gemv(order, NO_TRANS, n, k, alpha, b, ldb, a, ta == NO_TRANS ? 1 : lda, beta, c, 1);
+        gemv(order, TRANS, k, n, alpha, b, ldb, a, step, beta, c, 1);
+        return;
+    }
+    if (order == ROW_MAJOR && m <= FEW && tb == TRANS) { /* b [n, k]: a weight */
+        likely_rows_to_gemv += m;
+        int block = m == 1 || k < 1 ? n : BLOCK / k / TOGETHER * TOGETHER;
+        if (block < TOGETHER)
+            block = TOGETHER;
+        for (int j = 0; j < n; j += block)
+            for (int i = 0; i < m; i++)
+                gemv(order, NO_TRANS, n - j < block ? n - j : block, k, alpha, b + (long)j * ldb, ldb, a + i * next,
+                     step, beta, c + (long)i * ldc + j, 1);
         return;
     }
     gemm(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);

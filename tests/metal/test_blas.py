@@ -1,5 +1,6 @@
 """The BLAS that stands in front of mlx's."""
 
+import ctypes
 import hashlib
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_the_shipped_library_is_built_from_the_source_beside_it(arch: str) -> No
 
 
 @linux
-@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("rows", [1, 2, 5, 9])
 def test_products_equal_float64(rows: int) -> None:
     """Every layout that mlx can ask for: plain, transposed, strided, with an added bias."""
     rng = np.random.default_rng(rows)
@@ -61,15 +62,27 @@ def test_products_equal_float64(rows: int) -> None:
 
 
 @linux
-def test_one_row_takes_the_fast_path_and_two_do_not() -> None:
-    import ctypes
-
+def test_up_to_eight_rows_of_a_weight_take_the_fast_path() -> None:
     library = blas.load().gemv
     assert library is not None
     taken = ctypes.c_long.in_dll(library, "likely_rows_to_gemv")
     weight = mx.random.normal((64, 32))
-    before = taken.value
-    mx.eval(mx.random.normal((2, 32)) @ weight.T)
-    assert taken.value == before
-    mx.eval(mx.random.normal((1, 32)) @ weight.T)
-    assert taken.value == before + 1
+    for rows, more in ((1, 1), (2, 2), (8, 8), (9, 0)):
+        before = taken.value
+        mx.eval(mx.random.normal((rows, 32)) @ weight.T)
+        assert taken.value == before + more, rows
+
+
+@linux
+def test_a_row_is_the_same_whatever_stands_beside_it() -> None:
+    """A weight of several blocks, the last one short; one thread, since two share out a short sum otherwise."""
+    before, handle = blas.threads(), blas.load().handle
+    assert before is not None
+    assert handle is not None
+    handle.openblas_set_num_threads(1)
+    rng = np.random.default_rng(0)
+    x, w = (mx.array(rng.normal(size=s).astype(np.float32)) for s in ((8, 576), (1001, 576)))
+    together, alone = np.array(x @ w.T), np.concatenate([np.array(x[i : i + 1] @ w.T) for i in range(8)])
+    np.testing.assert_allclose(together, np.array(x, np.float64) @ np.array(w, np.float64).T, atol=1e-4)
+    np.testing.assert_array_equal(together, alone)
+    handle.openblas_set_num_threads(before)
