@@ -113,7 +113,7 @@ def _merge() -> mx.array:
 
 
 def _vocabulary() -> mx.array:
-    logits, uniform = _normal(1, 2, 9000, dtype=mx.float16) * 3, mx.array([0.3, 0.8])
+    logits, uniform = _normal(1, 2, 9000, dtype=mx.float16) * 3, mx.array([[0.3, 0.8], [0.8, 0.1]])
     draw = vocab.Draw(0.8, 40, 0.9, 0.02)
     ours = vocab.by_kernel(logits, draw, uniform)
     assert ours.drawn is not None

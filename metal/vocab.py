@@ -1,8 +1,8 @@
 """What one pass over a row of logits gives: log-sum-exp, entropy, the most likely tokens, and a draw from them.
 
-The randomness is an argument: a uniform number in [0, 1) a row. Natural logarithms. Knows nothing of tokens' text, nor
-of transforms beyond the four that the kernel takes; where those need more than the `TOP` most likely tokens it says so,
-and the caller goes the exact way.
+The randomness is an argument: two uniform numbers in [0, 1) for each row of logits. Natural logarithms. Knows nothing
+of tokens' text, nor of transforms beyond the four that the kernel takes; where those need more than the `TOP` most
+likely tokens it says so, and the caller goes the exact way.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,23 @@ from metal.errors import KernelError
 TOP = 64
 EACH = 32  # logits a thread holds
 CHUNK = 256 * EACH
+ROW = 256  # tokens that a draw takes together at first
 _BITS = {mx.float32: 32, mx.float16: 19, mx.bfloat16: 16}  # bits of a float32 that the dtype can tell apart
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How to draw, in this order: temperature, top-k, top-p of what that leaves, min-p. 0 and 1 mean off."""
+    """How to draw, in this order: temperature, top-k, top-p of what that leaves, min-p. 0 and 1 mean off.
+
+    `temperature_last`, `top_k_last`: after the others instead.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    temperature_last: bool = False
+    top_k_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Drawn:
     spilled: mx.array  # bool
     logprob: mx.array  # float32: the model's own
     logprob_after: mx.array  # float32: of the distribution drawn from
+    lse: mx.array  # float32: log-sum-exp of all logits over the temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,8 @@ class Statistics:
 def statistics(logits: mx.array, draw: Draw | None = None, uniform: mx.array | None = None) -> Statistics:
     """Statistics of logits [N, V], and a token for each row if told how to draw it. By our kernel where there is Metal.
 
-    `uniform`: float32 [N] in [0, 1). Raises KernelError naming the argument that does not fit.
+    `uniform`: float32 [N, 2] in [0, 1): for the row of `ROW` tokens, and for the token in it. Raises KernelError naming
+    the argument that does not fit.
     """
     _check(logits, draw, uniform)
     if kernel.available() and kernel.enabled("scan"):
@@ -71,8 +79,8 @@ def _check(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> Non
         raise KernelError("draw and uniform go together, got only one of them")
     if draw is None or uniform is None:
         return
-    if uniform.shape != logits.shape[:1] or uniform.dtype != mx.float32:
-        raise KernelError(f"uniform must be float32 [{logits.shape[0]}], got {uniform.dtype} {uniform.shape}")
+    if uniform.shape != (logits.shape[0], 2) or uniform.dtype != mx.float32:
+        raise KernelError(f"uniform must be float32 [{logits.shape[0]}, 2], got {uniform.dtype} {uniform.shape}")
     if not draw.temperature > 0:
         raise KernelError(f"draw.temperature must be greater than 0, got {draw.temperature}; top_k=1 is greedy")
     if draw.top_k < 0:
@@ -113,7 +121,7 @@ def by_kernel(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> 
     inputs = {**found, "params": params, "recipe": recipe}
     if uniform is not None:
         inputs["uniform"] = uniform
-        outputs |= {"drawn": ((n, 3), mx.int32), "logprobs": ((n, 2), mx.float32)}
+        outputs |= {"drawn": ((n, 3), mx.int32), "logprobs": ((n, 3), mx.float32)}
     got = kernel.launch(
         "draw.metal",
         inputs,
@@ -126,7 +134,7 @@ def by_kernel(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> 
     drawn = None
     if uniform is not None:
         token, logprobs = got["drawn"], got["logprobs"]
-        drawn = Drawn(token[:, 0], token[:, 1], token[:, 2] == 1, logprobs[:, 0], logprobs[:, 1])
+        drawn = Drawn(token[:, 0], token[:, 1], token[:, 2] == 1, logprobs[:, 0], logprobs[:, 1], logprobs[:, 2])
     return Statistics(got["lse"], got["entropy"], got["top_ids"], got["top_logprobs"], drawn)
 
 
@@ -171,40 +179,62 @@ def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: Draw,
     count = ids.shape[1]
     place = mx.arange(count, dtype=mx.int32)[None]
     sharp = 1 / draw.temperature
-    p = mx.exp((top - top[:, :1]) * sharp)
+    early = 1.0 if draw.temperature_last else sharp  # what the truncations see
+    all_sharp = _sum(mx.exp((x - top[:, :1]) * sharp))[:, None]
+    p = mx.exp((top - top[:, :1]) * early)
     open_ = mx.full((n, 1), vocab > count)
-    if 0 < draw.top_k <= count:
+    if 0 < draw.top_k <= count and not draw.top_k_last:
         p = mx.where(place < draw.top_k, p, 0.0)
         open_ = mx.zeros_like(open_)
-        total = mx.sum(p, axis=-1, keepdims=True)
+        total, kept = mx.sum(p, axis=-1, keepdims=True), draw.top_k
     else:
-        total = _sum(mx.exp((x - top[:, :1]) * sharp))[:, None]
-    kept = mx.full((n, 1), min(count, draw.top_k or count), dtype=mx.int32)
+        total, kept = all_sharp if early == sharp else _sum(mx.exp(x - top[:, :1]))[:, None], count
+    left = mx.full((n, 1), kept, dtype=mx.int32)
     if draw.top_p < 1:
         below = mx.cumsum(p, axis=-1)
-        inside = (below - p < draw.top_p * total) | (place == 0)
-        open_ = open_ & (below[:, -1:] < draw.top_p * total)
-        kept = mx.minimum(kept, mx.sum(inside, axis=-1, keepdims=True))
+        inside = mx.sum((below - p < draw.top_p * total) | (place == 0), axis=-1, keepdims=True)
+        edge = mx.take_along_axis(top, mx.minimum(inside, left) - 1, axis=-1)
+        inside = mx.sum(top >= edge, axis=-1, keepdims=True)  # those that equal the last one stay with it
+        open_ = open_ & ((below[:, -1:] < draw.top_p * total) | (inside == count))
+        left = mx.minimum(left, inside)
     if draw.min_p > 0:
         enough = mx.sum(p >= draw.min_p * p[:, :1], axis=-1, keepdims=True)
-        open_ = open_ & (enough >= kept)
-        kept = mx.minimum(kept, enough)
-    if count < draw.top_k < vocab and draw.top_p < 1:
+        open_ = open_ & (enough >= left)
+        left = mx.minimum(left, enough)
+    if draw.top_k_last and 0 < draw.top_k <= count:
+        left, open_ = mx.minimum(left, draw.top_k), mx.zeros_like(open_)
+    if count < draw.top_k < vocab and draw.top_p < 1 and not draw.top_k_last:
         open_ = mx.ones_like(open_)  # top-p of a sum that these tokens do not hold
-    kept = mx.minimum(kept, mx.sum(p > 0, axis=-1, keepdims=True))
-    p = mx.where(place < kept, p, 0.0)
-    below = mx.cumsum(p, axis=-1)
-    chosen = mx.minimum(mx.sum(below <= uniform[:, None] * below[:, -1:], axis=-1, keepdims=True), kept - 1)
+    left = mx.minimum(left, mx.sum(p > 0, axis=-1, keepdims=True))
+    chance = mx.where(place < left, mx.exp((top - top[:, :1]) * sharp), 0.0)
+    chosen = _chosen(ids, chance, uniform)
     token, logit = mx.take_along_axis(ids, chosen, axis=-1), mx.take_along_axis(top, chosen, axis=-1)
-    after = (logit - top[:, :1]) * sharp - mx.log(below[:, -1:])
+    after = (logit - top[:, :1]) * sharp - mx.log(mx.sum(chance, axis=-1, keepdims=True))
     columns = (
         mx.where(open_, -1, token),
-        kept,
+        left,
         open_,
         mx.where(open_, -mx.inf, logit - lse[:, None]),
         mx.where(open_, -mx.inf, after),
+        top[:, :1] * sharp + mx.log(all_sharp),
     )
     return Drawn(*(column[:, 0] for column in columns))
+
+
+def _chosen(ids: mx.array, chance: mx.array, uniform: mx.array) -> mx.array:
+    """Places int32 [N, 1] of the ids drawn: by the first number a row of the vocabulary, by the second one of it."""
+    row = ids // ROW
+
+    def mass(of: mx.array) -> mx.array:
+        """What each place's others [N, place, other] have together."""
+        return mx.sum(mx.where(of, chance[:, None], 0.0), axis=-1)
+
+    same = row[:, None] == row[:, :, None]
+    before, ahead = mass(row[:, None] < row[:, :, None]), mass(same & (ids[:, None] < ids[:, :, None]))
+    bar = uniform[:, :1] * mx.sum(chance, axis=-1, keepdims=True)
+    drawn_row = mx.max(mx.where((chance > 0) & (before <= bar), row, -1), axis=-1, keepdims=True)
+    inside = (chance > 0) & (row == drawn_row) & (ahead <= uniform[:, 1:] * mass(same))
+    return mx.argmax(mx.where(inside, ids, -1), axis=-1, keepdims=True)
 
 
 def _sum(x: mx.array) -> mx.array:
@@ -214,4 +244,5 @@ def _sum(x: mx.array) -> mx.array:
 
 
 def _recipe(draw: Draw) -> mx.array:
-    return mx.array([1 / draw.temperature, draw.top_k, draw.top_p, draw.min_p], dtype=mx.float32)
+    last = float(draw.temperature_last), float(draw.top_k_last)
+    return mx.array([1 / draw.temperature, draw.top_k, draw.top_p, draw.min_p, *last], dtype=mx.float32)

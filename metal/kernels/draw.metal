@@ -1,8 +1,12 @@
 // Joins a row's chunks: log-sum-exp, entropy, the K most likely tokens in order, and a draw from them.
 //
-// The draw: temperature, then top-k, then top-p of what that left, then min-p, then the inverse of the cumulative
-// distribution at `uniform`. `spilled` says that what may be drawn does not end within the K; then there is no token.
+// The draw: temperature, then top-k, then top-p of what that left, then min-p, or the temperature, top-k or both after
+// the others; then the inverse of the distribution function at two uniform numbers, in the order of ids: a row of ROW
+// of them by its mass, then one of the row. `spilled` says that what may be drawn does not end within the K; then there
+// is no token.
 #include "vocab.h"
+
+constant constexpr int ROW = 256;
 
 // The sum of what 64 places hold up to and including each of a lane's two: `lane` and `lane + 32`.
 inline float2 cumulative(float2 p) {
@@ -22,6 +26,7 @@ threadgroup float kept[K];
 threadgroup int kept_ids[K];
 threadgroup float sorted[K];
 threadgroup int sorted_ids[K];
+threadgroup float chances[K];
 
 const uint tid = thread_index_in_threadgroup;
 const uint lane = thread_index_in_simdgroup;
@@ -98,27 +103,35 @@ if (tid == 0u) {
 }
 #if DRAW
 if (sg == 0u) {
-  const int top_k = int(recipe[row * params[2] + 1]);
-  const float top_p = recipe[row * params[2] + 2];
-  const float min_p = recipe[row * params[2] + 3];
+  const int how = row * params[2];
+  const int top_k = int(recipe[how + 1]);
+  const float top_p = recipe[how + 2];
+  const float min_p = recipe[how + 3];
+  const bool temper_last = recipe[how + 4] != 0.0f;
+  const bool top_k_last = recipe[how + 5] != 0.0f;
   const int place_0 = int(lane);
-  float2 p = float2(
-      metal::precise::exp((sorted[lane] - peak) * sharp), metal::precise::exp((sorted[lane + 32u] - peak) * sharp));
+  const float2 x = float2(sorted[lane], sorted[lane + 32u]);
+  const float2 sharpened = float2(metal::precise::exp((x.x - peak) * sharp), metal::precise::exp((x.y - peak) * sharp));
+  float2 p = temper_last ? float2(metal::precise::exp(x.x - peak), metal::precise::exp(x.y - peak)) : sharpened;
   int left = int(want);
   bool open = vocab > K;  // there are more than the K that may be drawn
-  const bool lost = top_k > K && top_k < vocab && top_p < 1.0f;  // top-p of a sum that the K do not hold
-  if (top_k > 0 && top_k <= K) {
+  const bool lost = !top_k_last && top_k > K && top_k < vocab && top_p < 1.0f;  // top-p of a sum that the K do not hold
+  if (!top_k_last && top_k > 0 && top_k <= K) {
     left = min(left, top_k);
     open = false;
   }
   p = float2(place_0 < left ? p.x : 0.0f, place_0 + 32 < left ? p.y : 0.0f);
-  float2 below = cumulative(p);
-  const float total = open ? sum.z : simd_shuffle(below.y, ushort(31));
+  const float2 below = cumulative(p);
+  const float held_mass = simd_shuffle(below.y, ushort(31));
   if (top_p < 1.0f) {
-    float bar = top_p * total;
-    open = open && simd_shuffle(below.y, ushort(31)) < bar;
+    float bar = top_p * (open ? (temper_last ? sum.x : sum.z) : held_mass);
     bool first = place_0 == 0;
-    left = min(left, length(first || below.x - p.x < bar, below.y - p.y < bar, place_0));
+    int inside = length(first || below.x - p.x < bar, below.y - p.y < bar, place_0);
+    // those that equal the last one stay with it
+    float edge = sorted[min(inside, left) - 1];
+    inside = length(x.x >= edge, x.y >= edge, place_0);
+    open = open && (held_mass < bar || inside == K);
+    left = min(left, inside);
   }
   if (min_p > 0.0f) {
     float bar = min_p * simd_broadcast_first(p.x);
@@ -126,19 +139,44 @@ if (sg == 0u) {
     open = open && enough >= left;
     left = min(left, enough);
   }
+  if (top_k_last && top_k > 0 && top_k <= K) {
+    left = min(left, top_k);
+    open = false;
+  }
   open = open || lost;
-  left = min(left, length(p.x > 0.0f, p.y > 0.0f, place_0));  // never what is impossible, however close to 1 `uniform` is
-  p = float2(place_0 < left ? p.x : 0.0f, place_0 + 32 < left ? p.y : 0.0f);
-  below = cumulative(p);
-  const float all = simd_shuffle(below.y, ushort(31));
-  const float bar = uniform[row] * all;
-  const int chosen = min(length(below.x <= bar, below.y <= bar, place_0), left - 1);
+  left = min(left, length(p.x > 0.0f, p.y > 0.0f, place_0));  // never what is impossible
+  const float2 chance = float2(place_0 < left ? sharpened.x : 0.0f, place_0 + 32 < left ? sharpened.y : 0.0f);
+  const float all = simd_sum(chance.x + chance.y);
+  chances[lane] = chance.x;
+  chances[lane + 32u] = chance.y;
+  simdgroup_barrier(mem_flags::mem_threadgroup);
+  // Of the two inversions, one over rows of the vocabulary and one within a row: what stands before each place.
+  float2 before = float2(0.0f), ahead = float2(0.0f), mass = float2(0.0f);
+  const int2 id = int2(sorted_ids[lane], sorted_ids[lane + 32u]);
+  const int2 line = int2(id.x / ROW, id.y / ROW);
+  for (int i = 0; i < left; i++) {
+    int other = sorted_ids[i];
+    float c = chances[i];
+    before += float2(other / ROW < line.x ? c : 0.0f, other / ROW < line.y ? c : 0.0f);
+    mass += float2(other / ROW == line.x ? c : 0.0f, other / ROW == line.y ? c : 0.0f);
+    ahead += float2(
+        other / ROW == line.x && other < id.x ? c : 0.0f, other / ROW == line.y && other < id.y ? c : 0.0f);
+  }
+  const float bar = uniform[row * 2] * all;
+  bool2 in = bool2(chance.x > 0.0f && before.x <= bar, chance.y > 0.0f && before.y <= bar);
+  const int drawn_line = simd_max(max(in.x ? line.x : -1, in.y ? line.y : -1));
+  const float share = uniform[row * 2 + 1];
+  in.x = chance.x > 0.0f && line.x == drawn_line && ahead.x <= share * mass.x;
+  in.y = chance.y > 0.0f && line.y == drawn_line && ahead.y <= share * mass.y;
+  const int token = simd_max(max(in.x ? id.x : -1, in.y ? id.y : -1));
+  const int chosen = simd_max(max(id.x == token ? place_0 : -1, id.y == token ? place_0 + 32 : -1));
   if (lane == 0u) {
-    drawn[row * 3] = open ? -1 : sorted_ids[chosen];
+    drawn[row * 3] = open ? -1 : token;
     drawn[row * 3 + 1] = left;
     drawn[row * 3 + 2] = int(open);
-    logprobs[row * 2] = open ? -INFINITY : sorted[chosen] - norm;
-    logprobs[row * 2 + 1] = open ? -INFINITY : (sorted[chosen] - peak) * sharp - metal::precise::log(all);
+    logprobs[row * 3] = open ? -INFINITY : sorted[chosen] - norm;
+    logprobs[row * 3 + 1] = open ? -INFINITY : (sorted[chosen] - peak) * sharp - metal::precise::log(all);
+    logprobs[row * 3 + 2] = peak * sharp + metal::precise::log(sum.z);
   }
 }
 #endif

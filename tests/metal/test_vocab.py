@@ -63,18 +63,30 @@ def test_statistics_match_float64(name: str, run: Run) -> None:
 
 
 def expected(x: np.ndarray, draw: Draw) -> np.ndarray:
-    """The distribution [V] that the four transforms leave, in float64: temperature, top-k, top-p, min-p."""
-    p = np.exp((x - x.max()) / draw.temperature)
+    """The distribution [V] that the four transforms leave, in float64, in the order that `draw` says."""
+    sharp = np.exp((x - x.max()) / draw.temperature)
+    p = np.exp(x - x.max()) if draw.temperature_last else sharp
     order = np.argsort(-p, kind="stable")
     kept = np.ones(len(p), dtype=bool)
-    if draw.top_k:
+    if draw.top_k and not draw.top_k_last:
         kept[order[draw.top_k :]] = False
     if draw.top_p < 1:
         q = np.where(kept, p, 0)[order] / p[kept].sum()
-        cut = order[(np.cumsum(q) - q >= draw.top_p) & (np.arange(len(q)) > 0)]
-        kept[cut] = False
+        kept &= x >= x[order[max(1, int(np.sum(np.cumsum(q) - q < draw.top_p))) - 1]]
     kept &= p >= draw.min_p * p.max()
-    return np.where(kept, p, 0) / p[kept].sum()
+    if draw.top_k and draw.top_k_last:
+        kept[order[draw.top_k :]] = False
+    return np.where(kept, sharp, 0) / sharp[kept].sum()
+
+
+def inverted(p: np.ndarray, uniform: np.ndarray) -> list[int]:
+    """The tokens at which the distribution function passes: by rows of 256, then within the row."""
+    p = np.pad(p, (0, -len(p) % 256)).reshape(-1, 256)
+    tokens = []
+    for first, second in uniform:
+        row = int(np.searchsorted(np.cumsum(p.sum(-1)), first, side="right"))
+        tokens.append(256 * row + int(np.searchsorted(np.cumsum(p[row]) / p[row].sum(), second, side="right")))
+    return tokens
 
 
 DRAWS = (
@@ -85,23 +97,30 @@ DRAWS = (
     Draw(0.5, 0, 1.0, 0.2),
     Draw(1.5, 40, 0.95, 0.0),
     Draw(top_k=90, min_p=0.3),
+    Draw(0.8, 0, 0.95, 0.05, temperature_last=True),
+    Draw(1.3, 12, 0.7, 0.0, temperature_last=True, top_k_last=True),
+    Draw(0.6, 30, 0.8, 0.01, top_k_last=True),
+    Draw(1.2, 100, 0.8, 0.0, top_k_last=True),
 )
 
 
 @BOTH
 @pytest.mark.parametrize("draw", DRAWS, ids=str)
-def test_draws_invert_the_cumulative_distribution(draw: Draw, run: Run) -> None:
+@pytest.mark.parametrize("name", ["apart", "equal ones"])
+def test_draws_invert_the_cumulative_distribution(draw: Draw, name: str, run: Run) -> None:
     n = 8
     row = normal(13, 1, 700, scale=3)
+    row = mx.round(2 * row) / 2 if name == "equal ones" else row
     logits = mx.repeat(row, n, axis=0)
     p = expected(np.array(row)[0].astype(np.float64), draw)
-    uniform = (np.arange(n) + 0.5) / n
-    drawn = run(logits, draw, mx.array(uniform.astype(np.float32))).drawn
+    uniform = np.random.default_rng(3).random((n, 2)).astype(np.float32)
+    drawn = run(logits, draw, mx.array(uniform)).drawn
     assert drawn is not None
-    order = np.argsort(-p, kind="stable")
-    tokens = order[np.searchsorted(np.cumsum(p[order]), uniform, side="right")]
+    tokens = inverted(p, uniform)
     assert np.array_equal(np.array(drawn.token), tokens)
     assert np.all(np.array(drawn.kept) == (p > 0).sum())
+    wide = np.array(row)[0].astype(np.float64) / draw.temperature
+    assert error(drawn.lse, np.full(n, wide.max() + np.log(np.exp(wide - wide.max()).sum()))) < 1e-5
     assert not mx.any(drawn.spilled).item()
     assert error(drawn.logprob_after, np.log(p[tokens])) < 3e-6
     logprobs = np.array(row)[0].astype(np.float64)
@@ -112,21 +131,36 @@ def test_draws_invert_the_cumulative_distribution(draw: Draw, run: Run) -> None:
 @BOTH
 @pytest.mark.parametrize(
     "draw",
-    [Draw(), Draw(temperature=5.0, top_p=0.9), Draw(min_p=1e-6), Draw(top_k=100), Draw(top_k=100, top_p=0.5)],
+    [
+        Draw(),
+        Draw(temperature=5.0, top_p=0.9),
+        Draw(min_p=1e-6),
+        Draw(top_k=100),
+        Draw(top_k=100, top_p=0.5),
+        Draw(0.1, top_p=0.95, temperature_last=True),
+        Draw(top_k=100, min_p=1e-6, top_k_last=True),
+    ],
     ids=str,
 )
 def test_what_does_not_end_within_the_kept_says_so(draw: Draw, run: Run) -> None:
-    drawn = run(normal(14, 2, 700), draw, mx.array([0.1, 0.9])).drawn
+    drawn = run(normal(14, 2, 700), draw, mx.array([[0.1, 0.2], [0.9, 0.8]])).drawn
     assert drawn is not None
     assert mx.all(drawn.spilled).item()
     assert drawn.token.tolist() == [-1, -1]
 
 
 @BOTH
+def test_a_nucleus_whose_last_equals_go_on_beyond_the_kept_spills(run: Run) -> None:
+    logits = mx.concatenate([mx.array([9.0]), mx.zeros((99,))])[None]
+    drawn = run(logits, Draw(top_p=0.9895), mx.zeros((1, 2))).drawn  # e^9 of e^9 + 99 is 0.9879
+    assert drawn is not None and drawn.spilled.item()
+
+
+@BOTH
 def test_any_draw_of_a_small_vocabulary_is_exact_and_never_impossible(run: Run) -> None:
     logits = mx.where(mx.arange(40)[None] < 30, -mx.inf, normal(15, 1, 40))
     for u in (0.0, 0.5, float(np.nextafter(np.float32(1), np.float32(0)))):
-        drawn = run(logits, Draw(), mx.array([u])).drawn
+        drawn = run(logits, Draw(), mx.array([[u, u]])).drawn
         assert drawn is not None and not drawn.spilled.item()
         assert int(drawn.token.item()) >= 30
         assert np.isfinite(drawn.logprob_after.item())
@@ -135,12 +169,12 @@ def test_any_draw_of_a_small_vocabulary_is_exact_and_never_impossible(run: Run) 
 def test_each_logit_is_read_once() -> None:
     logits = normal(16, 1, 20000, dtype=mx.bfloat16)
     with recorded() as reports:
-        statistics(logits, Draw(top_k=5), mx.array([0.5]))
+        statistics(logits, Draw(top_k=5), mx.array([[0.5, 0.5]]))
     assert reports[0].traffic["logits"].read == logits.nbytes
 
 
 def test_kernel_and_reference_draw_alike() -> None:
-    logits, uniform = normal(17, 4, 9000, scale=2.5), mx.array([0.01, 0.4, 0.7, 0.99])
+    logits, uniform = normal(17, 4, 9000, scale=2.5), mx.array([[0.01, 0.9], [0.4, 0.5], [0.7, 0.1], [0.99, 0.99]])
     with simulated():
         ours = vocab.by_kernel(logits, DRAWS[3], uniform).drawn
     theirs = vocab.by_reference(logits, DRAWS[3], uniform).drawn
@@ -150,13 +184,13 @@ def test_kernel_and_reference_draw_alike() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    logits, u, draw = normal(18, 2, 100), mx.zeros((2,)), Draw()
+    logits, u, draw = normal(18, 2, 100), mx.zeros((2, 2)), Draw()
     rejects(lambda: statistics(logits[0]), "logits must be [N, V]", "(100,)")
     rejects(lambda: statistics(logits[:, :0]), "logits", "(2, 0)")
     rejects(lambda: statistics(logits.astype(mx.int32)), "logits", "int32")
     rejects(lambda: statistics(logits, draw), "uniform")
     rejects(lambda: statistics(logits, None, u), "draw")
-    rejects(lambda: statistics(logits, draw, u[:1]), "uniform must be float32 [2]", "(1,)")
+    rejects(lambda: statistics(logits, draw, u[:1]), "uniform must be float32 [2, 2]", "(1, 2)")
     rejects(lambda: statistics(logits, draw, u.astype(mx.float16)), "uniform", "float16")
     for name, value in (("temperature", 0.0), ("top_k", -1), ("top_p", 0.0), ("top_p", 1.1), ("min_p", -0.1)):
         bad = replace(draw, **{name: value})

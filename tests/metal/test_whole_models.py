@@ -121,7 +121,7 @@ def test_windowed_prefill() -> None:
 
 def test_vocabulary_statistics_of_a_model() -> None:
     net = model()
-    logits, uniform = net(mx.array(PROMPT))[0], mx.array([i / 12 for i in range(12)])
+    logits, uniform = net(mx.array(PROMPT))[0], mx.array([[i / 12, 1 - (i + 1) / 12] for i in range(12)])
     expected = statistics(logits, Draw(top_k=20), uniform)
     with counted() as launches:
         got = statistics(logits, Draw(top_k=20), uniform)
