@@ -4,74 +4,18 @@ The two are any pair over one vocabulary: two checkpoints, or one model with and
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import numpy as np
-
 from engine.checkpoint import Checkpoint, load
+from engine.difference import Difference, Position, Shift
 from engine.errors import CheckpointError, DataError
 from engine.fetch.progress import Report, silent
 from engine.tokenizer import Tokenizer
 from metal import mx
+from models import Transformer
 
 CHUNK = 256  # positions whose logits stand at once
-
-
-@dataclass(frozen=True)
-class Shift:
-    """A token whose probability changed; log-probabilities before and now."""
-
-    token: int
-    before: float
-    now: float
-
-    @property
-    def change(self) -> float:
-        """In probability."""
-        return float(np.exp(self.now) - np.exp(self.before))
-
-
-@dataclass(frozen=True)
-class Position:
-    """The next-token distributions after one token of the text."""
-
-    token: int  # the one that they follow
-    kl: float  # KL(B || A)
-    entropy: tuple[float, float]
-    next: tuple[float, float] | None  # log-probabilities of the token that came; None at the end
-    top: tuple[int, int]  # the most likely token of each
-    risen: tuple[Shift, ...]
-    fallen: tuple[Shift, ...]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Two models on one text: A before, B now."""
-
-    names: tuple[str, str]
-    positions: tuple[Position, ...]
-
-    @property
-    def kl(self) -> float:
-        """Mean KL(B || A) a token."""
-        return float(np.mean([p.kl for p in self.positions]))
-
-    @property
-    def same_top(self) -> float:
-        """Share of positions where the most likely token is the same."""
-        return float(np.mean([p.top[0] == p.top[1] for p in self.positions]))
-
-    @property
-    def nll(self) -> tuple[float, float]:
-        """Mean negative log-probability of the text's tokens under each; NaN for a text of one token."""
-        found = [p.next for p in self.positions if p.next is not None]
-        if not found:
-            return float("nan"), float("nan")
-        a, b = zip(*found, strict=True)
-        return -float(np.mean(a)), -float(np.mean(b))
-
 
 Logits = Callable[[mx.array], Iterator[mx.array]]  # ids [1, T] -> log-probabilities [n, V], n positions at a time
 
@@ -134,23 +78,20 @@ def _shifts(tokens: mx.array, before: mx.array, now: mx.array, *, rising: bool) 
     return tuple(sorted(kept, key=lambda s: -abs(s.change)))
 
 
-def logits(model: object, around: Callable[[], AbstractContextManager[None]] | None = None) -> Logits:
-    """A model as `compare` takes it; `around` is entered for its pass (the adapter off, say)."""
+def logits(model: Transformer, around: Callable[[], AbstractContextManager[None]] | None = None) -> Logits:
+    """A model as `compare` takes it; `around` is entered for whatever it computes (the adapter off, say)."""
+    inside = around or nullcontext
 
     def run(tokens: mx.array) -> Iterator[mx.array]:
-        with (around or _plain)():
-            hidden = model.hidden(tokens)[0]  # type: ignore[attr-defined]
+        with inside():
+            hidden = model.hidden(tokens)[0]
             mx.eval(hidden)
         for i in range(0, hidden.shape[0], CHUNK):
-            z = model.head(hidden[i : i + CHUNK]).astype(mx.float32)  # type: ignore[attr-defined]
+            with inside():
+                z = model.head(hidden[i : i + CHUNK]).astype(mx.float32)
             yield z - mx.logsumexp(z, axis=-1, keepdims=True)
 
     return run
-
-
-@contextmanager
-def _plain() -> Iterator[None]:
-    yield
 
 
 def open_model(name: str, progress: Report = silent) -> Checkpoint:
@@ -176,6 +117,3 @@ def check_vocabularies(a: Tokenizer, b: Tokenizer, names: tuple[str, str]) -> No
         raise CheckpointError(
             f"{names[0]} and {names[1]} have different vocabularies: only models of one can be compared"
         )
-
-
-__all__ = ["Difference", "Position", "Shift", "check_vocabularies", "compare", "divergence", "logits", "open_model"]

@@ -20,10 +20,10 @@ from app.cli.opening import Progress
 from engine.tune.config import HINTS, Config, configure, read_config
 
 if TYPE_CHECKING:
+    from engine.tune.control import Control, Ended
     from engine.tune.opening import Opened
     from engine.tune.report import Report
     from engine.tune.samples import Sample
-    from engine.tune.trainer import Control, Ended
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -104,10 +104,10 @@ def command(data: str | None, config: Path | None, resume: bool, dry_run: bool, 
 
 
 def _run(opened: "Opened", as_json: bool) -> "Ended":
-    from engine.tune.trainer import Control, Ended, Stepped, Validated, train
+    from engine.tune.control import Control, Ended, Stepped, Validated
+    from engine.tune.trainer import train
 
     run, control = opened.run, Control()
-    board = _board(run.folder) if run.config.tensorboard and run.leads else None
     valid = ""
     with _interruptible(control), Progress() as progress:
         for event in train(run, control):
@@ -121,10 +121,6 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
                 return event
             if not run.leads:
                 continue
-            if board is not None and isinstance(event, Stepped | Validated):
-                for name, value in asdict(event).items():
-                    if name != "step" and isinstance(value, int | float):
-                        board.add_scalar(f"{type(event).__name__.lower()}/{name}", value, event.step)
             if as_json:
                 click.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}, default=str))
             elif isinstance(event, Stepped):
@@ -146,26 +142,15 @@ def _interruptible(control: "Control") -> Iterator[None]:
     """Ctrl-C ends the run after the step it is in; a second one interrupts the program."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if control.stop:
+        if control.stopped:
             raise KeyboardInterrupt
-        control.stop = True
+        control.stop()
 
     before = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # type: ignore[import-not-found]
-    except ImportError:
-        try:
-            from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
-        except ImportError:
-            raise click.UsageError("--tensorboard needs a writer: pip install tensorboardX") from None
-    return SummaryWriter(str(folder))
 
 
 def _describe(opened: "Opened", found: "Report") -> Iterator[str]:

@@ -108,11 +108,6 @@ class Config:
             (self.scale and self.rslora, "rslora scales by alpha: give alpha instead of scale"),
             (self.kind == "dora" and self.start == "pissa", "start = pissa goes with kind = lora"),
             (self.objective != "sft" and (self.kl or self.kl_data), "kl goes with objective = sft; DPO has its own"),
-            (
-                self.objective == "dpo" and self.kind == "full",
-                "dpo needs its reference, the adapter switched off: use lora",
-            ),
-            (self.kl and self.kind == "full", "kl needs the base, the adapter switched off: use kind = lora or dora"),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
             (self.quantize == 1 or self.quantize == 7, "quantize must be 2, 3, 4, 5, 6 or 8"),
             (self.group_size not in (32, 64, 128), "group_size must be 32, 64 or 128"),
@@ -127,6 +122,11 @@ class Config:
                 if getattr(self, name) != default:
                     raise ParameterError(f"{name} belongs to an adapter: it goes with kind = lora or dora, not full")
         return self
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether a second copy of the weights, as they were before training, is needed."""
+        return self.kind == "full" and bool(self.kl or self.l2_sp or self.objective == "dpo")
 
     @property
     def multiplier(self) -> float:

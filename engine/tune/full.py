@@ -3,7 +3,8 @@
 Trains the matrices and norms of the chosen layers, and with all layers also the embedding, the final norm and the head.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from engine.errors import ParameterError
@@ -31,13 +32,35 @@ class Weights:
     """The trained weights of a model; the same members as an adapter's."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
+    start: dict[str, Array] | None = None  # the weights before training, where something is measured from them
 
     def parameters(self) -> dict[str, Array]:
         return {name: slot.get() for name, slot in self.slots.items()}
 
     def set(self, parameters: dict[str, Array]) -> None:
-        for name, slot in self.slots.items():
-            slot.put(parameters[name])
+        for name, array in parameters.items():
+            self.slots[name].put(array)
+
+    def head(self, model: Transformer) -> list[str]:
+        """The names of those that logits are made with, past the hidden states."""
+        top = family(model.config.family).top
+        path = top["embed" if model.config.tied else "head"]
+        return [name for name in self.slots if name.rpartition(".")[0] == path]
+
+    def keep(self) -> None:
+        """Hold on to the weights as they are now: a second copy, once they move."""
+        self.start = self.parameters()
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """The weights that were kept, for as long as the block runs."""
+        assert self.start is not None
+        now = self.parameters()
+        self.set(self.start)
+        try:
+            yield
+        finally:
+            self.set(now)
 
     def stored(self, parameters: dict[str, Array]) -> dict[str, Array]:
         """The same as a checkpoint has them."""

@@ -16,6 +16,7 @@ from models import Transformer
 from models.layers import Joined, Linear, Product, QuantizedLinear
 
 Array = mx.array
+LEAVES = {"lora_a": "a", "lora_b": "b", "m": "m"}
 
 
 @dataclass(slots=True)
@@ -127,10 +128,13 @@ class Adapter:
 
     def set(self, parameters: dict[str, Array]) -> None:
         """Put these in the place of the arrays of the same names."""
-        for path, f in self.factors.items():
-            f.a, f.b = parameters[f"{path}.lora_a"], parameters[f"{path}.lora_b"]
-            if f.m is not None:
-                f.m = parameters[f"{path}.m"]
+        for name, array in parameters.items():
+            path, _, leaf = name.rpartition(".")
+            setattr(self.factors[path], LEAVES[leaf], array)
+
+    def head(self, model: Transformer) -> list[str]:
+        """The names of those that logits are made with, past the hidden states."""
+        return []
 
     def layer(self, index: int) -> "Adapter":
         """The part of it in one layer."""

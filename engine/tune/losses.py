@@ -6,12 +6,15 @@ itself and only scaled afterwards: the head is multiplied twice, not three times
 Nats throughout.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from metal import mx
 
 Array = mx.array
+Parameters = dict[str, Array]
+Head = Callable[[Array, Parameters], Array]  # hidden states [n, C], and what is trained of the head -> logits [n, V]
+Base = Callable[[slice], Array]  # rows -> the base's logits [n, V] there
 CELLS = 1 << 22  # logits at once
 
 
@@ -22,41 +25,45 @@ def rows_at_once(vocab: int) -> int:
 
 def nll(head: Callable[[Array], Array], hidden: Array, targets: Array, chunk: int = 0) -> Array:
     """-log p(target) [N] for hidden states [N, C]; differentiable in `hidden`, with a constant head."""
-    return token_losses(head, hidden, targets, None, chunk)[0]
+    return token_losses(lambda h, _: head(h), {}, hidden, targets, chunk=chunk)[0]
 
 
 def token_losses(
-    head: Callable[[Array], Array], hidden: Array, targets: Array, base: Array | None, chunk: int = 0
+    head: Head, parameters: Parameters, hidden: Array, targets: Array, base: Base | None = None, chunk: int = 0
 ) -> tuple[Array, Array]:
-    """-log p(target) [N] and, with the base's hidden states [N, C], KL(p || p_base) [N] over the whole vocabulary.
+    """-log p(target) [N] and, with the base's logits, KL(p || p_base) [N] over the whole vocabulary.
 
-    Both are differentiable in `hidden`; the head is taken as constant.
+    Both are differentiable in `hidden` [N, C] and in the head's `parameters`; where it has any, logits are computed
+    again on the way back.
     """
+    rows = chunk or rows_at_once(int(head(hidden[:1], parameters).shape[-1]))  # only the shape is asked for
+    parts = [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
+    made = _again if parameters else _at_once
+    found: Any = made(head, parameters, hidden, targets, base, parts)
+    return found[0], found[1]
+
+
+def _at_once(
+    head: Head, parameters: Parameters, hidden: Array, targets: Array, base: Base | None, rows: Sequence[slice]
+) -> Any:
+    """For a head that is not trained: the gradient of `hidden` is made with the losses."""
 
     @mx.custom_function
     def losses(hidden: Array) -> tuple[Array, ...]:
-        rows = chunk or rows_at_once(_vocab(head, hidden))
-        parts: list[tuple[Array, ...]] = []
-        for i in range(0, hidden.shape[0], rows):
-            part = hidden[i : i + rows]
-            if parts:  # one chunk after another, or the logits of all would stand at once
-                part = mx.depends([part], [parts[-1][-1]])[0]
-            parts.append(_chunk(head, part, targets[i : i + rows], None if base is None else base[i : i + rows]))
-        if len(parts) == 1:
-            return parts[0]
-        return tuple(mx.concatenate(list(column)) for column in zip(*parts, strict=True))
+        done: list[tuple[Array, ...]] = []
+        for s in rows:
+            part = hidden[s]
+            if done:  # one chunk after another, or the logits of all would stand at once
+                part = mx.depends([part], [done[-1][-1]])[0]
+            done.append(_chunk(lambda h: head(h, parameters), part, targets[s], None if base is None else base(s)))
+        return _rows(done)
 
     @losses.vjp
     def backward(primal: Any, cotangents: Any, outputs: Any) -> Array:
         gradient: Array = cotangents[0][:, None] * outputs[2]
         return gradient if base is None else gradient + cotangents[1][:, None] * outputs[3]
 
-    found: Any = losses(hidden)
-    return found[0], found[1]
-
-
-def _vocab(head: Callable[[Array], Array], hidden: Array) -> int:
-    return int(head(hidden[:1]).shape[-1])  # nothing is computed: only the shape is asked for
+    return losses(hidden)
 
 
 def _chunk(head: Callable[[Array], Array], hidden: Array, targets: Array, base: Array | None) -> tuple[Array, ...]:
@@ -72,8 +79,7 @@ def _chunk(head: Callable[[Array], Array], hidden: Array, targets: Array, base: 
     gradient = _back(head, hidden, hot)
     if base is None:
         return lost, mx.zeros_like(lost), gradient
-    logits0 = head(base).astype(mx.float32)
-    ratio = (logits - lse[:, None]) - (logits0 - mx.logsumexp(logits0, axis=-1, keepdims=True))
+    ratio = (logits - lse[:, None]) - _logp(base)
     kl = mx.sum(p * ratio, axis=-1)
     return lost, kl, gradient, _back(head, hidden, p * (ratio - kl[:, None]))
 
@@ -83,41 +89,61 @@ def _back(head: Callable[[Array], Array], hidden: Array, cotangent: Array) -> Ar
     return mx.vjp(lambda h: [head(h).astype(mx.float32)], [hidden], [cotangent])[1][0]
 
 
-def nll_with_head(
-    head: Callable[[Array, Array], Array], hidden: Array, weight: Array, targets: Array, chunk: int = 0
-) -> Array:
-    """The same as `nll` where the head's weight [V, C] is trained too; logits are computed again to go back."""
+def _again(
+    head: Head, parameters: Parameters, hidden: Array, targets: Array, base: Base | None, rows: Sequence[slice]
+) -> Any:
+    """For a head that is trained: the way back goes through each chunk anew."""
+    names = sorted(parameters)
 
-    def plain(hidden: Array, weight: Array, targets: Array) -> Array:
-        logits = head(hidden, weight).astype(mx.float32)
-        return mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
-
-    rows = chunk or rows_at_once(weight.shape[0])
-    pieces = [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
+    def plain(s: slice, hidden: Array, *values: Array) -> list[Array]:
+        logp = _logp(head(hidden, dict(zip(names, values, strict=True))))
+        lost = -mx.take_along_axis(logp, targets[s][:, None], axis=-1)[:, 0]
+        kl = mx.zeros_like(lost) if base is None else mx.sum(mx.exp(logp) * (logp - _logp(base(s))), axis=-1)
+        return [lost, kl]
 
     @mx.custom_function
-    def losses(hidden: Array, weight: Array) -> Array:
-        parts: list[Array] = []
-        for s in pieces:
-            row = mx.depends([hidden[s]], parts[-1:])[0] if parts else hidden[s]
-            parts.append(plain(row, weight, targets[s]))
-        return mx.concatenate(parts)
+    def losses(hidden: Array, *values: Array) -> tuple[Array, ...]:
+        done: list[tuple[Array, ...]] = []
+        for s in rows:
+            part = mx.depends([hidden[s]], [done[-1][-1]])[0] if done else hidden[s]
+            done.append(tuple(plain(s, part, *values)))
+        return _rows(done)
 
     @losses.vjp
-    def backward(primals: Any, cotangent: Any, _: Any) -> tuple[Array, Array]:
-        hidden, weight = primals
-        parts, total = [], mx.zeros_like(weight)
-        for s in pieces:
-            part = targets[s]
-            row = mx.depends([hidden[s]], [total])[0]
-            _, (dh, dw) = mx.vjp(lambda h, w, part=part: [plain(h, w, part)], [row, weight], [cotangent[s]])
+    def backward(primals: Any, cotangents: Any, _: Any) -> tuple[Array, ...]:
+        hidden, *values = primals
+        parts: list[Array] = []
+        totals = [mx.zeros_like(v) for v in values]
+        for s in rows:
+            part = mx.depends([hidden[s]], totals[:1])[0]
+            back = [c[s] for c in cotangents]
+            _, (dh, *dw) = mx.vjp(lambda h, *w, s=s: plain(s, h, *w), [part, *values], back)
             parts.append(dh)
-            total = total + dw
-        return mx.concatenate(parts), total
+            totals = [total + d for total, d in zip(totals, dw, strict=True)]
+        return mx.concatenate(parts), *totals
 
-    found: Any = losses(hidden, weight)
-    lost: Array = found
-    return lost
+    return losses(hidden, *(parameters[name] for name in names))
+
+
+def _logp(logits: Array) -> Array:
+    logits = logits.astype(mx.float32)
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+
+def _rows(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
+    return parts[0] if len(parts) == 1 else tuple(mx.concatenate(list(column)) for column in zip(*parts, strict=True))
+
+
+def of_logits(logits: Base, targets: Array, chunk: int = 0) -> Array:
+    """-log p(target) [N] by logits that are made where they are asked for; a constant."""
+    n = targets.shape[0]
+    rows = chunk or rows_at_once(int(logits(slice(0, 1)).shape[-1]))
+    done: list[Array] = []
+    for i in range(0, n, rows):
+        s = slice(i, i + rows)
+        done.append(-mx.take_along_axis(_logp(logits(s)), targets[s][:, None], axis=-1)[:, 0])
+        mx.eval(done[-1])
+    return mx.stop_gradient(mx.concatenate(done))
 
 
 def dpo(policy: Array, reference: Array, beta: float) -> Array:

@@ -3,8 +3,8 @@
 The count that a sum is to be divided by is the number of trained tokens, or of pairs for preferences.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from engine.tune import losses
@@ -16,11 +16,10 @@ from engine.tune.memory import checkpointed
 from engine.tune.samples import Pair, Sample
 from metal import mx
 from models import Transformer
-from models.layers import Linear
 
 Array = mx.array
 Trained = Adapter | Weights
-Parameters = dict[str, Array]
+Parameters = losses.Parameters
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def samples_of(items: Sequence[Sample | Pair]) -> list[Sample]:
 def value(model: Transformer, trained: Trained, items: Sequence[Sample | Pair], config: Config) -> Sums:
     """The sums without a gradient."""
     batch = collate(samples_of(items))
-    return _sums(model, trained, batch, len(items), config, _reference(model, batch, config), None)
+    return _sums(model, trained, batch, len(items), config, _reference(model, trained, batch, config))
 
 
 def gradient(
@@ -60,16 +59,15 @@ def gradient(
     batch = collate(samples_of(items))
     rows = collate([Sample(s.ids, (False, *(True,) * (len(s.ids) - 1)), s.where) for s in anchors]) if anchors else None
     real = trained.parameters()
-    base = _reference(model, batch, config)
-    anchored = None if rows is None else base_hidden(model, rows)
+    reference = _reference(model, trained, batch, config)
+    anchored = None if rows is None else base_logits(model, trained, rows)
 
     def total(parameters: Parameters) -> tuple[Array, ...]:
         trained.set(parameters)
-        sums = _sums(model, trained, batch, len(items), config, base, parameters)
+        sums = _sums(model, trained, batch, len(items), config, reference)
         goal = sums.lost
         if rows is not None:
-            hidden = model.hidden(rows.tokens, documents=rows.documents)[0][rows.at]
-            kl = mx.sum(losses.token_losses(model.head, hidden, rows.targets, anchored)[1])
+            kl = mx.sum(_losses(model, trained, rows, anchored)[1])
             return goal + config.kl * anchor_weight * kl, sums.lost, kl * anchor_weight, sums.right
         return goal + config.kl * sums.kl, sums.lost, sums.kl, sums.right
 
@@ -80,38 +78,43 @@ def gradient(
     return Sums(lost, count, kl, right), gradients
 
 
-def _reference(model: Transformer, batch: Batch, config: Config) -> Array | None:
-    """The base's hidden states at the targets, where the objective asks for them."""
+def _reference(model: Transformer, trained: Trained, batch: Batch, config: Config) -> losses.Base | None:
+    """The base's logits at the targets, where the objective asks for them."""
     asked = config.objective == "dpo" or (config.kl and not config.kl_data)
-    return base_hidden(model, batch) if asked else None
+    return base_logits(model, trained, batch) if asked else None
+
+
+def _losses(model: Transformer, trained: Trained, batch: Batch, reference: losses.Base | None) -> tuple[Array, Array]:
+    """-log p [M] of the batch's targets, and KL [M] to the reference there."""
+    hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
+    names = trained.head(model)
+
+    def head(hidden: Array, parameters: Parameters) -> Array:
+        before = trained.parameters()
+        trained.set(parameters)
+        logits = model.head(hidden)
+        trained.set({name: before[name] for name in parameters})
+        return logits
+
+    now = trained.parameters()
+    return losses.token_losses(head, {name: now[name] for name in names}, hidden, batch.targets, reference)
 
 
 def _sums(
-    model: Transformer,
-    trained: Trained,
-    batch: Batch,
-    items: int,
-    config: Config,
-    base: Array | None,
-    parameters: Parameters | None,
+    model: Transformer, trained: Trained, batch: Batch, items: int, config: Config, reference: losses.Base | None
 ) -> Sums:
     zero = mx.array(0.0)
-    hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
-    head, name = _head(model, trained) if isinstance(trained, Weights) else (None, "")
-    if head is not None and name and parameters is not None:
-        lost, kl = losses.nll_with_head(head, hidden, parameters[name], batch.targets), zero
-    else:
-        lost, kl = losses.token_losses(model.head, hidden, batch.targets, base if config.kl else None)
+    lost, kl = _losses(model, trained, batch, reference if config.kl else None)
     if config.objective == "sft":
         return Sums(mx.sum(lost), batch.trained, mx.sum(kl), zero)
     sums = by_sample(lost, batch)
     counts = mx.array([float(c) for c in batch.counts]).reshape(2, -1)
     logp = -sums.reshape(2, -1)
     if config.objective == "dpo":
-        assert base is not None
-        reference = -by_sample(losses.nll(model.head, base, batch.targets), batch).reshape(2, -1)
-        goal = losses.dpo(logp, reference, config.beta)
-        margin = (logp[0] - logp[1]) - (reference[0] - reference[1])
+        assert reference is not None
+        logp0 = -by_sample(losses.of_logits(reference, batch.targets), batch).reshape(2, -1)
+        goal = losses.dpo(logp, logp0, config.beta)
+        margin = (logp[0] - logp[1]) - (logp0[0] - logp0[1])
     else:
         mean = logp / counts
         goal = -mean[0] + config.beta * losses.odds_ratio(mean)
@@ -124,31 +127,22 @@ def by_sample(lost: Array, batch: Batch) -> Array:
     return mx.zeros((len(batch.documents),)).at[batch.sample].add(lost)
 
 
-def base_hidden(model: Transformer, batch: Batch) -> Array:
-    """The base's hidden states at the targets, from the same weights with the adapters off."""
-    with off(model):
+def base(model: Transformer, trained: Trained | None) -> AbstractContextManager[None]:
+    """The model before training, for as long as the block runs: the adapters off, or the weights that were kept."""
+    return trained.started() if isinstance(trained, Weights) else off(model)
+
+
+def base_logits(model: Transformer, trained: Trained, batch: Batch) -> losses.Base:
+    """The base's logits [n, V] at any of the batch's targets; its hidden states there are computed now."""
+    with base(model, trained):
         hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
     mx.eval(hidden)
-    return hidden
 
+    def logits(rows: slice) -> Array:
+        with base(model, trained):
+            return model.head(hidden[rows])
 
-def _head(model: Transformer, trained: Weights) -> tuple[Callable[[Array, Array], Array], str]:
-    """The head as a function of its weight, and that weight's name; "" where it is not trained."""
-    out = model.out
-    assert isinstance(out, Linear)
-    names = [n for n in trained.slots if n.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight"))]
-    tied = model.config.tied
-    heads = [n for n in trained.slots if n.rsplit(".", 1)[0] in ("lm_head", "embed_out")]
-    name = next(iter(names if tied else heads), "")
-
-    def head(hidden: Array, weight: Array) -> Array:
-        before = out.columns
-        out.columns = weight.T
-        logits = model.head(hidden)
-        out.columns = before
-        return logits
-
-    return head, name
+    return logits
 
 
 def set_dropout(model: Transformer, share: float, seed: int, step: int, batch: int) -> None:

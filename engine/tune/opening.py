@@ -7,10 +7,11 @@ from typing import Any
 from engine.checkpoint import Checkpoint, load
 from engine.errors import DataError, ParameterError
 from engine.fetch.progress import Report, silent
+from engine.session import Session
 from engine.tune import data, samples
 from engine.tune.config import Config
 from engine.tune.rows import read_map
-from engine.tune.trainer import Run, Set, prepare
+from engine.tune.run import Run, Set, prepare
 from metal import mx
 
 
@@ -60,6 +61,7 @@ def assemble(
     rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, kept.samples, found.fingerprint)
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
     run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, group=group())
+    run.session = Session(checkpoint)
     return Opened(run, checkpoint, found, train, valid)
 
 

@@ -14,8 +14,8 @@ from engine.tune import batches
 from engine.tune.config import Config
 from engine.tune.losses import rows_at_once
 from engine.tune.objectives import samples_of
+from engine.tune.run import Run
 from engine.tune.samples import Pair, Sample
-from engine.tune.trainer import Run
 from metal import mx
 from models import Transformer
 
@@ -113,7 +113,7 @@ def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:
     activations = layers * n * shape.width + 2 * layer if c.checkpointing else (layers + 1) * layer
     parameters = sum(p.size for p in run.trained.parameters().values())
     full = c.kind == "full"  # the parameters are the base itself
-    trained = 4 * parameters * (2 + SLOTS[c.optimiser] + (0 if full else 1) + (1 if c.l2_sp else 0))
+    trained = 4 * parameters * (2 + SLOTS[c.optimiser] + (c.keeps_start if full else 1))
     chunk = min(rows_at_once(shape.vocab_size), sum(run.rows.train[i].targets for i in batch))
     head = 4 * (7 if c.kl else 4) * chunk * shape.vocab_size
     return Memory(sum(a.nbytes for a in model.arrays.values()), trained, 4 * activations, head)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import app.cli
-from engine.tune import trainer
+from engine.tune import step, trainer
 from metal import mx
 from tests.engine import tiny
 
@@ -94,19 +94,19 @@ def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_go_on(
     import os
     import signal
 
-    real = trainer._update
+    real = step.update
 
     def interrupted(run: trainer.Run, *rest: Any) -> float:
         if run.counters.step == 1:
             os.kill(os.getpid(), signal.SIGINT)
         return real(run, *rest)
 
-    monkeypatch.setattr(trainer, "_update", interrupted)
+    monkeypatch.setattr(step, "update", interrupted)
     out = tmp_path / "adapter"
     arguments = ("tune", rows, "-m", model, "--out", out, "--steps", 6, "--length", 64)
     code, _, err = likely(*arguments)
     assert code == 130 and "stopped after step 2; go on with: likely tune" in err and err.rstrip().endswith("--resume")
-    monkeypatch.setattr(trainer, "_update", real)
+    monkeypatch.setattr(step, "update", real)
     code, _, err = likely(*arguments, "--resume")
     assert code == 0 and "done after step 6" in err
 

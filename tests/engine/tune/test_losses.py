@@ -48,37 +48,38 @@ def test_a_very_unlikely_target_has_a_finite_loss() -> None:
     assert float(lost[0]) == pytest.approx(1000.0)
 
 
-def test_kl_to_the_base_and_its_gradient() -> None:
-    m = model()
-    base = states(4)
-
-    def kl(h: mx.array) -> mx.array:
-        p, q = (z - mx.logsumexp(z, axis=-1, keepdims=True) for z in (m.head(h), m.head(base)))
-        return mx.sum(mx.exp(p) * (p - q), axis=-1)
-
+@pytest.mark.parametrize("trained", [False, True])
+def test_losses_kl_and_their_gradients_with_a_constant_and_with_a_trained_head(trained: bool) -> None:
+    w, base = (mx.random.normal((V, C), key=mx.random.key(k)) * 0.2 for k in (3, 5))
     weights = mx.random.uniform(0, 1, (N,), key=mx.random.key(2))
-    expected = mx.value_and_grad(lambda h: mx.sum((plain(m.head, h) + 0.7 * kl(h)) * weights))(states(1))
+    reference = states(4) @ base.T
 
-    def ours(h: mx.array) -> mx.array:
-        lost, found = losses.token_losses(m.head, h, TARGETS, base, 7)
+    def logp(z: mx.array) -> mx.array:
+        return z - mx.logsumexp(z, axis=-1, keepdims=True)
+
+    def expected(h: mx.array, w: mx.array) -> mx.array:
+        p, q = logp(h @ w.T), logp(reference)
+        return mx.sum((plain(lambda x: x @ w.T, h) + 0.7 * mx.sum(mx.exp(p) * (p - q), axis=-1)) * weights)
+
+    def ours(h: mx.array, w: mx.array) -> mx.array:
+        def head(x: mx.array, named: dict[str, mx.array]) -> mx.array:
+            return x @ named.get("w", w).T
+
+        named = {"w": w} if trained else {}
+        lost, found = losses.token_losses(head, named, h, TARGETS, lambda rows: reference[rows], 6)
         return mx.sum((lost + 0.7 * found) * weights)
 
-    got = mx.value_and_grad(ours)(states(1))
-    assert float(got[0]) == pytest.approx(float(expected[0]), rel=1e-5)
-    assert difference(got[1], expected[1]) <= 1e-5
-    _, none = losses.token_losses(m.head, base, TARGETS, base)
+    which = (0, 1) if trained else (0,)
+    value, gradients = mx.value_and_grad(expected, which)(states(1), w)
+    got, found = mx.value_and_grad(ours, which)(states(1), w)
+    assert float(got) == pytest.approx(float(value), rel=1e-5)
+    assert max(difference(a, b) for a, b in zip(found, gradients, strict=True)) <= 1e-5
+
+
+def test_the_kl_of_the_base_to_itself_is_nothing() -> None:
+    m = model()
+    _, none = losses.token_losses(lambda h, _: m.head(h), {}, states(4), TARGETS, lambda s: m.head(states(4)[s]), 7)
     assert float(mx.max(mx.abs(none))) <= 1e-5
-
-
-def test_a_trained_head_gets_its_gradient_in_chunks() -> None:
-    w = mx.random.normal((V, C), key=mx.random.key(3)) * 0.2
-
-    def head(h: mx.array, w: mx.array) -> mx.array:
-        return h @ w.T
-
-    expected = mx.grad(lambda h, w: mx.sum(plain(lambda x: head(x, w), h)), (0, 1))(states(1), w)
-    got = mx.grad(lambda h, w: mx.sum(losses.nll_with_head(head, h, w, TARGETS, 6)), (0, 1))(states(1), w)
-    assert max(difference(a, b) for a, b in zip(got, expected, strict=True)) <= 1e-5
 
 
 def test_preferences_by_their_definitions() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import engine.tune.lora as lora
 from engine.errors import DataError, ParameterError
-from engine.tune import adapters, batches, objectives, state, trainer
+from engine.tune import adapters, batches, objectives, state, step, trainer
 from engine.tune.config import Config
 from engine.tune.samples import Pair, Sample
 from metal import mx
@@ -70,10 +70,11 @@ def test_gradients_of_a_quantised_base(tmp_path: Path) -> None:
     assert worst(objectives.gradient(m, a.trained, items, a.config)[1], plain_gradient(a, items)) <= 2e-5
 
 
+@pytest.mark.parametrize("kind", ["lora", "full"])
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kl"])
-def test_gradients_of_the_other_objectives_by_finite_differences(objective: str, tmp_path: Path) -> None:
+def test_gradients_of_the_other_objectives_by_finite_differences(objective: str, kind: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"kl": 0.5} if objective == "kl" else {"objective": objective, "beta": 0.5}
-    a = stirred(run(tmp_path, **options))
+    a = stirred(run(tmp_path, kind=kind, **options))
     single, other = samples(3, seed=3), samples(3, seed=4)
     items: list[Any] = single if objective == "kl" else [Pair(x, y) for x, y in zip(single, other, strict=True)]
     _, gradients = objectives.gradient(a.model, a.trained, items, a.config)
@@ -93,11 +94,16 @@ def test_gradients_of_the_other_objectives_by_finite_differences(objective: str,
     assert (up - down) / (2 * h) == pytest.approx(slope, rel=2e-2)
 
 
-def test_the_reference_of_dpo_is_the_model_with_the_adapter_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_the_reference_is_the_model_before_training(kind: str, tmp_path: Path) -> None:
     pairs = [Pair(x, y) for x, y in zip(samples(3, seed=3), samples(3, seed=4), strict=True)]
-    a = run(tmp_path, objective="dpo")
+    a = run(tmp_path, objective="dpo", kind=kind)
     start = objectives.value(a.model, a.trained, pairs, a.config)
-    assert float(start.lost) == pytest.approx(3 * math.log(2), rel=1e-5)  # the margin is 0 while B is
+    assert float(start.lost) == pytest.approx(3 * math.log(2), rel=1e-5)  # the margin is 0 while nothing has moved
+    moved = stirred(a).model(mx.array([[1, 2, 3]]))
+    with objectives.base(a.model, a.trained):
+        assert difference(a.model(mx.array([[1, 2, 3]])), model()(mx.array([[1, 2, 3]]))) <= 1e-6
+    assert difference(a.model(mx.array([[1, 2, 3]])), moved) == 0
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo"])
@@ -115,8 +121,8 @@ def test_accumulated_batches_are_one_big_batch_however_uneven(tmp_path: Path) ->
     a = stirred(run(tmp_path))
     items = samples(4, seed=1, low=4, high=6) + samples(2, seed=2, low=18, high=20)
     a.rows = trainer.Set(items)
-    together, whole = trainer._accumulated(a, [list(range(6))], 1)
-    apart, parts = trainer._accumulated(a, [[0, 1], [2, 3], [4, 5]], 1)
+    together, whole = step.accumulated(a, [list(range(6))], 1)
+    apart, parts = step.accumulated(a, [[0, 1], [2, 3], [4, 5]], 1)
     assert together == pytest.approx(apart)
     assert worst(parts, whole) <= 1e-5
     # the fault: a mean of the batches' means gives short rows more weight than they have
@@ -250,7 +256,7 @@ def test_a_run_can_be_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
     seen: list[trainer.Event] = []
     for event in trainer.train(a, control):
         seen.append(event)
-        control.stop = isinstance(event, trainer.Stepped) and event.step == 2
+        control.stopped = isinstance(event, trainer.Stepped) and event.step == 2
     assert seen[-1] == trainer.Ended("stopped", 2)
     assert isinstance(seen[-2], trainer.Saved) and (tmp_path / state.FILE).exists()
     with pytest.raises(DataError, match="holds a run already: --resume"):
@@ -319,7 +325,7 @@ def test_l2_sp_pulls_the_change_itself_to_nothing(tmp_path: Path) -> None:
     a = stirred(run(tmp_path, l2_sp=1.0))
     assert isinstance(a.trained, lora.Adapter)
     zero = {n: mx.zeros_like(p) for n, p in a.trained.parameters().items()}
-    trainer._regularise(a, zero)
+    step.regularise(a, zero)
     for path, f in a.trained.factors.items():
         # d/dA of 1/2 scale^2 |A B|^2 is scale^2 (A B) B^T
         assert difference(zero[f"{path}.lora_a"], f.scale**2 * (f.a @ f.b) @ f.b.T) <= 1e-4

@@ -1,0 +1,182 @@
+"""What passes between a training and whoever watches it: `Control` and its requests go in, events come out.
+
+Plain data, no mlx. The loop is a generator (`trainer.train`), run by the thread that owns the model; the control may be
+used from any other thread. Between two steps, and while it waits, the loop looks at the control: it pauses, stops, and
+answers requests by the model as it is then, in the order they were asked.
+
+    control = Control()
+    for event in train(run, control):       # the engine's thread
+        outbox.put(event)                   # events are frozen and hold nothing of mlx
+    ...
+    control.ask(Draw("Tag: cat"))           # any thread; a `Drawn` comes between two steps
+    control.pause(); control.go_on(); control.stop()
+
+Losses, log-probabilities and KL in nats.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.difference import Difference
+from engine.trace import Recipe, Step
+
+GREEDY = Recipe(greedy=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Asks for a continuation by the model as it is now; answered by `Drawn`.
+
+    `text` is a question, which the chat template frames, or with chat=False (and for a model without a template) a
+    beginning. `base` asks the model as it was before training.
+    """
+
+    text: str
+    chat: bool = True
+    tokens: int = 64
+    recipe: Recipe = GREEDY
+    seed: int = 0
+    base: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Asks what moved: every next-token distribution along a text, before training and now; answered by `Compared`.
+
+    `text` "" is the run's first validation row (a training row where there is none), cut to 512 tokens. With `chat` it
+    is a question, and the last position is what an answer begins with. `top` tokens that rose, and as many that fell,
+    are named at each position.
+    """
+
+    text: str = ""
+    chat: bool = False
+    top: int = 5
+
+
+Request = Draw | Compare
+
+
+@dataclass(slots=True)
+class Control:
+    """The handle on a run. Written by any thread, read by the loop's between two steps; each write is one reference,
+    so a signal handler may write too."""
+
+    paused: bool = False
+    stopped: bool = False
+    requests: deque[Request] = field(default_factory=deque)
+
+    def pause(self) -> None:
+        """Wait after the step that is being taken; requests are answered all the same."""
+        self.paused = True
+
+    def go_on(self) -> None:
+        self.paused = False
+
+    def stop(self) -> None:
+        """End after the step that is being taken, with a checkpoint: nothing is lost, `resume` goes on from there."""
+        self.stopped = True
+
+    def ask(self, request: Request) -> None:
+        """Have a request answered before the next step; what is still open when the run ends is answered then."""
+        self.requests.append(request)
+
+    def take(self) -> Request | None:
+        """The next request, for the loop."""
+        return self.requests.popleft() if self.requests else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step was taken."""
+
+    step: int  # from 1
+    steps: int  # in all
+    epoch: float
+    loss: float  # a token, or a pair for preferences
+    smooth: float  # its running mean
+    rate: float  # the learning rate
+    norm: float  # of the gradient, before clipping
+    tokens: int  # trained so far
+    tokens_per_s: float
+    kl: float  # to the base, a token; 0 where the objective has none
+    right: float  # share of pairs ranked as wanted
+    memory: int  # peak bytes of mlx
+    elapsed_s: float  # of all steps, those before a resumption too; waiting is not counted
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The loss on validation rows with its 95 % interval, clustered by row; `best` if it is the lowest so far."""
+
+    step: int
+    loss: float
+    low: float
+    high: float
+    best: bool
+    right: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint landed."""
+
+    step: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The run waits: sent once, when it begins to. The next step ends it."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the model said to a `Draw` after `step` steps; `reason` is why it ended, as in `decode.control.Done`."""
+
+    step: int
+    request: Draw
+    steps: tuple[Step, ...]
+    reason: str
+
+    @property
+    def text(self) -> str:
+        return "".join(step.text for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What moved along a text after `step` steps; `pieces` gives the text of every token that `difference` names."""
+
+    step: int
+    request: Compare
+    difference: Difference
+    pieces: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that could not be answered, and why, in one line; the run goes on."""
+
+    step: int
+    request: Request
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last event, after the last checkpoint. `why` is one line where there is more to say.
+
+    reason: done | stopped (by the control) | patience (validation no better) | diverged | nan.
+    """
+
+    reason: str
+    step: int
+    why: str = ""
+
+
+Answer = Drawn | Compared | Refused
+Event = Stepped | Validated | Saved | Paused | Answer | Ended

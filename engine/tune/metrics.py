@@ -1,0 +1,91 @@
+"""What a run says of itself, kept: a line of JSON for each step and validation, and TensorBoard's events if wanted.
+
+A run that goes on from a checkpoint forgets the lines after it, so that each step stands there once.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.errors import DataError, ParameterError
+from engine.tune.adapters import write_whole
+from engine.tune.control import Stepped, Validated
+from engine.tune.run import Run
+
+FILE = "metrics.jsonl"
+KINDS = {"stepped": Stepped, "validated": Validated}
+
+
+class Metrics:
+    """Where a run's events are written; of several processes only the first writes."""
+
+    def __init__(self, run: Run) -> None:
+        """ParameterError where TensorBoard is asked for and not installed."""
+        self.path: Path | None = None
+        self.board: Any = None
+        if run.leads:
+            self.path = run.folder / FILE
+            self.board = _board(run.folder, run.counters.step) if run.config.tensorboard else None
+            _trim(self.path, run.counters.step)
+
+    def write(self, event: Stepped | Validated) -> None:
+        """DataError where the disk is full."""
+        if self.path is None:
+            return
+        line = {"event": type(event).__name__.lower(), **asdict(event)}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise DataError(f"cannot write {self.path}: {error.strerror}") from error
+        if self.board is not None:
+            for name, value in line.items():
+                if name != "step" and isinstance(value, int | float):
+                    self.board.add_scalar(f"{line['event']}/{name}", value, event.step)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def read(folder: Path) -> list[Stepped | Validated]:
+    """The events of the run in `folder` so far, oldest first: what a chart of a resumed run begins with."""
+    found: list[Stepped | Validated] = []
+    for line in _lines(folder / FILE):
+        kind = KINDS.get(line.pop("event", ""))
+        if kind is not None:
+            found.append(kind(**line))
+    return found
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            continue  # a kill in the middle of a line
+    return found
+
+
+def _trim(path: Path, step: int) -> None:
+    """Forget what was recorded after the step that the run goes on from."""
+    if path.exists():
+        kept = "".join(json.dumps(line) + "\n" for line in _lines(path) if line.get("step", step + 1) <= step)
+        write_whole(path, lambda beside: beside.write_text(kept, encoding="utf-8"))
+
+
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, of whichever package is there; what it holds past `step` is hidden by it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # type: ignore[import-not-found]
+    except ImportError:
+        try:
+            from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
+        except ImportError:
+            raise ParameterError("tensorboard needs a writer: pip install tensorboardX") from None
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

@@ -1,0 +1,122 @@
+"""A training that is ready to go on: a model with what is trained on it, its rows, and how far it has come."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import DataError
+from engine.tune import adapters, batches, full, lora, memory, sites, state
+from engine.tune.config import Config
+from engine.tune.control import Saved
+from engine.tune.objectives import Trained
+from engine.tune.samples import Pair, Sample
+from engine.tune.state import Counters, State
+from metal import mx
+from models import Transformer
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+
+@dataclass(frozen=True)
+class Set:
+    """What is trained on: samples, or pairs for preferences; `anchors` are the rows of `kl_data`."""
+
+    train: Sequence[Sample | Pair]
+    valid: Sequence[Sample | Pair] = ()
+    anchors: Sequence[Sample] = ()
+    fingerprint: str = ""
+
+
+@dataclass
+class Run:
+    """A model with what is trained on it."""
+
+    model: Transformer
+    trained: Trained
+    config: Config
+    rows: Set
+    folder: Path
+    name: str = ""  # of the model, for the adapter's directory
+    group: Any = None  # of mx.distributed
+    session: "Session | None" = None  # of the same model: what reads and writes text between two steps
+    optimiser: dict[str, dict[str, mx.array]] = field(default_factory=dict)
+    counters: Counters = field(default_factory=Counters)
+    steps: int = 0
+
+    @property
+    def leads(self) -> bool:
+        return self.group is None or self.group.rank() == 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in a pass over the data."""
+        c = self.config
+        return len(batches.plan(self.rows.train, size=c.batch, length=c.length, pack=c.pack, seed=c.seed, epoch=0))
+
+
+def prepare(
+    model: Transformer,
+    config: Config,
+    rows: Set,
+    folder: Path,
+    *,
+    name: str = "",
+    resume: bool = False,
+    group: Any = None,
+) -> Run:
+    """Put a fresh adapter on the model (or make its weights parameters), or what a run in `folder` had come to.
+
+    ParameterError for options that do not fit the model; DataError for a resumption with others than it began with.
+    """
+    if not rows.train:
+        raise DataError("there is nothing to train on: no row has a target")
+    memory.lean(model)
+    if config.quantize:
+        sites.pack(model, config.quantize, config.group_size)
+    trained: Trained
+    if config.kind == "full":
+        trained = full.weights(model, config.layers)
+        if config.keeps_start:
+            trained.keep()
+    else:
+        chosen = sites.choose(sites.sites(model), config.layers, config.modules, model.config.layers)
+        trained = lora.create(
+            chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, start=config.start
+        )
+        lora.attach(trained)
+    run = Run(model, trained, config, rows, folder, name, group)
+    run.steps = config.steps or max(1, math.ceil(config.epochs * run.per_epoch / config.accumulate))
+    if resume:
+        kept, steps = state.load(folder, config, rows.fingerprint)
+        if set(kept.parameters) != set(trained.parameters()):
+            raise DataError(f"{folder} is a run on another model: its parameters are not those of this one")
+        trained.set(kept.parameters)
+        run.optimiser, run.counters = kept.optimiser, kept.counters
+        run.steps = config.steps or steps
+    elif (folder / state.FILE).exists() and run.leads:
+        raise DataError(f"{folder} holds a run already: --resume goes on with it, another --out leaves it alone")
+    return run
+
+
+def settle(run: Run) -> None:
+    """Evaluate the weights, so that they do not count as a step's memory."""
+    mx.eval(run.model.arrays, run.trained.parameters())
+    mx.reset_peak_memory()
+
+
+def save(run: Run) -> Saved:
+    """The adapter's directory, then the state, each landing whole."""
+    if run.leads:
+        adapters.save(run.folder, run.trained, run.model, settings(run))
+        kept = State(run.trained.parameters(), run.optimiser, run.counters)
+        state.save(run.folder, kept, run.config, run.rows.fingerprint, run.steps)
+    return Saved(run.counters.step, run.folder)
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """What else stands in an adapter's config: the options, and the model's name as mlx-lm has it."""
+    options = {f.name: getattr(run.config, f.name) for f in fields(run.config) if f.name not in ("map", "modules")}
+    return {**options, "model": run.name or run.config.model, "step": run.counters.step}

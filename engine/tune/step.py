@@ -1,0 +1,98 @@
+"""One step: the gradient of several batches, weighed by their tokens, and what the optimiser makes of it.
+
+A function of the seed, the data and the step's number alone. With several processes (`mx.distributed`) each computes
+its part of every batch, and the sums of gradients are added.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.tune import batches, full, lora, objectives, optimisers
+from engine.tune.run import Run
+from engine.tune.samples import Sample
+from metal import mx
+
+Array = mx.array
+
+
+def accumulated(run: Run, taken: Sequence[Sequence[int]], t: int) -> tuple[list[float], dict[str, Array]]:
+    """Sums of loss, count, KL, pairs ranked right and trained tokens over a step's batches, and of the gradients."""
+    c = run.config
+    rank, ranks = (0, 1) if run.group is None else (run.group.rank(), run.group.size())
+    total = [0.0] * 5
+    gradients: dict[str, Array] = {name: mx.zeros_like(p) for name, p in run.trained.parameters().items()}
+    for k, indices in enumerate(taken):
+        mine = batches.share(indices, rank, ranks)
+        if not mine:
+            continue
+        items = [run.rows.train[i] for i in mine]
+        if isinstance(run.trained, lora.Adapter):
+            objectives.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
+        anchors, weight = _anchors(run, items, t, k, rank)
+        sums, new = objectives.gradient(run.model, run.trained, items, c, anchors, weight)
+        gradients = {name: gradients[name] + g for name, g in new.items()}
+        mx.eval(gradients, sums.lost, sums.kl, sums.right)
+        trained = sum(item.targets for item in items)
+        found = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained))
+        total = [a + b for a, b in zip(total, found, strict=True)]
+    if isinstance(run.trained, lora.Adapter):
+        objectives.set_dropout(run.model, 0.0, 0, 0, 0)
+    if ranks > 1:
+        gradients = {n: mx.distributed.all_sum(g, group=run.group) for n, g in sorted(gradients.items())}
+        mx.eval(gradients)
+        summed: list[float] = mx.distributed.all_sum(mx.array(total), group=run.group).tolist()  # type: ignore[assignment]
+        total = summed
+    return total, gradients
+
+
+def _anchors(run: Run, items: Sequence[Any], t: int, k: int, rank: int) -> tuple[list[Sample], float]:
+    """As many tokens of `kl_data` as a batch has, and the weight that makes their mean KL count as one a target."""
+    rows = run.rows.anchors
+    if not rows or not run.config.kl:
+        return [], 0.0
+    first = (t * run.config.accumulate + k) * run.config.batch + rank
+    chosen = [rows[(first + i) % len(rows)] for i in range(min(run.config.batch, len(rows)))]
+    return chosen, sum(item.targets for item in items) / sum(len(s.ids) - 1 for s in chosen)
+
+
+def regularise(run: Run, gradients: dict[str, Array]) -> None:
+    """Add the gradient of alpha / 2 |w - start|^2; for adapters of the change of the matrices, B^T A^T, itself."""
+    alpha = run.config.l2_sp
+    if not alpha:
+        return
+    if isinstance(run.trained, full.Weights):
+        assert run.trained.start is not None
+        for name, w in run.trained.parameters().items():
+            gradients[name] = gradients[name] + alpha * (w - run.trained.start[name])
+        return
+    factors = run.trained.factors
+    real = run.trained.parameters()
+
+    def pull(parameters: dict[str, Array]) -> Array:
+        run.trained.set(parameters)
+        total = mx.array(0.0)
+        for f in factors.values():
+            a, b = f.whole()
+            total = total + f.scale**2 * mx.sum((a.T @ a) * (b @ b.T))  # |A B|^2 without A B
+        return 0.5 * alpha * total
+
+    added = mx.grad(pull)(real)
+    run.trained.set(real)
+    for name, g in added.items():
+        gradients[name] = gradients[name] + g
+
+
+def update(run: Run, gradients: dict[str, Array], norm: float, t: int) -> float:
+    """One step of the optimiser; gives the learning rate it had."""
+    c = run.config
+    rate = optimisers.rate(c.schedule, c.rate, t, run.steps, c.warmup, c.floor)
+    if c.clip and norm > c.clip:
+        gradients = {name: g * (c.clip / norm) for name, g in gradients.items()}
+    parameters = run.trained.parameters()
+    rates = {name: rate * (c.plus if name.endswith(".lora_b") else 1.0) for name in parameters}
+    step = optimisers.OPTIMISERS[c.optimiser]()
+    penalties = optimisers.Penalties(c.decay, c.l1)
+    new, run.optimiser = optimisers.update(parameters, gradients, run.optimiser, step, t, rates, penalties)
+    mx.eval(new, run.optimiser)
+    run.trained.set(new)
+    return rate

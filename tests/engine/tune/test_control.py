@@ -1,0 +1,137 @@
+"""Watching a training: pauses, stops, and the model asked in the middle, before and now."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine.tune.lora as lora
+from engine import diff
+from engine.checkpoint import Checkpoint, load
+from engine.tune import metrics, opening, trainer
+from engine.tune.config import configure
+from engine.tune.control import Compare, Compared, Control, Draw, Drawn, Ended, Event, Paused, Refused, Stepped
+from engine.tune.data import read
+from metal import mx
+from tests.engine import tiny as files
+from tests.engine.tune.tiny import run
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    arrays = {name: mx.array(a) for name, a in files.weights(files.LLAMA).items()}
+    return load(files.write_folder(tmp_path / "model", files.LLAMA, arrays))
+
+
+def opened(checkpoint: Checkpoint, folder: Path, **values: Any) -> trainer.Run:
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"tag {i}", "completion": f"<{i}>"}) + "\n" for i in range(20)))
+    options = {"steps": 4, "length": 64, "rate": 3e-2, "out": str(folder / "out"), "model": str(folder / "model")}
+    settings = configure({**options, "save_every": 0, "eval_every": 0, **values})
+    return opening.assemble(checkpoint, settings, read(rows)).run
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_requests_are_answered_between_steps_by_the_model_as_it_is_then(
+    kind: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    a = opened(checkpoint, tmp_path, kind=kind)
+    before = checkpoint.model(mx.array([checkpoint.tokenizer.encode("tag 3", bos=True)]))[0]
+    control = Control()
+    control.ask(Draw("tag 3", tokens=8))
+    events: list[Event] = []
+    for event in trainer.train(a, control):
+        events.append(event)
+        if isinstance(event, Stepped) and event.step == 3:
+            control.ask(Draw("tag 3", tokens=8))
+            control.ask(Draw("tag 3", tokens=8, base=True))
+            control.ask(Compare("tag 3", top=3))
+            control.ask(Compare(""))
+            control.ask(Draw("", chat=False))
+    kinds = [type(e).__name__ for e in events]
+    assert kinds[:5] == ["Drawn", "Stepped", "Stepped", "Stepped", "Drawn"]
+    first, now, base = (e for e in events if isinstance(e, Drawn))
+    assert (first.step, now.step, base.step) == (0, 3, 3)
+    assert base.steps[0].logprob == pytest.approx(first.steps[0].logprob, abs=1e-5)
+    assert [s.token for s in base.steps] == [s.token for s in first.steps] != [s.token for s in now.steps]
+    assert now.text == "".join(s.text for s in now.steps) and now.reason in ("length", "eot")
+    moved, held = (e for e in events if isinstance(e, Compared))
+    assert moved.step == 3 and moved.difference.kl > 1e-3
+    p = moved.difference.positions[0]
+    probability = mx.softmax(before[0])
+    assert p.risen[0].before == pytest.approx(float(mx.log(probability[p.risen[0].token])), abs=1e-4)
+    assert moved.pieces[p.token] == "t" and all(s.token in moved.pieces for s in p.fallen)
+    valid = a.rows.valid[0]
+    assert [q.token for q in held.difference.positions] == list(valid.ids)
+    assert [e.why for e in events if isinstance(e, Refused)] == ["there is nothing to look at: give a text"]
+    assert kinds[-2:] == ["Saved", "Ended"]
+
+
+def test_asking_changes_nothing_of_what_is_learned(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    a = opened(checkpoint, tmp_path, dropout=0.1)
+    control = Control()
+    for event in trainer.train(a, control):
+        if isinstance(event, Stepped):
+            control.ask(Draw("tag 5", tokens=4))
+            control.ask(Compare("tag 5"))
+    asked = a.trained.parameters()
+    assert isinstance(a.trained, lora.Adapter)
+    lora.detach(a.trained)
+    b = opened(checkpoint, tmp_path, dropout=0.1, out=str(tmp_path / "quiet"))
+    list(trainer.train(b))
+    assert all(bool(mx.array_equal(asked[n], p)) for n, p in b.trained.parameters().items())
+
+
+def test_a_paused_run_waits_answers_and_goes_on(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    a = opened(checkpoint, tmp_path)
+    control = Control()
+    kinds = []
+    for event in trainer.train(a, control):
+        kinds.append(type(event).__name__)
+        if isinstance(event, Stepped) and event.step == 2:
+            control.pause()
+        elif isinstance(event, Paused):
+            assert event.step == 2
+            control.ask(Draw("tag 1", tokens=2))
+        elif isinstance(event, Drawn):
+            control.go_on()
+    assert kinds == ["Stepped", "Stepped", "Paused", "Drawn", "Stepped", "Stepped", "Validated", "Saved", "Ended"]
+
+
+def test_a_paused_run_can_be_stopped(tmp_path: Path) -> None:
+    control = Control()
+    control.pause()
+    events = trainer.train(run(tmp_path), control)
+    assert next(events) == Paused(0)
+    control.stop()
+    assert list(events)[-1] == Ended("stopped", 0)
+
+
+def test_a_run_without_a_tokenizer_refuses_and_goes_on(tmp_path: Path) -> None:
+    control = Control()
+    control.ask(Draw("x"))
+    events = list(trainer.train(run(tmp_path, steps=2), control))
+    assert isinstance(events[0], Refused) and "no tokenizer" in events[0].why
+    assert events[-1] == Ended("done", 2)
+
+
+def test_the_metrics_of_a_run_are_read_again_as_events(tmp_path: Path) -> None:
+    events = list(trainer.train(run(tmp_path, eval_every=4)))
+    assert metrics.read(tmp_path) == [e for e in events if type(e).__name__ in ("Stepped", "Validated")]
+    assert metrics.read(tmp_path / "nowhere") == []
+
+
+def test_difference_of_a_model_with_a_trained_head(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """The head counts too: before training it was another."""
+    a = opened(checkpoint, tmp_path, kind="full", l2_sp=1e-6)
+    ids = checkpoint.tokenizer.encode("tag 3")
+    base = checkpoint.model(mx.array([ids]))[0]
+    logp = base - mx.logsumexp(base, axis=-1, keepdims=True)
+    control = Control()
+    list(trainer.train(a, control))
+    control.ask(Compare("tag 3"))
+    now = next(iter(diff.logits(checkpoint.model)(mx.array([ids]))))
+    found = next(e for e in trainer.train(a, control) if isinstance(e, Compared))
+    expected = mx.mean(diff.divergence(now, logp))
+    assert found.difference.kl == pytest.approx(float(expected), rel=1e-3)
