@@ -118,7 +118,7 @@ def test_statistics_of_logits_and_a_draw_in_one_trace() -> None:
         return [found.lse, found.entropy, found.ids, found.drawn.token]
 
     compiled = Traced(step)
-    inputs = [(normal(seed, 2, 9000), mx.array([0.2, 0.9])) for seed in range(3)]
+    inputs = [(normal(seed, 2, 9000), mx.array([[0.2, 0.4], [0.9, 0.1]])) for seed in range(3)]
     with simulated() as launches:
         found = [compiled(*each) for each in inputs]
     assert sum(launches.values()) == 6 and compiled.traces == 1
