@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import IO
 
 BITS = (1.0, 2.0, 4.0, 6.0, 9.0)  # p > 50 %, 25 %, 6 %, 1.6 %, 0.2 %: the levels 0..5 lie between
+MOVED = (0.02, 0.1, 0.3, 1.0, 3.0)  # nats of KL between two distributions of the next token
 DARK = (None, "#1f3b6f", "#4d5a6e", "#7b7b78", "#b3a369", "#f2da4a")
 LIGHT = (None, "#f5e690", "#cdbb6a", "#9c9473", "#66696f", "#1f3b6f")
 DARK_TEXT = (None, "#ffffff", "#ffffff", "#000000", "#000000", "#000000")
@@ -26,6 +27,11 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 def level(bits: float | None) -> int:
     """The step 0..5 of the ramp for a surprisal in bits; 0 where there is none."""
     return 0 if bits is None else bisect_right(BITS, bits)
+
+
+def moved_level(kl: float) -> int:
+    """The step 0..5 of the ramp for a KL in nats."""
+    return bisect_right(MOVED, kl)
 
 
 def colour_mode(stream: IO[str], environ: Mapping[str, str] | None = None) -> str:

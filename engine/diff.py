@@ -3,6 +3,7 @@
 The two are any pair over one vocabulary: two checkpoints, or one model with and without an adapter.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *,
         raise DataError("there is nothing to compare: the text is empty")
     positions: list[Position] = []
     tokens = mx.array([list(ids)])
+    total: tuple[mx.array | float, mx.array | float] = (0.0, 0.0)  # of the probabilities [V], before and now
     for before, now in zip(a(tokens), b(tokens), strict=True):
         if before.shape != now.shape:
             raise CheckpointError(
@@ -39,7 +41,10 @@ def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *,
         count = min(top, moved.shape[-1])
         up, down = mx.argpartition(-moved, count - 1, axis=-1), mx.argpartition(moved, count - 1, axis=-1)
         best = mx.argmax(before, axis=-1), mx.argmax(now, axis=-1)
-        mx.eval(kl, *entropies, up, down, *best)
+        likely = (mx.argpartition(-of, count - 1, axis=-1)[:, :count] for of in (before, now))
+        most = mx.concatenate(list(likely), axis=-1)
+        total = total[0] + mx.sum(p, axis=0), total[1] + mx.sum(q, axis=0)
+        mx.eval(kl, *entropies, up, down, *best, most, *total)
         for i in range(before.shape[0]):
             at = len(positions)
             following = None
@@ -54,9 +59,15 @@ def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *,
                     (int(best[0][i]), int(best[1][i])),
                     _shifts(up[i, :count], before[i], now[i], rising=True),
                     _shifts(down[i, :count], before[i], now[i], rising=False),
+                    _likely(most[i], before[i], now[i]),
                 )
             )
-    return Difference(names, tuple(positions))
+    means = [mx.log(mx.maximum(of, 1e-30)) - math.log(len(ids)) for of in total]
+    moved = mx.exp(means[1]) - mx.exp(means[0])
+    count = min(top, moved.size)
+    up, down = mx.argpartition(-moved, count - 1)[:count], mx.argpartition(moved, count - 1)[:count]
+    risen, fallen = _shifts(up, *means, rising=True), _shifts(down, *means, rising=False)
+    return Difference(names, tuple(positions), risen, fallen)
 
 
 def divergence(of: mx.array, to: mx.array) -> mx.array:
@@ -70,12 +81,21 @@ def divergence(of: mx.array, to: mx.array) -> mx.array:
 
 
 def _shifts(tokens: mx.array, before: mx.array, now: mx.array, *, rising: bool) -> tuple[Shift, ...]:
+    kept = [s for s in _each(tokens, before, now) if (s.change > 0) == rising and s.change]
+    return tuple(sorted(kept, key=lambda s: -abs(s.change)))
+
+
+def _likely(tokens: mx.array, before: mx.array, now: mx.array) -> tuple[Shift, ...]:
+    """Each token once, the most likely now first."""
+    found = {s.token: s for s in _each(tokens, before, now)}
+    return tuple(sorted(found.values(), key=lambda s: (-s.now, s.token)))
+
+
+def _each(tokens: mx.array, before: mx.array, now: mx.array) -> list[Shift]:
     a: list[float] = before[tokens].tolist()  # type: ignore[assignment]
     b: list[float] = now[tokens].tolist()  # type: ignore[assignment]
     ids: list[int] = tokens.tolist()  # type: ignore[assignment]
-    found = [Shift(*entry) for entry in zip(ids, a, b, strict=True)]
-    kept = [s for s in found if (s.change > 0) == rising and s.change]
-    return tuple(sorted(kept, key=lambda s: -abs(s.change)))
+    return [Shift(*entry) for entry in zip(ids, a, b, strict=True)]
 
 
 def logits(model: Transformer, around: Callable[[], AbstractContextManager[None]] | None = None) -> Logits:

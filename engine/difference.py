@@ -33,6 +33,7 @@ class Position:
     top: tuple[int, int]  # the most likely token of each
     risen: tuple[Shift, ...]
     fallen: tuple[Shift, ...]
+    likely: tuple[Shift, ...] = ()  # the most likely before and the most likely now, by the probability now
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Difference:
 
     names: tuple[str, str]
     positions: tuple[Position, ...]
+    risen: tuple[Shift, ...] = ()  # of the mean probability along the text
+    fallen: tuple[Shift, ...] = ()
 
     @property
     def kl(self) -> float:

@@ -12,10 +12,8 @@ from app import heat
 from app.cli.opening import Progress, read_text
 
 if TYPE_CHECKING:
-    from engine.diff import Difference
+    from engine.difference import Difference, Shift
     from engine.tokenizer import Tokenizer
-
-KL_BITS = 3.0  # nats of KL, times this, as a surprisal's colour: a tenth of a nat is visible
 
 
 @click.command()
@@ -57,8 +55,8 @@ def _object(found: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
     for p in found.positions:
         entry = asdict(p)
         entry["text"] = _text(tokenizer, p.token)
-        for side in ("risen", "fallen"):
-            entry[side] = [{**asdict(s), "text": _text(tokenizer, s.token)} for s in getattr(p, side)]
+        for side in ("risen", "fallen", "likely"):
+            entry[side] = [_shift(s, tokenizer) for s in getattr(p, side)]
         positions.append(entry)
     a, b = found.nll
     return {
@@ -66,8 +64,14 @@ def _object(found: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
         "kl": found.kl,
         "same_top": found.same_top,
         "nll": None if a != a else [a, b],
+        "risen": [_shift(s, tokenizer) for s in found.risen],
+        "fallen": [_shift(s, tokenizer) for s in found.fallen],
         "positions": positions,
     }
+
+
+def _shift(shift: "Shift", tokenizer: "Tokenizer") -> dict[str, Any]:
+    return {**asdict(shift), "text": _text(tokenizer, shift.token)}
 
 
 def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
@@ -86,7 +90,7 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
         )
         padding = " " * max(0, 18 - len(name))
         row = f" {p.kl:8.4f}  {shown}"[: max(20, width - max(18, len(name)))]
-        click.echo(heat.paint(name, heat.level(KL_BITS * p.kl), mode) + padding + row)
+        click.echo(heat.paint(name, heat.moved_level(p.kl), mode) + padding + row)
     a, b = found.nll
     cost = "" if a != a else f" · the text costs {a:.3f} and {b:.3f} nats a token"
     click.echo(f"mean KL {found.kl:.4f} nats a token · same most likely token at {found.same_top:.0%}{cost}")
