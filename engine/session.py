@@ -99,8 +99,7 @@ class Session:
             if control.cancelled:
                 yield Done("cancelled", Stats(len(ids), reused, 0, time.perf_counter() - began, 0.0))
                 return
-        if self._prefixes is not None:
-            self._prefixes.keep(cursor)
+        self._remember(cursor)
         answer, first = Answer(self.tokenizer, stop), None
         with closing(strategy.steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)) as steps:
             for raw in steps:
@@ -172,8 +171,7 @@ class Session:
             if control.cancelled:
                 break
         else:
-            if self._prefixes is not None:
-                self._prefixes.keep(cursor)
+            self._remember(cursor)
             batch = BatchCursor(cursor, branches)
             seeds = [seed + branch for branch in alive]
             steps = draws(batch, control, seeds=seeds, limit=budget, vocabulary=self.tokenizer)
@@ -197,6 +195,13 @@ class Session:
         for branch in alive:
             if not answers[branch].reason:
                 yield from end(branch, "cancelled" if control.cancelled else "length")
+
+    def _read(self, cursor: Cursor, ids: Sequence[int]) -> Iterator[int]:
+        """Read what is new of a prompt, and remember its beginnings."""
+        for done in cursor.read(ids[cursor.length :]):
+            if self._prefixes is not None:
+                self._prefixes.keep(cursor)
+            yield done
 
     def score(
         self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
@@ -241,6 +246,21 @@ class Session:
     def forget(self) -> None:
         """Drop every cache."""
         self._cursors.clear()
+
+    def changed(self, adapter: str) -> None:
+        """The model computes something else from now on: nothing that was read before is used again.
+
+        `adapter` is a hash of what was put on the model, "" for nothing; it is part of the names under which prefixes
+        are kept. An answer that is being drawn goes on with what it has read.
+        """
+        self.forget()
+        if self._prefixes is not None:
+            self._prefixes.adapter = adapter
+
+    def _remember(self, cursor: Cursor) -> None:
+        """Keep the beginning of what a cursor has read, unless the model changed meanwhile."""
+        if self._prefixes is not None and cursor in self._cursors:
+            self._prefixes.keep(cursor)
 
     def _check(self, ids: Sequence[int]) -> None:
         if not ids:

@@ -44,7 +44,7 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
     "module",
     ["engine.transforms", "engine.presets", "engine.replay", "engine.trace", "engine.tracefile", "engine.conversation",
      "engine.errors", "engine.decode.control", "engine.observe", "engine.difference", "engine.tune.control",
-     "engine.tune.config", "app.heat"],
+     "engine.tune.config", "engine.tune.attached", "app.heat"],
 )  # fmt: skip
 def test_what_the_screen_reads_never_imports_mlx(module: str) -> None:
     code = f"import sys, {module}; print([m for m in sys.modules if m.partition('.')[0] == 'mlx'])"

@@ -60,8 +60,8 @@ def _compared(run: Run, request: Compare) -> Compared:
 def pieces(session: Session, difference: Difference) -> dict[int, str]:
     """The text of every token that a difference names."""
     named = {p.token for p in difference.positions} | {t for p in difference.positions for t in p.top}
-    named |= {s.token for p in (difference, *difference.positions) for s in (*p.risen, *p.fallen)}
-    named |= {s.token for p in difference.positions for s in p.likely}
+    named |= {s.token for p in difference.positions for s in (*p.risen, *p.fallen, *p.likely)}
+    named |= {s.token for s in (*difference.risen, *difference.fallen)}
     return {token: session.tokenizer.piece(token).decode(errors="replace") for token in sorted(named)}
 
 

@@ -37,6 +37,11 @@ class Factors:
         named = {"lora_a": self.a, "lora_b": self.b} | ({} if self.m is None else {"m": self.m})
         return {f"{self.site.path}.{name}": array for name, array in named.items()}
 
+    @property
+    def rank(self) -> int:
+        """Of the change itself, a subtracted start included."""
+        return int(self.whole()[0].shape[1])
+
     def whole(self) -> tuple[Array, Array]:
         """A and B of the change itself, a subtracted start included: [in, r'] and [r', out]."""
         if self.a0 is None or self.b0 is None:

@@ -51,7 +51,9 @@ class Site:
 
 
 def sites(model: Transformer) -> list[Site]:
-    """Every site of the model, in the order of its layers."""
+    """Every site of the model, in the order of its layers; ParameterError for a model that is not our own class."""
+    if not isinstance(model, Transformer):
+        raise ParameterError("an adapter needs a model of a family that is written here, and this one is mlx-lm's")
     config = model.config
     kind = family(config.family)
     names = kind.names(config)

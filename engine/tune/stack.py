@@ -1,0 +1,169 @@
+"""`Stack`: the adapters on a running model, put on, weighed, switched and taken off between two answers.
+
+The model is never loaded again and never copied: without adapters its products are the very ones it was loaded with,
+so its logits are the base's bit for bit. What was read under other adapters or weights is never used again: the session
+forgets it, and the prefixes it keeps are named by what is on the model.
+
+    stack = Stack(session)
+    stack.add("my-adapter")                        # beside those that are there
+    stack.add("another", weight=0.5, name="style")
+    stack.weigh("style", 0.8)
+    stack.only("my-adapter")                       # the others stay loaded, with weight 0
+    stack.remove("style"); stack.clear()
+    stack.attached                                 # plain data, for a screen
+
+Belongs to the thread that owns the session. A change in the middle of an answer holds from its next token on.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.errors import ParameterError
+from engine.session import Session
+from engine.tune import adapters, lora
+from engine.tune.attached import Attached
+
+LARGEST = 10.0  # a weight past this is a slip of the finger
+
+
+@dataclass
+class _Entry:
+    shown: Attached
+    adapter: lora.Adapter
+    digest: str  # of its files
+
+
+class Stack:
+    """The adapters of one session's model, in the order in which they were added."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._entries: dict[str, _Entry] = {}
+
+    @property
+    def attached(self) -> tuple[Attached, ...]:
+        """What is there, those with weight 0 included."""
+        return tuple(entry.shown for entry in self._entries.values())
+
+    @property
+    def identity(self) -> str:
+        """A hash of what the model computes beside the base: "" where that is nothing."""
+        felt = [f"{e.digest} {e.shown.weight!r}" for e in self._entries.values() if e.shown.weight]
+        return hashlib.sha256("\n".join(felt).encode()).hexdigest()[:32] if felt else ""
+
+    def add(self, folder: str | Path, weight: float = 1.0, name: str = "") -> Attached:
+        """Put the adapter of a directory (mlx-lm's or PEFT's) on the model; `name` is the folder's unless given.
+
+        CheckpointError for an adapter that is damaged or for another model, with the model as it was; ParameterError
+        for a name that is taken, a DoRA adapter on the sites of another, whole weights, and a weight out of range.
+        """
+        folder = Path(folder).expanduser()
+        name = name or folder.resolve().name
+        if name in self._entries:
+            raise ParameterError(f"an adapter called {name} is on the model already: remove it, or give another name")
+        _check(weight)
+        stored = adapters.read(folder)
+        if stored.kind == "full":
+            raise ParameterError(f"{folder} holds whole weights, not an adapter: load it as a model of its own")
+        adapter = adapters.place(self.session.model, stored, str(folder))
+        assert isinstance(adapter, lora.Adapter)
+        factors = list(adapter.factors.values())
+        shown = Attached(
+            name=name,
+            folder=folder,
+            weight=weight,
+            kind=stored.kind,
+            rank=max(f.rank for f in factors),
+            scale=stored.scale,
+            modules=tuple(dict.fromkeys(f.site.name for f in factors)),
+            parameters=sum(p.size for p in adapter.parameters().values()),
+            trained_on=stored.model,
+        )
+        if stored.kind == "dora" and weight not in (0, 1):
+            raise ParameterError(f"a DoRA adapter is on or off: its weight must be 0 or 1, got {weight:g}")
+        self._entries[name] = _Entry(shown, adapter, _digest(folder))
+        if weight:
+            try:
+                lora.attach(adapter, weight=weight)
+            except ParameterError:
+                del self._entries[name]
+                raise
+        self._tell()
+        return shown
+
+    def weigh(self, name: str, weight: float) -> None:
+        """Let so much of an adapter's change count; 0 takes it off and keeps it loaded."""
+        self._weigh({name: weight})
+
+    def only(self, name: str, weight: float = 1.0) -> None:
+        """Switch to this adapter: the others keep their place with weight 0."""
+        self._entry(name)
+        self._weigh({other: weight if other == name else 0.0 for other in self._entries})
+
+    def remove(self, name: str) -> None:
+        """Take an adapter off and forget it."""
+        entry = self._entry(name)
+        if entry.shown.weight:
+            lora.detach(entry.adapter)
+        del self._entries[name]
+        self._tell()
+
+    def clear(self) -> None:
+        """The base again."""
+        for name in list(self._entries):
+            self.remove(name)
+
+    def _weigh(self, weights: dict[str, float]) -> None:
+        for name, weight in weights.items():
+            entry = self._entry(name)
+            _check(weight)
+            if entry.shown.kind == "dora" and weight not in (0, 1):
+                raise ParameterError(f"a DoRA adapter is on or off: its weight must be 0 or 1, got {weight:g}")
+        before = {name: self._entries[name].shown.weight for name in weights}
+        try:
+            # off first: what stands alone (DoRA) may take the place of what leaves
+            for name, weight in sorted(weights.items(), key=lambda item: item[1] != 0):
+                self._set(self._entries[name], weight)
+        except ParameterError:
+            for name, weight in sorted(before.items(), key=lambda item: item[1] != 0):
+                self._set(self._entries[name], weight)
+            raise
+        finally:
+            self._tell()
+
+    def _set(self, entry: _Entry, weight: float) -> None:
+        was = entry.shown.weight
+        if was and weight:
+            lora.rescale(entry.adapter, weight)
+        elif was:
+            lora.detach(entry.adapter)
+        elif weight:
+            lora.attach(entry.adapter, weight=weight)
+        entry.shown = replace(entry.shown, weight=weight)
+
+    def _entry(self, name: str) -> _Entry:
+        if name not in self._entries:
+            known = ", ".join(self._entries) or "none"
+            raise ParameterError(f"no adapter called {name} is on the model; there: {known}")
+        return self._entries[name]
+
+    def _tell(self) -> None:
+        self.session.changed(self.identity)
+
+
+def _check(weight: float) -> None:
+    if not -LARGEST <= weight <= LARGEST:  # NaN too
+        raise ParameterError(f"an adapter's weight must be {-LARGEST:g} to {LARGEST:g}, got {weight:g}")
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in (adapters.CONFIG, adapters.PEFT_WEIGHTS, adapters.WEIGHTS):
+        if (folder / name).exists():
+            digest.update(name.encode())
+            with open(folder / name, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            if name == adapters.PEFT_WEIGHTS:
+                break  # what `read` takes; the other is not looked at
+    return digest.hexdigest()
