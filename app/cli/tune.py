@@ -1,7 +1,6 @@
 """`likely tune`: fine-tune a model on rows of text, and show what it did."""
 
 import json
-import math
 import shlex
 import shutil
 import signal
@@ -17,6 +16,7 @@ import click
 
 from app import heat
 from app.cli.opening import Progress
+from app.plan import describe, duration
 from engine.tune.config import HINTS, Config, configure, read_config
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ def command(data: str | None, config: Path | None, resume: bool, dry_run: bool, 
         if as_json:
             click.echo(json.dumps(_object(opened, found)))
         else:
-            for line in _describe(opened, found):
+            for line in describe(opened, found):
                 click.echo(line)
             for sample in examples(opened.run.rows.train):
                 click.echo(_painted(opened, sample))
         return
     refuse_if_too_large(found, opened.run.config)
     if not as_json and opened.run.leads:
-        for line in _describe(opened, found):
+        for line in describe(opened, found):
             click.echo(line, err=True)
     end = _run(opened, as_json)
     if not opened.run.leads:
@@ -127,7 +127,7 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
                 left = event.elapsed_s / event.step * (event.steps - event.step)
                 line = (
                     f"loss {event.smooth:.3f}{valid} · {event.tokens_per_s:,.0f} tokens/s · "
-                    f"{event.memory / 1e9:.2f} GB · {_time(left)} left"
+                    f"{event.memory / 1e9:.2f} GB · {duration(left)} left"
                 )
                 progress.show(f"step {event.step} · {line}", event.step, event.steps)
             elif isinstance(event, Validated):
@@ -151,42 +151,6 @@ def _interruptible(control: "Control") -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _describe(opened: "Opened", found: "Report") -> Iterator[str]:
-    rows, c = opened.data, opened.run.config
-    forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
-    split = f" (set aside by hash, {c.valid:.0%})" if rows.split else ""
-    yield f"rows      {forms}; {len(rows.train):,} train, {len(rows.valid):,} valid{split}, {len(rows.test):,} test"
-    if rows.duplicates:
-        yield f"          {rows.duplicates:,} duplicates{'' if c.duplicates else ', left out'}"
-    if rows.overlap:
-        yield f"          {rows.overlap:,} validation or test rows are in train too: their loss will flatter"
-    for name, part in (("train", opened.train), ("valid", opened.valid)):
-        if part.too_long:
-            done = {"split": f"split into {part.pieces:,}", "cut": "cut", "drop": "dropped"}[c.too_long]
-            lost = f", {part.lost:,} tokens lost" if part.lost else ""
-            yield f"          {name}: {part.too_long:,} rows longer than {c.length} tokens, {done}{lost}"
-        if part.untrained:
-            count, first = len(part.untrained), part.untrained[0]
-            yield f"          {name}: {count:,} rows without a trained token, left out: {first}"
-    share = found.trained / max(1, found.tokens)
-    yield f"tokens    {found.tokens:,}, of which trained {found.trained:,} ({share:.0%}); longest {found.longest:,}"
-    most = max(count for _, count in found.histogram)
-    for high, count in found.histogram:
-        label = f"<= {high:,}" if high < 1 << 30 else "more"
-        yield f"          {label:>8} {'█' * max(1, round(24 * count / most))} {count:,}"
-    if found.samples < c.batch:
-        yield f"          fewer samples ({found.samples}) than a batch ({c.batch}): every batch is all of them"
-    what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
-    yield f"training  {what}, {found.parameters:,} parameters"
-    yield f"          {found.batches:,} batches an epoch, {found.steps:,} steps"
-    memory = found.memory
-    yield (
-        f"estimate  {_time(found.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
-        f"activations {memory.activations / 1e9:.2f}, logits {memory.head / 1e9:.2f}), "
-        f"{found.available / 1e9:.1f} GB free"
-    )
 
 
 def _painted(opened: "Opened", sample: "Sample") -> str:
@@ -215,11 +179,3 @@ def _object(opened: "Opened", found: "Report") -> dict[str, Any]:
         "untrained": list(opened.train.untrained),
         **asdict(found),
     }
-
-
-def _time(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
