@@ -153,6 +153,9 @@ def jsonl(talk: Conversation) -> Iterator[str]:
         "created": talk.created,
         "updated": talk.updated,
         "chosen": [[fork.node, fork.at, option] for fork, option in talk.chosen.items()],
+        "order": list(talk.order),
+        "marks": [[node, unit, words] for (node, unit), words in talk.marks.items()],
+        "pruned": [[fork.node, fork.at, option] for fork, option in talk.pruned],
     }
     yield _line(header)
     for node in talk.nodes.values():
@@ -192,12 +195,19 @@ def _conversation(values: list[Any], id: str) -> Conversation:
         id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),
         header["seed"], created=header["created"], updated=header["updated"],
     )  # fmt: skip
+    talk = replace(talk, order=tuple(header.get("order", ())))
     for node in nodes.values():  # each hangs on one that came before it, or the file is no tree
         talk = talk.add(node)
     chosen = {Fork(parent, at): option for parent, at, option in header["chosen"]}
     for fork, option in chosen.items():
         if option not in talk.options(fork):
             raise ValueError(f"{option!r} is checked out and is not there")
+    for parent, at, option in header.get("pruned", ()):
+        talk = talk.prune(Fork(parent, at), option)
+    for node_id, unit, words in header.get("marks", ()):
+        if not 0 <= unit < len(talk.nodes[node_id]):
+            raise ValueError(f"a bookmark is at {unit} of a message of {len(talk.nodes[node_id])}")
+        talk = talk.mark(node_id, unit, words)
     return replace(talk, chosen=MappingProxyType(chosen))
 
 

@@ -1,11 +1,17 @@
 """Where the screen's engine thread gets its models. Imported there and nowhere else: everything of mlx hangs on it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from app.tui.messages import ModelFacts, ModelOffer
 from engine import catalogue, store
 from engine.checkpoint import Checkpoint, load
+from engine.decode.draft import Draft, Lookup
+from engine.decode.speculative import Speculative
+from engine.decode.strategy import Strategy
+from engine.errors import CheckpointError, ParameterError
+from engine.info import ModelInfo
 from engine.session import Session
 
 Progress = Callable[[str, int, int], None]
@@ -16,6 +22,7 @@ class Lab(Session):
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
+        self.checkpoint = checkpoint
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         self.facts = ModelFacts(
             name=name,
@@ -30,6 +37,18 @@ class Lab(Session):
             eos=frozenset(tokenizer.eos),
         )
 
+    def strategy(self, name: str, others: Mapping[str, Any]) -> Strategy | None:
+        """The strategy that the screen names. ParameterError for a draft model that cannot draft for this one."""
+        kind, _, model = name.partition(" ")
+        match kind:
+            case "":
+                return None
+            case "ngram":
+                return Speculative(Lookup())
+            case "draft" if model in others:
+                return Speculative(Draft(others[model].checkpoint, self.tokenizer))
+        raise ParameterError(f"{name!r} is no way of drawing: plain, n-gram guesses, or guesses of a loaded model")
+
     def close(self) -> None:
         """Let the caches go."""
         self.forget()
@@ -38,12 +57,18 @@ class Lab(Session):
 class LabShop:
     """The models of this machine's store, and those of the catalogue that it has the memory for."""
 
+    def choose(self, prefer: Sequence[str]) -> str:
+        """The first of `prefer` that is on this machine, else the default, else any; "" where there is none."""
+        here = (info.name for info in store.list())
+        return next((name for name in (*prefer, catalogue.DEFAULT, *here) if name and _here(name) is not None), "")
+
     def open(self, model: str, progress: Progress) -> Lab:
-        name = model or catalogue.DEFAULT
-        return Lab(name, load(name, progress))
+        return Lab(model, load(model, progress))
 
     def offers(self) -> Sequence[ModelOffer]:
+        """What is here first, then what could be fetched; what fits before what does not."""
         here = {info.name: info for info in store.list()}
+        here |= {name: info for name in catalogue.KNOWN if name not in here and (info := _here(name)) is not None}
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         found = [
             ModelOffer(
@@ -58,3 +83,11 @@ class LabShop:
             if known.name not in here
         ]
         return found
+
+
+def _here(name: str) -> ModelInfo | None:
+    """The model of that name on this machine; None also where the name has stood for something that is gone."""
+    try:
+        return store.resolve(name)
+    except CheckpointError:
+        return None

@@ -2,7 +2,8 @@
 
 A child says where in its parent it leaves (`at`), so branching inside an answer copies nothing and changes nothing: the
 old continuation stays where it was. What is checked out is remembered at every fork, as in a version control system:
-coming back to a branch brings back everything below it. Every change gives a new `Conversation`; nothing is removed.
+coming back to a branch brings back everything below it. Every change gives a new `Conversation`; nothing is removed,
+and a way that is put away can be brought back.
 
 Plain data. Knows nothing of models, ids of chat templates, files or the screen.
 """
@@ -10,6 +11,7 @@ Plain data. Knows nothing of models, ids of chat templates, files or the screen.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from types import MappingProxyType
 
 from engine.trace import Recipe, Step
@@ -27,6 +29,9 @@ class Fork:
 
     node: str = ROOT
     at: int | None = None
+
+
+Way = tuple[Fork, str | None]  # out of a fork: a child, or (None) the segment's own continuation
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,9 @@ class Conversation:
     chosen: Mapping[Fork, str | None] = field(default_factory=lambda: MappingProxyType({}))
     created: float = 0.0  # seconds since the epoch
     updated: float = 0.0
+    order: tuple[str, ...] = ()  # of all transforms by name, those that are off too; () where the recipe says enough
+    marks: Mapping[tuple[str, int], str] = field(default_factory=lambda: MappingProxyType({}))  # (node, unit) -> words
+    pruned: frozenset[Way] = frozenset()  # ways that are put away, with all that lies behind them
 
     @cached_property
     def children(self) -> Mapping[Fork, tuple[str, ...]]:
@@ -130,14 +138,15 @@ class Conversation:
     def options(self, fork: Fork) -> tuple[str | None, ...]:
         """What can be checked out at a fork: None is the node's own continuation, which comes first."""
         own: tuple[str | None, ...] = (None,) if fork.at is not None and fork.node in self.nodes else ()
-        return own + self.children.get(fork, ())
+        options = own + self.children.get(fork, ())
+        return tuple(way for way in options if (fork, way) not in self.pruned) if self.pruned else options
 
     def option(self, fork: Fork) -> str | None:
         """What is checked out at a fork: as remembered, else the node's own continuation, else the newest child."""
-        if fork in self.chosen:
+        options = self.options(fork)
+        if fork in self.chosen and self.chosen[fork] in options:
             return self.chosen[fork]
-        children = self.children.get(fork, ())
-        return None if fork.at is not None or not children else children[-1]
+        return None if not options or options[0] is None else options[-1]
 
     def lineage(self) -> tuple[Segment, ...]:
         """The checked-out segments from the root to the leaf."""
@@ -181,11 +190,9 @@ class Conversation:
         return tuple(found)
 
     def leaves(self) -> int:
-        """How many ends the tree has."""
-        ends = 0
-        for node in self.nodes.values():
-            ends += not self.children.get(Fork(node.id))
-        return ends
+        """How many ends the tree has: the entries of `walk` that nothing deeper follows."""
+        depths = [depth for *_, depth in self.walk()]
+        return sum(after <= depth for depth, after in pairwise([*depths, 0]))
 
     def walk(self) -> Iterator[tuple[Fork, str | None, int]]:
         """Every way out of every real fork, depth first: (fork, option, depth). Runs without forks are one entry."""
@@ -197,12 +204,8 @@ class Conversation:
             node: str | None = option if option is not None else fork.node
             start = 0 if option is not None else (fork.at or 0) + 1
             while node is not None:
-                ahead = [at for at in self._cuts.get(node, ()) if at >= start]
-                if ahead:
-                    here = Fork(node, ahead[0])
-                    onward = [(here, way, depth + 1) for way in self.options(here)]
-                    break
-                here = Fork(node)
+                ahead = (Fork(node, at) for at in self._cuts.get(node, ()) if at >= start)
+                here = next((cut for cut in ahead if self.options(cut) != (None,)), Fork(node))
                 ways = self.options(here)
                 if len(ways) != 1:
                     onward = [(here, way, depth + 1) for way in ways]
@@ -265,13 +268,41 @@ class Conversation:
         """With the branch of a node checked out; below it, what was checked out there before."""
         return self.choose(self.nodes[node].fork, node)
 
-    def step_sibling(self, fork: Fork, by: int) -> "Conversation":
-        """With the next (by=1) or the previous (by=-1) option of a fork, around the end."""
+    def reveal(self, node: str, unit: int) -> "Conversation":
+        """With the branch checked out on which a unit of a node lies. Raises ValueError where that is put away."""
+        if self.hidden(node, unit):
+            raise ValueError(f"unit {unit} of {node!r} is put away")
+        own = {Fork(node, at): None for at in self._cuts.get(node, ()) if at <= unit}
+        return replace(self, chosen=MappingProxyType({**self.check_out(node).chosen, **own}))
+
+    def hidden(self, node: str, unit: int) -> bool:
+        """Whether a unit of a node lies behind a way that is put away."""
+        while self.pruned and node != ROOT:
+            fork = self.nodes[node].fork
+            passed = [(Fork(node, at), None) for at in self._cuts.get(node, ()) if at <= unit]
+            if not self.pruned.isdisjoint([(fork, node), *passed]):
+                return True
+            node, unit = fork.node, len(self.nodes.get(fork.node, ())) if fork.at is None else fork.at - 1
+        return False
+
+    def prune(self, fork: Fork, option: str | None) -> "Conversation":
+        """With one way out of a fork put away. Raises ValueError for the last one inside of a segment."""
+        fork = self.place(fork)
         options = self.options(fork)
-        if not options:
-            return self
-        here = options.index(self.option(fork)) if self.option(fork) in options else 0
-        return self.choose(fork, options[(here + by) % len(options)])
+        if option not in options:
+            raise ValueError(f"{option!r} does not leave at {fork}")
+        if fork.at is not None and len(options) == 1:
+            raise ValueError("the last way of a fork stays")
+        return replace(self, pruned=self.pruned | {(fork, option)})
+
+    def restore(self, fork: Fork, option: str | None) -> "Conversation":
+        """With a way back that was put away."""
+        return replace(self, pruned=self.pruned - {(fork, option)})
+
+    def mark(self, node: str, unit: int, words: str | None) -> "Conversation":
+        """With a bookmark at a unit of a node; None takes it away."""
+        marks = {place: said for place, said in self.marks.items() if place != (node, unit)}
+        return replace(self, marks=MappingProxyType(marks if words is None else {**marks, (node, unit): words}))
 
     def _with(self, nodes: Mapping[str, Node]) -> "Conversation":
         return replace(self, nodes=MappingProxyType(nodes))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     Handler = Callable[[list[m.Report]], None]
 
 FRAME_S = 1 / 30
+KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
 
 
 def palette() -> Any:
@@ -95,6 +95,7 @@ class LikelyApp(App[str]):
         self.current: m.ModelFacts | None = None
         self.names: dict[str, Names] = {}
         self.loading: m.Loading | None = None
+        self._load: m.Load | None = None
         self._owners: dict[int, Handler] = {}
         self._ticker: Timer | None = None
 
@@ -125,7 +126,7 @@ class LikelyApp(App[str]):
         self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
         typed = self.screen.query_one(Opening.TYPED).text
         self.switch_screen(ChatScreen(typed))
-        self.load_model(self.wanted)
+        self.load_model(self.wanted, self._used_last())
         # the engine's thread imports for long and would take turns with the paint
         self.call_after_refresh(self.bridge.start)
 
@@ -138,6 +139,7 @@ class LikelyApp(App[str]):
             self.store = Store(path)
             self.store_news = self.store.notice
             self.keeper = Keeper(path)
+            self.keeper.do(lambda store: store.sweep(self.clock() - KEPT_S))
         except DataError as error:  # the conversation goes on without being saved, and the line says so
             self.store_news = f"not saved: {error}"
 
@@ -226,7 +228,7 @@ class LikelyApp(App[str]):
             for canvas in screen.query(Canvas):
                 canvas.redraw()
             for view in screen.query(TokenView):
-                view.recolour()
+                view.redraw()
 
     # -- the engine --------------------------------------------------------------------------------------------------
 
@@ -253,19 +255,36 @@ class LikelyApp(App[str]):
         if not self._owners and self._ticker is not None:
             self._ticker.pause()
 
-    def load_model(self, name: str) -> None:
-        """Make a model ready, and the current one."""
+    def _used_last(self) -> tuple[str, ...]:
+        """The models that were in use: of the conversation to resume, then of the newest."""
+        return self.store.models(self.resume) if self.store is not None else ()
+
+    def load_model(self, name: str, prefer: Sequence[str] = ()) -> None:
+        """Make a model ready, and the current one: `name`, else one of `prefer` that is here, else any that is."""
         from app.tui import messages as m
 
-        work = self.bridge.number()
-        self.loading = m.Loading(work, name, "loading")
-        self.ask(m.Load(work, name), partial(self._loaded, name))
+        if self._load is not None:
+            self._load.control.cancel()
+        load = m.Load(self.bridge.number(), name, tuple(prefer))
+        self.loading, self._load = m.Loading(load.work, name, "loading"), load
+        self.ask(load, self._loaded)
         self._tell_screens()
 
-    def _loaded(self, name: str, reports: list[m.Report]) -> None:
+    def stop_loading(self) -> bool:
+        """Break off a download; gives whether there was one. What came of it is there when it is asked for again."""
+        if self.loading is None or self._load is None or not self.loading.total:
+            return False
+        self._load.control.cancel()
+        return True
+
+    def _loaded(self, reports: list[m.Report]) -> None:
         from app.tui import messages as m
 
         for report in reports:
+            if self._load is None or report.work != self._load.work:  # another model was asked for meanwhile
+                if isinstance(report, m.Ready):
+                    self.adopt_model(report.facts)
+                continue
             match report:
                 case m.Loading():
                     self.loading = report
@@ -273,10 +292,23 @@ class LikelyApp(App[str]):
                     self.loading = None
                     self.adopt_model(facts)
                     self.current = facts
+                    self.release()
+                case m.Offered(_, offers):
+                    self.loading = None
+                    self.chat.offer(offers)
                 case m.Failed(_, line):
                     self.loading = None
                     self.say(line, alarm=True)
         self._tell_screens()
+
+    def release(self) -> None:
+        """Free the models that no screen uses: memory holds one, unless a comparison needs more."""
+        from app.tui import messages as m
+
+        used = {name for screen in self.screen_stack for name in getattr(screen, "models", ())}
+        for name in [name for name in self.models if name not in used and self.models[name] is not self.current]:
+            del self.models[name]
+            self.ask(m.Unload(name))
 
     def adopt_model(self, facts: m.ModelFacts) -> None:
         """Know a model that was loaded, and remember what its ids stand for."""

@@ -7,10 +7,12 @@ Knows nothing of widgets; the engine is whatever `Engine` says.
 
 import gc
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Protocol
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from app.tui import messages as m
 from engine.decode.control import Control, Done, Emitted, Event, Prefilled
 from engine.errors import LikelyError
 from engine.trace import Step
+
+if TYPE_CHECKING:
+    from engine.decode.strategy import Strategy
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0: unknown)
 
@@ -46,8 +51,13 @@ class Engine(Protocol):
         seed: int = 0,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        strategy: "Strategy | None" = None,
     ) -> Iterator[Event]:
         """Continue `ids`; several of these may be open at once, and are advanced in turn."""
+        ...
+
+    def strategy(self, name: str, others: Mapping[str, Any]) -> "Strategy | None":
+        """The strategy that `Generate` names; `others` are the loaded models, by name."""
         ...
 
     def score(self, ids: Sequence[int]) -> Sequence[Step]: ...
@@ -57,6 +67,10 @@ class Engine(Protocol):
 
 class Shop(Protocol):
     """Where models come from."""
+
+    def choose(self, prefer: Sequence[str]) -> str:
+        """The first of `prefer` that is on this machine, else any model that is; "" where there is none."""
+        ...
 
     def open(self, model: str, progress: Progress) -> Engine: ...
     def offers(self) -> Sequence[m.ModelOffer]: ...
@@ -98,13 +112,14 @@ class Bridge:
             self._thread.join(wait_s)
 
 
+@dataclass(eq=False)
 class _Run:
-    """A generation that is under way: its events are taken one at a time."""
+    """A generation that is under way: its events are taken one at a time, and its own time is counted."""
 
-    def __init__(self, command: m.Generate, events: Iterator[Event], engine: Engine) -> None:
-        self.command = command
-        self.events = events
-        self.engine = engine
+    command: m.Generate
+    events: Iterator[Event]
+    engine: Engine
+    spent_s: float = 0.0
 
 
 def _serve(shop: Callable[[], Shop], inbox: "SimpleQueue[m.Command]", outbox: "SimpleQueue[m.Report]") -> None:
@@ -156,11 +171,17 @@ def _obey(
     outbox: "SimpleQueue[m.Report]",
 ) -> None:
     match command:
-        case m.Load(work, name):
+        case m.Load(work, name, prefer, control):
+            name = name or shop().choose(prefer)
+            if not name:
+                outbox.put(m.Offered(work, tuple(shop().offers())))
+                return
             engine = engines.get(name)
             if engine is None:
 
                 def progress(stage: str, done: int = 0, total: int = 0) -> None:
+                    if control.cancelled:
+                        raise LikelyError(f"{name} was not loaded: it was stopped")
                     outbox.put(m.Loading(work, name, stage, done, total))
 
                 engine = shop().open(name, progress)
@@ -173,6 +194,7 @@ def _obey(
             for run in [run for run in runs if run.engine is gone]:
                 _close(run.events)
                 runs.remove(run)
+                outbox.put(m.Failed(run.command.work, f"{name} was unloaded"))
             if gone is not None:
                 gone.close()
                 gc.unfreeze()
@@ -183,7 +205,12 @@ def _obey(
                 command.control.force(engine.tokenizer.encode(command.force))
             ids = context_ids(engine.tokenizer, command.context, engine.facts.chat)
             events = engine.generate(
-                ids, command.control, seed=command.seed, max_tokens=command.max_tokens, stop=command.stop
+                ids,
+                command.control,
+                seed=command.seed,
+                max_tokens=command.max_tokens,
+                stop=command.stop,
+                strategy=engine.strategy(command.strategy, engines),
             )
             outbox.put(m.Began(command.work, tuple(ids)))
             runs.append(_Run(command, events, engine))
@@ -203,10 +230,12 @@ def _obey(
 
 
 def _advance(run: _Run, runs: list[_Run], outbox: "SimpleQueue[m.Report]") -> None:
-    work = run.command.work
-    match next(run.events, None):
-        case Emitted(step):
-            outbox.put(m.Drew(work, step))
+    work, began = run.command.work, perf_counter()
+    event = next(run.events, None)
+    run.spent_s += perf_counter() - began
+    match event:
+        case Emitted(step):  # with the seconds that were this run's own: several take turns
+            outbox.put(m.Drew(work, replace(step, elapsed_s=run.spent_s)))
         case Prefilled(done, total):
             outbox.put(m.Reading(work, done, total))
         case Done(reason, stats, text):

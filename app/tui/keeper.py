@@ -16,10 +16,14 @@ EVERY_S = 0.9  # a run under way is handed over this often: what a crash can los
 
 
 class Keeper:
-    """`save` never waits. What went wrong is in `trouble`, one line, until a save succeeds."""
+    """`save` never waits. What went wrong is in `trouble`, one line, until a save succeeds.
+
+    `news` is what the store had to say since it was opened here.
+    """
 
     def __init__(self, path: Path) -> None:
         self.trouble = ""
+        self.news = ""
         self._path = path
         self._queue: SimpleQueue[Conversation | Callable[[Store], None] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="keeper", daemon=True)
@@ -56,6 +60,7 @@ class Keeper:
                     if item is not None and not isinstance(item, Conversation):
                         item(store)
                 self.trouble = ""
+                self.news, store.notice = store.notice or self.news, ""
             except DataError as error:
                 self.trouble = str(error)
             if None in batch:

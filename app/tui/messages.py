@@ -28,10 +28,16 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Make a model ready; the one loaded for the same slot is freed first."""
+    """Make a model ready; `control` can break off a download.
+
+    Without a name it is the first of `prefer` that is on this machine, else any that is. Where none is, `Offered` is
+    the answer.
+    """
 
     work: int
     model: str
+    prefer: tuple[str, ...] = ()
+    control: Control = field(default_factory=Control)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,11 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue a context. `force` are words to take before anything is drawn. Stopped through `control`."""
+    """Continue a context. `force` are words to take before anything is drawn. Stopped through `control`.
+
+    `strategy` draws token by token (""), or guesses ahead: from the text ("ngram"), or with a smaller model that is
+    loaded ("draft NAME").
+    """
 
     work: int
     model: str
@@ -51,6 +61,7 @@ class Generate:
     max_tokens: int | None = None
     force: str = ""
     stop: tuple[str, ...] = ()
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

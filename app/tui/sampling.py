@@ -1,6 +1,6 @@
 """What a person sets with the sliders: values, the order of the transforms, and biases. A `Recipe` is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -21,14 +21,20 @@ class Sampling:
     bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "Sampling":
-        """The settings that give a recipe; transforms that are off stand where a known order has them."""
+    def of(cls, recipe: Recipe, names: Sequence[str] = ()) -> "Sampling":
+        """The settings that give a recipe. `names` is the order of all transforms, as `names` gave it.
+
+        Without it, transforms that are off stand where a known order has them.
+        """
         bias: dict[int, float] = {}
         kinds: list[type[Transform]] = []
         for transform in recipe.transforms:
             if isinstance(transform, LogitBias):
                 bias.update(dict(transform.bias))
             kinds.append(Temperature if isinstance(transform, DynamicTemperature) else type(transform))
+        named = {kind.__name__: kind for kind in presets.MLX_LM}
+        if set(names) == set(named):
+            return cls(presets.values(recipe), tuple(named[name] for name in names), bias)
         for order in ORDERS.values():
             if [kind for kind in order if kind in kinds] == kinds:
                 return cls(presets.values(recipe), order, bias)
@@ -38,6 +44,11 @@ class Sampling:
     @property
     def recipe(self) -> Recipe:
         return presets.recipe(self.values, self.order, bias=self.bias)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The transforms by name, in their order, those that are off included."""
+        return tuple(kind.__name__ for kind in self.order)
 
     @property
     def order_name(self) -> str:

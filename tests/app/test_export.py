@@ -18,8 +18,10 @@ ANSWER = {"role": "assistant", "content": "A"}
 
 
 def test_json_lines_hold_everything(tmp_path: Path) -> None:
-    export.write(talk(), "jsonl", tmp_path / "t.jsonl")
+    whole = replace(talk().mark("a", 3, "here").prune(Fork("a", 2), None), order=("TopK", "TopP"))
+    export.write(whole, "jsonl", tmp_path / "t.jsonl")
     found = export.read(tmp_path / "t.jsonl", "new", 0.0)
+    assert (dict(found.marks), found.pruned, found.order) == (dict(whole.marks), whole.pruned, whole.order)
     assert found.id == "new" and found.title == "Sky" and found.system == "Be brief" and found.recipe == talk().recipe
     assert dict(found.chosen) == dict(talk().chosen) and list(found.nodes) == list(talk().nodes)
     for node in talk().nodes.values():

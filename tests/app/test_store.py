@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.store import Store, pack, unpack
+from app.rows import pack, unpack
+from app.store import Store
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
 from engine.observe import observe
@@ -132,6 +133,40 @@ def test_duplicate_and_rename(store: Store) -> None:
     assert [s.id for s in store.sessions("w77")] and len(store.sessions()) == 2
 
 
+def test_bookmarks_pruned_ways_and_the_order_come_back_and_are_taken_back(store: Store) -> None:
+    marked = replace(talk().mark("a", 3, "here").mark("b", 0, "").prune(Fork("a", 2), "b"), order=("TopP", "TopK"))
+    store.save(marked)
+    found = Store(store.path).load("c")
+    assert (dict(found.marks), found.pruned, found.order) == (dict(marked.marks), marked.pruned, marked.order)
+    store.duplicate("c", "d")
+    store.save(marked.mark("b", 0, None).restore(Fork("a", 2), "b"))
+    found = Store(store.path).load("c")
+    assert dict(found.marks) == {("a", 3): "here"} and not found.pruned
+    assert len(store.load("d").marks) == 2 and store.load("d").order == marked.order
+    fresh = Store(store.path)  # one that has never read the conversation takes back what is on disk
+    fresh.save(talk())
+    assert not store.load("c").marks
+    assert store.models("d") == ("m",)
+
+
+def test_a_database_that_is_removed_while_it_is_open_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "s.db"
+    store, reader = Store(path), Store(path)
+    store.save(talk())
+    assert len(reader.sessions()) == 1 and not store.notice
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.parent.rmdir()
+    grown = talk().add(Node("z", Fork("b"), "user", text="after that"))
+    store.save(grown)
+    assert "was removed" in store.notice
+    assert [m.text for m in reader.load("c").messages()] == [m.text for m in grown.messages()]
+    assert reader.snapshot("c", "a", 0) is not None  # what is in memory is written again
+    store.close()
+    reader.close()
+    assert "z" in Store(path).load("c").nodes
+
+
 def test_two_programs_share_a_database(tmp_path: Path) -> None:
     one, two = Store(tmp_path / "s.db"), Store(tmp_path / "s.db")
     one.save(talk())
@@ -143,7 +178,7 @@ def test_two_programs_share_a_database(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_named_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.store.BUSY_S", 0.05)
+    monkeypatch.setattr("app.database.BUSY_S", 0.05)
     path = tmp_path / "s.db"
     store = Store(path)
     store.save(talk())

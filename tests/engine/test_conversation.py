@@ -55,11 +55,8 @@ def test_coming_back_brings_back_everything_below(talk: Conversation) -> None:
     assert texts(back.choose(Fork("a", 3), "x")) == ["Why?", "abcxyz", "So?"]
 
 
-def test_siblings_go_around(talk: Conversation) -> None:
-    fork = Fork("a", 3)
-    assert talk.options(fork) == (None, "x")
-    assert talk.step_sibling(fork, 1).option(fork) is None
-    assert talk.step_sibling(fork, -1).step_sibling(fork, 1).option(fork) == "x"
+def test_own_continuation_is_the_first_option(talk: Conversation) -> None:
+    assert talk.options(Fork("a", 3)) == (None, "x")
 
 
 def test_an_earlier_branch_hides_a_later_fork_until_it_is_chosen(talk: Conversation) -> None:
@@ -111,6 +108,32 @@ def test_walk_names_every_way_out_of_every_fork_once(talk: Conversation) -> None
         (Fork("a", 3), None), (Fork("a", 3), "x"),
     }  # fmt: skip
     assert talk.leaves() == 4
+
+
+def test_a_pruned_way_is_out_of_sight_until_it_is_restored(talk: Conversation) -> None:
+    without = talk.prune(Fork("a", 3), "x")
+    assert texts(without) == ["Why?", "abcdef", "And?"] and without.forks() == () and without.leaves() == 1
+    assert without.hidden("x", 0) and without.hidden("u3", 0) and not without.hidden("a", 5)
+    assert without.restore(Fork("a", 3), "x") == talk
+    other = talk.prune(Fork("a", 3), None)
+    assert texts(other) == texts(talk) and other.leaves() == 1
+    assert other.hidden("a", 3) and not other.hidden("a", 2) and other.hidden("u2", 0)
+    assert [(fork, option) for fork, option, _ in other.walk()] == [(Fork(), "u")]
+    with pytest.raises(ValueError, match="last way"):
+        other.prune(Fork("a", 3), "x")
+    with pytest.raises(ValueError, match="put away"):
+        other.reveal("u2", 0)
+    assert texts(talk.prune(Fork("u"), "a")) == ["Why?"]
+    assert Conversation("c").leaves() == 0
+
+
+def test_any_place_can_be_revealed_and_marked(talk: Conversation) -> None:
+    assert texts(talk.reveal("a", 4)) == ["Why?", "abcdef", "And?"]
+    assert texts(talk.reveal("a", 4).reveal("x", 0)) == ["Why?", "abcxyz", "So?"]
+    assert texts(talk.reveal("a", 2)) == texts(talk)
+    marked = talk.mark("a", 4, "here").mark("x", 1, "")
+    assert dict(marked.marks) == {("a", 4): "here", ("x", 1): ""}
+    assert dict(marked.mark("a", 4, None).marks) == {("x", 1): ""}
 
 
 @settings(max_examples=150, deadline=None)

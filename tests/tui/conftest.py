@@ -111,10 +111,11 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         resume: str = "",
         environ: dict[str, str] | None = None,
         loaded: bool = True,
+        empty: bool = False,
     ) -> AsyncIterator[Stage]:
         for name, value in (environ or {}).items():
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
-        shop = ScriptedShop(*(engines or (ScriptedEngine(),)))
+        shop = ScriptedShop(*(engines or (ScriptedEngine(),)), empty=empty)
         app = LikelyApp(lambda: shop, tmp_path / "home", resume=resume, environ=environ or {}, clock=lambda: 1e9)
         async with app.run_test(size=size) as pilot:
             stage = Stage(app, pilot, next(iter(shop.engines.values())), shop)

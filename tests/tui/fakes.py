@@ -5,7 +5,9 @@ forced tokens come first; every step has a snapshot of the whole vocabulary, so 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -79,10 +81,14 @@ class ScriptedEngine:
         self.pace: Callable[[int], None] = lambda _: None
         self.fail_at: int | None = None
         self.calls: list[tuple[str, list[int]]] = []
+        self.strategies: list[Any] = []
         pieces = tuple(self.tokenizer.pieces)
         self.facts = ModelFacts(
             name, 8192, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos
         )
+
+    def strategy(self, name: str, others: Mapping[str, Any]) -> Any:
+        return name
 
     def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
         """Logits [V] after a text: deterministic, with the favourite usually but not always on top."""
@@ -102,8 +108,10 @@ class ScriptedEngine:
         seed: int = 0,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        strategy: Any = None,
     ) -> Iterator[Event]:
         self.calls.append(("generate", list(ids)))
+        self.strategies.append(strategy)
         yield Prefilled(len(ids), len(ids))
         told = self._told(ids, self.scripts[seed % len(self.scripts)])
         budget = 10**6 if max_tokens is None else max_tokens
@@ -184,18 +192,28 @@ class ScriptedEngine:
 
 
 class ScriptedShop:
-    """Opens scripted engines by name; `missing` cannot be found."""
+    """Opens scripted engines by name; `missing` cannot be found. With `empty` none is here until it is opened."""
 
-    def __init__(self, *engines: ScriptedEngine) -> None:
+    def __init__(self, *engines: ScriptedEngine, empty: bool = False) -> None:
+        self.empty = empty
+        self.downloading = False  # a model comes in small pieces, for ever
+        self.opening: Callable[[str], None] = lambda _: None
         self.engines = {engine.facts.name: engine for engine in engines or (ScriptedEngine(),)}
 
+    def choose(self, prefer: Sequence[str]) -> str:
+        return "" if self.empty else next((n for n in (*prefer, *self.engines) if n in self.engines), "")
+
     def open(self, model: str, progress: Callable[[str, int, int], None]) -> ScriptedEngine:
-        progress("loading", 1, 2)
+        self.opening(model)
+        while self.downloading:
+            progress(f"downloading {model}", 1, 100)
+            time.sleep(0.002)
+        progress("loading", 0, 0)
         name = model or next(iter(self.engines))
         if name not in self.engines:
             raise CheckpointError(f"there is no model {name}: `likely models` lists those there are")
         return self.engines[name]
 
     def offers(self) -> Sequence[ModelOffer]:
-        here = [ModelOffer(name, 98_362_432, "apache-2.0", True, True, "llama Q4_1") for name in self.engines]
+        here = [ModelOffer(name, 98_362_432, "apache-2.0", not self.empty, True, "llama Q4_1") for name in self.engines]
         return [*here, ModelOffer("big-model", 50_000_000_000, "mit", False, False, "too big for this machine")]

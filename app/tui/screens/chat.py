@@ -1,6 +1,7 @@
 """The chat screen: which conversation is open, what the engine reports of it, and the keys that act everywhere."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -140,6 +141,9 @@ class ChatScreen(Steering):
         keeper = self.likely.keeper
         if keeper is not None and keeper.trouble:
             self.hints.say(f"{keeper.trouble} · the conversation stays open", alarm=True)
+        elif keeper is not None and keeper.news:
+            self.hints.say(keeper.news, alarm=True)
+            keeper.news = ""
 
     def _send(self, command: m.Command) -> None:
         self.likely.ask(command, self.reported)
@@ -309,6 +313,8 @@ class ChatScreen(Steering):
         inspector = self.query_one(Inspector)
         if self.talk.stepping:
             self.end_steps()
+        elif self.likely.stop_loading():
+            self.hints.say("stopping the download…")
         elif self.talk.stop():
             self.save()
             self._fold_thinking()
@@ -375,9 +381,16 @@ class ChatScreen(Steering):
 
         self.app.push_screen(Models(self.likely), self._model)
 
+    def offer(self, offers: Sequence[m.ModelOffer]) -> None:
+        """No model is on this machine: say which could be, and fetch the one that is chosen."""
+        from app.tui.screens.models import Models
+
+        self.app.push_screen(Models(self.likely, offers), self._model)
+
     def _model(self, name: str | None) -> None:
         if name is not None and (self.likely.current is None or name != self.likely.current.name):
-            self.leave()
+            if self.likely.current is not None:  # a message that waits for its first model goes on waiting
+                self.leave()
             self.likely.load_model(name)
 
     def action_reload(self) -> None:

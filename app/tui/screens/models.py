@@ -1,5 +1,6 @@
 """Which model: those on this machine, and those that it has the memory for, with size and licence."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -15,6 +16,8 @@ from app.tui import messages as m
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
 
+FIRST = "There is no model on this machine yet. These fit its memory:"
+
 
 class Models(ModalScreen[str | None]):
     """Gives the name of the model to load; another name, a path or a hub id can be typed."""
@@ -24,51 +27,65 @@ class Models(ModalScreen[str | None]):
         Binding("down", "focus_list", "List", show=False),
     ]
 
-    def __init__(self, likely: "LikelyApp") -> None:
+    def __init__(self, likely: "LikelyApp", offers: Sequence[m.ModelOffer] = ()) -> None:
+        """`offers` are given on a first run, when nothing is here; else they are asked for."""
         super().__init__()
         self.likely = likely
-        self.offers: tuple[m.ModelOffer, ...] = ()
+        self.first = bool(offers)
+        self.offers = tuple(offers)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):
-            yield Label("models", classes="sheet-title")
+            yield Label(FIRST if self.first else "models", classes="sheet-title", markup=False)
             yield OptionList(id="list", markup=False)
-            yield Input(placeholder="or a hub id, a folder, a .gguf file", id="name")
-            yield Label(
-                "⏎ load · those not here are fetched first · esc", classes="faint", markup=False, id="models-line"
-            )
+            yield Input(placeholder="or type a hub id, a folder, a .gguf file", id="name")
+            yield Label("looking…", classes="faint", markup=False, id="models-line")
 
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()
-        self.likely.ask(m.Offer(self.likely.bridge.number()), self._offered)
-        self.query_one("#models-line", Label).update("looking…")
+        if self.first:
+            self._list()
+        else:
+            self.likely.ask(m.Offer(self.likely.bridge.number()), self._offered)
 
     def _offered(self, reports: list[m.Report]) -> None:
         if not self.is_mounted:
             return
-        line = self.query_one("#models-line", Label)
         for report in reports:
             match report:
                 case m.Offered(_, offers):
-                    self.offers = offers
-                    rows = self.query_one(OptionList)
-                    rows.add_options(
-                        Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in offers
-                    )
-                    rows.highlighted = 0 if offers else None
-                    line.update("⏎ load · those not here are fetched first · esc")
+                    known = {offer.name for offer in offers}
+                    opened = [facts for name, facts in self.likely.models.items() if name not in known]
+                    self.offers = (*(_opened(facts) for facts in opened), *offers)
+                    self._list()
                 case m.Failed(_, text):
-                    line.update(text)
+                    self.query_one("#models-line", Label).update(text)
+
+    def _list(self) -> None:
+        """What is here, then what can be fetched, then what is too big."""
+        self.offers = tuple(sorted(self.offers, key=lambda offer: (not offer.here, not offer.fits)))
+        rows = self.query_one(OptionList)
+        rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in self.offers)
+        current = self.likely.current.name if self.likely.current is not None else ""
+        names = [offer.name for offer in self.offers]
+        rows.highlighted = names.index(current) if current in names else 0 if names else None
 
     def _line(self, offer: m.ModelOffer) -> str:
-        width = max(min(self.size.width, 88) - 8, 40)
+        width = max(min(self.size.width, 88) - 10, 40)
         current = self.likely.current
         mark = "● " if current is not None and current.name == offer.name else "  "
-        size = f"{offer.nbytes / 1e9:.1f} GB" if offer.nbytes >= 1e9 else f"{offer.nbytes / 1e6:.0f} MB"
-        state = "here" if offer.here else "fetch" if offer.fits else "too big"
-        tail = f"{size:>8}  {cells.pad(offer.licence or 'no licence named', 12)}  {state:<7}"
-        name = cells.pad(cells.clean(offer.name), max(width - len(tail) - 4, 10))
+        state = "here" if offer.here else "to fetch" if offer.fits else "too big"
+        tail = f"{size(offer.nbytes):>8}  {cells.pad(offer.licence or 'no licence', 12)}  {state:<8}"
+        name = cells.pad(cells.clean(_short(offer.name)), max(width - len(tail) - 4, 10))
         return f"{mark}{name}  {tail}"
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """What the line leaves out: the whole name, and what enter will do."""
+        offer = self.offers[event.option_index]
+        does = "⏎ loads it" if offer.here else "⏎ fetches and loads it"
+        about = f" · {offer.about}" if offer.about else ""
+        room = max(min(self.size.width, 88) - 10, 30) - len(does) - 9
+        self.query_one("#models-line", Label).update(f"{cells.fit(offer.name + about, room)} · {does} · esc")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option.id)
@@ -79,3 +96,18 @@ class Models(ModalScreen[str | None]):
 
     def action_focus_list(self) -> None:
         self.query_one(OptionList).focus()
+
+
+def _opened(facts: m.ModelFacts) -> m.ModelOffer:
+    """A model that was opened by its path: no store lists it."""
+    return m.ModelOffer(facts.name, facts.nbytes, "", True, True, f"{facts.family} {facts.quantization}".strip())
+
+
+def _short(name: str) -> str:
+    """A hub model without its owner, a path without its folders."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
+def size(nbytes: int) -> str:
+    """A size as a person reads it."""
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"

@@ -85,7 +85,7 @@ class TextScreen(Screen[None]):
                 secrets.token_hex(4), kind="text", recipe=Sampling().recipe, created=now, updated=now
             )
         self.talk = self.conversation
-        self.sampling = Sampling.of(self.talk.recipe)
+        self.sampling = Sampling.of(self.talk.recipe, self.talk.order)
         self.query_one(Sampler).show(self.sampling)
         self.buffer.text = manuscript.text_of(self.talk)
         self.buffer.move_cursor(self.buffer.document.end)
@@ -280,7 +280,13 @@ class TextScreen(Screen[None]):
     def save(self) -> None:
         text = manuscript.text_of(self.talk)
         title = self.talk.title or cells.fit(cells.clean(" ".join(text.split())), 60)
-        self.talk = replace(self.talk, title=title, updated=self.likely.clock(), recipe=self.sampling.recipe)
+        self.talk = replace(
+            self.talk,
+            title=title,
+            updated=self.likely.clock(),
+            recipe=self.sampling.recipe,
+            order=self.sampling.names,
+        )
         if self.likely.keeper is not None:
             self.likely.keeper.save(self.talk)
 

@@ -63,7 +63,12 @@ class Writing(Reading):
         self.save()
         self.reshow(follow=True)
         if self.talk.waiting is not None:
-            self.hints.say("the answer begins as soon as the model is loaded")
+            loading = self.likely.loading is not None
+            self.hints.say(
+                "the answer begins as soon as the model is loaded"
+                if loading
+                else "there is no model yet: /model chooses one, and then the answer begins"
+            )
 
     def _count_then_send(self, text: str, attached: list[attach.Attachment]) -> None:
         """Attach files: their tokens are counted first, and what does not fit is refused."""

@@ -1,0 +1,99 @@
+"""Which model the screen begins with: what was used last, what is here, or, on an empty machine, an offer."""
+
+from app.tui.screens.models import FIRST, Models
+from engine.errors import CheckpointError
+from tests.tui.conftest import Play, Stage
+from tests.tui.fakes import BLUE, SKY, ScriptedEngine
+
+ASK = "Why is the sky blue?"
+
+
+async def offered(stage: Stage) -> Models:
+    """The offer, once it is there."""
+    await stage.until(lambda: isinstance(stage.app.screen, Models), "an offer")
+    screen = stage.app.screen
+    assert isinstance(screen, Models)
+    return screen
+
+
+async def test_an_empty_machine_is_offered_what_fits_and_the_message_waits(play: Play) -> None:
+    async with play(empty=True, loaded=False) as stage:
+        await offered(stage)
+        picture = stage.picture()
+        assert FIRST in picture and "98 MB" in picture and "apache-2.0" in picture and "to fetch" in picture
+        assert "too big" in picture and "fetches and loads it" in picture
+        await stage.pilot.press("escape")
+        await stage.until(lambda: stage.app.screen is stage.chat)
+        assert "no model" in stage.picture()
+        await stage.type(ASK)
+        assert stage.chat.talk.waiting is not None and "no model" in stage.chat.hints.news
+        stage.chat.action_models()
+        screen = await offered(stage)
+        await stage.until(lambda: screen.offers)
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.ended, "the answer to what waited")
+        assert stage.texts == [ASK, SKY]
+
+
+async def test_without_a_network_the_offer_stands_and_says_so(play: Play) -> None:
+    def offline(model: str) -> None:
+        raise CheckpointError(f"{model} cannot be fetched: there is no network")
+
+    async with play(empty=True, loaded=False) as stage:
+        await offered(stage)
+        stage.shop.opening = offline
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "there is no network" in stage.chat.hints.news)
+        assert stage.app.loading is None and stage.app.current is None
+        stage.shop.opening = lambda _: None
+        stage.chat.action_models()
+        await offered(stage)
+        await stage.until(lambda: "to fetch" in stage.picture())
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.app.current is not None)
+
+
+async def test_a_download_can_be_stopped(play: Play) -> None:
+    async with play(empty=True, loaded=False) as stage:
+        await offered(stage)
+        stage.shop.downloading = True
+        await stage.pilot.press("enter")
+        await stage.until(lambda: "downloading scripted 1 %" in stage.chat.hints.news, "a download")
+        await stage.pilot.press("escape")
+        await stage.until(lambda: "was stopped" in stage.chat.hints.news)
+        assert stage.app.loading is None and stage.app.current is None
+
+
+async def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(play: Play) -> None:
+    engines = lambda: (ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE]))  # noqa: E731
+    async with play(*engines()) as stage:
+        assert stage.app.current is not None and stage.app.current.name == "scripted"
+        await stage.ask(ASK)
+        first = stage.chat.resumable()
+        stage.app.clock = lambda: 2e9
+        await stage.pilot.press("ctrl+n")
+        await stage.type("/model other")
+        await stage.until(lambda: stage.app.current is not None and stage.app.current.name == "other")
+        assert list(stage.app.models) == ["other"] and ("close", []) in stage.engine.calls  # one at a time in memory
+        await stage.ask(ASK)
+        assert stage.texts == [ASK, BLUE]
+    async with play(*engines()) as stage:
+        assert stage.app.current is not None and stage.app.current.name == "other"
+    async with play(*engines(), resume=first) as stage:
+        assert stage.app.current is not None and stage.app.current.name == "scripted"
+
+
+async def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_refused(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+
+        def gone(model: str) -> None:
+            raise CheckpointError(f"{model} is not there any more")
+
+        stage.shop.opening = gone
+        stage.chat.talk.new_seed = lambda: 1
+        await stage.pilot.press("ctrl+r")
+        await stage.until(lambda: stage.ended and stage.texts[-1] == BLUE)
+        await stage.type("/reload")
+        await stage.until(lambda: "not there any more" in stage.chat.hints.news)
+        assert stage.texts == [ASK, BLUE] and "no model" in stage.picture()
