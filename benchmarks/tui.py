@@ -34,7 +34,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 
 from app.tui import messages as m
 from app.tui.app import LikelyApp
-from app.tui.layout import Block, Token
+from app.tui.block import Block, Token
 from app.tui.sampling import Sampling
 from app.tui.talk import Run, heat_level
 from app.tui.theme import DARK, GLYPHS, look

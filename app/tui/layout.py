@@ -1,20 +1,18 @@
 """The transcript as rows: messages one below another, and the way between a row and column and a token of a message.
 
+Rows are laid out where they are looked at, and estimated elsewhere. When an estimate is put right, what lies below it
+moves: `seen`, the first row that a reader sees, moves along, and a `Spot` names a row whatever lies above it.
 Plain Python: which row holds what. How a row looks is the widget's.
 """
 
-import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from app.tui.wrap import Row, Wrap
+from app.tui.block import Block
+from app.tui.wrap import Row
 
-WORD = re.compile(r"\s*\S+|\s+")
-THINKING = (b"<think>", b"</think>")
-END_MARK = "∎"
-HEADING_ROWS = 2  # a blank row, then who speaks
+HEAD = -1  # the part of a spot above the body, or in a rendered one
 
 
 class Place(NamedTuple):
@@ -24,85 +22,21 @@ class Place(NamedTuple):
     token: int
 
 
-class Token(NamedTuple):
-    """What the transcript shows of one token."""
+class Spot(NamedTuple):
+    """A row, by what it belongs to: a row of a part of a block's body, or of what stands above it."""
 
-    text: str
-    level: int = 0  # heat
-    special: bool = False
-    given: bool = False  # not drawn: a person's words or choice
-
-
-@dataclass
-class Block:
-    """One message: its heading, its tokens in rows, and where its thinking is folded away."""
-
-    key: str  # id of the message's first node
-    who: str
-    note: str = ""
-    tokens: list[Token] = field(default_factory=list)
-    scored: bool = False  # tokens are the model's; else a person's words, not looked at yet
-    thinking: tuple[int, int] | None = None  # half-open token range
-    folded: bool = False
-    specials: bool = False  # show control tokens
-    rendered: list[Any] | None = None  # strips of the Markdown view, in place of the tokens
-    wrap: Wrap = field(default_factory=lambda: Wrap(80))
+    block: int
+    part: int
+    row: int
 
     @property
-    def fold_rows(self) -> int:
-        return int(self.thinking is not None and self.rendered is None)
+    def number(self) -> int:
+        """Of a kind with other spots' numbers, in reading order."""
+        return self.block << 48 | (self.part + 1) << 24 | self.row
 
-    @property
-    def body_rows(self) -> int:
-        return len(self.rendered) if self.rendered is not None else len(self.wrap.rows)
-
-    @property
-    def rows(self) -> int:
-        return HEADING_ROWS + self.fold_rows + self.body_rows
-
-    def shown(self, token: int) -> str:
-        """The text of a token as it is laid out: empty where it is hidden."""
-        it = self.tokens[token]
-        if self.thinking is not None and self.thinking[0] <= token < self.thinking[1]:
-            return "" if self.folded or it.special else it.text
-        if it.special and not self.specials:
-            return END_MARK if token == len(self.tokens) - 1 and self.scored and not it.given else ""
-        # a reply begins with a space or line breaks that say nothing
-        return it.text.lstrip() if not self.wrap.rows[0].spans and len(self.wrap.rows) == 1 else it.text
-
-    def extend(self, tokens: Iterable[Token]) -> int:
-        """Append tokens; gives the first body row that changed."""
-        dirty = len(self.wrap.rows) - 1
-        for token in tokens:
-            self.tokens.append(token)
-            self._track_thinking()
-            dirty = min(dirty, self.wrap.push(self.shown(len(self.tokens) - 1)))
-        return dirty
-
-    def lay(self, width: int) -> None:
-        """Wrap everything anew."""
-        self.wrap = Wrap(width)
-        for token in range(len(self.tokens)):
-            self.wrap.push(self.shown(token))
-
-    def visible(self, token: int) -> bool:
-        """Whether the cursor stops at a token: those hidden on purpose are passed over."""
-        it = self.tokens[token]
-        folded = self.folded and self.thinking is not None and self.thinking[0] <= token < self.thinking[1]
-        return not folded and (not it.special or bool(self.shown(token)))
-
-    def _track_thinking(self) -> None:
-        index, text = len(self.tokens) - 1, self.tokens[-1].text.strip()
-        if self.who != "model":
-            return
-        if text == "<think>" and self.thinking is None:
-            self.thinking = (index, index + 1)
-        elif self.thinking is not None and self.thinking[1] == index and not self._closed():
-            self.thinking = (self.thinking[0], index + 1)
-
-    def _closed(self) -> bool:
-        assert self.thinking is not None
-        return self.tokens[self.thinking[1] - 1].text.strip() == "</think>"
+    @classmethod
+    def numbered(cls, number: int) -> "Spot":
+        return cls(number >> 48, (number >> 24 & 0xFFFFFF) - 1, number & 0xFFFFFF)
 
 
 class Layout:
@@ -113,20 +47,25 @@ class Layout:
         self.blocks: list[Block] = []
         self._tops: list[int] = []
         self.height = 0
+        self.seen = 0
 
     def replace(self, blocks: Sequence[Block]) -> None:
         """Show other blocks; those that were laid out at this width are kept as they are."""
         for block in blocks:
-            if block.wrap.width != self.width or block.wrap.count != len(block.tokens):
-                block.lay(self.width)
+            if block.width != self.width:
+                block.resize(self.width)
         self.blocks = list(blocks)
         self.measure()
 
     def resize(self, width: int) -> None:
+        """Have another width; what was seen first is seen first again."""
+        place = self.first_seen()
         self.width = width
         for block in self.blocks:
-            block.lay(width)
+            block.resize(width)
         self.measure()
+        if place is not None:
+            self.seen = self.cell_of(place)[1]
 
     def measure(self) -> None:
         """Find where every block begins, after one has grown or shrunk."""
@@ -140,45 +79,149 @@ class Layout:
         if self.blocks:
             self.height = self._tops[-1] + self.blocks[-1].rows
 
-    def locate(self, y: int) -> tuple[int, int]:
-        """(block, row within it) of a row of the transcript; (-1, 0) outside."""
-        if not 0 <= y < self.height:
-            return -1, 0
-        block = bisect_right(self._tops, y) - 1
-        return block, y - self._tops[block]
+    # -- rows --------------------------------------------------------------------------------------------------------
 
     def top(self, block: int) -> int:
         return self._tops[block]
 
     def body_top(self, block: int) -> int:
         """The row at which a block's tokens begin."""
-        return self._tops[block] + HEADING_ROWS + self.blocks[block].fold_rows
+        return self._tops[block] + self.blocks[block].head_rows
 
-    def row(self, y: int) -> Row | None:
-        """The tokens of a row; None for a heading, a fold, a rendered row or nothing."""
-        block, inner = self.locate(y)
-        if block < 0 or self.blocks[block].rendered is not None:
+    def spot(self, y: int) -> Spot | None:
+        """What a row of the transcript belongs to; None outside."""
+        if not 0 <= y < self.height:
             return None
-        inner -= HEADING_ROWS + self.blocks[block].fold_rows
-        return self.blocks[block].wrap.rows[inner] if inner >= 0 else None
+        index = bisect_right(self._tops, y) - 1
+        block, row = self.blocks[index], y - self._tops[index]
+        if row < block.head_rows or block.rendered is not None:
+            return Spot(index, HEAD, row)
+        row -= block.head_rows
+        part = block.part_at(row)
+        return Spot(index, part, row - block.tops[part])
+
+    def y(self, spot: Spot) -> int:
+        """Where a spot is now."""
+        if spot.part == HEAD:
+            return self._tops[spot.block] + spot.row
+        return self.body_top(spot.block) + self.blocks[spot.block].tops[spot.part] + spot.row
+
+    def row(self, spot: Spot) -> Row | None:
+        """The tokens of a row; None for a heading, a fold or a rendered row."""
+        if spot.part == HEAD:
+            return None
+        self._lay(spot.block, spot.part)
+        rows = self.blocks[spot.block].wrap(spot.part).rows
+        return rows[min(spot.row, len(rows) - 1)]
+
+    def is_last(self, spot: Spot) -> bool:
+        """Whether a row of tokens is its block's last."""
+        block = self.blocks[spot.block]
+        part = len(block.parts) - 1
+        return spot.part == part and spot.row == block.parts[part].rows - 1
+
+    def reveal(self, y: int, above: int, below: int) -> int:
+        """Lay out row y with so many rows above and below it; gives where it is now."""
+        spot = self.spot(min(max(y, 0), self.height - 1))
+        if spot is None:
+            return y
+        if spot.part != HEAD:
+            part = self.blocks[spot.block].parts[spot.part]
+            guess = part.rows
+            if self._lay(spot.block, spot.part):
+                spot = spot._replace(row=spot.row * part.rows // guess)
+        while True:
+            y = self.y(spot)
+            rough = next(self._rough(y - above, y + below), None)
+            if rough is None:
+                return y
+            self._lay(*rough)
+
+    def reveal_between(self, first: Spot, last: Spot) -> None:
+        """Lay out everything from one spot to another."""
+        for block in range(first.block, min(last.block + 1, len(self.blocks))):
+            begin = first.part if block == first.block else 0
+            parts = len(self.blocks[block].parts)
+            for part in range(max(begin, 0), min(last.part + 1, parts) if block == last.block else parts):
+                self._lay(block, part)
+
+    def _rough(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The parts between two rows that have not been laid out, as (block, part)."""
+        at = self.spot(max(first, 0))
+        if at is None:
+            return
+        begin = max(at.part, 0)
+        for index in range(at.block, len(self.blocks)):
+            block = self.blocks[index]
+            if self._tops[index] > last:
+                return
+            if block.rendered is None:
+                top = self.body_top(index)
+                for part in range(begin, len(block.parts)):
+                    if top + block.tops[part] > last:
+                        return
+                    if block.parts[part].wrap is None:
+                        yield index, part
+            begin = 0
+
+    def _lay(self, index: int, part: int) -> bool:
+        """Lay a part out; gives whether it was not yet."""
+        block = self.blocks[index]
+        if block.parts[part].wrap is not None:
+            return False
+        if block.rendered is not None:  # nothing of it is on the screen
+            block.wrap(part)
+            return True
+        guess = block.parts[part].rows
+        top = self.body_top(index) + block.tops[part]
+        block.wrap(part)
+        rows = block.parts[part].rows
+        if rows != guess:
+            if top + guess <= self.seen:
+                self.seen += rows - guess
+            elif top < self.seen:
+                self.seen = top + (self.seen - top) * rows // guess
+            self.measure()
+        return True
+
+    # -- tokens ------------------------------------------------------------------------------------------------------
 
     def token_at(self, x: int, y: int) -> Place | None:
         """The token at a cell; at the end of its row, the row's last one."""
-        row = self.row(y)
+        spot = self.spot(y)
+        row = self.row(spot) if spot is not None else None
         token = row.at(x) if row is not None else None
-        return None if token is None else Place(self.locate(y)[0], token)
+        return Place(spot.block, token) if spot is not None and token is not None else None
+
+    def first_seen(self) -> Place | None:
+        """The first token at or below the first row that is seen."""
+        for y in range(self.seen, self.height):
+            place = self.token_at(0, y)
+            if place is not None:
+                return place
+        return None
 
     def cell_of(self, place: Place) -> tuple[int, int]:
         """(x, y) where a token begins to be seen."""
         block = self.blocks[place.block]
         if block.rendered is not None:
             return 0, self.top(place.block) + 1
-        y, x = block.wrap.place(self.lit(place))
-        return x, self.body_top(place.block) + y
+        part = block.part_of(place.token)
+        self._lay(place.block, part)
+        row, x = block.wrap(part).place(self.lit(place))
+        return x, self.y(Spot(place.block, part, row))
+
+    def spots_of(self, place: Place) -> list[Spot]:
+        """The rows that a token is seen on."""
+        block = self.blocks[place.block]
+        part = block.part_of(place.token)
+        self._lay(place.block, part)
+        return [Spot(place.block, part, row) for row in block.wrap(part).rows_of(self.lit(place))]
 
     def lit(self, place: Place) -> int:
         """The token whose cells stand for this one: itself, or the one that completes its character."""
-        wrap = self.blocks[place.block].wrap
+        block = self.blocks[place.block]
+        wrap = block.wrap(block.part_of(place.token))
         for row in wrap.rows[wrap.rows_of(place.token)[0] :]:
             for span in row.spans:
                 if span.token >= place.token:
@@ -202,14 +245,15 @@ class Layout:
         """The token `by` rows of tokens below (or above, negative), nearest to column x."""
         column, y = self.cell_of(place)
         goal = column if x is None else x
+        sign = 1 if by > 0 else -1
         while by:
-            y += 1 if by > 0 else -1
+            y = self.reveal(y, 1, 1) + sign
             if not 0 <= y < self.height:
                 return place
             found = self.token_at(goal, y)
             if found is not None and self.blocks[found.block].visible(found.token):
                 place = found
-                by -= 1 if by > 0 else -1
+                by -= sign
         return place
 
     def ends(self) -> tuple[Place, Place] | None:
@@ -223,12 +267,8 @@ class Layout:
     def edges(self, place: Place) -> tuple[Place, Place]:
         """The first and the last token of the row that a token is seen on."""
         _, y = self.cell_of(place)
-        row = self.row(y)
+        spot = self.spot(y)
+        row = self.row(spot) if spot is not None else None
         if row is None or not row.spans:
             return place, place
         return Place(place.block, row.spans[0].token), Place(place.block, row.spans[-1].token)
-
-
-def words(text: str) -> list[Token]:
-    """A person's text as one token a word, until the model has looked at it."""
-    return [Token(word, given=True) for word in WORD.findall(text)]

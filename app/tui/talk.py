@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from app.heat import level
 from app.tui import messages as m
+from app.tui.block import THINKING, Block, Token, words
 from app.tui.candidates import LN2
-from app.tui.layout import THINKING, Block, Place, Token, words
+from app.tui.layout import Place
 from app.tui.sampling import Sampling
 from app.tui.sampling import words as recipe_words
 from engine.conversation import ROOT, Conversation, Fork, Message, Node
@@ -74,12 +75,13 @@ class Talk:
         self.send, self.number, self.clock = send, number, clock
         self.new_id, self.new_seed = new_id, new_seed
         self.conversation = conversation
-        self.sampling = Sampling.of(conversation.recipe)
+        self.sampling = Sampling.of(conversation.recipe, conversation.order)
         self.facts: m.ModelFacts | None = None
         self.run: Run | None = None
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
         self.heat = HEATS[0]
         self.max_tokens: int | None = None
+        self.strategy = ""  # how tokens are found, as `messages.Generate` names it
         self.shown: list[Shown] = []
         self.scores: dict[str, list[Step]] = {}  # of a person's nodes
         self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
@@ -117,14 +119,10 @@ class Talk:
             message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
         )
         steps = list(message.steps) or self.scores.get(message.last.id, [])
-        if steps:
-            block.scored = True
-            block.extend(self.token(step) for step in steps)
-        else:
-            block.tokens = words(message.text)
+        block.scored = block.scored or bool(steps)
+        block.fill([self.token(step) for step in steps] if steps else words(message.text))
         if block.thinking is not None:
-            block.folded = self.folds.get(block.key, bool(message.last.finish))
-        block.lay(block.wrap.width)
+            block.fold(self.folds.get(block.key, bool(message.last.finish)))
         self._known[key] = Shown(message, block, steps)
         return self._known[key]
 
@@ -144,8 +142,7 @@ class Talk:
     def show_specials(self, on: bool) -> None:
         self.specials = on
         for shown in self._known.values():
-            shown.block.specials = on
-            shown.block.lay(shown.block.wrap.width)
+            shown.block.show_specials(on)
 
     def note(self, index: int) -> str:
         """The words beside a message's name: branch, recipe, tokens, perplexity."""
@@ -325,7 +322,11 @@ class Talk:
         control = Control(self.sampling.recipe)
         control.force(list(tokens))
         self.run = Run(self.number(), node, control, self.clock(), picks=picks)
-        self.send(m.Generate(self.run.work, self.facts.name, context, control, seed, max_tokens, force))
+        self.send(
+            m.Generate(
+                *(self.run.work, self.facts.name, context, control, seed, max_tokens, force), strategy=self.strategy
+            )
+        )
 
     def stop(self) -> bool:
         """Stop the run between two tokens; what was drawn stays."""
@@ -347,7 +348,7 @@ class Talk:
         """Draw otherwise from the next token that is not queued yet."""
         self.sampling = sampling
         recipe = sampling.recipe
-        self.conversation = replace(self.conversation, recipe=recipe)
+        self.conversation = replace(self.conversation, recipe=recipe, order=sampling.names)
         if self.run is not None:
             self.run.control.recipe = recipe
 

@@ -44,14 +44,14 @@ class Row:
 
 
 class Wrap:
-    """Rows of tokens within `width` columns, the last of which is kept for what hangs."""
+    """Rows of tokens within `width` columns, the last of which is kept for what hangs. `first` numbers the tokens."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, first: int = 0) -> None:
         self.width = max(width, 2)
         self.limit = self.width - 1
-        self.rows: list[Row] = [Row(0)]
-        self.firsts: list[int] = [0]
-        self.count = 0
+        self.rows: list[Row] = [Row(first)]
+        self.firsts: list[int] = [first]
+        self.count = first  # the number of the next token
 
     def push(self, text: str) -> int:
         """Append the next token; gives the first row that changed."""
@@ -71,6 +71,11 @@ class Wrap:
             else:
                 self._text(token, run)
         return dirty
+
+    def close(self) -> None:
+        """End after a line break: the row that it began belongs to what follows."""
+        self.rows.pop()
+        self.firsts.pop()
 
     def _text(self, token: int, run: str) -> None:
         """A run without spaces: marks for the cluster before it, then words; a line may break beside a wide one."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.tui.layout import Place
+from app.tui.layout import Place, Spot
 from app.tui.widgets.overlays import Alternatives
 from engine.conversation import Fork
 from tests.tui.conftest import Play
@@ -486,8 +486,8 @@ async def test_selection_is_copied_without_soft_breaks(play: Play) -> None:
         from textual.selection import Selection
 
         view = stage.chat.transcript
-        top = view.layout_.body_top(1)
-        text, _ = view.get_selection(Selection(Offset(1, top), Offset(5, top + 1)))  # type: ignore[misc]
+        start, end = Spot(1, 0, 0).number, Spot(1, 0, 1).number
+        text, _ = view.get_selection(Selection(Offset(1, start), Offset(5, end)))  # type: ignore[misc]
         assert "\n" not in text and text == SKY.strip()[: len(text)]
 
 

@@ -181,7 +181,7 @@ class CompareScreen(Screen[None]):
         at = divergence(self._tokens(self.columns[0]), self._tokens(column))
         if at is not None and column.view.mark != Place(0, at) and column is not self.columns[0]:
             column.view.mark = Place(0, at)
-            column.view.recolour()
+            column.view.redraw()
         column.foot(column is self.columns[0], at)
 
     @staticmethod

@@ -9,8 +9,9 @@ from textual.timer import Timer
 
 from app.tui import candidates, cells
 from app.tui import messages as m
+from app.tui.block import Block
 from app.tui.candidates import LN2, Names, Outcome, View
-from app.tui.layout import Block, Place
+from app.tui.layout import Place
 from app.tui.talk import Talk
 from app.tui.widgets.bars import Glance, Hints, Pill
 from app.tui.widgets.candidates import Candidates

@@ -15,7 +15,7 @@ class Reading(Looking):
     def set_heat(self, heat: str) -> None:
         """Tint by surprisal, entropy or rank, or not at all."""
         self.talk.recolour(heat)
-        self.transcript.recolour()
+        self.transcript.redraw()
         self.hints.say(f"heat: {heat}")
 
     def action_read(self) -> None:
@@ -41,7 +41,7 @@ class Reading(Looking):
         else:
             block.rendered = strips(self.app, self.talk.shown[index].message.text, self.transcript.layout_.width)
             self.transcript.move_to(None)
-        self.transcript.relay(index)
+        self.transcript.relay()
         self.inspect()
 
     def action_fold(self) -> None:
@@ -56,16 +56,16 @@ class Reading(Looking):
     def toggle_fold(self, index: int) -> None:
         block = self.transcript.blocks[index]
         if block.thinking is not None:
-            block.folded = not block.folded
+            block.fold(not block.folded)
             self.talk.folds[block.key] = block.folded
-            self.transcript.relay(index)
+            self.transcript.relay()
 
     def _fold_thinking(self) -> None:
         for shown in self.talk.shown:
             block = shown.block
             if block.thinking is not None and block.key not in self.talk.folds:
-                self.talk.folds[block.key] = block.folded = True
-                block.lay(block.wrap.width)
+                self.talk.folds[block.key] = True
+                block.fold(True)
 
     def toggle_specials(self) -> None:
         """Show or hide control tokens."""

@@ -5,7 +5,7 @@ scrolls away. It knows nothing of conversations or of the engine.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -19,12 +19,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from app.tui import cells
-from app.tui.layout import HEADING_ROWS, Block, Layout, Place, Token
+from app.tui.block import HEADING_ROWS, Block, Token
+from app.tui.layout import HEAD, Layout, Place, Spot
 from app.tui.theme import Glyphs, Look
+from app.tui.widgets import token_row
 from app.tui.widgets.canvas import Painted
-from app.tui.wrap import Row
+from app.tui.widgets.token_row import GUTTER
 
-GUTTER = 1
 WIDEST = 100  # columns of text that are comfortable to read
 
 
@@ -98,7 +99,7 @@ class TokenView(ScrollView, can_focus=True):
         self.following = True
         self.behind = 0
         self.strips_rendered = 0  # counted for tests: work does not grow with the length
-        self._strips: dict[int, Strip] = {}
+        self._strips: dict[Spot, Strip] = {}
         self._goal: int | None = None  # column that vertical moves try to keep
 
     @property
@@ -120,69 +121,72 @@ class TokenView(ScrollView, can_focus=True):
         self.layout_.replace(blocks)
         if self.cursor is not None and not self._exists(self.cursor):
             self.cursor = None
-        self._strips.clear()
         if follow is not None:
             self.following = follow
         self._settle()
-        self.refresh()
+        self.redraw()
 
     def extend(self, tokens: Iterable[Token]) -> None:
         """Append tokens to the last block."""
-        block = self.blocks[-1]
-        before, had_fold = self.layout_.height, block.fold_rows
-        count = len(block.tokens)
+        layout, index = self.layout_, len(self.blocks) - 1
+        block, before = self.blocks[index], layout.height
+        head, count = block.head_rows, len(block.tokens)
         dirty = block.extend(tokens)
-        self.layout_.grow()
-        top = self.layout_.body_top(len(self.blocks) - 1)
-        first = self.layout_.top(len(self.blocks) - 1) if block.fold_rows != had_fold else top + dirty
-        self._drop(first, self.layout_.height)
+        layout.grow()
+        first = layout.body_top(index) + dirty if block.head_rows == head else layout.top(index)
+        for y in range(first, layout.height):
+            self._strips.pop(layout.spot(y), None)  # type: ignore[arg-type]
         if not self.following:
             self.behind += len(block.tokens) - count
             self.post_message(self.FollowChanged(False, self.behind))
-        if self.layout_.height != before:
+        if layout.height != before:
             self._settle()
-        self.refresh(Region(0, first - self.scroll_offset.y, self.size.width, self.layout_.height - first))
+        self.refresh(Region(0, first - self.scroll_offset.y, self.size.width, layout.height - first))
 
     def renote(self, index: int, note: str) -> None:
         """Change the words beside a block's name."""
         if self.blocks[index].note != note:
             self.blocks[index].note = note
-            self.touch(self.layout_.top(index) + 1)
+            self._touch(Spot(index, HEAD, 1))
 
-    def relay(self, index: int) -> None:
-        """Lay a block out anew, after it was folded, unfolded or rendered."""
-        self.blocks[index].lay(self.layout_.width)
+    def relay(self) -> None:
+        """Lay out and draw anew, after a block was folded, unfolded or rendered."""
         self.layout_.measure()
-        self._strips.clear()
         self._settle()
-        self.refresh()
+        self.redraw()
 
-    def recolour(self) -> None:
+    def redraw(self) -> None:
         """Draw everything again: other levels, other colours."""
         self._strips.clear()
         self.refresh()
 
-    def touch(self, y: int) -> None:
+    def _touch(self, spot: Spot) -> None:
         """Draw one row again."""
-        self._strips.pop(y, None)
+        self._strips.pop(spot, None)
+        y = self.layout_.y(spot)
         if 0 <= y - self.scroll_offset.y < self.size.height:
             self.refresh_lines(y)
 
-    def _drop(self, first: int, last: int) -> None:
-        if last - first > len(self._strips):
-            for y in [y for y in self._strips if y >= first]:
-                del self._strips[y]
-        else:
-            for y in range(first, last):
-                self._strips.pop(y, None)
+    def _exists(self, place: Place) -> bool:
+        return place.block < len(self.blocks) and place.token < len(self.blocks[place.block].tokens)
+
+    # -- scrolling ---------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Tell the scroll bar how tall it is, and stay at the end while following.
+        """Lay out what is seen and as much around it, and tell the scroll bar; stay at the end while following.
 
         A new size lays the whole screen out again, which costs more than all else that a token does: it is told to the
         scroll bar alone, except when that has to appear.
         """
-        size = Size(self.size.width, self.layout_.height)
+        layout, rows = self.layout_, self.size.height
+        if not rows:
+            return
+        if self.following:
+            layout.reveal(layout.height - 1, 2 * rows, 0)
+        else:
+            layout.reveal(layout.seen, rows, 2 * rows)
+        seen = layout.seen
+        size = Size(self.size.width, layout.height)
         if size != self.virtual_size:
             if self.show_vertical_scrollbar == (size.height > self.container_size.height):
                 self.set_reactive(Widget.virtual_size, size)
@@ -190,38 +194,48 @@ class TokenView(ScrollView, can_focus=True):
             else:
                 self.virtual_size = size
                 self.call_after_refresh(self._place_bar)
-        if self.following:
-            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
+        layout.seen = self.max_scroll_y if self.following else min(seen, self.max_scroll_y)
+        self.scroll_to(y=layout.seen, immediate=True, force=True)
 
     def _place_bar(self) -> None:
         """A scroll bar that has just appeared does not know how far the view was scrolled before."""
         if self.show_vertical_scrollbar:
             self.vertical_scrollbar.position = self.scroll_y
 
-    def _exists(self, place: Place) -> bool:
-        return place.block < len(self.blocks) and place.token < len(self.blocks[place.block].tokens)
+    def _scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> bool:
+        """Always at once: rows may be laid out on the way, and where an animation began would be elsewhere."""
+        return super()._scroll_to(x, y, **{**options, "animate": False})
 
     def on_resize(self, event: events.Resize) -> None:
         width = min(max(event.size.width - GUTTER, 2), WIDEST)
         if width != self.layout_.width:
-            held = self.layout_.token_at(0, self.scroll_offset.y)
             self.layout_.resize(width)
             self._strips.clear()
-            self._settle()
-            if not self.following and held is not None:
-                self.scroll_to(y=self.layout_.cell_of(held)[1], animate=False, immediate=True)
-        else:
-            self._settle()
-
-    # -- scrolling ---------------------------------------------------------------------------------------------------
+        self._settle()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        at_end = self.max_scroll_y - new_value <= 1
-        if at_end != self.following and self.size.height:
-            self.following = at_end
+        if round(new_value) == self.layout_.seen:  # the rows moved, not the reader
+            return
+        self.layout_.seen = round(new_value)
+        self._follow(self.max_scroll_y - new_value <= 1)
+        self._settle()
+
+    def _follow(self, following: bool) -> None:
+        if following != self.following and self.size.height:
+            self.following = following
             self.behind = 0
-            self.post_message(self.FollowChanged(at_end, 0))
+            self.post_message(self.FollowChanged(following, 0))
+
+    def _bring(self, y: int) -> None:
+        """Scroll as little as shows a row, and one beside it."""
+        layout, rows = self.layout_, self.size.height
+        y = layout.reveal(y, rows, rows)
+        edge = min(1, (rows - 1) // 2)
+        seen = min(max(layout.seen, y + edge + 1 - rows), y - edge)
+        layout.seen = max(seen, 0)
+        self._follow(layout.height - rows - layout.seen <= 1)
+        self._settle()
 
     # -- cursor ------------------------------------------------------------------------------------------------------
 
@@ -233,14 +247,12 @@ class TokenView(ScrollView, can_focus=True):
     def move_to(self, place: Place | None, *, scroll: bool = True) -> None:
         """Put the cursor on a token; None follows the newest again."""
         old, self.cursor = self.cursor, place
+        if scroll and place is not None:
+            self._bring(self.layout_.cell_of(place)[1])
         for at in (old, place):
             if at is not None and self._exists(at):
-                block = self.blocks[at.block]
-                for y in block.wrap.rows_of(self.layout_.lit(at)):
-                    self.touch(self.layout_.body_top(at.block) + y)
-        if scroll and place is not None:
-            y = self.layout_.cell_of(place)[1]
-            self.scroll_to_region(Region(0, y - 1, 1, 3), animate=False, immediate=True, force=True)
+                for spot in self.layout_.spots_of(at):
+                    self._touch(spot)
         self.post_message(self.CursorMoved(place))
 
     def action_token(self, by: int) -> None:
@@ -279,10 +291,8 @@ class TokenView(ScrollView, can_focus=True):
         """Follow the newest token again."""
         self._goal = None
         self.move_to(None)
-        self.following = True
-        self.behind = 0
-        self.scroll_end(animate=False, immediate=True, force=True)
-        self.post_message(self.FollowChanged(True, 0))
+        self._follow(True)
+        self._settle()
 
     def action_surprise(self, by: int) -> None:
         """The next token of at least four bits (level 3 of the ramp)."""
@@ -309,9 +319,9 @@ class TokenView(ScrollView, can_focus=True):
         if offset is None:
             return
         x, y = offset.x - GUTTER, offset.y + self.scroll_offset.y
-        block, inner = self.layout_.locate(y)
-        if block >= 0 and inner == HEADING_ROWS and self.blocks[block].fold_rows:
-            self.post_message(self.FoldToggled(block))
+        spot = self.layout_.spot(y)
+        if spot is not None and spot.part == HEAD and spot.row == HEADING_ROWS and self.blocks[spot.block].fold_rows:
+            self.post_message(self.FoldToggled(spot.block))
             return
         place = self.layout_.token_at(max(x, 0), y)
         if place is None:
@@ -329,120 +339,70 @@ class TokenView(ScrollView, can_focus=True):
         self._strips.clear()
 
     def selection_updated(self, selection: Selection | None) -> None:
-        self._strips.clear()
-        self.refresh()
+        self.redraw()
 
     def render_line(self, y: int) -> Strip:
-        y += self.scroll_offset.y
-        strip = self._strips.get(y)
+        spot = self.layout_.spot(y + self.scroll_offset.y)
+        if spot is None:
+            return Strip.blank(self.size.width, self.rich_style)
+        strip = self._strips.get(spot)
         if strip is None:
             self.strips_rendered += 1
-            strip = self._draw(y)
+            strip = self._draw(spot)
             if len(self._strips) > 1000:
                 self._strips.clear()
-            self._strips[y] = strip
+            self._strips[spot] = strip
         return strip
 
-    def _draw(self, y: int) -> Strip:
+    def _draw(self, spot: Spot) -> Strip:
         ground = self.rich_style
-        block_index, inner = self.layout_.locate(y)
-        if block_index < 0:
-            return Strip.blank(self.size.width, ground)
-        block = self.blocks[block_index]
-        if inner < HEADING_ROWS:
-            segments = self._heading(block) if inner else []
-        elif inner - HEADING_ROWS < block.fold_rows:
-            segments = self._fold(block)
-        elif block.rendered is not None:
-            strip: Strip = block.rendered[inner - HEADING_ROWS]
-            segments = [Segment(" " * GUTTER), *strip]
-        else:
-            row = block.wrap.rows[inner - HEADING_ROWS - block.fold_rows]
-            segments = [Segment(" " * GUTTER), *self._tokens(block_index, block, row)]
-        strip = Strip(Segment.apply_style(segments, ground))
-        strip = strip.crop_extend(0, self.size.width, ground)
+        strip = Strip(Segment.apply_style(self._segments(spot), ground)).crop_extend(0, self.size.width, ground)
         selection = self.text_selection
-        span = selection.get_span(y) if selection is not None else None
+        span = selection.get_span(spot.number) if selection is not None else None
         if span is not None:
-            start, end = span
             style = self.screen.get_component_rich_style("screen--selection")
-            parts = strip.divide([start, strip.cell_length if end == -1 else end, strip.cell_length])
+            start, end = (strip.cell_length if at == -1 else cells.width(strip.text[:at]) for at in span)
+            parts = strip.divide([start, end, strip.cell_length])
             if len(parts) == 3:
                 strip = Strip.join([parts[0], parts[1].apply_style(Style(bgcolor=style.bgcolor)), parts[2]])
-        return strip.apply_offsets(0, y)
+        return strip.apply_offsets(0, spot.number)
 
-    def _heading(self, block: Block) -> list[Segment]:
-        who = self.look.you if block.who == "you" else self.look.model
-        space = self.size.width - GUTTER - len(block.who) - 3
-        note = f"  {cells.fit(block.note, space)}" if block.note and space > 4 else ""
-        return [Segment(" " * GUTTER + block.who, who), Segment(note, self.look.faint)]
-
-    def _fold(self, block: Block) -> list[Segment]:
-        assert block.thinking is not None
-        start, end = block.thinking
-        sign = self.glyphs.fold if block.folded else self.glyphs.unfold
-        return [Segment(f"{' ' * GUTTER}{sign} thinking {self.glyphs.dot} {end - start} tokens", self.look.faint)]
-
-    def _tokens(self, index: int, block: Block, row: Row) -> Iterable[Segment]:
-        lit = -1
-        if self.cursor is not None and self.cursor.block == index and self._exists(self.cursor):
-            lit = self.layout_.lit(self.cursor)
-        thinking = block.thinking or (0, 0)
-        heat, tokens = self.look.heat, block.tokens
-        plain: list[str] = []
-        for span in row.spans:
-            token = tokens[span.token]
-            text = span.text
-            if span.token == lit:
-                style: Style | None = self.look.cursor
-            elif token.special:
-                style = self.look.faint
-            elif token.level:
-                style = heat[token.level]
-            elif thinking[0] <= span.token < thinking[1]:
-                style = self.look.faint
-            else:
-                style = None
-            if self.mark is not None and self.mark == (index, span.token):
-                style = (style or Style()) + Style(underline=True, bold=True)
-            if text == "\n":
-                text = ("⏎" if style is not None and (span.token == lit or token.level >= 2) else " ") * span.width
-                if span.token != lit and token.level < 2:
-                    style = None
-            if style is None:
-                plain.append(text)
-                continue
-            if plain:
-                yield Segment("".join(plain))
-                plain.clear()
-            if text.startswith(" ") and span.token != lit:  # quiet: the space before a word is not tinted
-                bare = text.lstrip(" ")
-                yield Segment(" " * (len(text) - len(bare)))
-                text = bare
-            if text:
-                yield Segment(text, style)
-        if plain:
-            yield Segment("".join(plain))
+    def _segments(self, spot: Spot) -> Iterable[Segment]:
+        block, row = self.blocks[spot.block], self.layout_.row(spot)
+        if row is not None:
+            lit = -1
+            if self.cursor is not None and self.cursor.block == spot.block and self._exists(self.cursor):
+                lit = self.layout_.lit(self.cursor)
+            mark = self.mark.token if self.mark is not None and self.mark.block == spot.block else -1
+            return token_row.tokens(block, row, self.look, lit, mark)
+        if spot.row < HEADING_ROWS:
+            return token_row.heading(block, self.size.width, self.look) if spot.row else []
+        if block.rendered is None:
+            return token_row.fold(block, self.look, self.glyphs)
+        return [Segment(" " * GUTTER), *block.rendered[spot.row - HEADING_ROWS]]
 
     # -- selection ---------------------------------------------------------------------------------------------------
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """The selected text, soft line breaks taken out."""
-        if not self.layout_.height:
+        """The selected text, soft line breaks taken out. Its rows are named by the numbers of their spots."""
+        layout = self.layout_
+        first, last = layout.spot(0), layout.spot(layout.height - 1)
+        if first is None or last is None:
             return None
+        first = first if selection.start is None else max(Spot.numbered(selection.start.y), first)
+        last = last if selection.end is None else min(Spot.numbered(selection.end.y), last)
+        layout.reveal_between(first, last)
         parts: list[str] = []
-        for y in range(self.layout_.height):
-            span = selection.get_span(y)
-            if span is None:
+        for y in range(layout.y(first), layout.y(last) + 1):
+            spot = layout.spot(y)
+            span = selection.get_span(spot.number) if spot is not None else None
+            if spot is None or span is None:
                 continue
-            row = self.layout_.row(y)
-            line = " " * GUTTER + (row.text.rstrip("\n") if row is not None else self._draw(y).text.strip())
+            row = layout.row(spot)
+            line = " " * GUTTER + (row.text.rstrip("\n") if row is not None else self._draw(spot).text.strip())
             start, end = span
             text = line[max(start, GUTTER) : None if end == -1 else end]
-            soft = row is not None and not row.broken and end == -1 and row is not self._last_row(y)
+            soft = row is not None and not row.broken and end == -1 and not layout.is_last(spot)
             parts.append(text if soft else text + "\n")
+        self._settle()
         return "".join(parts).rstrip("\n"), "\n"
-
-    def _last_row(self, y: int) -> Row | None:
-        block, _ = self.layout_.locate(y)
-        return self.blocks[block].wrap.rows[-1] if block >= 0 else None

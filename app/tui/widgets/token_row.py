@@ -1,0 +1,69 @@
+"""How the rows of a transcript look: headings, folded thinking, and tokens in their tints."""
+
+from collections.abc import Iterator
+
+from rich.segment import Segment
+from rich.style import Style
+
+from app.tui import cells
+from app.tui.block import Block
+from app.tui.theme import Glyphs, Look
+from app.tui.wrap import Row
+
+GUTTER = 1
+UNDERLINED = Style(underline=True, bold=True)
+
+
+def heading(block: Block, width: int, look: Look) -> list[Segment]:
+    """Who speaks, and the words beside."""
+    who = look.you if block.who == "you" else look.model
+    space = width - GUTTER - len(block.who) - 3
+    note = f"  {cells.fit(block.note, space)}" if block.note and space > 4 else ""
+    return [Segment(" " * GUTTER + block.who, who), Segment(note, look.faint)]
+
+
+def fold(block: Block, look: Look, glyphs: Glyphs) -> list[Segment]:
+    """The line that stands for the model's thinking."""
+    start, end = block.thinking or (0, 0)
+    sign = glyphs.fold if block.folded else glyphs.unfold
+    return [Segment(f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens", look.faint)]
+
+
+def tokens(block: Block, row: Row, look: Look, lit: int = -1, mark: int = -1) -> Iterator[Segment]:
+    """The tokens of a row. `lit` is under the cursor; `mark` is underlined."""
+    yield Segment(" " * GUTTER)
+    plain: list[str] = []
+    for span in row.spans:
+        level, text = block.tokens[span.token].level, span.text
+        style = look.cursor if span.token == lit else _ink(block, span.token, look)
+        if span.token == mark:
+            style = (style or Style()) + UNDERLINED
+        if text == "\n":
+            seen = span.token == lit or level >= 2
+            text = ("⏎" if seen else " ") * span.width
+            style = style if seen else None
+        if style is None:
+            plain.append(text)
+            continue
+        if plain:
+            yield Segment("".join(plain))
+            plain.clear()
+        if text.startswith(" ") and span.token != lit:  # quiet: the space before a word is not tinted
+            bare = text.lstrip(" ")
+            yield Segment(" " * (len(text) - len(bare)))
+            text = bare
+        if text:
+            yield Segment(text, style)
+    if plain:
+        yield Segment("".join(plain))
+
+
+def _ink(block: Block, token: int, look: Look) -> Style | None:
+    """A token's own style; None for plain text."""
+    it = block.tokens[token]
+    if it.special:
+        return look.faint
+    if it.level:
+        return look.heat[it.level]
+    thinking = block.thinking
+    return look.faint if thinking is not None and thinking[0] <= token < thinking[1] else None
