@@ -5,7 +5,8 @@ text are filled in by whoever has the tokenizer.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,12 +20,24 @@ SPAN = 32.0
 FAINT = 1e-30
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the device has found in the pass that drew the token: nothing of it is summed again here."""
+
+    lse: float  # nats, of all raw logits
+    entropy: float  # nats, before the transforms
+    kept: int  # the most likely tokens, from which one was drawn
+    sharp: float  # 1 / temperature
+    cut: Callable[[np.ndarray, np.ndarray], np.ndarray]  # logits descending, places -> int8, as `onepass.cuts`
+
+
 def observe(
     raw: np.ndarray,
     token: int,
     *,
     after: np.ndarray | None = None,
     cut: np.ndarray | None = None,
+    found: Found | None = None,
     recipe: Recipe,
     touched: Sequence[int] | np.ndarray = (),
     position: int,
@@ -32,34 +45,43 @@ def observe(
 ) -> Step:
     """The step that took `token`, without its text. `raw`, `after` float32 [V], `cut` int8 [V].
 
-    Without `after` nothing was transformed. `touched` are ids to keep in the snapshot besides the most likely ones and
-    the token itself.
+    Without `after` nothing was transformed, or `found` says what came of it. `touched` are ids to keep in the snapshot
+    besides the most likely ones and the token itself.
     """
     ordered = np.sort(raw)  # one sort gives the rank, the candidates and the histogram
     possible = ordered[np.searchsorted(ordered, -np.inf, side="right") :]
     below = possible - possible[-1]
     mass = np.exp(below)
-    lse, entropy = _sums(possible[-1], below, mass)
+    lse, entropy = _sums(possible[-1], below, mass) if found is None else (found.lse, found.entropy)
     snapshot = _snapshot(raw, possible, below, mass, lse, np.append(np.asarray(touched, np.int64), token))
-    kept, lse_after, entropy_after = len(possible), lse, entropy
+    rank = 1 + len(raw) - int(np.searchsorted(ordered, raw[token], side="right"))
+    kept, chosen, lse_after, entropy_after = len(possible), float(raw[token]), lse, entropy
+    removed = np.full(len(snapshot.ids), STAYS, np.int8) if cut is None else cut[snapshot.ids]
     if after is not None:
         left = after > -np.inf
-        kept = int(np.count_nonzero(left))
+        kept, chosen = int(np.count_nonzero(left)), float(after[token])
         below = (after if kept == len(after) else after[left]) - after.max()
         lse_after, entropy_after = _sums(after.max(), below, np.exp(below))
+    elif found is not None:
+        kept, chosen = found.kept, chosen * found.sharp
+        best = possible[::-1]
+        top = best[:kept] * np.float32(found.sharp)
+        lse_after, entropy_after = _sums(top[0], top - top[0], np.exp(top - top[0]))
+        others = len(raw) - np.searchsorted(ordered, snapshot.logits[CANDIDATES:], side="right")
+        removed = found.cut(best, np.append(np.arange(min(CANDIDATES, len(possible))), others))
     return Step(
         token=token,
         piece=b"",
         text="",
         logprob=float(raw[token]) - lse,
-        logprob_after=float((raw if after is None else after)[token]) - lse_after,
+        logprob_after=chosen - lse_after,
         entropy=entropy,
         entropy_after=entropy_after,
-        rank=1 + len(raw) - int(np.searchsorted(ordered, raw[token], side="right")),
+        rank=rank,
         kept=kept,
         recipe=recipe,
         snapshot=snapshot,
-        cut=np.full(len(snapshot.ids), STAYS, np.int8) if cut is None else cut[snapshot.ids],
+        cut=removed,
         position=position,
         origin=origin,
     )

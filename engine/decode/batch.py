@@ -8,10 +8,11 @@ copies or drops branches. `draws` samples all of them. Nothing here knows of tex
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
+from engine.decode import onepass
 from engine.decode.control import Control
-from engine.decode.sample import RECENT, choose, look, namespace
-from engine.trace import Step
-from engine.transforms import Vocabulary, advance, change, start
+from engine.decode.sample import RECENT, Drawn, by_kernel, choose, look, namespace
+from engine.trace import Recipe, Step
+from engine.transforms import Key, Namespace, States, Vocabulary, advance, change, start
 from metal import mx
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class BatchCursor:
         self._hidden = mx.repeat(root.hidden(root.length - 1, root.length), branches, axis=0)  # [B, C]
 
     def logits(self) -> mx.array:
-        """The raw logits [B, V] of each branch's next token, float32, not yet evaluated."""
-        return self.model.head(self._hidden).astype(mx.float32)
+        """The raw logits [B, V] of each branch's next token, as the model computes them, not yet evaluated."""
+        return self.model.head(self._hidden)
 
     def feed(self, tokens: mx.array) -> None:
         """Go to the children `tokens` [B]; nothing is waited for."""
@@ -72,12 +73,8 @@ def draws(
     logits = cursor.logits()
     for n in range(1, limit + 1):
         position = len(cursor.ids[0])
-        forced = control.take_forced()
-        mx.eval(logits)
-        drawn = [
-            choose(row, forced, recipe, state, (seed, position), xp)
-            for row, state, seed in zip(logits, states, seeds, strict=True)
-        ]
+        keys = [(seed, position) for seed in seeds]
+        drawn = _drawn(logits, control.take_forced(), recipe, states, keys, xp)
         tokens = [int(d.token) for d in drawn]
         if n < limit:
             cursor.feed(mx.array(tokens, dtype=mx.int32))
@@ -105,3 +102,24 @@ def draws(
                 for state, ids in zip(states, cursor.ids, strict=True)
             ]
         recipe = latest
+
+
+def _drawn(
+    logits: mx.array,
+    forced: int | None,
+    recipe: Recipe,
+    states: Sequence[States],
+    keys: Sequence[Key],
+    xp: Namespace,
+) -> list[Drawn]:
+    """A token for each of logits [B, V], evaluated."""
+    how = onepass.plan(recipe, logits.shape[-1]) if forced is None else None
+    if how is None:
+        mx.eval(logits)
+        return [choose(row, forced, recipe, s, key, xp) for row, s, key in zip(logits, states, keys, strict=True)]
+    drawn = by_kernel(logits, how, recipe, states, keys)
+    mx.eval([d.arrays for d in drawn])
+    return [
+        choose(d.logits, None, recipe, d.states, key, xp) if d.spilled else d
+        for d, key in zip(drawn, keys, strict=True)
+    ]

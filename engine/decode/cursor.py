@@ -31,6 +31,12 @@ class Cursor:
         self.ids: list[int] = list(ids)
         self._hidden: list[mx.array] = []  # rows [T_i, C]; together one row for each position in the cache
         self._rows = 0
+        self._moves = 0  # readings, steps and returns since it was empty
+
+    @property
+    def straight(self) -> bool:
+        """Whether what it holds was read in one go: what is packed, or how keys are turned, can depend on that."""
+        return self._moves <= 1
 
     @property
     def length(self) -> int:
@@ -47,6 +53,7 @@ class Cursor:
             raise ContextOverflow(
                 f"the text has {self.length + len(ids)} tokens and this model reads at most {context}: shorten it"
             )
+        self._moves += 1
         again = self._unread(self.length + len(ids))
         for count in self._take([*again, *ids]):
             yield max(0, count - len(again))
@@ -83,6 +90,7 @@ class Cursor:
         if self.model.crosses(self.cache, self.length + token.size):
             for _ in self._take(self._unread(self.length + token.size)):
                 pass
+        self._moves += 1
         self._append(self.model.hidden(token[None], self.cache)[0])
 
     def settle(self, token: int) -> None:
@@ -90,8 +98,8 @@ class Cursor:
         self.ids.append(token)
 
     def logits(self) -> mx.array:
-        """The raw logits [V] of the next token, float32, not yet evaluated."""
-        return self.model.head(self._hidden[-1][-1:])[0].astype(mx.float32)
+        """The raw logits [V] of the next token, as the model computes them, not yet evaluated."""
+        return self.model.head(self._hidden[-1][-1:])[0]
 
     def last_logits(self, n: int) -> mx.array:
         """The raw logits [n, V] after each of the last n positions, which one `feed` took; not yet evaluated."""
@@ -127,12 +135,13 @@ class Cursor:
                 self._hidden[-1] = self._hidden[-1][: rows - surplus]
                 surplus = 0
         self._rows = length
+        self._moves = self._moves + 1 if length else 0
         del self.ids[length:]
 
     def fork(self) -> "Cursor":
         """A second cursor at the same place; the caches part when one of them writes."""
         twin = Cursor(self.model, self.cache.fork(), self.ids)
-        twin._hidden, twin._rows = list(self._hidden), self._rows
+        twin._hidden, twin._rows, twin._moves = list(self._hidden), self._rows, self._moves
         return twin
 
     def _append(self, hidden: mx.array) -> None:

@@ -1,8 +1,9 @@
 """`Sample`: ancestral sampling, one forward pass a token. With a greedy recipe, the most likely token instead.
 
 The next step is queued before the current one is looked at, so that collecting what the model said happens in the
-shadow of the computation. On a GPU the transforms and the draw are queued too, and nothing waits; on a CPU they run in
-numpy on a view of the logits, ten times faster than there in mlx, after which only the token has to be fed.
+shadow of the computation. With Metal a token is drawn in one pass over the logits (`engine.decode.onepass`); what that
+cannot do the transforms do, queued too on a GPU, so that nothing waits, and on a CPU in numpy on a view of the logits,
+ten times faster than there in mlx, after which only the token has to be fed.
 """
 
 from collections.abc import Generator, Sequence
@@ -11,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from engine.decode import onepass
 from engine.decode.control import Control
 from engine.decode.cursor import Cursor
 from engine.observe import observe
 from engine.trace import Recipe, Step
-from engine.transforms import Array, Namespace, States, Vocabulary, advance, change, draw, run, start, touched
+from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, run, start, touched
 from metal import mx
+from metal.vocab import Draw
 
 RECENT = 64  # ids kept in every snapshot, so that a penalty switched on later is replayed exactly
+WARY = 8  # tokens drawn the longer way after one that the kernel could not draw
 
 
 def namespace() -> Namespace:
@@ -31,12 +35,24 @@ class Drawn:
     """A token on its way: what it was drawn from, evaluated or not."""
 
     token: Any  # int, or a scalar array in flight
-    logits: Array  # [V] raw
-    after: Array  # [V]
-    cut: Array  # int8 [V]
+    logits: Array  # [V] raw, float32
+    after: Array | None  # [V]
+    cut: Array | None  # int8 [V]
     recipe: Recipe
     states: States  # before the token
     origin: str
+    kernel: onepass.Pass | None = None  # what drew it, in place of `after` and `cut`
+
+    @property
+    def arrays(self) -> list[Array]:
+        """What is still to be evaluated."""
+        of = [self.after, self.cut] if self.kernel is None else self.kernel.arrays
+        return [self.token, self.logits, *of]
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the kernel could not draw it; waits for the token."""
+        return self.kernel is not None and int(self.token) < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +64,44 @@ class Sample:
     ) -> Generator[Step, None, None]:
         """At most `limit` steps, without their text; closing the iterator leaves the cursor at the last one given."""
         xp = namespace()
-        recipe = control.recipe
+        recipe, wary = control.recipe, 0
         states = start(recipe.transforms, vocabulary, cursor.ids, xp)
         logits = cursor.logits()
-        drawn = choose(logits, control.take_forced(), recipe, states, (seed, len(cursor.ids)), xp)
+
+        def take(position: int) -> Drawn:
+            """The token at `position`, from the logits."""
+            key, forced = (seed, position), control.take_forced()
+            if forced is None and not wary and (how := onepass.plan(recipe, logits.shape[-1])) is not None:
+                return by_kernel(logits[None], how, recipe, [states], [key])[0]
+            return choose(logits, forced, recipe, states, key, xp)
+
+        def queue(drawn: Drawn, position: int) -> Drawn | None:
+            """Feed the token, and draw the one after it where that needs nothing of the host."""
+            nonlocal logits, states
+            cursor.feed(mx.array(drawn.token).reshape(1))
+            logits = cursor.logits()
+            ahead = isinstance(drawn.token, mx.array) and control.recipe == recipe
+            if not ahead or any(t.sync for t in recipe.transforms):
+                mx.async_eval(logits)
+                return None
+            states = advance(recipe.transforms, drawn.states, drawn.token, drawn.after, xp)
+            following = take(position + 1)
+            mx.async_eval(*following.arrays)
+            return following
+
+        drawn = take(len(cursor.ids))
         try:
             for n in range(1, limit + 1):
-                position, following = len(cursor.ids), None
-                if n < limit:
-                    cursor.feed(mx.array(drawn.token).reshape(1))
-                    logits = cursor.logits()
-                    ahead = xp is mx and control.recipe == recipe and not any(t.sync for t in recipe.transforms)
-                    if ahead:
-                        states = advance(recipe.transforms, drawn.states, drawn.token, drawn.after, xp)
-                        following = choose(logits, control.take_forced(), recipe, states, (seed, position + 1), xp)
-                        mx.async_eval(following.token, following.logits, following.after, following.cut)
-                    else:
-                        mx.async_eval(logits)
+                position = len(cursor.ids)
+                following = queue(drawn, position) if n < limit else None
+                wary = max(0, wary - 1)
+                if drawn.spilled:
+                    if following is not None and following.origin == "forced":
+                        control.forced.appendleft(int(following.token))
+                    cursor.rewind(position)
+                    wary = WARY
+                    drawn = choose(drawn.logits, None, recipe, drawn.states, (seed, position), xp)
+                    following = queue(drawn, position) if n < limit else None
                 step = look(drawn, position, cursor.ids[-RECENT:])
                 if n < limit:
                     cursor.settle(step.token)
@@ -77,17 +114,27 @@ class Sample:
                     if latest.transforms != recipe.transforms:
                         states = change(latest.transforms, recipe.transforms, states, vocabulary, cursor.ids, xp)
                     recipe = latest
-                    following = choose(logits, control.take_forced(), recipe, states, (seed, position + 1), xp)
+                    following = take(position + 1)
                 drawn = following
         finally:
             cursor.rewind(len(cursor.ids))
 
 
-def choose(
-    logits: mx.array, forced: int | None, recipe: Recipe, states: States, key: tuple[int, int], xp: Namespace
-) -> Drawn:
+def by_kernel(
+    logits: mx.array, how: Draw, recipe: Recipe, states: Sequence[States], keys: Sequence[Key]
+) -> list[Drawn]:
+    """Tokens drawn from raw logits [N, V] in one pass, not yet evaluated; see `Drawn.spilled`."""
+    raw = logits.astype(mx.float32)
+    return [
+        Drawn(by.token, raw[by.row], None, None, recipe, state, "drawn", by)
+        for by, state in zip(onepass.draw(logits, how, keys), states, strict=True)
+    ]
+
+
+def choose(logits: Array, forced: int | None, recipe: Recipe, states: States, key: Key, xp: Namespace) -> Drawn:
     """A token drawn from raw logits [V] by a recipe, or the one that is forced."""
-    row = np.asarray(logits) if xp is np else logits
+    row = logits.astype(mx.float32) if isinstance(logits, mx.array) else logits
+    row = np.asarray(row) if xp is np else row
     after, cut = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)
     if forced is not None:
         token, origin = forced, "forced"
@@ -98,11 +145,14 @@ def choose(
 
 def look(drawn: Drawn, position: int, recent: Sequence[int]) -> Step:
     """The numbers of a drawn token; waits for it."""
+    if drawn.kernel is None:
+        said: dict[str, Any] = {"after": np.asarray(drawn.after), "cut": np.asarray(drawn.cut)}
+    else:
+        said = {"found": drawn.kernel.found(drawn.recipe)}
     return observe(
         np.asarray(drawn.logits),
         int(drawn.token),
-        after=np.asarray(drawn.after),
-        cut=np.asarray(drawn.cut),
+        **said,
         recipe=drawn.recipe,
         touched=np.append(touched(drawn.recipe.transforms, drawn.states), recent),
         position=position,

@@ -1,0 +1,149 @@
+"""Tokens drawn by the vocabulary kernel, in the simulator: those that the host draws, with the same numbers."""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from engine.decode import onepass, sample
+from engine.decode.control import Control, Emitted
+from engine.session import Session
+from engine.trace import Recipe, Step
+from engine.transforms import DRY, LogitBias, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
+from metal import kernel, mx
+from metal.simulator import simulated
+from metal.vocab import Draw
+from tests.fakes import EOS, FakeCheckpoint, MarkovModel, random_table
+from tests.metal.test_whole_models import counted, model
+
+PROMPT = [7, 43, 60]
+RECIPES = [
+    Recipe(greedy=True),
+    Recipe((Temperature(0.5), TopP(0.9)), greedy=True),
+    Recipe((TopP(0.8), MinP(0.05), Temperature(0.8))),  # as mlx-lm orders them
+    Recipe((TopP(0.9), MinP(0.02), TopK(9), Temperature(1.3))),
+    Recipe((TopK(40), TopP(0.7), MinP(0.1), Temperature(0.6))),  # llama.cpp
+    Recipe((Temperature(0.7), TopK(12), TopP(0.9))),  # Hugging Face
+    Recipe((Temperature(1.5), MinP(0.2))),
+    Recipe((TopK(5),)),
+]
+
+
+def spread(scale: float, *, ties: bool = False) -> Session:
+    """A Markov chain whose rows are normal numbers of that scale; its texts do not end."""
+    table = random_table(1, scale)
+    table[:, EOS] = -50
+    return Session(FakeCheckpoint(MarkovModel(np.round(2 * table) / 2 if ties else table)))  # type: ignore[arg-type]
+
+
+def transformer() -> Session:
+    return Session(FakeCheckpoint(model()))  # type: ignore[arg-type]
+
+
+def steps(session: Session, recipe: Recipe, *, tokens: int = 8, force: dict[int, int] | None = None) -> list[Step]:
+    control, found = Control(recipe), []
+    for event in session.generate(PROMPT, control, seed=7, max_tokens=tokens):
+        if isinstance(event, Emitted):
+            found.append(event.step)
+            if force and len(found) in force:
+                control.force([force[len(found)]])
+    return found
+
+
+def same(got: list[Step], expected: list[Step]) -> None:
+    """The same tokens; every number of a step but for rounding."""
+    assert [s.token for s in got] == [s.token for s in expected]
+    for a, b in zip(got, expected, strict=True):
+        assert (a.rank, a.kept, a.origin, a.position) == (b.rank, b.kept, b.origin, b.position)
+        for name in ("logprob", "logprob_after", "entropy", "entropy_after"):
+            assert getattr(a, name) == pytest.approx(getattr(b, name), abs=2e-5), name
+        assert a.cut is not None and b.cut is not None and a.cut.tolist() == b.cut.tolist()
+        assert a.snapshot is not None and b.snapshot is not None
+        for field in fields(a.snapshot):
+            assert getattr(a.snapshot, field.name) == pytest.approx(getattr(b.snapshot, field.name), abs=2e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("ties", [False, True], ids=["apart", "equals"])
+def test_tokens_and_numbers_are_those_of_the_host(recipe: Recipe, ties: bool) -> None:
+    expected = steps(spread(2.0, ties=ties), recipe)
+    with counted() as launches:
+        got = steps(spread(2.0, ties=ties), recipe)
+    same(got, expected)
+    assert launches["scan"] >= len(got) and launches["scan"] == launches["draw"]
+
+
+@pytest.mark.parametrize("recipe", [RECIPES[0], RECIPES[2]], ids=str)
+def test_a_transformer_draws_every_token_in_one_pass(recipe: Recipe) -> None:
+    expected = steps(transformer(), recipe)
+    with counted() as launches:
+        got = steps(transformer(), recipe)
+    same(got, expected)
+    assert launches["scan"] == launches["draw"] == 8
+
+
+@pytest.mark.parametrize("space", [np, mx], ids=["numpy", "mlx"])
+def test_what_the_kernel_cannot_draw_is_drawn_otherwise(space: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nuclei beyond the kernel's tokens, some of them: the token that was queued without a token is taken back."""
+    monkeypatch.setattr(sample, "namespace", lambda: space)
+    recipe, session = Recipe((TopP(0.9), Temperature(0.9))), spread(1.9)
+    expected = steps(spread(1.9), recipe, tokens=40)
+    assert len({s.kept > 64 for s in expected}) == 2
+    with counted() as launches:
+        got = steps(session, recipe, tokens=40)
+    same(got, expected)
+    assert 0 < launches["scan"] < 40
+    cursor = session._cursors[-1]
+    assert cursor.length == cursor.cache.length == len(cursor.ids) == len(PROMPT) + 39
+
+
+def test_no_forced_token_is_lost_behind_one_that_was_not_drawn() -> None:
+    """It may come a token later than without a token in flight, but it comes."""
+    session, force = spread(1.9), {n: 5 + n for n in range(1, 26, 2)}
+    with counted() as launches:
+        got = steps(session, Recipe((TopP(0.9),)), tokens=30, force=force)
+    assert [s.token for s in got if s.origin == "forced"] == list(force.values())
+    assert launches["scan"] and any(s.kept > 64 for s in got if s.origin == "drawn")
+
+
+def test_branches_are_drawn_in_one_pass_together() -> None:
+    def branches(session: Session) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in range(4)]
+        for event in session.answers(PROMPT, Control(RECIPES[2]), 4, seed=3, max_tokens=6):
+            if isinstance(event, Emitted):
+                found[event.branch].append(event.step.token)
+        return found
+
+    expected = branches(spread(2.0))
+    with counted() as launches:
+        assert branches(spread(2.0)) == expected
+    assert launches["scan"] == 6
+
+
+def test_what_a_recipe_asks_of_the_kernel() -> None:
+    assert onepass.plan(RECIPES[2], 600) is None  # there is no Metal
+    with simulated():
+        plan: Callable[..., Draw | None] = lambda *transforms: onepass.plan(Recipe(transforms), 600)  # noqa: E731
+        assert plan(TopP(0.8), MinP(0.1), Temperature(2.0)) == Draw(2.0, 0, 0.8, 0.1, temperature_last=True)
+        assert plan(TopP(0.8), TopK(7)) == Draw(1.0, 7, 0.8, top_k_last=True)
+        assert plan(TopK(7), Temperature(2.0), TopP(0.8)) == Draw(2.0, 7, 0.8)
+        for more in (
+            (),
+            (Temperature(0.5),),
+            (TopK(65), TopP(0.9)),
+            (TopK(65),),
+            (MinP(0.1), TopP(0.9)),
+            (TopP(0.9), Temperature(0.5), MinP(0.1)),
+            (MinP(0.1, least=2),),
+            (TopK(5), TopK(4)),
+            (TopK(5), Typical(0.5)),
+            (RepetitionPenalty(1.1), TopK(5)),
+        ):
+            assert plan(*more) is None, more
+        assert onepass.plan(Recipe((Temperature(0.5),)), 64) == Draw(0.5)  # all are within its tokens
+        for penalty in (LogitBias({3: 1.0}), DRY(0.8)):
+            assert onepass.plan(Recipe((penalty,), greedy=True), 600) is None
+        kernel.switch_off("scan", "a test")
+        assert plan(TopK(7)) is None
+        del kernel.switched_off["scan"]
