@@ -1,0 +1,96 @@
+"""Every verb as a Mac runs it: 16-bit or packed weights, draws among GPU arrays, our kernels, the first run's test.
+
+What still differs from a Mac: the arrays are computed by mlx's CPU, the kernels by the simulator.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from app.cli import likely
+from metal import device, mx
+from metal.simulator import simulated
+from tests.engine import tiny
+
+CHIPS = {
+    "M1": {"device_name": "Apple M1", "architecture": "applegpu_g13g"},
+    "M4": {"device_name": "Apple M4", "architecture": "applegpu_g16g"},
+}
+CONFIG = tiny.LLAMA | {"hidden_size": 128, "head_dim": 64, "intermediate_size": 256, "max_position_embeddings": 512}
+
+
+@pytest.fixture(params=["M4 bfloat16", "M1 float16", "M4 4-bit"])
+def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """`likely` with a bfloat16 or 4-bit checkpoint on a machine that says it is a Mac; gives (output, launches)."""
+    chip, kind = request.param.split()
+    arrays = {name: mx.array(a).astype(mx.bfloat16) for name, a in tiny.weights(CONFIG).items()}
+    config = CONFIG
+    if kind == "4-bit":
+        config = CONFIG | {"quantization": {"group_size": 64, "bits": 4}}
+        arrays = dict(part for name, a in arrays.items() for part in packed(name, a))
+    model = tiny.write_folder(tmp_path / "model", config, arrays)
+    info = {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30, "resource_limit": 499_000}
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
+    monkeypatch.setattr(mx, "device_info", lambda *_: info | CHIPS[chip])
+    device._device.cache_clear()
+
+    def run(*args: str, text: str | None = None) -> tuple[str, Counter[str]]:
+        call = [args[0], "-m" if args[0] == "tune" else "-M", str(model), *args[1:]]
+        with simulated() as launches:
+            result = CliRunner().invoke(likely, call, text, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output, launches
+
+    yield run
+    device._device.cache_clear()
+
+
+def packed(name: str, a: mx.array) -> list[tuple[str, mx.array]]:
+    if a.ndim < 2:
+        return [(name, a)]
+    names = [name.removesuffix("weight") + part for part in ("weight", "scales", "biases")]
+    return list(zip(names, mx.quantize(a, 64, 4), strict=True))
+
+
+TEXT = "a text of words, and of more words, and of ab. " * 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--temp 0.8", "--temp 0 --json", "--preset wild --mirostat-tau 3", "--ngram", "-n 3", "--kv-bits 4 --preset wild"],
+)
+def test_run(mac: Any, options: str) -> None:
+    output, _ = mac("run", "--raw", TEXT, "--seed", "1", "--max-tokens", "12", *options.split())
+    assert "138 prompt tokens" in output and ("12 tokens" in output or "eot" in output) and "seed 1" in output
+
+
+def test_guesses_change_nothing(mac: Any) -> None:
+    def ids(*options: str) -> list[int]:
+        output, _ = mac("run", "--raw", "ab ab ab", "--seed", "5", "--max-tokens", "10", "--json", *options)
+        return [json.loads(line)["id"] for line in output.splitlines() if line.startswith('{"id"')]
+
+    assert len(ids()) > 1 and ids() == ids("--ngram")
+
+
+def test_explain_and_its_attention(mac: Any) -> None:
+    assert "perplexity" in mac("explain", TEXT)[0]
+    output, launches = mac("explain", "--attention", "--json", "hello ab")
+    assert any(name.startswith("likely_decode") for name in launches) and '"entropy"' in output
+
+
+def test_plain_chat(mac: Any) -> None:
+    assert mac("chat", "--plain", "--max-tokens", "8", text="hello\nand again\n/quit\n")[0]
+
+
+def test_training_and_what_it_moved(mac: Any, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"say {i} ", "completion": f"{i * 7} ab"}) + "\n" for i in range(40)))
+    adapter = str(tmp_path / "adapter")
+    output, _ = mac("tune", str(rows), "--steps", "3", "--batch", "2", "--length", "64", "--out", adapter)
+    assert "done after step 3" in output
