@@ -41,7 +41,7 @@ def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     device._device.cache_clear()
 
     def run(*args: str, text: str | None = None) -> tuple[str, Counter[str]]:
-        call = [args[0], "-m" if args[0] == "tune" else "-M", str(model), *args[1:]]
+        call = [args[0], "-M", str(model), *args[1:]]
         with simulated() as launches:
             result = CliRunner().invoke(likely, call, text, catch_exceptions=False)
         assert result.exit_code == 0, result.output

@@ -13,7 +13,7 @@ KINDS = ("f16", "q8_0", "q4_0")
 
 @click.command()
 @click.argument("adapter", type=click.Path(path_type=Path))
-@click.option("--model", "-m", help="The base model. Default: the one that the adapter names.")
+@click.option("--model", "-M", help="The base model. Default: the one that the adapter names.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="A folder, or a file that ends with .gguf.")
 @click.option("--data", "-d", required=True, help="Rows on which the fused model is compared with the adapter.")
 @click.option("--rows", default=8, show_default=True, type=click.IntRange(1), help="How many of them.")

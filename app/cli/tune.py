@@ -49,7 +49,7 @@ def tuning_options(command: Command) -> Command:
             settings["type"] = click.Choice(f.metadata["choices"])
         else:
             settings["type"] = kind
-        names = [flag, "-m"] if f.name == "model" else [flag]
+        names = [flag, "-M"] if f.name == "model" else [flag]
         command = click.option(*names, f.name, **settings)(command)
     return command
 

@@ -43,11 +43,11 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -> None:
-    code, out, err = likely("tune", rows, "-m", model, "--dry-run", "--length", 64)
+    code, out, err = likely("tune", rows, "-M", model, "--dry-run", "--length", 64)
     assert code == 0, err
     assert "30 prompt" in out and "trained" in out and "steps" in out and "GB free" in out
     assert "⟦<0>" in out or "⟦<1>" in out
-    code, out, _ = likely("tune", rows, "-m", model, "--dry-run", "--json", "--length", 64)
+    code, out, _ = likely("tune", rows, "-M", model, "--dry-run", "--json", "--length", 64)
     found = json.loads(out)
     assert found["forms"] == {"prompt": 30} and 0 < found["trained"] < found["tokens"] and found["memory"]["base"] > 0
 
@@ -55,7 +55,7 @@ def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -
 def test_tune_diff_and_fuse(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     options = ("--length", 64, "--rate", 0.02, "--layers", 2)
-    code, text, err = likely("tune", rows, "-m", model, "--out", out, "--steps", 6, "--json", *options)
+    code, text, err = likely("tune", rows, "-M", model, "--out", out, "--steps", 6, "--json", *options)
     assert code == 0, err
     events = [json.loads(line) for line in text.splitlines()]
     assert [e["event"] for e in events[-3:]] == ["validated", "saved", "ended"] and events[-1]["reason"] == "done"
@@ -103,7 +103,7 @@ def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_go_on(
 
     monkeypatch.setattr(step, "update", interrupted)
     out = tmp_path / "adapter"
-    arguments = ("tune", rows, "-m", model, "--out", out, "--steps", 6, "--length", 64)
+    arguments = ("tune", rows, "-M", model, "--out", out, "--steps", 6, "--length", 64)
     code, _, err = likely(*arguments)
     assert code == 130 and "stopped after step 2; go on with: likely tune" in err and err.rstrip().endswith("--resume")
     monkeypatch.setattr(step, "update", real)
@@ -115,10 +115,10 @@ def test_problems_are_one_line(likely: Any, model: Path, rows: Path, tmp_path: P
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": }\n')
     for arguments, line in (
-        (("tune", bad, "-m", model), "bad.jsonl:1:10: one JSON object a line expected"),
-        (("tune", rows, "-m", model, "--objective", "dpo"), "objective dpo does not fit these rows"),
-        (("tune", rows, "-m", model, "--rank", 99), "rank must be 1 to 64"),
-        (("tune", rows, "-m", model, "--layers", 9), "layers must be -1 (all) or 1 to the model's 2"),
+        (("tune", bad, "-M", model), "bad.jsonl:1:10: one JSON object a line expected"),
+        (("tune", rows, "-M", model, "--objective", "dpo"), "objective dpo does not fit these rows"),
+        (("tune", rows, "-M", model, "--rank", 99), "rank must be 1 to 64"),
+        (("tune", rows, "-M", model, "--layers", 9), "layers must be -1 (all) or 1 to the model's 2"),
         (("diff", model, tmp_path / "nowhere", "x"), "there is no"),
         (("fuse", tmp_path / "nowhere", "--data", rows, "--out", tmp_path / "x"), "no adapter directory"),
     ):
@@ -132,6 +132,6 @@ def test_memory_that_will_not_fit_is_said_before_the_first_step(
     from engine.tune import report
 
     monkeypatch.setattr(report, "available_memory", lambda: 100_000)
-    code, _, err = likely("tune", rows, "-m", model, "--out", tmp_path / "adapter", "--length", 64)
+    code, _, err = likely("tune", rows, "-M", model, "--out", tmp_path / "adapter", "--length", 64)
     assert code == 1 and "a step needs about" in err and "try --checkpointing, or --batch 1" in err
     assert not (tmp_path / "adapter").exists()
