@@ -1,9 +1,14 @@
 """`Prefixes`: what a model remembers of texts that it has read, so that the next with the same beginning starts there.
 
-Texts are cut into segments of `SEGMENT` tokens. A segment is known by a hash of the model, the adapter and every token
-up to its end, so the segments form a trie that no node has to point through: a child's name follows from its parent's.
-Segments stand in memory, and in files if a folder is given, each under a budget of bytes; the least recently used leave
-first, ends before beginnings. Knows nothing of text and of who asks.
+A text is cut into segments, the last of which may be shorter. A segment is known by a hash of the model, the adapter,
+the kind of cache and every token up to its end, so the segments form a trie that no node has to point through: a
+child's name follows from its parent's. Segments stand in memory, and in files if a folder is given, each under a budget
+of bytes; the least recently used leave first, ends before beginnings. Knows nothing of text and of who asks.
+
+A text that goes on from here gets the very tokens that it would get without. Windows let rows go, so segments are taken
+while a text is being read, and hold all their rows. Where rows are packed, when they were packed decides what later
+tokens see: segments are as long as what is read at once, and are taken only from texts that were read in one go. Keys
+turned with frequencies that depend on the text's length are known by those, too.
 """
 
 import hashlib
@@ -16,29 +21,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine import safetensors
-from engine.decode.cursor import Cursor
+from engine.decode.cursor import CHUNK, Cursor
 from engine.errors import CacheError, CheckpointError
 from metal import mx
-from models.cache import Cache, KVCache
+from models.cache import Cache
 
-SEGMENT = 64  # tokens
-VERSION = "1"
+SEGMENT = 64  # tokens, where rows are what they were whatever was read with them; else CHUNK
+VERSION = "2"
 MEMORY = 256 << 20  # bytes
 DISK = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What all layers hold of `SEGMENT` positions, and the model's last hidden states there."""
+    """What all layers hold of some positions, and the model's last hidden states there."""
 
-    keys: mx.array  # [layers, Hkv, SEGMENT, D]
-    values: mx.array
-    hidden: mx.array  # [SEGMENT, C]
+    arrays: dict[str, mx.array]  # [layers, Hkv, rows, ...] by "class.name"; "hidden" [T, C]
+    regime: tuple[int, ...] | None  # which frequencies its keys were turned with
 
     @property
     def nbytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes + self.hidden.nbytes
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
+    def tokens(self) -> int:
+        return self.arrays["hidden"].shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A segment's place in the trie."""
+
+    name: str
+    start: int
+    tokens: list[int]
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
 
 
 class Prefixes:
@@ -64,80 +87,94 @@ class Prefixes:
 
         CacheError where a file is damaged or of something else.
         """
-        if not suits(cursor.cache):
-            return 0
-        found: list[Segment] = []
-        for name, tokens in self._names(ids):
-            segment = self._segments.get(name) or self._load(name, tokens)
+        path, found = [], []
+        for place in self._places(ids, cursor, len(ids)):
+            segment = self._segments.get(place.name) or self._load(place)
             if segment is None:
                 break
+            path.append(place)
             found.append(segment)
-        if found:
-            keys, values = (mx.concatenate([getattr(s, part) for s in found], axis=2) for part in ("keys", "values"))
-            for i, layer in enumerate(cursor.cache.layers):
-                layer.append(keys[i][None], values[i][None])
-            count = SEGMENT * len(found)
-            cursor.resume(ids[:count], mx.concatenate([s.hidden for s in found]))
-            self._touch(list(self._names(ids[:count])), found)
-        return SEGMENT * len(found)
+        if not found:
+            return 0
+        count = path[-1].end
+        _paste(found, cursor.cache)
+        cursor.resume(ids[:count], mx.concatenate([segment.arrays["hidden"] for segment in found]))
+        for place, segment in zip(path, found, strict=True):
+            self._segments[place.name] = segment
+        self._used(path)
+        return count
 
     def keep(self, cursor: Cursor) -> None:
-        """Remember what a cursor has read, in whole segments; in vain where its cache forgets or packs what is old."""
-        if not suits(cursor.cache):
+        """Remember what a cursor has read of the text that it is reading; to be called after each chunk."""
+        if not cursor.straight and not _free(cursor):
             return
-        names = list(self._names(cursor.ids))
-        segments = []
-        for i, (name, tokens) in enumerate(names):
-            segment = self._segments.get(name)
-            if segment is None:
-                segment = _cut(cursor, i * SEGMENT)
-            if self.folder is not None and not self._file(name).exists():
-                self._save(name, segment, tokens)
-            segments.append(segment)
-        self._touch(names, segments)
+        path = []
+        for place in self._places(cursor.ids, cursor, cursor.cache.expected):
+            if place.name not in self._segments and not self._stored(place):
+                segment = _cut(cursor, place)
+                if segment is None:
+                    break
+                self._segments[place.name] = segment
+                self._save(place, segment)
+            path.append(place)
+        self._used(path)
         self._bound()
 
-    def _names(self, ids: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
-        """Name and tokens of each whole segment of a text."""
-        digest = hashlib.blake2b(f"{VERSION} {self.model} {self.adapter}".encode(), digest_size=16)
-        for start in range(0, len(ids) - SEGMENT + 1, SEGMENT):
-            tokens = list(ids[start : start + SEGMENT])
-            digest.update(b"".join(token.to_bytes(4, "little") for token in tokens))
-            yield digest.hexdigest(), tokens
+    def _places(self, ids: Sequence[int], cursor: Cursor, total: int) -> Iterator[Named]:
+        """The segments of a text of `total` tokens that begins with `ids`, as far as that is whole segments."""
+        layers = getattr(cursor.cache, "layers", ())  # a model class that is not ours has a cache of its own
+        if not layers:
+            return
+        kinds = [f"{type(layer).__name__} {layer.kind}" for layer in layers]
+        regimes = [rotation.rope.regime(total) for rotation in cursor.model.rotations]
+        size = SEGMENT if all(layer.EXACT for layer in layers) else CHUNK
+        digest = hashlib.blake2b(
+            json.dumps([VERSION, self.model, self.adapter, kinds, regimes]).encode(), digest_size=16
+        )
+        for start in range(0, len(ids), size):
+            tokens = list(ids[start : start + size])
+            if len(tokens) < size and len(ids) < total:
+                return
+            digest.update(np.asarray(tokens, np.uint32).tobytes())
+            yield Named(digest.hexdigest(), start, tokens)
 
-    def _touch(self, names: list[tuple[str, list[int]]], segments: list[Segment]) -> None:
+    def _used(self, path: Sequence[Named]) -> None:
         """Mark a path as used, its beginning last, so that ends leave first; in memory as far as the budget goes."""
         now = time.time_ns()  # counted on by hand: a file system's clock is coarse
-        for i, ((name, _), segment) in enumerate(zip(reversed(names), reversed(segments), strict=True)):
-            self._segments[name] = segment
-            self._segments.move_to_end(name)
-            if self.folder is not None and (file := self._file(name)).exists():
-                os.utime(file, ns=(now + i, now + i))
+        for i, place in enumerate(reversed(path)):
+            if place.name in self._segments:
+                self._segments.move_to_end(place.name)
+            if self._stored(place):
+                os.utime(self._file(place), ns=(now + i, now + i))
         while self._segments and self.nbytes > self.memory:
             self._segments.popitem(last=False)
 
     # -- files ---------------------------------------------------------------------------------------
 
-    def _file(self, name: str) -> Path:
+    def _file(self, place: Named) -> Path:
         assert self.folder is not None
-        return self.folder / f"{name}.safetensors"
+        return self.folder / f"{place.name}.safetensors"
 
-    def _save(self, name: str, segment: Segment, tokens: list[int]) -> None:
-        assert self.folder is not None
+    def _stored(self, place: Named) -> bool:
+        return self.folder is not None and self._file(place).exists()
+
+    def _save(self, place: Named, segment: Segment) -> None:
+        if self.folder is None:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         metadata = {"format": "likely prefix", "version": VERSION, "model": self.model, "adapter": self.adapter}
-        arrays = {"keys": segment.keys, "values": segment.values, "hidden": segment.hidden}
-        partial = self.folder / f".{name}.{os.getpid()}.safetensors"
+        metadata |= {"tokens": json.dumps(place.tokens), "regime": json.dumps(segment.regime)}
+        partial = self.folder / f".{place.name}.{os.getpid()}.safetensors"
         try:
-            mx.save_safetensors(str(partial), arrays, {**metadata, "tokens": json.dumps(tokens)})
-            os.replace(partial, self._file(name))
+            mx.save_safetensors(str(partial), segment.arrays, metadata)
+            os.replace(partial, self._file(place))
         finally:
             partial.unlink(missing_ok=True)
 
-    def _load(self, name: str, tokens: list[int]) -> Segment | None:
-        if self.folder is None or not self._file(name).exists():
+    def _load(self, place: Named) -> Segment | None:
+        if not self._stored(place):
             return None
-        return read(self._file(name), tokens, model=self.model, adapter=self.adapter)
+        return read(self._file(place), place.tokens, model=self.model, adapter=self.adapter)
 
     def _bound(self) -> None:
         """Delete the files that were not used for longest until the folder is within its budget."""
@@ -160,33 +197,52 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
     except (CheckpointError, RuntimeError) as error:
         raise CacheError(f"{path} is damaged, remove it: {error}") from error
     arrays, metadata = loaded
-    if metadata.get("format") != "likely prefix" or {"keys", "values", "hidden"} - set(arrays):
+    if metadata.get("format") != "likely prefix":
         raise CacheError(f"{path} is not a prefix written here: remove it")
     wanted = {"version": VERSION, "model": model, "adapter": adapter, "tokens": json.dumps(list(tokens))}
     for name, want in wanted.items():
         if (got := metadata.get(name)) != want:
             of = f"expected {want or 'none'}, got {got or 'none'}" if name != "tokens" else "its tokens are others"
             raise CacheError(f"{path} is of another {name.removesuffix('s')}, remove it: {of}")
-    return Segment(arrays["keys"], arrays["values"], arrays["hidden"])
+    regime = json.loads(metadata["regime"])
+    return Segment(arrays, None if regime is None else tuple(regime))
 
 
-def suits(cache: Cache) -> bool:
-    """Whether every position that was read can be taken out of the cache and put into another.
-
-    Not where rows are forgotten, packed or shared, nor where keys were turned by frequencies that depend on the length.
-    """
-    layers = getattr(cache, "layers", ())  # a model class that is not ours has a cache of its own
-    plain = all(type(layer) is KVCache and layer.prefix is None and layer.each is None for layer in layers)
-    return bool(layers) and plain and not cache.regime
+def _free(cursor: Cursor) -> bool:
+    """Whether what a position left in the cache does not depend on what was read together with it."""
+    exact = all(layer.EXACT for layer in getattr(cursor.cache, "layers", ()))
+    return exact and not any(rotation.rope.kind == "dynamic" for rotation in cursor.model.rotations)
 
 
-def _cut(cursor: Cursor, start: int) -> Segment:
-    """Positions start..start+SEGMENT of a cursor's cache, in arrays of their own."""
+def _cut(cursor: Cursor, place: Named) -> Segment | None:
+    """A segment of what a cursor has read, in arrays of its own; None where its cache does not hold it."""
+    found: dict[str, list[mx.array]] = {}
+    for layer in cursor.cache.layers:
+        part = layer.cut(place.start, place.end)
+        if part is None:
+            return None
+        for name, array in part.items():
+            found.setdefault(f"{type(layer).__name__}.{name}", []).append(array)
+    arrays = {name: mx.concatenate(parts) for name, parts in found.items()}
+    arrays["hidden"] = mx.array(cursor.hidden(place.start, place.end))
+    mx.eval(list(arrays.values()))
+    return Segment(arrays, cursor.cache.regime)
 
-    def rows(part: str) -> mx.array:
-        held = [getattr(layer, part)[0, :, start : start + SEGMENT] for layer in cursor.cache.layers]
-        return mx.stack(held)
 
-    segment = Segment(rows("keys"), rows("values"), mx.array(cursor.hidden(start, start + SEGMENT)))
-    mx.eval(segment.keys, segment.values, segment.hidden)
-    return segment
+def _paste(found: Sequence[Segment], cache: Cache) -> None:
+    """Put the segments of a text into an empty cache."""
+    ends = np.cumsum([segment.tokens for segment in found]).tolist()
+    seen: dict[str, int] = {}
+    for layer in cache.layers:
+        kind = type(layer).__name__
+        i = seen[kind] = seen.get(kind, -1) + 1  # the layers of a kind stand in one array
+        parts = [
+            {
+                name.removeprefix(f"{kind}."): a[i : i + 1]
+                for name, a in segment.arrays.items()
+                if name.startswith(f"{kind}.")
+            }
+            for segment in found
+        ]
+        layer.paste(parts, ends)
+    cache.regime = found[0].regime

@@ -94,12 +94,11 @@ class Session:
         began: float,
     ) -> Iterator[Event]:
         reused = cursor.length
-        for done in cursor.read(ids[reused:]):
+        for done in self._read(cursor, ids):
             yield Prefilled(reused + done, len(ids))
             if control.cancelled:
                 yield Done("cancelled", Stats(len(ids), reused, 0, time.perf_counter() - began, 0.0))
                 return
-        self._remember(cursor)
         answer, first = Answer(self.tokenizer, stop), None
         with closing(strategy.steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)) as steps:
             for raw in steps:
@@ -166,12 +165,11 @@ class Session:
             yield Done(reason, stats, answer.rest, branch)
 
         alive = list(range(branches))
-        for done in cursor.read(ids[reused:]):
+        for done in self._read(cursor, ids):
             yield Prefilled(reused + done, len(ids))
             if control.cancelled:
                 break
         else:
-            self._remember(cursor)
             batch = BatchCursor(cursor, branches)
             seeds = [seed + branch for branch in alive]
             steps = draws(batch, control, seeds=seeds, limit=budget, vocabulary=self.tokenizer)
@@ -195,13 +193,6 @@ class Session:
         for branch in alive:
             if not answers[branch].reason:
                 yield from end(branch, "cancelled" if control.cancelled else "length")
-
-    def _read(self, cursor: Cursor, ids: Sequence[int]) -> Iterator[int]:
-        """Read what is new of a prompt, and remember its beginnings."""
-        for done in cursor.read(ids[cursor.length :]):
-            if self._prefixes is not None:
-                self._prefixes.keep(cursor)
-            yield done
 
     def score(
         self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
@@ -257,10 +248,12 @@ class Session:
         if self._prefixes is not None:
             self._prefixes.adapter = adapter
 
-    def _remember(self, cursor: Cursor) -> None:
-        """Keep the beginning of what a cursor has read, unless the model changed meanwhile."""
-        if self._prefixes is not None and cursor in self._cursors:
-            self._prefixes.keep(cursor)
+    def _read(self, cursor: Cursor, ids: Sequence[int]) -> Iterator[int]:
+        """Read what is new of a prompt, and keep its beginnings, unless the model changed meanwhile."""
+        for done in cursor.read(ids[cursor.length :]):
+            if self._prefixes is not None and cursor in self._cursors:
+                self._prefixes.keep(cursor)
+            yield done
 
     def _check(self, ids: Sequence[int]) -> None:
         if not ids:

@@ -5,9 +5,9 @@ holds it and copies where someone does: that is all that `fork` needs. `length` 
 prefix included. Knows nothing of attention; `append` returns the `KV` that it reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from metal import mx
 from metal.attention import KV, Mask, Quantized
@@ -33,7 +33,7 @@ class KVCache:
     """
 
     mask: Mask | None = None  # what queries see of it, where that is less than the model says
-    SEGMENTS: ClassVar[tuple[str, ...]] = ("prefix",)  # what can stand before its own rows
+    EXACT: ClassVar[bool] = True  # whether a row stays what it was, however many were read with it
 
     def __init__(self, capacity: int = FIRST) -> None:
         self.keys: mx.array | None = None
@@ -45,9 +45,9 @@ class KVCache:
         self._first = capacity
 
     @property
-    def options(self) -> dict[str, Any]:
-        """What an empty one of the same kind is made with."""
-        return {"capacity": self._first}
+    def kind(self) -> str:
+        """Two of the same kind hold the same of the same text."""
+        return "all"
 
     @property
     def front(self) -> KV | None:
@@ -70,6 +70,9 @@ class KVCache:
         """Bytes of this cache's own buffers; a frozen prefix is shared and counts for nobody."""
         return 0 if self.keys is None or self.values is None else self.keys.nbytes + self.values.nbytes
 
+    def ready(self, t: int) -> None:
+        """Let go of what T more tokens will not see. Once a step, before `place`."""
+
     def place(self, b: int, t: int) -> Place:
         """Where T more rows of each of B go."""
         end = self.rows + t
@@ -82,6 +85,7 @@ class KVCache:
     def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, the new rows last."""
         if place is None:
+            self.ready(keys.shape[2])
             place = self.place(keys.shape[0], keys.shape[2])
         end = place.end
         if self.keys is None or self.values is None or end > self.keys.shape[2]:
@@ -188,6 +192,26 @@ class KVCache:
         lengths = mx.array(self.each or [self.rows] * self.keys.shape[0], dtype=mx.int32)
         return KV(self.keys, self.values, lengths, self.rows, self.each is not None, None, self.front, cached=True)
 
+    def cut(self, start: int, end: int) -> dict[str, mx.array] | None:
+        """What it holds of positions start..end-1 of its one text, for `paste`; None where they are not all its own."""
+        low, high = start - self.before, end - self.before
+        if low < 0 or high > self.rows or not self._alone or self.keys is None or self.values is None:
+            return None
+        return {"keys": self.keys[:, :, low:high], "values": self.values[:, :, low:high]}
+
+    def paste(self, parts: Sequence[Mapping[str, mx.array]], ends: Sequence[int]) -> None:
+        """Hold what was cut from another of the same kind: a text from its beginning, the parts ending at `ends`.
+
+        For a cache that holds nothing.
+        """
+        keys, values = (mx.concatenate([part[name] for part in parts], axis=2) for name in ("keys", "values"))
+        self.append(keys, values)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether it holds one text that it shares with nobody."""
+        return self.prefix is None and self.each is None and self.keys is not None and self.keys.shape[0] == 1
+
 
 class Cache:
     """The caches of all layers of a model, which hold the same positions."""
@@ -228,6 +252,7 @@ class Cache:
         known: dict[object, Place] = {}
         places = []
         for layer in self.layers:
+            layer.ready(t)
             key = layer.rows if layer.each is None else tuple(layer.each)
             if (place := known.get(key)) is None:
                 place = known[key] = layer.place(b, t)

@@ -1,12 +1,14 @@
 """Caches that keep only the most recent rows as they came; a window drops the others, `QuantizedCache` packs them.
 
 The recent rows stand in a plain buffer in the order of their positions. When it holds a block more than it must, the
-oldest rows leave it and the rest move to its front: one copied row for each token, and no ring to unwind.
+oldest rows leave it and the rest move to its front: one copied row for each token, and no ring to unwind. A window's
+rows leave before the next are written, so that all that were just read are still there to be looked at; a packed
+cache's as soon as they have been read, so that they are never held in both forms for more than one layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import ClassVar
 
 from metal import mx
 from metal.attention import KV, Mask, Quantized
@@ -14,28 +16,28 @@ from models.cache import KVCache, Place, pick, resize
 from models.errors import CacheError
 
 BLOCK = 64  # rows that leave at once
+NAMES = ("keys", "values")
 SLACK = 16  # rows that a window keeps beyond what its queries see, so that a few tokens can be taken back
 
 
 class TailCache(KVCache):
-    """Keeps at least `recent` rows; where the oldest go is `_leave`'s work."""
+    """Keeps at least `recent` rows; where the oldest go is `_leave`'s work, when they go the subclass's."""
 
     def __init__(self, recent: int, capacity: int) -> None:
         super().__init__(min(capacity, recent + 2 * BLOCK))
         self.recent = recent
 
-    def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
-        """Add keys and values [B, Hkv, T, D]; what attention reads: these rows and all that were still held."""
-        kv = super().append(keys, values, place)
+    def _shed(self, t: int) -> None:
+        """Let the oldest rows leave if they are a block more than must stay; then there is room for T more."""
         surplus = (self.rows if self.each is None else min(self.each)) - self.recent
-        if surplus >= BLOCK:
-            assert self.keys is not None and self.values is not None
-            self._leave(self.keys[:, :, :surplus], self.values[:, :, :surplus])
-            left = self.rows - surplus
-            self.keys, self.values = (resize(x, surplus, self.rows, left + BLOCK) for x in (self.keys, self.values))
-            self.rows = left
-            self.each = None if self.each is None else [n - surplus for n in self.each]
-        return kv
+        if surplus < BLOCK or self.keys is None or self.values is None:
+            return
+        self._leave(self.keys[:, :, :surplus], self.values[:, :, :surplus])
+        left = self.rows - surplus
+        room = left + max(t, BLOCK)
+        self.keys, self.values = (resize(x, surplus, self.rows, room) for x in (self.keys, self.values))
+        self.rows = left
+        self.each = None if self.each is None else [n - surplus for n in self.each]
 
     def _leave(self, keys: mx.array, values: mx.array) -> None:
         raise NotImplementedError
@@ -43,8 +45,6 @@ class TailCache(KVCache):
 
 class WindowCache(TailCache):
     """Keys and values of the last `window` positions and of the first `sinks` (arXiv:2309.17453)."""
-
-    SEGMENTS = ("prefix", "first")
 
     def __init__(self, window: int, sinks: int = 0, capacity: int = BLOCK) -> None:
         if window < 1 or sinks < 0:
@@ -56,8 +56,8 @@ class WindowCache(TailCache):
         self.mask = Mask(window=window, keep=sinks)
 
     @property
-    def options(self) -> dict[str, Any]:
-        return {"window": self.window, "sinks": self.sinks}
+    def kind(self) -> str:
+        return f"window {self.window} sinks {self.sinks}"
 
     @property
     def front(self) -> KV | None:
@@ -74,6 +74,9 @@ class WindowCache(TailCache):
     def nbytes(self) -> int:
         first = self.first
         return super().nbytes + (0 if first is None else _nbytes(first.keys) + _nbytes(first.values))
+
+    def ready(self, t: int) -> None:
+        self._shed(t)
 
     def _leave(self, keys: mx.array, values: mx.array) -> None:
         """Of all that stands before the buffer's remaining rows, which fill a window, only the sinks are seen again."""
@@ -98,13 +101,13 @@ class QuantizedCache(TailCache):
     with the rounded ones.
     """
 
-    SEGMENTS = ("prefix", "old")
+    EXACT: ClassVar[bool] = False
 
     def __init__(
         self, bits: int | Sequence[int] = 8, group_size: int = 64, exact: int = 64, capacity: int = BLOCK
     ) -> None:
         self.bits = (bits, bits) if isinstance(bits, int) else tuple(bits)
-        for name, b in zip(("keys", "values"), self.bits, strict=True):
+        for name, b in zip(NAMES, self.bits, strict=True):
             if b not in (4, 8, 16):
                 raise CacheError(f"bits of cached {name} must be 4, 8 or 16, got {b}")
         if group_size not in (32, 64, 128):
@@ -116,8 +119,8 @@ class QuantizedCache(TailCache):
         self.old: KV | None = None
 
     @property
-    def options(self) -> dict[str, Any]:
-        return {"bits": self.bits, "group_size": self.group_size, "exact": self.recent}
+    def kind(self) -> str:
+        return f"bits {self.bits} groups {self.group_size} exact {self.recent}"
 
     @property
     def front(self) -> KV | None:
@@ -132,21 +135,64 @@ class QuantizedCache(TailCache):
     def packed_nbytes(self) -> int:
         return 0 if self.old is None else sum(_nbytes(x) for x in (self.old.keys, self.old.values))
 
+    def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
+        """Add keys and values [B, Hkv, T, D]; what attention reads, in which these rows are exact."""
+        kv = super().append(keys, values, place)
+        self._shed(BLOCK)
+        return kv
+
     def _leave(self, keys: mx.array, values: mx.array) -> None:
-        old = self.old
-        have = 0 if old is None else old.length or 0
+        packed = zip((keys, values), self.bits, strict=True)
+        self._extend(*(x if bits == 16 else quantize(x, self.group_size, bits) for x, bits in packed))
+
+    def _extend(self, keys: mx.array | Quantized, values: mx.array | Quantized) -> None:
+        """Add packed rows behind those that are held."""
+        have, held = self._packed, self.old
         end = have + keys.shape[2]
-        parts = []
-        for rows, bits, name in zip((keys, values), self.bits, ("keys", "values"), strict=True):
-            new = rows if bits == 16 else quantize(rows, self.group_size, bits)
-            parts.append(_extend(None if old is None else getattr(old, name), new, have, end))
+        was = (None, None) if held is None else (held.keys, held.values)
+        parts = [_extended(old, new, have, end) for old, new in zip(was, (keys, values), strict=True)]
         self.old = KV(parts[0], parts[1], mx.array([end] * keys.shape[0], dtype=mx.int32), end)
 
+    @property
+    def _packed(self) -> int:
+        """Rows that are packed."""
+        return 0 if self.old is None else self.old.length or 0
+
+    def cut(self, start: int, end: int) -> dict[str, mx.array] | None:
+        """The packed rows of these positions, and all rows that are exact now: only at the end of what was read.
+
+        Which rows are packed by when decides what later tokens see, so a text can only be gone on with from a place
+        where whoever reads it from the start comes by with the same rows packed.
+        """
+        if not self._alone or end != self.length or self.keys is None or self.values is None:
+            return None
+        part = {"keys": self.keys[:, :, : self.rows], "values": self.values[:, :, : self.rows]}
+        if self.old is not None and self._packed > start:
+            for name, rows in zip(NAMES, (self.old.keys, self.old.values), strict=True):
+                part |= {f"{name}.{p}": array[:, :, start : self._packed] for p, array in _arrays(rows).items()}
+        return part
+
+    def paste(self, parts: Sequence[Mapping[str, mx.array]], ends: Sequence[int]) -> None:
+        """As the other kinds; what was exact at the end of a part and is not at the end of the last is packed now."""
+        last = parts[-1]
+        packed = ends[-1] - last["keys"].shape[2]
+        start = 0
+        for part, end in zip(parts, ends, strict=True):
+            keys, values = (_rows(part, name, self.group_size, b) for name, b in zip(NAMES, self.bits, strict=True))
+            if keys is not None and values is not None:
+                self._extend(keys, values)
+            first = end - part["keys"].shape[2]
+            low, high = max(start, first), min(end, packed)
+            if low < high:
+                self._leave(*(part[name][:, :, low - first : high - first] for name in NAMES))
+            start = end
+        if last["keys"].size:
+            super().append(last["keys"], last["values"])
+
     def _rewind_front(self, n: int) -> None:
-        packed = 0 if self.old is None else self.old.length or 0
-        back = min(n, packed)
+        back = min(n, self._packed)
         if self.old is not None and back:
-            left = packed - back
+            left = self._packed - back
             self.old = replace(self.old, length=left, lengths=self.old.lengths - back) if left else None
         super()._rewind_front(n - back)
 
@@ -190,25 +236,39 @@ def _head(kv: KV, n: int) -> KV | None:
     return KV(keys, rows("values"), mx.array([count] * b, dtype=mx.int32), count)
 
 
-def _extend(old: mx.array | Quantized | None, new: mx.array | Quantized, have: int, end: int) -> mx.array | Quantized:
-    """`new` written after the first `have` rows of `old`, whose room doubles where it does not suffice."""
+def _extended(old: mx.array | Quantized | None, new: mx.array | Quantized, have: int, end: int) -> mx.array | Quantized:
+    """`new` written after the first `have` rows of `old`.
+
+    Where the room does not suffice it grows by little: what is packed is to be small, and to copy it now and then costs
+    less than the next token's attention, which reads all of it.
+    """
     if isinstance(new, Quantized):
-        was = old if isinstance(old, Quantized) else None
-        parts = [
-            _extend(None if was is None else getattr(was, name), getattr(new, name), have, end)
-            for name in ("codes", "scales", "biases")
-        ]
+        was = {} if old is None else _arrays(old)
+        parts = [_extended(was.get(name), array, have, end) for name, array in _arrays(new).items()]
         codes, scales, biases = (part for part in parts if isinstance(part, mx.array))
         return Quantized(codes, scales, biases, new.group_size, new.bits)
     assert not isinstance(old, Quantized)
+    room = end + max(BLOCK, end // 32)
     if old is None:
-        return new
+        return resize(new, 0, end, room)
     if end > old.shape[2]:
-        old = resize(old, 0, have, max(2 * old.shape[2], -(-end // BLOCK) * BLOCK))
+        old = resize(old, 0, have, room)
     return mx.slice_update(old, new, mx.array([have], dtype=mx.int32), (2,))
 
 
-def _nbytes(x: mx.array | Quantized) -> int:
+def _arrays(x: mx.array | Quantized) -> dict[str, mx.array]:
     if isinstance(x, Quantized):
-        return x.codes.nbytes + x.scales.nbytes + x.biases.nbytes
-    return x.nbytes
+        return {"codes": x.codes, "scales": x.scales, "biases": x.biases}
+    return {"rows": x}
+
+
+def _rows(part: Mapping[str, mx.array], name: str, group_size: int, bits: int) -> mx.array | Quantized | None:
+    """The packed rows of a part that was cut, if it has any."""
+    if bits == 16 or f"{name}.codes" not in part:
+        return part.get(f"{name}.rows")
+    codes, scales, biases = (part[f"{name}.{p}"] for p in ("codes", "scales", "biases"))
+    return Quantized(codes, scales, biases, group_size, bits)
+
+
+def _nbytes(x: mx.array | Quantized) -> int:
+    return sum(array.nbytes for array in _arrays(x).values())

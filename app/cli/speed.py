@@ -27,8 +27,6 @@ def speed_options(command: Command) -> Command:
 
 def cache_options(kv_bits: str | None, prefix_cache: bool) -> dict[str, Any]:
     """What the session and its caches are made with."""
-    if kv_bits is not None and prefix_cache:
-        raise click.UsageError("--prefix-cache keeps exact keys and values: it does not go with --kv-bits")
     return {"keep_prefix": prefix_cache} | ({} if kv_bits is None else {"bits": int(kv_bits)})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import models
 from engine.decode.control import Control, Done, Emitted
-from engine.decode.cursor import Cursor
+from engine.decode.cursor import CHUNK, Cursor
 from engine.errors import CacheError
 from engine.prefix import SEGMENT, Prefixes, read
 from engine.session import Session
@@ -17,57 +17,141 @@ from metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, FakeCheckpoint
 
-CONFIG = LLAMA | {"vocab_size": VOCAB, "max_position_embeddings": 512}
+CONFIG = LLAMA | {"vocab_size": VOCAB, "max_position_embeddings": 2048, "head_dim": 32}
 TEXT = [int(t) for t in np.random.default_rng(0).integers(0, 256, 300)]
+LONG = [int(t) for t in np.random.default_rng(1).integers(0, 256, 1300)]
+GEMMA = CONFIG | {
+    "model_type": "gemma3_text", "sliding_window": 40, "sliding_window_pattern": 2, "query_pre_attn_scalar": 32,
+    "rope_local_base_freq": 1e4, "tie_word_embeddings": True,
+}  # fmt: skip
 
 
-def model() -> Any:
-    return models.build(CONFIG, {n: mx.array(w) for n, w in weights(CONFIG).items()})
+def scaling(**table: Any) -> dict[str, Any]:
+    return CONFIG | {"rope_scaling": {"original_max_position_embeddings": 700} | table}
 
 
-def read_all(net: Any, ids: list[int], prefixes: Prefixes | None = None, **cache: Any) -> tuple[Cursor, int]:
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {  # configuration, cache, tokens of a segment
+    "all rows": (CONFIG, {}, SEGMENT),
+    "a window": (CONFIG, {"window": 32}, SEGMENT),
+    "a window with sinks": (CONFIG, {"window": 100, "sinks": 70}, SEGMENT),
+    "windows and all": (GEMMA, {}, SEGMENT),
+    "4 bits": (CONFIG, {"bits": 4}, CHUNK),
+    "8-bit values, no row exact": (CONFIG, {"bits": (16, 8), "exact": 0}, CHUNK),
+    "more exact rows than a segment": (CONFIG, {"bits": 4, "exact": 600}, CHUNK),
+    "windows and 8 bits": (GEMMA, {"bits": 8}, CHUNK),
+    "longrope": (
+        scaling(type="longrope", short_factor=[1.0] * 16, long_factor=[1.0 + i for i in range(16)], factor=2.0),
+        {},
+        SEGMENT,
+    ),
+}
+
+
+def model(config: dict[str, Any] = CONFIG) -> Any:
+    return models.build(config, {n: mx.array(w) for n, w in weights(config).items()})
+
+
+def read_all(
+    net: Any, ids: list[int], prefixes: Prefixes | None = None, *, keep: bool = True, **cache: Any
+) -> tuple[Cursor, int]:
     """A cursor after `ids`, and how many tokens of them it had to read."""
     cursor = Cursor(net, net.make_cache(**cache))
     have = prefixes.restore(ids, cursor) if prefixes is not None else 0
-    list(cursor.read(ids[have:]))
+    for _ in cursor.read(ids[have:]):
+        if prefixes is not None and keep:
+            prefixes.keep(cursor)
     return cursor, len(ids) - have
 
 
-def test_a_text_read_before_is_not_read_again_and_says_the_same(tmp_path: Path) -> None:
-    net = model()
-    first, count = read_all(net, TEXT)
-    assert count == len(TEXT)
-    for prefixes in (Prefixes("m"), Prefixes("m", folder=tmp_path)):
-        prefixes.keep(first)
-    for known in (prefixes, Prefixes("m", folder=tmp_path)):  # in memory, and in another process's files
-        again, count = read_all(net, TEXT, known)
-        assert count == len(TEXT) % SEGMENT
-        assert again.ids == first.ids and again.length == again.cache.length == len(TEXT)
-        np.testing.assert_allclose(np.asarray(again.logits()), np.asarray(first.logits()), atol=1e-5)
-        np.testing.assert_allclose(np.asarray(again.logits_at(0, 9)), np.asarray(first.logits_at(0, 9)), atol=1e-5)
+def drawn(cursor: Cursor, count: int = 40) -> tuple[list[int], np.ndarray]:
+    """The most likely continuation, and the last logits."""
+    start = len(cursor.ids)
+    for _ in range(count):
+        token = int(np.asarray(cursor.logits()).argmax())
+        cursor.feed(mx.array([token]))
+        cursor.settle(token)
+    return cursor.ids[start:], np.asarray(cursor.logits())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_begins_as_one_before_gets_the_same_tokens(kind: str, tmp_path: Path) -> None:
+    config, cache, size = KINDS[kind]
+    net, kept = model(config), Prefixes("m", folder=tmp_path)
+    read_all(net, LONG, kept, **cache)
+    other = [*LONG[:1100], *LONG[200::-1]]
+    for text, rest in ((LONG, 0), (other, len(other) - 1100 // size * size), (LONG[:1024], 1024 % size)):
+        want, logits = drawn(read_all(net, text, **cache)[0])
+        for known in (kept, Prefixes("m", folder=tmp_path)):  # in memory, and in another process's files
+            cursor, count = read_all(net, text, known, keep=False, **cache)
+            assert count == rest and cursor.ids == text and cursor.length == cursor.cache.length == len(text)
+            again, close = drawn(cursor)
+            assert again == want
+            np.testing.assert_allclose(close, logits, atol=1e-4 if size == SEGMENT else 0)
+
+
+def test_what_a_hit_has_read_can_be_looked_at() -> None:
+    net, prefixes = model(), Prefixes("m")
+    first, _ = read_all(net, TEXT, prefixes)
+    again, count = read_all(net, TEXT, prefixes)
+    assert count == 0
+    np.testing.assert_allclose(np.asarray(again.logits_at(0, 300)), np.asarray(first.logits_at(0, 300)), atol=1e-5)
+
+
+def test_longrope_keys_are_found_by_texts_that_turn_them_alike() -> None:
+    net, prefixes = model(KINDS["longrope"][0]), Prefixes("m")
+    read_all(net, LONG[:300], prefixes)
+    assert read_all(net, LONG[:600], prefixes, keep=False)[1] == 600 - 300 // SEGMENT * SEGMENT
+    assert read_all(net, LONG[:701], prefixes, keep=False)[1] == 701  # past `original_max_position_embeddings`
+    for length in (600, 700):  # crosses it while drawing, the second with its very first token
+        read_all(net, LONG[:length], prefixes)
+        again, count = read_all(net, LONG[:length], prefixes)
+        assert count == 0
+        assert drawn(again, 120)[0] == drawn(read_all(net, LONG[:length])[0], 120)[0]
+
+
+def test_dynamic_keys_are_found_by_texts_as_long() -> None:
+    net, prefixes = model(scaling(type="dynamic", factor=2.0)), Prefixes("m")
+    read_all(net, LONG[:900], prefixes)
+    other = [*LONG[:850], *LONG[:50]]
+    cursor, count = read_all(net, other, prefixes)
+    assert count == 900 - 850 // SEGMENT * SEGMENT
+    assert drawn(cursor)[0] == drawn(read_all(net, other)[0])[0]
+    assert read_all(net, LONG[:901], prefixes)[1] == 901
+
+
+def test_packed_rows_are_kept_only_of_texts_read_in_one_go() -> None:
+    net, prefixes = model(), Prefixes("m")
+    cursor = Cursor(net, net.make_cache(bits=8))
+    list(cursor.read(LONG[:300]))
+    for _ in cursor.read(LONG[300:]):
+        prefixes.keep(cursor)
+    assert prefixes.nbytes == 0
+    cursor.rewind(0)
+    for _ in cursor.read(LONG):
+        prefixes.keep(cursor)
+    assert prefixes.nbytes > 0
+
+
+def test_kinds_of_caches_do_not_meet() -> None:
+    net, prefixes = model(), Prefixes("m")
+    kinds: list[dict[str, Any]] = [{}, {"window": 32}, {"window": 32, "sinks": 1}, {"bits": 4}, {"bits": 8}]
+    for options in kinds:
+        assert read_all(net, TEXT, prefixes, **options)[1] == len(TEXT)
+    for options in kinds:
+        assert read_all(net, TEXT, prefixes, **options)[1] == 0
 
 
 def test_texts_share_what_they_begin_with(tmp_path: Path) -> None:
     net, prefixes = model(), Prefixes("m", folder=tmp_path)
-    prefixes.keep(read_all(net, TEXT)[0])
+    read_all(net, TEXT, prefixes)
     other = [*TEXT[:200], *reversed(TEXT[:100])]
-    cursor, count = read_all(net, other, prefixes)
-    assert count == len(other) - 200 // SEGMENT * SEGMENT
-    prefixes.keep(cursor)
-    shared, one, two = 200 // SEGMENT, len(TEXT) // SEGMENT, len(other) // SEGMENT
-    assert len(list(tmp_path.iterdir())) == one + two - shared
-    plain, _ = read_all(net, other)
-    np.testing.assert_allclose(np.asarray(cursor.logits()), np.asarray(plain.logits()), atol=1e-5)
-
-
-def test_a_shorter_text_than_a_segment_is_read() -> None:
-    net, prefixes = model(), Prefixes("m")
-    prefixes.keep(read_all(net, TEXT[: SEGMENT - 1])[0])
-    assert prefixes.nbytes == 0 and read_all(net, TEXT[: SEGMENT - 1], prefixes)[1] == SEGMENT - 1
+    read_all(net, other, prefixes)
+    shared, segments = 200 // SEGMENT, -(-len(TEXT) // SEGMENT)
+    assert len(list(tmp_path.iterdir())) == 2 * segments - shared
 
 
 def test_another_model_or_adapter_finds_nothing(tmp_path: Path) -> None:
-    Prefixes("m", "a", folder=tmp_path).keep(read_all(model(), TEXT)[0])
+    read_all(model(), TEXT, Prefixes("m", "a", folder=tmp_path))
     for prefixes in (Prefixes("n", "a", folder=tmp_path), Prefixes("m", folder=tmp_path)):
         assert read_all(model(), TEXT, prefixes)[1] == len(TEXT)
 
@@ -83,24 +167,15 @@ def test_the_least_recently_used_leave_first_and_ends_before_beginnings(tmp_path
     room.keep(one)
     room.keep(two)
     assert room.nbytes == 4 * size
-    assert read_all(net, one.ids, room)[1] == SEGMENT  # lost its last segment
-    assert read_all(net, two.ids, room)[1] == 0
+    assert read_all(net, one.ids, room, keep=False)[1] == SEGMENT  # lost its last segment
+    assert read_all(net, two.ids, room, keep=False)[1] == 0
     disk = Prefixes("m", folder=tmp_path, memory=0)
     disk.keep(one)
     file = next(tmp_path.iterdir()).stat().st_size
     disk.disk = 4 * file + file // 2
     disk.keep(two)
     assert len(list(tmp_path.iterdir())) == 4
-    assert read_all(net, one.ids, disk)[1] == SEGMENT and read_all(net, two.ids, disk)[1] == 0
-
-
-def test_caches_that_forget_or_pack_are_left_alone() -> None:
-    net, prefixes = model(), Prefixes("m")
-    cursor, _ = read_all(net, TEXT, window=32)
-    prefixes.keep(cursor)
-    assert prefixes.nbytes == 0
-    prefixes.keep(read_all(net, TEXT)[0])
-    assert read_all(net, TEXT, prefixes, window=32)[1] == len(TEXT)
+    assert read_all(net, one.ids, disk, keep=False)[1] == SEGMENT and read_all(net, two.ids, disk, keep=False)[1] == 0
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
@@ -118,8 +193,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="tokens are others"):
         read(path, tokens[::-1], model="m", adapter="a")
     whole = path.read_bytes()
-    path.write_bytes(whole.replace(b'"version":"1"', b'"version":"7"'))
-    with pytest.raises(CacheError, match=r"of another version.*expected 1, got 7"):
+    path.write_bytes(whole.replace(b'"version":"2"', b'"version":"7"'))
+    with pytest.raises(CacheError, match=r"of another version.*expected 2, got 7"):
         read(path, tokens, model="m", adapter="a")
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CacheError, match="is damaged, remove it"):
@@ -130,7 +205,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answers", [1, 3])
-def test_a_second_session_starts_within_one_segment(tmp_path: Path, answers: int) -> None:
+def test_a_second_session_starts_at_once(tmp_path: Path, answers: int) -> None:
     drawn = []
     for _ in range(2):
         session = Session(FakeCheckpoint(model()), Prefixes("m", folder=tmp_path))  # type: ignore[arg-type]
@@ -138,5 +213,5 @@ def test_a_second_session_starts_within_one_segment(tmp_path: Path, answers: int
         events = list(session.answers(TEXT, control, answers, max_tokens=5))
         drawn.append([(e.branch, e.step.token) for e in events if isinstance(e, Emitted)])
         done = next(e for e in events if isinstance(e, Done))
-    assert done.stats.reused_tokens == len(TEXT) // SEGMENT * SEGMENT
+    assert done.stats.reused_tokens == len(TEXT)
     assert drawn[0] == drawn[1]
