@@ -39,6 +39,7 @@ class TokenView(ScrollView, can_focus=True):
         Binding("down", "row(1)", "Row", show=False, id="token.down"),
         Binding("home", "edge(-1)", "Row's start", show=False, id="token.row_start"),
         Binding("end", "latest", "Newest", show=False, id="token.newest"),
+        Binding("ctrl+home", "first", "First", show=False, id="token.first"),
         Binding("pageup", "page(-1)", "Page", show=False, id="token.page_up"),
         Binding("pagedown", "page(1)", "Page", show=False, id="token.page_down"),
         Binding("n", "surprise(1)", "Next surprise", show=False, id="token.next_surprise"),
@@ -218,7 +219,7 @@ class TokenView(ScrollView, can_focus=True):
         if round(new_value) == self.layout_.seen:  # the rows moved, not the reader
             return
         self.layout_.seen = round(new_value)
-        self._follow(self.max_scroll_y - new_value <= 1)
+        self._follow(new_value >= self.max_scroll_y)
         self._settle()
 
     def _follow(self, following: bool) -> None:
@@ -234,7 +235,7 @@ class TokenView(ScrollView, can_focus=True):
         edge = min(1, (rows - 1) // 2)
         seen = min(max(layout.seen, y + edge + 1 - rows), y - edge)
         layout.seen = max(seen, 0)
-        self._follow(layout.height - rows - layout.seen <= 1)
+        self._follow(layout.seen >= layout.height - rows)
         self._settle()
 
     # -- cursor ------------------------------------------------------------------------------------------------------
@@ -286,6 +287,14 @@ class TokenView(ScrollView, can_focus=True):
         here = self.cursor or self.newest()
         if here is not None:
             self.move_to(self.layout_.edges(here)[0 if by < 0 else 1])
+
+    def action_first(self) -> None:
+        """To the first token of all."""
+        self._goal = None
+        ends = self.layout_.ends()
+        if ends is not None:
+            self.move_to(ends[0], scroll=False)
+            self.scroll_to(y=0, immediate=True)
 
     def action_latest(self) -> None:
         """Follow the newest token again."""
