@@ -134,6 +134,11 @@ class Tokenizer:
     # -- conversations -------------------------------------------------------------------------------
 
     @property
+    def templates(self) -> Mapping[str, ChatTemplate]:
+        """Every chat template by its name; the plain one is "default"."""
+        return dict(self._templates)
+
+    @property
     def chat_template(self) -> str | None:
         """The source of the chat template; None for a base model, which is given text as it is."""
         template = self._templates.get("default")

@@ -14,6 +14,7 @@ from typing import Any
 from engine import diff
 from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointError
+from engine.quantize.source import Source
 from engine.tune import adapters, full, lora, sites
 from metal import mx
 from models import Transformer
@@ -141,16 +142,13 @@ def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.arr
 def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None) -> None:
     """The model as a folder that mlx-lm and `likely` read. `dtype`: of what is not packed; None: as in memory.
 
-    The tokenizer's files are those of the base's folder. CheckpointError where the base is a GGUF file, which has none
-    (export to GGUF instead), and where the directory is in use.
+    The tokenizer's files are those of the base's folder, or made of a GGUF file's metadata. CheckpointError where those
+    cannot be said in a tokenizer.json (export to GGUF instead), and where the directory is in use.
     """
-    source = checkpoint.info.path
-    if not source.is_dir():
-        raise CheckpointError(
-            f"{checkpoint.info.name} is a GGUF file and has no tokenizer files for a folder: export with --gguf"
-        )
     if folder.exists() and any(folder.iterdir()):
         raise CheckpointError(f"{folder} is not empty: choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_tokenizer(checkpoint, folder)
     found, settings = arrays(checkpoint.model)
     if dtype is not None:
         found = {n: a if a.dtype == mx.uint32 else a.astype(dtype) for n, a in found.items()}
@@ -160,8 +158,21 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     adapters.write_arrays(
         folder / "model.safetensors", {n: mx.contiguous(a) for n, a in found.items()}, {"format": "mlx"}
     )
+    adapters.write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)))
+
+
+def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    source = checkpoint.info.path
+    if source.is_file():
+        try:
+            Source(checkpoint.info).write_tokenizer(folder)
+        except CheckpointError:
+            folder.rmdir()
+            raise CheckpointError(
+                f"the tokenizer of {checkpoint.info.name} cannot be written for a folder: export with --gguf"
+            ) from None
+        return
     for file in source.iterdir():
         copied = file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith("model.safetensors")
         if file.is_file() and copied and file.name != "config.json":
             shutil.copy(file, folder / file.name)
-    adapters.write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)))

@@ -1,11 +1,13 @@
 """A model as a GGUF file that llama.cpp loads: F16, Q8_0 or Q4_0, for the Llama, Qwen and Gemma families.
 
 The reading side's tables (`engine.gguf.mapping`) are used backwards: names, interleaved query and key rows, shifted
-norms. Embedding and head stay at least Q8_0, norms are float32. The tokenizer's metadata are the base file's, so the
-base has to be a GGUF file itself; from a folder llama.cpp's own converter knows more tokenizers than this program does.
+norms. Embedding and head stay at least Q8_0, norms are float32. A base that is a GGUF file itself hands its metadata
+on; of a folder they are made (`facts` of the shape, `vocabulary` of the tokenizer).
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
@@ -15,7 +17,7 @@ from engine import gguf as reading
 from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointError, ParameterError
 from engine.gguf import mapping
-from engine.tune import fuse
+from engine.tune import facts, fuse, vocabulary
 from engine.tune.adapters import write_whole
 from metal import mx
 
@@ -24,7 +26,7 @@ KINDS = {
     "q8_0": (GGMLQuantizationType.Q8_0, 7),
     "q4_0": (GGMLQuantizationType.Q4_0, 2),
 }
-FAMILIES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3")
+Entry = tuple[str, Any, GGUFValueType, GGUFValueType | None]  # key, value, its type, that of its elements
 WRITTEN = ("general.file_type", "general.quantization_version", "general.architecture")
 
 
@@ -32,43 +34,75 @@ def write(checkpoint: Checkpoint, path: Path, kind: str) -> None:
     """Write the model; the file lands whole. Raises CheckpointError and ParameterError for what cannot be written."""
     if kind not in KINDS:
         raise ParameterError(f"a GGUF file is written as {', '.join(KINDS)}, got {kind!r}")
-    source = checkpoint.info.path
-    if not source.is_file():
-        raise CheckpointError(
-            f"{checkpoint.info.name} is a folder: GGUF files are written from GGUF bases, whose tokenizer they keep; "
-            "fuse into a folder and use llama.cpp's convert_hf_to_gguf.py"
-        )
-    header = reading.read_header(source)
-    architecture = str(header.metadata.get("general.architecture"))
-    if architecture not in FAMILIES:
-        raise CheckpointError(f"a {architecture} is not written as GGUF; known: {', '.join(FAMILIES)}")
     block, file_type = KINDS[kind]
-    write_whole(path, lambda beside: _write(checkpoint, beside, header.path, architecture, block, file_type))
+    source, shape = checkpoint.info.path, checkpoint.model.config
+    extra = facts.tensors(shape)
+    if source.is_file():
+        entries = list(_copied(source))
+        architecture = str(reading.read_header(source).metadata.get("general.architecture"))
+        if architecture not in facts.ARCHITECTURES.values():
+            known = ", ".join(dict.fromkeys(facts.ARCHITECTURES.values()))
+            raise CheckpointError(f"a {architecture} is not written as GGUF; known: {known}")
+        arch = mapping.architecture(reading.read_header(source))
+    else:
+        said = facts.metadata(shape, checkpoint.info.name)
+        architecture = str(said["general.architecture"])
+        arch = mapping.MIXTRAL if shape.family == "mixtral" else mapping.ARCHITECTURES[architecture]
+        sizes = {name: a.shape for name, a in _named(checkpoint, arch).items()}
+        facts.check(shape, said, sizes | {name: a.shape for name, a in extra.items()})
+        said |= vocabulary.metadata(checkpoint.tokenizer, source, shape.vocab_size)
+        entries = [(key, value, *_kind(value)) for key, value in said.items()]
+    heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        yield from extra.items()
+        for name, array in _named(checkpoint, arch).items():
+            numbers = np.array(array.astype(mx.float32))
+            if mapping.is_interleaved(name, arch):
+                numbers = _tangled(numbers, heads[name.split(".")[-2]])
+            yield name, numbers + np.float32(arch.norm_offset) if mapping.is_shifted(name, arch) else numbers
+
+    write_whole(path, lambda beside: _write(beside, architecture, entries, tensors(), block, file_type))
+
+
+def _copied(source: Path) -> Iterator[Entry]:
+    """The metadata of a file, less what is written anew."""
+    for field in GGUFReader(str(source)).fields.values():
+        if not field.name.startswith("GGUF."):
+            kind, inner = field.types[0], field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
+            yield field.name, field.contents(), kind, inner
+
+
+def _kind(value: Any) -> tuple[GGUFValueType, GGUFValueType | None]:
+    """How a value of Python is kept."""
+    if isinstance(value, list):
+        inner = {str: GGUFValueType.STRING, int: GGUFValueType.INT32, float: GGUFValueType.FLOAT32}
+        return GGUFValueType.ARRAY, inner[type(value[0])]
+    plain = {bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, float: GGUFValueType.FLOAT32}
+    return plain.get(type(value), GGUFValueType.STRING), None
+
+
+def _named(checkpoint: Checkpoint, arch: mapping.Architecture) -> dict[str, mx.array]:
+    """The model's tensors under GGUF's names."""
+    names = _names(arch, checkpoint.model.config.layers)
+    return {names[name]: array for name, array in fuse.arrays(checkpoint.model, plain=True)[0].items()}
 
 
 def _write(
-    checkpoint: Checkpoint, path: Path, source: Path, architecture: str, block: GGMLQuantizationType, file_type: int
+    path: Path,
+    architecture: str,
+    entries: Sequence[Entry],
+    tensors: Iterable[tuple[str, np.ndarray]],
+    block: GGMLQuantizationType,
+    file_type: int,
 ) -> None:
     writer = GGUFWriter(str(path), architecture)
-    for field in GGUFReader(str(source)).fields.values():
-        if field.name.startswith("GGUF.") or field.name in WRITTEN:
-            continue
-        kind, inner = field.types[0], field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
+    for name, value, kind, inner in entries:
+        if name not in WRITTEN:
+            writer.add_key_value(name, value, kind, sub_type=inner)
     writer.add_file_type(file_type)
     writer.add_quantization_version(2)
-    arch = mapping.architecture(reading.read_header(source))
-    names = _names(arch, checkpoint.model.config.layers)
-    arrays, _ = fuse.arrays(checkpoint.model, plain=True)
-    shape = checkpoint.model.config
-    heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}
-    for name, array in arrays.items():
-        theirs = names[name]
-        numbers = np.array(array.astype(mx.float32))
-        if mapping.is_interleaved(theirs, arch):
-            numbers = _tangled(numbers, heads[theirs.split(".")[-2]])
-        if mapping.is_shifted(theirs, arch):
-            numbers = numbers + np.float32(arch.norm_offset)
+    for theirs, numbers in tensors:
         wanted = block
         if numbers.ndim == 1:
             wanted = GGMLQuantizationType.F32

@@ -55,6 +55,19 @@ def test_a_fused_folder_is_the_model_with_its_adapter_here_and_in_mlx_lm(tmp_pat
         fuse.write(checkpoint, tmp_path / "fused")
 
 
+def test_a_gguf_base_becomes_a_folder_with_its_tokenizer(tmp_path: Path) -> None:
+    checkpoint = base_file(tmp_path / "base.gguf")
+    adapter = moved(checkpoint)
+    attached = checkpoint.model(X)
+    fuse.fuse(checkpoint.model, adapter, TEXTS)
+    fuse.write(checkpoint, tmp_path / "fused")
+    again = load(tmp_path / "fused")
+    assert difference(again.model(X), attached) <= 1e-5
+    assert again.tokenizer.fingerprint == checkpoint.tokenizer.fingerprint
+    assert again.tokenizer.encode("ab don't 123") == checkpoint.tokenizer.encode("ab don't 123")
+    assert again.tokenizer.eos == checkpoint.tokenizer.eos
+
+
 def test_a_requantised_model_says_what_rounding_cost_and_is_read_by_mlx_lm(tmp_path: Path) -> None:
     from mlx_lm.utils import load_model
 
@@ -108,6 +121,48 @@ def test_gguf_files_are_read_again_by_the_gguf_package_and_by_us(
     assert set(base.fields) - set(reader.fields) <= {"general.file_type"}
 
 
+GEMMA: dict[str, Any] = {"tie_word_embeddings": True, "query_pre_attn_scalar": 16, "sliding_window": 64}
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}  # fmt: skip
+FOLDERS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama 3": {"rope_scaling": LLAMA3, "rope_theta": 500_000.0},
+    "linear": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+    "mistral": {"model_type": "mistral", "sliding_window": 128},
+    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen3": {"model_type": "qwen3", "rope_theta": 1e6},
+    "gemma": {"model_type": "gemma", "tie_word_embeddings": True},
+    "gemma2": {"model_type": "gemma2", **GEMMA, "num_hidden_layers": 4},
+    "gemma3": {"model_type": "gemma3_text", **GEMMA, "num_hidden_layers": 7, "rope_theta": 1e6},
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_becomes_a_gguf_file_that_the_gguf_package_and_we_read(name: str, tmp_path: Path) -> None:
+    from gguf import GGUFReader
+
+    checkpoint = folder(tmp_path / "base", **FOLDERS[name])
+    gguf.write(checkpoint, tmp_path / "out.gguf", "f16")
+    again = load(tmp_path / "out.gguf")
+    ids = mx.array([list(range(60, 250, 2))])  # past the windows
+    a, b = (x - mx.logsumexp(x, axis=-1, keepdims=True) for x in (checkpoint.model(ids), again.model(ids)))
+    assert float(mx.mean(mx.sum(mx.exp(a) * (a - b), axis=-1))) <= 1e-5
+    assert again.tokenizer.encode("ab don't 123") == checkpoint.tokenizer.encode("ab don't 123")
+    assert again.tokenizer.eos == checkpoint.tokenizer.eos
+    reader = GGUFReader(str(tmp_path / "out.gguf"))
+    architecture = reader.fields["general.architecture"].contents()
+    assert reader.fields[f"{architecture}.context_length"].contents() == 128
+    assert reader.fields["tokenizer.ggml.pre"].contents() == "gpt-2"
+
+
+def test_llama_3s_factors_are_kept_from_file_to_file(tmp_path: Path) -> None:
+    gguf.write(folder(tmp_path / "base", **FOLDERS["llama 3"]), tmp_path / "one.gguf", "f16")
+    gguf.write(load(tmp_path / "one.gguf"), tmp_path / "two.gguf", "q8_0")
+    assert load(tmp_path / "two.gguf").model.config.ropes[0].factor == 8.0  # type: ignore[union-attr]
+
+
 def test_packed_weights_are_written_as_their_numbers(tmp_path: Path) -> None:
     checkpoint = base_file(tmp_path / "base.gguf")
     sites.pack(checkpoint.model, 8, 32)
@@ -117,12 +172,17 @@ def test_packed_weights_are_written_as_their_numbers(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     checkpoint = base_file(tmp_path / "base.gguf")
-    with pytest.raises(CheckpointError, match="export with --gguf"):
-        fuse.write(checkpoint, tmp_path / "folder")
     with pytest.raises(ParameterError, match="f16, q8_0, q4_0, got 'q9'"):
         gguf.write(checkpoint, tmp_path / "out.gguf", "q9")
-    with pytest.raises(CheckpointError, match="is a folder: GGUF files are written from GGUF bases"):
-        gguf.write(folder(tmp_path / "base"), tmp_path / "out.gguf", "f16")
+    for changes, line in (
+        ({"model_type": "olmo2"}, "a olmo2 is not written as GGUF; known: llama"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic rotary positions are not written"),
+        ({"model_type": "mistral", "sliding_window": 32}, r"windows is \[32, 32\] and would be read as \[0, 0\]"),
+        ({"model_type": "gemma2", **GEMMA, "query_pre_attn_scalar": 64}, "scale is 0.125 and would be read as"),
+    ):
+        with pytest.raises(CheckpointError, match=line):
+            gguf.write(folder(tmp_path / str(line), **changes), tmp_path / "out.gguf", "f16")
+    assert not (tmp_path / "out.gguf").exists()
 
 
 def test_a_difference_by_numpy(tmp_path: Path) -> None:
