@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Summary:
     found: str = ""
 
 
-Row = tuple[str | int | None, ...]
+Row = tuple[Any, ...]
 
 
 class Store:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from engine import presets
+from engine.errors import ParameterError
 from engine.presets import OFF, ORDERS, PARAMETERS, PRESETS, Parameter
 from engine.trace import Recipe
 from engine.transforms import DynamicTemperature, LogitBias, Temperature, Transform
@@ -32,9 +33,8 @@ class Sampling:
             if isinstance(transform, LogitBias):
                 bias.update(dict(transform.bias))
             kinds.append(Temperature if isinstance(transform, DynamicTemperature) else type(transform))
-        named = {kind.__name__: kind for kind in presets.MLX_LM}
-        if set(names) == set(named):
-            return cls(presets.values(recipe), tuple(named[name] for name in names), bias)
+        if sorted(names) == sorted(_KINDS):
+            return cls(presets.values(recipe), bias=bias).ordered(names)
         for order in ORDERS.values():
             if [kind for kind in order if kind in kinds] == kinds:
                 return cls(presets.values(recipe), order, bias)
@@ -102,10 +102,44 @@ class Sampling:
         order.insert(there, order.pop(here))
         return replace(self, order=tuple(order))
 
+    def ordered(self, names: Sequence[str]) -> "Sampling":
+        """With the order that `names` gives. Raises KeyError for a name that is no transform's."""
+        return replace(self, order=tuple(_KINDS[name] for name in names))
+
     def banned(self, token: int) -> "Sampling":
         """With a token that is never drawn from now on; allowed again if it was."""
         bias = {id: value for id, value in self.bias.items() if id != token}
         return replace(self, bias=bias if token in self.bias else {**bias, token: BAN})
+
+
+_KINDS = {kind.__name__: kind for kind in presets.MLX_LM}
+
+
+def typed(text: str, sampling: Sampling) -> Sampling:
+    """The settings with what a person typed: `temp 1.2 top_p 0.9`, or a temperature alone.
+
+    Raises ParameterError for an unknown name, a value that is no number, and one out of its range.
+    """
+    words = text.replace("=", " ").replace(",", " ").split()
+    words = ["temp", *words] if len(words) == 1 else words
+    if len(words) % 2 or not words:
+        raise ParameterError(
+            f"parameters come with their values, as in temp 1.2 top_p 0.9; got {text.strip() or 'none'}"
+        )
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        try:
+            number = float(value)
+        except ValueError:
+            raise ParameterError(f"{name} must be a number, got {value}") from None
+        sampling, said = sampling.with_value(name.replace("-", "_"), number)
+        if said:
+            raise ParameterError(said)
+    return sampling
+
+
+def given(sampling: Sampling) -> str:
+    """What `typed` would have to read to give these values: those that are not off."""
+    return " ".join(f"{name} {value:g}" for name, value in sampling.values.items() if value != OFF[name])
 
 
 def words(recipe: Recipe) -> str:

@@ -1,16 +1,15 @@
 """Slash commands: a table of names, what they take, and what they do to the chat screen."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.tui import theme
-from app.tui.sampling import Sampling
+from app.tui import presets, theme
+from app.tui.sampling import given, typed
 from app.tui.talk import HEATS
 from engine.errors import LikelyError
-from engine.presets import ORDERS, PARAMETERS, PRESETS
+from engine.presets import ORDERS, PARAMETERS
 
 if TYPE_CHECKING:
     from app.tui.screens.chat import ChatScreen
@@ -60,82 +59,31 @@ def help_text() -> str:
     return "\n".join(f"{usage.ljust(size)}  {about}" for usage, about in rows)
 
 
-# -- presets -------------------------------------------------------------------------------------------------------
-
-
-def _own(screen: "ChatScreen") -> dict[str, dict[str, float]]:
-    """The presets that a person saved."""
-    try:
-        data = json.loads((screen.likely.home / "presets.json").read_text(encoding="utf-8"))
-        return {str(name): dict(values) for name, values in data.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def preset_options(screen: "ChatScreen") -> list[tuple[str, str]]:
-    """What can be chosen: (id, words)."""
-    said = {
-        name: ", ".join(f"{PARAMETERS[p].label} {value:g}" for p, value in given.items())
-        for name, given in PRESETS.items()
-    }
-    rows = [(f"preset {name}", f"{name:<14} {words}") for name, words in said.items()]
-    rows += [(f"own {name}", f"{name:<14} saved by you") for name in _own(screen)]
-    rows += [(f"order {name}", f"{name:<14} the order of {name}") for name in ORDERS]
-    return rows
-
-
-def preset(screen: "ChatScreen", choice: str) -> Sampling:
-    """The settings that a choice gives."""
-    kind, _, name = choice.partition(" ")
-    sampling = screen.talk.sampling
-    if kind == "order":
-        return replace(sampling, order=ORDERS[name])
-    if kind == "own":
-        for parameter, value in _own(screen)[name].items():
-            if parameter in PARAMETERS:
-                sampling, _ = sampling.with_value(parameter, float(value))
-        return sampling
-    return sampling.preset(name)
+# -- sampling ------------------------------------------------------------------------------------------------------
 
 
 def _preset(screen: "ChatScreen", name: str) -> None:
     if not name:
         screen.action_presets()
-    elif name in PRESETS:
-        screen.set_sampling(preset(screen, f"preset {name}"))
-    elif name in _own(screen):
-        screen.set_sampling(preset(screen, f"own {name}"))
     else:
-        screen.hints.say(f"there is no preset {name}: {', '.join([*PRESETS, *_own(screen)])}", alarm=True)
+        screen.set_sampling(presets.chosen(screen.likely.home, f"preset {name}", screen.talk.sampling))
 
 
 def _save_preset(screen: "ChatScreen", name: str) -> None:
     if not name:
         screen.hints.say("/save-preset wants a name")
         return
-    own = {**_own(screen), name: dict(screen.talk.sampling.values)}
-    try:
-        (screen.likely.home / "presets.json").write_text(json.dumps(own, indent=1), encoding="utf-8")
-        screen.hints.say(f"saved as preset {name}")
-    except OSError as error:
-        screen.hints.say(f"the preset was not saved: {error.strerror}", alarm=True)
+    presets.keep(screen.likely.home, name, screen.talk.sampling)
+    screen.hints.say(f"saved as preset {name}: values and order")
 
 
 def _order(screen: "ChatScreen", name: str) -> None:
-    if name not in ORDERS:
-        screen.hints.say(f"the orders are {', '.join(ORDERS)}")
-        return
-    screen.set_sampling(preset(screen, f"order {name}"))
+    screen.set_sampling(presets.chosen(screen.likely.home, f"order {name}", screen.talk.sampling))
 
 
-def _set(screen: "ChatScreen", rest: str) -> None:
-    name, _, value = rest.partition(" ")
-    if name not in PARAMETERS or not value:
-        screen.hints.say(f"/set wants a parameter and a value: {', '.join(PARAMETERS)}")
-        return
-    said = screen.sampler.type_value(name, value)
-    if said:
-        screen.hints.say(said)
+def _set(screen: "ChatScreen", text: str) -> None:
+    screen.set_sampling(typed(text, screen.talk.sampling))
+    screen.hints.say(given(screen.talk.sampling) or "everything is off: T 1.00")
 
 
 # -- the rest ------------------------------------------------------------------------------------------------------
@@ -243,10 +191,10 @@ COMMANDS: dict[str, Slash] = {
     "step": Slash("", "choose token by token", lambda s, _: s.action_step()),
     "seed": Slash("n", "answer again with this seed", _seed),
     "max": Slash("n", "tokens an answer may have; 0 is no limit", _max),
-    "preset": Slash("[name]", "sampling preset", _preset, lambda s: [*PRESETS, *_own(s)]),
+    "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.likely.home)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
-    "set": Slash("name value", "set a sampling parameter", _set, lambda _: [f"{name} " for name in PARAMETERS]),
+    "set": Slash("name value …", "set sampling parameters", _set, lambda _: [f"{name} " for name in PARAMETERS]),
     "heat": Slash("name", "tint by surprisal, entropy, rank or off", _heat, lambda _: list(HEATS)),
     "specials": Slash("", "show or hide control tokens", lambda s, _: s.toggle_specials()),
     "copy": Slash("", "copy the answer", lambda s, _: s.action_copy_answer()),

@@ -1,12 +1,10 @@
-"""Text mode, the comparison, the list of conversations: by their state."""
+"""Text mode, the list of conversations, files in and out: by their state."""
 
-import asyncio
 from pathlib import Path
 
 from app.store import Store
 from app.tui import manuscript
 from app.tui.layout import Place
-from app.tui.screens.compare import CompareScreen
 from app.tui.screens.sessions import Sessions
 from app.tui.screens.text import TextScreen
 from engine.conversation import Conversation
@@ -159,55 +157,6 @@ async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
 async def test_base_models_say_so(play: Play) -> None:
     async with play(ScriptedEngine(chat=False)) as stage:
         assert "base model" in stage.chat.hints.news
-
-
-async def test_columns_advance_together_and_one_is_adopted(play: Play) -> None:
-    async with play() as stage:
-        await stage.pilot.press("f3")
-        screen = stage.app.screen
-        assert isinstance(screen, CompareScreen) and len(screen.columns) == 3
-        for number, column in enumerate(screen.columns):
-            column.talk.new_seed = lambda number=number: number % 2  # type: ignore[misc]
-        screen.prompt.take(ASK)
-        await stage.pilot.press("enter")
-        await stage.until(lambda: all(c.talk.shown and not c.talk.running for c in screen.columns))
-        answers = [column.talk.shown[-1].message.text for column in screen.columns]
-        assert answers == [SKY, BLUE, SKY]
-        assert screen.columns[1].view.mark is not None and screen.columns[2].view.mark is None
-        assert screen.columns[0].talk.sampling.recipe.greedy
-        # their first tokens were drawn before anyone's second
-        await stage.pilot.press("tab", "minus")
-        await stage.until(lambda: len(screen.columns) == 2)
-        await stage.pilot.press("plus")
-        await stage.pilot.press("escape")
-        await stage.until(lambda: len(screen.columns) == 3)
-        screen.columns[0].view.focus()
-        await stage.pilot.press("a")
-        await stage.until(lambda: stage.app.screen is stage.chat)
-        assert stage.texts == [ASK, SKY]
-        assert "greedy" in stage.chat.talk.note(1) and "branch" in stage.chat.talk.note(1)
-
-
-async def test_runs_take_turns() -> None:
-    from app.tui import messages as m
-    from app.tui.bridge import Bridge
-    from engine.decode.control import Control
-    from tests.tui.fakes import ScriptedShop
-
-    bridge = Bridge(ScriptedShop)
-    for work in (2, 3):
-        bridge.send(m.Load(1, "")) if work == 2 else None
-        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), Control(), max_tokens=5))
-    bridge.start()
-    order: list[int] = []
-    for _ in range(500):
-        order += [report.work for report in bridge.drain() if isinstance(report, m.Drew)]
-        if len(order) == 10:
-            break
-        await asyncio.sleep(0.005)
-    bridge.close()
-    assert sorted(order) == [2] * 5 + [3] * 5
-    assert max(abs(order[:i].count(2) - order[:i].count(3)) for i in range(11)) <= 2
 
 
 def test_a_manuscript_never_loses_a_text() -> None:

@@ -2,38 +2,27 @@
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.screen import Screen
 
-from app.tui import candidates, slash
+from app.tui import candidates, comparison
 from app.tui import messages as m
 from app.tui.candidates import LN2
 from app.tui.commands import Entry
 from app.tui.layout import Place
 from app.tui.sampling import Sampling
-from app.tui.talk import Talk
+from app.tui.screens.columns import NARROWEST, Columns
 from app.tui.widgets.bars import Glance, Hints, TopBar
 from app.tui.widgets.column import Column
-from app.tui.widgets.overlays import Pick, Read
+from app.tui.widgets.overlays import Read
 from app.tui.widgets.prompt import Prompt
 from app.tui.widgets.token_view import TokenView
-from engine.conversation import Conversation, Fork, Node
-from engine.trace import Step
-
-if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
-
-MOST = 4
-NARROWEST = 28  # columns of text that a column needs
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(Columns):
     """Two to four columns."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,16 +37,7 @@ class CompareScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seed = 7
         self.prompt_text = ""
-
-    @property
-    def likely(self) -> "LikelyApp":
-        return cast("LikelyApp", self.app)
-
-    @property
-    def columns(self) -> list[Column]:
-        return list(self.query(Column))
 
     def compose(self) -> ComposeResult:
         yield TopBar("compare", id="top")
@@ -73,16 +53,6 @@ class CompareScreen(Screen[None]):
         yield Prompt(placeholder="One prompt for every column  (enter runs)", id="prompt")
         yield Hints(id="hints")
 
-    def _column(self, sampling: Sampling, model: str = "") -> Column:
-        now = self.likely.clock()
-        conversation = Conversation(secrets.token_hex(4), recipe=sampling.recipe, created=now, updated=now)
-        talk = Talk(conversation, lambda _: None, self.likely.bridge.number, clock=self.likely.clock)
-        talk.sampling = sampling
-        talk.new_seed = lambda: self.seed
-        column = Column(talk, model)
-        talk.send = lambda command: self.likely.ask(command, partial(self.reported, column))
-        return column
-
     def on_mount(self) -> None:
         self.hints = self.query_one(Hints)
         self.prompt = self.query_one(Prompt)
@@ -97,11 +67,6 @@ class CompareScreen(Screen[None]):
         self.model_changed()
         self.call_after_refresh(self.refresh_heads)
 
-    def refresh_heads(self) -> None:
-        for column in self.columns:
-            column.head()
-        self._hint()
-
     def on_resize(self) -> None:
         self.call_after_refresh(self.refresh_heads)
 
@@ -109,15 +74,11 @@ class CompareScreen(Screen[None]):
 
     def model_changed(self) -> None:
         """A model was loaded: columns that use it may begin."""
+        super().model_changed()
         current = self.likely.current
-        for column in self.columns:
-            facts = self.likely.models.get(column.model) if column.model else current
-            if facts is not None and column.talk.facts is not facts:
-                column.talk.ready(facts)
-                column.show(follow=True)
         name = (current.title or current.name) if current is not None else "no model"
         self.query_one(TopBar).show(name, (f"same prompt · seed {self.seed}",))
-        self.refresh_heads()
+        self._hint()
 
     def on_prompt_sent(self, event: Prompt.Sent) -> None:
         if event.text.strip():
@@ -126,73 +87,32 @@ class CompareScreen(Screen[None]):
 
     def start(self) -> None:
         """Give every column the prompt, from the beginning and with the same seed."""
-        system = self.likely.chat.talk.conversation.system if self.likely.chat is not None else ""
         for column in self.columns:
-            talk = column.talk
-            talk.stop()
-            now = self.likely.clock()
-            talk.conversation = Conversation(
-                secrets.token_hex(4), model=talk.facts.name if talk.facts is not None else "", system=system,
-                recipe=talk.sampling.recipe, created=now, updated=now,
-            )  # fmt: skip
-            talk.began_ids.clear()
-            talk.submit(self.prompt_text)
-            column.view.mark = None
-            column.view.move_to(None)
-            column.show(follow=True)
+            column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
         self.columns[0].view.focus()
+        self._hint()
+
+    def differs(self, column: Column) -> None:
+        """A column draws otherwise now: it answers the prompt again, with the same seed."""
+        super().differs(column)
+        if self.prompt_text and column.talk.facts is not None:
+            column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
+            if column is self.columns[0]:
+                self.unmark()
         self._hint()
 
     def reported(self, column: Column, reports: list[m.Report]) -> None:
         """Reports for one column."""
-        talk = column.talk
         if not column.is_mounted:
             return
-        steps: list[Step] = []
-        for report in reports:
-            match report:
-                case m.Drew(work, step) if talk.mine(work):
-                    steps.append(step)
-                case m.Began() if talk.mine(report.work):
-                    talk.began(report)
-                case m.Ended(work) if talk.mine(work):
-                    self._drew(column, steps)
-                    steps = []
-                    talk.ended(report)
-                    column.show()
-                case m.Failed(work, line):
-                    if talk.mine(work):
-                        self._drew(column, steps)
-                        steps = []
-                        talk.failed()
-                    self.hints.say(line, alarm=True)
-        self._drew(column, steps)
-        for each in self.columns:
-            self._foot(each)
+        if trouble := column.reported(reports):
+            self.hints.say(trouble, alarm=True)
+        self.refresh_feet()
         if column.view.has_focus or not any(each.view.has_focus for each in self.columns):
             self.inspect()
         self._hint()
 
-    def _drew(self, column: Column, steps: list[Step]) -> None:
-        if steps and column.talk.run is not None:
-            column.view.extend(column.talk.drew(steps))
-
-    def _foot(self, column: Column) -> None:
-        at = divergence(self._tokens(self.columns[0]), self._tokens(column))
-        if at is not None and column.view.mark != Place(0, at) and column is not self.columns[0]:
-            column.view.mark = Place(0, at)
-            column.view.redraw()
-        column.foot(column is self.columns[0], at)
-
-    @staticmethod
-    def _tokens(column: Column) -> list[int]:
-        return [step.token for step in column.talk.shown[-1].steps] if column.talk.shown else []
-
     # -- looking -----------------------------------------------------------------------------------------------------
-
-    def picked(self) -> Column:
-        """The column that has the focus, else the first."""
-        return next((column for column in self.columns if column.has_focus_within), self.columns[0])
 
     def inspect(self) -> None:
         """The token under the cursor of the focused column, in one line."""
@@ -262,81 +182,6 @@ class CompareScreen(Screen[None]):
         if self.prompt_text:
             self.start()
 
-    async def action_add(self) -> None:
-        """Another column, a copy of the picked one."""
-        fits = self.size.width // (len(self.columns) + 1) >= NARROWEST
-        if len(self.columns) >= MOST or not fits:
-            self.hints.say("there is no room for another column")
-            return
-        column = self._column(self.picked().talk.sampling, self.picked().model)
-        await self.query_one("#columns").mount(column)
-        self.model_changed()
-        self.set_up(column)
-
-    async def action_remove(self) -> None:
-        if len(self.columns) <= 2:
-            self.hints.say("a comparison has at least two columns")
-            return
-        column = self.picked()
-        column.talk.stop()
-        await column.remove()
-        self.columns[0].view.focus()
-        self.refresh_heads()
-
-    def action_set_up(self) -> None:
-        self.set_up(self.picked())
-
-    def set_up(self, column: Column) -> None:
-        """Choose what a column does differently: a preset, an order, or another model."""
-        chat = self.likely.chat
-        options = slash.preset_options(chat) if chat is not None else []
-        options += [(f"model {name}", f"{name:<14} this model") for name in self.likely.models]
-        options.append(("model", "another model…"))
-        self.app.push_screen(Pick("what this column does differently", options), partial(self._chosen, column))
-
-    def _chosen(self, column: Column, choice: str | None) -> None:
-        if choice is None:
-            return
-        kind, _, name = choice.partition(" ")
-        if kind == "model" and not name:
-            from app.tui.screens.models import Models
-
-            self.app.push_screen(Models(self.likely), partial(self._model, column))
-        elif kind == "model":
-            self._model(column, name)
-        else:
-            talk = column.talk
-            other = slash.preset(self.likely.chat, choice)
-            talk.resample(
-                replace(talk.sampling, order=other.order)
-                if kind == "order"
-                else replace(other, order=talk.sampling.order)
-            )
-        self.refresh_heads()
-
-    def _model(self, column: Column, name: str | None) -> None:
-        if name is None:
-            return
-        column.model = name
-        if name in self.likely.models:
-            self.model_changed()
-            return
-        work = self.likely.bridge.number()
-
-        def loaded(reports: list[m.Report]) -> None:
-            for report in reports:
-                match report:
-                    case m.Loading(_, _, stage):
-                        self.hints.say(stage)
-                    case m.Ready(_, facts):
-                        column.model = facts.name
-                        self.likely.adopt_model(facts)
-                        self.model_changed()
-                    case m.Failed(_, line):
-                        self.hints.say(line, alarm=True)
-
-        self.likely.ask(m.Load(work, name), loaded)
-
     def action_adopt(self) -> None:
         """Open the picked column's answer in the chat, the others as branches beside it."""
         picked = self.picked()
@@ -344,7 +189,9 @@ class CompareScreen(Screen[None]):
             self.hints.say("there is nothing to adopt yet")
             return
         self.leave()
-        self.likely.chat.open(gathered(self.columns, picked, self.likely.clock()))
+        ordered = [*(column for column in self.columns if column is not picked), picked]
+        answers = [(column.label, column.talk.shown) for column in ordered]
+        self.likely.chat.open(comparison.gathered(picked.talk.conversation, answers, self.likely.clock()))
         self.likely.chat.save()
         self.likely.action_go("chat")
 
@@ -356,37 +203,9 @@ class CompareScreen(Screen[None]):
     def palette(self) -> Iterator[Entry]:
         """What the palette offers here."""
         yield "compare: Add column", "a copy of the picked one", self.action_add
-        yield "compare: Set up column…", "preset, order or model", self.action_set_up
+        yield "compare: Set up column…", "parameters, their order, strategy or model", self.action_set_up
         yield "compare: Adopt into chat", "the others become branches", self.action_adopt
         yield "compare: New seed", "the same one for every column", self.action_redo
 
     def on_top_bar_screen_asked(self, event: TopBar.ScreenAsked) -> None:
         self.likely.action_go(event.name)
-
-
-def divergence(first: list[int], other: list[int]) -> int | None:
-    """The first place at which two token sequences differ; None while one begins the other."""
-    for index, (a, b) in enumerate(zip(first, other, strict=False)):
-        if a != b:
-            return index
-    return None
-
-
-def gathered(columns: list[Column], picked: Column, now: float) -> Conversation:
-    """One conversation of all columns: their answers are siblings, the picked one checked out."""
-    asked = picked.talk.shown[0].message
-    talk = replace(
-        picked.talk.conversation, id=secrets.token_hex(4), nodes={}, chosen={}, created=now, updated=now, title=""
-    )
-    talk = talk.add(Node(secrets.token_hex(6), Fork(), "user", text=asked.text))
-    leaf = talk.leaf
-    assert leaf is not None
-    for column in [*(c for c in columns if c is not picked), picked]:
-        for shown in column.talk.shown[1:]:
-            last = shown.message.last
-            answer = Node(
-                secrets.token_hex(6), Fork(leaf.id), "assistant", steps=tuple(shown.steps), seed=last.seed,
-                finish=last.finish or "cancelled", label=column.label,
-            )  # fmt: skip
-            talk = talk.add(answer)
-    return talk

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from app.tui import presets
 from app.tui.layout import Place
 from app.tui.sampling import Sampling
 from app.tui.screens.writing import Writing
@@ -137,18 +138,13 @@ class Steering(Writing):
 
     def action_presets(self) -> None:
         """Choose a preset or an order."""
-        from app.tui import slash
         from app.tui.widgets.overlays import Pick
 
-        self.app.push_screen(
-            Pick("preset, or the order of the transforms", slash.preset_options(self.chat)), self._preset
-        )
+        self.app.push_screen(Pick("how tokens are drawn", presets.choices(self.likely.home)), self._preset)
 
     def _preset(self, choice: str | None) -> None:
         if choice is not None:
-            from app.tui import slash
-
-            self.set_sampling(slash.preset(self.chat, choice))
+            self.set_sampling(presets.chosen(self.likely.home, choice, self.talk.sampling))
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Other settings, from wherever they come."""
@@ -222,7 +218,7 @@ class Steering(Writing):
         """Branch with candidate `number`; after g, go to a screen."""
         if self._going:
             self._going = False
-            names = {1: "chat", 2: "compare", 3: "text"}
+            names = {1: "chat", 2: "compare", 3: "text", 4: "tune"}
             if number in names:
                 self.likely.action_go(names[number])
             return
@@ -232,7 +228,7 @@ class Steering(Writing):
 
     def action_goto(self) -> None:
         self._going = True
-        self.hints.say("go to: 1 chat · 2 compare · 3 text")
+        self.hints.say("go to: 1 chat · 2 compare · 3 text · 4 tune")
 
     def action_step(self) -> None:
         """Step mode: the person chooses, token by token."""

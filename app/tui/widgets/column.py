@@ -1,13 +1,20 @@
 """One column of a comparison: a way to draw, its answer, and what it came to."""
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Label
 
 from app.tui import cells
+from app.tui import messages as m
+from app.tui.comparison import divergence, strategy_words
+from app.tui.layout import Place
 from app.tui.sampling import words
 from app.tui.talk import Talk, perplexity
 from app.tui.widgets.token_view import TokenView
+from engine.conversation import Conversation
+from engine.trace import Step
 
 
 class Column(Vertical):
@@ -17,6 +24,8 @@ class Column(Vertical):
         super().__init__()
         self.talk = talk
         self.model = model  # a name to load; "" for the one that is current
+        self.parts_at: int | None = None  # the first token that is not the first column's
+        self._alike = 0  # so many tokens were found to be the same
 
     def compose(self) -> ComposeResult:
         yield Label("", classes="column-head", markup=False)
@@ -28,12 +37,66 @@ class Column(Vertical):
         return self.query_one(TokenView)
 
     @property
+    def steps(self) -> Sequence[Step]:
+        return self.talk.shown[-1].steps if self.talk.shown else ()
+
+    @property
     def label(self) -> str:
         """What this column does differently, in words."""
-        model = self.talk.facts.title if self.talk.facts is not None and self.model else self.model
-        name = self.talk.sampling.preset_name or words(self.talk.sampling.recipe)
-        order = f" · {self.talk.sampling.order_name} order" if self.talk.sampling.order_name != "mlx-lm" else ""
-        return f"{name}{order}" + (f" · {model}" if model else "")
+        sampling, facts = self.talk.sampling, self.talk.facts
+        model = facts.title if facts is not None and self.model else self.model
+        order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
+        parts = (sampling.preset_name or words(sampling.recipe), order, strategy_words(self.talk.strategy), model)
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def models(self) -> set[str]:
+        """The loaded models that this column draws with; "" is the current one."""
+        return {self.model, self.talk.strategy.partition(" ")[2]}
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def start(self, conversation: Conversation, prompt: str) -> None:
+        """Answer a prompt in a conversation of its own, from the beginning."""
+        talk = self.talk
+        talk.stop()
+        talk.conversation = conversation
+        talk.began_ids.clear()
+        talk.submit(prompt)
+        self.unmark()
+        self.view.move_to(None)
+        self.show(follow=True)
+
+    def reported(self, reports: Sequence[m.Report]) -> str:
+        """Take in what the engine reports of this column's run; gives a line about what went wrong, or ""."""
+        talk, trouble = self.talk, ""
+        steps: list[Step] = []
+        for report in reports:
+            match report:
+                case m.Drew(work, step) if talk.mine(work):
+                    steps.append(step)
+                case m.Began() if talk.mine(report.work):
+                    talk.began(report)
+                case m.Ended(work) if talk.mine(work):
+                    self._drew(steps)
+                    steps = []
+                    talk.ended(report)
+                    self.show()
+                case m.Failed(work, line):
+                    trouble = line
+                    if talk.mine(work):
+                        self._drew(steps)
+                        steps = []
+                        talk.failed()
+                        self.show()
+        self._drew(steps)
+        return trouble
+
+    def _drew(self, steps: Sequence[Step]) -> None:
+        if steps and self.talk.run is not None:
+            self.view.extend(self.talk.drew(steps))
+
+    # -- showing -----------------------------------------------------------------------------------------------------
 
     def show(self, *, follow: bool | None = None) -> None:
         """Show the answer alone: the prompt is the same everywhere, and the foot says what the heading would."""
@@ -42,15 +105,28 @@ class Column(Vertical):
             block.note = ""
         self.view.show(blocks, follow=follow)
 
+    def unmark(self) -> None:
+        """Compare with the first column from the beginning."""
+        self.parts_at, self._alike, self.view.mark = None, 0, None
+
+    def compare(self, first: "Column") -> None:
+        """Mark where this answer first differs from the first column's; looks at new tokens only."""
+        if self is first or self.parts_at is not None:
+            return
+        self.parts_at = divergence(first.steps, self.steps, self._alike)
+        self._alike = min(len(first.steps), len(self.steps))
+        if self.parts_at is not None:
+            self.view.mark = Place(0, self.parts_at)
+            self.view.redraw()
+
     def head(self) -> None:
         self.query_one(".column-head", Label).update(cells.fit(cells.clean(self.label), max(self.size.width - 3, 4)))
 
-    def foot(self, first: bool, divergence: int | None) -> None:
-        """Perplexity, tokens, speed, and where it first differs from the first column."""
-        steps = self.talk.shown[-1].steps if self.talk.shown else []
-        parts = []
-        if divergence is not None and not first:
-            parts.append(f"differs at {divergence + 1}")
+    def foot(self, first: bool) -> None:
+        """Where it first differs from the first column, perplexity, tokens, speed in its own time."""
+        steps, parts = self.steps, []
+        if self.parts_at is not None:
+            parts.append(f"differs at {self.parts_at + 1}")
         elif steps and not first:
             parts.append("the same so far" if self.talk.running else "the same")
         ppl = perplexity(steps)

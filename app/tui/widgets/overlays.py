@@ -38,7 +38,7 @@ class Ask(ModalScreen[str | None]):
 
 
 class Pick(ModalScreen[str | None]):
-    """One of several, by its id."""
+    """One of several, by its id. Rows without an id are headings."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", show=False)]
 
@@ -50,7 +50,8 @@ class Pick(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
             yield Label(self.title_, classes="sheet-title", markup=False)
-            yield OptionList(*(Option(cells.clean(words), id=id) for id, words in self.options), markup=False)
+            rows = (Option(cells.clean(words), id=id or None, disabled=not id) for id, words in self.options)
+            yield OptionList(*rows, markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option.id)

@@ -1,0 +1,86 @@
+"""Presets as choices for a list: the named ones, those that a person saved, and the orders of the transforms."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from app.tui.sampling import Sampling
+from engine.errors import DataError, ParameterError
+from engine.presets import ORDERS, PARAMETERS, PRESETS
+
+Choice = tuple[str, str]  # its id, and words; without an id it is a heading
+FILE = "presets.json"
+
+
+def names(home: Path) -> list[str]:
+    """What can be named: the given presets, then a person's own."""
+    return [*PRESETS, *own(home)]
+
+
+def own(home: Path) -> dict[str, Sampling]:
+    """The presets that a person saved; those that cannot be read are left out."""
+    found: dict[str, Sampling] = {}
+    try:
+        data = json.loads((home / FILE).read_text(encoding="utf-8"))
+        for name, saved in data.items():
+            sampling = Sampling().ordered(tuple(saved["order"]))
+            for parameter, value in saved["values"].items():
+                sampling, _ = sampling.with_value(parameter, float(value))
+            found[str(name)] = sampling
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, ParameterError):
+        pass
+    return found
+
+
+def keep(home: Path, name: str, sampling: Sampling) -> None:
+    """Save the values and the order under a name. Raises DataError where the file cannot be written."""
+    saved = {**own(home), name: sampling}
+    rows = {name: {"values": dict(each.values), "order": each.names} for name, each in saved.items()}
+    try:
+        (home / FILE).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"the preset was not saved: {error.strerror}") from error
+
+
+def choices(home: Path) -> list[Choice]:
+    """Every preset and every order."""
+    return [*_listed("preset", _presets(home)), *_listed("order of the transforms", _orders())]
+
+
+def chosen(home: Path, choice: str, sampling: Sampling) -> Sampling:
+    """The settings that a choice makes of others. Raises ParameterError for a name that is none."""
+    kind, _, name = choice.partition(" ")
+    if kind == "order" and name in ORDERS:
+        return replace(sampling, order=ORDERS[name])
+    if kind == "preset" and name in PRESETS:
+        return sampling.preset(name)
+    mine = own(home)
+    if kind == "preset" and name in mine:
+        return replace(mine[name], bias=sampling.bias)
+    known = list(ORDERS) if kind == "order" else names(home)
+    raise ParameterError(f"there is no {kind} {name}: {', '.join(known)}")
+
+
+def _presets(home: Path) -> Iterator[Choice]:
+    for name, given in PRESETS.items():
+        yield name, ", ".join(f"{PARAMETERS[p].label} {value:g}" for p, value in given.items())
+    for name in own(home):
+        yield name, "saved by you"
+
+
+def _orders() -> Iterator[Choice]:
+    for name, order in ORDERS.items():
+        cutting = [label for kind in order if (label := _CUTS.get(kind.__name__))]
+        yield name, " › ".join(cutting)
+
+
+# the transforms by which the orders differ
+_CUTS = {"Temperature": "T", "TopK": "top-k", "TopP": "top-p", "MinP": "min-p", "Typical": "typical"}
+
+
+def _listed(heading: str, rows: Iterator[Choice]) -> Iterator[Choice]:
+    kind = heading.split(" ")[0]
+    yield "", heading
+    for name, words in rows:
+        yield f"{kind} {name}", f"  {name:<14} {words}"

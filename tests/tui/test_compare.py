@@ -1,0 +1,172 @@
+"""The comparison: columns that differ in parameters, order, strategy or model, and what is kept of them."""
+
+import asyncio
+from itertools import count
+
+import pytest
+
+from app.tui import messages as m
+from app.tui.bridge import Bridge
+from app.tui.comparison import divergence
+from app.tui.screens.compare import CompareScreen
+from engine.decode.control import Control
+from tests.tui.conftest import Play, Stage
+from tests.tui.fakes import BLUE, SKY, ScriptedEngine, ScriptedShop
+
+ASK = "Why is the sky blue?"
+
+
+async def compared(stage: Stage) -> CompareScreen:
+    """The comparison, every column with its answer; the second one draws other words."""
+    await stage.pilot.press("f3")
+    screen = stage.app.screen
+    assert isinstance(screen, CompareScreen)
+    for number, column in enumerate(screen.columns):
+        column.talk.new_seed = lambda number=number: number % 2  # type: ignore[misc]
+    screen.prompt.take(ASK)
+    await stage.pilot.press("enter")
+    await over(stage, screen)
+    return screen
+
+
+async def over(stage: Stage, screen: CompareScreen) -> None:
+    await stage.until(
+        lambda: all(c.talk.shown and not c.talk.running for c in screen.columns), "answers in all columns"
+    )
+
+
+async def choose(stage: Stage, words: str) -> None:
+    """Pick from the list that is open what begins with some words."""
+    from textual.widgets import OptionList
+
+    rows = stage.app.screen.query_one(OptionList)
+    prompts = [str(rows.get_option_at_index(index).prompt).strip() for index in range(rows.option_count)]
+    rows.highlighted = next(index for index, prompt in enumerate(prompts) if prompt.startswith(words))
+    await stage.pilot.press("enter")
+
+
+async def test_columns_advance_together_and_one_is_adopted(play: Play) -> None:
+    async with play() as stage:
+        screen = await compared(stage)
+        answers = [column.talk.shown[-1].message.text for column in screen.columns]
+        assert answers == [SKY, BLUE, SKY]
+        assert screen.columns[1].view.mark is not None and screen.columns[2].view.mark is None
+        assert screen.columns[0].talk.sampling.recipe.greedy
+        assert [column.parts_at for column in screen.columns] == [None, 0, None]
+        assert "differs at 1" in stage.picture() and "the same" in stage.picture()
+        await stage.pilot.press("tab", "minus")
+        await stage.until(lambda: len(screen.columns) == 2)
+        await stage.pilot.press("plus")
+        await stage.pilot.press("escape")
+        await stage.until(lambda: len(screen.columns) == 3)
+        screen.columns[0].view.focus()
+        await stage.pilot.press("a")
+        await stage.until(lambda: stage.app.screen is stage.chat)
+        assert stage.texts == [ASK, SKY]
+        assert "greedy" in stage.chat.talk.note(1) and "branch" in stage.chat.talk.note(1)
+
+
+async def test_columns_differ_in_strategy_parameters_and_order(play: Play) -> None:
+    async with play() as stage:
+        screen = await compared(stage)
+        column = screen.columns[2]
+        column.talk.new_seed = lambda: 0
+        column.view.focus()
+        runs = len(stage.engine.strategies)
+        await stage.pilot.press("c")
+        await choose(stage, "n-gram")
+        await over(stage, screen)
+        assert (
+            stage.engine.strategies[-1] == "ngram" and len(stage.engine.strategies) == runs + 1
+        )  # it alone runs again
+        assert "n-gram guesses" in column.label and column.parts_at is None
+        await stage.pilot.press("c")
+        await choose(stage, "parameters")
+        await stage.pilot.press("home", "shift+end", "delete", *"temp 1.3 top_k 40", "enter")
+        await over(stage, screen)
+        assert column.talk.sampling.values["temp"] == 1.3 and column.talk.sampling.values["top_k"] == 40
+        assert column.steps[0].recipe == column.talk.sampling.recipe
+        await stage.pilot.press("c")
+        await choose(stage, "llama.cpp")
+        await over(stage, screen)
+        assert "llama.cpp order" in column.label
+        await stage.pilot.press("c")
+        await choose(stage, "parameters")
+        await stage.pilot.press("home", "shift+end", "delete", *"tmep 1.3", "enter")
+        assert "did you mean temp" in screen.hints.news
+        screen.columns[0].view.focus()
+        await stage.pilot.press("c")
+        await choose(stage, "wild")
+        await over(stage, screen)
+        assert [each.parts_at for each in screen.columns] == [None, 0, None]
+
+
+async def test_a_column_has_a_model_or_a_drafter_of_its_own(play: Play) -> None:
+    other = ScriptedEngine("other", scripts=[BLUE])
+    async with play(ScriptedEngine(), other) as stage:
+        screen = await compared(stage)
+        column = screen.columns[0]
+        column.view.focus()
+        await stage.pilot.press("c")
+        await choose(stage, "another model")
+        await stage.until(lambda: getattr(stage.app.screen, "offers", ()), "models to choose from")
+        await stage.pilot.press("down", "enter")
+        await stage.until(lambda: column.talk.facts is not None and column.talk.facts.name == "other")
+        await over(stage, screen)
+        assert column.talk.shown[-1].message.text == BLUE and "other" in column.label
+        screen.columns[1].view.focus()
+        await stage.pilot.press("c")
+        await choose(stage, "draft          guesses of other")
+        await over(stage, screen)
+        assert stage.engine.strategies[-1] == "draft other" and "drafts of other" in screen.columns[1].label
+        assert set(stage.app.models) == {"scripted", "other"}
+        await stage.pilot.press("escape")
+        await stage.until(lambda: stage.app.screen is stage.chat)
+        await stage.until(lambda: set(stage.app.models) == {"scripted"})  # nothing needs the other any more
+        await stage.until(lambda: ("close", []) in other.calls)
+
+
+def test_the_first_difference_is_one_of_bytes() -> None:
+    engine = ScriptedEngine()
+    steps = engine.score(engine.tokenizer.encode(" The sky looks blue"))
+    assert divergence(steps, steps) is None and divergence(steps, steps[:2]) is None
+    assert divergence(steps, [*steps[:2], steps[0]]) == 2
+    assert divergence(steps, [steps[1], *steps[1:]], start=1) is None
+
+
+async def test_runs_take_turns() -> None:
+    bridge = Bridge(ScriptedShop)
+    for work in (2, 3):
+        bridge.send(m.Load(1, "")) if work == 2 else None
+        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), Control(), max_tokens=5))
+    bridge.start()
+    order: list[int] = []
+    for _ in range(500):
+        order += [report.work for report in bridge.drain() if isinstance(report, m.Drew)]
+        if len(order) == 10:
+            break
+        await asyncio.sleep(0.005)
+    bridge.close()
+    assert sorted(order) == [2] * 5 + [3] * 5
+    assert max(abs(order[:i].count(2) - order[:i].count(3)) for i in range(11)) <= 2
+
+
+async def test_the_time_of_a_run_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event takes two ticks of a false clock: of runs that take turns, none counts another's."""
+    ticks = count()
+    monkeypatch.setattr("app.tui.bridge.perf_counter", lambda: float(next(ticks)))
+    bridge = Bridge(ScriptedShop)
+    bridge.send(m.Load(1, ""))
+    for work in (2, 3):
+        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), Control(), max_tokens=4))
+    bridge.start()
+    spent: dict[int, list[float]] = {2: [], 3: []}
+    for _ in range(500):
+        for report in bridge.drain():
+            if isinstance(report, m.Drew):
+                spent[report.work].append(report.step.elapsed_s)
+        if len(spent[3]) == len(spent[2]) == 4:
+            break
+        await asyncio.sleep(0.005)
+    bridge.close()
+    assert spent[2] == spent[3] == [2.0, 3.0, 4.0, 5.0]  # the prompt was the first event
