@@ -5,7 +5,7 @@ Flat on purpose: it runs for every layer of every token.
 
 from dataclasses import dataclass, field
 
-from metal import mx
+from metal import mx, token
 from metal.attention import CAUSAL, KV, Emit, Mask, Seen, attention
 from models.cache import KVCache, Place
 from models.config import ModelConfig
@@ -25,13 +25,22 @@ class Document:
     turns: list[tuple[Array, ...]]  # as a step's, from position 0
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How our kernel turns the new rows: the position of the first, int32 [1 or B], and each rotation's frequencies."""
+
+    offsets: Array
+    rotaries: list[token.Rotary]
+
+
 @dataclass(slots=True)
 class Step:
     """What all blocks of one call share."""
 
     turns: list[tuple[Array, ...]]  # for each rotation of the model, the angles of the new positions
     lengths: Array  # without a cache: T for each of B
-    documents: list["Document"] = field(default_factory=list)  # what the row is made of, where that is several
+    documents: list[Document] = field(default_factory=list)  # what the row is made of, where that is several
+    turn: Turn | None = None  # new rows are for our kernel, in the layers that it fits
     emit: Emit | None = None
     seen: list[Seen] = field(default_factory=list)
 
@@ -59,13 +68,17 @@ class Block:
         self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_size
         self.rotated = config.heads + config.kv_heads
         self.eps = config.eps
-        self.per_head: Array | None = None  # weights of the norm of each head of q and k [H + Hkv, 1, D]
+        self.norm: token.Norm | None = None  # of each head of q and k
+        self.per_head: Array | None = None  # its weights side by side [H + Hkv, 1, D]
         if config.qk_norm == "head":
             assert self.q_norm is not None and self.k_norm is not None
             parts = [mx.repeat(n.weight[None, None], count, axis=0) for n, count in self._head_norms()]
             self.per_head = mx.concatenate(parts)
+            self.norm = token.Norm(self.q_norm.weight, self.k_norm.weight, config.eps)
             self.q_norm = self.k_norm = None
         self.rotation, self.turn = rotation, turn
+        # what our kernel does in one launch; it has no gain, and where nothing turns there is nothing to win
+        self.prepared = rotation is not None and rotation.rope.attention_factor == 1
         window = config.windows[index]
         self.mask = Mask(window=window) if window else CAUSAL
         self.scale, self.softcap = config.scale, config.softcap
@@ -103,16 +116,9 @@ class Block:
         if self.q_norm is not None and self.k_norm is not None:
             q, k, v = mx.split(y, [heads * size, self.rotated * size], axis=-1)
             y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
-        # [B, H + 2 Hkv, T, D]
-        y = y.reshape(b, -1, 1, size) if t == 1 else y.reshape(b, t, -1, size).swapaxes(1, 2)
-        qk, v = mx.split(y, [self.rotated], axis=1)
-        if self.per_head is not None:
-            qk = mx.fast.rms_norm(qk, None, self.eps) * self.per_head
         if step.documents:
-            return self._each(qk, v, step.documents)
-        if self.rotation is not None:
-            qk = self.rotation(qk, step.turns[self.turn])
-        q, k = mx.split(qk, [heads], axis=1)
+            return self._each(*self._apart(y), step.documents)
+        q, k, v = self._rows(y, step)
         mask = self.mask
         if cache is None:
             kv = KV(k, v, step.lengths, t)
@@ -128,6 +134,30 @@ class Block:
         if t > 1:
             out = out.swapaxes(1, 2)
         return out.reshape(b, t, heads * size)
+
+    def _rows(self, y: Array, step: Step) -> tuple[Array, Array, Array]:
+        """Queries [B, H, T, D], keys and values [B, Hkv, T, D], normed and turned, of y [B, T, (H + 2 Hkv) D]."""
+        if step.turn is not None and self.prepared:
+            heads = y.reshape(*y.shape[:2], -1, self.size)
+            rotary, offsets = step.turn.rotaries[self.turn], step.turn.offsets
+            parts = mx.split(heads, [self.heads, self.rotated], axis=2)
+            rows = token.prepare(*parts, offsets=offsets, rotary=rotary, norm=self.norm)
+            assert isinstance(rows.keys, Array) and isinstance(rows.values, Array)
+            return rows.queries, rows.keys, rows.values
+        qk, v = self._apart(y)
+        if self.rotation is not None:
+            qk = self.rotation(qk, step.turns[self.turn])
+        q, k = mx.split(qk, [self.heads], axis=1)
+        return q, k, v
+
+    def _apart(self, y: Array) -> tuple[Array, Array]:
+        """Queries and keys [B, H + Hkv, T, D], normed and not turned yet, and values [B, Hkv, T, D]."""
+        b, t, _ = y.shape
+        y = y.reshape(b, -1, 1, self.size) if t == 1 else y.reshape(b, t, -1, self.size).swapaxes(1, 2)
+        qk, v = mx.split(y, [self.rotated], axis=1)
+        if self.per_head is not None:
+            qk = mx.fast.rms_norm(qk, None, self.eps) * self.per_head
+        return qk, v
 
     def _each(self, qk: Array, v: Array, documents: list[Document]) -> Array:
         """Attention [1, T, H D] of each document to itself, for qk [1, H + Hkv, T, D] that are not turned yet."""

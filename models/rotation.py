@@ -6,15 +6,32 @@ than `mx.fast.rope`, and for a single position it is one small product; on a GPU
 """
 
 from metal import mx
+from metal.token import Rotary
 from models.rope import Rope
 
 
-class TableRotation:
-    """x cos + (x P) sin, for heads of size D."""
+class _Rotation:
+    """What both forms know: the rope, and how our own kernel is told of it."""
 
     def __init__(self, rope: Rope, head_size: int) -> None:
         self.rope = rope
         self.size = head_size
+        self._rotary: tuple[int, Rotary] | None = None
+
+    def rotary(self, length: int) -> Rotary:
+        """For `metal.token`: the frequencies in a sequence of `length`."""
+        regime = self.rope.regime(length)
+        if self._rotary is None or self._rotary[0] != regime:
+            frequencies = mx.array([1 / period for period in self.rope.periods(length)])
+            self._rotary = regime, Rotary(frequencies, self.rope.traditional)
+        return self._rotary[1]
+
+
+class TableRotation(_Rotation):
+    """x cos + (x P) sin, for heads of size D."""
+
+    def __init__(self, rope: Rope, head_size: int) -> None:
+        super().__init__(rope, head_size)
         half, d = rope.dims // 2, rope.dims
         pairs = [(2 * i, 2 * i + 1) if rope.traditional else (i, i + half) for i in range(half)]
         swap = [[0.0] * head_size for _ in range(head_size)]
@@ -58,12 +75,11 @@ class TableRotation:
         return x * cos + (x @ self.swap) * sin
 
 
-class KernelRotation:
+class KernelRotation(_Rotation):
     """The same by `mx.fast.rope`."""
 
     def __init__(self, rope: Rope, head_size: int) -> None:
-        self.rope = rope
-        self.size = head_size
+        super().__init__(rope, head_size)
         self._regime = -1
         self._periods = mx.array(0.0)
         gain = rope.attention_factor

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from metal import mx
+from metal import kernel, mx
 from metal.attention import Emit, Seen
-from models.block import Block, Document, Step
+from models.block import Block, Document, Step, Turn
 from models.cache import FIRST, Cache, KVCache, Place
 from models.config import ModelConfig
 from models.errors import CacheError, ContextOverflow
@@ -160,7 +160,11 @@ class Transformer:
         if cache is None:
             nothing: list[None] = [None] * len(self.blocks)
             return x, Step(turns, mx.array([t] * b, dtype=mx.int32)), nothing, nothing
-        return x, Step(turns, _EMPTY), cache.layers, cache.places(b, t)
+        step = Step(turns, _EMPTY)
+        if self.rotations and kernel.available() and kernel.enabled("token"):
+            at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
+            step.turn = Turn(at, [rotation.rotary(longest) for rotation in self.rotations])
+        return x, step, cache.layers, cache.places(b, t)
 
     def _apart(
         self, x: Array, cache: Cache | None, documents: Sequence[int]

@@ -1,0 +1,91 @@
+"""New rows by our kernel, in the simulator: whole models of several families, over every kind of cache."""
+
+from typing import Any
+
+import pytest
+
+import models
+from metal import kernel, mx
+from models.transformer import Transformer
+from tests.engine import tiny
+from tests.metal.test_whole_models import alike, counted
+
+PROMPT = [[(7 * i) % 250 for i in range(70)]]  # long enough that rows are packed and a window moves on
+HEADS: dict[str, Any] = {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama, neighbours turn": {"rope_traditional": True},
+    "phi3, partial": {"model_type": "phi3", "partial_rotary_factor": 0.5},
+    "qwen2, biases": {"model_type": "qwen2"},
+    "qwen3, normed heads": {"model_type": "qwen3"},
+    "olmo2, normed as a whole": {"model_type": "olmo2"},
+    "gemma3, two rotations": {
+        "model_type": "gemma3_text",
+        "sliding_window": 8,
+        "sliding_window_pattern": 2,
+        "query_pre_attn_scalar": 64,
+        "rope_local_base_freq": 100.0,
+        "tie_word_embeddings": True,
+    },
+}
+CACHES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "8-bit": {"bits": 8, "exact": 0},
+    "4-bit": {"bits": 4, "exact": 16},
+    "window": {"window": 20, "sinks": 2},
+}
+
+
+def net(**changes: Any) -> Transformer:
+    config = tiny.LLAMA | HEADS | changes
+    return models.build(config, {name: mx.array(a) for name, a in tiny.weights(config).items()})
+
+
+def run(net: Transformer, prompt: list[list[int]], **cache: Any) -> list[mx.array]:
+    held = net.make_cache(**cache)
+    found = [net(mx.array(prompt), held)]
+    found += [net(mx.array([[9 + i] for _ in prompt]), held) for i in range(3)]
+    found.append(net(mx.array([[i, i + 1] for i in range(len(prompt))]), held))
+    mx.eval(found)
+    return found
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("cache", CACHES)
+def test_every_family_and_cache_by_the_kernel(family: str, cache: str) -> None:
+    model = net(**CONFIGS[family])
+    expected = run(model, PROMPT, **CACHES[cache])
+    with counted() as launches:
+        alike(run(model, PROMPT, **CACHES[cache]), expected, 5e-5)
+    assert launches["token"] == 5 * 2  # calls, layers
+
+
+def test_rows_of_different_lengths() -> None:
+    def ragged(model: Transformer) -> list[mx.array]:
+        held = model.make_cache()
+        first = model(mx.array(PROMPT * 2), held)
+        held.rewind([3, 10])
+        return [first, model(mx.array([[4, 5], [6, 7]]), held)]
+
+    model = net(model_type="qwen3")
+    expected = ragged(model)
+    with counted() as launches:
+        alike(ragged(model), expected, 5e-5)
+    assert launches["token"] == 4
+
+
+def test_what_the_kernel_does_not_know_goes_the_other_way() -> None:
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+    smollm3 = net(model_type="smollm3", no_rope_layers=[1, 0], tie_word_embeddings=True)
+    for model, count in ((net(rope_scaling=yarn), 0), (smollm3, 5)):
+        expected = run(model, PROMPT)
+        with counted() as launches:
+            alike(run(model, PROMPT), expected, 5e-5)
+        assert launches["token"] == count
+
+
+def test_a_kernel_that_is_off_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "switched_off", {"token": "a test"})
+    with counted() as launches:
+        run(net(), PROMPT)
+    assert launches["token"] == 0
