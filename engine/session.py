@@ -7,7 +7,7 @@ session.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,12 +22,14 @@ from engine.errors import ContextOverflow, ParameterError
 from engine.observe import observe
 from engine.prefix import SEGMENT, Prefixes
 from engine.trace import Recipe, Step
+from metal.device import device, wired
 
 if TYPE_CHECKING:
     from engine.checkpoint import Checkpoint
 
 CURSORS = 4  # places kept: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
+SPARE = 2 << 30  # bytes that stay resident beside weights and caches: what a forward pass works with
 SCORED_AT_ONCE = 64  # rows [V] of logits held while a text is scored
 
 
@@ -71,16 +73,9 @@ class Session:
 
         Raises ContextOverflow if `ids` leaves no room for a token, ParameterError if there is nothing to continue.
         """
-        self._check(ids)
-        room = self.context - len(ids)
-        budget = room if max_tokens is None else min(max_tokens, room)
         began = time.perf_counter()
-        cursor = self._at(ids)
-        self._running.append(cursor)
-        try:
-            yield from self._run(cursor, ids, control, seed, budget, tuple(stop), strategy or Sample(), began)
-        finally:
-            self._running.remove(cursor)
+        with self._held(ids, max_tokens) as (cursor, budget):
+            yield from self._run(cursor, ids, control, seed, budget, stop, strategy or Sample(), began)
 
     def _run(
         self,
@@ -89,7 +84,7 @@ class Session:
         control: Control,
         seed: int,
         budget: int,
-        stop: tuple[str, ...],
+        stop: Sequence[str],
         strategy: Strategy,
         began: float,
     ) -> Iterator[Event]:
@@ -129,18 +124,11 @@ class Session:
 
         Branch b draws what `generate` draws with seed + b, up to rounding. Raises what `generate` raises.
         """
-        self._check(ids)
         if branches < 1:
             raise ParameterError(f"the number of answers must be 1 or more, got {branches}")
-        room = self.context - len(ids)
-        budget = room if max_tokens is None else min(max_tokens, room)
         began = time.perf_counter()
-        cursor = self._at(ids)
-        self._running.append(cursor)
-        try:
+        with self._held(ids, max_tokens, branches) as (cursor, budget):
             yield from self._branch(cursor, ids, control, branches, seed, budget, stop, began)
-        finally:
-            self._running.remove(cursor)
 
     def _branch(
         self,
@@ -254,6 +242,29 @@ class Session:
             if self._prefixes is not None and cursor in self._cursors:
                 self._prefixes.keep(cursor)
             yield done
+
+    @contextmanager
+    def _held(self, ids: Sequence[int], max_tokens: int | None, branches: int = 1) -> Iterator[tuple[Cursor, int]]:
+        """A cursor that other runs leave alone while the block runs, and how many tokens it may draw after `ids`."""
+        self._check(ids)
+        room = self.context - len(ids)
+        budget = room if max_tokens is None else min(max_tokens, room)
+        with self._wired(len(ids) + branches * budget):
+            cursor = self._at(ids)
+            self._running.append(cursor)
+            try:
+                yield cursor, budget
+            finally:
+                self._running.remove(cursor)
+
+    def _wired(self, positions: int) -> AbstractContextManager[None]:
+        """Keeps resident what so many positions take: the weights, 16-bit keys and values, and room to work."""
+        if not device().working_set:
+            return nullcontext()
+        config = self.model.config
+        rows = sum(min(window, positions) if window else positions for window in config.windows)
+        weights = sum(array.nbytes for array in self.model.arrays.values())
+        return wired(weights + rows * 2 * config.kv_heads * config.head_size * 2 + SPARE)
 
     def _check(self, ids: Sequence[int]) -> None:
         if not ids:
