@@ -6,7 +6,7 @@ The T queries are the last T valid rows of the chain. Knows nothing of models an
 from dataclasses import replace
 from typing import Any, overload
 
-from metal import choice, fused, host, mx, reference
+from metal import choice, fused, host, kernel, mx, reference
 from metal.errors import KernelError
 from metal.kv import KV, Quantized, check_rows
 from metal.mask import CAUSAL, FULL, Mask
@@ -60,9 +60,11 @@ def attention(
     """
     _check(q, kv, scale, mask, softcap, sinks)
     low = None
+    if kv.prefix is not None and q.shape[2] >= host.LEAST and choice.free() and not kernel.available():
+        kv = host.whole(kv, q.dtype) or kv
     if emit is None and softcap is None and kv.prefix is None and kv.positions is None and not kv.ragged:
         low = _reach(mask, q.shape[2], kv.length)
-    path = choice.path(q, kv, mask, emit, stock=low is not None)
+    path = choice.path(q, kv, stock=low is not None)
     if path == "stock" and low is not None:
         return _stock(q, kv, scale, low, mask.causal, sinks)
     if path == "ours":

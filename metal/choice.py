@@ -12,8 +12,6 @@ from typing import Literal
 from metal import fused, kernel, mx
 from metal.errors import KernelError
 from metal.kv import KV, Quantized
-from metal.mask import Mask
-from metal.reference import Emit
 
 Path = Literal["stock", "ours", "reference"]
 
@@ -34,27 +32,32 @@ def forced(path: Path) -> Iterator[None]:
         _forced = before
 
 
-def path(q: mx.array, kv: KV, mask: Mask, emit: Emit | None, *, stock: bool) -> Path:
+def free() -> bool:
+    """Whether no path is forced."""
+    return _forced is None
+
+
+def path(q: mx.array, kv: KV, *, stock: bool) -> Path:
     """The path for one call; `stock` says whether mlx's own kernel supports it."""
     if _forced is not None:
-        return _obeyed(_forced, q, kv, mask, emit, stock)
+        return _obeyed(_forced, q, kv, stock)
     if not kernel.available():
         return "stock" if stock else "reference"
     few = q.shape[2] <= FUSED_ROWS
     quantised = isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized)
     if stock and not (quantised and few) and not (faster and faster.get(key(q, kv), False)):
         return "stock"
-    if all(map(kernel.enabled, ("decode", "tiles", "merge"))) and fused.refusal(q, kv, mask, emit) is None:
+    if all(map(kernel.enabled, ("decode", "tiles", "merge"))) and fused.refusal(q, kv) is None:
         return "ours"
     return "stock" if stock else "reference"
 
 
-def _obeyed(path: Path, q: mx.array, kv: KV, mask: Mask, emit: Emit | None, stock: bool) -> Path:
+def _obeyed(path: Path, q: mx.array, kv: KV, stock: bool) -> Path:
     if path == "stock" and not stock:
         raise KernelError(
             "attention: mlx's own kernel was asked for, which does not support these rows, mask or options"
         )
-    if path == "ours" and (why := fused.refusal(q, kv, mask, emit)) is not None:
+    if path == "ours" and (why := fused.refusal(q, kv)) is not None:
         raise KernelError(why)
     return path
 

@@ -5,11 +5,11 @@ Each segment of a chain is one launch that leaves unnormalised states (`decode.m
 depend on the caches' capacity, never on how much of it is filled, so that one compiled step serves a whole capacity.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import e, log2
 from typing import Literal
 
-from metal import kernel, mx
+from metal import kernel, mx, reference
 from metal.device import device
 from metal.errors import KernelError
 from metal.kernel import Constant
@@ -20,7 +20,7 @@ from metal.reference import Emit, Seen
 
 SIZES = (64, 80, 96, 128, 256)  # head sizes
 FEW = 16  # query rows of one key/value head below which a tile of 8x8 products is mostly empty
-TOP = 16  # the most positions that the decode kernel can report
+TOP = 16  # the most positions that a lane lists in registers; more are picked from the row of scores
 PARTIALS = 0.04  # of the key/value bytes: how much the splits' states may add, written and read
 
 Kind = Literal["decode", "tiles"]
@@ -42,24 +42,12 @@ class _Segment:
     shared: int  # rows of B that read the same rows
 
 
-def refusal(q: mx.array, kv: KV, mask: Mask, emit: Emit | None) -> str | None:
+def refusal(q: mx.array, kv: KV) -> str | None:
     """Why our kernels cannot take this, as a line that names the argument; None if they can."""
-    b, _, _, d = q.shape
+    d = q.shape[3]
     if d not in SIZES:
         return f"head size must be one of {SIZES}, got {d}"
-    if emit is not None and emit.top > TOP:
-        return f"emit.top must be at most {TOP}, got {emit.top}"
-    chain = kv.chain()
-    marked = mask.documents is not None or mask.tree is not None
-    if marked and emit is not None and (emit.top or emit.scores):
-        return "emit: top and scores do not go with mask.documents or mask.tree"
-    for i, part in enumerate(chain):
-        if part.keys.shape[0] == 1 < b and i > 0 and chain[i - 1].keys.shape[0] != 1:
-            return "prefix: a shared segment must come before those of single rows"
-        if part.keys.shape[0] == 1 < b and mask.documents is not None:
-            return "mask.documents does not go with a shared prefix"
-        if part.positions is not None and (marked or len(chain) > 1):
-            return "positions: a ring cache has no prefix, documents or tree"
+    for part in kv.chain():
         for name, x in (("keys", part.keys), ("values", part.values)):
             if isinstance(x, Quantized) and x.group_size > d:
                 return f"{name}.group_size must divide head size {d}, got {x.group_size}"
@@ -78,51 +66,54 @@ def attention(
     geometry: Geometry | None = None,
 ) -> tuple[mx.array, Seen]:
     """What `reference.attention` gives, by the kernels. Raises KernelError for what they cannot take."""
-    if (why := refusal(q, kv, mask, emit)) is not None:
+    if (why := refusal(q, kv)) is not None:
         raise KernelError(why)
     emit, geometry = emit or Emit(), geometry or Geometry()
+    many = emit.top > TOP
+    call = _Call(q, scale, mask, softcap, replace(emit, lse=True, top=0, scores=True) if many else emit, geometry)
     segments = _segments(kv, q.shape[0])
-    kinds = [_kind(q, s, mask, emit) for s in segments]
-    call = _Call(q, scale, mask, softcap, emit, geometry)
+    kinds = [call.kind(s) for s in segments]
     if kinds == ["tiles"] and call.splits(segments[0], "tiles") == 1:
         return call.whole(segments[0], sinks)
     states = [call.decode(s) if k == "decode" else call.tiles(s) for s, k in zip(segments, kinds, strict=True)]
-    out, seen = merge(states, q.dtype, call.base, sinks, emit)
-    if not emit.scores:
-        return out, seen
-    rows = [
-        s.scores if s.scores is None else s.scores[..., : part.kv.length]
-        for s, part in zip(states, segments, strict=True)
-    ]
-    scores = [x for x in rows if x is not None]
-    joined = scores[0] if len(scores) == 1 else mx.concatenate(scores, axis=-1)
-    return out, Seen(seen.lse, seen.entropy, seen.positions, seen.weights, joined)
+    out, seen = merge(states, q.dtype, call.base, sinks, call.emit)
+    if call.emit.scores:
+        rows = [x.scores[..., : s.kv.length] for x, s in zip(states, segments, strict=True) if x.scores is not None]
+        seen = replace(seen, scores=mx.concatenate(rows, axis=-1))
+    return out, _picked(seen, segments, emit) if many else seen
 
 
 def _segments(kv: KV, b: int) -> list[_Segment]:
     """Each segment with what positions need; the arrays are the caches' own wherever nothing precedes."""
-    chain = kv.chain()
-    if kv.positions is not None:
-        index = mx.arange(kv.capacity, dtype=mx.int32)[None]
-        held = mx.where(index < kv.lengths[:, None], kv.positions, -1)
-        ends = mx.max(held, axis=1) + 1
-        return [_Segment(kv, ends, kernel.int32(0), 1)]
-    offsets, before = [], kernel.int32(0)
-    for part in chain:
-        offsets.append(before)
-        before = part.lengths if len(offsets) == 1 else before + part.lengths
-    return [
-        _Segment(part, before, offset, b // part.keys.shape[0]) for part, offset in zip(chain, offsets, strict=True)
-    ]
+    offsets: list[mx.array] = []
+    before: mx.array | None = None  # positions that precede
+    for part in kv.chain():
+        offsets.append(kernel.int32(0) if before is None or part.positions is not None else before)
+        end = part.lengths
+        if part.positions is not None:
+            valid = mx.arange(part.capacity, dtype=mx.int32)[None] < part.lengths[:, None]
+            end = mx.max(mx.where(valid, part.positions, -1), axis=1) + 1
+        if before is not None:
+            end = before + end if part.positions is None else mx.maximum(before, end)
+        before = end
+    assert before is not None
+    return [_Segment(s, before, at, b // s.keys.shape[0]) for s, at in zip(kv.chain(), offsets, strict=True)]
 
 
-def _kind(q: mx.array, s: _Segment, mask: Mask, emit: Emit) -> Kind:
-    if mask.documents is not None or mask.tree is not None:
-        return "tiles"
-    if emit.top or emit.scores:
-        return "decode"
-    rows = q.shape[1] // s.kv.keys.shape[1] * q.shape[2] * s.shared
-    return "decode" if rows < FEW else "tiles"
+def _picked(seen: Seen, segments: list[_Segment], emit: Emit) -> Seen:
+    """The most attended positions where they are too many to be listed on the way: from the rows of scores."""
+    assert seen.scores is not None and seen.lse is not None
+    b = seen.scores.shape[0]
+    places = []
+    for s in segments:
+        at = s.kv.positions
+        if at is None:
+            at = s.offsets[:, None] + mx.arange(s.kv.capacity, dtype=mx.int32)[None]
+        places.append(mx.broadcast_to(at[:, : s.kv.length], (b, s.kv.length or s.kv.capacity)))
+    weights = mx.where(seen.scores == -mx.inf, 0.0, mx.exp(seen.scores - seen.lse[..., None]))
+    positions, weights = reference.top(weights, mx.concatenate(places, axis=1), emit.top)
+    lse, scores = (x if asked else None for x, asked in ((seen.lse, emit.lse), (seen.scores, emit.scores)))
+    return Seen(lse, seen.entropy, positions, weights, scores)
 
 
 @dataclass(frozen=True)
@@ -144,6 +135,12 @@ class _Call:
     @property
     def stats(self) -> bool:
         return self.emit.lse or self.emit.entropy
+
+    def kind(self, s: _Segment) -> Kind:
+        """Which kernel reads a segment: tiles where they fill, unless only the other can say what is asked for."""
+        rows = self.q.shape[1] // s.kv.keys.shape[1] * self.q.shape[2] * s.shared
+        apart = s.shared > 1 and s.offsets.shape[0] > 1  # one segment at several places
+        return "decode" if rows < FEW or self.emit.top or self.emit.scores or apart else "tiles"
 
     def decode(self, s: _Segment) -> States:
         """Few query rows: `decode.metal`."""
@@ -182,19 +179,14 @@ class _Call:
         return got["out"], reported(got, self.emit)
 
     def _tiled(self, s: _Segment, sinks: mx.array | None, *, partial: bool) -> dict[str, mx.array]:
-        q, mask = self.q, self.mask
+        q = self.q
         b, h, t, d = q.shape
         kb, heads = s.kv.keys.shape[:2]
         splits = self.splits(s, "tiles") if partial else 1
         inputs, defines, template = self._operands(s, splits)
         defines |= {"PARTIAL": int(partial), "SINKS": int(sinks is not None)}
-        defines |= {"DOCS": int(mask.documents is not None), "TREE": int(mask.tree is not None)}
         if sinks is not None:
             inputs["sinks"] = sinks
-        if mask.documents is not None:
-            inputs["documents"] = mask.documents
-        if mask.tree is not None:
-            inputs["tree"] = mask.tree
         outputs = self._partials(splits) if partial else {"out": (q.shape, q.dtype)}
         if self.stats and not partial:
             outputs |= {"lse": ((b, h, t), mx.float32), "entropy": ((b, h, t), mx.float32)}
@@ -216,7 +208,7 @@ class _Call:
         if kind == "tiles" and groups >= 64:
             return 1
         bytes_kv = capacity * (_row_bytes(s.kv.keys) + _row_bytes(s.kv.values))
-        affordable = int(PARTIALS * bytes_kv / (2 * 4 * rows * (d + 3)))
+        affordable = int(PARTIALS * bytes_kv / (2 * 4 * rows * (d + 4)))
         return max(1, min(32, capacity // 512, affordable))
 
     def _rows(self, rows: int, d: int) -> int:
@@ -225,7 +217,7 @@ class _Call:
 
     def _partials(self, splits: int) -> dict[str, tuple[tuple[int, ...], mx.Dtype]]:
         b, h, t, d = self.q.shape
-        return {"partial": ((b, h, t, splits, d), mx.float32), "stats": ((b, h, t, splits, 3), mx.float32)}
+        return {"partial": ((b, h, t, splits, d), mx.float32), "stats": ((b, h, t, splits, 4), mx.float32)}
 
     def _operands(self, s: _Segment, splits: int) -> tuple[dict[str, mx.array], dict[str, int], dict[str, Constant]]:
         """Inputs, macros and template arguments that both kernels take."""
@@ -255,10 +247,16 @@ class _Call:
             0 if mask.tree is None else mask.tree.shape[2],
         )
         inputs = {"q": q, "lengths": kv.lengths, "ends": s.ends, "offsets": s.offsets, "params": params}
-        defines = {"RING": int(kv.positions is not None), "SOFTCAP": int(cap != 0), "STATS": int(self.stats)}
+        defines = {"SOFTCAP": int(cap != 0), "STATS": int(self.stats)}
         template: dict[str, Constant] = {"T": q.dtype, "D": q.shape[3]}
-        if kv.positions is not None:
-            inputs["positions"] = kv.positions
+        for macro, name, array in (
+            ("RING", "positions", kv.positions),
+            ("DOCS", "documents", documents),
+            ("TREE", "tree", mask.tree),
+        ):
+            defines[macro] = int(array is not None)
+            if array is not None:
+                inputs[name] = array
         for letter, name, rows in (("K", "key", kv.keys), ("V", "value", kv.values)):
             if isinstance(rows, Quantized):
                 inputs |= {f"{name}_codes": rows.codes, f"{name}_scales": rows.scales, f"{name}_biases": rows.biases}

@@ -49,7 +49,7 @@ class KV:
     lengths: mx.array  # int32 [B]
     length: int | None
     ragged: bool = False  # the rows of B have different lengths
-    positions: mx.array | None = None  # int32 [B, capacity]: absolute position of each stored row, for ring caches
+    positions: mx.array | None = None  # int32 [B, capacity]: where each stored row stands, for rings; -1: nowhere
     prefix: "KV | None" = None
     cached: bool = False  # the rows stand in a cache, so nobody differentiates through them
 

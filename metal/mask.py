@@ -66,8 +66,8 @@ class Mask:
             high = (high - self.block_start) // self.block * self.block + self.block + self.block_start - 1
         return low, min(total, max(high + 1, self.prefix))
 
-    def visible(self, p: mx.array, k: mx.array, base: mx.array | int) -> mx.array:
-        """bool [B, T, N] for queries at `p` [B, T] and keys at `k` [B, N]; `base`: position of the first new row."""
+    def visible(self, p: mx.array, k: mx.array, base: mx.array) -> mx.array:
+        """bool [B, T, N] for queries at `p` [B, T] and keys at `k` [B, N]; `base` [B, 1]: where the new rows begin."""
         p, k = p[..., :, None], k[..., None, :]
         upper = p if self.causal else p + (self.window - 1 if self.window else FAR)
         if self.block:
@@ -84,7 +84,7 @@ class Mask:
             of_p, of_k = (mx.take_along_axis(ids, mx.clip(x.reshape(x.shape[0], -1), 0, last), 1) for x in (p, k))
             seen = seen & (of_p[..., :, None] == of_k[..., None, :])
         if self.tree is not None:
-            node = k - base
+            node = k - base[..., None]
             t = self.tree.shape[1]
             index = mx.broadcast_to(mx.clip(node, 0, t - 1), (self.tree.shape[0], t, k.shape[-1]))
             words = mx.take_along_axis(self.tree, index // 32, axis=2)

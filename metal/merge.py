@@ -16,7 +16,7 @@ class States:
     """Unmerged states of one segment, for each of S splits."""
 
     partial: mx.array  # float32 [B, H, T, S, D]
-    stats: mx.array  # float32 [B, H, T, S, 3]: largest score, sum of weights, sum of weight times its log2
+    stats: mx.array  # float32 [B, H, T, S, 4]: largest score and its rest, sum of weights, and of each times its log2
     tops: mx.array | None = None  # float32 [B, H, T, S, top]
     top_at: mx.array | None = None  # int32, as tops
     scores: mx.array | None = None  # float32 [B, H, T, capacity]

@@ -135,20 +135,21 @@ def _segments(kv: KV, t: int) -> tuple[list[_Segment], mx.array]:
     """The chain's segments, and the position of the first query int32 [B or 1, 1]."""
     parts: list[_Segment] = []
     offset: mx.array | int = 0  # position of the segment's row 0, int32 [b, 1] where only the device knows it
-    last: mx.array | int = 0
+    last: mx.array | int = -1
     for part in kv.chain():
         rows = part.length if part.length is not None else part.capacity
         index = mx.arange(rows, dtype=mx.int32)[None]
         device = part.ragged or part.length is None
         lengths = part.lengths[:, None] if device else rows
+        valid = index < lengths if device else None
         if part.positions is None:
             at, start = index + offset, offset if isinstance(offset, int) else None
             last = offset + lengths - 1
         else:
             at, start = part.positions[:, :rows], None
-            last = mx.max(mx.where(index < lengths, at, -1), axis=1, keepdims=True)
+            valid = at >= 0 if valid is None else valid & (at >= 0)
+            last = mx.maximum(last, mx.max(mx.where(valid, at, -1), axis=1, keepdims=True))
         offset = last + 1
-        valid = index < lengths if device else None
         parts.append(_Segment(floats(part.keys, rows), floats(part.values, rows), at, valid, start))
     first = last - (t - 1)
     return parts, first if isinstance(first, mx.array) else mx.array([[first]], dtype=mx.int32)
@@ -201,7 +202,10 @@ def _attend(
         if sinks is not None:
             mean = mean + mx.exp(sink - peak) * (sink - peak)
         entropy = mx.where(total == 0, 0.0, mx.log(mx.maximum(total, 1e-45)) - mean * inverse).reshape(b, h, t)
-    positions, most = _top(probabilities, segments, emit.top) if emit.top else (None, None)
+    positions, most = None, None
+    if emit.top:
+        at = mx.concatenate([mx.broadcast_to(s.at, (b, s.at.shape[1])) for s in segments], axis=1)
+        positions, most = top(probabilities.reshape(b, h, t, -1), at, emit.top)
     return out.reshape(b, h, t, d), Seen(
         lse=lse.reshape(b, h, t) if emit.lse else None,
         entropy=entropy,
@@ -245,16 +249,14 @@ def _unrows(x: mx.array, b: int, heads: int, g: int, t: int, n: int) -> mx.array
     return x.reshape(heads, b, g, t, n).swapaxes(0, 1)
 
 
-def _top(p: mx.array, segments: list[_Segment], k: int) -> tuple[mx.array, mx.array]:
-    b, heads, g, t, n = p.shape
-    at = mx.concatenate([mx.broadcast_to(s.at, (b, s.at.shape[1])) for s in segments], axis=1)
-    flat = p.reshape(b, heads * g, t, n)
-    count = min(k, n)
-    index = mx.argsort(-flat, axis=-1)[..., :count]
-    weights = mx.take_along_axis(flat, index, axis=-1)
+def top(p: mx.array, at: mx.array, k: int) -> tuple[mx.array, mx.array]:
+    """The positions int32 [B, H, T, k] of the largest of probabilities [B, H, T, N], `at` [B, N], and these."""
+    b, _, _, n = p.shape
+    index = mx.argsort(-p, axis=-1)[..., : min(k, n)]
+    weights = mx.take_along_axis(p, index, axis=-1)
     positions = mx.take_along_axis(at, index.reshape(b, -1), axis=1).reshape(index.shape)
     positions = mx.where(weights > 0, positions, -1)
-    if count < k:
-        widths = [(0, 0), (0, 0), (0, 0), (0, k - count)]
+    if n < k:
+        widths = [(0, 0), (0, 0), (0, 0), (0, k - n)]
         positions, weights = mx.pad(positions, widths, constant_values=-1), mx.pad(weights, widths)
     return positions, weights

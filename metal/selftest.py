@@ -107,7 +107,7 @@ def _merge() -> mx.array:
     """States of two splits, one of them empty: their merge is the other one, normalised."""
     x = _normal(1, 1, 2, 1, 1, 64, dtype=mx.float32)
     partial = mx.concatenate([x, mx.zeros_like(x)], axis=3)
-    stats = mx.broadcast_to(mx.array([[3.0, 2.0, 0.0], [-1e30, 0.0, 0.0]]), (1, 2, 1, 2, 3))
+    stats = mx.broadcast_to(mx.array([[3.0, 0.0, 2.0, 0.0], [-1e30, 0.0, 0.0, 0.0]]), (1, 2, 1, 2, 4))
     out, _ = merge([States(partial, mx.contiguous(stats))], mx.float32, 1.0, None, Emit())
     return _worst([(out, x[:, :, :, 0] / 2)])
 

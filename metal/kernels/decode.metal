@@ -1,10 +1,12 @@
 // Decode attention: one split of the stored keys for up to ROWS query rows that share a key/value head.
 //
 // LPK lanes read one key together, so that 32 / LPK keys are in flight in a simdgroup and a score costs log2(LPK) shuffles
-// for all of them. Each such slot keeps its own running maximum and sum; they are merged once, after the last key.
-// Scores are scaled after the maximum is taken off, so that large ones lose nothing. Writes for each row and split: the
-// unnormalised output, the largest score and the sum of weights.
+// for all of them. Each such slot keeps its own peak and sums; they are merged once, after the last key. Scores are
+// scaled after the peak is taken off, so that large ones lose nothing. Writes for each row and split its state: the
+// unnormalised output, the peak and the sums.
 #include "rows.h"
+#include "scores.h"
+#include "top.h"
 
 // Sums N values over the slots of a simdgroup. Every step halves what a lane holds while that comes out even, so that the
 // lanes end with different values: `first` is the index of the lane's first one, `kept` how many it has.
@@ -39,59 +41,6 @@ struct Scatter<N, 0, LPK> {
   static constant constexpr int kept = N;
   static constant constexpr uint copies = 0u;
 };
-
-// a + b, and what that rounds off added to `rest`.
-inline float add(float a, float b, thread float& rest) {
-  float sum = a + b;
-  float part = sum - a;
-  rest += (a - (sum - part)) + (b - part);
-  return sum;
-}
-
-// sum + q k over N values; with WIDE, what that rounds off is added to `rest`. Else four sums side by side, joined as a
-// tree: one long sum would round more than stock's, which spreads a row over 32 lanes.
-template <int N, bool WIDE>
-inline float dot(threadgroup const float* q, thread const float* k, float sum, thread float& rest) {
-  if (WIDE) {
-    FULLY
-    for (int i = 0; i < N; i++) {
-      float product = q[i] * k[i];
-      rest += fma(q[i], k[i], -product);
-      sum = add(sum, product, rest);
-    }
-    return sum;
-  }
-  float4 four = float4(q[0], q[1], q[2], q[3]) * float4(k[0], k[1], k[2], k[3]);
-  FULLY
-  for (int i = 4; i < N; i += 4) {
-    four = fma(float4(q[i], q[i + 1], q[i + 2], q[i + 3]), float4(k[i], k[i + 1], k[i + 2], k[i + 3]), four);
-  }
-  return sum + ((four.x + four.y) + (four.z + four.w));
-}
-
-// Keeps (value, index) in a list sorted from the largest value; equal values keep the smaller index first.
-template <int N>
-inline void insert(thread float* values, thread int* indices, float value, int index) {
-  FULLY
-  for (int i = 0; i < N; i++) {
-    bool before = value > values[i] || (value == values[i] && uint(index) < uint(indices[i]));
-    float v = values[i];
-    int at = indices[i];
-    values[i] = before ? value : v;
-    indices[i] = before ? index : at;
-    value = before ? v : value;
-    index = before ? at : index;
-  }
-}
-
-// The larger of the lane's pair and its partner's.
-inline void best(thread float& value, thread int& index, ushort step) {
-  float v = simd_shuffle_xor(value, step);
-  int at = simd_shuffle_xor(index, step);
-  bool other = v > value || (v == value && uint(at) < uint(index));
-  value = other ? v : value;
-  index = other ? at : index;
-}
 //: body
 constexpr int SLOTS = 32 / LPK;
 constexpr int OWN = D / LPK;
@@ -101,13 +50,14 @@ constexpr bool WIDE = sizeof(T) == 4;  // float32 queries: scores carry what the
 threadgroup float shared_q[ROWS * D];
 threadgroup float sums[NSG * ROWS * D];
 threadgroup float peaks[NSG * ROWS];
+threadgroup float rests[NSG * ROWS];
 threadgroup float totals[NSG * ROWS];
 #if STATS
 threadgroup float means[NSG * ROWS];
 #endif
 #if TOP
-threadgroup float top_values[NSG * ROWS * TOP];
-threadgroup int top_indices[NSG * ROWS * TOP];
+threadgroup float top_scores[NSG * ROWS * TOP];
+threadgroup int top_places[NSG * ROWS * TOP];
 #endif
 
 const uint tid = thread_index_in_threadgroup;
@@ -117,58 +67,58 @@ const int split = int(threadgroup_position_in_grid.z);
 const int group = params[GROUP];
 const int queries = params[QUERIES];
 const int heads = params[HEADS];
+const int capacity = params[CAPACITY];
 const int rows = group * queries;
 const int blocks = (rows + ROWS - 1) / ROWS;
 const int head = int(threadgroup_position_in_grid.y) / blocks % heads;
 const int b = int(threadgroup_position_in_grid.y) / blocks / heads;
 const int block_row = int(threadgroup_position_in_grid.y) % blocks * ROWS;
 
+const int batch = b / params[SHARED];  // of the keys
 const int count = lengths[b * params[LENGTHS_STEP]];
-const int first = ends[b * params[ENDS_STEP]] - queries;
+const int first_new = ends[b * params[ENDS_STEP]] - queries;
 const int offset = offsets[b * params[OFFSETS_STEP]];
-const size_t stored = (size_t(b / params[SHARED]) * size_t(heads) + size_t(head)) * size_t(params[CAPACITY]);
+const int keep = params[KEEP];
+const size_t stored = (size_t(batch) * size_t(heads) + size_t(head)) * size_t(capacity);
 
 const float unit = as_type<float>(params[BASE]);
 
 // Query rows to threadgroup memory.
 for (int i = int(tid); i < ROWS * D; i += NSG * 32) {
   int m = block_row + i / D;
-  float x = 0.0f;
-  if (m < rows) {
-    int row = (b * heads * group + head * group + m % group) * queries + m / group;
-    x = float(q[size_t(row) * D + size_t(i % D)]);
-  }
-  shared_q[i] = x;
+  shared_q[i] = m < rows ? float(q[size_t(query_row(b, heads, head, group, queries, m)) * D + size_t(i % D)]) : 0.0f;
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
 
-// What each row sees, in stored rows (in positions for a ring), and the range that the block has to read.
+// The positions that each row sees, and the stored rows that the block has to read.
 int low[ROWS], high[ROWS];
-int from = FAR, to = -1;
+int low_min = FAR, high_max = -1;
 FULLY
 for (int r = 0; r < ROWS; r++) {
-  int m = min(block_row + r, rows - 1);
-  int p = first + m / group;
+  int p = first_new + min(block_row + r, rows - 1) / group;
   low[r] = lower(p, params[WINDOW]);
-  high[r] = upper(p, params[CAUSAL], params[WINDOW], params[PREFIX], params[BLOCK], params[START]);
-#if !RING
-  low[r] = max(low[r] - offset, 0);
-  high[r] = min(high[r] - offset, count - 1);
-#endif
-  from = min(from, low[r]);
-  to = max(to, high[r]);
-}
-#if RING
-const int kept = params[KEEP];
-const int skip = 0;
-const int gap = 0;
-const int reach = count;
+#if TREE
+  high[r] = first_new + queries - 1;
 #else
-const int kept = clamp(params[KEEP] - offset, 0, count);  // these stay visible before every window
-const int skip = min(kept, from);                         // read first, ahead of the window
+  high[r] = upper(p, params[CAUSAL], params[WINDOW], params[PREFIX], params[BLOCK], params[START]);
+#endif
+  low_min = min(low_min, low[r]);
+  high_max = max(high_max, high[r]);
+}
+#if DOCS
+const int own_documents = b * params[DOCUMENTS_STEP];
+int marks[ROWS];
+FULLY
+for (int r = 0; r < ROWS; r++) {
+  int p = first_new + min(block_row + r, rows - 1) / group;
+  marks[r] = document(documents + own_documents, params[DOCUMENTS], p);
+}
+#endif
+const int from = RING ? 0 : max(low_min - offset, 0);
+const int to = RING ? count - 1 : min(high_max - offset, count - 1);
+const int skip = min(clamp(keep - offset, 0, count), from);  // kept ones, read ahead of the window
 const int gap = from - skip;
 const int reach = max(to - from + 1, 0) + skip;
-#endif
 const int step = NSG * SLOTS;
 const int each = ((reach + params[SPLITS] - 1) / params[SPLITS] + step - 1) / step * step;
 const int begin = split * each;
@@ -176,27 +126,24 @@ const int stop = min(reach, begin + each);
 
 #if SCORES
 // Rows that no split visits are unseen.
-for (int i = split * NSG * 32 + int(tid); i < params[CAPACITY]; i += params[SPLITS] * NSG * 32) {
+for (int i = split * NSG * 32 + int(tid); i < capacity; i += params[SPLITS] * NSG * 32) {
   if (i >= skip && (i < skip + gap || i >= reach + gap)) {
-    FULLY
-    for (int r = 0; r < ROWS; r++) {
-      int m = block_row + r;
-      if (m < rows) {
-        int row = (b * heads * group + head * group + m % group) * queries + m / group;
-        scores[size_t(row) * size_t(params[CAPACITY]) + size_t(i)] = -INFINITY;
-      }
+    for (int m = block_row; m < min(rows, block_row + ROWS); m++) {
+      scores[size_t(query_row(b, heads, head, group, queries, m)) * size_t(capacity) + size_t(i)] = -INFINITY;
     }
   }
 }
 #endif
 
-float peak[ROWS], total[ROWS], o[ROWS][OWN];
+Peak peak[ROWS];
+float total[ROWS], o[ROWS][OWN];
 #if STATS
 float mean[ROWS];
 #endif
 FULLY
 for (int r = 0; r < ROWS; r++) {
-  peak[r] = LEAST;
+  peak[r].s = LEAST;
+  peak[r].rest = 0.0f;
   total[r] = 0.0f;
 #if STATS
   mean[r] = 0.0f;
@@ -209,24 +156,37 @@ for (int r = 0; r < ROWS; r++) {
 const int part = int(lane) % LPK;
 const int slot = int(lane) / LPK;
 #if TOP
-float list_values[TOP];
-int list_indices[TOP];
+Found list[TOP];  // of row `part`
 FULLY
 for (int i = 0; i < TOP; i++) {
-  list_values[i] = -INFINITY;
-  list_indices[i] = -1;
+  list[i] = nothing();
 }
 #endif
 
 for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL) {
-  int key[UNROLL];
-  bool live[UNROLL];
+  int key[UNROLL], at[UNROLL];  // a stored row and its position
+  bool there[UNROLL], live[UNROLL];
   float s[UNROLL][ROWS], rest[UNROLL][ROWS];
   FULLY
   for (int u = 0; u < UNROLL; u++) {
     int i = base + u * SLOTS + slot;
-    live[u] = i < stop;
+    there[u] = i < stop;
     key[u] = i < skip ? i : i + gap;
+    at[u] = key[u] + offset;
+    live[u] = there[u];
+#if RING
+    at[u] = there[u] ? positions[batch * capacity + key[u]] : -1;
+    live[u] = at[u] >= 0;
+#endif
+#if DOCS
+    int mark = document(documents + own_documents, params[DOCUMENTS], at[u]);
+    bool wanted = false;
+    FULLY
+    for (int r = 0; r < ROWS; r++) {
+      wanted = wanted || mark == marks[r];
+    }
+    live[u] = live[u] && wanted;
+#endif
     FULLY
     for (int r = 0; r < ROWS; r++) {
       s[u][r] = 0.0f;
@@ -235,19 +195,12 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
   }
   FULLY
   for (int c = 0; c < CHUNKS; c++) {
-    int at = (c * LPK + part) * VEC;
+    int column = (c * LPK + part) * VEC;
     float k[UNROLL][VEC];
     FULLY
     for (int u = 0; u < UNROLL; u++) {
       if (live[u]) {
-#if K_BITS == 16
-        read_plain<E, VEC>(keys + (stored + size_t(key[u])) * D + size_t(at), k[u]);
-#else
-        size_t at_row = stored + size_t(key[u]);
-        read_codes<S, K_BITS, K_GROUP, VEC>(
-            key_codes + at_row * (D * K_BITS / 32), key_scales + at_row * (D / K_GROUP),
-            key_biases + at_row * (D / K_GROUP), at, k[u]);
-#endif
+        READ_KEY(VEC, stored + size_t(key[u]), column, k[u]);
       } else {
         FULLY
         for (int v = 0; v < VEC; v++) {
@@ -259,17 +212,12 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     for (int r = 0; r < ROWS; r++) {
       FULLY
       for (int u = 0; u < UNROLL; u++) {
-        s[u][r] = dot<VEC, WIDE>(shared_q + r * D + at, k[u], s[u][r], rest[u][r]);
+        s[u][r] = dot<VEC, WIDE>(shared_q + r * D + column, k[u], s[u][r], rest[u][r]);
       }
     }
   }
   FULLY
   for (int u = 0; u < UNROLL; u++) {
-    int at = key[u];
-#if RING
-    at = live[u] ? positions[b * params[CAPACITY] + key[u]] : 0;
-    live[u] = live[u] && at >= 0;
-#endif
     FULLY
     for (int r = 0; r < ROWS; r++) {
       float x = s[u][r];
@@ -286,41 +234,46 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
       x = as_type<float>(params[CAP]) * metal::precise::tanh((x + rest[u][r]) * as_type<float>(params[SCALE]));
       rest[u][r] = 0.0f;
 #endif
-      bool seen = live[u] && at <= high[r] && (at >= low[r] || at < kept);
+      bool seen = live[u] && at[u] <= high[r] && (at[u] >= low[r] || at[u] < keep);
+#if DOCS
+      seen = seen && document(documents + own_documents, params[DOCUMENTS], at[u]) == marks[r];
+#endif
+#if TREE
+      int t = min(block_row + r, rows - 1) / group;
+      seen = seen && connected(tree + (b * queries + t) * params[WORDS], at[u] - first_new);
+#endif
       s[u][r] = seen ? x : -INFINITY;
 #if SCORES
       int m = block_row + r;
-      if (live[u] && m < rows && part == r % LPK) {
-        int row = (b * heads * group + head * group + m % group) * queries + m / group;
-        scores[size_t(row) * size_t(params[CAPACITY]) + size_t(key[u])] = s[u][r] * (unit * LN2);
+      if (there[u] && m < rows && part == r % LPK) {
+        size_t row = size_t(query_row(b, heads, head, group, queries, m));
+        scores[row * size_t(capacity) + size_t(key[u])] = s[u][r] * (unit * LN2);
       }
 #endif
     }
 #if TOP
     if (part < ROWS) {
-      float mine = s[u][0];
+      Found found = {s[u][0], at[u]};
       FULLY
       for (int r = 1; r < ROWS; r++) {
-        mine = part == r ? s[u][r] : mine;
+        found.score = part == r ? s[u][r] : found.score;
       }
-      if (mine > list_values[TOP - 1]) {
-#if RING
-        insert<TOP>(list_values, list_indices, mine, at);
-#else
-        insert<TOP>(list_values, list_indices, mine, at + offset);
-#endif
+      if (found.score > list[TOP - 1].score) {
+        insert<TOP>(list, found);
       }
     }
 #endif
   }
   FULLY
   for (int r = 0; r < ROWS; r++) {
-    float higher = peak[r];
+    Peak higher = peak[r];
     FULLY
     for (int u = 0; u < UNROLL; u++) {
-      higher = max(higher, s[u][r]);
+      bool more = s[u][r] > higher.s;
+      higher.s = more ? s[u][r] : higher.s;
+      higher.rest = more ? rest[u][r] : higher.rest;
     }
-    float shift = (peak[r] - higher) * unit;
+    float shift = below(peak[r].s, peak[r].rest, higher, unit);
     float factor = metal::fast::exp2(shift);
 #if STATS
     mean[r] = factor * fma(total[r], shift, mean[r]);
@@ -328,11 +281,11 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     total[r] *= factor;
     FULLY
     for (int u = 0; u < UNROLL; u++) {
-      float below = ((s[u][r] - higher) + rest[u][r]) * unit;
-      s[u][r] = metal::fast::exp2(below);
+      float depth = below(s[u][r], rest[u][r], higher, unit);
+      s[u][r] = metal::fast::exp2(depth);
       total[r] += s[u][r];
 #if STATS
-      mean[r] += s[u][r] > 0.0f ? s[u][r] * below : 0.0f;
+      mean[r] += s[u][r] > 0.0f ? s[u][r] * depth : 0.0f;
 #endif
     }
     peak[r] = higher;
@@ -343,19 +296,11 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
   }
   FULLY
   for (int c = 0; c < CHUNKS; c++) {
-    int at = (c * LPK + part) * VEC;
     FULLY
     for (int u = 0; u < UNROLL; u++) {
       if (live[u]) {
         float v[VEC];
-#if V_BITS == 16
-        read_plain<E, VEC>(values + (stored + size_t(key[u])) * D + size_t(at), v);
-#else
-        size_t at_row = stored + size_t(key[u]);
-        read_codes<S, V_BITS, V_GROUP, VEC>(
-            value_codes + at_row * (D * V_BITS / 32), value_scales + at_row * (D / V_GROUP),
-            value_biases + at_row * (D / V_GROUP), at, v);
-#endif
+        READ_VALUE(VEC, stored + size_t(key[u]), (c * LPK + part) * VEC, v);
         FULLY
         for (int r = 0; r < ROWS; r++) {
           FULLY
@@ -372,11 +317,8 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
 typedef Scatter<OWN, 16, LPK> Slots;
 FULLY
 for (int r = 0; r < ROWS; r++) {
-  float higher = peak[r];
-  for (int lanes = LPK; lanes < 32; lanes *= 2) {
-    higher = max(higher, simd_shuffle_xor(higher, ushort(lanes)));
-  }
-  float shift = (peak[r] - higher) * unit;
+  Peak higher = largest<LPK, 32, WIDE>(peak[r]);
+  float shift = below(peak[r].s, peak[r].rest, higher, unit);
   float factor = metal::fast::exp2(shift);
   float sum = total[r] * factor;
 #if STATS
@@ -402,7 +344,8 @@ for (int r = 0; r < ROWS; r++) {
     }
   }
   if (lane == 0u) {
-    peaks[sg * ROWS + r] = higher;
+    peaks[sg * ROWS + r] = higher.s;
+    rests[sg * ROWS + r] = higher.rest;
     totals[sg * ROWS + r] = sum;
 #if STATS
     means[sg * ROWS + r] = mean_sum;
@@ -411,23 +354,10 @@ for (int r = 0; r < ROWS; r++) {
 }
 #if TOP
 for (int k = 0; k < TOP; k++) {
-  float value = list_values[0];
-  int index = list_indices[0];
-  for (int lanes = LPK; lanes < 32; lanes *= 2) {
-    best(value, index, ushort(lanes));
-  }
-  if (index >= 0 && list_indices[0] == index) {
-    FULLY
-    for (int i = 1; i < TOP; i++) {
-      list_values[i - 1] = list_values[i];
-      list_indices[i - 1] = list_indices[i];
-    }
-    list_values[TOP - 1] = -INFINITY;
-    list_indices[TOP - 1] = -1;
-  }
+  Found best = take<TOP, LPK>(list);
   if (slot == 0 && part < ROWS) {
-    top_values[(sg * ROWS + part) * TOP + k] = value;
-    top_indices[(sg * ROWS + part) * TOP + k] = index;
+    top_scores[(sg * ROWS + part) * TOP + k] = best.score;
+    top_places[(sg * ROWS + part) * TOP + k] = best.at;
   }
 }
 #endif
@@ -437,72 +367,51 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 for (int i = int(tid); i < ROWS * D; i += NSG * 32) {
   int r = i / D, m = block_row + r;
   if (m < rows) {
-    float higher = LEAST, sum = 0.0f, x = 0.0f;
+    Peak higher = {LEAST, 0.0f};
     for (int g = 0; g < NSG; g++) {
-      higher = max(higher, peaks[g * ROWS + r]);
+      Peak other = {peaks[g * ROWS + r], rests[g * ROWS + r]};
+      higher = larger(higher, other);
     }
-#if STATS
-    float mean_sum = 0.0f;
-#endif
+    float sum = 0.0f, mean_sum = 0.0f, x = 0.0f;
     for (int g = 0; g < NSG; g++) {
-      float below = (peaks[g * ROWS + r] - higher) * unit;
-      float factor = metal::fast::exp2(below);
+      float shift = below(peaks[g * ROWS + r], rests[g * ROWS + r], higher, unit);
+      float factor = metal::fast::exp2(shift);
       x = fma(factor, sums[(g * ROWS + r) * D + i % D], x);
       sum = fma(factor, totals[g * ROWS + r], sum);
 #if STATS
-      mean_sum = fma(factor, fma(totals[g * ROWS + r], below, means[g * ROWS + r]), mean_sum);
+      mean_sum = fma(factor, fma(totals[g * ROWS + r], shift, means[g * ROWS + r]), mean_sum);
 #endif
     }
-    int row = (b * heads * group + head * group + m % group) * queries + m / group;
-    size_t at = size_t(row) * size_t(params[SPLITS]) + size_t(split);
-    partial[at * D + size_t(i % D)] = x;
+    size_t row = size_t(query_row(b, heads, head, group, queries, m)) * size_t(params[SPLITS]) + size_t(split);
+    partial[row * D + size_t(i % D)] = x;
     if (i % D == 0) {
-      stats[at * 3] = higher;
-      stats[at * 3 + 1] = sum;
-#if STATS
-      stats[at * 3 + 2] = mean_sum;
-#else
-      stats[at * 3 + 2] = 0.0f;
-#endif
+      stats[row * 4] = higher.s;
+      stats[row * 4 + 1] = higher.rest;
+      stats[row * 4 + 2] = sum;
+      stats[row * 4 + 3] = mean_sum;
     }
   }
 }
 #if TOP
-FULLY
 for (int r = sg; r < ROWS; r += NSG) {
   int m = block_row + r;
   constexpr int MINE = NSG * TOP / 32;
-  float mine_values[MINE];
-  int mine_indices[MINE];
+  Found mine[MINE];
   FULLY
   for (int i = 0; i < MINE; i++) {
-    int e = i * 32 + int(lane);
-    mine_values[i] = top_values[(e / TOP * ROWS + r) * TOP + e % TOP];
-    mine_indices[i] = top_indices[(e / TOP * ROWS + r) * TOP + e % TOP];
+    mine[i] = nothing();
+  }
+  for (int e = int(lane); e < NSG * TOP; e += 32) {
+    int from_list = (e / TOP * ROWS + r) * TOP + e % TOP;
+    Found found = {top_scores[from_list], top_places[from_list]};
+    insert<MINE>(mine, found);
   }
   for (int k = 0; k < TOP; k++) {
-    float value = mine_values[0];
-    int index = mine_indices[0];
-    FULLY
-    for (int i = 1; i < MINE; i++) {
-      bool other = mine_values[i] > value || (mine_values[i] == value && uint(mine_indices[i]) < uint(index));
-      value = other ? mine_values[i] : value;
-      index = other ? mine_indices[i] : index;
-    }
-    for (int lanes = 1; lanes < 32; lanes *= 2) {
-      best(value, index, ushort(lanes));
-    }
-    FULLY
-    for (int i = 0; i < MINE; i++) {
-      bool taken = index >= 0 && mine_indices[i] == index;
-      mine_values[i] = taken ? -INFINITY : mine_values[i];
-      mine_indices[i] = taken ? -1 : mine_indices[i];
-    }
+    Found best = take<MINE, 1>(mine);
     if (lane == 0u && m < rows) {
-      int row = (b * heads * group + head * group + m % group) * queries + m / group;
-      size_t at = (size_t(row) * size_t(params[SPLITS]) + size_t(split)) * TOP + size_t(k);
-      tops[at] = value;
-      top_at[at] = index;
+      size_t row = size_t(query_row(b, heads, head, group, queries, m)) * size_t(params[SPLITS]) + size_t(split);
+      tops[row * TOP + size_t(k)] = best.score;
+      top_at[row * TOP + size_t(k)] = best.at;
     }
   }
 }

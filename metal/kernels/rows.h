@@ -72,6 +72,24 @@ inline void read_codes(
   }
 }
 
+// N values from column `at` of a stored row, counted over all heads, into registers.
+#if K_BITS == 16
+#define READ_KEY(N, row, at, out) read_plain<E, N>(keys + (row) * D + size_t(at), out)
+#else
+#define READ_KEY(N, row, at, out)                                                                \
+  read_codes<S, K_BITS, K_GROUP, N>(                                                             \
+      key_codes + (row) * (D * K_BITS / 32), key_scales + (row) * (D / K_GROUP),                 \
+      key_biases + (row) * (D / K_GROUP), at, out)
+#endif
+#if V_BITS == 16
+#define READ_VALUE(N, row, at, out) read_plain<E, N>(values + (row) * D + size_t(at), out)
+#else
+#define READ_VALUE(N, row, at, out)                                                              \
+  read_codes<S, V_BITS, V_GROUP, N>(                                                             \
+      value_codes + (row) * (D * V_BITS / 32), value_scales + (row) * (D / V_GROUP),             \
+      value_biases + (row) * (D / V_GROUP), at, out)
+#endif
+
 // The last position that a query at position p sees, leaving documents and trees aside.
 inline int upper(int p, int causal, int window, int prefix, int block, int start) {
   if (causal == 0) {
@@ -89,4 +107,21 @@ inline int upper(int p, int causal, int window, int prefix, int block, int start
 // The first position that it sees, `keep` left aside.
 inline int lower(int p, int window) {
   return window > 0 ? p - window + 1 : 0;
+}
+
+// The number of the row that the m-th query of a key/value head has among all: those of one position stand together.
+inline int query_row(int b, int heads, int head, int group, int queries, int m) {
+  return (b * heads * group + head * group + m % group) * queries + m / group;
+}
+
+// The document of a position: entry `at` of a row of `positions`, which the last one's goes on behind.
+template <typename P>
+inline int document(P row, int positions, int at) {
+  return row[clamp(at, 0, positions - 1)];
+}
+
+// Whether a query sees the node-th of the new rows, by its row of the tree; all that stands before them it does.
+template <typename P>
+inline bool connected(P row, int node) {
+  return node < 0 || ((row[node / 32] >> uint(node % 32)) & 1u) == 1u;
 }

@@ -2,9 +2,10 @@
 //
 // The rows of a head are its query heads, its T positions and, where a prefix is shared, the N sequences that share it,
 // so that N samples or a tree of drafts read the keys once. A tile that no row sees is never loaded; only tiles on an
-// edge of a mask evaluate it. Scores are scaled after the maximum is taken off, so that large ones lose nothing.
+// edge of a mask evaluate it. Scores are scaled after the peak is taken off, so that large ones lose nothing.
 // 8x8 products in float32; a lane holds two neighbours in a row of each 8x8 matrix.
 #include "rows.h"
+#include "scores.h"
 #include <metal_simdgroup_matrix>
 
 typedef simdgroup_matrix<float, 8, 8> Matrix;
@@ -24,16 +25,17 @@ constexpr int TD = D / 8;
 constexpr int TK = BK / 8;
 constexpr int LD = D + 16 / int(sizeof(C));  // padded, so that the lanes of a column hit different banks
 constexpr bool IN_REGISTERS = D <= 128;
+constexpr bool WIDE = sizeof(T) == 4;  // float32 queries: scores carry what joining their 8x8 products rounds off
 
 threadgroup C key_tile[BK * LD];
 threadgroup C value_tile[BK * LD];
 threadgroup int lows[BQ];
 threadgroup int highs[BQ];
-#if RING || DOCS
-threadgroup int key_marks[BK];
+#if RING
+threadgroup int places[BK];
 #endif
 #if DOCS
-threadgroup int row_marks[BQ];
+threadgroup int marks[BQ];
 #endif
 
 const int tid = int(thread_index_in_threadgroup);
@@ -44,7 +46,8 @@ const int group = params[GROUP];
 const int queries = params[QUERIES];
 const int heads = params[HEADS];
 const int shared = params[SHARED];
-const int rows = shared * group * queries;
+const int own_rows = group * queries;
+const int rows = shared * own_rows;
 const int blocks = (rows + BQ - 1) / BQ;
 const int head = int(threadgroup_position_in_grid.y) / blocks % heads;
 const int batch = int(threadgroup_position_in_grid.y) / blocks / heads;  // of the keys
@@ -52,29 +55,23 @@ const int block_row = int(threadgroup_position_in_grid.y) % blocks * BQ;
 
 const int count = lengths[batch * params[LENGTHS_STEP]];
 const int offset = offsets[batch * params[OFFSETS_STEP]];
+const int keep = params[KEEP];
 const size_t stored = (size_t(batch) * size_t(heads) + size_t(head)) * size_t(params[CAPACITY]);
 
-// What each row sees, in stored rows (in positions for a ring).
+// The positions that each row sees.
 for (int i = tid; i < BQ; i += NSG * 32) {
   int m = min(block_row + i, rows - 1);
-  int b = batch * shared + m / (group * queries);
-  int first = ends[b * params[ENDS_STEP]] - queries;
-  int p = first + m % (group * queries) / group;
-  int low = lower(p, params[WINDOW]);
+  int b = batch * shared + m / own_rows;
+  int first_new = ends[b * params[ENDS_STEP]] - queries;
+  int p = first_new + m % own_rows / group;
+  lows[i] = lower(p, params[WINDOW]);
 #if TREE
-  int high = first + queries - 1;
+  highs[i] = first_new + queries - 1;
 #else
-  int high = upper(p, params[CAUSAL], params[WINDOW], params[PREFIX], params[BLOCK], params[START]);
-#endif
-#if RING
-  lows[i] = low;
-  highs[i] = high;
-#else
-  lows[i] = max(low - offset, 0);
-  highs[i] = min(high - offset, count - 1);
+  highs[i] = upper(p, params[CAUSAL], params[WINDOW], params[PREFIX], params[BLOCK], params[START]);
 #endif
 #if DOCS
-  row_marks[i] = documents[b * params[DOCUMENTS_STEP] + clamp(p, 0, params[DOCUMENTS] - 1)];
+  marks[i] = document(documents + b * params[DOCUMENTS_STEP], params[DOCUMENTS], p);
 #endif
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -88,8 +85,8 @@ for (int i = lane; i < BQ; i += 32) {
   high_min = min(high_min, highs[i]);
   high_max = max(high_max, highs[i]);
 #if DOCS
-  mark_min = min(mark_min, row_marks[i]);
-  mark_max = max(mark_max, row_marks[i]);
+  mark_min = min(mark_min, marks[i]);
+  mark_max = max(mark_max, marks[i]);
 #endif
 }
 low_min = simd_min(low_min);
@@ -102,17 +99,11 @@ mark_max = simd_max(mark_max);
 #endif
 
 // The tiles to visit: those of `keep`, then those between the first and the last key that a row sees.
-#if RING
-const int kept = params[KEEP];
-const int head_tiles = 0;
-const int start_tile = 0;
-const int visits = (count + BK - 1) / BK;
-#else
-const int kept = clamp(params[KEEP] - offset, 0, count);
-const int head_tiles = (min(kept, low_min) + BK - 1) / BK;
-const int start_tile = max(low_min / BK, head_tiles);
-const int visits = head_tiles + max(high_max / BK - start_tile + 1, 0) * int(high_max >= 0);
-#endif
+const int from = RING ? 0 : max(low_min - offset, 0);
+const int to = RING ? count - 1 : min(high_max - offset, count - 1);
+const int head_tiles = (min(clamp(keep - offset, 0, count), from) + BK - 1) / BK;
+const int start_tile = max(from / BK, head_tiles);
+const int visits = head_tiles + (to >= 0 ? max(to / BK - start_tile + 1, 0) : 0);
 const int each = (visits + params[SPLITS] - 1) / params[SPLITS];
 const int begin = split * each;
 const int stop = min(visits, begin + each);
@@ -123,9 +114,9 @@ const int y = (quad & 4) + lane / 2 % 4;
 const int x = (quad & 2) * 2 + lane % 2 * 2;
 const int mine = sg * 8 + y;
 const int m = min(block_row + mine, rows - 1);
-const int b = batch * shared + m / (group * queries);
-const int t = m % (group * queries) / group;
-const size_t row = (size_t(b) * size_t(heads * group) + size_t(head * group + m % group)) * size_t(queries) + size_t(t);
+const int b = batch * shared + m / own_rows;
+const size_t row = size_t(query_row(b, heads, head, group, queries, m % own_rows));
+const int first_new = ends[b * params[ENDS_STEP]] - queries;
 const int low = lows[mine];
 const int high = highs[mine];
 const float unit = as_type<float>(params[BASE]);
@@ -143,60 +134,48 @@ FULLY
 for (int d = 0; d < TD; d++) {
   o[d] = float2(0.0f);
 }
-float peak = LEAST, total = 0.0f;
-#if STATS
-float mean = 0.0f;
-#endif
+Peak peak = {LEAST, 0.0f};
+float total = 0.0f, mean = 0.0f;
 
 for (int visit = begin; visit < stop; visit++) {
   const int base = (visit < head_tiles ? visit : visit - head_tiles + start_tile) * BK;
-  bool whole = base >= low_max && base + BK - 1 <= high_min;
+  bool whole = base + offset >= low_max && base + BK - 1 + offset <= high_min && base + BK <= count;
 #if RING || DOCS
   // Does any row see any of these keys? Every simdgroup comes to the same answer.
-  bool wanted = false;
-  int mark = INT_MIN;
-  if (lane < BK && base + lane < count) {
-#if RING
-    mark = positions[batch * params[CAPACITY] + base + lane];
-    wanted = mark >= 0 && mark <= high_max && (mark >= low_min || mark < kept);
-#else
-    mark = documents[batch * params[DOCUMENTS_STEP] + clamp(base + lane + offset, 0, params[DOCUMENTS] - 1)];
-    wanted = mark >= mark_min && mark <= mark_max;
-#endif
-  }
   whole = false;
+  bool wanted = lane < BK && base + lane < count;
+  int place = base + lane + offset;
+#if RING
+  place = wanted ? positions[batch * params[CAPACITY] + base + lane] : -1;
+  wanted = place >= 0 && place <= high_max && (place >= low_min || place < keep);
+#endif
+#if DOCS
+  bool same = false;
+  for (int c = block_row / own_rows; c <= min(block_row + BQ - 1, rows - 1) / own_rows; c++) {
+    int mark = document(documents + (batch * shared + c) * params[DOCUMENTS_STEP], params[DOCUMENTS], place);
+    same = same || (mark >= mark_min && mark <= mark_max);
+  }
+  wanted = wanted && same;
+#endif
   if (!simd_any(wanted)) {
     continue;
   }
 #endif
 #if TREE
-  whole = whole && base + BK - 1 + offset < ends[b * params[ENDS_STEP]] - queries;
+  whole = whole && base + BK - 1 + offset < first_new;
 #endif
   threadgroup_barrier(mem_flags::mem_threadgroup);
-#if RING || DOCS
+#if RING
   if (sg == 0 && lane < BK) {
-    key_marks[lane] = mark;
+    places[lane] = place;
   }
 #endif
   for (int i = tid; i < BK * (D / 8); i += NSG * 32) {
     int r = i / (D / 8), at = i % (D / 8) * 8;
     float k[8], v[8];
     if (base + r < count) {
-      size_t from = stored + size_t(base + r);
-#if K_BITS == 16
-      read_plain<E, 8>(keys + from * D + size_t(at), k);
-#else
-      read_codes<S, K_BITS, K_GROUP, 8>(
-          key_codes + from * (D * K_BITS / 32), key_scales + from * (D / K_GROUP), key_biases + from * (D / K_GROUP),
-          at, k);
-#endif
-#if V_BITS == 16
-      read_plain<E, 8>(values + from * D + size_t(at), v);
-#else
-      read_codes<S, V_BITS, V_GROUP, 8>(
-          value_codes + from * (D * V_BITS / 32), value_scales + from * (D / V_GROUP),
-          value_biases + from * (D / V_GROUP), at, v);
-#endif
+      READ_KEY(8, stored + size_t(base + r), at, k);
+      READ_VALUE(8, stored + size_t(base + r), at, v);
     } else {
       for (int j = 0; j < 8; j++) {
         k[j] = 0.0f;
@@ -210,10 +189,11 @@ for (int visit = begin; visit < stop; visit++) {
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
-  float2 s[TK];
+  float2 s[TK], rest[TK];
   FULLY
   for (int j = 0; j < TK; j++) {
     s[j] = float2(0.0f);
+    rest[j] = float2(0.0f);
   }
   FULLY
   for (int d = 0; d < TD; d++) {
@@ -224,14 +204,22 @@ for (int visit = begin; visit < stop; visit++) {
     FULLY
     for (int j = 0; j < TK; j++) {
       int at = (j * 8 + x) * LD + d * 8 + y;  // transposed: a column of the matrix is a key
-      multiply_add(s[j], a, float2(float(key_tile[at]), float(key_tile[at + LD])));
+      float2 k = float2(float(key_tile[at]), float(key_tile[at + LD]));
+      if (WIDE) {
+        float2 product = float2(0.0f);
+        multiply_add(product, a, k);
+        s[j] = add(s[j], product, rest[j]);
+      } else {
+        multiply_add(s[j], a, k);
+      }
     }
   }
 #if SOFTCAP
   FULLY
   for (int j = 0; j < TK; j++) {
-    s[j] *= as_type<float>(params[SCALE]);
+    s[j] = (s[j] + rest[j]) * as_type<float>(params[SCALE]);
     s[j] = as_type<float>(params[CAP]) * float2(metal::precise::tanh(s[j].x), metal::precise::tanh(s[j].y));
+    rest[j] = float2(0.0f);
   }
 #endif
   if (!whole) {
@@ -240,36 +228,35 @@ for (int visit = begin; visit < stop; visit++) {
       FULLY
       for (int e = 0; e < 2; e++) {
         int key = base + j * 8 + x + e;
-        int at = key;
-        bool seen = key < count;
 #if RING
-        at = key_marks[j * 8 + x + e];
-        seen = seen && at >= 0;
+        int at = places[j * 8 + x + e];
+        bool seen = at >= 0 && at <= high && (at >= low || at < keep);
+#else
+        int at = key + offset;
+        bool seen = key < count && at <= high && (at >= low || at < keep);
 #endif
-        seen = seen && at <= high && (at >= low || at < kept);
-#if DOCS && !RING
-        seen = seen && key_marks[j * 8 + x + e] == row_marks[mine];
+#if DOCS
+        seen = seen && document(documents + b * params[DOCUMENTS_STEP], params[DOCUMENTS], at) == marks[mine];
 #endif
 #if TREE
-        int node = key + offset - (ends[b * params[ENDS_STEP]] - queries);
-        if (node >= 0 && node < queries) {
-          uint word = tree[(b * queries + t) * params[WORDS] + node / 32];
-          seen = seen && ((word >> uint(node % 32)) & 1u) == 1u;
-        }
+        seen = seen && connected(tree + (b * queries + m % own_rows / group) * params[WORDS], at - first_new);
 #endif
         s[j][e] = seen ? s[j][e] : -INFINITY;
       }
     }
   }
 
-  float higher = peak;
+  Peak higher = peak;
   FULLY
   for (int j = 0; j < TK; j++) {
-    higher = max(higher, max(s[j].x, s[j].y));
+    FULLY
+    for (int e = 0; e < 2; e++) {
+      Peak other = {s[j][e], rest[j][e]};
+      higher = larger(higher, other);
+    }
   }
-  higher = max(higher, simd_shuffle_xor(higher, ushort(1)));
-  higher = max(higher, simd_shuffle_xor(higher, ushort(8)));
-  float shift = (peak - higher) * unit;
+  higher = largest<8, 16, WIDE>(largest<1, 2, WIDE>(higher));
+  float shift = below(peak.s, peak.rest, higher, unit);
   float factor = metal::fast::exp2(shift);
 #if STATS
   mean = factor * fma(total, shift, mean);
@@ -277,12 +264,15 @@ for (int visit = begin; visit < stop; visit++) {
   total *= factor;
   FULLY
   for (int j = 0; j < TK; j++) {
-    float2 below = (s[j] - higher) * unit;
-    s[j] = float2(metal::fast::exp2(below.x), metal::fast::exp2(below.y));
-    total += s[j].x + s[j].y;
+    FULLY
+    for (int e = 0; e < 2; e++) {
+      float depth = below(s[j][e], rest[j][e], higher, unit);
+      s[j][e] = metal::fast::exp2(depth);
+      total += s[j][e];
 #if STATS
-    mean += (s[j].x > 0.0f ? s[j].x * below.x : 0.0f) + (s[j].y > 0.0f ? s[j].y * below.y : 0.0f);
+      mean += s[j][e] > 0.0f ? s[j][e] * depth : 0.0f;
 #endif
+    }
   }
   peak = higher;
   FULLY
@@ -311,38 +301,31 @@ if (block_row + mine < rows) {
     partial[at * D + size_t(d * 8 + x + 1)] = o[d].y;
   }
   if (x == 0) {
-    stats[at * 3] = peak;
-    stats[at * 3 + 1] = total;
-#if STATS
-    stats[at * 3 + 2] = mean;
-#else
-    stats[at * 3 + 2] = 0.0f;
-#endif
+    stats[at * 4] = peak.s;
+    stats[at * 4 + 1] = peak.rest;
+    stats[at * 4 + 2] = total;
+    stats[at * 4 + 3] = mean;
   }
 #else
+  float lift = 1.0f;
 #if SINKS
-  float sink = float(sinks[head * group + m % group]) * (LOG2E / unit);
-  float lift = max(peak, sink);
-  float shift = (peak - lift) * unit, sunk = (sink - lift) * unit;
-  float shrink = metal::fast::exp2(shift);
-#if STATS
-  mean = shrink * fma(total, shift, mean) + metal::fast::exp2(sunk) * sunk;
-#endif
-  total = fma(total, shrink, metal::fast::exp2(sunk));
-  peak = lift;
-  float norm = shrink / total;
-#else
-  float norm = total > 0.0f ? 1.0f / total : 0.0f;
+  Peak sink = {float(sinks[head * group + m % group]) * (LOG2E / unit), 0.0f};
+  Peak higher = larger(peak, sink);
+  float shift = below(peak.s, peak.rest, higher, unit), sunk = below(sink.s, 0.0f, higher, unit);
+  lift = metal::fast::exp2(shift);
+  mean = lift * fma(total, shift, mean) + metal::fast::exp2(sunk) * sunk;
+  total = fma(total, lift, metal::fast::exp2(sunk));
+  peak = higher;
 #endif
   FULLY
   for (int d = 0; d < TD; d++) {
-    out[row * D + size_t(d * 8 + x)] = T(o[d].x * norm);
-    out[row * D + size_t(d * 8 + x + 1)] = T(o[d].y * norm);
+    out[row * D + size_t(d * 8 + x)] = T(total > 0.0f ? o[d].x * lift / total : 0.0f);
+    out[row * D + size_t(d * 8 + x + 1)] = T(total > 0.0f ? o[d].y * lift / total : 0.0f);
   }
 #if STATS
   if (x == 0) {
-    lse[row] = total > 0.0f ? fma(peak, unit, metal::precise::log2(total)) * LN2 : -INFINITY;
-    entropy[row] = total > 0.0f ? (metal::precise::log2(total) - mean / total) * LN2 : 0.0f;
+    lse[row] = log_sum(peak, total, unit);
+    entropy[row] = entropy_of(total, mean);
   }
 #endif
 #endif

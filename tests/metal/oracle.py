@@ -85,9 +85,11 @@ def attention(
         keys.append(np.broadcast_to(rows(part.keys), (b, *part.keys.shape[1:])))
         values.append(np.broadcast_to(rows(part.values), (b, *part.values.shape[1:])))
         index = np.arange(capacity)[None]
-        valid.append(index < lengths[:, None])
-        at.append(np.array(part.positions) if part.positions is not None else index + offset[:, None])
-        offset = offset + lengths
+        place = np.array(part.positions) if part.positions is not None else index + offset[:, None]
+        place = np.broadcast_to(place, (b, capacity))
+        valid.append((index < lengths[:, None]) & (place >= 0))
+        at.append(place)
+        offset = np.maximum(offset, np.where(valid[-1], place, -1).max(1) + 1)
     k, v = np.concatenate(keys, 2), np.concatenate(values, 2)
     where, there = np.concatenate(at, 1), np.concatenate(valid, 1)
     last = np.where(there, where, -1).max(1)

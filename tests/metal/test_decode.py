@@ -1,12 +1,13 @@
 """The decode kernel in the simulator: checked, strictly typed, against float64 and beside MLX's own kernel."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from metal import fused, mx
-from metal.attention import CAUSAL, FULL, KV, Emit, Mask
+from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized
 from metal.fused import Geometry
 from metal.simulator import simulated, stock
 from tests.metal import oracle
@@ -82,9 +83,10 @@ def test_masks_softcap_and_sinks_on_several_queries(mask: Mask) -> None:
     verify(q, kv, mask=mask, emit=Emit())
 
 
-def test_eight_queries_and_a_top_of_sixteen() -> None:
+@pytest.mark.parametrize("top", [16, 17, 64, 300])
+def test_eight_queries_and_any_number_of_positions(top: int) -> None:
     q, k, v = normal(1, 1, 2, 8, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
-    verify(q, cache(k, v, 50), emit=Emit(lse=True, entropy=True, top=16))
+    verify(q, cache(k, v, 50), emit=Emit(lse=True, entropy=True, top=top))
 
 
 def test_ring_rows_are_placed_by_their_positions() -> None:
@@ -99,7 +101,7 @@ def test_ring_rows_are_placed_by_their_positions() -> None:
 def test_recent_exact_rows_behind_quantised_ones() -> None:
     past = [stored(normal(seed, 1, 2, 64, 64), bits) for seed, bits in ((5, 8), (6, 4))]
     q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 32, 64), normal(3, 1, 2, 32, 64)
-    kv = cache(k, v, 9, prefix=cache(*past, 60))
+    kv = cache(k, v, 9, prefix=cache(past[0], past[1], 60))
     verify(q, kv)
     verify(q, kv, mask=Mask(window=30), sinks=normal(4, 4))
 
@@ -172,8 +174,7 @@ def test_what_the_kernels_cannot_take_is_named() -> None:
     k = normal(2, 1, 2, 64, 80)
     q = normal(1, 1, 4, 1, 80)
     rejects(lambda: launch(q[..., :48], cache(k[..., :48], k[..., :48], 9)), "head size", "48")
-    wide = normal(1, 1, 4, 1, 64)
-    rows = normal(2, 1, 2, 64, 64)
-    rejects(lambda: launch(wide, cache(rows, rows, 9), emit=Emit(top=17)), "emit.top", "17")
-    ring = cache(rows, rows, 9, positions=mx.zeros((1, 64), dtype=mx.int32))
-    rejects(lambda: launch(wide, ring, mask=Mask(documents=mx.zeros((1, 64), dtype=mx.int32))), "positions")
+    packed = stored(normal(2, 1, 2, 64, 128), 8, 128)
+    assert isinstance(packed, Quantized)
+    halved = replace(packed, codes=packed.codes[..., :16])
+    rejects(lambda: launch(normal(1, 1, 4, 1, 64), cache(halved, halved, 9)), "keys.group_size", "64", "128")

@@ -21,7 +21,8 @@ def states(scores: np.ndarray, values: np.ndarray, cuts: list[int]) -> States:
         below = (s - peak) * BASE
         w = np.exp2(below)
         partial.append(np.einsum("hn,hnd->hd", w, v))
-        stats.append(np.stack([peak[:, 0], w.sum(-1), (w * below).sum(-1)], -1))
+        rest = peak - peak.astype(np.float32)
+        stats.append(np.stack([peak[:, 0], rest[:, 0], w.sum(-1), (w * below).sum(-1)], -1))
     parts = (np.stack(x, 1)[None, :, None].astype(np.float32) for x in (partial, stats))
     return States(*(mx.array(x) for x in parts))
 

@@ -56,7 +56,8 @@ def check_top(seen: reference.Seen, truth: oracle.Truth, k: int) -> None:
     """The reported positions carry the largest weights, and -1 stands where nothing is left to see."""
     assert seen.positions is not None and seen.weights is not None
     positions, weights = np.array(seen.positions), np.array(seen.weights)
-    best = -np.sort(-truth.weights, -1)[..., :k]
+    best = np.zeros(positions.shape)
+    best[..., : truth.weights.shape[-1]] = -np.sort(-truth.weights, -1)[..., :k]
     assert np.abs(weights - best).max() < 3e-6
     for index in np.ndindex(*positions.shape):
         b, h, t, _ = index

@@ -49,7 +49,7 @@ def test_every_kernel_passes_its_self_test() -> None:
     ("name", "file", "old", "new"),
     [
         ("merge", "merge.metal", "x / total", "x / (total + 1.0f)"),
-        ("decode", "decode.metal", "at <= high[r]", "at < high[r]"),
+        ("decode", "decode.metal", "at[u] <= high[r]", "at[u] < high[r]"),
         ("tiles", "tiles.metal", "at <= high", "at < high"),
         ("scan", "scan.metal", "chunk * EACH + i", "chunk * EACH + max(i, 1)"),
         ("token", "token.metal", "a * s + z * c", "a * s - z * c"),

@@ -8,7 +8,7 @@ from metal.attention import CAUSAL, FULL, Emit, Mask, attention
 from metal.fused import Geometry
 from metal.simulator import stock
 from tests.metal import oracle
-from tests.metal.build import cache, each, error, normal, recorded, rejects, stored, ulp
+from tests.metal.build import cache, each, error, normal, recorded, stored, ulp
 from tests.metal.test_decode import DTYPES, launch, verify
 
 T, N = 20, 50
@@ -160,13 +160,3 @@ def test_the_reference_is_not_needed_where_kernels_run(monkeypatch: pytest.Monke
         attention(q, cache(k, v, N), scale=0.2, mask=Mask(window=9))
         attention(q[:, :, :1], cache(stored(k, 8), stored(v, 8), N), scale=0.2)
     assert [r.kernel.split("_")[1] for r in reports] == ["tiles", "decode", "merge"]
-
-
-def test_what_the_kernels_cannot_take_is_named() -> None:
-    q, k = normal(1, 3, 4, T, 64), normal(2, 3, 2, 64, 64)
-    shared = cache(normal(5, 1, 2, 64, 64), normal(6, 1, 2, 64, 64), 60)
-    documents = Mask(documents=mx.zeros((3, 99), dtype=mx.int32))
-    rejects(lambda: launch(q, cache(k, k, 30, prefix=shared), mask=documents), "mask.documents", "shared")
-    own = cache(k, k, 30, prefix=cache(normal(5, 1, 2, 64, 64), normal(6, 1, 2, 64, 64), 60, prefix=cache(k, k, 9)))
-    rejects(lambda: launch(q, own), "prefix", "shared")
-    rejects(lambda: launch(q, cache(k, k, 30), mask=documents, emit=Emit(top=3)), "emit")
