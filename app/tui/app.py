@@ -28,11 +28,20 @@ if TYPE_CHECKING:
     from app.tui.bridge import Bridge, Shop
     from app.tui.candidates import Names
     from app.tui.keeper import Keeper
+    from app.tui.tuning import Trainer, Tuning
+    from engine.tune.config import Config
 
     Handler = Callable[[list[m.Report]], None]
 
 FRAME_S = 1 / 30
 KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
+
+
+def lab_trainer() -> Trainer:
+    """A trainer on this machine. Called in a run's thread: everything of mlx hangs on this import."""
+    from app.tuner import LabTrainer
+
+    return LabTrainer()
 
 
 def palette() -> Any:
@@ -67,6 +76,7 @@ class LikelyApp(App[str]):
         Binding("f2", "go('chat')", "Chat", show=False, id="app.chat"),
         Binding("f3", "go('compare')", "Compare", show=False, id="app.compare"),
         Binding("f4", "go('text')", "Text", show=False, id="app.text"),
+        Binding("f5", "go('tune')", "Tune", show=False, id="app.tune"),
     ]
 
     def __init__(
@@ -76,9 +86,13 @@ class LikelyApp(App[str]):
         *,
         model: str = "",
         resume: str = "",
+        trainer: Callable[[], Trainer] | None = None,
+        tune: tuple[Config, bool] | None = None,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        """`shop` and `trainer` are called in threads of their own. `tune` opens a run (its options, whether it is
+        resumed) in the place of the chat, whose model is loaded when somebody goes there."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
@@ -88,6 +102,9 @@ class LikelyApp(App[str]):
         self.wanted = model
         self.resume = resume
         self.shop = shop
+        self.trainer = trainer or lab_trainer
+        self.tune_order = tune
+        self.tuning: Tuning | None = None  # the run under way or the last one
         self.keeper: Keeper | None = None
         self.store: Store | None = None
         self.store_news = ""
@@ -126,7 +143,10 @@ class LikelyApp(App[str]):
         self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
         typed = self.screen.query_one(Opening.TYPED).text
         self.switch_screen(ChatScreen(typed))
-        self.load_model(self.wanted, self._used_last())
+        if self.tune_order is None:
+            self.load_model(self.wanted, self._used_last())
+        else:
+            self.action_go("tune")
         # the engine's thread imports for long and would take turns with the paint
         self.call_after_refresh(self.bridge.start)
 
@@ -157,11 +177,13 @@ class LikelyApp(App[str]):
         from app.tui.screens.chat import ChatScreen
         from app.tui.screens.compare import CompareScreen
         from app.tui.screens.text import TextScreen
+        from app.tui.screens.tune import TuneScreen
         from app.tui.widgets.candidates import Candidates
         from app.tui.widgets.prompt import Prompt
         from app.tui.widgets.sampler import Sampler
         from app.tui.widgets.token_view import TokenView
         from app.tui.widgets.tree import TreePane
+        from app.tui.widgets.tune_form import TuneForm
 
         found: dict[str, str] = {}
         for kind in (
@@ -169,6 +191,8 @@ class LikelyApp(App[str]):
             ChatScreen,
             CompareScreen,
             TextScreen,
+            TuneScreen,
+            TuneForm,
             TokenView,
             Candidates,
             Sampler,
@@ -179,6 +203,8 @@ class LikelyApp(App[str]):
         return found
 
     def on_unmount(self) -> None:
+        if self.tuning is not None:
+            self.tuning.close()
         if self._ticker is not None:
             self.bridge.close()
         if self.keeper is not None:
@@ -356,8 +382,11 @@ class LikelyApp(App[str]):
 
     def action_copy_selection(self) -> None:
         text = self.screen.get_selected_text()
+        interrupt = getattr(self.screen, "action_interrupt", None)
         if text:
             self.copy(text, "selection")
+        elif interrupt is not None:
+            interrupt()
         else:
             self.say("nothing is selected · ctrl+q quits")
 
@@ -366,8 +395,9 @@ class LikelyApp(App[str]):
         from app.tui.screens.chat import ChatScreen
         from app.tui.screens.compare import CompareScreen
         from app.tui.screens.text import TextScreen
+        from app.tui.screens.tune import TuneScreen
 
-        kinds: dict[str, Any] = {"chat": ChatScreen, "compare": CompareScreen, "text": TextScreen}
+        kinds: dict[str, Any] = {"chat": ChatScreen, "compare": CompareScreen, "text": TextScreen, "tune": TuneScreen}
         if isinstance(self.screen, kinds[name]):
             return
         while len(self.screen_stack) > 2 and not isinstance(self.screen, ChatScreen):
@@ -375,8 +405,14 @@ class LikelyApp(App[str]):
             if leave is not None:
                 leave()
             self.pop_screen()
-        if name != "chat":
+        if name == "tune":  # a run goes on while another screen is looked at
+            if not self.is_screen_installed("tune"):
+                self.install_screen(TuneScreen(), "tune")
+            self.push_screen("tune")
+        elif name != "chat":
             self.push_screen(kinds[name]())
+        if name != "tune" and self.current is None and self.loading is None:
+            self.load_model(self.wanted, self._used_last())
 
     def action_screenshot_here(self) -> None:
         path = self.home / f"likely-{time.strftime('%Y%m%d-%H%M%S')}.svg"

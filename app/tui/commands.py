@@ -86,6 +86,7 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
     yield "view: Control tokens", "show or hide them", screen.toggle_specials
     yield "view: Compare", "several columns", lambda: app.action_go("compare")
     yield "view: Text", "any text, without a chat template", lambda: app.action_go("text")
+    yield "view: Tune", "fine-tune a model, and watch it", lambda: app.action_go("tune")
     yield "keys: Show", "for what has the focus", screen.action_keys
 
 

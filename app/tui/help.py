@@ -17,7 +17,7 @@ ABOUT = {
     "token.previous_fork": "previous fork", "token.next_fork": "next fork",
     "token.read": "read as Markdown, and back", "token.fold": "fold the thinking", "token.copy": "copy the answer",
     "token.copy_code": "copy the code block", "token.step": "step mode: choose every token",
-    "token.go": "then 1 chat, 2 compare, 3 text", "candidates.up": "pick",
+    "token.go": "then 1 chat, 2 compare, 3 text, 4 tune", "candidates.up": "pick",
     "candidates.branch": "branch with the picked one", "candidates.force": "force it next, while drawing",
     "candidates.ban": "ban it from now on, or allow it again", "sampler.up": "pick",
     "sampler.less": "move a step (shift: ten)", "sampler.off": "off", "sampler.default": "default",
@@ -32,7 +32,17 @@ ABOUT = {
     "compare.adopt": "adopt the column into the chat", "compare.set_up": "set the column up",
     "compare.stop": "stop, or back to chat", "compare.redo": "run again with another seed",
     "text.continue": "continue from the cursor", "text.stop": "stop, or back to chat",
-    "text.sampler": "to the sliders",
+    "text.sampler": "to the sliders", "app.tune": "fine-tuning",
+    "tune.pause": "pause after the step, or go on", "tune.stop": "finish the step, save, and stop",
+    "tune.go_on": "go on with a run that was stopped or has failed", "tune.try": "ask the model as it is now",
+    "tune.again": "ask the same again", "tune.base": "ask the base the same",
+    "tune.look": "measure what has moved", "tune.previous": "the watched prompt before",
+    "tune.next": "the next watched prompt", "tune.watch": "watch another prompt",
+    "tune.hold": "the text along which KL is measured", "tune.closer": "the last quarter of the curves, or all",
+    "tune.loss": "the curves, on a narrow screen", "tune.answers": "the answers, on a narrow screen",
+    "tune.plan": "what this run does", "tune.new": "another run", "tune.leave": "stop, keep and leave",
+    "tune.back": "back to the chat; the run goes on", "form.next": "next field", "form.previous": "the field before",
+    "form.resume": "go on with the run in the adapter's folder",
 }  # fmt: skip
 
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 class TopBar(Canvas):
     """The program, its screens, the model, and what it costs. Drops facts from the right where space is short."""
 
-    SCREENS: ClassVar[tuple[tuple[str, str], ...]] = (("1", "chat"), ("2", "compare"), ("3", "text"))
+    SCREENS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("1", "chat"),
+        ("2", "compare"),
+        ("3", "text"),
+        ("4", "tune"),
+    )
 
     class ScreenAsked(Message):
         def __init__(self, name: str) -> None:

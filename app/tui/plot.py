@@ -1,0 +1,110 @@
+"""Curves as braille: every cell is two columns and four rows of dots. Plain numpy; how a curve looks is the chart's.
+
+A chart has a `Frame`, the range of values that its cells stand for. Long curves are first thinned to the lowest and the
+highest value of every dot column, so that no spike is lost and a million steps cost no more than the width.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BRAILLE = 0x2800
+BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)  # [row, column] of a cell's dots
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The values at the edges of `width` x `height` cells."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+    width: int
+    height: int
+
+    def dots(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where values fall, in dots from the upper left corner; those above and below are held at the edge."""
+        x = (xs - self.left) / ((self.right - self.left) or 1.0) * (2 * self.width - 1)
+        y = (self.top - ys) / ((self.top - self.bottom) or 1.0) * (4 * self.height - 1)
+        return x, np.clip(y, 0, 4 * self.height - 1)
+
+    def column(self, x: float) -> int:
+        """The cell column of a value."""
+        share = (x - self.left) / ((self.right - self.left) or 1.0)
+        return min(max(round(share * (self.width - 1)), 0), self.width - 1)
+
+    def row(self, y: float) -> int:
+        """The cell row of a value."""
+        share = (self.top - y) / ((self.top - self.bottom) or 1.0)
+        return min(max(round(share * (self.height - 1)), 0), self.height - 1)
+
+
+def curve(frame: Frame, xs: Sequence[float], ys: Sequence[float], *, dotted: bool = False) -> np.ndarray:
+    """The dots of a curve through these points, as bits [height, width]; what is not finite breaks it."""
+    bits = np.zeros((frame.height, frame.width), np.uint8)
+    x, y = np.asarray(xs, float), np.asarray(ys, float)
+    finite = np.isfinite(y) & (x >= frame.left) & (x <= frame.right)
+    x, y = thin(x[finite], y[finite], frame)
+    if not len(x):
+        return bits
+    dx, dy = frame.dots(x, y)
+    for i in range(max(len(dx) - 1, 1)):
+        j = min(i + 1, len(dx) - 1)
+        count = int(max(abs(dx[j] - dx[i]), abs(dy[j] - dy[i]))) + 1
+        along = np.linspace(0.0, 1.0, count + 1)
+        px = np.rint(dx[i] + along * (dx[j] - dx[i])).astype(int)
+        py = np.rint(dy[i] + along * (dy[j] - dy[i])).astype(int)
+        if dotted:
+            px, py = px[px % 4 == 0], py[px % 4 == 0]
+        np.bitwise_or.at(bits, (py // 4, px // 2), BITS[py % 4, px % 2])
+    return bits
+
+
+def thin(x: np.ndarray, y: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest value of each dot column, where there are more points than that."""
+    columns = 2 * frame.width
+    if len(x) <= 2 * columns:
+        return x, y
+    at = np.rint(frame.dots(x, y)[0]).astype(int)
+    first = np.flatnonzero(np.diff(at, prepend=at[0] - 1))
+    low, high = np.minimum.reduceat(y, first), np.maximum.reduceat(y, first)
+    rising = np.arange(len(first)) % 2 == 0  # alternate, so that a column is crossed once
+    return np.repeat(x[first], 2), np.stack([np.where(rising, low, high), np.where(rising, high, low)], 1).ravel()
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """At most about `count` round values within a range."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low or count < 1:
+        return []
+    raw = (high - low) / count
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def label(value: float, step: float) -> str:
+    """A tick's number, with the digits that its distance to the next one needs."""
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        mantissa, _, power = f"{value:.0e}".partition("e")
+        return f"{mantissa}e{int(power)}"
+    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
+    return f"{value:,.{digits}f}"
+
+
+def span(parts: Sequence[np.ndarray], loose: Sequence[np.ndarray] = ()) -> tuple[float, float]:
+    """The range that shows all of `parts`, and of `loose` ones what is not among their outermost hundredth."""
+    values = [part[np.isfinite(part)] for part in parts]
+    for part in loose:
+        good = part[np.isfinite(part)]
+        if len(good):
+            values.append(np.quantile(good, [0.01, 0.99]))
+    whole = np.concatenate([v for v in values if len(v)]) if any(len(v) for v in values) else np.zeros(0)
+    if not len(whole):
+        return 0.0, 1.0
+    low, high = float(whole.min()), float(whole.max())
+    room = 0.04 * (high - low) or max(abs(high) * 0.1, 1e-9)
+    return low - room if low - room >= 0 or low < 0 else 0.0, high + room

@@ -1,0 +1,171 @@
+"""A chart of curves over steps, drawn cell by cell: a quiet axis, braille lines, points with their error bars."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+
+from app.tui import cells, plot
+from app.tui.widgets.canvas import Canvas, Line
+
+AXIS = 7  # cells of the labels at the left, their tick included
+BAR, POINT, BEST = "│", "●", "◆"
+ROOM = 4  # cells between two marks
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line in one of the look's inks; a `loose` one may run out of the frame with its outermost points."""
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    ink: str
+    loose: bool = False
+    dotted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point that was measured, with its confidence interval; the best one so far looks different."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a chart shows: its heading in (words, ink), its curves from the back to the front, its marks, its axis."""
+
+    heading: Sequence[tuple[str, str]] = ()
+    curves: Sequence[Curve] = ()
+    marks: Sequence[Mark] = ()
+    right: float = 1.0  # the last step
+    left: float = 0.0
+    axis: bool = True
+    floor: float | None = None  # the bottom, where it is not the least of the values
+
+
+EMPTY = Picture()
+
+
+@dataclass
+class _Cell:
+    glyph: str = " "
+    ink: str = ""
+
+
+@dataclass
+class _Board:
+    """Cells that later things are drawn over."""
+
+    width: int
+    height: int
+    cells: list[list[_Cell]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cells = [[_Cell() for _ in range(self.width)] for _ in range(self.height)]
+
+    def draw(self, bits: np.ndarray, ink: str) -> None:
+        for row, column in np.argwhere(bits).tolist():
+            self.cells[row][column] = _Cell(chr(plot.BRAILLE + int(bits[row, column])), ink)
+
+    def put(self, row: int, column: int, glyph: str, ink: str) -> None:
+        self.cells[row][column] = _Cell(glyph, ink)
+
+
+class Chart(Canvas):
+    """Draws the picture that it was shown last, at whatever size it has."""
+
+    picture: Picture = EMPTY
+
+    def show(self, picture: Picture) -> None:
+        self.picture = picture
+        self.redraw()
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        it = self.picture
+        lines: list[Line] = [self._heading(it.heading, width)] if it.heading else []
+        axis = AXIS if it.axis else 0
+        rows = height - len(lines) - (1 if it.axis and height - len(lines) > 3 else 0)
+        if rows < 1 or width - axis < 4:
+            return lines
+        frame = self._frame(it, width - axis, rows)
+        board = _Board(frame.width, rows)
+        named = self._ticks(frame, rows) if it.axis else {}
+        for curve in it.curves:
+            board.draw(plot.curve(frame, curve.xs, curve.ys, dotted=curve.dotted), curve.ink)
+        self._mark(board, frame, it.marks)
+        for row in range(rows):
+            text = named.get(row, "")
+            segments = []
+            if axis:
+                segments.append(Segment(cells.pad(text, axis - 2, right=True) + " ", self.look.faint))
+                segments.append(Segment("┤" if text else "│", self.look.rule))
+            segments += [Segment(c.glyph, self._ink(c.ink)) for c in board.cells[row]]
+            lines.append(list(Segment.simplify(segments)))
+        if len(lines) < height and axis:
+            lines.append(self._steps(frame, axis))
+        return lines
+
+    def _ink(self, name: str) -> Style:
+        style: Style = getattr(self.look, name) if name else self.look.text
+        return style
+
+    def _heading(self, parts: Sequence[tuple[str, str]], width: int) -> Line:
+        """As many of the parts, from the left, as there is room for."""
+        segments: list[Segment] = []
+        for words, ink in parts:
+            if cells.width(words) > width:
+                break
+            width -= cells.width(words)
+            segments.append(Segment(words, self._ink(ink)))
+        return segments
+
+    @staticmethod
+    def _frame(it: Picture, width: int, height: int) -> plot.Frame:
+        firm = [np.asarray(c.ys, float) for c in it.curves if not c.loose]
+        firm += [np.array([v for m in it.marks for v in (m.low, m.y, m.high)], float)]
+        bottom, top = plot.span(firm, [np.asarray(c.ys, float) for c in it.curves if c.loose])
+        return plot.Frame(it.left, it.right, bottom if it.floor is None else it.floor, top, width, height)
+
+    @staticmethod
+    def _ticks(frame: plot.Frame, rows: int) -> dict[int, str]:
+        """The label of each row that has one."""
+        found = plot.ticks(frame.bottom, frame.top, max(rows // 3, 1))
+        step = found[1] - found[0] if len(found) > 1 else frame.top - frame.bottom
+        return {frame.row(value): plot.label(value, step) for value in found}
+
+    @staticmethod
+    def _mark(board: _Board, frame: plot.Frame, marks: Sequence[Mark]) -> None:
+        for mark in apart(frame, marks):
+            column = frame.column(mark.x)
+            for row in range(frame.row(mark.high), frame.row(mark.low) + 1):
+                board.put(row, column, BAR, "chosen")
+            board.put(frame.row(mark.y), column, BEST if mark.best else POINT, "chosen")
+
+    def _steps(self, frame: plot.Frame, axis: int) -> Line:
+        """The axis of steps: a label under each round number, the last one at the edge."""
+        text = [" "] * frame.width
+        end = f"{frame.right:,.0f}"
+        for value in plot.ticks(frame.left, frame.right, max(frame.width // 12, 1)):
+            name = f"{value:,.0f}"
+            at = min(max(frame.column(value) - len(name) // 2, 0), frame.width - len(name))
+            if at + len(name) < frame.width - len(end) - 1:
+                text[at : at + len(name)] = name
+        text[frame.width - len(end) :] = end
+        return [Segment(" " * axis + "".join(text), self.look.faint)]
+
+
+def apart(frame: plot.Frame, marks: Sequence[Mark]) -> list[Mark]:
+    """The marks that do not crowd each other: the best, the newest, and of the others those with room around them."""
+    inside = [m for m in marks if frame.left <= m.x <= frame.right and np.isfinite(m.y)]
+    kept: list[Mark] = []
+    for mark in [m for m in inside if m.best] + inside[::-1]:
+        if all(abs(frame.column(mark.x) - frame.column(other.x)) >= ROOM for other in kept):
+            kept.append(mark)
+    return kept

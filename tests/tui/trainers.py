@@ -1,0 +1,194 @@
+"""A scripted trainer: curves, answers and differences that follow from the step alone. No mlx, no waiting.
+
+Stated properties: `pace` is called before every step, to hold a run where a test wants it; the loss falls from 3.2 to
+1.1 with noise that repeats; what has moved at step n is a mixture of two fixed distributions with the weight n / steps.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from app.tui.tuning import Plan, Progress
+from engine.decode.control import Control as Drawing
+from engine.difference import Difference, Position, Shift
+from engine.errors import LikelyError
+from engine.tune.config import Config
+from engine.tune.control import (
+    Answer,
+    Compare,
+    Compared,
+    Control,
+    Draw,
+    Drawn,
+    Ended,
+    Event,
+    Paused,
+    Refused,
+    Request,
+    Saved,
+    Stepped,
+    Validated,
+)
+from tests.tui.fakes import SKY, ScriptedEngine
+
+PROMPTS = ("Why is the sky blue?", "what about sunsets")
+
+
+class ScriptedTrainer:
+    """A run of `config.steps` steps, or 40."""
+
+    def __init__(self, start: int = 0, *, fail: dict[int, Exception] | None = None, end: Ended | None = None) -> None:
+        self.step, self.saved = start, start
+        self.fail = fail or {}  # raised before these steps, once
+        self.end = end  # in the place of the last step
+        self.refuse: Exception | None = None  # of `open`
+        self.pace: Callable[[int], None] = lambda _: None
+        self.requests: list[Request] = []
+        self.engine = ScriptedEngine()
+        self.config = Config()
+
+    @property
+    def steps(self) -> int:
+        return self.config.steps or 40
+
+    def open(self, config: Config, resume: bool, progress: Progress) -> Plan:
+        self.config = config
+        progress("reading the data", 0, 0)
+        if self.refuse is not None:
+            raise self.refuse
+        progress("loading scripted", 1, 2)
+        past = tuple(event for step in range(1, self.step + 1) for event in self.events(step)) if resume else ()
+        return Plan(
+            ("rows      400 chat; 380 train, 20 valid", "tokens    52,000, of which trained 18,000 (35%)"),
+            "scripted", config.out, self.steps, past, PROMPTS, True, tuple(self.engine.tokenizer.pieces),
+        )  # fmt: skip
+
+    def events(self, step: int) -> list[Stepped | Validated]:
+        """What a step says: its loss, and at every tenth a validation."""
+        smooth = 1.1 + 2.1 * math.exp(-4 * step / self.steps)
+        noise = 0.35 * math.sin(12.9898 * step) * math.sin(78.233 * step)
+        rate = 2e-4 * min(step / 8, 0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+        found: list[Stepped | Validated] = [
+            Stepped(
+                step,
+                self.steps,
+                step / 20,
+                smooth + noise,
+                smooth,
+                rate,
+                0.6 + abs(noise),
+                450 * step,
+                1204.0,
+                0.0,
+                0.0,
+                1_310_000_000,
+                1.5 * step,
+            )
+        ]
+        if step % 10 == 0:
+            valid = smooth + 0.1 + 0.3 * (step / self.steps) ** 4
+            found.append(Validated(step, valid, valid - 0.08, valid + 0.08, step <= self.steps * 0.8, 0.0))
+        return found
+
+    def train(self, control: Control) -> Iterator[Event]:
+        while self.step < self.steps:
+            yield from self._between(control)
+            if control.stopped:
+                yield from self._over(Ended("stopped", self.step))
+                return
+            self.pace(self.step)
+            error = self.fail.pop(self.step, None)
+            if error is not None:
+                raise error
+            self.step += 1
+            if self.end is not None and self.step == self.end.step:
+                yield from self._over(self.end)
+                return
+            yield from self.events(self.step)
+        yield from self._over(Ended("done", self.step))
+
+    def _between(self, control: Control) -> Iterator[Event]:
+        waiting = False
+        while True:
+            while (request := control.take()) is not None:
+                yield self.answer(request)
+            if not control.paused or control.stopped:
+                return
+            if not waiting:
+                yield Paused(self.step)
+            waiting = True
+
+    def _over(self, end: Ended) -> Iterator[Event]:
+        from pathlib import Path
+
+        self.saved = self.step
+        yield Saved(self.step, Path(self.config.out))
+        yield end
+
+    def answer(self, request: Request) -> Answer:
+        self.requests.append(request)
+        if isinstance(request, Draw):
+            return self._drawn(request)
+        return self._compared(request)
+
+    def _drawn(self, request: Draw) -> Answer:
+        if not request.text.strip():
+            return Refused(self.step, request, "there is nothing to look at: give a text")
+        tokenizer, steps = self.engine.tokenizer, []
+        ids = tokenizer.encode(request.text)
+        told = tokenizer.encode(SKY)[: 24 if request.base else 12 + self.step]
+        control = Drawing(request.recipe)
+        for drawn, token in enumerate(told):
+            steps.append(self.engine.step(ids, token, token, control, request.seed, "drawn", drawn))
+            ids.append(token)
+        return Drawn(self.step, request, tuple(steps), "length")
+
+    def _compared(self, request: Compare) -> Answer:
+        tokenizer = self.engine.tokenizer
+        ids = tokenizer.encode(request.text or SKY)
+        share = self.step / self.steps
+        rows = [self._place(ids[: i + 1], share) for i in range(len(ids))]
+        positions = tuple(position(ids, i, a, b, request.top) for i, (a, b) in enumerate(rows))
+        before, now = (np.mean([pair[side] for pair in rows], axis=0) for side in (0, 1))
+        names = "base", f"step {self.step}"
+        risen, fallen = shifts(before, now, request.top)
+        found = Difference(names, positions, risen, fallen)
+        return Compared(self.step, request, found, {})
+
+    def _place(self, ids: Sequence[int], share: float) -> tuple[np.ndarray, np.ndarray]:
+        """The distributions after a text before and now."""
+        told = self.engine.tokenizer.encode(SKY)
+        before = softmax(self.engine.raw(ids, told[len(ids) % len(told)]))
+        after = softmax(self.engine.raw([*ids, 0], told[(len(ids) + 3) % len(told)]))
+        weight = share * (0.02, 0.9, 0.1, 0.4, 0.01)[len(ids) % 5]
+        return before, (1 - weight) * before + weight * after
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    mass = np.exp(logits.astype(np.float64) - logits.max())
+    total: np.ndarray = mass / mass.sum()
+    return total
+
+
+def shifts(before: np.ndarray, now: np.ndarray, top: int) -> tuple[tuple[Shift, ...], tuple[Shift, ...]]:
+    order = np.argsort(before - now)
+    every = [Shift(int(t), math.log(before[t]), math.log(now[t])) for t in (*order[:top], *order[::-1][:top])]
+    return tuple(s for s in every[:top] if s.change > 0), tuple(s for s in every[top:] if s.change < 0)
+
+
+def position(ids: Sequence[int], at: int, before: np.ndarray, now: np.ndarray, top: int) -> Position:
+    """What is said of the place after a token."""
+    most = {*np.argsort(-before)[:top].tolist(), *np.argsort(-now)[:top].tolist()}
+    likely = sorted((Shift(t, math.log(before[t]), math.log(now[t])) for t in most), key=lambda s: -s.now)
+    entropy = (-float(before @ np.log(before)), -float(now @ np.log(now)))
+    following = None
+    if at + 1 < len(ids):
+        following = math.log(before[ids[at + 1]]), math.log(now[ids[at + 1]])
+    return Position(
+        ids[at], float(now @ (np.log(now) - np.log(before))), entropy, following,
+        (int(before.argmax()), int(now.argmax())), *shifts(before, now, top), tuple(likely),
+    )  # fmt: skip
+
+
+__all__ = ["PROMPTS", "LikelyError", "ScriptedTrainer"]
