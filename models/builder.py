@@ -1,6 +1,7 @@
 """From tensors, by their names in a family's checkpoints, to a `Transformer`. Knows no family and no file."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from metal import mx
 from models.block import Block
@@ -12,6 +13,9 @@ from models.rotation import Rotation, rotation
 from models.transformer import Transformer
 from models.weights import Matrix, Tensors, join
 
+if TYPE_CHECKING:
+    from models.shard import Share
+
 NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm")
 
 
@@ -19,8 +23,17 @@ class Builder:
     """Takes each part's tensors once, in the order of the layers, and puts the parts together."""
 
     def __init__(
-        self, config: ModelConfig, names: Mapping[str, str], top: Mapping[str, str], tensors: Tensors, fuse: bool
+        self,
+        config: ModelConfig,
+        names: Mapping[str, str],
+        top: Mapping[str, str],
+        tensors: Tensors,
+        fuse: bool,
+        share: "Share | None" = None,
     ) -> None:
+        """`share` says which of the ends of a model are here, where several ranks share one."""
+        self.head_rows = config.vocab_size if share is None else share.rows
+        self.embeds = share is None or share.takes_tokens
         self.config, self.names, self.top, self.tensors, self.fuse = config, names, top, tensors, fuse
         self.linears: dict[str, AnyLinear] = {}
         ropes: list[Rope] = list(dict.fromkeys(rope for rope in config.ropes if rope is not None))
@@ -30,13 +43,13 @@ class Builder:
     def model(self) -> Transformer:
         c, top, tensors = self.config, self.top, self.tensors
         norm = self.norm(top["norm"], c.width)
-        table = tensors.matrix(top["embed"], c.vocab_size, c.width)
+        table = tensors.matrix(top["embed"], c.vocab_size, c.width) if self.embeds else mx.zeros((0, c.width))
         embed = Embedding(table, norm.weight.dtype)
         positions = None
         if c.learned_positions:
             positions = Embedding(tensors.matrix(top["positions"], c.learned_positions, c.width), norm.weight.dtype)
         blocks = [self.block(i) for i in range(c.layers)]
-        out = linear(table) if c.tied else self.linear(top["head"], c.vocab_size, c.width, False)
+        out = linear(table) if c.tied else self.linear(top["head"], self.head_rows, c.width, False)
         tensors.done()
         return Transformer(
             c,

@@ -1,9 +1,9 @@
 """From a Hugging Face configuration and its tensors to a `Transformer`, by the family that `model_type` names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metal import mx
 from models import layouts
@@ -13,6 +13,9 @@ from models.errors import ConfigError
 from models.keys import Keys
 from models.transformer import Transformer
 from models.weights import Tensors
+
+if TYPE_CHECKING:
+    from models.shard import Share
 
 # `model_type` -> the module that knows it
 FAMILIES = {
@@ -77,14 +80,28 @@ def configure(config: Mapping[str, Any]) -> ModelConfig:
     return found.check()
 
 
+def described(config: Mapping[str, Any], names: Iterable[str]) -> ModelConfig:
+    """The configuration, with what only the names of a checkpoint's tensors say: whether it has a head of its own."""
+    head = family(str(config.get("model_type"))).top["head"]
+    if any(name.startswith(f"{head}.") for name in names):
+        config = {"tie_word_embeddings": False, **config}
+    return configure(config)
+
+
 def build(
-    config: Mapping[str, Any], weights: dict[str, mx.array], *, fuse: bool = True, dense: mx.Dtype | None = None
+    config: Mapping[str, Any],
+    weights: dict[str, mx.array],
+    *,
+    fuse: bool = True,
+    dense: mx.Dtype | None = None,
+    share: "Share | None" = None,
 ) -> Transformer:
     """The model that a Hugging Face configuration and its tensors describe.
 
     `weights` is emptied: the model owns the arrays, and none is held twice. `fuse` makes q, k and v one product, and
     gate and up; without it every matrix can be reached by its name. `dense` unpacks quantised matrices to numbers of
-    that dtype, one at a time. An architecture that is not in FAMILIES runs by mlx-lm's own class (`models.foreign`).
+    that dtype, one at a time. `share` says that the tensors are one rank's, as it placed them (`models.shard`). An
+    architecture that is not in FAMILIES runs by mlx-lm's own class (`models.foreign`).
     Raises ConfigError and CheckpointError.
     """
     if config.get("model_type") not in FAMILIES:
@@ -92,10 +109,10 @@ def build(
 
         return foreign.build(config, weights, dense)
     kind = family(str(config.get("model_type")))
-    if any(name.startswith(f"{kind.top['head']}.") for name in weights):  # says it where the configuration does not
-        config = {"tie_word_embeddings": False, **config}
-    shape = configure(config)
+    shape = described(config, weights) if share is None else share.config
     packing = layouts.settings(config)
+    if share is not None:
+        packing = share.settings(packing)
     layouts.translate(config, weights)
     if kind.prepare is not None:
         kind.prepare(weights, shape)
@@ -103,4 +120,4 @@ def build(
         for name in [name for name in weights if name.startswith(f"{kind.top['head']}.")]:
             del weights[name]
     tensors = Tensors(weights, packing, dense)
-    return Builder(shape, kind.names(shape), kind.top, tensors, fuse).model()
+    return Builder(shape, kind.names(shape), kind.top, tensors, fuse, share).model()

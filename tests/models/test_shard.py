@@ -1,0 +1,112 @@
+"""What each of several ranks holds of a model, and that together they are the model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.errors import CheckpointError, ConfigError
+from models.shard import Cut, share
+from tests.models.shared import CASES
+from tests.models.test_families import SAME
+from tests.processes import finish, start
+
+NORMED_ACROSS = ("olmo 2", "olmo 2 biased")  # what tensor parallelism cannot split
+FEW = ["llama biased", "gpt-neox", "packed mixtral", "packed phi"]
+
+
+def check(ranks: int, folder: Path, way: str, names: list[str]) -> None:
+    """The ranks' logits are the whole model's, and the same on each."""
+    for code, out, err in finish(start(ranks, folder, ["-m", "tests.models.shared", way, *names])):
+        assert code == 0, err
+        found = [json.loads(line) for line in out.splitlines()]
+        assert [one["name"] for one in found] == names
+        for one in found:
+            assert one["alike"] and one["off"] <= 2e-5, one
+
+
+@pytest.mark.parametrize("way", ["tensor", "pipeline"])
+def test_two_ranks_are_one_model(way: str, tmp_path: Path) -> None:
+    check(2, tmp_path, way, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["tensor", "pipeline"])
+def test_two_ranks_are_one_model_in_every_family(way: str, tmp_path: Path) -> None:
+    check(2, tmp_path, way, [name for name in CASES if way == "pipeline" or name not in NORMED_ACROSS])
+
+
+@pytest.mark.slow
+def test_three_ranks_share_layers_and_words_unevenly(tmp_path: Path) -> None:
+    check(3, tmp_path, "pipeline", ["llama", "gemma 2", "gpt-2"])
+
+
+LLAMA = SAME["llama biased"]
+TENSORS = ("model.embed_tokens.weight", "lm_head.weight")
+
+
+def test_the_shares_of_all_ranks_are_the_whole() -> None:
+    """Every row of q and every column of o belongs to one rank, and a rank's query heads read its own keys."""
+    rows, columns = [], []
+    for rank in range(2):
+        part = share(LLAMA, TENSORS, "tensor", rank, 2)
+        assert (part.config.heads, part.config.kv_heads, part.config.mlp_width) == (3, 1, 36)
+        _, q = part.place("model.layers.1.self_attn.q_proj.weight") or ("", None)
+        _, k = part.place("model.layers.1.self_attn.k_proj.weight") or ("", None)
+        _, o = part.place("model.layers.1.self_attn.o_proj.weight") or ("", None)
+        assert q and k and o and (q.axis, k.axis, o.axis) == (-2, -2, -1)
+        assert k.ranges == ((8 * rank, 8 * rank + 8),)
+        rows += q.ranges
+        columns += o.ranges
+        assert part.place("model.layers.1.self_attn.o_proj.bias") == ("model.layers.1.self_attn.o_proj.bias", None)
+        assert part.place("model.embed_tokens.weight") == ("model.embed_tokens.weight", None)
+    assert rows == columns == [(0, 24), (24, 48)]
+
+
+def test_a_rank_of_a_pipeline_holds_its_layers_and_its_words() -> None:
+    first, last = (share(SAME["llama"], (), "pipeline", rank, 2) for rank in range(2))
+    assert first.place("model.layers.2.mlp.up_proj.weight") is None
+    assert last.place("model.layers.2.mlp.up_proj.weight") == ("model.layers.0.mlp.up_proj.weight", None)
+    assert first.place("model.embed_tokens.weight") == ("model.embed_tokens.weight", None)
+    assert last.place("model.embed_tokens.weight") == ("lm_head.weight", Cut(-2, 101, ((50, 101),)))  # tied
+    assert last.settings(
+        {"bits": 4, "model.layers.0.mlp.up_proj": {"bits": 8}, "model.layers.3.mlp.up_proj": False}
+    ) == {
+        "bits": 4,
+        "model.layers.1.mlp.up_proj": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "ranks", "unit", "line"),
+    [
+        ("llama", "tensor", 3, 1, "llama has 2 key/value heads, which 3 ranks cannot share evenly: start 1 or 2 ranks, "
+         "or use --parallel pipeline"),
+        ("olmo 2", "tensor", 2, 1, "olmo2 norms q and k over all heads at once, which cannot be split: use --parallel "
+         "pipeline"),
+        ("llama", "tensor", 2, 32, "the weights come in groups of 32, and 48 columns of attention do not divide into 2 "
+         "parts of whole groups: use --parallel pipeline"),
+        ("packed llama", "tensor", 2, 96, None),
+        ("llama", "pipeline", 5, 1, "llama has 4 layers, too few for 5 ranks: start fewer"),
+    ],
+)  # fmt: skip
+def test_what_ranks_cannot_share_is_refused_before_anything_is_read(
+    name: str, way: str, ranks: int, unit: int, line: str | None
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        share(CASES[name], (), way, 0, ranks, unit)
+    assert "\n" not in str(refused.value)
+    assert line is None or str(refused.value) == line
+
+
+def test_foreign_architectures_and_foreign_packings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="mamba runs by mlx-lm's own class"):
+        share({"model_type": "mamba"}, (), "pipeline", 0, 2)
+    with pytest.raises(ConfigError, match="the packing of awq cannot be split"):
+        share(LLAMA | {"quantization_config": {"quant_method": "awq"}}, TENSORS, "tensor", 0, 2)
+
+
+def test_a_group_of_values_that_share_a_scale_is_not_parted() -> None:
+    assert Cut(-1, 128, ((0, 64),)).within("w", 2) == [(0, 1)]
+    with pytest.raises(CheckpointError, match="w is stored in groups of 64, which the ranks' parts cut through"):
+        Cut(-1, 128, ((0, 32),)).within("w", 2)

@@ -1,0 +1,51 @@
+"""Several processes over mlx's ring on this machine, as `mlx.launch` would start them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def start(ranks: int, folder: Path, arguments: Sequence[str], **environment: str) -> list[subprocess.Popen[str]]:
+    """`python ARGUMENTS` as each of the ranks; their output is text, and their input a pipe."""
+    hosts = folder / "hosts.json"
+    hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(ranks)]))
+    shared = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "MLX_HOSTFILE": str(hosts)}
+    return [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**shared, **environment, "MLX_RANK": str(rank)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+
+
+def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 120) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each; all are ended where one takes longer."""
+    try:
+        return [(p.returncode, *said) for p in processes for said in [p.communicate(timeout=timeout_s)]]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
