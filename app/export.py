@@ -102,6 +102,20 @@ def page(talk: Conversation) -> Iterator[str]:
     yield "</footer>\n</main></body></html>\n"
 
 
+def table(talk: Conversation) -> Iterator[str]:
+    """The tokens of the checked-out branch as tab-separated columns, for a spreadsheet."""
+    yield "who\ttoken\ttext\tprobability\tbits\trank\tentropy_bits\n"
+    for message in talk.messages():
+        for step in message.steps:
+            probability, bits = "", ""
+            if step.logprob is not None:
+                probability, bits = f"{math.exp(step.logprob):.6g}", f"{-step.logprob / math.log(2):.4f}"
+            entropy = "" if step.entropy is None else f"{step.entropy / math.log(2):.4f}"
+            text = json.dumps(step.piece.decode(errors="replace"), ensure_ascii=False)
+            row = (_who(message, talk), step.token, text, probability, bits, step.rank, entropy)
+            yield "\t".join("" if value is None else str(value) for value in row) + "\n"
+
+
 def _who(message: Message, talk: Conversation) -> str:
     return {"user": "you", "assistant": talk.model or "model", "text": "text"}[message.role]
 

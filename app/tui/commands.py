@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
+from app.tui import presets, slash
 from app.tui.talk import HEATS
-from engine.presets import ORDERS, PRESETS
+from engine.presets import ORDERS
 
 if TYPE_CHECKING:
     from app.tui.screens.chat import ChatScreen
@@ -46,6 +47,8 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
     yield "session: New", "an empty conversation", screen.action_new
     if app.store is not None:
         yield "session: Open or search…", "all conversations", screen.action_sessions
+    if screen.transcript.cursor is not None:
+        yield "branch: Put message away", "with what follows; u brings it back", screen.action_prune
     if talk.running:
         yield "answer: Stop", "what was drawn stays", screen.action_stop
     if answered and not talk.running:
@@ -63,30 +66,35 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
         yield "branch: Next sibling", "at this fork", lambda: screen.action_sibling(1)
         yield "branch: Previous sibling", "at this fork", lambda: screen.action_sibling(-1)
         yield "branch: Next fork", "the cursor goes there", lambda: screen.action_fork(1)
+    if talk.conversation.pruned:
+        yield "branch: Bring back", "what was put away last", screen.action_restore
     if talk.conversation.nodes:
+        yield "session: Find…", "words, on any branch", screen.action_find
+        yield "token: Bookmark", "where the cursor is, or take the mark away", screen.action_mark
+        if talk.conversation.marks:
+            yield "session: Bookmarks…", "go to one", screen.action_marks
+        yield "session: Rename…", "its name", partial(slash.run, screen, "/title")
+        yield "session: System prompt…", "what the model is told first", partial(slash.run, screen, "/system")
         for kind, name in (
             ("markdown", "Markdown"),
             ("html", "HTML with heat"),
             ("jsonl", "JSONL with log-probabilities"),
         ):
             yield f"session: Export {name}", "into this folder", partial(screen.export, kind, None)
-    for name in PRESETS:
+    for name in presets.names(app.home):
         if talk.sampling.preset_name != name:
-            yield f"sample: Preset {name}", "values of the sliders", partial(screen._preset, f"preset {name}")
+            yield f"sample: Preset {name}", "values of the sliders", partial(screen.choose, f"preset {name}")
     for name in ORDERS:
         if talk.sampling.order_name != name:
-            yield (
-                f"sample: Order of {name}",
-                "in which the transforms run",
-                partial(screen._preset, f"order {name}"),
-            )
+            yield f"sample: Order of {name}", "in which the transforms run", partial(screen.choose, f"order {name}")
     for heat in HEATS:
         if heat != talk.heat:
             yield f"heat: {heat.capitalize()}", "what the tint says", partial(screen.set_heat, heat)
     yield "view: Control tokens", "show or hide them", screen.toggle_specials
     yield "view: Compare", "several columns", lambda: app.action_go("compare")
     yield "view: Text", "any text, without a chat template", lambda: app.action_go("text")
-    yield "view: Tune", "fine-tune a model, and watch it", lambda: app.action_go("tune")
+    running = app.tuning is not None
+    yield f"tune: {'Watch the run' if running else 'New run…'}", "fine-tuning", lambda: app.action_go("tune")
     yield "keys: Show", "for what has the focus", screen.action_keys
 
 

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.tui import presets, theme
+from app import export
+from app.tui import cells, presets, theme
 from app.tui.sampling import given, typed
 from app.tui.talk import HEATS
-from engine.errors import LikelyError
+from app.tui.widgets.overlays import Ask
+from app.tui.widgets.writer import Write
+from engine.errors import LikelyError, ParameterError
 from engine.presets import ORDERS, PARAMETERS
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 Do = Callable[["ChatScreen", str], None]
 KINDS = ("markdown", "html", "jsonl")
+COPIES = {"markdown": export.markdown, "html": export.page, "tokens": export.table}  # of the whole conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Slash:
 def run(screen: "ChatScreen", text: str) -> None:
     """Do a command, or say what is wrong with it."""
     name, _, rest = text[1:].partition(" ")
-    command = COMMANDS.get(name)
+    command = COMMANDS.get(ELSEWHERE.get(name, name))
     if command is None:
         near = [known for known in COMMANDS if known.startswith(name[:2])]
         hint = f"perhaps /{near[0]}" if near else "/help lists them"
@@ -64,9 +68,9 @@ def help_text() -> str:
 
 def _preset(screen: "ChatScreen", name: str) -> None:
     if not name:
-        screen.action_presets()
+        screen.sampler.action_presets()
     else:
-        screen.set_sampling(presets.chosen(screen.likely.home, f"preset {name}", screen.talk.sampling))
+        screen.choose(f"preset {name}")
 
 
 def _save_preset(screen: "ChatScreen", name: str) -> None:
@@ -78,7 +82,7 @@ def _save_preset(screen: "ChatScreen", name: str) -> None:
 
 
 def _order(screen: "ChatScreen", name: str) -> None:
-    screen.set_sampling(presets.chosen(screen.likely.home, f"order {name}", screen.talk.sampling))
+    screen.choose(f"order {name}")
 
 
 def _set(screen: "ChatScreen", text: str) -> None:
@@ -90,24 +94,78 @@ def _set(screen: "ChatScreen", text: str) -> None:
 
 
 def _system(screen: "ChatScreen", text: str) -> None:
-    talk = screen.talk
-    talk.conversation = replace(talk.conversation, system=text)
-    talk.scores.clear()
-    talk.began_ids.clear()
-    screen.save()
-    screen.reshow()
-    screen.hints.say(f"system prompt: {text}" if text else "no system prompt")
+    """Set the system prompt; without a text, edit the one that is there."""
+
+    def written(text: str | None) -> None:
+        if text is None:
+            return
+        talk = screen.talk
+        talk.conversation = replace(talk.conversation, system=text.strip())
+        talk.scores.clear()
+        talk.began_ids.clear()
+        screen.save()
+        screen.reshow()
+        screen.hints.say(f"system prompt: {' '.join(text.split())}" if text.strip() else "no system prompt")
+
+    if text:
+        written(text)
+    else:
+        title = "system prompt · enter keeps it · ctrl+j breaks the line"
+        screen.app.push_screen(Write(title, screen.talk.conversation.system), written)
 
 
 def _title(screen: "ChatScreen", text: str) -> None:
+    """Name the conversation; without a text, edit its name."""
+
+    def named(text: str | None) -> None:
+        if text and text.strip():
+            screen._title(cells.clean(text.strip()))
+            screen.hints.say(f"named {text.strip()}")
+
     if text:
-        screen._title(text)
-        screen.hints.say(f"named {text}")
+        named(text)
+    else:
+        screen.app.push_screen(Ask("name", screen.talk.conversation.title), named)
+
+
+def _redo(screen: "ChatScreen", text: str) -> None:
+    """Answer again; with parameters, these hold for this answer alone."""
+    talk = screen.talk
+    before = talk.sampling
+    talk.sampling = typed(text, before) if text else before
+    try:
+        screen.action_redo()
+    finally:
+        talk.sampling = before
+
+
+def _strategy(screen: "ChatScreen", text: str) -> None:
+    """How tokens are found: one by one, or with guesses ahead."""
+    kind, _, model = text.partition(" ")
+    if kind not in ("plain", "ngram", "draft") or (kind == "draft") != bool(model):
+        raise ParameterError(f"/strategy is one of {', '.join(_strategies(screen))}")
+    screen.talk.strategy = "" if kind == "plain" else text
+    screen.hints.say("tokens are found one by one" if kind == "plain" else f"tokens are guessed ahead: {text}")
+
+
+def _strategies(screen: "ChatScreen") -> list[str]:
+    others = [name for name, facts in screen.likely.models.items() if facts is not screen.likely.current]
+    return ["plain", "ngram", *(f"draft {name}" for name in others)]
+
+
+def _copy(screen: "ChatScreen", kind: str) -> None:
+    """Copy the answer, its code block, or the whole conversation in some form."""
+    if kind in ("", "answer"):
+        screen.action_copy_answer()
+    elif kind == "code":
+        screen.action_copy_code()
+    elif kind in COPIES:
+        screen.likely.copy("".join(COPIES[kind](screen.talk.conversation)), kind)
+    else:
+        raise ParameterError(f"/copy is one of answer, code, {', '.join(COPIES)}")
 
 
 def _number(name: str, text: str) -> int:
-    from engine.errors import ParameterError
-
     if not text.isdigit():
         raise ParameterError(f"/{name} wants a whole number, got {text or 'nothing'}")
     return int(text)
@@ -184,8 +242,12 @@ COMMANDS: dict[str, Slash] = {
     "system": Slash("[text]", "the system prompt of this conversation", _system),
     "new": Slash("", "a new conversation", lambda s, _: s.action_new()),
     "sessions": Slash("", "all conversations", lambda s, _: s.action_sessions()),
-    "title": Slash("text", "name this conversation", _title),
-    "redo": Slash("", "another answer beside the last one", lambda s, _: s.action_redo()),
+    "title": Slash("[text]", "name this conversation", _title),
+    "find": Slash("[text]", "search this conversation, every branch", lambda s, text: s.action_find(text)),
+    "mark": Slash("[words]", "bookmark the token under the cursor", lambda s, words: s.action_mark(words)),
+    "marks": Slash("", "the bookmarks", lambda s, _: s.action_marks()),
+    "restore": Slash("", "bring back what was put away last", lambda s, _: s.action_restore()),
+    "redo": Slash("[parameters]", "another answer: /redo 1.2, /redo temp 0.5 top_k 40", _redo),
     "continue": Slash("", "go on with the last answer", lambda s, _: s.action_resume()),
     "prefill": Slash("text", "answer again, beginning with these words", _prefill),
     "step": Slash("", "choose token by token", lambda s, _: s.action_step()),
@@ -197,8 +259,8 @@ COMMANDS: dict[str, Slash] = {
     "set": Slash("name value …", "set sampling parameters", _set, lambda _: [f"{name} " for name in PARAMETERS]),
     "heat": Slash("name", "tint by surprisal, entropy, rank or off", _heat, lambda _: list(HEATS)),
     "specials": Slash("", "show or hide control tokens", lambda s, _: s.toggle_specials()),
-    "copy": Slash("", "copy the answer", lambda s, _: s.action_copy_answer()),
-    "code": Slash("", "copy the code block", lambda s, _: s.action_copy_code()),
+    "strategy": Slash("name", "guess tokens ahead: the same ones, sooner", _strategy, _strategies),
+    "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),
     "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),
     "import": Slash("path", "open a conversation from a file", lambda s, p: s.import_(Path(p).expanduser())),
     "compare": Slash("", "the same prompt in several columns", lambda s, _: s.likely.action_go("compare")),
@@ -208,3 +270,10 @@ COMMANDS: dict[str, Slash] = {
     ),
     "quit": Slash("", "leave", lambda s, _: s.run_quit()),
 }
+
+# what people type who come from elsewhere
+ELSEWHERE = {
+    "exit": "quit", "bye": "quit", "q": "quit", "clear": "new", "retry": "redo", "regenerate": "redo", "regen": "redo",
+    "load": "sessions", "history": "sessions", "open": "sessions", "save": "export", "models": "model", "?": "help",
+    "search": "find", "rename": "title", "undo": "restore", "bookmark": "mark", "parameters": "set",
+}  # fmt: skip

@@ -354,8 +354,12 @@ class Talk:
 
     def choose(self, fork: Fork, option: str | None) -> None:
         """Check out another branch."""
+        self.become(self.conversation.choose(fork, option))
+
+    def become(self, conversation: Conversation) -> None:
+        """Go on with another state of the conversation."""
         self.stop()
-        self._change(self.conversation.choose(fork, option))
+        self._change(conversation)
 
     # -- step mode ---------------------------------------------------------------------------------------------------
 

@@ -323,6 +323,47 @@ async def test_history_completion_and_commands(play: Play) -> None:
         assert stage.texts[-2] == "/a slash"
 
 
+async def test_what_others_call_a_command_is_understood(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        await stage.type("/retry 0.3")
+        await stage.until(lambda: stage.ended and len(stage.chat.talk.conversation.nodes) == 3)
+        assert stage.chat.talk.shown[1].steps[0].recipe.transforms != stage.chat.talk.sampling.recipe.transforms
+        assert "T 0.30" in stage.chat.talk.note(1)  # this answer alone
+        assert stage.chat.talk.sampling.values["temp"] == 0.8 == stage.chat.sampler.sampling.values["temp"]
+        await stage.type("/redo temp")
+        assert "must be a number" in stage.chat.hints.news
+        await stage.type("/redo temp 9")
+        assert "goes from" in stage.chat.hints.news and len(stage.chat.talk.conversation.nodes) == 3
+        await stage.type("/rename")
+        await stage.pilot.press("end", *" one", "enter")
+        assert stage.chat.talk.conversation.title.endswith(" one")
+        await stage.type("/system")
+        await stage.pilot.press(*"Be brief.", "ctrl+j", *"Be kind.", "enter")
+        assert stage.chat.talk.conversation.system == "Be brief.\nBe kind."
+        await stage.type("/system")
+        assert "Be kind." in stage.picture()
+        await stage.pilot.press("escape")
+        await stage.type("/copy tokens")
+        rows = stage.app.clipboard.splitlines()
+        assert rows[0].startswith("who\ttoken\ttext") and len(rows) == 1 + len(stage.chat.talk.shown[1].steps)
+        await stage.type("/copy markdown")
+        assert "**you**" in stage.app.clipboard
+        await stage.type("/copy nothing")
+        assert "/copy is one of" in stage.chat.hints.news
+
+
+async def test_tokens_are_guessed_ahead_where_it_is_asked_for(play: Play) -> None:
+    async with play() as stage:
+        await stage.type("/strategy ngram")
+        await stage.ask(ASK)
+        await stage.type("/strategy plain")
+        await stage.ask("and red?")
+        assert [name for name in stage.engine.strategies if name] == ["ngram"]
+        await stage.type("/strategy draft")
+        assert "/strategy is one of" in stage.chat.hints.news
+
+
 async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Blue light is scattered\x1b[31m ```here```")
     (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe\x00")

@@ -154,6 +154,32 @@ async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
         assert stage.app.screen.query_one("#buffer").text == SKY + " Hello"  # type: ignore[attr-defined]
 
 
+async def test_sliders_of_a_text_are_typed_and_preset(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f4", "ctrl+g", "equals_sign")
+        await stage.pilot.press("home", "shift+end", "delete", *"1.3", "enter")
+        screen = stage.app.screen
+        assert isinstance(screen, TextScreen) and screen.sampling.values["temp"] == 1.3
+        await stage.pilot.press("p", "enter")
+        await stage.until(lambda: screen.sampling.recipe.greedy, "the first preset")
+
+
+async def test_an_order_of_ones_own_is_reopened_whole(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        stage.chat.sampler.focus()
+        stage.chat.sampler.picked = "mirostat_tau"  # it is off
+        await stage.pilot.press("less_than_sign", "less_than_sign", "less_than_sign")
+        order = stage.chat.talk.sampling.order
+        id = stage.chat.resumable()
+    async with play(resume=id) as stage:
+        assert stage.chat.talk.sampling.order == order and stage.chat.talk.sampling.order_name == "own"
+        await stage.type("/save-preset mine")
+        await stage.type("/order llama.cpp")
+        await stage.type("/preset mine")
+        assert stage.chat.talk.sampling.order == order
+
+
 async def test_base_models_say_so(play: Play) -> None:
     async with play(ScriptedEngine(chat=False)) as stage:
         assert "base model" in stage.chat.hints.news

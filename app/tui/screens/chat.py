@@ -14,8 +14,9 @@ from app.tui import attach, cells
 from app.tui import messages as m
 from app.tui.keeper import EVERY_S
 from app.tui.sampling import Sampling
+from app.tui.screens.finding import Finding
 from app.tui.screens.opening import WAITING
-from app.tui.screens.steering import STEP_NEWS, Steering
+from app.tui.screens.steering import STEP_NEWS
 from app.tui.talk import HEATS, TITLE, Talk
 from app.tui.widgets.bars import Glance, Hints, Pill, TopBar
 from app.tui.widgets.candidates import Candidates
@@ -33,7 +34,7 @@ from engine.trace import Recipe, Step
 STATUS_S = 0.5
 
 
-class ChatScreen(Steering):
+class ChatScreen(Finding):
     """Talk to a model, look at every token, steer, branch."""
 
     BLANK = True
@@ -45,6 +46,7 @@ class ChatScreen(Steering):
         Binding("ctrl+g", "sampler", "Sampler", show=False, id="chat.sampler"),
         Binding("ctrl+o", "sessions", "Sessions", show=False, id="chat.sessions"),
         Binding("ctrl+n", "new", "New", show=False, id="chat.new"),
+        Binding("ctrl+f", "find", "Find", show=False, priority=True, id="chat.find"),
         Binding("f1", "keys", "Keys", show=False, id="chat.keys"),
     ]
 

@@ -119,32 +119,9 @@ class Steering(Writing):
         if not self.talk.running:
             self.save()
 
-    def on_sampler_value_asked(self, event: Sampler.ValueAsked) -> None:
-        p = event.parameter
-
-        def typed(text: str | None) -> None:
-            if text is not None:
-                said = self.sampler.type_value(p.name, text)
-                if said:
-                    self.hints.say(said)
-
-        from app.tui.widgets.overlays import Ask
-
-        title = f"{p.label}  {p.low:g} to {p.high:g} · {p.help}"
-        self.app.push_screen(Ask(title, f"{self.talk.sampling.values[p.name]:g}"), typed)
-
-    def on_sampler_presets_asked(self) -> None:
-        self.action_presets()
-
-    def action_presets(self) -> None:
-        """Choose a preset or an order."""
-        from app.tui.widgets.overlays import Pick
-
-        self.app.push_screen(Pick("how tokens are drawn", presets.choices(self.likely.home)), self._preset)
-
-    def _preset(self, choice: str | None) -> None:
-        if choice is not None:
-            self.set_sampling(presets.chosen(self.likely.home, choice, self.talk.sampling))
+    def choose(self, choice: str) -> None:
+        """Take over a preset or an order."""
+        self.set_sampling(presets.chosen(self.likely.home, choice, self.talk.sampling))
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Other settings, from wherever they come."""

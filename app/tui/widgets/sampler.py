@@ -1,17 +1,21 @@
 """The sliders: a row for every parameter, in the order in which the transforms run."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui import cells
+from app.tui import cells, presets
 from app.tui.sampling import Sampling, shown
 from app.tui.widgets.canvas import Canvas, Line
+from app.tui.widgets.overlays import Ask, Pick
 from engine.presets import PARAMETERS, Parameter
+
+if TYPE_CHECKING:
+    from app.tui.app import LikelyApp
 
 LABEL = 16
 VALUE = 7
@@ -41,16 +45,6 @@ class Sampler(Canvas, can_focus=True):
         def __init__(self, sampling: Sampling) -> None:
             super().__init__()
             self.sampling = sampling
-
-    class ValueAsked(Message):
-        """A person wants to type the value of a parameter."""
-
-        def __init__(self, parameter: Parameter) -> None:
-            super().__init__()
-            self.parameter = parameter
-
-    class PresetsAsked(Message):
-        """A person wants to choose a preset or an order."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -116,6 +110,10 @@ class Sampler(Canvas, can_focus=True):
             Segment(" " + cells.pad(shown(p, value), VALUE, right=True), look.text if on else look.faint),
         ]
 
+    @property
+    def likely(self) -> "LikelyApp":
+        return cast("LikelyApp", self.app)
+
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
     def on_focus(self) -> None:
@@ -147,13 +145,27 @@ class Sampler(Canvas, can_focus=True):
         self._set(self.sampling.with_value(self.parameter.name, self.parameter.default)[0])
 
     def action_type(self) -> None:
-        self.post_message(self.ValueAsked(self.parameter))
+        """Have a person type the value of the picked parameter."""
+        p = self.parameter
+
+        def typed(text: str | None) -> None:
+            if text is not None and (said := self.type_value(p.name, text)):
+                self.likely.say(said)
+
+        title = f"{p.label}  {p.low:g} to {p.high:g} · {p.help}"
+        self.app.push_screen(Ask(title, f"{self.sampling.values[p.name]:g}"), typed)
 
     def action_move(self, by: int) -> None:
         self._set(self.sampling.moved(self.parameter, by))
 
     def action_presets(self) -> None:
-        self.post_message(self.PresetsAsked())
+        """Have a person choose a preset, or the order of the transforms."""
+
+        def chosen(choice: str | None) -> None:
+            if choice is not None:
+                self._set(presets.chosen(self.likely.home, choice, self.sampling))
+
+        self.app.push_screen(Pick("how tokens are drawn", presets.choices(self.likely.home)), chosen)
 
     def type_value(self, name: str, text: str) -> str:
         """Set a value from what a person typed; gives what there is to say about it."""

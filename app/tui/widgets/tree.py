@@ -53,7 +53,7 @@ def _words(talk: Conversation, fork: Fork, option: str | None) -> str:
         steps = talk.nodes[fork.node].steps[fork.at : (fork.at or 0) + 16]
         text, joins = "".join(step.text for step in steps if not step.special), True
     text = " ".join(cells.clean(text).split())
-    return ("…" if joins else "") + (text or "…")
+    return f"…{text}" if joins or not text else text
 
 
 class TreePane(Canvas, can_focus=True):
@@ -63,10 +63,20 @@ class TreePane(Canvas, can_focus=True):
         Binding("up", "pick(-1)", "Pick", show=False, id="tree.up"),
         Binding("down", "pick(1)", "Pick", show=False, id="tree.down"),
         Binding("enter", "choose", "Check out", show=False, id="tree.check_out"),
+        Binding("delete", "prune", "Put away", show=False, id="tree.prune"),
+        Binding("u", "screen.restore", "Bring back", show=False, id="tree.restore"),
     ]
 
     class Chosen(Message):
         """A person checks out a way."""
+
+        def __init__(self, fork: Fork, option: str | None) -> None:
+            super().__init__()
+            self.fork = fork
+            self.option = option
+
+    class Pruned(Message):
+        """A person puts a way out of sight."""
 
         def __init__(self, fork: Fork, option: str | None) -> None:
             super().__init__()
@@ -145,10 +155,16 @@ class TreePane(Canvas, can_focus=True):
             self.picked = min(max((self.picked or 0) + by, 0), len(self.ways) - 1)
             self.redraw()
 
+    def _picked(self) -> Way | None:
+        return self.ways[self.picked] if self.picked is not None and self.picked < len(self.ways) else None
+
     def action_choose(self) -> None:
-        if self.picked is not None and self.picked < len(self.ways):
-            way = self.ways[self.picked]
+        if way := self._picked():
             self.post_message(self.Chosen(way.fork, way.option))
+
+    def action_prune(self) -> None:
+        if way := self._picked():
+            self.post_message(self.Pruned(way.fork, way.option))
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
