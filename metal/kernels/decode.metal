@@ -8,36 +8,33 @@
 #include "scores.h"
 #include "top.h"
 
-// Sums N values over the slots of a simdgroup. Every step halves what a lane holds while that comes out even, so that the
-// lanes end with different values: `first` is the index of the lane's first one, `kept` how many it has.
-template <int N, int STEP, int LPK>
+// Sums N values, and their rests if WIDE, over the slots of a simdgroup. Every step halves what a lane holds while that
+// comes out even, so that the lanes end with different values: `first` is the index of the lane's first one, `kept` how
+// many it has.
+template <int N, int STEP, int LPK, bool WIDE>
 struct Scatter {
-  static inline void sum(thread float* o, uint lane, thread int& first) {
-    if (N % 2 == 0) {
-      bool high = (lane & uint(STEP)) != 0;
-      FULLY
-      for (int i = 0; i < N / 2; i++) {
-        float send = high ? o[i] : o[i + N / 2];
-        float keep = high ? o[i + N / 2] : o[i];
-        o[i] = keep + simd_shuffle_xor(send, ushort(STEP));
-      }
-      first += high ? N / 2 : 0;
-    } else {
-      FULLY
-      for (int i = 0; i < N; i++) {
-        o[i] += simd_shuffle_xor(o[i], ushort(STEP));
-      }
+  static constant constexpr bool halves = N % 2 == 0;
+  static constant constexpr int left = halves ? N / 2 : N;
+  typedef Scatter<left, (STEP > LPK ? STEP / 2 : 0), LPK, WIDE> Next;
+  static inline void sum(thread float* o, thread float* rest, uint lane, thread int& first) {
+    bool high = (lane & uint(STEP)) != 0;
+    FULLY
+    for (int i = 0; i < left; i++) {
+      int keep = halves && high ? i + N / 2 : i, give = halves && !high ? i + N / 2 : i;
+      float mine_rest = rest[keep];
+      o[i] = add_lane<WIDE>(o[keep], o[give], mine_rest, rest[give], STEP);
+      rest[i] = mine_rest;
     }
-    Scatter<(N % 2 == 0 ? N / 2 : N), (STEP > LPK ? STEP / 2 : 0), LPK>::sum(o, lane, first);
+    first += halves && high ? N / 2 : 0;
+    Next::sum(o, rest, lane, first);
   }
-  static constant constexpr int kept = Scatter<(N % 2 == 0 ? N / 2 : N), (STEP > LPK ? STEP / 2 : 0), LPK>::kept;
+  static constant constexpr int kept = Next::kept;
   // Lanes with one of these bits hold copies.
-  static constant constexpr uint copies =
-      (N % 2 == 0 ? 0u : uint(STEP)) | Scatter<(N % 2 == 0 ? N / 2 : N), (STEP > LPK ? STEP / 2 : 0), LPK>::copies;
+  static constant constexpr uint copies = (halves ? 0u : uint(STEP)) | Next::copies;
 };
-template <int N, int LPK>
-struct Scatter<N, 0, LPK> {
-  static inline void sum(thread float*, uint, thread int&) {}
+template <int N, int LPK, bool WIDE>
+struct Scatter<N, 0, LPK, WIDE> {
+  static inline void sum(thread float*, thread float*, uint, thread int&) {}
   static constant constexpr int kept = N;
   static constant constexpr uint copies = 0u;
 };
@@ -222,13 +219,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     for (int r = 0; r < ROWS; r++) {
       float x = s[u][r];
       for (int lanes = 1; lanes < LPK; lanes *= 2) {
-        float other = simd_shuffle_xor(x, ushort(lanes));
-        if (WIDE) {
-          rest[u][r] += simd_shuffle_xor(rest[u][r], ushort(lanes));
-          x = add(x, other, rest[u][r]);
-        } else {
-          x += other;
-        }
+        x = add_lane<WIDE>(x, x, rest[u][r], rest[u][r], lanes);
       }
 #if SOFTCAP
       x = as_type<float>(params[CAP]) * metal::precise::tanh((x + rest[u][r]) * as_type<float>(params[SCALE]));
@@ -273,7 +264,7 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
       higher.s = more ? s[u][r] : higher.s;
       higher.rest = more ? rest[u][r] : higher.rest;
     }
-    float shift = below(peak[r].s, peak[r].rest, higher, unit);
+    float shift = depth(peak[r].s, peak[r].rest, higher, unit);
     float factor = metal::fast::exp2(shift);
 #if STATS
     mean[r] = factor * fma(total[r], shift, mean[r]);
@@ -281,11 +272,11 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
     total[r] *= factor;
     FULLY
     for (int u = 0; u < UNROLL; u++) {
-      float depth = below(s[u][r], rest[u][r], higher, unit);
-      s[u][r] = metal::fast::exp2(depth);
+      float below = depth(s[u][r], rest[u][r], higher, unit);
+      s[u][r] = metal::fast::exp2(below);
       total[r] += s[u][r];
 #if STATS
-      mean[r] += s[u][r] > 0.0f ? s[u][r] * depth : 0.0f;
+      mean[r] += s[u][r] > 0.0f ? s[u][r] * below : 0.0f;
 #endif
     }
     peak[r] = higher;
@@ -314,39 +305,41 @@ for (int base = begin + sg * SLOTS * UNROLL; base < stop; base += step * UNROLL)
 }
 
 // The slots of a simdgroup become one state.
-typedef Scatter<OWN, 16, LPK> Slots;
+typedef Scatter<OWN, 16, LPK, WIDE> Slots;
 FULLY
 for (int r = 0; r < ROWS; r++) {
   Peak higher = largest<LPK, 32, WIDE>(peak[r]);
-  float shift = below(peak[r].s, peak[r].rest, higher, unit);
+  float shift = depth(peak[r].s, peak[r].rest, higher, unit);
   float factor = metal::fast::exp2(shift);
-  float sum = total[r] * factor;
+  float sum = total[r] * factor, sum_rest = 0.0f;
 #if STATS
   float mean_sum = factor * fma(total[r], shift, mean[r]);
 #endif
   for (int lanes = LPK; lanes < 32; lanes *= 2) {
-    sum += simd_shuffle_xor(sum, ushort(lanes));
+    sum = add_lane<WIDE>(sum, sum, sum_rest, sum_rest, lanes);
 #if STATS
     mean_sum += simd_shuffle_xor(mean_sum, ushort(lanes));
 #endif
   }
+  float o_rest[OWN];
   FULLY
   for (int i = 0; i < OWN; i++) {
     o[r][i] *= factor;
+    o_rest[i] = 0.0f;
   }
   int start = 0;
-  Slots::sum(o[r], lane, start);
+  Slots::sum(o[r], o_rest, lane, start);
   if ((lane & Slots::copies) == 0u) {
     FULLY
     for (int i = 0; i < Slots::kept; i++) {
       int own = start + i;
-      sums[(sg * ROWS + r) * D + (own / VEC * LPK + part) * VEC + own % VEC] = o[r][i];
+      sums[(sg * ROWS + r) * D + (own / VEC * LPK + part) * VEC + own % VEC] = o[r][i] + o_rest[i];
     }
   }
   if (lane == 0u) {
     peaks[sg * ROWS + r] = higher.s;
     rests[sg * ROWS + r] = higher.rest;
-    totals[sg * ROWS + r] = sum;
+    totals[sg * ROWS + r] = sum + sum_rest;
 #if STATS
     means[sg * ROWS + r] = mean_sum;
 #endif
@@ -372,22 +365,22 @@ for (int i = int(tid); i < ROWS * D; i += NSG * 32) {
       Peak other = {peaks[g * ROWS + r], rests[g * ROWS + r]};
       higher = larger(higher, other);
     }
-    float sum = 0.0f, mean_sum = 0.0f, x = 0.0f;
+    float sum = 0.0f, sum_rest = 0.0f, x = 0.0f, x_rest = 0.0f, mean_sum = 0.0f;
     for (int g = 0; g < NSG; g++) {
-      float shift = below(peaks[g * ROWS + r], rests[g * ROWS + r], higher, unit);
+      float shift = depth(peaks[g * ROWS + r], rests[g * ROWS + r], higher, unit);
       float factor = metal::fast::exp2(shift);
-      x = fma(factor, sums[(g * ROWS + r) * D + i % D], x);
-      sum = fma(factor, totals[g * ROWS + r], sum);
+      x = add_product(x, factor, sums[(g * ROWS + r) * D + i % D], x_rest);
+      sum = add_product(sum, factor, totals[g * ROWS + r], sum_rest);
 #if STATS
       mean_sum = fma(factor, fma(totals[g * ROWS + r], shift, means[g * ROWS + r]), mean_sum);
 #endif
     }
     size_t row = size_t(query_row(b, heads, head, group, queries, m)) * size_t(params[SPLITS]) + size_t(split);
-    partial[row * D + size_t(i % D)] = x;
+    partial[row * D + size_t(i % D)] = x + x_rest;
     if (i % D == 0) {
       stats[row * 4] = higher.s;
       stats[row * 4 + 1] = higher.rest;
-      stats[row * 4 + 2] = sum;
+      stats[row * 4 + 2] = sum + sum_rest;
       stats[row * 4 + 3] = mean_sum;
     }
   }

@@ -21,12 +21,12 @@ peak = largest<1, 32, true>(peak);
 const Peak sink = {float(sinks[row / params[1] % params[2]]) * (LOG2E / unit), 0.0f};
 peak = larger(peak, sink);
 #endif
-float total = 0.0f, mean = 0.0f, x = 0.0f;
+float total = 0.0f, mean = 0.0f, x = 0.0f, rest = 0.0f;
 for (int base = 0; base < splits; base += 32) {
   float factor = 0.0f;
   if (base + lane < splits) {
     int s = row * splits + base + lane;
-    float shift = below(stats[s * 4], stats[s * 4 + 1], peak, unit);
+    float shift = depth(stats[s * 4], stats[s * 4 + 1], peak, unit);
     factor = metal::fast::exp2(shift);
     total = fma(factor, stats[s * 4 + 2], total);
     mean = fma(factor, fma(stats[s * 4 + 2], shift, stats[s * 4 + 3]), mean);
@@ -34,7 +34,7 @@ for (int base = 0; base < splits; base += 32) {
   for (int i = 0; i < min(32, splits - base); i++) {
     float weight = simd_shuffle(factor, ushort(i));
     if (column < D) {
-      x = fma(weight, partial[(size_t(row) * size_t(splits) + size_t(base + i)) * D + size_t(column)], x);
+      x = add_product(x, weight, partial[(size_t(row) * size_t(splits) + size_t(base + i)) * D + size_t(column)], rest);
     }
   }
 }
@@ -43,12 +43,13 @@ total = simd_sum(total);
 mean = simd_sum(mean);
 #endif
 #if SINKS
-const float sunk = below(sink.s, 0.0f, peak, unit);
-total += metal::fast::exp2(sunk);
-mean += metal::fast::exp2(sunk) * sunk;
+const float below = depth(sink.s, 0.0f, peak, unit);
+const float sunk = metal::fast::exp2(below);
+total += sunk;
+mean = fma(sunk, below, mean);
 #endif
 if (column < D) {
-  out[size_t(row) * D + size_t(column)] = T(total > 0.0f ? x / total : 0.0f);
+  out[size_t(row) * D + size_t(column)] = T(total > 0.0f ? (x + rest) / total : 0.0f);
 }
 #if STATS
 if (column == 0) {

@@ -9,6 +9,24 @@ inline V add(V a, V b, thread V& rest) {
   return sum;
 }
 
+// sum + a b, likewise.
+inline float add_product(float sum, float a, float b, thread float& rest) {
+  float product = a * b;
+  rest += fma(a, b, -product);
+  return add(sum, product, rest);
+}
+
+// mine + what the lane that differs in the bits `lanes` gives. Both may have rests, if WIDE.
+template <bool WIDE>
+inline float add_lane(float mine, float give, thread float& rest, float give_rest, int lanes) {
+  float other = simd_shuffle_xor(give, ushort(lanes));
+  if (!WIDE) {
+    return mine + other;
+  }
+  rest += simd_shuffle_xor(give_rest, ushort(lanes));
+  return add(mine, other, rest);
+}
+
 // sum + q k over N values; with WIDE, what that rounds off is added to `rest`. Else four sums side by side, joined as a
 // tree: one long sum would round more than stock's, which spreads a row over 32 lanes.
 template <int N, bool WIDE>
@@ -16,9 +34,7 @@ inline float dot(threadgroup const float* q, thread const float* k, float sum, t
   if (WIDE) {
     FULLY
     for (int i = 0; i < N; i++) {
-      float product = q[i] * k[i];
-      rest += fma(q[i], k[i], -product);
-      sum = add(sum, product, rest);
+      sum = add_product(sum, q[i], k[i], rest);
     }
     return sum;
   }
@@ -55,8 +71,8 @@ inline Peak largest(Peak mine) {
   return mine;
 }
 
-// How far a score is below the peak, as a power of two.
-inline float below(float s, float rest, Peak peak, float unit) {
+// The log2 of a score's weight, which is 2^(unit (score - peak)).
+inline float depth(float s, float rest, Peak peak, float unit) {
   return ((s - peak.s) + (rest - peak.rest)) * unit;
 }
 

@@ -256,7 +256,7 @@ for (int visit = begin; visit < stop; visit++) {
     }
   }
   higher = largest<8, 16, WIDE>(largest<1, 2, WIDE>(higher));
-  float shift = below(peak.s, peak.rest, higher, unit);
+  float shift = depth(peak.s, peak.rest, higher, unit);
   float factor = metal::fast::exp2(shift);
 #if STATS
   mean = factor * fma(total, shift, mean);
@@ -266,11 +266,11 @@ for (int visit = begin; visit < stop; visit++) {
   for (int j = 0; j < TK; j++) {
     FULLY
     for (int e = 0; e < 2; e++) {
-      float depth = below(s[j][e], rest[j][e], higher, unit);
-      s[j][e] = metal::fast::exp2(depth);
+      float below = depth(s[j][e], rest[j][e], higher, unit);
+      s[j][e] = metal::fast::exp2(below);
       total += s[j][e];
 #if STATS
-      mean += s[j][e] > 0.0f ? s[j][e] * depth : 0.0f;
+      mean += s[j][e] > 0.0f ? s[j][e] * below : 0.0f;
 #endif
     }
   }
@@ -281,7 +281,14 @@ for (int visit = begin; visit < stop; visit++) {
     FULLY
     for (int j = 0; j < TK; j++) {
       int at = (j * 8 + y) * LD + d * 8 + x;
-      multiply_add(o[d], s[j], float2(float(value_tile[at]), float(value_tile[at + 1])));
+      float2 v = float2(float(value_tile[at]), float(value_tile[at + 1]));
+      if (WIDE) {
+        float2 product = float2(0.0f);
+        multiply_add(product, s[j], v);
+        o[d] += product;
+      } else {
+        multiply_add(o[d], s[j], v);
+      }
     }
   }
 }
@@ -311,10 +318,11 @@ if (block_row + mine < rows) {
 #if SINKS
   Peak sink = {float(sinks[head * group + m % group]) * (LOG2E / unit), 0.0f};
   Peak higher = larger(peak, sink);
-  float shift = below(peak.s, peak.rest, higher, unit), sunk = below(sink.s, 0.0f, higher, unit);
+  float shift = depth(peak.s, peak.rest, higher, unit), below = depth(sink.s, 0.0f, higher, unit);
+  float sunk = metal::fast::exp2(below);
   lift = metal::fast::exp2(shift);
-  mean = lift * fma(total, shift, mean) + metal::fast::exp2(sunk) * sunk;
-  total = fma(total, lift, metal::fast::exp2(sunk));
+  mean = fma(lift, fma(total, shift, mean), sunk * below);
+  total = fma(total, lift, sunk);
   peak = higher;
 #endif
   FULLY

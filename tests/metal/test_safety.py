@@ -48,7 +48,7 @@ def test_every_kernel_passes_its_self_test() -> None:
 @pytest.mark.parametrize(
     ("name", "file", "old", "new"),
     [
-        ("merge", "merge.metal", "x / total", "x / (total + 1.0f)"),
+        ("merge", "merge.metal", "(x + rest) / total", "(x + rest) / (total + 1.0f)"),
         ("decode", "decode.metal", "at[u] <= high[r]", "at[u] < high[r]"),
         ("tiles", "tiles.metal", "at <= high", "at < high"),
         ("scan", "scan.metal", "chunk * EACH + i", "chunk * EACH + max(i, 1)"),
