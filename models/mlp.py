@@ -99,16 +99,16 @@ class Mixture:
 
     def _expert(self, x: Array, chosen: Array, ordered: bool) -> Array:
         if len(self.gate_up) == 1:
-            gate, up = mx.split(_gather(x, self.gate_up[0], chosen, ordered), 2, axis=-1)
+            gate, up = mx.split(gather(x, self.gate_up[0], chosen, ordered), 2, axis=-1)
         else:
-            gate, up = (_gather(x, matrix, chosen, ordered) for matrix in self.gate_up)
-        return _gather(self.activate(gate) * up, self.down, chosen, ordered)
+            gate, up = (gather(x, matrix, chosen, ordered) for matrix in self.gate_up)
+        return gather(self.activate(gate) * up, self.down, chosen, ordered)
 
 
 MLP = Gated | Plain | Mixture
 
 
-def _gather(x: Array, matrix: Matrix, chosen: Array, ordered: bool) -> Array:
+def gather(x: Array, matrix: Matrix, chosen: Array, ordered: bool) -> Array:
     """x [..., 1, in] by the rows of the chosen experts -> [..., 1, out]."""
     if not isinstance(matrix, Packed):
         return mx.gather_mm(x, matrix.swapaxes(-1, -2), rhs_indices=chosen, sorted_indices=ordered)

@@ -16,8 +16,9 @@ from engine import safetensors
 from engine.errors import CheckpointError, DataError
 from engine.info import read_json
 from engine.tune import full
-from engine.tune.lora import Adapter, Factors, measure
-from engine.tune.sites import sites
+from engine.tune.factors import Factors, shapes
+from engine.tune.lora import Adapter
+from engine.tune.sites import Site, sites
 from metal import mx
 from models import Transformer
 
@@ -73,14 +74,15 @@ def save(folder: Path, trained: "Adapter | full.Weights", model: Transformer, se
         lowest = max(0, trained.lowest)
         lora = None
     else:
+        inside = [f.site.layer for f in trained.factors.values() if 0 <= f.site.layer < model.config.layers]
         first = next(iter(trained.factors.values()))
         arrays = {}
         for path, f in trained.factors.items():
             a, b = f.whole()
             arrays |= {f"{path}.lora_a": a, f"{path}.lora_b": b} | ({} if f.m is None else {f"{path}.m": f.m})
-        lowest = trained.lowest
+        lowest = min(inside, default=model.config.layers)
         lora = {
-            "rank": first.whole()[0].shape[1],
+            "rank": first.rank,
             "scale": first.scale,
             "dropout": settings.get("dropout", 0.0),
             "keys": list(dict.fromkeys(f.site.name for f in trained.factors.values())),
@@ -155,17 +157,30 @@ def place(model: Transformer, stored: Stored, where: str = "the adapter") -> "Ad
             if leaf not in leaves:
                 raise CheckpointError(f"{where}: {path}.{leaf} is missing")
         a, b = leaves["lora_a"].astype(mx.float32), leaves["lora_b"].astype(mx.float32)
-        _fits(where, f"{path}.lora_a", a, (site.width, b.shape[0]))
-        _fits(where, f"{path}.lora_b", b, (a.shape[1], site.height))
+        rank = _rank(where, site, a)
+        for leaf, array, shape in zip(("lora_a", "lora_b"), (a, b), shapes(site, rank), strict=True):
+            _fits(where, f"{path}.{leaf}", array, shape)
         f = Factors(site, stored.scale, a, b)
         if stored.kind == "dora":
+            if site.kind != "matrix":
+                raise CheckpointError(f"{where}: DoRA on {path} is not supported, only on matrices")
             _fits(where, f"{path}.m", leaves["m"], (site.height,))
             f.m = leaves["m"].astype(mx.float32)
-            measure(f)
+            f.measure()
         adapter.factors[path] = f
     if not adapter.factors:
         raise CheckpointError(f"{where} holds no tensors")
     return adapter
+
+
+def _rank(where: str, site: Site, a: mx.array) -> int:
+    """The rank that a first factor says."""
+    dims = 3 if site.kind == "experts" else 2
+    if a.ndim != dims:
+        raise CheckpointError(
+            f"{where} is for another model: {site.path}.lora_a is {list(a.shape)}, not of {dims} axes"
+        )
+    return int(a.shape[1])
 
 
 def _fits(where: str, name: str, array: mx.array, shape: tuple[int, ...]) -> None:
@@ -218,7 +233,7 @@ def write_peft(folder: Path, adapter: Adapter, *, model: str = "", dropout: floa
         arrays[f"{PEFT_PREFIX}{path}.lora_B.weight"] = mx.contiguous(b.T)
         if f.m is not None:
             arrays[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = f.m
-    rank = first.whole()[0].shape[1]
+    rank = first.rank
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -16,11 +16,13 @@ from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointError
 from engine.quantize.source import Source
 from engine.tune import adapters, full, lora, sites
+from engine.tune.sites import Site
 from metal import mx
-from models import Transformer
+from models import Transformer, weights
 from models.families import family
-from models.layers import Linear, QuantizedLinear
-from models.weights import Packed
+from models.layers import Embedding, Linear, QuantizedLinear, linear
+from models.mlp import Mixture
+from models.weights import Layout, Packed
 
 LOST = 0.5  # share of the adapter's effect that a fused model may lose
 
@@ -61,14 +63,9 @@ def fuse(
     with lora.off(model):
         base = [_logp(model, t) for t in tokens]
     attached = [_logp(model, t) for t in tokens]
-    layouts = {
-        path: linear.packed.layout for path, linear in model.linears.items() if isinstance(linear, QuantizedLinear)
-    }
+    layouts = {site.path: layout for site in sites.sites(model) if (layout := _layout(site)) is not None}
     lora.merge(model, adapter)
-    for path, layout in layouts.items():
-        linear = model.linears[path]
-        if isinstance(linear, Linear):
-            sites.replace(model, path, sites.packed(linear, layout.bits, layout.group_size))
+    _pack_again(model, layouts)
     if bits:
         sites.pack(model, bits, group_size)
     fused = [_logp(model, t) for t in tokens]
@@ -97,46 +94,60 @@ def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.arr
 
     The joined products come apart again; `plain` expands what is packed.
     """
-
-    def parts(product: Linear | QuantizedLinear) -> dict[str, mx.array]:
-        whole = {"weight": product.rows()} | ({} if product.bias is None else {"bias": product.bias})
-        return whole if plain else product.arrays()
-
-    kind = family(model.config.family)
-    if model.config.experts is not None:
-        raise CheckpointError("writing a mixture of experts is not supported")
-    found: dict[str, mx.array] = {}
+    found = full.norms(model)
     settings: dict[str, Any] = {}
-
-    def matrix(path: str, of: Mapping[str, mx.array], row: int, rows: int) -> None:
-        for name, array in of.items():
-            found[f"{path}.{name}"] = array[row : row + rows]
-
     for site in sites.sites(model):
-        matrix(site.path, parts(site.linear), site.row, site.height)
-        if isinstance(site.linear, QuantizedLinear) and not plain:
-            layout = site.linear.packed.layout
+        for name, array in _parts(site, plain).items():
+            found[f"{site.path}.{name}"] = array
+        if (layout := _layout(site)) is not None and not plain:
             settings[site.path] = {"group_size": layout.group_size, "bits": layout.bits, "mode": layout.mode}
-    top = kind.top
-    table = model.embed.arrays()
-    if plain and isinstance(model.embed.table, Packed):
-        table = {"weight": model.embed.table.floats(mx.float32)}
-    for name, array in table.items():
-        found[f"{top['embed']}.{name}"] = array
-    if not model.config.tied:
-        for name, array in parts(model.out).items():
-            found[f"{top['head']}.{name}"] = array
     if model.positions is not None:
-        for name, array in model.positions.arrays().items():
-            found[f"{top['positions']}.{name}"] = array
-    found |= full.norms(model)
-    for path, part in ((top["embed"], model.embed.table), (top["head"], getattr(model.out, "packed", None))):
-        if isinstance(part, Packed) and not plain:
-            settings[path] = {"group_size": part.layout.group_size, "bits": part.layout.bits, "mode": part.layout.mode}
+        top = family(model.config.family).top
+        found |= {f"{top['positions']}.{name}": array for name, array in model.positions.arrays().items()}
     if settings:
-        first = next(iter(settings.values()))
-        settings = {**first, **settings}
+        settings = {**next(iter(settings.values())), **settings}
     return found, settings
+
+
+def _parts(site: Site, plain: bool) -> dict[str, mx.array]:
+    """What a checkpoint keeps of a site."""
+    rows = slice(site.row, site.row + site.height)
+    if plain:
+        bias = site.bias() if site.kind == "matrix" else None
+        return {"weight": site.rows()} | ({} if bias is None else {"bias": bias})
+    if isinstance(site.holder, Embedding):
+        return site.holder.arrays()
+    if isinstance(site.holder, Mixture):
+        return {name: array[:, rows] for name, array in weights.arrays(site.matrix).items()}
+    return {name: array[rows] for name, array in site.holder.arrays().items()}
+
+
+def _layout(site: Site) -> Layout | None:
+    """How a site's numbers are packed, if they are."""
+    if isinstance(site.holder, QuantizedLinear):
+        return site.holder.packed.layout
+    matrix = (
+        site.holder.table if isinstance(site.holder, Embedding) else site.matrix if site.kind == "experts" else None
+    )
+    return matrix.layout if isinstance(matrix, Packed) else None
+
+
+def _pack_again(model: Transformer, layouts: Mapping[str, Layout]) -> None:
+    """Pack what was packed before a merge, as it was."""
+    for site in sites.sites(model):
+        layout = layouts.get(site.path)
+        if layout is None or _layout(site) is not None:
+            continue
+        if isinstance(site.holder, Embedding):
+            site.holder.table = sites.quantized(site.rows(), layout)
+            if model.config.tied:
+                model.out = linear(site.holder.table)
+        elif isinstance(site.holder, Mixture):
+            sites.pack_experts(site.holder, layout)
+        elif isinstance(site.holder, Linear):
+            path = next((path for path, product in model.linears.items() if product is site.holder), None)
+            if path is not None:  # else packed with another site of the same product
+                sites.replace(model, path, sites.packed(site.holder, layout.bits, layout.group_size))
 
 
 def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None) -> None:

@@ -1,125 +1,24 @@
 """Low-rank adapters on a model, without a second copy of it: LoRA, rsLoRA, DoRA, and PiSSA's start.
 
-A site W [out, in] gets y = W x + scale * (x A) B with A [in, r] and B [r, out] (arXiv:2106.09685, eq. 3; the shapes and
-the meaning of `scale` are mlx-lm's). The adapters of one product share one pass over its input. Knows no file.
+What an adapter is at each site is in `factors`; the parts of the model that compute with it are in `adapted`. Here it
+is made, put on, weighed, taken off and merged. Knows no file.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.errors import ParameterError
-from engine.tune.sites import Site, replace, sites
+from engine.tune.adapted import Adapted, AdaptedEmbedding, AdaptedMixture, Tied, Worn
+from engine.tune.factors import LEAVES, Factors, fresh
+from engine.tune.sites import Site, numbers, replace, sites
 from metal import mx
 from models import Transformer
-from models.layers import Joined, Linear, Product, QuantizedLinear
+from models.layers import Joined, Linear, QuantizedLinear
+from models.mlp import Mixture
 
 Array = mx.array
-LEAVES = {"lora_a": "a", "lora_b": "b", "m": "m"}
-
-
-@dataclass(slots=True)
-class Factors:
-    """The adapter of one site. `m` [out] is DoRA's magnitude; `a0`, `b0` are a start that is subtracted (PiSSA)."""
-
-    site: Site
-    scale: float
-    a: Array  # [in, r]
-    b: Array  # [r, out]
-    m: Array | None = None
-    a0: Array | None = None
-    b0: Array | None = None
-    weight: float = 1.0  # of this adapter among those that are stacked
-    norms: Array | None = None  # DoRA: the squared norms of W's rows
-
-    def parameters(self) -> dict[str, Array]:
-        named = {"lora_a": self.a, "lora_b": self.b} | ({} if self.m is None else {"m": self.m})
-        return {f"{self.site.path}.{name}": array for name, array in named.items()}
-
-    @property
-    def rank(self) -> int:
-        """Of the change itself, a subtracted start included."""
-        return int(self.whole()[0].shape[1])
-
-    def whole(self) -> tuple[Array, Array]:
-        """A and B of the change itself, a subtracted start included: [in, r'] and [r', out]."""
-        if self.a0 is None or self.b0 is None:
-            return self.a, self.b
-        return mx.concatenate([self.a, self.a0], axis=1), mx.concatenate([self.b, -self.b0], axis=0)
-
-    def delta(self) -> Array:
-        """The change of W [out, in] (DoRA aside)."""
-        a, b = self.whole()
-        return (self.scale * self.weight) * (b.T @ a.T)
-
-    def magnitude(self) -> Array:
-        """DoRA: the norms of the rows of W + scale B^T A^T [out], without forming it (arXiv:2402.09353, eq. 5)."""
-        assert self.norms is not None
-        w = self.site.rows()
-        cross = mx.sum((w @ self.a).T * self.b, axis=0)
-        own = mx.sum(self.b * ((self.a.T @ self.a) @ self.b), axis=0)
-        return mx.sqrt(self.norms + 2 * self.scale * cross + self.scale**2 * own)
-
-
-class Adapted:
-    """A product with the adapters of its sites. `keep` is the share of inputs that dropout leaves."""
-
-    __slots__ = ("active", "base", "factors", "keep", "key", "outputs")
-
-    def __init__(self, base: Product, outputs: int) -> None:
-        self.base, self.outputs = base, outputs
-        self.factors: list[Factors] = []
-        self.active = True
-        self.keep = 1.0
-        self.key: Array | None = None
-
-    def __call__(self, x: Array) -> Array:
-        y = self.base(x)
-        if not self.active or not self.factors:
-            return y
-        parts: dict[int, list[Factors]] = {}
-        for f in self.factors:
-            parts.setdefault(f.site.start, []).append(f)
-        downs = [f.whole() for f in self.factors]
-        inner = self._dropped(x)
-        joined = downs[0][0] if len(downs) == 1 else mx.concatenate([a for a, _ in downs], axis=1)
-        z = inner @ joined.astype(x.dtype)  # [..., sum of ranks]
-        inside, at = [], 0
-        for a, _ in downs:
-            inside.append(z[..., at : at + a.shape[1]])
-            at += a.shape[1]
-        changes = dict(zip(map(id, self.factors), zip(inside, downs, strict=True), strict=True))
-        outs, end = [], 0
-        for start in sorted(parts):
-            if start > end:
-                outs.append(y[..., end:start])
-            group = parts[start]
-            end = group[0].site.stop
-            own = y if start == 0 and end == self.outputs else y[..., start:end]
-            for f in group:
-                low, (_, b) = changes[id(f)]
-                own = _changed(f, own, (low @ b.astype(x.dtype)) * (f.scale * f.weight))
-            outs.append(own)
-        if end < self.outputs:
-            outs.append(y[..., end:])
-        return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-1)
-
-    def _dropped(self, x: Array) -> Array:
-        if self.keep == 1 or self.key is None:
-            return x
-        return x * (mx.random.bernoulli(self.keep, x.shape, key=self.key) / self.keep).astype(x.dtype)
-
-
-def _changed(f: Factors, y: Array, z: Array) -> Array:
-    """A site's output with its change; for DoRA, its rows brought to the magnitude m."""
-    if f.m is None:
-        return y + z
-    bias = f.site.bias()
-    plain = y if bias is None else y - bias
-    share = (f.m / mx.stop_gradient(f.magnitude())).astype(y.dtype)  # the norm is a constant, as in its section 4.3
-    out = share * (plain + z)
-    return out if bias is None else out + bias
 
 
 @dataclass
@@ -139,7 +38,9 @@ class Adapter:
 
     def head(self, model: Transformer) -> list[str]:
         """The names of those that logits are made with, past the hidden states."""
-        return []
+        slot = "embed" if model.config.tied else "out"
+        there = [f for f in self.factors.values() if f.site.owner is model and f.site.slot == slot]
+        return [name for f in there for name in f.parameters()]
 
     def layer(self, index: int) -> "Adapter":
         """The part of it in one layer."""
@@ -147,7 +48,7 @@ class Adapter:
 
     @property
     def lowest(self) -> int:
-        """The lowest adapted layer: nothing below it is differentiated."""
+        """The lowest adapted layer: nothing below it is differentiated. -1 for the embedding."""
         return min(f.site.layer for f in self.factors.values())
 
 
@@ -163,66 +64,76 @@ def create(
     """A fresh adapter for the sites: kind "lora" or "dora", start "zero" (B = 0) or "pissa" (arXiv:2404.02948).
 
     PiSSA trains the `rank` largest singular directions of W; what they are at the start is subtracted, so the model is
-    the same before the first step and W is not touched. ParameterError for a rank larger than a site.
+    the same before the first step and W is not touched. ParameterError for a rank larger than a site, and for DoRA and
+    PiSSA on experts and embeddings.
     """
+    if kind == "dora" and start == "pissa":
+        raise ParameterError("start = pissa goes with kind = lora, got dora")
     adapter = Adapter()
     for index, site in enumerate(chosen):
-        largest = min(site.width, site.height)
-        if not 1 <= rank <= largest:
-            raise ParameterError(
-                f"rank must be 1 to {largest} for {site.path} [{site.height}, {site.width}], got {rank}"
-            )
-        bound = 1 / math.sqrt(site.width)
-        a = mx.random.uniform(-bound, bound, (site.width, rank), key=mx.array([seed, index], dtype=mx.uint32))
-        f = Factors(site, scale, a, mx.zeros((rank, site.height)))
-        if start == "pissa":
-            if kind == "dora":
-                raise ParameterError("start = pissa goes with kind = lora, got dora")
-            u, s, vt = mx.linalg.svd(site.rows().astype(mx.float32), stream=mx.cpu)
-            root = mx.sqrt(s[:rank] / scale)
-            f.a, f.b = vt[:rank].T * root, (u[:, :rank] * root).T
-            f.a0, f.b0 = f.a, f.b
-        if kind == "dora":
-            f.m = mx.sqrt(measure(f))
-        mx.eval(f.a, f.b, f.m, f.norms)
-        adapter.factors[site.path] = f
+        key = mx.array([seed, index], dtype=mx.uint32)
+        adapter.factors[site.path] = fresh(site, rank, scale, dora=kind == "dora", pissa=start == "pissa", key=key)
     return adapter
-
-
-def measure(f: Factors) -> Array:
-    """DoRA's constant, set on the factors: the squared norms of W's rows [out]."""
-    f.norms = mx.sum(mx.square(f.site.rows().astype(mx.float32)), axis=1)
-    return f.norms
 
 
 def attach(adapter: Adapter, *, weight: float = 1.0) -> None:
     """Put the adapter on its model, beside any that is there; DoRA stands alone. ParameterError where it may not."""
     for f in adapter.factors.values():
-        product = getattr(f.site.owner, f.site.slot)
-        there = product.factors if isinstance(product, Adapted) else []
-        same = [o for o in there if o.site.start == f.site.start]
-        if same and (f.m is not None or any(o.m is not None for o in same)):
+        same = [other for other in _there(f.site) if other.site.path == f.site.path]
+        if same and (f.m is not None or any(other.m is not None for other in same)):
             raise ParameterError(
                 f"{f.site.path}: DoRA rescales the whole row, so it cannot be stacked with another adapter"
             )
     for f in adapter.factors.values():
         f.weight = weight
-        product = getattr(f.site.owner, f.site.slot)
-        if not isinstance(product, Adapted):
-            outputs = sum(p.shape[0] for p in product.parts) if isinstance(product, Joined) else product.shape[0]
-            product = Adapted(product, outputs)
-            setattr(f.site.owner, f.site.slot, product)
-        product.factors.append(f)
+        _wear(f.site).factors.append(f)
+        if f.site.kind == "table" and f.site.owner.config.tied:
+            _product(f.site.owner, "out").tied.append(Tied(f, f.site.height))
+
+
+def _there(site: Site) -> list[Factors]:
+    """What is on the part of the model that the site is in."""
+    part = getattr(site.owner, "mlp" if site.kind == "experts" else site.slot)
+    return part.factors if isinstance(part, Worn) else []
+
+
+def _wear(site: Site) -> Worn:
+    """The part of the model that computes with the site's adapters, put in its place if it is not there."""
+    if site.kind == "matrix":
+        return _product(site.owner, site.slot)
+    slot = "mlp" if site.kind == "experts" else site.slot
+    part = getattr(site.owner, slot)
+    if isinstance(part, Worn):
+        return part
+    dressed = AdaptedMixture(part) if isinstance(part, Mixture) else AdaptedEmbedding(part)
+    setattr(site.owner, slot, dressed)
+    return dressed
+
+
+def _product(owner: Any, slot: str) -> Adapted:
+    product = getattr(owner, slot)
+    if not isinstance(product, Adapted):
+        outputs = sum(p.shape[0] for p in product.parts) if isinstance(product, Joined) else product.shape[0]
+        product = Adapted(product, outputs)
+        setattr(owner, slot, product)
+    return product
 
 
 def detach(adapter: Adapter) -> None:
-    """Take the adapter off; a product without adapters is the bare one again."""
+    """Take the adapter off; a part of the model without adapters is the bare one again."""
     for f in adapter.factors.values():
-        product = getattr(f.site.owner, f.site.slot)
-        if isinstance(product, Adapted):
-            product.factors = [other for other in product.factors if other is not f]
-            if not product.factors:
-                setattr(f.site.owner, f.site.slot, product.base)
+        places = [(f.site.owner, "mlp" if f.site.kind == "experts" else f.site.slot)]
+        if f.site.kind == "table":
+            places.append((f.site.owner, "out"))
+        for owner, slot in places:
+            part = getattr(owner, slot)
+            if not isinstance(part, Worn):
+                continue
+            part.factors = [other for other in part.factors if other is not f]
+            if isinstance(part, Adapted):
+                part.tied = [other for other in part.tied if other.factors is not f]
+            if not part.factors and not getattr(part, "tied", None):
+                setattr(owner, slot, part.base)  # type: ignore[attr-defined]
 
 
 def rescale(adapter: Adapter, weight: float) -> None:
@@ -233,34 +144,40 @@ def rescale(adapter: Adapter, weight: float) -> None:
         f.weight = weight
 
 
-def products(model: Transformer) -> list[Adapted]:
-    """The model's products that have adapters."""
-    found = {(id(s.owner), s.slot): getattr(s.owner, s.slot) for s in sites(model)}
-    return [product for product in found.values() if isinstance(product, Adapted)]
+def worn(model: Transformer) -> list[Worn]:
+    """The parts of the model that have adapters."""
+    places: dict[tuple[int, str], Any] = {(id(model), "out"): model.out}
+    for site in sites(model):
+        slot = "mlp" if site.kind == "experts" else site.slot
+        places[id(site.owner), slot] = getattr(site.owner, slot)
+    return [part for part in places.values() if isinstance(part, Worn)]
 
 
 @contextmanager
 def off(model: Transformer) -> Iterator[None]:
     """The base model, for as long as the block runs: the same weights with the adapters switched off."""
-    adapted = [(p, p.active) for p in products(model)]
-    for p, _ in adapted:
-        p.active = False
+    parts = [(part, part.on) for part in worn(model)]
+    for part, _ in parts:
+        part.on = False
     try:
         yield
     finally:
-        for p, was in adapted:
-            p.active = was
+        for part, was in parts:
+            part.on = was
 
 
 def merge(model: Transformer, adapter: Adapter) -> None:
-    """Add the adapter's change to the weights themselves and take it off. Packed matrices become plain ones."""
+    """Add the adapter's change to the weights themselves and take it off. What was packed becomes plain."""
     attached = list(adapter.factors.values())
     detach(adapter)
     here = {site.path: site for site in sites(model)}
     for f in attached:
         f.site = here[f.site.path]  # another merge may have replaced the product
-    for linear, group in _by_linear(attached):
-        path = next(path for path, other in model.linears.items() if other is linear)
+        if f.site.kind == "table":
+            _merge_table(model, f)
+        elif f.site.kind == "experts":
+            _merge_experts(f)
+    for linear, group in _by_linear([f for f in attached if f.site.kind == "matrix"]):
         rows = linear.rows().astype(mx.float32)
         pieces, end = [], 0
         for f in sorted(group, key=lambda f: f.site.row):
@@ -276,7 +193,38 @@ def merge(model: Transformer, adapter: Adapter) -> None:
         if isinstance(linear, Linear):
             new = new.astype(linear.columns.dtype)
         mx.eval(new)
+        path = next(path for path, other in model.linears.items() if other is linear)
         replace(model, path, Linear(new, linear.bias))
+
+
+def _merge_table(model: Transformer, f: Factors) -> None:
+    table = f.site.rows()
+    new = (table.astype(mx.float32) + f.delta()).astype(table.dtype)
+    mx.eval(new)
+    embed: Any = f.site.holder
+    embed.table = new
+    if isinstance(model.embed, AdaptedEmbedding):
+        model.embed.table = new
+    if model.config.tied:
+        tied = Linear(new)
+        if isinstance(model.out, Adapted):
+            model.out.base = tied
+        else:
+            model.out = tied
+
+
+def _merge_experts(f: Factors) -> None:
+    mixture: Any = f.site.holder
+    whole = numbers(f.site.matrix)
+    top, stop = f.site.row, f.site.row + f.site.height
+    own = (whole[:, top:stop].astype(mx.float32) + f.delta()).astype(whole.dtype)
+    new = mx.concatenate([part for part in (whole[:, :top], own, whole[:, stop:]) if part.shape[1]], axis=1)
+    mx.eval(new)
+    if f.site.slot == "down":
+        mixture.down = new
+    else:
+        at = 0 if len(mixture.gate_up) == 1 or f.site.slot == "gate" else 1
+        mixture.gate_up[at] = new
 
 
 def _by_linear(factors: Sequence[Factors]) -> Iterator[tuple[Linear | QuantizedLinear, list[Factors]]]:
@@ -285,3 +233,6 @@ def _by_linear(factors: Sequence[Factors]) -> Iterator[tuple[Linear | QuantizedL
         groups.setdefault(id(f.site.linear), []).append(f)
     for group in groups.values():
         yield group[0].site.linear, group
+
+
+__all__ = ["Adapter", "Factors", "attach", "create", "detach", "merge", "off", "rescale", "worn"]

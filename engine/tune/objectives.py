@@ -11,7 +11,7 @@ from engine.tune import losses
 from engine.tune.batches import Batch, collate
 from engine.tune.config import Config
 from engine.tune.full import Weights
-from engine.tune.lora import Adapter, off, products
+from engine.tune.lora import Adapter, off, worn
 from engine.tune.memory import checkpointed
 from engine.tune.samples import Pair, Sample
 from metal import mx
@@ -147,6 +147,6 @@ def base_logits(model: Transformer, trained: Trained, batch: Batch) -> losses.Ba
 
 def set_dropout(model: Transformer, share: float, seed: int, step: int, batch: int) -> None:
     """Which inputs are left out is a function of these numbers and of the product alone; share 0 leaves none out."""
-    for index, product in enumerate(products(model)):
-        product.keep = 1 - share
-        product.key = mx.random.key(hash((seed, step, batch, index)) & 0xFFFFFFFF) if share else None
+    for index, part in enumerate(worn(model)):
+        part.keep = 1 - share
+        part.key = mx.random.key(hash((seed, step, batch, index)) & 0xFFFFFFFF) if share else None

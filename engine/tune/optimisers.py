@@ -67,15 +67,15 @@ def muon(momentum: float = 0.95, steps: int = 5) -> Step:
 
 
 def orthogonal(x: Array, steps: int = 5) -> Array:
-    """x [m, n] with its singular values brought near 1 by a quintic iteration."""
+    """x [..., m, n] with its singular values brought near 1 by a quintic iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = x.shape[-2] > x.shape[-1]
-    x = x.T if tall else x
-    x = x / (mx.linalg.norm(x) + 1e-7)
+    x = x.swapaxes(-1, -2) if tall else x
+    x = x / (mx.sqrt(mx.sum(mx.square(x), axis=(-2, -1), keepdims=True)) + 1e-7)
     for _ in range(steps):
-        s = x @ x.T
+        s = x @ x.swapaxes(-1, -2)
         x = a * x + (b * s + c * (s @ s)) @ x
-    return x.T if tall else x
+    return x.swapaxes(-1, -2) if tall else x
 
 
 def adafactor(decay: float = 0.8, eps: float = 1e-30, clip: float = 1.0) -> Step:

@@ -72,8 +72,7 @@ def regularise(run: Run, gradients: dict[str, Array]) -> None:
         run.trained.set(parameters)
         total = mx.array(0.0)
         for f in factors.values():
-            a, b = f.whole()
-            total = total + f.scale**2 * mx.sum((a.T @ a) * (b @ b.T))  # |A B|^2 without A B
+            total = total + f.square()
         return 0.5 * alpha * total
 
     added = mx.grad(pull)(real)

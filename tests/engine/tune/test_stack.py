@@ -106,10 +106,10 @@ def test_what_was_read_under_another_adapter_is_never_used(checkpoint: Checkpoin
     assert reused == 0 and np.abs(half - logits(session)[-1]).max() <= 1e-4
     stack.weigh("one", 1.0)
     again, reused = asked()
-    assert reused == kept and np.abs(again - adapted).max() <= 1e-4  # its own prefix is still good
+    assert reused >= kept and np.abs(again - adapted).max() <= 1e-4  # its own prefix is still good
     stack.remove("one")
     back, reused = asked()
-    assert reused == kept and np.abs(back - base).max() <= 1e-4
+    assert reused >= kept and np.abs(back - base).max() <= 1e-4
 
 
 def test_an_answer_under_way_when_the_adapter_changes_leaves_nothing_behind(
