@@ -15,7 +15,8 @@ from metal.attention import KV, Mask, Quantized
 from models.cache import KVCache, Place, pick, resize
 from models.errors import CacheError
 
-BLOCK = 64  # rows that leave at once
+BLOCK = 64  # rows that leave a window at once
+PACK = 32  # rows that are packed at once: there is room for as many more, and that is to be small
 NAMES = ("keys", "values")
 SLACK = 16  # rows that a window keeps beyond what its queries see, so that a few tokens can be taken back
 
@@ -23,18 +24,18 @@ SLACK = 16  # rows that a window keeps beyond what its queries see, so that a fe
 class TailCache(KVCache):
     """Keeps at least `recent` rows; where the oldest go is `_leave`'s work, when they go the subclass's."""
 
-    def __init__(self, recent: int, capacity: int) -> None:
-        super().__init__(min(capacity, recent + 2 * BLOCK))
-        self.recent = recent
+    def __init__(self, recent: int, block: int, capacity: int) -> None:
+        super().__init__(min(capacity, recent + 2 * block))
+        self.recent, self.block = recent, block
 
     def _shed(self, t: int) -> None:
         """Let the oldest rows leave if they are a block more than must stay; then there is room for T more."""
         surplus = (self.rows if self.each is None else min(self.each)) - self.recent
-        if surplus < BLOCK or self.keys is None or self.values is None:
+        if surplus < self.block or self.keys is None or self.values is None:
             return
         self._leave(self.keys[:, :, :surplus], self.values[:, :, :surplus])
         left = self.rows - surplus
-        room = left + max(t, BLOCK)
+        room = left + max(t, self.block)
         self.keys, self.values = (resize(x, surplus, self.rows, room) for x in (self.keys, self.values))
         self.rows = left
         self.each = None if self.each is None else [n - surplus for n in self.each]
@@ -49,7 +50,7 @@ class WindowCache(TailCache):
     def __init__(self, window: int, sinks: int = 0, capacity: int = BLOCK) -> None:
         if window < 1 or sinks < 0:
             raise CacheError(f"a window must be 1 or more and its sinks 0 or more, got {window} and {sinks}")
-        super().__init__(window - 1 + SLACK, capacity)
+        super().__init__(window - 1 + SLACK, BLOCK, capacity)
         self.window = window
         self.sinks = sinks
         self.first: KV | None = None  # the rows of the sinks, once they have left the buffer
@@ -114,7 +115,7 @@ class QuantizedCache(TailCache):
             raise CacheError(f"group_size of a cache must be 32, 64 or 128, got {group_size}")
         if exact < 0:
             raise CacheError(f"exact rows must be 0 or more, got {exact}")
-        super().__init__(exact, capacity)
+        super().__init__(exact, PACK, capacity)
         self.group_size = group_size
         self.old: KV | None = None
 
@@ -138,7 +139,7 @@ class QuantizedCache(TailCache):
     def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, in which these rows are exact."""
         kv = super().append(keys, values, place)
-        self._shed(BLOCK)
+        self._shed(PACK)
         return kv
 
     def _leave(self, keys: mx.array, values: mx.array) -> None:
@@ -248,7 +249,7 @@ def _extended(old: mx.array | Quantized | None, new: mx.array | Quantized, have:
         codes, scales, biases = (part for part in parts if isinstance(part, mx.array))
         return Quantized(codes, scales, biases, new.group_size, new.bits)
     assert not isinstance(old, Quantized)
-    room = end + max(BLOCK, end // 32)
+    room = end + max(PACK, end // 64)
     if old is None:
         return resize(new, 0, end, room)
     if end > old.shape[2]:

@@ -1,10 +1,12 @@
 """Attention with the softmax in numpy, against mlx's own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from metal import host, mx
-from metal.attention import KV, attention
+from metal import choice, host, mx
+from metal.attention import CAUSAL, KV, Mask, Quantized, attention
 
 
 @pytest.mark.parametrize(("t", "n"), [(16, 16), (130, 130), (256, 256), (40, 300), (129, 500)])
@@ -46,3 +48,34 @@ def test_only_rows_of_a_cache_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for cached in (False, True):
         attention(q, KV(q, q, mx.array([32], dtype=mx.int32), 32, cached=cached), scale=0.3)
     assert calls == [1]
+
+
+@pytest.mark.skipif(mx.default_device() != mx.cpu, reason="a GPU has its own kernels")
+@pytest.mark.parametrize("mask", [CAUSAL, Mask(window=30), Mask(window=30, keep=3)])
+def test_a_chain_is_read_as_one_segment(mask: Mask) -> None:
+    """Packed rows, then plain ones: what the reference makes of both, in less memory than its scores take."""
+    rng = np.random.default_rng(0)
+    old, new = (mx.array(rng.normal(size=(2, 2, n, 32)).astype(np.float32)) for n in (2000, 600))
+    packed = Quantized(*mx.quantize(old, 32, 8), 32, 8)
+    chain = KV(new, new, mx.array([590, 590], dtype=mx.int32), 590, cached=True)
+    chain = replace(chain, prefix=KV(packed, packed, mx.array([1900, 1900], dtype=mx.int32), 1900))
+    q = mx.array(rng.normal(size=(2, 4, 512, 32)).astype(np.float32))
+    with choice.forced("reference"):
+        want = attention(q, chain, scale=0.2, mask=mask)
+    mx.eval(want)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    got = attention(q, chain, scale=0.2, mask=mask)
+    mx.eval(got)
+    np.testing.assert_allclose(got, want, atol=2e-6)
+    assert mask is not CAUSAL or mx.get_peak_memory() - before < 2 * 4 * 512 * 2490 * 4
+
+
+def test_rows_that_do_not_follow_one_another_stay_a_chain() -> None:
+    rows = mx.zeros((1, 2, 8, 32))
+    first = KV(rows, rows, mx.array([8], dtype=mx.int32), 8)
+    two = mx.zeros((2, 2, 8, 32))
+    lengths = mx.array([8, 7], dtype=mx.int32)
+    at = mx.arange(8, dtype=mx.int32)[None]
+    for kv in (KV(two, two, lengths, 8), KV(two, two, lengths, 8, ragged=True), replace(first, positions=at)):
+        assert host.whole(replace(kv, prefix=first), mx.float32) is None
