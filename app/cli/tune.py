@@ -59,20 +59,32 @@ def tuning_options(command: Command) -> Command:
 @click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@click.option("--screen", is_flag=True, help="Watch it on the full screen, instead of a line of progress.")
 @click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
 @tuning_options
-def command(data: str | None, config: Path | None, resume: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
+def command(
+    data: str | None, config: Path | None, resume: bool, dry_run: bool, screen: bool, as_json: bool, **values: Any
+) -> None:
     """Fine-tune a model on DATA: a file of rows, a folder, or the id of a hub data set.
 
     \b
     likely tune rows.jsonl --dry-run                 what would be trained, for how long, in how much memory
     likely tune rows.jsonl --out my-adapter          LoRA on every product of every layer
+    likely tune rows.jsonl --screen                  curves, answers, and what moved, on the full screen
     likely tune rows.jsonl -c tune.toml --rank 16    options from a file, and over them from flags
     likely tune rows.jsonl --out my-adapter --resume go on where a run was stopped or killed
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
     base = configure(read_config(config)) if config is not None else Config()
     settings = configure({**given, **({"data": data} if data else {})}, base)
+    if screen:
+        if dry_run or as_json:
+            raise click.UsageError("--screen shows a run as it goes: leave out --dry-run and --json")
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise click.UsageError("the full screen needs a terminal; without --screen there is a line of progress")
+        from app.tui import tune as watch
+
+        sys.exit(watch(settings, resume))
     from engine.tune.opening import open_run
     from engine.tune.report import examples, refuse_if_too_large, report
 

@@ -4,11 +4,16 @@ No module in here imports mlx, nor one that does: models are loaded in the engin
 what it needs when it starts, so that the screen paints first.
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from app.tui.app import LikelyApp
     from app.tui.bridge import Shop
+    from engine.tune.config import Config
+
+PATIENCE_S = 0.3  # a wait that needs no words
 
 
 def run(model: str | None = None, resume: str | None = None, home: Path | None = None) -> int:
@@ -21,7 +26,31 @@ def run(model: str | None = None, resume: str | None = None, home: Path | None =
     app = LikelyApp(lab_shop, home or data_home(), model=model or "", resume=resume or "")
     if left := app.run():
         print(f"likely chat --resume {left}")
-    return app.return_code or 0
+    return app.return_code or _kept(app)
+
+
+def tune(config: "Config", resume: bool = False, home: Path | None = None) -> int:
+    """Open a training and watch it. Gives the exit code: 130 where it was stopped, as for the command without it."""
+    from app.tui.app import LikelyApp
+
+    app = LikelyApp(lab_shop, home or data_home(), model=config.model, tune=(config, resume))
+    app.run()
+    return app.return_code or _kept(app)
+
+
+def _kept(app: "LikelyApp") -> int:
+    """Wait until a run that was under way has saved, and say where it is and how to go on; gives the exit code."""
+    tuning = app.tuning
+    if tuning is None:
+        return 0
+    tuning.drain()
+    if tuning.busy and not tuning.wait(PATIENCE_S):
+        print("finishing the step, then saving…", file=sys.stderr)
+        tuning.wait()
+    code, lines = tuning.parting()
+    for line in lines:
+        print(line, file=sys.stderr)
+    return code
 
 
 def lab_shop() -> "Shop":

@@ -14,6 +14,7 @@ from app.tui.block import Block, Token
 from app.tui.candidates import LN2, Candidate, Names, View
 from app.tui.theme import Glyphs
 from engine.difference import Difference, Position, Shift
+from engine.tune.control import Compared
 
 SHOWN = 10  # candidates of a place
 NEXT = " …"  # stands for the token that would come after the text
@@ -55,12 +56,13 @@ def _shown(place: Position) -> list[Shift]:
     return sorted(first, key=lambda s: (-s.now, -s.before))
 
 
-def block(difference: Difference, names: Names, note: str = "") -> Block:
+def block(compared: Compared, names: Names, who: str) -> Block:
     """A text, its tokens tinted by the KL of the distributions that they were predicted from."""
-    positions = difference.positions
+    positions = compared.difference.positions
+    note = f"mean KL {compared.difference.kl:.3f} nats · step {compared.step:,}"
     texts = [*text([place.token for place in positions], names), NEXT]
     levels = [0, *(moved_level(place.kl) for place in positions)]
-    made = Block("text", "text", note, scored=True)
+    made = Block(who, who, note, scored=True)
     made.extend(Token(words, level) for words, level in zip(texts, levels, strict=True))
     return made
 

@@ -53,8 +53,8 @@ def curve(frame: Frame, xs: Sequence[float], ys: Sequence[float], *, dotted: boo
     dx, dy = frame.dots(x, y)
     for i in range(max(len(dx) - 1, 1)):
         j = min(i + 1, len(dx) - 1)
-        count = int(max(abs(dx[j] - dx[i]), abs(dy[j] - dy[i]))) + 1
-        along = np.linspace(0.0, 1.0, count + 1)
+        longest = max(abs(dx[j] - dx[i]), abs(dy[j] - dy[i]))
+        along = np.linspace(0.0, 1.0, math.ceil(longest) + 1)
         px = np.rint(dx[i] + along * (dx[j] - dx[i])).astype(int)
         py = np.rint(dy[i] + along * (dy[j] - dy[i])).astype(int)
         if dotted:

@@ -176,10 +176,12 @@ ASCII = {
     for pictures, stand_in in (
         ("▶▸", ">"), ("◀", "<"), ("▾▼↓", "v"), ("↑", "^"), ("┊", ":"), ("│▏", "|"), ("▎▍▌▋▊▉█", "#"), ("▁␣", "_"),
         ("▂·…", "."), ("▃─", "-"), ("▄≈", "~"), ("▅━", "="), ("▆├╭╮╰╯", "+"), ("▇", "*"), ("●◌∅", "o"), ("‖", "="),
-        ("└", "`"), ("∎", "#"), ("⏎", "$"), ("⇥→", ">"), ("←", "<"),
+        ("└", "`"), ("∎◆", "#"), ("⏎", "$"), ("⇥→", ">"), ("←", "<"), ("┤", "+"), ("▲", "^"), ("±", "~"), ("−", "-"),
     )
     for picture in pictures
 }  # fmt: skip
+# braille: dots in the upper half of the cell, in the lower half, in both
+ASCII |= {0x2800 + dots: " '.:"[bool(dots & 0x1B) + 2 * bool(dots & 0xE4)] for dots in range(256)}
 
 
 class Ascii(LineFilter):

@@ -113,12 +113,15 @@ class Tuning:
             self.control.go_on()
 
     def stop(self) -> None:
-        """Finish the step, save, and be over."""
+        """Finish the step, save, and be over; where a run has failed, save what it had learned until then."""
+        self.control.stop()
         if self.state == "opening":
             self._closed = True
-        if self.busy:
+        elif self.busy:
             self.state = "stopping"
-        self.control.stop()
+        elif self.state == "failed" and self.plan is not None:
+            self.state, self.failure, self._again = "stopping", None, True
+            self._wake.set()
 
     def go_on(self) -> bool:
         """Train on from where the run is, after it was stopped or has failed; gives whether there is more to do."""
@@ -168,6 +171,24 @@ class Tuning:
             case Failed():
                 self.state, self.failure = "failed", report
 
+    def parting(self) -> tuple[int, list[str]]:
+        """What is said when the screen is gone, and the exit code: where the run is, and how to go on."""
+        if self.failure is not None:
+            lines = [f"Error: {self.failure.line}"]
+            return 1, [*lines, f"go on from step {self.saved} with: {self._resume}"] if self.saved else lines
+        if self.ended is None or self.plan is None:
+            return 0, []
+        end, folder = self.ended, self.plan.folder
+        if end.reason in ("nan", "diverged"):
+            return 1, [f"Error: {end.why}; the weights before it are in {folder}"]
+        if end.reason == "stopped":
+            return 130, [f"stopped after step {end.step}: {folder}", f"go on with: {self._resume}"]
+        return 0, [f"{end.reason} after step {end.step}: {folder}"]
+
+    @property
+    def _resume(self) -> str:
+        return command(self.config, resume=True)
+
     # -- the run's thread --------------------------------------------------------------------------------------------
 
     def _serve(self, make: Callable[[], Trainer]) -> None:
@@ -184,7 +205,7 @@ class Tuning:
             return
         put(plan)
         self._train(trainer)
-        while not self._closed:
+        while not self._closed or self._again:
             self._wake.wait()
             self._wake.clear()
             if self._again:

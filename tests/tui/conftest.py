@@ -12,7 +12,9 @@ from textual.strip import Strip
 
 from app.tui.app import LikelyApp
 from app.tui.screens.chat import ChatScreen
+from engine.tune.config import Config
 from tests.tui.fakes import ScriptedEngine, ScriptedShop
+from tests.tui.trainers import ScriptedTrainer
 
 
 @dataclass
@@ -112,16 +114,26 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         environ: dict[str, str] | None = None,
         loaded: bool = True,
         empty: bool = False,
+        trainer: ScriptedTrainer | None = None,
+        tune: Config | None = None,
     ) -> AsyncIterator[Stage]:
         for name, value in (environ or {}).items():
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
         shop = ScriptedShop(*(engines or (ScriptedEngine(),)), empty=empty)
-        app = LikelyApp(lambda: shop, tmp_path / "home", resume=resume, environ=environ or {}, clock=lambda: 1e9)
+        app = LikelyApp(
+            lambda: shop,
+            tmp_path / "home",
+            resume=resume,
+            trainer=None if trainer is None else lambda: trainer,
+            tune=None if tune is None else (tune, False),
+            environ=environ or {},
+            clock=lambda: 1e9,
+        )
         async with app.run_test(size=size) as pilot:
             stage = Stage(app, pilot, next(iter(shop.engines.values())), shop)
             await stage.until(lambda: app.chat is not None and hasattr(app.chat, "talk"), "a chat screen")
             stage.chat.talk.new_seed = lambda: 0
-            if loaded:
+            if loaded and tune is None:
                 await stage.until(lambda: app.current is not None, "a model")
             yield stage
 

@@ -37,6 +37,7 @@ TICK_S = 0.1
 TOP = 10  # tokens named at each place
 VIEWS = ("loss", "moved", "answers")
 SLIM = 76  # columns: below them what moved stands in one column
+TALL = 30  # rows: below them the small curves have one row less
 NOT_YET = "measured at every validation, and with w"
 
 
@@ -129,6 +130,7 @@ class TuneScreen(Screen[None]):
 
     def on_resize(self) -> None:
         self.set_class(self.size.width < SLIM, "-slim")
+        self.set_class(self.size.height < TALL, "-short")
 
     # -- a run -------------------------------------------------------------------------------------------------------
 
@@ -137,7 +139,7 @@ class TuneScreen(Screen[None]):
         form = self.query_one(TuneForm)
         current = self.likely.current
         if current is not None and not form.field("model").value:
-            form.fill({"model": current.name})
+            form.field("model").value = current.name
         form.field("data").focus()
         self.reshow()
 
@@ -191,9 +193,7 @@ class TuneScreen(Screen[None]):
             case Ended():
                 self.look()
             case t.Failed(line) if self.tuning is not None and self.tuning.plan is None:
-                self.tuning = self.likely.tuning = None
-                self._show_form()
-                self.query_one(TuneForm).say(line.replace("--resume goes on with it", "^r goes on with it"))
+                self._give_up(line)
 
     def _planned(self, plan: t.Plan) -> None:
         for event in plan.past:
@@ -299,13 +299,22 @@ class TuneScreen(Screen[None]):
 
     def action_stop(self) -> None:
         """Finish the step, save, and tell how to go on."""
-        if self.tuning is not None and (self.tuning.busy or self.tuning.state == "opening"):
-            opening = self.tuning.state == "opening"
-            self.tuning.stop()
-            if opening:
-                self.tuning = self.likely.tuning = None
-                self._show_form()
-            self.reshow()
+        if self.tuning is None:
+            return
+        opening = self.tuning.state == "opening"
+        self.tuning.stop()
+        if opening:
+            self._give_up()
+        self.reshow()
+
+    def _give_up(self, line: str = "") -> None:
+        """Back to the form, as it was filled in."""
+        assert self.tuning is not None
+        form = self.query_one(TuneForm)
+        form.fill(self.tuning.config)
+        form.say(line.replace("--resume goes on with it", "^r goes on with it"))
+        self.tuning = self.likely.tuning = None
+        self._show_form()
 
     def action_go_on(self) -> None:
         if self.tuning is not None and self.tuning.go_on():
@@ -403,12 +412,13 @@ class TuneScreen(Screen[None]):
         gauge.show(words, share, left, facts)
 
     def _over(self, share: float) -> tuple[str, float | None, str, list[str], bool]:
-        assert self.tuning is not None and self.tuning.ended is not None
+        assert self.tuning is not None and self.tuning.ended is not None and self.tuning.plan is not None
         end, course = self.tuning.ended, self.course
         took = duration(course.last.elapsed_s) if course.last is not None else ""
         best = f", best {course.best.loss:.3f} at {course.best.step:,}" if course.best is not None else ""
         if end.reason in ("nan", "diverged"):
-            return f"▲ {end.reason}: {end.why}", None, "", self._kept(), True
+            before = f"the weights before it, of step {end.step:,}, are kept in {self.tuning.plan.folder}"
+            return f"▲ {end.why or end.reason}", None, "", [before], True
         words = {"done": "done", "patience": "stopped: validation no longer gets better", "stopped": "stopped"}
         line = f"∎ {words.get(end.reason, end.reason)} after step {end.step:,}{best}"
         return line, share if end.reason == "stopped" else None, took, self._kept(), False
@@ -419,11 +429,8 @@ class TuneScreen(Screen[None]):
         assert tuning is not None and tuning.plan is not None
         folder = tuning.plan.folder
         if tuning.state == "failed":
-            return [
-                "nothing is lost",
-                f"c goes on from step {self.course.step:,}",
-                f"{folder} is at step {tuning.saved:,}",
-            ]
+            here = f"{folder} is at step {tuning.saved:,}" if tuning.saved else "nothing is saved yet"
+            return ["nothing is lost", f"c goes on from step {self.course.step:,}", "s saves", here]
         if tuning.unfinished:
             return [f"kept in {folder}", "c goes on", t.command(tuning.config, resume=True)]
         return [f"kept in {folder}", f"likely diff {tuning.config.model} {folder} TEXT"]
@@ -437,16 +444,18 @@ class TuneScreen(Screen[None]):
         of_prompt = self.found.get(prompt) if prompt is not None else None
         self.query_one(Swing).show(of_text.difference if of_text is not None else None, self.names)
         if of_text is not None and text_view.shown is not of_text:
-            note = f"mean KL {of_text.difference.kl:.3f} nats · step {of_text.step:,}"
             text_view.shown = of_text
-            text_view.show([moved.block(of_text.difference, self.names, note)], follow=False)
+            who = "text" if self.text.text else "held out"
+            text_view.show([moved.block(of_text, self.names, who)], follow=False)
         watched = self.query_one(Watched)
         if answers_view.cursor is not None and answers_view.has_focus:
             watched.show("answer", "as the model drew it", None, False)
             outlook.show(self.answers.view(answers_view.cursor, self.names))
         elif text_view.cursor is not None and of_text is not None:
-            watched.show("along the text", "", of_text.step, self.text in self.pending)
-            outlook.show(moved.view(of_text.difference, text_view.cursor.token, self.names, live=False))
+            at = text_view.cursor.token
+            before = "".join(token.text for token in text_view.blocks[0].tokens[:at])
+            watched.show("along the text", before, of_text.step, self.text in self.pending)
+            outlook.show(moved.view(of_text.difference, at, self.names, live=False))
         elif of_prompt is not None and prompt is not None:
             number = f"prompt {self.prompt_at + 1}/{len(self.prompts)}"
             watched.show(number, prompt.text, of_prompt.step, prompt in self.pending)
@@ -488,7 +497,8 @@ class TuneScreen(Screen[None]):
             pausing = tuning is not None and tuning.control.paused
             own = (("space", "Go on" if pausing else "Pause"), ("s", "Stop and keep"), *own)
         elif state in ("ended", "failed"):
-            more = (("c", "Go on"),) if tuning is not None and tuning.unfinished else ()
+            more: tuple[tuple[str, str], ...] = (("c", "Go on"),) if tuning and tuning.unfinished else ()
+            more += (("s", "Save"),) if state == "failed" else ()
             own = (*more, *own, ("n", "New run"))
         self.hints.show((*own, ("[ ]", "Prompt"), ("z", "Closer"), ("f1", "Keys")))
 

@@ -25,3 +25,8 @@ class HeatView(TokenView, inherit_bindings=False):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.shown: Compared | None = None
+
+    def on_show(self) -> None:
+        """A text that was hidden until now is read from its beginning."""
+        if self.shown is not None and self.cursor is None:
+            self.call_after_refresh(self.scroll_to, y=0, animate=False, immediate=True, force=True)

@@ -26,7 +26,8 @@ class Swing(Canvas):
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look = self.look
-        head: Line = [Segment("ROSE AND FELL", look.heading), Segment("  along the text, in points", look.faint)]
+        about = cells.fit("  along the text, in points" if width > 42 else "  along the text", max(width - 13, 0))
+        head: Line = [Segment("ROSE AND FELL", look.heading), Segment(about, look.faint)]
         if self.difference is None:
             return [head]
         risen, fallen = self.difference.risen[: height - 1], self.difference.fallen[: height - 1]

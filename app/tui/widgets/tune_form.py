@@ -1,6 +1,5 @@
 """A run of training from a few fields: what, on which model, to where, and the options that matter most."""
 
-from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +24,7 @@ ABOUT = {
     "data": "JSONL, CSV, Parquet, a folder of texts, or a hub data set",
     "config": "a TOML file with any other options (likely tune --help)",
 }
-WHAT = "Moves a model's distribution towards your data, and shows how far, while it does."
+WHAT = "Moves a model towards your data, and shows how far it has moved."
 WIDE = ("data", "model", "out", "config")  # paths and names
 
 
@@ -53,6 +52,8 @@ class TuneForm(VerticalScroll):
             super().__init__()
             self.config, self.resume = config, resume
 
+    base: Config = Config()
+
     def compose(self) -> ComposeResult:
         yield Label("fine-tune", classes="sheet-title")
         yield Label(WHAT, classes="faint", id="form-what")
@@ -60,15 +61,16 @@ class TuneForm(VerticalScroll):
             with Horizontal(classes="field"):
                 yield Label(label, classes="field-name")
                 suggester = Paths(use_cache=False) if name in ("data", "config") else None
-                yield Input(id=f"field-{name}", placeholder=default(name), suggester=suggester, classes=width(name))
+                yield Input(id=f"field-{name}", placeholder=words(name, None), suggester=suggester, classes=width(name))
                 yield Label(about(name), classes="field-about faint", markup=False)
         yield Label("", id="form-line", markup=False)
 
-    def fill(self, values: dict[str, Any]) -> None:
-        """Put values in; those of no field are left to the options file."""
+    def fill(self, config: Config) -> None:
+        """Put the options of a run in, those of no field too: they stand under what is typed from now on."""
+        self.base = config
         for name, _ in FIELDS:
-            if values.get(name) not in (None, ""):
-                self.field(name).value = str(values[name])
+            if name != "config":
+                self.field(name).value = words(name, config)
 
     def field(self, name: str) -> Input:
         return self.query_one(f"#field-{name}", Input)
@@ -78,10 +80,10 @@ class TuneForm(VerticalScroll):
         self.query_one("#form-line", Label).update(cells.clean(line))
 
     def read(self) -> Config:
-        """The options: the defaults, over them the file's, over them the fields'. LikelyError for what is wrong."""
+        """The options: those of the run before, over them the file's, over them the fields'. LikelyError if wrong."""
         values = {name: self.field(name).value.strip() for name, _ in FIELDS}
         path = values.pop("config")
-        base = configure(read_config(Path(path).expanduser())) if path else Config()
+        base = configure(read_config(Path(path).expanduser()), self.base) if path else self.base
         return configure({name: typed(name, text) for name, text in values.items() if text}, base)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -111,10 +113,12 @@ def typed(name: str, text: str) -> Any:
         return text
 
 
-def default(name: str) -> str:
-    """What an empty field stands for."""
-    found: Iterable[Any] = (f.default for f in fields(Config) if f.name == name)
-    value = next(iter(found), "")
+def words(name: str, config: Config | None) -> str:
+    """An option as a field has it: its default, or where a run has another value that one."""
+    default = getattr(Config(), name, "")
+    value = default if config is None else getattr(config, name)
+    if config is not None and value == default:
+        return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -26,10 +26,10 @@ class Watched(Canvas):
         look = self.look
         head = [Segment("WHAT MOVED", look.heading)]
         notes = [self.what] if self.what else []
-        if self.step is not None:
-            notes.append(f"step {self.step:,}")
         if self.pending:
             notes.append("measuring…")
+        elif self.step is not None:
+            notes.append(f"step {self.step:,}")
         head.append(Segment(cells.fit(f"  {' · '.join(notes)}", width - 10), look.faint))
         return [head, [Segment(ending(self.text, width), look.text)]]
 

@@ -1,0 +1,120 @@
+"""The arithmetic of curves: where dots fall, what thinning keeps, which numbers stand on an axis."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.tui import plot
+from app.tui.widgets.chart import ROOM, Mark, apart
+
+finite = st.floats(-1e6, 1e6)
+
+
+def rendered(bits: np.ndarray) -> set[tuple[int, int]]:
+    """The dots (x, y) of a picture, counted from the upper left."""
+    found = set()
+    for row, column in np.argwhere(bits):
+        for y in range(4):
+            for x in range(2):
+                if bits[row, column] & plot.BITS[y, x]:
+                    found.add((int(column) * 2 + x, int(row) * 4 + y))
+    return found
+
+
+def test_a_diagonal_runs_from_corner_to_corner() -> None:
+    frame = plot.Frame(0, 1, 0, 1, 4, 2)
+    dots = rendered(plot.curve(frame, [0, 1], [0, 1]))
+    assert dots == {(x, 7 - x) for x in range(8)}
+
+
+def test_a_single_point_is_one_dot_and_no_point_is_none() -> None:
+    frame = plot.Frame(0, 10, 0, 1, 5, 3)
+    assert rendered(plot.curve(frame, [0], [1.0])) == {(0, 0)}
+    assert not plot.curve(frame, [], []).any()
+    assert not plot.curve(frame, [1, 2], [math.nan, math.inf]).any()
+
+
+def test_what_is_out_of_the_frame_lies_on_its_edge_and_before_it_is_left_out() -> None:
+    frame = plot.Frame(5, 10, 0, 1, 5, 3)
+    assert rendered(plot.curve(frame, [7], [99.0])) == {(4, 0)}
+    assert not plot.curve(frame, [1, 2], [0.5, 0.5]).any()
+
+
+@given(st.lists(finite, min_size=1, max_size=3000), st.integers(1, 40), st.integers(1, 10))
+def test_thinning_keeps_every_columns_lowest_and_highest(values: list[float], width: int, height: int) -> None:
+    y = np.array(values)
+    x = np.arange(len(y), dtype=float)
+    frame = plot.Frame(0, max(len(y) - 1, 1), float(y.min()), float(y.max()), width, height)
+    tx, ty = plot.thin(x, y, frame)
+    assert len(tx) <= max(len(x), 4 * width) and (np.diff(tx) >= 0).all()
+    columns = np.rint(frame.dots(x, y)[0]).astype(int)
+    kept = np.rint(frame.dots(tx, ty)[0]).astype(int)
+    for column in np.unique(columns):
+        assert ty[kept == column].min() == y[columns == column].min()
+        assert ty[kept == column].max() == y[columns == column].max()
+
+
+@given(st.lists(finite, min_size=1, max_size=200), st.integers(1, 30), st.integers(1, 8))
+def test_a_curve_has_a_dot_in_every_column_that_has_a_point(values: list[float], width: int, height: int) -> None:
+    y = np.array(values)
+    x = np.arange(len(y), dtype=float)
+    frame = plot.Frame(0, max(len(y) - 1, 1), float(y.min()), float(y.max()), width, height)
+    dots = rendered(plot.curve(frame, list(x), list(y)))
+    assert {dot for dot, _ in dots} >= {int(c) for c in np.rint(frame.dots(x, y)[0])}
+    if len(y) > 1 and y.max() > y.min():
+        assert {row for _, row in dots} >= {0, 4 * height - 1}  # the extremes touch the edges
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6), st.integers(1, 20))
+def test_ticks_are_round_and_within_the_range(low: float, size: float, count: int) -> None:
+    found = plot.ticks(low, low + size, count)
+    assert len(found) <= count + 1
+    assert all(low - 1e-6 * size <= value <= low + size * (1 + 1e-6) for value in found)
+    if len(found) > 1:
+        mantissa = f"{found[1] - found[0]:.3e}".partition("e")[0]
+        assert mantissa in ("1.000", "2.000", "5.000")
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "said"),
+    [
+        (1.5, 0.5, "1.5"),
+        (2, 1, "2"),
+        (0.25, 0.05, "0.25"),
+        (12e3, 2e3, "12,000"),
+        (2e-4, 1e-4, "2e-4"),
+        (0, 0.5, "0.0"),
+    ],
+)
+def test_a_tick_has_the_digits_that_it_needs(value: float, step: float, said: str) -> None:
+    assert plot.label(value, step) == said
+
+
+def test_a_span_leaves_out_spikes_of_what_is_loose_but_nothing_of_what_is_firm() -> None:
+    noisy = np.ones(1000)
+    noisy[10] = 500.0
+    low, high = plot.span([np.array([1.0, 3.0])], [noisy])
+    assert low <= 1 and 3 <= high < 5
+    low, high = plot.span([np.array([1.0, 500.0])], [noisy])
+    assert high >= 500
+    assert plot.span([], []) == (0.0, 1.0)
+    low, high = plot.span([np.array([2.0, 2.0])])
+    assert low < 2 < high
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=60, unique=True), st.data())
+def test_marks_keep_their_distance_and_the_best_and_the_newest_are_there(steps: list[int], data: st.DataObject) -> None:
+    steps.sort()
+    best = data.draw(st.sampled_from(steps))
+    marks = [Mark(step, 1.0, 0.9, 1.1, step == best) for step in steps]
+    frame = plot.Frame(0, max(steps[-1], 1), 0, 2, 60, 10)
+    kept = apart(frame, marks)
+    columns = sorted(frame.column(mark.x) for mark in kept)
+    assert all(b - a >= ROOM for a, b in pairwise(columns))
+    assert any(mark.best for mark in kept)
+    newest = frame.column(steps[-1])
+    assert newest - max(columns) < ROOM

@@ -1,0 +1,430 @@
+"""The tune screen with a scripted trainer: every key, every end, and what is kept."""
+
+import math
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Label
+
+from app.heat import moved_level
+from app.tui import _kept
+from app.tui.block import Token
+from app.tui.commands import entries
+from app.tui.layout import Place
+from app.tui.screens.tune import TuneScreen
+from app.tui.tuning import Tuning, command
+from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.gauge import Gauge
+from app.tui.widgets.heat_view import HeatView
+from app.tui.widgets.tune_form import TuneForm
+from engine.errors import DataError, OutOfMemory
+from engine.tune.config import Config, configure
+from engine.tune.control import Compare, Draw, Ended
+from tests.tui.conftest import Play, Stage
+from tests.tui.trainers import PROMPTS, ScriptedTrainer
+
+ROWS = configure({"data": "rows.jsonl", "steps": 40})
+
+
+class Held:
+    """Holds a scripted trainer before a step, until it is let go."""
+
+    def __init__(self, trainer: ScriptedTrainer, *steps: int) -> None:
+        self.gates = {step: threading.Event() for step in steps}
+        trainer.pace = self._hold
+
+    def _hold(self, step: int) -> None:
+        if step in self.gates:
+            self.gates[step].wait(30)
+
+    def go(self, step: int) -> None:
+        self.gates[step].set()
+
+
+def screen(stage: Stage) -> TuneScreen:
+    found = stage.app.screen
+    assert isinstance(found, TuneScreen)
+    return found
+
+
+def words(stage: Stage) -> str:
+    gauge = screen(stage).query_one(Gauge)
+    return " | ".join([gauge.words, *gauge.facts])
+
+
+def run_of(stage: Stage) -> Tuning:
+    tuning = screen(stage).tuning
+    assert tuning is not None
+    return tuning
+
+
+def form_line(stage: Stage) -> str:
+    """What the form says is wrong."""
+    return str(screen(stage).query_one("#form-line", Label).visual)
+
+
+@asynccontextmanager
+async def running(play: Play, trainer: ScriptedTrainer, config: Config = ROWS, **how: Any) -> AsyncIterator[Stage]:
+    """A run that was started with the program, at its first step or where the trainer holds."""
+    async with play(trainer=trainer, tune=config, **{"size": (100, 30), **how}) as stage:
+        await stage.until(lambda: isinstance(stage.app.screen, TuneScreen), "the tune screen")
+        yield stage
+
+
+async def state(stage: Stage, *wanted: str) -> None:
+    await stage.until(lambda: (it := screen(stage).tuning) is not None and it.state in wanted, f"state {wanted}")
+
+
+async def reach(stage: Stage, step: int) -> None:
+    await stage.until(lambda: screen(stage).course.step >= step, f"step {step}")
+
+
+async def test_a_run_is_shown_to_its_end_with_where_it_is_kept(play: Play) -> None:
+    async with running(play, ScriptedTrainer()) as stage:
+        await state(stage, "ended")
+        it = screen(stage)
+        assert [s.step for s in it.course.stepped] == list(range(1, 41))
+        assert [v.step for v in it.course.validated] == [10, 20, 30, 40]
+        assert words(stage).startswith("∎ done after step 40, best ") and "kept in adapter" in words(stage)
+        assert run_of(stage).parting() == (0, ["done after step 40: adapter"])
+
+
+async def test_space_pauses_after_the_step_and_goes_on(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 5)
+    async with running(play, trainer) as stage:
+        await reach(stage, 5)
+        await stage.pilot.press("space")
+        assert "pausing after this step" in words(stage)
+        held.go(5)
+        await state(stage, "paused")
+        assert screen(stage).course.step == 6 and "paused · step 6/40" in words(stage)
+        screen(stage).try_out("Why is the sky blue?")  # a run that waits answers at once
+        await stage.until(lambda: screen(stage).answers.drawn)
+        assert screen(stage).answers.drawn[0].step == 6
+        await stage.pilot.press("space")
+        await state(stage, "ended")
+        assert trainer.step == 40
+
+
+@pytest.mark.parametrize("key", ["s", "ctrl+c", "q"])
+async def test_stopping_asks_nothing_keeps_the_run_and_tells_how_to_go_on(play: Play, key: str) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 7)
+    async with play(trainer=trainer) as stage:
+        await stage.pilot.press("f5")
+        screen(stage).start(configure({"data": "my rows.jsonl", "steps": 40, "rank": 4}), False)
+        await reach(stage, 7)
+        await stage.pilot.press(key)
+        assert "finishing this step" in words(stage)
+        held.go(7)
+        await state(stage, "ended")
+        assert trainer.saved == 8 and "stopped after step 8" in words(stage)
+        again = "likely tune 'my rows.jsonl' --rank 4 --steps 40 --resume"
+        assert again in words(stage)
+        assert run_of(stage) is stage.app.tuning and run_of(stage).parting() == (
+            130, ["stopped after step 8: adapter", f"go on with: {again}"],
+        )  # fmt: skip
+        await stage.pilot.press("c")
+        await stage.until(lambda: trainer.step == 40)
+        await state(stage, "ended")
+        assert [s.step for s in screen(stage).course.stepped] == list(range(1, 41))
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
+async def test_leaving_the_program_in_a_step_loses_nothing(
+    play: Play, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 7)
+    async with running(play, trainer) as stage:
+        await reach(stage, 7)
+        await stage.pilot.press(key)
+        await stage.pilot.pause(0.05)
+        app = stage.app
+    assert trainer.saved == 0  # the screen is gone, the step is not over
+    threading.Timer(0.5, held.go, [7]).start()
+    assert _kept(app) == 130
+    assert trainer.saved == 8
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "finishing the step, then saving…"
+    assert said[1:] == ["stopped after step 8: adapter", "go on with: likely tune rows.jsonl --steps 40 --resume"]
+
+
+async def test_a_run_goes_on_while_another_screen_is_looked_at(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 3, 30)
+    async with play(trainer=trainer) as stage:
+        await stage.pilot.press("f5")
+        screen(stage).start(ROWS, False)
+        await reach(stage, 3)
+        await stage.pilot.press("escape")
+        assert stage.app.screen is stage.chat
+        held.go(3)
+        await stage.ask("Why is the sky blue?")
+        await stage.until(lambda: trainer.step == 30)
+        await stage.pilot.press("f5")
+        await reach(stage, 30)
+        held.go(30)
+        await state(stage, "ended")
+
+
+async def test_a_prompt_is_answered_by_the_model_as_it_is_and_by_the_base(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 10, 20, 30)
+    async with running(play, trainer) as stage:
+        await reach(stage, 10)
+        await stage.pilot.press("t", *"red", "enter")
+        held.go(10)
+        await stage.until(lambda: len(screen(stage).answers.drawn) == 1)
+        await stage.pilot.press("escape", "b")
+        await reach(stage, 20)
+        held.go(20)
+        await stage.until(lambda: len(screen(stage).answers.drawn) == 2)
+        await stage.pilot.press("r")
+        held.go(30)
+        await stage.until(lambda: len(screen(stage).answers.drawn) == 3)
+        it = screen(stage)
+        assert [d.request for d in it.answers.drawn] == [Draw("red"), Draw("red", base=True), Draw("red")]
+        view = it.query_one("#answers", HeatView)
+        assert [block.who for block in view.blocks] == ["you", "model", "base", "model"]
+        assert view.blocks[1].note.startswith("step 11") and view.blocks[2].note.startswith("before training")
+        assert any(token.level for token in view.blocks[1].tokens)
+        view.focus()
+        view.move_to(Place(1, 4))
+        await stage.pilot.pause()
+        shown = it.query_one(Candidates).view
+        assert shown is not None and shown.name == it.names.name(it.answers.drawn[0].steps[4].token) and shown.rows
+
+
+async def test_an_answer_can_be_asked_for_at_every_validation(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 5)
+    async with running(play, trainer) as stage:
+        await reach(stage, 5)
+        it = screen(stage)
+        it.toggle_always()
+        it.try_out("red")
+        held.go(5)
+        await state(stage, "ended")
+        await stage.until(lambda: len(it.answers.drawn) >= 2)
+        assert {d.request.text for d in it.answers.drawn} == {"red"}
+
+
+async def test_what_moved_is_measured_at_validations_and_when_asked(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 3)
+    async with running(play, trainer) as stage:
+        await reach(stage, 3)
+        it = screen(stage)
+        await stage.pilot.press("w")
+        held.go(3)
+        await stage.until(lambda: it.text in it.found and it.found[it.text].step == 4)
+        view = it.query_one(Candidates).view
+        assert view is not None and view.title == "NEXT" and view.rows
+        await stage.until(lambda: it.found[it.text].step >= 10)
+        assert it.found[it.text].difference.kl > 0
+        await state(stage, "ended")
+
+
+async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
+    async with running(play, ScriptedTrainer()) as stage:
+        await state(stage, "ended")
+        it = screen(stage)
+        await stage.until(lambda: not it.pending)
+        of_prompt = it.found[it.prompts[0]].difference.positions[-1]
+        view = it.query_one(Candidates).view
+        assert view is not None and f"KL {of_prompt.kl:.3f}" in view.numbers
+        shifts = {s.token: s for s in of_prompt.likely}
+        for row in view.rows:
+            assert row.after is not None and abs(row.after / math.exp(shifts[row.token].now) - 1) < 1e-6
+            assert abs(row.before / math.exp(shifts[row.token].before) - 1) < 1e-6
+        heat = it.query_one("#text", HeatView)
+        places = it.found[it.text].difference.positions
+        tokens: list[Token] = heat.blocks[0].tokens
+        assert len(tokens) == len(places) + 1 and tokens[0].level == 0
+        assert [t.level for t in tokens[1:]] == [moved_level(p.kl) for p in places]
+        heat.focus()
+        heat.move_to(Place(0, 5))
+        await stage.pilot.pause()
+        view = it.query_one(Candidates).view
+        assert view is not None and f"KL {places[4].kl:.3f}" in view.numbers
+        assert view.name == it.names.name(places[5].token)
+
+
+async def test_prompts_and_the_text_are_a_persons_to_choose(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    async with running(play, trainer) as stage:
+        await state(stage, "ended")
+        it = screen(stage)
+        assert [p.text for p in it.prompts] == list(PROMPTS)
+        await stage.pilot.press("right_square_bracket")
+        await stage.until(lambda: it.prompts[1] in it.found)
+        await stage.pilot.press("p", *"red", "enter")
+        await stage.until(lambda: Compare("red", True, 10) in it.found)
+        await stage.pilot.press("h", *"Blue light", "enter")
+        await stage.until(lambda: Compare("Blue light", False, 10) in it.found)
+        assert it.query_one("#text", HeatView).blocks[0].who == "text"
+        it.toggle_chat()
+        await stage.until(lambda: Compare("red", False, 10) in it.found)
+
+
+async def test_what_cannot_be_answered_is_one_line(play: Play) -> None:
+    async with running(play, ScriptedTrainer()) as stage:
+        await state(stage, "ended")
+        screen(stage)._ask(Draw("  "))
+        await stage.until(lambda: screen(stage).hints.news == "there is nothing to look at: give a text")
+        assert run_of(stage).state == "ended"
+
+
+async def test_a_full_disk_loses_nothing(play: Play) -> None:
+    error = DataError("cannot write adapter/adapters.safetensors: No space left on device")
+    trainer = ScriptedTrainer(fail={15: error})
+    async with running(play, trainer) as stage:
+        await state(stage, "failed")
+        await stage.until(lambda: "No space left" in words(stage))
+        assert "nothing is lost" in words(stage) and "c goes on from step 15" in words(stage)
+        await stage.pilot.press("s")
+        await state(stage, "ended")
+        assert trainer.saved == 15 and "stopped after step 15" in words(stage)
+        await stage.pilot.press("c")
+        await stage.until(lambda: trainer.step == 40)
+
+
+async def test_leaving_after_a_failure_saves_what_was_learned(play: Play) -> None:
+    trainer = ScriptedTrainer(fail={15: DataError("disk full")})
+    async with running(play, trainer) as stage:
+        await state(stage, "failed")
+        app = stage.app
+        await stage.pilot.press("q")
+    assert _kept(app) == 130 and trainer.saved == 15
+
+
+async def test_a_bug_in_the_trainer_is_a_line_and_the_run_can_go_on(play: Play) -> None:
+    trainer = ScriptedTrainer(fail={4: RuntimeError("a bug")})
+    async with running(play, trainer) as stage:
+        await state(stage, "failed")
+        await stage.until(lambda: "RuntimeError: a bug" in words(stage))
+        failure = run_of(stage).failure
+        assert failure is not None and "Traceback" in failure.trace
+        await stage.pilot.press("c")
+        await state(stage, "ended")
+
+
+@pytest.mark.parametrize("reason", ["nan", "diverged"])
+async def test_a_loss_that_runs_away_stops_and_keeps_the_weights_before(play: Play, reason: str) -> None:
+    trainer = ScriptedTrainer(end=Ended(reason, 12, "loss nan at step 12, rows rows.jsonl:17"))
+    async with running(play, trainer) as stage:
+        await state(stage, "ended")
+        assert "rows.jsonl:17" in words(stage) and "kept in adapter" in words(stage)
+        assert screen(stage).query_one(Gauge).alarm
+        assert run_of(stage).parting()[0] == 1
+
+
+@pytest.mark.parametrize("error", [DataError("rows.jsonl:3:7: a comma expected"), OutOfMemory("a step needs 9 GB")])
+async def test_what_cannot_begin_leads_back_to_the_form_with_everything_in_it(play: Play, error: Exception) -> None:
+    trainer = ScriptedTrainer()
+    trainer.refuse = error
+    config = configure({"data": "rows.jsonl", "rank": 4, "kl": 0.5, "steps": 12})
+    async with running(play, trainer, config) as stage:
+        form = screen(stage).query_one(TuneForm)
+        await stage.until(lambda: form_line(stage) == str(error))
+        assert form.field("data").value == "rows.jsonl" and form.field("rank").value == "4"
+        trainer.refuse = None
+        form.field("data").value = "other.jsonl"
+        await stage.pilot.press("enter")
+        await state(stage, "ended")
+        # what has no field is not forgotten
+        assert trainer.config == configure({"data": "other.jsonl", "rank": 4, "kl": 0.5, "steps": 12})
+
+
+async def test_the_form_starts_a_run_and_says_what_is_wrong(play: Play, tmp_path: Path) -> None:
+    trainer = ScriptedTrainer()
+    (tmp_path / "more.toml").write_text('steps = 6\noptimiser = "lion"\n')
+    (tmp_path / "wrong.toml").write_text("stepps = 6\n")
+    async with play(trainer=trainer) as stage:
+        await stage.pilot.press("f5", "enter")
+        it = screen(stage)
+        form = it.query_one(TuneForm)
+        assert form_line(stage).startswith("data: give a file")
+        await stage.pilot.press(*"rows.jsonl", "down", "down", *"mine", "down", *"8x", "enter")
+        assert form_line(stage) == "rank must be a whole number, got '8x'"
+        await stage.pilot.press("backspace")
+        form.field("config").value = "wrong.toml"
+        await stage.pilot.press("enter")
+        assert form_line(stage) == "unknown option stepps; did you mean steps?"
+        form.field("config").value = "more.toml"
+        await stage.pilot.press("enter")
+        await state(stage, "ended")
+        assert trainer.config == configure(
+            {"data": "rows.jsonl", "model": "scripted", "out": "mine", "steps": 6, "optimiser": "lion"}
+        )
+        assert trainer.step == 6
+        await stage.pilot.press("n")
+        assert it.has_class("-form")
+
+
+async def test_a_run_that_is_there_is_resumed_with_its_past(play: Play) -> None:
+    trainer = ScriptedTrainer(start=25)
+    async with play(trainer=trainer) as stage:
+        await stage.pilot.press("f5", *"rows.jsonl", "ctrl+r")
+        await state(stage, "ended")
+        assert [s.step for s in screen(stage).course.stepped] == list(range(1, 41))
+        assert run_of(stage).resume
+
+
+async def test_opening_can_be_given_up(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    gate = threading.Event()
+    opened = trainer.open
+
+    def slow(config: Config, resume: bool, progress: Any) -> Any:
+        progress("loading", 1, 2)
+        gate.wait(30)
+        return opened(config, resume, progress)
+
+    trainer.open = slow  # type: ignore[method-assign]
+    async with running(play, trainer) as stage:
+        await stage.until(lambda: "loading 50%" in words(stage))
+        await stage.pilot.press("s")
+        assert screen(stage).has_class("-form") and stage.app.tuning is None
+        gate.set()
+        await stage.pilot.pause(0.1)
+        assert trainer.step == 0 and trainer.saved == 0
+
+
+async def test_the_palette_offers_what_applies(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 5)
+    async with running(play, trainer) as stage:
+        await reach(stage, 5)
+        names = {name for name, _, _ in entries(stage.app.screen)}
+        assert {"tune: Pause", "tune: Stop and keep", "tune: What moved"} <= names and "tune: New run…" not in names
+        await stage.pilot.press("s")
+        held.go(5)
+        await state(stage, "ended")
+        names = {name for name, _, _ in entries(stage.app.screen)}
+        assert {"tune: Go on", "tune: New run…"} <= names and "tune: Pause" not in names
+
+
+async def test_a_terminal_that_shrinks_to_nothing_does_no_harm(play: Play) -> None:
+    async with running(play, ScriptedTrainer()) as stage:
+        for size in ((20, 5), (1, 1), (200, 60), (60, 20)):
+            await stage.pilot.resize_terminal(*size)
+            await stage.pilot.press("w", "l", "a")
+        await state(stage, "ended")
+
+
+def test_a_run_that_nobody_waits_for_ends_by_itself() -> None:
+    tuning = Tuning(ScriptedTrainer, ROWS)
+    tuning.close()
+    assert tuning.wait(10)
+
+
+def test_the_command_names_what_is_not_the_default() -> None:
+    config = configure({"data": "a b.jsonl", "rate": 1e-3, "modules": ["q_proj", "mlp.*"], "pack": False})
+    assert command(config) == "likely tune 'a b.jsonl' --no-pack --modules q_proj --modules 'mlp.*' --rate 0.001"
