@@ -75,4 +75,5 @@ def attention(q: mx.array, keys: mx.array, values: mx.array, *, scale: float, ca
         np.exp(view, out=view)
         total = mx.array(view.sum(-1).reshape(b, kv_heads, group * rows, 1))
         outs.append(((scores @ values[:, :, :end]) / total).reshape(b, h, rows, d))
+        mx.eval(outs[-1])  # and the scores can go
     return mx.concatenate(outs, axis=2)
