@@ -88,17 +88,24 @@ class KVCache:
             self.ready(keys.shape[2])
             place = self.place(keys.shape[0], keys.shape[2])
         end = place.end
-        if self.keys is None or self.values is None or end > self.keys.shape[2]:
-            self._grow(keys, end)
+        self.reserve(keys, end)
         assert self.keys is not None and self.values is not None
-        self.keys = _write(self.keys, keys, place)
-        self.values = _write(self.values, values, place)
-        self.rows, self.each = end, place.each
+        self.hold(write(self.keys, keys, place), write(self.values, values, place), place)
         return KV(self.keys, self.values, place.lengths, end, place.each is not None, None, self.front, cached=True)
 
-    def _grow(self, like: mx.array, end: int) -> None:
+    def hold(self, keys: mx.array, values: mx.array, place: Place) -> None:
+        """Take these buffers, in which the rows of `place` stand."""
+        self.keys, self.values = keys, values
+        self.rows, self.each = place.end, place.each
+
+    def settle(self) -> None:
+        """Let go of what no token after those just read will see as it is. Once a step, after its rows are read."""
+
+    def reserve(self, like: mx.array, end: int) -> None:
         """Room for `end` rows, by doubling, so that a row is copied a constant number of times on average."""
         have = 0 if self.keys is None else self.keys.shape[2]
+        if end <= have:
+            return
         capacity = max(self._first, 2 * have, -(-end // FIRST) * FIRST)
         if self.keys is None or self.values is None:
             b, heads, _, size = like.shape
@@ -323,7 +330,8 @@ def shorten(kv: KV | None, n: int) -> KV | None:
     return kv
 
 
-def _write(buffer: mx.array, rows: mx.array, place: Place) -> mx.array:
+def write(buffer: mx.array, rows: mx.array, place: Place) -> mx.array:
+    """The buffer with rows [B, Hkv, T, D] in their place."""
     if place.each is None:
         return mx.slice_update(buffer, rows, place.starts[0], (2,))
     for i, start in enumerate(place.starts):

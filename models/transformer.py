@@ -21,6 +21,7 @@ from models.rotation import Rotation
 from models.tail import QuantizedCache, WindowCache
 
 Array = mx.array
+Begun = tuple[Array, Step, Sequence[KVCache | None], Sequence[Place | None]]  # what `Transformer.through` takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ class Transformer:
 
         `documents` are the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone.
         """
-        x, step, caches, places = self._begin(tokens, cache, documents)
+        return self.through(*self._begin(tokens, cache, documents))
+
+    def through(self, x: Array, step: Step, caches: Sequence[KVCache | None], places: Sequence[Place | None]) -> Array:
+        """What the blocks and the final norm make of x [B, T, C]."""
         for block, layer, place in zip(self.blocks, caches, places, strict=True):
             x = block(x, step, layer, place)
         return self.norm(x)
@@ -138,37 +142,53 @@ class Transformer:
         parts |= {"norm": self.norm, **self.linears}
         return {f"{path}.{name}": a for path, part in parts.items() for name, a in part.arrays().items()}
 
-    def _begin(
-        self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()
-    ) -> tuple[Array, Step, list[KVCache] | list[None], list[Place] | list[None]]:
+    def _begin(self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()) -> Begun:
         b, t = tokens.shape
-        offset: int | Array = 0
-        longest = t
-        if cache is not None:
-            longest = max(longest + cache.length, cache.expected)
-            offset = cache.length if cache.each is None else cache.lengths
-            self._same_regime(cache, longest)
-        x = self.embed(tokens)
-        if self.config.embed_scale != 1:
-            x = x * self.config.embed_scale
         if documents:
-            return self._apart(x, cache, documents)
-        if self.positions is not None:
-            self._check_positions(longest)
-            x = x + self.positions(_at(offset, t))
-        turns = [rotation.turns(offset, t, longest) for rotation in self.rotations]
+            return self._apart(self._embedded(tokens), cache, documents)
+        longest = self.admit(cache, t)
         if cache is None:
-            nothing: list[None] = [None] * len(self.blocks)
-            return x, Step(turns, mx.array([t] * b, dtype=mx.int32)), nothing, nothing
-        step = Step(turns, _EMPTY)
-        if self.rotations and kernel.available() and kernel.enabled("token"):
-            at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
-            step.turn = Turn(at, [rotation.rotary(longest) for rotation in self.rotations])
+            x, step = self.enter(tokens, 0, longest, prepare=False)
+            step.lengths = mx.array([t] * b, dtype=mx.int32)
+            nothing = [None] * len(self.blocks)
+            return x, step, nothing, nothing
+        x, step = self.enter(tokens, cache.length if cache.each is None else cache.lengths, longest)
         return x, step, cache.layers, cache.places(b, t)
 
-    def _apart(
-        self, x: Array, cache: Cache | None, documents: Sequence[int]
-    ) -> tuple[Array, Step, list[KVCache] | list[None], list[Place] | list[None]]:
+    def admit(self, cache: Cache | None, t: int) -> int:
+        """The length of the text that T more tokens are part of.
+
+        CacheError where the keys in the cache were turned otherwise than this length asks for, ContextOverflow where a
+        table of positions ends before it.
+        """
+        longest = t
+        if cache is not None:
+            longest = max(t + cache.length, cache.expected)
+            self._same_regime(cache, longest)
+        if self.positions is not None:
+            self._check_positions(longest)
+        return longest
+
+    def enter(self, tokens: Array, offset: int | Array, longest: int, *, prepare: bool = True) -> tuple[Array, Step]:
+        """What the first block takes [B, T, C], and what all share, for tokens from position `offset`, an int or [B].
+
+        Everything that depends on `offset` is computed on the device where that is an array. `prepare`: new rows may go
+        through our kernel, which has no derivative.
+        """
+        x, t = self._embedded(tokens), tokens.shape[1]
+        if self.positions is not None:
+            x = x + self.positions(_at(offset, t))
+        step = Step([rotation.turns(offset, t, longest) for rotation in self.rotations], _EMPTY)
+        if prepare and self.rotations and kernel.available() and kernel.enabled("token"):
+            at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
+            step.turn = Turn(at, [rotation.rotary(longest) for rotation in self.rotations])
+        return x, step
+
+    def _embedded(self, tokens: Array) -> Array:
+        x = self.embed(tokens)
+        return x if self.config.embed_scale == 1 else x * self.config.embed_scale
+
+    def _apart(self, x: Array, cache: Cache | None, documents: Sequence[int]) -> Begun:
         """The same for several documents in one row, each from position 0."""
         b, t, _ = x.shape
         if cache is not None or b != 1 or sum(documents) != t or min(documents) < 1:
@@ -179,7 +199,7 @@ class Transformer:
         turns = {n: [rotation.turns(0, n, n) for rotation in self.rotations] for n in set(documents)}
         ends = list(accumulate(documents))
         parts = [Document(end - n, end, turns[n]) for n, end in zip(documents, ends, strict=True)]
-        nothing: list[None] = [None] * len(self.blocks)
+        nothing = [None] * len(self.blocks)
         return x, Step([], _EMPTY, parts), nothing, nothing
 
     def _check_positions(self, length: int) -> None:

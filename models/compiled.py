@@ -1,0 +1,176 @@
+"""`CompiledStep`: a model's forward pass for one token, traced once and replayed for every token after it.
+
+What changes from token to token (where its rows go, how long the text is) is data on the device, and the shapes are
+those of the caches' buffers. So `mx.compile` traces the Python of a step once for each capacity, not once for each
+token. The weights are part of the trace: `forget` it when they change. Knows nothing of drawing.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from metal import fused, kernel, mx
+from metal.attention import KV, Mask, Quantized
+from models.cache import Cache, KVCache, Place, write
+from models.layers import Linear, QuantizedLinear
+from models.transformer import Transformer
+
+Array = mx.array
+Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
+Packing = tuple[int, int] | None  # of rows: group size and bits
+SWITCH = "LIKELY_COMPILE"  # in the environment: 1 on any machine, 0 on none
+KERNELS = ("decode", "tiles", "merge")  # what attends to rows whose number the host does not know
+
+
+def default(model: Transformer) -> Compile | None:
+    """What compiles a step here; None where that is not known to pay.
+
+    Without Metal mx.compile calls a C++ compiler for each kernel that it fuses, seconds each, and attention to rows of
+    unknown number reads the whole capacity.
+    """
+    wanted = os.environ.get(SWITCH, "")
+    if wanted == "1":
+        mx.enable_compile()
+        return mx.compile
+    able = kernel.available() and all(map(kernel.enabled, KERNELS)) and model.config.head_size in fused.SIZES
+    return mx.compile if able and wanted != "0" else None
+
+
+class CompiledStep:
+    """`hidden` of a model, the compiled way wherever there is one token a row and a trace can serve it."""
+
+    def __init__(self, model: Transformer, compile: Compile | None = None) -> None:
+        """`compile` stands for `mx.compile`, by default where that pays. `traces`: how often Python was traced."""
+        self.model = model
+        self.traces = 0
+        self._compile = (compile or default(model)) if _traceable(model) else None
+        self._steps: dict[object, Callable[..., Any]] = {}
+
+    @property
+    def on(self) -> bool:
+        """Whether steps are compiled."""
+        return self._compile is not None
+
+    def forget(self) -> None:
+        """Trace anew: the weights are others now."""
+        self._steps.clear()
+
+    def hidden(self, tokens: Array, cache: Cache) -> Array:
+        """[B, T, C] as `Transformer.hidden`."""
+        if not self.on or tokens.shape[1] != 1 or cache.each is not None or cache.layers[0].keys is None:
+            return self.model.hidden(tokens, cache)
+        layers, longest = cache.layers, self.model.admit(cache, 1)
+        offset = mx.array([cache.length], dtype=mx.int32)
+        places = cache.places(tokens.shape[0], 1)
+        apart = {id(place): place for place in places}  # layers that hold as many rows share one
+        numbers = {place: i for i, place in enumerate(apart)}
+        for layer, place in zip(layers, places, strict=True):
+            assert layer.keys is not None
+            layer.reserve(layer.keys, place.end)
+        fronts = [layer.front for layer in layers]
+        shape = (
+            tuple(rotation.rope.regime(longest) for rotation in self.model.rotations),
+            tuple((numbers[id(place)], layer.mask) for layer, place in zip(layers, places, strict=True)),
+            tuple(map(_kind, fronts)),
+        )
+        if shape not in self._steps:
+            self._steps[shape] = self._traced(longest, *shape[1:])
+        hidden, rows = self._steps[shape](
+            tokens,
+            offset,
+            [[place.starts[0], place.lengths] for place in apart.values()],
+            [[layer.keys, layer.values] for layer in layers],
+            [_arrays(front) for front in fronts],
+        )
+        for layer, (keys, values), place in zip(layers, rows, places, strict=True):
+            layer.hold(keys, values, place)
+            layer.settle()
+        return hidden  # type: ignore[no-any-return]
+
+    def _traced(
+        self, longest: int, layers: Sequence[tuple[int, Mask | None]], fronts: Sequence[tuple[Any, ...]]
+    ) -> Callable[..., Any]:
+        """The step for layers, each with the number of its place and its mask, whose rows stand behind such fronts."""
+
+        def step(tokens: Array, offset: Array, where: Any, rows: Any, before: Any) -> tuple[Array, list[list[Array]]]:
+            self.traces += 1
+            caches = [
+                _Rows(keys, values, _filled(kind, list(arrays)), mask)
+                for (keys, values), (_, mask), kind, arrays in zip(rows, layers, fronts, before, strict=True)
+            ]
+            apart = [Place([start], lengths, None, 0) for start, lengths in where]
+            x, shared = self.model.enter(tokens, offset, longest)
+            hidden = self.model.through(x, shared, caches, [apart[i] for i, _ in layers])
+            return hidden, [[cache.keys, cache.values] for cache in caches]
+
+        assert self._compile is not None
+        return self._compile(step)
+
+
+class _Rows(KVCache):
+    """A layer's rows while a step is traced; how many there are only the device knows."""
+
+    keys: Array
+    values: Array
+
+    def __init__(self, keys: Array, values: Array, front: KV | None, mask: Mask | None) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.mask, self._front = mask, front
+
+    @property
+    def front(self) -> KV | None:
+        return self._front
+
+    def append(self, keys: Array, values: Array, place: Place | None = None) -> KV:
+        assert place is not None
+        self.keys, self.values = write(self.keys, keys, place), write(self.values, values, place)
+        return KV(self.keys, self.values, place.lengths, None, False, None, self.front, cached=True)
+
+
+def _traceable(model: Transformer) -> bool:
+    """Whether a trace of the model can serve other tokens than the one it was made with.
+
+    Not where frequencies follow the length, where mlx-lm's class runs the model, and where ranks share it, which count
+    their messages: its head is not one product then.
+    """
+    ours = type(model) is Transformer and isinstance(model.out, Linear | QuantizedLinear)
+    return ours and all(rotation.rope.kind != "dynamic" for rotation in model.rotations)
+
+
+def _kind(front: KV | None) -> tuple[Any, ...]:
+    """All of a chain that is not an array."""
+    if front is None:
+        return ()
+    return tuple(
+        (_packing(part.keys), _packing(part.values), part.ragged, part.positions is not None) for part in front.chain()
+    )
+
+
+def _packing(rows: Array | Quantized) -> Packing:
+    return (rows.group_size, rows.bits) if isinstance(rows, Quantized) else None
+
+
+def _arrays(front: KV | None) -> list[Array]:
+    """The arrays of a chain, in the order in which `_filled` takes them."""
+    found: list[Array] = []
+    for part in () if front is None else front.chain():
+        for rows in (part.keys, part.values):
+            found += [rows.codes, rows.scales, rows.biases] if isinstance(rows, Quantized) else [rows]
+        found += [part.lengths] if part.positions is None else [part.lengths, part.positions]
+    return found
+
+
+def _filled(kind: tuple[Any, ...], arrays: list[Array]) -> KV | None:
+    """The chain of these arrays."""
+
+    def rows(packing: Packing) -> Array | Quantized:
+        if packing is None:
+            return arrays.pop(0)
+        return Quantized(arrays.pop(0), arrays.pop(0), arrays.pop(0), *packing)
+
+    front: KV | None = None
+    for keys, values, ragged, located in kind:
+        parts = rows(keys), rows(values), arrays.pop(0)
+        front = KV(*parts, None, ragged, arrays.pop(0) if located else None, front, cached=True)
+    return front

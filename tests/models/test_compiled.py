@@ -1,0 +1,153 @@
+"""A compiled step: one trace for each capacity of the caches, the numbers and tokens of the plain forward pass."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from metal import mx
+from metal.simulator import Traced, simulated
+from models.cache import Cache
+from models.compiled import SWITCH, Compile, CompiledStep
+from models.layers import Linear
+from models.transformer import Transformer
+from tests.metal.test_whole_models import alike, counted
+from tests.models.test_prepared import CONFIGS, net
+
+Array = mx.array
+Hidden = Callable[[Array, Cache], Array]
+
+
+def greedy(model: Transformer, hidden: Hidden, cache: Cache, tokens: int, prompt: int = 230) -> tuple[list[int], Array]:
+    """Tokens, each fed before it is read, and the last hidden state."""
+    last = model.hidden(mx.array([[(7 * i) % 250 for i in range(prompt)]]), cache)[:, -1:]
+    found = []
+    for _ in range(tokens):
+        token = mx.argmax(model.head(last)[:, -1], axis=-1)
+        last = hidden(token[None], cache)
+        found.append(token)
+    mx.eval(last)
+    return [int(token.item()) for token in found], last  # type: ignore[arg-type]
+
+
+def built(family: str, **changes: Any) -> Transformer:
+    """A model whose constants are stored in the order of their rows: mx.export_function, by which `Traced` works,
+    writes others wrongly."""
+    model = net(**CONFIGS[family], max_position_embeddings=512, **changes)
+    for linear in (*model.linears.values(), model.out):
+        assert isinstance(linear, Linear)
+        linear.columns = mx.contiguous(linear.columns)
+        mx.eval(linear.columns)
+    return model
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_tokens_are_those_of_the_plain_pass_and_python_runs_once_a_capacity(family: str) -> None:
+    model = built(family)
+    step = CompiledStep(model, Traced)
+    expected, last = greedy(model, model.hidden, model.make_cache(), 40)
+    held = model.make_cache()
+    tokens, same = greedy(model, step.hidden, held, 40)
+    assert tokens == expected and held.length == 270
+    alike([same], [last], 5e-5)
+    capacities = {256, 512}
+    assert step.traces == len(capacities)
+    assert held.layers[-1].keys is not None and held.layers[-1].keys.shape[2] in capacities
+    assert greedy(model, step.hidden, model.make_cache(), 40)[0] == expected and step.traces == 2  # of any text
+
+
+@pytest.mark.parametrize(
+    ("options", "traces", "tolerance"),
+    [  # where rows are packed, a difference in rounding now and then gives another code
+        ({"bits": 8, "exact": 16}, 2, 2e-2),  # 214 packed rows of the prompt, and room for twice as many
+        ({"bits": (16, 4), "exact": 0}, 2, 0.1),
+        ({"window": 20, "sinks": 3}, 1, 5e-5),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["llama", "gemma3, two rotations"])
+def test_rows_that_leave_between_two_steps(options: dict[str, Any], traces: int, tolerance: float, family: str) -> None:
+    model = built(family)
+    step = CompiledStep(model, Traced)
+
+    def fed(hidden: Hidden) -> Array:
+        cache = model.make_cache(**options)
+        model.hidden(mx.array([[(7 * i) % 250 for i in range(230)]]), cache)
+        return mx.concatenate([hidden(mx.array([[i % 200]]), cache) for i in range(90)], axis=1)
+
+    alike([fed(step.hidden)], [fed(model.hidden)], tolerance)
+    assert step.traces == traces
+
+
+def test_samples_of_one_prompt_and_a_cache_that_goes_back() -> None:
+    model = built("qwen3, normed heads")
+    step = CompiledStep(model, Traced)
+
+    def run(hidden: Hidden) -> list[Array]:
+        cache = model.make_cache()
+        first = hidden(mx.array([[1, 2, 3]]), cache)
+        cache.freeze()
+        cache.select([0, 0, 0])
+        found = [hidden(mx.array([[i + j] for i in range(3)]), cache) for j in range(4)]
+        cache.rewind(2)
+        found += [hidden(mx.array([[i + j] for i in range(3)]), cache) for j in range(4)]
+        cache.rewind([2, 1, 0])  # rows of different lengths go the plain way
+        return [first, *found, hidden(mx.array([[9], [8], [7]]), cache)]
+
+    alike(run(step.hidden), run(model.hidden), 5e-5)
+    assert step.traces == 1
+
+
+def test_kernels_are_traced_with_the_rest() -> None:
+    model = built("qwen3, normed heads")
+    cache = model.make_cache()
+    expected = greedy(model, model.hidden, cache, 6)[0]
+    with counted() as launches:
+        step = CompiledStep(model, Traced)
+        assert greedy(model, step.hidden, model.make_cache(), 6)[0] == expected
+        once = step.traces
+        assert greedy(model, step.hidden, model.make_cache(), 6)[0] == expected
+        assert step.traces == once
+    assert launches["token"] and launches["decode"]
+
+
+def test_other_weights_are_seen_once_the_trace_is_forgotten() -> None:
+    model = built("llama")
+    step = CompiledStep(model, Traced)
+    cache = model.make_cache()
+    model.hidden(mx.array([[1, 2, 3]]), cache)
+    before = step.hidden(mx.array([[4]]), cache)
+    cache.rewind(1)
+    model.norm.weight = 2 * model.norm.weight
+    step.forget()
+    alike([step.hidden(mx.array([[4]]), cache)], [2 * before], 1e-6)
+
+
+def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 16}
+    assert not CompiledStep(net(rope_scaling=dynamic), Traced).on
+    monkeypatch.delenv(SWITCH, raising=False)
+    assert CompiledStep(net(), Traced).on and not CompiledStep(net()).on  # without Metal it does not pay
+    with simulated():
+        assert CompiledStep(net()).on and not CompiledStep(net(head_dim=16)).on
+        monkeypatch.setenv(SWITCH, "0")
+        assert not CompiledStep(net()).on
+
+
+COMPILERS: list[Compile] = [mx.compile] if shutil.which("g++") else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compile", [Traced, *COMPILERS], ids=["traced", "mlx"][: 1 + len(COMPILERS)])
+def test_mlx_s_own_compiler(compile: Compile) -> None:
+    """On a CPU it needs g++, and a few seconds of it."""
+    mx.enable_compile()
+    try:
+        model = built("llama")
+        step = CompiledStep(model, compile)
+        expected = greedy(model, model.hidden, model.make_cache(), 40)[0]
+        assert greedy(model, step.hidden, model.make_cache(), 40)[0] == expected
+        assert step.traces == 2
+    finally:
+        mx.disable_compile()
