@@ -46,7 +46,7 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
         if isinstance(event, Emitted):
             step = event.step
             steps.append(step)
-            text = step.piece.decode(errors="replace") if special and step.special else step.text
+            text = shown(step, special)
             bits = None if step.logprob is None else -step.logprob / math.log(2)
             out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(bits), mode))
             out.flush()
@@ -58,6 +58,11 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
             sys.stderr.write(f"\r\x1b[Kreading {event.done} of {event.total} tokens")
             sys.stderr.write("\r\x1b[K" if event.done == event.total else "")
     raise AssertionError("a run ends with Done")
+
+
+def shown(step: Step, special: bool) -> str:
+    """What a person sees of a token; control tokens only with `special`."""
+    return step.piece.decode(errors="replace") if special and step.special else step.text
 
 
 def summary(steps: Sequence[Step], done: Done) -> str:
@@ -79,7 +84,7 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
     if terminal:
         sys.stderr.write(f"{session.info.name} · {HELP}\n")
     seed = limits.seed
-    while (line := _line(terminal)) is not None:
+    while (line := _line(session, terminal)) is not None:
         text = line.strip()
         if text == "/quit":
             return
@@ -128,7 +133,15 @@ def _ids(session: Session, messages: list[dict[str, str]]) -> list[int]:
     return session.tokenizer.encode("\n".join(m["content"] for m in messages), bos=True)
 
 
-def _line(terminal: bool) -> str | None:
+def _line(session: Session, terminal: bool) -> str | None:
+    """The next line, None at the end; of several ranks, rank 0's on each."""
+    if session.ranks is None:
+        return _read_line(terminal)
+    said: str | None = session.ranks.say(_read_line(terminal) if session.ranks.leads else None)
+    return said
+
+
+def _read_line(terminal: bool) -> str | None:
     if terminal:
         sys.stderr.write("> ")
         sys.stderr.flush()

@@ -1,7 +1,8 @@
-"""A trace as a file: JSON lines, a header and then a line a token. Arrays are base64 of little-endian bytes.
+"""Traces as a file: JSON lines, a header and then a line a token. Arrays are base64 of little-endian bytes.
 
 The header says what was run, lists each recipe once (a step names it by its index), and counts the steps, so that a
-file that was cut short is noticed. Another format gets another version number.
+file that was cut short is noticed. Runs that were drawn together stand one after another. Another format gets another
+version number.
 """
 
 import base64
@@ -9,8 +10,8 @@ import json
 import math
 import operator
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,45 +52,54 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def save(trace: Trace, path: Path) -> None:
-    """Writes the trace; the file appears whole or not at all."""
+def save(traces: Sequence[Trace], path: Path) -> None:
+    """Writes the traces; the file appears whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in _lines(trace))
+            for trace in traces:
+                file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in _lines(trace))
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DataError(f"{path}: the trace cannot be written there: {error.strerror}") from error
 
 
-def load(path: Path) -> Trace:
-    """The trace of a file. Raises DataError, with file and line, for damage and for another version."""
+def load(path: Path) -> list[Trace]:
+    """The traces of a file, at least one. Raises DataError, with file and line, for damage and for another version."""
     number = 1
     try:
         with path.open(encoding="utf-8") as file:
-            header = _header(json.loads(file.readline()))
-            recipes = [recipe_from_row(row) for row in header["recipes"]]
-            steps = []
-            for number, line in enumerate(file, 2):  # noqa: B007 - names the line of an error
-                steps.append(step_from_row(json.loads(line), recipes))
-            number += 1
-            if len(steps) != header["steps"]:
-                raise ValueError(f"the header promises {header['steps']} steps and {len(steps)} are here")
-            number = 1
-            return Trace(
-                prompt=tuple(map(operator.index, header["prompt"])),
-                steps=tuple(steps),
-                lexicon=Lexicon(
-                    {int(token): _bytes(piece) for token, piece in header["pieces"].items()}, frozenset(header["eos"])
-                ),
-                **_typed(header, _HEADER),
-            )
+            traces: list[Trace] = []
+            while (line := file.readline()) or not traces:
+                header = _header(json.loads(line))
+                recipes, run = [recipe_from_row(row) for row in header["recipes"]], _run(header)
+                steps: list[Step] = []
+                while len(steps) < header["steps"]:
+                    number += 1
+                    if not (line := file.readline()):
+                        raise ValueError(f"the header promises {header['steps']} steps and {len(steps)} are here")
+                    steps.append(step_from_row(json.loads(line), recipes))
+                traces.append(replace(run, steps=tuple(steps)))
+                number += 1
+            return traces
     except OSError as error:
         raise DataError(f"{path}: the trace cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, LikelyError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path}:{number}: not a trace of version {VERSION}, or a damaged one: {reason}") from error
+
+
+def _run(header: Mapping[str, Any]) -> Trace:
+    """The trace that a header begins, without its steps."""
+    return Trace(
+        prompt=tuple(map(operator.index, header["prompt"])),
+        steps=(),
+        lexicon=Lexicon(
+            {int(token): _bytes(piece) for token, piece in header["pieces"].items()}, frozenset(header["eos"])
+        ),
+        **_typed(header, _HEADER),
+    )
 
 
 def _lines(trace: Trace) -> Iterator[Mapping[str, Any]]:
@@ -126,7 +136,7 @@ def step_row(step: Step, recipe: int) -> Mapping[str, Any]:
 
 def _header(header: Any) -> Mapping[str, Any]:
     if not isinstance(header, dict) or header.get("likely") != "trace":
-        raise ValueError("the first line is not a trace's header")
+        raise ValueError("a line that should be a trace's header is none")
     if header.get("version") != VERSION:
         raise ValueError(f"its version is {header.get('version')}: use the likely that wrote it")
     return header

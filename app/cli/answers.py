@@ -2,14 +2,15 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from app import plain
-from app.cli.run import token_object
+from app.cli.run import token_object, trace
+from engine import tracefile
 from engine.decode.control import Control, Done, Emitted
 from engine.trace import Step
 
@@ -20,15 +21,20 @@ if TYPE_CHECKING:
 
 def show_answers(
     session: "Session",
-    ids: Sequence[int],
+    ids: list[int],
     control: Control,
     count: int,
     limits: "Limits",
     *,
     as_json: bool,
+    special: bool,
     quiet: bool,
+    save: Path | None,
 ) -> None:
-    """Write each answer when all of it is there, under its number; with `as_json` one object a token as it comes."""
+    """Write each answer when all of it is there, under its number; with `as_json` one object a token as it comes.
+
+    All of them are saved in one file.
+    """
     seed = limits.seed
     steps: list[list[Step]] = [[] for _ in range(count)]
     ends: list[Done] = []
@@ -45,10 +51,13 @@ def show_answers(
                 if as_json:
                     click.echo(json.dumps({**drawn_with, "finish": event.reason, **asdict(event.stats)}))
                 else:
-                    text = "".join(step.text for step in steps[event.branch]) + event.text
+                    text = "".join(plain.shown(step, special) for step in steps[event.branch]) + event.text
                     click.echo(f"[{event.branch + 1}]\n{text}")
                 if not quiet:
                     line = plain.summary(steps[event.branch], event)
                     click.echo(f"[{event.branch + 1}] {line} · seed {seed + event.branch}", err=True)
+    if save is not None:
+        runs = sorted(ends, key=lambda end: end.branch)
+        tracefile.save([trace(session, ids, steps[e.branch], seed + e.branch, e.reason) for e in runs], save)
     if any(end.reason == "cancelled" for end in ends):
         sys.exit(130)

@@ -18,15 +18,21 @@ SHOWN = 4  # candidates a token
 
 
 def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
-    """For each token of a trace: its probability as drawn and under `recipe`; a range where the file knows no more."""
-    trace = tracefile.load(path)
-    rows = list(_replayed(trace, recipe))
-    if as_json:
-        for step, new in rows:
-            click.echo(json.dumps(_object(trace, step, new), ensure_ascii=False))
-        return
+    """For each token of a file's runs: its probability as drawn and under `recipe`, a range where that is not known."""
+    traces = tracefile.load(path)
+    for n, trace in enumerate(traces, 1):
+        rows = _replayed(trace, recipe)
+        whose = {"answer": n} if len(traces) > 1 else {}
+        if as_json:
+            for step, new in rows:
+                click.echo(json.dumps(whose | _object(trace, step, new), ensure_ascii=False))
+        else:
+            _show(trace, list(rows), recipe, f"[{n}] " if whose else "")
+
+
+def _show(trace: Trace, rows: list[tuple[Step, Replayed]], recipe: Recipe, whose: str) -> None:
     mode = heat.colour_mode(sys.stdout)
-    click.echo(f"{trace.model} · seed {trace.seed} · {len(rows)} tokens, drawn again under {_named(recipe)}")
+    click.echo(f"{whose}{trace.model} · seed {trace.seed} · {len(rows)} tokens, drawn again under {_named(recipe)}")
     click.echo(f"{'token':<18} {'drawn at':>9} {'would be':>16} {'kept':>11}  candidates")
     for step, new in rows:
         name = _name(step.piece)

@@ -71,8 +71,10 @@ def command(
 
         show_replay(replay, recipe, as_json=as_json)
         return
-    if answers > 1 and (save is not None or special or ngram or draft_model):
-        raise click.UsageError("--answers goes with none of --save, --special, --ngram and --draft-model")
+    if answers > 1 and (ngram or draft_model):
+        raise click.UsageError(
+            "--ngram and --draft-model use the room of a pass that one answer leaves; several fill it: drop --answers"
+        )
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
@@ -89,7 +91,7 @@ def command(
 
         control = Control(recipe)
         control.force(forced)
-        show_answers(session, ids, control, answers, limits, as_json=as_json, quiet=quiet)
+        show_answers(session, ids, control, answers, limits, as_json=as_json, special=special, quiet=quiet, save=save)
         return
     strategy = read_strategy(session, draft_model, ngram)
     answer(session, ids, recipe, limits, forced, strategy, as_json=as_json, special=special, quiet=quiet, save=save)
@@ -150,7 +152,9 @@ def answer(
     if not quiet:
         click.echo(f"{plain.summary(steps, done)} · seed {seed}", err=True)
     if save is not None:
-        _save(session, save, ids, steps, seed, done.reason)
+        from engine import tracefile
+
+        tracefile.save([trace(session, ids, steps, seed, done.reason)], save)
     if done.reason == "cancelled":
         sys.exit(130)
 
@@ -170,13 +174,12 @@ def token_object(step: Step) -> dict[str, object]:
     }
 
 
-def _save(session: "Session", path: Path, ids: list[int], steps: list[Step], seed: int, finish: str) -> None:
-    from engine import tracefile
+def trace(session: "Session", ids: list[int], steps: list[Step], seed: int, finish: str) -> Trace:
+    """A run as it is saved."""
     from engine.machine import versions
 
     ids_shown = {*ids, *(int(i) for step in steps if step.snapshot is not None for i in step.snapshot.ids)}
-    lexicon = Lexicon({i: session.tokenizer.piece(i) for i in ids_shown}, session.tokenizer.eos)
-    run = Trace(
+    return Trace(
         model=session.info.name,
         weights=session.info.weights,
         versions=versions(),
@@ -184,6 +187,5 @@ def _save(session: "Session", path: Path, ids: list[int], steps: list[Step], see
         prompt=tuple(ids),
         steps=tuple(steps),
         finish=finish,
-        lexicon=lexicon,
+        lexicon=Lexicon({i: session.tokenizer.piece(i) for i in ids_shown}, session.tokenizer.eos),
     )
-    tracefile.save(run, path)

@@ -11,6 +11,7 @@ import pytest
 
 import app.cli
 from engine.session import Session
+from engine.tracefile import load
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, certain_table
 
 
@@ -88,6 +89,28 @@ def test_several_answers_as_json_say_whose_each_token_is(likely: Any) -> None:
         assert [t["text"] for t in tokens] == ["x", "y", "z", ""] and end["finish"] == "eot"
 
 
+def test_several_answers_are_saved_in_one_file(likely: Any, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    likely("run", "hello", "--seed", "4", "--temp", "1", "-n", "3", "--save", str(path), "--max-tokens", "5")
+    saved = load(path)
+    assert [trace.seed for trace in saved] == [4, 5, 6]
+    for trace in saved:  # each is what its seed draws alone
+        alone = tmp_path / "alone.jsonl"
+        likely("run", "hello", "--seed", str(trace.seed), "--temp", "1", "--save", str(alone), "--max-tokens", "5")
+        assert [s.token for s in load(alone)[0].steps] == [s.token for s in trace.steps]
+    code, out, _ = likely("run", "--replay", str(path), "--temp", "1")
+    assert code == 0 and [f"[{n}]" in out for n in (1, 2, 3, 4)] == [True, True, True, False]
+    code, out, _ = likely("run", "--replay", str(path), "--temp", "1", "--json")
+    assert {json.loads(line)["answer"] for line in out.splitlines()} == {1, 2, 3}
+
+
+def test_several_answers_show_control_tokens_when_asked(likely: Any) -> None:
+    _, plain, _ = likely("run", "hello", "--temp", "0", "-n", "2")
+    _, special, _ = likely("run", "hello", "--temp", "0", "-n", "2", "--special")
+    one = likely("run", "hello", "--temp", "0", "--special")[1]
+    assert special == f"[1]\n{one}[2]\n{one}" != plain
+
+
 def test_prefill_begins_the_answer(likely: Any) -> None:
     assert likely("run", "hello", "--temp", "0", "--prefill", "so: x")[1] == "so: xyz\n"
 
@@ -141,7 +164,8 @@ def test_plain_chat_talks_line_by_line(likely: Any) -> None:
         (["run", "hi", "--raw", "--system", "s"], 1, "--raw"),
         (["run", "hi", "--stop", ""], 1, "--stop"),
         (["run", "hi", "--tempp", "1"], 2, "--temp"),
-        (["run", "hi", "-n", "2", "--save", "x.jsonl"], 2, "--save"),
+        (["run", "hi", "-n", "2", "--ngram"], 2, "several fill it"),
+        (["run", "hi", "-n", "2", "--draft-model", "x"], 2, "several fill it"),
         (["run", "hi", "--ngram", "--draft-model", "x"], 2, "choose one"),
         (["run", "hi", "--kv-bits", "3"], 2, "kv-bits"),
         (["run", "hi", "--seed", "x"], 2, "seed"),

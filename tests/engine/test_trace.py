@@ -66,22 +66,28 @@ def same(a, b):
 
 @pytest.fixture
 def path(tmp_path):
-    save(made(), tmp_path / "run.jsonl")
+    save([made()], tmp_path / "run.jsonl")
     return tmp_path / "run.jsonl"
 
 
 def test_what_is_saved_is_loaded(path):
     trace = made()
     assert any(step.logprob_after == -math.inf for step in trace.steps)
-    assert same(load(path), trace)
+    assert same(tuple(load(path)), (trace,))
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 1 + len(trace.steps)
     assert len(lines[0]["recipes"]) == 3
     assert [file.name for file in path.parent.iterdir()] == ["run.jsonl"]
 
 
+def test_runs_that_were_drawn_together_stand_in_one_file(tmp_path):
+    traces = [dataclasses.replace(made(), seed=seed, steps=made().steps[:seed]) for seed in (3, 0, 10)]
+    save(traces, tmp_path / "runs.jsonl")
+    assert same(tuple(load(tmp_path / "runs.jsonl")), tuple(traces))
+
+
 def test_a_loaded_trace_replays_what_was_drawn(path):
-    trace = load(path)
+    (trace,) = load(path)
     for place, step in enumerate(trace.steps):
         if step.snapshot is None:
             continue
@@ -138,7 +144,9 @@ def damage(lines):
     yield "a list of pieces", put(1, header | {"pieces": []}), 1
     yield "cut short", lines[:-2], len(lines) - 1
     yield "cut within a line", [*lines[:-1], lines[-1][:50]], len(lines)
-    yield "a step too many", [*lines, lines[-1]], len(lines) + 2
+    yield "a step too many", [*lines, lines[-1]], len(lines) + 1
+    yield "a second run, cut short", [*lines, *lines[:-1]], 2 * len(lines)
+    yield "a second run of another version", [*lines, json.dumps(header | {"version": 2}), *lines[1:]], len(lines) + 1
     yield "an empty line", put(3, None), 3
     yield "a number", put(3, 5), 3
     yield "no token", put(3, {k: v for k, v in second.items() if k != "token"}), 3
@@ -186,12 +194,12 @@ def test_a_mutated_file_loads_or_is_refused(path):
             data[place] = rng.integers(256)
         path.write_bytes(bytes(data))
         with suppress(DataError):
-            assert isinstance(load(path), Trace)
+            assert all(isinstance(trace, Trace) for trace in load(path))
 
 
 def test_where_it_cannot_be_written_or_read(tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
-        save(made(), tmp_path / "missing" / "run.jsonl")
+        save([made()], tmp_path / "missing" / "run.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
         load(tmp_path / "run.jsonl")
 
