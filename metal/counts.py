@@ -244,14 +244,8 @@ def _token(bits: int) -> Callable[[str], Row]:
         weight, turns = _normal(128), mx.ones((64,))
         form = token.Format(bits, 64)
         with recorded() as reports:
-            token.prepare(
-                *(q, k, v),
-                offsets=mx.zeros((1,), dtype=mx.int32),
-                rotary=token.Rotary(turns),
-                norm=token.Norm(weight, weight),
-                key_format=form,
-                value_format=form,
-            )
+            norm, rotary = token.Norm(weight, weight), token.Rotary(turns)
+            token.prepare(token.Projected(q, k, v, mx.zeros((1,), dtype=mx.int32), rotary, norm, form, form))
         ours = total(reports)
         rows = k.nbytes + v.nbytes
         stored = rows if bits == 16 else rows * bits // 16 + rows // 64 * 2

@@ -131,13 +131,13 @@ def _token() -> mx.array:
     weight = _normal(4, 64, dtype=mx.float32)
     form = token.Format(8, 64, mx.float32)
     rotary = token.Rotary(1e4 ** (-mx.arange(32, dtype=mx.float32) / 32))
-    arguments = (mx.array([9], dtype=mx.int32), rotary, token.Norm(weight, weight), form, form)
-    ours = token.by_kernel(q, k, v, *arguments)
+    new = token.Projected(q, k, v, mx.array([9], dtype=mx.int32), rotary, token.Norm(weight, weight), form, form)
+    ours = token.by_kernel(new)
     assert isinstance(ours.keys, Quantized) and isinstance(ours.values, Quantized)
     got = [ours.queries, ours.keys.floats(), ours.values.floats()]
     mx.eval(got)
     with mx.stream(mx.cpu):
-        theirs = token.by_reference(q, k, v, *arguments)
+        theirs = token.by_reference(new)
         assert isinstance(theirs.keys, Quantized) and isinstance(theirs.values, Quantized)
         # a value on the border of two codes may fall to either side: one step
         step = mx.max(mx.abs(theirs.keys.scales)).item()

@@ -45,6 +45,51 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True)
+class Projected:
+    """T new tokens as a layer's projections give them, the first at position `offsets`, and what becomes of them.
+
+    KernelError, naming the argument, where they do not fit together.
+    """
+
+    queries: mx.array  # [B, T, H, D]
+    keys: mx.array  # [B, T, Hkv, D]
+    values: mx.array  # as keys
+    offsets: mx.array  # int32 [B] or [1]
+    rotary: Rotary
+    norm: Norm | None = None
+    key_format: Format = PLAIN
+    value_format: Format = PLAIN
+
+    def __post_init__(self) -> None:
+        if self.queries.ndim != 4 or 0 in self.queries.shape:
+            raise KernelError(f"queries must be [B, T, H, D] with no empty dimension, got {self.queries.shape}")
+        b, t, h, d = self.queries.shape
+        keys, values, offsets = self.keys, self.values, self.offsets
+        if keys.ndim != 4 or keys.shape[:2] != (b, t) or keys.shape[3] != d or not keys.shape[2] or h % keys.shape[2]:
+            raise KernelError(f"keys must be [{b}, {t}, a divisor of {h}, {d}], got {keys.shape}")
+        if values.shape != keys.shape:
+            raise KernelError(f"values must have the shape of keys {keys.shape}, got {values.shape}")
+        dtypes = self.queries.dtype, keys.dtype, values.dtype
+        if len(set(dtypes)) > 1 or dtypes[0] not in (mx.float32, mx.float16, mx.bfloat16):
+            raise KernelError(f"queries, keys and values must share a float dtype, got {dtypes[0]}, {dtypes[1]}")
+        if offsets.dtype != mx.int32 or offsets.shape not in ((1,), (b,)):
+            raise KernelError(f"offsets must be int32 [1] or [{b}], got {offsets.dtype} {offsets.shape}")
+        turns, norm = self.rotary.frequencies, self.norm
+        if turns.dtype != mx.float32 or turns.ndim != 1 or not 0 < 2 * turns.size <= d:
+            raise KernelError(f"rotary.frequencies must be float32 [1..{d // 2}], got {turns.dtype} {turns.shape}")
+        if norm is not None and (norm.query.shape != (d,) or norm.key.shape != (d,)):
+            raise KernelError(f"norm weights must be [{d}], got {norm.query.shape} and {norm.key.shape}")
+        for name, form in (("key_format", self.key_format), ("value_format", self.value_format)):
+            if form.bits not in (4, 8, 16):
+                raise KernelError(f"{name}.bits must be 4, 8 or 16, got {form.bits}")
+            if form.bits < 16 and (form.group_size not in (32, 64, 128) or d % form.group_size):
+                raise KernelError(f"{name}.group_size must be 32, 64 or 128 and divide D = {d}, got {form.group_size}")
+        quantised = [form for form in (self.key_format, self.value_format) if form.bits < 16]
+        if len({form.scales for form in quantised}) > 1:
+            raise KernelError("key_format.scales and value_format.scales must be the same dtype")
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """What attention and the cache take: queries [B, H, T, D], and keys and values [B, Hkv, T, D]."""
 
@@ -53,24 +98,9 @@ class Rows:
     values: mx.array | Quantized
 
 
-def prepare(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    *,
-    offsets: mx.array,
-    rotary: Rotary,
-    norm: Norm | None = None,
-    key_format: Format = PLAIN,
-    value_format: Format = PLAIN,
-) -> Rows:
-    """Rows of T new tokens from the projections [B, T, H, D] and [B, T, Hkv, D], the first at position `offsets`.
-
-    `offsets`: int32 [B] or [1]. Raises KernelError naming the argument that does not fit.
-    """
-    _check(queries, keys, values, offsets, rotary, norm, key_format, value_format)
-    run = by_kernel if kernel.available() and kernel.enabled("token") else by_reference
-    return run(queries, keys, values, offsets, rotary, norm, key_format, value_format)
+def prepare(new: Projected) -> Rows:
+    """The rows of new tokens: by our kernel where there is Metal."""
+    return by_kernel(new) if kernel.available() and kernel.enabled("token") else by_reference(new)
 
 
 def quantize(x: mx.array, form: Format) -> Quantized:
@@ -89,125 +119,66 @@ def quantize(x: mx.array, form: Format) -> Quantized:
     return Quantized(packed.astype(mx.uint32), scales, biases, form.group_size, form.bits)
 
 
-def by_reference(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    offsets: mx.array,
-    rotary: Rotary,
-    norm: Norm | None,
-    key_format: Format,
-    value_format: Format,
-) -> Rows:
+def by_reference(new: Projected) -> Rows:
     """The same by mlx's own operations."""
+    turns, norm = new.rotary.frequencies, new.norm
 
     def turned(x: mx.array, weight: mx.array | None) -> mx.array:
-        if norm is not None and weight is not None:
+        if norm is not None:
             x = mx.fast.rms_norm(x, weight, norm.eps)
         return mx.fast.rope(
             x.swapaxes(1, 2),
-            2 * rotary.frequencies.size,
-            traditional=rotary.traditional,
+            2 * turns.size,
+            traditional=new.rotary.traditional,
             base=None,
             scale=1.0,
-            offset=mx.broadcast_to(offsets, (x.shape[0],)),
-            freqs=1 / rotary.frequencies,
+            offset=mx.broadcast_to(new.offsets, (x.shape[0],)),
+            freqs=1 / turns,
         )
 
-    q = turned(queries, norm.query if norm else None)
-    k = turned(keys, norm.key if norm else None)
-    v = values.swapaxes(1, 2)
-    stored = [x if form.bits == 16 else quantize(x, form) for x, form in ((k, key_format), (v, value_format))]
-    return Rows(q, stored[0], stored[1])
+    def stored(x: mx.array, form: Format) -> mx.array | Quantized:
+        return x if form.bits == 16 else quantize(x, form)
 
-
-def by_kernel(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    offsets: mx.array,
-    rotary: Rotary,
-    norm: Norm | None,
-    key_format: Format,
-    value_format: Format,
-) -> Rows:
-    """One launch of `token.metal`."""
-    b, t, h, d = queries.shape
-    heads = keys.shape[2]
-    params = kernel.int32(
-        h, heads, t, rotary.frequencies.size, kernel.bits(norm.eps if norm else 0.0), int(offsets.size > 1)
+    keys = turned(new.keys, norm.key if norm else None)
+    return Rows(
+        turned(new.queries, norm.query if norm else None),
+        stored(keys, new.key_format),
+        stored(new.values.swapaxes(1, 2), new.value_format),
     )
-    inputs = {
-        "queries": queries,
-        "new_keys": keys,
-        "new_values": values,
-        "offsets": offsets,
-        "frequencies": rotary.frequencies,
-        "params": params,
-    }
+
+
+def by_kernel(new: Projected) -> Rows:
+    """One launch of `token.metal`."""
+    b, t, h, d = new.queries.shape
+    heads, dtype = new.keys.shape[2], new.queries.dtype
+    turns, norm = new.rotary.frequencies, new.norm
+    formats = {"key": new.key_format, "value": new.value_format}
+    params = kernel.int32(h, heads, t, turns.size, kernel.bits(norm.eps if norm else 0.0), int(new.offsets.size > 1))
+    inputs = {"queries": new.queries, "new_keys": new.keys, "new_values": new.values, "offsets": new.offsets}
+    inputs |= {"frequencies": turns, "params": params}
     if norm is not None:
         inputs |= {"query_weight": norm.query, "key_weight": norm.key}
-    outputs: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {"out": ((b, h, t, d), queries.dtype)}
+    outputs: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {"out": ((b, h, t, d), dtype)}
     defines = {"NORM": int(norm is not None)}
-    template: dict[str, Constant] = {"T": queries.dtype, "D": d, "TRADITIONAL": int(rotary.traditional)}
-    for letter, name, form in (("K", "key", key_format), ("V", "value", value_format)):
+    template: dict[str, Constant] = {"T": dtype, "D": d, "TRADITIONAL": int(new.rotary.traditional)}
+    for name, form in formats.items():
+        letter = name[0].upper()
         defines |= {f"{letter}_BITS": form.bits, f"{letter}_GROUP": form.group_size if form.bits < 16 else 0}
         if form.bits == 16:
-            outputs[f"{name}s"] = ((b, heads, t, d), queries.dtype)
+            outputs[f"{name}s"] = ((b, heads, t, d), dtype)
             continue
         template["S"] = form.scales
         outputs[f"{name}_codes"] = ((b, heads, t, d * form.bits // 32), mx.uint32)
         for part in ("scales", "biases"):
             outputs[f"{name}_{part}"] = ((b, heads, t, d // form.group_size), form.scales)
-    got = kernel.launch(
-        "token.metal",
-        inputs,
-        outputs,
-        grid=(h + 2 * heads, t, b),
-        threads=32,
-        defines=defines,
-        template=template,
-    )
+    grid = (h + 2 * heads, t, b)
+    got = kernel.launch("token.metal", inputs, outputs, grid=grid, threads=32, defines=defines, template=template)
 
-    def rows(name: str, form: Format) -> mx.array | Quantized:
+    def rows(name: str) -> mx.array | Quantized:
+        form = formats[name]
         if form.bits == 16:
             return got[f"{name}s"]
         codes, scales, biases = (got[f"{name}_{part}"] for part in ("codes", "scales", "biases"))
         return Quantized(codes, scales, biases, form.group_size, form.bits)
 
-    return Rows(got["out"], rows("key", key_format), rows("value", value_format))
-
-
-def _check(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    offsets: mx.array,
-    rotary: Rotary,
-    norm: Norm | None,
-    key_format: Format,
-    value_format: Format,
-) -> None:
-    if queries.ndim != 4 or 0 in queries.shape:
-        raise KernelError(f"queries must be [B, T, H, D] with no empty dimension, got {queries.shape}")
-    b, t, h, d = queries.shape
-    if keys.ndim != 4 or keys.shape[:2] != (b, t) or keys.shape[3] != d or not keys.shape[2] or h % keys.shape[2]:
-        raise KernelError(f"keys must be [{b}, {t}, a divisor of {h}, {d}], got {keys.shape}")
-    if values.shape != keys.shape:
-        raise KernelError(f"values must have the shape of keys {keys.shape}, got {values.shape}")
-    if not queries.dtype == keys.dtype == values.dtype or queries.dtype not in (mx.float32, mx.float16, mx.bfloat16):
-        raise KernelError(f"queries, keys and values must share a float dtype, got {queries.dtype}, {keys.dtype}")
-    if offsets.dtype != mx.int32 or offsets.shape not in ((1,), (b,)):
-        raise KernelError(f"offsets must be int32 [1] or [{b}], got {offsets.dtype} {offsets.shape}")
-    turns = rotary.frequencies
-    if turns.dtype != mx.float32 or turns.ndim != 1 or not 0 < 2 * turns.size <= d:
-        raise KernelError(f"rotary.frequencies must be float32 [1..{d // 2}], got {turns.dtype} {turns.shape}")
-    if norm is not None and (norm.query.shape != (d,) or norm.key.shape != (d,)):
-        raise KernelError(f"norm weights must be [{d}], got {norm.query.shape} and {norm.key.shape}")
-    for name, form in (("key_format", key_format), ("value_format", value_format)):
-        if form.bits not in (4, 8, 16):
-            raise KernelError(f"{name}.bits must be 4, 8 or 16, got {form.bits}")
-        if form.bits < 16 and (form.group_size not in (32, 64, 128) or d % form.group_size):
-            raise KernelError(f"{name}.group_size must be 32, 64 or 128 and divide D = {d}, got {form.group_size}")
-    if key_format.bits < 16 and value_format.bits < 16 and key_format.scales != value_format.scales:
-        raise KernelError("key_format.scales and value_format.scales must be the same dtype")
+    return Rows(got["out"], rows("key"), rows("value"))

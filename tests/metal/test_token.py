@@ -7,7 +7,7 @@ import pytest
 
 from metal import mx, token
 from metal.kv import Quantized
-from metal.token import Format, Norm, Rotary, Rows, prepare, quantize
+from metal.token import Format, Norm, Projected, Rotary, Rows, prepare, quantize
 from tests.metal import oracle
 from tests.metal.build import each, error, normal, recorded, rejects, ulp
 from tests.metal.test_decode import DTYPES
@@ -60,9 +60,9 @@ def test_rows_match_float64(
     options: dict[str, Any] = {"offsets": mx.array(offsets, dtype=mx.int32), "rotary": rotary, "norm": norm}
     options |= {"key_format": chosen[0], "value_format": chosen[1]}
     with recorded() as reports:
-        ours = prepare(q, k, v, **options)
+        ours = prepare(Projected(q, k, v, **options))
     assert len(reports) == 1
-    theirs = prepare(q, k, v, **options)
+    theirs = prepare(Projected(q, k, v, **options))
     queries = truth(q, offsets, rotary, norm.query if norm else None, 1e-6)
     keys = truth(k, offsets, rotary, norm.key if norm else None, 1e-6)
     assert error(ours.queries, queries) <= 1.25 * error(theirs.queries, queries) + ulp(dtype, queries)
@@ -103,8 +103,8 @@ def test_the_kernel_quantises_as_the_reference_does() -> None:
         form = Format(8, 32, mx.float32)
         options: dict[str, Any] = {"offsets": mx.zeros((1,), dtype=mx.int32), "rotary": rotary, "value_format": form}
         with recorded():
-            ours = prepare(sign, sign, sign, **options).values
-        theirs = prepare(sign, sign, sign, **options).values
+            ours = prepare(Projected(sign, sign, sign, **options)).values
+        theirs = prepare(Projected(sign, sign, sign, **options)).values
         assert isinstance(ours, Quantized) and isinstance(theirs, Quantized)
         assert mx.array_equal(ours.codes, theirs.codes)
         assert mx.array_equal(ours.scales, theirs.scales)
@@ -116,7 +116,7 @@ def test_bad_input_is_named() -> None:
     good: dict[str, Any] = {"offsets": mx.zeros((2,), dtype=mx.int32), "rotary": Rotary(mx.ones((32,)))}
 
     def call(q: mx.array = q, k: mx.array = k, v: mx.array = v, **more: Any) -> Rows:
-        return prepare(q, k, v, **(good | more))
+        return prepare(Projected(q, k, v, **(good | more)))
 
     rejects(lambda: call(q=q[0]), "queries")
     rejects(lambda: call(q=q[:, :0], k=k[:, :0], v=v[:, :0]), "queries", "empty")
