@@ -140,8 +140,8 @@ class Block:
         if step.turn is not None and self.prepared:
             heads = y.reshape(*y.shape[:2], -1, self.size)
             rotary, offsets = step.turn.rotaries[self.turn], step.turn.offsets
-            parts = mx.split(heads, [self.heads, self.rotated], axis=2)
-            rows = token.prepare(token.Projected(*parts, offsets=offsets, rotary=rotary, norm=self.norm))
+            q, k, v = mx.split(heads, [self.heads, self.rotated], axis=2)
+            rows = token.prepare(token.Projected(q, k, v, offsets, rotary, self.norm))
             assert isinstance(rows.keys, Array) and isinstance(rows.values, Array)
             return rows.queries, rows.keys, rows.values
         qk, v = self._apart(y)
