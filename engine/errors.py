@@ -9,6 +9,7 @@ LikelyError
 |- ContextOverflow     more tokens than the model has positions
 |- OutOfMemory         needs more memory than the machine has
 |- DataError           a file of rows, a trace or a database that is malformed, damaged or of another version
+|- RanksDiffer         processes that run one model together came to different results
 |- Interrupted         stopped by the person, with what was done so far kept
 `- KernelError         a shape or dtype that a kernel does not support
 """
@@ -27,6 +28,7 @@ __all__ = [
     "LikelyError",
     "OutOfMemory",
     "ParameterError",
+    "RanksDiffer",
     "TemplateError",
 ]
 
@@ -45,6 +47,10 @@ class OutOfMemory(LikelyError):
 
 class DataError(LikelyError):
     """A file of rows, a trace or a database that is malformed, damaged or written by another version."""
+
+
+class RanksDiffer(LikelyError):
+    """Processes that run one model together came to different results."""
 
 
 class Interrupted(LikelyError):

@@ -5,12 +5,18 @@ the weights and one tensor. On a GPU nothing is read before the first layers nee
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine import safetensors
+import numpy as np
+
+from engine import safetensors, slices
 from engine.errors import CheckpointError
 from engine.info import weight_files
 from engine.precision import Precision
 from metal import mx
+
+if TYPE_CHECKING:
+    from models.shard import Share
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 STORED = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -37,6 +43,40 @@ def read_weights(folder: Path, precision: Precision) -> dict[str, mx.array]:
         if mx.default_device() == mx.cpu:
             _evaluate(lazy[name])
     return lazy
+
+
+def tensor_names(folder: Path) -> list[str]:
+    """The names of all tensors."""
+    return [name for file in weight_files(folder) for name in safetensors.read_header(file)]
+
+
+def read_share(folder: Path, precision: Precision, share: "Share") -> dict[str, mx.array]:
+    """One rank's tensors by the names that they have there; nothing else is read."""
+    found: dict[str, mx.array] = {}
+    for path in weight_files(folder):
+        header = safetensors.read_header(path)
+        with open(path, "rb") as file:
+            for name, stored in header.items():
+                if (placed := share.place(name)) is None:
+                    continue
+                ours, cut = placed
+                shape, size = list(stored.shape), safetensors.SIZES[stored.dtype]
+                axis, ranges = (0, None) if cut is None else (cut.axis, cut.within(name, shape[cut.axis]))
+                raw = slices.read(file, name, stored.offset, shape, size, axis, ranges)
+                if ranges is not None:
+                    shape[axis] = sum(end - start for start, end in ranges)
+                found[ours] = array = _array(raw, stored.dtype, shape)
+                if array.dtype in FLOATS and array.dtype != precision.dtype:
+                    found[ours] = array.astype(precision.dtype)
+                mx.eval(found[ours])
+    return found
+
+
+def _array(raw: np.ndarray, dtype: str, shape: list[int]) -> mx.array:
+    if dtype == "BF16":
+        return mx.array(raw.view(np.uint16).reshape(shape)).view(mx.bfloat16)
+    kind = "?" if dtype == "BOOL" else f"<{dtype[0].lower()}{safetensors.SIZES[dtype]}"
+    return mx.array(raw.view(kind).reshape(shape))
 
 
 def _evaluate(array: mx.array) -> None:

@@ -26,6 +26,7 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+    offset: int  # from the start of the file
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -43,10 +44,10 @@ def read_header(path: Path) -> dict[str, Stored]:
         raise _bad(path, "its header is not JSON; the file is damaged, fetch it again") from error
     if not isinstance(entries, dict):
         raise _bad(path, "its header is not a table of tensors; the file is damaged, fetch it again")
-    return {name: _stored(path, name, entry, size - 8 - length) for name, entry in entries.items() if name[:2] != "__"}
+    return {name: _stored(path, name, entry, 8 + length, size) for name, entry in entries.items() if name[:2] != "__"}
 
 
-def _stored(path: Path, name: str, entry: object, available: int) -> Stored:
+def _stored(path: Path, name: str, entry: object, start: int, size: int) -> Stored:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
             if dtype not in SIZES:
@@ -54,10 +55,10 @@ def _stored(path: Path, name: str, entry: object, available: int) -> Stored:
                     path, f"tensor {name!r} has dtype {dtype}, which is not supported; known: {', '.join(SIZES)}"
                 )
             if all(type(n) is int and n >= 0 for n in shape) and 0 <= begin <= end:
-                if end > available:
+                if start + end > size:
                     raise _bad(path, f"tensor {name!r} ends after the file does; it is truncated, fetch it again")
                 if end - begin == prod(shape) * SIZES[dtype]:
-                    return Stored(dtype, tuple(shape), end - begin)
+                    return Stored(dtype, tuple(shape), end - begin, start + begin)
     raise _bad(path, f"the entry of tensor {name!r} is damaged; fetch the file again")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.answer import Answer, with_text
+from engine.decode.agreed import Agreed
 from engine.decode.batch import BatchCursor, draws
 from engine.decode.control import Control, Done, Emitted, Event, Prefilled, Stats
 from engine.decode.cursor import Cursor
@@ -23,9 +24,11 @@ from engine.observe import observe
 from engine.prefix import SEGMENT, Prefixes
 from engine.trace import Recipe, Step
 from metal.device import device, wired
+from models.compiled import CompiledStep
 
 if TYPE_CHECKING:
     from engine.checkpoint import Checkpoint
+    from engine.ranks import Ranks
 
 CURSORS = 4  # places kept: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
@@ -40,11 +43,18 @@ class Session:
     longest prefix of their ids among the cursors kept, and read only the rest.
     """
 
-    def __init__(self, checkpoint: "Checkpoint", prefixes: Prefixes | None = None, **cache: Any) -> None:
-        """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`Transformer.make_cache`)."""
+    def __init__(
+        self, checkpoint: "Checkpoint", prefixes: Prefixes | None = None, *, ranks: "Ranks | None" = None, **cache: Any
+    ) -> None:
+        """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`Transformer.make_cache`).
+
+        With `ranks`, the model is one that they share, and what rank 0 is asked to generate holds for all.
+        """
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.info = checkpoint.info
+        self.ranks = ranks
+        self.step = CompiledStep(self.model)  # of every token that is drawn
         self._prefixes = prefixes
         self._cache = cache
         self._cursors: list[Cursor] = []  # the most recently used last
@@ -74,8 +84,13 @@ class Session:
         Raises ContextOverflow if `ids` leaves no room for a token, ParameterError if there is nothing to continue.
         """
         began = time.perf_counter()
+        strategy = strategy or Sample()
+        if self.ranks is not None:
+            ids, seed, max_tokens = self.ranks.say([list(ids), seed, max_tokens])
+            strategy = Agreed(self.ranks, strategy, control)
+            control = Control(control.recipe, control.forced)  # cancelled when all are
         with self._held(ids, max_tokens) as (cursor, budget):
-            yield from self._run(cursor, ids, control, seed, budget, stop, strategy or Sample(), began)
+            yield from self._run(cursor, ids, control, seed, budget, stop, strategy, began)
 
     def _run(
         self,
@@ -223,8 +238,9 @@ class Session:
         return np.array(cursor.logits_at(len(ids) - 1, len(ids))[0])
 
     def forget(self) -> None:
-        """Drop every cache."""
+        """Drop every cache, and what was compiled: the model may have other weights now."""
         self._cursors.clear()
+        self.step.forget()
 
     def changed(self, adapter: str) -> None:
         """The model computes something else from now on: nothing that was read before is used again.
@@ -290,7 +306,7 @@ class Session:
             if common > shared or (best is None and not cursor.length):
                 best, shared = cursor, common
         if best is None or (self._prefixes is not None and shared < SEGMENT):
-            best = Cursor(self.model, self.model.make_cache(**self._cache))
+            best = Cursor(self.model, self.model.make_cache(**self._cache), step=self.step.hidden)
             if self._prefixes is not None:
                 self._prefixes.restore(ids, best)
         elif best in self._running or best.length - shared > FORK_ABOVE:

@@ -65,6 +65,10 @@ def likely(ctx: click.Context) -> None:
     likely run "Why is the sky blue?"      one answer on stdout
     likely explain "The sky is blue."      surprisal of every token of a text
     """
+    if "MLX_RANK" in os.environ:
+        from app.cli import together
+
+        together.check(ctx.invoked_subcommand)
     if ctx.invoked_subcommand is None:
         command = Verbs.get_command(ctx.command, ctx, "chat")  # type: ignore[arg-type]
         assert command is not None
@@ -73,6 +77,15 @@ def likely(ctx: click.Context) -> None:
 
 def main() -> None:
     """The entry point: run a verb, and turn what a person can act on into one line and an exit code."""
+    if "MLX_RANK" in os.environ or "OMPI_COMM_WORLD_SIZE" in os.environ:
+        from app.cli import together
+
+        sys.exit(together.run(_run))
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """The exit code of the verb that was called."""
     try:
         code = likely.main(standalone_mode=False, prog_name="likely")
         sys.stdout.flush()
@@ -87,10 +100,12 @@ def main() -> None:
     except LikelyError as error:
         click.echo(f"likely: {error}", err=True)
         code = 1
+    except SystemExit as end:
+        code = end.code
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
         # the reader went away (`likely run ... | head`): nothing is wrong, and nothing more can be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

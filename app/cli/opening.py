@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from engine import ranks
 from engine.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ model_option = click.option(
     envvar="LIKELY_MODEL",
     metavar="MODEL",
     help="An alias, a hub repository, a folder or a .gguf file.",
+)
+
+parallel_option = click.option(
+    "--parallel",
+    type=click.Choice(["tensor", "pipeline"]),
+    help="Under mlx.launch, what the ranks share: every layer (tensor, the default) or whole layers each (pipeline).",
 )
 
 
@@ -40,19 +47,25 @@ def read_text(argument: str | None, what: str) -> str:
         ) from None
 
 
-def open_session(model: str, *, keep_prefix: bool = False, **cache: Any) -> "Session":
+def open_session(model: str, *, keep_prefix: bool = False, parallel: str | None = None, **cache: Any) -> "Session":
     """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
+
+    `parallel` is how the ranks of a launcher share it.
 
     `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
     (`Transformer.make_cache`).
     """
+    together = ranks.joined()
+    if parallel is not None and together is None:
+        raise click.UsageError("--parallel is for several ranks: start with mlx.launch -n 2 -- likely run ...")
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
     try:
-        from engine.checkpoint import load
+        from engine.checkpoint import Parting, load
         from engine.session import Session
 
+        parting = None if together is None else Parting(together, parallel or "tensor")
         with Progress() as progress:
-            checkpoint = load(model, progress=progress.show)
+            checkpoint = load(model, progress=progress.show, parting=parting)
         prefixes = None
         if keep_prefix:
             from engine import store
@@ -60,7 +73,7 @@ def open_session(model: str, *, keep_prefix: bool = False, **cache: Any) -> "Ses
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
             prefixes = Prefixes(identity, folder=store.home() / "prefixes")
-        return Session(checkpoint, prefixes, **cache)
+        return Session(checkpoint, prefixes, ranks=together, **cache)
     finally:
         gc.freeze()
         gc.enable()

@@ -2,15 +2,17 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import model_option, open_session, read_text
+from app.cli.opening import model_option, open_session, parallel_option, read_text
 from app.cli.sampling import Limits, read_recipe, sampling_options
 from app.cli.speed import cache_options, read_strategy, speed_options
+from engine import ranks
 from engine.errors import ParameterError
 from engine.trace import Lexicon, Recipe, Step, Trace
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     help="Show a saved trace under these parameters, without running the model.",
 )
 @click.option("--answers", "-n", type=click.IntRange(1, 256), default=1, help="Draw so many answers side by side.")
+@parallel_option
 @speed_options
 @sampling_options
 def command(
@@ -49,6 +52,7 @@ def command(
     save: Path | None,
     replay: Path | None,
     answers: int,
+    parallel: str | None,
     draft_model: str | None,
     ngram: bool,
     prefix_cache: bool,
@@ -62,8 +66,12 @@ def command(
     likely run --raw "Once upon a time" --max-tokens 40 --top-p 0.9
     git diff | likely run --system "Write a commit message."
     likely run "Say hi" --save run.jsonl && likely run --replay run.jsonl --temp 2
+    mlx.launch -n 2 -- likely run "Say hi"    two processes share the model (docs/distributed.md)
     """
     recipe, limits = read_recipe(values)
+    if ranks.joined() is not None:
+        alone = {"--replay": replay, "--answers": answers > 1, "--draft-model": draft_model, "--ngram": ngram}
+        _refuse_alone(alone | {"--prefix-cache": prefix_cache, "no PROMPT": prompt in (None, "-")})
     if replay is not None:
         if prompt is not None or save is not None:
             raise click.UsageError("--replay shows a saved run: it takes no PROMPT and no --save")
@@ -82,7 +90,7 @@ def command(
     text = read_text(prompt, "PROMPT")
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
-    session = open_session(model, **cache_options(kv_bits, prefix_cache))
+    session = open_session(model, parallel=parallel, **cache_options(kv_bits, prefix_cache))
     ids = prompt_ids(session, text, system=system, raw=raw)
     forced = session.tokenizer.encode(prefill) if prefill else []
     if answers > 1:
@@ -95,6 +103,13 @@ def command(
         return
     strategy = read_strategy(session, draft_model, ngram)
     answer(session, ids, recipe, limits, forced, strategy, as_json=as_json, special=special, quiet=quiet, save=save)
+
+
+def _refuse_alone(given: Mapping[str, object]) -> None:
+    """UsageError for what one process alone can do: several would do it differently, or wait for input without end."""
+    for name, value in given.items():
+        if value:
+            raise click.UsageError(f"{name} is for one process: start it without mlx.launch")
 
 
 def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) -> list[int]:
@@ -151,7 +166,7 @@ def answer(
             click.echo()
     if not quiet:
         click.echo(f"{plain.summary(steps, done)} · seed {seed}", err=True)
-    if save is not None:
+    if save is not None and (session.ranks is None or session.ranks.leads):
         from engine import tracefile
 
         tracefile.save([trace(session, ids, steps, seed, done.reason)], save)

@@ -7,10 +7,12 @@ peak is the weights and the few tensors on their way. Every mlx array is made in
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import BinaryIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from engine import slices
 from engine.errors import CheckpointError
 from engine.gguf.blocks import FLOATS, expand, pack, packed_bits
 from engine.gguf.header import TYPES, Header, TensorInfo
@@ -18,7 +20,11 @@ from engine.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shif
 from engine.precision import Precision
 from metal import mx
 
+if TYPE_CHECKING:
+    from models.shard import Cut, Share
+
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
+BLOCK = {name: values for name, values, _ in TYPES.values()}
 AHEAD = 3  # tensors on their way
 REQUANTISED = (32, 8)  # group size and bits for blocks that mlx has no layout for, where they have to stay small
 
@@ -29,16 +35,18 @@ def read_values(header: Header, name: str) -> np.ndarray:
     """The values of one tensor as float32 in numpy."""
     info = header.tensors[name]
     with open(header.path, "rb") as file:
-        raw = _read(file, info)
+        raw, _ = _read(file, info)
     out = np.empty(info.shape, np.float32)
     expand(raw, info.type, BLOCK_BYTES[info.type], out.reshape(-1))
     return out
 
 
 def read_weights(
-    header: Header, arch: Architecture, heads: tuple[int, int], precision: Precision
+    header: Header, arch: Architecture, heads: tuple[int, int], precision: Precision, share: "Share | None" = None
 ) -> Iterator[tuple[str, mx.array]]:
     """Names and arrays. `heads` are the numbers of query and of key heads, which undo the interleaving.
+
+    With `share` one rank's, by the names that they have there, and its heads; nothing else is read.
 
     A matrix that stays quantised yields `weight`, `scales` and `biases`, in mlx's affine layout.
     """
@@ -50,7 +58,13 @@ def read_weights(
                 if info.name in IN_CONFIG:
                     continue
                 raise CheckpointError(f"{header.path.name}: no place for tensor {info.name!r} in a {arch.model_type}")
-            raw = _read(file, info)
+            cut = None
+            if share is not None:
+                placed = share.place(name)
+                if placed is None:
+                    continue
+                name, cut = placed
+            raw, info = _read(file, info, cut)
             if is_interleaved(info.name, arch):
                 raw = _untangle(raw, info, heads["attn_k" in info.name], header)
             if precision.packed and _stays_packed(info):
@@ -79,12 +93,21 @@ def _stays_packed(info: TensorInfo) -> bool:
     return len(info.shape) > 1 and info.type not in FLOATS
 
 
-def _read(file: BinaryIO, info: TensorInfo) -> np.ndarray:
-    file.seek(info.offset)
-    raw = np.fromfile(file, np.uint8, info.nbytes)
-    if raw.size != info.nbytes:
-        raise CheckpointError(f"{file.name} ends inside tensor {info.name!r}; it is truncated, fetch it again")
-    return raw
+def whole_groups(header: Header) -> int:
+    """How many values of a row belong together in the matrices whose columns ranks would share."""
+    shared = ("attn_output", "ffn_down", "ffn_down_exps")
+    return max(BLOCK[info.type] for info in header.tensors.values() if info.name.split(".")[-2] in shared)
+
+
+def _read(file: BinaryIO, info: TensorInfo, cut: "Cut | None" = None) -> tuple[np.ndarray, TensorInfo]:
+    """The bytes of a tensor, or of a rank's part of it, and what they are."""
+    block = BLOCK[info.type]
+    units = [*info.shape[:-1], info.shape[-1] // block]
+    axis, ranges = (0, None) if cut is None else (cut.axis, cut.within(info.name, units[cut.axis]))
+    raw = slices.read(file, info.name, info.offset, units, BLOCK_BYTES[info.type], axis, ranges)
+    if ranges is not None:
+        units[axis] = sum(end - start for start, end in ranges)
+    return raw, replace(info, shape=(*units[:-1], units[-1] * block), nbytes=raw.size)
 
 
 def _untangle(raw: np.ndarray, info: TensorInfo, heads: int, header: Header) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine import ranks
 from engine.checkpoint import Checkpoint, load
 from engine.errors import DataError, ParameterError
 from engine.fetch.progress import Report, silent
@@ -12,7 +13,6 @@ from engine.tune import data, samples
 from engine.tune.config import Config
 from engine.tune.rows import read_map
 from engine.tune.run import Run, Set, prepare
-from metal import mx
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,8 @@ def assemble(
     )
     rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, kept.samples, found.fingerprint)
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
-    run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, group=group())
+    together = ranks.joined()
+    group = None if together is None else together.group
+    run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, group=group)
     run.session = Session(checkpoint)
     return Opened(run, checkpoint, found, train, valid)
-
-
-def group() -> Any:
-    """The processes that share this run, where a launcher started several; None for one alone."""
-    import os
-
-    if "MLX_HOSTFILE" not in os.environ and "MLX_RANK" not in os.environ:
-        return None
-    found = mx.distributed.init(strict=True, backend="ring")
-    return found if found.size() > 1 else None

@@ -21,6 +21,7 @@ from engine.tune import adapters, batches, objectives, state, step, trainer
 from engine.tune.config import Config
 from engine.tune.samples import Pair, Sample
 from metal import mx
+from tests import processes
 from tests.engine.tune.tiny import config, finish, model, rows, run, same, samples, worst
 from tests.models.oracle import difference
 
@@ -101,7 +102,7 @@ def test_the_reference_is_the_model_before_training(kind: str, tmp_path: Path) -
     start = objectives.value(a.model, a.trained, pairs, a.config)
     assert float(start.lost) == pytest.approx(3 * math.log(2), rel=1e-5)  # the margin is 0 while nothing has moved
     moved = stirred(a).model(mx.array([[1, 2, 3]]))
-    with objectives.base(a.model, a.trained):
+    with objectives.base(a.model, a.trained)():
         assert difference(a.model(mx.array([[1, 2, 3]])), model()(mx.array([[1, 2, 3]]))) <= 1e-6
     assert difference(a.model(mx.array([[1, 2, 3]])), moved) == 0
 
@@ -365,37 +366,27 @@ def test_options_that_contradict_each_other_are_refused() -> None:
 
 
 TWO = """
+import os
 import sys
 from pathlib import Path
+from engine import ranks
 from engine.tune import trainer
-from engine.tune.opening import group
 from metal import mx
 from tests.engine.tune.tiny import config, model, rows
-a = trainer.prepare(model(), config(accumulate=2), rows(), Path(sys.argv[1]), group=group())
+both = ranks.join(ranks.launched(), lambda end: os._exit(1))
+a = trainer.prepare(model(), config(accumulate=2), rows(), Path(sys.argv[1]), group=both.group)
 assert a.group.size() == 2
 list(trainer.train(a))
+both.finish()
 """
 
 
 @pytest.mark.slow
 def test_two_processes_with_half_the_batch_each_are_one(tmp_path: Path) -> None:
-    import socket
-
     alone = run(tmp_path / "alone", accumulate=2)
     finish(alone)
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
-    hosts = tmp_path / "hosts.json"
-    hosts.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in ports]))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "MLX_HOSTFILE": str(hosts)}
-    both = [
-        subprocess.Popen([sys.executable, "-c", TWO, str(tmp_path / "two")], env={**environment, "MLX_RANK": str(rank)})
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    both = processes.finish(processes.start(2, tmp_path, ["-c", TWO, str(tmp_path / "two")]))
+    assert [code for code, _, _ in both] == [0, 0], both
     two: dict[str, mx.array] = mx.load(str(tmp_path / "two" / adapters.WEIGHTS))  # type: ignore[assignment]
     assert worst(two, alone.trained.parameters()) <= 1e-3
     assert max(float(mx.max(mx.abs(two[n] - p))) for n, p in alone.trained.parameters().items()) <= 1e-5
