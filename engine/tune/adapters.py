@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import safetensors
-from engine.errors import CheckpointError, DataError
+from engine.errors import CheckpointError, DataError, ParameterError
 from engine.info import read_json
 from engine.tune import full
 from engine.tune.factors import Factors, shapes
@@ -24,6 +24,12 @@ from models import Transformer
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 PEFT_WEIGHTS, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
+PEFT_MATRIX, PEFT_TABLE = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
+PEFT_LEAVES = {
+    **dict.fromkeys((PEFT_MATRIX[0], PEFT_TABLE[0]), "lora_a"),
+    **dict.fromkeys((PEFT_MATRIX[1], PEFT_TABLE[1]), "lora_b"),
+    "lora_magnitude_vector": "m",
+}
 
 
 @dataclass(frozen=True)
@@ -201,17 +207,15 @@ def _read_peft(folder: Path) -> Stored:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
         raise CheckpointError(f"{folder / CONFIG}: r and lora_alpha must be numbers, got {rank!r} and {alpha!r}")
-    leaves = {"lora_A.weight": "lora_a", "lora_B.weight": "lora_b", "lora_magnitude_vector": "m"}
     arrays = {}
     for name, array in found.items():
         plain = name.removeprefix(PEFT_PREFIX).replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
-        leaf = next((leaf for leaf in leaves if plain.endswith(f".{leaf}")), None)
-        if leaf is None:
+        theirs = next((leaf for leaf in PEFT_LEAVES if plain.endswith(f".{leaf}")), None)
+        if theirs is None:
             raise CheckpointError(f"{folder / PEFT_WEIGHTS}: {name} is not a LoRA factor")
-        path = plain.removesuffix(f".{leaf}")
-        arrays[f"{path}.{leaves[leaf]}"] = (
-            mx.contiguous(array.T) if leaf.startswith("lora_") and array.ndim == 2 else array
-        )
+        ours = PEFT_LEAVES[theirs]
+        path = plain.removesuffix(f".{theirs}")
+        arrays[f"{path}.{ours}"] = array if ours == "m" else mx.contiguous(array.T)
     scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
     return Stored(
         kind,
@@ -228,9 +232,12 @@ def write_peft(folder: Path, adapter: Adapter, *, model: str = "", dropout: floa
     first = next(iter(adapter.factors.values()))
     arrays: dict[str, mx.array] = {}
     for path, f in adapter.factors.items():
+        if f.site.kind == "experts":
+            raise ParameterError(f"PEFT's files have no place for the experts at {path}: leave them out by modules")
         a, b = f.whole()
-        arrays[f"{PEFT_PREFIX}{path}.lora_A.weight"] = mx.contiguous(a.T)
-        arrays[f"{PEFT_PREFIX}{path}.lora_B.weight"] = mx.contiguous(b.T)
+        first_name, second_name = PEFT_TABLE if f.site.kind == "table" else PEFT_MATRIX
+        arrays[f"{PEFT_PREFIX}{path}.{first_name}"] = mx.contiguous(a.T)
+        arrays[f"{PEFT_PREFIX}{path}.{second_name}"] = mx.contiguous(b.T)
         if f.m is not None:
             arrays[f"{PEFT_PREFIX}{path}.lora_magnitude_vector"] = f.m
     rank = first.rank
@@ -246,8 +253,16 @@ def write_peft(folder: Path, adapter: Adapter, *, model: str = "", dropout: floa
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
-        "target_modules": list(dict.fromkeys(f.site.name.rsplit(".", 1)[-1] for f in adapter.factors.values())),
-        "layers_to_transform": sorted({f.site.layer for f in adapter.factors.values()}),
+        **_targets(adapter),
     }
     write_json(folder / CONFIG, config)
     write_arrays(folder / PEFT_WEIGHTS, arrays, {"format": "pt"})
+
+
+def _targets(adapter: Adapter) -> dict[str, Any]:
+    """Which modules PEFT is to adapt: by name and layer, or by whole path where one stands outside the layers."""
+    found = list(adapter.factors.values())
+    if any(f.site.name == f.site.path for f in found):
+        return {"target_modules": list(adapter.factors)}
+    names = dict.fromkeys(f.site.name.rsplit(".", 1)[-1] for f in found)
+    return {"target_modules": list(names), "layers_to_transform": sorted({f.site.layer for f in found})}

@@ -72,7 +72,7 @@ def _base(run: Run) -> tuple[Session, Callable[[], AbstractContextManager[None]]
     """
     if isinstance(run.trained, Weights) and run.trained.start is None:
         return Session(load(run.name or run.config.model)), nullcontext
-    return _session(run), lambda: objectives.base(run.model, run.trained)
+    return _session(run), objectives.base(run.model, run.trained)
 
 
 def _ids(session: Session, text: str, chat: bool) -> list[int]:

@@ -156,13 +156,20 @@ def worn(model: Transformer) -> list[Worn]:
 @contextmanager
 def off(model: Transformer) -> Iterator[None]:
     """The base model, for as long as the block runs: the same weights with the adapters switched off."""
-    parts = [(part, part.on) for part in worn(model)]
-    for part, _ in parts:
+    with silent(worn(model)):
+        yield
+
+
+@contextmanager
+def silent(parts: Sequence[Worn]) -> Iterator[None]:
+    """The same for parts that are known: nothing is looked for in the model."""
+    before = [(part, part.on) for part in parts]
+    for part in parts:
         part.on = False
     try:
         yield
     finally:
-        for part, was in parts:
+        for part, was in before:
             part.on = was
 
 
@@ -235,4 +242,4 @@ def _by_linear(factors: Sequence[Factors]) -> Iterator[tuple[Linear | QuantizedL
         yield group[0].site.linear, group
 
 
-__all__ = ["Adapter", "Factors", "attach", "create", "detach", "merge", "off", "rescale", "worn"]
+__all__ = ["Adapter", "Factors", "attach", "create", "detach", "merge", "off", "rescale", "silent", "worn"]

@@ -3,7 +3,7 @@
 The count that a sum is to be divided by is the number of trained tokens, or of pairs for preferences.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from engine.tune import losses
 from engine.tune.batches import Batch, collate
 from engine.tune.config import Config
 from engine.tune.full import Weights
-from engine.tune.lora import Adapter, off, worn
+from engine.tune.lora import Adapter, silent, worn
 from engine.tune.memory import checkpointed
 from engine.tune.samples import Pair, Sample
 from metal import mx
@@ -127,19 +127,26 @@ def by_sample(lost: Array, batch: Batch) -> Array:
     return mx.zeros((len(batch.documents),)).at[batch.sample].add(lost)
 
 
-def base(model: Transformer, trained: Trained | None) -> AbstractContextManager[None]:
-    """The model before training, for as long as the block runs: the adapters off, or the weights that were kept."""
-    return trained.started() if isinstance(trained, Weights) else off(model)
+def base(model: Transformer, trained: Trained | None) -> Callable[[], AbstractContextManager[None]]:
+    """What makes the model what it was before training, for as long as a block runs, again and again.
+
+    That is the adapters off, or the weights that were kept.
+    """
+    if isinstance(trained, Weights):
+        return trained.started
+    parts = worn(model)
+    return lambda: silent(parts)
 
 
 def base_logits(model: Transformer, trained: Trained, batch: Batch) -> losses.Base:
     """The base's logits [n, V] at any of the batch's targets; its hidden states there are computed now."""
-    with base(model, trained):
+    before = base(model, trained)
+    with before():
         hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
     mx.eval(hidden)
 
     def logits(rows: slice) -> Array:
-        with base(model, trained):
+        with before():
             return model.head(hidden[rows])
 
     return logits

@@ -118,6 +118,7 @@ def test_gguf_files_are_read_again_by_the_gguf_package_and_by_us(
     assert {t.name for t in reader.tensors} == {t.name for t in base.tensors}
     kinds = {t.name: t.tensor_type.name for t in reader.tensors}
     assert kinds["blk.0.ffn_down.weight"] == kind.upper() and kinds["output_norm.weight"] == "F32"
+    assert kinds["token_embd.weight"] == {"q4_0": "Q8_0"}.get(kind, "F16")
     assert set(base.fields) - set(reader.fields) <= {"general.file_type"}
 
 
@@ -133,10 +134,15 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 128},
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen3": {"model_type": "qwen3", "rope_theta": 1e6},
+    "qwen3_moe": {
+        "model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+        "norm_topk_prob": True,
+    },
+    "mixtral": {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
     "gemma": {"model_type": "gemma", "tie_word_embeddings": True},
     "gemma2": {"model_type": "gemma2", **GEMMA, "num_hidden_layers": 4},
     "gemma3": {"model_type": "gemma3_text", **GEMMA, "num_hidden_layers": 7, "rope_theta": 1e6},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FOLDERS)
