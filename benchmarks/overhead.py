@@ -1,15 +1,17 @@
 """What a token costs besides the matmuls: a random model of 28 layers and 0.1 million parameters, ours and mlx-lm's.
 
-    python benchmarks/overhead.py [--rounds 7] [--tokens 64]
+    python benchmarks/overhead.py [--rounds 7] [--tokens 64] [--compile]
 
 The products are so small that nearly all the time is the engine's. `likely` decodes as the chat does, with everything
-that is collected for a token; `bare` is the model and an argmax. They take turns. One JSON line at the end.
+that is collected for a token; `bare` is the model and an argmax. They take turns. With `--compile` also `compiled`, our
+decoding with its steps through mx.compile, which on a CPU needs g++. One JSON line at the end.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
 
     from metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
@@ -39,6 +42,7 @@ def main() -> None:
 
     import models
     from engine.bench import Sessions
+    from models.compiled import CompiledStep
 
     theirs = llama.Model(llama.ModelArgs.from_dict(CONFIG))
     mx.eval(theirs.parameters())
@@ -47,7 +51,10 @@ def main() -> None:
     parameters = sum(w.size for w in weights.values())
     model = models.build(CONFIG, dict(weights))
     tokenizer = SimpleNamespace(eos=frozenset())
-    ours = Sessions(SimpleNamespace(model=model, tokenizer=tokenizer))  # type: ignore[arg-type]
+
+    def decoding(step: CompiledStep) -> Callable[[], list[float]]:
+        ours = Sessions(SimpleNamespace(model=model, tokenizer=tokenizer, step=step))  # type: ignore[arg-type]
+        return lambda: ours.decode(PROMPT, options.tokens)[1]
 
     def bare() -> list[float]:
         cache, times = model.make_cache(), []
@@ -65,7 +72,10 @@ def main() -> None:
         times = [time.perf_counter() for _ in steps]
         return [b - a for a, b in pairwise(times)]
 
-    contestants = {"likely": lambda: ours.decode(PROMPT, options.tokens)[1], "bare": bare, "mlx-lm": peer}
+    contestants = {"likely": decoding(CompiledStep(model)), "bare": bare, "mlx-lm": peer}
+    if options.compile:
+        mx.enable_compile()
+        contestants["compiled"] = decoding(CompiledStep(model, mx.compile))
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(options.rounds + 1):
         for name, run in contestants.items():

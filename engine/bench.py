@@ -48,29 +48,37 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Ours: as the chat decodes, with everything that is collected for every token."""
+    """Ours: as the chat decodes, with everything that is collected for every token.
+
+    `eager`: each step as Python builds it, where the session has it compiled.
+    """
 
     session: "Session"
-    name: str = "likely"
+    eager: bool = False
 
-    def decode(self, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
+    @property
+    def name(self) -> str:
+        return "eager" if self.eager else "likely"
+
+    def _cursor(self, ids: Sequence[int]) -> Cursor:
+        """A cursor behind `ids`, which it has read just now."""
         model = self.session.model
-        began = time.perf_counter()
-        cursor = Cursor(model, model.make_cache())
+        cursor = Cursor(model, model.make_cache(), step=None if self.eager else self.session.step.hidden)
         for _ in cursor.read(ids):
             pass
+        return cursor
+
+    def decode(self, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
+        began = time.perf_counter()
+        cursor = self._cursor(ids)
         control = Control(Recipe(greedy=True))
         steps = Sample().steps(cursor, control, seed=0, limit=tokens, vocabulary=self.session.tokenizer)
         times = [time.perf_counter() for _ in steps]
         return times[0] - began, [b - a for a, b in pairwise(times)]
 
     def batch(self, ids: Sequence[int], branches: int, tokens: int) -> float:
-        model = self.session.model
         began = time.perf_counter()
-        cursor = Cursor(model, model.make_cache())
-        for _ in cursor.read(ids):
-            pass
-        for _ in draws(BatchCursor(cursor, branches), Control(), seeds=range(branches), limit=tokens):
+        for _ in draws(BatchCursor(self._cursor(ids), branches), Control(), seeds=range(branches), limit=tokens):
             pass
         return time.perf_counter() - began
 
@@ -116,7 +124,7 @@ class Bench:
         return asdict(self)
 
     def ratio(self, name: str) -> float | None:
-        """Ours over the other's median speed; None where nobody else was measured."""
+        """Ours over the next contestant's median speed; None where nobody else was measured."""
         medians = [rate.median for rate in self.rates if rate.name == name]
         return medians[0] / medians[1] if len(medians) > 1 else None
 
@@ -133,7 +141,10 @@ def run(
     load_s: float | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Bench:
-    """Measure `session`, and `peer` in turns with it. ParameterError where the model is too short for a context."""
+    """Measure `session`, and `peer` in turns with it; where its steps are compiled, also as if they were not.
+
+    ParameterError where the model is too short for a context.
+    """
     longest = max(*contexts, prefill) + tokens
     if longest > session.context:
         raise ParameterError(
@@ -142,6 +153,7 @@ def run(
     if rounds < 2 or tokens < 2:
         raise ParameterError(f"at least 2 rounds of 2 tokens are needed for a spread, got {rounds} of {tokens}")
     contestants: list[Contestant] = [Sessions(session), *([peer] if peer is not None else [])]
+    contestants += [Sessions(session, eager=True)] if session.step.on else []
     _, bandwidth = machine.measure()
     weights = sum(a.nbytes for a in session.model.arrays.values())
     held = {context: _cache_nbytes(session, context) for context in contexts}

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from metal import blas, mx
+from metal.device import compiles
 
 PACKAGES = ("likely", "mlx", "mlx-lm", "tokenizers", "textual", "numpy")
 SLOW_GFLOPS = 20.0  # a matmul below this is the reference BLAS, or tuned threads in each other's way
@@ -31,7 +32,7 @@ class Machine:
     blas_reason: str
     threads: int | None  # of the BLAS; None where it chooses itself
     one_row: bool  # products of one row go to gemv
-    compiles: bool  # mx.compile is in use
+    compiles: bool  # a model's steps go through mx.compile
     versions: dict[str, str]
 
 
@@ -50,7 +51,7 @@ def inspect() -> Machine:
         blas_reason=loaded.reason,
         threads=blas.threads(),
         one_row=loaded.gemv is not None,
-        compiles=device != "cpu",
+        compiles=compiles(),
         versions=versions(),
     )
 

@@ -5,6 +5,7 @@ And how much of that memory stays where it is while a model runs (`wired`).
 Bandwidths are Apple's published figures, in GB/s; the widest where a chip name has several variants.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ BANDWIDTH = {
     "M4": 120, "M4 Pro": 273, "M4 Max": 546,
     "M5": 153, "M5 Pro": 307, "M5 Max": 614,
 }  # fmt: skip
+
+COMPILE = "LIKELY_COMPILE"  # in the environment: 1 compiles the steps of a model on any machine, 0 on none
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,17 @@ def _device(metal: bool) -> Device:
         architecture=str(info.get("architecture", "")),
         bandwidth=BANDWIDTH.get(name.removeprefix("Apple ")),
     )
+
+
+def compiles() -> bool:
+    """Whether a model's steps are to go through mx.compile: with Metal, unless the environment says otherwise.
+
+    On a CPU mx.compile calls a C++ compiler for each kernel that it fuses, seconds each, and `metal` turns it off.
+    """
+    said = os.environ.get(COMPILE, "")
+    if said == "1":
+        mx.enable_compile()
+    return said == "1" or (said != "0" and bool(mx.metal.is_available()))
 
 
 _wired: list[int] = []  # what the blocks under way want, in bytes

@@ -5,12 +5,12 @@ those of the caches' buffers. So `mx.compile` traces the Python of a step once f
 token. The weights are part of the trace: `forget` it when they change. Knows nothing of drawing.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from metal import fused, kernel, mx
 from metal.attention import KV, Mask, Quantized
+from metal.device import compiles
 from models.cache import Cache, KVCache, Place, write
 from models.layers import Linear, QuantizedLinear
 from models.transformer import Transformer
@@ -18,22 +18,18 @@ from models.transformer import Transformer
 Array = mx.array
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 Packing = tuple[int, int] | None  # of rows: group size and bits
-SWITCH = "LIKELY_COMPILE"  # in the environment: 1 on any machine, 0 on none
 KERNELS = ("decode", "tiles", "merge")  # what attends to rows whose number the host does not know
 
 
 def default(model: Transformer) -> Compile | None:
     """What compiles a step here; None where that is not known to pay.
 
-    Without Metal mx.compile calls a C++ compiler for each kernel that it fuses, seconds each, and attention to rows of
-    unknown number reads the whole capacity.
+    Without our kernels, attention to rows whose number only the device knows reads the whole capacity.
     """
-    wanted = os.environ.get(SWITCH, "")
-    if wanted == "1":
-        mx.enable_compile()
-        return mx.compile
-    able = kernel.available() and all(map(kernel.enabled, KERNELS)) and model.config.head_size in fused.SIZES
-    return mx.compile if able and wanted != "0" else None
+    if not compiles():
+        return None
+    able = all(map(kernel.enabled, KERNELS)) and model.config.head_size in fused.SIZES
+    return mx.compile if able or not kernel.available() else None
 
 
 class CompiledStep:

@@ -27,7 +27,7 @@ class BatchCursor:
     """
 
     def __init__(self, root: "Cursor", branches: int) -> None:
-        self.model = root.model
+        self.model, self.step = root.model, root.step
         self.cache = root.cache.fork()
         self.cache.freeze()
         self.ids = [list(root.ids) for _ in range(branches)]
@@ -39,7 +39,7 @@ class BatchCursor:
 
     def feed(self, tokens: mx.array) -> None:
         """Go to the children `tokens` [B]; nothing is waited for."""
-        self._hidden = self.model.hidden(tokens[:, None], self.cache)[:, 0]
+        self._hidden = self.step(tokens[:, None], self.cache)[:, 0]
 
     def settle(self, tokens: Sequence[int]) -> None:
         """Name the tokens that `feed` took."""

@@ -5,7 +5,7 @@ every position that it has read, so that a distribution can be had again by one 
 token was drawn. Knows nothing of transforms, text or stopping.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engine.errors import ContextOverflow
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from models.cache import Cache
     from models.transformer import Transformer
 
+Step = Callable[[mx.array, "Cache"], mx.array]  # hidden states [B, T, C] of tokens [B, T], as `Transformer.hidden`
+
 CHUNK = 512  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
 
 
@@ -22,11 +24,14 @@ class Cursor:
     """A model, its cache, and the ids that the cache stands for.
 
     `ids` may be one token ahead of the host: after `feed` with a token that is still being computed, its place holds
-    None until `settle` names it.
+    None until `settle` names it. `step` feeds tokens, in place of the model itself: a compiled one, say.
     """
 
-    def __init__(self, model: "Transformer", cache: "Cache", ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self, model: "Transformer", cache: "Cache", ids: Sequence[int] = (), *, step: Step | None = None
+    ) -> None:
         self.model = model
+        self.step = step or model.hidden
         self.cache = cache
         self.ids: list[int] = list(ids)
         self._hidden: list[mx.array] = []  # rows [T_i, C]; together one row for each position in the cache
@@ -91,7 +96,7 @@ class Cursor:
             for _ in self._take(self._unread(self.length + token.size)):
                 pass
         self._moves += 1
-        self._append(self.model.hidden(token[None], self.cache)[0])
+        self._append(self.step(token[None], self.cache)[0])
 
     def settle(self, token: int) -> None:
         """Name the token that `feed` took."""
@@ -140,7 +145,7 @@ class Cursor:
 
     def fork(self) -> "Cursor":
         """A second cursor at the same place; the caches part when one of them writes."""
-        twin = Cursor(self.model, self.cache.fork(), self.ids)
+        twin = Cursor(self.model, self.cache.fork(), self.ids, step=self.step)
         twin._hidden, twin._rows, twin._moves = list(self._hidden), self._rows, self._moves
         return twin
 

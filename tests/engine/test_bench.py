@@ -13,6 +13,7 @@ from engine.info import describe
 from engine.peer import MlxLm
 from engine.session import Session
 from metal import mx
+from models.compiled import CompiledStep
 from tests.engine.tiny import LLAMA, weights, write_folder
 
 
@@ -84,3 +85,12 @@ def test_what_cannot_be_measured_is_refused(folder: Path) -> None:
         run(session, contexts=[64], tokens=8)
     with pytest.raises(ParameterError, match="at least 2 rounds"):
         run(session, contexts=[8], prefill=8, tokens=4, rounds=1)
+
+
+def test_compiled_steps_are_measured_beside_those_that_are_not(folder: Path) -> None:
+    session = Session(load(folder))
+    session.step = CompiledStep(session.model, lambda step: step)
+    bench = run(session, rounds=2, tokens=3, contexts=[4], branches=2, prefill=8)
+    assert {rate.contestant for rate in bench.rates} == {"likely", "eager"}
+    assert session.step.traces  # only where the steps are compiled
+    assert bench.ratio("decode at 4") is not None

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from metal import mx
+from metal.device import COMPILE
 from metal.simulator import Traced, simulated
 from models.cache import Cache
-from models.compiled import SWITCH, Compile, CompiledStep
+from models.compiled import Compile, CompiledStep
 from models.layers import Linear
 from models.transformer import Transformer
 from tests.metal.test_whole_models import alike, counted
@@ -127,11 +128,11 @@ def test_other_weights_are_seen_once_the_trace_is_forgotten() -> None:
 def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 16}
     assert not CompiledStep(net(rope_scaling=dynamic), Traced).on
-    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.delenv(COMPILE, raising=False)
     assert CompiledStep(net(), Traced).on and not CompiledStep(net()).on  # without Metal it does not pay
     with simulated():
         assert CompiledStep(net()).on and not CompiledStep(net(head_dim=16)).on
-        monkeypatch.setenv(SWITCH, "0")
+        monkeypatch.setenv(COMPILE, "0")
         assert not CompiledStep(net()).on
 
 

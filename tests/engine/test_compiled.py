@@ -1,0 +1,65 @@
+"""Sessions whose steps are compiled: the same tokens, one trace a capacity, and none that outlives its weights."""
+
+import pytest
+
+from engine.decode.control import Control, Emitted
+from engine.session import Session
+from engine.trace import Recipe
+from engine.transforms import MinP, RepetitionPenalty, Temperature
+from metal import mx
+from metal.simulator import Traced
+from models.compiled import CompiledStep
+from models.transformer import Transformer
+from tests.fakes import FakeCheckpoint
+from tests.metal.test_whole_models import counted
+from tests.models.test_compiled import built
+
+PROMPT = [(7 * i) % 200 for i in range(250)]
+RECIPES = [Recipe(greedy=True), Recipe((RepetitionPenalty(1.2), Temperature(1.5))), Recipe((MinP(0.1),))]
+
+
+def session(model: Transformer, *, compiled: bool) -> Session:
+    made = Session(FakeCheckpoint(model))  # type: ignore[arg-type]
+    if compiled:
+        made.step = CompiledStep(model, Traced)
+    return made
+
+
+def drawn(session: Session, recipe: Recipe, branches: int = 0, tokens: int = 12) -> dict[int, list[int]]:
+    control, found = Control(recipe), dict[int, list[int]]()
+    options = {"seed": 3, "max_tokens": tokens}
+    events = session.answers(PROMPT, control, branches, **options) if branches else None  # type: ignore[arg-type]
+    for event in events or session.generate(PROMPT, control, **options):  # type: ignore[arg-type]
+        if isinstance(event, Emitted):
+            found.setdefault(event.branch, []).append(event.step.token)
+    return found
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    return built("qwen3, normed heads", vocab_size=250)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("branches", [0, 3])
+def test_the_tokens_are_the_same(model: Transformer, recipe: Recipe, branches: int) -> None:
+    live = session(model, compiled=True)
+    assert drawn(live, recipe, branches) == drawn(session(model, compiled=False), recipe, branches)
+    assert live.step.traces == (1 if branches else 2)  # of a branch all rows are new; else 250 are there and 256 fit
+
+
+def test_with_kernels_a_token_is_traced_and_drawn_by_them(model: Transformer) -> None:
+    expected = drawn(session(model, compiled=False), RECIPES[0], tokens=4)
+    with counted() as launches:
+        assert drawn(session(model, compiled=True), RECIPES[0], tokens=4) == expected
+    assert launches["decode"] and launches["token"] and launches["scan"] == 4
+
+
+def test_no_trace_outlives_its_weights() -> None:
+    model = built("llama", vocab_size=250)
+    live = session(model, compiled=True)
+    before = drawn(live, RECIPES[0])
+    model.norm.weight = model.norm.weight * mx.where(mx.arange(64) % 2 == 0, 3.0, -1.0)
+    live.changed("another adapter")
+    after = drawn(live, RECIPES[0])
+    assert after == drawn(session(model, compiled=False), RECIPES[0]) != before
