@@ -65,7 +65,9 @@ async def test_a_download_can_be_stopped(play: Play) -> None:
 
 
 async def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(play: Play) -> None:
-    engines = lambda: (ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE]))  # noqa: E731
+    def engines() -> tuple[ScriptedEngine, ScriptedEngine]:
+        return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])
+
     async with play(*engines()) as stage:
         assert stage.app.current is not None and stage.app.current.name == "scripted"
         await stage.ask(ASK)

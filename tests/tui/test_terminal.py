@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ class Terminal:
     """A tmux pane of 120x40 on a server of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.socket = f"likely-test-{os.getpid()}"
+        self.socket = f"likely-{os.getpid()}-{folder.name}"
         self.folder = folder
         self.tmux("new-session", "-d", "-s", "t", "-x", "120", "-y", "40", "-c", str(folder), "env PS1='$ ' sh")
 
@@ -81,7 +82,7 @@ def tokens(screen: str) -> int:
 
 def test_ask_stop_branch_steer_export_quit_resume(terminal: Terminal) -> None:
     terminal.run("./likely")
-    terminal.until(lambda s: re.search(r"│ \S+.* GB", s.splitlines()[0]), "a loaded model")
+    terminal.until(lambda s: re.search(r"│ \S+.* GB", s), "a loaded model")
     terminal.keys("Why is the sky blue?", "Enter")
     terminal.until(lambda s: tokens(s) > 12 and "esc Stop" in s, "an answer that streams")
     terminal.keys("Escape")
@@ -112,3 +113,29 @@ def test_ask_stop_branch_steer_export_quit_resume(terminal: Terminal) -> None:
     assert answer[1].split("▏")[0].strip() in terminal.screen()
     terminal.keys("C-q")
     terminal.until(lambda s: "--resume" in s, "the way back again")
+
+
+def test_a_kill_in_mid_answer_loses_at_most_the_last_second(terminal: Terminal) -> None:
+    terminal.run("./likely")
+    terminal.until(lambda s: re.search(r"│ \S+.* GB", s), "a loaded model")
+    terminal.keys("Write a long story about a lighthouse keeper, chapter by chapter.", "Enter")
+    terminal.until(lambda s: tokens(s) > 5, "an answer that streams")
+    seen, then = tokens(terminal.screen()), time.monotonic()
+    later = terminal.until(lambda s: time.monotonic() - then > 3 and tokens(s) > seen, "an answer that goes on")
+    assert "esc Stop" in later
+    pane = terminal.tmux("list-panes", "-t", "t", "-F", "#{pane_pid}").split()[0]
+    children = subprocess.run(["pgrep", "-P", pane], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    terminal.until(lambda s: "Killed" in s or s.rstrip().endswith("$"), "the end of the program")
+    from app.store import Store
+
+    store = Store(terminal.folder / "home" / "sessions.db")
+    talk = store.load(store.sessions()[0].id)
+    store.close()
+    assert talk.leaf is not None and talk.leaf.finish == "interrupted"
+    assert len(talk.leaf.steps) >= seen  # what was on the screen three seconds before
+    terminal.keys("stty sane; reset", "C-j")  # the terminal was left as the screen had it
+    terminal.run(f"./likely {talk.id}")
+    terminal.until(lambda s: "interrupted" in s and "lighthouse keeper" in s, "what was saved")
+    terminal.keys("C-q")
+    terminal.until(lambda s: "--resume" in s, "the way back")

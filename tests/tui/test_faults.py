@@ -1,0 +1,88 @@
+"""What goes wrong around an open conversation: files that vanish, a full disk, a second program."""
+
+import shutil
+from pathlib import Path
+
+from app.store import Store
+from app.tui.keeper import Keeper
+from engine.conversation import Fork, Node
+from tests.tui.conftest import Play, Stage
+from tests.tui.fakes import BLUE, SKY
+
+ASK = "Why is the sky blue?"
+
+
+async def kept(stage: Stage) -> Keeper:
+    """The keeper, once everything handed over was written, or could not be."""
+    stage.chat.save()
+    keeper, done = stage.app.keeper, []
+    assert keeper is not None
+    keeper.do(lambda _: done.append(True))
+    await stage.until(lambda: done or keeper.trouble)
+    return keeper
+
+
+async def test_the_session_file_is_removed_while_it_is_open(play: Play, tmp_path: Path) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        await kept(stage)
+        shutil.rmtree(tmp_path / "home")
+        await stage.ask("and red?")
+        await kept(stage)
+        stage.chat.tick()
+        assert "was removed" in stage.chat.hints.news
+        await stage.pilot.press("ctrl+o")  # the screen's own connection finds the new file
+        assert len(stage.app.screen.found) == 1  # type: ignore[attr-defined]
+        await stage.pilot.press("escape")
+        id = stage.chat.resumable()
+    async with play(resume=id) as stage:
+        assert stage.texts == [ASK, SKY, "and red?", SKY]
+        assert stage.app.store is not None
+        assert stage.app.store.snapshot(id, stage.chat.talk.shown[1].message.last.id, 0) is not None
+
+
+async def test_a_full_disk_is_said_and_what_could_not_be_saved_is_saved_later(play: Play, tmp_path: Path) -> None:
+    def limit(pages: int) -> None:
+        keeper = stage.app.keeper
+        assert keeper is not None
+        keeper.do(lambda store: store._db.execute(f"PRAGMA max_page_count = {pages}").fetchone())  # type: ignore[arg-type,return-value]
+
+    async with play() as stage:
+        await stage.ask(ASK)
+        await kept(stage)
+        limit(1)  # sqlite makes it as many as there are
+        await stage.ask("and red?" + " more" * 4000)
+        keeper = stage.app.keeper
+        assert keeper is not None
+        await stage.until(lambda: keeper.trouble)
+        stage.chat.tick()
+        news = stage.chat.hints.news
+        assert "disk is full" in news and "the conversation stays open" in news
+        assert len(stage.texts) == 4 and stage.texts[3] == SKY
+        limit(1_000_000)  # and what waits is written with whatever comes next
+        await stage.until(lambda: not keeper.trouble)
+        id = stage.chat.resumable()
+    assert len(Store(tmp_path / "home" / "sessions.db").load(id).messages()) == 4
+
+
+async def test_two_programs_on_one_database_keep_each_others_words(play: Play, tmp_path: Path) -> None:
+    async with play() as one:
+        await one.ask(ASK)
+        await kept(one)
+        id = one.chat.resumable()
+        other = Store(tmp_path / "home" / "sessions.db")  # as a second program has it open
+        theirs = other.load(id)
+        leaf = theirs.leaf
+        assert leaf is not None
+        theirs = theirs.add(Node("theirs", Fork(leaf.id), "user", text="from the other one"))
+        other.save(theirs)
+        one.chat.talk.new_seed = lambda: 1
+        await one.pilot.press("ctrl+r")
+        await one.until(lambda: one.ended and one.texts[-1] == BLUE)
+        await kept(one)
+        other.save(theirs.mark("theirs", 3, "here"))
+        other.close()
+    async with play(resume=id) as two:
+        nodes = two.chat.talk.conversation.nodes
+        assert "theirs" in nodes and len(nodes) == 4
+        assert two.chat.talk.conversation.marks == {("theirs", 3): "here"}
