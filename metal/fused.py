@@ -68,62 +68,46 @@ def attention(
     """What `reference.attention` gives, by the kernels. Raises KernelError for what they cannot take."""
     if (why := refusal(q, kv)) is not None:
         raise KernelError(why)
-    emit, geometry = emit or Emit(), geometry or Geometry()
+    emit = emit or Emit()
     many = emit.top > TOP
-    call = _Call(q, scale, mask, softcap, replace(emit, lse=True, top=0, scores=True) if many else emit, geometry)
-    segments = _segments(kv, q.shape[0])
-    kinds = [call.kind(s) for s in segments]
-    if kinds == ["tiles"] and call.splits(segments[0], "tiles") == 1:
-        return call.whole(segments[0], sinks)
-    states = [call.decode(s) if k == "decode" else call.tiles(s) for s, k in zip(segments, kinds, strict=True)]
-    out, seen = merge(states, q.dtype, call.base, sinks, call.emit)
-    if call.emit.scores:
-        rows = [x.scores[..., : s.kv.length] for x, s in zip(states, segments, strict=True) if x.scores is not None]
-        seen = replace(seen, scores=mx.concatenate(rows, axis=-1))
-    return out, _picked(seen, segments, emit) if many else seen
+    what = replace(emit, lse=True, top=0, scores=True) if many else emit
+    call = _Call(q, scale, mask, softcap, sinks, what, geometry or Geometry())
+    out, seen = call.over(_segments(kv, q.shape[0]))
+    return out, _picked(seen, kv, emit) if many else seen
+
+
+def _picked(seen: Seen, kv: KV, emit: Emit) -> Seen:
+    """What `emit` asks for, with the most attended positions picked from the rows of scores."""
+    assert seen.scores is not None and seen.lse is not None
+    weights = mx.where(seen.scores == -mx.inf, 0.0, mx.exp(seen.scores - seen.lse[..., None]))
+    positions, weights = reference.top(weights, reference.positions(kv, len(weights)), emit.top)
+    lse, scores = seen.lse if emit.lse else None, seen.scores if emit.scores else None
+    return Seen(lse, seen.entropy, positions, weights, scores)
 
 
 def _segments(kv: KV, b: int) -> list[_Segment]:
     """Each segment with what positions need; the arrays are the caches' own wherever nothing precedes."""
-    offsets: list[mx.array] = []
-    before: mx.array | None = None  # positions that precede
-    for part in kv.chain():
-        offsets.append(kernel.int32(0) if before is None or part.positions is not None else before)
-        end = part.lengths
-        if part.positions is not None:
+    chain, offsets, before = kv.chain(), [kernel.int32(0)], None
+    for part in chain:
+        if part.positions is None:
+            before = part.lengths if before is None else before + part.lengths
+        else:
             valid = mx.arange(part.capacity, dtype=mx.int32)[None] < part.lengths[:, None]
             end = mx.max(mx.where(valid, part.positions, -1), axis=1) + 1
-        if before is not None:
-            end = before + end if part.positions is None else mx.maximum(before, end)
-        before = end
-    assert before is not None
-    return [_Segment(s, before, at, b // s.keys.shape[0]) for s, at in zip(kv.chain(), offsets, strict=True)]
-
-
-def _picked(seen: Seen, segments: list[_Segment], emit: Emit) -> Seen:
-    """The most attended positions where they are too many to be listed on the way: from the rows of scores."""
-    assert seen.scores is not None and seen.lse is not None
-    b = seen.scores.shape[0]
-    places = []
-    for s in segments:
-        at = s.kv.positions
-        if at is None:
-            at = s.offsets[:, None] + mx.arange(s.kv.capacity, dtype=mx.int32)[None]
-        places.append(mx.broadcast_to(at[:, : s.kv.length], (b, s.kv.length or s.kv.capacity)))
-    weights = mx.where(seen.scores == -mx.inf, 0.0, mx.exp(seen.scores - seen.lse[..., None]))
-    positions, weights = reference.top(weights, mx.concatenate(places, axis=1), emit.top)
-    lse, scores = (x if asked else None for x, asked in ((seen.lse, emit.lse), (seen.scores, emit.scores)))
-    return Seen(lse, seen.entropy, positions, weights, scores)
+            before = end if before is None else mx.maximum(before, end)
+        offsets.append(before)
+    return [_Segment(part, offsets[-1], at, b // part.keys.shape[0]) for part, at in zip(chain, offsets, strict=False)]
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call's operands, and the launch of a segment by either kernel."""
+    """What all launches of a call share, and the launches."""
 
     q: mx.array
     scale: float
     mask: Mask
     softcap: float | None
+    sinks: mx.array | None
     emit: Emit
     geometry: Geometry
 
@@ -136,6 +120,18 @@ class _Call:
     def stats(self) -> bool:
         return self.emit.lse or self.emit.entropy
 
+    def over(self, segments: list[_Segment]) -> tuple[mx.array, Seen]:
+        """The output and the report over all segments."""
+        kinds = [self.kind(s) for s in segments]
+        if kinds == ["tiles"] and self.splits(segments[0], "tiles") == 1:
+            return self.whole(segments[0])
+        states = [self.decode(s) if k == "decode" else self.tiles(s) for s, k in zip(segments, kinds, strict=True)]
+        out, seen = merge(states, self.q.dtype, self.base, self.sinks, self.emit)
+        if self.emit.scores:
+            rows = [x.scores[..., : s.kv.length] for x, s in zip(states, segments, strict=True) if x.scores is not None]
+            seen = replace(seen, scores=mx.concatenate(rows, axis=-1))
+        return out, seen
+
     def kind(self, s: _Segment) -> Kind:
         """Which kernel reads a segment: tiles where they fill, unless only the other can say what is asked for."""
         rows = self.q.shape[1] // s.kv.keys.shape[1] * self.q.shape[2] * s.shared
@@ -146,7 +142,7 @@ class _Call:
         """Few query rows: `decode.metal`."""
         b, h, t, d = self.q.shape
         heads = s.kv.keys.shape[1]
-        rows = self._rows(h // heads * t, d)
+        rows = self._served(h // heads * t)
         splits = self.splits(s, "decode")
         inputs, defines, template = self._operands(s, splits)
         outputs = self._partials(splits)
@@ -158,35 +154,29 @@ class _Call:
             outputs["scores"] = ((b, h, t, s.kv.capacity), mx.float32)
         lanes = 8 if d in (96, 256) else 4
         template |= {"LPK": lanes, "VEC": 8 if d // lanes % 8 == 0 else 4, "ROWS": rows, "NSG": 8, "UNROLL": 2}
-        got = kernel.launch(
-            "decode.metal",
-            inputs,
-            outputs,
-            grid=(1, b * heads * -(-(h // heads * t) // rows), splits),
-            threads=256,
-            defines=defines,
-            template=template,
-        )
+        grid = (1, b * heads * -(-(h // heads * t) // rows), splits)
+        got = kernel.launch("decode.metal", inputs, outputs, grid=grid, threads=256, defines=defines, template=template)
         return States(**got)
 
     def tiles(self, s: _Segment) -> States:
         """Many query rows, to be merged: `tiles.metal`."""
-        return States(**self._tiled(s, None, partial=True))
+        return States(**self._tiled(s, partial=True))
 
-    def whole(self, s: _Segment, sinks: mx.array | None) -> tuple[mx.array, Seen]:
+    def whole(self, s: _Segment) -> tuple[mx.array, Seen]:
         """Many query rows over a single segment in one go: `tiles.metal`."""
-        got = self._tiled(s, sinks, partial=False)
+        got = self._tiled(s, partial=False)
         return got["out"], reported(got, self.emit)
 
-    def _tiled(self, s: _Segment, sinks: mx.array | None, *, partial: bool) -> dict[str, mx.array]:
+    def _tiled(self, s: _Segment, *, partial: bool) -> dict[str, mx.array]:
         q = self.q
         b, h, t, d = q.shape
         kb, heads = s.kv.keys.shape[:2]
         splits = self.splits(s, "tiles") if partial else 1
         inputs, defines, template = self._operands(s, splits)
-        defines |= {"PARTIAL": int(partial), "SINKS": int(sinks is not None)}
-        if sinks is not None:
-            inputs["sinks"] = sinks
+        sunk = self.sinks is not None and not partial
+        defines |= {"PARTIAL": int(partial), "SINKS": int(sunk)}
+        if self.sinks is not None and sunk:
+            inputs["sinks"] = self.sinks
         outputs = self._partials(splits) if partial else {"out": (q.shape, q.dtype)}
         if self.stats and not partial:
             outputs |= {"lse": ((b, h, t), mx.float32), "entropy": ((b, h, t), mx.float32)}
@@ -211,9 +201,10 @@ class _Call:
         affordable = int(PARTIALS * bytes_kv / (2 * 4 * rows * (d + 4)))
         return max(1, min(32, capacity // 512, affordable))
 
-    def _rows(self, rows: int, d: int) -> int:
-        most = self.geometry.rows or ((4 if d <= 96 else 2) if device().shares_loads else 1)
-        return 1 if rows == 1 else min(most, 2 if rows == 2 else 4)
+    def _served(self, rows: int) -> int:
+        """How many of these query rows one load of a key serves in `decode.metal`."""
+        most = (4 if self.q.shape[3] <= 96 else 2) if device().shares_loads else 1
+        return min(self.geometry.rows or most, rows if rows <= 2 else 4)
 
     def _partials(self, splits: int) -> dict[str, tuple[tuple[int, ...], mx.Dtype]]:
         b, h, t, d = self.q.shape

@@ -202,14 +202,13 @@ def _attend(
         if sinks is not None:
             mean = mean + mx.exp(sink - peak) * (sink - peak)
         entropy = mx.where(total == 0, 0.0, mx.log(mx.maximum(total, 1e-45)) - mean * inverse).reshape(b, h, t)
-    positions, most = None, None
+    places, most = None, None
     if emit.top:
-        at = mx.concatenate([mx.broadcast_to(s.at, (b, s.at.shape[1])) for s in segments], axis=1)
-        positions, most = top(probabilities.reshape(b, h, t, -1), at, emit.top)
+        places, most = top(probabilities.reshape(b, h, t, -1), _joined([s.at for s in segments], b), emit.top)
     return out.reshape(b, h, t, d), Seen(
         lse=lse.reshape(b, h, t) if emit.lse else None,
         entropy=entropy,
-        positions=positions,
+        positions=places,
         weights=most,
         scores=scores.reshape(b, h, t, -1) if emit.scores else None,
     )
@@ -247,6 +246,15 @@ def _unrows(x: mx.array, b: int, heads: int, g: int, t: int, n: int) -> mx.array
     if x.shape[0] == b:
         return x.reshape(b, heads, g, t, n)
     return x.reshape(heads, b, g, t, n).swapaxes(0, 1)
+
+
+def positions(kv: KV, b: int) -> mx.array:
+    """Where the rows of the whole chain stand, int32 [B, rows]."""
+    return _joined([s.at for s in _segments(kv, 1)[0]], b)
+
+
+def _joined(at: list[mx.array], b: int) -> mx.array:
+    return mx.concatenate([mx.broadcast_to(x, (b, x.shape[1])) for x in at], axis=1)
 
 
 def top(p: mx.array, at: mx.array, k: int) -> tuple[mx.array, mx.array]:
