@@ -1,4 +1,4 @@
-"""A model's files from the Hugging Face hub: only those that it needs, resumed, and checked against the hub's hashes.
+"""A repository's files from the Hugging Face hub: only those needed, resumed, and checked against the hub's hashes.
 
 huggingface_hub knows the person's token, proxy and mirror (HF_ENDPOINT) and is imported on the first download. The
 transfer is ours, because its own begins again after an interruption.
@@ -21,6 +21,7 @@ ANSWER_S = 5.0  # how long the hub may take to answer
 STALL_S = 10.0  # how long a download may stand still
 TRIES = 5  # in a row without a byte, before a download is given up
 CHUNK = 1 << 20
+NAMED = {"model": "model", "dataset": "data set"}
 NEEDED = (
     "config.json",
     "generation_config.json",
@@ -48,6 +49,24 @@ def fetch_hub(hub: Hub, folder: Path, report: Report, *, file: str | None = None
     What an interrupted call left in `folder` is used. CheckpointError where the hub does not answer within 5 s, has no
     such model, wants a token, or sent something else than it said.
     """
+    return _fetch_repository(hub, folder, report, "model", lambda siblings: _choose(hub.repo, siblings, file))
+
+
+def fetch_data(hub: Hub, folder: Path, report: Report, kinds: Sequence[str]) -> str:
+    """The same for a data set: its files, in folders of their own too, that end with one of `kinds`."""
+
+    def choose(siblings: Sequence[Any]) -> list[Any]:
+        wanted = [s for s in siblings if s.rfilename.endswith(tuple(kinds)) and ".." not in s.rfilename.split("/")]
+        if not wanted:
+            raise CheckpointError(f"the data set {hub.repo} has no file that ends with {', '.join(kinds)}")
+        return sorted(wanted, key=lambda sibling: sibling.size or 0)
+
+    return _fetch_repository(hub, folder, report, "dataset", choose)
+
+
+def _fetch_repository(
+    hub: Hub, folder: Path, report: Report, kind: str, choose: Callable[[Sequence[Any]], list[Any]]
+) -> str:
     from huggingface_hub import HfApi, constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the hub for more than the model, and waits for that too
@@ -55,16 +74,15 @@ def fetch_hub(hub: Hub, folder: Path, report: Report, *, file: str | None = None
     try:
         with disk_errors(folder):
             report(f"asking the hub for {hub.repo}", 0, 0)
-            info = HfApi(endpoint=endpoint).model_info(
-                hub.repo, revision=hub.revision, files_metadata=True, timeout=ANSWER_S
+            info = HfApi(endpoint=endpoint).repo_info(
+                hub.repo, repo_type=kind, revision=hub.revision, files_metadata=True, timeout=ANSWER_S
             )
-            wanted = _choose(hub.repo, info.siblings or [], file)
-            _fetch(hub.repo, str(info.sha), wanted, folder, report, endpoint)
+            _fetch(hub.repo, kind, str(info.sha), choose(info.siblings or []), folder, report, endpoint)
             return str(info.sha)
     except Exception as error:  # LikelyError, the disk's OSError, or what the HTTP client of the day raises
         if isinstance(error, LikelyError) or type(error).__module__ == "builtins":
             raise
-        raise _failed(hub, error) from error
+        raise _failed(hub, NAMED[kind], error) from error
 
 
 def _choose(repo: str, siblings: Sequence[Any], file: str | None) -> list[Any]:
@@ -84,15 +102,18 @@ def _choose(repo: str, siblings: Sequence[Any], file: str | None) -> list[Any]:
     return sorted(chosen, key=lambda sibling: sibling.size or 0)
 
 
-def _fetch(repo: str, commit: str, wanted: list[Any], folder: Path, report: Report, endpoint: str | None) -> None:
+def _fetch(
+    repo: str, kind: str, commit: str, wanted: list[Any], folder: Path, report: Report, endpoint: str | None
+) -> None:
     from huggingface_hub import hf_hub_url
 
     partials = {sibling.rfilename: _partial(folder, sibling) for sibling in wanted}
-    for path in folder.iterdir():
-        if path.name not in partials and path not in partials.values():
+    there = [path for path in folder.rglob("*") if path.is_file()]
+    for path in there:
+        if str(path.relative_to(folder)) not in partials and path not in partials.values():
             path.unlink()
     total, finished = sum(sibling.size or 0 for sibling in wanted), 0
-    require_space(folder, total - sum(path.stat().st_size for path in folder.iterdir()))
+    require_space(folder, total - sum(path.stat().st_size for path in there if path.exists()))
 
     def progress(done: int) -> None:
         report(f"downloading {repo}", finished + done, total)
@@ -103,7 +124,8 @@ def _fetch(repo: str, commit: str, wanted: list[Any], folder: Path, report: Repo
         if path.exists() and not _is_intact(path, sibling, report):
             path.unlink()  # of another revision
         if not path.exists():
-            url = hf_hub_url(repo, name, revision=commit, endpoint=endpoint)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            url = hf_hub_url(repo, name, repo_type=kind, revision=commit, endpoint=endpoint)
             _download(url, partial, size, progress)
             if not _is_intact(partial, sibling, report):
                 partial.unlink()
@@ -171,7 +193,7 @@ def _is_intact(path: Path, sibling: Any, report: Report) -> bool:
     return digest.hexdigest() == _expected(sibling)
 
 
-def _failed(hub: Hub, error: Exception) -> CheckpointError:
+def _failed(hub: Hub, what: str, error: Exception) -> CheckpointError:
     kind = type(error).__name__
     status = getattr(getattr(error, "response", None), "status_code", None)
     if kind == "GatedRepoError" or status == 403:
@@ -182,7 +204,7 @@ def _failed(hub: Hub, error: Exception) -> CheckpointError:
         return CheckpointError(f"{hub.repo} has no revision {hub.revision!r}")
     if kind in ("RepositoryNotFoundError", "HFValidationError") or status in (401, 404):
         return CheckpointError(
-            f"the hub has no model {hub.repo!r} that you may read; check its name, or `hf auth login`"
+            f"the hub has no {what} {hub.repo!r} that you may read; check its name, or `hf auth login`"
         )
     if status is not None:
         return CheckpointError(f"the hub answered {status} for {hub.repo}; try again later")

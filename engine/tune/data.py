@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import DataError
+from engine.errors import CheckpointError, DataError
+from engine.fetch.progress import Report, silent
+from engine.tune.adapters import write_whole
 from engine.tune.rows import Row, parse
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
 ALSO = {"valid": ("validation", "val", "dev")}
 SHARE = 1 << 16
+WHOLE = "commit"  # beside the files of a data set that was fetched whole
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,12 @@ class Data:
 
 
 def read(
-    source: str | Path, *, names: Mapping[str, str] | None = None, valid: float = 0.05, keep_duplicates: bool = True
+    source: str | Path,
+    *,
+    names: Mapping[str, str] | None = None,
+    valid: float = 0.05,
+    keep_duplicates: bool = True,
+    progress: Report = silent,
 ) -> Data:
     """The data at `source`; `valid` is the share that is set aside where there is no validation file.
 
@@ -55,7 +63,7 @@ def read(
     """
     path = Path(source).expanduser()
     if not path.exists():
-        path = _from_hub(str(source))
+        path = _from_hub(str(source), progress)
     parts: dict[str, list[Row]] = {name: [] for name in PARTS}
     if path.is_dir():
         files = _files(path)
@@ -202,15 +210,20 @@ def _parquet(file: Path) -> Iterator[tuple[Any, str]]:
         yield value, f"{file}[{i}]"
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, progress: Report) -> Path:
     """The folder of a hub data set, fetched; DataError where `name` is neither a path nor an id that can be fetched."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(KINDS):
         raise DataError(f"there is no {name}: expected a file, a folder, or the id owner/name of a hub data set")
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from engine import store
+    from engine.catalogue import Hub
+    from engine.fetch.hub import fetch_data
 
-    try:
-        patterns = [f"*{kind}" for kind in KINDS]
-        return Path(huggingface_hub.snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise DataError(f"there is no {name} here, and the hub gave: {str(error).splitlines()[0]}") from None
+    folder = store.home() / "data" / name.replace("/", "--")
+    if not (folder / WHOLE).exists():
+        try:
+            (folder / "files").mkdir(parents=True, exist_ok=True)
+            commit = fetch_data(Hub(name), folder / "files", progress, KINDS)
+            write_whole(folder / WHOLE, lambda beside: beside.write_text(commit))
+        except CheckpointError as error:
+            raise DataError(f"there is no {name} here: {error}") from error
+    return folder / "files"

@@ -85,7 +85,7 @@ def _board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter  # type: ignore[import-not-found]
     except ImportError:
         try:
-            from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
+            from tensorboardX import SummaryWriter  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError:
             raise ParameterError("tensorboard needs a writer: pip install tensorboardX") from None
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

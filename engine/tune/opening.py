@@ -31,12 +31,14 @@ def open_run(config: Config, progress: Report = silent, *, resume: bool = False)
     if not config.data:
         raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
     names = read_map(config.map)
-    found = data.read(config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates)
+    found = data.read(
+        config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress
+    )
     preferences = "preference" in found.forms
     if preferences != (config.objective != "sft"):
         wants = "rows with chosen and rejected" if config.objective != "sft" else "--objective dpo or orpo"
         raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
-    anchors = data.read(config.kl_data, names=names, valid=0).train if config.kl_data else ()
+    anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
     checkpoint = load(config.model, progress)
     context = checkpoint.model.config.context
     if config.length > context:

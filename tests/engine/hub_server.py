@@ -20,8 +20,9 @@ class _QuietServer(ThreadingHTTPServer):
 class HubServer:
     """Serves `files` of one repository. Faults are attributes, changed as a test goes."""
 
-    def __init__(self, repo: str, files: dict[str, bytes]) -> None:
+    def __init__(self, repo: str, files: dict[str, bytes], kind: str = "models") -> None:
         self.repo, self.files = repo, files
+        self.kind = kind  # models | datasets
         self.status: tuple[int, str] | None = None  # answer everything with this and the hub's error code
         self.silent = threading.Event()  # set: accept and never answer
         self.cut_after: int | None = None  # bytes of a large file sent before the connection is closed
@@ -72,16 +73,17 @@ class HubServer:
 
             def answer(self, body: bool) -> None:
                 path = self.path.partition("?")[0]
+                place = "" if hub.kind == "models" else f"/{hub.kind}"
                 hub.requests.append((self.command, path, self.headers.get("Range", "")))
                 if hub.silent.is_set():
                     hub.released.wait(30)
                     return
                 if hub.status:
                     self.reply(hub.status[0], {"X-Error-Code": hub.status[1]}, b"{}", body)
-                elif re.fullmatch(rf"/api/models/{hub.repo}(/revision/\w+)?", path):
+                elif re.fullmatch(rf"/api/{hub.kind}/{hub.repo}(/revision/\w+)?", path):
                     info = {"id": hub.repo, "sha": COMMIT, "siblings": hub.siblings()}
                     self.reply(200, {"Content-Type": "application/json"}, json.dumps(info).encode(), body)
-                elif (name := path.removeprefix(f"/{hub.repo}/resolve/{COMMIT}/")) in hub.files:
+                elif (name := path.removeprefix(f"{place}/{hub.repo}/resolve/{COMMIT}/")) in hub.files:
                     self.file(name, body)
                 else:
                     self.reply(404, {"X-Error-Code": "RepoNotFound"}, b"{}", body)
@@ -116,9 +118,9 @@ class HubServer:
 
 
 @contextmanager
-def serve(repo: str, files: dict[str, bytes]) -> Iterator[HubServer]:
+def serve(repo: str, files: dict[str, bytes], kind: str = "models") -> Iterator[HubServer]:
     """A HubServer that answers until the block ends."""
-    hub = HubServer(repo, files)
+    hub = HubServer(repo, files, kind)
     thread = threading.Thread(target=hub.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -1,6 +1,7 @@
 """Watching a training: pauses, stops, and the model asked in the middle, before and now."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,22 @@ import pytest
 import engine.tune.lora as lora
 from engine import diff
 from engine.checkpoint import Checkpoint, load
+from engine.errors import ParameterError
 from engine.tune import metrics, opening, trainer
 from engine.tune.config import configure
-from engine.tune.control import Compare, Compared, Control, Draw, Drawn, Ended, Event, Paused, Refused, Stepped
+from engine.tune.control import (
+    Compare,
+    Compared,
+    Control,
+    Draw,
+    Drawn,
+    Ended,
+    Event,
+    Paused,
+    Refused,
+    Stepped,
+    Validated,
+)
 from engine.tune.data import read
 from metal import mx
 from tests.engine import tiny as files
@@ -120,6 +134,36 @@ def test_the_metrics_of_a_run_are_read_again_as_events(tmp_path: Path) -> None:
     events = list(trainer.train(run(tmp_path, eval_every=4)))
     assert metrics.read(tmp_path) == [e for e in events if type(e).__name__ in ("Stepped", "Validated")]
     assert metrics.read(tmp_path / "nowhere") == []
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    import struct
+
+    from tensorboardX.proto.event_pb2 import Event as Record
+
+    events = list(trainer.train(run(tmp_path, steps=3, tensorboard=True)))
+    found: dict[tuple[str, int], float] = {}
+    for file in tmp_path.glob("events.out.tfevents*"):
+        data, at = file.read_bytes(), 0
+        while at < len(data):  # length, its checksum, the record, its checksum
+            (size,) = struct.unpack_from("<Q", data, at)
+            record = Record.FromString(data[at + 12 : at + 12 + size])
+            found |= {(value.tag, record.step): value.simple_value for value in record.summary.value}
+            at += 16 + size
+    steps = [e for e in events if isinstance(e, Stepped)]
+    assert [found["stepped/loss", e.step] for e in steps] == pytest.approx([e.loss for e in steps])
+    assert [found["stepped/rate", e.step] for e in steps] == pytest.approx([e.rate for e in steps])
+    checked = [e for e in events if isinstance(e, Validated)]
+    assert found["validated/high", 3] == pytest.approx(checked[-1].high)
+
+
+def test_tensorboard_that_is_not_installed_is_said_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch.utils.tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ParameterError, match="tensorboard needs a writer: pip install tensorboardX"):
+        next(trainer.train(run(tmp_path, steps=3, tensorboard=True)))
 
 
 def test_difference_of_a_model_with_a_trained_head(checkpoint: Checkpoint, tmp_path: Path) -> None:

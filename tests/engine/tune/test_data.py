@@ -1,6 +1,7 @@
 """Rows of every form and every fault, splits, spans, packing: nothing lost in silence, no pad token trained."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from engine.errors import DataError, ParameterError
 from engine.tokenizer import Tokenizer
 from engine.tune import batches, data, rows, samples
 from engine.tune.samples import Sample
+from tests.engine import hub_server
 from tests.engine.vocabularies import byte_level
 
 CHATML = (
@@ -147,22 +149,6 @@ def test_folders(tmp_path: Path) -> None:
         data.read(tmp_path / "nothing")
 
 
-def test_a_hub_data_set_is_fetched_and_read_as_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    write(tmp_path / "data" / "train-00000-of-00002.jsonl", [{"text": "a"}])
-    write(tmp_path / "data" / "train-00001-of-00002.jsonl", [{"text": "b"}])
-    asked: list[Any] = []
-
-    def fetch(name: str, **options: Any) -> str:
-        asked.append((name, options["repo_type"]))
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert [row.text for row in data.read("owner/rows", valid=0).train] == ["a", "b"]
-    assert asked == [("owner/rows", "dataset")]
-
-
 def test_the_split_is_by_content_and_duplicates_stay_on_one_side(tmp_path: Path) -> None:
     values = [{"text": f"row {i}"} for i in range(200)]
     values += values[:10]
@@ -275,3 +261,61 @@ def test_a_stream_skips_to_where_a_run_was() -> None:
 
 def test_processes_share_a_batch() -> None:
     assert [batches.share([5, 6, 7], rank, 2) for rank in range(2)] == [[5, 7], [6]]
+
+
+# -- the hub -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[hub_server.HubServer]:
+    import io
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    shard = io.BytesIO()
+    parquet.write_table(pa.table({"text": ["three", "four"]}), shard)
+    files = {
+        "README.md": b"not data",
+        "train.jsonl": b'{"text": "one"}\n{"text": "two"}\n',
+        "data/validation-00000-of-00001.parquet": shard.getvalue(),
+    }
+    with hub_server.serve("me/rows", files, "datasets") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+        yield server
+
+
+def test_a_data_set_of_the_hub_by_its_id(hub: hub_server.HubServer, capfd: pytest.CaptureFixture[str]) -> None:
+    found = data.read("me/rows")
+    assert [row.text for row in found.train] == ["one", "two"] and [row.text for row in found.valid] == [
+        "three",
+        "four",
+    ]
+    assert not found.split and "README.md" not in hub.downloads()
+    count = len(hub.downloads())
+    assert data.read("me/rows").fingerprint == found.fingerprint and len(hub.downloads()) == count  # it is here now
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "line"),
+    [
+        (404, "RepoNotFound", "the hub has no data set 'me/rows' that you may read"),
+        (403, "GatedRepo", "me/rows is gated: accept its licence"),
+        (500, "", "the hub answered 500"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(hub: hub_server.HubServer, status: int, code: str, line: str) -> None:
+    hub.status = status, code
+    with pytest.raises(DataError, match=f"there is no me/rows here: {line}") as caught:
+        data.read("me/rows")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    with pytest.raises(DataError, match="the hub cannot be reached for me/elsewhere") as caught:
+        data.read("me/elsewhere")
+    assert "\n" not in str(caught.value)
