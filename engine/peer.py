@@ -67,7 +67,6 @@ def _build(info: ModelInfo) -> Any:
 
 
 def _weights(source: Any) -> Iterator[tuple[str, mx.array]]:
-    parts = ("embed", "norm") if source.shape.tied else ("embed", "norm", "head")
-    yield from source.top(*parts).items()
+    yield from source.spelled(source.top(*source.parts)).items()
     for i in range(source.shape.layers):
-        yield from source.layer(i).items()
+        yield from source.spelled(source.layer(i)).items()

@@ -55,6 +55,9 @@ class Family:
     names: Callable[[ModelConfig], Mapping[str, str]]
     top: Mapping[str, str]
     prepare: Callable[[dict[str, mx.array], ModelConfig], None] | None
+    rename: Callable[[str], str | None]  # a file's name of a tensor -> that in `names`; None for what is not read
+    spell: Callable[[str], str]  # and mlx-lm's, which is what is written
+    arrange: Callable[[str, mx.array, ModelConfig], mx.array]  # and how it keeps the rows
 
 
 def family(model_type: str) -> Family:
@@ -68,6 +71,9 @@ def family(model_type: str) -> Family:
         names if callable(names) else lambda _: names,
         TOP | getattr(module, "TOP", {}),
         getattr(module, "prepare", None),
+        getattr(module, "rename", str),
+        getattr(module, "spell", str),
+        getattr(module, "arrange", lambda name, array, shape: array),
     )
 
 

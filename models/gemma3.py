@@ -70,11 +70,18 @@ def _bfloat16(x: float) -> float:
     return rounded
 
 
+def rename(name: str) -> str | None:
+    if name.startswith(PICTURES):
+        return None
+    if "language_model." not in name:
+        return name
+    tail = name.split("language_model.", 1)[1]
+    return tail if tail.startswith(("model.", "lm_head.")) else f"model.{tail}"
+
+
 def prepare(weights: dict[str, mx.array], config: ModelConfig) -> None:
     """Leave the eye out, and call the text model's tensors as if it stood alone."""
     for name in list(weights):
-        if name.startswith(PICTURES):
-            del weights[name]
-        elif "language_model." in name:
-            tail = name.split("language_model.", 1)[1]
-            weights[tail if tail.startswith(("model.", "lm_head.")) else f"model.{tail}"] = weights.pop(name)
+        array = weights.pop(name)
+        if (ours := rename(name)) is not None:
+            weights[ours] = array

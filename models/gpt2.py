@@ -49,10 +49,18 @@ def configure(keys: Keys, model_type: str) -> ModelConfig:
     )
 
 
+def rename(name: str) -> str:
+    return name.removeprefix("transformer.").removeprefix("model.")
+
+
+def spell(name: str) -> str:
+    return f"model.{name}"
+
+
 def prepare(weights: dict[str, mx.array], config: ModelConfig) -> None:
     """Turn the matrices to [out, in]; mlx-lm, which puts `model.` before the names, has done so already."""
     for name in list(weights):
-        ours = name.removeprefix("transformer.").removeprefix("model.")
+        ours = rename(name)
         array = weights.pop(name)
         turned = name.startswith("model.") or array.ndim != 2 or not ours.startswith("h.")
         weights[ours] = array if turned else array.T

@@ -40,13 +40,27 @@ def configure(keys: Keys, model_type: str) -> ModelConfig:
     )
 
 
+def rename(name: str) -> str:
+    ours = name.removeprefix("model.").removeprefix("gpt_neox.")
+    return f"layers.{ours[2:]}" if ours.startswith("h.") else ours
+
+
+def spell(name: str) -> str:
+    return f"model.h.{name[len('layers.') :]}" if name.startswith("layers.") else f"model.{name}"
+
+
+def arrange(name: str, array: mx.array, config: ModelConfig) -> mx.array:
+    """q, k, v by head again."""
+    if ".query_key_value." not in name:
+        return array
+    return array.reshape(3, config.heads, config.head_size, *array.shape[1:]).swapaxes(0, 1).reshape(array.shape)
+
+
 def prepare(weights: dict[str, mx.array], config: ModelConfig) -> None:
     """One name for each part, whoever wrote the file, and q, k, v one after the other instead of by head."""
     heads, size = config.heads, config.head_size
     for name in list(weights):
-        array = weights.pop(name)
-        ours = name.removeprefix("model.").removeprefix("gpt_neox.")
-        ours = f"layers.{ours[2:]}" if ours.startswith("h.") else ours
+        array, ours = weights.pop(name), rename(name)
         if ".query_key_value." in ours and array.shape[0] == 3 * heads * size:
             rest = array.shape[1:]
             array = array.reshape(heads, 3, size, *rest).swapaxes(0, 1).reshape(3 * heads * size, *rest)

@@ -93,10 +93,13 @@ def _write(
     seen = _embed(source, table, calibration) if settings.awq else None
     small = rounded(table, how) if packed else table
     y = _embed(source, small, held)
-    out.write(
-        pack(embed, table, how) if packed else {f"{embed}.weight": table}, {embed: how} if packed else {}, table.size
-    )
-    del table, small
+    first = pack(embed, table, how) if packed else {f"{embed}.weight": table}
+    weights = table.size
+    if "positions" in source.parts:
+        first |= (positions := source.top("positions"))
+        weights += sum(a.size for a in positions.values())
+    out.write(first, {embed: how} if packed else {}, weights)
+    del table, small, first
     errors: dict[str, float] = {}
     for i in range(layers):
         progress("quantising", i, layers)
@@ -222,6 +225,9 @@ def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progre
 
 def _embed(source: Source, table: mx.array, tokens: mx.array) -> mx.array:
     x = table[tokens].astype(mx.float32) * source.shape.embed_scale
+    if "positions" in source.parts:
+        (positions,) = source.top("positions").values()
+        x = x + positions[: tokens.shape[1]].astype(mx.float32)
     mx.eval(x)
     return x
 
@@ -254,6 +260,8 @@ class _Folder:
 
     def write(self, arrays: Arrays, chosen: Mapping[str, Layout], weights: int) -> None:
         """One shard; `chosen` are the paths that are packed in it, `weights` the numbers that it stands for."""
+        arrays = self.source.spelled(arrays)
+        chosen = {self.source.spell(path): layout for path, layout in chosen.items()}
         self._written += 1
         name = f"model-{self._written:05}-of-{self.shards:05}.safetensors"
         mx.save_safetensors(str(self.path / name), arrays, metadata={"format": "mlx"})

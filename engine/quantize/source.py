@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import models
 from engine import gguf, safetensors
@@ -18,25 +19,25 @@ from engine.info import ModelInfo, quantization_of, read_json, weight_files
 from engine.precision import Precision
 from engine.tokenizer import Tokenizer
 from metal import mx
+from models import gemma3
 from models.block import Block
 from models.builder import Builder
 from models.families import family
-from models.weights import Tensors
+from models.weights import BUFFERS, Tensors
 
-# families whose tensors mlx-lm keeps under other names or in another order than they are built from here
-OTHERWISE = ("gemma3", "gpt2", "gpt_neox")
+NAMED_OUTSIDE = ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype")
 Arrays = dict[str, mx.array]
 
 
 class Source:
-    """The tensors of a checkpoint by layer, under the names that mlx-lm reads.
+    """The tensors of a checkpoint by layer. Of a model with an eye, the text model.
 
-    CheckpointError for a model that is quantised already or whose family mlx-lm lays out in another way.
+    CheckpointError for a model that is quantised already or whose family is not written here.
     """
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, Path] = {}  # tensor, as the file calls it -> where it is
         self._header: gguf.Header | None = None
         if info.path.is_file():
             header = gguf.read_header(info.path)
@@ -45,8 +46,7 @@ class Source:
             self.config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
             self.tokenizer = Tokenizer.from_gguf(header.metadata)
             self.dtype = mx.bfloat16 if self._arch.model_type.startswith("gemma") else mx.float16
-            named = ((mapping.weight_name(t, self._arch), t) for t in header.tensors)
-            self._stored = {name: tensor for name, tensor in named if name is not None}
+            found = {tensor: mapping.weight_name(tensor, self._arch) for tensor in header.tensors}
         else:
             self.config = read_json(info.path / "config.json")
             self.tokenizer = Tokenizer.from_folder(info.path)
@@ -54,12 +54,17 @@ class Source:
                 raise CheckpointError(f"{info.name} is quantised already: begin with the original model")
             self.dtype = stored_dtype(info.path)
             self._files = {name: file for file in weight_files(info.path) for name in safetensors.read_header(file)}
-            self._stored = dict.fromkeys(self._files, "")
+            found = {name: name for name in self._files}
         model_type = str(self.config.get("model_type"))
-        if model_type in OTHERWISE or model_type not in models.FAMILIES:
+        if model_type not in models.FAMILIES:
             raise CheckpointError(f"likely quantize cannot write a {model_type}: use mlx_lm.convert for this family")
+        if model_type == "gemma3":
+            self.config = _text_model(self.config)
         self._family = family(model_type)
-        if "lm_head.weight" in self._stored:
+        # our name of each tensor -> the file's
+        named = {self._family.rename(name): stored for stored, name in found.items() if name is not None}
+        self._stored = {ours: stored for ours, stored in named.items() if ours and not ours.endswith(BUFFERS)}
+        if f"{self._family.top['head']}.weight" in self._stored:
             self.config = {"tie_word_embeddings": False, **self.config}
         self.shape = models.configure(self.config)
 
@@ -68,8 +73,23 @@ class Source:
         return self._read(f"{self._family.top['layer'].format(index)}.")
 
     def top(self, *parts: str) -> Arrays:
-        """The tensors of `embed`, `norm` or `head`."""
+        """The tensors of some of `parts`."""
         return {name: a for part in parts for name, a in self._read(f"{self._family.top[part]}.").items()}
+
+    def spelled(self, arrays: Arrays) -> Arrays:
+        """The arrays under the names and in the order of rows that mlx-lm keeps them in."""
+        kind = self._family
+        return {kind.spell(name): kind.arrange(name, array, self.shape) for name, array in arrays.items()}
+
+    def spell(self, path: str) -> str:
+        """mlx-lm's name of a path."""
+        return self._family.spell(path)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What there is outside of the layers."""
+        positions = ("positions",) if self.shape.learned_positions else ()
+        return ("embed", *positions, "norm") if self.shape.tied else ("embed", *positions, "norm", "head")
 
     def path(self, part: str) -> str:
         """What one of the parts outside the layers is called."""
@@ -126,10 +146,11 @@ class Source:
         return arrays
 
     def _from_files(self, wanted: list[str]) -> Iterator[tuple[str, mx.array]]:
-        for file in sorted({self._files[name] for name in wanted}):
+        stored = [self._stored[name] for name in wanted]
+        for file in sorted({self._files[name] for name in stored}):
             lazy = mx.load(str(file))
             assert isinstance(lazy, dict)
-            yield from ((name, lazy[name]) for name in wanted if self._files[name] == file)
+            yield from ((name, lazy[name]) for name in stored if self._files[name] == file)
 
     def _from_gguf(self, wanted: list[str]) -> Iterator[tuple[str, mx.array]]:
         assert self._header is not None
@@ -137,3 +158,9 @@ class Source:
         heads = self.config["num_attention_heads"], self.config["num_key_value_heads"]
         part = replace(self._header, tensors=tensors)
         return weights.read_weights(part, self._arch, heads, Precision(self.dtype, packed=False))
+
+
+def _text_model(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a Gemma 3 with an eye as that of its text model, with what such a one leaves out."""
+    outside = {key: config[key] for key in NAMED_OUTSIDE if key in config}
+    return {**gemma3.DEFAULTS, **config["text_config"], **outside}

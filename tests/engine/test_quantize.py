@@ -20,6 +20,7 @@ from engine.quantize.plan import allocate, lowest
 from metal import mx
 from models.weights import Layout
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
+from tests.models.oracle import flat, reference
 
 CONFIG = LLAMA | {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32, "num_hidden_layers": 3}
 TEXT = "It rained, and the road was a river; nobody minded. " * 24
@@ -76,6 +77,59 @@ def test_mlx_lm_loads_what_is_written_and_says_the_same(
     files = list((tmp_path / "small").glob("*.safetensors"))
     held = sum(a.nbytes for file in files for a in mx.load(str(file)).values())  # type: ignore[union-attr]
     assert report.nbytes == held
+
+
+GPT2 = {
+    "model_type": "gpt2", "vocab_size": 288, "n_embd": 128, "n_head": 4, "n_layer": 3, "n_positions": 256, "n_ctx": 256,
+    "layer_norm_epsilon": 1e-5,
+}  # fmt: skip
+NEOX = {
+    "model_type": "gpt_neox", "vocab_size": 288, "hidden_size": 128, "num_attention_heads": 4, "num_hidden_layers": 3,
+    "intermediate_size": 512, "max_position_embeddings": 256, "layer_norm_eps": 1e-5, "rotary_emb_base": 10000,
+    "rotary_pct": 0.25, "hidden_act": "gelu_new", "use_parallel_residual": True,
+}  # fmt: skip
+GEMMA3 = CONFIG | {
+    "model_type": "gemma3_text", "sliding_window": 32, "sliding_window_pattern": 2, "query_pre_attn_scalar": 32,
+    "rope_local_base_freq": 1e4, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
+}  # fmt: skip
+EYED = {
+    "model_type": "gemma3", "text_config": {k: v for k, v in GEMMA3.items() if k != "tie_word_embeddings"},
+    "vision_config": {"hidden_size": 8}, "mm_tokens_per_image": 4,
+}  # fmt: skip
+
+
+def published(config: dict[str, Any]) -> tuple[dict[str, mx.array], Any]:
+    """A model of mlx-lm's as its authors publish it: their names, their order, tensors that nobody reads; and it."""
+    model = reference(GEMMA3 if config is EYED else config)
+    model.sanitize({})  # without a head of its own, Gemma's is the embedding
+    arrays = {}
+    for name, array in flat(model.parameters()).items():
+        if config is EYED:
+            arrays[f"model.language_model.{name.removeprefix('model.')}"] = array
+        elif config is GPT2:
+            turned = array.T if array.ndim == 2 and ".h." in name else array
+            arrays[f"transformer.{name.removeprefix('model.')}"] = turned
+        else:
+            plain = name.removeprefix("model.").replace("h.", "layers.", 1) if ".h." in name else name[len("model.") :]
+            arrays[plain if plain.startswith("embed_out") else f"gpt_neox.{plain}"] = array
+    surplus = {"gpt2": "transformer.h.0.attn.bias", "gpt_neox": "gpt_neox.layers.0.attention.bias"}
+    arrays[surplus.get(config["model_type"], "model.vision_tower.a.weight")] = mx.ones((1, 1, 8, 8))
+    return arrays, model
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(group_size=32, awq=True), Settings(recipe="auto")])
+@pytest.mark.parametrize("config", [GPT2, NEOX, EYED])
+def test_families_that_mlx_lm_lays_out_otherwise(tmp_path: Path, config: dict[str, Any], settings: Settings) -> None:
+    arrays, whole = published(config)
+    folder = write_folder(tmp_path / "original", config, {n: a.astype(mx.float16) for n, a in arrays.items()})
+    report = quantize(describe(folder), tmp_path / "small", settings, text=TEXT)
+    logits, peer = ours(tmp_path / "small")(TOKENS), peer_logits(tmp_path / "small", TOKENS)
+    assert mx.max(mx.abs(logits - peer)) < 1e-4 * mx.max(mx.abs(peer))
+    assert report.kl > 0
+    eighth = quantize(describe(folder), tmp_path / "eighth", Settings(bits=8, group_size=32), text=TEXT)
+    assert eighth.kl < report.kl / 20
+    close = peer_logits(tmp_path / "eighth", TOKENS)
+    assert mx.max(mx.abs(close - whole(TOKENS))) < 0.15 * mx.max(mx.abs(close))
 
 
 def test_the_report_is_what_the_two_models_say(tmp_path: Path) -> None:
