@@ -1,26 +1,21 @@
-"""What is known of the kernels on this chip: which failed, and where ours are faster than mlx's own. Kept in a file.
+"""Finds out which kernels work on this chip, and where ours are faster than mlx's own.
 
 The first run on a Mac tests every kernel (`metal/selftest.py`) and times ours against stock for a second; later runs
-read the file, which is for one chip, one mlx and one text of the kernels. Without Metal nothing is run or written.
+read what that found (`metal/record.py`). Without Metal nothing is run or written.
 """
 
-import hashlib
-import json
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from metal import choice, fused, kernel, mx, vocab
 from metal.attention import attention
 from metal.device import device
 from metal.kv import KV, Quantized
 from metal.mask import CAUSAL, Mask
-from metal.selftest import Verdict, selftest
+from metal.record import Record, blank, load, save
+from metal.selftest import selftest
 
 if TYPE_CHECKING:  # the simulator is for machines without Metal
     from metal.counts import Row
@@ -56,61 +51,6 @@ class Timing:
     def share(self, bandwidth: float | None) -> float | None:
         """Of the chip's memory bandwidth (GB/s), by ours; None where that is not known."""
         return None if bandwidth is None else self.nbytes / self.ours_s / (bandwidth * 1e9)
-
-
-@dataclass
-class Record:
-    """What the file holds."""
-
-    chip: str
-    mlx: str
-    text: str  # digest of the kernels' text
-    switched_off: dict[str, str] = field(default_factory=dict)
-    faster: dict[str, bool] = field(default_factory=dict)  # by choice.key
-    verdicts: list[dict[str, Any]] = field(default_factory=list)
-    timings: list[dict[str, Any]] = field(default_factory=list)
-
-
-def folder() -> Path:
-    """Where records are kept: LIKELY_KERNELS, or the user's cache folder."""
-    if chosen := os.environ.get("LIKELY_KERNELS"):
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "likely" / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "likely" / "kernels"
-
-
-def blank() -> Record:
-    """A record of this chip, mlx and kernels that knows nothing yet."""
-    texts = b"".join(path.read_bytes() for path in sorted(kernel.FOLDER.iterdir()))
-    return Record(device().name, version("mlx"), hashlib.sha256(texts).hexdigest()[:16])
-
-
-def path(record: Record) -> Path:
-    chip = "-".join(record.chip.lower().split())
-    return folder() / f"{chip}-mlx{record.mlx}-{record.text}.json"
-
-
-def load() -> Record | None:
-    """The record of an earlier run on this chip, with this mlx and these kernels; None if none can be read."""
-    fresh = blank()
-    try:
-        found = Record(**json.loads(path(fresh).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return found if (found.chip, found.mlx, found.text) == (fresh.chip, fresh.mlx, fresh.text) else None
-
-
-def save(record: Record) -> None:
-    """Write it whole or not at all. A folder that cannot be written only costs the next start a second."""
-    target = path(record)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = target.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(asdict(record), indent=1))
-        scratch.replace(target)
-    except OSError:
-        pass
 
 
 def prepare(shapes: Sequence[Shape] = (), *, budget_s: float = BUDGET_S) -> Record:
@@ -207,11 +147,6 @@ def bench(shapes: Sequence[Shape] = BENCH, budget_s: float = 10.0, only: str = "
             mask = Mask(window=shape.window)
             timings.append(_timed(name, q, kv, mask, shape.head_size**-0.5, budget_s / (2 * len(cases))))
     return Bench(here.name, "metal", here.bandwidth, timings=tuple(timings))
-
-
-def verdicts(record: Record) -> list[Verdict]:
-    """What the self-test found, for `likely doctor`."""
-    return [Verdict(**verdict) for verdict in record.verdicts]
 
 
 def _operands(shape: Shape) -> list[tuple[mx.array, KV]]:

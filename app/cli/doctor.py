@@ -9,12 +9,12 @@ import click
 
 def _kernels() -> str:
     """What is known of the Metal kernels on this chip, in a line."""
-    from metal import tune
     from metal.device import device
+    from metal.record import load
 
     if not device().metal:
         return "reference (no Metal here)"
-    record = tune.load()
+    record = load()
     if record is None:
         return "not tested on this chip yet: loading a model does it, once"
     off = "; ".join(f"{name} is off: {why}" for name, why in record.switched_off.items())

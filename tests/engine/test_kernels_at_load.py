@@ -8,7 +8,7 @@ import pytest
 from engine.checkpoint import load
 from engine.precision import Precision
 from engine.session import Session
-from metal import choice, kernel, mx, tune
+from metal import choice, kernel, mx, record
 from metal.simulator import simulated
 from tests.engine.tiny import LLAMA, weights, write_folder
 
@@ -29,8 +29,8 @@ def test_kernels_are_tested_once_and_ready_before_the_first_token(
         checkpoint = load(folder, precision=precision)
         ran = {name.split("_")[1] for name in launches}
         assert ran == {"decode", "merge", "tiles", "scan", "draw", "token"}  # compiled and compared before any question
-        record = tune.load()
-        assert record is not None and record.verdicts and not record.switched_off
+        found = record.load()
+        assert found is not None and found.verdicts and not found.switched_off
         with choice.forced("ours"):
             before = sum(launches.values())
             seen = Session(checkpoint).logits_after(list(range(40)))

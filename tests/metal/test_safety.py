@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from metal import choice, kernel, mx, selftest, tune, vocab
+from metal import choice, kernel, mx, record, selftest, tune, vocab
 from metal.attention import Mask, attention
+from metal.record import Record
 from metal.simulator import simulated
-from metal.tune import Record, Shape
+from metal.tune import Shape
 from tests.metal import oracle
 from tests.metal.build import cache, error, normal, stored
 
@@ -101,7 +102,7 @@ def test_the_first_run_tests_and_times_and_later_runs_remember(monkeypatch: pyte
     fake_clock(monkeypatch, ours=1e-3, stock=2e-3)
     with simulated():
         first = tune.prepare([SHAPE])
-    assert [verdict.passed for verdict in tune.verdicts(first)] == [True]
+    assert len(first.verdicts) == 1 and first.switched_off == {}
     assert len(first.faster) == 4 and all(first.faster.values())
     assert choice.faster == first.faster
     choice.faster.clear()
@@ -119,7 +120,7 @@ def test_a_measured_win_is_what_makes_attention_take_ours(monkeypatch: pytest.Mo
         fake_clock(monkeypatch, ours=ours, stock=1e-3)
         choice.faster.clear()
         with simulated() as launches:
-            tune.path(tune.blank()).unlink(missing_ok=True)
+            record.path(record.blank()).unlink(missing_ok=True)
             tune.prepare([SHAPE])
             attention(q, cache(k, k, 50), scale=0.125)
             assert bool(launches) == launched
@@ -131,9 +132,9 @@ def test_a_failure_is_applied_again_at_every_start(monkeypatch: pytest.MonkeyPat
         assert "merge" in tune.prepare().switched_off
         kernel.switched_off.clear()
         monkeypatch.setattr(tune, "selftest", None)
-        record = tune.prepare([SHAPE])
+        found = tune.prepare([SHAPE])
     assert "merge" in kernel.switched_off
-    assert record.faster == {}  # nothing to time without the merge
+    assert found.faster == {}  # nothing to time without the merge
 
 
 def test_a_self_test_that_ends_the_process_leaves_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,23 +152,23 @@ def test_a_self_test_that_ends_the_process_leaves_the_kernels_off(monkeypatch: p
 
 def test_records_are_of_one_chip_one_mlx_and_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
     with simulated():
-        record = tune.blank()
-        tune.save(record)
-        assert tune.load() == record
+        fresh = record.blank()
+        record.save(fresh)
+        assert record.load() == fresh
         with monkeypatch.context() as other:
-            other.setattr(tune, "version", lambda name: "0.0.1")
-            assert tune.load() is None
-    target = tune.path(record)
+            other.setattr(record, "version", lambda name: "0.0.1")
+            assert record.load() is None
+    target = record.path(fresh)
     for damage in ("", "{", json.dumps({"chip": "x"}), json.dumps([1])):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(damage)
-        assert tune.load() is None
+        assert record.load() is None
 
 
 def test_without_metal_nothing_is_run_or_written() -> None:
-    record = tune.prepare([SHAPE])
-    assert record == tune.blank() == Record("cpu", record.mlx, record.text)
-    assert not tune.folder().exists()
+    nothing = tune.prepare([SHAPE])
+    assert nothing == record.blank() == Record("cpu", nothing.mlx, nothing.text)
+    assert not record.folder().exists()
     tune.warm([SHAPE], 1000)
     found = tune.bench(only="token 8-bit")
     assert found.kind == "simulator" and [row.case for row in found.counts] == ["token 8-bit"]
