@@ -33,8 +33,8 @@ def describe(opened: "Opened", found: "Report") -> Iterator[str]:
     for high, count in found.histogram:
         label = f"<= {high:,}" if high < 1 << 30 else "more"
         yield f"          {label:>8} {'█' * max(1, round(24 * count / most))} {count:,}"
-    if found.samples < c.batch:
-        yield f"          fewer samples ({found.samples}) than a batch ({c.batch}): every batch is all of them"
+    if found.batches == 1:
+        yield f"          one batch holds all {found.samples:,} samples: every step is a pass over the data"
     what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
     yield f"training  {what}, {found.parameters:,} parameters"
     yield f"          {found.batches:,} batches an epoch, {found.steps:,} steps"

@@ -101,7 +101,9 @@ def command(
                 click.echo(_painted(opened, sample))
         return
     refuse_if_too_large(found, opened.run.config)
-    if not as_json and opened.run.leads:
+    if as_json and opened.run.leads:
+        click.echo(json.dumps({"event": "prepared", **_object(opened, found)}))
+    elif opened.run.leads:
         for line in describe(opened, found):
             click.echo(line, err=True)
     end = _run(opened, as_json)

@@ -52,12 +52,23 @@ def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -
     assert found["forms"] == {"prompt": 30} and 0 < found["trained"] < found["tokens"] and found["memory"]["base"] > 0
 
 
+def test_a_data_set_smaller_than_a_batch_is_trained_on_whole_and_says_so(
+    likely: Any, model: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
+    options = ("-M", model, "--length", 64, "--steps", 2, "--valid", 0, "--out", tmp_path / "adapter")
+    code, _, err = likely("tune", few, *options)
+    assert code == 0 and "one batch holds all 2 samples: every step is a pass" in err
+
+
 def test_tune_diff_and_fuse(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapter"
     options = ("--length", 64, "--rate", 0.02, "--layers", 2)
     code, text, err = likely("tune", rows, "-M", model, "--out", out, "--steps", 6, "--json", *options)
     assert code == 0, err
     events = [json.loads(line) for line in text.splitlines()]
+    assert events[0]["event"] == "prepared" and events[0]["steps"] == 6 and events[0]["untrained"] == []
     assert [e["event"] for e in events[-3:]] == ["validated", "saved", "ended"] and events[-1]["reason"] == "done"
     assert json.loads((out / "adapter_config.json").read_text())["lora_parameters"]["rank"] == 8
     code, text, err = likely("diff", model, out, "tag 3", "--json")
