@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.tui.messages import ModelFacts, ModelOffer
 from engine import catalogue, store
@@ -13,6 +13,10 @@ from engine.decode.strategy import Strategy
 from engine.errors import CheckpointError, ParameterError
 from engine.info import ModelInfo
 from engine.session import Session
+from engine.tune.attached import Attached
+
+if TYPE_CHECKING:
+    from engine.tune.stack import Stack
 
 Progress = Callable[[str, int, int], None]
 
@@ -23,6 +27,7 @@ class Lab(Session):
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self.checkpoint = checkpoint
+        self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         self.facts = ModelFacts(
             name=name,
@@ -48,6 +53,25 @@ class Lab(Session):
             case "draft" if model in others:
                 return Speculative(Draft(others[model].checkpoint, self.tokenizer))
         raise ParameterError(f"{name!r} is no way of drawing: plain, n-gram guesses, or guesses of a loaded model")
+
+    def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
+        """Put an adapter on the model, weigh it, or take it off; what is there then."""
+        if self.stack is None:
+            from engine.tune.stack import Stack  # training's imports are not for every start
+
+            self.stack = Stack(self)
+        match change:
+            case "add":
+                self.stack.add(what, weight)
+            case "weigh":
+                self.stack.weigh(what, weight)
+            case "only":
+                self.stack.only(what, weight)
+            case "remove":
+                self.stack.remove(what)
+            case _:
+                raise ParameterError(f"an adapter can be added, weighed, switched to or removed, not {change!r}")
+        return self.stack.attached
 
     def close(self) -> None:
         """Let the caches go."""

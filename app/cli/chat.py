@@ -3,20 +3,28 @@
 import sys
 
 import click
+from click.core import ParameterSource
 
-from app.cli.opening import model_option, open_session, parallel_option
+from app.cli.opening import adapter_option, model_option, open_session, parallel_option, weighed_adapter
 from app.cli.sampling import read_recipe, sampling_options
 
 
 @click.command()
 @model_option
+@adapter_option
 @click.option("--plain", is_flag=True, help="Lines instead of a full screen: for pipes, ssh and screen readers.")
 @click.option("--resume", metavar="ID", help="Reopen a conversation where it was left.")
 @click.option("--system", metavar="TEXT", help="System prompt (--plain).")
 @parallel_option
 @sampling_options
 def command(
-    model: str, plain: bool, resume: str | None, system: str | None, parallel: str | None, **values: object
+    model: str,
+    adapters: tuple[str, ...],
+    plain: bool,
+    resume: str | None,
+    system: str | None,
+    parallel: str | None,
+    **values: object,
 ) -> None:
     """Chat with a model on this machine.
 
@@ -28,7 +36,7 @@ def command(
         from app.plain import converse
 
         recipe, run = read_recipe(values)
-        converse(open_session(model, parallel=parallel), recipe, run, system=system)
+        converse(open_session(model, adapters=adapters, parallel=parallel), recipe, run, system=system)
         return
     if parallel is not None:
         raise click.UsageError("the full screen is one process's: use --plain with --parallel")
@@ -36,4 +44,8 @@ def command(
         raise click.UsageError("the full screen needs a terminal; use --plain in a pipe")
     from app.tui import run as screen
 
-    sys.exit(screen(model=model, resume=resume))
+    source = click.get_current_context().get_parameter_source("model")
+    named = (
+        model if source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT) else None
+    )  # else the one used last, or an offer
+    sys.exit(screen(model=named, resume=resume, adapters=[weighed_adapter(given) for given in adapters]))

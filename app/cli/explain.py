@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import heat
-from app.cli.opening import model_option, open_session, read_text
+from app.cli.opening import adapter_option, model_option, open_session, read_text
 from engine.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -25,12 +25,20 @@ SHOWN = 5  # candidates a token
 @click.argument("text", required=False)
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
 @model_option
+@adapter_option
 @click.option("--top", default=SHOWN, show_default=True, type=click.IntRange(0, 256), help="Candidates a position.")
 @click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after the text?")
 @click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to (with --json).")
 @click.option("--json", "as_json", is_flag=True, help="One object: tokens, total_logprob, perplexity, bits_per_byte.")
 def command(
-    text: str | None, file: Path | None, model: str, top: int, candidate: tuple[str, ...], attended: bool, as_json: bool
+    text: str | None,
+    file: Path | None,
+    model: str,
+    adapters: tuple[str, ...],
+    top: int,
+    candidate: tuple[str, ...],
+    attended: bool,
+    as_json: bool,
 ) -> None:
     """Show surprisal, rank, entropy and the best candidates at every token of a given TEXT (or standard input).
 
@@ -46,7 +54,7 @@ def command(
     given = _read_file(file, text) if file is not None else read_text(text, "TEXT")
     if not given:
         raise ParameterError("there is nothing to explain: the text is empty")
-    session = open_session(model)
+    session = open_session(model, adapters=adapters)
     explanation = explain(session, given)
     named = continuations(session, given, candidate)
     if as_json:

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,15 @@ model_option = click.option(
     envvar="LIKELY_MODEL",
     metavar="MODEL",
     help="An alias, a hub repository, a folder or a .gguf file.",
+)
+
+adapter_option = click.option(
+    "--adapter",
+    "-A",
+    "adapters",
+    multiple=True,
+    metavar="FOLDER[=WEIGHT]",
+    help="Put an adapter on the model: mlx-lm's or PEFT's. Several add up.",
 )
 
 parallel_option = click.option(
@@ -47,15 +57,26 @@ def read_text(argument: str | None, what: str) -> str:
         ) from None
 
 
-def open_session(model: str, *, keep_prefix: bool = False, parallel: str | None = None, **cache: Any) -> "Session":
+def open_session(
+    model: str,
+    *,
+    adapters: Sequence[str] = (),
+    keep_prefix: bool = False,
+    parallel: str | None = None,
+    **cache: Any,
+) -> "Session":
     """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
 
-    `parallel` is how the ranks of a launcher share it.
+    `adapters` are directories, each with `=` and a weight if it is not 1; `parallel` is how the ranks of a launcher
+    share the model.
 
     `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
     (`Transformer.make_cache`).
     """
+    weighed = [weighed_adapter(given) for given in adapters]
     together = ranks.joined()
+    if adapters and together is not None:
+        raise click.UsageError("--adapter is for one process: likely fuse makes the adapter part of the model first")
     if parallel is not None and together is None:
         raise click.UsageError("--parallel is for several ranks: start with mlx.launch -n 2 -- likely run ...")
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
@@ -73,10 +94,28 @@ def open_session(model: str, *, keep_prefix: bool = False, parallel: str | None 
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
             prefixes = Prefixes(identity, folder=store.home() / "prefixes")
-        return Session(checkpoint, prefixes, ranks=together, **cache)
+        session = Session(checkpoint, prefixes, ranks=together, **cache)
+        if weighed:
+            from engine.tune.stack import Stack
+
+            stack = Stack(session)
+            for folder, weight in weighed:
+                stack.add(folder, weight)
+        return session
     finally:
         gc.freeze()
         gc.enable()
+
+
+def weighed_adapter(given: str) -> tuple[str, float]:
+    """The directory and the weight of FOLDER[=WEIGHT]."""
+    folder, sign, weight = given.rpartition("=")
+    if not sign:
+        return given, 1.0
+    try:
+        return folder, float(weight)
+    except ValueError:
+        raise click.UsageError(f"--adapter takes FOLDER or FOLDER=WEIGHT, got {given}: {weight} is no number") from None
 
 
 class Progress:

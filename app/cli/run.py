@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import model_option, open_session, parallel_option, read_text
+from app.cli.opening import adapter_option, model_option, open_session, parallel_option, read_text
 from app.cli.sampling import Limits, read_recipe, sampling_options
 from app.cli.speed import cache_options, read_strategy, speed_options
 from engine import ranks
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("prompt", required=False)
 @model_option
+@adapter_option
 @click.option("--system", metavar="TEXT", help="System prompt.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
 @click.option("--prefill", metavar="TEXT", help="Words that the answer begins with.")
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 def command(
     prompt: str | None,
     model: str,
+    adapters: tuple[str, ...],
     system: str | None,
     raw: bool,
     prefill: str | None,
@@ -90,7 +92,7 @@ def command(
     text = read_text(prompt, "PROMPT")
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
-    session = open_session(model, parallel=parallel, **cache_options(kv_bits, prefix_cache))
+    session = open_session(model, adapters=adapters, parallel=parallel, **cache_options(kv_bits, prefix_cache))
     ids = prompt_ids(session, text, system=system, raw=raw)
     forced = session.tokenizer.encode(prefill) if prefill else []
     if answers > 1:

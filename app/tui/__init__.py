@@ -5,6 +5,7 @@ what it needs when it starts, so that the screen paints first.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,21 @@ if TYPE_CHECKING:
 PATIENCE_S = 0.3  # a wait that needs no words
 
 
-def run(model: str | None = None, resume: str | None = None, home: Path | None = None) -> int:
+def run(
+    model: str | None = None,
+    resume: str | None = None,
+    home: Path | None = None,
+    adapters: Sequence[tuple[str, float]] = (),
+) -> int:
     """Open the chat with a model (None: the default) and, if named, a conversation. Gives the exit code.
+
+    `adapters` are directories and weights, to be put on the model as soon as it is there.
 
     Says on the way out how to come back to the conversation that was open.
     """
     from app.tui.app import LikelyApp
 
-    app = LikelyApp(lab_shop, home or data_home(), model=model or "", resume=resume or "")
+    app = LikelyApp(lab_shop, home or data_home(), model=model or "", resume=resume or "", adapters=adapters)
     if left := app.run():
         print(f"likely chat --resume {left}")
     return app.return_code or _kept(app)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from app.tui.candidates import Names
     from app.tui.keeper import Keeper
     from app.tui.tuning import Trainer, Tuning
+    from engine.tune.attached import Attached
     from engine.tune.config import Config
 
     Handler = Callable[[list[m.Report]], None]
@@ -86,12 +87,14 @@ class LikelyApp(App[str]):
         *,
         model: str = "",
         resume: str = "",
+        adapters: Sequence[tuple[str, float]] = (),
         trainer: Callable[[], Trainer] | None = None,
         tune: tuple[Config, bool] | None = None,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`shop` and `trainer` are called in threads of their own. `tune` opens a run (its options, whether it is
+        """`shop` and `trainer` are called in threads of their own. `adapters` (directory, weight) are put on the first
+        model. `tune` opens a run (its options, whether it is
         resumed) in the place of the chat, whose model is loaded when somebody goes there."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
@@ -101,6 +104,7 @@ class LikelyApp(App[str]):
         self.home = home
         self.wanted = model
         self.resume = resume
+        self._to_attach = tuple(adapters)
         self.shop = shop
         self.trainer = trainer or lab_trainer
         self.tune_order = tune
@@ -110,6 +114,7 @@ class LikelyApp(App[str]):
         self.store_news = ""
         self.models: dict[str, m.ModelFacts] = {}
         self.current: m.ModelFacts | None = None
+        self.adapters: dict[str, tuple[Attached, ...]] = {}  # by model
         self.names: dict[str, Names] = {}
         self.loading: m.Loading | None = None
         self._load: m.Load | None = None
@@ -281,6 +286,35 @@ class LikelyApp(App[str]):
         if not self._owners and self._ticker is not None:
             self._ticker.pause()
 
+    @property
+    def attached(self) -> tuple[Attached, ...]:
+        """The adapters on the current model."""
+        return self.adapters.get(self.current.name, ()) if self.current is not None else ()
+
+    def adapt(self, change: Literal["add", "weigh", "only", "remove"], what: str, weight: float = 1.0) -> None:
+        """Change the adapters on the current model, from its next token on."""
+        from app.tui import messages as m
+
+        if self.current is None:
+            self.say("an adapter wants a model: /model chooses one", alarm=True)
+            return
+        self.ask(m.Adapt(self.bridge.number(), self.current.name, change, what, weight), self._adapted)
+
+    def _adapted(self, reports: list[m.Report]) -> None:
+        from app.tui import messages as m
+
+        for report in reports:
+            match report:
+                case m.Adapted(_, model, attached):
+                    self.adapters[model] = attached
+                    words = [f"{adapter.name} {adapter.weight:g}" for adapter in attached]
+                    self.say(f"adapters: {', '.join(words)}" if words else "no adapter: the model as it came")
+                    for screen in self.screen_stack:
+                        getattr(screen, "adapters_changed", lambda: None)()
+                case m.Failed(_, line):
+                    self.say(line, alarm=True)
+                    getattr(self.screen, "adapters_failed", lambda _: None)(line)
+
     def _used_last(self) -> tuple[str, ...]:
         """The models that were in use: of the conversation to resume, then of the newest."""
         return self.store.models(self.resume) if self.store is not None else ()
@@ -319,6 +353,9 @@ class LikelyApp(App[str]):
                     self.adopt_model(facts)
                     self.current = facts
                     self.release()
+                    for folder, weight in self._to_attach:
+                        self.adapt("add", folder, weight)
+                    self._to_attach = ()
                 case m.Offered(_, offers):
                     self.loading = None
                     self.chat.offer(offers)
@@ -334,6 +371,7 @@ class LikelyApp(App[str]):
         used = {name for screen in self.screen_stack for name in getattr(screen, "models", ())}
         for name in [name for name in self.models if name not in used and self.models[name] is not self.current]:
             del self.models[name]
+            self.adapters.pop(name, None)
             self.ask(m.Unload(name))
 
     def adopt_model(self, facts: m.ModelFacts) -> None:

@@ -23,6 +23,7 @@ from engine.trace import Step
 
 if TYPE_CHECKING:
     from engine.decode.strategy import Strategy
+    from engine.tune.attached import Attached
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0: unknown)
 
@@ -62,6 +63,10 @@ class Engine(Protocol):
 
     def score(self, ids: Sequence[int]) -> Sequence[Step]: ...
     def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
+    def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
+        """Change the adapters as `Adapt` says; gives all that are there then."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -225,6 +230,8 @@ def _obey(
             outbox.put(m.ExactLogits(work, logits))
         case m.Count(work, name, text):
             outbox.put(m.Counted(work, tuple(_engine(engines, name).tokenizer.encode(text))))
+        case m.Adapt(work, name, change, what, weight):
+            outbox.put(m.Adapted(work, name, _engine(engines, name).adapt(change, what, weight)))
         case m.Offer(work):
             outbox.put(m.Offered(work, tuple(shop().offers())))
 

@@ -43,6 +43,7 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
     answered = any(shown.message.role == "assistant" for shown in talk.shown)
     yield "model: Switch…", "models here and to be had", screen.action_models
     if app.current is not None:
+        yield "model: Adapters…", "put on, weigh, switch, take off", screen.action_adapters
         yield "model: Reload", "load it again", screen.action_reload
     yield "session: New", "an empty conversation", screen.action_new
     if app.store is not None:

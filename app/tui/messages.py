@@ -4,11 +4,13 @@ Every command that starts work carries a number chosen by the screen, and every 
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from engine.decode.control import Control, Stats
 from engine.trace import Step
+from engine.tune.attached import Attached
 
 # -- what is asked ---------------------------------------------------------------------------------------------------
 
@@ -100,11 +102,25 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapt:
+    """Change the adapters on a model, from its next token on.
+
+    `change` is "add" (`what` is a directory), "weigh", "only" (the others get weight 0) or "remove" (`what` is a name).
+    """
+
+    work: int
+    model: str
+    change: Literal["add", "weigh", "only", "remove"]
+    what: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Free everything and end the thread."""
 
 
-Command = Load | Unload | Generate | Score | Exact | Count | Offer | Close
+Command = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt | Close
 
 # -- what is reported ------------------------------------------------------------------------------------------------
 
@@ -216,6 +232,15 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapted:
+    """What is on a model now."""
+
+    work: int
+    model: str
+    attached: tuple[Attached, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A piece of work did not succeed. `trace` is set where it was a bug rather than something to act on."""
 
@@ -224,6 +249,7 @@ class Failed:
     trace: str = ""
 
 
-Report = Loading | Ready | Began | Reading | Drew | Ended | Scored | ExactLogits | Counted | Offered | Failed
+# nothing more of that work comes after these
+Last = Ended | Failed | Ready | Scored | ExactLogits | Counted | Offered | Adapted
 
-Last = Ended | Failed | Ready | Scored | ExactLogits | Counted | Offered  # nothing more of that work comes after these
+Report = Last | Loading | Began | Reading | Drew

@@ -235,9 +235,39 @@ def _model(screen: "ChatScreen", name: str) -> None:
         screen.action_models()
 
 
+def _adapter(screen: "ChatScreen", text: str) -> None:
+    """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`."""
+    what, _, how = text.rpartition(" ")
+    names = {adapter.name for adapter in screen.likely.attached}
+    if not text:
+        screen.action_adapters()
+    elif how == "off" and what in names:
+        screen.likely.adapt("remove", what)
+    elif how == "only" and what in names:
+        screen.likely.adapt("only", what)
+    elif (weight := _weight(how)) is not None and what:
+        screen.likely.adapt("weigh" if what in names else "add", what, weight)
+    elif text in names:
+        screen.likely.adapt("weigh", text, 1.0)
+    else:
+        screen.likely.adapt("add", str(Path(text).expanduser()))
+
+
+def _weight(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _adapters(screen: "ChatScreen") -> list[str]:
+    return [f"{a.name} {how}" for a in screen.likely.attached for how in ("0.5", "1", "only", "off")]
+
+
 COMMANDS: dict[str, Slash] = {
     "help": Slash("", "keys and commands", lambda s, _: s.action_keys()),
     "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.likely.models)),
+    "adapter": Slash("[folder or name] [weight]", "put one on the model; a number, only, off", _adapter, _adapters),
     "reload": Slash("", "load the model again", lambda s, _: s.action_reload()),
     "system": Slash("[text]", "the system prompt of this conversation", _system),
     "new": Slash("", "a new conversation", lambda s, _: s.action_new()),
@@ -275,5 +305,6 @@ COMMANDS: dict[str, Slash] = {
 ELSEWHERE = {
     "exit": "quit", "bye": "quit", "q": "quit", "clear": "new", "retry": "redo", "regenerate": "redo", "regen": "redo",
     "load": "sessions", "history": "sessions", "open": "sessions", "save": "export", "models": "model", "?": "help",
-    "search": "find", "rename": "title", "undo": "restore", "bookmark": "mark", "parameters": "set",
+    "adapters": "adapter", "lora": "adapter", "search": "find", "rename": "title", "undo": "restore",
+    "bookmark": "mark", "parameters": "set",
 }  # fmt: skip

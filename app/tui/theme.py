@@ -196,6 +196,16 @@ class Ascii(LineFilter):
         ]
 
 
+def track(share: float, size: int, look: Look, glyphs: Glyphs, *, on: bool, picked: bool) -> list[Segment]:
+    """A slider of `size` cells with its knob at `share` of the way."""
+    knob = min(max(round(share * (size - 1)), 0), size - 1)
+    return [
+        Segment(glyphs.full * knob, look.bar if on else look.rule),
+        Segment(glyphs.knob, (look.accent if picked else look.text) if on else look.faint),
+        Segment(glyphs.line * (size - 1 - knob), look.rule),
+    ]
+
+
 def bar(share: float, size: int, glyphs: Glyphs) -> str:
     """A bar of `share` of `size` cells, in fractions of a cell; what is left is blank."""
     parts = len(glyphs.blocks) - 1

@@ -7,6 +7,8 @@ forced tokens come first; every step has a snapshot of the whole vocabulary, so 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from engine.errors import CheckpointError
 from engine.observe import observe
 from engine.trace import Step
 from engine.transforms import run, start
+from engine.tune.attached import Attached
 
 SKY = (
     " The sky looks blue because air molecules scatter short wavelengths of sunlight far more strongly than long ones."
@@ -82,6 +85,7 @@ class ScriptedEngine:
         self.fail_at: int | None = None
         self.calls: list[tuple[str, list[int]]] = []
         self.strategies: list[Any] = []
+        self.adapters: dict[str, Attached] = {}
         pieces = tuple(self.tokenizer.pieces)
         self.facts = ModelFacts(
             name, 8192, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos
@@ -155,8 +159,6 @@ class ScriptedEngine:
         return self._texted(found, drawn / 100)
 
     def _texted(self, step: Step, elapsed_s: float = 0.0) -> Step:
-        from dataclasses import replace
-
         piece = self.tokenizer.pieces[step.token]
         special = 256 <= step.token < 260
         return replace(
@@ -186,6 +188,21 @@ class ScriptedEngine:
         self.calls.append(("exact", list(ids)))
         told = self._told(ids, self.scripts[0])
         return self.raw(ids, told[0] if told else self.tokenizer.END)
+
+    def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
+        """Any directory whose name does not begin with "no" is an adapter."""
+        name = what.rstrip("/").rpartition("/")[2]
+        if change == "add":
+            if name.startswith("no"):
+                raise CheckpointError(f"{what} is not an adapter's directory: it has no adapter_config.json")
+            self.adapters[name] = Attached(name, Path(what), weight, "lora", 8, 2.0, ("q_proj",), 38_912, "scripted")
+        elif change == "remove":
+            del self.adapters[name]
+        else:
+            others = {} if change == "weigh" else dict.fromkeys(self.adapters, 0.0)
+            for each, value in (others | {name: weight}).items():
+                self.adapters[each] = replace(self.adapters[each], weight=value)
+        return tuple(self.adapters.values())
 
     def close(self) -> None:
         self.calls.append(("close", []))

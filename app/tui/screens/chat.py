@@ -267,7 +267,7 @@ class ChatScreen(Finding):
             self.reshow()
         self.status()
         if loading is not None and not self.hints.alarm:
-            share = f" {100 * loading.done // loading.total} %" if loading.total else "…"
+            share = f" {100 * loading.done // loading.total} % · esc stops" if loading.total else "…"
             self.hints.say(f"{loading.stage}{share}" if " " in loading.stage else f"loading the model{share}")
         elif not self.hints.alarm:
             self._hint()
@@ -294,7 +294,8 @@ class ChatScreen(Finding):
         if speed:
             parts.append(f"{speed:.0f} tok/s")
         parts.append(_gigabytes(facts.nbytes + self.talk.cache_nbytes))
-        self.query_one(TopBar).show(facts.title or facts.name, tuple(parts))
+        on = [f"{adapter.name} {adapter.weight:g}" for adapter in self.likely.attached if adapter.weight]
+        self.query_one(TopBar).show(" + ".join((facts.title or facts.name, *on)), tuple(parts))
 
     def _speed(self) -> float:
         run = self.talk.run
@@ -394,6 +395,20 @@ class ChatScreen(Finding):
             if self.likely.current is not None:  # a message that waits for its first model goes on waiting
                 self.leave()
             self.likely.load_model(name)
+
+    def action_adapters(self) -> None:
+        """What is on the model: weigh it, switch it, add to it."""
+        if self.likely.current is None:
+            self.hints.say("an adapter wants a model: /model chooses one")
+            return
+        from app.tui.screens.adapters import Adapters
+
+        self.app.push_screen(Adapters(self.likely))
+
+    def adapters_changed(self) -> None:
+        """The model computes something else: what was measured of the text was measured by another."""
+        self.talk.scores.clear()
+        self.status()
 
     def action_reload(self) -> None:
         """Load the model again, after the engine failed."""

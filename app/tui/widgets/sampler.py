@@ -10,6 +10,7 @@ from textual.message import Message
 
 from app.tui import cells, presets
 from app.tui.sampling import Sampling, shown
+from app.tui.theme import track
 from app.tui.widgets.canvas import Canvas, Line
 from app.tui.widgets.overlays import Ask, Pick
 from engine.presets import PARAMETERS, Parameter
@@ -93,20 +94,17 @@ class Sampler(Canvas, can_focus=True):
         return min(range(len(rows) - room + 1), key=lambda top: -sum(top <= i < top + room for i in running))
 
     def _row(self, p: Parameter, width: int) -> Line:
-        look, glyphs = self.look, self.glyphs
+        look = self.look
         active, value = self.sampling.active(p), self.sampling.values[p.name]
         on = active or (p.name == "temp")
         size = max(width - LABEL - VALUE - 2, 4)
-        knob = round((value - p.low) / (p.high - p.low) * (size - 1))
-        knob = min(max(knob, 0), size - 1)
+        share = (value - p.low) / (p.high - p.low)
         picked = self.has_focus and p.name == self.parameter.name
         label = look.cursor if picked else look.text if on else look.faint
         return [
             Segment(cells.pad(p.label, LABEL), label),
             Segment(" "),
-            Segment(glyphs.full * knob, look.bar if on else look.rule),
-            Segment(glyphs.knob, (look.accent if picked else look.text) if on else look.faint),
-            Segment(glyphs.line * (size - 1 - knob), look.rule),
+            *track(share, size, look, self.glyphs, on=on, picked=picked),
             Segment(" " + cells.pad(shown(p, value), VALUE, right=True), look.text if on else look.faint),
         ]
 
