@@ -3,7 +3,6 @@
 Knows how a family's tensors become a block, nothing of how they are quantised.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from engine.folder import stored_dtype
 from engine.gguf import mapping, weights
 from engine.info import ModelInfo, quantization_of, read_json, weight_files
 from engine.precision import Precision
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, published
 from metal import mx
 from models import gemma3
 from models.block import Block
@@ -115,27 +114,8 @@ class Source:
                 if file.is_file() and not weighty and file.name not in ("config.json", "model.safetensors.index.json"):
                     shutil.copyfile(file, folder / file.name)
             return
-        library = getattr(self.tokenizer._encoder, "_library", None)
-        if library is None:
-            raise CheckpointError(
-                f"the tokenizer of {self.info.name} cannot be written as tokenizer.json: quantise the original model"
-            )
-        from tokenizers import Tokenizer as Library
-        from tokenizers import decoders
-
-        library = Library.from_str(library.to_str())
-        library.decoder = decoders.ByteLevel()  # the only kind of vocabulary that a GGUF's library encoder has
-        library.save(str(folder / "tokenizer.json"))
-        tokenizer = self.tokenizer
-        eos = self._header.metadata.get("tokenizer.ggml.eos_token_id", min(tokenizer.eos, default=None))
-        settings = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": None if tokenizer.bos is None else tokenizer.piece(tokenizer.bos).decode(),
-            "eos_token": None if eos is None else tokenizer.piece(int(eos)).decode(),
-            "chat_template": tokenizer.chat_template,
-        }
-        known = {key: value for key, value in settings.items() if value is not None}
-        (folder / "tokenizer_config.json").write_text(json.dumps(known, indent=2))
+        eos = self._header.metadata.get("tokenizer.ggml.eos_token_id")
+        published.write(self.tokenizer, folder, None if eos is None else int(eos))
 
     def _read(self, prefix: str) -> Arrays:
         wanted = [name for name in self._stored if name.startswith(prefix)]

@@ -28,7 +28,7 @@ class LibraryEncoder:
     """Encodes with a `tokenizers.Tokenizer`, whose post-processor, truncation and padding are switched off."""
 
     def __init__(self, library: "tokenizers.Tokenizer") -> None:
-        self._library = library
+        self.library = library
         self._lock = Lock()  # whether control tokens count is a setting of the library's object
         library.post_processor = None
         library.no_truncation()
@@ -43,8 +43,8 @@ class LibraryEncoder:
 
     def _encode(self, text: str, special: bool) -> "tokenizers.Encoding":
         with self._lock:
-            self._library.encode_special_tokens = not special
-            return self._library.encode(text, add_special_tokens=False)
+            self.library.encode_special_tokens = not special
+            return self.library.encode(text, add_special_tokens=False)
 
 
 class Added:
@@ -54,8 +54,8 @@ class Added:
     """
 
     def __init__(self, ids: Mapping[str, int], rstrip: Iterable[int] = ()) -> None:
-        self._ids = ids
-        self._rstrip = frozenset(rstrip)
+        self.ids = ids
+        self.rstrip = frozenset(rstrip)
         self._lengths: dict[
             str, list[int]
         ] = {}  # by first character, longest first: thousands of tokens, a handful of lengths
@@ -71,12 +71,12 @@ class Added:
         while match := self._first.search(text, position):
             position = match.start()
             for length in self._lengths[match[0]]:
-                token = self._ids.get(text[position : position + length])
+                token = self.ids.get(text[position : position + length])
                 if token is not None:
                     if start < position:
                         yield text[start:position], None
                     start, position = position, position + length
-                    while token in self._rstrip and position < len(text) and text[position].isspace():
+                    while token in self.rstrip and position < len(text) and text[position].isspace():
                         position += 1
                     yield text[start:position], token
                     start = position
@@ -96,9 +96,9 @@ class SentencePieceEncoder:
     """
 
     def __init__(self, pieces: SentencePiece, whole: Added, control: Added, *, prefix: bool) -> None:
-        self._pieces = pieces
-        self._whole, self._control = whole, control
-        self._prefix = " " if prefix else ""
+        self.pieces = pieces
+        self.whole, self.control = whole, control
+        self.prefix = " " if prefix else ""
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         return [token for token, _ in self._tokens(text, special)]
@@ -109,13 +109,13 @@ class SentencePieceEncoder:
 
     def _tokens(self, text: str, special: bool) -> Iterator[tuple[int, int]]:
         """(id, characters of the text that it takes) of each token; the blank that was put before is none of them."""
-        for part, control in self._control.split(text) if special else [(text, None)] if text else []:
+        for part, control in self.control.split(text) if special else [(text, None)] if text else []:
             if control is not None:
                 yield control, len(part)
                 continue
-            surplus = len(self._prefix)
-            for piece, token in self._whole.split(self._prefix + part):
-                for id_, length in [(token, len(piece))] if token is not None else self._pieces.encode(piece):
+            surplus = len(self.prefix)
+            for piece, token in self.whole.split(self.prefix + part):
+                for id_, length in [(token, len(piece))] if token is not None else self.pieces.encode(piece):
                     taken = min(surplus, length)
                     surplus -= taken
                     yield id_, length - taken

@@ -27,10 +27,10 @@ class SentencePiece:
     def __init__(
         self, ids: Mapping[str, int], scores: Sequence[float], lone: Sequence[int], unknown: int | None
     ) -> None:
-        self._ids = ids
-        self._scores = scores
-        self._lone = lone
-        self._unknown = unknown
+        self.ids = ids
+        self.scores = scores
+        self.lone = lone
+        self.unknown = unknown
         # No union reaches over two neighbours that no token has, so that text may be cut there and words be remembered.
         # That is before a blank, but for the few characters that some token has a blank behind.
         before_blank = set(re.findall(f"([^{_SPACE}{_NONCHARACTER}]){_SPACE}", _NONCHARACTER.join(ids)))
@@ -69,14 +69,14 @@ class SentencePiece:
         return tuple(tokens)
 
     def _offer(self, word: str, start: int, end: int, queue: list[tuple[float, int, int]]) -> None:
-        if (token := self._ids.get(word[start:end])) is not None:
-            heappush(queue, (-self._scores[token], start, end))
+        if (token := self.ids.get(word[start:end])) is not None:
+            heappush(queue, (-self.scores[token], start, end))
 
     def _emit(self, piece: str, tokens: list[tuple[int, int]]) -> None:
-        if (token := self._ids.get(piece)) is not None:
+        if (token := self.ids.get(piece)) is not None:
             tokens.append((token, len(piece)))
-        elif self._lone:
-            first, *others = [self._lone[byte] for byte in piece.encode()]
+        elif self.lone:
+            first, *others = [self.lone[byte] for byte in piece.encode()]
             tokens += [(first, len(piece)), *[(other, 0) for other in others]]
-        elif self._unknown is not None:
-            tokens.append((self._unknown, len(piece)))
+        elif self.unknown is not None:
+            tokens.append((self.unknown, len(piece)))

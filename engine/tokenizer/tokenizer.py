@@ -44,7 +44,7 @@ class Tokenizer:
         self.add_eos = add_eos
         self.eos = frozenset(eos) | known.ends_of_text(vocabulary)
         self._turn_ends = self.eos | known.ends_of_turn(vocabulary)
-        self._encoder = encoder
+        self.encoder = encoder
         self._strip_space = strip_space
         self._templates = dict(templates or {})
 
@@ -90,7 +90,7 @@ class Tokenizer:
         lacks).
         """
         self._check(text)
-        ids = self._encoder.encode(text, special=special)
+        ids = self.encoder.encode(text, special=special)
         return [self.bos, *ids] if bos and self.add_bos and self.bos is not None else ids
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
@@ -187,7 +187,7 @@ class Tokenizer:
 
         text, found = turns(render, messages)
         self._check(text)
-        ids, ends = self._encoder.ends(text)
+        ids, ends = self.encoder.ends(text)
 
         spans: list[range] = []
         past = 0
