@@ -20,10 +20,11 @@ struct Scatter {
     bool high = (lane & uint(STEP)) != 0;
     FULLY
     for (int i = 0; i < left; i++) {
-      int keep = halves && high ? i + N / 2 : i, give = halves && !high ? i + N / 2 : i;
-      float mine_rest = rest[keep];
-      o[i] = add_lane<WIDE>(o[keep], o[give], mine_rest, rest[give], STEP);
-      rest[i] = mine_rest;
+      constexpr int apart = halves ? N / 2 : 0;
+      float keep = high ? o[i + apart] : o[i], give = high ? o[i] : o[i + apart];
+      float keep_rest = high ? rest[i + apart] : rest[i], give_rest = high ? rest[i] : rest[i + apart];
+      o[i] = add_lane<WIDE>(keep, give, keep_rest, give_rest, STEP);
+      rest[i] = keep_rest;
     }
     first += halves && high ? N / 2 : 0;
     Next::sum(o, rest, lane, first);
