@@ -1,7 +1,7 @@
 """Presets as choices for a list: the named ones, those that a person saved, and the orders of the transforms."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,22 @@ def keep(home: Path, name: str, sampling: Sampling) -> None:
 
 def choices(home: Path) -> list[Choice]:
     """Every preset and every order."""
-    return [*_listed("preset", _presets(home)), *_listed("order of the transforms", _orders())]
+    return [*named(home), *orders()]
+
+
+def named(home: Path) -> list[Choice]:
+    """The presets, under their heading."""
+    rows = {name: ", ".join(map(_value, given.items())) for name, given in PRESETS.items()}
+    return _listed("preset", "preset", rows | dict.fromkeys(own(home), "saved by you"))
+
+
+def orders() -> list[Choice]:
+    """The orders, under their heading, each by the transforms in which they differ."""
+    rows = {
+        name: " › ".join(_CUTS[kind.__name__] for kind in order if kind.__name__ in _CUTS)
+        for name, order in ORDERS.items()
+    }
+    return _listed("order", "order of the transforms", rows)
 
 
 def chosen(home: Path, choice: str, sampling: Sampling) -> Sampling:
@@ -62,25 +77,13 @@ def chosen(home: Path, choice: str, sampling: Sampling) -> Sampling:
     raise ParameterError(f"there is no {kind} {name}: {', '.join(known)}")
 
 
-def _presets(home: Path) -> Iterator[Choice]:
-    for name, given in PRESETS.items():
-        yield name, ", ".join(f"{PARAMETERS[p].label} {value:g}" for p, value in given.items())
-    for name in own(home):
-        yield name, "saved by you"
-
-
-def _orders() -> Iterator[Choice]:
-    for name, order in ORDERS.items():
-        cutting = [label for kind in order if (label := _CUTS.get(kind.__name__))]
-        yield name, " › ".join(cutting)
-
-
-# the transforms by which the orders differ
 _CUTS = {"Temperature": "T", "TopK": "top-k", "TopP": "top-p", "MinP": "min-p", "Typical": "typical"}
 
 
-def _listed(heading: str, rows: Iterator[Choice]) -> Iterator[Choice]:
-    kind = heading.split(" ")[0]
-    yield "", heading
-    for name, words in rows:
-        yield f"{kind} {name}", f"  {name:<14} {words}"
+def _value(setting: tuple[str, float]) -> str:
+    name, value = setting
+    return f"{PARAMETERS[name].label} {value:g}"
+
+
+def _listed(kind: str, heading: str, rows: Mapping[str, str]) -> list[Choice]:
+    return [("", heading), *((f"{kind} {name}", f"  {name:<14} {words}") for name, words in rows.items())]

@@ -136,8 +136,9 @@ class Columns(Screen[None]):
         """Choose what a column does differently: parameters, their order, how tokens are found, or another model."""
         loaded = [name for name in self.likely.models if name != self._model_of(column)]
         options = [
-            *presets.choices(self.likely.home),
+            *presets.named(self.likely.home),
             ("typed", "  parameters…    type them: temp 1.2 top_p 0.9"),
+            *presets.orders(),
             *comparison.strategies(loaded),
             ("", "model"),
             *((f"model {name}", f"  {name}") for name in self.likely.models),

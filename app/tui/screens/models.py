@@ -62,8 +62,9 @@ class Models(ModalScreen[str | None]):
                     self.query_one("#models-line", Label).update(text)
 
     def _list(self) -> None:
-        """What is here, then what can be fetched, then what is too big."""
-        self.offers = tuple(sorted(self.offers, key=lambda offer: (not offer.here, not offer.fits)))
+        """What is here, then what can be fetched, then (but on a first run) what is too big."""
+        shown = [offer for offer in self.offers if offer.fits or not self.first]
+        self.offers = tuple(sorted(shown, key=lambda offer: (not offer.here, not offer.fits)))
         rows = self.query_one(OptionList)
         rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in self.offers)
         current = self.likely.current.name if self.likely.current is not None else ""

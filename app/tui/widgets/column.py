@@ -124,17 +124,17 @@ class Column(Vertical):
 
     def foot(self, first: bool) -> None:
         """Where it first differs from the first column, perplexity, tokens, speed in its own time."""
-        steps, parts = self.steps, []
-        if self.parts_at is not None:
-            parts.append(f"differs at {self.parts_at + 1}")
-        elif steps and not first:
-            parts.append("the same so far" if self.talk.running else "the same")
-        ppl = perplexity(steps)
-        if ppl is not None:
-            parts.append(f"ppl {ppl:.1f}")
-        if steps:
-            parts.append(f"{len(steps)} tok")
+        steps, room = self.steps, max(self.size.width - 3, 4)
         spent = steps[-1].elapsed_s - steps[0].elapsed_s if len(steps) > 1 else 0.0
-        if spent > 0:
-            parts.append(f"{(len(steps) - 1) / spent:.0f} tok/s")
-        self.query_one(".column-foot", Label).update(cells.fit(" · ".join(parts), max(self.size.width - 3, 4)))
+        ppl = perplexity(steps)
+        alike = "" if first or not steps else "the same so far" if self.talk.running else "the same"
+        parts = [
+            alike if self.parts_at is None else f"differs at {self.parts_at + 1}",
+            f"ppl {ppl:.1f}" if ppl is not None else "",
+            f"{len(steps)} tok" if steps else "",
+            f"{(len(steps) - 1) / spent:.0f} tok/s" if spent > 0 else "",
+        ]
+        said = " · ".join(filter(None, parts))
+        if len(said) > room:  # how many tokens matters least
+            said = " · ".join(filter(None, [*parts[:2], *parts[3:]]))
+        self.query_one(".column-foot", Label).update(cells.fit(said, room))

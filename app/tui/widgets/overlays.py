@@ -1,9 +1,10 @@
 """Small screens over the screen: pick from a list, type a line, read a text, choose another token."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rich.segment import Segment
+from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +17,7 @@ from app.tui import cells
 from app.tui.candidates import View
 from app.tui.theme import bar
 from app.tui.widgets.candidates import percent
-from app.tui.widgets.canvas import Canvas, Line
+from app.tui.widgets.canvas import Canvas, Line, Painted
 
 
 class Ask(ModalScreen[str | None]):
@@ -50,7 +51,11 @@ class Pick(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
             yield Label(self.title_, classes="sheet-title", markup=False)
-            rows = (Option(cells.clean(words), id=id or None, disabled=not id) for id, words in self.options)
+            heading = cast(Painted, self.app).look.heading
+            rows = [
+                Option(cells.clean(words) if id else Text(words, heading), id=id or None, disabled=not id)
+                for id, words in self.options
+            ]
             yield OptionList(*rows, markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
