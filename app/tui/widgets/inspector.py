@@ -2,26 +2,33 @@
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
 
 from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.canvas import Kept
 from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.tree import TreePane
 
 
-class Body(Horizontal):
-    """What stands between the top line and the prompt; it paints nothing of its own."""
+class Hidden(Widget):
+    """Only an arrangement of others, behind which nothing of it is seen: it gives no rows."""
 
-    BLANK = True
-
-
-class Left(Vertical):
-    """The transcript and what lies over it; it paints nothing of its own."""
-
-    BLANK = True
+    def render_lines(self, crop: Region) -> list[Strip]:
+        return []
 
 
-class Inspector(Vertical):
+class Body(Horizontal, Hidden):
+    """What stands between the top line and the prompt."""
+
+
+class Left(Vertical, Hidden):
+    """The transcript and what lies over it."""
+
+
+class Inspector(Vertical, Kept):
     """Only an arrangement; the screen feeds the parts."""
 
     def compose(self) -> ComposeResult:

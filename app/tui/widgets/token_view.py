@@ -23,7 +23,7 @@ from app.tui.block import HEADING_ROWS, Block, Token
 from app.tui.layout import HEAD, Layout, Place, Spot
 from app.tui.theme import Glyphs, Look
 from app.tui.widgets import token_row
-from app.tui.widgets.canvas import Painted
+from app.tui.widgets.canvas import Painted, filtered
 from app.tui.widgets.token_row import GUTTER
 
 WIDEST = 100  # columns of text that are comfortable to read
@@ -106,6 +106,7 @@ class TokenView(ScrollView, can_focus=True):
         self.behind = 0
         self.strips_rendered = 0  # counted for tests: work does not grow with the length
         self._strips: dict[Spot, Strip] = {}
+        self._thumb: tuple[int, int] | None = None  # what the scroll bar shows
         self._goal: int | None = None  # column that vertical moves try to keep
 
     @property
@@ -196,17 +197,21 @@ class TokenView(ScrollView, can_focus=True):
         if size != self.virtual_size:
             if self.show_vertical_scrollbar == (size.height > self.container_size.height):
                 self.set_reactive(Widget.virtual_size, size)
-                self._scroll_update(size)
             else:
-                self.virtual_size = size
+                self.virtual_size, self._thumb = size, None
                 self.call_after_refresh(self._place_bar)
         layout.seen = self.max_scroll_y if self.following else min(seen, self.max_scroll_y)
         self.scroll_to(y=layout.seen, immediate=True, force=True)
+        self._place_bar()
 
     def _place_bar(self) -> None:
-        """A scroll bar that has just appeared does not know how far the view was scrolled before."""
-        if self.show_vertical_scrollbar:
-            self.vertical_scrollbar.position = self.scroll_y
+        """Tell the scroll bar where we are, if that makes it look different: it is drawn in eighths of a cell."""
+        rows, height = self.size.height, self.layout_.height
+        grain = 8 * rows / max(height, 1)
+        thumb = round(self.scroll_y * grain), round(rows * grain)
+        if self.show_vertical_scrollbar and thumb != self._thumb:
+            self._thumb, bar = thumb, self.vertical_scrollbar
+            bar.window_virtual_size, bar.window_size, bar.position = height, rows, self.scroll_y
 
     def _scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> bool:
         """Always at once: rows may be laid out on the way, and where an animation began would be elsewhere."""
@@ -220,7 +225,9 @@ class TokenView(ScrollView, can_focus=True):
         self._settle()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        super().watch_scroll_y(old_value, new_value)
+        if round(old_value) != round(new_value):
+            self.refresh(self.size.region)
+        self._place_bar()
         if round(new_value) == self.layout_.seen:  # the rows moved, not the reader
             return
         self.layout_.seen = round(new_value)
@@ -355,6 +362,12 @@ class TokenView(ScrollView, can_focus=True):
     def selection_updated(self, selection: Selection | None) -> None:
         self.redraw()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The rows as they are kept: there is no border or padding that would have to be put around them."""
+        lines = [self.render_line(y) for y in crop.line_range]
+        whole = crop.x == 0 and crop.right >= self.size.width
+        return lines if whole else [line.crop(*crop.column_span) for line in lines]
+
     def render_line(self, y: int) -> Strip:
         spot = self.layout_.spot(y + self.scroll_offset.y)
         if spot is None:
@@ -362,7 +375,7 @@ class TokenView(ScrollView, can_focus=True):
         strip = self._strips.get(spot)
         if strip is None:
             self.strips_rendered += 1
-            strip = self._draw(spot)
+            strip = filtered(self, [self._draw(spot)])[0]
             if len(self._strips) > 1000:
                 self._strips.clear()
             self._strips[spot] = strip
