@@ -18,6 +18,7 @@ from models.transformer import Transformer
 Array = mx.array
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 Packing = tuple[int, int] | None  # of rows: group size and bits
+KEPT = 16  # traces: mx.compile looks through all that it holds of a function, so each shape gets a function of its own
 KERNELS = ("decode", "tiles", "merge")  # what attends to rows whose number the host does not know
 
 
@@ -68,9 +69,12 @@ class CompiledStep:
             tuple(rotation.rope.regime(longest) for rotation in self.model.rotations),
             tuple((numbers[id(place)], layer.mask) for layer, place in zip(layers, places, strict=True)),
             tuple(map(_kind, fronts)),
+            tuple(layer.keys.shape for layer in layers if layer.keys is not None),
         )
         if shape not in self._steps:
-            self._steps[shape] = self._traced(longest, *shape[1:])
+            self._steps[shape] = self._traced(longest, shape[1], shape[2])
+            if len(self._steps) > KEPT:
+                del self._steps[next(iter(self._steps))]
         hidden, rows = self._steps[shape](
             tokens,
             offset,
@@ -135,11 +139,12 @@ def _traceable(model: Transformer) -> bool:
 
 
 def _kind(front: KV | None) -> tuple[Any, ...]:
-    """All of a chain that is not an array."""
+    """All of a chain that is not an array, and the shapes of those that are."""
     if front is None:
         return ()
     return tuple(
-        (_packing(part.keys), _packing(part.values), part.ragged, part.positions is not None) for part in front.chain()
+        (_packing(part.keys), _packing(part.values), part.ragged, part.positions is not None, part.keys.shape)
+        for part in front.chain()
     )
 
 
@@ -166,7 +171,7 @@ def _filled(kind: tuple[Any, ...], arrays: list[Array]) -> KV | None:
         return Quantized(arrays.pop(0), arrays.pop(0), arrays.pop(0), *packing)
 
     front: KV | None = None
-    for keys, values, ragged, located in kind:
+    for keys, values, ragged, located, _ in kind:
         parts = rows(keys), rows(values), arrays.pop(0)
         front = KV(*parts, None, ragged, arrays.pop(0) if located else None, front, cached=True)
     return front

@@ -139,8 +139,11 @@ class QuantizedCache(TailCache):
     def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, in which these rows are exact."""
         kv = super().append(keys, values, place)
-        self._shed(PACK)
+        self.settle()
         return kv
+
+    def settle(self) -> None:
+        self._shed(PACK)
 
     def _leave(self, keys: mx.array, values: mx.array) -> None:
         packed = zip((keys, values), self.bits, strict=True)

@@ -72,12 +72,15 @@ def test_rows_that_leave_between_two_steps(options: dict[str, Any], traces: int,
     model = built(family)
     step = CompiledStep(model, Traced)
 
-    def fed(hidden: Hidden) -> Array:
-        cache = model.make_cache(**options)
+    def fed(hidden: Hidden, cache: Cache) -> Array:
         model.hidden(mx.array([[(7 * i) % 250 for i in range(230)]]), cache)
         return mx.concatenate([hidden(mx.array([[i % 200]]), cache) for i in range(90)], axis=1)
 
-    alike([fed(step.hidden)], [fed(model.hidden)], tolerance)
+    cache, other = model.make_cache(**options), model.make_cache(**options)
+    alike([fed(step.hidden, cache)], [fed(model.hidden, other)], tolerance)
+    assert [(layer.rows, layer.length, layer.nbytes) for layer in cache.layers] == [
+        (layer.rows, layer.length, layer.nbytes) for layer in other.layers
+    ]
     assert step.traces == traces
 
 
