@@ -107,6 +107,27 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How a token's time grows with the context: a line through the medians, by least squares."""
+
+    slope_us: float  # microseconds that each token of context adds
+    bound_us: float  # what the memory bandwidth needs for the bytes that it adds
+    r2: float  # the share of the variance that the line explains
+
+    @staticmethod
+    def of(token_ms: dict[int, float], held: dict[int, int], bandwidth: float) -> "Growth | None":
+        """From milliseconds a token and bytes of cache by context, and GB/s; None for fewer than 3 contexts."""
+        contexts = sorted(token_ms)
+        if len(contexts) < 3:
+            return None
+        x, y = np.array(contexts, float), np.array([token_ms[c] for c in contexts])
+        slope, start = np.polyfit(x, y, 1)
+        rest = float(np.sum((y - start - slope * x) ** 2) / max(np.sum((y - y.mean()) ** 2), 1e-12))
+        bytes_each = (held[contexts[-1]] - held[contexts[0]]) / (contexts[-1] - contexts[0])
+        return Growth(1e3 * float(slope), bytes_each / bandwidth / 1e3, 1 - rest)
+
+
+@dataclass(frozen=True)
 class Bench:
     """All that was measured. Sizes in bytes."""
 
@@ -119,6 +140,7 @@ class Bench:
     peak_nbytes: int  # of the process
     load_s: float | None = None
     token_ms: dict[str, dict[int, float]] = field(default_factory=dict)  # contestant -> context -> median
+    growth: dict[str, Growth | None] = field(default_factory=dict)  # by contestant
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -156,7 +178,7 @@ def run(
     contestants += [Sessions(session, eager=True)] if session.step.on else []
     _, bandwidth = machine.measure()
     weights = sum(a.nbytes for a in session.model.arrays.values())
-    held = {context: _cache_nbytes(session, context) for context in contexts}
+    held = {context: cache_nbytes(session, context) for context in contexts}
     first: dict[str, list[float]] = {}
     each: dict[tuple[str, int], list[float]] = {}
     batch: dict[str, list[float]] = {}
@@ -181,9 +203,10 @@ def run(
         Rate.of(f"{branches} answers at {contexts[0]}", "tokens/s", n, branches * tokens, batch[n]) for n in names
     ]
     token_ms = {n: {c: 1e3 * float(np.median(each[n, c])) for c in contexts} for n in names}
+    growth = {name: Growth.of(found, held, bandwidth) for name, found in token_ms.items()}
     facts = asdict(machine.inspect())
     peak = machine.peak_memory()
-    return Bench(session.info.name, facts, bandwidth, rates, weights, held, peak, load_s, token_ms)
+    return Bench(session.info.name, facts, bandwidth, rates, weights, held, peak, load_s, token_ms, growth)
 
 
 def plot(token_ms: dict[int, float], width: int = 40) -> list[str]:
@@ -213,7 +236,7 @@ def _prompt(session: "Session", length: int) -> list[int]:
     return [int(token) for token in np.random.default_rng(length).integers(0, size, length)]
 
 
-def _cache_nbytes(session: "Session", context: int) -> int:
+def cache_nbytes(session: "Session", context: int) -> int:
     """Bytes that a step reads of the cache after `context` tokens: rows in use, not room set aside."""
     config = session.model.config
     rows = sum(min(context, window) if window else context for window in config.windows)

@@ -103,4 +103,9 @@ def table(bench: "Bench") -> list[str]:
     lines += ["", "milliseconds a token against context"]
     for name, token_ms in bench.token_ms.items():
         lines += [f"  {name}", *plot(token_ms)]
+        if (growth := bench.growth.get(name)) is not None:
+            lines.append(
+                f"  each token of context adds {growth.slope_us:.2f} µs, its bytes alone {growth.bound_us:.2f} µs; "
+                f"a line explains {growth.r2:.1%}"
+            )
     return lines

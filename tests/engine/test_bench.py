@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.bench import table
-from engine.bench import Rate, plot, run, timed
+from engine.bench import Growth, Rate, plot, run, timed
 from engine.checkpoint import load
 from engine.errors import ParameterError
 from engine.info import describe
@@ -61,6 +61,16 @@ def test_contestants_take_turns_and_their_seconds_become_speeds(folder: Path) ->
     assert bench.cache_nbytes[16] == 2 * 2 * 16 * 2 * 16 * 4  # k and v, layers, rows, heads, size, float32
 
 
+def test_growth_is_a_line_beside_what_bandwidth_gives() -> None:
+    held = {100: 4600_000, 1000: 46_000_000, 2000: 92_000_000}
+    straight = Growth.of({c: 20 + 0.005 * c for c in held}, held, bandwidth=46.0)
+    assert straight is not None and straight.slope_us == pytest.approx(5.0) and straight.bound_us == pytest.approx(1.0)
+    assert straight.r2 == pytest.approx(1.0)
+    bent = Growth.of({c: 20 + 5e-6 * c * c for c in held}, held, bandwidth=46.0)
+    assert bent is not None and bent.r2 < 0.97
+    assert Growth.of({1: 1.0, 2: 2.0}, {1: 1, 2: 2}, 1.0) is None
+
+
 def test_mlx_lm_gets_the_same_weights(folder: Path) -> None:
     checkpoint = load(folder)
     peer = MlxLm(describe(folder), mx.float32)
@@ -71,9 +81,10 @@ def test_mlx_lm_gets_the_same_weights(folder: Path) -> None:
 
 
 def test_the_table_has_a_line_a_contestant_and_a_bar_a_context(folder: Path) -> None:
-    bench = run(Session(load(folder)), Clockwork(), rounds=2, tokens=3, contexts=[4, 8], branches=2, prefill=8)
+    bench = run(Session(load(folder)), Clockwork(), rounds=2, tokens=3, contexts=[4, 8, 16], branches=2, prefill=8)
     text = "\n".join(table(bench))
-    assert text.count("clockwork") == 5 and "of limit" in text and "x" in text
+    assert "each token of context adds 10.00 µs" in text and "a line explains 100.0%" in text
+    assert text.count("clockwork") == 6 and "of limit" in text and "x" in text
     assert bench.as_dict()["rates"][0]["unit"] == "tokens/s"
     bars = plot({10: 1.0, 20: 2.0}, width=10)
     assert [line.count("█") for line in bars] == [5, 10]
