@@ -81,6 +81,7 @@ class Talk:
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
         self.heat = HEATS[0]
         self.max_tokens: int | None = None
+        self.adapters = ""  # on the model, in words
         self.strategy = ""  # how tokens are found, as `messages.Generate` names it
         self.shown: list[Shown] = []
         self.scores: dict[str, list[Step]] = {}  # of a person's nodes
@@ -303,7 +304,8 @@ class Talk:
             )
             return
         seed = self.new_seed()
-        node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed)
+        how = f"{recipe_words(self.sampling.recipe)} · {self.adapters}" if self.adapters else ""
+        node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
         context = self._context(fork)
         self._change(self.conversation.add(node))
         self._generate(node.id, context, seed, tokens, force, max_tokens or self.max_tokens, picks)

@@ -44,6 +44,8 @@ async def test_sliders(play: Play) -> None:
         await stage.type("/adapter style")
         await stage.until(lambda: weights(stage))
         await stage.ask("Why is the sky blue?")
+        assert stage.chat.talk.conversation.leaf.label.endswith("min-p 0.05 · style 1")  # type: ignore[union-attr]
+        assert "style 1 · 67 tok" in stage.picture()
         stage.chat.transcript.focus()
         stage.chat.transcript.move_to(Place(0, 0))
         await stage.until(lambda: stage.chat.talk.scores, "a measured prompt")

@@ -26,6 +26,7 @@ from app.tui.widgets.prompt import Prompt
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.tree import TreePane
+from app.tui.widgets.welcome import Welcome
 from engine.conversation import Conversation
 from engine.decode.control import Control
 from engine.errors import DataError
@@ -63,6 +64,7 @@ class ChatScreen(Finding):
         with Body(id="body"):
             with Left(id="left"):
                 yield TokenView(id="transcript")
+                yield Welcome(id="welcome")
                 yield Pill(id="pill")
             yield Inspector(id="inspector")
         yield Glance(id="glance")
@@ -294,8 +296,9 @@ class ChatScreen(Finding):
         if speed:
             parts.append(f"{speed:.0f} tok/s")
         parts.append(_gigabytes(facts.nbytes + self.talk.cache_nbytes))
-        on = [f"{adapter.name} {adapter.weight:g}" for adapter in self.likely.attached if adapter.weight]
-        self.query_one(TopBar).show(" + ".join((facts.title or facts.name, *on)), tuple(parts))
+        name = facts.title or facts.name
+        self.talk.adapters = " + ".join(f"{a.name} {a.weight:g}" for a in self.likely.attached if a.weight)
+        self.query_one(TopBar).show(" + ".join(filter(None, (name, self.talk.adapters))), tuple(parts))
 
     def _speed(self) -> float:
         run = self.talk.run
