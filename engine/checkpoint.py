@@ -119,6 +119,8 @@ def _ready_kernels(model: "Transformer", precision: Precision) -> None:
     shapes = [tune.Shape(config.head_size, config.heads, config.kv_heads, precision.dtype, window=w) for w in windows]
     tune.prepare(shapes)
     tune.warm(shapes, config.vocab_size)
+    if isinstance(model, models.Transformer):
+        model.warm(precision.dtype)
 
 
 def _settle(model: "Transformer") -> None:

@@ -6,12 +6,12 @@ read what that found (`metal/record.py`). Without Metal nothing is run or writte
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from metal import choice, fused, kernel, mx, vocab
 from metal.attention import attention
-from metal.device import device
+from metal.device import compiles, device
 from metal.kv import KV, Quantized
 from metal.mask import CAUSAL, Mask
 from metal.record import Record, blank, load, save
@@ -103,9 +103,13 @@ def warm(shapes: Sequence[Shape], vocabulary: int | None = None) -> None:
             keys, values = (_stored(_zeros(shape, 512), bits) for bits in shape.bits)
             kv = KV(keys, values, mx.array([t], dtype=mx.int32), t)
             q = mx.zeros((1, shape.heads, t, shape.head_size), dtype=shape.dtype)
-            outs.append(attention(q, kv, scale=1.0, mask=Mask(window=shape.window)))
+            mask = Mask(window=shape.window)
+            outs.append(attention(q, kv, scale=1.0, mask=mask))
+            if t == 1 and compiles():
+                outs.append(attention(q, replace(kv, length=None), scale=1.0, mask=mask))
     if vocabulary is not None:
-        outs.append(vocab.statistics(mx.zeros((1, vocabulary), dtype=shapes[0].dtype if shapes else mx.float16)).lse)
+        logits = mx.zeros((1, vocabulary), dtype=shapes[0].dtype if shapes else mx.float16)
+        outs.append(vocab.statistics(logits, vocab.Draw(top_k=1), mx.zeros((1, 2))).lse)
     mx.eval(outs)
 
 

@@ -150,6 +150,13 @@ class Block:
         q, k = mx.split(qk, [self.heads], axis=1)
         return q, k, v
 
+    def warm(self, turn: Turn, dtype: mx.Dtype) -> Array:
+        """What our kernel makes of zeros, under a norm of zeros where there is one."""
+        q, k = (mx.zeros((1, 1, count, self.size), dtype) for count in (self.heads, self.kv_heads))
+        zeros = mx.zeros((self.size,), dtype)
+        norm = self.norm and token.Norm(zeros, zeros, self.norm.eps)
+        return token.prepare(token.Projected(q, k, k, turn.offsets, turn.rotaries[self.turn], norm)).queries
+
     def _apart(self, y: Array) -> tuple[Array, Array]:
         """Queries and keys [B, H + Hkv, T, D], normed and not turned yet, and values [B, Hkv, T, D]."""
         b, t, _ = y.shape

@@ -95,6 +95,14 @@ class Transformer:
         """Logits [..., V] as if the layers after `hidden` [..., C] did nothing (the logit lens)."""
         return self.head(self.norm(hidden))
 
+    def warm(self, dtype: mx.Dtype) -> None:
+        """Compile the kernels that new rows go through, on zeros: no weight is read."""
+        if not (kernel.available() and kernel.enabled("token")):
+            return
+        turn = Turn(mx.array([0], dtype=mx.int32), [rotation.rotary(1) for rotation in self.rotations])
+        kinds = {(block.turn, block.norm is None): block for block in self.blocks if block.prepared}
+        mx.eval([block.warm(turn, dtype) for block in kinds.values()])
+
     def make_cache(
         self,
         capacity: int = FIRST,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,14 +192,17 @@ def test_bench_on_metal_times_every_shape(monkeypatch: pytest.MonkeyPatch) -> No
     assert exact.share(0.524288) == pytest.approx(1.0)  # 524,288 bytes in a millisecond
 
 
-def test_warming_compiles_what_the_first_token_will_launch() -> None:
-    eight = Shape(64, 4, 2, mx.float32, bits=(8, 8))
+@pytest.mark.parametrize("bits", [16, 8])
+def test_warming_compiles_what_the_first_token_will_launch(bits: int) -> None:
+    """A compiled step too, in which the host does not know how many rows there are."""
     with simulated() as launches:
-        tune.warm([eight], vocabulary=100)
+        tune.warm([Shape(64, 4, 2, mx.float32, bits=(bits, bits))], vocabulary=100)
         compiled = kernel._kernel.cache_info().misses
         launches.clear()
         q, k = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 512, 64)
-        attention(q, cache(stored(k, 8), stored(k, 8), 100), scale=0.125)
-        vocab.statistics(normal(3, 1, 100))
+        rows = cache(stored(k, bits), stored(k, bits), 100)
+        attention(q, rows, scale=0.125)
+        attention(q, replace(rows, length=None), scale=0.125)
+        vocab.statistics(normal(3, 1, 100), vocab.Draw(top_p=0.9), mx.array([[0.5, 0.5]]))
         assert launches
         assert kernel._kernel.cache_info().misses == compiled

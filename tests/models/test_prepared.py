@@ -6,6 +6,7 @@ import pytest
 
 import models
 from metal import kernel, mx
+from metal.simulator import simulated
 from models.transformer import Transformer
 from tests.engine import tiny
 from tests.metal.test_whole_models import alike, counted
@@ -89,3 +90,15 @@ def test_a_kernel_that_is_off_is_not_called(monkeypatch: pytest.MonkeyPatch) -> 
     with counted() as launches:
         run(net(), PROMPT)
     assert launches["token"] == 0
+
+
+def test_every_form_of_the_kernel_is_compiled_before_it_is_needed() -> None:
+    for family, forms in (("llama", 1), ("qwen3, normed heads", 1), ("gemma3, two rotations", 2)):
+        model = net(**CONFIGS[family])
+        with simulated() as launches:
+            model.warm(mx.float32)
+            warmed = set(launches)
+            assert launches.total() == forms
+            run(model, PROMPT)
+            assert {name for name in launches if "_token" in name} == warmed
+        model.warm(mx.float32)  # without Metal there is nothing to compile
