@@ -1,10 +1,12 @@
-"""What the screen costs: its thread's time a batch of tokens, with every panel and bare, and until the first paint.
+"""What the screen costs: its thread's time a batch of tokens, with every panel and bare; until the first paint; the
+opening and the scrolling of a long conversation; and the speed of an answer beside `likely run`'s.
 
 Headless at 120x40, with the encoding of escape sequences that a terminal would get. Batches of 4 tokens are 120 tokens
-a second at 30 frames. The two views take turns in one run, and quartiles are compared, for these machines stall at
-random. One JSON line.
+a second at 30 frames. What is compared takes turns in one run, for these machines stall at random. One JSON line.
 
-    python benchmarks/tui.py [--batches 200] [--starts 5]
+    python benchmarks/tui.py [--batches 200] [--starts 5] [--answers 9]
+
+`--answers` draws from a real model (SmolLM2, in the model store), a process each.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -32,6 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
 
+from app.store import Store
+from app.tui import lab_shop
 from app.tui import messages as m
 from app.tui.app import LikelyApp
 from app.tui.block import Block, Token
@@ -39,12 +44,13 @@ from app.tui.sampling import Sampling
 from app.tui.talk import Run, heat_level
 from app.tui.theme import DARK, GLYPHS, look
 from app.tui.widgets.token_view import TokenView
-from engine.conversation import Fork, Node
+from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import Control
 from engine.observe import observe
 from engine.trace import Step
 from engine.transforms import run, start
 
+ROOT = Path(__file__).parents[1]
 BATCH = 4
 FRAME_S = 1 / 30
 VOCAB = 49_152
@@ -139,6 +145,74 @@ class _Nothing:
         return ()
 
 
+async def long(count: int = 20_000) -> dict[str, float]:
+    """Milliseconds of the screen's thread to read, open and scroll a conversation, and what was laid out of it."""
+    home = Path(tempfile.mkdtemp())
+    kinds = [replace(step, snapshot=None, cut=None) for step in steps()]
+    talk = Conversation("long").add(Node("u", Fork(), "user", text="Why is the sky blue?"))
+    talk = talk.add(Node("a", Fork("u"), "assistant"))
+    talk = talk.extend("a", tuple(itertools.islice(itertools.cycle(kinds), count)), "stop")
+    store = Store(home / "sessions.db")
+    store.save(talk)
+    store.close()
+    app = LikelyApp(_Nothing, home)
+    async with app.run_test(size=(120, 40)) as pilot:
+        while app.chat is None or not hasattr(app.chat, "talk"):
+            await pilot.pause(0.01)
+        view, marks = app.chat.transcript, [time.thread_time()]
+        assert app.store is not None
+        talk = app.store.load("long")
+        marks.append(time.thread_time())
+        app.chat.open(talk)
+        await pilot.pause()
+        marks.append(time.thread_time())
+        opened = view.blocks[1].laid
+        rows = await timed(pilot, lambda: view.scroll_relative(y=-1), 60)
+        read, shown = (1e3 * (after - before) for before, after in itertools.pairwise(marks))
+        return {
+            "read_ms": round(read, 1),
+            "open_and_paint_ms": round(shown, 1),
+            "scroll_a_row_ms": round(statistics.median(rows), 2),
+            "tokens_laid_out_to_open": opened,
+            "and_to_scroll_60_rows": view.blocks[1].laid - opened,
+        }
+
+
+PROMPT = "Why is the sky blue? Answer at length."
+TOKENS = 96
+
+
+def run_answer() -> float:
+    """Milliseconds a token of `likely run`."""
+    line = [sys.executable, "-c", "from app.cli import main; main()", "run", PROMPT, "--max-tokens", str(TOKENS)]
+    done = subprocess.run([*line, "--seed", "7"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    found = re.search(r"tokens at ([\d.]+)/s", done.stderr)
+    assert found is not None, done.stderr
+    return 1e3 / float(found[1])
+
+
+def chat_answer() -> float:
+    """Milliseconds a token of the same answer in the chat."""
+    line = [sys.executable, __file__, "--answer"]
+    return float(subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True).stdout)
+
+
+async def answer() -> float:
+    """The chat's part, in a process of its own: every panel on, the newest token followed."""
+    app = LikelyApp(lab_shop, Path(tempfile.mkdtemp()))
+    async with app.run_test(size=(120, 40)) as pilot:
+        while app.chat is None or app.current is None:
+            await pilot.pause(0.05)
+        talk = app.chat.talk
+        talk.max_tokens, talk.new_seed = TOKENS, lambda: 7
+        app.chat.prompt.take(PROMPT)
+        await pilot.press("enter")
+        while talk.running or talk.stats is None:
+            await asyncio.sleep(0.05)
+        assert len(talk.shown[-1].steps) == TOKENS
+        return 1e3 / float(talk.stats.tokens_per_s)
+
+
 FIRST_PAINT = """
 import time, sys, os
 sys.path.insert(0, {root!r})
@@ -155,7 +229,7 @@ Probe({args}).run(headless=True)
 
 def first_paint(kind: str) -> float:
     """Seconds from the start of a process until its first whole paint."""
-    root = str(Path(__file__).parents[1])
+    root = str(ROOT)
     if kind == "empty":
         code = FIRST_PAINT.format(root=root, imports="", base="App", ready="True", args="")
     else:
@@ -176,8 +250,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--answers", type=int, default=0)
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     HeadlessDriver.is_headless = property(lambda self: False)  # type: ignore[assignment,method-assign]
+    if wanted.answer:
+        print(asyncio.run(answer()))
+        return
     kinds = steps()
     spent: dict[str, list[float]] = {"bare": [], "full": [], "full_long": []}
     strips = {}
@@ -191,6 +270,11 @@ def main() -> None:
     for _ in range(wanted.starts):
         for kind, times in paints.items():
             times.append(first_paint(kind))
+    drawn: dict[str, list[float]] = {"run": [], "chat": []}
+    for _ in range(wanted.answers):
+        drawn["run"].append(run_answer())
+        drawn["chat"].append(chat_answer())
+    quartile = {name: statistics.quantiles(times)[0] for name, times in drawn.items() if len(times) > 1}
     # the least of the runs' means, for the machine stalls at random; every batch of a run counts
     part = wanted.batches // 3
     mean = {name: min(statistics.mean(v[i : i + part]) for i in range(0, 3 * part, part)) for name, v in spent.items()}
@@ -212,6 +296,9 @@ def main() -> None:
                 "strips_a_batch": {name: round(value, 1) for name, value in strips.items()},
                 "first_paint_s": {name: round(value, 3) for name, value in paint.items()},
                 "first_paint_over_empty": round(paint["likely"] / paint["empty"], 2),
+                "conversation_of_20000_tokens": asyncio.run(long()),
+                "answer_ms_a_token": {name: round(value, 2) for name, value in quartile.items()},
+                "chat_over_run_tokens_per_s": round(quartile["run"] / quartile["chat"], 3) if quartile else None,
             }
         )
     )
