@@ -274,9 +274,9 @@ def join(launch: Launch, ended: Callable[[End], None]) -> Ranks:
         parent.wait("go", deadline)
     for child in children:
         child.send({"go": launch.rank})
-    _joined = Ranks(launch, ended, links)
-    threading.Thread(target=_joined._watch, name="ranks", daemon=True).start()
-    return _joined
+    met = _joined = Ranks(launch, ended, links)
+    threading.Thread(target=met._watch, name="ranks", daemon=True).start()
+    return met
 
 
 def _parted(launch: Launch, links: list[_Link]) -> tuple[_Link | None, list[_Link]]:

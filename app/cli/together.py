@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def run(verb: Callable[[], int]) -> int:
     if launch is None:
         return verb()
     out = _quiet(launch.rank)
+    _outlive_the_launcher()
     try:
         ranks.join(launch, lambda end: _ended(end, launch.rank, out))
     except LikelyError as error:
@@ -70,6 +72,18 @@ def _quiet(rank: int) -> TextIO:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 stops the run for all
     return out
+
+
+def _outlive_the_launcher() -> None:
+    """A launcher ends all ranks as soon as one has failed: stay for the moment that it takes to say why."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before there are threads, which inherit it
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGTERM})
+        time.sleep(LAST_WORD_S / 2)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, name="terminated", daemon=True).start()
 
 
 def _guarded(verb: Callable[[], int]) -> int:

@@ -1,0 +1,189 @@
+"""How processes meet, agree and part, with a thread for each rank: real sockets, no mlx."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import ranks
+from engine.errors import ParameterError
+from engine.ranks import End, Launch, Ranks
+from tests.processes import free_ports
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's process is no rank before nor after."""
+    monkeypatch.setattr(ranks, "_joined", None)
+    for name in ("MLX_RANK", "MLX_HOSTFILE", "MLX_IBV_DEVICES", "NCCL_HOST_IP", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Company:
+    """Ranks that have met; `ends[r]` is what rank r was told of an end elsewhere."""
+
+    def __init__(self, size: int, star: bool = False) -> None:
+        ports = free_ports(size)
+        addresses = tuple(("127.0.0.1", port) for port in ports[: 1 if star else size])
+        self.ends: dict[int, End] = {}
+        self.told = threading.Condition()
+        found: dict[int, Ranks] = {}
+
+        def join(rank: int) -> None:
+            found[rank] = ranks.join(Launch("ring", rank, size, addresses), lambda end: self.note(rank, end))
+
+        self.run(size, join)
+        self.ranks = [found[rank] for rank in range(size)]
+
+    @staticmethod
+    def run(size: int, work: object) -> None:
+        threads = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]  # type: ignore[arg-type]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+            assert not thread.is_alive()
+
+    def note(self, rank: int, end: End) -> None:
+        with self.told:
+            self.ends.setdefault(rank, end)
+            self.told.notify_all()
+
+    def wait_for_ends(self, count: int) -> dict[int, End]:
+        with self.told:
+            assert self.told.wait_for(lambda: len(self.ends) >= count, timeout=60)
+        return self.ends
+
+    def kill(self, rank: int) -> None:
+        """What the system does to the sockets of a process that ends: all go at once, and nothing more is said."""
+        links, self.ranks[rank]._links = self.ranks[rank]._links, []
+        for link in links:
+            link.socket.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(params=[(2, False), (4, False), (3, True)], ids=["two", "four in a line", "three around one"])
+def company(request: pytest.FixtureRequest) -> Iterator[Company]:
+    yield Company(*request.param)
+
+
+def test_what_rank_0_says_holds_for_all_in_its_order(company: Company) -> None:
+    heard: dict[int, list[object]] = {}
+
+    def listen(rank: int) -> None:
+        heard[rank] = [company.ranks[rank].say([i, "é"] if rank == 0 else None) for i in range(50)]
+
+    company.run(len(company.ranks), listen)
+    assert all(said == [[i, "é"] for i in range(50)] for said in heard.values())
+
+
+def test_rank_0_works_first(company: Company) -> None:
+    order: list[int] = []
+    company.run(len(company.ranks), lambda rank: company.ranks[rank].in_turn(lambda: order.append(rank)))
+    assert order[0] == 0 and sorted(order) == list(range(len(company.ranks)))
+
+
+def test_leaving_together_is_no_death(company: Company) -> None:
+    company.run(len(company.ranks), lambda rank: company.ranks[rank].finish())
+    for rank in range(len(company.ranks)):
+        company.kill(rank)
+    assert not company.ends
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_all_others_hear_of_a_death(dead: int, company: Company) -> None:
+    company.kill(dead)
+    size = len(company.ranks)
+    ends = company.wait_for_ends(size)  # the dead one's own thread sees its sockets go, too
+    others = [ends[rank] for rank in range(size) if rank != dead]
+    assert all(end.lost and end.rank == dead for end in others)
+    assert all(
+        end.line == f"rank {dead} is gone: its process or its machine has ended, and the run with it" for end in others
+    )
+
+
+def test_all_others_hear_why_a_rank_ended(company: Company) -> None:
+    size = len(company.ranks)
+    company.ranks[size - 1].end("the disk is full")
+    ends = company.wait_for_ends(size - 1)
+    assert all(ends[rank] == End(size - 1, "the disk is full", False) for rank in range(size - 1))
+
+
+def test_a_stranger_at_the_door_is_sent_away() -> None:
+    port = free_ports(1)[0]
+    launches = [Launch("jaccl", rank, 2, (("127.0.0.1", port),)) for rank in range(2)]
+    found: list[Ranks] = []
+    first = threading.Thread(target=lambda: found.append(ranks.join(launches[0], lambda end: None)))
+    first.start()
+    stranger = ranks._knock(launches[1], ranks.time.monotonic() + 30)
+    stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert ranks.join(launches[1], lambda end: None).rank == 1
+    first.join(timeout=60)
+    assert found[0].leads
+    stranger.close()
+
+
+def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "MEET_S", 0.2)
+    ports = free_ports(2)
+    addresses = tuple(("127.0.0.1", port) for port in ports)
+    with pytest.raises(ParameterError, match=r"^rank 1 did not come within 0 s: was it started\?$"):
+        ranks.join(Launch("ring", 0, 2, addresses), lambda end: None)
+    with pytest.raises(ParameterError, match=rf"^rank 0 was not at 127.0.0.1:{ports[0]} within 0 s"):
+        ranks.join(Launch("ring", 1, 2, addresses), lambda end: None)
+
+
+def test_the_environment_is_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert ranks.launched() is None
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps([["10.0.0.1:5000", "10.0.0.1:5001"], ["10.0.0.2:5002", "10.0.0.2:5003"]]))
+    monkeypatch.setenv("MLX_HOSTFILE", str(hosts))
+    monkeypatch.setenv("MLX_RANK", "1")
+    found = ranks.launched()
+    assert found == Launch("ring", 1, 2, (("10.0.0.1", 5000), ("10.0.0.2", 5002)))
+    assert (found.parent, found.children) == (0, [])
+    hosts.write_text("\n")  # mlx.launch -n 1
+    assert ranks.launched() is None
+
+
+def test_other_backends_know_where_rank_0_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    devices = tmp_path / "devices.json"
+    devices.write_text(json.dumps([[None, "rdma_en2", "rdma_en3"]] * 3))
+    for name, value in {
+        "MLX_RANK": "0",
+        "MLX_IBV_DEVICES": str(devices),
+        "MLX_JACCL_COORDINATOR": "10.0.0.1:9",
+    }.items():
+        monkeypatch.setenv(name, value)
+    found = ranks.launched()
+    assert found == Launch("jaccl", 0, 3, (("10.0.0.1", 9),))
+    assert (found.parent, found.children) == (None, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("MLX_HOSTFILE", "/nowhere/hosts", "the launcher's hosts cannot be read"),
+        ("MLX_HOSTFILE", '{"hosts": 2}', "the launcher's hosts cannot be read"),
+        ("MLX_HOSTFILE", '[["a:1"], ["b"]]', "the launcher's hosts cannot be read"),
+        ("MLX_RANK", "7", "MLX_RANK must be below the 2 hosts of the launcher, got 7"),
+        ("MLX_RANK", "one", "the launcher's hosts cannot be read"),
+        ("OMPI_COMM_WORLD_SIZE", "2", "mpi"),
+    ],
+)
+def test_a_launcher_that_cannot_be_followed(
+    name: str, value: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text('[["a:1"], ["b:2"]]')
+    if name != "OMPI_COMM_WORLD_SIZE":
+        monkeypatch.setenv("MLX_HOSTFILE", str(hosts))
+    if name == "MLX_HOSTFILE" and value[0] in "[{":
+        hosts.write_text(value)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ParameterError, match=line) as refused:
+        ranks.launched()
+    assert "\n" not in str(refused.value)
