@@ -19,16 +19,24 @@ inline void multiply_add(thread float2& c, float2 a, float2 b) {
   simdgroup_multiply_accumulate(sum, left, right, sum);
   c = reinterpret_cast<thread float2&>(sum.thread_elements());
 }
+
+// x rounded to about a thousandth of `most`, the largest there is. Of two such matrices the 8x8 product is exact: it sums
+// 8 products of integers up to 2^10, which 24 bits hold. What is left of x is small, and so is what its products lose.
+inline float2 coarse(float2 x, float most) {
+  float2 shift = float2(12288.0f * most);
+  return (x + shift) - shift;
+}
 //: body
 constexpr int BQ = 8 * NSG;
 constexpr int TD = D / 8;
 constexpr int TK = BK / 8;
 constexpr int LD = D + 16 / int(sizeof(C));  // padded, so that the lanes of a column hit different banks
 constexpr bool IN_REGISTERS = D <= 128;
-constexpr bool WIDE = sizeof(T) == 4;  // float32 queries: scores carry what joining their 8x8 products rounds off
+constexpr bool WIDE = sizeof(T) == 4;  // float32 queries: scores carry what their sums round off
 
 threadgroup C key_tile[BK * LD];
 threadgroup C value_tile[BK * LD];
+threadgroup float mosts[NSG];
 threadgroup int lows[BQ];
 threadgroup int highs[BQ];
 #if RING
@@ -123,11 +131,16 @@ const float unit = as_type<float>(params[BASE]);
 const device T* query = q + row * D;
 
 float2 held[IN_REGISTERS ? TD : 1];
-if (IN_REGISTERS) {
-  FULLY
-  for (int d = 0; d < TD; d++) {
-    held[d] = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1]));
-  }
+float most = 0.0f;  // the largest absolute value of the row
+FULLY
+for (int d = 0; d < TD; d++) {
+  float2 a = float2(float(query[d * 8 + x]), float(query[d * 8 + x + 1]));
+  held[IN_REGISTERS ? d : 0] = a;
+  most = max(most, max(abs(a.x), abs(a.y)));
+}
+if (WIDE) {
+  most = max(most, simd_shuffle_xor(most, ushort(1)));
+  most = max(most, simd_shuffle_xor(most, ushort(8)));
 }
 float2 o[TD];
 FULLY
@@ -170,6 +183,7 @@ for (int visit = begin; visit < stop; visit++) {
     places[lane] = place;
   }
 #endif
+  float key_most = 0.0f;  // the largest of the tile
   for (int i = tid; i < BK * (D / 8); i += NSG * 32) {
     int r = i / (D / 8), at = i % (D / 8) * 8;
     float k[8], v[8];
@@ -183,11 +197,21 @@ for (int visit = begin; visit < stop; visit++) {
       }
     }
     for (int j = 0; j < 8; j++) {
+      key_most = max(key_most, abs(k[j]));
       key_tile[r * LD + at + j] = C(k[j]);
       value_tile[r * LD + at + j] = C(v[j]);
     }
   }
+  if (WIDE) {
+    key_most = simd_max(key_most);
+    if (lane == 0) {
+      mosts[sg] = key_most;
+    }
+  }
   threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (int g = 0; WIDE && g < NSG; g++) {
+    key_most = max(key_most, mosts[g]);
+  }
 
   float2 s[TK], rest[TK];
   FULLY
@@ -206,12 +230,22 @@ for (int visit = begin; visit < stop; visit++) {
       int at = (j * 8 + x) * LD + d * 8 + y;  // transposed: a column of the matrix is a key
       float2 k = float2(float(key_tile[at]), float(key_tile[at + LD]));
       if (WIDE) {
-        float2 product = float2(0.0f);
-        multiply_add(product, a, k);
+        float2 a_coarse = coarse(a, most), k_coarse = coarse(k, key_most), product = float2(0.0f);
+        multiply_add(product, a_coarse, k_coarse);
+        multiply_add(rest[j], a - a_coarse, k);
+        multiply_add(rest[j], a_coarse, k - k_coarse);
         s[j] = add(s[j], product, rest[j]);
       } else {
         multiply_add(s[j], a, k);
       }
+    }
+  }
+  if (WIDE) {
+    FULLY
+    for (int j = 0; j < TK; j++) {
+      float2 lost = float2(0.0f);
+      s[j] = add(s[j], rest[j], lost);
+      rest[j] = lost;
     }
   }
 #if SOFTCAP
