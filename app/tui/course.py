@@ -1,23 +1,31 @@
 """What a training has said of itself so far, as the tune screen reads it: numbers, curves, words. No widgets."""
 
+from __future__ import annotations
+
+from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from app.tui.theme import Glyphs
 from app.tui.widgets.chart import Curve, Mark, Picture
 from engine.tune.control import Stepped, Validated
 
 Parts = Sequence[tuple[str, str]]
-RECENT = 0.25  # share of the run that the closer view shows
+KEPT = ("step", "loss", "smooth", "rate", "norm")  # of every step
+RECENT = 0.25  # share of the run that the closer view shows, and
+FEWEST = 20  # steps of it at least
 
 
 @dataclass
 class Course:
     """The steps and validations of a run, oldest first."""
 
-    stepped: list[Stepped] = field(default_factory=list)
+    last: Stepped | None = None
     validated: list[Validated] = field(default_factory=list)
+    _columns: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in KEPT})
 
     def take(self, event: Stepped | Validated) -> None:
         """One more event. A step that was there already is told anew: a run went on from an earlier checkpoint."""
@@ -26,17 +34,20 @@ class Course:
                 self.validated.pop()
             self.validated.append(event)
             return
-        while self.stepped and self.stepped[-1].step >= event.step:
-            self.stepped.pop()
-        self.stepped.append(event)
-
-    @property
-    def last(self) -> Stepped | None:
-        return self.stepped[-1] if self.stepped else None
+        known = bisect_left(self._columns["step"], event.step)
+        for name, column in self._columns.items():
+            del column[known:]
+            column.append(getattr(event, name))
+        self.last = event
 
     @property
     def step(self) -> int:
-        return self.stepped[-1].step if self.stepped else 0
+        return self.last.step if self.last is not None else 0
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are known."""
+        return [int(step) for step in self._columns["step"]]
 
     @property
     def best(self) -> Validated | None:
@@ -45,26 +56,24 @@ class Course:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to go, at the mean pace of the steps that are known."""
+        """Seconds to go, at the mean pace of all steps so far."""
         last = self.last
-        if last is None or not last.step:
-            return None
-        return last.elapsed_s / last.step * (last.steps - last.step)
+        return None if last is None else last.elapsed_s / last.step * (last.steps - last.step)
 
     # -- pictures ----------------------------------------------------------------------------------------------------
 
     def loss(self, glyphs: Glyphs, *, close: bool = False) -> Picture:
         """Training loss, raw and smoothed, and the validations with their intervals."""
-        steps = self._view(close)
-        xs = [s.step for s in steps]
-        left = xs[0] if close and xs else 0
-        marks = [Mark(v.step, v.loss, v.low, v.high, v is self.best) for v in self.validated if v.step >= left]
+        xs, raw, smooth = (self._column(name, close) for name in ("step", "loss", "smooth"))
+        left, right = self._range(xs, close)
+        best = self.best
+        marks = [Mark(v.step, v.loss, v.low, v.high, v is best) for v in self.validated if v.step >= left]
         curves = [
-            Curve(xs, [s.loss for s in steps], "bar_cut", loose=True),
+            Curve(xs, raw, "bar_cut", loose=True),
             Curve([m.x for m in marks], [m.y for m in marks], "chosen", dotted=True),
-            Curve(xs, [s.smooth for s in steps], "bar"),
+            Curve(xs, smooth, "bar"),
         ]
-        return Picture(self._loss_words(glyphs), curves, marks, max(xs[-1] if xs else 1, left + 1), left)
+        return Picture(self._loss_words(glyphs), curves, marks, right, left)
 
     def _loss_words(self, glyphs: Glyphs) -> Parts:
         parts: list[tuple[str, str]] = [("LOSS", "heading")]
@@ -80,33 +89,31 @@ class Course:
 
     def rate(self, *, close: bool = False) -> Picture:
         """The learning rate."""
-        steps = self._view(close)
-        xs, ys = [s.step for s in steps], [s.rate for s in steps]
-        words = [("RATE", "heading")]
-        if ys:
-            words += [(f"  {power(ys[-1])}", "text"), (f"  peak {power(max(ys))}", "faint")]
-        return self._small(words, xs, ys)
+        return self._small("RATE", "rate", power, close)
 
     def norm(self, *, close: bool = False) -> Picture:
         """The gradient's norm, before clipping."""
-        steps = self._view(close)
-        xs, ys = [s.step for s in steps], [s.norm for s in steps]
-        words = [("GRADIENT", "heading")]
-        if ys:
-            words += [(f"  {ys[-1]:.3g}", "text"), (f"  peak {max(ys):.3g}", "faint")]
-        return self._small(words, xs, ys)
+        return self._small("GRADIENT", "norm", "{:.3g}".format, close)
 
-    @staticmethod
-    def _small(words: Parts, xs: list[int], ys: list[float]) -> Picture:
-        left = xs[0] if xs and xs[0] > 1 else 0
-        right = max(xs[-1] if xs else 1, left + 1)
+    def _small(self, heading: str, name: str, said: Callable[[float], str], close: bool) -> Picture:
+        xs, ys = self._column("step", close), self._column(name, close)
+        words = [(heading, "heading")]
+        if len(ys):
+            words += [(f"  {said(ys[-1])}", "text"), (f"  peak {said(ys.max())}", "faint")]
+        left, right = self._range(xs, close)
         return Picture(words, [Curve(xs, ys, "bar", loose=True)], (), right, left, axis=False, floor=0.0)
 
-    def _view(self, close: bool) -> list[Stepped]:
-        if not close or not self.stepped:
-            return self.stepped
-        first = self.step - max(int(self.step * RECENT), 20)
-        return self.stepped[bisect_left(self.stepped, first, key=lambda s: s.step) :]
+    def _column(self, name: str, close: bool) -> np.ndarray:
+        column = np.array(self._columns[name])
+        if not close:
+            return column
+        first = self.step - max(int(self.step * RECENT), FEWEST)
+        return column[bisect_left(self._columns["step"], first) :]
+
+    @staticmethod
+    def _range(xs: np.ndarray, close: bool) -> tuple[float, float]:
+        left = float(xs[0]) if close and len(xs) else 0.0
+        return left, max(float(xs[-1]) if len(xs) else 1.0, left + 1)
 
     # -- words -------------------------------------------------------------------------------------------------------
 
@@ -133,9 +140,9 @@ def size(nbytes: float) -> str:
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
 
 
-def count(number: float) -> str:
-    """A count in three digits or so."""
+def count(number: int) -> str:
+    """A count in about three digits."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if number >= unit:
-            return f"{number / (1e3 if name == 'k' else unit):.{0 if name == 'k' else 1}f} {name}".replace(" ", "")
-    return f"{number:,.0f}"
+            return f"{number / 1e3:.0f}k" if name == "k" else f"{number / unit:.1f}{name}"
+    return f"{number:,}"

@@ -42,7 +42,10 @@ class Frame:
         return min(max(round(share * (self.height - 1)), 0), self.height - 1)
 
 
-def curve(frame: Frame, xs: Sequence[float], ys: Sequence[float], *, dotted: bool = False) -> np.ndarray:
+Values = Sequence[float] | np.ndarray
+
+
+def curve(frame: Frame, xs: Values, ys: Values, *, dotted: bool = False) -> np.ndarray:
     """The dots of a curve through these points, as bits [height, width]; what is not finite breaks it."""
     bits = np.zeros((frame.height, frame.width), np.uint8)
     x, y = np.asarray(xs, float), np.asarray(ys, float)
@@ -50,17 +53,20 @@ def curve(frame: Frame, xs: Sequence[float], ys: Sequence[float], *, dotted: boo
     x, y = thin(x[finite], y[finite], frame)
     if not len(x):
         return bits
-    dx, dy = frame.dots(x, y)
-    for i in range(max(len(dx) - 1, 1)):
-        j = min(i + 1, len(dx) - 1)
-        longest = max(abs(dx[j] - dx[i]), abs(dy[j] - dy[i]))
-        along = np.linspace(0.0, 1.0, math.ceil(longest) + 1)
-        px = np.rint(dx[i] + along * (dx[j] - dx[i])).astype(int)
-        py = np.rint(dy[i] + along * (dy[j] - dy[i])).astype(int)
-        if dotted:
-            px, py = px[px % 4 == 0], py[px % 4 == 0]
-        np.bitwise_or.at(bits, (py // 4, px // 2), BITS[py % 4, px % 2])
+    px, py = (np.rint(along).astype(int) for along in joined(*frame.dots(x, y)))
+    if dotted:
+        px, py = px[px % 4 == 0], py[px % 4 == 0]
+    np.bitwise_or.at(bits, (py // 4, px // 2), BITS[py % 4, px % 2])
     return bits
+
+
+def joined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points with those between them, at most a dot apart in either direction."""
+    dx, dy = np.diff(x), np.diff(y)
+    parts = np.maximum(np.ceil(np.maximum(abs(dx), abs(dy))), 1).astype(int)
+    at = np.repeat(np.arange(len(parts)), parts)
+    along = (np.arange(len(at)) - np.repeat(np.cumsum(parts) - parts, parts)) / parts[at]
+    return np.append(x[at] + along * dx[at], x[-1]), np.append(y[at] + along * dy[at], y[-1])
 
 
 def thin(x: np.ndarray, y: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

@@ -87,7 +87,7 @@ async def test_a_run_is_shown_to_its_end_with_where_it_is_kept(play: Play) -> No
     async with running(play, ScriptedTrainer()) as stage:
         await state(stage, "ended")
         it = screen(stage)
-        assert [s.step for s in it.course.stepped] == list(range(1, 41))
+        assert it.course.steps == list(range(1, 41))
         assert [v.step for v in it.course.validated] == [10, 20, 30, 40]
         assert words(stage).startswith("∎ done after step 40, best ") and "kept in adapter" in words(stage)
         assert run_of(stage).parting() == (0, ["done after step 40: adapter"])
@@ -132,7 +132,7 @@ async def test_stopping_asks_nothing_keeps_the_run_and_tells_how_to_go_on(play: 
         await stage.pilot.press("c")
         await stage.until(lambda: trainer.step == 40)
         await state(stage, "ended")
-        assert [s.step for s in screen(stage).course.stepped] == list(range(1, 41))
+        assert screen(stage).course.steps == list(range(1, 41))
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
@@ -373,7 +373,7 @@ async def test_a_run_that_is_there_is_resumed_with_its_past(play: Play) -> None:
     async with play(trainer=trainer) as stage:
         await stage.pilot.press("f5", *"rows.jsonl", "ctrl+r")
         await state(stage, "ended")
-        assert [s.step for s in screen(stage).course.stepped] == list(range(1, 41))
+        assert screen(stage).course.steps == list(range(1, 41))
         assert run_of(stage).resume
 
 

@@ -53,6 +53,18 @@ def app(home: Path, config: Config, *, resume: bool = False, trainer: Callable[[
     return LikelyApp(lambda: None, home, trainer=trainer, tune=(config, resume))  # type: ignore[arg-type,return-value]
 
 
+class Patient(Stage):
+    """Waits as long as a model takes."""
+
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        for _ in range(600):
+            if condition():
+                await self.pilot.pause()
+                return
+            await self.pilot.pause(0.05)
+        raise AssertionError(f"it never came to this: {what or condition}")
+
+
 def learned(folder: Path) -> dict[str, np.ndarray]:
     loaded: Any = mx.load(str(folder / "adapters.safetensors"))
     return {name: np.array(a) for name, a in loaded.items()}
@@ -65,13 +77,13 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
 
     first = app(tmp_path / "home", alone)
     async with first.run_test(size=(100, 30)) as pilot:
-        stage = Stage(first, pilot, None, None)  # type: ignore[arg-type]
+        stage = Patient(first, pilot, None, None)  # type: ignore[arg-type]
         await stage.until(lambda: first.tuning is not None and first.tuning.state == "ended", "the end")
         it = first.screen
         assert isinstance(it, TuneScreen)
-        assert [s.step for s in it.course.stepped] == list(range(1, STEPS + 1))
+        assert it.course.steps == list(range(1, STEPS + 1))
         assert [v.step for v in it.course.validated] == [5, 10, 15, 20]
-        assert it.course.stepped[-1].smooth < it.course.stepped[0].smooth
+        assert it.course.validated[-1].loss < it.course.validated[0].loss
         await stage.until(lambda: not it.pending)
         moved = it.found[it.text].difference
         assert moved.kl > 0 and moved.risen and moved.fallen and it.found[it.prompts[0]].step == STEPS
@@ -80,7 +92,7 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
     gate = threading.Event()
     second = app(tmp_path / "home", watched, trainer=lambda: Held(STOP, gate))
     async with second.run_test(size=(100, 30)) as pilot:
-        stage = Stage(second, pilot, None, None)  # type: ignore[arg-type]
+        stage = Patient(second, pilot, None, None)  # type: ignore[arg-type]
         await stage.until(lambda: isinstance(second.screen, TuneScreen) and second.screen.course.step == STOP, "a step")
         it = second.screen
         assert isinstance(it, TuneScreen)
@@ -94,11 +106,11 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
 
     third = app(tmp_path / "home", watched, resume=True)
     async with third.run_test(size=(100, 30)) as pilot:
-        stage = Stage(third, pilot, None, None)  # type: ignore[arg-type]
+        stage = Patient(third, pilot, None, None)  # type: ignore[arg-type]
         await stage.until(lambda: third.tuning is not None and third.tuning.state == "ended", "the end")
         it = third.screen
         assert isinstance(it, TuneScreen)
-        assert [s.step for s in it.course.stepped] == list(range(1, STEPS + 1))  # with what was before the stop
+        assert it.course.steps == list(range(1, STEPS + 1))  # with what was before the stop
         assert len(third.tuning.plan.past) == STOP + 1
     a, b = learned(tmp_path / "alone"), learned(tmp_path / "watched")
     assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
@@ -112,7 +124,7 @@ async def test_what_is_wrong_with_the_data_or_the_folder_is_said_on_the_form(
     config = configure({**options, "data": str(bad), "out": str(tmp_path / "adapter")})
     it = app(tmp_path / "home", config)
     async with it.run_test(size=(100, 30)) as pilot:
-        stage = Stage(it, pilot, None, None)  # type: ignore[arg-type]
+        stage = Patient(it, pilot, None, None)  # type: ignore[arg-type]
         await stage.until(lambda: it.screen.has_class("-form"), "the form")
         assert "bad.jsonl:2" in str(it.screen.query_one("#form-line").visual)
         assert not (tmp_path / "adapter").exists()

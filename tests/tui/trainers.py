@@ -6,13 +6,14 @@ Stated properties: `pace` is called before every step, to hold a run where a tes
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from app.tui.tuning import Plan, Progress
 from engine.decode.control import Control as Drawing
 from engine.difference import Difference, Position, Shift
-from engine.errors import LikelyError
 from engine.tune.config import Config
 from engine.tune.control import (
     Answer,
@@ -120,8 +121,6 @@ class ScriptedTrainer:
             waiting = True
 
     def _over(self, end: Ended) -> Iterator[Event]:
-        from pathlib import Path
-
         self.saved = self.step
         yield Saved(self.step, Path(self.config.out))
         yield end
@@ -148,7 +147,7 @@ class ScriptedTrainer:
         tokenizer = self.engine.tokenizer
         ids = tokenizer.encode(request.text or SKY)
         share = self.step / self.steps
-        rows = [self._place(ids[: i + 1], share) for i in range(len(ids))]
+        rows = [self._place(i + 1, share) for i in range(len(ids))]
         positions = tuple(position(ids, i, a, b, request.top) for i, (a, b) in enumerate(rows))
         before, now = (np.mean([pair[side] for pair in rows], axis=0) for side in (0, 1))
         names = "base", f"step {self.step}"
@@ -156,13 +155,18 @@ class ScriptedTrainer:
         found = Difference(names, positions, risen, fallen)
         return Compared(self.step, request, found, {})
 
-    def _place(self, ids: Sequence[int], share: float) -> tuple[np.ndarray, np.ndarray]:
-        """The distributions after a text before and now."""
-        told = self.engine.tokenizer.encode(SKY)
-        before = softmax(self.engine.raw(ids, told[len(ids) % len(told)]))
-        after = softmax(self.engine.raw([*ids, 0], told[(len(ids) + 3) % len(told)]))
-        weight = share * (0.02, 0.9, 0.1, 0.4, 0.01)[len(ids) % 5]
+    def _place(self, length: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """The distributions after a text of so many tokens, before and now."""
+        before, after = self._ends(length)
+        weight = share * (0.02, 0.9, 0.1, 0.4, 0.01)[length % 5]
         return before, (1 - weight) * before + weight * after
+
+    @cache  # noqa: B019 - a trainer lives as long as its test
+    def _ends(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        told = self.engine.tokenizer.encode(SKY)
+        before = self.engine.raw([0] * length, told[length % len(told)])
+        after = self.engine.raw([0] * (length + 1), told[(length + 3) % len(told)])
+        return softmax(before), softmax(after)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -189,6 +193,3 @@ def position(ids: Sequence[int], at: int, before: np.ndarray, now: np.ndarray, t
         ids[at], float(now @ (np.log(now) - np.log(before))), entropy, following,
         (int(before.argmax()), int(now.argmax())), *shifts(before, now, top), tuple(likely),
     )  # fmt: skip
-
-
-__all__ = ["PROMPTS", "LikelyError", "ScriptedTrainer"]

@@ -33,7 +33,7 @@ from engine.tune.control import Compare, Compared, Draw, Drawn, Ended, Refused, 
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
 
-TICK_S = 0.1
+TICK_S = 0.15
 TOP = 10  # tokens named at each place
 VIEWS = ("loss", "moved", "answers")
 SLIM = 76  # columns: below them what moved stands in one column
@@ -61,6 +61,7 @@ class TuneScreen(Screen[None]):
         Binding("l", "view('loss')", "Loss", show=False, id="tune.loss"),
         Binding("a", "view('answers')", "Answers", show=False, id="tune.answers"),
         Binding("i", "plan", "Plan", show=False, id="tune.plan"),
+        Binding("y", "copy_command", "Copy command", show=False, id="tune.copy"),
         Binding("n", "new", "New run", show=False, id="tune.new"),
         Binding("q", "interrupt", "Stop, keep, leave", show=False, id="tune.leave"),
         Binding("escape", "back", "Back", show=False, id="tune.back"),
@@ -348,6 +349,10 @@ class TuneScreen(Screen[None]):
             lines = [*self.tuning.plan.lines, "", t.command(self.tuning.config, resume=self.tuning.resume)]
             self.app.push_screen(Read("what this run does", "\n".join(lines)))
 
+    def action_copy_command(self) -> None:
+        if self.tuning is not None:
+            self.likely.copy(t.command(self.tuning.config, resume=True), "command to go on")
+
     def action_keys(self) -> None:
         from app.tui.help import keys_text
 
@@ -432,7 +437,7 @@ class TuneScreen(Screen[None]):
             here = f"{folder} is at step {tuning.saved:,}" if tuning.saved else "nothing is saved yet"
             return ["nothing is lost", f"c goes on from step {self.course.step:,}", "s saves", here]
         if tuning.unfinished:
-            return [f"kept in {folder}", "c goes on", t.command(tuning.config, resume=True)]
+            return [f"kept in {folder}", t.command(tuning.config, resume=True)]
         return [f"kept in {folder}", f"likely diff {tuning.config.model} {folder} TEXT"]
 
     def _panel(self) -> None:

@@ -1,7 +1,8 @@
 """A chart of curves over steps, drawn cell by cell: a quiet axis, braille lines, points with their error bars."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from rich.segment import Segment
@@ -19,8 +20,8 @@ ROOM = 4  # cells between two marks
 class Curve:
     """A line in one of the look's inks; a `loose` one may run out of the frame with its outermost points."""
 
-    xs: Sequence[float]
-    ys: Sequence[float]
+    xs: plot.Values
+    ys: plot.Values
     ink: str
     loose: bool = False
     dotted: bool = False
@@ -53,29 +54,34 @@ class Picture:
 EMPTY = Picture()
 
 
-@dataclass
-class _Cell:
-    glyph: str = " "
-    ink: str = ""
-
-
-@dataclass
 class _Board:
-    """Cells that later things are drawn over."""
+    """Cells that later things are drawn over: a character and the index of an ink in each."""
 
-    width: int
-    height: int
-    cells: list[list[_Cell]] = field(default_factory=list)
+    def __init__(self, width: int, height: int) -> None:
+        self.glyphs = np.full((height, width), ord(" "))
+        self.inks = np.zeros((height, width), int)
+        self.names = [""]
 
-    def __post_init__(self) -> None:
-        self.cells = [[_Cell() for _ in range(self.width)] for _ in range(self.height)]
+    def _ink(self, name: str) -> int:
+        if name not in self.names:
+            self.names.append(name)
+        return self.names.index(name)
 
     def draw(self, bits: np.ndarray, ink: str) -> None:
-        for row, column in np.argwhere(bits).tolist():
-            self.cells[row][column] = _Cell(chr(plot.BRAILLE + int(bits[row, column])), ink)
+        there = bits > 0
+        self.glyphs[there] = plot.BRAILLE + bits[there].astype(int)
+        self.inks[there] = self._ink(ink)
 
     def put(self, row: int, column: int, glyph: str, ink: str) -> None:
-        self.cells[row][column] = _Cell(glyph, ink)
+        self.glyphs[row, column] = ord(glyph)
+        self.inks[row, column] = self._ink(ink)
+
+    def runs(self, row: int) -> Iterator[tuple[str, str]]:
+        """A row as (text, ink), neighbours of one ink together."""
+        inks = self.inks[row]
+        edges = [0, *(np.flatnonzero(np.diff(inks)) + 1).tolist(), len(inks)]
+        for start, end in pairwise(edges):
+            yield "".join(map(chr, self.glyphs[row, start:end].tolist())), self.names[inks[start]]
 
 
 class Chart(Canvas):
@@ -106,8 +112,8 @@ class Chart(Canvas):
             if axis:
                 segments.append(Segment(cells.pad(text, axis - 2, right=True) + " ", self.look.faint))
                 segments.append(Segment("┤" if text else "│", self.look.rule))
-            segments += [Segment(c.glyph, self._ink(c.ink)) for c in board.cells[row]]
-            lines.append(list(Segment.simplify(segments)))
+            segments += [Segment(run, self._ink(ink)) for run, ink in board.runs(row)]
+            lines.append(segments)
         if len(lines) < height and axis:
             lines.append(self._steps(frame, axis))
         return lines
@@ -136,7 +142,7 @@ class Chart(Canvas):
     @staticmethod
     def _ticks(frame: plot.Frame, rows: int) -> dict[int, str]:
         """The label of each row that has one."""
-        found = plot.ticks(frame.bottom, frame.top, max(rows // 4, min(rows - 1, 3)))
+        found = plot.ticks(frame.bottom, frame.top, max(rows // 4, min(rows - 1, 4)))
         step = found[1] - found[0] if len(found) > 1 else frame.top - frame.bottom
         return {frame.row(value): plot.label(value, step) for value in found}
 
