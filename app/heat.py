@@ -5,11 +5,15 @@ blindness.
 Knows nothing of textual: the plain commands use it too.
 """
 
+import math
 import os
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.trace import Step
 
 BITS = (1.0, 2.0, 4.0, 6.0, 9.0)  # p > 50 %, 25 %, 6 %, 1.6 %, 0.2 %: the levels 0..5 lie between
 MOVED = (0.02, 0.1, 0.3, 1.0, 3.0)  # nats of KL between two distributions of the next token
@@ -20,6 +24,8 @@ LIGHT_TEXT = (None, "#000000", "#000000", "#000000", "#ffffff", "#ffffff")
 INDEX_256 = (None, 23, 59, 243, 143, 221)
 BASIC = ("", "36", "36;4", "33", "7;33", "7;33;1")  # 16 colours: SGR parameters
 PLAIN = ("", "", "4", "4;1", "7", "7;1")  # no colour: attributes alone
+HEATS = ("surprisal", "entropy", "rank", "off")
+RANKS = (2, 3, 6, 21, 101)  # the lowest rank of each level from 1 on
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -32,6 +38,17 @@ def level(bits: float | None) -> int:
 def moved_level(kl: float) -> int:
     """The step 0..5 of the ramp for a KL in nats."""
     return bisect_right(MOVED, kl)
+
+
+def heat_level(step: "Step", heat: str) -> int:
+    """The level 0..5 of a step under one way of looking."""
+    if heat == "surprisal":
+        return level(None if step.logprob is None else -step.logprob / math.log(2))
+    if heat == "entropy":
+        return level(None if step.entropy is None else step.entropy / math.log(2))
+    if heat == "rank" and step.rank is not None:
+        return sum(step.rank >= rank for rank in RANKS)
+    return 0
 
 
 def colour_mode(stream: IO[str], environ: Mapping[str, str] | None = None) -> str:

@@ -35,13 +35,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
 
+from app.heat import heat_level
 from app.store import Store
 from app.tui import lab_shop
 from app.tui import messages as m
 from app.tui.app import LikelyApp
 from app.tui.block import Block, Token
 from app.tui.sampling import Sampling
-from app.tui.talk import Run, heat_level
+from app.tui.talk import Run
 from app.tui.theme import DARK, GLYPHS, look
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation, Fork, Node
@@ -137,6 +138,9 @@ async def timed(pilot: Any, batch: Any, batches: int) -> list[float]:
 
 class _Nothing:
     """A shop that never opens: the screen alone is measured."""
+
+    def choose(self, prefer: Sequence[str]) -> str:
+        return "none"
 
     def open(self, model: str, progress: object) -> Any:
         time.sleep(10**6)

@@ -5,11 +5,12 @@ Plain data; `Drawn` events go in.
 
 from dataclasses import dataclass, field
 
+from app.heat import heat_level
 from app.tui import candidates
 from app.tui.block import Block, Token, words
 from app.tui.candidates import Names, View
 from app.tui.layout import Place
-from app.tui.talk import heat_level, perplexity
+from app.tui.transcript import perplexity
 from engine.tune.control import Draw, Drawn
 
 KEPT = 50  # answers that are looked back on

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
+from app.heat import HEATS
 from app.tui import presets, slash
-from app.tui.talk import HEATS
 from engine.presets import ORDERS
 
 if TYPE_CHECKING:

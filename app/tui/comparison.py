@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.tui.presets import Choice
-from app.tui.talk import Shown
+from app.tui.transcript import Shown
 from engine.conversation import Conversation, Fork, Node
 from engine.trace import Step
 

@@ -1,11 +1,10 @@
 """A text that is written and drawn by turns, as a tree: what was changed leaves a branch, nothing is lost.
 
-Plain Python: where a new text parts from the lineage, and what the engine is to read.
+Plain Python: where a new text parts from the lineage.
 """
 
 from collections.abc import Callable
 
-from app.tui import messages as m
 from engine.conversation import Conversation, Fork, Node
 from engine.trace import Step
 
@@ -43,17 +42,6 @@ def commit(talk: Conversation, text: str, new_id: Callable[[], str]) -> tuple[Co
         talk = talk.add(node)
         return talk, Fork(node.id)
     return talk, fork
-
-
-def context(talk: Conversation, fork: Fork) -> m.Context:
-    """What stands before a fork: written parts as text, drawn ones as their very tokens."""
-    parts: list[str | tuple[int, ...]] = []
-    while fork.node:
-        node = talk.nodes[fork.node]
-        steps: tuple[Step, ...] = node.steps[: fork.at]
-        parts.insert(0, tuple(step.token for step in steps) if node.drawn else node.text[: fork.at])
-        fork = node.fork
-    return m.Context(parts=tuple(part for part in parts if part))
 
 
 def spans(steps: tuple[Step, ...] | list[Step]) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 
 from app.tui.layout import Place
-from app.tui.talk import Shown
+from app.tui.transcript import Shown
 from engine.conversation import Conversation, Message, Node, Segment
 from engine.trace import Step
 

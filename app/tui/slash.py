@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import export
+from app.heat import HEATS
 from app.tui import cells, presets, theme
 from app.tui.sampling import given, typed
-from app.tui.talk import HEATS
 from app.tui.widgets.overlays import Ask
 from app.tui.widgets.writer import Write
 from engine.errors import LikelyError, ParameterError

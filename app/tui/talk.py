@@ -4,36 +4,22 @@ No widgets: the chat screen and the columns of a comparison are views of a `Talk
 ids and seeds come from outside, so that a test can fix them.
 """
 
-import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from app.heat import level
 from app.tui import messages as m
-from app.tui.block import THINKING, Block, Token, words
-from app.tui.candidates import LN2
+from app.tui.block import Token
+from app.tui.context import before, turns
 from app.tui.layout import Place
 from app.tui.sampling import Sampling
 from app.tui.sampling import words as recipe_words
-from engine.conversation import ROOT, Conversation, Fork, Message, Node
+from app.tui.transcript import Transcript
+from engine.conversation import ROOT, Conversation, Fork, Node
 from engine.decode.control import Control, Stats
 from engine.trace import Step
 
-HEATS = ("surprisal", "entropy", "rank", "off")
-RANKS = (2, 3, 6, 21, 101)  # the lowest rank of each level from 1 on
 TITLE = "Name this conversation in at most five words. Answer with the name alone."
-
-
-def heat_level(step: Step, heat: str) -> int:
-    """The level 0..5 of a step under one way of looking."""
-    if heat == "surprisal":
-        return level(None if step.logprob is None else -step.logprob / LN2)
-    if heat == "entropy":
-        return level(None if step.entropy is None else step.entropy / LN2)
-    if heat == "rank" and step.rank is not None:
-        return sum(step.rank >= rank for rank in RANKS)
-    return 0
 
 
 @dataclass
@@ -50,16 +36,7 @@ class Run:
     picks: int = -1  # step mode: how many tokens are a person's; the next one is only looked at
 
 
-@dataclass
-class Shown:
-    """A message on the screen: its block, and the step behind each of its tokens (none for words not looked at)."""
-
-    message: Message
-    block: Block
-    steps: list[Step]
-
-
-class Talk:
+class Talk(Transcript):
     """One conversation, its sampling, and at most one run."""
 
     def __init__(
@@ -74,168 +51,23 @@ class Talk:
     ) -> None:
         self.send, self.number, self.clock = send, number, clock
         self.new_id, self.new_seed = new_id, new_seed
-        self.conversation = conversation
+        super().__init__(conversation)
         self.sampling = Sampling.of(conversation.recipe, conversation.order)
         self.facts: m.ModelFacts | None = None
         self.run: Run | None = None
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
-        self.heat = HEATS[0]
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
         self.strategy = ""  # how tokens are found, as `messages.Generate` names it
-        self.shown: list[Shown] = []
-        self.scores: dict[str, list[Step]] = {}  # of a person's nodes
-        self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
         self.scoring: dict[int, list[str]] = {}
-        self.began_ids: dict[str, tuple[int, ...]] = {}  # what each drawn node follows
         self.stepping = False
         self.peek: Step | None = None  # in step mode: what could come next
         self.stats: Stats | None = None
         self.cache_nbytes = 0
-        self.folds: dict[str, bool] = {}
-        self.specials = False
-        self._known: dict[tuple[tuple[str, int], ...], Shown] = {}
-
-    # -- blocks ------------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
         return self.run is not None
-
-    def blocks(self) -> list[Block]:
-        """The blocks of the lineage; messages that did not change keep theirs."""
-        self.shown = [self._show(message) for message in self.conversation.messages()]
-        for index, shown in enumerate(self.shown):
-            shown.block.note = self.note(index)
-        return [shown.block for shown in self.shown]
-
-    def _show(self, message: Message) -> Shown:
-        key = tuple((segment.node.id, segment.length) for segment in message.segments)
-        found = self._known.get(key)
-        if found is not None and (message.last.drawn or found.block.scored == (message.last.id in self.scores)):
-            found.message = message
-            return found
-        yours = message.role == "user"
-        block = Block(
-            message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
-        )
-        steps = list(message.steps) or self.scores.get(message.last.id, [])
-        block.scored = block.scored or bool(steps)
-        block.fill([self.token(step) for step in steps] if steps else words(message.text))
-        if block.thinking is not None:
-            block.fold(self.folds.get(block.key, bool(message.last.finish)))
-        self._known[key] = Shown(message, block, steps)
-        return self._known[key]
-
-    def token(self, step: Step) -> Token:
-        """What the transcript shows of a step."""
-        special = step.special and step.piece not in THINKING
-        text = step.piece.decode(errors="replace") if step.special else step.text
-        return Token(text, heat_level(step, self.heat), special, step.origin == "given")
-
-    def recolour(self, heat: str) -> None:
-        """Tint by another number."""
-        self.heat = heat
-        for shown in self._known.values():
-            if shown.steps:
-                shown.block.tokens[:] = [self.token(step) for step in shown.steps]
-
-    def show_specials(self, on: bool) -> None:
-        self.specials = on
-        for shown in self._known.values():
-            shown.block.show_specials(on)
-
-    def note(self, index: int) -> str:
-        """The words beside a message's name: branch, recipe, tokens, perplexity."""
-        shown = self.shown[index]
-        parts = []
-        fork = shown.message.segments[-1].node.fork
-        options = self.conversation.options(fork)
-        if len(options) > 1:
-            parts.append(f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}")
-        if shown.message.role == "user":
-            return " · ".join(parts)
-        steps = shown.steps
-        drawn = [step for step in steps if step.origin == "drawn"] or steps
-        if drawn:
-            parts.append(shown.message.last.label or recipe_words(drawn[-1].recipe))
-            parts.append(f"{len(steps)} tok")
-        ppl = perplexity(steps)
-        if ppl is not None:
-            parts.append(f"ppl {ppl:.1f}")
-        finish = shown.message.last.finish
-        words_of = {"cancelled": "stopped", "length": "cut at the limit", "interrupted": "interrupted"}
-        if finish in words_of:
-            parts.append(words_of[finish])
-        return " · ".join(parts)
-
-    def step_at(self, place: Place) -> Step | None:
-        """The step behind a token on the screen."""
-        if not 0 <= place.block < len(self.shown):
-            return None
-        steps = self.shown[place.block].steps
-        return steps[place.token] if place.token < len(steps) else None
-
-    def fork_at(self, place: Place) -> Fork:
-        """The fork whose options are the alternatives to a token: just before it."""
-        token = place.token
-        segments = self.shown[place.block].message.segments
-        for segment in segments[:-1]:
-            if token < segment.length:
-                return self.conversation.place(Fork(segment.node.id, token))
-            token -= segment.length
-        node = segments[-1].node
-        if node.role == "user":
-            return node.fork
-        if not node.drawn:  # an answer that was written is left at a character
-            tokens = self.shown[place.block].block.tokens
-            token = min(sum(len(it.text) for it in tokens[: place.token]), len(node.text))
-        return self.conversation.place(Fork(node.id, token))
-
-    def place_of(self, fork: Fork) -> Place | None:
-        """Where on the screen the first token after a fork stands."""
-        for index, shown in enumerate(self.shown):
-            token = 0
-            for segment in shown.message.segments:
-                if segment.node.fork == fork:
-                    return Place(index, min(token, max(len(shown.block.tokens) - 1, 0)))
-                if fork.node == segment.node.id and fork.at is not None and fork.at < segment.length:
-                    return Place(index, token + fork.at)
-                token += segment.length
-        return None
-
-    def ids_before(self, place: Place) -> tuple[tuple[int, ...], bool]:
-        """The ids before a token, oldest first, and whether these are all of them."""
-        shown = self.shown[place.block]
-        node = shown.message.segments[0].node
-        own = tuple(step.token for step in shown.steps[: place.token])
-        if not node.drawn:
-            step = self.step_at(place)
-            ids = self.scored_ids.get(shown.message.last.id, ())
-            return (ids[: step.position], True) if step is not None and ids else (own, False)
-        begun = self.began_ids.get(node.id)
-        return ((*begun, *own), True) if begun is not None else (own, False)
-
-    def history(self, place: Place | None) -> tuple[tuple[int, ...], Sequence[Step]]:
-        """What transforms look back on at a token: the ids before its message, and the message's steps before it.
-
-        Only the last are needed by most; where a message's beginning is not known, its own tokens are all there is.
-        None stands for the end of the branch.
-        """
-        if not self.shown:
-            return (), ()
-        place = place or Place(len(self.shown) - 1, len(self.shown[-1].steps))
-        shown = self.shown[place.block]
-        if not shown.message.last.drawn:
-            return self.ids_before(place)[0], ()
-        return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
-
-    def context_before(self, place: Place) -> m.Context:
-        """What the engine is to read to stand just before a token."""
-        ids, whole = self.ids_before(place)
-        if whole:
-            return m.Context(parts=(ids,), whole=True)
-        return self._context(self.fork_at(place))
 
     # -- what a person does ------------------------------------------------------------------------------------------
 
@@ -306,7 +138,7 @@ class Talk:
         seed = self.new_seed()
         how = f"{recipe_words(self.sampling.recipe)} · {self.adapters}" if self.adapters else ""
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
-        context = self._context(fork)
+        context = before(self.conversation, fork)
         self._change(self.conversation.add(node))
         self._generate(node.id, context, seed, tokens, force, max_tokens or self.max_tokens, picks)
 
@@ -384,7 +216,7 @@ class Talk:
         node = self.conversation.leaf
         assert node is not None
         self.peek = None
-        self._generate(node.id, self._context(Fork(node.id)), node.seed, [token], "", 2, 1)
+        self._generate(node.id, before(self.conversation, Fork(node.id)), node.seed, [token], "", 2, 1)
 
     def step_off(self) -> None:
         """Leave step mode; the answer stays as it is."""
@@ -406,8 +238,8 @@ class Talk:
             return True
         work = self.number()
         self.scoring[work] = [node.id]
-        turns = self._turns(Fork(node.id))
-        self.send(m.Score(work, self.facts.name, m.Context(turns), tuple(text for _, text in turns)))
+        said = turns(self.conversation, Fork(node.id))
+        self.send(m.Score(work, self.facts.name, m.Context(said), tuple(text for _, text in said)))
         return True
 
     # -- what the engine reports -------------------------------------------------------------------------------------
@@ -494,52 +326,13 @@ class Talk:
         self._put(self.conversation.extend(run.node, tuple(run.steps[run.kept :]), finish))
         self.run = None
 
-    # -- contexts ----------------------------------------------------------------------------------------------------
-
-    def _context(self, fork: Fork) -> m.Context:
-        """What stands before a fork: the turns, and of an answer that it leaves, the tokens before it."""
-        parts: list[str | tuple[int, ...]] = []
-        while fork.node != ROOT and self.conversation.nodes[fork.node].role == "assistant":
-            node = self.conversation.nodes[fork.node]
-            own = node.text[: fork.at] if not node.drawn else tuple(step.token for step in node.steps[: fork.at])
-            parts.insert(0, own)
-            fork = node.fork
-            if not node.joins:
-                break
-        return m.Context(self._turns(fork), tuple(part for part in parts if part))
-
-    def _turns(self, fork: Fork) -> tuple[tuple[str, str], ...]:
-        """Who said what before a fork, the system prompt first."""
-        turns: list[tuple[str, str]] = []
-        suffix = ""
-        while fork.node != ROOT:
-            node = self.conversation.nodes[fork.node]
-            drawn = "".join(step.text for step in node.steps[: fork.at] if not step.special)
-            text = drawn if node.drawn else node.text[: fork.at]
-            suffix = text + suffix
-            if not node.joins:
-                turns.insert(0, (node.role, suffix))
-                suffix = ""
-            fork = node.fork
-        if self.conversation.system:
-            turns.insert(0, ("system", self.conversation.system))
-        return tuple(turns)
-
     def _change(self, conversation: Conversation) -> None:
         self.conversation = replace(conversation, updated=self.clock())
 
     def _put(self, conversation: Conversation) -> None:
         """As `_change`, for a message that grows: its block stays the one on the screen."""
-        live = self.shown[-1] if self.shown else None
         self._change(conversation)
-        if live is not None and self.run is not None and live.message.last.id == self.run.node:
+        if self.shown and self.run is not None and self.shown[-1].message.last.id == self.run.node:
             message = self.conversation.messages()[-1]
             if message.last.id == self.run.node:
-                live.message = message
-                self._known[tuple((segment.node.id, segment.length) for segment in message.segments)] = live
-
-
-def perplexity(steps: Sequence[Step]) -> float | None:
-    """exp of the mean surprisal of the steps that have one."""
-    values = [step.logprob for step in steps if step.logprob is not None]
-    return math.exp(-sum(values) / len(values)) if values else None
+                self._grew(message)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from app.store import Store
 from app.tui import manuscript
+from app.tui.context import before
 from app.tui.layout import Place
 from app.tui.screens.sessions import Sessions
 from app.tui.screens.text import TextScreen
@@ -198,7 +199,7 @@ def test_a_manuscript_never_loses_a_text() -> None:
         talk = Conversation("m", kind="text")
         for text in texts:
             talk, fork = manuscript.commit(talk, text, lambda: f"n{next(ids)}")
-            parts = manuscript.context(talk, fork).parts
+            parts = before(talk, fork).parts
             assert "".join(part for part in parts if isinstance(part, str)) == text
 
     check()

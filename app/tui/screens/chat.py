@@ -10,6 +10,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from app.heat import HEATS
 from app.tui import attach, cells
 from app.tui import messages as m
 from app.tui.keeper import EVERY_S
@@ -17,7 +18,7 @@ from app.tui.sampling import Sampling
 from app.tui.screens.finding import Finding
 from app.tui.screens.opening import WAITING
 from app.tui.screens.steering import STEP_NEWS
-from app.tui.talk import HEATS, TITLE, Talk
+from app.tui.talk import TITLE, Talk
 from app.tui.widgets.bars import Glance, Hints, Pill, TopBar
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.entropy import EntropyRow

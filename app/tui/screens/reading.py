@@ -1,8 +1,8 @@
 """Reading: other ways to see an answer (tints, Markdown, folded thinking), and copying it."""
 
+from app.heat import HEATS
 from app.tui import attach
 from app.tui.screens.looking import Looking
-from app.tui.talk import HEATS
 from app.tui.widgets.token_view import TokenView
 
 

@@ -11,13 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
+from app.heat import heat_level
 from app.tui import candidates, cells, manuscript
 from app.tui import messages as m
 from app.tui.candidates import LN2, Outcome, View
 from app.tui.commands import Entry
+from app.tui.context import before
 from app.tui.keeper import EVERY_S
 from app.tui.sampling import Sampling
-from app.tui.talk import heat_level, perplexity
+from app.tui.transcript import perplexity
 from app.tui.widgets.bars import Glance, Hints, TopBar
 from app.tui.widgets.buffer import Buffer
 from app.tui.widgets.candidates import Candidates
@@ -208,12 +210,12 @@ class TextScreen(Screen[None]):
         whole, prefix = self.buffer.text, self.buffer.text[: self.buffer.place]
         self.talk, _ = manuscript.commit(self.talk, whole, _new_id)
         self.talk, fork = manuscript.commit(self.talk, prefix, _new_id)
-        if not manuscript.context(self.talk, fork).parts:
+        if not before(self.talk, fork).parts:
             self.hints.say("write something to continue")
             return
         seed = self.new_seed()
         node = Node(_new_id(), fork, "text", seed=seed, joins=True)
-        context = manuscript.context(self.talk, fork)
+        context = before(self.talk, fork)
         self.talk = self.talk.add(node)
         self._node, self._fresh = node.id, []
         self.control = Control(self.sampling.recipe)

@@ -11,7 +11,8 @@ from app.tui import messages as m
 from app.tui.comparison import divergence, strategy_words
 from app.tui.layout import Place
 from app.tui.sampling import words
-from app.tui.talk import Talk, perplexity
+from app.tui.talk import Talk
+from app.tui.transcript import perplexity
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation
 from engine.trace import Step
