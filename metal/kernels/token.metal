@@ -19,18 +19,12 @@ inline void quantise(
     }
     least = simd_min(least);
     largest = simd_max(largest);
-    // The edge further from zero becomes a multiple of the scale, so that zero has a code.
-    float scale = max((largest - least) / most, 1e-7f);
-    bool below = abs(least) > abs(largest);
-    scale = below ? scale : -scale;
-    float edge = below ? least : largest;
-    float steps = round(edge / scale);
-    float bias = steps == 0.0f ? 0.0f : edge;
-    scale = steps == 0.0f ? scale : edge / steps;
+    S bias = S(least);
+    S scale = S(max((largest - float(bias)) / most, 1e-7f));
     if (lane == 0) {
-      scales[g] = S(scale);
-      biases[g] = S(bias);
-      affine[g] = float2(float(S(scale)), float(S(bias)));
+      scales[g] = scale;
+      biases[g] = bias;
+      affine[g] = float2(float(scale), float(bias));
     }
   }
   simdgroup_barrier(mem_flags::mem_threadgroup);
@@ -39,7 +33,7 @@ inline void quantise(
     float2 line = affine[w * each / GROUP_SIZE];
     uint word = 0u;
     for (int i = 0; i < each; i++) {
-      word |= uint(clamp(round((x[w * each + i] - line.y) / line.x), 0.0f, most)) << uint(BITS * i);
+      word |= uint(clamp((x[w * each + i] - line.y) / line.x, 0.0f, most) + 0.5f) << uint(BITS * i);
     }
     codes[w] = word;
   }

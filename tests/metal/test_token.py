@@ -83,17 +83,23 @@ def check_quantised(got: Quantized, expected: np.ndarray, dtype: mx.Dtype) -> No
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_quantising_is_mlx_s_with_float32_scales_and_no_worse_with_16_bits(bits: int) -> None:
-    x = normal(6, 40, 128)
-    for rows in (x, mx.abs(x), -mx.abs(x), mx.zeros_like(x), mx.full(x.shape, 3.0)):
-        codes, scales, biases = mx.quantize(rows, 64, bits)
-        ours = quantize(rows, Format(bits, 64, mx.float32))
-        assert mx.array_equal(ours.codes, codes) and mx.array_equal(ours.scales, scales)
-        narrow = quantize(rows, Format(bits, 64, mx.bfloat16))
-        cast = mx.dequantize(
-            codes, *(part.astype(mx.bfloat16).astype(mx.float32) for part in (scales, biases)), 64, bits
-        )
-        assert mx.max(mx.abs(narrow.floats() - rows)) <= mx.max(mx.abs(cast - rows)) + 1e-6
+@pytest.mark.parametrize("scales", [mx.float32, mx.float16, mx.bfloat16], ids=str)
+def test_quantised_rows_are_within_half_a_step_and_better_than_mlx_s(bits: int, scales: mx.Dtype) -> None:
+    x = 3 * normal(6, 1, 1, 40, 128)
+    for rows in (x, x + 5, mx.abs(x), -mx.abs(x), mx.zeros_like(x), mx.full(x.shape, 3.0)):
+        ours = quantize(rows, Format(bits, 64, scales))
+        assert ours.scales.dtype == ours.biases.dtype == scales
+        groups = oracle.wide(rows).reshape(1, 1, 40, 2, 64)
+        least, largest = groups.min(-1), groups.max(-1)
+        step = np.maximum((largest - least) / (2**bits - 1), 1.2e-7)
+        error = np.abs(oracle.rows(ours).reshape(groups.shape) - groups).max(-1)
+        # half a step, and what the dtype rounds off: of the bias all, of the scale half a step at the most
+        rounding = 2.0**-8 if scales == mx.bfloat16 else 2.0**-11 if scales == mx.float16 else 2.0**-22
+        assert np.all(error <= step * (0.5 + 2**bits * rounding) + np.abs(least) * rounding)
+        codes, *affine = mx.quantize(rows, 64, bits)
+        theirs = Quantized(codes, affine[0].astype(scales), affine[1].astype(scales), 64, bits)
+        apart = [np.sqrt(((oracle.rows(q) - oracle.wide(rows)) ** 2).mean()) for q in (ours, theirs)]
+        assert apart[0] <= 1.01 * apart[1] + 1e-6
 
 
 def test_the_kernel_quantises_as_the_reference_does() -> None:
