@@ -30,6 +30,7 @@ from engine.errors import ParameterError
 T = TypeVar("T")
 
 MEET_S = 60.0  # for all ranks to come
+OPEN_S = 20.0  # for the backend, when all are there
 KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPALIVE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4}  # a machine is gone after 6 s
 FAREWELL_S = 10.0  # for the others to be done too
 
@@ -157,12 +158,12 @@ class Ranks:
 
     @cached_property
     def group(self) -> Any:
-        """The group of `mx.distributed`, opened by whoever asks first; every rank has to."""
+        """The group of `mx.distributed`, opened by whoever asks first; every rank has to, soon after they met."""
         from metal import mx
 
         with open(os.devnull, "w") as nowhere:
             # opening holds the interpreter's lock: if a rank died now, nothing in Python could end the wait
-            faulthandler.dump_traceback_later(MEET_S, exit=True, file=nowhere)
+            faulthandler.dump_traceback_later(OPEN_S, exit=True, file=nowhere)
             try:
                 return mx.distributed.init(strict=True, backend=self.launch.backend)
             except RuntimeError as error:

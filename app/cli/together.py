@@ -42,13 +42,15 @@ def run(verb: Callable[[], int]) -> int:
     out = _quiet(launch.rank)
     _outlive_the_launcher()
     try:
-        ranks.join(launch, lambda end: _ended(end, launch.rank, out))
+        from metal import mx
+
+        mx.default_device()  # imported before ranks meet, so that they open the group at the same time
+        joined = ranks.join(launch, lambda end: _ended(end, launch.rank, out))
+        joined.group  # noqa: B018
     except LikelyError as error:
         out.write(f"likely: {error}\n")
         os._exit(1)
     code = _guarded(verb)
-    joined = ranks.joined()
-    assert joined is not None
     if code == 0:
         joined.finish()
     elif launch.rank == 0:

@@ -52,10 +52,11 @@ class Company:
             self.ends.setdefault(rank, end)
             self.told.notify_all()
 
-    def wait_for_ends(self, count: int) -> dict[int, End]:
+    def told_to(self, heard: set[int]) -> list[End]:
+        """What these ranks were told, when all of them have been."""
         with self.told:
-            assert self.told.wait_for(lambda: len(self.ends) >= count, timeout=60)
-        return self.ends
+            assert self.told.wait_for(lambda: heard <= self.ends.keys(), timeout=60)
+        return [self.ends[rank] for rank in sorted(heard)]
 
     def kill(self, rank: int) -> None:
         """What the system does to the sockets of a process that ends: all go at once, and nothing more is said."""
@@ -95,20 +96,15 @@ def test_leaving_together_is_no_death(company: Company) -> None:
 @pytest.mark.parametrize("dead", [0, 1])
 def test_all_others_hear_of_a_death(dead: int, company: Company) -> None:
     company.kill(dead)
-    size = len(company.ranks)
-    ends = company.wait_for_ends(size)  # the dead one's own thread sees its sockets go, too
-    others = [ends[rank] for rank in range(size) if rank != dead]
-    assert all(end.lost and end.rank == dead for end in others)
-    assert all(
-        end.line == f"rank {dead} is gone: its process or its machine has ended, and the run with it" for end in others
-    )
+    line = f"rank {dead} is gone: its process or its machine has ended, and the run with it"
+    others = company.told_to({*range(len(company.ranks))} - {dead})
+    assert set(others) == {End(dead, line, True)}
 
 
 def test_all_others_hear_why_a_rank_ended(company: Company) -> None:
-    size = len(company.ranks)
-    company.ranks[size - 1].end("the disk is full")
-    ends = company.wait_for_ends(size - 1)
-    assert all(ends[rank] == End(size - 1, "the disk is full", False) for rank in range(size - 1))
+    last = len(company.ranks) - 1
+    company.ranks[last].end("the disk is full")
+    assert set(company.told_to({*range(last)})) == {End(last, "the disk is full", False)}
 
 
 def test_a_stranger_at_the_door_is_sent_away() -> None:

@@ -1,0 +1,198 @@
+"""`likely` as several processes over mlx's ring on this machine: the same words as from one, and one end for all."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metal import mx
+from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
+from tests.processes import finish, free_ports, start
+
+MAIN = ["-c", "from app.cli import main; main()"]
+LONG: dict[str, Any] = LLAMA | {"max_position_embeddings": 1 << 16, "num_key_value_heads": 2}
+HELLO = ["run", "hello there", "--max-tokens", "20", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same tiny model as a folder and, in 8 bits, as a GGUF file."""
+    at, arrays = tmp_path_factory.mktemp("models"), weights(LONG)
+    folder = write_folder(at / "tiny", LONG, {name: mx.array(array) for name, array in arrays.items()})
+    return {"folder": folder, "gguf": write_gguf(at / "tiny.gguf", "llama", LONG, arrays, "Q8_0")}
+
+
+def alone(*arguments: str, given: str = "") -> str:
+    """What one process writes."""
+    done = subprocess.run([sys.executable, *MAIN, *arguments], input=given, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "ways"),
+    [
+        ("folder", ["--parallel", "tensor", "--temp", "1"]),
+        ("gguf", ["--parallel", "pipeline", "--temp", "1.3", "--top-p", "0.9"]),
+        ("gguf", ["--temp", "0"]),
+    ],
+    ids=["tensor, sampled", "pipeline, sampled", "tensor, greedy"],
+)
+def test_two_ranks_draw_what_one_process_draws(
+    kind: str, ways: list[str], files: dict[str, Path], tmp_path: Path
+) -> None:
+    model = ["--model", str(files[kind])]
+    plain = [word for word in ways if word not in ("--parallel", "tensor", "pipeline")]
+    first, second = finish(start(2, tmp_path, [*MAIN, *HELLO, *model, *ways]))
+    assert first[:2] == (0, alone(*HELLO, *model, *plain))
+    assert first[2].count("\n") == 1 and "20 tokens" in first[2]  # the statistics
+    assert second == (0, "", "")  # rank 0 speaks for all
+
+
+def test_a_chat_by_lines_is_led_by_rank_0(files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["chat", "--plain", "--model", str(files["folder"]), "--max-tokens", "6", "--temp", "1", "--seed", "2"]
+    lines = "hello\n/redo\nand now?\n/quit\n"
+    ranks = start(2, tmp_path, [*MAIN, *words, "--parallel", "pipeline"])
+    assert ranks[0].stdin is not None
+    ranks[0].stdin.write(lines)
+    ranks[0].stdin.flush()
+    first, second = finish(ranks)
+    assert first == (0, alone(*words, given=lines), "")
+    assert second == (0, "", "")
+
+
+def begun(ranks: list[subprocess.Popen[str]]) -> None:
+    """Wait until an answer is under way."""
+    assert ranks[0].stdout is not None
+    assert ranks[0].stdout.read(1)
+
+
+ENDLESS = ["run", "tell me", "--logit-bias", "287=-100", "--temp", "1", "--quiet"]  # 287 ends the text
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_rank_that_is_killed_ends_the_run_with_one_line(dead: int, files: dict[str, Path], tmp_path: Path) -> None:
+    ranks = start(2, tmp_path, [*MAIN, *ENDLESS, "--model", str(files["folder"])])
+    begun(ranks)
+    ranks[dead].kill()
+    began = time.monotonic()
+    codes = finish(ranks)
+    assert time.monotonic() - began < 10
+    code, _, said = codes[1 - dead]
+    assert code == 1
+    assert said == f"likely: rank {dead} is gone: its process or its machine has ended, and the run with it\n"
+
+
+def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_path: Path) -> None:
+    ranks = start(2, tmp_path, [*MAIN, *ENDLESS[:-1], "--model", str(files["folder"])])
+    begun(ranks)
+    for rank in ranks:  # as a terminal does
+        rank.send_signal(signal.SIGINT)
+    (code, _, said), (other, *nothing) = finish(ranks)
+    assert code == 130 and said.count("\n") == 1 and "cancelled" in said
+    assert other != 0 and nothing == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["run", "hi"],
+            "likely: llama has 2 key/value heads, which 3 ranks cannot share evenly: start 1 or 2 ranks, "
+            "or use --parallel pipeline",
+        ),
+        (["run", "hi", "--parallel", "pipeline"], "likely: llama has 2 layers, too few for 3 ranks: start fewer"),
+        (["run", "hi", "--ngram"], "Error: --ngram is for one process: start it without mlx.launch"),
+        (["run"], "Error: no PROMPT is for one process: start it without mlx.launch"),
+        (["explain", "hi"], "Error: explain is one process's work: start it without mlx.launch"),
+        (["run", "hi", "--temp", "-1"], "likely: temp"),
+    ],
+    ids=["heads", "layers", "ngram", "stdin", "explain", "temp"],
+)
+def test_what_cannot_be_done_together_is_one_line(
+    words: list[str], line: str, files: dict[str, Path], tmp_path: Path
+) -> None:
+    model = ["--model", str(files["folder"])] if words[0] == "run" else []
+    first, *others = finish(start(3, tmp_path, [*MAIN, *words, *model]))
+    last = first[2].splitlines()[-1]
+    assert last == line or (line == "likely: temp" and last.startswith("likely: "))
+    assert first[2].count("likely: ") <= 1
+    assert first[:2] == (1 if "likely:" in line else 2, "")
+    assert all(code != 0 and (out, err) == ("", "") for code, out, err in others)
+
+
+def test_a_fault_of_one_rank_is_told_by_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here: a model of that name with other weights, as on a machine that fetched it at another time."""
+    other = weights(LONG, seed=1)
+    for rank, arrays in enumerate((weights(LONG), other)):
+        write_folder(tmp_path / str(rank) / "tiny", LONG, {name: mx.array(array) for name, array in arrays.items()})
+    code = "import os; os.chdir(os.environ['MLX_RANK']); from app.cli import main; main()"
+    monkeypatch.chdir(tmp_path)
+    (first, out, said), second = finish(start(2, tmp_path, ["-c", code, "run", "hi", "--model", "./tiny"]))
+    assert (first, out) == (1, "")
+    assert said == "likely: rank 1: ./tiny has other weights here than on rank 0: fetch the same model on both\n"
+    assert second[0] != 0 and second[1:] == ("", "")
+
+
+def test_one_process_has_nothing_to_share() -> None:
+    done = subprocess.run([sys.executable, *MAIN, "run", "hi", "--parallel", "tensor"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "Error: --parallel is for several ranks: start with mlx.launch -n 2 -- likely run ..."
+    )
+
+
+def launch(ranks: int, *words: str) -> list[str]:
+    """The command line of mlx's own launcher."""
+    port = min(free_ports(4))
+    launcher = str(Path(sys.executable).parent / "mlx.launch")
+    return [launcher, "-n", str(ranks), "--backend", "ring", "-p", str(port), "--", sys.executable, *MAIN, *words]
+
+
+@pytest.mark.slow
+def test_under_mlx_launch(files: dict[str, Path], tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+    words = [*HELLO, "--temp", "1", "--model", str(files["folder"])]
+    done = subprocess.run(
+        launch(2, *words), env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == alone(*words)
+    assert "WARN" not in done.stderr  # what the launcher says of a rank that failed
+
+
+@pytest.mark.slow
+def test_tuning_under_mlx_launch(files: dict[str, Path], tmp_path: Path) -> None:
+    """Two processes with half of each batch make the adapter that one makes, and one of them writes."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"text": "row {i} has {i * i} and {i % 7}"}}\n' for i in range(40)))
+    words = ["tune", str(rows), "--model", str(files["folder"]), "--steps", "4", "--batch", "4", "--valid", "0.2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+    alone(*words, "--out", str(tmp_path / "one"))
+    done = subprocess.run(
+        launch(2, *words, "--out", str(tmp_path / "two")),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "WARN" not in done.stderr and done.stderr.count("done after step 4") == 1, done.stderr
+    one, two = (mx.load(str(tmp_path / name / "adapters.safetensors")) for name in ("one", "two"))
+    assert isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys()
+    assert max(float(mx.max(mx.abs(one[name] - two[name]))) for name in one) <= 1e-6
+    assert max(float(mx.max(mx.abs(array))) for array in one.values()) > 1e-3
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("temp", ["0", "0.8"])
+def test_three_ranks_speak_as_smollm2_does(temp: str, tmp_path: Path) -> None:
+    """Nine heads and three key/value heads on three processes."""
+    words = ["run", "Name three birds.", "--temp", temp, "--seed", "5", "--max-tokens", "10"]
+    first, *others = finish(start(3, tmp_path, [*MAIN, *words]), timeout_s=280)
+    assert first[:2] == (0, alone(*words)), first
+    assert others == [(0, "", "")] * 2
