@@ -384,7 +384,7 @@ class TokenView(ScrollView, can_focus=True):
     def _draw(self, spot: Spot) -> Strip:
         ground = self.rich_style
         strip = Strip(Segment.apply_style(self._segments(spot), ground)).crop_extend(0, self.size.width, ground)
-        selection = self.text_selection
+        selection = self.text_selection if self.is_attached else None  # a view that is removed is drawn once more
         span = selection.get_span(spot.number) if selection is not None else None
         if span is not None:
             style = self.screen.get_component_rich_style("screen--selection")
