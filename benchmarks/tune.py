@@ -5,13 +5,15 @@
 Chat-like rows of uneven length up to 512 tokens with their prompts masked, batches of 4, checkpointing off on both, the
 same BLAS and no compilation on both. Each round is a process of each: one epoch. Figures: trained tokens a second (real
 targets, no pad), peak memory of mlx above the weights and in all, the validation loss of both adapters measured by one
-evaluator, and the loss of the first step on one batch without padding. One JSON line at the end.
+evaluator, the loss of the first step on one batch without padding, and what `--dry-run` says of time and peak over what
+they were. One JSON line at the end.
 """
 
 import argparse
 import json
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -71,6 +73,7 @@ def model_of(folder: Path) -> Any:
 def ours(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
     from engine.tune import trainer
     from engine.tune.config import configure
+    from engine.tune.report import report
     from metal import mx
 
     model = model_of(folder)
@@ -83,11 +86,15 @@ def ours(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     run = trainer.prepare(model, settings, data, out)
     trainer.settle(run)
+    expected = report(run)
     base = mx.get_active_memory()
     began = time.perf_counter()
     events = [e for e in trainer.train(run) if isinstance(e, trainer.Stepped)]
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, "peak": mx.get_peak_memory(), "base": base, "loss": events[0].loss}
+    return {
+        "seconds": seconds, "peak": mx.get_peak_memory(), "base": base, "loss": events[0].loss,
+        "expected_s": expected.seconds, "expected_peak": expected.memory.total,
+    }  # fmt: skip
 
 
 def theirs(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
@@ -192,6 +199,11 @@ def main() -> None:
             "validation": round(validation(folder, out), 4),
             "first_loss": round(firsts[name], 6),
         }
+        if name == "ours":  # what --dry-run says of this run, against what it took
+            figures["dry_run"] = {
+                "seconds": round(statistics.median(r["expected_s"] / r["seconds"] for r in results[name]), 2),
+                "peak": round(statistics.median(r["expected_peak"] / r["peak"] for r in results[name]), 2),
+            }
         print(f"{name:>6}  {json.dumps(figures[name])}", flush=True)
     a, b = figures["ours"], figures["theirs"]
     ratios = {

@@ -17,6 +17,7 @@ import click
 from app import heat
 from app.cli.opening import Progress
 from app.plan import describe, duration
+from engine.errors import LikelyError
 from engine.tune.config import HINTS, Config, configure, read_config
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def command(
     if not opened.run.leads:
         return
     if end.reason in ("nan", "diverged"):
-        raise click.ClickException(f"{end.why}; the weights before it are in {opened.run.folder}")
+        raise LikelyError(f"{end.why}; the weights of step {opened.run.counters.step} are in {opened.run.folder}")
     if end.reason == "stopped":
         words = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
         click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(words)}", err=True)

@@ -61,7 +61,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         beside.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
         raise DataError(f"cannot write {path}: {reason}; make room or choose another --out") from error
 
 

@@ -53,8 +53,8 @@ def _at_once(
         done: list[tuple[Array, ...]] = []
         for s in rows:
             part = hidden[s]
-            if done:  # one chunk after another, or the logits of all would stand at once
-                part = mx.depends([part], [done[-1][-1]])[0]
+            if done:  # all of one chunk before the next, or the logits of all would stand at once
+                part = mx.depends([part], list(done[-1]))[0]
             done.append(_chunk(lambda h: head(h, parameters), part, targets[s], None if base is None else base(s)))
         return _rows(done)
 
@@ -105,7 +105,7 @@ def _again(
     def losses(hidden: Array, *values: Array) -> tuple[Array, ...]:
         done: list[tuple[Array, ...]] = []
         for s in rows:
-            part = mx.depends([hidden[s]], [done[-1][-1]])[0] if done else hidden[s]
+            part = mx.depends([hidden[s]], list(done[-1]))[0] if done else hidden[s]
             done.append(tuple(plain(s, part, *values)))
         return _rows(done)
 
@@ -115,7 +115,7 @@ def _again(
         parts: list[Array] = []
         totals = [mx.zeros_like(v) for v in values]
         for s in rows:
-            part = mx.depends([hidden[s]], totals[:1])[0]
+            part = mx.depends([hidden[s]], [*totals, *parts[-1:]])[0]
             back = [c[s] for c in cotangents]
             _, (dh, *dw) = mx.vjp(lambda h, *w, s=s: plain(s, h, *w), [part, *values], back)
             parts.append(dh)

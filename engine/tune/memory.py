@@ -1,5 +1,6 @@
 """What a step keeps for the way back: all but what is cheaply made again, or with checkpointing only blocks' inputs."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from engine.tune.full import Weights
 from engine.tune.lora import Adapter
 from metal import mx
 from models import Transformer
+from models.layers import GPU, silu
 from models.mlp import Gated
 
 Array = mx.array
@@ -30,9 +32,16 @@ class Lean(Gated):
         return inner
 
 
+def steady_silu(x: Array) -> Array:
+    """SiLU as a CPU computes it, with a derivative everywhere: below -88 the power alone is infinite in float32."""
+    return x / (1 + mx.power(math.exp(-1), mx.maximum(x, -80.0)))
+
+
 def lean(model: Transformer) -> None:
-    """Put lean MLPs in the place of gated ones; the model computes the same."""
+    """Make a model fit to be gone back through: lean MLPs for gated ones, steady activations; it computes the same."""
     for block in model.blocks:
+        if block.mlp.activate is silu and not GPU:
+            block.mlp.activate = steady_silu
         if type(block.mlp) is Gated:
             block.mlp = Lean(block.mlp.gate_up, block.mlp.down, block.mlp.activate)
 

@@ -21,10 +21,14 @@ class Metrics:
     """Where a run's events are written; of several processes only the first writes."""
 
     def __init__(self, run: Run) -> None:
-        """ParameterError where TensorBoard is asked for and not installed."""
+        """ParameterError where TensorBoard is asked for and not installed, DataError where nothing can be written."""
         self.path: Path | None = None
         self.board: Any = None
         if run.leads:
+            try:  # before the first step, not after it
+                run.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"cannot write to {run.folder}: {error.strerror}; choose another --out") from error
             self.path = run.folder / FILE
             self.board = _board(run.folder, run.counters.step) if run.config.tensorboard else None
             _trim(self.path, run.counters.step)
@@ -35,7 +39,6 @@ class Metrics:
             return
         line = {"event": type(event).__name__.lower(), **asdict(event)}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:

@@ -4,6 +4,7 @@ Time and memory are estimates from the shapes: products at the measured speed of
 token of each trained layer keeps for the way back.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,13 @@ from engine.tune.losses import rows_at_once
 from engine.tune.objectives import samples_of
 from engine.tune.run import Run
 from engine.tune.samples import Pair, Sample
-from metal import mx
 from models import Transformer
+from models.layers import GPU
 
 BINS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 LOGIT_S = 12e-9  # of a CPU, for one logit's exponential and what goes with it
+FLOAT_S = 4e-9  # of a CPU, for what elementwise operations do to one activation
+AHEAD = 4  # chunks of logits that a CPU's queue holds
 SLOTS = {"adamw": 2, "lion": 1, "sgd": 1, "muon": 1, "adafactor": 0}  # the optimiser's arrays a parameter
 
 
@@ -73,21 +76,32 @@ def report(run: Run) -> Report:
         batches=len(planned),
         steps=run.steps,
         parameters=sum(p.size for p in run.trained.parameters().values()),
-        seconds=run.steps * a_step * seconds(run.model, c, tokens, trained, max(0, run.trained.lowest)),
+        seconds=run.steps * a_step * seconds(run.model, c, lengths, trained, max(0, run.trained.lowest)),
         memory=memory(run, planned),
         available=available_memory(),
     )
 
 
 def products(model: Transformer) -> int:
-    """Numbers in the matrices of one layer."""
+    """Numbers in the matrices of one layer that a token is multiplied with."""
     c = model.config
     attention = c.width * c.head_size * (2 * c.heads + 2 * c.kv_heads)
-    return attention + c.width * c.mlp_width * (3 if c.gated else 2)
+    width = c.mlp_width if c.experts is None else c.experts.active * c.experts.width
+    return attention + c.width * width * (3 if c.gated else 2)
 
 
-def seconds(model: Transformer, config: Config, tokens: int, trained: int, lowest: int) -> float:
-    """One pass over the data on this machine."""
+def inside(model: Transformer, lengths: Sequence[int]) -> tuple[int, int]:
+    """What one layer keeps for the way back: floats a token, and the floats of attention without a kernel."""
+    shape = model.config
+    heads = (shape.heads + 2 * shape.kv_heads) * shape.head_size
+    width = shape.mlp_width if shape.experts is None else shape.experts.active * shape.experts.width
+    scores = 0 if GPU else 2 * shape.heads * sum(k * k for k in lengths)
+    return 6 * shape.width + 5 * heads + 4 * width, scores
+
+
+def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained: int, lowest: int) -> float:
+    """One pass over samples of these lengths on this machine."""
+    tokens = sum(lengths)
     gflops, _ = measure(3)
     c = model.config
     above = c.layers - lowest
@@ -95,8 +109,9 @@ def seconds(model: Transformer, config: Config, tokens: int, trained: int, lowes
     passes += c.layers if config.kl or config.objective == "dpo" else 0
     head = 2 * trained * c.vocab_size * c.width * 2
     flops = 2 * tokens * products(model) * passes + head
-    elementwise = trained * c.vocab_size * LOGIT_S if mx.default_device() == mx.cpu else 0.0
-    return flops / (gflops * 1e9) + elementwise
+    kept, scores = inside(model, lengths)
+    elementwise = trained * c.vocab_size * LOGIT_S + passes * (sum(lengths) * kept * FLOAT_S + scores / 2 * LOGIT_S)
+    return flops / (gflops * 1e9) + (0.0 if GPU else elementwise)
 
 
 def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:
@@ -105,18 +120,19 @@ def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:
     batch = max(planned, key=lambda b: sum(len(run.rows.train[i].ids) for i in b))
     lengths = [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])]
     n = sum(lengths)
-    heads = (shape.heads + 2 * shape.kv_heads) * shape.head_size
-    kept = 6 * shape.width + 5 * heads + 4 * shape.mlp_width  # floats a token a layer
-    scores = 0 if mx.metal.is_available() else 2 * shape.heads * sum(k * k for k in lengths)
+    kept, scores = inside(model, lengths)
     layers = shape.layers - max(0, run.trained.lowest)
-    layer = n * kept + scores
-    activations = layers * n * shape.width + 2 * layer if c.checkpointing else (layers + 1) * layer
+    layer = n * kept
+    activations = layers * n * shape.width + layer if c.checkpointing else layers * layer
     parameters = sum(p.size for p in run.trained.parameters().values())
     full = c.kind == "full"  # the parameters are the base itself
     trained = 4 * parameters * (2 + SLOTS[c.optimiser] + (c.keeps_start if full else 1))
-    chunk = min(rows_at_once(shape.vocab_size), sum(run.rows.train[i].targets for i in batch))
-    head = 4 * (7 if c.kl else 4) * chunk * shape.vocab_size
-    return Memory(sum(a.nbytes for a in model.arrays.values()), trained, 4 * activations, head)
+    targets = sum(run.rows.train[i].targets for i in batch)
+    chunk = min(rows_at_once(shape.vocab_size), targets)
+    ahead = 1 if GPU else min(AHEAD, math.ceil(targets / chunk))  # a CPU sets room aside for what is queued
+    # at the top of a step the logits stand beside what is kept, on the way back one layer's inside does
+    head = max(layer + scores, (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
+    return Memory(sum(a.nbytes for a in model.arrays.values()), trained, 4 * activations, 4 * head)
 
 
 def refuse_if_too_large(found: Report, config: Config) -> None:

@@ -105,6 +105,8 @@ def _side(value: object, name: str, role: str, where: str) -> tuple[Message, ...
     """One side of a row: a text said by `role`, or messages."""
     if isinstance(value, str):
         return ({"role": role, "content": value},)
+    if not isinstance(value, list):
+        raise DataError(f"{where}: {name} must be text or a list of messages, got {_named(value)}")
     return _messages(value, name, where)
 
 

@@ -45,6 +45,7 @@ class Run:
     optimiser: dict[str, dict[str, mx.array]] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     steps: int = 0
+    good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
 
     @property
     def leads(self) -> bool:
@@ -110,10 +111,16 @@ def settle(run: Run) -> None:
 def save(run: Run) -> Saved:
     """The adapter's directory, then the state, each landing whole."""
     if run.leads:
-        adapters.save(run.folder, run.trained, run.model, settings(run))
+        save_adapter(run)
         kept = State(run.trained.parameters(), run.optimiser, run.counters)
         state.save(run.folder, kept, run.config, run.rows.fingerprint, run.steps)
     return Saved(run.counters.step, run.folder)
+
+
+def save_adapter(run: Run) -> None:
+    """The adapter's directory alone."""
+    if run.leads:
+        adapters.save(run.folder, run.trained, run.model, settings(run))
 
 
 def settings(run: Run) -> dict[str, Any]:

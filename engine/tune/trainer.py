@@ -8,17 +8,21 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
-from engine.tune import batches, optimisers, step
+from engine.tune import batches, optimisers, state, step
 from engine.tune.control import Control, Ended, Event, Paused, Saved, Stepped, Validated
 from engine.tune.looking import answer
+from engine.tune.lora import Adapter
 from engine.tune.metrics import Metrics
-from engine.tune.run import Run, Set, prepare, save, settle
+from engine.tune.run import Run, Set, prepare, save, save_adapter, settle
 from engine.tune.samples import Sample
 from engine.tune.validation import evaluate, validate
 from metal import mx
 
 SMOOTH = 0.9  # share of the past in the running mean of the loss
+FAILED = ("nan", "diverged")
+NAMED = 4  # rows of a batch that an error names
 GLANCE_S = 0.05  # between two looks at the control of a run that waits
 
 
@@ -58,10 +62,23 @@ def train(run: Run, control: Control | None = None) -> Iterator[Event]:
                     break
             if not last and c.save_every and t % c.save_every == 0:
                 yield save(run)
-    yield save(run)
+    yield save(run) if end.reason not in FAILED else _go_back(run)
     while (request := control.take()) is not None:
         yield answer(run, request)
-    yield end
+    yield end if end.reason != "done" else replace(end, step=counters.step)
+
+
+def _go_back(run: Run) -> Saved:
+    """Keep the adapter of the step with the least running loss; what `resume` goes on from stays the last checkpoint.
+
+    Whole weights have no second copy: theirs are kept as they are only where there is no checkpoint.
+    """
+    if run.good is None:
+        return Saved(run.counters.step, run.folder) if (run.folder / state.FILE).exists() else save(run)
+    run.counters.step, parameters = run.good
+    run.trained.set(parameters)
+    save_adapter(run)
+    return Saved(run.counters.step, run.folder)
 
 
 def _between(run: Run, control: Control) -> Iterator[Event]:
@@ -91,7 +108,9 @@ def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped |
     mx.eval(gradients, size)
     loss, norm = sums[0] / count, float(size)
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        return Ended("nan", counters.step, f"loss {loss}, gradient {norm} at step {t}, rows {_where(run, taken)}")
+        return Ended(
+            "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, taken)}"
+        )
     smooth = loss if counters.smooth is None else SMOOTH * counters.smooth + (1 - SMOOTH) * loss
     if counters.step >= 10 and counters.lowest is not None and smooth > 1.5 * counters.lowest + 1.5:
         rise = f"from {counters.lowest:.3f} to {smooth:.3f} by step {t}"
@@ -101,7 +120,9 @@ def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped |
     counters.step, counters.batch = t, counters.batch + c.accumulate
     counters.tokens += int(sums[4])
     counters.smooth = smooth
-    counters.lowest = smooth if counters.lowest is None else min(counters.lowest, smooth)
+    if counters.lowest is None or smooth <= counters.lowest:
+        counters.lowest = smooth
+        run.good = (t, run.trained.parameters()) if isinstance(run.trained, Adapter) else None
     counters.elapsed_s += seconds
     return Stepped(
         t, run.steps, counters.batch / per_epoch, loss, smooth, rate, norm, counters.tokens, sums[4] / seconds,
@@ -111,7 +132,8 @@ def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped |
 
 def _where(run: Run, taken: Sequence[Sequence[int]]) -> str:
     items = [run.rows.train[i] for indices in taken for i in indices]
-    return ", ".join(dict.fromkeys(item.where if isinstance(item, Sample) else item.chosen.where for item in items))
+    named = list(dict.fromkeys(item.where if isinstance(item, Sample) else item.chosen.where for item in items))
+    return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
 
 
 __all__ = [

@@ -76,6 +76,26 @@ def test_losses_kl_and_their_gradients_with_a_constant_and_with_a_trained_head(t
     assert max(difference(a, b) for a, b in zip(found, gradients, strict=True)) <= 1e-5
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_logits_of_all_tokens_never_stand_at_once(trained: bool) -> None:
+    """The fault: a chunk's loss, which nothing waits for, kept its logits until the last chunk was done."""
+    n, v = 1024, 1 << 14
+    whole = 4 * n * v  # bytes of all logits
+    w = mx.random.normal((v, 8), key=mx.random.key(1))
+    hidden, targets = mx.random.normal((n, 8), key=mx.random.key(2)), mx.zeros(n, mx.int32)
+    mx.eval(w, hidden, targets)
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+
+    def lost(hidden: mx.array, w: mx.array) -> mx.array:
+        named = {"w": w} if trained else {}
+        return mx.sum(losses.token_losses(lambda h, p: h @ p.get("w", w).T, named, hidden, targets, chunk=16)[0])
+
+    mx.eval(mx.grad(lost, (0, 1) if trained else (0,))(hidden, w))
+    assert mx.get_peak_memory() - before <= 0.6 * whole
+
+
 def test_the_kl_of_the_base_to_itself_is_nothing() -> None:
     m = model()
     _, none = losses.token_losses(lambda h, _: m.head(h), {}, states(4), TARGETS, lambda s: m.head(states(4)[s]), 7)

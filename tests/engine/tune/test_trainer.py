@@ -64,6 +64,18 @@ def test_gradients_are_those_of_the_plain_loss(kind: str, checkpointing: bool, t
     assert sums.count == sum(s.targets for s in items)
 
 
+def test_gradients_stay_finite_where_activations_are_large(tmp_path: Path) -> None:
+    """The fault: e^-x is infinite in float32 for gates below -88, and with it the derivative of SiLU by a power."""
+    a = stirred(run(tmp_path))
+    up = a.model.blocks[1].mlp_norm
+    assert up is not None
+    up.weight = up.weight * 300
+    items = samples(3, seed=3)
+    gradients = objectives.gradient(a.model, a.trained, items, a.config)[1]
+    assert all(bool(mx.all(mx.isfinite(g))) for g in gradients.values())
+    assert worst(gradients, plain_gradient(a, items)) <= 1e-3
+
+
 def test_gradients_of_a_quantised_base(tmp_path: Path) -> None:
     m = model(hidden_size=64, intermediate_size=64)
     a = stirred(trainer.prepare(m, config(quantize=4, group_size=32), rows(), tmp_path))
@@ -281,6 +293,21 @@ def test_not_a_number_stops_and_keeps_the_last_good_weights(tmp_path: Path) -> N
     assert isinstance(end, trainer.Ended) and end.reason == "nan" and "at step 4, rows rows:" in end.why
     kept: dict[str, mx.array] = mx.load(str(tmp_path / adapters.WEIGHTS))  # type: ignore[assignment]
     assert same(kept, good)
+
+
+def test_a_diverging_run_goes_back_to_the_last_good_adapter(tmp_path: Path) -> None:
+    a = run(tmp_path, steps=60, save_every=5, rate=1e-3, clip=0.0)
+    kept: dict[str, mx.array] = {}
+    for event in trainer.train(a):
+        if isinstance(event, trainer.Stepped) and event.step == 12:
+            assert a.good is not None and a.good[0] == 12  # the loss has only fallen
+            kept = a.trained.parameters()
+            a.model.norm.weight = 100 * a.model.norm.weight  # from now on it is sure of itself and wrong
+    assert isinstance(event, trainer.Ended) and event.reason == "diverged" and "rows rows:" in event.why
+    stored: dict[str, mx.array] = mx.load(str(tmp_path / adapters.WEIGHTS))  # type: ignore[assignment]
+    assert same(stored, kept)
+    assert json.loads((tmp_path / adapters.CONFIG).read_text())["step"] == 12
+    assert run(tmp_path, resume=True, steps=60, rate=1e-3, clip=0.0).counters.step == 10  # the last checkpoint
 
 
 def test_a_diverging_run_is_stopped(tmp_path: Path) -> None:
