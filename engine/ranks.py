@@ -143,6 +143,7 @@ class Ranks:
     _said: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     _done: set[int] = field(default_factory=set)
     _all_done: threading.Event = field(default_factory=threading.Event)
+    _over: bool = False  # ended here
 
     @property
     def rank(self) -> int:
@@ -194,7 +195,8 @@ class Ranks:
         self._all_done.wait(FAREWELL_S)
 
     def end(self, line: str) -> None:
-        """Tell the others that the run ends here, and why."""
+        """Tell the others that the run ends here, and why; that they leave then is no news."""
+        self._over = True
         self._tell({"end": line, "rank": self.rank, "lost": False})
 
     def _tell(self, message: dict[str, Any], source: _Link | None = None) -> None:
@@ -239,6 +241,9 @@ class Ranks:
             self._ended(End(message["rank"], message["end"], message["lost"]))
 
     def _lost(self, link: _Link) -> None:
+        if self._over:
+            self._ended(End(self.rank, "", False))
+            return
         line = f"rank {link.rank} is gone: its process or its machine has ended, and the run with it"
         self._tell({"end": line, "rank": link.rank, "lost": True}, link)
         self._ended(End(link.rank, line, True))

@@ -105,6 +105,9 @@ def test_all_others_hear_why_a_rank_ended(company: Company) -> None:
     last = len(company.ranks) - 1
     company.ranks[last].end("the disk is full")
     assert set(company.told_to({*range(last)})) == {End(last, "the disk is full", False)}
+    company.kill(0)  # which has told the person
+    if company.ranks[last].launch.parent == 0:
+        assert company.told_to({last}) == [End(last, "", False)]
 
 
 def test_a_stranger_at_the_door_is_sent_away() -> None:
