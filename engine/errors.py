@@ -7,7 +7,7 @@ LikelyError
 |- CacheError          a cache asked for what its kind cannot do, or a file of one that belongs to something else
 |- TemplateError       a chat template that raises or reaches outside its sandbox
 |- ContextOverflow     more tokens than the model has positions
-|- OutOfMemory         needs more memory than the machine has
+|- OutOfMemory         needs more memory than the machine has, or than it was given
 |- DataError           a file of rows, a trace or a database that is malformed, damaged or of another version
 |- RanksDiffer         processes that run one model together came to different results
 |- Interrupted         stopped by the person, with what was done so far kept

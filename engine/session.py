@@ -6,6 +6,7 @@ session.
 """
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,20 @@ from engine.answer import Answer, with_text
 from engine.decode.agreed import Agreed
 from engine.decode.batch import BatchCursor, draws
 from engine.decode.control import Control, Done, Emitted, Event, Prefilled, Stats
-from engine.decode.cursor import Cursor
+from engine.decode.cursor import CHUNK, Cursor
 from engine.decode.sample import Sample
 from engine.decode.strategy import Strategy
-from engine.errors import ContextOverflow, ParameterError
+from engine.errors import ContextOverflow, OutOfMemory, ParameterError
 from engine.observe import observe
 from engine.prefix import SEGMENT, Prefixes
 from engine.trace import Recipe, Step
 from metal.device import device, wired
+from models.cache import Row
 from models.compiled import CompiledStep
 
 if TYPE_CHECKING:
     from engine.checkpoint import Checkpoint
-    from engine.ranks import Ranks
+    from engine.ranks.together import Ranks
 
 CURSORS = 4  # places kept: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
@@ -44,10 +46,17 @@ class Session:
     """
 
     def __init__(
-        self, checkpoint: "Checkpoint", prefixes: Prefixes | None = None, *, ranks: "Ranks | None" = None, **cache: Any
+        self,
+        checkpoint: "Checkpoint",
+        prefixes: Prefixes | None = None,
+        *,
+        ranks: "Ranks | None" = None,
+        kv_budget: int | None = None,
+        **cache: Any,
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`Transformer.make_cache`).
 
+        `kv_budget` are the bytes that the keys and values of a run may take: it ends where the next would not fit.
         With `ranks`, the model is one that they share, and what rank 0 is asked to generate holds for all.
         """
         self.model = checkpoint.model
@@ -56,6 +65,7 @@ class Session:
         self.ranks = ranks
         self.step = CompiledStep(self.model)  # of every token that is drawn
         self._prefixes = prefixes
+        self._kv_budget = kv_budget
         self._cache = cache
         self._cursors: list[Cursor] = []  # the most recently used last
         self._running: list[Cursor] = []  # those that a run holds; several runs may take turns
@@ -263,7 +273,7 @@ class Session:
     def _held(self, ids: Sequence[int], max_tokens: int | None, branches: int = 1) -> Iterator[tuple[Cursor, int]]:
         """A cursor that other runs leave alone while the block runs, and how many tokens it may draw after `ids`."""
         self._check(ids)
-        room = self.context - len(ids)
+        room = self._room(len(ids), branches)
         budget = room if max_tokens is None else min(max_tokens, room)
         with self._wired(len(ids) + branches * budget):
             cursor = self._at(ids)
@@ -272,6 +282,26 @@ class Session:
                 yield cursor, budget
             finally:
                 self._running.remove(cursor)
+
+    def _room(self, length: int, branches: int) -> int:
+        """How many tokens each branch may draw after a prompt of this length."""
+        room, budget = self.context - length, self._kv_budget
+        if budget is None:
+            return room
+        config, cache = self.model.config, self.model.make_cache(**self._cache)
+        row = Row(config.kv_heads * config.head_size, self.model.arrays["norm.weight"].dtype.size)
+
+        def needs(drawn: int) -> int:
+            if branches == 1:
+                return cache.needs(length + drawn, row, CHUNK)
+            return cache.needs(length, row, CHUNK) + branches * cache.needs(drawn, row, CHUNK)
+
+        if (least := needs(1)) > budget:
+            raise OutOfMemory(
+                f"keys and values of {length} tokens take {least / 1e6:.1f} MB, the budget is {budget / 1e6:.1f} MB: "
+                "raise it, pack them in fewer bits, or shorten the prompt"
+            )
+        return bisect_right(range(1, room + 1), budget, key=needs)
 
     def _wired(self, positions: int) -> AbstractContextManager[None]:
         """Keeps resident what so many positions take: the weights, 16-bit keys and values, and room to work."""
@@ -316,7 +346,7 @@ class Session:
             best.rewind(shared)
             self._cursors.remove(best)
         self._cursors.append(best)
-        del self._cursors[:-CURSORS]
+        del self._cursors[: -CURSORS if self._kv_budget is None else -1]
         return best
 
 

@@ -26,6 +26,14 @@ class Place:
     end: int  # the longest
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the keys of one position are, and its values: so many numbers of so many bytes each."""
+
+    numbers: int  # Hkv D
+    size: int
+
+
 class KVCache:
     """Keys and values of one layer [B, Hkv, capacity, D], of which the first `rows` (or `each` of B) are valid.
 
@@ -102,16 +110,27 @@ class KVCache:
         """Let go of what no token after those just read will see as it is. Once a step, after its rows are read."""
 
     def reserve(self, like: mx.array, end: int) -> None:
-        """Room for `end` rows, by doubling, so that a row is copied a constant number of times on average."""
+        """Room for `end` rows."""
         have = 0 if self.keys is None else self.keys.shape[2]
         if end <= have:
             return
-        capacity = max(self._first, 2 * have, -(-end // FIRST) * FIRST)
+        capacity = self._capacity(have, end)
         if self.keys is None or self.values is None:
             b, heads, _, size = like.shape
             self.keys = self.values = mx.zeros((b, heads, capacity, size), like.dtype)
         else:
             self.keys, self.values = (resize(x, 0, self.rows, capacity) for x in (self.keys, self.values))
+
+    def _capacity(self, have: int, end: int) -> int:
+        """By doubling, so that a row is copied a constant number of times on average."""
+        return max(self._first, 2 * have, -(-end // FIRST) * FIRST)
+
+    def needs(self, positions: int, row: Row, chunk: int) -> int:
+        """Bytes that it holds at most when a text of so many positions was read, `chunk` of them at once."""
+        capacity = self._first
+        while capacity < positions:
+            capacity *= 2
+        return 2 * capacity * row.numbers * row.size
 
     def located(self, kv: KV) -> KV:
         """`kv` with the absolute position of each of its rows, where the number of the row does not say it."""
@@ -248,6 +267,10 @@ class Cache:
     def nbytes(self) -> int:
         """Bytes of all buffers; a frozen prefix is shared and counts for nobody."""
         return sum(layer.nbytes for layer in self.layers)
+
+    def needs(self, positions: int, row: Row, chunk: int) -> int:
+        """Bytes that it holds at most when a text of so many positions was read, `chunk` of them at once."""
+        return sum(layer.needs(positions, row, chunk) for layer in self.layers)
 
     @property
     def room(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from metal import mx, nn
 from metal.attention import Emit
 from models import layouts
-from models.cache import FIRST, Cache
+from models.cache import FIRST, Cache, Row
 from models.config import ModelConfig
 from models.errors import CacheError, CheckpointError, ConfigError
 from models.transformer import Transformer, View
@@ -158,6 +158,9 @@ class ForeignCache(Cache):
     @property
     def nbytes(self) -> int:
         return sum(a.nbytes for cache in self.inner for a in _flat(cache.state).values())
+
+    def needs(self, positions: int, row: Row, chunk: int) -> int:
+        raise CacheError(f"what the cache of a {self.family} takes is not known beforehand: it runs by mlx-lm's cache")
 
     @property
     def room(self) -> int:

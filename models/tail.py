@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from metal import mx
 from metal.attention import KV, Mask, Quantized
-from models.cache import KVCache, Place, pick, resize
+from metal.token import Format, quantize
+from models.cache import KVCache, Place, Row, pick, resize
 from models.errors import CacheError
 
 BLOCK = 64  # rows that leave a window at once
@@ -27,6 +28,9 @@ class TailCache(KVCache):
     def __init__(self, recent: int, block: int, capacity: int) -> None:
         super().__init__(min(capacity, recent + 2 * block))
         self.recent, self.block = recent, block
+
+    def _capacity(self, have: int, end: int) -> int:
+        return min(super()._capacity(have, end), max(end, self.recent + 2 * self.block))
 
     def _shed(self, t: int) -> None:
         """Let the oldest rows leave if they are a block more than must stay; then there is room for T more."""
@@ -75,6 +79,10 @@ class WindowCache(TailCache):
     def nbytes(self) -> int:
         first = self.first
         return super().nbytes + (0 if first is None else _nbytes(first.keys) + _nbytes(first.values))
+
+    def needs(self, positions: int, row: Row, chunk: int) -> int:
+        most = 2 * (self.recent + max(2 * self.block, self.block + chunk) + self.sinks) * row.numbers * row.size
+        return min(most, super().needs(positions, row, chunk))
 
     def ready(self, t: int) -> None:
         self._shed(t)
@@ -145,9 +153,14 @@ class QuantizedCache(TailCache):
     def settle(self) -> None:
         self._shed(PACK)
 
+    def needs(self, positions: int, row: Row, chunk: int) -> int:
+        exact = 2 * (self.recent + 2 * self.block) * row.numbers * row.size
+        each = (row.size if bits == 16 else bits / 8 + 4 / self.group_size for bits in self.bits)
+        return exact + int(_room(positions) * row.numbers * sum(each))
+
     def _leave(self, keys: mx.array, values: mx.array) -> None:
         packed = zip((keys, values), self.bits, strict=True)
-        self._extend(*(x if bits == 16 else quantize(x, self.group_size, bits) for x, bits in packed))
+        self._extend(*(x if bits == 16 else quantize(x, Format(bits, self.group_size)) for x, bits in packed))
 
     def _extend(self, keys: mx.array | Quantized, values: mx.array | Quantized) -> None:
         """Add packed rows behind those that are held."""
@@ -209,21 +222,6 @@ class QuantizedCache(TailCache):
         self.old = None
 
 
-def quantize(x: mx.array, group_size: int, bits: int) -> Quantized:
-    """x [..., D] in the layout of `mx.quantize` with bfloat16 scales and biases that the codes take into account."""
-    top = (1 << bits) - 1
-    groups = x.astype(mx.float32).reshape(*x.shape[:-1], -1, group_size)
-    low, high = mx.min(groups, axis=-1, keepdims=True), mx.max(groups, axis=-1, keepdims=True)
-    biases = low.astype(mx.bfloat16)
-    base = biases.astype(mx.float32)
-    scales = (mx.maximum(high - base, 1e-8) / top).astype(mx.bfloat16)
-    codes = mx.clip(mx.round((groups - base) / scales.astype(mx.float32)), 0, top).astype(mx.uint8)
-    codes = codes.reshape(*x.shape)
-    if bits == 4:
-        codes = codes[..., ::2] | (codes[..., 1::2] << 4)
-    return Quantized(mx.contiguous(codes).view(mx.uint32), scales[..., 0], biases[..., 0], group_size, bits)
-
-
 def _head(kv: KV, n: int) -> KV | None:
     """The first n rows of a chain as one segment."""
     if not n:
@@ -241,23 +239,27 @@ def _head(kv: KV, n: int) -> KV | None:
 
 
 def _extended(old: mx.array | Quantized | None, new: mx.array | Quantized, have: int, end: int) -> mx.array | Quantized:
-    """`new` written after the first `have` rows of `old`.
-
-    Where the room does not suffice it grows by little: what is packed is to be small, and to copy it now and then costs
-    less than the next token's attention, which reads all of it.
-    """
+    """`new` written after the first `have` rows of `old`."""
     if isinstance(new, Quantized):
         was = {} if old is None else _arrays(old)
         parts = [_extended(was.get(name), array, have, end) for name, array in _arrays(new).items()]
         codes, scales, biases = (part for part in parts if isinstance(part, mx.array))
         return Quantized(codes, scales, biases, new.group_size, new.bits)
     assert not isinstance(old, Quantized)
-    room = end + max(PACK, end // 64)
+    room = _room(end)
     if old is None:
         return resize(new, 0, end, room)
     if end > old.shape[2]:
         old = resize(old, 0, have, room)
     return mx.slice_update(old, new, mx.array([have], dtype=mx.int32), (2,))
+
+
+def _room(rows: int) -> int:
+    """What to set aside for packed rows: little more, as they are to be small.
+
+    To copy them once in 64 tokens costs less than a token's attention, which reads all of them.
+    """
+    return rows + max(BLOCK, rows // 64)
 
 
 def _arrays(x: mx.array | Quantized) -> dict[str, mx.array]:

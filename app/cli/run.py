@@ -59,6 +59,7 @@ def command(
     ngram: bool,
     prefix_cache: bool,
     kv_bits: str | None,
+    kv_budget: float | None,
     **values: object,
 ) -> None:
     """Answer PROMPT (or standard input) on stdout, with statistics on stderr.
@@ -92,7 +93,9 @@ def command(
     text = read_text(prompt, "PROMPT")
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
-    session = open_session(model, adapters=adapters, parallel=parallel, **cache_options(kv_bits, prefix_cache))
+    session = open_session(
+        model, adapters=adapters, parallel=parallel, **cache_options(kv_bits, kv_budget, prefix_cache)
+    )
     ids = prompt_ids(session, text, system=system, raw=raw)
     forced = session.tokenizer.encode(prefill) if prefill else []
     if answers > 1:

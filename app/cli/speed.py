@@ -13,21 +13,28 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def speed_options(command: Command) -> Command:
-    """Add the flags; their values arrive as `draft_model`, `ngram`, `prefix_cache` and `kv_bits`."""
+    """Add the flags; their values arrive as `draft_model`, `ngram`, `prefix_cache`, `kv_bits` and `kv_budget`."""
     options = [
         click.option("--draft-model", metavar="MODEL", help="A smaller model of the same tokenizer guesses ahead."),
         click.option("--ngram", is_flag=True, help="Guess ahead what followed earlier in the text."),
         click.option("--prefix-cache", is_flag=True, help="Keep what the model remembers of prompts for the next run."),
         click.option("--kv-bits", type=click.Choice(["4", "8"]), help="Pack the cache's older keys and values."),
+        click.option(
+            "--kv-budget",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="MB",
+            help="Most that keys and values may take: an answer ends before the next would not fit.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def cache_options(kv_bits: str | None, prefix_cache: bool) -> dict[str, Any]:
+def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bool) -> dict[str, Any]:
     """What the session and its caches are made with."""
-    return {"keep_prefix": prefix_cache} | ({} if kv_bits is None else {"bits": int(kv_bits)})
+    given = {"bits": kv_bits and int(kv_bits), "kv_budget": kv_budget and int(kv_budget * 1e6)}
+    return {"keep_prefix": prefix_cache} | {name: value for name, value in given.items() if value is not None}
 
 
 def read_strategy(session: "Session", draft_model: str | None, ngram: bool) -> "Strategy | None":

@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.decode import sample
 from engine.decode.control import Control, Done, Emitted, Event
-from engine.errors import ContextOverflow, ParameterError
+from engine.errors import ContextOverflow, OutOfMemory, ParameterError
 from engine.session import Session
 from engine.trace import Recipe, Step
 from engine.transforms import LogitBias, MirostatV2, RepetitionPenalty, Temperature, TopK, TopP
@@ -315,3 +316,32 @@ def test_a_text_that_outgrows_its_frequencies_is_read_again() -> None:
     cursor.rewind(10)
     assert list(cursor.read(ids[10:12]))[-1] == 2 and cursor.length == 12
     np.testing.assert_allclose(cursor.logits_at(0, 12), model(mx.array([ids[:12]]))[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "megabytes", "tokens_"),
+    [({}, 0.6, 412), ({"window": 40}, 0.7, 500), ({"bits": 8, "exact": 8}, 0.2, 280)],
+    ids=str,
+)
+@pytest.mark.parametrize("branches", [1, 3])
+def test_keys_and_values_stay_within_their_budget(
+    options: dict[str, Any], megabytes: float, tokens_: int, branches: int
+) -> None:
+    """A position takes 1,024 bytes here, or 288 packed."""
+    import models
+    from tests.engine import tiny
+
+    config = tiny.LLAMA | {"vocab_size": VOCAB, "max_position_embeddings": 600, "head_dim": 32}
+    checkpoint = FakeCheckpoint(MarkovModel(random_table(1)))
+    weights = {name: mx.array(array) for name, array in tiny.weights(config).items()}
+    checkpoint.model = models.build(config, weights)  # type: ignore[assignment]
+    checkpoint.tokenizer.eos = frozenset()  # type: ignore[misc]
+    prompt = [(7 * i) % 250 for i in range(100)]
+    budget = int(1e6 * megabytes * branches)
+    live = Session(checkpoint, kv_budget=budget, **options)  # type: ignore[arg-type]
+    ends = [e for e in live.answers(prompt, Control(), branches) if isinstance(e, Done)]
+    assert live.cache_nbytes <= budget and {end.reason for end in ends} == {"length"}
+    assert ends[0].stats.tokens == pytest.approx(tokens_, rel=0.05) if branches == 1 else ends[0].stats.tokens > 100
+    small = Session(checkpoint, kv_budget=50_000, **options)  # type: ignore[arg-type]
+    with pytest.raises(OutOfMemory, match=r"keys and values of 100 tokens take 0\.\d MB, the budget is 0\.1 MB"):
+        next(iter(small.generate(prompt, Control())))

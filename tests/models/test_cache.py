@@ -5,10 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from metal import mx
-from metal.attention import Quantized
-from models.cache import Cache, KVCache
+from models.cache import Cache, KVCache, Row
 from models.errors import CacheError
-from models.tail import BLOCK, QuantizedCache, WindowCache, quantize
+from models.tail import BLOCK, QuantizedCache, WindowCache
 from models.transformer import Transformer
 from tests.models.oracle import difference, pair, tokens
 from tests.models.test_llama import TINY
@@ -86,18 +85,6 @@ def test_a_window_sees_the_last_positions_and_the_sinks(sinks: int, frozen: int)
             cache.freeze()
     assert cache.length == start
     assert cache.nbytes < 400 * 2 * 2 * 2 * 16 * 4
-
-
-def test_quantised_rows_are_within_half_a_step() -> None:
-    for bits in (4, 8):
-        x = mx.random.normal((2, 3, 5, 128), key=mx.random.key(bits)) * 3 + 1
-        q = quantize(x, 32, bits)
-        assert isinstance(q, Quantized) and q.scales.dtype == mx.bfloat16
-        groups = x.reshape(2, 3, 5, 4, 32)
-        step = (mx.max(groups, axis=-1) - mx.min(groups, axis=-1)) / ((1 << bits) - 1)
-        bound = 0.51 * step + mx.abs(mx.min(groups, axis=-1)) * 2**-8
-        error = mx.max(mx.abs(q.floats().reshape(groups.shape) - groups), axis=-1)
-        assert bool(mx.all(error <= bound))
 
 
 def test_fork_and_rewind_leave_no_trace(model: Transformer) -> None:
@@ -241,3 +228,21 @@ def test_caches_that_cannot_be(model: Transformer) -> None:
     odd = pair(TINY | {"head_dim": 80})[1]
     with pytest.raises(CacheError, match="heads of 80 numbers cannot be quantised with any group size"):
         odd.make_cache(bits=8)
+
+
+@pytest.mark.parametrize("positions", [5, 300, 1000, 2100])
+def test_what_a_text_takes_is_known_beforehand(model: Transformer, positions: int) -> None:
+    """An upper bound, and no loose one, however a text is read."""
+    kinds = KINDS | {"small window": lambda m: m.make_cache(window=30, sinks=7)}
+    chunks, first = [512] * (positions // 512) + [positions % 512], min(positions, 400)
+    for name, kind in kinds.items():
+        needs = kind(model).needs(positions, Row(2 * 64, 4), 512)
+        for sizes in (chunks, [first, *[1] * (positions - first)]):
+            cache, most = kind(model), 0
+            for size in filter(None, sizes):
+                rows = mx.zeros((1, 2, size, 64))
+                for layer in cache.layers:
+                    layer.append(rows, rows)
+                most = max(most, cache.nbytes)
+            assert most <= needs, name
+            assert sizes is not chunks or positions < 1000 or needs < 2 * most, name
