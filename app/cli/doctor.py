@@ -22,6 +22,13 @@ def _kernels() -> str:
     return off or f"all pass; ours taken in {ours} of {len(record.faster)} measured shapes, stock elsewhere"
 
 
+def _compile(device: str, compiles: bool) -> str:
+    """Whether the steps of a model are compiled, and why not."""
+    if compiles:
+        return "each step of a model goes through mx.compile"
+    return "off by LIKELY_COMPILE=0" if device == "metal" else f"off: not known to pay on {device}"
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def command(as_json: bool) -> None:
@@ -46,7 +53,7 @@ def command(as_json: bool) -> None:
         "blas": f"{found.blas} ({found.blas_path})",
         "threads": threads,
         "one-row path": "sgemv" if found.one_row else "the BLAS's own",
-        "compile": "mx.compile" if found.compiles else "off: it costs more than it gives on a CPU",
+        "compile": _compile(found.device, found.compiles),
         "matmul": f"{gflops:.0f} GFLOP/s (bounds reading a prompt)",
         "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
         "kernels": kernels,
