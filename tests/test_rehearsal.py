@@ -4,15 +4,22 @@ What still differs from a Mac: the arrays are computed by mlx's CPU, the kernels
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from app.cli import likely
+from app.shop import LabShop
+from app.tui import messages as m
+from app.tui.bridge import Bridge
+from engine.decode.control import Control
+from engine.trace import Recipe
 from metal import device, mx
 from metal.simulator import simulated
 from tests.engine import tiny
@@ -47,6 +54,7 @@ def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         assert result.exit_code == 0, result.output
         return result.output, launches
 
+    run.model = str(model)  # type: ignore[attr-defined]
     yield run
     device._device.cache_clear()
 
@@ -94,3 +102,36 @@ def test_training_and_what_it_moved(mac: Any, tmp_path: Path) -> None:
     adapter = str(tmp_path / "adapter")
     output, _ = mac("tune", str(rows), "--steps", "3", "--batch", "2", "--length", "64", "--out", adapter)
     assert "done after step 3" in output
+
+
+def test_the_screens_engine(mac: Any) -> None:
+    """A run, a measured text and an adapter's refusal in the thread that the screen's engine has."""
+    with simulated() as launches:
+        bridge = Bridge(LabShop)
+        bridge.start()
+        reports: list[m.Report] = []
+
+        def done(command: Any) -> m.Report:
+            bridge.send(command)
+            for _ in range(6000):
+                reports.extend(bridge.drain())
+                if reports and reports[-1].work == command.work and isinstance(reports[-1], m.Last):
+                    return reports[-1]
+                time.sleep(0.01)
+            raise AssertionError("no answer")
+
+        try:
+            model, context = mac.model, m.Context(parts=(TEXT,))
+            assert isinstance(done(m.Load(1, model)), m.Ready)
+            ended = done(m.Generate(2, model, context, Control(Recipe()), max_tokens=8))
+            assert isinstance(ended, m.Ended) and ended.stats.tokens <= 8
+            steps = [report.step for report in reports if isinstance(report, m.Drew)]
+            assert len(steps) == ended.stats.tokens and all(step.snapshot is not None for step in steps)
+            scored = done(m.Score(3, model, context))
+            assert isinstance(scored, m.Scored) and len(scored.steps) > 100
+            exact = done(m.Exact(4, model, context))
+            assert isinstance(exact, m.ExactLogits) and exact.logits.dtype == np.float32
+            assert isinstance(done(m.Adapt(5, model, "add", "/nowhere")), m.Failed)
+        finally:
+            bridge.close()
+    assert launches
