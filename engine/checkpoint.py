@@ -21,6 +21,7 @@ from engine.tokenizer import Tokenizer
 from metal import heap, kernel, mx
 
 if TYPE_CHECKING:
+    from engine.ranks.together import Ranks
     from models import Transformer
     from models.shard import Share
 
@@ -43,7 +44,7 @@ class Checkpoint:
 class Parting:
     """How a model is parted between the processes that run it together."""
 
-    ranks: ranks.Ranks
+    ranks: "Ranks"
     way: str  # one of models.shard.WAYS
 
     def share(self, config: Mapping[str, Any], tensors: Iterable[str], unit: int) -> "Share":

@@ -17,6 +17,8 @@ from typing import TextIO
 import click
 
 from engine import ranks
+from engine.ranks.launch import launched
+from engine.ranks.together import End, join
 from metal.errors import LikelyError
 
 VERBS = ("run", "chat", "tune")  # what several ranks can do together
@@ -33,7 +35,7 @@ def check(verb: str | None) -> None:
 def run(verb: Callable[[], int]) -> int:
     """The verb's exit code; where there are several ranks, does not return but ends the process with it."""
     try:
-        launch = ranks.launched()
+        launch = launched()
     except LikelyError as error:
         click.echo(f"likely: {error}", err=True)
         return 1
@@ -45,7 +47,7 @@ def run(verb: Callable[[], int]) -> int:
         from metal import mx
 
         mx.default_device()  # imported before ranks meet, so that they open the group at the same time
-        joined = ranks.join(launch, lambda end: _ended(end, launch.rank, out))
+        joined = join(launch, lambda end: _ended(end, launch.rank, out))
         joined.group  # noqa: B018
     except LikelyError as error:
         out.write(f"likely: {error}\n")
@@ -100,7 +102,7 @@ def _guarded(verb: Callable[[], int]) -> int:
     return 1
 
 
-def _ended(end: ranks.End, rank: int, out: TextIO) -> None:
+def _ended(end: End, rank: int, out: TextIO) -> None:
     """The run has ended elsewhere: say why, where this rank is the one to speak, and end."""
     if rank == 0 and not end.lost:
         time.sleep(OWN_WORD_S)

@@ -7,21 +7,24 @@ token is said to the others all the same: arithmetic that differs between two ma
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.decode.control import Control
 from engine.decode.cursor import Cursor
 from engine.decode.strategy import Strategy
 from engine.errors import RanksDiffer
-from engine.ranks import Ranks
 from engine.trace import Step
 from engine.transforms import Vocabulary
+
+if TYPE_CHECKING:
+    from engine.ranks.together import Ranks
 
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
     """The steps of `strategy`; cancelling `asked` on rank 0 cancels the run on every rank after the same step."""
 
-    ranks: Ranks
+    ranks: "Ranks"
     strategy: Strategy
     asked: Control
 

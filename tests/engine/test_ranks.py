@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from engine import ranks
 from engine.errors import ParameterError
-from engine.ranks import End, Launch, Ranks
+from engine.ranks import link
+from engine.ranks.launch import Launch, launched
+from engine.ranks.together import End, Ranks, join
 from tests.processes import free_ports
 
 
@@ -32,10 +35,10 @@ class Company:
         self.told = threading.Condition()
         found: dict[int, Ranks] = {}
 
-        def join(rank: int) -> None:
-            found[rank] = ranks.join(Launch("ring", rank, size, addresses), lambda end: self.note(rank, end))
+        def come(rank: int) -> None:
+            found[rank] = join(Launch("ring", rank, size, addresses), lambda end: self.note(rank, end))
 
-        self.run(size, join)
+        self.run(size, come)
         self.ranks = [found[rank] for rank in range(size)]
 
     @staticmethod
@@ -61,8 +64,8 @@ class Company:
     def kill(self, rank: int) -> None:
         """What the system does to the sockets of a process that ends: all go at once, and nothing more is said."""
         links, self.ranks[rank]._links = self.ranks[rank]._links, []
-        for link in links:
-            link.socket.shutdown(socket.SHUT_RDWR)
+        for each in links:
+            each.socket.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(params=[(2, False), (4, False), (3, True)], ids=["two", "four in a line", "three around one"])
@@ -114,37 +117,37 @@ def test_a_stranger_at_the_door_is_sent_away() -> None:
     port = free_ports(1)[0]
     launches = [Launch("jaccl", rank, 2, (("127.0.0.1", port),)) for rank in range(2)]
     found: list[Ranks] = []
-    first = threading.Thread(target=lambda: found.append(ranks.join(launches[0], lambda end: None)))
+    first = threading.Thread(target=lambda: found.append(join(launches[0], lambda end: None)))
     first.start()
-    stranger = ranks._knock(launches[1], ranks.time.monotonic() + 30)
+    stranger = link.knock(launches[1], time.monotonic() + 30)
     stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    assert ranks.join(launches[1], lambda end: None).rank == 1
+    assert join(launches[1], lambda end: None).rank == 1
     first.join(timeout=60)
     assert found[0].leads
     stranger.close()
 
 
 def test_a_rank_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "MEET_S", 0.2)
+    monkeypatch.setattr(link, "MEET_S", 0.2)
     ports = free_ports(2)
     addresses = tuple(("127.0.0.1", port) for port in ports)
     with pytest.raises(ParameterError, match=r"^rank 1 did not come within 0 s: was it started\?$"):
-        ranks.join(Launch("ring", 0, 2, addresses), lambda end: None)
+        join(Launch("ring", 0, 2, addresses), lambda end: None)
     with pytest.raises(ParameterError, match=rf"^rank 0 was not at 127.0.0.1:{ports[0]} within 0 s"):
-        ranks.join(Launch("ring", 1, 2, addresses), lambda end: None)
+        join(Launch("ring", 1, 2, addresses), lambda end: None)
 
 
 def test_the_environment_is_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert ranks.launched() is None
+    assert launched() is None
     hosts = tmp_path / "hosts.json"
     hosts.write_text(json.dumps([["10.0.0.1:5000", "10.0.0.1:5001"], ["10.0.0.2:5002", "10.0.0.2:5003"]]))
     monkeypatch.setenv("MLX_HOSTFILE", str(hosts))
     monkeypatch.setenv("MLX_RANK", "1")
-    found = ranks.launched()
+    found = launched()
     assert found == Launch("ring", 1, 2, (("10.0.0.1", 5000), ("10.0.0.2", 5002)))
     assert (found.parent, found.children) == (0, [])
     hosts.write_text("\n")  # mlx.launch -n 1
-    assert ranks.launched() is None
+    assert launched() is None
 
 
 def test_other_backends_know_where_rank_0_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,7 +159,7 @@ def test_other_backends_know_where_rank_0_is(monkeypatch: pytest.MonkeyPatch, tm
         "MLX_JACCL_COORDINATOR": "10.0.0.1:9",
     }.items():
         monkeypatch.setenv(name, value)
-    found = ranks.launched()
+    found = launched()
     assert found == Launch("jaccl", 0, 3, (("10.0.0.1", 9),))
     assert (found.parent, found.children) == (None, [1, 2])
 
@@ -184,5 +187,5 @@ def test_a_launcher_that_cannot_be_followed(
     else:
         monkeypatch.setenv(name, value)
     with pytest.raises(ParameterError, match=line) as refused:
-        ranks.launched()
+        launched()
     assert "\n" not in str(refused.value)

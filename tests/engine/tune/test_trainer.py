@@ -396,11 +396,12 @@ TWO = """
 import os
 import sys
 from pathlib import Path
-from engine import ranks
+from engine.ranks.launch import launched
+from engine.ranks.together import join
 from engine.tune import trainer
 from metal import mx
 from tests.engine.tune.tiny import config, model, rows
-both = ranks.join(ranks.launched(), lambda end: os._exit(1))
+both = join(launched(), lambda end: os._exit(1))
 a = trainer.prepare(model(), config(accumulate=2), rows(), Path(sys.argv[1]), group=both.group)
 assert a.group.size() == 2
 list(trainer.train(a))
