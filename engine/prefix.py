@@ -195,7 +195,7 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
         safetensors.read_header(path)
         loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
     except (CheckpointError, RuntimeError) as error:
-        raise CacheError(f"{path} is damaged, remove it: {error}") from error
+        raise CacheError(f"{path} is damaged, remove it") from error
     arrays, metadata = loaded
     if metadata.get("format") != "likely prefix":
         raise CacheError(f"{path} is not a prefix written here: remove it")

@@ -298,7 +298,7 @@ class Session:
 
         if (least := needs(1)) > budget:
             raise OutOfMemory(
-                f"keys and values of {length} tokens take {least / 1e6:.1f} MB, the budget is {budget / 1e6:.1f} MB: "
+                f"keys and values of {length} tokens take {least / 1e6:.3g} MB, the budget is {budget / 1e6:.3g} MB: "
                 "raise it, pack them in fewer bits, or shorten the prompt"
             )
         return bisect_right(range(1, room + 1), budget, key=needs)

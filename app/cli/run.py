@@ -13,7 +13,7 @@ from app.cli.opening import adapter_option, model_option, open_session, parallel
 from app.cli.sampling import Limits, read_recipe, sampling_options
 from app.cli.speed import cache_options, read_strategy, speed_options
 from engine import ranks
-from engine.errors import ParameterError
+from engine.errors import DataError, ParameterError
 from engine.trace import Lexicon, Recipe, Step, Trace
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def command(
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
         )
+    if save is not None and not save.absolute().parent.is_dir():
+        raise DataError(f"{save}: the run cannot be saved there, as {save.parent} is no folder: make it first")
     text = read_text(prompt, "PROMPT")
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")

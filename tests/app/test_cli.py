@@ -165,6 +165,8 @@ def test_plain_chat_talks_line_by_line(likely: Any) -> None:
         (["run", "hi", "--stop", ""], 1, "--stop"),
         (["run", "hi", "--tempp", "1"], 2, "--temp"),
         (["run", "hi", "-n", "2", "--ngram"], 2, "several fill it"),
+        (["run", "hi", "--save", "/nowhere/at/all/x.jsonl"], 1, "/nowhere/at/all is no folder"),
+        (["run", "hi", "--kv-budget", "0"], 2, "kv-budget"),
         (["run", "hi", "-n", "2", "--draft-model", "x"], 2, "several fill it"),
         (["run", "hi", "--ngram", "--draft-model", "x"], 2, "choose one"),
         (["run", "hi", "--kv-bits", "3"], 2, "kv-bits"),

@@ -343,5 +343,5 @@ def test_keys_and_values_stay_within_their_budget(
     assert live.cache_nbytes <= budget and {end.reason for end in ends} == {"length"}
     assert ends[0].stats.tokens == pytest.approx(tokens_, rel=0.05) if branches == 1 else ends[0].stats.tokens > 100
     small = Session(checkpoint, kv_budget=50_000, **options)  # type: ignore[arg-type]
-    with pytest.raises(OutOfMemory, match=r"keys and values of 100 tokens take 0\.\d MB, the budget is 0\.1 MB"):
+    with pytest.raises(OutOfMemory, match=r"keys and values of 100 tokens take 0\.\d+ MB, the budget is 0\.05 MB"):
         next(iter(small.generate(prompt, Control())))
