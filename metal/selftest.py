@@ -77,6 +77,7 @@ def _attention(
     bits: tuple[int, int] = (16, 16),
     emit: Emit | None = None,
     shared: bool = False,
+    ring: bool = False,
     softcap: float | None = None,
 ) -> Callable[[], mx.array]:
     def run() -> mx.array:
@@ -88,7 +89,8 @@ def _attention(
         if shared:
             pk, pv = (_normal(s, 1, heads, 64, d, dtype=dtype) for s in (5, 6))
             prefix = KV(pk, pv, mx.array([61], dtype=mx.int32), 61)
-        kv = KV(k, v, mx.array([n] * b, dtype=mx.int32), n, prefix=prefix)
+        at = mx.roll(mx.arange(40, 40 + capacity, dtype=mx.int32), 17)[None] if ring else None
+        kv = KV(k, v, mx.array([n] * b, dtype=mx.int32), n, positions=at, prefix=prefix)
 
         def by(attend: Callable[..., tuple[mx.array, Seen]], **more: fused.Geometry) -> list[mx.array]:
             out, seen = attend(q, kv, scale=d**-0.5, mask=mask, softcap=softcap, sinks=sinks, emit=emit, **more)
@@ -157,12 +159,14 @@ CASES: tuple[tuple[str, str, float, Callable[[], mx.array]], ...] = (
     ("decode", "bfloat16, head size 256, capped", 3e-2, _attention(256, 1, CAUSAL, dtype=mx.bfloat16, softcap=20.0)),
     ("decode", "8-bit", 4e-3, _attention(128, 1, CAUSAL, bits=(8, 8))),
     ("decode", "8-bit keys, 4-bit values", 4e-3, _attention(64, 1, CAUSAL, bits=(8, 4), emit=SUMS)),
+    ("decode", "ring, documents", 4e-3, _attention(64, 2, DOCUMENTS, emit=EVERYTHING, ring=True)),
     ("tiles", "causal", 4e-3, _attention(64, 20, CAUSAL, emit=SUMS)),
     ("tiles", "window, head size 128", 4e-3, _attention(128, 40, Mask(window=30, keep=2))),
     ("tiles", "bfloat16, head size 256", 3e-2, _attention(256, 20, CAUSAL, dtype=mx.bfloat16)),
     ("tiles", "documents", 4e-3, _attention(64, 20, DOCUMENTS)),
     ("tiles", "tree", 4e-3, _attention(64, 20, TREE)),
     ("tiles", "shared prefix", 4e-3, _attention(64, 1, CAUSAL, shared=True)),
+    ("tiles", "ring, float32", 2e-5, _attention(64, 20, Mask(window=50), dtype=mx.float32, ring=True)),
     ("scan", "statistics and a draw", 2e-5, _vocabulary),
     ("token", "8-bit rows", 2e-5, _token),
 )

@@ -2,7 +2,8 @@
 
 MLX cannot stop in the middle of a trace for a simulated kernel, so a function with K launches becomes K + 1 traces.
 Each leads from the arguments, and what the launches so far gave, to the inputs of the next launch; the last to the
-results.
+results. They are made by `mx.export_function`, which knows no `mx.custom_function` with a derivative, and writes arrays
+that a function takes from outside wrongly unless they are row-contiguous.
 """
 
 import tempfile
