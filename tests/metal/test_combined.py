@@ -121,3 +121,16 @@ def test_kernels_alone_give_it(
             assert mx.allclose(ours, other, atol=3e-6).item(), name
     if emit.top:
         check_top(seen, truth, emit.top)
+
+
+@pytest.mark.parametrize("t", [2, 20])
+def test_arrays_so_small_that_metal_puts_them_in_the_constant_space(t: int) -> None:
+    """MLX passes inputs of fewer than 8 elements in another address space; a kernel that names one does not compile."""
+    q, kv = normal(1, 1, H, t, D), cache(*rows(2, 1), 40)
+    few = Mask(documents=mx.array([[0, 1, 1, 2, 2]], dtype=mx.int32))
+    seen = mx.array([[[(1 << n + 1) - 1] for n in range(t)]], dtype=mx.uint32)
+    for mask in (few, Mask(tree=seen)):
+        with recorded() as reports:
+            out = attention(q, kv, scale=0.125, mask=mask)
+        assert reports
+        assert error(out, oracle.attention(q, kv, scale=0.125, mask=mask).out) < 2e-6
