@@ -4,6 +4,7 @@ python docs/pictures.py            writes docs/*.svg and, where resvg-py is inst
 """
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -18,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from app.tui import lab_shop
 from app.tui.app import LikelyApp
 from app.tui.layout import Place
+from app.tui.screens.tune import TuneScreen
+from benchmarks.effect import WORDS, rule
+from engine.tune.config import configure
 from tests.tui.conftest import Stage
 
 FOLDER = Path(__file__).parent
@@ -77,12 +81,33 @@ async def text(stage: Stage) -> None:
     await stage.until(lambda: screen.next_logits is not None and screen.steps)  # type: ignore[attr-defined]
 
 
+async def tune(stage: Stage) -> None:
+    """A rule of answering, learned from 150 rows in 40 steps; after 30 of them."""
+    folder = stage.app.home
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(rule(word)) + "\n" for word in WORDS), encoding="utf-8")
+    await stage.pilot.press("f5")
+    screen = stage.app.screen
+    assert isinstance(screen, TuneScreen)
+    values = {"model": "smollm2", "steps": 40, "layers": 10, "rate": 1e-3, "length": 64, "eval_every": 5}
+    screen.start(configure({"data": str(rows), "out": str(folder / "tagger"), **values}), False)
+    await stage.until(lambda: screen.course.step >= 30)
+    await stage.pilot.press("space")
+    screen.try_out("Tag: rocket")
+    await stage.until(lambda: screen.answers.drawn and not screen.pending)
+    screen.look()
+    await stage.until(lambda: not screen.pending)
+    await stage.pilot.press("space")
+    await stage.until(lambda: screen.course.step >= 31)
+
+
 PICTURES: dict[str, tuple[Callable[[Stage], Awaitable[None]], tuple[int, int], str]] = {
     "chat": (chat, (120, 40), "dark"),
     "chat-80x24": (chat, (80, 24), "dark"),
     "chat-light": (chat, (120, 40), "light"),
     "compare": (compare, (120, 30), "dark"),
     "text": (text, (120, 40), "dark"),
+    "tune": (tune, (120, 40), "dark"),
 }
 
 

@@ -82,14 +82,15 @@ def thin(x: np.ndarray, y: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.nda
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """At most about `count` round values within a range."""
+    """As many round values within a range as there can be, `count` at most."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low or count < 1:
         return []
-    raw = (high - low) / count
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+    size = 10.0 ** math.floor(math.log10((high - low) / (count + 1)))
+    for step in (size * m for m in (1, 2, 5, 10, 20)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < count:
+            break
+    return [n * step for n in range(first, last + 1)]
 
 
 def label(value: float, step: float) -> str:

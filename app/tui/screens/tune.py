@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -379,11 +380,13 @@ class TuneScreen(Screen[None]):
         self.query_one("#rate", Chart).show(self.course.rate(close=self.closer))
         self.query_one("#norm", Chart).show(self.course.norm(close=self.closer))
         self.set_class(bool(self.answers.drawn), "-answered")
+        answers = self.query_one("#answers", HeatView)
+        answers.styles.max_height = answers.layout_.height + 1  # no more of the curves' rows than it fills
         self._gauge()
         self._panel()
         self._hint()
         plan = tuning.plan if tuning is not None else None
-        name = f"{plan.model.rstrip('/').rpartition('/')[2]} → {plan.folder}" if plan is not None else "fine-tuning"
+        name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
         self.query_one(TopBar).show(name, (tuning.state,) if tuning is not None else ())
 
     def _gauge(self) -> None:

@@ -142,7 +142,7 @@ class Chart(Canvas):
     @staticmethod
     def _ticks(frame: plot.Frame, rows: int) -> dict[int, str]:
         """The label of each row that has one."""
-        found = plot.ticks(frame.bottom, frame.top, max(rows // 4, min(rows - 1, 4)))
+        found = plot.ticks(frame.bottom, frame.top, max(rows // 4, min(rows // 2 + 1, 5)))
         step = found[1] - found[0] if len(found) > 1 else frame.top - frame.bottom
         return {frame.row(value): plot.label(value, step) for value in found}
 
