@@ -6,7 +6,7 @@ Flat on purpose: it runs for every layer of every token.
 from dataclasses import dataclass, field
 
 from metal import mx, token
-from metal.attention import CAUSAL, KV, Emit, Mask, Seen, attention
+from metal.attention import CAUSAL, KV, Emit, Mask, Quantized, Seen, attention
 from models.cache import KVCache, Place
 from models.config import ModelConfig
 from models.layers import Norm, Product, onto
@@ -118,12 +118,12 @@ class Block:
             y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
         if step.documents:
             return self._each(*self._apart(y), step.documents)
-        q, k, v = self._rows(y, step)
+        q, keys, values = self._rows(y, step, cache)
         mask = self.mask
         if cache is None:
-            kv = KV(k, v, step.lengths, t)
+            kv = KV(keys, values, step.lengths, t)
         else:
-            kv = cache.append(k, v, place)
+            kv = cache.append(keys, values, place)
             mask = cache.mask or mask
         if step.emit is None:
             out = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap)
@@ -135,14 +135,17 @@ class Block:
             out = out.swapaxes(1, 2)
         return out.reshape(b, t, heads * size)
 
-    def _rows(self, y: Array, step: Step) -> tuple[Array, Array, Array]:
-        """Queries [B, H, T, D], keys and values [B, Hkv, T, D], normed and turned, of y [B, T, (H + 2 Hkv) D]."""
+    def _rows(self, y: Array, step: Step, cache: KVCache | None) -> tuple[Array, Array | Quantized, Array | Quantized]:
+        """Queries [B, H, T, D], keys and values [B, Hkv, T, D], normed and turned, of y [B, T, (H + 2 Hkv) D].
+
+        By our kernel they are packed too, where the cache takes them so.
+        """
         if step.turn is not None and self.prepared:
             heads = y.reshape(*y.shape[:2], -1, self.size)
             rotary, offsets = step.turn.rotaries[self.turn], step.turn.offsets
             q, k, v = mx.split(heads, [self.heads, self.rotated], axis=2)
-            rows = token.prepare(token.Projected(q, k, v, offsets, rotary, self.norm))
-            assert isinstance(rows.keys, Array) and isinstance(rows.values, Array)
+            formats = () if cache is None else cache.formats(y.shape[1])
+            rows = token.prepare(token.Projected(q, k, v, offsets, rotary, self.norm, *formats))
             return rows.queries, rows.keys, rows.values
         qk, v = self._apart(y)
         if self.rotation is not None:

@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 
 from metal import mx
 from metal.attention import KV, Mask, Quantized
+from metal.token import PLAIN, Format
 from models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
@@ -90,8 +91,13 @@ class KVCache:
         starts = [mx.array([i, n], dtype=mx.int32) for i, n in enumerate(self.each)]
         return Place(starts, mx.array(each, dtype=mx.int32), each, end)
 
-    def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
+    def formats(self, t: int) -> tuple[Format, Format]:
+        """How it takes T new keys, and values, if they come at once; it also takes them as they are."""
+        return PLAIN, PLAIN
+
+    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: Place | None = None) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, the new rows last."""
+        assert isinstance(keys, mx.array) and isinstance(values, mx.array)
         if place is None:
             self.ready(keys.shape[2])
             place = self.place(keys.shape[0], keys.shape[2])

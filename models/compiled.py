@@ -11,6 +11,7 @@ from typing import Any
 from metal import fused, kernel, mx
 from metal.attention import KV, Mask, Quantized
 from metal.device import compiles
+from metal.token import PLAIN
 from models.cache import Cache, KVCache, Place, write
 from models.layers import Linear, QuantizedLinear
 from models.transformer import Transformer
@@ -54,7 +55,7 @@ class CompiledStep:
 
     def hidden(self, tokens: Array, cache: Cache) -> Array:
         """[B, T, C] as `Transformer.hidden`."""
-        if not self.on or tokens.shape[1] != 1 or cache.each is not None or cache.layers[0].keys is None:
+        if not self.on or tokens.shape[1] != 1 or not all(map(_stays, cache.layers)):
             return self.model.hidden(tokens, cache)
         layers, longest = cache.layers, self.model.admit(cache, 1)
         offset = mx.array([cache.length], dtype=mx.int32)
@@ -122,8 +123,8 @@ class _Rows(KVCache):
     def front(self) -> KV | None:
         return self._front
 
-    def append(self, keys: Array, values: Array, place: Place | None = None) -> KV:
-        assert place is not None
+    def append(self, keys: Array | Quantized, values: Array | Quantized, place: Place | None = None) -> KV:
+        assert isinstance(keys, Array) and isinstance(values, Array) and place is not None
         self.keys, self.values = write(self.keys, keys, place), write(self.values, values, place)
         return KV(self.keys, self.values, place.lengths, None, False, None, self.front, cached=True)
 
@@ -136,6 +137,11 @@ def _traceable(model: Transformer) -> bool:
     """
     ours = type(model) is Transformer and isinstance(model.out, Linear | QuantizedLinear)
     return ours and all(rotation.rope.kind != "dynamic" for rotation in model.rotations)
+
+
+def _stays(layer: KVCache) -> bool:
+    """Whether the layer has a buffer, and the next row goes to the same place in it for all of B."""
+    return layer.keys is not None and layer.each is None and layer.formats(1) == (PLAIN, PLAIN)
 
 
 def _kind(front: KV | None) -> tuple[Any, ...]:

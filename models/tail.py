@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from metal import mx
 from metal.attention import KV, Mask, Quantized
-from metal.token import Format, quantize
+from metal.token import PLAIN, Format, quantize
 from models.cache import KVCache, Place, Row, pick, resize
 from models.errors import CacheError
 
@@ -144,11 +144,24 @@ class QuantizedCache(TailCache):
     def packed_nbytes(self) -> int:
         return 0 if self.old is None else sum(_nbytes(x) for x in (self.old.keys, self.old.values))
 
-    def append(self, keys: mx.array, values: mx.array, place: Place | None = None) -> KV:
-        """Add keys and values [B, Hkv, T, D]; what attention reads, in which these rows are exact."""
-        kv = super().append(keys, values, place)
-        self.settle()
-        return kv
+    def formats(self, t: int) -> tuple[Format, Format]:
+        """Packed, where no row is to stay exact: one at a time, for the rows of a chunk see each other exact."""
+        if t > 1 or self.recent or self.rows or self.each is not None:
+            return PLAIN, PLAIN
+        keys, values = (Format(bits, self.group_size) for bits in self.bits)
+        return keys, values
+
+    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: Place | None = None) -> KV:
+        """Add keys and values [B, Hkv, T, D]; what attention reads, in which these rows are as `formats` says."""
+        forms = self.formats(keys.shape[2])
+        if forms == (PLAIN, PLAIN):
+            kv = super().append(keys, values, place)
+            self.settle()
+            return kv
+        packed = zip((keys, values), forms, strict=True)
+        self._extend(*(x if isinstance(x, Quantized) or form.bits == 16 else quantize(x, form) for x, form in packed))
+        assert self.old is not None
+        return replace(self.old, prefix=self.prefix, cached=True)
 
     def settle(self) -> None:
         self._shed(PACK)

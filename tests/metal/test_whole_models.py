@@ -93,7 +93,7 @@ def test_quantised_caches(bits: Any) -> None:
     with counted() as launches:
         # a difference in rounding now and then gives another code
         alike(run(net, prompt, bits=bits, exact=0), expected, 2e-2)
-    assert launches["decode"] >= 16  # packed and exact rows, for each layer and token
+    assert launches["decode"] >= 8  # for each layer and token: all rows are packed, the new one too
 
 
 def test_samples_of_one_prompt() -> None:

@@ -57,8 +57,32 @@ def test_every_family_and_cache_by_the_kernel(family: str, cache: str) -> None:
     model = net(**CONFIGS[family])
     expected = run(model, PROMPT, **CACHES[cache])
     with counted() as launches:
-        alike(run(model, PROMPT, **CACHES[cache]), expected, 5e-5)
+        # of packed rows a difference in rounding now and then changes a code
+        alike(run(model, PROMPT, **CACHES[cache]), expected, 5e-3 if "bits" in CACHES[cache] else 5e-5)
     assert launches["token"] == 5 * 2  # calls, layers
+
+
+@pytest.mark.parametrize("bits", [8, 4, (16, 4)], ids=str)
+def test_where_no_row_stays_exact_the_kernel_packs_them(bits: Any) -> None:
+    model, packed = net(model_type="qwen3"), {"bits": bits, "exact": 0}
+    with simulated() as launches:
+        held = model.make_cache(**packed)
+        model(mx.array(PROMPT), held)
+        assert not any("_bits8" in name or "_bits4" in name for name in launches)  # the rows of a chunk are exact
+        before = held.layers[0].nbytes
+        for i in range(3):
+            model(mx.array([[9 + i]]), held)
+    both = (bits, bits) if isinstance(bits, int) else bits
+    form = f"_k_bits{both[0]}" if both[0] < 16 else "_v_bits4"
+    assert sum(count for name, count in launches.items() if "_token" in name and form in name) == 3 * 2
+    assert [layer.rows for layer in held.layers] == [0, 0] and held.length == 73
+    assert held.layers[0].nbytes == before  # there was room
+    other = model.make_cache(**packed)
+    model(mx.array(PROMPT), other)
+    want = [model(mx.array([[9 + i]]), other) for i in range(3)][-1]
+    alike([model(mx.array([[50]]), held)], [model(mx.array([[50]]), other)], 5e-2)
+    held.rewind(2)
+    assert held.length == 72 and want.shape == (1, 1, 288)
 
 
 def test_rows_of_different_lengths() -> None:
