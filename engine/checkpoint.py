@@ -45,7 +45,7 @@ class Parting:
     """How a model is parted between the processes that run it together."""
 
     ranks: "Ranks"
-    way: str  # one of models.shard.WAYS
+    way: str  # tensor | pipeline, as models.shard has them
 
     def share(self, config: Mapping[str, Any], tensors: Iterable[str], unit: int) -> "Share":
         """What is this rank's of a checkpoint whose values come `unit` at a time."""
@@ -105,9 +105,9 @@ def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None)
     if mx.default_device() == mx.cpu:
         _settle(model)
     if share is not None and parting is not None:
-        from models import shard
+        from models.exchange import connect
 
-        model = shard.connect(model, share, parting.ranks.group)
+        model = connect(model, share, parting.ranks.group)
     return Checkpoint(model, tokenizer, info, config, precision)
 
 

@@ -1,4 +1,4 @@
-"""One rank's share of a model: which tensors it holds, which values of them, and what it exchanges with the others.
+"""One rank's share of a model: which tensors it holds, and which values of them.
 
 Two ways to share. `tensor`: every rank has every layer, with its own key/value heads (and the query heads that read
 them) and its own part of each MLP's hidden units; what the ranks make of a half block is summed, two sums a layer.
@@ -9,25 +9,19 @@ computed by one rank, all ranks have the same logits to the last bit and draw th
 where tokens come in: splitting it would cost a third kind of sum a token, to save memory that is read a row at a time.
 
 A share is a small model of its own: `config` is its configuration, `place` says what a tensor of the checkpoint is in
-it, and what `models.builder` makes of those becomes one of n by `connect`. Knows no file and opens no connection.
+it, and what `models.builder` makes of those becomes one of n by `models.exchange`. Knows no file and no connection.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
-from metal import mx
 from models.config import ModelConfig
 from models.errors import CheckpointError, ConfigError
 from models.families import FAMILIES, described, family
 from models.gemma3 import PICTURES
-from models.layers import AnyLinear, Embedding, Linear, Norm, Product, QuantizedLinear
-from models.mlp import MLP, Mixture
-from models.transformer import Transformer
 
-Array = mx.array
-WAYS = ("tensor", "pipeline")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(.+)$")
 EXPERT = {"w1": "gate", "w3": "up", "w2": "down", "input_linear": "gate_up", "output_linear": "down"} | {
     f"{part}_proj": part for part in ("gate", "up", "down")
@@ -62,7 +56,7 @@ class Share:
 
     whole: ModelConfig
     config: ModelConfig  # of what this rank computes
-    way: str
+    way: str  # tensor | pipeline
     rank: int
     ranks: int
     names: Mapping[str, str]  # our name of a part -> the checkpoint's, below a layer
@@ -127,7 +121,7 @@ class Share:
         if found is None or kind == "global_scale":
             return None
         across, length, ranges = found
-        if kind == "bias":  # of what is summed: one rank's counts (`connect`)
+        if kind == "bias":  # of what is summed: one rank's counts (`models.exchange`)
             return None if across else Cut(-1, length, ranges)
         return Cut(-1 if across != turned else -2, length, ranges)
 
@@ -180,7 +174,7 @@ def share(config: Mapping[str, Any], tensors: Iterable[str], way: str, rank: int
     if whole.kv_heads % ranks:
         raise ConfigError(
             f"{whole.family} has {whole.kv_heads} key/value heads, which {ranks} ranks cannot share evenly: "
-            f"start {_fitting(whole.kv_heads)} ranks, or use --parallel pipeline"
+            f"{_fitting(whole.kv_heads)}use --parallel pipeline"
         )
     if whole.qk_norm == "all":
         raise ConfigError(
@@ -222,147 +216,6 @@ def _by_layers(whole: ModelConfig, names: Mapping[str, str], top: Mapping[str, s
     return Share(whole, config, "pipeline", rank, ranks, names, top, {}, start)
 
 
-def connect(model: Transformer, share: Share, group: Any) -> Transformer:
-    """The model with what its ranks exchange in it; `group` is of `mx.distributed`."""
-    exchange = Exchange(group)
-    if share.way == "tensor":
-        for block in model.blocks:
-            block.out = _summed(block.out, share, exchange)
-            if isinstance(block.mlp, Mixture):
-                block.mlp = cast(MLP, Summed(block.mlp, exchange))
-            else:
-                block.mlp.down = _summed(block.mlp.down, share, exchange)
-    else:
-        if share.rank:
-            model.embed = Received(share.config.width, model.embed.dtype, share.rank - 1, exchange)
-        following = share.rank + 1 if share.rank + 1 < share.ranks else None
-        model.norm = cast(Norm, Passed(model.norm, following, exchange))
-    out = _rows(model.out, *share.vocabulary(share.rank)) if share.config.tied else model.out
-    sizes = [end - start for start, end in map(share.vocabulary, range(share.ranks))]
-    model.out = cast(AnyLinear, Gathered(out, sizes, exchange))
-    return model
-
-
-class Exchange:
-    """The ranks' collectives, one after another: each waits for the one before it, on every rank in the same order.
-
-    Nothing else orders them: two sums that do not need each other, or two passes that were queued together, would be
-    evaluated as each rank's graph has it, and the ranks would add up what does not belong together.
-    """
-
-    __slots__ = ("_last", "group")
-
-    def __init__(self, group: Any) -> None:
-        self.group = group  # of `mx.distributed`
-        self._last: Array | None = None
-
-    def sum(self, x: Array) -> Array:
-        """The sum of what each rank has."""
-        return self._then(mx.distributed.all_sum(self._after(x), group=self.group))
-
-    def gather(self, x: Array) -> Array:
-        """What each rank has, along a new first axis."""
-        return self._then(mx.distributed.all_gather(self._after(x[None]), group=self.group))
-
-    def send(self, x: Array, rank: int) -> None:
-        """x to a neighbour, before whatever comes next."""
-        self._then(mx.distributed.send(self._after(x), rank, group=self.group))
-
-    def receive(self, shape: Sequence[int], dtype: mx.Dtype, rank: int) -> Array:
-        """What a neighbour sends."""
-        if self._last is not None:
-            mx.eval(self._last)  # receiving has no input that could wait
-        return self._then(mx.distributed.recv(shape, dtype, rank, group=self.group))
-
-    def _after(self, x: Array) -> Array:
-        return x if self._last is None else cast(Array, mx.depends(x, self._last))
-
-    def _then(self, y: Array) -> Array:
-        self._last = y
-        return y
-
-
-class Summed:
-    """The sum over the ranks of what each makes of its part."""
-
-    __slots__ = ("exchange", "part")
-
-    def __init__(self, part: Product, exchange: Exchange) -> None:
-        self.part, self.exchange = part, exchange
-
-    def __call__(self, x: Array) -> Array:
-        return self.exchange.sum(self.part(x))
-
-    def onto(self, residual: Array, x: Array) -> Array:
-        """residual + self(x)."""
-        return residual + self(x)
-
-
-class Gathered:
-    """Logits of the whole vocabulary, of which each rank computes those of its rows of the head."""
-
-    __slots__ = ("exchange", "part", "sizes")
-
-    def __init__(self, part: Product, sizes: list[int], exchange: Exchange) -> None:
-        self.part, self.sizes, self.exchange = part, sizes, exchange
-
-    def __call__(self, x: Array) -> Array:
-        y = self.part(x)
-        most = max(self.sizes)
-        if y.shape[-1] < most:
-            y = mx.pad(y, [(0, 0)] * (y.ndim - 1) + [(0, most - y.shape[-1])])
-        parts = self.exchange.gather(y)  # [ranks, ..., rows]
-        if min(self.sizes) == most:
-            return mx.moveaxis(parts, 0, -2).reshape(*x.shape[:-1], -1)
-        return mx.concatenate([part[..., :size] for part, size in zip(parts, self.sizes, strict=True)], axis=-1)
-
-
-class Received(Embedding):
-    """The hidden states that the rank before sends, in place of an embedding."""
-
-    __slots__ = ("exchange", "source", "width")
-
-    def __init__(self, width: int, dtype: mx.Dtype, source: int, exchange: Exchange) -> None:
-        super().__init__(mx.array([]), dtype)
-        self.width, self.source, self.exchange = width, source, exchange
-
-    def __call__(self, tokens: Array) -> Array:
-        return self.exchange.receive((*tokens.shape, self.width), self.dtype, self.source)
-
-
-class Passed:
-    """The final norm, after the hidden states went through the ranks that follow and came back to all."""
-
-    __slots__ = ("exchange", "following", "norm", "weight")
-
-    def __init__(self, norm: Norm, following: int | None, exchange: Exchange) -> None:
-        self.norm, self.following, self.exchange = norm, following, exchange
-        self.weight = norm.weight
-
-    def __call__(self, x: Array) -> Array:
-        if self.following is not None:
-            self.exchange.send(x, self.following)
-            x = mx.zeros(x.shape, x.dtype)
-        return self.norm(self.exchange.sum(x))
-
-    def arrays(self) -> dict[str, Array]:
-        return self.norm.arrays()
-
-
-def _summed(part: Product, share: Share, exchange: Exchange) -> Product:
-    """The part's sum over the ranks; its bias counts once."""
-    if share.rank:
-        cast(AnyLinear, part).bias = None
-    return Summed(part, exchange)
-
-
-def _rows(head: AnyLinear, start: int, end: int) -> AnyLinear:
-    """Rows of a head that is an embedding's whole table: a view."""
-    if isinstance(head, QuantizedLinear):
-        return QuantizedLinear(head.packed.map(lambda part: part[start:end]))
-    return Linear(head.rows()[start:end])
-
-
 def _hidden(width: int, rank: int, ranks: int, unit: int) -> tuple[int, int]:
     """The hidden units that are a rank's, in whole groups."""
     if width % unit or width // unit < ranks:
@@ -386,7 +239,7 @@ def _is(module: str, name: str) -> bool:
     return module == name or module.endswith(f".{name}")
 
 
-def _fitting(count: int) -> str:
-    """The numbers of ranks that divide this many heads."""
-    *most, last = [str(n) for n in range(1, min(count, 64) + 1) if count % n == 0]
-    return f"{', '.join(most)} or {last}" if most else last
+def _fitting(heads: int) -> str:
+    """Advice: how many ranks could share the heads."""
+    fit = [str(n) for n in range(2, min(heads, 64) + 1) if heads % n == 0]
+    return f"start {' or '.join(fit)} ranks, or " if fit else ""

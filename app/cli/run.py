@@ -73,8 +73,17 @@ def command(
     """
     recipe, limits = read_recipe(values)
     if ranks.joined() is not None:
-        alone = {"--replay": replay, "--answers": answers > 1, "--draft-model": draft_model, "--ngram": ngram}
-        _refuse_alone(alone | {"--prefix-cache": prefix_cache, "no PROMPT": prompt in (None, "-")})
+        _refuse_alone(
+            {
+                "--replay": replay,
+                "--answers": answers > 1,
+                "--draft-model": draft_model,
+                "--ngram": ngram,
+                "--prefix-cache": prefix_cache,
+                "--kv-budget": kv_budget,
+                "no PROMPT": prompt in (None, "-"),
+            }
+        )
     if replay is not None:
         if prompt is not None or save is not None:
             raise click.UsageError("--replay shows a saved run: it takes no PROMPT and no --save")

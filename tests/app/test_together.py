@@ -102,7 +102,7 @@ def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_pa
     [
         (
             ["run", "hi"],
-            "likely: llama has 2 key/value heads, which 3 ranks cannot share evenly: start 1 or 2 ranks, "
+            "likely: llama has 2 key/value heads, which 3 ranks cannot share evenly: start 2 ranks, "
             "or use --parallel pipeline",
         ),
         (["run", "hi", "--parallel", "pipeline"], "likely: llama has 2 layers, too few for 3 ranks: start fewer"),

@@ -9,7 +9,8 @@ import sys
 
 import models
 from metal import mx
-from models.shard import Share, connect, share
+from models.exchange import connect
+from models.shard import Share, share
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME
 

@@ -80,7 +80,7 @@ def test_a_rank_of_a_pipeline_holds_its_layers_and_its_words() -> None:
 @pytest.mark.parametrize(
     ("name", "way", "ranks", "unit", "line"),
     [
-        ("llama", "tensor", 3, 1, "llama has 2 key/value heads, which 3 ranks cannot share evenly: start 1 or 2 ranks, "
+        ("llama", "tensor", 3, 1, "llama has 2 key/value heads, which 3 ranks cannot share evenly: start 2 ranks, "
          "or use --parallel pipeline"),
         ("olmo 2", "tensor", 2, 1, "olmo2 norms q and k over all heads at once, which cannot be split: use --parallel "
          "pipeline"),

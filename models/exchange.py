@@ -1,0 +1,157 @@
+"""What ranks that share a model exchange while it runs, put into the model that one of them built of its share.
+
+A sum after each half block or a message from rank to rank, and the logits at the end: `connect`. The rest of the model
+does not know that it is a part. Opens no connection.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from metal import mx
+from models.layers import AnyLinear, Embedding, Linear, Norm, Product, QuantizedLinear
+from models.mlp import MLP, Mixture
+from models.shard import Share
+from models.transformer import Transformer
+
+Array = mx.array
+
+
+def connect(model: Transformer, share: Share, group: Any) -> Transformer:
+    """The model with what its ranks exchange in it; `group` is of `mx.distributed`."""
+    exchange = Exchange(group)
+    if share.way == "tensor":
+        for block in model.blocks:
+            block.out = _summed(block.out, share, exchange)
+            if isinstance(block.mlp, Mixture):
+                block.mlp = cast(MLP, Summed(block.mlp, exchange))
+            else:
+                block.mlp.down = _summed(block.mlp.down, share, exchange)
+    else:
+        if share.rank:
+            model.embed = Received(share.config.width, model.embed.dtype, share.rank - 1, exchange)
+        following = share.rank + 1 if share.rank + 1 < share.ranks else None
+        model.norm = cast(Norm, Passed(model.norm, following, exchange))
+    out = _rows(model.out, *share.vocabulary(share.rank)) if share.config.tied else model.out
+    sizes = [end - start for start, end in map(share.vocabulary, range(share.ranks))]
+    model.out = cast(AnyLinear, Gathered(out, sizes, exchange))
+    return model
+
+
+class Exchange:
+    """The ranks' collectives, one after another: each waits for the one before it, on every rank in the same order.
+
+    Nothing else orders them: two sums that do not need each other, or two passes that were queued together, would be
+    evaluated as each rank's graph has it, and the ranks would add up what does not belong together.
+    """
+
+    __slots__ = ("_last", "group")
+
+    def __init__(self, group: Any) -> None:
+        self.group = group  # of `mx.distributed`
+        self._last: Array | None = None
+
+    def sum(self, x: Array) -> Array:
+        """The sum of what each rank has."""
+        return self._then(mx.distributed.all_sum(self._after(x), group=self.group))
+
+    def gather(self, x: Array) -> Array:
+        """What each rank has, along a new first axis."""
+        return self._then(mx.distributed.all_gather(self._after(x[None]), group=self.group))
+
+    def send(self, x: Array, rank: int) -> None:
+        """x to a neighbour, before whatever comes next."""
+        self._then(mx.distributed.send(self._after(x), rank, group=self.group))
+
+    def receive(self, shape: Sequence[int], dtype: mx.Dtype, rank: int) -> Array:
+        """What a neighbour sends."""
+        if self._last is not None:
+            mx.eval(self._last)  # receiving has no input that could wait
+        return self._then(mx.distributed.recv(shape, dtype, rank, group=self.group))
+
+    def _after(self, x: Array) -> Array:
+        return x if self._last is None else cast(Array, mx.depends(x, self._last))
+
+    def _then(self, y: Array) -> Array:
+        self._last = y
+        return y
+
+
+class Summed:
+    """The sum over the ranks of what each makes of its part."""
+
+    __slots__ = ("exchange", "part")
+
+    def __init__(self, part: Product, exchange: Exchange) -> None:
+        self.part, self.exchange = part, exchange
+
+    def __call__(self, x: Array) -> Array:
+        return self.exchange.sum(self.part(x))
+
+    def onto(self, residual: Array, x: Array) -> Array:
+        """residual + self(x)."""
+        return residual + self(x)
+
+
+class Gathered:
+    """Logits of the whole vocabulary, of which each rank computes those of its rows of the head."""
+
+    __slots__ = ("exchange", "part", "sizes")
+
+    def __init__(self, part: Product, sizes: list[int], exchange: Exchange) -> None:
+        self.part, self.sizes, self.exchange = part, sizes, exchange
+
+    def __call__(self, x: Array) -> Array:
+        y = self.part(x)
+        most = max(self.sizes)
+        if y.shape[-1] < most:
+            y = mx.pad(y, [(0, 0)] * (y.ndim - 1) + [(0, most - y.shape[-1])])
+        parts = self.exchange.gather(y)  # [ranks, ..., rows]
+        if min(self.sizes) == most:
+            return mx.moveaxis(parts, 0, -2).reshape(*x.shape[:-1], -1)
+        return mx.concatenate([part[..., :size] for part, size in zip(parts, self.sizes, strict=True)], axis=-1)
+
+
+class Received(Embedding):
+    """The hidden states that the rank before sends, in place of an embedding."""
+
+    __slots__ = ("exchange", "source", "width")
+
+    def __init__(self, width: int, dtype: mx.Dtype, source: int, exchange: Exchange) -> None:
+        super().__init__(mx.array([]), dtype)
+        self.width, self.source, self.exchange = width, source, exchange
+
+    def __call__(self, tokens: Array) -> Array:
+        return self.exchange.receive((*tokens.shape, self.width), self.dtype, self.source)
+
+
+class Passed:
+    """The final norm, after the hidden states went through the ranks that follow and came back to all."""
+
+    __slots__ = ("exchange", "following", "norm", "weight")
+
+    def __init__(self, norm: Norm, following: int | None, exchange: Exchange) -> None:
+        self.norm, self.following, self.exchange = norm, following, exchange
+        self.weight = norm.weight
+
+    def __call__(self, x: Array) -> Array:
+        if self.following is not None:
+            self.exchange.send(x, self.following)
+            x = mx.zeros(x.shape, x.dtype)
+        return self.norm(self.exchange.sum(x))
+
+    def arrays(self) -> dict[str, Array]:
+        return self.norm.arrays()
+
+
+def _summed(part: Product, share: Share, exchange: Exchange) -> Product:
+    """The part's sum over the ranks; its bias counts once."""
+    if share.rank:
+        cast(AnyLinear, part).bias = None
+    return Summed(part, exchange)
+
+
+def _rows(head: AnyLinear, start: int, end: int) -> AnyLinear:
+    """Rows of a head that is an embedding's whole table: a view."""
+    if isinstance(head, QuantizedLinear):
+        return QuantizedLinear(head.packed.map(lambda part: part[start:end]))
+    return Linear(head.rows()[start:end])
