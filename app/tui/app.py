@@ -207,6 +207,10 @@ class LikelyApp(App[str]):
             found |= keys.actions(kind.BINDINGS)
         return found
 
+    def keys_of(self, action: str) -> str:
+        """The keys of an action, as they were remapped."""
+        return self._keymap.get(action) or self.key_table()[action]
+
     def on_unmount(self) -> None:
         if self.tuning is not None:
             self.tuning.close()
@@ -299,6 +303,15 @@ class LikelyApp(App[str]):
             self.say("an adapter wants a model: /model chooses one", alarm=True)
             return
         self.ask(m.Adapt(self.bridge.number(), self.current.name, change, what, weight), self._adapted)
+
+    def chat_with(self, model: str, adapter: str) -> None:
+        """The chat, an adapter on its model; the model is loaded first where another one is current."""
+        if self.current is not None and self.current.name == model:
+            self.adapt("add", adapter)
+        else:
+            self._to_attach = ((adapter, 1.0),)
+            self.load_model(model)
+        self.action_go("chat")
 
     def _adapted(self, reports: list[m.Report]) -> None:
         from app.tui import messages as m

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.delenv(name, raising=False)
     for name, value in COLOURS["true"].items():
         monkeypatch.setenv(name, value)
+    ticks = count()
+    monkeypatch.setattr("app.tui.bridge.perf_counter", lambda: next(ticks) / 100)  # an event takes a hundredth
 
     @asynccontextmanager
     async def opened(

@@ -105,6 +105,23 @@ async def compared(stage: Stage) -> None:
     await stage.until(lambda: all(c.talk.shown and not c.talk.running for c in screen.columns))  # type: ignore[attr-defined]
 
 
+async def set_up(stage: Stage) -> None:
+    await compared(stage)
+    await stage.pilot.press("tab", "c")
+
+
+async def found(stage: Stage) -> None:
+    await stage.ask(ASK)
+    stage.chat.talk.new_seed = lambda: 1
+    await stage.pilot.press("ctrl+r")
+    await stage.until(lambda: stage.ended and len(stage.chat.talk.conversation.nodes) == 3)
+    await stage.pilot.press("ctrl+f", *"light")
+
+
+async def offer(stage: Stage) -> None:
+    await stage.until(lambda: getattr(stage.app.screen, "offers", ()))
+
+
 async def text(stage: Stage) -> None:
     await stage.pilot.press("f4")
     screen = stage.app.screen
@@ -114,7 +131,8 @@ async def text(stage: Stage) -> None:
 
 SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "empty": empty, "chat": chat, "tree": tree, "alternatives": alternatives, "sliders": sliders,
-    "markdown": markdown, "sessions": sessions, "models": models, "keys": keys, "compare": compared, "text": text,
+    "markdown": markdown, "sessions": sessions, "models": models, "keys": keys, "compare": compared, "set-up": set_up,
+    "find": found, "offer": offer, "text": text,
 }  # fmt: skip
 
 
@@ -122,7 +140,8 @@ SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
 @pytest.mark.parametrize("scene", SCENES)
 async def test_screens(play: Play, scene: str, size: str) -> None:
     engines = [ScriptedEngine(scripts=[THOUGHT])] if scene == "markdown" else []
-    async with play(*engines, size=SIZES[size]) as stage:
+    first = scene == "offer"
+    async with play(*engines, size=SIZES[size], empty=first, loaded=not first) as stage:
         await SCENES[scene](stage)
         await compare(stage, f"{scene}-{size}.txt", stage.picture)
 

@@ -84,6 +84,25 @@ async def test_sessions_are_searched_renamed_duplicated_deleted(play: Play) -> N
         assert stage.texts == [ASK, SKY]
 
 
+async def test_the_open_conversation_can_be_deleted_and_brought_back(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        id = stage.chat.talk.conversation.id
+        await saved(stage)
+        await stage.pilot.press("ctrl+o")
+        screen = stage.app.screen
+        assert isinstance(screen, Sessions)
+        await stage.pilot.press(*"sky", "home", "delete")  # edits the words
+        await stage.until(lambda: screen.query_one("#query").value == "ky" and not screen.deleted)  # type: ignore[attr-defined]
+        await stage.pilot.press("end", "backspace", "backspace", "delete")
+        await stage.until(lambda: screen.found == [] and screen.deleted == [id])
+        assert stage.chat.talk.conversation.id != id and stage.texts == []
+        await stage.pilot.press("ctrl+z")
+        await stage.until(lambda: [summary.id for summary in screen.found] == [id])
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.texts == [ASK, SKY])
+
+
 async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
     async with play() as stage:
         await stage.ask(ASK)

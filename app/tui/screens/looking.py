@@ -9,7 +9,6 @@ from textual.timer import Timer
 
 from app.tui import candidates, cells
 from app.tui import messages as m
-from app.tui.block import Block
 from app.tui.candidates import LN2, Names, Outcome, View
 from app.tui.layout import Place
 from app.tui.talk import Talk
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from app.tui.app import LikelyApp
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
-PANEL_S, PANEL_MOST_S = 0.06, 0.25  # between two looks of the panel: for each token of a batch, and at most
+PANEL_S = 0.2  # between two looks of the panel while tokens come: bars that change faster cannot be read
 BATCH_S = 0.08  # tokens that keep coming are at most this far apart
 
 
@@ -62,9 +61,8 @@ class Looking(Screen[None]):
 
     def reshow(self, *, follow: bool | None = None) -> None:
         """Show the lineage anew, after it has changed."""
-        blocks: list[Block] = self.talk.blocks()
-        if not blocks:
-            blocks = []
+        blocks = self.talk.blocks()
+        self.query_one("#welcome").display = not blocks
         self._entropy_of = -1
         self.transcript.show(blocks, follow=follow)
         self.tree_pane.show(self.talk.conversation)
@@ -98,13 +96,12 @@ class Looking(Screen[None]):
         if self.is_mounted:
             self.call_after_refresh(self.inspect)
 
-    def inspect_soon(self, tokens: int) -> None:
-        """As `inspect`, but after a pause that grows with a batch: bars that change faster cannot be read.
-
-        It happens with a batch of tokens, to share its repaint; by a timer only where no batch follows.
+    def inspect_soon(self) -> None:
+        """As `inspect`, but not at once after the last: with a batch of tokens, to share its repaint; by a timer only
+        where no batch follows.
         """
         now = monotonic()
-        wait = min(PANEL_S * tokens, PANEL_MOST_S) - (now - self._inspected_s)
+        wait = PANEL_S - (now - self._inspected_s)
         if self._late is not None:
             self._late.stop()
             self._late = None

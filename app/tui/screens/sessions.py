@@ -1,6 +1,7 @@
 """All conversations: search, open, rename, duplicate, delete with undo."""
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -76,7 +77,8 @@ class Sessions(ModalScreen[str | None]):
         width = max(min(self.size.width, 88) - 8, 30)
         age = ago(self.likely.clock() - summary.updated)
         mark = "● " if summary.id == self.current else "  "
-        tail = f"{summary.tokens} tok  {age:>4}"
+        by = "text" if summary.kind == "text" else summary.model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+        tail = f"{cells.pad(cells.clean(by), 12)}  {summary.tokens:>6} tok  {age:>4}"
         title = cells.pad(cells.clean(summary.title or "untitled"), max(width - len(tail) - 4, 10))
         line = f"{mark}{title}  {tail}"
         if summary.found:
@@ -101,7 +103,7 @@ class Sessions(ModalScreen[str | None]):
     def action_focus_list(self) -> None:
         self.query_one(OptionList).focus()
 
-    def _try(self, line: str) -> None:
+    def _say(self, line: str) -> None:
         self.query_one("#sessions-keys", Label).update(line)
 
     def action_rename(self) -> None:
@@ -128,24 +130,29 @@ class Sessions(ModalScreen[str | None]):
         id = self.picked
         if id is None:
             return
-        if id == self.current:
-            self._try("this one is open: open another first")
+        query = self.query_one("#query", Input)
+        if query.has_focus and query.cursor_position < len(query.value):  # the key is meant for the words
+            query.action_delete_right()
             return
+        if id == self.current:
+            self.likely.chat.action_new()
+            self.current = self.likely.chat.talk.conversation.id
         self.deleted.append(id)
         self._change(lambda store: store.delete(id))
-        self._try("deleted · ^z brings it back")
+        self._say("deleted · ^z brings it back")
 
     def action_undo(self) -> None:
         if self.deleted:
             id = self.deleted.pop()
             self._change(lambda store: store.undelete(id))
 
-    def _change(self, action: object) -> None:
+    def _change(self, action: Callable[[Store], None]) -> None:
+        """Do something to the database, and list anew."""
         try:
-            action(self.store)  # type: ignore[operator]
+            action(self.store)
             self.search()
         except DataError as error:
-            self._try(str(error))
+            self._say(str(error))
 
 
 def ago(seconds: float) -> str:

@@ -64,7 +64,7 @@ class Finder(ModalScreen[Found | None]):
         tail = "" if found.here else "  other branch"
         room = width - cells.width(who + tail) - 1
         words = _flat(found.words)
-        before = cells.fit(_flat(found.before)[::-1], max((room - cells.width(words)) // 2, 0), "")[::-1]
+        before = cells.fit(_flat(found.before).lstrip()[::-1], max((room - cells.width(words)) // 2, 0), "")[::-1]
         after = cells.fit(_flat(found.after), max(room - cells.width(before + words), 0))
         line = Text(who, style="dim", no_wrap=True)
         line.append(before)

@@ -52,8 +52,9 @@ class Pick(ModalScreen[str | None]):
         with Vertical(classes="sheet"):
             yield Label(self.title_, classes="sheet-title", markup=False)
             heading = cast(Painted, self.app).look.heading
+            room = min(self.app.size.width * 96 // 100, 76) - 5
             rows = [
-                Option(cells.clean(words) if id else Text(words, heading), id=id or None, disabled=not id)
+                Option(cells.fit(cells.clean(words), room) if id else Text(words, heading), id or None, not id)
                 for id, words in self.options
             ]
             yield OptionList(*rows, markup=False)

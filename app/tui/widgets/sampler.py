@@ -18,8 +18,9 @@ from engine.presets import PARAMETERS, Parameter
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
 
-LABEL = 16
+LABEL = 16  # less where there is no room
 VALUE = 7
+SHORTEST = 4  # cells of a slider
 
 
 class Sampler(Canvas, can_focus=True):
@@ -102,7 +103,7 @@ class Sampler(Canvas, can_focus=True):
         picked = self.has_focus and p.name == self.parameter.name
         label = look.cursor if picked else look.text if on else look.faint
         return [
-            Segment(cells.pad(p.label, LABEL), label),
+            Segment(cells.pad(p.label, label_width), label),
             Segment(" "),
             *track(share, size, look, self.glyphs, on=on, picked=picked),
             Segment(" " + cells.pad(shown(p, value), VALUE, right=True), look.text if on else look.faint),
@@ -197,11 +198,17 @@ class Sampler(Canvas, can_focus=True):
                 return
             self.picked = rows[index].name
             self.redraw()
-        size = max(self.size.width - LABEL - VALUE - 2, 4)
-        x = offset.x - LABEL - 1
+        label_width, size = _columns(self.size.width)
+        x = offset.x - label_width - 1
         if not keep and not 0 <= x < size:
             return
         p = self.parameter
         share = min(max(x / (size - 1), 0.0), 1.0)
         value = p.low + round(share * (p.high - p.low) / p.step) * p.step
         self._set(self.sampling.with_value(p.name, round(value, 6))[0])
+
+
+def _columns(width: int) -> tuple[int, int]:
+    """Cells of a label and of a slider."""
+    label = max(min(LABEL, width - VALUE - 2 - SHORTEST), 4)
+    return label, max(width - label - VALUE - 2, SHORTEST)

@@ -1,0 +1,49 @@
+"""What an empty conversation shows: what the tints mean, and the few keys that lead to everything else."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from rich.segment import Segment
+
+from app import heat
+from app.tui import cells, keys
+from app.tui.widgets.canvas import Canvas, Line
+
+if TYPE_CHECKING:
+    from app.tui.app import LikelyApp
+
+FIRST = "Ask anything. Each token of the answer is tinted by its surprisal:"
+# keys by their actions, and what they are for
+WAYS = (
+    ("tab", "then arrow keys: look at a token, and what else could have come"),
+    ("token.alternatives", "on a token: another one instead, and on from there"),
+    ("token.step", "in the answer: choose every token yourself"),
+    ("chat.sampler", "sliders; they act in the middle of an answer too"),
+    ("chat.sessions", "your conversations"),
+    ("app.compare", "one prompt under several settings or models, side by side"),
+    ("app.text", "any text, measured as you type"),
+)
+
+
+class Welcome(Canvas):
+    """Stands in the transcript's place until something is said."""
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        look = self.look
+        lines: list[Line] = [[], [Segment(f" {cells.fit(FIRST, width - 2)}", look.text)], [], self._ramp(width), []]
+        for action, words in WAYS:
+            key = self._key(action)
+            said = cells.fit(words, max(width - 10, 4))
+            lines.append([Segment(f" {key:<7} ", look.accent), Segment(said, look.faint)])
+        return lines[:height]
+
+    def _ramp(self, width: int) -> Line:
+        """The tints and the bits at which they begin."""
+        segments = []
+        for style, least in zip(self.look.heat, (0, *heat.BITS), strict=True):
+            segments += [Segment(f" {least:g} bits " if least in (0, heat.BITS[-1]) else f" {least:g} ", style)]
+        return segments
+
+    def _key(self, action: str) -> str:
+        likely = cast("LikelyApp", self.app)
+        return keys.pretty(likely.keys_of(action)) if "." in action else action
