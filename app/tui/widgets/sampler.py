@@ -98,7 +98,7 @@ class Sampler(Canvas, can_focus=True):
         look = self.look
         active, value = self.sampling.active(p), self.sampling.values[p.name]
         on = active or (p.name == "temp")
-        size = max(width - LABEL - VALUE - 2, 4)
+        label_width, size = _columns(width)
         share = (value - p.low) / (p.high - p.low)
         picked = self.has_focus and p.name == self.parameter.name
         label = look.cursor if picked else look.text if on else look.faint
