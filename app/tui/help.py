@@ -45,7 +45,7 @@ ABOUT = {
     "tune.hold": "the text along which KL is measured", "tune.closer": "the last quarter of the curves, or all",
     "tune.loss": "the curves, on a narrow screen", "tune.answers": "the answers, on a narrow screen",
     "tune.plan": "what this run does", "tune.copy": "copy the command that goes on with this run",
-    "tune.new": "another run", "tune.leave": "stop, keep and leave",
+    "tune.new": "another run", "tune.chat": "the chat, with what was learned", "tune.leave": "stop, keep and leave",
     "tune.back": "back to the chat; the run goes on", "form.next": "next field", "form.previous": "the field before",
     "form.resume": "go on with the run in the adapter's folder",
 }  # fmt: skip

@@ -428,3 +428,22 @@ def test_a_run_that_nobody_waits_for_ends_by_itself() -> None:
 def test_the_command_names_what_is_not_the_default() -> None:
     config = configure({"data": "a b.jsonl", "rate": 1e-3, "modules": ["q_proj", "mlp.*"], "pack": False})
     assert command(config) == "likely tune 'a b.jsonl' --no-pack --modules q_proj --modules 'mlp.*' --rate 0.001"
+
+
+async def test_what_was_learned_is_put_on_the_chats_model(play: Play) -> None:
+    async with play(trainer=ScriptedTrainer()) as stage:
+        await stage.pilot.press("f5")
+        screen(stage).start(configure({"data": "rows.jsonl", "model": "scripted", "out": "mine"}), False)
+        await state(stage, "ended")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.app.screen is stage.chat and stage.app.attached)
+        assert [adapter.name for adapter in stage.app.attached] == ["mine"]
+
+
+async def test_from_a_run_alone_the_chat_loads_its_model_first(play: Play) -> None:
+    config = configure({"data": "rows.jsonl", "model": "scripted", "out": "mine"})
+    async with running(play, ScriptedTrainer(), config) as stage:
+        await state(stage, "ended")
+        assert stage.app.current is None  # nothing was loaded beside the run
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.app.screen is stage.chat and stage.app.attached)

@@ -64,6 +64,7 @@ class TuneScreen(Screen[None]):
         Binding("i", "plan", "Plan", show=False, id="tune.plan"),
         Binding("y", "copy_command", "Copy command", show=False, id="tune.copy"),
         Binding("n", "new", "New run", show=False, id="tune.new"),
+        Binding("enter", "chat", "Chat with it", show=False, id="tune.chat"),
         Binding("q", "interrupt", "Stop, keep, leave", show=False, id="tune.leave"),
         Binding("escape", "back", "Back", show=False, id="tune.back"),
         Binding("f1", "keys", "Keys", show=False, id="tune.keys"),
@@ -345,6 +346,15 @@ class TuneScreen(Screen[None]):
         else:
             self.hints.say("a run is under way: s stops and keeps it")
 
+    @property
+    def chats(self) -> bool:
+        """Whether what was learned can be put on the chat's model: the run is over, and it made an adapter."""
+        return self.tuning is not None and self.tuning.ended is not None and self.tuning.config.kind != "full"
+
+    def action_chat(self) -> None:
+        if self.chats and self.tuning is not None and self.tuning.plan is not None:
+            self.likely.chat_with(self.tuning.config.model, self.tuning.plan.folder)
+
     def action_plan(self) -> None:
         if self.tuning is not None and self.tuning.plan is not None:
             lines = [*self.tuning.plan.lines, "", t.command(self.tuning.config, resume=self.tuning.resume)]
@@ -507,6 +517,7 @@ class TuneScreen(Screen[None]):
         elif state in ("ended", "failed"):
             more: tuple[tuple[str, str], ...] = (("c", "Go on"),) if tuning and tuning.unfinished else ()
             more += (("s", "Save"),) if state == "failed" else ()
+            more += (("⏎", "Chat with it"),) if self.chats else ()
             own = (*more, *own, ("n", "New run"))
         self.hints.show((*own, ("[ ]", "Prompt"), ("z", "Closer"), ("f1", "Keys")))
 
@@ -522,6 +533,8 @@ class TuneScreen(Screen[None]):
         if tuning is not None and tuning.plan is not None:
             if tuning.unfinished:
                 yield "tune: Go on", "from where the run is", self.action_go_on
+            if self.chats:
+                yield "tune: Chat with it", "the adapter on the chat's model", self.action_chat
             yield "tune: Try a prompt", "the model answers as it is now", self.action_try
             if self.answers.asked is not None:
                 yield "tune: Ask again", "the same question", lambda: self.action_repeat(False)
