@@ -7,7 +7,7 @@ session.
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ from models.compiled import CompiledStep
 if TYPE_CHECKING:
     from engine.checkpoint import Checkpoint
     from engine.ranks.together import Ranks
+
+Rows = Generator[list[Step], Sequence[int] | None, None]  # a step of each branch; takes those that go on
 
 CURSORS = 4  # places kept: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
@@ -100,40 +102,14 @@ class Session:
             strategy = Agreed(self.ranks, strategy, control)
             control = Control(control.recipe, control.forced)  # cancelled when all are
         with self._held(ids, max_tokens) as (cursor, budget):
-            yield from self._run(cursor, ids, control, seed, budget, stop, strategy, began)
 
-    def _run(
-        self,
-        cursor: Cursor,
-        ids: Sequence[int],
-        control: Control,
-        seed: int,
-        budget: int,
-        stop: Sequence[str],
-        strategy: Strategy,
-        began: float,
-    ) -> Iterator[Event]:
-        reused = cursor.length
-        for done in self._read(cursor, ids):
-            yield Prefilled(reused + done, len(ids))
-            if control.cancelled:
-                yield Done("cancelled", Stats(len(ids), reused, 0, time.perf_counter() - began, 0.0))
-                return
-        answer, first = Answer(self.tokenizer, stop), None
-        with closing(strategy.steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)) as steps:
-            for raw in steps:
-                now = time.perf_counter()
-                first = first or now
-                for certain in answer.push(raw, now - began):
-                    yield Emitted(certain)
-                if answer.reason or control.cancelled:
-                    break
-        for certain in answer.flush():
-            yield Emitted(certain)
-        end = time.perf_counter()
-        first = first or end
-        reason = answer.reason or ("cancelled" if control.cancelled else "length")
-        yield Done(reason, Stats(len(ids), reused, answer.tokens, first - began, end - first), answer.rest)
+            def drawn() -> Rows:
+                steps = strategy.steps(cursor, control, seed=seed, limit=budget, vocabulary=self.tokenizer)
+                with closing(steps):
+                    for step in steps:
+                        yield [step]
+
+            yield from self._run(cursor, ids, control, stop, 1, began, drawn)
 
     def answers(
         self,
@@ -153,28 +129,34 @@ class Session:
             raise ParameterError(f"the number of answers must be 1 or more, got {branches}")
         began = time.perf_counter()
         with self._held(ids, max_tokens, branches) as (cursor, budget):
-            yield from self._branch(cursor, ids, control, branches, seed, budget, stop, began)
 
-    def _branch(
+            def drawn() -> Rows:
+                batch, seeds = BatchCursor(cursor, branches), [seed + branch for branch in range(branches)]
+                return draws(batch, control, seeds=seeds, limit=budget, vocabulary=self.tokenizer)
+
+            yield from self._run(cursor, ids, control, stop, branches, began, drawn)
+
+    def _run(
         self,
         cursor: Cursor,
         ids: Sequence[int],
         control: Control,
-        branches: int,
-        seed: int,
-        budget: int,
         stop: Sequence[str],
+        branches: int,
         began: float,
+        drawn: Callable[[], Rows],
     ) -> Iterator[Event]:
+        """Read what is new of `ids`, then give what is drawn of each branch, until it ends."""
         reused = cursor.length
         answers = [Answer(self.tokenizer, stop) for _ in range(branches)]
         first = None
 
-        def end(branch: int, reason: str) -> Iterator[Event]:
+        def end(branch: int) -> Iterator[Event]:
             answer, now = answers[branch], time.perf_counter()
             for certain in answer.flush():
                 yield Emitted(certain, branch)
             stats = Stats(len(ids), reused, answer.tokens, (first or now) - began, now - (first or now))
+            reason = answer.reason or ("cancelled" if control.cancelled else "length")
             yield Done(reason, stats, answer.rest, branch)
 
         alive = list(range(branches))
@@ -183,29 +165,27 @@ class Session:
             if control.cancelled:
                 break
         else:
-            batch = BatchCursor(cursor, branches)
-            seeds = [seed + branch for branch in alive]
-            steps = draws(batch, control, seeds=seeds, limit=budget, vocabulary=self.tokenizer)
-            rows = next(steps, None)
-            while rows is not None and alive:
-                now = time.perf_counter()
-                first = first or now
-                for branch, raw in zip(alive, rows, strict=True):
-                    for certain in answers[branch].push(raw, now - began):
-                        yield Emitted(certain, branch)
-                    if answers[branch].reason:
-                        yield from end(branch, answers[branch].reason)
-                if control.cancelled:
-                    break
-                kept = [row for row, branch in enumerate(alive) if not answers[branch].reason]
-                alive = [alive[row] for row in kept]
-                try:
-                    rows = steps.send(kept)
-                except StopIteration:
-                    rows = None
+            with closing(drawn()) as rows:
+                steps = next(rows, None)
+                while steps is not None:
+                    now = time.perf_counter()
+                    first = first or now
+                    for branch, raw in zip(alive, steps, strict=True):
+                        for certain in answers[branch].push(raw, now - began):
+                            yield Emitted(certain, branch)
+                    kept = [row for row, branch in enumerate(alive) if not answers[branch].reason]
+                    if control.cancelled or not kept:
+                        break
+                    for branch in alive:
+                        if answers[branch].reason:
+                            yield from end(branch)
+                    alive = [alive[row] for row in kept]
+                    try:
+                        steps = rows.send(kept)
+                    except StopIteration:
+                        break
         for branch in alive:
-            if not answers[branch].reason:
-                yield from end(branch, "cancelled" if control.cancelled else "length")
+            yield from end(branch)
 
     def score(
         self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
