@@ -313,15 +313,6 @@ class LikelyApp(App[str]):
             self.load_model(model)
         self.action_go("chat")
 
-    def chat_with(self, model: str, adapter: str) -> None:
-        """The chat, an adapter on its model; the model is loaded first where another one is current."""
-        if self.current is not None and self.current.name == model:
-            self.adapt("add", adapter)
-        else:
-            self._to_attach = ((adapter, 1.0),)
-            self.load_model(model)
-        self.action_go("chat")
-
     def _adapted(self, reports: list[m.Report]) -> None:
         from app.tui import messages as m
 
