@@ -148,7 +148,9 @@ def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | 
         heads = share.config.heads, share.config.kv_heads
     with ThreadPoolExecutor(1) as beside:
         tokenizer = beside.submit(Tokenizer.from_gguf, header.metadata)
-        arrays = dict(weights.read_weights(header, architecture, heads, precision, share))
+        whole = share is None and not precision.packed and precision.dtype == mx.float32
+        joins = models.joins(config) if whole else {}
+        arrays = dict(weights.read_weights(header, architecture, heads, precision, share, joins))
     if precision.packed:
         config["quantization"] = weights.packed_config(header, architecture)
     return tokenizer.result(), config, arrays, precision, share

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models.cache import Cache
     from models.config import ModelConfig
-    from models.families import FAMILIES, build, configure
+    from models.families import FAMILIES, build, configure, joins
     from models.transformer import Transformer
 
-__all__ = ["FAMILIES", "Cache", "ModelConfig", "Transformer", "build", "configure"]
+__all__ = ["FAMILIES", "Cache", "ModelConfig", "Transformer", "build", "configure", "joins"]
 
 _HOME = {"Cache": "cache", "ModelConfig": "config", "Transformer": "transformer"}
 

@@ -16,6 +16,7 @@ from models.weights import Matrix, Tensors, join
 if TYPE_CHECKING:
     from models.shard import Share
 
+JOINED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}  # products of one input
 NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm")
 
 
@@ -102,6 +103,8 @@ class Builder:
         names = self.names
         if whole in names:
             return self.linear(f"{at}.{names[whole]}", sum(parts.values()), columns, bias)
+        if f"{at}.{whole}.weight" in self.tensors:  # joined while it was read
+            return self.linear(f"{at}.{whole}", sum(parts.values()), columns, bias)
         paths = {f"{at}.{names[part]}": rows for part, rows in parts.items()}
         parted = [self.part(path, rows, columns, bias) for path, rows in paths.items()]
         joined = join([matrix for matrix, _ in parted]) if self.fuse else None

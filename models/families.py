@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from metal import mx
 from models import layouts
-from models.builder import Builder
+from models.builder import JOINED, Builder
 from models.config import ModelConfig
 from models.errors import ConfigError
 from models.keys import Keys
@@ -92,6 +92,22 @@ def described(config: Mapping[str, Any], names: Iterable[str]) -> ModelConfig:
     if any(name.startswith(f"{head}.") for name in names):
         config = {"tie_word_embeddings": False, **config}
     return configure(config)
+
+
+def joins(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The products that the model of a configuration keeps as one: a path -> those of its parts, in order.
+
+    Whoever reads a checkpoint may already give them so: that saves a copy.
+    """
+    if config.get("model_type") not in FAMILIES:
+        return {}
+    kind, shape, found = family(str(config["model_type"])), configure(config), {}
+    names = kind.names(shape)
+    for layer in map(kind.top["layer"].format, range(shape.layers)):
+        for whole, parts in JOINED.items():
+            if whole not in names and set(parts) <= set(names):
+                found[f"{layer}.{whole}"] = [f"{layer}.{names[part]}" for part in parts]
+    return found
 
 
 def build(

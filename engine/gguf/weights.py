@@ -5,9 +5,10 @@ peak is the weights and the few tensors on their way. Every mlx array is made in
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -41,15 +42,52 @@ def read_values(header: Header, name: str) -> np.ndarray:
     return out
 
 
+class Whole:
+    """A matrix or a vector whose parts are tensors of their own in the file: they are expanded into its rows."""
+
+    def __init__(self, name: str, parts: Sequence[tuple[str, TensorInfo]]) -> None:
+        self.name = name
+        ends = list(accumulate(info.shape[0] for _, info in parts))
+        self.rows = {part: slice(end - info.shape[0], end) for (part, info), end in zip(parts, ends, strict=True)}
+        self.shape = (ends[-1], *parts[0][1].shape[1:])
+        self.missing = len(parts)
+        self.array, self.view = mx.array(0.0), np.empty(0)
+
+    def room(self, part: str) -> np.ndarray:
+        """Where a part goes; room for all is set aside with the first."""
+        if not self.view.size:
+            self.array, self.view = _allocate(self.shape, mx.float32)
+        return self.view[self.rows[part]]
+
+
+def _wholes(header: Header, arch: Architecture, joins: Mapping[str, Sequence[str]]) -> dict[str, Whole]:
+    """By each part's name, the whole that it goes into, where all its parts are there and as wide."""
+    named = {weight_name(info.name, arch): info for info in header.tensors.values()}
+    found: dict[str, Whole] = {}
+    for path, parts in joins.items():
+        for kind in (".weight", ".bias"):
+            tensors = [(f"{part}{kind}", named[f"{part}{kind}"]) for part in parts if f"{part}{kind}" in named]
+            if len(tensors) == len(parts) and len({info.shape[1:] for _, info in tensors}) == 1:
+                found |= dict.fromkeys((name for name, _ in tensors), Whole(f"{path}{kind}", tensors))
+    return found
+
+
 def read_weights(
-    header: Header, arch: Architecture, heads: tuple[int, int], precision: Precision, share: "Share | None" = None
+    header: Header,
+    arch: Architecture,
+    heads: tuple[int, int],
+    precision: Precision,
+    share: "Share | None" = None,
+    joins: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[tuple[str, mx.array]]:
     """Names and arrays. `heads` are the numbers of query and of key heads, which undo the interleaving.
 
-    With `share` one rank's, by the names that they have there, and its heads; nothing else is read.
+    With `share` one rank's, by the names that they have there, and its heads; nothing else is read. `joins` are paths
+    whose matrices come as one, by the path of that: in float32, what stays quantised excepted.
 
     A matrix that stays quantised yields `weight`, `scales` and `biases`, in mlx's affine layout.
     """
+    wholes = _wholes(header, arch, joins or {})
     on_their_way: deque[Finish] = deque()
     with open(header.path, "rb") as file, ThreadPoolExecutor(1) as worker:
         for info in header.tensors.values():
@@ -69,6 +107,8 @@ def read_weights(
                 raw = _untangle(raw, info, heads["attn_k" in info.name], header)
             if precision.packed and _stays_packed(info):
                 on_their_way.append(_packed(worker, name, info, raw, precision))
+            elif name in wholes:
+                on_their_way.append(_into(worker, wholes[name], name, info, raw))
             else:
                 offset = arch.norm_offset if is_shifted(info.name, arch) else 0.0
                 on_their_way.append(_expanded(worker, name, info, raw, precision, offset))
@@ -136,6 +176,18 @@ def _expanded(
     def finish() -> Iterator[tuple[str, mx.array]]:
         filled.result()
         yield name, _cast(array, precision.dtype)
+
+    return finish
+
+
+def _into(worker: Executor, whole: Whole, name: str, info: TensorInfo, raw: np.ndarray) -> Finish:
+    filled = worker.submit(expand, raw, info.type, BLOCK_BYTES[info.type], whole.room(name).reshape(-1))
+
+    def finish() -> Iterator[tuple[str, mx.array]]:
+        filled.result()
+        whole.missing -= 1
+        if not whole.missing:
+            yield whole.name, whole.array
 
     return finish
 

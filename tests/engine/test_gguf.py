@@ -26,11 +26,14 @@ FULL = Precision(mx.float32, packed=False)
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
 
 
-def read_all(path: Path, precision: Precision = FULL) -> tuple[dict[str, Any], dict[str, mx.array]]:
+def read_all(
+    path: Path, precision: Precision = FULL, *, join: bool = False
+) -> tuple[dict[str, Any], dict[str, mx.array]]:
     header = read_header(path)
     config = mapping.config(header, lambda name: read_values(header, name))
     heads = config["num_attention_heads"], config["num_key_value_heads"]
-    return config, dict(read_weights(header, mapping.architecture(header), heads, precision))
+    joins = models.joins(config) if join else {}
+    return config, dict(read_weights(header, mapping.architecture(header), heads, precision, joins=joins))
 
 
 # -- blocks ------------------------------------------------------------------------------------------------------------
@@ -225,7 +228,12 @@ def test_config_and_weights_come_back(tmp_path: Path, architecture: str) -> None
     assert arrays.keys() == weights.keys()
     for name, expected in weights.items():
         np.testing.assert_allclose(np.asarray(arrays[name]), expected, atol=2e-7, err_msg=name)
-    assert models.build(found, arrays)(mx.array([[1, 2, 3]])).shape == (1, 3, 288)
+    _, joined = read_all(path, join=True)
+    parts = set(arrays) - set(joined)
+    assert len(parts) == {"phi3": 0, "starcoder2": 12, "qwen2": 16, "mixtral": 6, "qwen3moe": 6}.get(architecture, 10)
+    tokens = mx.array([[1, 2, 3]])
+    logits = models.build(found, arrays)(tokens)
+    assert logits.shape == (1, 3, 288) and mx.array_equal(models.build(found, joined)(tokens), logits)
 
 
 @pytest.mark.parametrize("type_", ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0"])
