@@ -6,6 +6,7 @@ stands for a heartbeat: it needs no lock of this interpreter, so a long load is 
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -17,7 +18,9 @@ from engine.errors import ParameterError
 from engine.ranks.launch import Launch
 
 MEET_S = 60.0  # for all ranks to come
-KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPALIVE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4}  # a machine is gone after 6 s
+GONE_S = 6  # without a sign of a machine, after which it counts as gone
+SILENT = {"TCP_KEEPIDLE": GONE_S - 4, "TCP_KEEPALIVE": GONE_S - 4, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4}
+RXT_CONNDROPTIME = 0x80  # of macOS's netinet/tcp.h; Python has no name for it
 
 
 @dataclass(eq=False)
@@ -77,11 +80,17 @@ def meet(launch: Launch) -> list[Link]:
 
 
 def _keep_alive(link: socket.socket) -> None:
+    """Let the kernel end the connection when the other machine is gone."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for name, value in KEEPALIVE.items():
+    for name, value in SILENT.items():
         if hasattr(socket, name):
             link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    # nothing asks for a sign of life while something that was sent waits to be confirmed
+    if sys.platform == "darwin":
+        link.setsockopt(socket.IPPROTO_TCP, RXT_CONNDROPTIME, GONE_S)
+    else:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_S)
 
 
 def _connect(launch: Launch, deadline: float) -> list[Link]:

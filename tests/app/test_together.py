@@ -1,6 +1,7 @@
 """`likely` as several processes over mlx's ring on this machine: the same words as from one, and one end for all."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,36 @@ def test_a_rank_that_is_killed_ends_the_run_with_one_line(dead: int, files: dict
     code, _, said = codes[1 - dead]
     assert code == 1
     assert said == f"likely: rank {dead} is gone: its process or its machine has ended, and the run with it\n"
+
+
+CUT = """
+import subprocess, sys
+from pathlib import Path
+from tests.app.test_together import ENDLESS, MAIN, begun
+from tests.processes import finish, start
+link = ["ip", "link", "set", "lo"]
+subprocess.run([*link, "up"], check=True)
+ranks = start(2, Path(sys.argv[2]), [*MAIN, *ENDLESS, "--model", sys.argv[1]])
+begun(ranks)
+subprocess.run([*link, "down"], check=True)
+for code, _, said in finish(ranks, timeout_s=10):
+    print(code, said, end="")
+"""
+APART = ["unshare", "--user", "--map-root-user", "--net"]  # a network of its own, which can be cut
+
+
+def can_be_cut() -> bool:
+    return bool(shutil.which("unshare") and shutil.which("ip")) and not subprocess.run([*APART, "true"]).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_be_cut(), reason="no network namespaces here")
+def test_a_cable_that_is_cut_ends_the_run_within_ten_seconds(files: dict[str, Path], tmp_path: Path) -> None:
+    """No socket is closed then, and nothing that was sent is confirmed."""
+    command = [*APART, sys.executable, "-c", CUT, str(files["folder"]), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    line = "1 likely: rank {} is gone: its process or its machine has ended, and the run with it"
+    assert done.stdout.splitlines() == [line.format(1), line.format(0)], done.stderr
 
 
 def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_path: Path) -> None:
