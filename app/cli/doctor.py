@@ -58,6 +58,7 @@ def command(as_json: bool) -> None:
         "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
         "kernels": kernels,
         "models": f"{home} ({free / 1e9:.0f} GB free)",
+        "two Macs": "mlx.launch --backend ring --hostfile hosts.json -- likely run ... (docs/distributed.md)",
         "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
     }
     for name, value in rows.items():
