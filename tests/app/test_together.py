@@ -39,7 +39,7 @@ def alone(*arguments: str, given: str = "") -> str:
     [
         ("folder", ["--parallel", "tensor", "--temp", "1"]),
         ("gguf", ["--parallel", "pipeline", "--temp", "1.3", "--top-p", "0.9"]),
-        ("gguf", ["--temp", "0"]),
+        pytest.param("gguf", ["--temp", "0"], marks=pytest.mark.slow),
     ],
     ids=["tensor, sampled", "pipeline, sampled", "tensor, greedy"],
 )
@@ -54,6 +54,7 @@ def test_two_ranks_draw_what_one_process_draws(
     assert second == (0, "", "")  # rank 0 speaks for all
 
 
+@pytest.mark.slow
 def test_a_chat_by_lines_is_led_by_rank_0(files: dict[str, Path], tmp_path: Path) -> None:
     words = ["chat", "--plain", "--model", str(files["folder"]), "--max-tokens", "6", "--temp", "1", "--seed", "2"]
     lines = "hello\n/redo\nand now?\n/quit\n"
@@ -75,7 +76,7 @@ def begun(ranks: list[subprocess.Popen[str]]) -> None:
 ENDLESS = ["run", "tell me", "--logit-bias", "287=-100", "--temp", "1", "--quiet"]  # 287 ends the text
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_rank_that_is_killed_ends_the_run_with_one_line(dead: int, files: dict[str, Path], tmp_path: Path) -> None:
     ranks = start(2, tmp_path, [*MAIN, *ENDLESS, "--model", str(files["folder"])])
     begun(ranks)
@@ -118,6 +119,7 @@ def test_a_cable_that_is_cut_ends_the_run_within_ten_seconds(files: dict[str, Pa
     assert done.stdout.splitlines() == [line.format(1), line.format(0)], done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_path: Path) -> None:
     ranks = start(2, tmp_path, [*MAIN, *ENDLESS[:-1], "--model", str(files["folder"])])
     begun(ranks)
@@ -136,11 +138,19 @@ def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_pa
             "likely: llama has 2 key/value heads, which 3 ranks cannot share evenly: start 2 ranks, "
             "or use --parallel pipeline",
         ),
-        (["run", "hi", "--parallel", "pipeline"], "likely: llama has 2 layers, too few for 3 ranks: start fewer"),
-        (["run", "hi", "--ngram"], "Error: --ngram is for one process: start it without mlx.launch"),
+        pytest.param(
+            ["run", "hi", "--parallel", "pipeline"],
+            "likely: llama has 2 layers, too few for 3 ranks: start fewer",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["run", "hi", "--ngram"],
+            "Error: --ngram is for one process: start it without mlx.launch",
+            marks=pytest.mark.slow,
+        ),
         (["run"], "Error: no PROMPT is for one process: start it without mlx.launch"),
         (["explain", "hi"], "Error: explain is one process's work: start it without mlx.launch"),
-        (["run", "hi", "--temp", "-1"], "likely: temp"),
+        pytest.param(["run", "hi", "--temp", "-1"], "likely: temp", marks=pytest.mark.slow),
     ],
     ids=["heads", "layers", "ngram", "stdin", "explain", "temp"],
 )
