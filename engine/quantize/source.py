@@ -142,5 +142,8 @@ class Source:
 
 def _text_model(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a Gemma 3 with an eye as that of its text model, with what such a one leaves out."""
+    text = config.get("text_config")
+    if not isinstance(text, dict):
+        raise CheckpointError(f"config: text_config must be a table, got {text!r}")
     outside = {key: config[key] for key in NAMED_OUTSIDE if key in config}
-    return {**gemma3.DEFAULTS, **config["text_config"], **outside}
+    return {**gemma3.DEFAULTS, **text, **outside}

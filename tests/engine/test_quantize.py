@@ -290,6 +290,15 @@ def test_what_cannot_be_quantised_is_refused_and_leaves_nothing(tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["original", "small"]
 
 
+@pytest.mark.parametrize("text", [None, [1]])
+def test_an_eye_without_a_text_model_is_refused(tmp_path: Path, text: Any) -> None:
+    arrays, _ = published(EYED)
+    folder = write_folder(tmp_path / "original", EYED | {"text_config": text}, arrays)
+    with pytest.raises(CheckpointError, match="text_config must be a table"):
+        quantize(describe(folder), tmp_path / "small", Settings(), text=TEXT)
+    assert [p.name for p in tmp_path.iterdir()] == ["original"]
+
+
 MEMORY = """
 import resource, sys
 from pathlib import Path
