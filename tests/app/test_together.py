@@ -1,6 +1,7 @@
 """`likely` as several processes over mlx's ring on this machine: the same words as from one, and one end for all."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -70,7 +71,7 @@ def test_a_chat_by_lines_is_led_by_rank_0(files: dict[str, Path], tmp_path: Path
 def begun(ranks: list[subprocess.Popen[str]]) -> None:
     """Wait until an answer is under way."""
     assert ranks[0].stdout is not None
-    assert ranks[0].stdout.read(1)
+    assert ranks[0].stdout.read(1), finish(ranks)
 
 
 ENDLESS = ["run", "tell me", "--logit-bias", "287=-100", "--temp", "1", "--quiet"]  # 287 ends the text
@@ -203,6 +204,34 @@ def test_under_mlx_launch(files: dict[str, Path], tmp_path: Path) -> None:
     )
     assert done.stdout == alone(*words)
     assert "WARN" not in done.stderr  # what the launcher says of a rank that failed
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    found = [Path(f"/proc/{process}/task/{task}/children") for task in os.listdir(f"/proc/{process}/task")]
+    return sorted(int(child) for file in found for child in file.read_text().split())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the launcher's children are looked up in /proc")
+def test_a_rank_killed_under_mlx_launch_is_named_before_the_launcher_ends_the_others(files: dict[str, Path]) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+    launcher = subprocess.Popen(
+        launch(2, *ENDLESS, "--model", str(files["folder"])),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert launcher.stdout is not None and launcher.stdout.read(1)
+        dead = children(launcher.pid)[1]
+        rank = int(re.search(rb"MLX_RANK=(\d)", Path(f"/proc/{dead}/environ").read_bytes())[1])  # type: ignore[index]
+        os.kill(dead, signal.SIGKILL)
+        _, said = launcher.communicate(timeout=30)
+    finally:
+        launcher.kill()
+    assert f"likely: rank {rank} is gone: its process or its machine has ended" in said.decode()
 
 
 @pytest.mark.slow
