@@ -4,9 +4,9 @@ opening and the scrolling of a long conversation; and the speed of an answer bes
 Headless at 120x40, with the encoding of escape sequences that a terminal would get. Batches of 4 tokens are 120 tokens
 a second at 30 frames. What is compared takes turns in one run, for these machines stall at random. One JSON line.
 
-    python benchmarks/tui.py [--batches 200] [--starts 5] [--answers 9]
+    python benchmarks/tui.py [--batches 200] [--starts 5] [--answers 20]
 
-`--answers` draws from a real model (SmolLM2, in the model store), a process each.
+`--answers` draws from a real model (SmolLM2, in the model store).
 """
 
 import argparse
@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -46,7 +45,7 @@ from app.tui.talk import Run
 from app.tui.theme import DARK, GLYPHS, look
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation, Fork, Node
-from engine.decode.control import Control
+from engine.decode.control import Control, Event
 from engine.observe import observe
 from engine.trace import Step
 from engine.transforms import run, start
@@ -183,38 +182,61 @@ async def long(count: int = 20_000) -> dict[str, float]:
 
 
 PROMPT = "Why is the sky blue? Answer at length."
-TOKENS = 96
+TOKENS = 48
+ALONE = 1  # the seed of a round that the screen sees only the end of
 
 
-def run_answer() -> float:
-    """Milliseconds a token of `likely run`."""
-    line = [sys.executable, "-c", "from app.cli import main; main()", "run", PROMPT, "--max-tokens", str(TOKENS)]
-    done = subprocess.run([*line, "--seed", "7"], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    found = re.search(r"tokens at ([\d.]+)/s", done.stderr)
-    assert found is not None, done.stderr
-    return 1e3 / float(found[1])
+class Alternating:
+    """A shop whose model draws either for the screen, or as `likely run` does: in one loop, written to nowhere."""
+
+    def __init__(self) -> None:
+        self.shop = lab_shop()
+
+    def choose(self, prefer: Sequence[str]) -> str:
+        return self.shop.choose(prefer)
+
+    def offers(self) -> Sequence[m.ModelOffer]:
+        return ()
+
+    def open(self, model: str, progress: Any) -> Any:
+        from app.plain import stream
+
+        engine = self.shop.open(model, progress)
+        draw = engine.generate
+
+        def generate(ids: Sequence[int], control: Control, *, seed: int = 0, **options: Any) -> Iterator[Event]:
+            events = draw(ids, control, seed=7, **options)
+            if seed != ALONE:
+                yield from events
+                return
+            with open(os.devnull, "w") as nowhere:
+                yield stream(events, nowhere)[1]
+
+        engine.generate = generate  # type: ignore[method-assign]
+        return engine
 
 
-def chat_answer() -> float:
-    """Milliseconds a token of the same answer in the chat."""
-    line = [sys.executable, __file__, "--answer"]
-    return float(subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True).stdout)
-
-
-async def answer() -> float:
-    """The chat's part, in a process of its own: every panel on, the newest token followed."""
-    app = LikelyApp(lab_shop, Path(tempfile.mkdtemp()))
+async def answers(rounds: int) -> dict[str, list[float]]:
+    """Milliseconds a token of the same answer by turns: in the chat, every panel on, and as `likely run` draws it."""
+    drawn: dict[str, list[float]] = {"run": [], "chat": []}
+    app = LikelyApp(Alternating, Path(tempfile.mkdtemp()))
     async with app.run_test(size=(120, 40)) as pilot:
         while app.chat is None or app.current is None:
             await pilot.pause(0.05)
         talk = app.chat.talk
-        talk.max_tokens, talk.new_seed = TOKENS, lambda: 7
-        app.chat.prompt.take(PROMPT)
-        await pilot.press("enter")
-        while talk.running or talk.stats is None:
-            await asyncio.sleep(0.05)
-        assert len(talk.shown[-1].steps) == TOKENS
-        return 1e3 / float(talk.stats.tokens_per_s)
+        talk.max_tokens = TOKENS
+        talk.conversation = replace(talk.conversation, title="not to be named by the model")
+        for round in range(2 * rounds + 1):
+            name, seed = ("run", ALONE) if round % 2 else ("chat", 0)
+            talk.new_seed = lambda seed=seed: seed
+            app.chat.prompt.take(PROMPT) if not round else None
+            await pilot.press("ctrl+r" if round else "enter")
+            while talk.running:
+                await asyncio.sleep(0.05)
+            assert talk.stats is not None and talk.stats.tokens == TOKENS
+            if round:  # the first reads the prompt, and warms up
+                drawn[name].append(1e3 / talk.stats.tokens_per_s)
+    return drawn
 
 
 FIRST_PAINT = """
@@ -255,12 +277,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--answers", type=int, default=0)
-    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     HeadlessDriver.is_headless = property(lambda self: False)  # type: ignore[assignment,method-assign]
-    if wanted.answer:
-        print(asyncio.run(answer()))
-        return
     kinds = steps()
     spent: dict[str, list[float]] = {"bare": [], "full": [], "full_long": []}
     strips = {}
@@ -274,11 +292,8 @@ def main() -> None:
     for _ in range(wanted.starts):
         for kind, times in paints.items():
             times.append(first_paint(kind))
-    drawn: dict[str, list[float]] = {"run": [], "chat": []}
-    for _ in range(wanted.answers):
-        drawn["run"].append(run_answer())
-        drawn["chat"].append(chat_answer())
-    quartile = {name: statistics.quantiles(times)[0] for name, times in drawn.items() if len(times) > 1}
+    drawn = asyncio.run(answers(wanted.answers)) if wanted.answers > 1 else {}
+    quartile = {name: statistics.quantiles(times)[0] for name, times in drawn.items()}
     # the least of the runs' means, for the machine stalls at random; every batch of a run counts
     part = wanted.batches // 3
     mean = {name: min(statistics.mean(v[i : i + part]) for i in range(0, 3 * part, part)) for name, v in spent.items()}

@@ -100,6 +100,24 @@ class Layout:
         part = block.part_at(row)
         return Spot(index, part, row - block.tops[part])
 
+    def spots(self, y: int, count: int) -> Iterator[Spot | None]:
+        """As `spot` for so many rows from y on."""
+        end = y + count
+        while y < end:
+            spot = self.spot(y)
+            if spot is None:
+                yield None
+                y += 1
+                continue
+            block = self.blocks[spot.block]
+            if spot.part != HEAD:
+                rows = block.parts[spot.part].rows
+            else:
+                rows = block.rows if block.rendered is not None else block.head_rows
+            for row in range(spot.row, min(spot.row + end - y, rows)):
+                yield Spot(spot.block, spot.part, row)
+                y += 1
+
     def y(self, spot: Spot) -> int:
         """Where a spot is now."""
         if spot.part == HEAD:

@@ -100,6 +100,7 @@ def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> Non
             assert layout.edges(place) == reference.edges(place)
             assert layout.spot(layout.seen) == here
     assert layout.ends() == reference.ends()
+    assert list(layout.spots(-2, layout.height + 4)) == [layout.spot(y) for y in range(-2, layout.height + 2)]
     layout.reveal_between(everything[0], everything[-1])  # type: ignore[arg-type]
     assert layout.height == reference.height
 

@@ -188,7 +188,7 @@ class ChatScreen(Finding):
             self.transcript.extend(tokens)
         now = monotonic()
         if self.transcript.cursor is None or self.talk.peek is not None:
-            self.inspect_soon(len(steps))
+            self.inspect_soon()
         if now - self._status_s >= STATUS_S:
             self._status_s = now
             self.transcript.renote(len(self.talk.shown) - 1, self.talk.note(len(self.talk.shown) - 1))

@@ -16,6 +16,7 @@ from app.tui.widgets.bars import Glance, Hints, Pill
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.prompt import Prompt
+from app.tui.widgets.rows import Rows
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.tree import TreePane
@@ -264,7 +265,7 @@ class Looking(Screen[None]):
         self.inspect()
         self._rest()
 
-    def on_token_view_follow_changed(self, event: TokenView.FollowChanged) -> None:
+    def on_rows_follow_changed(self, event: Rows.FollowChanged) -> None:
         pill = self.query_one(Pill)
         pill.show(event.behind)
         pill.set_class(not event.following, "-shown")
