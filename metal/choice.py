@@ -66,9 +66,12 @@ def key(q: mx.array, kv: KV) -> str:
     """What a measurement is good for: the kind of call, dtype, head size, group, and capacity to a power of four."""
     _, h, t, d = q.shape
     heads, capacity = kv.keys.shape[1:3]
-    kind = "decode" if t <= FUSED_ROWS else "prefill"
-    dtype = str(q.dtype).removeprefix("mlx.core.")
-    return f"{kind} {dtype} D={d} g={h // heads} N={bucket(capacity)}"
+    return name("decode" if t <= FUSED_ROWS else "prefill", q.dtype, d, h // heads, capacity)
+
+
+def name(kind: str, dtype: mx.Dtype, head_size: int, group: int, capacity: int) -> str:
+    """The key of such calls."""
+    return f"{kind} {str(dtype).removeprefix('mlx.core.')} D={head_size} g={group} N={bucket(capacity)}"
 
 
 def bucket(capacity: int) -> int:

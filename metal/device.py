@@ -81,14 +81,19 @@ def _device(metal: bool) -> Device:
 
 
 def compiles() -> bool:
-    """Whether a model's steps are to go through mx.compile: with Metal, unless the environment says otherwise.
+    """Whether a model's steps may go through mx.compile: with Metal, unless the environment says otherwise.
 
     On a CPU mx.compile calls a C++ compiler for each kernel that it fuses, seconds each, and `metal` turns it off.
     """
-    said = os.environ.get(COMPILE, "")
-    if said == "1":
+    if insisted():
         mx.enable_compile()
-    return said == "1" or (said != "0" and bool(mx.metal.is_available()))
+        return True
+    return os.environ.get(COMPILE) != "0" and bool(mx.metal.is_available())
+
+
+def insisted() -> bool:
+    """Whether the environment wants steps compiled, measured or not."""
+    return os.environ.get(COMPILE) == "1"
 
 
 _wired: list[int] = []  # what the blocks under way want, in bytes

@@ -8,9 +8,9 @@ token. The weights are part of the trace: `forget` it when they change. Knows no
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from metal import fused, kernel, mx
+from metal import choice, fused, kernel, mx
 from metal.attention import KV, Mask, Quantized
-from metal.device import compiles
+from metal.device import compiles, insisted
 from metal.token import PLAIN
 from models.cache import Cache, KVCache, Place, write
 from models.layers import Linear, QuantizedLinear
@@ -20,18 +20,28 @@ Array = mx.array
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 Packing = tuple[int, int] | None  # of rows: group size and bits
 KEPT = 16  # traces: mx.compile looks through all that it holds of a function, so each shape gets a function of its own
+FIRST = 1024  # rows of the capacity that a text begins in, as `metal.tune` times it
 KERNELS = ("decode", "tiles", "merge")  # what attends to rows whose number the host does not know
 
 
 def default(model: Transformer) -> Compile | None:
     """What compiles a step here; None where that is not known to pay.
 
-    Without our kernels, attention to rows whose number only the device knows reads the whole capacity.
+    A compiled step attends by our kernels: stock would read the whole capacity where only the device knows how many
+    rows there are. So with Metal it is for chips on which ours were measured to be faster for this model's heads.
     """
     if not compiles():
         return None
+    if not kernel.available():
+        return mx.compile
     able = all(map(kernel.enabled, KERNELS)) and model.config.head_size in fused.SIZES
-    return mx.compile if able or not kernel.available() else None
+    return mx.compile if able and (insisted() or _faster(model)) else None
+
+
+def _faster(model: Transformer) -> bool:
+    """Whether our decode kernel was measured to be faster for the model's heads, over rows as they are at first."""
+    c, dtype = model.config, model.norm.weight.dtype
+    return choice.faster.get(choice.name("decode", dtype, c.head_size, c.heads // c.kv_heads, FIRST), False)
 
 
 class CompiledStep:
