@@ -83,3 +83,7 @@ class Control:
     def take_forced(self) -> int | None:
         """The token to take now, if one is named."""
         return self.forced.popleft() if self.forced else None
+
+    def put_back(self, token: int) -> None:
+        """This forced token was not taken after all: it is the next again."""
+        self.forced.appendleft(token)

@@ -97,7 +97,7 @@ class Sample:
                 wary = max(0, wary - 1)
                 if drawn.spilled:
                     if following is not None and following.origin == "forced":
-                        control.forced.appendleft(int(following.token))
+                        control.put_back(int(following.token))
                     cursor.rewind(position)
                     wary = WARY
                     drawn = choose(drawn.logits, None, recipe, drawn.states, (seed, position), xp)
