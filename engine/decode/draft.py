@@ -112,7 +112,7 @@ class Draft:
         while True:
             drawn = choose(cursor.logits(), None, recipe, states, (seed ^ OWN, len(cursor.ids)), np)
             tokens.append(int(drawn.token))
-            rows.append(drawn.after)
+            rows.append(np.asarray(drawn.after))
             if len(tokens) == count:
                 return Guess(tokens, None if recipe.greedy else rows)
             states = advance(recipe.transforms, states, tokens[-1], drawn.after, np)
