@@ -127,9 +127,9 @@ def _work(ours: Total, theirs: Total) -> list[Target]:
     ]
 
 
-def _decode(d: int, g: int, n: int) -> Callable[[str], Row]:
+def _decode(d: int, g: int, n: int, dtype: mx.Dtype = mx.bfloat16) -> Callable[[str], Row]:
     def run(name: str) -> Row:
-        q, k, v = _normal(1, g, 1, d), _normal(1, 1, n, d), _normal(1, 1, n, d)
+        q, k, v = (_normal(1, h, t, d, dtype=dtype) for h, t in ((g, 1), (1, n), (1, n)))
         ours = _ours(q, _kv(k, v, n))
         theirs = total(stock.sdpa_vector(q, k, v, d**-0.5, checked=True)[1])
         minimum = k.nbytes + v.nbytes + 2 * q.nbytes
@@ -190,9 +190,11 @@ def _joined(shared: mx.array, own: mx.array) -> mx.array:
     return mx.contiguous(mx.concatenate([copies, own], axis=2))
 
 
-def _prefill(d: int, t: int, g: int, window: int = 0, limit: float | None = None) -> Callable[[str], Row]:
+def _prefill(
+    d: int, t: int, g: int, window: int = 0, limit: float | None = None, dtype: mx.Dtype = mx.bfloat16
+) -> Callable[[str], Row]:
     def run(name: str) -> Row:
-        q, k, v = _normal(1, g, t, d), _normal(1, 1, t, d), _normal(1, 1, t, d)
+        q, k, v = (_normal(1, h, t, d, dtype=dtype) for h in (g, 1, 1))
         ours = _ours(q, _kv(k, v, t), Mask(window=window))
         if window:
             at = mx.arange(t)
@@ -202,14 +204,14 @@ def _prefill(d: int, t: int, g: int, window: int = 0, limit: float | None = None
         else:
             theirs = total(stock.steel_attention(q, k, v, d**-0.5, causal=True, checked=True)[1])
         minimum = k.nbytes + v.nbytes + 2 * q.nbytes
-        tile = fused.tile_rows(d, wide=False)
+        tile = fused.tile_rows(d, wide=dtype == mx.float32)
         live = 0
         for first in range(0, t * g, 32):  # the rows of a tile of queries are g heads of 32 / g positions
             low, high = max(0, first // g - window + 1 if window else 0), min(t - 1, (first + 31) // g)
             live += high // tile - low // tile + 1
         targets = [
             Target("distinct / minimum", ours.distinct / minimum, 1.05),
-            Target("requested K/V / that of live tiles", ours.requested / (live * tile * 2 * d * 2), 1.0),
+            Target("requested K/V / that of live tiles", ours.requested / (live * tile * 2 * d * dtype.size), 1.0),
             *_work(ours, theirs),
         ]
         if limit is not None:
@@ -260,6 +262,7 @@ CASES: dict[str, Callable[[str], Row]] = {
     **{f"decode D={d} g={g} T=1024": _decode(d, g, 1024) for d in (96, 128, 256) for g in (2, 4, 8)},
     "decode D=64 g=4 T=4096": _decode(64, 4, 4096),
     "decode D=128 g=8 T=4096": _decode(128, 8, 4096),
+    **{f"decode float32 D={d} g=4 T=1024": _decode(d, 4, 1024, mx.float32) for d in (64, 128, 256)},
     "decode 8-bit D=64 g=4 T=4096": _quantised(8, 4, 64, 4096, 0.55),
     "decode 4-bit D=64 g=4 T=4096": _quantised(4, 4, 64, 4096, 0.30),
     "decode 8-bit D=128 g=4 T=4096": _quantised(8, 4, 128, 4096, 0.55),
@@ -268,6 +271,7 @@ CASES: dict[str, Callable[[str], Row]] = {
     "cascade N=8 P=1024 S=128 g=4": _cascade(4),
     "prefill causal D=64 T=1024": _prefill(64, 1024, 1),
     "prefill causal D=128 T=1024": _prefill(128, 1024, 1),
+    **{f"prefill float32 D={d} T=1024": _prefill(d, 1024, 1, dtype=mx.float32) for d in (64, 128)},
     "prefill causal D=64 g=4 T=256": _prefill(64, 256, 4),
     "prefill window 256 D=64 T=2048": _prefill(64, 2048, 1, window=256, limit=0.25),
     "vocabulary V=49152": _vocabulary(49152),

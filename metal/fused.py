@@ -263,7 +263,7 @@ class _Call:
 def tile_rows(d: int, wide: bool) -> int:
     """Keys a tile, so that a key and a value tile take about 16 KB of threadgroup memory."""
     if wide:
-        return 8 if d > 128 else 16
+        return 8 if d > 128 else 16 if d > 64 else 32
     return 16 if d > 96 else 32
 
 

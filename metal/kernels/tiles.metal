@@ -36,7 +36,7 @@ constexpr bool WIDE = sizeof(T) == 4;  // float32 queries: scores carry what the
 
 threadgroup C key_tile[BK * LD];
 threadgroup C value_tile[BK * LD];
-threadgroup float mosts[NSG];
+threadgroup float mosts[NSG * 8];
 threadgroup int lows[BQ];
 threadgroup int highs[BQ];
 #if RING
@@ -203,14 +203,14 @@ for (int visit = begin; visit < stop; visit++) {
     }
   }
   if (WIDE) {
-    key_most = simd_max(key_most);
-    if (lane == 0) {
-      mosts[sg] = key_most;
+    key_most = quad_max(key_most);
+    if (lane % 4 == 0) {
+      mosts[tid / 4] = key_most;
     }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  for (int g = 0; WIDE && g < NSG; g++) {
-    key_most = max(key_most, mosts[g]);
+  for (int i = 0; WIDE && i < NSG * 8; i++) {
+    key_most = max(key_most, mosts[i]);
   }
 
   float2 s[TK], rest[TK];
