@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[list[m.Report]], None]
 
-FRAME_S = 1 / 30
+FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
 KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
 
 
