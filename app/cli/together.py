@@ -42,6 +42,8 @@ def run(verb: Callable[[], int]) -> int:
     if launch is None:
         return verb()
     out = _quiet(launch.rank)
+    if launch.here > 1:  # the BLAS's threads wait for a core by spinning: those of all ranks must find one
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launch.here)))
     _outlive_the_launcher()
     try:
         from metal import mx

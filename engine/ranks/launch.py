@@ -18,6 +18,12 @@ class Launch:
     addresses: tuple[tuple[str, int], ...]
 
     @property
+    def here(self) -> int:
+        """How many of the ranks are on this machine, as far as the addresses say."""
+        hosts = [host for host, _ in self.addresses]
+        return hosts.count(hosts[self.rank]) if len(hosts) > 1 else 1
+
+    @property
     def parent(self) -> int | None:
         """The rank that this one holds on to: its neighbour in a line, or rank 0 where only that is known."""
         return None if not self.rank else self.rank - 1 if len(self.addresses) > 1 else 0

@@ -145,9 +145,15 @@ def test_the_environment_is_the_switch(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("MLX_RANK", "1")
     found = launched()
     assert found == Launch("ring", 1, 2, (("10.0.0.1", 5000), ("10.0.0.2", 5002)))
-    assert (found.parent, found.children) == (0, [])
+    assert (found.parent, found.children, found.here) == (0, [], 1)
     hosts.write_text("\n")  # mlx.launch -n 1
     assert launched() is None
+
+
+def test_ranks_of_one_machine_know_how_many_they_are() -> None:
+    addresses = (("10.0.0.1", 1), ("10.0.0.2", 2), ("10.0.0.1", 3))
+    assert [Launch("ring", rank, 3, addresses).here for rank in range(3)] == [2, 1, 2]
+    assert Launch("jaccl", 1, 3, addresses[:1]).here == 1
 
 
 def test_other_backends_know_where_rank_0_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
