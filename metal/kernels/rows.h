@@ -72,7 +72,7 @@ inline void read_codes(
   }
 }
 
-// N values from column `at` of a stored row, counted over all heads, into registers.
+// N values of a stored row (its number among those of all heads) from column `at`, into registers.
 #if K_BITS == 16
 #define READ_KEY(N, row, at, out) read_plain<E, N>(keys + (row) * D + size_t(at), out)
 #else
@@ -114,13 +114,13 @@ inline int query_row(int b, int heads, int head, int group, int queries, int m) 
   return (b * heads * group + head * group + m % group) * queries + m / group;
 }
 
-// The document of a position: entry `at` of a row of `positions`, which the last one's goes on behind.
+// The document of position `at` in a row that has `positions` of them; past its end, the last one's.
 template <typename P>
 inline int document(P row, int positions, int at) {
   return row[clamp(at, 0, positions - 1)];
 }
 
-// Whether a query sees the node-th of the new rows, by its row of the tree; all that stands before them it does.
+// Whether the query with this row of the tree sees the node-th new key. What stands before those (node < 0) it does see.
 template <typename P>
 inline bool connected(P row, int node) {
   return node < 0 || ((row[node / 32] >> uint(node % 32)) & 1u) == 1u;

@@ -9,14 +9,14 @@ inline V add(V a, V b, thread V& rest) {
   return sum;
 }
 
-// sum + a b, likewise.
+// sum + a b, likewise. Also right where the compiler makes the product and the sum one rounding.
 inline float add_product(float sum, float a, float b, thread float& rest) {
   float product = a * b;
   rest += fma(a, b, -product);
   return add(sum, product, rest);
 }
 
-// mine + what the lane that differs in the bits `lanes` gives. Both may have rests, if WIDE.
+// mine + what the lane that differs in the bits `lanes` gives; if WIDE, both have rests.
 template <bool WIDE>
 inline float add_lane(float mine, float give, thread float& rest, float give_rest, int lanes) {
   float other = simd_shuffle_xor(give, ushort(lanes));
@@ -76,7 +76,7 @@ inline float depth(float s, float rest, Peak peak, float unit) {
   return ((s - peak.s) + (rest - peak.rest)) * unit;
 }
 
-// The natural logarithm of the sum of all weights' exponentials.
+// The natural logarithm of the sum of exp(score), where `total` is the sum of the weights.
 inline float log_sum(Peak peak, float total, float unit) {
   return total > 0.0f ? fma(peak.s, unit, fma(peak.rest, unit, metal::precise::log2(total))) * LN2 : -INFINITY;
 }
