@@ -3,10 +3,10 @@
     python benchmarks/tune.py [--model tiny|smollm2] [--rows 48] [--rounds 3]
 
 Chat-like rows of uneven length up to 512 tokens with their prompts masked, batches of 4, checkpointing off on both, the
-same BLAS and no compilation on both. Each round is a process of each: one epoch. Figures: trained tokens a second (real
-targets, no pad), peak memory of mlx above the weights and in all, the validation loss of both adapters measured by one
-evaluator, the loss of the first step on one batch without padding, and what `--dry-run` says of time and peak over what
-they were. One JSON line at the end.
+same BLAS and no compilation on both. Each round is a process of each, with a seed of its own: one epoch. Figures:
+trained tokens a second (real targets, no pad), of the clock and of the processor, peak memory of mlx above the weights
+and in all, the validation loss of both adapters, measured by one evaluator, the loss of the first step on one batch
+without padding, and what `--dry-run` says of time and peak over what they were. One JSON line at the end.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def model_of(folder: Path) -> Any:
     return models.build(json.loads((folder / "config.json").read_text()), mx.load(str(folder / "model.safetensors")))
 
 
-def ours(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
+def ours(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[str, Any]:
     from engine.tune import trainer
     from engine.tune.config import configure
     from engine.tune.report import report
@@ -81,23 +81,24 @@ def ours(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
     steps = 1 if first else count // BATCH
     settings = configure(
         {"batch": BATCH, "length": LENGTH, "rank": RANK, "scale": SCALE, "rate": RATE, "schedule": "constant",
-         "pack": False, "steps": steps, "clip": 0.0, "eval_every": 0, "save_every": 0}
+         "pack": False, "steps": steps, "clip": 0.0, "eval_every": 0, "save_every": 0,
+         "seed": seed}
     )  # fmt: skip
     shutil.rmtree(out, ignore_errors=True)
     run = trainer.prepare(model, settings, data, out)
     trainer.settle(run)
     expected = report(run)
     base = mx.get_active_memory()
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     events = [e for e in trainer.train(run) if isinstance(e, trainer.Stepped)]
-    seconds = time.perf_counter() - began
+    seconds, used = time.perf_counter() - began, time.process_time() - used
     return {
-        "seconds": seconds, "peak": mx.get_peak_memory(), "base": base, "loss": events[0].loss,
+        "seconds": seconds, "used": used, "peak": mx.get_peak_memory(), "base": base, "loss": events[0].loss,
         "expected_s": expected.seconds, "expected_peak": expected.memory.total,
     }  # fmt: skip
 
 
-def theirs(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
+def theirs(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[str, Any]:
     import metal
 
     mx = metal.mx  # before mlx-lm's own import: the same BLAS, and no compilation on a CPU
@@ -108,7 +109,7 @@ def theirs(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
     from mlx_lm.utils import load_model
 
     model, _ = load_model(folder)
-    mx.random.seed(0)
+    mx.random.seed(seed)
     model.freeze()
     linear_to_lora_layers(model, len(model.layers), {"rank": RANK, "scale": SCALE, "dropout": 0.0})
     data = rows(BATCH, 5, 64) if first else rows(count, 0)
@@ -125,14 +126,14 @@ def theirs(folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
         batch_size=BATCH, iters=steps, steps_per_report=10_000, steps_per_eval=10_000, steps_per_save=10_000,
         max_seq_length=LENGTH, adapter_file=str(out / "adapters.safetensors"),
     )  # fmt: skip
-    np.random.seed(0)
-    began = time.perf_counter()
+    np.random.seed(seed)
+    began, used = time.perf_counter(), time.process_time()
     train(model, optim.AdamW(RATE, weight_decay=0.0, bias_correction=True), data, None, arguments)
-    seconds = time.perf_counter() - began
+    seconds, used = time.perf_counter() - began, time.process_time() - used
     lora = {"rank": RANK, "scale": SCALE, "dropout": 0.0}
     settings = {"fine_tune_type": "lora", "num_layers": len(model.layers), "lora_parameters": lora}
     (out / "adapter_config.json").write_text(json.dumps(settings))
-    return {"seconds": seconds, "peak": mx.get_peak_memory(), "base": base}
+    return {"seconds": seconds, "used": used, "peak": mx.get_peak_memory(), "base": base}
 
 
 def samples(found: list[tuple[list[int], int]]) -> list[Any]:
@@ -156,12 +157,20 @@ def validation(folder: Path, out: Path) -> float:
     return trainer.evaluate(model, adapter, samples(rows(24, 99)), Config())[0].mean
 
 
-def call(name: str, folder: Path, out: Path, count: int, first: bool) -> dict[str, Any]:
+def call(name: str, folder: Path, out: Path, count: int, first: bool, seed: int = 0) -> dict[str, Any]:
     arguments = ["--worker", name, "--folder", str(folder), "--out", str(out), "--rows", str(count)]
+    arguments += ["--seed", str(seed)]
     command = [sys.executable, __file__, *arguments, *(["--first"] if first else [])]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
     return found
+
+
+def worse(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """How much higher our validation loss is, over the rounds' seeds, with its standard error."""
+    apart = [a - b for a, b in zip(ours, theirs, strict=True)]
+    error = statistics.stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
+    return {"difference": float(f"{statistics.mean(apart):.2g}"), "error": float(f"{error:.2g}")}
 
 
 def main() -> None:
@@ -173,10 +182,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--first", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.worker:
         run = ours if options.worker == "ours" else theirs
-        print(json.dumps(run(options.folder, options.out, options.rows, options.first)))
+        print(json.dumps(run(options.folder, options.out, options.rows, options.first, options.seed)))
         return
     root = Path(tempfile.gettempdir()) / "likely-bench-tune"
     folder = folder_of(options.model, root)
@@ -184,31 +194,36 @@ def main() -> None:
     outs = {name: root / f"{options.model}-{name}" for name in ("ours", "theirs")}
     firsts = {name: call(name, folder, root / "first", options.rows, True)["loss"] for name in outs}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in outs}
-    for _ in range(options.rounds):
+    for seed in range(options.rounds):
         for name, out in outs.items():
-            results[name].append(call(name, folder, out, options.rows, False))
+            result = call(name, folder, out, options.rows, False, seed)
+            results[name].append({**result, "validation": validation(folder, out)})
     figures: dict[str, Any] = {}
-    for name, out in outs.items():
+    for name in outs:
         seconds = min(r["seconds"] for r in results[name])
         peak = max(r["peak"] for r in results[name])
         base = max(r["base"] for r in results[name])
         figures[name] = {
             "trained_tokens_per_s": round(targets / seconds, 1),
+            "per_processor_s": round(targets / min(r["used"] for r in results[name]), 1),
             "peak_above_base_mb": round((peak - base) / 1e6),
             "peak_mb": round(peak / 1e6),
-            "validation": round(validation(folder, out), 4),
+            "validation": [round(r["validation"], 5) for r in results[name]],
             "first_loss": round(firsts[name], 6),
         }
         if name == "ours":  # what --dry-run says of this run, against what it took
             figures["dry_run"] = {
                 "seconds": round(statistics.median(r["expected_s"] / r["seconds"] for r in results[name]), 2),
+                "processor_seconds": round(statistics.median(r["expected_s"] / r["used"] for r in results[name]), 2),
                 "peak": round(statistics.median(r["expected_peak"] / r["peak"] for r in results[name]), 2),
             }
         print(f"{name:>6}  {json.dumps(figures[name])}", flush=True)
     a, b = figures["ours"], figures["theirs"]
     ratios = {
         "speed": round(a["trained_tokens_per_s"] / b["trained_tokens_per_s"], 2),
+        "speed_by_processor": round(a["per_processor_s"] / b["per_processor_s"], 2),
         "memory_above_base": round(a["peak_above_base_mb"] / b["peak_above_base_mb"], 3),
+        "validation": worse(*([r["validation"] for r in results[name]] for name in ("ours", "theirs"))),
         "first_loss_difference": abs(firsts["ours"] - firsts["theirs"]),
     }
     steps = options.rows // BATCH

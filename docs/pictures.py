@@ -94,9 +94,9 @@ async def tune(stage: Stage) -> None:
     await stage.until(lambda: screen.course.step >= 30)
     await stage.pilot.press("space")
     screen.try_out("Tag: rocket")
-    await stage.until(lambda: screen.answers.drawn and not screen.pending)
-    screen.look()
-    await stage.until(lambda: not screen.pending)
+    await stage.until(lambda: screen.watching.answers.drawn and not screen.watching.pending)
+    screen.watching.look()
+    await stage.until(lambda: not screen.watching.pending)
     await stage.pilot.press("space")
     await stage.until(lambda: screen.course.step >= 31)
 

@@ -52,8 +52,8 @@ def screen(stage: Stage) -> TuneScreen:
 
 
 def words(stage: Stage) -> str:
-    gauge = screen(stage).query_one(Gauge)
-    return " | ".join([gauge.words, *gauge.facts])
+    standing = screen(stage).query_one(Gauge).standing
+    return " | ".join([standing.words, *standing.facts])
 
 
 def run_of(stage: Stage) -> Tuning:
@@ -104,8 +104,8 @@ async def test_space_pauses_after_the_step_and_goes_on(play: Play) -> None:
         await state(stage, "paused")
         assert screen(stage).course.step == 6 and "paused · step 6/40" in words(stage)
         screen(stage).try_out("Why is the sky blue?")  # a run that waits answers at once
-        await stage.until(lambda: screen(stage).answers.drawn)
-        assert screen(stage).answers.drawn[0].step == 6
+        await stage.until(lambda: screen(stage).watching.answers.drawn)
+        assert screen(stage).watching.answers.drawn[0].step == 6
         await stage.pilot.press("space")
         await state(stage, "ended")
         assert trainer.step == 40
@@ -180,16 +180,16 @@ async def test_a_prompt_is_answered_by_the_model_as_it_is_and_by_the_base(play: 
         await reach(stage, 10)
         await stage.pilot.press("t", *"red", "enter")
         held.go(10)
-        await stage.until(lambda: len(screen(stage).answers.drawn) == 1)
+        await stage.until(lambda: len(screen(stage).watching.answers.drawn) == 1)
         await stage.pilot.press("escape", "b")
         await reach(stage, 20)
         held.go(20)
-        await stage.until(lambda: len(screen(stage).answers.drawn) == 2)
+        await stage.until(lambda: len(screen(stage).watching.answers.drawn) == 2)
         await stage.pilot.press("r")
         held.go(30)
-        await stage.until(lambda: len(screen(stage).answers.drawn) == 3)
+        await stage.until(lambda: len(screen(stage).watching.answers.drawn) == 3)
         it = screen(stage)
-        assert [d.request for d in it.answers.drawn] == [Draw("red"), Draw("red", base=True), Draw("red")]
+        assert [d.request for d in it.watching.answers.drawn] == [Draw("red"), Draw("red", base=True), Draw("red")]
         view = it.query_one("#answers", HeatView)
         assert [block.who for block in view.blocks] == ["you", "model", "base", "model"]
         assert view.blocks[1].note.startswith("step 11") and view.blocks[2].note.startswith("before training")
@@ -198,7 +198,8 @@ async def test_a_prompt_is_answered_by_the_model_as_it_is_and_by_the_base(play: 
         view.move_to(Place(1, 4))
         await stage.pilot.pause()
         shown = it.query_one(Candidates).view
-        assert shown is not None and shown.name == it.names.name(it.answers.drawn[0].steps[4].token) and shown.rows
+        drawn = it.watching.answers.drawn[0].steps[4]
+        assert shown is not None and shown.rows and shown.name == it.watching.names.name(drawn.token)
 
 
 async def test_an_answer_can_be_asked_for_at_every_validation(play: Play) -> None:
@@ -211,8 +212,8 @@ async def test_an_answer_can_be_asked_for_at_every_validation(play: Play) -> Non
         it.try_out("red")
         held.go(5)
         await state(stage, "ended")
-        await stage.until(lambda: len(it.answers.drawn) >= 2)
-        assert {d.request.text for d in it.answers.drawn} == {"red"}
+        await stage.until(lambda: len(it.watching.answers.drawn) >= 2)
+        assert {d.request.text for d in it.watching.answers.drawn} == {"red"}
 
 
 async def test_what_moved_is_measured_at_validations_and_when_asked(play: Play) -> None:
@@ -223,11 +224,11 @@ async def test_what_moved_is_measured_at_validations_and_when_asked(play: Play) 
         it = screen(stage)
         await stage.pilot.press("w")
         held.go(3)
-        await stage.until(lambda: it.text in it.found and it.found[it.text].step == 4)
+        await stage.until(lambda: (along := it.watching.along) is not None and along.step == 4)
         view = it.query_one(Candidates).view
         assert view is not None and view.title == "NEXT" and view.rows
-        await stage.until(lambda: it.found[it.text].step >= 10)
-        assert it.found[it.text].difference.kl > 0
+        await stage.until(lambda: it.watching.found[it.watching.text].step >= 10)
+        assert it.watching.found[it.watching.text].difference.kl > 0
         await state(stage, "ended")
 
 
@@ -235,8 +236,8 @@ async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
     async with running(play, ScriptedTrainer()) as stage:
         await state(stage, "ended")
         it = screen(stage)
-        await stage.until(lambda: not it.pending)
-        of_prompt = it.found[it.prompts[0]].difference.positions[-1]
+        await stage.until(lambda: not it.watching.pending)
+        of_prompt = it.watching.found[it.watching.prompts[0]].difference.positions[-1]
         view = it.query_one(Candidates).view
         assert view is not None and f"KL {of_prompt.kl:.3f}" in view.numbers
         shifts = {s.token: s for s in of_prompt.likely}
@@ -244,7 +245,7 @@ async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
             assert row.after is not None and abs(row.after / math.exp(shifts[row.token].now) - 1) < 1e-6
             assert abs(row.before / math.exp(shifts[row.token].before) - 1) < 1e-6
         heat = it.query_one("#text", HeatView)
-        places = it.found[it.text].difference.positions
+        places = it.watching.found[it.watching.text].difference.positions
         tokens: list[Token] = heat.blocks[0].tokens
         assert len(tokens) == len(places) + 1 and tokens[0].level == 0
         assert [t.level for t in tokens[1:]] == [moved_level(p.kl) for p in places]
@@ -253,7 +254,7 @@ async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
         await stage.pilot.pause()
         view = it.query_one(Candidates).view
         assert view is not None and f"KL {places[4].kl:.3f}" in view.numbers
-        assert view.name == it.names.name(places[5].token)
+        assert view.name == it.watching.names.name(places[5].token)
 
 
 async def test_prompts_and_the_text_are_a_persons_to_choose(play: Play) -> None:
@@ -261,22 +262,22 @@ async def test_prompts_and_the_text_are_a_persons_to_choose(play: Play) -> None:
     async with running(play, trainer) as stage:
         await state(stage, "ended")
         it = screen(stage)
-        assert [p.text for p in it.prompts] == list(PROMPTS)
+        assert [p.text for p in it.watching.prompts] == list(PROMPTS)
         await stage.pilot.press("right_square_bracket")
-        await stage.until(lambda: it.prompts[1] in it.found)
+        await stage.until(lambda: it.watching.prompts[1] in it.watching.found)
         await stage.pilot.press("p", *"red", "enter")
-        await stage.until(lambda: Compare("red", True, 10) in it.found)
+        await stage.until(lambda: Compare("red", True, 10) in it.watching.found)
         await stage.pilot.press("h", *"Blue light", "enter")
-        await stage.until(lambda: Compare("Blue light", False, 10) in it.found)
+        await stage.until(lambda: Compare("Blue light", False, 10) in it.watching.found)
         assert it.query_one("#text", HeatView).blocks[0].who == "text"
-        it.toggle_chat()
-        await stage.until(lambda: Compare("red", False, 10) in it.found)
+        it.reframe()
+        await stage.until(lambda: Compare("red", False, 10) in it.watching.found)
 
 
 async def test_what_cannot_be_answered_is_one_line(play: Play) -> None:
     async with running(play, ScriptedTrainer()) as stage:
         await state(stage, "ended")
-        screen(stage)._ask(Draw("  "))
+        screen(stage).watching.ask(Draw("  "))
         await stage.until(lambda: screen(stage).hints.news == "there is nothing to look at: give a text")
         assert run_of(stage).state == "ended"
 
@@ -321,7 +322,7 @@ async def test_a_loss_that_runs_away_stops_and_keeps_the_weights_before(play: Pl
     async with running(play, trainer) as stage:
         await state(stage, "ended")
         assert "rows.jsonl:17" in words(stage) and "kept in adapter" in words(stage)
-        assert screen(stage).query_one(Gauge).alarm
+        assert screen(stage).query_one(Gauge).standing.alarm
         assert run_of(stage).parting()[0] == 1
 
 

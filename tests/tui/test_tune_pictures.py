@@ -25,14 +25,14 @@ STOP = 52
 async def loss(stage: Stage) -> None:
     """In the middle of a run; what moved was measured after its last step."""
     it = screen(stage)
-    it.look()
-    await stage.until(lambda: not it.pending)
+    it.watching.look()
+    await stage.until(lambda: not it.watching.pending)
 
 
 async def what_moved(stage: Stage) -> None:
     await loss(stage)
     await stage.pilot.press("w")
-    await stage.until(lambda: not screen(stage).pending)
+    await stage.until(lambda: not screen(stage).watching.pending)
 
 
 async def a_place(stage: Stage) -> None:
@@ -45,16 +45,16 @@ async def a_place(stage: Stage) -> None:
 async def answers(stage: Stage) -> None:
     await loss(stage)
     screen(stage).try_out("Why is the sky blue?")
-    await stage.until(lambda: len(screen(stage).answers.drawn) == 1)
+    await stage.until(lambda: len(screen(stage).watching.answers.drawn) == 1)
     screen(stage).action_repeat(True)
-    await stage.until(lambda: len(screen(stage).answers.drawn) == 2)
+    await stage.until(lambda: len(screen(stage).watching.answers.drawn) == 2)
 
 
 async def stopped(stage: Stage) -> None:
     await loss(stage)
     await stage.pilot.press("s")
     await state(stage, "ended")
-    await stage.until(lambda: not screen(stage).pending)
+    await stage.until(lambda: not screen(stage).watching.pending)
 
 
 async def closer(stage: Stage) -> None:

@@ -84,9 +84,9 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
         assert it.course.steps == list(range(1, STEPS + 1))
         assert [v.step for v in it.course.validated] == [5, 10, 15, 20]
         assert it.course.validated[-1].loss < it.course.validated[0].loss
-        await stage.until(lambda: not it.pending)
-        moved = it.found[it.text].difference
-        assert moved.kl > 0 and moved.risen and moved.fallen and it.found[it.prompts[0]].step == STEPS
+        await stage.until(lambda: not it.watching.pending)
+        moved = it.watching.found[it.watching.text].difference
+        assert moved.kl > 0 and moved.risen and moved.fallen and it.watching.found[it.watching.prompts[0]].step == STEPS
     assert _kept(first) == 0
 
     gate = threading.Event()
@@ -100,8 +100,8 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
         await pilot.press("escape", "w", "s")
         gate.set()
         await stage.until(lambda: it.tuning is not None and it.tuning.state == "ended", "the stop")
-        await stage.until(lambda: it.answers.drawn and not it.pending, "an answer")
-        assert it.answers.drawn[0].steps and it.tuning is not None and it.tuning.saved == STOP
+        await stage.until(lambda: it.watching.answers.drawn and not it.watching.pending, "an answer")
+        assert it.watching.answers.drawn[0].steps and it.tuning is not None and it.tuning.saved == STOP
     assert _kept(second) == 130
 
     third = app(tmp_path / "home", watched, resume=True)

@@ -1,7 +1,6 @@
 """A training as it goes: its curves, what the model says by now, and what has moved since the base."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -10,36 +9,30 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 
-from app.plan import duration
-from app.tui import moved
 from app.tui import tuning as t
-from app.tui.answers import Answers
-from app.tui.candidates import Names
 from app.tui.commands import Entry
 from app.tui.course import Course
+from app.tui.standing import standing
 from app.tui.tuning import Tuning
+from app.tui.watching import Watching
 from app.tui.widgets.bars import Hints, TopBar
-from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.chart import Chart
 from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.heat_view import HeatView
+from app.tui.widgets.moved import MovedPanel
 from app.tui.widgets.overlays import Ask, Read
 from app.tui.widgets.prompt import Prompt
-from app.tui.widgets.swing import Swing
 from app.tui.widgets.tune_form import TuneForm
-from app.tui.widgets.watched import Watched
 from engine.tune.config import Config
-from engine.tune.control import Compare, Compared, Draw, Drawn, Ended, Refused, Request, Stepped, Validated
+from engine.tune.control import Drawn, Refused, Stepped, Validated
 
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
 
 TICK_S = 0.15
-TOP = 10  # tokens named at each place
 VIEWS = ("loss", "moved", "answers")
 SLIM = 76  # columns: below them what moved stands in one column
 TALL = 30  # rows: below them the small curves have one row less
-NOT_YET = "measured at every validation, and with w"
 
 
 class TuneScreen(Screen[None]):
@@ -73,21 +66,10 @@ class TuneScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self.tuning: Tuning | None = None
-        self.names = Names()
-        self._clear()
-
-    def _clear(self) -> None:
         self.course = Course()
-        self.answers = Answers()
-        self.prompts: list[Compare] = []
-        self.prompt_at = 0
-        self.text = Compare(top=TOP)
-        self.found: dict[Compare, Compared] = {}
-        self.pending: set[Request] = set()
-        self.chat_prompts = True
-        self.always = False  # ask again at every validation
+        self.watching = Watching()
+        self.stage = ""  # of a run that is being opened
         self.closer = False
-        self.stage = ""
 
     @property
     def likely(self) -> "LikelyApp":
@@ -105,20 +87,15 @@ class TuneScreen(Screen[None]):
                         yield Chart(id="rate")
                         yield Chart(id="norm")
                     yield HeatView(id="answers")
-                with Vertical(id="moved"):
-                    with Vertical(id="place"):
-                        yield Watched(id="watched")
-                        yield Candidates(id="outlook")
-                    with Vertical(id="along"):
-                        yield Swing(id="swing")
-                        yield HeatView(id="text")
+                yield MovedPanel()
             yield Prompt(placeholder="Ask the model as it is now  (enter)", id="prompt")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
         self.hints = self.query_one(Hints)
         self.prompt = self.query_one(Prompt)
-        self.query_one(Candidates).can_focus = False
+        self.panel = self.query_one(MovedPanel)
+        self.said = self.query_one("#answers", HeatView)
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
         order = self.likely.tune_order
@@ -153,11 +130,11 @@ class TuneScreen(Screen[None]):
         """Open a run and train."""
         if self.tuning is not None:
             self.tuning.close()
-        self._clear()
         self.tuning = self.likely.tuning = Tuning(self.likely.trainer, config, resume=resume)
+        self.course, self.watching = Course(), Watching(self.tuning.ask)
         self.set_class(False, "-form")
         self.set_focus(None)
-        self.stage = "opening"
+        self.stage, self.closer = "opening", False
         self.reshow()
 
     def tick(self) -> None:
@@ -171,127 +148,96 @@ class TuneScreen(Screen[None]):
             self.reshow()
 
     def _take(self, report: t.Report) -> None:
+        self.watching.take(report)
         match report:
             case t.Opening(stage, done, total):
                 self.stage = f"{stage} {done / total:.0%}" if total else stage
             case t.Plan():
-                self._planned(report)
-            case Stepped():
+                for event in report.past:
+                    self.course.take(event)
+            case Stepped() | Validated():
                 self.course.take(report)
-            case Validated():
-                self.course.take(report)
-                self.look()
-                if self.always and self.answers.asked is not None:
-                    self._ask(self.answers.asked)
-            case Drawn(_, request):
-                self.pending.discard(request)
-                self.answers.take(report)
-                self.query_one("#answers", HeatView).show(self.answers.blocks(), follow=True)
-            case Compared(_, request):
-                self.pending.discard(request)
-                self.found[request] = report
-            case Refused(_, request, why):
-                self.pending.discard(request)
+            case Drawn():
+                self.said.show(self.watching.answers.blocks(), follow=True)
+            case Refused(_, _, why):
                 self.hints.say(why, alarm=True)
-            case Ended():
-                self.look()
             case t.Failed(line) if self.tuning is not None and self.tuning.plan is None:
                 self._give_up(line)
 
-    def _planned(self, plan: t.Plan) -> None:
-        for event in plan.past:
-            self.course.take(event)
-        self.names = Names(plan.vocabulary)
-        self.chat_prompts = plan.chat
-        self.prompts = [Compare(text, plan.chat, TOP) for text in plan.prompts]
-        self.look()
-
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, request: Request) -> None:
-        if self.tuning is not None and request not in self.pending:
-            self.pending.add(request)
-            self.tuning.ask(request)
-
-    def look(self) -> None:
-        """Measure what has moved, after the step that is being taken."""
-        if self.prompts:
-            self._ask(self.prompts[self.prompt_at])
-        self._ask(self.text)
-        self.reshow()
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model to be asked."""
+        return self.tuning is not None and self.tuning.plan is not None
 
     def on_prompt_sent(self, event: Prompt.Sent) -> None:
-        if not event.text.strip():
-            return
-        self.prompt.prompts.append(event.text)
-        self.prompt.take("")
-        self.try_out(event.text)
+        if event.text.strip():
+            self.prompt.prompts.append(event.text)
+            self.prompt.take("")
+            self.try_out(event.text)
 
     def try_out(self, text: str) -> None:
         """Have the model answer as it is now."""
-        if self.tuning is None or self.tuning.plan is None:
+        if not self.ready:
             self.hints.say("there is no model to ask yet")
             return
-        self.answers.asked = Draw(text, chat=self.chat_prompts)
-        self._ask(self.answers.asked)
-        self.action_view("answers")
-
-    def action_repeat(self, base: bool) -> None:
-        """Ask the last question again, or ask it of the base."""
-        if self.answers.asked is None:
-            self.action_try()
-            return
-        self._ask(replace(self.answers.asked, base=base))
+        self.watching.question(text)
         self.action_view("answers")
 
     def action_try(self) -> None:
         self.prompt.focus()
 
+    def action_repeat(self, base: bool) -> None:
+        """Ask the last question again, or ask it of the base."""
+        if self.watching.repeat(base):
+            self.action_view("answers")
+        else:
+            self.action_try()
+
     def action_look(self) -> None:
-        self.look()
-        self.action_view("moved")
+        """Measure what has moved by now."""
+        if self.ready:
+            self.watching.look()
+            self.action_view("moved")
 
     def action_turn(self, by: int) -> None:
         """Another of the watched prompts."""
-        if self.prompts:
-            self.prompt_at = (self.prompt_at + by) % len(self.prompts)
-            if self.prompts[self.prompt_at] not in self.found:
-                self._ask(self.prompts[self.prompt_at])
-            self.query_one("#text", HeatView).move_to(None)
-            self.action_view("moved")
+        self.watching.turn(by)
+        self.panel.text.move_to(None)
+        self.action_view("moved")
 
     def action_watch(self) -> None:
-        last = self.answers.asked.text if self.answers.asked is not None else ""
+        asked = self.watching.answers.asked
+        self._type("watch the next token after a prompt", asked.text if asked is not None else "", self._watch)
 
-        def named(text: str | None) -> None:
-            if text and text.strip():
-                self.prompts.append(Compare(text, self.chat_prompts, TOP))
-                self.prompt_at = len(self.prompts) - 1
-                self.action_look()
-
-        if self.tuning is not None:
-            self.app.push_screen(Ask("watch the next token after a prompt", last), named)
+    def _watch(self, text: str) -> None:
+        if text.strip():
+            self.watching.watch(text)
 
     def action_hold(self) -> None:
-        def named(text: str | None) -> None:
+        title = "what moved along which text? (empty: the first row that is set aside)"
+        self._type(title, self.watching.text.text, self.watching.hold)
+
+    def _type(self, title: str, value: str, do: Callable[[str], None]) -> None:
+        """Have a person type a text, and look at what moved there."""
+
+        def typed(text: str | None) -> None:
             if text is not None:
-                self.text = Compare(text, False, TOP)
-                self.action_look()
+                do(text)
+                self.action_view("moved")
 
-        if self.tuning is not None:
-            title = "what moved along which text? (empty: the first row that is set aside)"
-            self.app.push_screen(Ask(title, self.text.text), named)
+        if self.ready:
+            self.app.push_screen(Ask(title, value), typed)
 
-    def toggle_chat(self) -> None:
+    def reframe(self) -> None:
         """Prompts through the chat template, or as plain beginnings of a text."""
-        self.chat_prompts = not self.chat_prompts
-        self.prompts = [replace(prompt, chat=self.chat_prompts) for prompt in self.prompts]
-        self.look()
-        self.hints.say("prompts go through the chat template" if self.chat_prompts else "prompts are plain text")
+        self.watching.reframe()
+        self.hints.say(f"prompts go {'through the chat template' if self.watching.chat else 'in as plain text'}")
 
     def toggle_always(self) -> None:
-        self.always = not self.always
-        self.hints.say("asks again at every validation" if self.always else "asks only when told to")
+        self.watching.always = not self.watching.always
+        self.hints.say("asks again at every validation" if self.watching.always else "asks only when told to")
 
     # -- the run's keys ----------------------------------------------------------------------------------------------
 
@@ -385,106 +331,19 @@ class TuneScreen(Screen[None]):
         """Everything as it is now; what did not change draws nothing."""
         if not self.is_mounted:
             return
-        glyphs, tuning = self.likely.glyphs, self.tuning
-        self.query_one("#loss", Chart).show(self.course.loss(glyphs, close=self.closer))
-        self.query_one("#rate", Chart).show(self.course.rate(close=self.closer))
-        self.query_one("#norm", Chart).show(self.course.norm(close=self.closer))
-        self.set_class(bool(self.answers.drawn), "-answered")
-        answers = self.query_one("#answers", HeatView)
-        answers.styles.max_height = answers.layout_.height + 1  # no more of the curves' rows than it fills
-        self._gauge()
-        self._panel()
-        self._hint()
+        glyphs, tuning, course = self.likely.glyphs, self.tuning, self.course
+        self.query_one("#loss", Chart).show(course.loss(glyphs, close=self.closer))
+        self.query_one("#rate", Chart).show(course.rate(close=self.closer))
+        self.query_one("#norm", Chart).show(course.norm(close=self.closer))
+        self.set_class(bool(self.watching.answers.drawn), "-answered")
+        self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
+        self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
+        if tuning is not None:
+            self.query_one(Gauge).show(standing(tuning, course, self.stage, glyphs))
         plan = tuning.plan if tuning is not None else None
         name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
         self.query_one(TopBar).show(name, (tuning.state,) if tuning is not None else ())
-
-    def _gauge(self) -> None:
-        gauge, tuning, course, last = self.query_one(Gauge), self.tuning, self.course, self.course.last
-        if tuning is None:
-            return
-        if tuning.state == "opening" or tuning.plan is None:
-            gauge.show(f"{self.stage}…", None, "", ())
-            return
-        glyphs, plan = self.likely.glyphs, tuning.plan
-        steps = last.steps if last is not None else plan.steps
-        at = f"step {course.step:,}/{steps:,}"
-        share, facts = course.step / max(steps, 1), course.facts()
-        left = f"{duration(course.left_s)} left" if course.left_s is not None else ""
-        match tuning.state:
-            case "training" if tuning.control.paused:
-                words = f"{glyphs.held} pausing after this step · {at}"
-            case "training":
-                words = f"{glyphs.live} {at}"
-            case "paused":
-                words = f"{glyphs.held} paused · {at}"
-            case "stopping":
-                words = f"{glyphs.live} finishing this step, then saving · {at}"
-            case "failed":
-                assert tuning.failure is not None
-                gauge.show(f"▲ {tuning.failure.line}", None, "", self._kept(), alarm=True)
-                return
-            case _:
-                gauge.show(*self._over(share))
-                return
-        gauge.show(words, share, left, facts)
-
-    def _over(self, share: float) -> tuple[str, float | None, str, list[str], bool]:
-        assert self.tuning is not None and self.tuning.ended is not None and self.tuning.plan is not None
-        end, course = self.tuning.ended, self.course
-        took = duration(course.last.elapsed_s) if course.last is not None else ""
-        best = f", best {course.best.loss:.3f} at {course.best.step:,}" if course.best is not None else ""
-        if end.reason in ("nan", "diverged"):
-            before = f"the weights before it, of step {end.step:,}, are kept in {self.tuning.plan.folder}"
-            return f"▲ {end.why or end.reason}", None, "", [before], True
-        words = {"done": "done", "patience": "stopped: validation no longer gets better", "stopped": "stopped"}
-        line = f"∎ {words.get(end.reason, end.reason)} after step {end.step:,}{best}"
-        return line, share if end.reason == "stopped" else None, took, self._kept(), False
-
-    def _kept(self) -> list[str]:
-        """Where the run is, and how to go on."""
-        tuning = self.tuning
-        assert tuning is not None and tuning.plan is not None
-        folder = tuning.plan.folder
-        if tuning.state == "failed":
-            here = f"{folder} is at step {tuning.saved:,}" if tuning.saved else "nothing is saved yet"
-            return ["nothing is lost", f"c goes on from step {self.course.step:,}", "s saves", here]
-        if tuning.unfinished:
-            return [f"kept in {folder}", t.command(tuning.config, resume=True)]
-        return [f"kept in {folder}", f"likely diff {tuning.config.model} {folder} TEXT"]
-
-    def _panel(self) -> None:
-        """What moved: at the token under the cursor in a text or an answer, else after the watched prompt."""
-        outlook, text_view = self.query_one(Candidates), self.query_one("#text", HeatView)
-        answers_view = self.query_one("#answers", HeatView)
-        of_text = self.found.get(self.text)
-        prompt = self.prompts[self.prompt_at] if self.prompts else None
-        of_prompt = self.found.get(prompt) if prompt is not None else None
-        self.query_one(Swing).show(of_text.difference if of_text is not None else None, self.names)
-        if of_text is not None and text_view.shown is not of_text:
-            text_view.shown = of_text
-            who = "text" if self.text.text else "held out"
-            text_view.show([moved.block(of_text, self.names, who)], follow=False)
-        watched = self.query_one(Watched)
-        if answers_view.cursor is not None and answers_view.has_focus:
-            watched.show("answer", "as the model drew it", None, False)
-            outlook.show(self.answers.view(answers_view.cursor, self.names))
-        elif text_view.cursor is not None and of_text is not None:
-            at = text_view.cursor.token
-            before = "".join(token.text for token in text_view.blocks[0].tokens[:at])
-            watched.show("along the text", before, of_text.step, self.text in self.pending)
-            outlook.show(moved.view(of_text.difference, at, self.names, live=False))
-        elif of_prompt is not None and prompt is not None:
-            number = f"prompt {self.prompt_at + 1}/{len(self.prompts)}"
-            watched.show(number, prompt.text, of_prompt.step, prompt in self.pending)
-            places = of_prompt.difference.positions
-            outlook.show(moved.view(of_prompt.difference, len(places), self.names))
-        elif of_text is not None:
-            watched.show("after the text", "", of_text.step, self.text in self.pending)
-            outlook.show(moved.view(of_text.difference, len(of_text.difference.positions), self.names))
-        else:
-            watched.show("", "" if self.pending else NOT_YET, None, bool(self.pending))
-            outlook.show(moved.NOTHING)
+        self._hint()
 
     def on_token_view_cursor_moved(self) -> None:
         self.reshow()
@@ -536,15 +395,15 @@ class TuneScreen(Screen[None]):
             if self.chats:
                 yield "tune: Chat with it", "the adapter on the chat's model", self.action_chat
             yield "tune: Try a prompt", "the model answers as it is now", self.action_try
-            if self.answers.asked is not None:
+            if self.watching.answers.asked is not None:
                 yield "tune: Ask again", "the same question", lambda: self.action_repeat(False)
                 yield "tune: Ask the base", "the same question, before training", lambda: self.action_repeat(True)
             yield "tune: Ask at every validation", "on or off", self.toggle_always
             yield "tune: What moved", "measured now", self.action_look
             yield "tune: Watch a prompt…", "the next token before and now", self.action_watch
             yield "tune: Held-out text…", "along which KL is measured", self.action_hold
-            as_is = "as plain text" if self.chat_prompts else "through the chat template"
-            yield f"tune: Prompts {as_is}", "how questions are put", self.toggle_chat
+            other = "as plain text" if self.watching.chat else "through the chat template"
+            yield f"tune: Prompts {other}", "how questions are put", self.reframe
             yield "tune: Show the plan", "rows, tokens, steps, memory", self.action_plan
             yield "tune: Closer or all", "the last quarter of the curves", self.action_close_up
 

@@ -5,33 +5,32 @@ from collections.abc import Sequence
 from rich.segment import Segment
 
 from app.tui import cells
+from app.tui.watching import Outlook
 from app.tui.widgets.canvas import Canvas, Line
 
 
 class Watched(Canvas):
     """A heading, and under it the words that the next token follows."""
 
-    what: str = ""
-    text: str = ""
-    step: int | None = None
-    pending: bool = False
+    outlook: Outlook | None = None
 
-    def show(self, what: str, text: str, step: int | None, pending: bool) -> None:
-        shown = what, text, step, pending
-        if shown != (self.what, self.text, self.step, self.pending):
-            self.what, self.text, self.step, self.pending = shown
+    def show(self, outlook: Outlook) -> None:
+        if outlook != self.outlook:
+            self.outlook = outlook
             self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        look = self.look
-        head = [Segment("WHAT MOVED", look.heading)]
-        notes = [self.what] if self.what else []
-        if self.pending:
+        look, it = self.look, self.outlook
+        if it is None:
+            return []
+        notes = [it.what] if it.what else []
+        if it.pending:
             notes.append("measuring…")
-        elif self.step is not None:
-            notes.append(f"step {self.step:,}")
-        head.append(Segment(cells.fit(f"  {' · '.join(notes)}", width - 10), look.faint))
-        return [head, [Segment(ending(self.text, width), look.text)]]
+        elif it.step is not None:
+            notes.append(f"step {it.step:,}")
+        about = cells.fit(f"  {' · '.join(notes)}", width - 10)
+        head = [Segment("WHAT MOVED", look.heading), Segment(about, look.faint)]
+        return [head, [Segment(ending(it.before, width), look.text)]]
 
 
 def ending(text: str, size: int) -> str:
