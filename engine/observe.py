@@ -99,7 +99,7 @@ def _snapshot(
     """The snapshot of `raw`; `possible` is what is finite of it, ascending. `below` and `mass` are used up."""
     ids = np.flatnonzero(raw >= possible[-CANDIDATES:][0])
     ids = ids[np.lexsort((ids, -raw[ids]))][:CANDIDATES]
-    extra = np.setdiff1d(touched, ids)
+    extra = np.array(sorted({*touched.tolist()} - {*ids.tolist()}), np.int64)  # setdiff1d would import numpy.ma
     rest = possible[: max(len(possible) - CANDIDATES, 0)]
     # the place in the rest of each touched token, equals side by side, so that each is left out once
     apart = np.sort(raw[extra][raw[extra] > -np.inf])

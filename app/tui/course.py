@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from app.tui.candidates import LN2
 from app.tui.theme import Glyphs
 from app.tui.widgets.chart import Curve, Mark, Picture
 from engine.tune.control import Stepped, Validated
@@ -76,7 +77,7 @@ class Course:
         return Picture(self._loss_words(glyphs), curves, marks, right, left)
 
     def _loss_words(self, glyphs: Glyphs) -> Parts:
-        parts: list[tuple[str, str]] = [("LOSS", "heading")]
+        parts: list[tuple[str, str]] = [("LOSS", "heading"), (" nats", "faint")]
         if self.last is not None:
             parts.append((f"  {glyphs.line} train {self.last.smooth:.3f}", "bar"))
         if self.validated:
@@ -125,7 +126,7 @@ class Course:
         facts = [f"epoch {last.epoch:.2f}", f"{last.tokens_per_s:,.0f} tok/s", size(last.memory)]
         facts.append(f"{count(last.tokens)} tokens trained")
         if last.kl:
-            facts.append(f"KL to the base {last.kl:.3f}")
+            facts.append(f"KL to the base {last.kl / LN2:.3f} bits")
         return facts
 
 

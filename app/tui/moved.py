@@ -45,9 +45,9 @@ def view(difference: Difference, index: int, names: Names, *, live: bool = True)
         Candidate(s.token, names.name(s.token), math.exp(s.before), math.exp(s.now), chosen=s.token == token)
         for s in _shown(place)
     )
-    before, now = (bits / LN2 for bits in place.entropy)
+    before, now = (nats / LN2 for nats in place.entropy)
     words = f"{Glyphs.tick} before · entropy {before:.1f} → {now:.1f} bits"
-    return Moves(title, name, f"KL {place.kl:.3f} nats", rows, 0, 0, 0.0, "", True, live, words)
+    return Moves(title, name, f"KL {place.kl / LN2:.3f} bits", rows, 0, 0, 0.0, "", True, live, words)
 
 
 def _shown(place: Position) -> list[Shift]:
@@ -59,7 +59,7 @@ def _shown(place: Position) -> list[Shift]:
 def block(compared: Compared, names: Names, who: str) -> Block:
     """A text, its tokens tinted by the KL of the distributions that they were predicted from."""
     positions = compared.difference.positions
-    note = f"mean KL {compared.difference.kl:.3f} nats · step {compared.step:,}"
+    note = f"mean KL {compared.difference.kl / LN2:.3f} bits a token · step {compared.step:,}"
     texts = [*text([place.token for place in positions], names), NEXT]
     levels = [0, *(moved_level(place.kl) for place in positions)]
     made = Block(who, who, note, scored=True)

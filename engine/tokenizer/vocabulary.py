@@ -74,11 +74,8 @@ class Vocabulary:
     @cached_property
     def ids(self) -> dict[str, int]:
         """The id of each token by its spelling; the first where two are spelled alike."""
-        ids: dict[str, int] = {}
-        for token, text in enumerate(self.tokens):
-            if text is not None:
-                ids.setdefault(text, token)
-        return ids
+        backwards = zip(reversed(self.tokens), range(len(self.tokens) - 1, -1, -1), strict=True)
+        return {text: token for text, token in backwards if text is not None}
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; none for an id without a token. Raises IndexError for a negative id."""
