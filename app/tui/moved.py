@@ -59,7 +59,7 @@ def _shown(place: Position) -> list[Shift]:
 def block(compared: Compared, names: Names, who: str) -> Block:
     """A text, its tokens tinted by the KL of the distributions that they were predicted from."""
     positions = compared.difference.positions
-    note = f"mean KL {compared.difference.kl / LN2:.3f} bits a token · step {compared.step:,}"
+    note = f"mean KL {compared.difference.kl / LN2:.3f} bits · step {compared.step:,}"
     texts = [*text([place.token for place in positions], names), NEXT]
     levels = [0, *(moved_level(place.kl) for place in positions)]
     made = Block(who, who, note, scored=True)

@@ -239,7 +239,7 @@ async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
         await stage.until(lambda: not it.watching.pending)
         of_prompt = it.watching.found[it.watching.prompts[0]].difference.positions[-1]
         view = it.query_one(Candidates).view
-        assert view is not None and f"KL {of_prompt.kl:.3f}" in view.numbers
+        assert view is not None and f"KL {of_prompt.kl / math.log(2):.3f} bits" in view.numbers
         shifts = {s.token: s for s in of_prompt.likely}
         for row in view.rows:
             assert row.after is not None and abs(row.after / math.exp(shifts[row.token].now) - 1) < 1e-6

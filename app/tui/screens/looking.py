@@ -50,6 +50,7 @@ class Looking(Screen[None]):
         self._snapshots: dict[tuple[str, int], Step] = {}
         self._settle: Timer | None = None
         self._inspected_s = 0.0
+        self._behind = False  # whether tokens have come that the panel has not seen
         self._late: Timer | None = None
 
     @property
@@ -102,20 +103,21 @@ class Looking(Screen[None]):
         where no batch follows.
         """
         now = monotonic()
-        wait = PANEL_S - (now - self._inspected_s)
-        if self._late is not None:
-            self._late.stop()
-            self._late = None
-        if wait <= 0:
+        self._behind = now - self._inspected_s < PANEL_S
+        if not self._behind:
             self._inspected_s = now
             self.inspect()
-        else:
-            self._late = self.set_timer(wait + BATCH_S, self._inspect_late)
+        elif self._late is None:
+            self._late = self.set_timer(PANEL_S + BATCH_S, self._inspect_late)
 
     def _inspect_late(self) -> None:
         self._late = None
-        self._inspected_s = monotonic()
-        self.inspect()
+        if self._behind and monotonic() - self._inspected_s > PANEL_S:
+            self._behind = False
+            self._inspected_s = monotonic()
+            self.inspect()
+        elif self._behind:  # a batch has been shown meanwhile, and another has come
+            self._late = self.set_timer(PANEL_S, self._inspect_late)
 
     def _entropies(self, block: int) -> None:
         """The entropies of a block in bits: a list that grows with it."""
