@@ -253,7 +253,7 @@ async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
         heat.move_to(Place(0, 5))
         await stage.pilot.pause()
         view = it.query_one(Candidates).view
-        assert view is not None and f"KL {places[4].kl:.3f}" in view.numbers
+        assert view is not None and f"KL {places[4].kl / math.log(2):.3f} bits" in view.numbers
         assert view.name == it.watching.names.name(places[5].token)
 
 
