@@ -1,4 +1,7 @@
-"""The chat in a real terminal (tmux) with the real model: ask, stop, branch, move a slider, export, quit, resume."""
+"""The chat in a real terminal (tmux) with the real model: ask, stop, branch, move a slider, export, quit, resume.
+
+The first run does without animations, the others with them.
+"""
 
 import os
 import re
@@ -88,7 +91,7 @@ def chosen(screen: str) -> int:
 
 
 def test_ask_stop_branch_steer_export_quit_resume(terminal: Terminal) -> None:
-    terminal.run("./likely")
+    terminal.run("TEXTUAL_ANIMATIONS=none ./likely")
     terminal.until(lambda s: re.search(r"│ \S+.* GB", s), "a loaded model")
     terminal.keys("Why is the sky blue?", "Enter")
     terminal.until(lambda s: tokens(s) > 12 and "esc Stop" in s, "an answer that streams")
