@@ -216,7 +216,8 @@ async def test_force_and_ban(play: Play) -> None:
     held(engine, 3)
     async with play(engine) as stage:
         await stage.type(ASK)
-        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 3)
+        # the panel looks a few times a second: until it has, its rows may still change
+        await stage.until(lambda: stage.chat.panel.view is not None and stage.chat.panel.view.title == "TOKEN 3/3")
         stage.chat.panel.focus()
         await stage.pilot.press("down", "down", "f")
         forced = stage.chat.panel.selected
