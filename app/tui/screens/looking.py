@@ -103,21 +103,18 @@ class Looking(Screen[None]):
         where no batch follows.
         """
         now = monotonic()
-        self._behind = now - self._inspected_s < PANEL_S
+        wait = PANEL_S - (now - self._inspected_s)
+        self._behind = wait > 0
         if not self._behind:
             self._inspected_s = now
             self.inspect()
         elif self._late is None:
-            self._late = self.set_timer(PANEL_S + BATCH_S, self._inspect_late)
+            self._late = self.set_timer(wait + BATCH_S, self._inspect_late)
 
     def _inspect_late(self) -> None:
         self._late = None
-        if self._behind and monotonic() - self._inspected_s > PANEL_S:
-            self._behind = False
-            self._inspected_s = monotonic()
-            self.inspect()
-        elif self._behind:  # a batch has been shown meanwhile, and another has come
-            self._late = self.set_timer(PANEL_S, self._inspect_late)
+        if self._behind:
+            self.inspect_soon()
 
     def _entropies(self, block: int) -> None:
         """The entropies of a block in bits: a list that grows with it."""
