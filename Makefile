@@ -36,8 +36,8 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 metal/blas:                       ## rebuild the one-row BLAS library for both Linux architectures
 	for arch in x86_64 aarch64; do \
 	  $(BIN)/python -m ziglang cc -target $$arch-linux-gnu -O2 -shared -fPIC -nostdlib -s -fno-sanitize=undefined \
-	    -fvisibility=hidden "-DSOURCE_SHA256=\"$$(sha256sum metal/blas/gemv.c | cut -c1-64)\"" \
-	    metal/blas/gemv.c -o metal/blas/gemv-$$arch.so || exit 1; done
+	    -fvisibility=hidden "-DSOURCE_SHA256=\"$$(cat metal/blas/*.[ch] | sha256sum | cut -c1-64)\"" \
+	    metal/blas/*.c -o metal/blas/gemv-$$arch.so || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache

@@ -43,7 +43,7 @@ def main() -> None:
     times: dict[int, list[float]] = {context: [] for context in contexts}
     bandwidths = []
     for _ in range(options.rounds):
-        bandwidths.append(machine.measure()[1])
+        bandwidths.append(machine.bandwidth())
         cursor = Cursor(session.model, session.model.make_cache(**({"bits": options.bits} if options.bits else {})))
         for context in contexts:
             for _ in cursor.read(ids[cursor.length : context]):

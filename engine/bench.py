@@ -176,7 +176,6 @@ def run(
         raise ParameterError(f"at least 2 rounds of 2 tokens are needed for a spread, got {rounds} of {tokens}")
     contestants: list[Contestant] = [Sessions(session), *([peer] if peer is not None else [])]
     contestants += [Sessions(session, eager=True)] if session.step.on else []
-    _, bandwidth = machine.measure()
     weights = sum(a.nbytes for a in session.model.arrays.values())
     held = {context: cache_nbytes(session, context) for context in contexts}
     first: dict[str, list[float]] = {}
@@ -194,6 +193,8 @@ def run(
         else:
             seconds = contestant.batch(_prompt(session, contexts[0]), branches, tokens)
             batch.setdefault(contestant.name, []).extend([] if warm else [seconds])
+    peak = machine.peak_memory()  # before the half gigabyte that the bandwidth is measured on
+    bandwidth = machine.bandwidth()
     names = [contestant.name for contestant in contestants]
     rates = [Rate.of(f"prefill {prefill}", "tokens/s", name, prefill, first[name]) for name in names]
     for context in contexts:
@@ -205,7 +206,6 @@ def run(
     token_ms = {n: {c: 1e3 * float(np.median(each[n, c])) for c in contexts} for n in names}
     growth = {name: Growth.of(found, held, bandwidth) for name, found in token_ms.items()}
     facts = asdict(machine.inspect())
-    peak = machine.peak_memory()
     return Bench(session.info.name, facts, bandwidth, rates, weights, held, peak, load_s, token_ms, growth)
 
 

@@ -128,10 +128,10 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
         keys, values, n = keys[:, :, low:n], values[:, :, low:n], n - low
     b, h, t, _ = q.shape
     causal = causal and t > 1
-    if sinks is None and q.dtype == mx.float32 and mx.default_device() == mx.cpu:
-        if t == 1 and n >= host.ROWS:
-            return host.one(q, keys, values, scale=scale)
-        if t >= host.LEAST and kv.cached:
+    if kv.cached and sinks is None and q.dtype == mx.float32 and mx.default_device() == mx.cpu:
+        if n >= host.ROWS and host.few_enough(q, keys, values):
+            return host.few(q, keys, values, scale=scale, causal=causal)
+        if t >= host.LEAST:
             return host.attention(q, keys, values, scale=scale, causal=causal)
     if b * h * t * n <= reference.SCORES or mx.metal.is_available():
         kind = "causal" if causal else None

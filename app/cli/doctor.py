@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
     from engine import machine, store
 
     found = machine.inspect()
-    gflops, bandwidth = machine.measure()
+    gflops, bandwidth = machine.gflops(), machine.bandwidth()
     notes = machine.advice(found, gflops)
     home = store.home()
     free = shutil.disk_usage(home if home.exists() else home.anchor).free

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.errors import OutOfMemory
-from engine.machine import measure
+from engine.machine import gflops
 from engine.precision import available_memory
 from engine.tune import batches
 from engine.tune.config import Config
@@ -102,7 +102,6 @@ def inside(model: Transformer, lengths: Sequence[int]) -> tuple[int, int]:
 def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained: int, lowest: int) -> float:
     """One pass over samples of these lengths on this machine."""
     tokens = sum(lengths)
-    gflops, _ = measure(3)
     c = model.config
     above = c.layers - lowest
     passes = c.layers + above * (2 if config.kind == "full" else 1) + above * config.checkpointing
@@ -111,7 +110,7 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     flops = 2 * tokens * products(model) * passes + head
     kept, scores = inside(model, lengths)
     elementwise = trained * c.vocab_size * LOGIT_S + passes * (sum(lengths) * kept * FLOAT_S + scores / 2 * LOGIT_S)
-    return flops / (gflops * 1e9) + (0.0 if GPU else elementwise)
+    return flops / (gflops(3) * 1e9) + (0.0 if GPU else elementwise)
 
 
 def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:

@@ -7,13 +7,15 @@ lacks. mlx's own wheel carries that library under a hashed name; a copy of it in
 
 In front of that stands `gemv.c`, prebuilt for the two Linux architectures: it sends products of up to eight rows, which
 is all that decoding does, to `cblas_sgemv`; one row three times faster than OpenBLAS's gemm on a vocabulary head, four
-rows twice.
+rows twice. The two products of attention for a few queries it computes itself (`attention.c`), at the speed of memory.
 """
 
 import ctypes
 import os
 import platform
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -21,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 GFORTRAN = b"libgfortran.so.5"
+LEAST = -(2.0 - 2.0**-23) * 2.0**127  # the least float32: by this factor nobody multiplies
+QUERIES, WIDTH = 32, 256  # the most rows of such a product, and numbers of a value (attention.h)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Blas:
     reason: str = ""
     handle: ctypes.CDLL | None = None
     gemv: ctypes.CDLL | None = None  # products of few rows go to sgemv; None where gemm takes them
+    attention: bool = False  # a product by LEAST has the softmax of its first matrix, and reads the second once
 
 
 @cache
@@ -54,21 +59,47 @@ def load() -> Blas:
     except OSError as error:
         return Blas("reference", "mlx wheel", f"OpenBLAS would not load: {error}")
     # The linker takes the symbol of whichever became global first: the few-row library, once it knows where to pass on.
-    gemv = _load_gemv(library)
+    gemv, attention = _load_gemv(library)
     ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
     if "OPENBLAS_NUM_THREADS" not in os.environ:
         library.openblas_set_num_threads(idle_cores())
-    return Blas("OpenBLAS", path, handle=library, gemv=gemv)
+    if gemv is not None and attention:
+        _share_threads(library, gemv)
+    return Blas("OpenBLAS", path, handle=library, gemv=gemv, attention=attention)
 
 
-def _load_gemv(library: ctypes.CDLL) -> ctypes.CDLL | None:
-    """The library of gemv.c in front of `library`; None where there is no build for this processor."""
+def _load_gemv(library: ctypes.CDLL) -> tuple[ctypes.CDLL | None, bool]:
+    """The library of gemv.c in front of `library`, and whether it has attention's products; None without a build."""
     path = Path(__file__).with_name(f"gemv-{platform.machine()}.so")
     if not path.exists():
-        return None
+        return None, False
     gemv = ctypes.CDLL(str(path))
-    gemv.likely_blas_init(_address(library.cblas_sgemm), _address(library.cblas_sgemv))
-    return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+    functions = library.cblas_sgemm, library.cblas_sgemv, ctypes.CDLL(None).syscall
+    attention = bool(gemv.likely_blas_init(*map(_address, functions)))
+    return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL), attention
+
+
+def _share_threads(library: ctypes.CDLL, gemv: ctypes.CDLL) -> None:
+    """Give `library`'s jobs to the threads that attention has, instead of threads of its own, as many as it may use.
+
+    Its own spin for 20 ms after every product, on the core where ours would read half of the keys.
+    """
+    more = library.openblas_get_num_threads() - 1
+    try:
+        for _ in range(more):
+            threading.Thread(target=gemv.likely_worker, name="blas", daemon=True).start()
+    except RuntimeError:  # no more threads to be had: those that there are help attention
+        return
+    while gemv.likely_workers() < more:
+        time.sleep(0)
+    set_callback = library.openblas_set_threads_callback_function
+    set_callback(_address(gemv.likely_blas_jobs))
+
+    def alone() -> None:  # a fork has the thread that forked
+        set_callback(None)
+        gemv.likely_alone()
+
+    os.register_at_fork(after_in_child=alone)
 
 
 def _address(function: Any) -> ctypes.c_void_p:

@@ -9,7 +9,10 @@
  *
  * Loaded by metal/blas/__init__.py, built by `make metal/blas`, no libc. */
 
+#include "attention.h"
+
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
+#define LEAST -0x1.fffffep127f
 enum { FEW = 8, BLOCK = 512 * 1024 / sizeof(float), TOGETHER = 32 }; /* measured: docs/decisions/blas.md */
 
 typedef void (*gemm_t)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
@@ -25,15 +28,30 @@ static gemv_t gemv;
 EXPORT const char likely_source_sha256[] = SOURCE_SHA256;
 EXPORT long likely_rows_to_gemv = 0; /* how often the fast path was taken: a test asks */
 
-EXPORT void likely_blas_init(gemm_t real_gemm, gemv_t real_gemv) {
+static int attention;
+
+/* Whether attention's products have a path of their own on this processor. */
+EXPORT int likely_blas_init(gemm_t real_gemm, gemv_t real_gemv, long (*libc_syscall)(long, ...)) {
     gemm = real_gemm;
     gemv = real_gemv;
+    return attention = likely_attention_init(libc_syscall);
 }
 
 EXPORT void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
                         const float *b, int ldb, float beta, float *c, int ldc) {
     long next = ta == NO_TRANS ? lda : 1; /* from one row of a to the next, and from one of its numbers to the next */
     int step = ta == NO_TRANS ? 1 : lda;
+    if (attention && order == ROW_MAJOR && m <= QUERIES) {
+        product_t p = {m, n, k, alpha, beta, a, b, next, step, ldb, ldc, c};
+        if (alpha == LEAST && tb == NO_TRANS && n <= WIDTH) { /* nobody's factor: metal/host.py asks for the softmax of a */
+            likely_mix(&p);
+            return;
+        }
+        if (tb == TRANS && k <= WIDTH) {
+            likely_scores(&p);
+            return;
+        }
+    }
     if (order == ROW_MAJOR && m == 1 && tb == NO_TRANS) { /* b [k, n] */
         likely_rows_to_gemv++;
         gemv(order, TRANS, k, n, alpha, b, ldb, a, step, beta, c, 1);

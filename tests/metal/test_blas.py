@@ -2,6 +2,9 @@
 
 import ctypes
 import hashlib
+import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,27 +41,167 @@ def test_a_folder_called_mlx_in_the_working_directory_does_no_harm(tmp_path: Pat
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_the_shipped_library_is_built_from_the_source_beside_it(arch: str) -> None:
     folder = Path(blas.__file__).parent
-    source = hashlib.sha256((folder / "gemv.c").read_bytes()).hexdigest()
+    sources = sorted(path for path in folder.iterdir() if path.suffix in {".c", ".h"})
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     assert source.encode() in (folder / f"gemv-{arch}.so").read_bytes(), "run `make metal/blas`"
 
 
 @linux
-@pytest.mark.parametrize("rows", [1, 2, 5, 9])
-def test_products_equal_float64(rows: int) -> None:
+@pytest.mark.parametrize("width", [96, 301])
+@pytest.mark.parametrize("rows", [1, 2, 5, 9, 32, 33])
+def test_products_equal_float64(rows: int, width: int) -> None:
     """Every layout that mlx can ask for: plain, transposed, strided, with an added bias."""
     rng = np.random.default_rng(rows)
-    x, w, c = rng.normal(size=(rows, 96)), rng.normal(size=(160, 96)), rng.normal(size=(rows, 160))
+    x, w, c = rng.normal(size=(rows, width)), rng.normal(size=(163, width)), rng.normal(size=(rows, 163))
     want = x @ w.T
     mx_x, mx_w, mx_c = (mx.array(a.astype(np.float32)) for a in (x, w, c))
     got = {
         "x w^T": mx_x @ mx_w.T,
         "x w": mx_x @ mx.contiguous(mx_w.T),
         "(x^T)^T w": mx.contiguous(mx_x.T).T @ mx.contiguous(mx_w.T),
-        "batched": (mx.broadcast_to(mx_x, (3, rows, 96)) @ mx.broadcast_to(mx_w.T, (3, 96, 160)))[1],
+        "(x^T)^T w^T": mx.contiguous(mx_x.T).T @ mx_w.T,
+        "batched": (mx.broadcast_to(mx_x, (3, rows, width)) @ mx.broadcast_to(mx_w.T, (3, width, 163)))[1],
     }
     for name, value in got.items():
         np.testing.assert_allclose(np.array(value), want, atol=2e-4, err_msg=name)
     np.testing.assert_allclose(np.array(mx.addmm(mx_c, mx_x, mx_w.T, alpha=0.5, beta=2.0)), want / 2 + 2 * c, atol=2e-4)
+
+
+def mixed(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """softmax(scores) values by the library in front of the BLAS."""
+    zeros = mx.zeros((len(scores), values.shape[1]))
+    a, b = mx.array(scores.astype(np.float32)), mx.array(values.astype(np.float32))
+    return np.array(mx.addmm(zeros, a, b, alpha=blas.LEAST, beta=0.0))
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@linux
+@pytest.mark.parametrize("size", [1, 5, 64, 80, 256])
+@pytest.mark.parametrize(("rows", "n"), [(1, 1), (3, 3), (1, 130), (2, 511), (3, 512), (4, 2049), (8, 700), (32, 9001)])
+def test_the_softmax_in_a_product_equals_float64(rows: int, n: int, size: int) -> None:
+    rng = np.random.default_rng(n)
+    scores, values = 8 * rng.normal(size=(rows, n)), rng.normal(size=(n, size))
+    scores[:, : n // 3] = -np.inf  # what a mask hides
+    scores, values = scores.astype(np.float32), values.astype(np.float32)
+    np.testing.assert_allclose(mixed(scores, values), softmax(scores.astype(float)) @ values, atol=2e-6)
+
+
+@linux
+@pytest.mark.parametrize("scale", [1e-30, 1, 80, 1e4, 1e30])
+def test_a_softmax_of_any_size(scale: float) -> None:
+    """Weights from all the same to one alone, those too small for a float among them."""
+    scores = np.float32(scale) * np.linspace(-1, 1, 999, dtype=np.float32)[None]
+    values = np.eye(999, 256, -743)  # those of the largest scores
+    got, want = mixed(scores, values), softmax(scores.astype(float)) @ values
+    np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-37)
+
+
+@linux
+def test_what_is_no_number_stays_none() -> None:
+    for bad in (np.nan, np.inf):
+        for n, at in ((5, 2), (2000, 0), (2000, 1999)):
+            scores = np.zeros((2, n))
+            scores[1, at] = bad
+            got = mixed(scores, np.ones((n, 16)))
+            np.testing.assert_allclose(got[0], 1.0, atol=1e-6)
+            assert np.isnan(got[1]).all()
+
+
+@linux
+def test_a_query_is_the_same_whatever_stands_beside_or_after_it() -> None:
+    """Beside other queries, and before keys that it must not see: what checks guesses draws as one at a time does."""
+    rng = np.random.default_rng(0)
+    scores, values = rng.normal(size=(8, 3000)), rng.normal(size=(3010, 64))
+    together = mixed(scores, values[:3000])
+    hidden = np.pad(scores, ((0, 0), (0, 10)), constant_values=-np.inf)
+    np.testing.assert_array_equal(mixed(hidden, values), together)
+    np.testing.assert_array_equal(np.concatenate([mixed(row[None], values[:3000]) for row in scores]), together)
+
+
+THREADS = """
+import sys, threading
+import numpy as np
+from metal import blas, mx
+
+rng = np.random.default_rng(0)
+q, keys, values = (rng.normal(size=s).astype(np.float32) for s in ((6, 64), (8200, 64), (8200, 64)))
+square = rng.normal(size=(700, 700)).astype(np.float32)
+truth = square.astype(float) @ square
+
+def work(out):
+    for _ in range(20):
+        scores = mx.array(q) @ mx.array(keys).T
+        out.append(np.array(mx.addmm(mx.zeros((6, 64)), scores, mx.array(values), alpha=blas.LEAST, beta=0.0)))
+        np.testing.assert_allclose(np.array(mx.array(square) @ mx.array(square)), truth, atol=1e-3)
+
+outs = [[], []]
+threads = [threading.Thread(target=work, args=(out,)) for out in outs]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert blas.threads() == int(sys.argv[1]) and blas.load().gemv.likely_workers() == int(sys.argv[1]) - 1
+assert len(outs[0]) == len(outs[1]) == 20 and len({out.tobytes() for out in outs[0] + outs[1]}) == 1
+sys.stdout.buffer.write(outs[0][0].tobytes())
+"""
+
+
+@linux
+@pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
+def test_threads_share_the_work_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two callers at once, with one thread and with two: attention's products, and OpenBLAS's between them."""
+    outs = []
+    for threads in "12":
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        run = subprocess.run([sys.executable, "-c", THREADS, threads], capture_output=True, check=False, timeout=120)
+        assert run.returncode == 0, run.stderr.decode()
+        outs.append(run.stdout)
+    assert outs[0] == outs[1] != b""
+
+
+FORK = """
+import os
+from metal import mx
+
+mx.default_device()
+child = os.fork()
+if not child:
+    mx.eval(mx.ones((600, 600)) @ mx.ones((600, 600)))
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+
+
+@linux
+def test_a_fork_multiplies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has none of the threads that would help it."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60)
+
+
+@linux
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_attention_runs_on_both_machines(machine: str, tmp_path: Path) -> None:
+    """The other one in an emulator (Debian: qemu-user), which has no libc either."""
+    emulator = "" if platform.machine() == machine else shutil.which(f"qemu-{machine}")
+    if emulator is None:
+        pytest.skip(f"no emulator for {machine} here: apt-get install qemu-user")
+    folder, program = Path(blas.__file__).parent, tmp_path / "attention"
+    sources = [str(folder / "attention.c"), str(Path(__file__).with_name("standalone.c"))]
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu", "-O2", "-I", str(folder)]
+    flags = ["-nostdlib", "-static", "-ffreestanding", "-fno-sanitize=undefined", "-o", str(program)]
+    subprocess.run([*compiler, *flags, *sources], check=True)
+    run = subprocess.run([*([emulator] if emulator else []), str(program)], check=True, capture_output=True)
+    got = np.frombuffer(run.stdout, np.float32)
+
+    def filled(*shape: int) -> np.ndarray:
+        return (np.arange(np.prod(shape)) * 37 % 101 / 50 - 1).reshape(shape)
+
+    scores = filled(5, 70) @ filled(1030, 70).T
+    np.testing.assert_allclose(got[: scores.size].reshape(scores.shape), scores, atol=1e-4)
+    np.testing.assert_allclose(got[scores.size :].reshape(5, 44), softmax(scores) @ filled(1030, 44), atol=1e-4)
 
 
 @linux
@@ -66,10 +209,10 @@ def test_up_to_eight_rows_of_a_weight_take_the_fast_path() -> None:
     library = blas.load().gemv
     assert library is not None
     taken = ctypes.c_long.in_dll(library, "likely_rows_to_gemv")
-    weight = mx.random.normal((64, 32))
+    weight = mx.random.normal((64, 300))
     for rows, more in ((1, 1), (2, 2), (8, 8), (9, 0)):
         before = taken.value
-        mx.eval(mx.random.normal((rows, 32)) @ weight.T)
+        mx.eval(mx.random.normal((rows, 300)) @ weight.T)
         assert taken.value == before + more, rows
 
 
