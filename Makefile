@@ -33,7 +33,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-metal/blas:                       ## rebuild the one-row BLAS library for both Linux architectures
+metal/blas:                       ## rebuild what stands in front of the BLAS, for both Linux architectures
 	for arch in x86_64 aarch64; do \
 	  $(BIN)/python -m ziglang cc -target $$arch-linux-gnu -O2 -shared -fPIC -nostdlib -s -fno-sanitize=undefined \
 	    -fvisibility=hidden "-DSOURCE_SHA256=\"$$(cat metal/blas/*.[ch] | sha256sum | cut -c1-64)\"" \

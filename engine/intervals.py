@@ -25,13 +25,13 @@ class Intervals:
     """What is known of the logits and of the tokens left; every pair is (lower bound, upper bound)."""
 
     def __init__(self, snapshot: Snapshot, touched: np.ndarray) -> None:
-        """`touched`: ids that will be changed one by one; those the snapshot lacks become items of unknown logit."""
+        """`touched`: ids, each once, that change one by one; what the snapshot lacks is an item of unknown logit."""
         top = float(snapshot.logits.max())
         full = snapshot.counts > 0
         self.counts = snapshot.counts[full].astype(np.float64)
         self.lses = snapshot.lses[full].astype(np.float64) - top
         self.edges = tuple(edges[full].astype(np.float64) - top for edges in (snapshot.edges[:-1], snapshot.edges[1:]))
-        strangers = np.setdiff1d(touched, snapshot.ids) if full.any() else np.empty(0, np.int64)
+        strangers = touched[~np.isin(touched, snapshot.ids)] if full.any() else np.empty(0, np.int64)
         unknown = np.ones(len(strangers))
         raw = np.where(snapshot.logits > -np.inf, snapshot.logits.astype(np.float64) - top, NEVER)
         possible = (raw > NEVER).astype(np.float64)

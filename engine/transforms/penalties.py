@@ -35,7 +35,7 @@ class Penalty(Transform):
         return xp.concatenate([state, newest])[-self.window :]
 
     def touched(self, state: State) -> np.ndarray:
-        return np.unique(np.asarray(state))
+        return np.asarray(state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Transform:
         return state
 
     def touched(self, state: State) -> np.ndarray:
-        """int [n]: the ids whose logits it changes one by one, so that a snapshot keeps them."""
+        """int [n]: the ids whose logits it changes one by one, also repeated; a snapshot keeps them."""
         return np.empty(0, np.int64)
 
 

@@ -20,7 +20,7 @@ from engine.tune.samples import Sample
 from engine.tune.validation import evaluate, validate
 from metal import mx
 
-SMOOTH = 0.9  # share of the past in the running mean of the loss
+SMOOTH = 0.9  # share of the past in the running mean of the loss; less in the first steps, which it is the mean of
 FAILED = ("nan", "diverged")
 NAMED = 4  # rows of a batch that an error names
 GLANCE_S = 0.05  # between two looks at the control of a run that waits
@@ -111,7 +111,8 @@ def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped |
         return Ended(
             "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, taken)}"
         )
-    smooth = loss if counters.smooth is None else SMOOTH * counters.smooth + (1 - SMOOTH) * loss
+    past = 0.0 if counters.smooth is None else min(SMOOTH, 1 - 1 / t)
+    smooth = past * (counters.smooth or 0.0) + (1 - past) * loss
     if counters.step >= 10 and counters.lowest is not None and smooth > 1.5 * counters.lowest + 1.5:
         rise = f"from {counters.lowest:.3f} to {smooth:.3f} by step {t}"
         return Ended("diverged", counters.step, f"the loss rose {rise}, rows {_where(run, taken)}: lower --rate")
