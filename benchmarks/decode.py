@@ -90,7 +90,7 @@ def mlx_lm(name: str, folder: Path) -> Any:
     if name == "b":
         from metal import blas
 
-        blas._load_gemv = lambda library: None
+        blas._load_gemv = lambda library: (None, False)
         blas.load()
     elif name == "b+gemv":
         from metal import blas

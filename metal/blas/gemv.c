@@ -3,9 +3,9 @@
  * mlx calls cblas_sgemm for every float32 matmul. With few rows of activations, which is all that decoding ever has,
  * OpenBLAS's x86 gemm packs the whole weight matrix first and moves it three times; its gemv reads it once. This
  * library stands in front of both. One row goes to gemv; up to FEW rows go to gemv too, a block of the weight at a
- * time, which the first row brings into the cache of a core for the others. Up to SOME rows of short sums, which are
- * queries and keys, and a product by LEAST, which stands for the softmax of its first matrix, go to attention.c;
- * everything else to the gemm that would have been called. On one thread a row comes out the same, to the bit, however
+ * time, which the first row brings into the cache of a core for the others. As few rows of short sums, which are queries
+ * and keys, and a product by LEAST, which stands for the softmax of its first matrix, go to attention.c; everything
+ * else to the gemm that would have been called. On one thread a row comes out the same, to the bit, however
  * many are beside it: blocks are multiples of the rows that gemv takes at once.
  *
  * Loaded by metal/blas/__init__.py, built by `make metal/blas`, no libc. */
@@ -14,7 +14,7 @@
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
 #define LEAST -0x1.fffffep127f /* of the finite numbers: nobody's factor, so metal/host.py can give it a meaning */
-enum { FEW = 8, SOME = 16, BLOCK = 512 * 1024 / sizeof(float), TOGETHER = 32 }; /* measured: docs/decisions/blas.md */
+enum { FEW = 8, BLOCK = 512 * 1024 / sizeof(float), TOGETHER = 32 }; /* measured: docs/decisions/blas.md */
 
 typedef void (*gemm_t)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
                        const float *b, int ldb, float beta, float *c, int ldc);
@@ -48,7 +48,7 @@ EXPORT void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float al
             likely_mix(&p);
             return;
         }
-        if (tb == TRANS && k <= WIDTH && m <= SOME) {
+        if (tb == TRANS && k <= WIDTH && m <= FEW) {
             likely_scores(&p);
             return;
         }
