@@ -123,6 +123,9 @@ async def draw(name: str) -> None:
             await scene(stage)
             await pilot.pause(0.2)
             svg = app.export_screenshot(title="likely")
+        if app.tuning is not None and app.tuning.busy:  # a thread that is cut off in a step aborts the process
+            app.tuning.close()
+            app.tuning.wait()
     # with the fonts of the web the columns drift where they are not installed
     svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", FONT)
     svg = re.sub(r"terminal-\d+", "terminal", svg)  # the same file every time
