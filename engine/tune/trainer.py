@@ -20,7 +20,7 @@ from engine.tune.samples import Sample
 from engine.tune.validation import evaluate, validate
 from metal import mx
 
-SMOOTH = 0.9  # share of the past in the running mean of the loss; less in the first steps, which it is the mean of
+SMOOTH = 10  # steps that the running mean of the loss looks back over, at most a tenth of the run's
 FAILED = ("nan", "diverged")
 NAMED = 4  # rows of a batch that an error names
 GLANCE_S = 0.05  # between two looks at the control of a run that waits
@@ -111,8 +111,8 @@ def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped |
         return Ended(
             "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, taken)}"
         )
-    past = 0.0 if counters.smooth is None else min(SMOOTH, 1 - 1 / t)
-    smooth = past * (counters.smooth or 0.0) + (1 - past) * loss
+    share = 1 / min(t, SMOOTH, max(2, run.steps // 10)) if counters.smooth is not None else 1.0
+    smooth = (1 - share) * (counters.smooth or 0.0) + share * loss
     if counters.step >= 10 and counters.lowest is not None and smooth > 1.5 * counters.lowest + 1.5:
         rise = f"from {counters.lowest:.3f} to {smooth:.3f} by step {t}"
         return Ended("diverged", counters.step, f"the loss rose {rise}, rows {_where(run, taken)}: lower --rate")

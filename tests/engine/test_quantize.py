@@ -300,14 +300,15 @@ def test_an_eye_without_a_text_model_is_refused(tmp_path: Path, text: Any) -> No
 
 
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from engine.info import describe
+from engine.machine import peak_memory
 from engine.quantize import Settings, quantize
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 quantize(describe(Path({source!r})), Path({target!r}), Settings(bits=4), text={text!r})
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak_memory() - before)
 """
 
 

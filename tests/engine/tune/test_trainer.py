@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,16 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: Path) 
     resumed = run(folder, steps=40, save_every=1, resume=(folder / state.FILE).exists())
     finish(resumed)
     assert same(resumed.trained.parameters(), whole.trained.parameters())
+
+
+def test_the_smoothed_loss_begins_as_a_mean_and_looks_back_a_tenth_of_the_run(tmp_path: Path) -> None:
+    a = run(tmp_path, steps=30, eval_every=0)
+    steps = [event for event in trainer.train(a) if isinstance(event, trainer.Stepped)]
+    losses = [event.loss for event in steps]
+    assert [event.smooth for event in steps[:3]] == pytest.approx([np.mean(losses[:t]) for t in (1, 2, 3)])
+    for before, event in pairwise(steps[2:]):
+        assert event.smooth == pytest.approx(before.smooth * 2 / 3 + event.loss / 3)
+    assert len(steps) == 30
 
 
 def test_a_run_can_be_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
