@@ -92,6 +92,7 @@ def _run() -> int:
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.UsageError as error:
+        error.message += _instead(error)
         error.show()
         code = 2
     except click.ClickException as error:
@@ -109,3 +110,12 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     return code if isinstance(code, int) else 0
+
+
+def _instead(error: click.UsageError) -> str:
+    """What to do about too many arguments; nothing for any other error."""
+    if error.ctx is None or not error.message.startswith("Got unexpected extra argument"):
+        return ""
+    options = [option for param in error.ctx.command.params if param.name == "model" for option in param.opts]
+    named = f"; a model is named with {options[0]}" if options and options[0].startswith("-") else ""
+    return f". Quote words that belong together{named}."

@@ -219,3 +219,17 @@ def test_completion_scripts(likely: Any, shell: str) -> None:
 def test_every_verb_explains_itself(likely: Any, verb: str) -> None:
     code, out, _ = likely(verb, "--help")
     assert code == 0 and "Usage: likely " + verb in out
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("run", "smollm2", "Hi"), "Quote words that belong together; a model is named with --model."),
+        (("run", "Why", "is", "it?"), "Quote words that belong together; a model is named with --model."),
+        (("pull", "one", "two"), "Quote words that belong together.\n"),
+    ],
+)
+def test_too_many_arguments_say_what_to_do(likely: Any, args: tuple[str, ...], hint: str) -> None:
+    code, out, err = likely(*args)
+    assert (code, out) == (2, "")
+    assert hint in err
