@@ -92,8 +92,7 @@ def _run() -> int:
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.UsageError as error:
-        error.message += _instead(error)
-        error.show()
+        _helped(error).show()
         code = 2
     except click.ClickException as error:
         error.show()
@@ -112,10 +111,10 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _instead(error: click.UsageError) -> str:
-    """What to do about too many arguments; nothing for any other error."""
+def _helped(error: click.UsageError) -> click.UsageError:
+    """The error, and what to do about it where it is about too many arguments."""
     if error.ctx is None or not error.message.startswith("Got unexpected extra argument"):
-        return ""
+        return error
     options = [option for param in error.ctx.command.params if param.name == "model" for option in param.opts]
     named = f"; a model is named with {options[0]}" if options and options[0].startswith("-") else ""
-    return f". Quote words that belong together{named}."
+    return click.UsageError(f"{error.message}. Quote words that belong together{named}.", error.ctx)
