@@ -280,6 +280,8 @@ class LikelyApp(App[str]):
         """Hand every report to its owner. Idle, the timer rests."""
         from app.tui import messages as m
 
+        if not self.is_running:  # its screens are being taken apart; what they hold was saved when it was left
+            return
         for work, group in groupby(self.bridge.drain(), key=lambda report: _work(report)):
             reports = list(group)
             handler = self._owners.get(work)

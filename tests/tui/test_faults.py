@@ -3,8 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from app.store import Store
 from app.tui.keeper import Keeper
+from app.tui.messages import Failed, Report
 from engine.conversation import Fork, Node
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY
@@ -86,3 +89,16 @@ async def test_two_programs_on_one_database_keep_each_others_words(play: Play, t
         nodes = two.chat.talk.conversation.nodes
         assert "theirs" in nodes and len(nodes) == 4
         assert two.chat.talk.conversation.marks == {("theirs", 3): "here"}
+
+
+async def test_what_comes_while_the_screens_are_taken_apart_is_left(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report between the last frame and the end found a chat without its panel, once in a thousand times."""
+    handled: list[Report] = []
+    async with play() as stage:
+        await stage.ask(ASK)
+        stage.app._owners[99] = handled.extend
+        monkeypatch.setattr(stage.app.bridge, "drain", lambda: [Failed(99, "late")])
+    stage.app.drain()
+    assert not handled
