@@ -111,7 +111,7 @@ def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped |
         return Ended(
             "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, taken)}"
         )
-    share = 1 / min(t, SMOOTH, max(2, run.steps // 10)) if counters.smooth is not None else 1.0
+    share = 1 / min(t, SMOOTH, max(2, run.steps // 10))
     smooth = (1 - share) * (counters.smooth or 0.0) + share * loss
     if counters.step >= 10 and counters.lowest is not None and smooth > 1.5 * counters.lowest + 1.5:
         rise = f"from {counters.lowest:.3f} to {smooth:.3f} by step {t}"
