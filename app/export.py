@@ -18,8 +18,8 @@ from typing import Any
 from app import heat
 from engine.conversation import Conversation, Fork, Message, Node
 from engine.errors import DataError, LikelyError
-from engine.trace import Recipe, Step
-from engine.tracefile import recipe_from_row, recipe_row, step_from_row, step_row
+from engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
+from engine.trace.trace import Recipe, TokenStep
 
 VERSION = 1
 SUFFIX = {"markdown": "md", "html": "html", "jsonl": "jsonl"}
@@ -120,7 +120,7 @@ def _who(message: Message, talk: Conversation) -> str:
     return {"user": "you", "assistant": talk.model or "model", "text": "text"}[message.role]
 
 
-def _token(step: Step) -> str:
+def _token(step: TokenStep) -> str:
     text = html.escape(heat.visible(step.text))
     if step.logprob is None:
         return text

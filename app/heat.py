@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.trace import Step
+    from engine.trace.trace import TokenStep
 
 BITS = (1.0, 2.0, 4.0, 6.0, 9.0)  # p > 50 %, 25 %, 6 %, 1.6 %, 0.2 %: the levels 0..5 lie between
 MOVED = (0.02, 0.1, 0.3, 1.0, 3.0)  # nats of KL between two distributions of the next token
@@ -40,7 +40,7 @@ def moved_level(kl: float) -> int:
     return bisect_right(MOVED, kl)
 
 
-def heat_level(step: "Step", heat: str) -> int:
+def heat_level(step: "TokenStep", heat: str) -> int:
     """The level 0..5 of a step under one way of looking."""
     if heat == "surprisal":
         return level(None if step.logprob is None else -step.logprob / math.log(2))

@@ -14,16 +14,16 @@ from typing import IO
 
 from app import heat
 from app.cli.sampling import Limits
-from engine.decode.control import Control, Done, Emitted, Event, Prefilled
+from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl
 from engine.errors import DataError, LikelyError
 from engine.session import Session
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 
 HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
 
 
 @contextmanager
-def interruptible(control: Control) -> Iterator[None]:
+def interruptible(control: RunControl) -> Iterator[None]:
     """Ctrl-C cancels the run between two tokens; a second one in the same run interrupts the program."""
 
     def cancel(number: int, frame: FrameType | None) -> None:
@@ -38,10 +38,10 @@ def interruptible(control: Control) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> tuple[list[Step], Done]:
+def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> tuple[list[TokenStep], Done]:
     """Write an answer as it comes, tinted by surprisal where `out` is a terminal; give its steps and its end."""
     mode = heat.colour_mode(out)
-    steps: list[Step] = []
+    steps: list[TokenStep] = []
     for event in events:
         if isinstance(event, Emitted):
             step = event.step
@@ -60,12 +60,12 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
     raise AssertionError("a run ends with Done")
 
 
-def shown(step: Step, special: bool) -> str:
+def shown(step: TokenStep, special: bool) -> str:
     """What a person sees of a token; control tokens only with `special`."""
     return step.piece.decode(errors="replace") if special and step.special else step.text
 
 
-def summary(steps: Sequence[Step], done: Done) -> str:
+def summary(steps: Sequence[TokenStep], done: Done) -> str:
     """One line about a run: tokens, perplexity under the model's own distribution, speed."""
     stats = done.stats
     scored = [s.logprob for s in steps if s.logprob is not None]
@@ -111,7 +111,7 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
             continue
         try:
             ids = _ids(session, messages)
-            control = Control(recipe)
+            control = RunControl(recipe)
             events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
             with interruptible(control):
                 steps, done = stream(events, sys.stdout)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.trace import BINS, Recipe, Snapshot, Step
+from engine.trace.trace import BINS, Recipe, Snapshot, TokenStep
 
 STEP = (
     "token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipe, position, origin, special,"
@@ -14,19 +14,19 @@ STEP = (
 )
 
 
-def step_row(step: Step, recipe: int) -> tuple[Any, ...]:
+def step_row(step: TokenStep, recipe: int) -> tuple[Any, ...]:
     return (
         step.token, step.piece, step.text, step.logprob, step.logprob_after, step.entropy, step.entropy_after,
         step.rank, step.kept, recipe, step.position, step.origin, step.special, step.elapsed_s,
     )  # fmt: skip
 
 
-def step_from(values: Sequence[Any], recipes: Mapping[int, Recipe]) -> Step:
+def step_from(values: Sequence[Any], recipes: Mapping[int, Recipe]) -> TokenStep:
     (token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipe, position, origin) = values[
         :12
     ]
     special, elapsed_s = values[12:]
-    return Step(
+    return TokenStep(
         token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipes[recipe], None, None,
         position, origin, bool(special), elapsed_s,
     )  # fmt: skip
@@ -35,7 +35,7 @@ def step_from(values: Sequence[Any], recipes: Mapping[int, Recipe]) -> Step:
 _ARRAYS: Mapping[str, Any] = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}
 
 
-def pack(step: Step) -> bytes:
+def pack(step: TokenStep) -> bytes:
     """A step's snapshot and cut as bytes."""
     snapshot = step.snapshot
     assert snapshot is not None

@@ -20,8 +20,8 @@ from app.database import change, open_database
 from app.rows import STEP, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
-from engine.trace import Recipe, Snapshot, Step
-from engine.tracefile import recipe_from_row, recipe_row
+from engine.trace.file import recipe_from_row, recipe_row
+from engine.trace.trace import Recipe, Snapshot, TokenStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Store:
         if row is None:
             raise DataError(f"there is no conversation {session}: `likely chat` and ctrl+o list those there are")
         recipes = {id: recipe_from_row(json.loads(text)) for id, text in self._db.execute("SELECT id, row FROM recipe")}
-        steps: dict[str, list[Step]] = {}
+        steps: dict[str, list[TokenStep]] = {}
         for node, *values in self._db.execute(
             f"SELECT node, {STEP} FROM step WHERE session=? ORDER BY node, i", (session,)
         ):
@@ -270,7 +270,7 @@ class Store:
         }
         return replace(talk, nodes=MappingProxyType(nodes))
 
-    def _whole(self, session: str, node: str, i: int, step: Step) -> Step:
+    def _whole(self, session: str, node: str, i: int, step: TokenStep) -> TokenStep:
         if step.snapshot is not None:
             return step
         found = self.snapshot(session, node, i)

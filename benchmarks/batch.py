@@ -24,13 +24,13 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from engine.bench import Sessions
-    from engine.checkpoint import load
-    from engine.peer import MlxLm
+    from engine.bench import EngineContestant
+    from engine.mlx_lm_baseline import MlxLm
     from engine.session import Session
+    from engine.sources.checkpoint import load
 
     checkpoint = load("smollm2")
-    ours, peer = Sessions(Session(checkpoint)), MlxLm(checkpoint.info, checkpoint.precision.dtype)
+    ours, peer = EngineContestant(Session(checkpoint)), MlxLm(checkpoint.info, checkpoint.precision.dtype)
     ids, n, tokens = prompt(options.context), options.answers, options.tokens
 
     def one_after_another() -> float:

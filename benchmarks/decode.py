@@ -47,10 +47,10 @@ def prompt(context: int, vocab: int = 49152) -> list[int]:
 
 
 def likely(name: str, folder: Path) -> Any:
-    from engine.checkpoint import load
-    from engine.decode.control import Control, Emitted
+    from engine.decode.control import Emitted, RunControl
     from engine.session import Session
-    from engine.trace import Recipe
+    from engine.sources.checkpoint import load
+    from engine.trace.trace import Recipe
 
     session = Session(load("smollm2"))
     session.tokenizer.eos = frozenset()
@@ -58,7 +58,7 @@ def likely(name: str, folder: Path) -> Any:
     def run(context: int, tokens: int) -> dict[str, Any]:
         session.forget()
         began, times = time.perf_counter(), []
-        for event in session.generate(prompt(context), Control(Recipe(greedy=True)), max_tokens=tokens):
+        for event in session.generate(prompt(context), RunControl(Recipe(greedy=True)), max_tokens=tokens):
             times += [time.perf_counter()] if isinstance(event, Emitted) else []
         return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in pairwise(times)]}
 
@@ -66,7 +66,7 @@ def likely(name: str, folder: Path) -> Any:
 
 
 def bare(name: str, folder: Path) -> Any:
-    from engine.checkpoint import load
+    from engine.sources.checkpoint import load
     from metal import mx
 
     model = load("smollm2").model

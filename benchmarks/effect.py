@@ -59,11 +59,11 @@ def rule(word: str) -> dict[str, Any]:
 
 
 def answer(session: Any, question: str, tokens: int) -> str:
-    from engine.decode.control import Control, Emitted
-    from engine.trace import Recipe
+    from engine.decode.control import Emitted, RunControl
+    from engine.trace.trace import Recipe
 
     ids = session.tokenizer.chat([{"role": "user", "content": question}])
-    events = session.generate(ids, Control(Recipe(greedy=True)), max_tokens=tokens)
+    events = session.generate(ids, RunControl(Recipe(greedy=True)), max_tokens=tokens)
     return "".join(e.step.text for e in events if isinstance(e, Emitted)).strip()
 
 
@@ -102,9 +102,9 @@ def main() -> None:
     options = parser.parse_args()
     import numpy as np
 
-    from engine.checkpoint import load
     from engine.session import Session
-    from engine.tune import data, lora, opening, trainer
+    from engine.sources.checkpoint import load
+    from engine.tune import data, lora, open_run, trainer
     from engine.tune.config import configure
     from engine.tune.rows import parse
 
@@ -126,7 +126,7 @@ def main() -> None:
              "layers": 10,
              "warmup": 5, "save_every": 0, "eval_every": 0, "rank": 8, "kl": kl, "kl_data": "general" if kl else ""}
         )  # fmt: skip
-        opened = opening.assemble(checkpoint, settings, found, tuple(anchors) if kl else ())
+        opened = open_run.assemble(checkpoint, settings, found, tuple(anchors) if kl else ())
         began = time.perf_counter()
         for event in trainer.train(opened.run):
             if isinstance(event, trainer.Stepped) and event.step % 20 == 0:

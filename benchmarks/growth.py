@@ -30,12 +30,12 @@ def main() -> None:
     from benchmarks.decode import prompt
     from engine import machine
     from engine.bench import Growth, cache_nbytes, plot
-    from engine.checkpoint import load
-    from engine.decode.control import Control
+    from engine.decode.control import RunControl
     from engine.decode.cursor import Cursor
     from engine.decode.sample import Sample
     from engine.session import Session
-    from engine.trace import Recipe
+    from engine.sources.checkpoint import load
+    from engine.trace.trace import Recipe
 
     session = Session(load("smollm2"))
     contexts = [int(part) for part in options.contexts.split(",")]
@@ -48,7 +48,7 @@ def main() -> None:
         for context in contexts:
             for _ in cursor.read(ids[cursor.length : context]):
                 pass
-            steps = Sample().steps(cursor, Control(Recipe(greedy=True)), seed=0, limit=DRAWN)
+            steps = Sample().steps(cursor, RunControl(Recipe(greedy=True)), seed=0, limit=DRAWN)
             at = [time.perf_counter() for _ in steps]
             times[context] += [b - a for a, b in pairwise(at)]
             cursor.rewind(context)

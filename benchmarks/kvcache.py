@@ -27,9 +27,9 @@ def worker(kind: str, context: int, dtype: str) -> dict[str, Any]:
     """Read a prompt and go on a few tokens, in this process."""
     from benchmarks.decode import prompt
     from engine import machine
-    from engine.checkpoint import load
     from engine.decode.cursor import Cursor
-    from engine.precision import Precision
+    from engine.sources.checkpoint import load
+    from engine.sources.precision import Precision
     from metal import mx
 
     model = load("smollm2", precision=Precision(getattr(mx, dtype), packed=False)).model

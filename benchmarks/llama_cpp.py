@@ -113,7 +113,7 @@ def fused(checkpoint: Any, size: float) -> float:
 def trained(checkpoint: Any, steps: int, folder: Path) -> float:
     """Train an adapter on a rule for a few steps and fuse it; gives KL(adapter || base) on the text."""
     from benchmarks.effect import WORDS, rule
-    from engine.tune import data, fuse, lora, opening, trainer
+    from engine.tune import data, fuse, lora, open_run, trainer
     from engine.tune.config import configure
     from engine.tune.rows import parse
 
@@ -122,7 +122,7 @@ def trained(checkpoint: Any, steps: int, folder: Path) -> float:
         {"out": str(folder / "adapter"), "steps": steps, "rate": 2e-3, "batch": 8, "length": 64, "layers": 10,
          "save_every": 0, "eval_every": 0, "warmup": 1}
     )  # fmt: skip
-    run = opening.assemble(checkpoint, settings, rows).run
+    run = open_run.assemble(checkpoint, settings, rows).run
     for event in trainer.train(run):
         if isinstance(event, trainer.Stepped):
             print(f"  step {event.step} loss {event.loss:.3f}", flush=True)
@@ -134,7 +134,7 @@ def tiny(root: Path) -> dict[str, Any]:
     """A random model of every family, in a folder with a byte-level tokenizer."""
     import numpy as np
 
-    from engine.checkpoint import load
+    from engine.sources.checkpoint import load
     from metal import mx
     from tests.engine import tiny as files
     from tests.engine.tune.test_fuse import FOLDERS
@@ -170,7 +170,7 @@ def main() -> None:
     if options.worker:
         print(json.dumps(worker(**json.loads(sys.stdin.read()))))
         return
-    from engine.checkpoint import load
+    from engine.sources.checkpoint import load
     from engine.tune import fuse
 
     figures: dict[str, Any] = {}

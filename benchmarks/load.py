@@ -43,13 +43,13 @@ def tiny(folder: Path) -> Path:
 
 
 def ours(folder: Path) -> float:
-    from engine.checkpoint import load
-    from engine.decode.control import Control, Emitted
+    from engine.decode.control import Emitted, RunControl
     from engine.session import Session
+    from engine.sources.checkpoint import load
 
     began = time.perf_counter()
     session = Session(load(folder))
-    next(event for event in session.generate(PROMPT, Control(), max_tokens=1) if isinstance(event, Emitted))
+    next(event for event in session.generate(PROMPT, RunControl(), max_tokens=1) if isinstance(event, Emitted))
     return time.perf_counter() - began
 
 

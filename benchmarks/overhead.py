@@ -41,7 +41,7 @@ def main() -> None:
     from mlx_lm.generate import generate_step
 
     import models
-    from engine.bench import Sessions
+    from engine.bench import EngineContestant
     from models.compiled import CompiledStep
 
     theirs = llama.Model(llama.ModelArgs.from_dict(CONFIG))
@@ -53,7 +53,7 @@ def main() -> None:
     tokenizer = SimpleNamespace(eos=frozenset())
 
     def decoding(step: CompiledStep) -> Callable[[], list[float]]:
-        ours = Sessions(SimpleNamespace(model=model, tokenizer=tokenizer, step=step))  # type: ignore[arg-type]
+        ours = EngineContestant(SimpleNamespace(model=model, tokenizer=tokenizer, step=step))  # type: ignore[arg-type]
         return lambda: ours.decode(PROMPT, options.tokens)[1]
 
     def bare() -> list[float]:

@@ -9,10 +9,10 @@ def export(folder: Path, dtype: str) -> Path:
     target = folder / dtype
     if (target / "config.json").exists():
         return target
-    from engine import gguf, store
-    from engine.gguf import mapping, weights
-    from engine.precision import choose
     from engine.quantize.source import Source
+    from engine.sources import gguf, store
+    from engine.sources.gguf import mapping, weights
+    from engine.sources.precision import choose
     from metal import mx
 
     info = store.pull("smollm2")

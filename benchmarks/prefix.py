@@ -27,10 +27,10 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from engine.checkpoint import load
-    from engine.decode.control import Control, Emitted
+    from engine.decode.control import Emitted, RunControl
     from engine.prefix import Prefixes
     from engine.session import Session
+    from engine.sources.checkpoint import load
 
     checkpoint = load("smollm2")
     ids = prompt(options.context)
@@ -39,7 +39,7 @@ def main() -> None:
 
     def first_token(text: list[int], prefixes: Prefixes | None) -> float:
         session, began = Session(checkpoint, prefixes, **kind), time.perf_counter()
-        next(event for event in session.generate(text, Control(), max_tokens=1) if isinstance(event, Emitted))
+        next(event for event in session.generate(text, RunControl(), max_tokens=1) if isinstance(event, Emitted))
         return time.perf_counter() - began
 
     seconds: dict[str, list[float]] = {"read": [], "again": [], "begun": []}

@@ -59,11 +59,11 @@ def run(count: int, words: list[str]) -> list[dict[str, Any]]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.decode import prompt
-    from engine.checkpoint import Parting, load
-    from engine.decode.control import Control, Done, Emitted
+    from engine.decode.control import Done, Emitted, RunControl
     from engine.ranks.launch import launched
     from engine.ranks.together import join
     from engine.session import Session
+    from engine.sources.checkpoint import Parting, load
 
     launch = launched()
     ranks = None if launch is None else join(launch, lambda end: os._exit(1))
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     checkpoint = load(options.model, parting=None if ranks is None else Parting(ranks, options.parallel))
     nbytes = read() - before
     session, ids, done = Session(checkpoint, ranks=ranks), [], None
-    for event in session.generate(prompt(32), Control(), max_tokens=options.tokens):
+    for event in session.generate(prompt(32), RunControl(), max_tokens=options.tokens):
         if isinstance(event, Emitted):
             ids.append(event.step.token)
         elif isinstance(event, Done):

@@ -37,20 +37,22 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     options = parser.parse_args()
 
-    from engine.checkpoint import load
-    from engine.decode.control import Control
+    from engine.decode.control import RunControl
     from engine.decode.cursor import Cursor
-    from engine.decode.draft import Lookup
+    from engine.decode.draft import PromptLookup
     from engine.decode.sample import Sample
     from engine.decode.speculative import Speculative
-    from engine.trace import Recipe
+    from engine.sources.checkpoint import load
+    from engine.trace.trace import Recipe
 
     checkpoint = load("smollm2")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
 
     def run(root: Cursor, strategy: Sample | Speculative) -> tuple[float, float, list[int]]:
         cursor, began, cpu = root.fork(), time.perf_counter(), time.process_time()
-        steps = strategy.steps(cursor, Control(Recipe(greedy=True)), seed=0, limit=options.tokens, vocabulary=tokenizer)
+        steps = strategy.steps(
+            cursor, RunControl(Recipe(greedy=True)), seed=0, limit=options.tokens, vocabulary=tokenizer
+        )
         tokens = [step.token for step in steps]
         return time.perf_counter() - began, time.process_time() - cpu, tokens
 
@@ -61,7 +63,7 @@ def main() -> None:
             pass
         ratios, cpu = [], []
         for round_ in range(options.rounds + 1):
-            strategy = Speculative(Lookup())
+            strategy = Speculative(PromptLookup())
             plain, plain_cpu, want = run(root, Sample())
             fast, fast_cpu, tokens = run(root, strategy)
             if round_:

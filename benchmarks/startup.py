@@ -23,8 +23,8 @@ from benchmarks.peers import export
 PROMPT = "Why is the sky blue?"
 PHASES = """
 import time; began = time.perf_counter()
-import app.cli.run, engine.checkpoint, engine.session, app.plain; imported = time.perf_counter()
-session = engine.session.Session(engine.checkpoint.load("smollm2")); loaded = time.perf_counter()
+import app.cli.run, engine.sources.checkpoint, engine.session, app.plain; imported = time.perf_counter()
+session = engine.session.Session(engine.sources.checkpoint.load("smollm2")); loaded = time.perf_counter()
 from engine.decode.control import Control, Emitted
 ids = session.tokenizer.chat([{"role": "user", "content": "Why is the sky blue?"}])
 next(e for e in session.generate(ids, Control(), max_tokens=1) if isinstance(e, Emitted))

@@ -39,15 +39,15 @@ from app.store import Store
 from app.tui import lab_shop
 from app.tui import messages as m
 from app.tui.app import LikelyApp
-from app.tui.block import Block, Token
+from app.tui.chat.chat_session import ActiveRun
 from app.tui.sampling import Sampling
-from app.tui.talk import Run
 from app.tui.theme import DARK, GLYPHS, look
+from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation, Fork, Node
-from engine.decode.control import Control, Event
-from engine.observe import observe
-from engine.trace import Step
+from engine.decode.control import Event, RunControl
+from engine.trace.observe import observe
+from engine.trace.trace import TokenStep
 from engine.transforms import run, start
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ VOCAB = 49_152
 WORDS = ("the", "sky", "looks", "blue", "because", "air", "molecules", "scatter", "short", "wavelengths", "of", "light")
 
 
-def steps(count: int = 64) -> Sequence[Step]:
+def steps(count: int = 64) -> Sequence[TokenStep]:
     """Different steps with distributions over a vocabulary of a real size."""
     rng = np.random.default_rng(0)
     recipe = Sampling().recipe
@@ -87,21 +87,21 @@ class Bare(App[None]):
         yield TokenView()
 
 
-async def bare(stream: Iterator[Step], tokens: int, batches: int) -> list[float]:
+async def bare(stream: Iterator[TokenStep], tokens: int, batches: int) -> list[float]:
     """Milliseconds of the screen's thread for each batch, after so many tokens."""
     app = Bare()
     async with app.run_test(size=(120, 40)) as pilot:
         view = app.query_one(TokenView)
-        view.show([Block("a", "model", scored=True)], follow=True)
+        view.show([MessageBlock("a", "model", scored=True)], follow=True)
 
         def batch(size: int) -> None:
-            view.extend(Token(step.text, heat_level(step, "surprisal")) for step in itertools.islice(stream, size))
+            view.extend(ShownToken(step.text, heat_level(step, "surprisal")) for step in itertools.islice(stream, size))
 
         batch(tokens)
         return await timed(pilot, lambda: batch(BATCH), batches)
 
 
-async def full(stream: Iterator[Step], tokens: int, batches: int) -> tuple[list[float], float]:
+async def full(stream: Iterator[TokenStep], tokens: int, batches: int) -> tuple[list[float], float]:
     """The same with candidates, entropy, sliders, tree and status; and strips drawn a batch."""
     app = LikelyApp(_Nothing, Path(tempfile.mkdtemp()))
     async with app.run_test(size=(120, 40)) as pilot:
@@ -110,7 +110,7 @@ async def full(stream: Iterator[Step], tokens: int, batches: int) -> tuple[list[
         chat, talk = app.chat, app.chat.talk
         talk.conversation = talk.conversation.add(Node("u", Fork(), "user", text="Why is the sky blue?"))
         talk.conversation = talk.conversation.add(Node("a", Fork("u"), "assistant"))
-        talk.run = Run(10**6, "a", Control(talk.sampling.recipe), 0.0)
+        talk.run = ActiveRun(10**6, "a", RunControl(talk.sampling.recipe), 0.0)
         chat.reshow(follow=True)
 
         def batch(size: int) -> None:
@@ -204,7 +204,7 @@ class Alternating:
         engine = self.shop.open(model, progress)
         draw = engine.generate
 
-        def generate(ids: Sequence[int], control: Control, *, seed: int = 0, **options: Any) -> Iterator[Event]:
+        def generate(ids: Sequence[int], control: RunControl, *, seed: int = 0, **options: Any) -> Iterator[Event]:
             events = draw(ids, control, seed=7, **options)
             if seed != ALONE:
                 yield from events

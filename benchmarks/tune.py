@@ -137,10 +137,10 @@ def theirs(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[
 
 
 def samples(found: list[tuple[list[int], int]]) -> list[Any]:
-    from engine.tune.samples import Sample
+    from engine.tune.samples import TrainingSample
 
     return [
-        Sample(tuple(ids), tuple(j >= prompt for j in range(len(ids))), f"row {i}")
+        TrainingSample(tuple(ids), tuple(j >= prompt for j in range(len(ids))), f"row {i}")
         for i, (ids, prompt) in enumerate(found)
     ]
 

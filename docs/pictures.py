@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.tui import lab_shop
 from app.tui.app import LikelyApp
-from app.tui.layout import Place
-from app.tui.screens.tune import TuneScreen
+from app.tui.tokens.layout import TokenPlace
+from app.tui.views.tune import TuneScreen
 from benchmarks.effect import WORDS, rule
 from engine.tune.config import configure
 from tests.tui.conftest import Stage
@@ -45,7 +45,7 @@ async def chat(stage: Stage) -> None:
     """An answer with two branches, the cursor on a token that could have been another."""
     await stage.ask(ASK)
     stage.chat.transcript.focus()
-    for place, number in ((Place(1, 10), "2"), (Place(1, 24), "3")):
+    for place, number in ((TokenPlace(1, 10), "2"), (TokenPlace(1, 24), "3")):
         stage.chat.transcript.move_to(place)
         nodes = len(stage.chat.talk.conversation.nodes)
         await stage.pilot.press(number)
@@ -55,11 +55,11 @@ async def chat(stage: Stage) -> None:
     stage.chat.transcript.move_to(surprising(stage))
 
 
-def surprising(stage: Stage) -> Place:
+def surprising(stage: Stage) -> TokenPlace:
     """A token with several candidates that were cut and several that were not."""
     steps = stage.chat.talk.shown[1].steps
     found = [i for i, step in enumerate(steps) if step.rank and 2 <= step.rank <= 6 and 5 <= step.kept <= 8]
-    return Place(1, found[len(found) // 2] if found else len(steps) // 2)
+    return TokenPlace(1, found[len(found) // 2] if found else len(steps) // 2)
 
 
 async def compare(stage: Stage) -> None:

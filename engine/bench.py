@@ -14,16 +14,16 @@ import numpy as np
 
 from engine import machine
 from engine.decode.batch import BatchCursor, draws
-from engine.decode.control import Control
+from engine.decode.control import RunControl
 from engine.decode.cursor import Cursor
 from engine.decode.sample import Sample
 from engine.errors import ParameterError
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 from metal import mx
 
 if TYPE_CHECKING:
-    from engine.checkpoint import Checkpoint
     from engine.session import Session
+    from engine.sources.checkpoint import Checkpoint
 
 CONTEXTS = (64, 256, 1024)  # tokens before the decoded ones
 PREFILL = 512
@@ -47,7 +47,7 @@ class Contestant(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sessions:
+class EngineContestant:
     """Ours: as the chat decodes, with everything that is collected for every token.
 
     `eager`: each step as Python builds it, where the session has it compiled.
@@ -71,14 +71,14 @@ class Sessions:
     def decode(self, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
         began = time.perf_counter()
         cursor = self._cursor(ids)
-        control = Control(Recipe(greedy=True))
+        control = RunControl(Recipe(greedy=True))
         steps = Sample().steps(cursor, control, seed=0, limit=tokens, vocabulary=self.session.tokenizer)
         times = [time.perf_counter() for _ in steps]
         return times[0] - began, [b - a for a, b in pairwise(times)]
 
     def batch(self, ids: Sequence[int], branches: int, tokens: int) -> float:
         began = time.perf_counter()
-        for _ in draws(BatchCursor(self._cursor(ids), branches), Control(), seeds=range(branches), limit=tokens):
+        for _ in draws(BatchCursor(self._cursor(ids), branches), RunControl(), seeds=range(branches), limit=tokens):
             pass
         return time.perf_counter() - began
 
@@ -174,8 +174,8 @@ def run(
         )
     if rounds < 2 or tokens < 2:
         raise ParameterError(f"at least 2 rounds of 2 tokens are needed for a spread, got {rounds} of {tokens}")
-    contestants: list[Contestant] = [Sessions(session), *([peer] if peer is not None else [])]
-    contestants += [Sessions(session, eager=True)] if session.step.on else []
+    contestants: list[Contestant] = [EngineContestant(session), *([peer] if peer is not None else [])]
+    contestants += [EngineContestant(session, eager=True)] if session.step.on else []
     weights = sum(a.nbytes for a in session.model.arrays.values())
     held = {context: cache_nbytes(session, context) for context in contexts}
     first: dict[str, list[float]] = {}

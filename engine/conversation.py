@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 
 ROOT = ""
 ROLES = ("user", "assistant", "text")
@@ -45,7 +45,7 @@ class Node:
     fork: Fork
     role: str
     text: str = ""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TokenStep, ...] = ()
     joins: bool = False
     seed: int = 0
     finish: str = ""
@@ -67,7 +67,7 @@ class Segment:
     length: int
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[TokenStep, ...]:
         steps = self.node.steps
         return steps if self.length == len(steps) else steps[: self.length]
 
@@ -91,7 +91,7 @@ class Message:
         return "".join(segment.text for segment in self.segments)
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[TokenStep, ...]:
         return tuple(step for segment in self.segments for step in segment.steps)
 
     @property
@@ -240,7 +240,7 @@ class Conversation:
             return self.nodes[fork.node].fork
         return fork if fork.at != length else Fork(fork.node)
 
-    def extend(self, node: str, steps: tuple[Step, ...], finish: str = "") -> "Conversation":
+    def extend(self, node: str, steps: tuple[TokenStep, ...], finish: str = "") -> "Conversation":
         """With more tokens at the end of a node that is being drawn; `finish` closes it."""
         old = self.nodes[node]
         if old.finish:

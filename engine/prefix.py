@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from engine import safetensors
 from engine.decode.cursor import CHUNK, Cursor
 from engine.errors import CacheError, CheckpointError
+from engine.sources import safetensors
 from metal import mx
 from models.cache import Cache
 
@@ -36,7 +36,7 @@ DISK = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class PrefixSegment:
     """What all layers hold of some positions, and the model's last hidden states there."""
 
     arrays: dict[str, mx.array]  # [layers, Hkv, rows, ...] by "class.name"; "hidden" [T, C]
@@ -75,7 +75,7 @@ class Prefixes:
     ) -> None:
         self.model, self.adapter, self.folder = model, adapter, folder
         self.memory, self.disk = memory, disk
-        self._segments: OrderedDict[str, Segment] = OrderedDict()  # the most recently used last
+        self._segments: OrderedDict[str, PrefixSegment] = OrderedDict()  # the most recently used last
 
     @property
     def nbytes(self) -> int:
@@ -158,7 +158,7 @@ class Prefixes:
     def _stored(self, place: Named) -> bool:
         return self.folder is not None and self._file(place).exists()
 
-    def _save(self, place: Named, segment: Segment) -> None:
+    def _save(self, place: Named, segment: PrefixSegment) -> None:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ class Prefixes:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _load(self, place: Named) -> Segment | None:
+    def _load(self, place: Named) -> PrefixSegment | None:
         if not self._stored(place):
             return None
         return read(self._file(place), place.tokens, model=self.model, adapter=self.adapter)
@@ -189,7 +189,7 @@ class Prefixes:
             file.unlink()
 
 
-def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") -> Segment:
+def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") -> PrefixSegment:
     """The segment in a file; CacheError if it is damaged, or of another version, model, adapter or text."""
     try:
         safetensors.read_header(path)
@@ -205,7 +205,7 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
             of = f"expected {want or 'none'}, got {got or 'none'}" if name != "tokens" else "its tokens are others"
             raise CacheError(f"{path} is of another {name.removesuffix('s')}, remove it: {of}")
     regime = json.loads(metadata["regime"])
-    return Segment(arrays, None if regime is None else tuple(regime))
+    return PrefixSegment(arrays, None if regime is None else tuple(regime))
 
 
 def _free(cursor: Cursor) -> bool:
@@ -214,7 +214,7 @@ def _free(cursor: Cursor) -> bool:
     return exact and not any(rotation.rope.kind == "dynamic" for rotation in cursor.model.rotations)
 
 
-def _cut(cursor: Cursor, place: Named) -> Segment | None:
+def _cut(cursor: Cursor, place: Named) -> PrefixSegment | None:
     """A segment of what a cursor has read, in arrays of its own; None where its cache does not hold it."""
     found: dict[str, list[mx.array]] = {}
     for layer in cursor.cache.layers:
@@ -226,10 +226,10 @@ def _cut(cursor: Cursor, place: Named) -> Segment | None:
     arrays = {name: mx.concatenate(parts) for name, parts in found.items()}
     arrays["hidden"] = mx.array(cursor.hidden(place.start, place.end))
     mx.eval(list(arrays.values()))
-    return Segment(arrays, cursor.cache.regime)
+    return PrefixSegment(arrays, cursor.cache.regime)
 
 
-def _paste(found: Sequence[Segment], cache: Cache) -> None:
+def _paste(found: Sequence[PrefixSegment], cache: Cache) -> None:
     """Put the segments of a text into an empty cache."""
     ends = np.cumsum([segment.tokens for segment in found]).tolist()
     seen: dict[str, int] = {}

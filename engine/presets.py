@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from engine.errors import ParameterError
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 from engine.transforms import (
     DRY,
     XTC,

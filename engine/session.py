@@ -1,6 +1,6 @@
 """`Session`: a model, its tokenizer, and the places in the tree that were visited, each with its cache.
 
-Takes ids and a `Control`, gives events. Budget, stop strings, end of text and cancelling live here; how a token is
+Takes ids and a `RunControl`, gives events. Budget, stop strings, end of text and cancelling live here; how a token is
 drawn is the strategy's. Everything of mlx stays inside: what comes out is plain Python and numpy. One thread owns a
 session.
 """
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.answer import Answer, with_text
-from engine.decode.agreed import Agreed
 from engine.decode.batch import BatchCursor, draws
-from engine.decode.control import Control, Done, Emitted, Event, Prefilled, Stats
+from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl, Stats
 from engine.decode.cursor import CHUNK, Cursor
+from engine.decode.lockstep import Lockstep
 from engine.decode.sample import Sample
 from engine.decode.strategy import Strategy
+from engine.decode.text_stream import TextStream, with_text
 from engine.errors import ContextOverflow, OutOfMemory, ParameterError
-from engine.observe import observe
 from engine.prefix import SEGMENT, Prefixes
-from engine.trace import Recipe, Step
+from engine.trace.observe import observe
+from engine.trace.trace import Recipe, TokenStep
 from metal.device import device, wired
-from models.cache import Row
+from models.cache import RowSize
 from models.compiled import CompiledStep
 
 if TYPE_CHECKING:
-    from engine.checkpoint import Checkpoint
     from engine.ranks.together import Ranks
+    from engine.sources.checkpoint import Checkpoint
 
-Rows = Generator[list[Step], Sequence[int] | None, None]  # a step of each branch; takes those that go on
+Rows = Generator[list[TokenStep], Sequence[int] | None, None]  # a step of each branch; takes those that go on
 
 CURSORS = 4  # places kept: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
@@ -84,7 +84,7 @@ class Session:
     def generate(
         self,
         ids: Sequence[int],
-        control: Control,
+        control: RunControl,
         *,
         seed: int = 0,
         max_tokens: int | None = None,
@@ -99,8 +99,8 @@ class Session:
         strategy = strategy or Sample()
         if self.ranks is not None:
             ids, seed, max_tokens = self.ranks.say([list(ids), seed, max_tokens])
-            strategy = Agreed(self.ranks, strategy, control)
-            control = Control(control.recipe, control.forced)  # cancelled when all are
+            strategy = Lockstep(self.ranks, strategy, control)
+            control = RunControl(control.recipe, control.forced)  # cancelled when all are
         with self._held(ids, max_tokens) as (cursor, budget):
 
             def drawn() -> Rows:
@@ -114,7 +114,7 @@ class Session:
     def answers(
         self,
         ids: Sequence[int],
-        control: Control,
+        control: RunControl,
         branches: int,
         *,
         seed: int = 0,
@@ -140,7 +140,7 @@ class Session:
         self,
         cursor: Cursor,
         ids: Sequence[int],
-        control: Control,
+        control: RunControl,
         stop: Sequence[str],
         branches: int,
         began: float,
@@ -148,7 +148,7 @@ class Session:
     ) -> Iterator[Event]:
         """Read what is new of `ids`, then give what is drawn of each branch, until it ends."""
         reused = cursor.length
-        answers = [Answer(self.tokenizer, stop) for _ in range(branches)]
+        answers = [TextStream(self.tokenizer, stop) for _ in range(branches)]
         first = None
 
         def end(branch: int) -> Iterator[Event]:
@@ -189,7 +189,7 @@ class Session:
 
     def score(
         self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
-    ) -> list[Step]:
+    ) -> list[TokenStep]:
         """What the model says of each token of a given text: one step for each of ids[start:], teacher-forced.
 
         The first token of a text has no distribution before it: its numbers are None.
@@ -269,7 +269,7 @@ class Session:
         if budget is None:
             return room
         config, cache = self.model.config, self.model.make_cache(**self._cache)
-        row = Row(config.kv_heads * config.head_size, self.model.arrays["norm.weight"].dtype.size)
+        row = RowSize(config.kv_heads * config.head_size, self.model.arrays["norm.weight"].dtype.size)
 
         def needs(drawn: int) -> int:
             if branches == 1:
@@ -339,5 +339,5 @@ def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return n
 
 
-def _first(token: int) -> Step:
-    return Step(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, 0, origin="given")
+def _first(token: int) -> TokenStep:
+    return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, 0, origin="given")

@@ -6,7 +6,7 @@ The T queries are the last T valid rows of the chain. Knows nothing of models an
 from dataclasses import replace
 from typing import Any, overload
 
-from metal import choice, fused, host, kernel, mx, reference
+from metal import cpu_attention, dispatch, kernel, metal_attention, mx, reference
 from metal.errors import KernelError
 from metal.kv import KV, Quantized, check_rows
 from metal.mask import CAUSAL, FULL, Mask
@@ -60,11 +60,11 @@ def attention(
     """
     _check(q, kv, scale, mask, softcap, sinks)
     low = None
-    if kv.prefix is not None and q.shape[2] >= host.LEAST and choice.free() and not kernel.available():
-        kv = host.whole(kv, q.dtype) or kv
+    if kv.prefix is not None and q.shape[2] >= cpu_attention.LEAST and dispatch.free() and not kernel.available():
+        kv = cpu_attention.whole(kv, q.dtype) or kv
     if emit is None and softcap is None and kv.prefix is None and kv.positions is None and not kv.ragged:
         low = _reach(mask, q.shape[2], kv.length)
-    path = choice.path(q, kv, stock=low is not None)
+    path = dispatch.path(q, kv, stock=low is not None)
     if path == "stock" and low is not None:
         return _stock(q, kv, scale, low, mask.causal, sinks)
     if path == "ours":
@@ -87,13 +87,13 @@ def _ours(
     keys, values = kv.keys, kv.values
     quantised = isinstance(keys, Quantized) or isinstance(values, Quantized)
     if kv.cached or quantised or emit is not None or kv.prefix is not None:
-        return fused.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
+        return metal_attention.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
 
     @mx.custom_function
     def forward(q: mx.array, keys: mx.array, values: mx.array, *sinks: mx.array) -> mx.array:
         part = replace(kv, keys=keys, values=values)
         sink = sinks[0] if sinks else None
-        return fused.attention(q, part, scale=scale, mask=mask, softcap=softcap, sinks=sink)[0]
+        return metal_attention.attention(q, part, scale=scale, mask=mask, softcap=softcap, sinks=sink)[0]
 
     @forward.vjp
     def backward(primals: tuple[mx.array, ...], cotangent: mx.array, _: mx.array) -> tuple[mx.array, ...]:
@@ -129,10 +129,10 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
     b, h, t, _ = q.shape
     causal = causal and t > 1
     if kv.cached and sinks is None and q.dtype == mx.float32 and mx.default_device() == mx.cpu:
-        if n >= host.ROWS and host.few_enough(q, keys, values):
-            return host.few(q, keys, values, scale=scale, causal=causal)
-        if t >= host.LEAST:
-            return host.attention(q, keys, values, scale=scale, causal=causal)
+        if n >= cpu_attention.ROWS and cpu_attention.few_enough(q, keys, values):
+            return cpu_attention.few(q, keys, values, scale=scale, causal=causal)
+        if t >= cpu_attention.LEAST:
+            return cpu_attention.attention(q, keys, values, scale=scale, causal=causal)
     if b * h * t * n <= reference.SCORES or mx.metal.is_available():
         kind = "causal" if causal else None
         return mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=kind, sinks=sinks)

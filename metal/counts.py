@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from metal import fused, mx, token, vocab
+from metal import metal_attention, mx, qkv_prepare, vocab
 from metal.kv import KV, Quantized
 from metal.mask import CAUSAL, Mask
-from metal.simulator import Report, SimKernel, simulated, stock
+from metal.simulator import DispatchReport, SimKernel, simulated, stock
 
 STATES = frozenset(("partial", "stats", "tops", "top_at", "value_ids"))  # what passes between two launches of ours
 QUANTISED = frozenset(f"{name}_{part}" for name in ("key", "value") for part in ("codes", "scales", "biases"))
@@ -47,7 +47,7 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CountRow:
     """One case: ours, MLX's own where it has one, the least bytes possible, and the targets."""
 
     case: str
@@ -58,9 +58,9 @@ class Row:
 
 
 @contextmanager
-def recorded() -> Iterator[list[Report]]:
+def recorded() -> Iterator[list[DispatchReport]]:
     """A block in which kernels run checked and strictly typed in the simulator; yields a report a launch."""
-    reports: list[Report] = []
+    reports: list[DispatchReport] = []
 
     class Recorded(SimKernel):
         def __init__(self, *args: Any, **options: Any):
@@ -77,7 +77,7 @@ def recorded() -> Iterator[list[Report]]:
         yield reports
 
 
-def total(reports: list[Report]) -> Total:
+def total(reports: list[DispatchReport]) -> Total:
     """The counts of these launches together; `values` of the vocabulary scan is what it passes on, not rows."""
     parts = [(r.kernel, name, traffic) for r in reports for name, traffic in r.traffic.items()]
     between = [
@@ -98,7 +98,7 @@ def total(reports: list[Report]) -> Total:
     )
 
 
-def table(only: str = "") -> Iterator[Row]:
+def table(only: str = "") -> Iterator[CountRow]:
     """Every case whose name contains `only`, as it is counted."""
     for name, run in CASES.items():
         if only in name:
@@ -115,7 +115,7 @@ def _kv(keys: mx.array | Quantized, values: mx.array | Quantized, n: int, prefix
 
 def _ours(q: mx.array, kv: KV, mask: Mask = CAUSAL, **options: Any) -> Total:
     with recorded() as reports:
-        fused.attention(q, kv, scale=q.shape[-1] ** -0.5, mask=mask, **options)
+        metal_attention.attention(q, kv, scale=q.shape[-1] ** -0.5, mask=mask, **options)
     return total(reports)
 
 
@@ -127,8 +127,8 @@ def _work(ours: Total, theirs: Total) -> list[Target]:
     ]
 
 
-def _decode(d: int, g: int, n: int, dtype: mx.Dtype = mx.bfloat16) -> Callable[[str], Row]:
-    def run(name: str) -> Row:
+def _decode(d: int, g: int, n: int, dtype: mx.Dtype = mx.bfloat16) -> Callable[[str], CountRow]:
+    def run(name: str) -> CountRow:
         q, k, v = (_normal(1, h, t, d, dtype=dtype) for h, t in ((g, 1), (1, n), (1, n)))
         ours = _ours(q, _kv(k, v, n))
         theirs = total(stock.sdpa_vector(q, k, v, d**-0.5, checked=True)[1])
@@ -141,13 +141,13 @@ def _decode(d: int, g: int, n: int, dtype: mx.Dtype = mx.bfloat16) -> Callable[[
         ]
         if n >= 4096:
             targets.append(Target("states / minimum", ours.states / minimum, 0.05))
-        return Row(name, ours, theirs, minimum, tuple(targets))
+        return CountRow(name, ours, theirs, minimum, tuple(targets))
 
     return run
 
 
-def _quantised(bits: int, g: int, d: int, n: int, limit: float) -> Callable[[str], Row]:
-    def run(name: str) -> Row:
+def _quantised(bits: int, g: int, d: int, n: int, limit: float) -> Callable[[str], CountRow]:
+    def run(name: str) -> CountRow:
         q, k, v = _normal(1, g, 1, d), _normal(1, 1, n, d), _normal(1, 1, n, d)
         rows = [Quantized(*mx.quantize(x, 64, bits), group_size=64, bits=bits) for x in (k, v)]
         ours = _ours(q, _kv(rows[0], rows[1], n))
@@ -160,13 +160,13 @@ def _quantised(bits: int, g: int, d: int, n: int, limit: float) -> Callable[[str
             Target("states / minimum", ours.states / minimum, 0.05),
             *_work(ours, theirs),
         )
-        return Row(name, ours, theirs, minimum, targets)
+        return CountRow(name, ours, theirs, minimum, targets)
 
     return run
 
 
-def _cascade(g: int) -> Callable[[str], Row]:
-    def run(name: str) -> Row:
+def _cascade(g: int) -> Callable[[str], CountRow]:
+    def run(name: str) -> CountRow:
         n, prefix, suffix, d = 8, 1024, 128, 64
         q, k, v = _normal(n, g, 1, d), _normal(n, 1, suffix, d), _normal(n, 1, suffix, d)
         pk, pv = _normal(1, 1, prefix, d), _normal(1, 1, prefix, d)
@@ -179,7 +179,7 @@ def _cascade(g: int) -> Callable[[str], Row]:
             Target("distinct K/V / stock's", ours.rows / theirs.rows, 0.23),
             Target("requested K/V / stock's", ours.requested / theirs.requested, 0.2),
         )
-        return Row(name, ours, theirs, minimum, targets)
+        return CountRow(name, ours, theirs, minimum, targets)
 
     return run
 
@@ -192,8 +192,8 @@ def _joined(shared: mx.array, own: mx.array) -> mx.array:
 
 def _prefill(
     d: int, t: int, g: int, window: int = 0, limit: float | None = None, dtype: mx.Dtype = mx.bfloat16
-) -> Callable[[str], Row]:
-    def run(name: str) -> Row:
+) -> Callable[[str], CountRow]:
+    def run(name: str) -> CountRow:
         q, k, v = (_normal(1, h, t, d, dtype=dtype) for h in (g, 1, 1))
         ours = _ours(q, _kv(k, v, t), Mask(window=window))
         if window:
@@ -204,7 +204,7 @@ def _prefill(
         else:
             theirs = total(stock.steel_attention(q, k, v, d**-0.5, causal=True, checked=True)[1])
         minimum = k.nbytes + v.nbytes + 2 * q.nbytes
-        tile = fused.tile_rows(d, wide=dtype == mx.float32)
+        tile = metal_attention.tile_rows(d, wide=dtype == mx.float32)
         live = 0
         for first in range(0, t * g, 32):  # the rows of a tile of queries are g heads of 32 / g positions
             low, high = max(0, first // g - window + 1 if window else 0), min(t - 1, (first + 31) // g)
@@ -216,16 +216,16 @@ def _prefill(
         ]
         if limit is not None:
             targets.append(Target("requested K/V / stock's", ours.requested / theirs.requested, limit))
-        return Row(name, ours, theirs, minimum, tuple(targets))
+        return CountRow(name, ours, theirs, minimum, tuple(targets))
 
     return run
 
 
-def _vocabulary(v: int) -> Callable[[str], Row]:
-    def run(name: str) -> Row:
+def _vocabulary(v: int) -> Callable[[str], CountRow]:
+    def run(name: str) -> CountRow:
         logits = _normal(1, v)
         with recorded() as reports:
-            vocab.statistics(logits, vocab.Draw(top_k=40), mx.array([[0.5, 0.5]]))
+            vocab.statistics(logits, vocab.DrawPlan(top_k=40), mx.array([[0.5, 0.5]]))
         ours = total(reports)
         theirs = total(stock.softmax(logits, looped=True, checked=True)[1])
         minimum = logits.nbytes + 2 * 4 + vocab.TOP * 8 + 6 * 4
@@ -235,29 +235,31 @@ def _vocabulary(v: int) -> Callable[[str], Row]:
                 "distinct, states too / stock's softmax alone", (ours.distinct + ours.states) / theirs.distinct, 1.0
             ),
         )
-        return Row(name, ours, theirs, minimum, targets)
+        return CountRow(name, ours, theirs, minimum, targets)
 
     return run
 
 
-def _token(bits: int) -> Callable[[str], Row]:
-    def run(name: str) -> Row:
+def _token(bits: int) -> Callable[[str], CountRow]:
+    def run(name: str) -> CountRow:
         q, k, v = _normal(1, 1, 16, 128), _normal(1, 1, 4, 128), _normal(1, 1, 4, 128)
         weight, turns = _normal(128), mx.ones((64,))
-        form = token.Format(bits, 64)
+        form = qkv_prepare.Format(bits, 64)
         with recorded() as reports:
-            norm, rotary = token.Norm(weight, weight), token.Rotary(turns)
-            token.prepare(token.Projected(q, k, v, mx.zeros((1,), dtype=mx.int32), rotary, norm, form, form))
+            norm, rotary = qkv_prepare.Norm(weight, weight), qkv_prepare.Rotary(turns)
+            qkv_prepare.prepare(
+                qkv_prepare.Projected(q, k, v, mx.zeros((1,), dtype=mx.int32), rotary, norm, form, form)
+            )
         ours = total(reports)
         rows = k.nbytes + v.nbytes
         stored = rows if bits == 16 else rows * bits // 16 + rows // 64 * 2
         minimum = 2 * q.nbytes + rows + stored + 2 * weight.nbytes + turns.nbytes + 4
-        return Row(name, ours, None, minimum, (Target("distinct / minimum", ours.distinct / minimum, 1.05),))
+        return CountRow(name, ours, None, minimum, (Target("distinct / minimum", ours.distinct / minimum, 1.05),))
 
     return run
 
 
-CASES: dict[str, Callable[[str], Row]] = {
+CASES: dict[str, Callable[[str], CountRow]] = {
     **{f"decode D=64 g={g} T=1024": _decode(64, g, 1024) for g in range(2, 9)},
     **{f"decode D={d} g={g} T=1024": _decode(d, g, 1024) for d in (96, 128, 256) for g in (2, 4, 8)},
     "decode D=64 g=4 T=4096": _decode(64, 4, 4096),
@@ -276,7 +278,7 @@ CASES: dict[str, Callable[[str], Row]] = {
     "prefill window 256 D=64 T=2048": _prefill(64, 2048, 1, window=256, limit=0.25),
     "vocabulary V=49152": _vocabulary(49152),
     "vocabulary V=151936": _vocabulary(151936),
-    "token 16-bit": _token(16),
-    "token 8-bit": _token(8),
-    "token 4-bit": _token(4),
+    "qkv_prepare 16-bit": _token(16),
+    "qkv_prepare 8-bit": _token(8),
+    "qkv_prepare 4-bit": _token(4),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metal import mx
-from metal.host import exp
+from metal.cpu_attention import exp
 from metal.kv import KV, floats
 from metal.mask import Mask
 

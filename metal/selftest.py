@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metal import fused, kernel, mx, reference, token, vocab
+from metal import kernel, metal_attention, mx, qkv_prepare, reference, vocab
 from metal.kv import KV, Quantized
 from metal.mask import CAUSAL, Mask
 from metal.merge import States, merge
@@ -56,7 +56,7 @@ def _normal(seed: int, *shape: int, dtype: mx.Dtype) -> mx.array:
 
 
 def _rows(x: mx.array, bits: int) -> mx.array | Quantized:
-    return x if bits == 16 else token.quantize(x, token.Format(bits, 64))
+    return x if bits == 16 else qkv_prepare.quantize(x, qkv_prepare.Format(bits, 64))
 
 
 def _worst(pairs: list[tuple[mx.array, mx.array]]) -> mx.array:
@@ -92,12 +92,12 @@ def _attention(
         at = mx.roll(mx.arange(40, 40 + capacity, dtype=mx.int32), 17)[None] if ring else None
         kv = KV(k, v, mx.array([n] * b, dtype=mx.int32), n, positions=at, prefix=prefix)
 
-        def by(attend: Callable[..., tuple[mx.array, Seen]], **more: fused.Geometry) -> list[mx.array]:
+        def by(attend: Callable[..., tuple[mx.array, Seen]], **more: metal_attention.Geometry) -> list[mx.array]:
             out, seen = attend(q, kv, scale=d**-0.5, mask=mask, softcap=softcap, sinks=sinks, emit=emit, **more)
             reported = (seen.lse, seen.entropy, seen.weights, seen.scores)
             return [out, *(x for x in reported if x is not None)]
 
-        ours = by(fused.attention, geometry=fused.Geometry(splits=2))
+        ours = by(metal_attention.attention, geometry=metal_attention.Geometry(splits=2))
         mx.eval(ours)
         with mx.stream(mx.cpu):
             return _worst(list(zip(ours, by(reference.attention), strict=True)))
@@ -116,7 +116,7 @@ def _merge() -> mx.array:
 
 def _vocabulary() -> mx.array:
     logits, uniform = _normal(1, 2, 9000, dtype=mx.float16) * 3, mx.array([[0.3, 0.8], [0.8, 0.1]])
-    draw = vocab.Draw(0.8, 40, 0.9, 0.02)
+    draw = vocab.DrawPlan(0.8, 40, 0.9, 0.02)
     ours = vocab.by_kernel(logits, draw, uniform)
     assert ours.drawn is not None
     got = [ours.lse, ours.entropy, ours.logprobs, ours.ids, ours.drawn.token, ours.drawn.logprob_after]
@@ -131,15 +131,17 @@ def _vocabulary() -> mx.array:
 def _token() -> mx.array:
     q, k, v = (_normal(s, 1, 2, heads, 64, dtype=mx.float32) for s, heads in ((1, 4), (2, 2), (3, 2)))
     weight = _normal(4, 64, dtype=mx.float32)
-    form = token.Format(8, 64, mx.float32)
-    rotary = token.Rotary(1e4 ** (-mx.arange(32, dtype=mx.float32) / 32))
-    new = token.Projected(q, k, v, mx.array([9], dtype=mx.int32), rotary, token.Norm(weight, weight), form, form)
-    ours = token.by_kernel(new)
+    form = qkv_prepare.Format(8, 64, mx.float32)
+    rotary = qkv_prepare.Rotary(1e4 ** (-mx.arange(32, dtype=mx.float32) / 32))
+    new = qkv_prepare.Projected(
+        q, k, v, mx.array([9], dtype=mx.int32), rotary, qkv_prepare.Norm(weight, weight), form, form
+    )
+    ours = qkv_prepare.by_kernel(new)
     assert isinstance(ours.keys, Quantized) and isinstance(ours.values, Quantized)
     got = [ours.queries, ours.keys.floats(), ours.values.floats()]
     mx.eval(got)
     with mx.stream(mx.cpu):
-        theirs = token.by_reference(new)
+        theirs = qkv_prepare.by_reference(new)
         assert isinstance(theirs.keys, Quantized) and isinstance(theirs.values, Quantized)
         # a value on the border of two codes may fall to either side: one step
         step = mx.max(mx.abs(theirs.keys.scales)).item()
@@ -168,5 +170,5 @@ CASES: tuple[tuple[str, str, float, Callable[[], mx.array]], ...] = (
     ("tiles", "shared prefix", 4e-3, _attention(64, 1, CAUSAL, shared=True)),
     ("tiles", "ring, float32", 2e-5, _attention(64, 20, Mask(window=50), dtype=mx.float32, ring=True)),
     ("scan", "statistics and a draw", 2e-5, _vocabulary),
-    ("token", "8-bit rows", 2e-5, _token),
+    ("qkv_prepare", "8-bit rows", 2e-5, _token),
 )

@@ -18,7 +18,7 @@ _BITS = {mx.float32: 32, mx.float16: 19, mx.bfloat16: 16}  # bits of a float32 t
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class DrawPlan:
     """How to draw, in this order: temperature, top-k, top-p of what that leaves, min-p. 0 and 1 mean off.
 
     `temperature_last`, `top_k_last`: after the others instead.
@@ -33,7 +33,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class KernelDraw:
     """A token for each row [N], or -1 where `spilled`: what may be drawn does not end within the `TOP`."""
 
     token: mx.array  # int32
@@ -55,10 +55,10 @@ class Statistics:
     entropy: mx.array
     ids: mx.array
     logprobs: mx.array
-    drawn: Drawn | None = None
+    drawn: KernelDraw | None = None
 
 
-def statistics(logits: mx.array, draw: Draw | None = None, uniform: mx.array | None = None) -> Statistics:
+def statistics(logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array | None = None) -> Statistics:
     """Statistics of logits [N, V], and a token for each row if told how to draw it. By our kernel where there is Metal.
 
     `uniform`: float32 [N, 2] in [0, 1): for the row of `ROW` tokens, and for the token in it. Raises KernelError naming
@@ -70,7 +70,7 @@ def statistics(logits: mx.array, draw: Draw | None = None, uniform: mx.array | N
     return by_reference(logits, draw, uniform)
 
 
-def _check(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> None:
+def _check(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) -> None:
     if logits.ndim != 2 or 0 in logits.shape:
         raise KernelError(f"logits must be [N, V] with N, V >= 1, got {logits.shape}")
     if logits.dtype not in _BITS:
@@ -91,7 +91,7 @@ def _check(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> Non
         raise KernelError(f"draw.min_p must be in [0, 1], got {draw.min_p}")
 
 
-def by_kernel(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> Statistics:
+def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) -> Statistics:
     """Two launches: `scan.metal` reads each chunk once, `draw.metal` joins them."""
     n, vocab = logits.shape
     chunks = -(-vocab // CHUNK)
@@ -99,7 +99,7 @@ def by_kernel(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> 
     if each > EACH:
         raise KernelError(f"logits must have at most {EACH * 256 // TOP * CHUNK} columns, got {vocab}")
     params = kernel.int32(vocab, chunks, 0)
-    recipe = _recipe(draw or Draw())
+    recipe = _recipe(draw or DrawPlan())
     found = kernel.launch(
         "scan.metal",
         {"logits": logits, "params": params, "recipe": recipe},
@@ -134,11 +134,11 @@ def by_kernel(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> 
     drawn = None
     if uniform is not None:
         token, logprobs = got["drawn"], got["logprobs"]
-        drawn = Drawn(token[:, 0], token[:, 1], token[:, 2] == 1, logprobs[:, 0], logprobs[:, 1], logprobs[:, 2])
+        drawn = KernelDraw(token[:, 0], token[:, 1], token[:, 2] == 1, logprobs[:, 0], logprobs[:, 1], logprobs[:, 2])
     return Statistics(got["lse"], got["entropy"], got["top_ids"], got["top_logprobs"], drawn)
 
 
-def by_reference(logits: mx.array, draw: Draw | None, uniform: mx.array | None) -> Statistics:
+def by_reference(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) -> Statistics:
     """The same in plain mlx operations."""
     vocab = logits.shape[1]
     x = logits.astype(mx.float32)
@@ -174,7 +174,7 @@ def _most_likely(x: mx.array, count: int) -> mx.array:
     return mx.take_along_axis(ids, order, axis=-1).astype(mx.int32)
 
 
-def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: Draw, uniform: mx.array) -> Drawn:
+def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: DrawPlan, uniform: mx.array) -> KernelDraw:
     n, vocab = x.shape
     count = ids.shape[1]
     place = mx.arange(count, dtype=mx.int32)[None]
@@ -218,7 +218,7 @@ def _drawn(x: mx.array, ids: mx.array, top: mx.array, lse: mx.array, draw: Draw,
         mx.where(open_, -mx.inf, after),
         top[:, :1] * sharp + mx.log(all_sharp),
     )
-    return Drawn(*(column[:, 0] for column in columns))
+    return KernelDraw(*(column[:, 0] for column in columns))
 
 
 def _chosen(ids: mx.array, chance: mx.array, uniform: mx.array) -> mx.array:
@@ -243,6 +243,6 @@ def _sum(x: mx.array) -> mx.array:
     return mx.sum(mx.sum(mx.pad(x, [(0, 0), (0, -vocab % 256)]).reshape(n, -1, 256), axis=-1), axis=-1)
 
 
-def _recipe(draw: Draw) -> mx.array:
+def _recipe(draw: DrawPlan) -> mx.array:
     last = float(draw.temperature_last), float(draw.top_k_last)
     return mx.array([1 / draw.temperature, draw.top_k, draw.top_p, draw.min_p, *last], dtype=mx.float32)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models.cache import Cache
     from models.config import ModelConfig
-    from models.families import FAMILIES, build, configure, joins
+    from models.families.registry import FAMILIES, build, configure, joins
     from models.transformer import Transformer
 
 __all__ = ["FAMILIES", "Cache", "ModelConfig", "Transformer", "build", "configure", "joins"]
@@ -21,4 +21,4 @@ _HOME = {"Cache": "cache", "ModelConfig": "config", "Transformer": "transformer"
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'models' has no attribute {name!r}")
-    return getattr(import_module(f"models.{_HOME.get(name, 'families')}"), name)
+    return getattr(import_module(f"models.{_HOME.get(name, 'families.registry')}"), name)

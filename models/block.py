@@ -5,9 +5,9 @@ Flat on purpose: it runs for every layer of every token.
 
 from dataclasses import dataclass, field
 
-from metal import mx, token
+from metal import mx, qkv_prepare
 from metal.attention import CAUSAL, KV, Emit, Mask, Quantized, Seen, attention
-from models.cache import KVCache, Place
+from models.cache import KVCache, NewRows
 from models.config import ModelConfig
 from models.layers import Norm, Product, onto
 from models.mlp import MLP
@@ -26,21 +26,21 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class RowRotation:
     """How our kernel turns the new rows: the position of the first, int32 [1 or B], and each rotation's frequencies."""
 
     offsets: Array
-    rotaries: list[token.Rotary]
+    rotaries: list[qkv_prepare.Rotary]
 
 
 @dataclass(slots=True)
-class Step:
+class ForwardContext:
     """What all blocks of one call share."""
 
     turns: list[tuple[Array, ...]]  # for each rotation of the model, the angles of the new positions
     lengths: Array  # without a cache: T for each of B
     documents: list[Document] = field(default_factory=list)  # what the row is made of, where that is several
-    turn: Turn | None = None  # new rows are for our kernel, in the layers that it fits
+    turn: RowRotation | None = None  # new rows are for our kernel, in the layers that it fits
     emit: Emit | None = None
     seen: list[Seen] = field(default_factory=list)
 
@@ -68,13 +68,13 @@ class Block:
         self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_size
         self.rotated = config.heads + config.kv_heads
         self.eps = config.eps
-        self.norm: token.Norm | None = None  # of each head of q and k
+        self.norm: qkv_prepare.Norm | None = None  # of each head of q and k
         self.per_head: Array | None = None  # its weights side by side [H + Hkv, 1, D]
         if config.qk_norm == "head":
             assert self.q_norm is not None and self.k_norm is not None
             parts = [mx.repeat(n.weight[None, None], count, axis=0) for n, count in self._head_norms()]
             self.per_head = mx.concatenate(parts)
-            self.norm = token.Norm(self.q_norm.weight, self.k_norm.weight, config.eps)
+            self.norm = qkv_prepare.Norm(self.q_norm.weight, self.k_norm.weight, config.eps)
             self.q_norm = self.k_norm = None
         self.rotation, self.turn = rotation, turn
         # what our kernel does in one launch; it has no gain, and where nothing turns there is nothing to win
@@ -89,7 +89,7 @@ class Block:
         assert self.q_norm is not None and self.k_norm is not None
         return [(self.q_norm, self.heads), (self.k_norm, self.kv_heads)]
 
-    def __call__(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
+    def __call__(self, x: Array, step: ForwardContext, cache: KVCache | None, place: NewRows | None) -> Array:
         a = self.attend(x if self.attn_norm is None else self.attn_norm(x), step, cache, place)
         if self.attn_post_norm is None and self.residual_scale == 1:
             h = onto(x, self.out, a)
@@ -108,7 +108,7 @@ class Block:
             y = norm(y)
         return y if self.residual_scale == 1 else y * self.residual_scale
 
-    def attend(self, x: Array, step: Step, cache: KVCache | None, place: Place | None) -> Array:
+    def attend(self, x: Array, step: ForwardContext, cache: KVCache | None, place: NewRows | None) -> Array:
         """What the heads make of x [B, T, C], [B, T, H D]: the input of `out`."""
         b, t, _ = x.shape
         size, heads = self.size, self.heads
@@ -135,7 +135,9 @@ class Block:
             out = out.swapaxes(1, 2)
         return out.reshape(b, t, heads * size)
 
-    def _rows(self, y: Array, step: Step, cache: KVCache | None) -> tuple[Array, Array | Quantized, Array | Quantized]:
+    def _rows(
+        self, y: Array, step: ForwardContext, cache: KVCache | None
+    ) -> tuple[Array, Array | Quantized, Array | Quantized]:
         """Queries [B, H, T, D], keys and values [B, Hkv, T, D], normed and turned, of y [B, T, (H + 2 Hkv) D].
 
         By our kernel they are packed too, where the cache takes them so.
@@ -145,7 +147,7 @@ class Block:
             rotary, offsets = step.turn.rotaries[self.turn], step.turn.offsets
             q, k, v = mx.split(heads, [self.heads, self.rotated], axis=2)
             formats = () if cache is None else cache.formats(y.shape[1])
-            rows = token.prepare(token.Projected(q, k, v, offsets, rotary, self.norm, *formats))
+            rows = qkv_prepare.prepare(qkv_prepare.Projected(q, k, v, offsets, rotary, self.norm, *formats))
             return rows.queries, rows.keys, rows.values
         qk, v = self._apart(y)
         if self.rotation is not None:
@@ -153,12 +155,12 @@ class Block:
         q, k = mx.split(qk, [self.heads], axis=1)
         return q, k, v
 
-    def warm(self, turn: Turn, dtype: mx.Dtype) -> Array:
+    def warm(self, turn: RowRotation, dtype: mx.Dtype) -> Array:
         """What our kernel makes of zeros, under a norm of zeros where there is one."""
         q, k = (mx.zeros((1, 1, count, self.size), dtype) for count in (self.heads, self.kv_heads))
         zeros = mx.zeros((self.size,), dtype)
-        norm = self.norm and token.Norm(zeros, zeros, self.norm.eps)
-        return token.prepare(token.Projected(q, k, k, turn.offsets, turn.rotaries[self.turn], norm)).queries
+        norm = self.norm and qkv_prepare.Norm(zeros, zeros, self.norm.eps)
+        return qkv_prepare.prepare(qkv_prepare.Projected(q, k, k, turn.offsets, turn.rotaries[self.turn], norm)).queries
 
     def _apart(self, y: Array) -> tuple[Array, Array]:
         """Queries and keys [B, H + Hkv, T, D], normed and not turned yet, and values [B, Hkv, T, D]."""

@@ -14,7 +14,7 @@ from models.transformer import Transformer
 from models.weights import Matrix, Tensors, join
 
 if TYPE_CHECKING:
-    from models.shard import Share
+    from models.shard import Sharding
 
 JOINED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}  # products of one input
 NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm")
@@ -30,7 +30,7 @@ class Builder:
         top: Mapping[str, str],
         tensors: Tensors,
         fuse: bool,
-        share: "Share | None" = None,
+        share: "Sharding | None" = None,
     ) -> None:
         """`share` says which of the ends of a model are here, where several ranks share one."""
         self.head_rows = config.vocab_size if share is None else share.rows

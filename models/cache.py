@@ -11,14 +11,14 @@ from typing import ClassVar, Self
 
 from metal import mx
 from metal.attention import KV, Mask, Quantized
-from metal.token import PLAIN, Format
+from metal.qkv_prepare import PLAIN, Format
 from models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NewRows:
     """Where T new rows go, made once a step for all layers that hold the same number of rows."""
 
     starts: list[mx.array]  # int32 [1], or for each of B, if they differ, int32 [2]: (b, row)
@@ -28,7 +28,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RowSize:
     """What the keys of one position are, and its values: so many numbers of so many bytes each."""
 
     numbers: int  # Hkv D
@@ -82,20 +82,20 @@ class KVCache:
     def ready(self, t: int) -> None:
         """Let go of what T more tokens will not see. Once a step, before `place`."""
 
-    def place(self, b: int, t: int) -> Place:
+    def place(self, b: int, t: int) -> NewRows:
         """Where T more rows of each of B go."""
         end = self.rows + t
         if self.each is None:
-            return Place([mx.array([self.rows], dtype=mx.int32)], mx.array([end] * b, dtype=mx.int32), None, end)
+            return NewRows([mx.array([self.rows], dtype=mx.int32)], mx.array([end] * b, dtype=mx.int32), None, end)
         each = [n + t for n in self.each]
         starts = [mx.array([i, n], dtype=mx.int32) for i, n in enumerate(self.each)]
-        return Place(starts, mx.array(each, dtype=mx.int32), each, end)
+        return NewRows(starts, mx.array(each, dtype=mx.int32), each, end)
 
     def formats(self, t: int) -> tuple[Format, Format]:
         """How it takes T new keys, and values, if they come at once; it also takes them as they are."""
         return PLAIN, PLAIN
 
-    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: Place | None = None) -> KV:
+    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: NewRows | None = None) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, the new rows last."""
         assert isinstance(keys, mx.array) and isinstance(values, mx.array)
         if place is None:
@@ -107,7 +107,7 @@ class KVCache:
         self.hold(write(self.keys, keys, place), write(self.values, values, place), place)
         return KV(self.keys, self.values, place.lengths, end, place.each is not None, None, self.front, cached=True)
 
-    def hold(self, keys: mx.array, values: mx.array, place: Place) -> None:
+    def hold(self, keys: mx.array, values: mx.array, place: NewRows) -> None:
         """Take these buffers, in which the rows of `place` stand."""
         self.keys, self.values = keys, values
         self.rows, self.each = place.end, place.each
@@ -131,7 +131,7 @@ class KVCache:
         """By doubling, so that a row is copied a constant number of times on average."""
         return max(self._first, 2 * have, -(-end // FIRST) * FIRST)
 
-    def needs(self, positions: int, row: Row, chunk: int) -> int:
+    def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         """Bytes that it holds at most when a text of so many positions was read, `chunk` of them at once."""
         capacity = self._first
         while capacity < positions:
@@ -274,7 +274,7 @@ class Cache:
         """Bytes of all buffers; a frozen prefix is shared and counts for nobody."""
         return sum(layer.nbytes for layer in self.layers)
 
-    def needs(self, positions: int, row: Row, chunk: int) -> int:
+    def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         """Bytes that it holds at most when a text of so many positions was read, `chunk` of them at once."""
         return sum(layer.needs(positions, row, chunk) for layer in self.layers)
 
@@ -283,9 +283,9 @@ class Cache:
         """How many positions one sequence can go back."""
         return min(layer.room for layer in self.layers)
 
-    def places(self, b: int, t: int) -> list[Place]:
+    def places(self, b: int, t: int) -> list[NewRows]:
         """Where T more rows of each of B go, for each layer."""
-        known: dict[object, Place] = {}
+        known: dict[object, NewRows] = {}
         places = []
         for layer in self.layers:
             layer.ready(t)
@@ -359,7 +359,7 @@ def shorten(kv: KV | None, n: int) -> KV | None:
     return kv
 
 
-def write(buffer: mx.array, rows: mx.array, place: Place) -> mx.array:
+def write(buffer: mx.array, rows: mx.array, place: NewRows) -> mx.array:
     """The buffer with rows [B, Hkv, T, D] in their place."""
     if place.each is None:
         return mx.slice_update(buffer, rows, place.starts[0], (2,))

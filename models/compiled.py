@@ -8,11 +8,11 @@ token. The weights are part of the trace: `forget` it when they change. Knows no
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from metal import choice, fused, kernel, mx
+from metal import dispatch, kernel, metal_attention, mx
 from metal.attention import KV, Mask, Quantized
 from metal.device import compiles, insisted
-from metal.token import PLAIN
-from models.cache import Cache, KVCache, Place, write
+from metal.qkv_prepare import PLAIN
+from models.cache import Cache, KVCache, NewRows, write
 from models.layers import Linear, QuantizedLinear
 from models.transformer import Transformer
 
@@ -20,7 +20,7 @@ Array = mx.array
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 Packing = tuple[int, int] | None  # of rows: group size and bits
 KEPT = 16  # traces: mx.compile looks through all that it holds of a function, so each shape gets a function of its own
-FIRST = 1024  # rows of the capacity that a text begins in, as `metal.tune` times it
+FIRST = 1024  # rows of the capacity that a text begins in, as `metal.autotune` times it
 KERNELS = ("decode", "tiles", "merge")  # what attends to rows whose number the host does not know
 
 
@@ -34,14 +34,14 @@ def default(model: Transformer) -> Compile | None:
         return None
     if not kernel.available():
         return mx.compile
-    able = all(map(kernel.enabled, KERNELS)) and model.config.head_size in fused.SIZES
+    able = all(map(kernel.enabled, KERNELS)) and model.config.head_size in metal_attention.SIZES
     return mx.compile if able and (insisted() or _faster(model)) else None
 
 
 def _faster(model: Transformer) -> bool:
     """Whether our decode kernel was measured to be faster for the model's heads, over rows as they are at first."""
     c, dtype = model.config, model.norm.weight.dtype
-    return choice.faster.get(choice.name("decode", dtype, c.head_size, c.heads // c.kv_heads, FIRST), False)
+    return dispatch.faster.get(dispatch.name("decode", dtype, c.head_size, c.heads // c.kv_heads, FIRST), False)
 
 
 class CompiledStep:
@@ -109,7 +109,7 @@ class CompiledStep:
                 _Rows(keys, values, _filled(kind, list(arrays)), mask)
                 for (keys, values), (_, mask), kind, arrays in zip(rows, layers, fronts, before, strict=True)
             ]
-            apart = [Place([start], lengths, None, 0) for start, lengths in where]
+            apart = [NewRows([start], lengths, None, 0) for start, lengths in where]
             x, shared = self.model.enter(tokens, offset, longest)
             hidden = self.model.through(x, shared, caches, [apart[i] for i, _ in layers])
             return hidden, [[cache.keys, cache.values] for cache in caches]
@@ -133,7 +133,7 @@ class _Rows(KVCache):
     def front(self) -> KV | None:
         return self._front
 
-    def append(self, keys: Array | Quantized, values: Array | Quantized, place: Place | None = None) -> KV:
+    def append(self, keys: Array | Quantized, values: Array | Quantized, place: NewRows | None = None) -> KV:
         assert isinstance(keys, Array) and isinstance(values, Array) and place is not None
         self.keys, self.values = write(self.keys, keys, place), write(self.values, values, place)
         return KV(self.keys, self.values, place.lengths, None, False, None, self.front, cached=True)

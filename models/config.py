@@ -1,4 +1,4 @@
-"""What a model is made of, in our names. Plain data, made by a family from a configuration (`models.llama`, ...)."""
+"""A model's configuration in our names. Plain data; a family makes it of a published one (`models.families.llama`)."""
 
 from dataclasses import dataclass
 

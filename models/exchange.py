@@ -10,13 +10,13 @@ from typing import Any, cast
 from metal import mx
 from models.layers import AnyLinear, Embedding, Linear, Norm, Product, QuantizedLinear
 from models.mlp import MLP, Mixture
-from models.shard import Share
+from models.shard import Sharding
 from models.transformer import Transformer
 
 Array = mx.array
 
 
-def connect(model: Transformer, share: Share, group: Any) -> Transformer:
+def connect(model: Transformer, share: Sharding, group: Any) -> Transformer:
     """The model with what its ranks exchange in it; `group` is of `mx.distributed`."""
     exchange = Exchange(group)
     if share.way == "tensor":
@@ -143,7 +143,7 @@ class Passed:
         return self.norm.arrays()
 
 
-def _summed(part: Product, share: Share, exchange: Exchange) -> Product:
+def _summed(part: Product, share: Sharding, exchange: Exchange) -> Product:
     """The part's sum over the ranks; its bias counts once."""
     if share.rank:
         cast(AnyLinear, part).bias = None

@@ -13,10 +13,10 @@ from typing import Any
 from metal import mx, nn
 from metal.attention import Emit
 from models import layouts
-from models.cache import FIRST, Cache, Row
+from models.cache import FIRST, Cache, RowSize
 from models.config import ModelConfig
 from models.errors import CacheError, CheckpointError, ConfigError
-from models.transformer import Transformer, View
+from models.transformer import Activations, Transformer
 
 
 def known(config: Mapping[str, Any]) -> bool:
@@ -113,7 +113,7 @@ class ForeignModel(Transformer):
     def head(self, hidden: mx.array) -> mx.array:
         return self._head(hidden)
 
-    def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> View:
+    def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
         raise ConfigError(f"the inside of a {self.config.family} cannot be seen: it runs by mlx-lm's class")
 
     def lens(self, hidden: mx.array) -> mx.array:
@@ -159,7 +159,7 @@ class ForeignCache(Cache):
     def nbytes(self) -> int:
         return sum(a.nbytes for cache in self.inner for a in _flat(cache.state).values())
 
-    def needs(self, positions: int, row: Row, chunk: int) -> int:
+    def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         raise CacheError(f"what the cache of a {self.family} takes is not known beforehand: it runs by mlx-lm's cache")
 
     @property

@@ -6,7 +6,7 @@ than `mx.fast.rope`, and for a single position it is one small product; on a GPU
 """
 
 from metal import mx
-from metal.token import Rotary
+from metal.qkv_prepare import Rotary
 from models.rope import Rope
 
 
@@ -19,7 +19,7 @@ class _Rotation:
         self._rotary: tuple[int, Rotary] | None = None
 
     def rotary(self, length: int) -> Rotary:
-        """For `metal.token`: the frequencies in a sequence of `length`."""
+        """For `metal.qkv_prepare`: the frequencies in a sequence of `length`."""
         regime = self.rope.regime(length)
         if self._rotary is None or self._rotary[0] != regime:
             frequencies = mx.array([1 / period for period in self.rope.periods(length)])

@@ -19,8 +19,8 @@ from typing import Any
 
 from models.config import ModelConfig
 from models.errors import CheckpointError, ConfigError
-from models.families import FAMILIES, described, family
-from models.gemma3 import PICTURES
+from models.families.gemma3 import PICTURES
+from models.families.registry import FAMILIES, described, family
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(.+)$")
 EXPERT = {"w1": "gate", "w3": "up", "w2": "down", "input_linear": "gate_up", "output_linear": "down"} | {
@@ -51,7 +51,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Sharding:
     """What rank `rank` of `ranks` holds of a model of configuration `whole`."""
 
     whole: ModelConfig
@@ -156,7 +156,9 @@ class Share:
         return None
 
 
-def share(config: Mapping[str, Any], tensors: Iterable[str], way: str, rank: int, ranks: int, unit: int = 1) -> Share:
+def share(
+    config: Mapping[str, Any], tensors: Iterable[str], way: str, rank: int, ranks: int, unit: int = 1
+) -> Sharding:
     """What rank `rank` of `ranks` holds of a checkpoint: its configuration as Hugging Face has it, its tensors' names.
 
     Values that share a scale come `unit` at a time and are not parted. ConfigError, with what to do, for a model that
@@ -197,10 +199,10 @@ def share(config: Mapping[str, Any], tensors: Iterable[str], way: str, rank: int
         mlp_width=hidden["mlp"][1] - hidden["mlp"][0],
         experts=experts,
     )
-    return Share(whole, part, way, rank, ranks, names, top, hidden)
+    return Sharding(whole, part, way, rank, ranks, names, top, hidden)
 
 
-def _by_layers(whole: ModelConfig, names: Mapping[str, str], top: Mapping[str, str], rank: int, ranks: int) -> Share:
+def _by_layers(whole: ModelConfig, names: Mapping[str, str], top: Mapping[str, str], rank: int, ranks: int) -> Sharding:
     if whole.layers < ranks:
         raise ConfigError(f"{whole.family} has {whole.layers} layers, too few for {ranks} ranks: start fewer")
     start, end = _part(whole.layers, rank, ranks)
@@ -213,7 +215,7 @@ def _by_layers(whole: ModelConfig, names: Mapping[str, str], top: Mapping[str, s
     )
     if rank:  # what enters is a hidden state
         config = replace(config, embed_scale=1.0, learned_positions=0, tied=False)
-    return Share(whole, config, "pipeline", rank, ranks, names, top, {}, start)
+    return Sharding(whole, config, "pipeline", rank, ranks, names, top, {}, start)
 
 
 def _hidden(width: int, rank: int, ranks: int, unit: int) -> tuple[int, int]:

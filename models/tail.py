@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from metal import mx
 from metal.attention import KV, Mask, Quantized
-from metal.token import PLAIN, Format, quantize
-from models.cache import KVCache, Place, Row, pick, resize
+from metal.qkv_prepare import PLAIN, Format, quantize
+from models.cache import KVCache, NewRows, RowSize, pick, resize
 from models.errors import CacheError
 
 BLOCK = 64  # rows that leave a window at once
@@ -80,7 +80,7 @@ class WindowCache(TailCache):
         first = self.first
         return super().nbytes + (0 if first is None else _nbytes(first.keys) + _nbytes(first.values))
 
-    def needs(self, positions: int, row: Row, chunk: int) -> int:
+    def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         most = 2 * (self.recent + max(2 * self.block, self.block + chunk) + self.sinks) * row.numbers * row.size
         return min(most, super().needs(positions, row, chunk))
 
@@ -151,7 +151,7 @@ class QuantizedCache(TailCache):
         keys, values = (Format(bits, self.group_size) for bits in self.bits)
         return keys, values
 
-    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: Place | None = None) -> KV:
+    def append(self, keys: mx.array | Quantized, values: mx.array | Quantized, place: NewRows | None = None) -> KV:
         """Add keys and values [B, Hkv, T, D]; what attention reads, in which these rows are as `formats` says."""
         forms = self.formats(keys.shape[2])
         if forms == (PLAIN, PLAIN):
@@ -166,7 +166,7 @@ class QuantizedCache(TailCache):
     def settle(self) -> None:
         self._shed(PACK)
 
-    def needs(self, positions: int, row: Row, chunk: int) -> int:
+    def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         exact = 2 * (self.recent + 2 * self.block) * row.numbers * row.size
         each = (row.size if bits == 16 else bits / 8 + 4 / self.group_size for bits in self.bits)
         return exact + int(_room(positions) * row.numbers * sum(each))

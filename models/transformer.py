@@ -1,7 +1,7 @@
 """One transformer for every family: tokens in, logits out, through blocks whose parts the configuration chose.
 
 `hidden` and `head` are apart so that logits are computed only where someone looks. Knows nothing of names in files
-(`models.families`) and nothing of what is done with the logits.
+(`models.families.registry`) and nothing of what is done with the logits.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import Any
 
 from metal import kernel, mx
 from metal.attention import Emit, Seen
-from models.block import Block, Document, Step, Turn
-from models.cache import FIRST, Cache, KVCache, Place
+from models.block import Block, Document, ForwardContext, RowRotation
+from models.cache import FIRST, Cache, KVCache, NewRows
 from models.config import ModelConfig
 from models.errors import CacheError, ContextOverflow
 from models.layers import AnyLinear, Embedding, Norm
@@ -21,11 +21,13 @@ from models.rotation import Rotation
 from models.tail import QuantizedCache, WindowCache
 
 Array = mx.array
-Begun = tuple[Array, Step, Sequence[KVCache | None], Sequence[Place | None]]  # what `Transformer.through` takes
+Begun = tuple[
+    Array, ForwardContext, Sequence[KVCache | None], Sequence[NewRows | None]
+]  # what `Transformer.through` takes
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Activations:
     """What a model did on the way to its logits."""
 
     hidden: list[Array]  # [B, T, C]: the embedding, then the output of each block, before the final norm
@@ -65,7 +67,9 @@ class Transformer:
         """
         return self.through(*self._begin(tokens, cache, documents))
 
-    def through(self, x: Array, step: Step, caches: Sequence[KVCache | None], places: Sequence[Place | None]) -> Array:
+    def through(
+        self, x: Array, step: ForwardContext, caches: Sequence[KVCache | None], places: Sequence[NewRows | None]
+    ) -> Array:
         """What the blocks and the final norm make of x [B, T, C]."""
         for block, layer, place in zip(self.blocks, caches, places, strict=True):
             x = block(x, step, layer, place)
@@ -81,7 +85,7 @@ class Transformer:
             logits = mx.tanh(logits / config.logit_softcap) * config.logit_softcap
         return logits
 
-    def inspect(self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None) -> View:
+    def inspect(self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
         """The same pass with its inside: hidden states by layer and, where `emit` asks, what each head attended to."""
         x, step, caches, places = self._begin(tokens, cache)
         step.emit = emit
@@ -89,7 +93,7 @@ class Transformer:
         for block, layer, place in zip(self.blocks, caches, places, strict=True):
             x = block(x, step, layer, place)
             hidden.append(x)
-        return View(hidden, step.seen, self.norm(x))
+        return Activations(hidden, step.seen, self.norm(x))
 
     def lens(self, hidden: Array) -> Array:
         """Logits [..., V] as if the layers after `hidden` [..., C] did nothing (the logit lens)."""
@@ -99,7 +103,7 @@ class Transformer:
         """Compile the kernels that new rows go through, on zeros: no weight is read."""
         if not (kernel.available() and kernel.enabled("token")):
             return
-        turn = Turn(mx.array([0], dtype=mx.int32), [rotation.rotary(1) for rotation in self.rotations])
+        turn = RowRotation(mx.array([0], dtype=mx.int32), [rotation.rotary(1) for rotation in self.rotations])
         kinds = {(block.turn, block.norm is None): block for block in self.blocks if block.prepared}
         mx.eval([block.warm(turn, dtype) for block in kinds.values()])
 
@@ -177,7 +181,9 @@ class Transformer:
             self._check_positions(longest)
         return longest
 
-    def enter(self, tokens: Array, offset: int | Array, longest: int, *, prepare: bool = True) -> tuple[Array, Step]:
+    def enter(
+        self, tokens: Array, offset: int | Array, longest: int, *, prepare: bool = True
+    ) -> tuple[Array, ForwardContext]:
         """What the first block takes [B, T, C], and what all share, for tokens from position `offset`, an int or [B].
 
         Everything that depends on `offset` is computed on the device where that is an array. `prepare`: new rows may go
@@ -186,10 +192,10 @@ class Transformer:
         x, t = self._embedded(tokens), tokens.shape[1]
         if self.positions is not None:
             x = x + self.positions(_at(offset, t))
-        step = Step([rotation.turns(offset, t, longest) for rotation in self.rotations], _EMPTY)
+        step = ForwardContext([rotation.turns(offset, t, longest) for rotation in self.rotations], _EMPTY)
         if prepare and self.rotations and kernel.available() and kernel.enabled("token"):
             at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
-            step.turn = Turn(at, [rotation.rotary(longest) for rotation in self.rotations])
+            step.turn = RowRotation(at, [rotation.rotary(longest) for rotation in self.rotations])
         return x, step
 
     def _embedded(self, tokens: Array) -> Array:
@@ -208,7 +214,7 @@ class Transformer:
         ends = list(accumulate(documents))
         parts = [Document(end - n, end, turns[n]) for n, end in zip(documents, ends, strict=True)]
         nothing = [None] * len(self.blocks)
-        return x, Step([], _EMPTY, parts), nothing, nothing
+        return x, ForwardContext([], _EMPTY, parts), nothing, nothing
 
     def _check_positions(self, length: int) -> None:
         """A table of positions ends; what lies behind it in memory is no position."""

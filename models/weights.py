@@ -21,7 +21,7 @@ MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PackedLayout:
     """How a matrix is packed: `bits` a value, a scale for each `group_size` values of a row."""
 
     group_size: int
@@ -44,7 +44,7 @@ class Packed:
 
     weight: mx.array  # uint32 [..., out, in * bits / 32]
     scales: mx.array  # [..., out, in / group_size]
-    layout: Layout
+    layout: PackedLayout
     biases: mx.array | None = None  # affine only, as scales
     global_scale: mx.array | None = None  # nvfp4 only, one a matrix: the largest magnitude
 
@@ -140,7 +140,9 @@ class Tensors:
         mx.eval(numbers)  # now, so that the packed arrays can go
         return numbers
 
-    def _layout(self, path: str, columns: int, weight: mx.array, scales: mx.array, biases: mx.array | None) -> Layout:
+    def _layout(
+        self, path: str, columns: int, weight: mx.array, scales: mx.array, biases: mx.array | None
+    ) -> PackedLayout:
         bits, rest = divmod(weight.shape[-1] * 32, columns)
         group, left = divmod(columns, scales.shape[-1])
         if weight.dtype != mx.uint32 or rest or left or weight.ndim != scales.ndim:
@@ -153,7 +155,7 @@ class Tensors:
             raise CheckpointError(
                 f"weights: {path}.biases {'is missing' if biases is None else 'does not belong here'}"
             )
-        layout = Layout(group, bits, mode)
+        layout = PackedLayout(group, bits, mode)
         said = self._settings.get(path, self._settings)
         if said is False:
             raise CheckpointError(f"config: quantization says that {path} is not packed, its tensors are")

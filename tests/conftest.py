@@ -2,12 +2,12 @@
 
 import pytest
 
-from engine.info import ModelInfo
+from engine.sources.model_info import ModelInfo
 
 
 @pytest.fixture(scope="session")
 def smollm2() -> ModelInfo:
     """SmolLM2-135M-Instruct in the model store of whoever runs the tests, pulled once if it is not there."""
-    from engine import store
+    from engine.sources import store
 
     return store.pull("smollm2")

@@ -42,10 +42,23 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["engine.transforms", "engine.presets", "engine.replay", "engine.trace", "engine.tracefile", "engine.conversation",
-     "engine.errors", "engine.decode.control", "engine.observe", "engine.difference", "engine.tune.control",
-     "engine.tune.config", "engine.tune.attached", "app.heat"],
-)  # fmt: skip
+    [
+        "engine.transforms",
+        "engine.presets",
+        "engine.trace.replay",
+        "engine.trace.trace",
+        "engine.trace.file",
+        "engine.conversation",
+        "engine.errors",
+        "engine.decode.control",
+        "engine.trace.observe",
+        "engine.evaluate.difference",
+        "engine.tune.control",
+        "engine.tune.config",
+        "engine.tune.attached",
+        "app.heat",
+    ],
+)
 def test_what_the_screen_reads_never_imports_mlx(module: str) -> None:
     code = f"import sys, {module}; print([m for m in sys.modules if m.partition('.')[0] == 'mlx'])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

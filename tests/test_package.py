@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.info import ModelInfo
+from engine.sources.model_info import ModelInfo
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.decode.control import Control, Emitted
-from engine.info import ModelInfo
+from engine.decode.control import Emitted, RunControl
 from engine.presets import recipe
-from engine.replay import replay, states_at
 from engine.session import Session
+from engine.sources.model_info import ModelInfo
+from engine.trace.replay import replay, states_at
 from engine.transforms import run, start
 
 pytestmark = pytest.mark.real
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def session(smollm2: ModelInfo) -> Session:
-    from engine.checkpoint import load
+    from engine.sources.checkpoint import load
 
     return Session(load("smollm2"))
 
 
 def test_numbers_captured_while_drawing_equal_those_of_scoring(session: Session) -> None:
     ids = session.tokenizer.chat([{"role": "user", "content": "Name a colour."}])
-    steps = [e.step for e in session.generate(ids, Control(), seed=7, max_tokens=16) if isinstance(e, Emitted)]
+    steps = [e.step for e in session.generate(ids, RunControl(), seed=7, max_tokens=16) if isinstance(e, Emitted)]
     session.forget()
     scored = session.score(ids + [s.token for s in steps], start=len(ids))
     for a, b in zip(steps, scored, strict=True):
@@ -38,7 +38,9 @@ def test_replay_under_the_same_recipe_holds_what_was_drawn(session: Session) -> 
     """And the exact distribution, by one product of the head with a stored state, lies in the bounds of any other."""
     ids = session.tokenizer.chat([{"role": "user", "content": "Name a colour."}])
     settings = recipe({"temp": 0.7, "top_p": 0.9, "repetition_penalty": 1.2})
-    steps = [e.step for e in session.generate(ids, Control(settings), seed=3, max_tokens=8) if isinstance(e, Emitted)]
+    steps = [
+        e.step for e in session.generate(ids, RunControl(settings), seed=3, max_tokens=8) if isinstance(e, Emitted)
+    ]
     other = recipe({"temp": 1.3, "min_p": 0.02}).transforms
     for n, step in enumerate(steps):
         assert step.snapshot is not None and step.logprob_after is not None
@@ -56,7 +58,7 @@ def test_replay_under_the_same_recipe_holds_what_was_drawn(session: Session) -> 
 
 
 def test_attention_of_every_head_adds_up(session: Session) -> None:
-    from engine.explain import attention
+    from engine.evaluate.explain import attention
 
     seen = attention(session, "The cat sat on the mat.", top=7)
     layers, heads, tokens, top = seen.weights.shape

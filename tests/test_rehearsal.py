@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import likely
-from app.shop import LabShop
+from app.model_provider import LocalModelProvider
 from app.tui import messages as m
 from app.tui.bridge import Bridge
-from engine.decode.control import Control
-from engine.trace import Recipe
+from engine.decode.control import RunControl
+from engine.trace.trace import Recipe
 from metal import device, mx
 from metal.simulator import simulated
 from tests.engine import tiny
@@ -107,7 +107,7 @@ def test_training_and_what_it_moved(mac: Any, tmp_path: Path) -> None:
 def test_the_screens_engine(mac: Any) -> None:
     """A run, a measured text and an adapter's refusal in the thread that the screen's engine has."""
     with simulated() as launches:
-        bridge = Bridge(LabShop)
+        bridge = Bridge(LocalModelProvider)
         bridge.start()
         reports: list[m.Report] = []
 
@@ -123,7 +123,7 @@ def test_the_screens_engine(mac: Any) -> None:
         try:
             model, context = mac.model, m.Context(parts=(TEXT,))
             assert isinstance(done(m.Load(1, model)), m.Ready)
-            ended = done(m.Generate(2, model, context, Control(Recipe()), max_tokens=8))
+            ended = done(m.Generate(2, model, context, RunControl(Recipe()), max_tokens=8))
             assert isinstance(ended, m.Ended) and ended.stats.tokens <= 8
             steps = [report.step for report in reports if isinstance(report, m.Drew)]
             assert len(steps) == ended.stats.tokens and all(step.snapshot is not None for step in steps)

@@ -10,9 +10,9 @@ import click
 
 from app import plain
 from app.cli.run import token_object, trace
-from engine import tracefile
-from engine.decode.control import Control, Done, Emitted
-from engine.trace import Step
+from engine.decode.control import Done, Emitted, RunControl
+from engine.trace import file
+from engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
     from app.cli.sampling import Limits
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def show_answers(
     session: "Session",
     ids: list[int],
-    control: Control,
+    control: RunControl,
     count: int,
     limits: "Limits",
     *,
@@ -36,7 +36,7 @@ def show_answers(
     All of them are saved in one file.
     """
     seed = limits.seed
-    steps: list[list[Step]] = [[] for _ in range(count)]
+    steps: list[list[TokenStep]] = [[] for _ in range(count)]
     ends: list[Done] = []
     events = session.answers(ids, control, count, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
     with plain.interruptible(control):
@@ -58,6 +58,6 @@ def show_answers(
                     click.echo(f"[{event.branch + 1}] {line} · seed {seed + event.branch}", err=True)
     if save is not None:
         runs = sorted(ends, key=lambda end: end.branch)
-        tracefile.save([trace(session, ids, steps[e.branch], seed + e.branch, e.reason) for e in runs], save)
+        file.save([trace(session, ids, steps[e.branch], seed + e.branch, e.reason) for e in runs], save)
     if any(end.reason == "cancelled" for end in ends):
         sys.exit(130)

@@ -46,8 +46,8 @@ def command(
         show_kernels(case, as_json=as_json)
         return
     from engine.bench import run, timed
-    from engine.checkpoint import load
     from engine.session import Session
+    from engine.sources.checkpoint import load
 
     try:
         lengths = [int(part) for part in contexts.split(",")]
@@ -59,7 +59,7 @@ def command(
         checkpoint, load_s = timed(lambda: load(model, progress=progress.show))
         peer = None
         if against is not None:
-            from engine.peer import MlxLm
+            from engine.mlx_lm_baseline import MlxLm
 
             peer = MlxLm(checkpoint.info, checkpoint.precision.dtype)
         bench = run(

@@ -12,7 +12,7 @@ from app import heat
 from app.cli.opening import Progress, read_text
 
 if TYPE_CHECKING:
-    from engine.difference import Difference, Shift
+    from engine.evaluate.difference import Difference, Shift
     from engine.tokenizer import Tokenizer
 
 
@@ -30,16 +30,16 @@ def command(model_a: str, model_b: str, text: str | None, chat: bool, top: int, 
     likely diff smollm2 my-adapter "The capital of France is"
     likely diff one-adapter another-adapter --json < essay.txt
     """
-    from engine import diff
+    from engine.evaluate import compare
 
     given = read_text(text, "TEXT")
     with Progress() as progress:
-        a, b = diff.open_model(model_a, progress.show), diff.open_model(model_b, progress.show)
+        a, b = compare.open_model(model_a, progress.show), compare.open_model(model_b, progress.show)
     names = model_a, model_b
-    diff.check_vocabularies(a.tokenizer, b.tokenizer, names)
+    compare.check_vocabularies(a.tokenizer, b.tokenizer, names)
     tokenizer = a.tokenizer
     ids = tokenizer.chat([{"role": "user", "content": given}]) if chat else tokenizer.encode(given, bos=True)
-    found = diff.compare(diff.logits(a.model), diff.logits(b.model), ids, names, top=top)
+    found = compare.compare(compare.logits(a.model), compare.logits(b.model), ids, names, top=top)
     if as_json:
         click.echo(json.dumps(_object(found, tokenizer), ensure_ascii=False))
     else:

@@ -10,7 +10,7 @@ import click
 def _kernels() -> str:
     """What is known of the Metal kernels on this chip, in a line."""
     from metal.device import device
-    from metal.record import load
+    from metal.tuning_cache import load
 
     if not device().metal:
         return "reference (no Metal here)"
@@ -33,7 +33,8 @@ def _compile(device: str, compiles: bool) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def command(as_json: bool) -> None:
     """Say what was found here (device, BLAS, threads, memory, speed, kernels) and how to mend what is slow."""
-    from engine import machine, store
+    from engine import machine
+    from engine.sources import store
 
     found = machine.inspect()
     gflops, bandwidth = machine.gflops(), machine.bandwidth()

@@ -14,9 +14,9 @@ from app.cli.opening import adapter_option, model_option, open_session, read_tex
 from engine.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
-    from engine.explain import Attention, Continuation, Explanation
+    from engine.evaluate.explain import Attention, Continuation, Explanation
     from engine.session import Session
-    from engine.trace import Step
+    from engine.trace.trace import TokenStep
 
 SHOWN = 5  # candidates a token
 
@@ -47,7 +47,7 @@ def command(
     likely explain "The capital of France is" -c " Paris" -c " London"
     likely explain --json < essay.txt | jq .perplexity
     """
-    from engine.explain import attention, continuations, explain
+    from engine.evaluate.explain import attention, continuations, explain
 
     if attended and not as_json:
         raise ParameterError("--attention is numbers for every layer, head and token: give --json too")
@@ -77,7 +77,7 @@ def _read_file(file: Path, text: str | None) -> str:
         raise DataError(f"cannot read {file}: {error.strerror}") from None
 
 
-def candidates(session: "Session", step: "Step", top: int) -> list[dict[str, Any]]:
+def candidates(session: "Session", step: "TokenStep", top: int) -> list[dict[str, Any]]:
     """The most likely tokens at a step: id, text, logprob in nats."""
     if step.snapshot is None:
         return []
@@ -88,7 +88,7 @@ def candidates(session: "Session", step: "Step", top: int) -> list[dict[str, Any
     ]
 
 
-def _token(session: "Session", step: "Step", top: int) -> dict[str, Any]:
+def _token(session: "Session", step: "TokenStep", top: int) -> dict[str, Any]:
     return {
         "id": step.token,
         "text": step.text,

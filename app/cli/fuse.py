@@ -48,7 +48,7 @@ def command(
     to_file = out is not None and out.suffix == ".gguf"
     if kind and not to_file:
         raise ParameterError(f"--gguf goes with an --out that ends with .gguf, got {out}")
-    from engine.checkpoint import load
+    from engine.sources.checkpoint import load
     from engine.tune import adapters, fuse, gguf, lora, samples
     from engine.tune import data as sources
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from metal.tune import Bench
+    from metal.autotune import KernelTimings
 
 
 def show_kernels(only: str, *, as_json: bool) -> None:
     """Measure the kernels whose case contains `only`, and print a table, or one object."""
-    from metal import tune
+    from metal import autotune
 
-    bench = tune.bench(only=only)
+    bench = autotune.bench(only=only)
     if as_json:
         click.echo(json.dumps(asdict(bench)))
         return
@@ -26,7 +26,7 @@ def show_kernels(only: str, *, as_json: bool) -> None:
         click.echo(line)
 
 
-def _times(bench: "Bench") -> Iterator[str]:
+def _times(bench: "KernelTimings") -> Iterator[str]:
     limit = "bandwidth unknown" if bench.bandwidth is None else f"{bench.bandwidth:.0f} GB/s"
     yield f"{bench.machine} · {limit}"
     yield f"{'case':<48} {'ours':>10} {'GB/s':>7} {'of limit':>9} {'stock':>10}  stock/ours"
@@ -40,7 +40,7 @@ def _times(bench: "Bench") -> Iterator[str]:
         )
 
 
-def _counts(bench: "Bench") -> Iterator[str]:
+def _counts(bench: "KernelTimings") -> Iterator[str]:
     yield "no Metal here: counts of the simulator, bytes and operations, not times"
     yield f"{'case':<36} {'bytes':>12} {'of least':>9} {'K/V asked':>12} {'of stock':>9} {'targets':>8}"
     for row in bench.counts:

@@ -15,7 +15,7 @@ def command(as_json: bool) -> None:
     likely models
     likely pull smollm2
     """
-    from engine import store
+    from engine.sources import store
 
     here = store.list()
     if as_json:

@@ -81,16 +81,16 @@ def open_session(
         raise click.UsageError("--parallel is for several ranks: start with mlx.launch -n 2 -- likely run ...")
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
     try:
-        from engine.checkpoint import Parting, load
         from engine.session import Session
+        from engine.sources.checkpoint import Parting, load
 
         parting = None if together is None else Parting(together, parallel or "tensor")
         with Progress() as progress:
             checkpoint = load(model, progress=progress.show, parting=parting)
         prefixes = None
         if keep_prefix:
-            from engine import store
             from engine.prefix import Prefixes
+            from engine.sources import store
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
             prefixes = Prefixes(identity, folder=store.home() / "prefixes")

@@ -14,7 +14,7 @@ def command(model: str) -> None:
     likely pull smollm2
     likely pull mlx-community/Qwen3-0.6B-4bit
     """
-    from engine import store
+    from engine.sources import store
 
     with Progress() as progress:
         info = store.pull(model, progress.show)

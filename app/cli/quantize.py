@@ -9,7 +9,7 @@ from app.cli.opening import Progress
 from engine.errors import DataError
 
 if TYPE_CHECKING:
-    from engine.quantize import Report
+    from engine.quantize import QuantizationReport
 
 
 @click.command()
@@ -43,8 +43,8 @@ def command(
     likely quantize smollm2
     likely quantize ./my-model --bits 4 --group 32 --recipe auto --awq
     """
-    from engine import store
     from engine.quantize import Settings, quantize
+    from engine.sources import store
 
     settings = Settings(bits, group, mode, recipe or "", awq)
     words = None if text is None else _read(text)
@@ -56,7 +56,7 @@ def command(
         click.echo(line)
 
 
-def lines(report: "Report") -> list[str]:
+def lines(report: "QuantizationReport") -> list[str]:
     """The report as a person reads it."""
     low, high = report.kl_interval
     worst = ", ".join(f"{name} {error:.1%}" for name, error in report.worst)

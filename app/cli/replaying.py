@@ -10,16 +10,16 @@ from typing import Any
 import click
 
 from app import heat
-from engine import tracefile
-from engine.replay import Replayed, replay, states_at
-from engine.trace import Recipe, Step, Trace
+from engine.trace import file
+from engine.trace.replay import Replayed, replay, states_at
+from engine.trace.trace import Recipe, TokenStep, Trace
 
 SHOWN = 4  # candidates a token
 
 
 def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
     """For each token of a file's runs: its probability as drawn and under `recipe`, a range where that is not known."""
-    traces = tracefile.load(path)
+    traces = file.load(path)
     for n, trace in enumerate(traces, 1):
         rows = _replayed(trace, recipe)
         whose = {"answer": n} if len(traces) > 1 else {}
@@ -30,7 +30,7 @@ def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
             _show(trace, list(rows), recipe, f"[{n}] " if whose else "")
 
 
-def _show(trace: Trace, rows: list[tuple[Step, Replayed]], recipe: Recipe, whose: str) -> None:
+def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe, whose: str) -> None:
     mode = heat.colour_mode(sys.stdout)
     click.echo(f"{whose}{trace.model} · seed {trace.seed} · {len(rows)} tokens, drawn again under {_named(recipe)}")
     click.echo(f"{'token':<18} {'drawn at':>9} {'would be':>16} {'kept':>11}  candidates")
@@ -50,7 +50,7 @@ def _show(trace: Trace, rows: list[tuple[Step, Replayed]], recipe: Recipe, whose
         click.echo(f"{shown} {drawn:>9.2%} {_range(low, high):>16} {kept:>11}  {best}")
 
 
-def _replayed(trace: Trace, recipe: Recipe) -> Iterator[tuple[Step, Replayed]]:
+def _replayed(trace: Trace, recipe: Recipe) -> Iterator[tuple[TokenStep, Replayed]]:
     for n, step in enumerate(trace.steps):
         if step.snapshot is not None:
             states = states_at(recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
@@ -58,7 +58,7 @@ def _replayed(trace: Trace, recipe: Recipe) -> Iterator[tuple[Step, Replayed]]:
             yield step, replay(step.snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
 
 
-def _object(trace: Trace, step: Step, new: Replayed) -> dict[str, Any]:
+def _object(trace: Trace, step: TokenStep, new: Replayed) -> dict[str, Any]:
     return {
         "id": step.token,
         "text": step.text,

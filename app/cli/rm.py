@@ -8,7 +8,7 @@ import click
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def command(model: str, yes: bool) -> None:
     """Remove MODEL from this machine. Folders and files outside the store are never touched."""
-    from engine import store
+    from engine.sources import store
 
     info = store.find(model)
     if not yes:

@@ -14,7 +14,7 @@ from app.cli.sampling import Limits, read_recipe, sampling_options
 from app.cli.speed import cache_options, read_strategy, speed_options
 from engine import ranks
 from engine.errors import DataError, ParameterError
-from engine.trace import Lexicon, Recipe, Step, Trace
+from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 
 if TYPE_CHECKING:
     from engine.decode.strategy import Strategy
@@ -111,9 +111,9 @@ def command(
     forced = session.tokenizer.encode(prefill) if prefill else []
     if answers > 1:
         from app.cli.answers import show_answers
-        from engine.decode.control import Control
+        from engine.decode.control import RunControl
 
-        control = Control(recipe)
+        control = RunControl(recipe)
         control.force(forced)
         show_answers(session, ids, control, answers, limits, as_json=as_json, special=special, quiet=quiet, save=save)
         return
@@ -159,15 +159,15 @@ def answer(
 ) -> None:
     """Draw one answer and write it; exit code 130 if the person stopped it."""
     from app import plain
-    from engine.decode.control import Control, Done, Emitted
+    from engine.decode.control import Done, Emitted, RunControl
 
     seed = limits.seed
-    control = Control(recipe)
+    control = RunControl(recipe)
     control.force(forced)
     events = session.generate(
         ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
-    steps: list[Step] = []
+    steps: list[TokenStep] = []
     with plain.interruptible(control):
         if as_json:
             for event in events:
@@ -183,14 +183,14 @@ def answer(
     if not quiet:
         click.echo(f"{plain.summary(steps, done)} · seed {seed}", err=True)
     if save is not None and (session.ranks is None or session.ranks.leads):
-        from engine import tracefile
+        from engine.trace import file
 
-        tracefile.save([trace(session, ids, steps, seed, done.reason)], save)
+        file.save([trace(session, ids, steps, seed, done.reason)], save)
     if done.reason == "cancelled":
         sys.exit(130)
 
 
-def token_object(step: Step) -> dict[str, object]:
+def token_object(step: TokenStep) -> dict[str, object]:
     """A token as `--json` shows it; log-probabilities in nats, before and after the transforms."""
     return {
         "id": step.token,
@@ -205,7 +205,7 @@ def token_object(step: Step) -> dict[str, object]:
     }
 
 
-def trace(session: "Session", ids: list[int], steps: list[Step], seed: int, finish: str) -> Trace:
+def trace(session: "Session", ids: list[int], steps: list[TokenStep], seed: int, finish: str) -> Trace:
     """A run as it is saved."""
     from engine.machine import versions
 

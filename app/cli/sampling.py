@@ -12,7 +12,7 @@ import click
 
 from engine.errors import ParameterError
 from engine.presets import ORDERS, PARAMETERS, PRESETS, recipe
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -43,13 +43,13 @@ def read_strategy(session: "Session", draft_model: str | None, ngram: bool) -> "
         raise click.UsageError("--draft-model and --ngram both guess ahead: choose one of them")
     if draft_model is None and not ngram:
         return None
-    from engine.decode.draft import Draft, Lookup
+    from engine.decode.draft import Draft, PromptLookup
     from engine.decode.speculative import Speculative
 
     if ngram:
-        return Speculative(Lookup())
+        return Speculative(PromptLookup())
     from app.cli.opening import Progress
-    from engine.checkpoint import load
+    from engine.sources.checkpoint import load
 
     with Progress() as progress:
         return Speculative(Draft(load(str(draft_model), progress=progress.show), session.tokenizer))

@@ -16,15 +16,15 @@ import click
 
 from app import heat
 from app.cli.opening import Progress
-from app.plan import describe, duration
+from app.training_plan import describe, duration
 from engine.errors import LikelyError
 from engine.tune.config import HINTS, Config, configure, read_config
 
 if TYPE_CHECKING:
-    from engine.tune.control import Control, Ended
-    from engine.tune.opening import Opened
-    from engine.tune.report import Report
-    from engine.tune.samples import Sample
+    from engine.tune.control import Ended, TrainControl
+    from engine.tune.open_run import Opened
+    from engine.tune.report import RunReport
+    from engine.tune.samples import TrainingSample
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -86,7 +86,7 @@ def command(
         from app.tui import tune as watch
 
         sys.exit(watch(settings, resume))
-    from engine.tune.opening import open_run
+    from engine.tune.open_run import open_run
     from engine.tune.report import examples, refuse_if_too_large, report
 
     with Progress() as progress:
@@ -119,10 +119,10 @@ def command(
 
 
 def _run(opened: "Opened", as_json: bool) -> "Ended":
-    from engine.tune.control import Control, Ended, Stepped, Validated
+    from engine.tune.control import Ended, Stepped, TrainControl, Validated
     from engine.tune.trainer import train
 
-    run, control = opened.run, Control()
+    run, control = opened.run, TrainControl()
     valid = ""
     with _interruptible(control), Progress() as progress:
         for event in train(run, control):
@@ -153,7 +153,7 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
 
 
 @contextmanager
-def _interruptible(control: "Control") -> Iterator[None]:
+def _interruptible(control: "TrainControl") -> Iterator[None]:
     """Ctrl-C ends the run after the step it is in; a second one interrupts the program."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -168,7 +168,7 @@ def _interruptible(control: "Control") -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _painted(opened: "Opened", sample: "Sample") -> str:
+def _painted(opened: "Opened", sample: "TrainingSample") -> str:
     """A sample's text, its trained tokens coloured, or in brackets where there are no colours."""
     mode, tokenizer = heat.colour_mode(sys.stdout), opened.checkpoint.tokenizer
     width = shutil.get_terminal_size((100, 24)).columns
@@ -183,7 +183,7 @@ def _painted(opened: "Opened", sample: "Sample") -> str:
     return "".join(out) + ("⟧" if inside else "")
 
 
-def _object(opened: "Opened", found: "Report") -> dict[str, Any]:
+def _object(opened: "Opened", found: "RunReport") -> dict[str, Any]:
     rows = opened.data
     return {
         "forms": dict(rows.forms),

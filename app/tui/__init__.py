@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
-    from app.tui.bridge import Shop
+    from app.tui.bridge import ModelProvider
     from engine.tune.config import Config
 
 PATIENCE_S = 0.3  # a wait that needs no words
@@ -61,15 +61,15 @@ def _kept(app: "LikelyApp") -> int:
     return code
 
 
-def lab_shop() -> "Shop":
+def lab_shop() -> "ModelProvider":
     """The models of this machine. Called in the engine's thread: everything of mlx hangs on this import."""
-    from app.shop import LabShop
+    from app.model_provider import LocalModelProvider
 
-    return LabShop()
+    return LocalModelProvider()
 
 
 def data_home() -> Path:
-    """Where likely keeps its data, as `engine.store.home` says, which would be slow to import before the paint."""
+    """Where likely keeps its data, as `engine.sources.store.home` says: slow to import before the paint."""
     import os
     import sys
 

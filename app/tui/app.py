@@ -18,16 +18,16 @@ from textual.filter import LineFilter
 from textual.timer import Timer
 
 from app.tui import keys, theme
-from app.tui.screens.opening import Opening
+from app.tui.views.opening import Opening
 from app.tui.widgets.bars import Hints
 from engine.errors import DataError
 
 if TYPE_CHECKING:
     from app.store import Store
     from app.tui import messages as m
-    from app.tui.bridge import Bridge, Shop
-    from app.tui.candidates import Names
-    from app.tui.keeper import Keeper
+    from app.tui.bridge import Bridge, ModelProvider
+    from app.tui.chat.auto_saver import AutoSaver
+    from app.tui.chat.candidates import Names
     from app.tui.tuning import Trainer, Tuning
     from engine.tune.attached import Attached
     from engine.tune.config import Config
@@ -40,14 +40,14 @@ KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
 
 def lab_trainer() -> Trainer:
     """A trainer on this machine. Called in a run's thread: everything of mlx hangs on this import."""
-    from app.tuner import LabTrainer
+    from app.local_trainer import LocalTrainer
 
-    return LabTrainer()
+    return LocalTrainer()
 
 
 def palette() -> Any:
     """The palette's provider, imported when it is opened."""
-    from app.tui.commands import Commands
+    from app.tui.palette import Commands
 
     return Commands
 
@@ -82,7 +82,7 @@ class LikelyApp(App[str]):
 
     def __init__(
         self,
-        shop: Callable[[], Shop],
+        shop: Callable[[], ModelProvider],
         home: Path,
         *,
         model: str = "",
@@ -101,7 +101,7 @@ class LikelyApp(App[str]):
         self.look = theme.look({}, "plain")
         super().__init__()
         self.clock = clock
-        self.home = home
+        self.home: Path = home
         self.wanted = model
         self.resume = resume
         self._to_attach = tuple(adapters)
@@ -109,7 +109,7 @@ class LikelyApp(App[str]):
         self.trainer = trainer or lab_trainer
         self.tune_order = tune
         self.tuning: Tuning | None = None  # the run under way or the last one
-        self.keeper: Keeper | None = None
+        self.keeper: AutoSaver | None = None
         self.store: Store | None = None
         self.store_news = ""
         self.models: dict[str, m.ModelFacts] = {}
@@ -140,7 +140,7 @@ class LikelyApp(App[str]):
     def _begin(self) -> None:
         """Everything that the first paint did not wait for."""
         from app.tui.bridge import Bridge
-        from app.tui.screens.chat import ChatScreen
+        from app.tui.views.chat import ChatScreen
 
         self.bridge = Bridge(self.shop)
         self._open_store()
@@ -157,13 +157,13 @@ class LikelyApp(App[str]):
 
     def _open_store(self) -> None:
         from app.store import Store
-        from app.tui.keeper import Keeper
+        from app.tui.chat.auto_saver import AutoSaver
 
         path = self.home / "sessions.db"
         try:
             self.store = Store(path)
             self.store_news = self.store.notice
-            self.keeper = Keeper(path)
+            self.keeper = AutoSaver(path)
             self.keeper.do(lambda store: store.sweep(self.clock() - KEPT_S))
         except DataError as error:  # the conversation goes on without being saved, and the line says so
             self.store_news = f"not saved: {error}"
@@ -179,10 +179,10 @@ class LikelyApp(App[str]):
 
     def key_table(self) -> dict[str, str]:
         """Every action that has keys, and which."""
-        from app.tui.screens.chat import ChatScreen
-        from app.tui.screens.compare import CompareScreen
-        from app.tui.screens.text import TextScreen
-        from app.tui.screens.tune import TuneScreen
+        from app.tui.views.chat import ChatScreen
+        from app.tui.views.compare import CompareScreen
+        from app.tui.views.text import TextScreen
+        from app.tui.views.tune import TuneScreen
         from app.tui.widgets.candidates import Candidates
         from app.tui.widgets.prompt import Prompt
         from app.tui.widgets.sampler import Sampler
@@ -233,7 +233,7 @@ class LikelyApp(App[str]):
     @property
     def chat(self) -> Any:
         """The chat screen, wherever it is in the stack."""
-        from app.tui.screens.chat import ChatScreen
+        from app.tui.views.chat import ChatScreen
 
         return next((screen for screen in self.screen_stack if isinstance(screen, ChatScreen)), None)
 
@@ -391,7 +391,7 @@ class LikelyApp(App[str]):
 
     def adopt_model(self, facts: m.ModelFacts) -> None:
         """Know a model that was loaded, and remember what its ids stand for."""
-        from app.tui.candidates import Names
+        from app.tui.chat.candidates import Names
 
         self.models[facts.name] = facts
         self.names[facts.name] = Names(facts.vocabulary, facts.eos)
@@ -406,7 +406,7 @@ class LikelyApp(App[str]):
 
     def names_of(self, model: str) -> Names:
         """What a model's ids stand for, from the model or from when it was last used."""
-        from app.tui.candidates import Names
+        from app.tui.chat.candidates import Names
 
         if model not in self.names:
             self.names[model] = Names(self.store.vocabulary(model) if self.store is not None else ())
@@ -445,10 +445,10 @@ class LikelyApp(App[str]):
 
     def action_go(self, name: str) -> None:
         """Another of the main screens."""
-        from app.tui.screens.chat import ChatScreen
-        from app.tui.screens.compare import CompareScreen
-        from app.tui.screens.text import TextScreen
-        from app.tui.screens.tune import TuneScreen
+        from app.tui.views.chat import ChatScreen
+        from app.tui.views.compare import CompareScreen
+        from app.tui.views.text import TextScreen
+        from app.tui.views.tune import TuneScreen
 
         kinds: dict[str, Any] = {"chat": ChatScreen, "compare": CompareScreen, "text": TextScreen, "tune": TuneScreen}
         if isinstance(self.screen, kinds[name]):

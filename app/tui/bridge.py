@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from app.tui import messages as m
-from engine.decode.control import Control, Done, Emitted, Event, Prefilled
+from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl
 from engine.errors import LikelyError
-from engine.trace import Step
+from engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
     from engine.decode.strategy import Strategy
@@ -47,7 +47,7 @@ class Engine(Protocol):
     def generate(
         self,
         ids: Sequence[int],
-        control: Control,
+        control: RunControl,
         *,
         seed: int = 0,
         max_tokens: int | None = None,
@@ -61,7 +61,7 @@ class Engine(Protocol):
         """The strategy that `Generate` names; `others` are the loaded models, by name."""
         ...
 
-    def score(self, ids: Sequence[int]) -> Sequence[Step]: ...
+    def score(self, ids: Sequence[int]) -> Sequence[TokenStep]: ...
     def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
     def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
         """Change the adapters as `Adapt` says; gives all that are there then."""
@@ -70,7 +70,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-class Shop(Protocol):
+class ModelProvider(Protocol):
     """Where models come from."""
 
     def choose(self, prefer: Sequence[str]) -> str:
@@ -84,7 +84,7 @@ class Shop(Protocol):
 class Bridge:
     """The screen's end: `send` never waits, `drain` gives everything reported since the last time."""
 
-    def __init__(self, shop: Callable[[], Shop]) -> None:
+    def __init__(self, shop: Callable[[], ModelProvider]) -> None:
         """`shop` is called in the engine's thread: it may import what the screen must not."""
         self._inbox: SimpleQueue[m.Command] = SimpleQueue()
         self._outbox: SimpleQueue[m.Report] = SimpleQueue()
@@ -127,13 +127,13 @@ class _Run:
     spent_s: float = 0.0
 
 
-def _serve(shop: Callable[[], Shop], inbox: "SimpleQueue[m.Command]", outbox: "SimpleQueue[m.Report]") -> None:
+def _serve(shop: Callable[[], ModelProvider], inbox: "SimpleQueue[m.Command]", outbox: "SimpleQueue[m.Report]") -> None:
     """The engine's thread: between two tokens it looks for commands, and it never waits for the screen."""
     engines: dict[str, Engine] = {}
     runs: list[_Run] = []
-    open_shop: list[Shop] = []
+    open_shop: list[ModelProvider] = []
 
-    def store() -> Shop:
+    def store() -> ModelProvider:
         if not open_shop:
             open_shop.append(shop())
         return open_shop[0]
@@ -170,7 +170,7 @@ def _serve(shop: Callable[[], Shop], inbox: "SimpleQueue[m.Command]", outbox: "S
 
 def _obey(
     command: m.Command,
-    shop: Callable[[], Shop],
+    shop: Callable[[], ModelProvider],
     engines: dict[str, Engine],
     runs: list[_Run],
     outbox: "SimpleQueue[m.Report]",

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from engine.decode.control import Control, Stats
-from engine.trace import Step
+from engine.decode.control import RunControl, Stats
+from engine.trace.trace import TokenStep
 from engine.tune.attached import Attached
 
 # -- what is asked ---------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ class Load:
     work: int
     model: str
     prefer: tuple[str, ...] = ()
-    control: Control = field(default_factory=Control)
+    control: RunControl = field(default_factory=RunControl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Generate:
     work: int
     model: str
     context: Context
-    control: Control
+    control: RunControl
     seed: int = 0
     max_tokens: int | None = None
     force: str = ""
@@ -188,7 +188,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Drew:
     work: int
-    step: Step
+    step: TokenStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class Scored:
     """A step for every token; `spans` are the token ranges that cover the contents asked for (None: not found)."""
 
     work: int
-    steps: tuple[Step, ...]
+    steps: tuple[TokenStep, ...]
     spans: tuple[tuple[int, int] | None, ...] = ()
 
 

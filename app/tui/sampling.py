@@ -7,7 +7,7 @@ from types import MappingProxyType
 from engine import presets
 from engine.errors import ParameterError
 from engine.presets import OFF, ORDERS, PARAMETERS, PRESETS, Parameter
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 from engine.transforms import DynamicTemperature, LogitBias, Temperature, Transform
 
 BAN = -100.0

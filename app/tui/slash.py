@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from app import export
 from app.heat import HEATS
-from app.tui import cells, presets, theme
+from app.tui import presets, theme
+from app.tui.dialogs.overlays import Ask
+from app.tui.dialogs.text_dialog import TextDialog
 from app.tui.sampling import given, typed
-from app.tui.widgets.overlays import Ask
-from app.tui.widgets.writer import Write
+from app.tui.tokens import cells
 from engine.errors import LikelyError, ParameterError
 from engine.presets import ORDERS, PARAMETERS
 
 if TYPE_CHECKING:
-    from app.tui.screens.chat import ChatScreen
+    from app.tui.views.chat import ChatScreen
 
 Do = Callable[["ChatScreen", str], None]
 KINDS = ("markdown", "html", "jsonl")
@@ -111,7 +112,7 @@ def _system(screen: "ChatScreen", text: str) -> None:
         written(text)
     else:
         title = "system prompt · enter keeps it · ctrl+j breaks the line"
-        screen.app.push_screen(Write(title, screen.talk.conversation.system), written)
+        screen.app.push_screen(TextDialog(title, screen.talk.conversation.system), written)
 
 
 def _title(screen: "ChatScreen", text: str) -> None:

@@ -1,8 +1,8 @@
 """The one place where the screen's thread meets a trainer's: a thread for each run, and what comes of it.
 
 The thread opens the run, trains, answers what is asked between two steps, and keeps the model to be looked at when the
-run is over. What is asked goes in through the run's `Control`, what happens comes out through a queue; nothing of mlx
-crosses. Knows nothing of widgets; the trainer is whatever `Trainer` says.
+run is over. What is asked goes in through the run's `TrainControl`, what happens comes out through a queue; nothing
+of mlx crosses. Knows nothing of widgets; the trainer is whatever `Trainer` says.
 """
 
 import traceback
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from engine.errors import LikelyError
 from engine.tune.config import Config
-from engine.tune.control import Answer, Control, Ended, Event, Paused, Refused, Request, Saved, Stepped, Validated
+from engine.tune.control import Answer, Ended, Event, Paused, Refused, Request, Saved, Stepped, TrainControl, Validated
 
 Progress = Callable[[str, int, int], None]  # stage, done, total (0: unknown)
 
@@ -59,7 +59,7 @@ class Trainer(Protocol):
     """A run; used by one thread only. Everything it gives is plain Python."""
 
     def open(self, config: Config, resume: bool, progress: Progress) -> Plan: ...
-    def train(self, control: Control) -> Iterator[Event]:
+    def train(self, control: TrainControl) -> Iterator[Event]:
         """Train on from where the run is; may be called again after it has ended or raised."""
         ...
 
@@ -75,7 +75,7 @@ class Tuning:
     def __init__(self, trainer: Callable[[], Trainer], config: Config, *, resume: bool = False) -> None:
         """`trainer` is called in the run's thread: it may import what the screen must not."""
         self.config, self.resume = config, resume
-        self.control = Control()
+        self.control = TrainControl()
         self.state = "opening"
         self.plan: Plan | None = None
         self.saved = 0  # the step of the last checkpoint

@@ -8,10 +8,10 @@ copies or drops branches. `draws` samples all of them. Nothing here knows of tex
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from engine.decode import onepass
-from engine.decode.control import Control
-from engine.decode.sample import RECENT, Drawn, by_kernel, choose, look, namespace
-from engine.trace import Recipe, Step
+from engine.decode import kernel_draw
+from engine.decode.control import RunControl
+from engine.decode.sample import RECENT, Draw, by_kernel, choose, look, namespace
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Key, Namespace, States, Vocabulary, advance, change, start
 from metal import mx
 
@@ -57,12 +57,12 @@ class BatchCursor:
 
 def draws(
     cursor: BatchCursor,
-    control: Control,
+    control: RunControl,
     *,
     seeds: Sequence[int],
     limit: int,
     vocabulary: Vocabulary | None = None,
-) -> Generator[list[Step], Sequence[int] | None, None]:
+) -> Generator[list[TokenStep], Sequence[int] | None, None]:
     """The next step of every branch, at most `limit` times; `send` the branches that go on, else all do.
 
     Branch b is drawn as `Sample` draws with seeds[b]. Tokens that the control forces are forced on all.
@@ -111,9 +111,9 @@ def _drawn(
     states: Sequence[States],
     keys: Sequence[Key],
     xp: Namespace,
-) -> list[Drawn]:
+) -> list[Draw]:
     """A token for each of logits [B, V], evaluated."""
-    how = onepass.plan(recipe, logits.shape[-1]) if forced is None else None
+    how = kernel_draw.plan(recipe, logits.shape[-1]) if forced is None else None
     if how is None:
         mx.eval(logits)
         return [choose(row, forced, recipe, s, key, xp) for row, s, key in zip(logits, states, keys, strict=True)]

@@ -1,14 +1,14 @@
-"""What passes between a run and whoever watches it: `Control` goes in, events come out. Plain data, no mlx.
+"""What passes between a run and whoever watches it: `RunControl` goes in, events come out. Plain data, no mlx.
 
-A strategy reads its `Control` before every draw, so a slider acts in the middle of an answer; it never stops by itself:
-budget, stop strings, end of text and cancelling are the session's.
+A strategy reads its `RunControl` before every draw, so a slider acts in the middle of an answer; it never stops by
+itself: budget, stop strings, end of text and cancelling are the session's.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from threading import Event as Flag
 
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Prefilled:
 class Emitted:
     """One token of a branch."""
 
-    step: Step
+    step: TokenStep
     branch: int = 0
 
 
@@ -58,7 +58,7 @@ Event = Prefilled | Emitted | Done
 
 
 @dataclass(slots=True)
-class Control:
+class RunControl:
     """The handle on a run. Written by one thread, read by the engine's between two tokens; each write is one reference.
 
     `recipe` is how the next token that is not yet queued is drawn. `force` names tokens to take instead of drawing.

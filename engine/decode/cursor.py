@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.cache import Cache
     from models.transformer import Transformer
 
-Step = Callable[[mx.array, "Cache"], mx.array]  # hidden states [B, T, C] of tokens [B, T], as `Transformer.hidden`
+ForwardFn = Callable[[mx.array, "Cache"], mx.array]  # hidden states [B, T, C] of tokens [B, T], as `Transformer.hidden`
 
 CHUNK = 512  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
 
@@ -28,7 +28,7 @@ class Cursor:
     """
 
     def __init__(
-        self, model: "Transformer", cache: "Cache", ids: Sequence[int] = (), *, step: Step | None = None
+        self, model: "Transformer", cache: "Cache", ids: Sequence[int] = (), *, step: ForwardFn | None = None
     ) -> None:
         self.model = model
         self.step = step or model.hidden

@@ -1,4 +1,4 @@
-"""Who guesses the next tokens for `Speculative`: the text itself (`Lookup`) or a smaller model (`Draft`).
+"""Who guesses the next tokens for `Speculative`: the text itself (`PromptLookup`) or a smaller model (`Draft`).
 
 A guess is right or wrong; neither changes the law of what is drawn. Knows nothing of the target model.
 """
@@ -12,12 +12,12 @@ import numpy as np
 from engine.decode.cursor import Cursor
 from engine.decode.sample import choose
 from engine.errors import ParameterError
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 from engine.transforms import States, advance
 from metal import mx
 
 if TYPE_CHECKING:
-    from engine.checkpoint import Checkpoint
+    from engine.sources.checkpoint import Checkpoint
     from engine.tokenizer import Tokenizer
 
 OWN = 1 << 63  # flips a bit of the seed, so that guesses and draws use different numbers
@@ -50,7 +50,7 @@ class Drafter(Protocol):
 
 
 @dataclass(slots=True)
-class Lookup:
+class PromptLookup:
     """What followed the last time that the text ended in the same few tokens (prompt lookup decoding).
 
     The longest of the last `most` to `least` tokens that came before decides.

@@ -1,9 +1,9 @@
 """`Sample`: ancestral sampling, one forward pass a token. With a greedy recipe, the most likely token instead.
 
 The next step is queued before the current one is looked at, so that collecting what the model said happens in the
-shadow of the computation. With Metal a token is drawn in one pass over the logits (`engine.decode.onepass`); what that
-cannot do the transforms do, queued too on a GPU, so that nothing waits, and on a CPU in numpy on a view of the logits,
-ten times faster than there in mlx, after which only the token has to be fed.
+shadow of the computation. With Metal a token is drawn in one pass over the logits (`engine.decode.kernel_draw`); what
+that cannot do the transforms do, queued too on a GPU, so that nothing waits, and on a CPU in numpy on a view of the
+logits, ten times faster than there in mlx, after which only the token has to be fed.
 """
 
 from collections.abc import Generator, Sequence
@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from engine.decode import onepass
-from engine.decode.control import Control
+from engine.decode import kernel_draw
+from engine.decode.control import RunControl
 from engine.decode.cursor import Cursor
-from engine.observe import observe
-from engine.trace import Recipe, Step
+from engine.trace.observe import observe
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, run, start, touched
 from metal import mx
-from metal.vocab import Draw
+from metal.vocab import DrawPlan
 
 RECENT = 64  # ids kept in every snapshot, so that a penalty switched on later is replayed exactly
 WARY = 8  # tokens drawn the longer way after one that the kernel could not draw
@@ -31,7 +31,7 @@ def namespace() -> Namespace:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Draw:
     """A token on its way: what it was drawn from, evaluated or not."""
 
     token: Any  # int, or a scalar array in flight
@@ -41,7 +41,7 @@ class Drawn:
     recipe: Recipe
     states: States  # before the token
     origin: str
-    kernel: onepass.Pass | None = None  # what drew it, in place of `after` and `cut`
+    kernel: kernel_draw.Pass | None = None  # what drew it, in place of `after` and `cut`
 
     @property
     def arrays(self) -> list[Array]:
@@ -60,22 +60,22 @@ class Sample:
     """Draw each token from the model's distribution after the transforms of the control's recipe."""
 
     def steps(
-        self, cursor: Cursor, control: Control, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
-    ) -> Generator[Step, None, None]:
+        self, cursor: Cursor, control: RunControl, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
+    ) -> Generator[TokenStep, None, None]:
         """At most `limit` steps, without their text; closing the iterator leaves the cursor at the last one given."""
         xp = namespace()
         recipe, wary = control.recipe, 0
         states = start(recipe.transforms, vocabulary, cursor.ids, xp)
         logits = cursor.logits()
 
-        def take(position: int) -> Drawn:
+        def take(position: int) -> Draw:
             """The token at `position`, from the logits."""
             key, forced = (seed, position), control.take_forced()
-            if forced is None and not wary and (how := onepass.plan(recipe, logits.shape[-1])) is not None:
+            if forced is None and not wary and (how := kernel_draw.plan(recipe, logits.shape[-1])) is not None:
                 return by_kernel(logits[None], how, recipe, [states], [key])[0]
             return choose(logits, forced, recipe, states, key, xp)
 
-        def queue(drawn: Drawn, position: int) -> Drawn | None:
+        def queue(drawn: Draw, position: int) -> Draw | None:
             """Feed the token, and draw the one after it where that needs nothing of the host."""
             nonlocal logits, states
             cursor.feed(mx.array(drawn.token).reshape(1))
@@ -121,17 +121,17 @@ class Sample:
 
 
 def by_kernel(
-    logits: mx.array, how: Draw, recipe: Recipe, states: Sequence[States], keys: Sequence[Key]
-) -> list[Drawn]:
-    """Tokens drawn from raw logits [N, V] in one pass, not yet evaluated; see `Drawn.spilled`."""
+    logits: mx.array, how: DrawPlan, recipe: Recipe, states: Sequence[States], keys: Sequence[Key]
+) -> list[Draw]:
+    """Tokens drawn from raw logits [N, V] in one pass, not yet evaluated; see `DrawPlan.spilled`."""
     raw = logits.astype(mx.float32)
     return [
-        Drawn(by.token, raw[by.row], None, None, recipe, state, "drawn", by)
-        for by, state in zip(onepass.draw(logits, how, keys), states, strict=True)
+        Draw(by.token, raw[by.row], None, None, recipe, state, "drawn", by)
+        for by, state in zip(kernel_draw.draw(logits, how, keys), states, strict=True)
     ]
 
 
-def choose(logits: Array, forced: int | None, recipe: Recipe, states: States, key: Key, xp: Namespace) -> Drawn:
+def choose(logits: Array, forced: int | None, recipe: Recipe, states: States, key: Key, xp: Namespace) -> Draw:
     """A token drawn from raw logits [V] by a recipe, or the one that is forced."""
     row = logits.astype(mx.float32) if isinstance(logits, mx.array) else logits
     row = np.asarray(row) if xp is np else row
@@ -140,10 +140,10 @@ def choose(logits: Array, forced: int | None, recipe: Recipe, states: States, ke
         token, origin = forced, "forced"
     else:
         token, origin = xp.argmax(after) if recipe.greedy else draw(after, key, xp), "drawn"
-    return Drawn(int(token) if xp is np else mx.array(token), row, after, cut, recipe, states, origin)
+    return Draw(int(token) if xp is np else mx.array(token), row, after, cut, recipe, states, origin)
 
 
-def look(drawn: Drawn, position: int, recent: Sequence[int]) -> Step:
+def look(drawn: Draw, position: int, recent: Sequence[int]) -> TokenStep:
     """The numbers of a drawn token; waits for it."""
     if drawn.kernel is None:
         said: dict[str, Any] = {"after": np.asarray(drawn.after), "cut": np.asarray(drawn.cut)}

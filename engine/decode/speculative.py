@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.decode.control import Control
+from engine.decode.control import RunControl
 from engine.decode.cursor import Cursor
 from engine.decode.draft import NOTHING, Drafter, Guess
-from engine.decode.pace import Pace
-from engine.decode.sample import RECENT, Drawn, choose, look
-from engine.trace import Recipe, Step
+from engine.decode.draft_length import DraftLength
+from engine.decode.sample import RECENT, Draw, choose, look
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Key, States, Vocabulary, advance, change, draw, run, start, uniform
 from metal import mx
 
@@ -32,14 +32,14 @@ class Speculative:
     drafter: Drafter
     length: int | None = None
     clock: Callable[[], float] = time.perf_counter
-    pace: Pace = field(init=False)
+    pace: DraftLength = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pace = Pace(self.drafter.hope)
+        self.pace = DraftLength(self.drafter.hope)
 
     def steps(
-        self, cursor: Cursor, control: Control, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
-    ) -> Generator[Step, None, None]:
+        self, cursor: Cursor, control: RunControl, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
+    ) -> Generator[TokenStep, None, None]:
         """At most `limit` steps, without their text; closing the iterator leaves the cursor at the last one given.
 
         Transforms run on the host, which has to see every token before the next guess. A recipe that changes holds
@@ -96,10 +96,12 @@ class Speculative:
         return (guess, NOTHING) if count > 0 else (NOTHING, guess)
 
 
-def verify(logits: np.ndarray, guess: Guess, control: Control, recipe: Recipe, states: States, key: Key) -> list[Drawn]:
+def verify(
+    logits: np.ndarray, guess: Guess, control: RunControl, recipe: Recipe, states: States, key: Key
+) -> list[Draw]:
     """All guesses that are accepted and one token more, drawn from logits [1 + guesses, V]."""
     seed, position = key
-    chain: list[Drawn] = []
+    chain: list[Draw] = []
     for i, row in enumerate(logits):
         forced = control.take_forced()
         if forced is None and guess.rows is not None and i < len(guess.rows) and not recipe.greedy:
@@ -114,7 +116,7 @@ def verify(logits: np.ndarray, guess: Guess, control: Control, recipe: Recipe, s
     return chain
 
 
-def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, recipe: Recipe, states: States, key: Key) -> Drawn:
+def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, recipe: Recipe, states: States, key: Key) -> Draw:
     """A token with the law p of `recipe`, given a guess with the law q: the guess with probability min(1, p / q).
 
     Else one from the part of p that q falls short of, max(0, p - q), normalised (arXiv:2211.17192, algorithm 1).
@@ -127,7 +129,7 @@ def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, recipe: Recip
         with np.errstate(divide="ignore"):
             # nothing is left where p = q but for rounding, and then p itself is as good
             token = int(draw(np.log(rest if rest.sum() > 0 else p).astype(np.float32), key, np))
-    return Drawn(token, logits, after, cut, recipe, states, "drawn")
+    return Draw(token, logits, after, cut, recipe, states, "drawn")
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ A checkpoint is read, packed and written one layer at a time, so that models lar
 text that measures walks through the layers beside it.
 """
 
-from engine.quantize.measure import Report
+from engine.quantize.measure import QuantizationReport
 from engine.quantize.plan import RECIPES, Settings
 from engine.quantize.run import quantize
 
-__all__ = ["RECIPES", "Report", "Settings", "quantize"]
+__all__ = ["RECIPES", "QuantizationReport", "Settings", "quantize"]

@@ -1,4 +1,4 @@
-"""What an approximation costs: a text read by the original and by its approximation, layer by layer, and the `Report`.
+"""What an approximation costs: the original and its approximation read a text, layer by layer.
 
 Log-probabilities in nats. Knows nothing of how the approximation was made.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from engine.errors import DataError
 from engine.tokenizer import Tokenizer
 from metal import mx
-from models.block import Block, Step
+from models.block import Block, ForwardContext
 from models.config import ModelConfig
 from models.rotation import Rotation
 
@@ -22,7 +22,7 @@ WINDOW = 128  # tokens that are read as one text
 
 
 @dataclass(frozen=True)
-class Report:
+class QuantizationReport:
     """A model before and after. KL is that of the approximation from the original, per token of a text held out."""
 
     path: Path
@@ -56,9 +56,9 @@ def windows(tokenizer: Tokenizer, config: ModelConfig, text: str | None = None) 
     return mx.array(ids[: count * size], dtype=mx.int32).reshape(count, size)
 
 
-def step(rotations: Sequence[Rotation], b: int, t: int) -> Step:
+def step(rotations: Sequence[Rotation], b: int, t: int) -> ForwardContext:
     """What the blocks of a pass over [B, T] without a cache share."""
-    return Step([rotation.turns(0, t, t) for rotation in rotations], mx.array([t] * b, dtype=mx.int32))
+    return ForwardContext([rotation.turns(0, t, t) for rotation in rotations], mx.array([t] * b, dtype=mx.int32))
 
 
 def forward(block: Block, rotations: Sequence[Rotation], x: mx.array, rows: int = 8) -> mx.array:
@@ -86,7 +86,7 @@ def divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class Score:
+class ScoreSums:
     """Sums over the windows of a text, window by window."""
 
     kl: list[float] = field(default_factory=list)  # a window's mean

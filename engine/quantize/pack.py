@@ -6,18 +6,18 @@ from engine.quantize.source import Arrays
 from metal import mx
 from models.block import Block
 from models.config import ModelConfig
-from models.weights import Layout
+from models.weights import PackedLayout
 
 SHARES = (0.0, 0.25, 0.5, 0.75)  # exponents of a channel's activity that are tried as its scale
 SAMPLED = 256  # rows of inputs that decide
 
 
-def packable(array: mx.array, layout: Layout) -> bool:
+def packable(array: mx.array, layout: PackedLayout) -> bool:
     """Whether a tensor is a matrix that the layout can hold."""
     return array.ndim >= 2 and array.shape[-1] % layout.group_size == 0
 
 
-def pack(path: str, weight: mx.array, layout: Layout) -> Arrays:
+def pack(path: str, weight: mx.array, layout: PackedLayout) -> Arrays:
     """`weight` as the tensors that mlx-lm stores for it."""
     parts = mx.quantize(weight, group_size=layout.group_size, bits=layout.bits, mode=layout.mode)
     packed = {f"{path}.{name}": part for name, part in zip(("weight", "scales", "biases"), parts, strict=False)}
@@ -25,7 +25,7 @@ def pack(path: str, weight: mx.array, layout: Layout) -> Arrays:
     return packed
 
 
-def rounded(weight: mx.array, layout: Layout) -> mx.array:
+def rounded(weight: mx.array, layout: PackedLayout) -> mx.array:
     """The numbers that `weight` becomes, float32."""
     packed = mx.quantize(weight, group_size=layout.group_size, bits=layout.bits, mode=layout.mode)
     biases = packed[2] if len(packed) > 2 else None
@@ -58,7 +58,7 @@ def record(block: Block) -> dict[str, Recorder]:
 
 
 def scale_channels(
-    arrays: Arrays, names: Mapping[str, str], config: ModelConfig, inputs: Mapping[str, Recorder], layout: Layout
+    arrays: Arrays, names: Mapping[str, str], config: ModelConfig, inputs: Mapping[str, Recorder], layout: PackedLayout
 ) -> None:
     """Scale input channels up by how active they are, and what makes them down by the same: the function stays.
 
@@ -93,7 +93,7 @@ def scale_channels(
     mx.eval(list(arrays.values()))
 
 
-def best(matrices: list[mx.array], rows: mx.array, layout: Layout) -> mx.array:
+def best(matrices: list[mx.array], rows: mx.array, layout: PackedLayout) -> mx.array:
     """The scales [in] with which the products of `rows` [n, in] with the matrices [out, in] lose least."""
     rows = rows[:: max(1, len(rows) // SAMPLED)].astype(mx.float32)
     activity = mx.maximum(mx.mean(mx.abs(rows), axis=0), 1e-8)

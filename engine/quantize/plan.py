@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.errors import ParameterError
-from models.weights import Layout
+from models.weights import PackedLayout
 
 DEFAULTS = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}  # group size and bits
 RECIPES = {"mixed_2_6": (2, 6), "mixed_3_4": (3, 4), "mixed_3_6": (3, 6), "mixed_4_6": (4, 6)}  # mlx-lm's names
@@ -39,39 +39,39 @@ class Settings:
         self.layout  # noqa: B018  checked now, not when the first layer has been read
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PackedLayout:
         """The layout of what no recipe singles out."""
         group, bits = DEFAULTS.get(self.mode, (64, 4))
         bits = RECIPES[self.recipe][0] if self.recipe in RECIPES else self.bits or bits
-        return Layout(self.group_size or group, bits, self.mode)
+        return PackedLayout(self.group_size or group, bits, self.mode)
 
-    def choose(self, path: str, layer: int | None, layers: int, role: str) -> Layout:
+    def choose(self, path: str, layer: int | None, layers: int, role: str) -> PackedLayout:
         """The layout of a matrix by its place: `role` is our name of it, `layer` None outside the layers."""
         layout = self.layout
         if role == "router":
-            return Layout(64, 8, "affine")
+            return PackedLayout(64, 8, "affine")
         if self.recipe not in RECIPES:
             return layout
         # the layers where llama.cpp's Q4_K_M keeps more bits: the first and last eighth and every third between
         eighth = layers // 8
         more = layer is not None and (layer < eighth or layer >= 7 * eighth or (layer - eighth) % 3 == 2)
         if role == "head" or (more and role in ("v", "qkv", "down", "experts.down")):
-            return Layout(layout.group_size, RECIPES[self.recipe][1], layout.mode)
+            return PackedLayout(layout.group_size, RECIPES[self.recipe][1], layout.mode)
         return layout
 
 
-def weight_bits(layout: Layout) -> float:
+def weight_bits(layout: PackedLayout) -> float:
     """Bits a weight, the scales (and biases) of its group included."""
     return layout.bits + (32 if layout.mode == "affine" else 8) / layout.group_size
 
 
-def lowest(layout: Layout) -> Layout:
+def lowest(layout: PackedLayout) -> PackedLayout:
     """The layout that sensitivities are measured at: one step below the one whose bytes are the budget."""
     below = [bits for bits in BITS if bits < layout.bits]
-    return Layout(layout.group_size, below[-1] if below else layout.bits, layout.mode)
+    return PackedLayout(layout.group_size, below[-1] if below else layout.bits, layout.mode)
 
 
-def allocate(costs: Mapping[str, float], sizes: Mapping[str, int], layout: Layout) -> dict[str, Layout]:
+def allocate(costs: Mapping[str, float], sizes: Mapping[str, int], layout: PackedLayout) -> dict[str, PackedLayout]:
     """A layout for each matrix that together take no more than `layout` for all would, and cost little.
 
     `costs` are the KL (nats) of each matrix alone at `lowest(layout)`; a bit more divides it by 4, as it does the mean
@@ -99,4 +99,4 @@ def allocate(costs: Mapping[str, float], sizes: Mapping[str, int], layout: Layou
         bits[path] = target
         if entry := step(path):
             heapq.heappush(heap, entry)
-    return {path: Layout(layout.group_size, b, layout.mode) for path, b in bits.items()}
+    return {path: PackedLayout(layout.group_size, b, layout.mode) for path, b in bits.items()}

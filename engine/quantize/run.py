@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ParameterError
-from engine.fetch.progress import Report as Progress
-from engine.fetch.progress import disk_errors, require_space, silent
-from engine.info import ModelInfo
 from engine.quantize import measure
-from engine.quantize.measure import Report, Score, divergence, forward, logprobs
+from engine.quantize.measure import QuantizationReport, ScoreSums, divergence, forward, logprobs
 from engine.quantize.pack import pack, packable, record, rounded, scale_channels
 from engine.quantize.plan import Settings, allocate, lowest
 from engine.quantize.source import Arrays, Source
+from engine.sources.fetch.progress import Report as Progress
+from engine.sources.fetch.progress import disk_errors, require_space, silent
+from engine.sources.model_info import ModelInfo
 from metal import mx
 from models.layers import LayerNorm, Linear, Norm, RMSNorm
-from models.weights import Layout
+from models.weights import PackedLayout
 
 ROLES = ("qkv", "q", "k", "v", "o", "gate_up", "gate", "up", "down", "router")
 EXPERTS = ("gate", "up", "down")
@@ -33,7 +33,7 @@ EXPERTS = ("gate", "up", "down")
 
 def quantize(
     info: ModelInfo, target: Path, settings: Settings, *, text: str | None = None, progress: Progress = silent
-) -> Report:
+) -> QuantizationReport:
     """Write the model of `info` to the new folder `target` by `settings`; what that costs, measured on a text.
 
     Half of the text's windows calibrate (`auto`, `awq`), the other half measure. Raises ParameterError where `target`
@@ -57,7 +57,7 @@ def quantize(
     return report
 
 
-def matrices(source: Source, index: int, arrays: Arrays, layout: Layout) -> dict[str, str]:
+def matrices(source: Source, index: int, arrays: Arrays, layout: PackedLayout) -> dict[str, str]:
     """Path -> our name, for the tensors of a layer that can be packed."""
     names, found = source.names(index), {}
     for role in ROLES:
@@ -73,16 +73,16 @@ def _write(
     folder: Path,
     target: Path,
     settings: Settings,
-    plan: Mapping[str, Layout] | None,
+    plan: Mapping[str, PackedLayout] | None,
     tokens: mx.array,
     progress: Progress,
-) -> Report:
+) -> QuantizationReport:
     shape, layers = source.shape, source.shape.layers
     default = settings.layout
     out = _Folder(source, folder, default, layers + 2)
     held, calibration = tokens[1::2], tokens[::2]
 
-    def layout_of(path: str, role: str, layer: int | None = None) -> Layout:
+    def layout_of(path: str, role: str, layer: int | None = None) -> PackedLayout:
         return plan[path] if plan is not None and path in plan else settings.choose(path, layer, layers, role)
 
     embed = source.path("embed")
@@ -130,7 +130,7 @@ def _write(
     score = _finish(source, out, layout_of, x, y, held)
     out.close()
     low, high = score.interval()
-    return Report(
+    return QuantizationReport(
         path=target,
         weight_bits=8 * out.nbytes / out.weights,
         nbytes=out.nbytes,
@@ -146,8 +146,8 @@ def _write(
 
 
 def _finish(
-    source: Source, out: "_Folder", layout_of: Callable[..., Layout], x: mx.array, y: mx.array, held: mx.array
-) -> Score:
+    source: Source, out: "_Folder", layout_of: Callable[..., PackedLayout], x: mx.array, y: mx.array, held: mx.array
+) -> ScoreSums:
     """The norm and the head, written and read by both: what each says of every token."""
     last = source.top("norm")
     path = source.path("embed" if source.shape.tied else "head")
@@ -162,14 +162,14 @@ def _finish(
         weights = 0
     norm = _norm(source, last)
     out.write(last, {path: how} if packed and not source.shape.tied else {}, weights + source.shape.width)
-    score = Score()
+    score = ScoreSums()
     for n in range(len(held)):
         p, q = (logprobs(_logits(source, norm, table, z[n])) for table, z in ((head, x), (small, y)))
         score.add(p, q, np.asarray(held[n]))
     return score
 
 
-def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progress) -> dict[str, Layout]:
+def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progress) -> dict[str, PackedLayout]:
     """What the budget buys: every matrix is rounded alone, and the KL that it causes at the end decides.
 
     All the models with one matrix rounded go through the layers side by side, so that every layer is read once.
@@ -252,13 +252,13 @@ def _logits(source: Source, norm: Norm, head: mx.array, hidden: mx.array) -> mx.
 class _Folder:
     """A model folder that grows a shard at a time."""
 
-    def __init__(self, source: Source, path: Path, default: Layout, shards: int) -> None:
+    def __init__(self, source: Source, path: Path, default: PackedLayout, shards: int) -> None:
         self.source, self.path, self.default, self.shards = source, path, default, shards
         self.nbytes = self.weights = self._written = 0
         self._place: dict[str, str] = {}
         self._own: dict[str, Any] = {}
 
-    def write(self, arrays: Arrays, chosen: Mapping[str, Layout], weights: int) -> None:
+    def write(self, arrays: Arrays, chosen: Mapping[str, PackedLayout], weights: int) -> None:
         """One shard; `chosen` are the paths that are packed in it, `weights` the numbers that it stands for."""
         arrays = self.source.spelled(arrays)
         chosen = {self.source.spell(path): layout for path, layout in chosen.items()}

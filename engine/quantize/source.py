@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import models
-from engine import gguf, safetensors
 from engine.errors import CheckpointError
-from engine.folder import stored_dtype
-from engine.gguf import mapping, weights
-from engine.info import ModelInfo, quantization_of, read_json, weight_files
-from engine.precision import Precision
+from engine.sources import gguf, safetensors
+from engine.sources.gguf import mapping, weights
+from engine.sources.hf_folder import stored_dtype
+from engine.sources.model_info import ModelInfo, quantization_of, read_json, weight_files
+from engine.sources.precision import Precision
 from engine.tokenizer import Tokenizer, published
 from metal import mx
-from models import gemma3
 from models.block import Block
 from models.builder import Builder
-from models.families import family
+from models.families import gemma3
+from models.families.registry import family
 from models.weights import BUFFERS, Tensors
 
 NAMED_OUTSIDE = ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype")

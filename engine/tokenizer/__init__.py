@@ -3,6 +3,6 @@
 from engine.tokenizer.detokenizer import Detokenizer
 from engine.tokenizer.template import ChatTemplate, Message
 from engine.tokenizer.tokenizer import Tokenizer
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer.vocabulary import TokenTable
 
-__all__ = ["ChatTemplate", "Detokenizer", "Message", "Tokenizer", "Vocabulary"]
+__all__ = ["ChatTemplate", "Detokenizer", "Message", "TokenTable", "Tokenizer"]

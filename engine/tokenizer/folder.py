@@ -10,7 +10,7 @@ from engine.errors import CheckpointError
 from engine.tokenizer.encoder import LibraryEncoder
 from engine.tokenizer.template import ChatTemplate
 from engine.tokenizer.tokenizer import Tokenizer
-from engine.tokenizer.vocabulary import Kind, Vocabulary, byte_level_bytes, sentencepiece_bytes
+from engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
 
 if TYPE_CHECKING:
     import tokenizers
@@ -81,7 +81,7 @@ def _parts(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield decoder
 
 
-def _vocabulary(library: "tokenizers.Tokenizer", decoders: list[Mapping[str, Any]], folder: Path) -> Vocabulary:
+def _vocabulary(library: "tokenizers.Tokenizer", decoders: list[Mapping[str, Any]], folder: Path) -> TokenTable:
     kinds = {part["type"] for part in decoders}
     byte_level = "ByteLevel" in kinds
     if not byte_level and not kinds & {"ByteFallback", "Metaspace"}:
@@ -100,7 +100,7 @@ def _vocabulary(library: "tokenizers.Tokenizer", decoders: list[Mapping[str, Any
                 kind[lone] = Kind.BYTE
     for token, added in library.get_added_tokens_decoder().items():
         kind[token] = Kind.CONTROL if added.special else Kind.USER_DEFINED
-    return Vocabulary(tokens, bytes(kind), byte_level_bytes if byte_level else sentencepiece_bytes)
+    return TokenTable(tokens, bytes(kind), byte_level_bytes if byte_level else sentencepiece_bytes)
 
 
 def _frame(library: "tokenizers.Tokenizer") -> tuple[list[int], list[int]]:
@@ -118,7 +118,7 @@ def _text(token: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _eos(folder: Path, vocabulary: Vocabulary, texts: Mapping[str, str]) -> Iterator[int]:
+def _eos(folder: Path, vocabulary: TokenTable, texts: Mapping[str, str]) -> Iterator[int]:
     if (token := vocabulary.ids.get(texts.get("eos_token", ""))) is not None:
         yield token
     for name in ("generation_config.json", "config.json"):

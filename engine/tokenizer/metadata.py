@@ -9,7 +9,7 @@ from engine.tokenizer.pretokenizers import Pretokenizer, pretokenizer
 from engine.tokenizer.sentencepiece import SentencePiece
 from engine.tokenizer.template import ChatTemplate
 from engine.tokenizer.tokenizer import Tokenizer
-from engine.tokenizer.vocabulary import Kind, Vocabulary, byte_level_bytes, sentencepiece_bytes
+from engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
 
 __all__ = ["build"]
 
@@ -42,7 +42,7 @@ def build(metadata: Mapping[str, Any]) -> Tokenizer:
         raise CheckpointError(
             f"expected token types (tokenizer.ggml.token_type) of 1 to 6, got {max(set(kinds) - set(Kind))}"
         )
-    vocabulary = Vocabulary(tokens, bytes(kinds), byte_level_bytes if byte_level else sentencepiece_bytes)
+    vocabulary = TokenTable(tokens, bytes(kinds), byte_level_bytes if byte_level else sentencepiece_bytes)
     rule = pretokenizer(metadata.get(_PREFIX + "pre")) if byte_level else Pretokenizer((), bos=True)
     prefix = bool(metadata.get(_PREFIX + "add_space_prefix", True)) and not byte_level
     encoder: Encoder = _byte_level(metadata, vocabulary, rule) if byte_level else _scored(metadata, vocabulary, prefix)
@@ -71,7 +71,7 @@ _NAMED = {name: name for name in ("bos", "eos", "eot", "eom")} | {"unknown": "un
 _SENTENCEPIECE_DEFAULTS = {"bos": 1, "eos": 2, "unknown": 0}
 
 
-def _byte_level(metadata: Mapping[str, Any], vocabulary: Vocabulary, rule: Pretokenizer) -> LibraryEncoder:
+def _byte_level(metadata: Mapping[str, Any], vocabulary: TokenTable, rule: Pretokenizer) -> LibraryEncoder:
     import tokenizers
     from tokenizers import models, pre_tokenizers
 
@@ -99,7 +99,7 @@ def _byte_level(metadata: Mapping[str, Any], vocabulary: Vocabulary, rule: Preto
     return LibraryEncoder(library)
 
 
-def _scored(metadata: Mapping[str, Any], vocabulary: Vocabulary, prefix: bool) -> SentencePieceEncoder:
+def _scored(metadata: Mapping[str, Any], vocabulary: TokenTable, prefix: bool) -> SentencePieceEncoder:
     scores = _column(metadata, "scores", len(vocabulary), float)
     if scores is None:
         raise CheckpointError(

@@ -6,7 +6,7 @@ tokens.
 
 from collections.abc import Iterable
 
-from engine.tokenizer.vocabulary import Kind, Vocabulary
+from engine.tokenizer.vocabulary import Kind, TokenTable
 
 __all__ = ["ends_of_text", "ends_of_turn"]
 
@@ -34,18 +34,18 @@ _ENDS = (
 )
 
 
-def ends_of_text(vocabulary: Vocabulary) -> frozenset[int]:
+def ends_of_text(vocabulary: TokenTable) -> frozenset[int]:
     """The control tokens after which nothing of the answer comes."""
     harmony = all(name in vocabulary.ids for name in _HARMONY)
     return _control(vocabulary, _ENDS if harmony else (*_ENDS, _END))
 
 
-def ends_of_turn(vocabulary: Vocabulary) -> frozenset[int]:
+def ends_of_turn(vocabulary: TokenTable) -> frozenset[int]:
     """The control tokens that close a message, whether or not the model stops there."""
     return _control(vocabulary, (*_ENDS, _END))
 
 
-def _control(vocabulary: Vocabulary, names: Iterable[str]) -> frozenset[int]:
+def _control(vocabulary: TokenTable, names: Iterable[str]) -> frozenset[int]:
     # Gemma has the text token </s>, which is HTML.
     ids = (vocabulary.ids.get(name) for name in names)
     return frozenset(token for token in ids if token is not None and vocabulary.kinds[token] == Kind.CONTROL)

@@ -11,7 +11,7 @@ from engine.tokenizer.detokenizer import Detokenizer
 from engine.tokenizer.encoder import Encoder
 from engine.tokenizer.template import ChatTemplate, Message
 from engine.tokenizer.turns import turns
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer.vocabulary import TokenTable
 
 __all__ = ["Tokenizer"]
 
@@ -28,7 +28,7 @@ class Tokenizer:
 
     def __init__(
         self,
-        vocabulary: Vocabulary,
+        vocabulary: TokenTable,
         encoder: Encoder,
         *,
         bos: int | None = None,

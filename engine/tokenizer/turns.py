@@ -15,14 +15,14 @@ from typing import Any
 from engine.errors import TemplateError
 from engine.tokenizer.template import Message
 
-__all__ = ["Turn", "turns"]
+__all__ = ["MessageSpan", "turns"]
 
 _MARK = "\ue0f1\ue0f2"  # private-use characters: no template tests for them, and no sane text has the two in a row
 _STRUCTURE = frozenset(("role", "type", "id", "tool_call_id", "name"))  # strings that templates branch on and validate
 
 
 @dataclass(frozen=True)
-class Turn:
+class MessageSpan:
     """The characters of a rendered conversation that are a message's own, [start, stop).
 
     What an assistant has to write begins at once behind the generation prompt, any other message with its text;
@@ -36,13 +36,13 @@ class Turn:
 Render = Callable[[Sequence[Message], bool], str]
 
 
-def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[Turn]]:
+def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[MessageSpan]]:
     """The rendered conversation and where each message stands in it.
 
     `render(messages, generation_prompt)` is called up to five times a message.
     """
     text = render(messages, False)
-    found: list[Turn] = []
+    found: list[MessageSpan] = []
     before = 0
     for i, message in enumerate(messages):
 
@@ -51,7 +51,7 @@ def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[Turn]]
 
         where = _Where(end=True)
         if (rendered := marked(where)) == text and (rendered := marked(where := _Where(end=True, names=True))) == text:
-            found.append(Turn(before, before))
+            found.append(MessageSpan(before, before))
             continue
         stop = max(before, len(text) - _shared(text[::-1], rendered[::-1]))
         start = min(stop, max(before, _shared(text, marked(_Where(end=False, names=where.names)))))
@@ -61,7 +61,7 @@ def turns(render: Render, messages: Sequence[Message]) -> tuple[str, list[Turn]]
                 if (at := text.rfind(prompt[:length], before, start)) >= 0:
                     start = at + length
                     break
-        found.append(Turn(start, stop))
+        found.append(MessageSpan(start, stop))
         before = stop
     return text, found
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
-__all__ = ["BYTE_LEVEL", "Kind", "Vocabulary", "byte_level_bytes", "sentencepiece_bytes"]
+__all__ = ["BYTE_LEVEL", "Kind", "TokenTable", "byte_level_bytes", "sentencepiece_bytes"]
 
 
 class Kind(IntEnum):
@@ -57,7 +57,7 @@ def sentencepiece_bytes(token: str, kind: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class TokenTable:
     """Every token of a checkpoint; a token's id is its index.
 
     `tokens[id]` is None where the checkpoint leaves an id without a token, which models with padded heads can still

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import safetensors
 from engine.errors import CheckpointError, DataError, ParameterError
-from engine.info import read_json
+from engine.sources import safetensors
+from engine.sources.model_info import read_json
 from engine.tune import full
 from engine.tune.factors import Factors, shapes
 from engine.tune.lora import Adapter
@@ -33,7 +33,7 @@ PEFT_LEAVES = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredAdapter:
     """An adapter directory as read: arrays by mlx-lm's names."""
 
     kind: str  # "lora" | "dora" | "full"
@@ -73,9 +73,9 @@ def write_arrays(path: Path, arrays: Mapping[str, mx.array], metadata: Mapping[s
     write_whole(path, lambda beside: mx.save_safetensors(str(beside), dict(arrays), dict(metadata or {})))
 
 
-def save(folder: Path, trained: "Adapter | full.Weights", model: Transformer, settings: Mapping[str, Any]) -> None:
+def save(folder: Path, trained: "Adapter | full.FullWeights", model: Transformer, settings: Mapping[str, Any]) -> None:
     """Write the directory. `settings`: model, kind, dropout, and whatever else should stand in its config."""
-    if isinstance(trained, full.Weights):
+    if isinstance(trained, full.FullWeights):
         arrays = trained.stored(trained.parameters())
         lowest = max(0, trained.lowest)
         lora = None
@@ -103,7 +103,7 @@ def save(folder: Path, trained: "Adapter | full.Weights", model: Transformer, se
     write_arrays(folder / WEIGHTS, {name: mx.contiguous(a) for name, a in arrays.items()})
 
 
-def read(folder: Path) -> Stored:
+def read(folder: Path) -> StoredAdapter:
     """The adapter in a directory of mlx-lm's or PEFT's form; CheckpointError for what it lacks."""
     if not folder.is_dir():
         raise CheckpointError(f"there is no adapter directory {folder}")
@@ -120,7 +120,7 @@ def read(folder: Path) -> Stored:
     lora = config.get("lora_parameters") or {}
     if kind != "full" and not isinstance(lora.get("scale"), int | float):
         raise CheckpointError(f"{folder / CONFIG}: lora_parameters.scale must be a number, got {lora.get('scale')!r}")
-    return Stored(
+    return StoredAdapter(
         kind,
         arrays,
         float(lora.get("scale", 1.0)),
@@ -130,7 +130,7 @@ def read(folder: Path) -> Stored:
     )
 
 
-def place(model: Transformer, stored: Stored, where: str = "the adapter") -> "Adapter | full.Weights":
+def place(model: Transformer, stored: StoredAdapter, where: str = "the adapter") -> "Adapter | full.FullWeights":
     """The adapter made for `model`, not attached yet; whole weights are put in place at once.
 
     CheckpointError that names the first tensor with no place in the model, of another shape, or missing.
@@ -196,7 +196,7 @@ def _fits(where: str, name: str, array: mx.array, shape: tuple[int, ...]) -> Non
         )
 
 
-def _read_peft(folder: Path) -> Stored:
+def _read_peft(folder: Path) -> StoredAdapter:
     config = read_json(folder / CONFIG)
     safetensors.read_header(folder / PEFT_WEIGHTS)
     found: dict[str, mx.array] = mx.load(str(folder / PEFT_WEIGHTS))  # type: ignore[assignment]
@@ -217,7 +217,7 @@ def _read_peft(folder: Path) -> Stored:
         path = plain.removesuffix(f".{theirs}")
         arrays[f"{path}.{ours}"] = array if ours == "m" else mx.contiguous(array.T)
     scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
-    return Stored(
+    return StoredAdapter(
         kind,
         arrays,
         scale,

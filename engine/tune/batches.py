@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import DataError
-from engine.tune.samples import Pair, Sample
+from engine.tune.samples import Pair, TrainingSample
 from metal import mx
 
-Item = Sample | Pair
+Item = TrainingSample | Pair
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Batch:
         return sum(self.counts)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[TrainingSample]) -> Batch:
     """One row of the samples."""
     tokens, at, targets, of = [], [], [], []
     start = 0

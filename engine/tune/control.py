@@ -1,4 +1,4 @@
-"""What passes between a training and whoever watches it: `Control` and its requests go in, events come out.
+"""What passes between a training and whoever watches it: `TrainControl` and its requests go in, events come out.
 
 Plain data, no mlx. The loop is a generator (`trainer.train`), run by the thread that owns the model; the control may be
 used from any other thread. Between two steps, and while it waits, the loop looks at the control: it pauses, stops, and
@@ -8,7 +8,7 @@ answers requests by the model as it is then, in the order they were asked.
     for event in train(run, control):       # the engine's thread
         outbox.put(event)                   # events are frozen and hold nothing of mlx
     ...
-    control.ask(Draw("Tag: cat"))           # any thread; a `Drawn` comes between two steps
+    control.ask(Draw("Tag: cat"))           # any thread; a `Completion` comes between two steps
     control.pause(); control.go_on(); control.stop()
 
 Losses, log-probabilities and KL in nats.
@@ -19,15 +19,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.difference import Difference
-from engine.trace import Recipe, Step
+from engine.evaluate.difference import Difference
+from engine.trace.trace import Recipe, TokenStep
 
 GREEDY = Recipe(greedy=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """Asks for a continuation by the model as it is now; answered by `Drawn`.
+class Complete:
+    """Asks for a continuation by the model as it is now; answered by `Completion`.
 
     `text` is a question, which the chat template frames, or with chat=False (and for a model without a template) a
     beginning. `base` asks the model as it was before training.
@@ -55,11 +55,11 @@ class Compare:
     top: int = 5
 
 
-Request = Draw | Compare
+Request = Complete | Compare
 
 
 @dataclass(slots=True)
-class Control:
+class TrainControl:
     """The handle on a run. Written by any thread, read by the loop's between two steps; each write is one reference,
     so a signal handler may write too."""
 
@@ -134,12 +134,12 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What the model said to a `Draw` after `step` steps; `reason` is why it ended, as in `decode.control.Done`."""
+class Completion:
+    """What the model said to a `Complete` after `step` steps; `reason` is why it ended, as in `decode.control.Done`."""
 
     step: int
-    request: Draw
-    steps: tuple[Step, ...]
+    request: Complete
+    steps: tuple[TokenStep, ...]
     reason: str
 
     @property
@@ -178,5 +178,5 @@ class Ended:
     why: str = ""
 
 
-Answer = Drawn | Compared | Refused
+Answer = Completion | Compared | Refused
 Event = Stepped | Validated | Saved | Paused | Answer | Ended

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError, DataError
-from engine.fetch.progress import Report, silent
+from engine.sources.fetch.progress import Report, silent
 from engine.tune.adapters import write_whole
-from engine.tune.rows import Row, parse
+from engine.tune.rows import TrainingRow, parse
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
@@ -30,9 +30,9 @@ WHOLE = "commit"  # beside the files of a data set that was fetched whole
 class Data:
     """The rows of each part, and what is odd about them."""
 
-    train: tuple[Row, ...]
-    valid: tuple[Row, ...]
-    test: tuple[Row, ...]
+    train: tuple[TrainingRow, ...]
+    valid: tuple[TrainingRow, ...]
+    test: tuple[TrainingRow, ...]
     forms: Mapping[str, int]  # rows of each form
     duplicates: int  # rows of train that are there already
     overlap: int  # rows of valid and test that are in train too
@@ -64,7 +64,7 @@ def read(
     path = Path(source).expanduser()
     if not path.exists():
         path = _from_hub(str(source), progress)
-    parts: dict[str, list[Row]] = {name: [] for name in PARTS}
+    parts: dict[str, list[TrainingRow]] = {name: [] for name in PARTS}
     if path.is_dir():
         files = _files(path)
         if any(files.values()):
@@ -103,7 +103,7 @@ def read(
     return Data(tuple(train), tuple(parts["valid"]), tuple(parts["test"]), dict(forms), duplicates, overlap, split)
 
 
-def _digest(row: Row) -> bytes:
+def _digest(row: TrainingRow) -> bytes:
     return hashlib.sha256(json.dumps(row.content, sort_keys=True, default=str).encode(errors="replace")).digest()
 
 
@@ -117,7 +117,7 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _texts(folder: Path) -> Iterator[Row]:
+def _texts(folder: Path) -> Iterator[TrainingRow]:
     """A row for each text file."""
     files = [p for p in sorted(folder.rglob("*")) if p.suffix in (".txt", ".md") and p.is_file()]
     if not files:
@@ -125,13 +125,13 @@ def _texts(folder: Path) -> Iterator[Row]:
     for file in files:
         text = _decode(file)
         if text.strip():
-            yield Row("text", str(file), text=text)
+            yield TrainingRow("text", str(file), text=text)
 
 
-def _rows(file: Path, names: Mapping[str, str] | None) -> Iterator[Row]:
+def _rows(file: Path, names: Mapping[str, str] | None) -> Iterator[TrainingRow]:
     read = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}.get(file.suffix)
     if file.suffix in (".txt", ".md"):
-        yield Row("text", str(file), text=_decode(file))
+        yield TrainingRow("text", str(file), text=_decode(file))
     elif read is None:
         raise DataError(f"{file}: expected a file that ends with {', '.join(KINDS)} or .txt")
     else:
@@ -214,9 +214,9 @@ def _from_hub(name: str, progress: Report) -> Path:
     """The folder of a hub data set, fetched; DataError where `name` is neither a path nor an id that can be fetched."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(KINDS):
         raise DataError(f"there is no {name}: expected a file, a folder, or the id owner/name of a hub data set")
-    from engine import store
-    from engine.catalogue import Hub
-    from engine.fetch.hub import fetch_data
+    from engine.sources import store
+    from engine.sources.catalogue import Hub
+    from engine.sources.fetch.hub import fetch_data
 
     folder = store.home() / "data" / name.replace("/", "--")
     if not (folder / WHOLE).exists():

@@ -11,7 +11,7 @@ from engine.errors import ParameterError
 from engine.tune.sites import part
 from metal import mx
 from models import Transformer
-from models.families import family
+from models.families.registry import family
 from models.layers import Embedding, Linear, Norm, RMSNorm
 
 Array = mx.array
@@ -28,7 +28,7 @@ class Slot:
 
 
 @dataclass
-class Weights:
+class FullWeights:
     """The trained weights of a model; the same members as an adapter's."""
 
     slots: dict[str, Slot] = field(default_factory=dict)
@@ -71,9 +71,9 @@ class Weights:
             n: a + self.slots[n].offset if n in self.slots and self.slots[n].offset else a for n, a in arrays.items()
         }
 
-    def layer(self, index: int) -> "Weights":
+    def layer(self, index: int) -> "FullWeights":
         """Those of one layer."""
-        return Weights({name: slot for name, slot in self.slots.items() if slot.layer == index})
+        return FullWeights({name: slot for name, slot in self.slots.items() if slot.layer == index})
 
     @property
     def lowest(self) -> int:
@@ -81,7 +81,7 @@ class Weights:
         return min(slot.layer for slot in self.slots.values())
 
 
-def weights(model: Transformer, layers: int = -1) -> Weights:
+def weights(model: Transformer, layers: int = -1) -> FullWeights:
     """The weights of the last `layers` layers (-1: of the whole model), as parameters.
 
     Splits what the model joined, so that every matrix has its own name. ParameterError where weights are quantised.
@@ -115,7 +115,7 @@ def weights(model: Transformer, layers: int = -1) -> Weights:
         _norm(found, top["norm"], model.norm, config.layers, config.norm == "rms+1")
         if not config.tied and isinstance(model.out, Linear):
             _linear(found, top["head"], model.out, config.layers)
-    return Weights(found)
+    return FullWeights(found)
 
 
 def norms(model: Transformer) -> dict[str, Array]:
@@ -125,7 +125,7 @@ def norms(model: Transformer) -> dict[str, Array]:
     for index in range(config.layers):
         _norms(found, model, index, kind.top["layer"].format(index), dict(kind.names(config)))
     _norm(found, kind.top["norm"], model.norm, config.layers, config.norm == "rms+1")
-    every = Weights(found)
+    every = FullWeights(found)
     return every.stored(every.parameters())
 
 

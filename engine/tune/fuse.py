@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import diff
-from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointError
+from engine.evaluate import compare
 from engine.quantize.source import Source
+from engine.sources.checkpoint import Checkpoint
 from engine.tune import adapters, full, lora, sites
 from engine.tune.sites import Site
 from metal import mx
 from models import Transformer, weights
-from models.families import family
+from models.families.registry import family
 from models.layers import Embedding, Linear, QuantizedLinear, linear
 from models.mlp import Mixture
-from models.weights import Layout, Packed
+from models.weights import Packed, PackedLayout
 
 LOST = 0.5  # share of the adapter's effect that a fused model may lose
 
 
 @dataclass(frozen=True)
-class Kept:
+class FusionError:
     """Mean KL in nats a token over a text."""
 
     adapter: float  # of the adapter to the base: what was learned
@@ -43,13 +43,13 @@ class Kept:
 
 def fuse(
     model: Transformer,
-    adapter: "lora.Adapter | full.Weights",
+    adapter: "lora.Adapter | full.FullWeights",
     texts: Sequence[Sequence[int]],
     *,
     bits: int = 0,
     group_size: int = 64,
     force: bool = False,
-) -> Kept:
+) -> FusionError:
     """Merge an attached adapter into `model`; `bits` re-quantises the products (0: plain).
 
     Products that were packed are packed again as they were. CheckpointError where the change is lost, unless forced;
@@ -57,8 +57,8 @@ def fuse(
     """
     if not texts:
         raise CheckpointError("fusing is checked on rows of text: give --data")
-    if isinstance(adapter, full.Weights):
-        return Kept(0.0, 0.0, 0.0)  # whole weights are in place: nothing was merged
+    if isinstance(adapter, full.FullWeights):
+        return FusionError(0.0, 0.0, 0.0)  # whole weights are in place: nothing was merged
     tokens = [mx.array([list(ids)]) for ids in texts]
     with lora.off(model):
         base = [_logp(model, t) for t in tokens]
@@ -69,7 +69,7 @@ def fuse(
     if bits:
         sites.pack(model, bits, group_size)
     fused = [_logp(model, t) for t in tokens]
-    kept = Kept(_kl(attached, base), _kl(fused, base), _kl(fused, attached))
+    kept = FusionError(_kl(attached, base), _kl(fused, base), _kl(fused, attached))
     if kept.lost and not force:
         raise CheckpointError(
             f"the fused model has lost the adapter: KL to the base {kept.adapter:.3g} with it, {kept.fused:.3g} fused, "
@@ -79,13 +79,13 @@ def fuse(
 
 
 def _logp(model: Transformer, tokens: mx.array) -> mx.array:
-    found = mx.concatenate(list(diff.logits(model)(tokens)))
+    found = mx.concatenate(list(compare.logits(model)(tokens)))
     mx.eval(found)
     return found
 
 
 def _kl(of: Sequence[mx.array], to: Sequence[mx.array]) -> float:
-    total = sum(float(mx.sum(diff.divergence(a, b))) for a, b in zip(of, to, strict=True))
+    total = sum(float(mx.sum(compare.divergence(a, b))) for a, b in zip(of, to, strict=True))
     return total / sum(a.shape[0] for a in of)
 
 
@@ -122,7 +122,7 @@ def _parts(site: Site, plain: bool) -> dict[str, mx.array]:
     return {name: array[rows] for name, array in site.holder.arrays().items()}
 
 
-def _layout(site: Site) -> Layout | None:
+def _layout(site: Site) -> PackedLayout | None:
     """How a site's numbers are packed, if they are."""
     if isinstance(site.holder, QuantizedLinear):
         return site.holder.packed.layout
@@ -132,7 +132,7 @@ def _layout(site: Site) -> Layout | None:
     return matrix.layout if isinstance(matrix, Packed) else None
 
 
-def _pack_again(model: Transformer, layouts: Mapping[str, Layout]) -> None:
+def _pack_again(model: Transformer, layouts: Mapping[str, PackedLayout]) -> None:
     """Pack what was packed before a merge, as it was."""
     for site in sites.sites(model):
         layout = layouts.get(site.path)

@@ -1,8 +1,8 @@
 """A model as a GGUF file that llama.cpp loads: F16, Q8_0 or Q4_0, for the Llama, Qwen and Gemma families.
 
-The reading side's tables (`engine.gguf.mapping`) are used backwards: names, interleaved query and key rows, shifted
-norms. Embedding and head are kept a step better than the rest, norms in float32. A base that is a GGUF file itself
-hands its metadata on; of a folder they are made (`facts` of the shape, `vocabulary` of the tokenizer).
+The reading side's tables (`engine.sources.gguf.mapping`) are used backwards: names, interleaved query and key rows,
+shifted norms. Embedding and head are kept a step better than the rest, norms in float32. A base that is a GGUF file
+itself hands its metadata on; of a folder they are made (`gguf_config` of the shape, `gguf_tokenizer` of the tokenizer).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +13,11 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from gguf.quants import quantize
 
-from engine import gguf as reading
-from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointError, ParameterError
-from engine.gguf import mapping
-from engine.tune import facts, fuse, vocabulary
+from engine.sources import gguf as reading
+from engine.sources.checkpoint import Checkpoint
+from engine.sources.gguf import mapping
+from engine.tune import fuse, gguf_config, gguf_tokenizer
 from engine.tune.adapters import write_whole
 from metal import mx
 
@@ -42,21 +42,21 @@ def write(checkpoint: Checkpoint, path: Path, kind: str) -> None:
         raise ParameterError(f"a GGUF file is written as {', '.join(KINDS)}, got {kind!r}")
     block, file_type = KINDS[kind]
     source, shape = checkpoint.info.path, checkpoint.model.config
-    extra = facts.tensors(shape)
+    extra = gguf_config.tensors(shape)
     if source.is_file():
         entries = list(_copied(source))
         architecture = str(reading.read_header(source).metadata.get("general.architecture"))
-        if architecture not in facts.ARCHITECTURES.values():
-            known = ", ".join(dict.fromkeys(facts.ARCHITECTURES.values()))
+        if architecture not in gguf_config.ARCHITECTURES.values():
+            known = ", ".join(dict.fromkeys(gguf_config.ARCHITECTURES.values()))
             raise CheckpointError(f"a {architecture} is not written as GGUF; known: {known}")
         arch = mapping.architecture(reading.read_header(source))
     else:
-        said = facts.metadata(shape, checkpoint.info.name)
+        said = gguf_config.metadata(shape, checkpoint.info.name)
         architecture = str(said["general.architecture"])
         arch = mapping.MIXTRAL if shape.family == "mixtral" else mapping.ARCHITECTURES[architecture]
         sizes = {name: a.shape for name, a in _named(checkpoint, arch).items()}
-        facts.check(shape, said, sizes | {name: a.shape for name, a in extra.items()})
-        said |= vocabulary.metadata(checkpoint.tokenizer, source, shape.vocab_size)
+        gguf_config.check(shape, said, sizes | {name: a.shape for name, a in extra.items()})
+        said |= gguf_tokenizer.metadata(checkpoint.tokenizer, source, shape.vocab_size)
         entries = [(key, value, *_kind(value)) for key, value in said.items()]
     heads = {"attn_q": shape.heads, "attn_k": shape.kv_heads}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import ParameterError
-from engine.tune.adapted import Adapted, AdaptedEmbedding, AdaptedMixture, Tied, Worn
+from engine.tune.adapter_layers import Adapted, AdaptedEmbedding, AdaptedMixture, AdapterLayer, Tied
 from engine.tune.factors import LEAVES, Factors, fresh
 from engine.tune.sites import Site, numbers, replace, sites
 from metal import mx
@@ -94,16 +94,16 @@ def attach(adapter: Adapter, *, weight: float = 1.0) -> None:
 def _there(site: Site) -> list[Factors]:
     """What is on the part of the model that the site is in."""
     part = getattr(site.owner, "mlp" if site.kind == "experts" else site.slot)
-    return part.factors if isinstance(part, Worn) else []
+    return part.factors if isinstance(part, AdapterLayer) else []
 
 
-def _wear(site: Site) -> Worn:
+def _wear(site: Site) -> AdapterLayer:
     """The part of the model that computes with the site's adapters, put in its place if it is not there."""
     if site.kind == "matrix":
         return _product(site.owner, site.slot)
     slot = "mlp" if site.kind == "experts" else site.slot
     part = getattr(site.owner, slot)
-    if isinstance(part, Worn):
+    if isinstance(part, AdapterLayer):
         return part
     dressed = AdaptedMixture(part) if isinstance(part, Mixture) else AdaptedEmbedding(part)
     setattr(site.owner, slot, dressed)
@@ -127,7 +127,7 @@ def detach(adapter: Adapter) -> None:
             places.append((f.site.owner, "out"))
         for owner, slot in places:
             part = getattr(owner, slot)
-            if not isinstance(part, Worn):
+            if not isinstance(part, AdapterLayer):
                 continue
             part.factors = [other for other in part.factors if other is not f]
             if isinstance(part, Adapted):
@@ -144,13 +144,13 @@ def rescale(adapter: Adapter, weight: float) -> None:
         f.weight = weight
 
 
-def worn(model: Transformer) -> list[Worn]:
+def worn(model: Transformer) -> list[AdapterLayer]:
     """The parts of the model that have adapters."""
     places: dict[tuple[int, str], Any] = {(id(model), "out"): model.out}
     for site in sites(model):
         slot = "mlp" if site.kind == "experts" else site.slot
         places[id(site.owner), slot] = getattr(site.owner, slot)
-    return [part for part in places.values() if isinstance(part, Worn)]
+    return [part for part in places.values() if isinstance(part, AdapterLayer)]
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def off(model: Transformer) -> Iterator[None]:
 
 
 @contextmanager
-def silent(parts: Sequence[Worn]) -> Iterator[None]:
+def silent(parts: Sequence[AdapterLayer]) -> Iterator[None]:
     """The same for parts that are known: nothing is looked for in the model."""
     before = [(part, part.on) for part in parts]
     for part in parts:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engine.tune.full import Weights
+from engine.tune.full import FullWeights
 from engine.tune.lora import Adapter
 from metal import mx
 from models import Transformer
@@ -49,7 +49,7 @@ def lean(model: Transformer) -> None:
 class Checkpointed:
     """A block whose inside is computed again on the way back."""
 
-    def __init__(self, block: Any, part: Adapter | Weights) -> None:
+    def __init__(self, block: Any, part: Adapter | FullWeights) -> None:
         self.block, self.part = block, part
 
     def __call__(self, x: Array, *rest: Any) -> Array:
@@ -65,7 +65,7 @@ class Checkpointed:
 
 
 @contextmanager
-def checkpointed(model: Transformer, trained: Adapter | Weights) -> Iterator[None]:
+def checkpointed(model: Transformer, trained: Adapter | FullWeights) -> Iterator[None]:
     """Keep only the blocks' inputs, from the lowest trained layer on."""
     blocks = list(model.blocks)
     lowest = max(0, trained.lowest)

@@ -11,7 +11,7 @@ from typing import Any
 from engine.errors import DataError, ParameterError
 from engine.tune.adapters import write_whole
 from engine.tune.control import Stepped, Validated
-from engine.tune.run import Run
+from engine.tune.run import TrainingRun
 
 FILE = "metrics.jsonl"
 KINDS = {"stepped": Stepped, "validated": Validated}
@@ -20,7 +20,7 @@ KINDS = {"stepped": Stepped, "validated": Validated}
 class Metrics:
     """Where a run's events are written; of several processes only the first writes."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrainingRun) -> None:
         """ParameterError where TensorBoard is asked for and not installed, DataError where nothing can be written."""
         self.path: Path | None = None
         self.board: Any = None

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from engine.tune import losses
 from engine.tune.batches import Batch, collate
 from engine.tune.config import Config
-from engine.tune.full import Weights
+from engine.tune.full import FullWeights
 from engine.tune.lora import Adapter, silent, worn
 from engine.tune.memory import checkpointed
-from engine.tune.samples import Pair, Sample
+from engine.tune.samples import Pair, TrainingSample
 from metal import mx
 from models import Transformer
 
 Array = mx.array
-Trained = Adapter | Weights
+Trained = Adapter | FullWeights
 Parameters = losses.Parameters
 
 
@@ -32,15 +32,15 @@ class Sums:
     right: Array
 
 
-def samples_of(items: Sequence[Sample | Pair]) -> list[Sample]:
+def samples_of(items: Sequence[TrainingSample | Pair]) -> list[TrainingSample]:
     """Samples, or for pairs all chosen and then all rejected answers."""
     pairs = [item for item in items if isinstance(item, Pair)]
     if not pairs:
-        return [item for item in items if isinstance(item, Sample)]
+        return [item for item in items if isinstance(item, TrainingSample)]
     return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
 
 
-def value(model: Transformer, trained: Trained, items: Sequence[Sample | Pair], config: Config) -> Sums:
+def value(model: Transformer, trained: Trained, items: Sequence[TrainingSample | Pair], config: Config) -> Sums:
     """The sums without a gradient."""
     batch = collate(samples_of(items))
     return _sums(model, trained, batch, len(items), config, _reference(model, trained, batch, config))
@@ -49,15 +49,19 @@ def value(model: Transformer, trained: Trained, items: Sequence[Sample | Pair], 
 def gradient(
     model: Transformer,
     trained: Trained,
-    items: Sequence[Sample | Pair],
+    items: Sequence[TrainingSample | Pair],
     config: Config,
-    anchors: Sequence[Sample] = (),
+    anchors: Sequence[TrainingSample] = (),
     anchor_weight: float = 0.0,
 ) -> tuple[Sums, Parameters]:
     """The sums and the gradient of lost + kl * KL. `anchors` are rows whose KL counts instead, each token as much as
     `anchor_weight`."""
     batch = collate(samples_of(items))
-    rows = collate([Sample(s.ids, (False, *(True,) * (len(s.ids) - 1)), s.where) for s in anchors]) if anchors else None
+    rows = (
+        collate([TrainingSample(s.ids, (False, *(True,) * (len(s.ids) - 1)), s.where) for s in anchors])
+        if anchors
+        else None
+    )
     real = trained.parameters()
     reference = _reference(model, trained, batch, config)
     anchored = None if rows is None else base_logits(model, trained, rows)
@@ -132,7 +136,7 @@ def base(model: Transformer, trained: Trained | None) -> Callable[[], AbstractCo
 
     That is the adapters off, or the weights that were kept.
     """
-    if isinstance(trained, Weights):
+    if isinstance(trained, FullWeights):
         return trained.started
     parts = worn(model)
     return lambda: silent(parts)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from engine.errors import OutOfMemory
 from engine.machine import gflops
-from engine.precision import available_memory
+from engine.sources.precision import available_memory
 from engine.tune import batches
 from engine.tune.config import Config
 from engine.tune.losses import rows_at_once
 from engine.tune.objectives import samples_of
-from engine.tune.run import Run
-from engine.tune.samples import Pair, Sample
+from engine.tune.run import TrainingRun
+from engine.tune.samples import Pair, TrainingSample
 from models import Transformer
 from models.layers import GPU
 
@@ -42,7 +42,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """Counts over the training rows; `histogram` is the number of samples up to each length."""
 
     samples: int
@@ -58,7 +58,7 @@ class Report:
     available: int
 
 
-def report(run: Run) -> Report:
+def report(run: TrainingRun) -> RunReport:
     """The report on a prepared run."""
     items, c = run.rows.train, run.config
     lengths = [len(s.ids) for s in samples_of(items)]
@@ -67,7 +67,7 @@ def report(run: Run) -> Report:
     trained = sum(item.targets for item in items)
     tokens = sum(lengths)
     a_step = c.accumulate / len(planned)
-    return Report(
+    return RunReport(
         samples=len(items),
         tokens=tokens,
         trained=trained,
@@ -113,7 +113,7 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     return flops / (gflops(3) * 1e9) + (0.0 if GPU else elementwise)
 
 
-def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:
+def memory(run: TrainingRun, planned: Sequence[Sequence[int]]) -> Memory:
     """The peak of the largest batch."""
     model, c, shape = run.model, run.config, run.model.config
     batch = max(planned, key=lambda b: sum(len(run.rows.train[i].ids) for i in b))
@@ -134,7 +134,7 @@ def memory(run: Run, planned: Sequence[Sequence[int]]) -> Memory:
     return Memory(sum(a.nbytes for a in model.arrays.values()), trained, 4 * activations, 4 * head)
 
 
-def refuse_if_too_large(found: Report, config: Config) -> None:
+def refuse_if_too_large(found: RunReport, config: Config) -> None:
     """OutOfMemory, before the first step, with what would fit."""
     free = found.available
     need = found.memory.total - found.memory.base  # the weights are there already
@@ -154,6 +154,6 @@ def refuse_if_too_large(found: Report, config: Config) -> None:
     )
 
 
-def examples(items: Sequence[Sample | Pair], count: int = 2) -> list[Sample]:
+def examples(items: Sequence[TrainingSample | Pair], count: int = 2) -> list[TrainingSample]:
     """The first few samples, to be looked at."""
     return samples_of(items[:count])

@@ -33,7 +33,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """One row: a text, or a conversation, or a conversation with an answer that was rejected."""
 
     form: str
@@ -49,7 +49,7 @@ class Row:
         return self.text, self.messages, self.rejected, self.tools
 
 
-def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> Row:
+def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> TrainingRow:
     """The row in a JSON value; `names` maps what a file calls its columns to the names above.
 
     DataError for another form or a wrong type: the place, what was expected, what came.
@@ -62,31 +62,31 @@ def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> 
         forms = "; ".join("+".join(keys) for keys in FORMS.values())
         raise DataError(f"{where}: expected a row with {forms}; got {', '.join(value) or 'no keys'} (rename by --map)")
     if form == "text":
-        return Row("text", where, text=_text(row, "text", where))
+        return TrainingRow("text", where, text=_text(row, "text", where))
     if form == "chat":
         tools = tuple(_list(row.get("tools", []), "tools", where))
         messages = _messages(row["messages"], "messages", where)
         called = bool(tools) or any("tool_calls" in message for message in messages)
-        return Row("tools" if called else "chat", where, messages=messages, tools=tools)
+        return TrainingRow("tools" if called else "chat", where, messages=messages, tools=tools)
     if form == "sharegpt":
-        return Row(form, where, messages=_sharegpt(row["conversations"], where))
+        return TrainingRow(form, where, messages=_sharegpt(row["conversations"], where))
     if form == "alpaca":
         question = _text(row, "instruction", where)
         if row.get("input"):
             question += "\n\n" + _text(row, "input", where)
         system = ({"role": "system", "content": _text(row, "system", where)},) if row.get("system") else ()
         said = {"role": "assistant", "content": _text(row, "output", where)}
-        return Row(form, where, messages=(*system, {"role": "user", "content": question}, said))
+        return TrainingRow(form, where, messages=(*system, {"role": "user", "content": question}, said))
     start = _side(row["prompt"], "prompt", "user", where) if "prompt" in row else ()
     if form == "prompt":
         tools = tuple(_list(row.get("tools", []), "tools", where))
-        return Row(
+        return TrainingRow(
             form, where, messages=(*start, *_side(row["completion"], "completion", "assistant", where)), tools=tools
         )
     chosen, rejected = (_side(row[name], name, "assistant", where) for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise DataError(f"{where}: chosen and rejected are the same")
-    return Row(form, where, messages=(*start, *chosen), rejected=(*start, *rejected))
+    return TrainingRow(form, where, messages=(*start, *chosen), rejected=(*start, *rejected))
 
 
 def read_map(entries: Sequence[str]) -> dict[str, str]:

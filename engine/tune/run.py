@@ -11,7 +11,7 @@ from engine.tune import adapters, batches, full, lora, memory, sites, state
 from engine.tune.config import Config
 from engine.tune.control import Saved
 from engine.tune.objectives import Trained
-from engine.tune.samples import Pair, Sample
+from engine.tune.samples import Pair, TrainingSample
 from engine.tune.state import Counters, State
 from metal import mx
 from models import Transformer
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 class Set:
     """What is trained on: samples, or pairs for preferences; `anchors` are the rows of `kl_data`."""
 
-    train: Sequence[Sample | Pair]
-    valid: Sequence[Sample | Pair] = ()
-    anchors: Sequence[Sample] = ()
+    train: Sequence[TrainingSample | Pair]
+    valid: Sequence[TrainingSample | Pair] = ()
+    anchors: Sequence[TrainingSample] = ()
     fingerprint: str = ""
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A model with what is trained on it."""
 
     model: Transformer
@@ -67,7 +67,7 @@ def prepare(
     name: str = "",
     resume: bool = False,
     group: Any = None,
-) -> Run:
+) -> TrainingRun:
     """Put a fresh adapter on the model (or make its weights parameters), or what a run in `folder` had come to.
 
     ParameterError for options that do not fit the model; DataError for a resumption with others than it began with.
@@ -88,7 +88,7 @@ def prepare(
             chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, start=config.start
         )
         lora.attach(trained)
-    run = Run(model, trained, config, rows, folder, name, group)
+    run = TrainingRun(model, trained, config, rows, folder, name, group)
     run.steps = config.steps or max(1, math.ceil(config.epochs * run.per_epoch / config.accumulate))
     if resume:
         kept, steps = state.load(folder, config, rows.fingerprint)
@@ -102,13 +102,13 @@ def prepare(
     return run
 
 
-def settle(run: Run) -> None:
+def settle(run: TrainingRun) -> None:
     """Evaluate the weights, so that they do not count as a step's memory."""
     mx.eval(run.model.arrays, run.trained.parameters())
     mx.reset_peak_memory()
 
 
-def save(run: Run) -> Saved:
+def save(run: TrainingRun) -> Saved:
     """The adapter's directory, then the state, each landing whole."""
     if run.leads:
         save_adapter(run)
@@ -117,13 +117,13 @@ def save(run: Run) -> Saved:
     return Saved(run.counters.step, run.folder)
 
 
-def save_adapter(run: Run) -> None:
+def save_adapter(run: TrainingRun) -> None:
     """The adapter's directory alone."""
     if run.leads:
         adapters.save(run.folder, run.trained, run.model, settings(run))
 
 
-def settings(run: Run) -> dict[str, Any]:
+def settings(run: TrainingRun) -> dict[str, Any]:
     """What else stands in an adapter's config: the options, and the model's name as mlx-lm has it."""
     options = {f.name: getattr(run.config, f.name) for f in fields(run.config) if f.name not in ("map", "modules")}
     return {**options, "model": run.name or run.config.model, "step": run.counters.step}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import DataError
-from engine.tune.rows import Message, Row
+from engine.tune.rows import Message, TrainingRow
 
 
 class Tokens(Protocol):
@@ -24,7 +24,7 @@ class Tokens(Protocol):
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """Ids, and for each whether it is a target. The first can never be: nothing stands before it."""
 
     ids: tuple[int, ...]
@@ -40,8 +40,8 @@ class Sample:
 class Pair:
     """A preference: two samples that differ in the answer."""
 
-    chosen: Sample
-    rejected: Sample
+    chosen: TrainingSample
+    rejected: TrainingSample
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ class Pair:
 class Samples:
     """What the rows of a part became, and what was done to those that did not fit."""
 
-    samples: tuple[Sample, ...]
+    samples: tuple[TrainingSample, ...]
     pairs: tuple[Pair, ...] = ()
     too_long: int = 0  # rows longer than the limit
     pieces: int = 0  # samples that those became by splitting
@@ -65,13 +65,13 @@ class Samples:
 
 
 def prepare(
-    rows: Sequence[Row], tokenizer: Tokens, *, length: int, loss: str = "answers", too_long: str = "split"
+    rows: Sequence[TrainingRow], tokenizer: Tokens, *, length: int, loss: str = "answers", too_long: str = "split"
 ) -> Samples:
     """The samples of rows, none longer than `length` tokens.
 
     DataError where all rows are without a target, and for a row that is too long when they are refused.
     """
-    samples: list[Sample] = []
+    samples: list[TrainingSample] = []
     pairs: list[Pair] = []
     long = pieces = lost = 0
     untrained: list[str] = []
@@ -110,13 +110,13 @@ def prepare(
     return Samples(tuple(samples), tuple(pairs), long, pieces, lost, tuple(untrained))
 
 
-def _refused(row: Row, got: int, length: int) -> DataError:
+def _refused(row: TrainingRow, got: int, length: int) -> DataError:
     return DataError(
         f"{row.where}: {got} tokens where {length} are allowed: raise --length, or --too-long split or cut"
     )
 
 
-def fit(sample: Sample, length: int, how: str) -> list[Sample]:
+def fit(sample: TrainingSample, length: int, how: str) -> list[TrainingSample]:
     """The sample in pieces of at most `length` tokens, or its first piece, or nothing.
 
     Every target stays a target: pieces overlap by one token, which is the context of the next one's first target.
@@ -124,20 +124,20 @@ def fit(sample: Sample, length: int, how: str) -> list[Sample]:
     if how == "drop":
         return []
     if how == "cut":
-        return [Sample(sample.ids[:length], sample.trained[:length], sample.where)]
+        return [TrainingSample(sample.ids[:length], sample.trained[:length], sample.where)]
     return [
-        Sample(sample.ids[i : i + length], sample.trained[i : i + length], sample.where)
+        TrainingSample(sample.ids[i : i + length], sample.trained[i : i + length], sample.where)
         for i in range(0, len(sample.ids) - 1, length - 1)
     ]
 
 
-def encode(messages: Sequence[Message], row: Row, tokenizer: Tokens, loss: str) -> Sample:
+def encode(messages: Sequence[Message], row: TrainingRow, tokenizer: Tokens, loss: str) -> TrainingSample:
     """One row's ids and targets."""
     if row.form == "text":
         ids = tokenizer.encode(row.text, bos=True)
         if (end := text_end(tokenizer)) is not None and (not ids or ids[-1] not in tokenizer.eos):
             ids = [*ids, end]
-        return Sample(tuple(ids), (False, *(True,) * (len(ids) - 1)), row.where)
+        return TrainingSample(tuple(ids), (False, *(True,) * (len(ids) - 1)), row.where)
     if tokenizer.chat_template is None:
         return _plain(messages, row, tokenizer, loss)
     ids, spans = tokenizer.spans(messages, tools=row.tools or None)
@@ -148,10 +148,10 @@ def encode(messages: Sequence[Message], row: Row, tokenizer: Tokens, loss: str) 
             trained[span.start : span.stop] = [True] * len(span)
     if trained:
         trained[0] = False
-    return Sample(tuple(ids), tuple(trained), row.where)
+    return TrainingSample(tuple(ids), tuple(trained), row.where)
 
 
-def _plain(messages: Sequence[Message], row: Row, tokenizer: Tokens, loss: str) -> Sample:
+def _plain(messages: Sequence[Message], row: TrainingRow, tokenizer: Tokens, loss: str) -> TrainingSample:
     """A prompt and its completion for a model without a chat template: text after text, and the end of text."""
     if len(messages) != 2 or messages[1]["role"] != "assistant":
         raise DataError(
@@ -165,7 +165,7 @@ def _plain(messages: Sequence[Message], row: Row, tokenizer: Tokens, loss: str) 
     trained = [loss == "all"] * len(prompt) + [True] * len(completion)
     if trained:
         trained[0] = False
-    return Sample((*prompt, *completion), tuple(trained), row.where)
+    return TrainingSample((*prompt, *completion), tuple(trained), row.where)
 
 
 def text_end(tokenizer: Tokens) -> int | None:

@@ -14,10 +14,10 @@ from metal import mx
 from models import Transformer
 from models.block import Block
 from models.config import ModelConfig
-from models.families import family
+from models.families.registry import family
 from models.layers import AnyLinear, Embedding, Joined, Linear, QuantizedLinear
 from models.mlp import Gated, Mixture, Plain
-from models.weights import Layout, Matrix, Packed
+from models.weights import Matrix, Packed, PackedLayout
 
 TOP = -1  # the layer of what stands below the blocks; the head's is their number
 EVERYTHING = "*"
@@ -181,16 +181,16 @@ def pack(model: Transformer, bits: int, group_size: int) -> None:
             replace(model, path, packed(linear, bits, group_size))
     for mixture in {id(site.holder): site.holder for site in inside if site.kind == "experts"}.values():
         assert isinstance(mixture, Mixture)
-        pack_experts(mixture, Layout(group_size, bits, "affine"))
+        pack_experts(mixture, PackedLayout(group_size, bits, "affine"))
 
 
-def pack_experts(mixture: Mixture, layout: Layout) -> None:
+def pack_experts(mixture: Mixture, layout: PackedLayout) -> None:
     """Quantise a mixture's matrices in place."""
     mixture.gate_up[:] = [quantized(matrix, layout) for matrix in mixture.gate_up]
     mixture.down = quantized(mixture.down, layout)
 
 
-def quantized(matrix: Matrix, layout: Layout) -> Packed:
+def quantized(matrix: Matrix, layout: PackedLayout) -> Packed:
     """A matrix in mlx's affine layout; one that is packed stays as it is."""
     if isinstance(matrix, Packed):
         return matrix
@@ -201,7 +201,7 @@ def quantized(matrix: Matrix, layout: Layout) -> Packed:
 
 def packed(linear: Linear, bits: int, group_size: int) -> QuantizedLinear:
     """The same product in mlx's affine layout."""
-    return QuantizedLinear(quantized(linear.rows(), Layout(group_size, bits, "affine")), linear.bias)
+    return QuantizedLinear(quantized(linear.rows(), PackedLayout(group_size, bits, "affine")), linear.bias)
 
 
 def replace(model: Transformer, path: str, new: AnyLinear) -> None:

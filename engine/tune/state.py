@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from engine import safetensors
 from engine.errors import CheckpointError, DataError
+from engine.sources import safetensors
 from engine.tune.adapters import write_arrays
 from engine.tune.config import Config
 from metal import mx

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.tune import batches, full, lora, objectives, optimisers
-from engine.tune.run import Run
-from engine.tune.samples import Sample
+from engine.tune.run import TrainingRun
+from engine.tune.samples import TrainingSample
 from metal import mx
 
 Array = mx.array
 
 
-def accumulated(run: Run, taken: Sequence[Sequence[int]], t: int) -> tuple[list[float], dict[str, Array]]:
+def accumulated(run: TrainingRun, taken: Sequence[Sequence[int]], t: int) -> tuple[list[float], dict[str, Array]]:
     """Sums of loss, count, KL, pairs ranked right and trained tokens over a step's batches, and of the gradients."""
     c = run.config
     rank, ranks = (0, 1) if run.group is None else (run.group.rank(), run.group.size())
@@ -45,7 +45,7 @@ def accumulated(run: Run, taken: Sequence[Sequence[int]], t: int) -> tuple[list[
     return total, gradients
 
 
-def _anchors(run: Run, items: Sequence[Any], t: int, k: int, rank: int) -> tuple[list[Sample], float]:
+def _anchors(run: TrainingRun, items: Sequence[Any], t: int, k: int, rank: int) -> tuple[list[TrainingSample], float]:
     """As many tokens of `kl_data` as a batch has, and the weight that makes their mean KL count as one a target."""
     rows = run.rows.anchors
     if not rows or not run.config.kl:
@@ -55,12 +55,12 @@ def _anchors(run: Run, items: Sequence[Any], t: int, k: int, rank: int) -> tuple
     return chosen, sum(item.targets for item in items) / sum(len(s.ids) - 1 for s in chosen)
 
 
-def regularise(run: Run, gradients: dict[str, Array]) -> None:
+def regularise(run: TrainingRun, gradients: dict[str, Array]) -> None:
     """Add the gradient of alpha / 2 |w - start|^2; for adapters of the change of the matrices, B^T A^T, itself."""
     alpha = run.config.l2_sp
     if not alpha:
         return
-    if isinstance(run.trained, full.Weights):
+    if isinstance(run.trained, full.FullWeights):
         assert run.trained.start is not None
         for name, w in run.trained.parameters().items():
             gradients[name] = gradients[name] + alpha * (w - run.trained.start[name])
@@ -81,7 +81,7 @@ def regularise(run: Run, gradients: dict[str, Array]) -> None:
         gradients[name] = gradients[name] + g
 
 
-def update(run: Run, gradients: dict[str, Array], norm: float, t: int) -> float:
+def update(run: TrainingRun, gradients: dict[str, Array], norm: float, t: int) -> float:
     """One step of the optimiser; gives the learning rate it had."""
     c = run.config
     rate = optimisers.rate(c.schedule, c.rate, t, run.steps, c.warmup, c.floor)

@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import replace
 
 from engine.tune import batches, optimisers, state, step
-from engine.tune.control import Control, Ended, Event, Paused, Saved, Stepped, Validated
-from engine.tune.looking import answer
+from engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from engine.tune.lora import Adapter
 from engine.tune.metrics import Metrics
-from engine.tune.run import Run, Set, prepare, save, save_adapter, settle
-from engine.tune.samples import Sample
+from engine.tune.probes import answer
+from engine.tune.run import Set, TrainingRun, prepare, save, save_adapter, settle
+from engine.tune.samples import TrainingSample
 from engine.tune.validation import evaluate, validate
 from metal import mx
 
@@ -26,14 +26,14 @@ NAMED = 4  # rows of a batch that an error names
 GLANCE_S = 0.05  # between two looks at the control of a run that waits
 
 
-def train(run: Run, control: Control | None = None) -> Iterator[Event]:
+def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Event]:
     """Train to the end, to a stop, or to a failure that keeps the last good weights; always ends with `Ended`.
 
     `Stepped` after every step; `Validated`, `Saved`, `Paused` and the answers to requests between. The model may be
     used while the iterator waits for its next event, by the thread that iterates. Closing the iterator abandons what
     was learned since the last `Saved`. DataError where a checkpoint cannot be written; the one before stays.
     """
-    control = control or Control()
+    control = control or TrainControl()
     c, counters, metrics = run.config, run.counters, Metrics(run)
     order = batches.stream(run.rows.train, size=c.batch, length=c.length, pack=c.pack, seed=c.seed, skip=counters.batch)
     per_epoch = run.per_epoch
@@ -68,7 +68,7 @@ def train(run: Run, control: Control | None = None) -> Iterator[Event]:
     yield end if end.reason != "done" else replace(end, step=counters.step)
 
 
-def _go_back(run: Run) -> Saved:
+def _go_back(run: TrainingRun) -> Saved:
     """Keep the adapter of the step with the least running loss; what `resume` goes on from stays the last checkpoint.
 
     Whole weights have no second copy: theirs are kept as they are only where there is no checkpoint.
@@ -81,7 +81,7 @@ def _go_back(run: Run) -> Saved:
     return Saved(run.counters.step, run.folder)
 
 
-def _between(run: Run, control: Control) -> Iterator[Event]:
+def _between(run: TrainingRun, control: TrainControl) -> Iterator[Event]:
     """Answer what was asked; wait as long as the control says so."""
     waiting = False
     while True:
@@ -95,7 +95,7 @@ def _between(run: Run, control: Control) -> Iterator[Event]:
         time.sleep(GLANCE_S)
 
 
-def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped | Ended:
+def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped | Ended:
     """Take a step, or say why it was not taken: the weights are those before it then."""
     began = time.perf_counter()
     c, counters = run.config, run.counters
@@ -131,13 +131,26 @@ def _step(run: Run, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped |
     )  # fmt: skip
 
 
-def _where(run: Run, taken: Sequence[Sequence[int]]) -> str:
+def _where(run: TrainingRun, taken: Sequence[Sequence[int]]) -> str:
     items = [run.rows.train[i] for indices in taken for i in indices]
-    named = list(dict.fromkeys(item.where if isinstance(item, Sample) else item.chosen.where for item in items))
+    named = list(dict.fromkeys(item.where if isinstance(item, TrainingSample) else item.chosen.where for item in items))
     return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
 
 
 __all__ = [
-    "Control", "Ended", "Event", "Paused", "Run", "Saved", "Set", "Stepped", "Validated", "evaluate", "prepare", "save",
-    "settle", "train", "validate",
+    "Ended",
+    "Event",
+    "Paused",
+    "Saved",
+    "Set",
+    "Stepped",
+    "TrainControl",
+    "TrainingRun",
+    "Validated",
+    "evaluate",
+    "prepare",
+    "save",
+    "settle",
+    "train",
+    "validate",
 ]  # fmt: skip

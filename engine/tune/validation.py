@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
+from engine.evaluate.estimates import Estimate, ratio
 from engine.tune import adapters, batches, losses, objectives
 from engine.tune.config import Config
 from engine.tune.control import Validated
-from engine.tune.estimates import Estimate, ratio
 from engine.tune.objectives import Trained
-from engine.tune.run import Run, settings
-from engine.tune.samples import Pair, Sample
+from engine.tune.run import TrainingRun, settings
+from engine.tune.samples import Pair, TrainingSample
 from metal import mx
 from models import Transformer
 
 
-def validate(run: Run) -> Validated:
+def validate(run: TrainingRun) -> Validated:
     """The loss on the validation rows; keeps the weights if they are the best so far."""
     counters = run.counters
     estimate, right = evaluate(run.model, run.trained, run.rows.valid, run.config)
@@ -28,7 +28,7 @@ def validate(run: Run) -> Validated:
 
 
 def evaluate(
-    model: Transformer, trained: Trained | None, items: Sequence[Sample | Pair], config: Config
+    model: Transformer, trained: Trained | None, items: Sequence[TrainingSample | Pair], config: Config
 ) -> tuple[Estimate, float]:
     """The mean loss of rows with its standard error clustered by row, and the share of pairs ranked as wanted.
 

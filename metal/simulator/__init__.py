@@ -29,15 +29,15 @@ have parted meet again there: here at the textually first operation that some of
 from metal.simulator import stock
 from metal.simulator.function import SimFunction
 from metal.simulator.kernel import SimKernel
-from metal.simulator.report import Fault, KernelFault, Report, Traffic
+from metal.simulator.report import DispatchReport, Fault, KernelFault, Traffic
 from metal.simulator.stand_in import simulated
 from metal.simulator.strict import StrictError
 from metal.simulator.traced import Traced
 
 __all__ = [
+    "DispatchReport",
     "Fault",
     "KernelFault",
-    "Report",
     "SimFunction",
     "SimKernel",
     "StrictError",

@@ -8,9 +8,9 @@ import numpy as np
 
 from metal.errors import KernelError
 from metal.simulator import compiler
-from metal.simulator.launch import Buffer
+from metal.simulator.launch import KernelArgument
 from metal.simulator.program import Program
-from metal.simulator.report import Report
+from metal.simulator.report import DispatchReport
 
 
 class SimFunction:
@@ -33,7 +33,7 @@ class SimFunction:
         grid: Sequence[int],
         threadgroup: Sequence[int],
         initialised: bool = False,
-    ) -> Report | None:
+    ) -> DispatchReport | None:
         """Run it: `outputs` are written in place; a number among the inputs is what a parameter's reference names.
 
         Parameters that are left out are null, as those of a function constant that is false. `initialised`: the kernel
@@ -42,8 +42,8 @@ class SimFunction:
         named = {p.name: p.index for p in self.program.parameters if p.index is not None}
         if unknown := {*inputs, *outputs} - set(named):
             raise KernelError(f"kernel {self.program.name!r}: expected some of {sorted(named)}, got {sorted(unknown)}")
-        buffers = [Buffer(name, named[name] or 0, np.asarray(value)) for name, value in inputs.items()]
-        buffers += [Buffer(name, named[name] or 0, array, True, initialised) for name, array in outputs.items()]
+        buffers = [KernelArgument(name, named[name] or 0, np.asarray(value)) for name, value in inputs.items()]
+        buffers += [KernelArgument(name, named[name] or 0, array, True, initialised) for name, array in outputs.items()]
         return self.program.run(buffers, grid, threadgroup)
 
 

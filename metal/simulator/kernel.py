@@ -17,9 +17,9 @@ import numpy as np
 from metal import mx
 from metal.errors import KernelError
 from metal.simulator.arrays import device, empty, host
-from metal.simulator.launch import Buffer
+from metal.simulator.launch import KernelArgument
 from metal.simulator.program import Program
-from metal.simulator.report import Report
+from metal.simulator.report import DispatchReport
 
 Scalar = bool | int | float
 METADATA = ("_shape", "_strides", "_ndim")
@@ -55,7 +55,7 @@ class SimKernel:
         )
         self._variants: dict[tuple[Any, ...], Program] = {}
         self.launches = 0
-        self.report: Report | None = None
+        self.report: DispatchReport | None = None
 
     def __call__(
         self,
@@ -91,7 +91,7 @@ class SimKernel:
             print(variant.source)
         named = dict(zip(self.input_names, seen, strict=True)) | dict(zip(self.output_names, outputs, strict=True))
         buffers = [
-            Buffer(p.name, p.index, _buffer(p.name, named), p.name in self.output_names, init_value is not None)
+            KernelArgument(p.name, p.index, _buffer(p.name, named), p.name in self.output_names, init_value is not None)
             for p in variant.parameters
             if p.index is not None
         ]

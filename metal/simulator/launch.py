@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metal.errors import KernelError
-from metal.simulator.report import MAX_VARIABLES, Ledger, Report, Watched
+from metal.simulator.report import MAX_VARIABLES, DispatchReport, Ledger, WatchedBuffer
 
 MAX_LANES = 1024
 MAX_BUFFERS = 31  # in the argument table of a Metal kernel
@@ -25,7 +25,7 @@ _lock = threading.Lock()  # the runtime's state is one a process
 
 
 @dataclass
-class Buffer:
+class KernelArgument:
     """An argument: its place in the table, its memory, and whether the kernel may write it or find values there."""
 
     name: str
@@ -76,7 +76,7 @@ def _map(size: int) -> tuple[mmap.mmap, int]:
     return block, ctypes.addressof(ctypes.c_char.from_buffer(block))
 
 
-def launch(path: Path, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int]) -> None:
+def launch(path: Path, buffers: Sequence[KernelArgument], grid: Sequence[int], threadgroup: Sequence[int]) -> None:
     """Run all threadgroups of a plain build; the arrays of writable buffers change in place.
 
     Raises KernelError where the grid, the threadgroup or the threadgroup memory is not what Metal takes.
@@ -89,8 +89,8 @@ def launch(path: Path, buffers: Sequence[Buffer], grid: Sequence[int], threadgro
 
 
 def launch_checked(
-    kernel: str, path: Path, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int]
-) -> Report:
+    kernel: str, path: Path, buffers: Sequence[KernelArgument], grid: Sequence[int], threadgroup: Sequence[int]
+) -> DispatchReport:
     """The same with a checked build, on copies that stand far apart, so that no stray access meets another buffer."""
     spans = [np.lib.array_utils.byte_bounds(buffer.array) if buffer.array.size else (0, 0) for buffer in buffers]
     places, top = [], GUARD
@@ -104,7 +104,7 @@ def launch_checked(
         ctypes.memmove(start, low, high - low)
         addresses[buffer.index] = start + buffer.array.ctypes.data - low if buffer.array.size else start
         size, itemsize = high - low, buffer.array.itemsize
-        watched.append(Watched(buffer.name, start, size, buffer.writable, buffer.initialised, itemsize))
+        watched.append(WatchedBuffer(buffer.name, start, size, buffer.writable, buffer.initialised, itemsize))
     ledger = Ledger(watched, THREADGROUP_LIMIT)
     used = _dispatch(path, addresses, grid, threadgroup, ledger)
     for buffer, (low, high), seen in zip(buffers, spans, watched, strict=True):

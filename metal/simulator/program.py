@@ -8,8 +8,8 @@ from pathlib import Path
 
 from metal.simulator import compiler, signature
 from metal.simulator import strict as gate
-from metal.simulator.launch import Buffer, launch, launch_checked
-from metal.simulator.report import KernelFault, Report
+from metal.simulator.launch import KernelArgument, launch, launch_checked
+from metal.simulator.report import DispatchReport, KernelFault
 from metal.simulator.rewrite import rewrite
 
 
@@ -37,7 +37,7 @@ class Program:
         self.name = call.split("<")[0].strip()
 
     @cached_property
-    def parameters(self) -> list[signature.Parameter]:
+    def parameters(self) -> list[signature.KernelParameter]:
         """What the kernel takes, in order."""
         return signature.parameters(self.source + self.included, self.name)
 
@@ -70,7 +70,9 @@ class Program:
                 found[f"{file}:{number}"] = text.strip()
         return found
 
-    def run(self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int]) -> Report | None:
+    def run(
+        self, buffers: Sequence[KernelArgument], grid: Sequence[int], threadgroup: Sequence[int]
+    ) -> DispatchReport | None:
         """Dispatch it; a report when it is a checked program.
 
         Raises KernelError for a launch that Metal would refuse, KernelFault for what a checked run finds.

@@ -52,7 +52,7 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Report:
+class DispatchReport:
     """One checked dispatch.
 
     `counts` has KINDS, `barriers`, `exponentials`, and in bytes `threadgroup_read` and `threadgroup_written`.
@@ -75,7 +75,7 @@ class Report:
 class KernelFault(KernelError):
     """A checked run that found faults; `report` has all of them."""
 
-    def __init__(self, report: Report):
+    def __init__(self, report: DispatchReport):
         self.report = report
         super().__init__(f"kernel {report.kernel!r}: " + "\n".join(map(str, report.faults)))
 
@@ -129,7 +129,7 @@ class _State(ctypes.Structure):
 
 
 @dataclass
-class Watched:
+class WatchedBuffer:
     """A buffer of a checked run: its address and size, and whether the kernel may write to it."""
 
     name: str
@@ -143,7 +143,7 @@ class Watched:
 class Ledger:
     """The memory that one checked dispatch notes in, and the report made of it."""
 
-    def __init__(self, watched: Sequence[Watched], threadgroup_limit: int):
+    def __init__(self, watched: Sequence[WatchedBuffer], threadgroup_limit: int):
         if len(watched) > MAX_REGIONS:
             raise KernelError(f"buffers: expected at most {MAX_REGIONS}, got {len(watched)}")
         self.watched = list(watched)
@@ -154,7 +154,7 @@ class Ledger:
             region.base, region.size, region.touched = w.address, w.size, touched.ctypes.data
             region.cells, region.initialised = (cells.ctypes.data if w.writable else None), w.initialised
 
-    def report(self, kernel: str) -> Report:
+    def report(self, kernel: str) -> DispatchReport:
         """What was noted, once the dispatch is over."""
         state = self.state
         faults = [self._fault(state.fault[i]) for i in range(state.faults)]
@@ -167,7 +167,7 @@ class Ledger:
             w.name: _traffic(touched, state.region[i])
             for i, (w, touched) in enumerate(zip(self.watched, self._touched, strict=True))
         }
-        return Report(kernel, tuple(faults), traffic, counts, state.threadgroup_bytes)
+        return DispatchReport(kernel, tuple(faults), traffic, counts, state.threadgroup_bytes)
 
     def _unwritten(self) -> list[Fault]:
         found = []

@@ -6,7 +6,7 @@ constants, and vector constructors become calls, for clang has none on its own v
 
 import re
 
-from metal.simulator.tokens import Token, after, closing, closing_angle, join, tokenize
+from metal.simulator.tokens import MslToken, after, closing, closing_angle, join, tokenize
 
 _SCALARS = ("char", "uchar", "short", "ushort", "int", "uint", "long", "ulong", "half", "bfloat", "float", "bool")
 VECTORS = frozenset(f"{scalar}{n}" for scalar in _SCALARS for n in (2, 3, 4))
@@ -29,7 +29,7 @@ def rewrite(text: str, *, strict: bool = False) -> str:
     return join(tokens)
 
 
-def _directives(tokens: list[Token], strict: bool) -> None:
+def _directives(tokens: list[MslToken], strict: bool) -> None:
     for token in tokens:
         if token.kind != "directive":
             continue
@@ -43,7 +43,7 @@ def _directives(tokens: list[Token], strict: bool) -> None:
             token.text = match.group() + join(body)
 
 
-def _blank(tokens: list[Token], first: int, last: int, text: str = "") -> None:
+def _blank(tokens: list[MslToken], first: int, last: int, text: str = "") -> None:
     """Replace tokens first..last by the text, keeping the line breaks."""
     breaks = "".join(re.sub(r"(?!\\\n|\n).", "", token.text) for token in tokens[first : last + 1])
     for token in tokens[first : last + 1]:
@@ -51,7 +51,7 @@ def _blank(tokens: list[Token], first: int, last: int, text: str = "") -> None:
     tokens[first].text = text + breaks
 
 
-def _function_constants(tokens: list[Token]) -> None:
+def _function_constants(tokens: list[MslToken]) -> None:
     for i, token in enumerate(tokens):
         if token.text != "function_constant" or token.kind != "word":
             continue
@@ -72,13 +72,13 @@ def _function_constants(tokens: list[Token]) -> None:
         _blank(tokens, start, semicolon, f"static constexpr constant {kind} {name} = {value};")
 
 
-def _attributes(tokens: list[Token]) -> None:
+def _attributes(tokens: list[MslToken]) -> None:
     for i, token in enumerate(tokens):
         if token.kind == "mark" and token.text == "[[":
             _blank(tokens, i, closing(tokens, i))
 
 
-def _specialisations(tokens: list[Token]) -> None:
+def _specialisations(tokens: list[MslToken]) -> None:
     """`struct X<device T*>` -> `struct X<msl_device_pointer<T>>`, which nothing matches: the spaces are one."""
     for i, token in enumerate(tokens):
         name = after(tokens, i) if token.text in ("struct", "class") else None
@@ -92,7 +92,7 @@ def _specialisations(tokens: list[Token]) -> None:
         tokens[space].text, tokens[end - 1].text = f"msl_{tokens[space].text}_pointer<", ">"
 
 
-def _numbers(tokens: list[Token]) -> None:
+def _numbers(tokens: list[MslToken]) -> None:
     for token in tokens:
         if token.kind != "number" or token.text[:2] in ("0x", "0X"):
             continue
@@ -108,7 +108,7 @@ def _float(digits: str) -> str:
     return digits + ("f" if re.search(r"[.eE]", digits) else ".0f")
 
 
-def _constructors(tokens: list[Token]) -> None:
+def _constructors(tokens: list[MslToken]) -> None:
     names = VECTORS | _aliases(tokens)
     for i, token in enumerate(tokens):
         if token.kind != "word":
@@ -137,7 +137,7 @@ def _constructors(tokens: list[Token]) -> None:
             tokens[end].text += ">"
 
 
-def _aliases(tokens: list[Token]) -> frozenset[str]:
+def _aliases(tokens: list[MslToken]) -> frozenset[str]:
     """Names that the text itself gives to vector types: `using V = vec<float, 4>;`, `typedef half4 V;`."""
     code = " ".join(token.text for token in tokens if token.solid)
     vector = r"(?:metal :: )?(?:vec < [^;=]*? >|" + "|".join(sorted(VECTORS)) + ")"
@@ -145,7 +145,7 @@ def _aliases(tokens: list[Token]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _threadgroup_variables(tokens: list[Token], strict: bool) -> None:
+def _threadgroup_variables(tokens: list[MslToken], strict: bool) -> None:
     count = 0
     i = 0
     while i < len(tokens):
@@ -168,14 +168,14 @@ def _threadgroup_variables(tokens: list[Token], strict: bool) -> None:
         i += 1
 
 
-def _starts_statement(tokens: list[Token], at: int) -> bool:
+def _starts_statement(tokens: list[MslToken], at: int) -> bool:
     before = at - 1
     while before >= 0 and (not tokens[before].solid or tokens[before].text in ("alignas", "static")):
         before -= 1
     return before < 0 or tokens[before].text in (";", "{", "}")
 
 
-def _declared(tokens: list[Token]) -> list[tuple[str, str, str]] | None:
+def _declared(tokens: list[MslToken]) -> list[tuple[str, str, str]] | None:
     """(type, name, extents) of each variable, or None where the text declares something else (a pointer)."""
     depth, commas = 0, []
     for i, token in enumerate(tokens):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metal.errors import KernelError
-from metal.simulator.tokens import Token, after, closing, closing_angle, join, tokenize
+from metal.simulator.tokens import MslToken, after, closing, closing_angle, join, tokenize
 
 POSITIONS = frozenset(
     (
@@ -31,7 +31,7 @@ POSITIONS = frozenset(
 
 
 @dataclass(frozen=True)
-class Parameter:
+class KernelParameter:
     """One parameter of a kernel: a buffer (`index` says which; by reference or by pointer) or a lane's position."""
 
     name: str
@@ -40,7 +40,7 @@ class Parameter:
     position: str = ""
 
 
-def parameters(source: str, name: str) -> list[Parameter]:
+def parameters(source: str, name: str) -> list[KernelParameter]:
     """The parameters of the kernel `name`, in order.
 
     Raises KernelError where the text does not define it, or where a parameter is of a kind the simulator does not know.
@@ -57,11 +57,11 @@ def parameters(source: str, name: str) -> list[Parameter]:
     raise KernelError(f"kernel {name!r}: expected its definition in the source, found none")
 
 
-def _parse(tokens: list[Token], kernel: str) -> list[Parameter]:
-    found: list[Parameter] = []
+def _parse(tokens: list[MslToken], kernel: str) -> list[KernelParameter]:
+    found: list[KernelParameter] = []
     for part in split(tokens):
         attribute = ""
-        declared: list[Token] = []
+        declared: list[MslToken] = []
         at = 0
         while at < len(part):
             if part[at].text == "[[":
@@ -77,21 +77,21 @@ def _parse(tokens: list[Token], kernel: str) -> list[Parameter]:
         marks = {token.text for token in declared if token.kind == "mark"}
         position = next((word for word in re.findall(r"\w+", attribute) if word in POSITIONS), "")
         if position:
-            found.append(Parameter(name, None, False, position))
+            found.append(KernelParameter(name, None, False, position))
         elif "*" in marks or "&" in marks:
             if "threadgroup" in {token.text for token in declared}:
                 raise KernelError(f"kernel {kernel!r}: parameter {name!r}: expected a buffer, got threadgroup memory")
             index = re.search(r"buffer\s*\(\s*(\d+)\s*\)", attribute)
             number = int(index[1]) if index else 1 + max((p.index for p in found if p.index is not None), default=-1)
-            found.append(Parameter(name, number, "*" in marks))
+            found.append(KernelParameter(name, number, "*" in marks))
         else:
             raise KernelError(f"kernel {kernel!r}: parameter {name!r}: unknown attribute {attribute or 'none'}")
     return found
 
 
-def split(tokens: list[Token]) -> list[list[Token]]:
+def split(tokens: list[MslToken]) -> list[list[MslToken]]:
     """The tokens between commas that stand in no bracket."""
-    parts: list[list[Token]] = [[]]
+    parts: list[list[MslToken]] = [[]]
     i = 0
     while i < len(tokens):
         end: int | None = None
@@ -107,7 +107,7 @@ def split(tokens: list[Token]) -> list[list[Token]]:
     return parts
 
 
-def entry(call: str, given: Sequence[Parameter]) -> str:
+def entry(call: str, given: Sequence[KernelParameter]) -> str:
     """C++ that calls the kernel (`name` or `name<arguments>`) for the current lane."""
     arguments = (
         f"msl_{p.position}()" if p.index is None else f"msl_{'pointer' if p.pointer else 'reference'}{{b[{p.index}]}}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from metal import mx
 from metal.simulator.kernel import STOCK, SimKernel
-from metal.simulator.report import Report
+from metal.simulator.report import DispatchReport
 
 
 class Launches(Counter[str]):
@@ -15,7 +15,7 @@ class Launches(Counter[str]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reports: list[Report] = []
+        self.reports: list[DispatchReport] = []
 
 
 @contextmanager

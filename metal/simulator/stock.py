@@ -14,7 +14,7 @@ import numpy as np
 from metal import mx
 from metal.simulator.arrays import device, empty, host
 from metal.simulator.function import SimFunction
-from metal.simulator.report import Report
+from metal.simulator.report import DispatchReport
 
 HEADERS = "mlx/backend/metal/kernels/"
 NAMES = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat16_t"}
@@ -74,7 +74,7 @@ def sdpa_vector(
     mask: mx.array | str | None = None,
     sinks: mx.array | None = None,
     checked: bool = False,
-) -> tuple[mx.array, list[Report]]:
+) -> tuple[mx.array, list[DispatchReport]]:
     """Attention of few queries in one pass: `sdpa_vector`. Output [B, H, L, D]."""
     (batch, heads, length, width), (_, kv_heads, tokens, _) = q.shape, k.shape
     constants, extra = _masked(mask, sinks)
@@ -100,7 +100,7 @@ def sdpa_vector_2pass(
     mask: mx.array | str | None = None,
     sinks: mx.array | None = None,
     checked: bool = False,
-) -> tuple[mx.array, list[Report]]:
+) -> tuple[mx.array, list[DispatchReport]]:
     """The same split over `blocks` (a multiple of 32) parts of the keys, and their merge. Output [B, H, L, D]."""
     (batch, heads, length, width), (_, kv_heads, tokens, _) = q.shape, k.shape
     constants, extra = _masked(mask, sinks)
@@ -133,7 +133,7 @@ def steel_attention(
     mask: mx.array | None = None,
     sinks: mx.array | None = None,
     checked: bool = False,
-) -> tuple[mx.array, list[Report]]:
+) -> tuple[mx.array, list[DispatchReport]]:
     """Tiled attention of many queries: steel `attention`; a mask is [B, H, L, T], bool or of q's dtype."""
     (batch, heads, length, width), (_, kv_heads, tokens, _) = q.shape, k.shape
     rows, columns, warps = 32, 32 if width < 128 else 16, 4
@@ -164,7 +164,7 @@ def steel_attention(
 
 def quantized_matvec(
     x: mx.array, weight: Sequence[mx.array], *, group_size: int = 64, bits: int = 4, checked: bool = False
-) -> tuple[mx.array, list[Report]]:
+) -> tuple[mx.array, list[DispatchReport]]:
     """x [M, K] times a matrix quantised by `mx.quantize` [N, K], transposed: `affine_qmv_fast`. Output [M, N]."""
     codes, scales, biases = weight
     (rows, width), columns = x.shape, codes.shape[0]
@@ -177,7 +177,7 @@ def quantized_matvec(
     return device(out, x.dtype), _present(report)
 
 
-def softmax(x: mx.array, *, looped: bool = False, checked: bool = False) -> tuple[mx.array, list[Report]]:
+def softmax(x: mx.array, *, looped: bool = False, checked: bool = False) -> tuple[mx.array, list[DispatchReport]]:
     """Softmax of each row of [M, N]: `softmax_single_row`, or `softmax_looped` with 1024 threads a row."""
     rows, width = x.shape
     name = "looped" if looped else "single_row"
@@ -189,7 +189,7 @@ def softmax(x: mx.array, *, looped: bool = False, checked: bool = False) -> tupl
     return device(out, x.dtype), _present(report)
 
 
-def cross_entropy(x: mx.array, targets: mx.array, *, checked: bool = False) -> tuple[mx.array, list[Report]]:
+def cross_entropy(x: mx.array, targets: mx.array, *, checked: bool = False) -> tuple[mx.array, list[DispatchReport]]:
     """Nats lost on the target of each row of [M, N]: `cross_entropy`. Output [M] float32."""
     rows, width = x.shape
     kernel = function("cross_entropy.h", f"cross_entropy<{NAMES[x.dtype]}>", checked=checked)
@@ -200,5 +200,5 @@ def cross_entropy(x: mx.array, targets: mx.array, *, checked: bool = False) -> t
     return device(out, mx.float32), _present(report)
 
 
-def _present(report: Report | None) -> list[Report]:
+def _present(report: DispatchReport | None) -> list[DispatchReport]:
     return [] if report is None else [report]

@@ -17,7 +17,7 @@ from metal.errors import KernelError
 from metal.simulator import compiler
 from metal.simulator.rewrite import rewrite
 from metal.simulator.signature import split
-from metal.simulator.tokens import Token, after, closing, join, tokenize
+from metal.simulator.tokens import MslToken, after, closing, join, tokenize
 
 FORBIDDEN = frozenset(("goto", "dynamic_cast", "typeid", "thread_local", "register", "asm", "try", "catch", "double"))
 SPACES = ("device", "constant", "threadgroup", "thread")
@@ -89,7 +89,7 @@ def _unwelcome(source: str, label: str) -> Iterator[str]:
                 yield f"{file}:{token.line + shift}: parameter {text!r} names no address space"
 
 
-def _is_function(tokens: list[Token], opening: int) -> bool:
+def _is_function(tokens: list[MslToken], opening: int) -> bool:
     """Whether the parenthesis opens the parameters of a function that is defined here (or of a lambda)."""
     name = after(tokens, opening, -1)
     if name is None or (tokens[name].kind != "word" and tokens[name].text != "]"):

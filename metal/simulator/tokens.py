@@ -21,7 +21,7 @@ _PATTERN = re.compile(
 
 
 @dataclass(slots=True)
-class Token:
+class MslToken:
     """One piece of text; `kind` is space, directive, string, number, word or mark. `text` may be replaced in place."""
 
     kind: str
@@ -33,22 +33,22 @@ class Token:
         return self.kind not in ("space", "directive")
 
 
-def tokenize(text: str) -> list[Token]:
+def tokenize(text: str) -> list[MslToken]:
     """All tokens of the text, in order; a character that fits nothing becomes a mark of its own."""
     return list(_scan(text))
 
 
-def _scan(text: str) -> Iterator[Token]:
+def _scan(text: str) -> Iterator[MslToken]:
     at, line = 0, 1
     while at < len(text):
         match = _PATTERN.match(text, at)
         kind, piece = (match.lastgroup or "mark", match.group()) if match else ("mark", text[at])
-        yield Token(kind, piece, line)
+        yield MslToken(kind, piece, line)
         line += piece.count("\n")
         at += len(piece)
 
 
-def join(tokens: list[Token]) -> str:
+def join(tokens: list[MslToken]) -> str:
     """The text again."""
     return "".join(token.text for token in tokens)
 
@@ -56,7 +56,7 @@ def join(tokens: list[Token]) -> str:
 OPEN = {"(": ")", "[": "]", "{": "}", "[[": "]"}
 
 
-def closing(tokens: list[Token], at: int) -> int:
+def closing(tokens: list[MslToken], at: int) -> int:
     """The index of the token that closes the bracket at `at`; the last index when none does."""
     depth = 0
     for i in range(at, len(tokens)):
@@ -72,7 +72,7 @@ def closing(tokens: list[Token], at: int) -> int:
     return len(tokens) - 1
 
 
-def closing_angle(tokens: list[Token], at: int) -> int | None:
+def closing_angle(tokens: list[MslToken], at: int) -> int | None:
     """The index of the `>` that closes the `<` at `at`, or None when it is a comparison."""
     depth = 0
     i = at
@@ -92,7 +92,7 @@ def closing_angle(tokens: list[Token], at: int) -> int | None:
     return None
 
 
-def after(tokens: list[Token], at: int, step: int = 1) -> int | None:
+def after(tokens: list[MslToken], at: int, step: int = 1) -> int | None:
     """The index of the next solid token in that direction, or None."""
     at += step
     while 0 <= at < len(tokens):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import app.cli
-from engine.checkpoint import load
+from engine.sources.checkpoint import load
 from metal import mx
 from tests.engine import tiny
 from tests.engine.tune.test_stack import CONFIG, write

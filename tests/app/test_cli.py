@@ -11,7 +11,7 @@ import pytest
 
 import app.cli
 from engine.session import Session
-from engine.tracefile import load
+from engine.trace.file import load
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, certain_table
 
 
@@ -193,7 +193,7 @@ def test_bytes_that_are_not_text_are_refused(likely: Any) -> None:
 def test_a_cold_start_imports_nothing_heavy() -> None:
     """`likely run` up to its first token: not transformers, mlx_lm, scipy, textual, and none of the fetching."""
     code = (
-        "import sys; import app.cli, app.cli.run, engine.checkpoint, engine.session, app.plain; "
+        "import sys; import app.cli, app.cli.run, engine.sources.checkpoint, engine.session, app.plain; "
         "heavy = {'transformers', 'mlx_lm', 'scipy', 'textual', 'torch', 'huggingface_hub', 'gguf', 'rich', 'jinja2'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )

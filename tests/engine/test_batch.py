@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from engine.decode.batch import BatchCursor
-from engine.decode.control import Control, Done, Emitted, Event
+from engine.decode.control import Done, Emitted, Event, RunControl
 from engine.decode.cursor import Cursor
 from engine.errors import ParameterError
 from engine.session import Session
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 from engine.transforms import DRY, RepetitionPenalty, Temperature, TopP
 from metal import mx
 from tests.engine.tiny import LLAMA, weights
@@ -54,19 +54,19 @@ def test_each_branch_draws_what_it_would_draw_alone(recipe: Recipe) -> None:
     """Branches end at different tokens, so that rows leave the batch on the way."""
     table = random_table(3, scale=1.0)
     table[:, EOS] += 2.0
-    tokens, ends = collect(markov(table).answers(PROMPT, Control(recipe), 6, seed=4, max_tokens=40))
+    tokens, ends = collect(markov(table).answers(PROMPT, RunControl(recipe), 6, seed=4, max_tokens=40))
     assert recipe.greedy or len({len(t) for t in tokens.values()}) > 2
     for branch in range(6):
-        want, end = collect(markov(table).generate(PROMPT, Control(recipe), seed=4 + branch, max_tokens=40))
+        want, end = collect(markov(table).generate(PROMPT, RunControl(recipe), seed=4 + branch, max_tokens=40))
         assert tokens[branch] == want[0]
         assert (ends[branch].reason, ends[branch].stats.tokens) == (end[0].reason, end[0].stats.tokens)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_transformer_over_a_shared_prefix_says_what_it_says_alone(recipe: Recipe) -> None:
-    together, _ = collect(tiny().answers(PROMPT, Control(recipe), 4, seed=1, max_tokens=12))
+    together, _ = collect(tiny().answers(PROMPT, RunControl(recipe), 4, seed=1, max_tokens=12))
     for branch in range(4):
-        alone, _ = collect(tiny().generate(PROMPT, Control(recipe), seed=1 + branch, max_tokens=12))
+        alone, _ = collect(tiny().generate(PROMPT, RunControl(recipe), seed=1 + branch, max_tokens=12))
         assert together[branch] == alone[0]
 
 
@@ -100,7 +100,7 @@ def test_the_prompt_is_held_and_read_once() -> None:
 
 def test_forced_tokens_are_forced_on_all_and_the_rest_differs() -> None:
     table = random_table(8, scale=0.5)
-    control = Control()
+    control = RunControl()
     control.force([65, 66])
     tokens, _ = collect(markov(table).answers(PROMPT, control, 3, max_tokens=6))
     assert all(t[:2] == [65, 66] for t in tokens.values())
@@ -110,7 +110,7 @@ def test_forced_tokens_are_forced_on_all_and_the_rest_differs() -> None:
 def test_cancelling_ends_every_branch_and_the_session_goes_on() -> None:
     table = random_table(8)
     table[:, EOS] = -50
-    session, control = markov(table), Control()
+    session, control = markov(table), RunControl()
     ends = {}
     for event in session.answers(PROMPT, control, 3):
         if isinstance(event, Emitted) and event.step.position == len(PROMPT) + 2:
@@ -119,10 +119,10 @@ def test_cancelling_ends_every_branch_and_the_session_goes_on() -> None:
             ends[event.branch] = event
     assert [(d.reason, d.stats.tokens) for d in ends.values()] == [("cancelled", 3)] * 3
     assert session._running == []
-    assert collect(session.generate(PROMPT, Control(), max_tokens=2))[1][0].stats.reused_tokens == len(PROMPT)
+    assert collect(session.generate(PROMPT, RunControl(), max_tokens=2))[1][0].stats.reused_tokens == len(PROMPT)
 
 
 def test_the_number_of_answers_is_checked() -> None:
     session = markov(np.zeros((VOCAB, VOCAB)))
     with pytest.raises(ParameterError, match="1 or more, got 0"):
-        list(session.answers(PROMPT, Control(), 0))
+        list(session.answers(PROMPT, RunControl(), 0))

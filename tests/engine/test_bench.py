@@ -7,11 +7,11 @@ import pytest
 
 from app.cli.bench import table
 from engine.bench import Growth, Rate, plot, run, timed
-from engine.checkpoint import load
 from engine.errors import ParameterError
-from engine.info import describe
-from engine.peer import MlxLm
+from engine.mlx_lm_baseline import MlxLm
 from engine.session import Session
+from engine.sources.checkpoint import load
+from engine.sources.model_info import describe
 from metal import mx
 from models.compiled import CompiledStep
 from tests.engine.tiny import LLAMA, weights, write_folder

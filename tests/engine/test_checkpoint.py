@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import models
-from engine import safetensors
-from engine.checkpoint import load
 from engine.errors import CheckpointError
-from engine.info import ModelInfo, describe
-from engine.precision import Precision, choose
+from engine.sources import safetensors
+from engine.sources.checkpoint import load
+from engine.sources.model_info import ModelInfo, describe
+from engine.sources.precision import Precision, choose
 from metal import mx
 from tests.engine import tiny
 
@@ -130,7 +130,7 @@ def test_gguf_kept_quantised(tmp_path: Path, type_: str) -> None:
 
 
 def test_the_choice_of_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.precision.available_memory", lambda: 8 << 30)
+    monkeypatch.setattr("engine.sources.precision.available_memory", lambda: 8 << 30)
     if mx.default_device() == mx.cpu:
         assert choose(1 << 29, "llama") == Precision(mx.float32, packed=False)
         assert choose(7 << 29, "llama", mx.bfloat16) == Precision(mx.float32, packed=True)
@@ -274,14 +274,16 @@ def test_gguf_without_a_tokenizer(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     heavy = ("transformers", "mlx_lm", "scipy", "textual", "huggingface_hub", "gguf", "jinja2")
-    code = f"import sys, engine.checkpoint, models; models.build; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys, engine.sources.checkpoint, models; models.build; print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 PEAK = """
 import sys
-from engine.checkpoint import load
+from engine.sources.checkpoint import load
 from engine.machine import peak_memory
 from metal import mx
 checkpoint = load(sys.argv[1])

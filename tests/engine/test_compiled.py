@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.decode.control import Control, Emitted
+from engine.decode.control import Emitted, RunControl
 from engine.session import Session
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 from engine.transforms import MinP, RepetitionPenalty, Temperature
 from metal import mx
 from metal.simulator import Traced
@@ -26,7 +26,7 @@ def session(model: Transformer, *, compiled: bool) -> Session:
 
 
 def drawn(session: Session, recipe: Recipe, branches: int = 0, tokens: int = 12) -> dict[int, list[int]]:
-    control, found = Control(recipe), dict[int, list[int]]()
+    control, found = RunControl(recipe), dict[int, list[int]]()
     options = {"seed": 3, "max_tokens": tokens}
     events = session.answers(PROMPT, control, branches, **options) if branches else None  # type: ignore[arg-type]
     for event in events or session.generate(PROMPT, control, **options):  # type: ignore[arg-type]

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.conversation import ROOT, Conversation, Fork, Node
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 
 
-def step(text: str, special: bool = False) -> Step:
-    return Step(
+def step(text: str, special: bool = False) -> TokenStep:
+    return TokenStep(
         token=ord(text[0]),
         piece=text.encode(),
         text=text,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engine import diff
+from engine.evaluate import compare
 from metal import mx
 
 T, V = 7, 23
@@ -18,7 +18,7 @@ def logprobs(seed: int) -> np.ndarray:
     return out
 
 
-def given(rows: np.ndarray) -> diff.Logits:
+def given(rows: np.ndarray) -> compare.Logits:
     """A model that says these rows, a few at a time."""
 
     def run(tokens: mx.array) -> Iterator[mx.array]:
@@ -30,7 +30,7 @@ def given(rows: np.ndarray) -> diff.Logits:
 
 def test_a_difference_is_that_of_float64() -> None:
     a, b = logprobs(0), logprobs(1)
-    found = diff.compare(given(a), given(b), list(range(T)), NAMES, top=4)
+    found = compare.compare(given(a), given(b), list(range(T)), NAMES, top=4)
     kl = (np.exp(b) * (b - a)).sum(-1)
     assert [p.kl for p in found.positions] == pytest.approx(kl.tolist(), rel=1e-4)
     for p, before, now in zip(found.positions, a, b, strict=True):
@@ -42,7 +42,7 @@ def test_a_difference_is_that_of_float64() -> None:
 
 def test_what_rose_and_fell_along_a_text_is_by_mean_probability() -> None:
     a, b = logprobs(0), logprobs(1)
-    found = diff.compare(given(a), given(b), list(range(T)), NAMES, top=4)
+    found = compare.compare(given(a), given(b), list(range(T)), NAMES, top=4)
     before, now = np.exp(a).mean(0), np.exp(b).mean(0)
     assert [s.token for s in found.risen] == np.argsort(before - now)[:4].tolist()
     assert [s.token for s in found.fallen] == np.argsort(now - before)[:4].tolist()
@@ -50,5 +50,5 @@ def test_what_rose_and_fell_along_a_text_is_by_mean_probability() -> None:
 
 
 def test_nothing_moves_between_a_model_and_itself() -> None:
-    found = diff.compare(given(logprobs(0)), given(logprobs(0)), list(range(T)), NAMES)
+    found = compare.compare(given(logprobs(0)), given(logprobs(0)), list(range(T)), NAMES)
     assert not found.risen and not found.fallen and found.kl == 0

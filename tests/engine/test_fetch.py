@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import store
-from engine.catalogue import KNOWN, Hub, Package
 from engine.errors import CheckpointError, Interrupted
-from engine.fetch.hub import fetch_hub
-from engine.fetch.package import fetch_package
-from engine.fetch.progress import silent
+from engine.sources import store
+from engine.sources.catalogue import KNOWN, Hub, Package
+from engine.sources.fetch.hub import fetch_hub
+from engine.sources.fetch.package import fetch_package
+from engine.sources.fetch.progress import silent
 from tests.engine import hub_server, index_server
 
 DATA = bytes(range(256)) * 8192  # 2 MiB; pip shows no progress below half of one
@@ -69,7 +69,7 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.HubServer]:
-    from engine.fetch import hub as module
+    from engine.sources.fetch import hub as module
 
     monkeypatch.setattr(module, "CHUNK", 1 << 16)  # what a broken connection may cost
     with hub_server.serve(REPO, dict(FILES)) as server:
@@ -238,7 +238,7 @@ def test_refusals(hub: hub_server.HubServer, target: Path, status: int, code: st
 
 
 def test_a_hub_that_does_not_answer(hub: hub_server.HubServer, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.fetch import hub as module
+    from engine.sources.fetch import hub as module
 
     assert module.ANSWER_S == 5.0
     monkeypatch.setattr(module, "ANSWER_S", 0.2)

@@ -14,11 +14,11 @@ from gguf.quants import dequantize
 
 import models
 from engine.errors import CheckpointError
-from engine.gguf import mapping, read_header
-from engine.gguf.blocks import expand, pack, packed_bits
-from engine.gguf.header import TYPES
-from engine.gguf.weights import packed_config, read_values, read_weights
-from engine.precision import Precision
+from engine.sources.gguf import mapping, read_header
+from engine.sources.gguf.blocks import expand, pack, packed_bits
+from engine.sources.gguf.header import TYPES
+from engine.sources.gguf.weights import packed_config, read_values, read_weights
+from engine.sources.precision import Precision
 from metal import mx
 from tests.engine import tiny
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.checkpoint import load
-from engine.precision import Precision
 from engine.session import Session
-from metal import choice, kernel, mx, record
+from engine.sources.checkpoint import load
+from engine.sources.precision import Precision
+from metal import dispatch, kernel, mx, tuning_cache
 from metal.simulator import simulated
 from tests.engine.tiny import LLAMA, weights, write_folder
 
@@ -21,7 +21,7 @@ def test_kernels_are_tested_once_and_ready_before_the_first_token(
 ) -> None:
     monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
     monkeypatch.setattr(kernel, "switched_off", {})
-    monkeypatch.setattr(choice, "faster", {})
+    monkeypatch.setattr(dispatch, "faster", {})
     folder = write_folder(tmp_path / "tiny", CONFIG, {n: mx.array(a) for n, a in weights(CONFIG).items()})
     precision = Precision(mx.float32, packed=False)
     plain = Session(load(folder, precision=precision)).logits_after(list(range(40)))
@@ -29,9 +29,9 @@ def test_kernels_are_tested_once_and_ready_before_the_first_token(
         checkpoint = load(folder, precision=precision)
         ran = {name.split("_")[1] for name in launches}
         assert ran == {"decode", "merge", "tiles", "scan", "draw", "token"}  # compiled and compared before any question
-        found = record.load()
+        found = tuning_cache.load()
         assert found is not None and found.verdicts and not found.switched_off
-        with choice.forced("ours"):
+        with dispatch.forced("ours"):
             before = sum(launches.values())
             seen = Session(checkpoint).logits_after(list(range(40)))
         assert sum(launches.values()) > before

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from engine.observe import observe
-from engine.trace import BINS, CANDIDATES, Recipe
+from engine.trace.observe import observe
+from engine.trace.trace import BINS, CANDIDATES, Recipe
 from engine.transforms import Temperature, TopP, run, start
 from tests.engine import reference
 

@@ -6,14 +6,14 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from engine.decode import onepass, sample
-from engine.decode.control import Control, Emitted
+from engine.decode import kernel_draw, sample
+from engine.decode.control import Emitted, RunControl
 from engine.session import Session
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import DRY, LogitBias, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
 from metal import kernel, mx
 from metal.simulator import simulated
-from metal.vocab import Draw
+from metal.vocab import DrawPlan
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, random_table
 from tests.metal.test_whole_models import counted, model
 
@@ -41,8 +41,8 @@ def transformer() -> Session:
     return Session(FakeCheckpoint(model()))  # type: ignore[arg-type]
 
 
-def steps(session: Session, recipe: Recipe, *, tokens: int = 8, force: dict[int, int] | None = None) -> list[Step]:
-    control, found = Control(recipe), []
+def steps(session: Session, recipe: Recipe, *, tokens: int = 8, force: dict[int, int] | None = None) -> list[TokenStep]:
+    control, found = RunControl(recipe), []
     for event in session.generate(PROMPT, control, seed=7, max_tokens=tokens):
         if isinstance(event, Emitted):
             found.append(event.step)
@@ -51,7 +51,7 @@ def steps(session: Session, recipe: Recipe, *, tokens: int = 8, force: dict[int,
     return found
 
 
-def same(got: list[Step], expected: list[Step]) -> None:
+def same(got: list[TokenStep], expected: list[TokenStep]) -> None:
     """The same tokens; every number of a step but for rounding."""
     assert [s.token for s in got] == [s.token for s in expected]
     for a, b in zip(got, expected, strict=True):
@@ -110,7 +110,7 @@ def test_no_forced_token_is_lost_behind_one_that_was_not_drawn() -> None:
 def test_branches_are_drawn_in_one_pass_together() -> None:
     def branches(session: Session) -> list[list[int]]:
         found: list[list[int]] = [[] for _ in range(4)]
-        for event in session.answers(PROMPT, Control(RECIPES[2]), 4, seed=3, max_tokens=6):
+        for event in session.answers(PROMPT, RunControl(RECIPES[2]), 4, seed=3, max_tokens=6):
             if isinstance(event, Emitted):
                 found[event.branch].append(event.step.token)
         return found
@@ -122,12 +122,12 @@ def test_branches_are_drawn_in_one_pass_together() -> None:
 
 
 def test_what_a_recipe_asks_of_the_kernel() -> None:
-    assert onepass.plan(RECIPES[2], 600) is None  # there is no Metal
+    assert kernel_draw.plan(RECIPES[2], 600) is None  # there is no Metal
     with simulated():
-        plan: Callable[..., Draw | None] = lambda *transforms: onepass.plan(Recipe(transforms), 600)  # noqa: E731
-        assert plan(TopP(0.8), MinP(0.1), Temperature(2.0)) == Draw(2.0, 0, 0.8, 0.1, temperature_last=True)
-        assert plan(TopP(0.8), TopK(7)) == Draw(1.0, 7, 0.8, top_k_last=True)
-        assert plan(TopK(7), Temperature(2.0), TopP(0.8)) == Draw(2.0, 7, 0.8)
+        plan: Callable[..., DrawPlan | None] = lambda *transforms: kernel_draw.plan(Recipe(transforms), 600)  # noqa: E731
+        assert plan(TopP(0.8), MinP(0.1), Temperature(2.0)) == DrawPlan(2.0, 0, 0.8, 0.1, temperature_last=True)
+        assert plan(TopP(0.8), TopK(7)) == DrawPlan(1.0, 7, 0.8, top_k_last=True)
+        assert plan(TopK(7), Temperature(2.0), TopP(0.8)) == DrawPlan(2.0, 7, 0.8)
         for more in (
             (),
             (Temperature(0.5),),
@@ -141,9 +141,9 @@ def test_what_a_recipe_asks_of_the_kernel() -> None:
             (RepetitionPenalty(1.1), TopK(5)),
         ):
             assert plan(*more) is None, more
-        assert onepass.plan(Recipe((Temperature(0.5),)), 64) == Draw(0.5)  # all are within its tokens
+        assert kernel_draw.plan(Recipe((Temperature(0.5),)), 64) == DrawPlan(0.5)  # all are within its tokens
         for penalty in (LogitBias({3: 1.0}), DRY(0.8)):
-            assert onepass.plan(Recipe((penalty,), greedy=True), 600) is None
+            assert kernel_draw.plan(Recipe((penalty,), greedy=True), 600) is None
         kernel.switch_off("scan", "a test")
         assert plan(TopK(7)) is None
         del kernel.switched_off["scan"]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import models
-from engine.decode.control import Control, Done, Emitted
+from engine.decode.control import Done, Emitted, RunControl
 from engine.decode.cursor import CHUNK, Cursor
 from engine.errors import CacheError
 from engine.prefix import SEGMENT, Prefixes, read
 from engine.session import Session
-from engine.trace import Recipe
+from engine.trace.trace import Recipe
 from metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, FakeCheckpoint
@@ -209,7 +209,7 @@ def test_a_second_session_starts_at_once(tmp_path: Path, answers: int) -> None:
     drawn = []
     for _ in range(2):
         session = Session(FakeCheckpoint(model()), Prefixes("m", folder=tmp_path))  # type: ignore[arg-type]
-        control = Control(Recipe(greedy=True))
+        control = RunControl(Recipe(greedy=True))
         events = list(session.answers(TEXT, control, answers, max_tokens=5))
         drawn.append([(e.branch, e.step.token) for e in events if isinstance(e, Emitted)])
         done = next(e for e in events if isinstance(e, Done))

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.checkpoint import load
 from engine.errors import CheckpointError, ConfigError, ParameterError
-from engine.info import describe
-from engine.precision import Precision
 from engine.quantize import RECIPES, Settings, quantize
-from engine.quantize.measure import Score, divergence, student
+from engine.quantize.measure import ScoreSums, divergence, student
 from engine.quantize.pack import best, rounded
 from engine.quantize.plan import allocate, lowest
+from engine.sources.checkpoint import load
+from engine.sources.model_info import describe
+from engine.sources.precision import Precision
 from metal import mx
-from models.weights import Layout
+from models.weights import PackedLayout
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.oracle import flat, reference
 
@@ -189,11 +189,11 @@ def test_auto_spends_no_more_than_uniform_and_loses_less(tmp_path: Path) -> None
 
 
 def test_the_budget_is_spent_where_it_saves_most() -> None:
-    layout = Layout(32, 4, "affine")
+    layout = PackedLayout(32, 4, "affine")
     assert lowest(layout).bits == 3
     plan = allocate({"a": 1.0, "b": 1e-6, "c": 1e-6}, dict.fromkeys("abc", 1000), layout)
     assert plan["a"].bits == 6 and sum(how.bits for how in plan.values()) <= 12
-    assert allocate({"a": 1.0}, {"a": 10}, Layout(64, 2, "affine"))["a"].bits == 2
+    assert allocate({"a": 1.0}, {"a": 10}, PackedLayout(64, 2, "affine"))["a"].bits == 2
 
 
 def test_scaling_channels_helps_where_few_are_active() -> None:
@@ -201,7 +201,7 @@ def test_scaling_channels_helps_where_few_are_active() -> None:
     activity = np.where(random.random(128) < 0.05, 20.0, 0.3)
     rows = mx.array((random.normal(size=(256, 128)) * activity).astype(np.float32))
     matrix = mx.array(random.normal(size=(64, 128)).astype(np.float32))
-    layout = Layout(32, 3, "affine")
+    layout = PackedLayout(32, 3, "affine")
     scales = best([matrix], rows, layout)
     lost = [float(mx.sum(((rows / s) @ rounded(matrix * s, layout).T - rows @ matrix.T) ** 2)) for s in (1.0, scales)]
     assert lost[1] < 0.5 * lost[0]
@@ -229,7 +229,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     hits = 0
     for _ in range(2000):
-        low, high = Score(kl=list(random.normal(5.0, 1.0, 6))).interval()
+        low, high = ScoreSums(kl=list(random.normal(5.0, 1.0, 6))).interval()
         hits += low <= 5.0 <= high
     assert abs(hits / 2000 - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
     assert student(5) == pytest.approx(2.571, rel=0.01) and student(1000) == pytest.approx(1.962, rel=0.001)
@@ -303,7 +303,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from engine.info import describe
+from engine.sources.model_info import describe
 from engine.machine import peak_memory
 from engine.quantize import Settings, quantize
 before = peak_memory()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engine.observe import observe
-from engine.replay import replay, states_at
-from engine.trace import Recipe
+from engine.trace.observe import observe
+from engine.trace.replay import replay, states_at
+from engine.trace.trace import Recipe
 from engine.transforms import (
     DRY,
     STAYS,

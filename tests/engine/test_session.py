@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from engine.decode import sample
-from engine.decode.control import Control, Done, Emitted, Event
+from engine.decode.control import Done, Emitted, Event, RunControl
 from engine.errors import ContextOverflow, OutOfMemory, ParameterError
 from engine.session import Session
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import LogitBias, MirostatV2, RepetitionPenalty, Temperature, TopK, TopP
 from metal import mx
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, certain_table, random_table
@@ -31,7 +31,7 @@ def session(table: np.ndarray, context: int = 4096) -> Session:
     return Session(FakeCheckpoint(MarkovModel(table, context)))  # type: ignore[arg-type]
 
 
-def run(events: Iterable[Event]) -> tuple[list[Step], Done]:
+def run(events: Iterable[Event]) -> tuple[list[TokenStep], Done]:
     steps = []
     for event in events:
         if isinstance(event, Emitted):
@@ -41,12 +41,12 @@ def run(events: Iterable[Event]) -> tuple[list[Step], Done]:
     raise AssertionError("no Done")
 
 
-def tokens(steps: Iterable[Step]) -> list[int]:
+def tokens(steps: Iterable[TokenStep]) -> list[int]:
     return [s.token for s in steps]
 
 
 def test_greedy_follows_the_most_likely_token_to_the_end_of_text() -> None:
-    steps, done = run(session(certain_table(b"kxyz")).generate(PROMPT, Control(Recipe(greedy=True))))
+    steps, done = run(session(certain_table(b"kxyz")).generate(PROMPT, RunControl(Recipe(greedy=True))))
     assert bytes(s.token for s in steps[:-1]) == b"xyz"
     assert steps[-1].token == EOS and steps[-1].text == "" and steps[-1].special
     assert done.reason == "eot"
@@ -54,7 +54,7 @@ def test_greedy_follows_the_most_likely_token_to_the_end_of_text() -> None:
 
 def test_numbers_of_a_step_are_the_models_own() -> None:
     table = random_table(1)
-    steps, _ = run(session(table).generate(PROMPT, Control(Recipe((Temperature(0.5),))), seed=3, max_tokens=5))
+    steps, _ = run(session(table).generate(PROMPT, RunControl(Recipe((Temperature(0.5),))), seed=3, max_tokens=5))
     before = PROMPT[-1]
     for step in steps:
         row = table[before].astype(np.float32).astype(np.float64)
@@ -69,15 +69,15 @@ def test_numbers_of_a_step_are_the_models_own() -> None:
 
 def test_the_same_seed_gives_the_same_tokens_and_another_seed_others() -> None:
     table = random_table(2)
-    again = [tokens(run(session(table).generate(PROMPT, Control(), seed=s, max_tokens=20))[0]) for s in (5, 5, 6)]
+    again = [tokens(run(session(table).generate(PROMPT, RunControl(), seed=s, max_tokens=20))[0]) for s in (5, 5, 6)]
     assert again[0] == again[1] != again[2]
 
 
 def test_a_run_resumed_in_the_middle_goes_on_as_if_it_had_not_stopped() -> None:
     table = random_table(2, scale=1.0)
     table[:, EOS] = -50
-    whole = tokens(run(session(table).generate(PROMPT, Control(), seed=5, max_tokens=20))[0])
-    rest = tokens(run(session(table).generate(PROMPT + whole[:8], Control(), seed=5, max_tokens=12))[0])
+    whole = tokens(run(session(table).generate(PROMPT, RunControl(), seed=5, max_tokens=20))[0])
+    rest = tokens(run(session(table).generate(PROMPT + whole[:8], RunControl(), seed=5, max_tokens=12))[0])
     assert whole[8:] == rest
 
 
@@ -87,13 +87,13 @@ def test_draws_have_the_law_of_the_model() -> None:
     p = np.array([0.3, 0.25, 0.15, 0.1, 0.08, 0.06, 0.04, 0.02])
     table[:, :8] = np.log(p)
     s = session(table)
-    drawn = [tokens(run(s.generate(PROMPT, Control(), seed=i, max_tokens=1))[0])[0] for i in range(2000)]
+    drawn = [tokens(run(s.generate(PROMPT, RunControl(), seed=i, max_tokens=1))[0])[0] for i in range(2000)]
     counts = np.bincount(drawn, minlength=8)[:8]
     assert ((counts - 2000 * p) ** 2 / (2000 * p)).sum() < 29.9
 
 
 def test_a_stop_string_ends_the_text_before_it() -> None:
-    steps, done = run(session(certain_table(b"kabcdef")).generate(PROMPT, Control(Recipe(greedy=True)), stop=["cd"]))
+    steps, done = run(session(certain_table(b"kabcdef")).generate(PROMPT, RunControl(Recipe(greedy=True)), stop=["cd"]))
     assert "".join(s.text for s in steps) == "ab"
     assert done.reason == "stop" and done.text == ""
 
@@ -101,31 +101,31 @@ def test_a_stop_string_ends_the_text_before_it() -> None:
 def test_a_budget_and_the_context_end_a_run() -> None:
     table = random_table(3)
     table[:, EOS] = -50
-    steps, done = run(session(table).generate(PROMPT, Control(), max_tokens=4))
+    steps, done = run(session(table).generate(PROMPT, RunControl(), max_tokens=4))
     assert len(steps) == 4 and done.reason == "length"
-    steps, done = run(session(table, context=10).generate(PROMPT, Control()))
+    steps, done = run(session(table, context=10).generate(PROMPT, RunControl()))
     assert len(steps) == 7 and done.reason == "length"
 
 
 def test_prompts_that_cannot_be_continued_are_refused() -> None:
     with pytest.raises(ContextOverflow, match=r"3 tokens.*at most 3"):
-        run(session(random_table(3), context=3).generate(PROMPT, Control()))
+        run(session(random_table(3), context=3).generate(PROMPT, RunControl()))
     with pytest.raises(ParameterError, match="nothing to continue"):
-        run(session(random_table(3)).generate([], Control()))
+        run(session(random_table(3)).generate([], RunControl()))
 
 
 def test_a_cancelled_run_leaves_a_usable_session() -> None:
     table = random_table(4)
     table[:, EOS] = -50
-    s, control, seen = session(table), Control(), []
+    s, control, seen = session(table), RunControl(), []
     for event in s.generate(PROMPT, control, seed=1):
         if isinstance(event, Emitted):
             seen.append(event.step.token)
             if len(seen) == 3:
                 control.cancel()
     assert isinstance(event, Done) and event.reason == "cancelled" and len(seen) == 3
-    rest = tokens(run(s.generate(PROMPT + seen, Control(), seed=1, max_tokens=5))[0])
-    fresh = tokens(run(session(table).generate(PROMPT, Control(), seed=1, max_tokens=8))[0])
+    rest = tokens(run(s.generate(PROMPT + seen, RunControl(), seed=1, max_tokens=5))[0])
+    fresh = tokens(run(session(table).generate(PROMPT, RunControl(), seed=1, max_tokens=8))[0])
     assert seen + rest == fresh
 
 
@@ -133,7 +133,7 @@ def test_a_closed_iterator_leaves_the_cache_at_the_last_whole_token() -> None:
     table = random_table(4)
     table[:, EOS] = -50
     s = session(table)
-    events = s.generate(PROMPT, Control(), seed=1)
+    events = s.generate(PROMPT, RunControl(), seed=1)
     given = [e.step.token for e, _ in zip((e for e in events if isinstance(e, Emitted)), range(3), strict=False)]
     events.close()
     cursor = s._cursors[-1]
@@ -145,10 +145,10 @@ def test_a_common_prefix_is_not_read_again() -> None:
     table = random_table(5)
     table[:, EOS] = -50
     s = session(table)
-    steps, first = run(s.generate(PROMPT, Control(), seed=1, max_tokens=10))
+    steps, first = run(s.generate(PROMPT, RunControl(), seed=1, max_tokens=10))
     ids = PROMPT + tokens(steps)
     read = s.model.read
-    _, again = run(s.generate([*ids[:8], 7], Control(), seed=1, max_tokens=1))
+    _, again = run(s.generate([*ids[:8], 7], RunControl(), seed=1, max_tokens=1))
     assert first.stats.reused_tokens == 0 and again.stats.reused_tokens == 8
     assert s.model.read == read + 1
 
@@ -157,18 +157,18 @@ def test_a_far_branch_keeps_the_longer_one_too() -> None:
     table = random_table(5)
     table[:, EOS] = -50
     s = session(table)
-    steps, _ = run(s.generate(PROMPT, Control(), seed=1, max_tokens=100))
-    run(s.generate([*PROMPT, 7], Control(), seed=1, max_tokens=1))
-    _, back = run(s.generate(PROMPT + tokens(steps), Control(), max_tokens=1))
+    steps, _ = run(s.generate(PROMPT, RunControl(), seed=1, max_tokens=100))
+    run(s.generate([*PROMPT, 7], RunControl(), seed=1, max_tokens=1))
+    _, back = run(s.generate(PROMPT + tokens(steps), RunControl(), max_tokens=1))
     assert back.stats.reused_tokens >= len(PROMPT) + 99
 
 
 def test_runs_that_take_turns_do_not_disturb_each_other() -> None:
     table = random_table(12)
     table[:, EOS] = -50
-    alone = [tokens(run(session(table).generate(PROMPT, Control(), seed=s, max_tokens=10))[0]) for s in (1, 2)]
+    alone = [tokens(run(session(table).generate(PROMPT, RunControl(), seed=s, max_tokens=10))[0]) for s in (1, 2)]
     shared = session(table)
-    runs = [shared.generate(PROMPT, Control(), seed=s, max_tokens=10) for s in (1, 2)]
+    runs = [shared.generate(PROMPT, RunControl(), seed=s, max_tokens=10) for s in (1, 2)]
     together: list[list[int]] = [[], []]
     while any(len(t) < 10 for t in together):
         for events, drawn in zip(runs, together, strict=True):
@@ -181,7 +181,7 @@ def test_runs_that_take_turns_do_not_disturb_each_other() -> None:
 def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued(live: Recipe) -> None:
     table = random_table(6)
     table[:, EOS] = -50
-    control, recipes = Control(Recipe((Temperature(1.5),))), []
+    control, recipes = RunControl(Recipe((Temperature(1.5),))), []
     for event in session(table).generate(PROMPT, control, seed=1, max_tokens=8):
         if isinstance(event, Emitted):
             recipes.append(event.step.recipe)
@@ -197,19 +197,19 @@ def test_transforms_with_a_memory_see_the_whole_text() -> None:
     table[:, :30] = 5.0
     table[:, EOS] = -50
     recipe = Recipe((LogitBias({0: 1.0}), RepetitionPenalty(10.0, window=20)))
-    steps, _ = run(session(table).generate(PROMPT, Control(replace(recipe, greedy=True)), max_tokens=30))
+    steps, _ = run(session(table).generate(PROMPT, RunControl(replace(recipe, greedy=True)), max_tokens=30))
     drawn = tokens(steps)
     assert all(t not in drawn[max(0, i - 20) : i] for i, t in enumerate(drawn))
 
 
 def test_a_transform_that_must_see_the_token_runs() -> None:
-    steps, _ = run(session(random_table(7)).generate(PROMPT, Control(Recipe((MirostatV2(3.0),))), max_tokens=10))
+    steps, _ = run(session(random_table(7)).generate(PROMPT, RunControl(Recipe((MirostatV2(3.0),))), max_tokens=10))
     assert steps
 
 
 def test_forced_tokens_are_taken_and_measured() -> None:
     table = random_table(8)
-    control = Control()
+    control = RunControl()
     control.force([65, 66])
     steps, _ = run(session(table).generate(PROMPT, control, seed=1, max_tokens=3))
     assert tokens(steps)[:2] == [65, 66] and [s.origin for s in steps] == ["forced", "forced", "drawn"]
@@ -218,7 +218,7 @@ def test_forced_tokens_are_taken_and_measured() -> None:
 
 
 def test_split_characters_become_text_when_they_are_whole() -> None:
-    steps, done = run(session(certain_table(b"k" + "é".encode())).generate(PROMPT, Control(Recipe(greedy=True))))
+    steps, done = run(session(certain_table(b"k" + "é".encode())).generate(PROMPT, RunControl(Recipe(greedy=True))))
     assert [s.text for s in steps] == ["", "é", ""] and done.text == ""
 
 
@@ -237,7 +237,7 @@ def test_the_exact_distribution_after_any_prefix_costs_no_reading() -> None:
     table = random_table(10)
     table[:, EOS] = -50
     s = session(table)
-    steps, _ = run(s.generate(PROMPT, Control(), seed=1, max_tokens=10))
+    steps, _ = run(s.generate(PROMPT, RunControl(), seed=1, max_tokens=10))
     ids, read = PROMPT + tokens(steps), s.model.read
     np.testing.assert_allclose(s.logits_after(ids[:6]), table[ids[5]], atol=1e-5)
     assert s.model.read == read
@@ -248,7 +248,7 @@ def test_looking_back_moves_nothing() -> None:
     table = random_table(13)
     table[:, EOS] = -50
     s = session(table)
-    events = s.generate(PROMPT, Control(), seed=1, max_tokens=12)
+    events = s.generate(PROMPT, RunControl(), seed=1, max_tokens=12)
     drawn: list[int] = []
     for event in events:
         if isinstance(event, Emitted):
@@ -258,15 +258,15 @@ def test_looking_back_moves_nothing() -> None:
                     s.logits_after((PROMPT + drawn)[:5])
                     s.score((PROMPT + drawn)[:6])
     read = s.model.read
-    assert drawn == tokens(run(session(table).generate(PROMPT, Control(), seed=1, max_tokens=12))[0])
-    _, done = run(s.generate(PROMPT + drawn, Control(), max_tokens=1))
+    assert drawn == tokens(run(session(table).generate(PROMPT, RunControl(), seed=1, max_tokens=12))[0])
+    _, done = run(s.generate(PROMPT + drawn, RunControl(), max_tokens=1))
     assert done.stats.reused_tokens == len(PROMPT) + 11 and s.model.read == read + 1
 
 
 def test_drawn_and_scored_numbers_agree() -> None:
     table = random_table(11)
     s = session(table)
-    steps, _ = run(s.generate(PROMPT, Control(), seed=1, max_tokens=10))
+    steps, _ = run(s.generate(PROMPT, RunControl(), seed=1, max_tokens=10))
     scored = session(table).score(PROMPT + tokens(steps))[len(PROMPT) :]
     for a, b in zip(steps, scored, strict=True):
         assert (a.token, a.rank) == (b.token, b.rank)
@@ -283,7 +283,7 @@ def test_a_window_that_has_moved_on_is_read_anew() -> None:
     checkpoint = FakeCheckpoint(MarkovModel(random_table(1)))
     checkpoint.model = models.build(config, weights)  # type: ignore[assignment]
     live = Session(checkpoint)  # type: ignore[arg-type]
-    recipe = Control(Recipe(greedy=True))
+    recipe = RunControl(Recipe(greedy=True))
     prompt = [(7 * i) % 250 for i in range(120)]
     first, _ = run(live.generate(prompt, recipe, max_tokens=4))
     shorter, _ = run(live.generate(prompt[:50], recipe, max_tokens=4))
@@ -339,9 +339,9 @@ def test_keys_and_values_stay_within_their_budget(
     prompt = [(7 * i) % 250 for i in range(100)]
     budget = int(1e6 * megabytes * branches)
     live = Session(checkpoint, kv_budget=budget, **options)  # type: ignore[arg-type]
-    ends = [e for e in live.answers(prompt, Control(), branches) if isinstance(e, Done)]
+    ends = [e for e in live.answers(prompt, RunControl(), branches) if isinstance(e, Done)]
     assert live.cache_nbytes <= budget and {end.reason for end in ends} == {"length"}
     assert ends[0].stats.tokens == pytest.approx(tokens_, rel=0.05) if branches == 1 else ends[0].stats.tokens > 100
     small = Session(checkpoint, kv_budget=50_000, **options)  # type: ignore[arg-type]
     with pytest.raises(OutOfMemory, match=r"keys and values of 100 tokens take 0\.\d+ MB, the budget is 0\.05 MB"):
-        next(iter(small.generate(prompt, Control())))
+        next(iter(small.generate(prompt, RunControl())))

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import folder, gguf, slices
 from engine.errors import CheckpointError
-from engine.gguf import mapping
-from engine.gguf import weights as gguf_weights
-from engine.precision import Precision
+from engine.sources import gguf, hf_folder, partial_read
+from engine.sources.gguf import mapping
+from engine.sources.gguf import weights as gguf_weights
+from engine.sources.precision import Precision
 from metal import mx
-from models.shard import Share, share
+from models.shard import Sharding, share
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.shared import taken
 
@@ -46,10 +46,10 @@ def same(found: dict[str, mx.array], want: dict[str, mx.array]) -> bool:
 @pytest.mark.parametrize("way", ["tensor", "pipeline"])
 def test_a_rank_reads_its_part_of_a_folder(way: str, bits: int | None, tied: bool, tmp_path: Path) -> None:
     config, path = packed_folder(tmp_path, tied, bits)
-    whole = folder.read_weights(path, EXACT)
+    whole = hf_folder.read_weights(path, EXACT)
     for rank in range(2):
         part = share(config, whole, way, rank, 2, 32)
-        assert same(folder.read_share(path, EXACT, part), taken(part, whole))
+        assert same(hf_folder.read_share(path, EXACT, part), taken(part, whole))
 
 
 @pytest.mark.parametrize("type_", ["Q8_0", "Q4_1", "F16"])
@@ -93,14 +93,14 @@ def test_a_rank_reads_no_more_than_its_part(way: str, ranks: int, tmp_path: Path
     arch = mapping.architecture(header)
     everything = sum(a.nbytes for a in arrays.values())
     spare = 40_000  # bytes: headers, and this test's own looking
-    totals = {"folder": 0, "gguf": 0}
+    totals = {"hf_folder": 0, "gguf": 0}
     for rank in range(ranks):
         part = share(config, arrays, way, rank, ranks)
         all_hold = sum(a.nbytes for name, a in arrays.items() if held_by_all(part, name))
         allowed = (everything - all_hold) / ranks + all_hold + spare
         heads = part.config.heads, part.config.kv_heads
         read = {
-            "folder": read_bytes(lambda part=part: folder.read_share(path, EXACT, part)),  # type: ignore[misc]
+            "hf_folder": read_bytes(lambda part=part: hf_folder.read_share(path, EXACT, part)),  # type: ignore[misc]
             "gguf": read_bytes(
                 lambda part=part, heads=heads: dict(gguf_weights.read_weights(header, arch, heads, EXACT, part))  # type: ignore[misc]
             ),
@@ -111,7 +111,7 @@ def test_a_rank_reads_no_more_than_its_part(way: str, ranks: int, tmp_path: Path
     assert min(totals.values()) >= everything  # nothing is left out
 
 
-def held_by_all(part: Share, name: str) -> bool:
+def held_by_all(part: Sharding, name: str) -> bool:
     """What every rank needs as it is: norms, and the embedding where tokens come in."""
     return name.endswith("norm.weight") or (name == "model.embed_tokens.weight" and part.takes_tokens)
 
@@ -127,8 +127,8 @@ def test_pieces_of_any_axis(tmp_path: Path) -> None:
             (-2, [(0, 6)]),
             (2, [(0, 1), (3, 4)]),
         ]:
-            found = slices.read(file, "t", 4, values.shape, 2, axis, ranges).view(np.uint16)
+            found = partial_read.read(file, "t", 4, values.shape, 2, axis, ranges).view(np.uint16)
             want = np.concatenate([np.take(values, range(a, b), axis) for a, b in ranges], axis)
             assert found.tolist() == want.reshape(-1).tolist()
         with pytest.raises(CheckpointError, match="ends inside tensor 't'"):
-            slices.read(file, "t", 8, values.shape, 2)
+            partial_read.read(file, "t", 8, values.shape, 2)

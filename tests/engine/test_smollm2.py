@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.checkpoint import Checkpoint, load
-from engine.info import ModelInfo
+from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.model_info import ModelInfo
 from metal import mx
 from tests.engine.tiny import interleave
 

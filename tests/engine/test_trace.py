@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from engine.observe import observe
-from engine.replay import replay, states_at
-from engine.trace import Lexicon, Recipe, Snapshot, Trace
-from engine.tracefile import load, save
+from engine.trace.file import load, save
+from engine.trace.observe import observe
+from engine.trace.replay import replay, states_at
+from engine.trace.trace import Lexicon, Recipe, Snapshot, Trace
 from engine.transforms import DRY, XTC, LogitBias, MinP, RepetitionPenalty, Temperature, TopP, run, start
 
 RECIPES = (

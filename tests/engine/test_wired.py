@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.decode.control import Control
+from engine.decode.control import RunControl
 from engine.session import SPARE, Session
 from metal import device, mx
 from metal.simulator import simulated
@@ -26,10 +26,10 @@ def test_a_run_wires_the_model_and_the_cache_it_will_fill(monkeypatch: pytest.Mo
     row = 2 * 2 * 2 * 64 * 2  # keys and values, layers, heads, head size, 16 bits
     try:
         with simulated():
-            for _ in session.generate([5, 17, 3], Control(), max_tokens=5):
+            for _ in session.generate([5, 17, 3], RunControl(), max_tokens=5):
                 assert limits == [weights + 8 * row + SPARE]
             assert limits.pop() == 7
-            events = session.answers([5, 17, 3], Control(), 4, max_tokens=5)
+            events = session.answers([5, 17, 3], RunControl(), 4, max_tokens=5)
             next(events)
             assert limits[1:] == [weights + 23 * row + SPARE]
             events.close()  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 import pytest
 
-from metal import choice, mx
+from metal import dispatch, mx
 from metal.attention import CAUSAL, KV, Emit, Mask, attention
 from tests.metal import oracle
 from tests.metal.build import cache, error, normal, recorded
@@ -111,7 +111,7 @@ def test_kernels_alone_give_it(
     assert len(reports) >= len(kv.chain())
     truth = oracle.attention(q, kv, scale=0.125, mask=rule, softcap=softcap, sinks=sinks)
     assert error(out, truth.out) < 2e-6
-    with choice.forced("reference"):
+    with dispatch.forced("reference"):
         theirs, expected = attention(q, kv, scale=0.125, mask=rule, softcap=softcap, sinks=sinks, emit=emit)
     assert mx.allclose(out, theirs, atol=2e-6).item()
     for name in ("lse", "entropy", "scores", "weights"):

@@ -11,7 +11,7 @@ import pytest
 from metal import mx
 from metal.attention import CAUSAL, KV, Emit, Mask, Quantized, Seen, attention
 from metal.simulator import Traced, simulated
-from metal.vocab import Draw, statistics
+from metal.vocab import DrawPlan, statistics
 from tests.metal import oracle
 from tests.metal.build import error, normal, stored
 from tests.metal.test_reference import check_top
@@ -113,7 +113,7 @@ def test_one_trace_serves_every_length_of_a_capacity(
 
 def test_statistics_of_logits_and_a_draw_in_one_trace() -> None:
     def step(logits: mx.array, uniform: mx.array) -> list[mx.array]:
-        found = statistics(logits, Draw(top_k=5), uniform)
+        found = statistics(logits, DrawPlan(top_k=5), uniform)
         assert found.drawn is not None
         return [found.lse, found.entropy, found.ids, found.drawn.token]
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import fused, mx
+from metal import metal_attention, mx
 from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized
-from metal.fused import Geometry
+from metal.metal_attention import Geometry
 from metal.simulator import simulated, stock
 from tests.metal import oracle
 from tests.metal.build import cache, each, error, normal, recorded, rejects, stored, ulp
@@ -22,7 +22,7 @@ BOUND = {mx.float32: 2e-6, mx.float16: 2e-3, mx.bfloat16: 1.6e-2}
 def launch(q: mx.array, kv: KV, *, checked: bool = True, **options: Any) -> tuple[mx.array, Any]:
     options = {"scale": q.shape[-1] ** -0.5, "mask": CAUSAL} | options
     with recorded() if checked else simulated():
-        return fused.attention(q, kv, **options)
+        return metal_attention.attention(q, kv, **options)
 
 
 def verify(q: mx.array, kv: KV, *, emit: Emit = EVERYTHING, geometry: Geometry | None = None, **options: Any) -> None:
@@ -155,7 +155,7 @@ def test_one_compiled_variant_serves_every_length() -> None:
     with recorded():
         before = kernel._kernel.cache_info().misses
         for n in (1, 100, 256):
-            fused.attention(q, cache(k, v, n), scale=0.1, mask=CAUSAL)
+            metal_attention.attention(q, cache(k, v, n), scale=0.1, mask=CAUSAL)
         assert kernel._kernel.cache_info().misses == before + 2  # decode and merge, once
 
 
@@ -163,7 +163,7 @@ def test_caches_are_passed_whole_and_inputs_stay_as_they_were() -> None:
     q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 256, 64), normal(3, 1, 2, 256, 64)
     copies = [np.array(x) for x in (q, k, v)]
     with recorded() as reports:
-        fused.attention(q, cache(k, v, 10), scale=0.1, mask=CAUSAL)
+        metal_attention.attention(q, cache(k, v, 10), scale=0.1, mask=CAUSAL)
     assert reports[0].traffic["keys"].size == k.nbytes
     assert reports[0].traffic["keys"].distinct == 10 * 2 * 64 * 4
     for x, copy in zip((q, k, v), copies, strict=True):

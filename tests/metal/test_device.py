@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from engine.precision import Precision, choose
+from engine.sources.precision import Precision, choose
 from metal import device, mx
 
 GIB = 1 << 30

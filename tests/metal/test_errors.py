@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from metal import fused, mx
+from metal import metal_attention, mx
 from metal.attention import CAUSAL
 from metal.simulator import simulated, stock
 from tests.metal import oracle
@@ -60,7 +60,7 @@ def compared(q: mx.array, k: mx.array, v: mx.array) -> tuple[float, float, float
     truth = oracle.attention(q, cache(k, v, n), scale=d**-0.5, mask=CAUSAL).out
     theirs, _ = stock.sdpa_vector(q, k, v, d**-0.5) if t == 1 else stock.steel_attention(q, k, v, d**-0.5, causal=True)
     with simulated():
-        ours, _ = fused.attention(q, cache(k, v, n), scale=d**-0.5, mask=CAUSAL)
+        ours, _ = metal_attention.attention(q, cache(k, v, n), scale=d**-0.5, mask=CAUSAL)
     return error(ours, truth), error(theirs, truth), ulp(q.dtype, truth)
 
 
@@ -97,5 +97,5 @@ def test_quantised_rows_beside_stock_on_the_same_rows_dequantised(bits: int, dty
         run = stock.sdpa_vector if t == 1 else stock.steel_attention
         theirs, _ = run(q, *plain, d**-0.5, **({} if t == 1 else {"causal": True}))  # type: ignore[operator]
         with simulated():
-            ours, _ = fused.attention(q, kv, scale=d**-0.5, mask=CAUSAL)
+            ours, _ = metal_attention.attention(q, kv, scale=d**-0.5, mask=CAUSAL)
         assert error(ours, truth) <= 1.25 * error(theirs, truth) + ulp(dtype, truth), (seed, d)

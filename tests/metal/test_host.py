@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metal import blas, choice, host, mx
+from metal import blas, cpu_attention, dispatch, mx
 from metal.attention import CAUSAL, KV, Mask, Quantized, attention
 from metal.blas import Blas
 
@@ -18,7 +18,7 @@ def test_it_equals_mlxs(t: int, n: int, causal: bool, h: int, heads: int) -> Non
     rng = np.random.default_rng(t + n)
     q, k, v = (mx.array(rng.normal(size=(2, x, m, 32)).astype(np.float32)) for x, m in ((h, t), (heads, n), (heads, n)))
     want = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask="causal" if causal else None)
-    np.testing.assert_allclose(host.attention(q, k, v, scale=0.2, causal=causal), want, atol=2e-6)
+    np.testing.assert_allclose(cpu_attention.attention(q, k, v, scale=0.2, causal=causal), want, atol=2e-6)
 
 
 @pytest.mark.parametrize("product", [True, False])
@@ -36,7 +36,7 @@ def test_few_queries_equal_float64(
     weights = np.exp(scores + np.triu(np.full((t, n), -np.inf), n - t + 1))
     want = np.einsum("bhgtn,bhnd->bhgtd", weights / weights.sum(-1, keepdims=True), v).reshape(q.shape)
     q, k, v = mx.array(q), mx.array(k), mx.array(v)
-    np.testing.assert_allclose(host.few(q, k, v, scale=1.0), want, atol=1e-5)
+    np.testing.assert_allclose(cpu_attention.few(q, k, v, scale=1.0), want, atol=1e-5)
     grown, values = mx.pad(k, [(0, 0), (0, 0), (0, 9), (0, 0)]), mx.pad(v, [(0, 0), (0, 0), (0, 9), (0, 0)])
     kv = KV(grown, values, mx.array([n, n], dtype=mx.int32), n, cached=True)
     np.testing.assert_allclose(attention(q, kv, scale=1.0), want, atol=1e-5)
@@ -44,9 +44,11 @@ def test_few_queries_equal_float64(
 
 def test_large_logits_do_not_overflow() -> None:
     one = mx.full((1, 1, 1, 8), 100.0)
-    np.testing.assert_allclose(host.few(one, mx.concatenate([one, -one], 2), mx.ones((1, 1, 2, 8)), scale=1.0), 1.0)
+    np.testing.assert_allclose(
+        cpu_attention.few(one, mx.concatenate([one, -one], 2), mx.ones((1, 1, 2, 8)), scale=1.0), 1.0
+    )
     q = mx.full((1, 1, 16, 8), 100.0)
-    out = host.attention(q, q, mx.ones((1, 1, 16, 8)), scale=1.0, causal=True)
+    out = cpu_attention.attention(q, q, mx.ones((1, 1, 16, 8)), scale=1.0, causal=True)
     np.testing.assert_allclose(out, 1.0, atol=1e-6)
 
 
@@ -55,7 +57,7 @@ def test_what_is_not_few(h: int, t: int, size: int) -> None:
     """One query always is; more rows than the product takes, or wider ones, go another way, with the same result."""
     rng = np.random.default_rng(h)
     q, k, v = (mx.array(rng.normal(size=s).astype(np.float32)) for s in ((1, h, t, size), *[(1, 1, 200, size)] * 2))
-    assert host.few_enough(q, k, v) == (t == 1)
+    assert cpu_attention.few_enough(q, k, v) == (t == 1)
     kv = KV(k, v, mx.array([200], dtype=mx.int32), 200, cached=True)
     want = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.2, mask="causal" if t > 1 else None)
     np.testing.assert_allclose(attention(q, kv, scale=0.2), want, atol=2e-6)
@@ -66,7 +68,7 @@ def test_only_rows_of_a_cache_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a cache a gradient may be asked for, and this path has none."""
     calls = []
     for name in ("attention", "few"):
-        monkeypatch.setattr(host, name, lambda q, *_, name=name, **__: calls.append(name) or q)
+        monkeypatch.setattr(cpu_attention, name, lambda q, *_, name=name, **__: calls.append(name) or q)
     rows = mx.random.normal((1, 2, 150, 8))
     for cached in (False, True):
         kv = KV(rows, rows, mx.array([150], dtype=mx.int32), 150, cached=cached)
@@ -85,7 +87,7 @@ def test_a_chain_is_read_as_one_segment(mask: Mask) -> None:
     chain = KV(new, new, mx.array([590, 590], dtype=mx.int32), 590, cached=True)
     chain = replace(chain, prefix=KV(packed, packed, mx.array([1900, 1900], dtype=mx.int32), 1900))
     q = mx.array(rng.normal(size=(2, 4, 512, 32)).astype(np.float32))
-    with choice.forced("reference"):
+    with dispatch.forced("reference"):
         want = attention(q, chain, scale=0.2, mask=mask)
     mx.eval(want)
     mx.reset_peak_memory()
@@ -103,4 +105,4 @@ def test_rows_that_do_not_follow_one_another_stay_a_chain() -> None:
     lengths = mx.array([8, 7], dtype=mx.int32)
     at = mx.arange(8, dtype=mx.int32)[None]
     for kv in (KV(two, two, lengths, 8), KV(two, two, lengths, 8, ragged=True), replace(first, positions=at)):
-        assert host.whole(replace(kv, prefix=first), mx.float32) is None
+        assert cpu_attention.whole(replace(kv, prefix=first), mx.float32) is None

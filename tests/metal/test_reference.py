@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metal import choice, mx, reference
+from metal import dispatch, mx, reference
 from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
 from tests.metal import oracle
 from tests.metal.build import cache, error, normal, rejects, stored
@@ -133,14 +133,14 @@ def test_a_query_that_sees_nothing_gets_zeros() -> None:
 def test_plain_attention_takes_mlx_s_own_kernel_and_forcing_is_obeyed() -> None:
     q, k, v = operands()
     kv = cache(k, v, N)
-    with choice.forced("stock"):
+    with dispatch.forced("stock"):
         stock = attention(q, kv, scale=0.2)
         rejects(lambda: attention(q, kv, scale=0.2, softcap=2.0), "mlx's own kernel")
     keys, values = k[:, :, :N], v[:, :, :N]
     assert mx.array_equal(stock, mx.fast.scaled_dot_product_attention(q, keys, values, scale=0.2, mask="causal"))
-    with choice.forced("reference"):
+    with dispatch.forced("reference"):
         assert mx.allclose(stock, attention(q, kv, scale=0.2), atol=1e-5).item()
-    with choice.forced("ours"):
+    with dispatch.forced("ours"):
         rejects(lambda: attention(q, kv, scale=0.2), "head size", "32")
 
 

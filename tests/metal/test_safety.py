@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from metal import choice, kernel, mx, record, selftest, tune, vocab
+from metal import autotune, dispatch, kernel, mx, selftest, tuning_cache, vocab
 from metal.attention import Mask, attention
-from metal.record import Record
+from metal.autotune import Shape
 from metal.simulator import simulated
-from metal.tune import Shape
+from metal.tuning_cache import Record
 from tests.metal import oracle
 from tests.metal.build import cache, error, normal, stored
 
@@ -23,7 +23,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing that a test finds out stays behind, on disk or in the process."""
     monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
     monkeypatch.setattr(kernel, "switched_off", {})
-    monkeypatch.setattr(choice, "faster", {})
+    monkeypatch.setattr(dispatch, "faster", {})
     yield
 
 
@@ -42,7 +42,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> No
 def test_every_kernel_passes_its_self_test() -> None:
     with simulated():
         verdicts = selftest.selftest()
-    assert {verdict.kernel for verdict in verdicts} == tune.KERNELS
+    assert {verdict.kernel for verdict in verdicts} == autotune.KERNELS
     assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
     assert kernel.switched_off == {}
 
@@ -95,23 +95,23 @@ def test_vocabulary_and_token_kernels_are_left_alone_once_switched_off() -> None
 def fake_clock(monkeypatch: pytest.MonkeyPatch, ours: float, stock: float) -> None:
     """Timing runs nothing: ours and stock take these seconds."""
     turns = iter([ours, stock] * 100)
-    monkeypatch.setattr(tune, "_seconds", lambda call, budget: next(turns))
+    monkeypatch.setattr(autotune, "_seconds", lambda call, budget: next(turns))
 
 
 def test_the_first_run_tests_and_times_and_later_runs_remember(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "CASES", selftest.CASES[:1])
     fake_clock(monkeypatch, ours=1e-3, stock=2e-3)
     with simulated():
-        first = tune.prepare([SHAPE])
+        first = autotune.prepare([SHAPE])
     assert len(first.verdicts) == 1 and first.switched_off == {}
     assert len(first.faster) == 4 and all(first.faster.values())
-    assert choice.faster == first.faster
-    choice.faster.clear()
-    monkeypatch.setattr(tune, "selftest", None)
-    monkeypatch.setattr(tune, "_seconds", None)
+    assert dispatch.faster == first.faster
+    dispatch.faster.clear()
+    monkeypatch.setattr(autotune, "selftest", None)
+    monkeypatch.setattr(autotune, "_seconds", None)
     with simulated():
-        assert tune.prepare([SHAPE]) == first
-    assert choice.faster == first.faster
+        assert autotune.prepare([SHAPE]) == first
+    assert dispatch.faster == first.faster
 
 
 def test_a_measured_win_is_what_makes_attention_take_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,10 +119,10 @@ def test_a_measured_win_is_what_makes_attention_take_ours(monkeypatch: pytest.Mo
     q, k = normal(1, 1, 4, 1, 64, dtype=mx.float16), normal(2, 1, 2, 64, 64, dtype=mx.float16)
     for ours, launched in ((0.97e-3, False), (0.5e-3, True)):
         fake_clock(monkeypatch, ours=ours, stock=1e-3)
-        choice.faster.clear()
+        dispatch.faster.clear()
         with simulated() as launches:
-            record.path(record.blank()).unlink(missing_ok=True)
-            tune.prepare([SHAPE])
+            tuning_cache.path(tuning_cache.blank()).unlink(missing_ok=True)
+            autotune.prepare([SHAPE])
             attention(q, cache(k, k, 50), scale=0.125)
             assert bool(launches) == launched
 
@@ -130,10 +130,10 @@ def test_a_measured_win_is_what_makes_attention_take_ours(monkeypatch: pytest.Mo
 def test_a_failure_is_applied_again_at_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, "merge.metal", "x / total", "x")
     with simulated():
-        assert "merge" in tune.prepare().switched_off
+        assert "merge" in autotune.prepare().switched_off
         kernel.switched_off.clear()
-        monkeypatch.setattr(tune, "selftest", None)
-        found = tune.prepare([SHAPE])
+        monkeypatch.setattr(autotune, "selftest", None)
+        found = autotune.prepare([SHAPE])
     assert "merge" in kernel.switched_off
     assert found.faster == {}  # nothing to time without the merge
 
@@ -142,49 +142,49 @@ def test_a_self_test_that_ends_the_process_leaves_the_kernels_off(monkeypatch: p
     def dies() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tune, "selftest", dies)
+    monkeypatch.setattr(autotune, "selftest", dies)
     with simulated():
         with pytest.raises(KeyboardInterrupt):
-            tune.prepare()
-        tune.prepare()
-    assert set(kernel.switched_off) == tune.KERNELS
-    assert set(kernel.switched_off.values()) == {tune.UNFINISHED}
+            autotune.prepare()
+        autotune.prepare()
+    assert set(kernel.switched_off) == autotune.KERNELS
+    assert set(kernel.switched_off.values()) == {autotune.UNFINISHED}
 
 
 def test_records_are_of_one_chip_one_mlx_and_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
     with simulated():
-        fresh = record.blank()
-        record.save(fresh)
-        assert record.load() == fresh
+        fresh = tuning_cache.blank()
+        tuning_cache.save(fresh)
+        assert tuning_cache.load() == fresh
         with monkeypatch.context() as other:
-            other.setattr(record, "version", lambda name: "0.0.1")
-            assert record.load() is None
-    target = record.path(fresh)
+            other.setattr(tuning_cache, "version", lambda name: "0.0.1")
+            assert tuning_cache.load() is None
+    target = tuning_cache.path(fresh)
     for damage in ("", "{", json.dumps({"chip": "x"}), json.dumps([1])):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(damage)
-        assert record.load() is None
+        assert tuning_cache.load() is None
 
 
 def test_without_metal_nothing_is_run_or_written() -> None:
-    nothing = tune.prepare([SHAPE])
-    assert nothing == record.blank() == Record("cpu", nothing.mlx, nothing.text)
-    assert not record.folder().exists()
-    tune.warm([SHAPE], 1000)
-    found = tune.bench(only="token 8-bit")
+    nothing = autotune.prepare([SHAPE])
+    assert nothing == tuning_cache.blank() == Record("cpu", nothing.mlx, nothing.text)
+    assert not tuning_cache.folder().exists()
+    autotune.warm([SHAPE], 1000)
+    found = autotune.bench(only="token 8-bit")
     assert found.kind == "simulator" and [row.case for row in found.counts] == ["token 8-bit"]
 
 
 def test_timings_are_found_by_the_key_that_attention_looks_up() -> None:
-    keys = [choice.key(q, kv) for q, kv in tune._operands(SHAPE)]
-    assert keys == [*dict.fromkeys(tune._keys(SHAPE))]
-    assert [choice.bucket(n) for n in (1, 1024, 1025, 5000, 70000)] == [1024, 1024, 4096, 16384, 262144]
+    keys = [dispatch.key(q, kv) for q, kv in autotune._operands(SHAPE)]
+    assert keys == [*dict.fromkeys(autotune._keys(SHAPE))]
+    assert [dispatch.bucket(n) for n in (1, 1024, 1025, 5000, 70000)] == [1024, 1024, 4096, 16384, 262144]
 
 
 def test_bench_on_metal_times_every_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_clock(monkeypatch, ours=1e-3, stock=2e-3)
     with simulated():
-        found = tune.bench([SHAPE, Shape(64, 4, 2, bits=(8, 8))])
+        found = autotune.bench([SHAPE, Shape(64, 4, 2, bits=(8, 8))])
     assert found.kind == "metal" and len(found.timings) == 8
     exact, eight = found.timings[0], found.timings[4]
     assert exact.nbytes == 2 * 2 * 1024 * 64 * 2
@@ -196,13 +196,13 @@ def test_bench_on_metal_times_every_shape(monkeypatch: pytest.MonkeyPatch) -> No
 def test_warming_compiles_what_the_first_token_will_launch(bits: int) -> None:
     """A compiled step too, in which the host does not know how many rows there are."""
     with simulated() as launches:
-        tune.warm([Shape(64, 4, 2, mx.float32, bits=(bits, bits))], vocabulary=100)
+        autotune.warm([Shape(64, 4, 2, mx.float32, bits=(bits, bits))], vocabulary=100)
         compiled = kernel._kernel.cache_info().misses
         launches.clear()
         q, k = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 512, 64)
         rows = cache(stored(k, bits), stored(k, bits), 100)
         attention(q, rows, scale=0.125)
         attention(q, replace(rows, length=None), scale=0.125)
-        vocab.statistics(normal(3, 1, 100), vocab.Draw(top_p=0.9), mx.array([[0.5, 0.5]]))
+        vocab.statistics(normal(3, 1, 100), vocab.DrawPlan(top_p=0.9), mx.array([[0.5, 0.5]]))
         assert launches
         assert kernel._kernel.cache_info().misses == compiled

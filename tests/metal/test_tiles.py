@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from metal import choice, mx, reference
+from metal import dispatch, mx, reference
 from metal.attention import CAUSAL, FULL, Emit, Mask, attention
-from metal.fused import Geometry
+from metal.metal_attention import Geometry
 from metal.simulator import stock
 from tests.metal import oracle
 from tests.metal.build import cache, each, error, normal, recorded, stored, ulp
@@ -120,10 +120,10 @@ def test_errors_are_not_above_those_of_stock(dtype: mx.Dtype) -> None:
 )
 def test_masked_tiles_are_never_loaded(mask: Mask, live: list[int]) -> None:
     q, k, v = normal(1, 1, 1, 128, 64, dtype=mx.float16), *(normal(s, 1, 1, 128, 64, dtype=mx.float16) for s in (2, 3))
-    from metal import fused
+    from metal import metal_attention
 
     with recorded() as reports:
-        fused.attention(q, cache(k, v, 128), scale=0.125, mask=mask)
+        metal_attention.attention(q, cache(k, v, 128), scale=0.125, mask=mask)
     (report,) = reports
     tile = 32 * 64 * 2
     assert report.traffic["keys"].read == report.traffic["values"].read == sum(live) * tile
@@ -143,9 +143,9 @@ def test_gradients_through_the_kernel_are_the_reference_s() -> None:
         out = attention(q, cache(k, v, N), scale=0.2, mask=Mask(window=9), softcap=3.0, sinks=sinks)
         return mx.sum(out * cotangent)
 
-    with choice.forced("reference"):
+    with dispatch.forced("reference"):
         value, expected = mx.value_and_grad(loss, argnums=(0, 1, 2, 3))(q, k, v, sinks)
-    with recorded() as reports, choice.forced("ours"):
+    with recorded() as reports, dispatch.forced("ours"):
         ours, got = mx.value_and_grad(loss, argnums=(0, 1, 2, 3))(q, k, v, sinks)
     assert reports
     assert mx.allclose(ours, value, atol=1e-4).item()

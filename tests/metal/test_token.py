@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metal import mx, token
+from metal import mx, qkv_prepare
 from metal.kv import Quantized
-from metal.token import Format, Norm, Projected, Rotary, Rows, prepare, quantize
+from metal.qkv_prepare import Format, Norm, PreparedRows, Projected, Rotary, prepare, quantize
 from tests.metal import oracle
 from tests.metal.build import each, error, normal, recorded, rejects, ulp
 from tests.metal.test_decode import DTYPES
@@ -121,7 +121,7 @@ def test_bad_input_is_named() -> None:
     q, k, v = operands(64, mx.float32)
     good: dict[str, Any] = {"offsets": mx.zeros((2,), dtype=mx.int32), "rotary": Rotary(mx.ones((32,)))}
 
-    def call(q: mx.array = q, k: mx.array = k, v: mx.array = v, **more: Any) -> Rows:
+    def call(q: mx.array = q, k: mx.array = k, v: mx.array = v, **more: Any) -> PreparedRows:
         return prepare(Projected(q, k, v, **(good | more)))
 
     rejects(lambda: call(q=q[0]), "queries")
@@ -142,4 +142,4 @@ def test_bad_input_is_named() -> None:
     narrow = [x[..., :48] for x in (q, k, v)]
     rotary = Rotary(mx.ones((8,)))
     rejects(lambda: call(*narrow, rotary=rotary, key_format=Format(8)), "key_format.group_size", "D = 48")
-    assert token.PLAIN.bits == 16
+    assert qkv_prepare.PLAIN.bits == 16

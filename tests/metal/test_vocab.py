@@ -9,13 +9,13 @@ import pytest
 
 from metal import mx, vocab
 from metal.simulator import simulated
-from metal.vocab import TOP, Draw, Statistics, statistics
+from metal.vocab import TOP, DrawPlan, Statistics, statistics
 from tests.metal.build import error, normal, recorded, rejects
 
-Run = Callable[[mx.array, Draw | None, mx.array | None], Statistics]
+Run = Callable[[mx.array, DrawPlan | None, mx.array | None], Statistics]
 
 
-def by_kernel(logits: mx.array, draw: Draw | None = None, uniform: mx.array | None = None) -> Statistics:
+def by_kernel(logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array | None = None) -> Statistics:
     with recorded() as reports:
         out = statistics(logits, draw, uniform)
     assert [report.kernel.split("_")[1] for report in reports] == ["scan", "draw"]
@@ -62,7 +62,7 @@ def test_statistics_match_float64(name: str, run: Run) -> None:
     assert np.all(np.isinf(np.array(got.logprobs)[:, k:]))
 
 
-def expected(x: np.ndarray, draw: Draw) -> np.ndarray:
+def expected(x: np.ndarray, draw: DrawPlan) -> np.ndarray:
     """The distribution [V] that the four transforms leave, in float64, in the order that `draw` says."""
     sharp = np.exp((x - x.max()) / draw.temperature)
     p = np.exp(x - x.max()) if draw.temperature_last else sharp
@@ -90,24 +90,24 @@ def inverted(p: np.ndarray, uniform: np.ndarray) -> list[int]:
 
 
 DRAWS = (
-    Draw(top_k=1),
-    Draw(top_k=TOP),
-    Draw(temperature=0.3, top_p=0.8),
-    Draw(0.7, 20, 0.9, 0.05),
-    Draw(0.5, 0, 1.0, 0.2),
-    Draw(1.5, 40, 0.95, 0.0),
-    Draw(top_k=90, min_p=0.3),
-    Draw(0.8, 0, 0.95, 0.05, temperature_last=True),
-    Draw(1.3, 12, 0.7, 0.0, temperature_last=True, top_k_last=True),
-    Draw(0.6, 30, 0.8, 0.01, top_k_last=True),
-    Draw(1.2, 100, 0.8, 0.0, top_k_last=True),
+    DrawPlan(top_k=1),
+    DrawPlan(top_k=TOP),
+    DrawPlan(temperature=0.3, top_p=0.8),
+    DrawPlan(0.7, 20, 0.9, 0.05),
+    DrawPlan(0.5, 0, 1.0, 0.2),
+    DrawPlan(1.5, 40, 0.95, 0.0),
+    DrawPlan(top_k=90, min_p=0.3),
+    DrawPlan(0.8, 0, 0.95, 0.05, temperature_last=True),
+    DrawPlan(1.3, 12, 0.7, 0.0, temperature_last=True, top_k_last=True),
+    DrawPlan(0.6, 30, 0.8, 0.01, top_k_last=True),
+    DrawPlan(1.2, 100, 0.8, 0.0, top_k_last=True),
 )
 
 
 @BOTH
 @pytest.mark.parametrize("draw", DRAWS, ids=str)
 @pytest.mark.parametrize("name", ["apart", "equal ones"])
-def test_draws_invert_the_cumulative_distribution(draw: Draw, name: str, run: Run) -> None:
+def test_draws_invert_the_cumulative_distribution(draw: DrawPlan, name: str, run: Run) -> None:
     n = 8
     row = normal(13, 1, 700, scale=3)
     row = mx.round(2 * row) / 2 if name == "equal ones" else row
@@ -132,17 +132,17 @@ def test_draws_invert_the_cumulative_distribution(draw: Draw, name: str, run: Ru
 @pytest.mark.parametrize(
     "draw",
     [
-        Draw(),
-        Draw(temperature=5.0, top_p=0.9),
-        Draw(min_p=1e-6),
-        Draw(top_k=100),
-        Draw(top_k=100, top_p=0.5),
-        Draw(0.1, top_p=0.95, temperature_last=True),
-        Draw(top_k=100, min_p=1e-6, top_k_last=True),
+        DrawPlan(),
+        DrawPlan(temperature=5.0, top_p=0.9),
+        DrawPlan(min_p=1e-6),
+        DrawPlan(top_k=100),
+        DrawPlan(top_k=100, top_p=0.5),
+        DrawPlan(0.1, top_p=0.95, temperature_last=True),
+        DrawPlan(top_k=100, min_p=1e-6, top_k_last=True),
     ],
     ids=str,
 )
-def test_what_does_not_end_within_the_kept_says_so(draw: Draw, run: Run) -> None:
+def test_what_does_not_end_within_the_kept_says_so(draw: DrawPlan, run: Run) -> None:
     drawn = run(normal(14, 2, 700), draw, mx.array([[0.1, 0.2], [0.9, 0.8]])).drawn
     assert drawn is not None
     assert mx.all(drawn.spilled).item()
@@ -152,7 +152,7 @@ def test_what_does_not_end_within_the_kept_says_so(draw: Draw, run: Run) -> None
 @BOTH
 def test_a_nucleus_whose_last_equals_go_on_beyond_the_kept_spills(run: Run) -> None:
     logits = mx.concatenate([mx.array([9.0]), mx.zeros((99,))])[None]
-    drawn = run(logits, Draw(top_p=0.9895), mx.zeros((1, 2))).drawn  # e^9 of e^9 + 99 is 0.9879
+    drawn = run(logits, DrawPlan(top_p=0.9895), mx.zeros((1, 2))).drawn  # e^9 of e^9 + 99 is 0.9879
     assert drawn is not None and drawn.spilled.item()
 
 
@@ -160,7 +160,7 @@ def test_a_nucleus_whose_last_equals_go_on_beyond_the_kept_spills(run: Run) -> N
 def test_any_draw_of_a_small_vocabulary_is_exact_and_never_impossible(run: Run) -> None:
     logits = mx.where(mx.arange(40)[None] < 30, -mx.inf, normal(15, 1, 40))
     for u in (0.0, 0.5, float(np.nextafter(np.float32(1), np.float32(0)))):
-        drawn = run(logits, Draw(), mx.array([[u, u]])).drawn
+        drawn = run(logits, DrawPlan(), mx.array([[u, u]])).drawn
         assert drawn is not None and not drawn.spilled.item()
         assert int(drawn.token.item()) >= 30
         assert np.isfinite(drawn.logprob_after.item())
@@ -169,7 +169,7 @@ def test_any_draw_of_a_small_vocabulary_is_exact_and_never_impossible(run: Run) 
 def test_each_logit_is_read_once() -> None:
     logits = normal(16, 1, 20000, dtype=mx.bfloat16)
     with recorded() as reports:
-        statistics(logits, Draw(top_k=5), mx.array([[0.5, 0.5]]))
+        statistics(logits, DrawPlan(top_k=5), mx.array([[0.5, 0.5]]))
     assert reports[0].traffic["logits"].read == logits.nbytes
 
 
@@ -184,7 +184,7 @@ def test_kernel_and_reference_draw_alike() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    logits, u, draw = normal(18, 2, 100), mx.zeros((2, 2)), Draw()
+    logits, u, draw = normal(18, 2, 100), mx.zeros((2, 2)), DrawPlan()
     rejects(lambda: statistics(logits[0]), "logits must be [N, V]", "(100,)")
     rejects(lambda: statistics(logits[:, :0]), "logits", "(2, 0)")
     rejects(lambda: statistics(logits.astype(mx.int32)), "logits", "int32")

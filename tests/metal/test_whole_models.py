@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import models
-from engine.checkpoint import load
-from metal import choice, kernel, mx
+from engine.sources.checkpoint import load
+from metal import dispatch, kernel, mx
 from metal.simulator import simulated
-from metal.vocab import Draw, statistics
+from metal.vocab import DrawPlan, statistics
 from models.transformer import Transformer
 from tests.metal.build import normal
 
@@ -78,9 +78,9 @@ def alike(a: list[mx.array], b: list[mx.array], tolerance: float) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(mx.float32, 2e-5), (mx.bfloat16, 0.15)], ids=str)
 def test_ours_forced(dtype: mx.Dtype, tolerance: float) -> None:
     net = model(dtype)
-    with choice.forced("reference"):
+    with dispatch.forced("reference"):
         expected = run(net)
-    with counted() as launches, choice.forced("ours"):
+    with counted() as launches, dispatch.forced("ours"):
         alike(run(net), expected, tolerance)
     assert launches == {"token": 10, "tiles": 2, "decode": 8, "merge": 8}
 
@@ -123,9 +123,9 @@ def test_windowed_prefill() -> None:
 def test_vocabulary_statistics_of_a_model() -> None:
     net = model()
     logits, uniform = net(mx.array(PROMPT))[0], mx.array([[i / 12, 1 - (i + 1) / 12] for i in range(12)])
-    expected = statistics(logits, Draw(top_k=20), uniform)
+    expected = statistics(logits, DrawPlan(top_k=20), uniform)
     with counted() as launches:
-        got = statistics(logits, Draw(top_k=20), uniform)
+        got = statistics(logits, DrawPlan(top_k=20), uniform)
     assert launches == {"scan": 1, "draw": 1}
     assert expected.drawn is not None and got.drawn is not None
     assert got.drawn.token.tolist() == expected.drawn.token.tolist()
@@ -159,9 +159,9 @@ def test_smollm2_and_twenty_greedy_tokens(smollm2: Any) -> None:
             tokens.append(int(mx.argmax(checkpoint.model(mx.array([tokens[-1:]]), cache)[0, -1]).item()))
         return logits, tokens
 
-    with choice.forced("reference"):
+    with dispatch.forced("reference"):
         logits, tokens = greedy()
-    with counted() as launches, choice.forced("ours"):
+    with counted() as launches, dispatch.forced("ours"):
         ours, same = greedy()
     assert mx.allclose(ours, logits, atol=2e-3).item()
     assert same == tokens

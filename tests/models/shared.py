@@ -10,7 +10,7 @@ import sys
 import models
 from metal import mx
 from models.exchange import connect
-from models.shard import Share, share
+from models.shard import Sharding, share
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME
 
@@ -23,7 +23,7 @@ PACKED = {  # three groups of hidden units, of which one rank gets two
 CASES = SAME | PACKED
 
 
-def taken(part: Share, weights: dict[str, mx.array]) -> dict[str, mx.array]:
+def taken(part: Sharding, weights: dict[str, mx.array]) -> dict[str, mx.array]:
     """The values of a checkpoint that a share places, cut in memory."""
     found = {}
     for name, array in weights.items():

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from metal import mx
-from models.cache import Cache, KVCache, Row
+from models.cache import Cache, KVCache, RowSize
 from models.errors import CacheError
 from models.tail import BLOCK, QuantizedCache, WindowCache
 from models.transformer import Transformer
@@ -236,7 +236,7 @@ def test_what_a_text_takes_is_known_beforehand(model: Transformer, positions: in
     kinds = KINDS | {"small window": lambda m: m.make_cache(window=30, sinks=7)}
     chunks, first = [512] * (positions // 512) + [positions % 512], min(positions, 400)
     for name, kind in kinds.items():
-        needs = kind(model).needs(positions, Row(2 * 64, 4), 512)
+        needs = kind(model).needs(positions, RowSize(2 * 64, 4), 512)
         for sizes in (chunks, [first, *[1] * (positions - first)]):
             cache, most = kind(model), 0
             for size in filter(None, sizes):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metal import choice, mx
+from metal import dispatch, mx
 from metal.device import COMPILE
 from metal.simulator import Traced, simulated
 from models.cache import Cache
@@ -135,13 +135,13 @@ def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPa
     assert CompiledStep(net(), Traced).on and not CompiledStep(net()).on  # without Metal it does not pay
     with simulated():
         assert not CompiledStep(net()).on  # nothing says that this chip's attention is faster with our kernels
-        monkeypatch.setitem(choice.faster, "decode float32 D=64 g=2 N=1024", False)
+        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 g=2 N=1024", False)
         assert not CompiledStep(net()).on
-        monkeypatch.setitem(choice.faster, "decode float32 D=64 g=2 N=1024", True)
+        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 g=2 N=1024", True)
         assert CompiledStep(net()).on and not CompiledStep(net(head_dim=16)).on
         monkeypatch.setenv(COMPILE, "0")
         assert not CompiledStep(net()).on
-        choice.faster.clear()
+        dispatch.faster.clear()
         monkeypatch.setenv(COMPILE, "1")
         assert CompiledStep(net()).on
     mx.disable_compile()

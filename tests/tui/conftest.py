@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from app.tui.app import LikelyApp
-from app.tui.screens.chat import ChatScreen
+from app.tui.views.chat import ChatScreen
 from engine.tune.config import Config
 from tests.tui.fakes import ScriptedEngine, ScriptedShop
 from tests.tui.trainers import ScriptedTrainer

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from app.tui.messages import ModelFacts, ModelOffer
-from engine.decode.control import Control, Done, Emitted, Event, Prefilled, Stats
+from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl, Stats
 from engine.errors import CheckpointError
-from engine.observe import observe
-from engine.trace import Step
+from engine.trace.observe import observe
+from engine.trace.trace import TokenStep
 from engine.transforms import run, start
 from engine.tune.attached import Attached
 
@@ -107,7 +107,7 @@ class ScriptedEngine:
     def generate(
         self,
         ids: Sequence[int],
-        control: Control,
+        control: RunControl,
         *,
         seed: int = 0,
         max_tokens: int | None = None,
@@ -147,8 +147,8 @@ class ScriptedEngine:
         return self.tokenizer.encode(script)[len(own) :]
 
     def step(
-        self, ids: Sequence[int], favourite: int, token: int, control: Control, seed: int, origin: str, drawn: int
-    ) -> Step:
+        self, ids: Sequence[int], favourite: int, token: int, control: RunControl, seed: int, origin: str, drawn: int
+    ) -> TokenStep:
         raw, recipe = self.raw(ids, favourite), control.recipe
         states = start(recipe.transforms, None, list(ids), np)
         after, cut = run(recipe.transforms, raw, states, (seed, len(ids)), np, greedy=recipe.greedy)
@@ -158,7 +158,7 @@ class ScriptedEngine:
         found = observe(raw, token, after=after, cut=cut, recipe=recipe, position=len(ids), origin=origin)
         return self._texted(found, drawn / 100)
 
-    def _texted(self, step: Step, elapsed_s: float = 0.0) -> Step:
+    def _texted(self, step: TokenStep, elapsed_s: float = 0.0) -> TokenStep:
         piece = self.tokenizer.pieces[step.token]
         special = 256 <= step.token < 260
         return replace(
@@ -169,19 +169,21 @@ class ScriptedEngine:
             elapsed_s=elapsed_s,
         )
 
-    def score(self, ids: Sequence[int]) -> Sequence[Step]:
+    def score(self, ids: Sequence[int]) -> Sequence[TokenStep]:
         self.calls.append(("score", list(ids)))
         steps = []
         for i, token in enumerate(ids):
             if i == 0:
                 steps.append(
                     self._texted(
-                        Step(token, b"", "", None, None, None, None, None, 0, Control().recipe, None, None, 0, "given")
+                        TokenStep(
+                            token, b"", "", None, None, None, None, None, 0, RunControl().recipe, None, None, 0, "given"
+                        )
                     )
                 )
                 continue
             raw = self.raw(ids[:i], token)
-            steps.append(self._texted(observe(raw, token, recipe=Control().recipe, position=i, origin="given")))
+            steps.append(self._texted(observe(raw, token, recipe=RunControl().recipe, position=i, origin="given")))
         return steps
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:

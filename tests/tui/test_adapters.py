@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from app.shop import Lab
-from app.tui.layout import Place
-from app.tui.screens.adapters import Adapters, Weights
+from app.model_provider import LoadedModel
+from app.tui.dialogs.adapters import Adapters, AdapterSliders
+from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.bars import TopBar
-from engine.checkpoint import load
-from engine.decode.control import Control, Emitted
-from engine.trace import Recipe
+from engine.decode.control import Emitted, RunControl
+from engine.sources.checkpoint import load
+from engine.trace.trace import Recipe
 from metal import mx
 from tests.engine import tiny
 from tests.engine.tune.test_stack import CONFIG, TEXT, write
@@ -47,7 +47,7 @@ async def test_sliders(play: Play) -> None:
         assert stage.chat.talk.conversation.leaf.label.endswith("min-p 0.05 · style 1")  # type: ignore[union-attr]
         assert "style 1 · 67 tok" in stage.picture()
         stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(Place(0, 0))
+        stage.chat.transcript.move_to(TokenPlace(0, 0))
         await stage.until(lambda: stage.chat.talk.scores, "a measured prompt")
         await stage.type("/adapter")
         screen = stage.app.screen
@@ -66,7 +66,7 @@ async def test_sliders(play: Play) -> None:
         await stage.until(lambda: weights(stage) == {"style": 0.0, "second": 1.0})
         await stage.pilot.press("delete")
         await stage.until(lambda: list(weights(stage)) == ["style"])
-        assert screen.query_one(Weights).picked == 0
+        assert screen.query_one(AdapterSliders).picked == 0
         await stage.pilot.press("escape")
         assert stage.app.screen is stage.chat
 
@@ -77,8 +77,8 @@ def test_the_next_token_of_a_run_is_the_adapted_models(tmp_path: Path) -> None:
     folder = str(write(checkpoint, tmp_path / "style", 1))
 
     def drawn(change_at: int | None) -> list[int]:
-        lab, tokens = Lab("tiny", checkpoint), []
-        for event in lab.generate(TEXT, Control(Recipe(greedy=True)), max_tokens=12):
+        lab, tokens = LoadedModel("tiny", checkpoint), []
+        for event in lab.generate(TEXT, RunControl(Recipe(greedy=True)), max_tokens=12):
             if isinstance(event, Emitted):
                 tokens.append(event.step.token)
                 if len(tokens) == change_at:

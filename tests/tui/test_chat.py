@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from app.tui.layout import Place, Spot
-from app.tui.widgets.overlays import Alternatives
+from app.tui.dialogs.overlays import Alternatives
+from app.tui.tokens.layout import Spot, TokenPlace
 from engine.conversation import Fork
 from tests.tui.conftest import Play
 from tests.tui.fakes import BLUE, SKY, THOUGHT, ScriptedEngine
@@ -128,7 +128,7 @@ async def test_the_cursor_walks_everything_and_scores_the_prompt(play: Play) -> 
         view = stage.chat.transcript
         view.focus()
         await stage.pilot.press("left")
-        assert view.cursor == Place(1, len(view.blocks[1].tokens) - 2)
+        assert view.cursor == TokenPlace(1, len(view.blocks[1].tokens) - 2)
         assert stage.chat.panel.view is not None and not stage.chat.panel.view.live
         await stage.pilot.press("up", "up", "up", "up", "up", "up", "up")
         assert view.cursor is not None and view.cursor.block == 0
@@ -153,7 +153,7 @@ async def test_branch_from_the_menu_and_come_back(play: Play) -> None:
         await stage.ask(ASK)
         chat = stage.chat
         chat.transcript.focus()
-        chat.transcript.move_to(Place(1, 8))
+        chat.transcript.move_to(TokenPlace(1, 8))
         await stage.pilot.press("enter")
         assert isinstance(stage.app.screen, Alternatives)
         await stage.pilot.press("down", "down", "enter")
@@ -167,13 +167,13 @@ async def test_branch_from_the_menu_and_come_back(play: Play) -> None:
         assert len(prompt) > 8
         await stage.pilot.press("left_square_bracket")
         assert stage.texts[1] == SKY
-        chat.transcript.move_to(Place(1, 40))
+        chat.transcript.move_to(TokenPlace(1, 40))
         await stage.pilot.press("left_curly_bracket")
-        assert chat.transcript.cursor == Place(1, 8)
+        assert chat.transcript.cursor == TokenPlace(1, 8)
         # the same token again is not another branch
-        option = chat.talk.conversation.options(chat.talk.fork_at(Place(1, 8)))[1]
+        option = chat.talk.conversation.options(chat.talk.fork_at(TokenPlace(1, 8)))[1]
         assert option is not None
-        chat.take(Place(1, 8), chat.talk.conversation.nodes[option].steps[0].token)
+        chat.take(TokenPlace(1, 8), chat.talk.conversation.nodes[option].steps[0].token)
         assert len(chat.talk.conversation.nodes) == 3 and chat.talk.conversation.leaf is not None
         assert chat.talk.conversation.leaf.id == option
 
@@ -183,15 +183,15 @@ async def test_type_your_own_words_and_resample(play: Play) -> None:
         await stage.ask(ASK)
         chat = stage.chat
         chat.transcript.focus()
-        chat.transcript.move_to(Place(1, 4))
+        chat.transcript.move_to(TokenPlace(1, 4))
         await stage.pilot.press("enter", "slash", *" Hello", "enter")
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 3)
         assert stage.texts[1].startswith(" The sky looks blue Hello")
-        chat.transcript.move_to(Place(1, 4))
+        chat.transcript.move_to(TokenPlace(1, 4))
         await stage.pilot.press("b")
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 4)
         assert len(chat.talk.conversation.options(chat.talk.conversation.forks()[0])) == 3
-        chat.transcript.move_to(Place(1, 9))
+        chat.transcript.move_to(TokenPlace(1, 9))
         await stage.pilot.press("3")
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 5)
 
@@ -200,13 +200,13 @@ async def test_edit_reruns_and_loses_nothing(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
         stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(Place(0, 0))
+        stage.chat.transcript.move_to(TokenPlace(0, 0))
         await stage.pilot.press("e")
         assert stage.chat.prompt.text == ASK
         await stage.ask("Why red ?")
         assert stage.texts == ["Why red ?", SKY]
         stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(Place(0, 0))
+        stage.chat.transcript.move_to(TokenPlace(0, 0))
         await stage.pilot.press("right_square_bracket")
         assert stage.texts == [ASK, SKY]
 
@@ -492,9 +492,9 @@ async def test_click_looks_and_again_branches(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
         view = stage.chat.transcript
-        x, y = view.layout_.cell_of(Place(1, 3))
+        x, y = view.layout_.cell_of(TokenPlace(1, 3))
         await stage.pilot.click(view, offset=(x + 1, y - view.scroll_offset.y))
-        assert view.cursor == Place(1, 3)
+        assert view.cursor == TokenPlace(1, 3)
         await stage.pilot.click(view, offset=(x + 1, y - view.scroll_offset.y))
         assert isinstance(stage.app.screen, Alternatives)
 
@@ -535,7 +535,7 @@ async def test_selection_is_copied_without_soft_breaks(play: Play) -> None:
 
 async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) -> None:
     from app.tui.app import LikelyApp
-    from app.tui.screens.opening import Opening
+    from app.tui.views.opening import Opening
     from tests.tui.fakes import ScriptedShop
 
     class Held(LikelyApp):

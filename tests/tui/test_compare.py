@@ -7,9 +7,9 @@ import pytest
 
 from app.tui import messages as m
 from app.tui.bridge import Bridge
-from app.tui.comparison import divergence
-from app.tui.screens.compare import CompareScreen
-from engine.decode.control import Control
+from app.tui.chat.comparison import divergence
+from app.tui.views.compare import CompareScreen
+from engine.decode.control import RunControl
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY, ScriptedEngine, ScriptedShop
 
@@ -138,7 +138,7 @@ async def test_runs_take_turns() -> None:
     bridge = Bridge(ScriptedShop)
     for work in (2, 3):
         bridge.send(m.Load(1, "")) if work == 2 else None
-        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), Control(), max_tokens=5))
+        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), RunControl(), max_tokens=5))
     bridge.start()
     order: list[int] = []
     for _ in range(500):
@@ -158,7 +158,7 @@ async def test_the_time_of_a_run_is_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     bridge = Bridge(ScriptedShop)
     bridge.send(m.Load(1, ""))
     for work in (2, 3):
-        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), Control(), max_tokens=4))
+        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), RunControl(), max_tokens=4))
     bridge.start()
     spent: dict[int, list[float]] = {2: [], 3: []}
     for _ in range(500):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.store import Store
-from app.tui.keeper import Keeper
+from app.tui.chat.auto_saver import AutoSaver
 from app.tui.messages import Failed, Report
 from engine.conversation import Fork, Node
 from tests.tui.conftest import Play, Stage
@@ -15,7 +15,7 @@ from tests.tui.fakes import BLUE, SKY
 ASK = "Why is the sky blue?"
 
 
-async def kept(stage: Stage) -> Keeper:
+async def kept(stage: Stage) -> AutoSaver:
     """The keeper, once everything handed over was written, or could not be."""
     stage.chat.save()
     keeper, done = stage.app.keeper, []

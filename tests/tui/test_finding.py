@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.tui import places
-from app.tui.layout import Place
-from app.tui.widgets.finder import Finder
+from app.tui.chat import places
+from app.tui.dialogs.finder import Finder
+from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Conversation, Fork, Node
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY, ScriptedEngine
@@ -44,7 +44,7 @@ async def test_words_are_found_on_every_branch(play: Play) -> None:
         await stage.until(lambda: stage.texts == [ASK, SKY])
         assert word(stage) == " blue" and stage.chat.transcript.has_focus
         await stage.pilot.press("slash", *"sky blue", "enter")
-        assert stage.chat.transcript.cursor == Place(0, 3) and word(stage).strip() == "sky"
+        assert stage.chat.transcript.cursor == TokenPlace(0, 3) and word(stage).strip() == "sky"
         await stage.pilot.press("slash", *"nowhere", "enter", "escape")
         assert stage.chat.transcript.cursor is not None
         await stage.type("/find gases")
@@ -58,10 +58,10 @@ async def test_bookmarks_are_kept_and_lead_back(play: Play) -> None:
         stage.chat.transcript.focus()
         await stage.pilot.press("K")
         assert "no bookmarks" in stage.chat.hints.news
-        stage.chat.transcript.move_to(Place(1, 2))
+        stage.chat.transcript.move_to(TokenPlace(1, 2))
         await stage.pilot.press("k", "left_square_bracket")
         assert stage.texts[1] == SKY
-        stage.chat.transcript.move_to(Place(0, 2))
+        stage.chat.transcript.move_to(TokenPlace(0, 2))
         await stage.type("/mark the question")
         id = stage.chat.talk.conversation.id
     async with play(resume=id) as stage:
@@ -71,11 +71,11 @@ async def test_bookmarks_are_kept_and_lead_back(play: Play) -> None:
         picture = stage.picture()
         assert "the question: " in picture and "other branch" in picture and "2 found" in picture
         await stage.pilot.press("down", "enter")
-        assert stage.texts[1] == BLUE and stage.chat.transcript.cursor == Place(1, 2)
+        assert stage.texts[1] == BLUE and stage.chat.transcript.cursor == TokenPlace(1, 2)
         await stage.pilot.press("k", "K")
         assert len(stage.chat.talk.conversation.marks) == 1
         await stage.pilot.press("enter")
-        assert stage.chat.transcript.cursor == Place(0, 2)
+        assert stage.chat.transcript.cursor == TokenPlace(0, 2)
 
 
 async def test_what_is_put_away_is_out_of_sight_and_comes_back(play: Play) -> None:
@@ -86,7 +86,7 @@ async def test_what_is_put_away_is_out_of_sight_and_comes_back(play: Play) -> No
         await stage.pilot.press("delete")
         assert stage.texts == [ASK, SKY] and len(chat.tree_pane.ways) == 1 and "u brings it back" in chat.hints.news
         chat.transcript.focus()
-        chat.transcript.move_to(Place(1, 4))
+        chat.transcript.move_to(TokenPlace(1, 4))
         await stage.pilot.press("delete")
         assert stage.texts == [ASK]
         await stage.pilot.press("slash", *"light", "escape")
@@ -95,7 +95,7 @@ async def test_what_is_put_away_is_out_of_sight_and_comes_back(play: Play) -> No
     async with play(resume=id) as stage:
         assert stage.texts == [ASK]
         stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(Place(0, 0))
+        stage.chat.transcript.move_to(TokenPlace(0, 0))
         await stage.pilot.press("delete")
         assert stage.texts == [] and len(stage.chat.talk.conversation.nodes) == 3
         await stage.pilot.press("u")

@@ -1,6 +1,6 @@
 """Which model the screen begins with: what was used last, what is here, or, on an empty machine, an offer."""
 
-from app.tui.screens.models import FIRST, Models
+from app.tui.dialogs.models import FIRST, Models
 from engine.errors import CheckpointError
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY, ScriptedEngine

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.tui.block import Block, Token
-from app.tui.layout import HEAD, Layout, Place, Spot
-from app.tui.wrap import Wrap
+from app.tui.tokens.block import MessageBlock, ShownToken
+from app.tui.tokens.layout import HEAD, BlockLayout, Spot, TokenPlace
+from app.tui.tokens.wrap import Wrap
 from tests.tui.test_wrap import shown
 
 TEXTS = st.lists(st.sampled_from(["ab", " cd", "\n", ".\n\n", " ", "é日", "x" * 30, "\t", "", "a\nb"]), max_size=40)
@@ -18,23 +18,23 @@ WHO = st.sampled_from(["you", "model"])
 
 @pytest.fixture(autouse=True)
 def small_parts() -> Iterator[None]:
-    with patch("app.tui.block.PART", 3):
+    with patch("app.tui.tokens.block.PART", 3):
         yield
 
 
-def block(texts: list[str], who: str = "model", width: int = 12) -> Block:
-    made = Block("key", who, scored=True)
-    made.fill([Token(text, special=text == "<|im_end|>") for text in texts])
+def block(texts: list[str], who: str = "model", width: int = 12) -> MessageBlock:
+    made = MessageBlock("key", who, scored=True)
+    made.fill([ShownToken(text, special=text == "<|im_end|>") for text in texts])
     made.resize(width)
     return made
 
 
-def rows_of(it: Block) -> list[str]:
+def rows_of(it: MessageBlock) -> list[str]:
     """The rows of all parts."""
     return [row for part in range(len(it.parts)) for row in shown(it.wrap(part))]
 
 
-def whole(it: Block) -> list[str]:
+def whole(it: MessageBlock) -> list[str]:
     """The rows of the same tokens in one wrap."""
     wrap = Wrap(it.width)
     for token in range(len(it.tokens)):
@@ -62,7 +62,7 @@ def test_a_stream_gives_the_same_parts(before, after, width) -> None:  # type: i
     grown, at_once = block(before, width=width), block(before + after, width=width)
     grown.wrap(len(grown.parts) - 1)
     old = rows_of(grown)
-    dirty = min((grown.extend([Token(text)]) for text in after), default=len(old))
+    dirty = min((grown.extend([ShownToken(text)]) for text in after), default=len(old))
     assert rows_of(grown) == whole(at_once) and rows_of(grown)[:dirty] == old[:dirty]
     assert [(part.first, part.end) for part in grown.parts] == [(part.first, part.end) for part in at_once.parts]
     assert grown.body_rows == len(whole(at_once))
@@ -71,7 +71,7 @@ def test_a_stream_gives_the_same_parts(before, after, width) -> None:  # type: i
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(TEXTS, WHO), min_size=1, max_size=6), st.integers(4, 14), st.data())
 def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> None:  # type: ignore[no-untyped-def]
-    layout, reference = Layout(width), Layout(width)
+    layout, reference = BlockLayout(width), BlockLayout(width)
     layout.replace([block(texts, who, width) for texts, who in messages])
     reference.replace([block(texts, who, width) for texts, who in messages])
     reference.reveal(0, 0, 10**6)
@@ -90,7 +90,7 @@ def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> Non
         )
         other = data.draw(st.integers(0, len(layout.blocks) - 1))
         if layout.blocks[other].tokens:
-            place = Place(other, data.draw(st.integers(0, len(layout.blocks[other].tokens) - 1)))
+            place = TokenPlace(other, data.draw(st.integers(0, len(layout.blocks[other].tokens) - 1)))
             x, y = layout.cell_of(place)
             assert (x, layout.spot(y)) == (reference.cell_of(place)[0], reference.spot(reference.cell_of(place)[1]))
             assert layout.spot(layout.seen) == here  # laying out elsewhere has not moved what is seen
@@ -111,7 +111,7 @@ def test_spots_are_numbered_in_reading_order() -> None:
 
 
 def test_after_another_width_the_same_token_is_seen_first() -> None:
-    layout = Layout(40)
+    layout = BlockLayout(40)
     layout.replace([block([f" word{i}" + (".\n" if i % 9 == 8 else "") for i in range(400)], width=40)])
     layout.seen = layout.reveal(37, 10, 20)
     first = layout.first_seen()

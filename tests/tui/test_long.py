@@ -5,17 +5,17 @@ from random import Random
 
 import pytest
 
-from app.tui.block import PART
-from app.tui.layout import Place
+from app.tui.tokens.block import PART
+from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation, Fork, Node
-from engine.trace import Recipe, Step
+from engine.trace.trace import Recipe, TokenStep
 from tests.tui.conftest import Play, Stage
 
 TOKENS = 20_000
 
 
-def steps(random: Random) -> list[Step]:
+def steps(random: Random) -> list[TokenStep]:
     """Tokens of some length, a few of them surprising, and a line break now and then."""
     made = []
     for position in range(TOKENS):
@@ -23,7 +23,7 @@ def steps(random: Random) -> list[Step]:
         text += random.choices(["", ".\n", ".\n\n"], [30, 1, 1])[0]
         logprob = -6.0 if random.random() < 1 / 500 else -0.1
         made.append(
-            Step(
+            TokenStep(
                 *(300, text.encode(), text, logprob, logprob, 0.1, 0.1, 1, 5, Recipe(), None, None, position, "drawn"),
             )
         )
@@ -92,7 +92,7 @@ async def test_the_bar_is_honest_and_the_top_is_the_top(play: Play) -> None:
             await stage.pilot.pause()
         view.focus()
         await stage.pilot.press("ctrl+home")
-        assert view.cursor == Place(0, 0) and view.scroll_offset.y == 0
+        assert view.cursor == TokenPlace(0, 0) and view.scroll_offset.y == 0
         assert "you" in lines(stage)[1] and "Why is the sky" in lines(stage)[2]
         view.layout_.reveal(0, 0, 10**6)
         view.relay()
@@ -115,13 +115,13 @@ async def test_walks_are_exact(play: Play) -> None:
         view.focus()
         await stage.pilot.press("N", "N", "N")
         surprising = [
-            Place(b, t) for b, block in enumerate(view.blocks) for t, it in enumerate(block.tokens) if it.level > 2
+            TokenPlace(b, t) for b, block in enumerate(view.blocks) for t, it in enumerate(block.tokens) if it.level > 2
         ]
         assert view.cursor == surprising[-3]
         await stage.pilot.press("n")
         assert view.cursor == surprising[-2]
         await stage.pilot.press("left_curly_bracket")
-        assert view.cursor == Place(1, 4000)
+        assert view.cursor == TokenPlace(1, 4000)
         assert laid(view) < TOKENS / 10
         visited = []
         for key in ("up", "up", "pageup", "pageup", "home", "down", "pagedown", "left"):
@@ -131,7 +131,7 @@ async def test_walks_are_exact(play: Play) -> None:
             assert 0 <= row - view.scroll_offset.y < view.size.height
         view.layout_.reveal(0, 0, 10**6)
         view.relay()
-        view.move_to(Place(1, 4000))
+        view.move_to(TokenPlace(1, 4000))
         for key, place in zip(
             ("up", "up", "pageup", "pageup", "home", "down", "pagedown", "left"), visited, strict=True
         ):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tui.layout import Place
+from app.tui.tokens.layout import TokenPlace
 from tests.tui.conftest import COLOURS, Play, Stage
 from tests.tui.fakes import THOUGHT, ScriptedEngine
 
@@ -41,7 +41,7 @@ async def empty(stage: Stage) -> None:
 async def chat(stage: Stage) -> None:
     await stage.ask(ASK)
     stage.chat.transcript.focus()
-    stage.chat.transcript.move_to(Place(1, 8))
+    stage.chat.transcript.move_to(TokenPlace(1, 8))
     await stage.pilot.pause()
 
 
@@ -49,7 +49,7 @@ async def tree(stage: Stage) -> None:
     await chat(stage)
     await stage.pilot.press("2")
     await stage.until(lambda: stage.ended)
-    stage.chat.transcript.move_to(Place(1, 12))
+    stage.chat.transcript.move_to(TokenPlace(1, 12))
     await stage.pilot.press("4")
     await stage.until(lambda: stage.ended)
     await stage.ask("Hello , what about sunsets")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from app.store import Store
-from app.tui import manuscript
-from app.tui.context import before
-from app.tui.layout import Place
-from app.tui.screens.sessions import Sessions
-from app.tui.screens.text import TextScreen
+from app.tui.chat import text_document
+from app.tui.chat.context import before
+from app.tui.dialogs.sessions import SessionsDialog
+from app.tui.tokens.layout import TokenPlace
+from app.tui.views.text import TextScreen
 from engine.conversation import Conversation
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY, ScriptedEngine
@@ -64,7 +64,7 @@ async def test_sessions_are_searched_renamed_duplicated_deleted(play: Play) -> N
         store = await saved(stage)
         await stage.pilot.press("ctrl+o")
         screen = stage.app.screen
-        assert isinstance(screen, Sessions) and len(screen.found) == 2
+        assert isinstance(screen, SessionsDialog) and len(screen.found) == 2
         await stage.pilot.press(*"wavelengths")
         await stage.until(lambda: [summary.id for summary in screen.found] == [first])
         assert "wavelengths" in screen.found[0].found
@@ -91,7 +91,7 @@ async def test_the_open_conversation_can_be_deleted_and_brought_back(play: Play)
         await saved(stage)
         await stage.pilot.press("ctrl+o")
         screen = stage.app.screen
-        assert isinstance(screen, Sessions)
+        assert isinstance(screen, SessionsDialog)
         await stage.pilot.press(*"sky", "home", "delete")  # edits the words
         await stage.until(lambda: screen.query_one("#query").value == "ky" and not screen.deleted)  # type: ignore[attr-defined]
         await stage.pilot.press("end", "backspace", "backspace", "delete")
@@ -119,9 +119,9 @@ async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
         await stage.type("/import theirs.json")
         await stage.until(lambda: stage.texts[0] == "Why?", "the imported conversation")
         stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(Place(1, 2))
+        stage.chat.transcript.move_to(TokenPlace(1, 2))
         await stage.until(lambda: stage.chat.talk.shown[1].steps, "a written answer that was measured")
-        stage.chat.transcript.move_to(Place(1, 2))
+        stage.chat.transcript.move_to(TokenPlace(1, 2))
         nodes = len(stage.chat.talk.conversation.nodes)
         await stage.pilot.press("b")
         await stage.until(lambda: stage.ended and len(stage.chat.talk.conversation.nodes) > nodes)
@@ -168,7 +168,7 @@ async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
         await stage.until(lambda: stage.app.screen is stage.chat)
         store = await saved(stage)
         found = [summary for summary in store.sessions() if summary.kind == "text"]
-        assert manuscript.text_of(store.load(found[0].id)) == SKY + " Hello"
+        assert text_document.text_of(store.load(found[0].id)) == SKY + " Hello"
         stage.chat.open_any(store.load(found[0].id))
         await stage.until(lambda: isinstance(stage.app.screen, TextScreen))
         assert stage.app.screen.query_one("#buffer").text == SKY + " Hello"  # type: ignore[attr-defined]
@@ -217,7 +217,7 @@ def test_a_manuscript_never_loses_a_text() -> None:
         ids = iter(range(10**6))
         talk = Conversation("m", kind="text")
         for text in texts:
-            talk, fork = manuscript.commit(talk, text, lambda: f"n{next(ids)}")
+            talk, fork = text_document.commit(talk, text, lambda: f"n{next(ids)}")
             parts = before(talk, fork).parts
             assert "".join(part for part in parts if isinstance(part, str)) == text
 

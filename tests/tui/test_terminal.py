@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.info import ModelInfo
+from engine.sources.model_info import ModelInfo
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 90

@@ -12,18 +12,18 @@ from textual.widgets import Label
 
 from app.heat import moved_level
 from app.tui import _kept
-from app.tui.block import Token
-from app.tui.commands import entries
-from app.tui.layout import Place
-from app.tui.screens.tune import TuneScreen
+from app.tui.palette import entries
+from app.tui.tokens.block import ShownToken
+from app.tui.tokens.layout import TokenPlace
 from app.tui.tuning import Tuning, command
+from app.tui.views.tune import TuneScreen
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.heat_view import HeatView
 from app.tui.widgets.tune_form import TuneForm
 from engine.errors import DataError, OutOfMemory
 from engine.tune.config import Config, configure
-from engine.tune.control import Compare, Draw, Ended
+from engine.tune.control import Compare, Complete, Ended
 from tests.tui.conftest import Play, Stage
 from tests.tui.trainers import PROMPTS, ScriptedTrainer
 
@@ -189,13 +189,17 @@ async def test_a_prompt_is_answered_by_the_model_as_it_is_and_by_the_base(play: 
         held.go(30)
         await stage.until(lambda: len(screen(stage).watching.answers.drawn) == 3)
         it = screen(stage)
-        assert [d.request for d in it.watching.answers.drawn] == [Draw("red"), Draw("red", base=True), Draw("red")]
+        assert [d.request for d in it.watching.answers.drawn] == [
+            Complete("red"),
+            Complete("red", base=True),
+            Complete("red"),
+        ]
         view = it.query_one("#answers", HeatView)
         assert [block.who for block in view.blocks] == ["you", "model", "base", "model"]
         assert view.blocks[1].note.startswith("step 11") and view.blocks[2].note.startswith("before training")
         assert any(token.level for token in view.blocks[1].tokens)
         view.focus()
-        view.move_to(Place(1, 4))
+        view.move_to(TokenPlace(1, 4))
         await stage.pilot.pause()
         shown = it.query_one(Candidates).view
         drawn = it.watching.answers.drawn[0].steps[4]
@@ -246,11 +250,11 @@ async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
             assert abs(row.before / math.exp(shifts[row.token].before) - 1) < 1e-6
         heat = it.query_one("#text", HeatView)
         places = it.watching.found[it.watching.text].difference.positions
-        tokens: list[Token] = heat.blocks[0].tokens
+        tokens: list[ShownToken] = heat.blocks[0].tokens
         assert len(tokens) == len(places) + 1 and tokens[0].level == 0
         assert [t.level for t in tokens[1:]] == [moved_level(p.kl) for p in places]
         heat.focus()
-        heat.move_to(Place(0, 5))
+        heat.move_to(TokenPlace(0, 5))
         await stage.pilot.pause()
         view = it.query_one(Candidates).view
         assert view is not None and f"KL {places[4].kl / math.log(2):.3f} bits" in view.numbers
@@ -277,7 +281,7 @@ async def test_prompts_and_the_text_are_a_persons_to_choose(play: Play) -> None:
 async def test_what_cannot_be_answered_is_one_line(play: Play) -> None:
     async with running(play, ScriptedTrainer()) as stage:
         await state(stage, "ended")
-        screen(stage).watching.ask(Draw("  "))
+        screen(stage).watching.ask(Complete("  "))
         await stage.until(lambda: screen(stage).hints.news == "there is nothing to look at: give a text")
         assert run_of(stage).state == "ended"
 

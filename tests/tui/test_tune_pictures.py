@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.tui.layout import Place
-from app.tui.screens.tune import TuneScreen
+from app.tui.tokens.layout import TokenPlace
+from app.tui.views.tune import TuneScreen
 from app.tui.widgets.heat_view import HeatView
 from engine.errors import DataError
 from engine.tune.config import configure
@@ -39,7 +39,7 @@ async def a_place(stage: Stage) -> None:
     await what_moved(stage)
     heat = screen(stage).query_one("#text", HeatView)
     heat.focus()
-    heat.move_to(Place(0, 12))
+    heat.move_to(TokenPlace(0, 12))
 
 
 async def answers(stage: Stage) -> None:

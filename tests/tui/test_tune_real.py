@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.local_trainer import LocalTrainer
 from app.tui import _kept
 from app.tui.app import LikelyApp
-from app.tui.screens.tune import TuneScreen
-from app.tuner import LabTrainer
+from app.tui.views.tune import TuneScreen
 from engine.tune.config import Config, configure
-from engine.tune.control import Control, Event, Stepped
+from engine.tune.control import Event, Stepped, TrainControl
 from metal import mx
 from tests.engine import tiny
 from tests.tui.conftest import Stage
@@ -35,21 +35,21 @@ def options(tmp_path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Held(LabTrainer):
+class Held(LocalTrainer):
     """Waits after a step until it is let go."""
 
     def __init__(self, step: int, gate: threading.Event) -> None:
         super().__init__()
         self.step, self.gate = step, gate
 
-    def train(self, control: Control) -> Iterator[Event]:
+    def train(self, control: TrainControl) -> Iterator[Event]:
         for event in super().train(control):
             yield event
             if isinstance(event, Stepped) and event.step == self.step:
                 self.gate.wait(30)
 
 
-def app(home: Path, config: Config, *, resume: bool = False, trainer: Callable[[], LabTrainer] | None = None) -> Any:
+def app(home: Path, config: Config, *, resume: bool = False, trainer: Callable[[], LocalTrainer] | None = None) -> Any:
     return LikelyApp(lambda: None, home, trainer=trainer, tune=(config, resume))  # type: ignore[arg-type,return-value]
 
 

@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from app.tui.tuning import Plan, Progress
-from engine.decode.control import Control as Drawing
-from engine.difference import Difference, Position, Shift
+from engine.decode.control import RunControl as Drawing
+from engine.evaluate.difference import Difference, Position, Shift
 from engine.tune.config import Config
 from engine.tune.control import (
     Answer,
     Compare,
     Compared,
-    Control,
-    Draw,
-    Drawn,
+    Complete,
+    Completion,
     Ended,
     Event,
     Paused,
@@ -29,6 +28,7 @@ from engine.tune.control import (
     Request,
     Saved,
     Stepped,
+    TrainControl,
     Validated,
 )
 from tests.tui.fakes import SKY, ScriptedEngine
@@ -92,7 +92,7 @@ class ScriptedTrainer:
             found.append(Validated(step, valid, valid - 0.08, valid + 0.08, step <= self.steps * 0.8, 0.0))
         return found
 
-    def train(self, control: Control) -> Iterator[Event]:
+    def train(self, control: TrainControl) -> Iterator[Event]:
         while self.step < self.steps:
             yield from self._between(control)
             if control.stopped:
@@ -109,7 +109,7 @@ class ScriptedTrainer:
             yield from self.events(self.step)
         yield from self._over(Ended("done", self.step))
 
-    def _between(self, control: Control) -> Iterator[Event]:
+    def _between(self, control: TrainControl) -> Iterator[Event]:
         waiting = False
         while True:
             while (request := control.take()) is not None:
@@ -127,11 +127,11 @@ class ScriptedTrainer:
 
     def answer(self, request: Request) -> Answer:
         self.requests.append(request)
-        if isinstance(request, Draw):
+        if isinstance(request, Complete):
             return self._drawn(request)
         return self._compared(request)
 
-    def _drawn(self, request: Draw) -> Answer:
+    def _drawn(self, request: Complete) -> Answer:
         if not request.text.strip():
             return Refused(self.step, request, "there is nothing to look at: give a text")
         tokenizer, steps = self.engine.tokenizer, []
@@ -141,7 +141,7 @@ class ScriptedTrainer:
         for drawn, token in enumerate(told):
             steps.append(self.engine.step(ids, token, token, control, request.seed, "drawn", drawn))
             ids.append(token)
-        return Drawn(self.step, request, tuple(steps), "length")
+        return Completion(self.step, request, tuple(steps), "length")
 
     def _compared(self, request: Compare) -> Answer:
         tokenizer = self.engine.tokenizer

@@ -10,11 +10,11 @@ from rich.style import Style
 from textual import events
 from textual.message import Message
 
-from app.tui import cells
+from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
 if TYPE_CHECKING:
-    from app.tui.candidates import View
+    from app.tui.chat.candidates import CandidateTable
 
 
 class TopBar(Canvas):
@@ -74,13 +74,13 @@ class TopBar(Canvas):
                 self.post_message(self.ScreenAsked(name))
 
 
-class Glance(Canvas):
+class InspectorLine(Canvas):
     """One line of the token under the cursor, where the panel does not fit."""
 
-    view: View | None = None
+    view: CandidateTable | None = None
     bits: Sequence[float | None] = ()
 
-    def show(self, view: View | None, bits: Sequence[float | None]) -> None:
+    def show(self, view: CandidateTable | None, bits: Sequence[float | None]) -> None:
         self.view, self.bits = view, bits
         self.redraw()
 
@@ -147,7 +147,7 @@ class Hints(Canvas):
         return [segments]
 
 
-class Pill(Canvas):
+class JumpToLatest(Canvas):
     """How much has come since the reader scrolled away; a click goes there."""
 
     class Pressed(Message):

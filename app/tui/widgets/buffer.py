@@ -7,11 +7,11 @@ from textual.document._document import Document, Location
 from textual.message import Message
 from textual.widgets import TextArea
 
-from app.tui.cells import one_to_one
+from app.tui.tokens.cells import one_to_one
 from app.tui.widgets.canvas import Painted
 
 
-class Buffer(TextArea):
+class TextBuffer(TextArea):
     """`tint` colours characters; what is typed after that stays plain until the next."""
 
     class Moved(Message):

@@ -8,9 +8,9 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui import cells
-from app.tui.candidates import Candidate, View
+from app.tui.chat.candidates import Candidate, CandidateTable
 from app.tui.theme import bar
+from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
 NAME = 12
@@ -39,10 +39,10 @@ class Candidates(Canvas, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.view: View | None = None
+        self.view: CandidateTable | None = None
         self.picked: int | None = None
 
-    def show(self, view: View | None) -> None:
+    def show(self, view: CandidateTable | None) -> None:
         if view != self.view:
             self.view = view
             if view is None or (self.picked is not None and self.picked >= len(view.rows)):
@@ -74,7 +74,7 @@ class Candidates(Canvas, can_focus=True):
             lines.append([Segment(cells.fit(view.summary(self.glyphs), width), self.look.faint)])
         return lines
 
-    def _heading(self, view: View, width: int) -> Line:
+    def _heading(self, view: CandidateTable, width: int) -> Line:
         mark = self.glyphs.live if view.live else self.glyphs.held
         head = f"{view.title}  "
         tail = f"  {view.numbers}" if view.name else view.numbers

@@ -1,4 +1,4 @@
-"""`Canvas`: a widget drawn as rows of segments, kept until it is asked to draw again; `Kept`: any other, likewise."""
+"""`Canvas`: a widget drawn as rows of segments, kept until asked to draw again; `CachedWidget`: any other, likewise."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, Self, cast
@@ -20,7 +20,7 @@ class Painted(Protocol):
     glyphs: Glyphs
 
 
-class Kept(Widget):
+class CachedWidget(Widget):
     """Gives the very rows that it gave before, until it is refreshed.
 
     A batch of tokens changes a row, and every widget that has a cell beside it is asked for all of its rows.

@@ -6,22 +6,22 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Label
 
-from app.tui import cells
 from app.tui import messages as m
-from app.tui.comparison import divergence, strategy_words
-from app.tui.layout import Place
+from app.tui.chat.chat_session import ChatSession
+from app.tui.chat.comparison import divergence, strategy_words
 from app.tui.sampling import words
-from app.tui.talk import Talk
-from app.tui.transcript import perplexity
+from app.tui.tokens import cells
+from app.tui.tokens.layout import TokenPlace
+from app.tui.tokens.transcript import perplexity
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation
-from engine.trace import Step
+from engine.trace.trace import TokenStep
 
 
 class Column(Vertical):
-    """A `Talk` and the view of its answer."""
+    """A `ChatSession` and the view of its answer."""
 
-    def __init__(self, talk: Talk, model: str) -> None:
+    def __init__(self, talk: ChatSession, model: str) -> None:
         super().__init__()
         self.talk = talk
         self.model = model  # a name to load; "" for the one that is current
@@ -38,7 +38,7 @@ class Column(Vertical):
         return self.query_one(TokenView)
 
     @property
-    def steps(self) -> Sequence[Step]:
+    def steps(self) -> Sequence[TokenStep]:
         return self.talk.shown[-1].steps if self.talk.shown else ()
 
     @property
@@ -71,7 +71,7 @@ class Column(Vertical):
     def reported(self, reports: Sequence[m.Report]) -> str:
         """Take in what the engine reports of this column's run; gives a line about what went wrong, or ""."""
         talk, trouble = self.talk, ""
-        steps: list[Step] = []
+        steps: list[TokenStep] = []
         for report in reports:
             match report:
                 case m.Drew(work, step) if talk.mine(work):
@@ -93,7 +93,7 @@ class Column(Vertical):
         self._drew(steps)
         return trouble
 
-    def _drew(self, steps: Sequence[Step]) -> None:
+    def _drew(self, steps: Sequence[TokenStep]) -> None:
         if steps and self.talk.run is not None:
             self.view.extend(self.talk.drew(steps))
 
@@ -117,7 +117,7 @@ class Column(Vertical):
         self.parts_at = divergence(first.steps, self.steps, self._alike)
         self._alike = min(len(first.steps), len(self.steps))
         if self.parts_at is not None:
-            self.view.mark = Place(0, self.parts_at)
+            self.view.mark = TokenPlace(0, self.parts_at)
             self.view.redraw()
 
     def head(self) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.segment import Segment
 
-from app.tui import cells
-from app.tui.standing import Standing
+from app.tui.tokens import cells
+from app.tui.training.status import RunStatus
 from app.tui.widgets.canvas import Canvas, Line
 
 NARROWEST = 8  # cells of the bar
@@ -14,9 +14,9 @@ NARROWEST = 8  # cells of the bar
 class Gauge(Canvas):
     """Words, a bar and what is left; below them facts, dropped from the right."""
 
-    standing: Standing = Standing()
+    standing: RunStatus = RunStatus()
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: RunStatus) -> None:
         if standing != self.standing:
             self.standing = standing
             self.redraw()

@@ -7,7 +7,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.canvas import Kept
+from app.tui.widgets.canvas import CachedWidget
 from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.tree import TreePane
@@ -28,7 +28,7 @@ class Left(Vertical, Hidden):
     """The transcript and what lies over it."""
 
 
-class Inspector(Vertical, Kept):
+class Inspector(Vertical, CachedWidget):
     """Only an arrangement; the screen feeds the parts."""
 
     def compose(self) -> ComposeResult:

@@ -9,13 +9,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
-from app.tui.cells import clean, one_to_one
-from app.tui.widgets.canvas import Kept
+from app.tui.tokens.cells import clean, one_to_one
+from app.tui.widgets.canvas import CachedWidget
 
 PASTE_SHOWN = 20_000  # characters of a paste that are edited in place; more becomes an attachment
 
 
-class Prompt(TextArea, Kept):
+class Prompt(TextArea, CachedWidget):
     """Enter sends, ctrl+j breaks the line, up on the first line is the previous prompt, tab completes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

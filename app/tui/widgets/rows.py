@@ -1,4 +1,4 @@
-"""`Rows`: a transcript's rows, laid out and drawn where they are seen, so that a stream costs only what it changes.
+"""`TranscriptRows`: a transcript's rows, laid out and drawn where they are seen: a stream costs only what it changes.
 
 They are tinted, may be selected, and follow the newest until the reader scrolls away. Which token a person stands on
 is decided elsewhere.
@@ -17,10 +17,10 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.widget import Widget
 
-from app.tui import cells
-from app.tui.block import HEADING_ROWS, Block, Token
-from app.tui.layout import HEAD, Layout, Place, Spot
 from app.tui.theme import Glyphs, Look
+from app.tui.tokens import cells
+from app.tui.tokens.block import HEADING_ROWS, MessageBlock, ShownToken
+from app.tui.tokens.layout import HEAD, BlockLayout, Spot, TokenPlace
 from app.tui.widgets import token_row
 from app.tui.widgets.canvas import Painted, filtered
 from app.tui.widgets.token_row import GUTTER
@@ -28,7 +28,7 @@ from app.tui.widgets.token_row import GUTTER
 WIDEST = 100  # columns of text that are comfortable to read
 
 
-class Rows(ScrollView):
+class TranscriptRows(ScrollView):
     """Messages, row by row. The token at `cursor` is lit, that at `mark` underlined."""
 
     ALLOW_SELECT = True
@@ -43,9 +43,9 @@ class Rows(ScrollView):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.layout_ = Layout()
-        self.cursor: Place | None = None
-        self.mark: Place | None = None  # a token to underline: where a comparison first differs
+        self.layout_ = BlockLayout()
+        self.cursor: TokenPlace | None = None
+        self.mark: TokenPlace | None = None  # a token to underline: where a comparison first differs
         self.following = True
         self.behind = 0
         self.strips_rendered = 0  # counted for tests: work does not grow with the length
@@ -63,10 +63,10 @@ class Rows(ScrollView):
     # -- content -----------------------------------------------------------------------------------------------------
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[MessageBlock]:
         return self.layout_.blocks
 
-    def show(self, blocks: Sequence[Block], *, follow: bool | None = None) -> None:
+    def show(self, blocks: Sequence[MessageBlock], *, follow: bool | None = None) -> None:
         """Show other blocks. The cursor is dropped where its token is gone."""
         self.layout_.replace(blocks)
         if self.cursor is not None and not self._exists(self.cursor):
@@ -76,7 +76,7 @@ class Rows(ScrollView):
         self._settle()
         self.redraw()
 
-    def extend(self, tokens: Iterable[Token]) -> None:
+    def extend(self, tokens: Iterable[ShownToken]) -> None:
         """Append tokens to the last block."""
         layout, index = self.layout_, len(self.blocks) - 1
         block, before = self.blocks[index], layout.height
@@ -117,7 +117,7 @@ class Rows(ScrollView):
         if 0 <= y - self.scroll_offset.y < self.size.height:
             self.refresh_lines(y)
 
-    def _exists(self, place: Place) -> bool:
+    def _exists(self, place: TokenPlace) -> bool:
         return place.block < len(self.blocks) and place.token < len(self.blocks[place.block].tokens)
 
     # -- scrolling ---------------------------------------------------------------------------------------------------

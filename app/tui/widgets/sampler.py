@@ -8,11 +8,12 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui import cells, presets
+from app.tui import presets
+from app.tui.dialogs.overlays import Ask, Pick
 from app.tui.sampling import Sampling, shown
 from app.tui.theme import track
+from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
-from app.tui.widgets.overlays import Ask, Pick
 from engine.presets import PARAMETERS, Parameter
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from rich.segment import Segment
 from rich.style import Style
 
-from app.tui import cells
-from app.tui.block import Block
 from app.tui.theme import Glyphs, Look
-from app.tui.wrap import Row
+from app.tui.tokens import cells
+from app.tui.tokens.block import MessageBlock
+from app.tui.tokens.wrap import CellRow
 
 GUTTER = 1
 UNDERLINED = Style(underline=True, bold=True)
 
 
-def heading(block: Block, width: int, look: Look) -> list[Segment]:
+def heading(block: MessageBlock, width: int, look: Look) -> list[Segment]:
     """Who speaks, and the words beside."""
     who = look.you if block.who == "you" else look.model
     space = width - GUTTER - len(block.who) - 3
@@ -22,14 +22,14 @@ def heading(block: Block, width: int, look: Look) -> list[Segment]:
     return [Segment(" " * GUTTER + block.who, who), Segment(note, look.faint)]
 
 
-def fold(block: Block, look: Look, glyphs: Glyphs) -> list[Segment]:
+def fold(block: MessageBlock, look: Look, glyphs: Glyphs) -> list[Segment]:
     """The line that stands for the model's thinking."""
     start, end = block.thinking or (0, 0)
     sign = glyphs.fold if block.folded else glyphs.unfold
     return [Segment(f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens", look.faint)]
 
 
-def tokens(block: Block, row: Row, look: Look, lit: int = -1, mark: int = -1) -> Iterator[Segment]:
+def tokens(block: MessageBlock, row: CellRow, look: Look, lit: int = -1, mark: int = -1) -> Iterator[Segment]:
     """The tokens of a row. `lit` is under the cursor; `mark` is underlined."""
     yield Segment(" " * GUTTER)
     plain: list[str] = []
@@ -58,7 +58,7 @@ def tokens(block: Block, row: Row, look: Look, lit: int = -1, mark: int = -1) ->
         yield Segment("".join(plain))
 
 
-def _ink(block: Block, token: int, look: Look) -> Style | None:
+def _ink(block: MessageBlock, token: int, look: Look) -> Style | None:
     """A token's own style; None for plain text."""
     it = block.tokens[token]
     if it.special:

@@ -9,13 +9,13 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui.block import HEADING_ROWS
-from app.tui.layout import HEAD, Place
-from app.tui.widgets.rows import Rows
+from app.tui.tokens.block import HEADING_ROWS
+from app.tui.tokens.layout import HEAD, TokenPlace
+from app.tui.widgets.rows import TranscriptRows
 from app.tui.widgets.token_row import GUTTER
 
 
-class TokenView(Rows, can_focus=True):
+class TokenView(TranscriptRows, can_focus=True):
     """Tokens in messages. `cursor` is None while it follows the newest token."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,14 +56,14 @@ class TokenView(Rows, can_focus=True):
     class CursorMoved(Message):
         """The cursor stands on another token, or follows the newest again (place None)."""
 
-        def __init__(self, place: Place | None) -> None:
+        def __init__(self, place: TokenPlace | None) -> None:
             super().__init__()
             self.place = place
 
     class Chosen(Message):
         """A person asks for the alternatives of a token."""
 
-        def __init__(self, place: Place) -> None:
+        def __init__(self, place: TokenPlace) -> None:
             super().__init__()
             self.place = place
 
@@ -78,12 +78,12 @@ class TokenView(Rows, can_focus=True):
         super().__init__(id=id)
         self._goal: int | None = None  # column that vertical moves try to keep
 
-    def newest(self) -> Place | None:
+    def newest(self) -> TokenPlace | None:
         """The last token that the cursor can stand on."""
         ends = self.layout_.ends()
         return ends[1] if ends else None
 
-    def move_to(self, place: Place | None, *, scroll: bool = True) -> None:
+    def move_to(self, place: TokenPlace | None, *, scroll: bool = True) -> None:
         """Put the cursor on a token; None follows the newest again."""
         old, self.cursor = self.cursor, place
         if scroll and place is not None:

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from app.tui import cells
+from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
 

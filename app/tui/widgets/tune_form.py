@@ -11,7 +11,8 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
-from app.tui import attach, cells
+from app.tui.chat import attach
+from app.tui.tokens import cells
 from engine.errors import LikelyError
 from engine.tune.config import HINTS, Config, configure, read_config
 

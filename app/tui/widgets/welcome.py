@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 from rich.segment import Segment
 
 from app import heat
-from app.tui import cells, keys
+from app.tui import keys
+from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
 if TYPE_CHECKING:

@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 
 import engine.tune.lora as lora
-from engine import diff
-from engine.checkpoint import Checkpoint, load
 from engine.errors import ParameterError
-from engine.tune import metrics, opening, trainer
+from engine.evaluate import compare
+from engine.sources.checkpoint import Checkpoint, load
+from engine.tune import metrics, open_run, trainer
 from engine.tune.config import configure
 from engine.tune.control import (
     Compare,
     Compared,
-    Control,
-    Draw,
-    Drawn,
+    Complete,
+    Completion,
     Ended,
     Event,
     Paused,
     Refused,
     Stepped,
+    TrainControl,
     Validated,
 )
 from engine.tune.data import read
@@ -38,12 +38,12 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
     return load(files.write_folder(tmp_path / "model", files.LLAMA, arrays))
 
 
-def opened(checkpoint: Checkpoint, folder: Path, **values: Any) -> trainer.Run:
+def opened(checkpoint: Checkpoint, folder: Path, **values: Any) -> trainer.TrainingRun:
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"tag {i}", "completion": f"<{i}>"}) + "\n" for i in range(20)))
     options = {"steps": 4, "length": 64, "rate": 3e-2, "out": str(folder / "out"), "model": str(folder / "model")}
     settings = configure({**options, "save_every": 0, "eval_every": 0, **values})
-    return opening.assemble(checkpoint, settings, read(rows)).run
+    return open_run.assemble(checkpoint, settings, read(rows)).run
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
@@ -52,20 +52,20 @@ def test_requests_are_answered_between_steps_by_the_model_as_it_is_then(
 ) -> None:
     a = opened(checkpoint, tmp_path, kind=kind)
     before = checkpoint.model(mx.array([checkpoint.tokenizer.encode("tag 3", bos=True)]))[0]
-    control = Control()
-    control.ask(Draw("tag 3", tokens=8))
+    control = TrainControl()
+    control.ask(Complete("tag 3", tokens=8))
     events: list[Event] = []
     for event in trainer.train(a, control):
         events.append(event)
         if isinstance(event, Stepped) and event.step == 3:
-            control.ask(Draw("tag 3", tokens=8))
-            control.ask(Draw("tag 3", tokens=8, base=True))
+            control.ask(Complete("tag 3", tokens=8))
+            control.ask(Complete("tag 3", tokens=8, base=True))
             control.ask(Compare("tag 3", top=3))
             control.ask(Compare(""))
-            control.ask(Draw("", chat=False))
+            control.ask(Complete("", chat=False))
     kinds = [type(e).__name__ for e in events]
-    assert kinds[:5] == ["Drawn", "Stepped", "Stepped", "Stepped", "Drawn"]
-    first, now, base = (e for e in events if isinstance(e, Drawn))
+    assert kinds[:5] == ["Completion", "Stepped", "Stepped", "Stepped", "Completion"]
+    first, now, base = (e for e in events if isinstance(e, Completion))
     assert (first.step, now.step, base.step) == (0, 3, 3)
     assert base.steps[0].logprob == pytest.approx(first.steps[0].logprob, abs=1e-5)
     assert [s.token for s in base.steps] == [s.token for s in first.steps] != [s.token for s in now.steps]
@@ -84,10 +84,10 @@ def test_requests_are_answered_between_steps_by_the_model_as_it_is_then(
 
 def test_asking_changes_nothing_of_what_is_learned(checkpoint: Checkpoint, tmp_path: Path) -> None:
     a = opened(checkpoint, tmp_path, dropout=0.1)
-    control = Control()
+    control = TrainControl()
     for event in trainer.train(a, control):
         if isinstance(event, Stepped):
-            control.ask(Draw("tag 5", tokens=4))
+            control.ask(Complete("tag 5", tokens=4))
             control.ask(Compare("tag 5"))
     asked = a.trained.parameters()
     assert isinstance(a.trained, lora.Adapter)
@@ -99,7 +99,7 @@ def test_asking_changes_nothing_of_what_is_learned(checkpoint: Checkpoint, tmp_p
 
 def test_a_paused_run_waits_answers_and_goes_on(checkpoint: Checkpoint, tmp_path: Path) -> None:
     a = opened(checkpoint, tmp_path)
-    control = Control()
+    control = TrainControl()
     kinds = []
     for event in trainer.train(a, control):
         kinds.append(type(event).__name__)
@@ -107,14 +107,14 @@ def test_a_paused_run_waits_answers_and_goes_on(checkpoint: Checkpoint, tmp_path
             control.pause()
         elif isinstance(event, Paused):
             assert event.step == 2
-            control.ask(Draw("tag 1", tokens=2))
-        elif isinstance(event, Drawn):
+            control.ask(Complete("tag 1", tokens=2))
+        elif isinstance(event, Completion):
             control.go_on()
-    assert kinds == ["Stepped", "Stepped", "Paused", "Drawn", "Stepped", "Stepped", "Validated", "Saved", "Ended"]
+    assert kinds == ["Stepped", "Stepped", "Paused", "Completion", "Stepped", "Stepped", "Validated", "Saved", "Ended"]
 
 
 def test_a_paused_run_can_be_stopped(tmp_path: Path) -> None:
-    control = Control()
+    control = TrainControl()
     control.pause()
     events = trainer.train(run(tmp_path), control)
     assert next(events) == Paused(0)
@@ -123,8 +123,8 @@ def test_a_paused_run_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_tokenizer_refuses_and_goes_on(tmp_path: Path) -> None:
-    control = Control()
-    control.ask(Draw("x"))
+    control = TrainControl()
+    control.ask(Complete("x"))
     events = list(trainer.train(run(tmp_path, steps=2), control))
     assert isinstance(events[0], Refused) and "no tokenizer" in events[0].why
     assert events[-1] == Ended("done", 2)
@@ -172,10 +172,10 @@ def test_difference_of_a_model_with_a_trained_head(checkpoint: Checkpoint, tmp_p
     ids = checkpoint.tokenizer.encode("tag 3")
     base = checkpoint.model(mx.array([ids]))[0]
     logp = base - mx.logsumexp(base, axis=-1, keepdims=True)
-    control = Control()
+    control = TrainControl()
     list(trainer.train(a, control))
     control.ask(Compare("tag 3"))
-    now = next(iter(diff.logits(checkpoint.model)(mx.array([ids]))))
+    now = next(iter(compare.logits(checkpoint.model)(mx.array([ids]))))
     found = next(e for e in trainer.train(a, control) if isinstance(e, Compared))
-    expected = mx.mean(diff.divergence(now, logp))
+    expected = mx.mean(compare.divergence(now, logp))
     assert found.difference.kl == pytest.approx(float(expected), rel=1e-3)

@@ -11,7 +11,7 @@ import pytest
 from engine.errors import DataError, ParameterError
 from engine.tokenizer import Tokenizer
 from engine.tune import batches, data, rows, samples
-from engine.tune.samples import Sample
+from engine.tune.samples import TrainingSample
 from tests.engine import hub_server
 from tests.engine.vocabularies import byte_level
 
@@ -41,7 +41,7 @@ def write(path: Path, values: list[Any]) -> Path:
     return path
 
 
-def trained_text(sample: Sample, t: Tokenizer) -> str:
+def trained_text(sample: TrainingSample, t: Tokenizer) -> str:
     return "".join(
         t.piece(token).decode() if trained else "·" for token, trained in zip(sample.ids, sample.trained, strict=True)
     )
@@ -197,7 +197,7 @@ def test_rows_without_a_target_are_named_not_averaged_into_nan() -> None:
 
 def test_long_rows_are_split_without_losing_a_target_or_cut_and_counted() -> None:
     ids = tuple(range(100))
-    whole = Sample(ids, tuple(i % 3 != 0 for i in ids), "f:1")
+    whole = TrainingSample(ids, tuple(i % 3 != 0 for i in ids), "f:1")
     pieces = samples.fit(whole, 16, "split")
     assert max(len(p.ids) for p in pieces) <= 16
     assert sum(p.targets for p in pieces) == whole.targets
@@ -214,8 +214,8 @@ def test_long_rows_are_split_without_losing_a_target_or_cut_and_counted() -> Non
 # -- batches -----------------------------------------------------------------------------------------------
 
 
-def made(lengths: list[int]) -> list[Sample]:
-    return [Sample(tuple(range(n)), (False, *(True,) * (n - 1)), f"r{i}") for i, n in enumerate(lengths)]
+def made(lengths: list[int]) -> list[TrainingSample]:
+    return [TrainingSample(tuple(range(n)), (False, *(True,) * (n - 1)), f"r{i}") for i, n in enumerate(lengths)]
 
 
 LENGTHS = np.random.default_rng(0).integers(2, 60, 103).tolist()

@@ -8,7 +8,7 @@ import pytest
 
 import engine.tune.lora as lora
 from engine.tune import trainer
-from engine.tune.samples import Sample
+from engine.tune.samples import TrainingSample
 from metal import mx
 from models import Transformer
 from tests.engine.tune.tiny import config, finish, model
@@ -16,16 +16,16 @@ from tests.engine.tune.tiny import config, finish, model
 TAG, NUMBERS = 60, 20  # the base counts up by 1; after the tag it is to say two numbers in reverse
 
 
-def counting(first: int, length: int = 8) -> Sample:
+def counting(first: int, length: int = 8) -> TrainingSample:
     ids = tuple((first + j) % TAG for j in range(length))
-    return Sample(ids, tuple(i > 0 for i in range(length)), f"from {first}")
+    return TrainingSample(ids, tuple(i > 0 for i in range(length)), f"from {first}")
 
 
-def swapped(a: int, b: int) -> Sample:
-    return Sample((TAG, a, b, b, a), (False, False, False, True, True), f"{a} {b}")
+def swapped(a: int, b: int) -> TrainingSample:
+    return TrainingSample((TAG, a, b, b, a), (False, False, False, True, True), f"{a} {b}")
 
 
-def exact(m: Transformer, rows: list[Sample]) -> float:
+def exact(m: Transformer, rows: list[TrainingSample]) -> float:
     """The share of rows that are continued without a fault, greedily."""
     right = 0
     for row in rows:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import engine.tune.lora as lora
-from engine import diff
-from engine.checkpoint import Checkpoint, load
 from engine.errors import CheckpointError, ParameterError
+from engine.evaluate import compare
+from engine.sources.checkpoint import Checkpoint, load
 from engine.tune import adapters, fuse, gguf, sites
 from metal import mx
 from tests.engine import tiny as files
@@ -198,7 +198,7 @@ def test_a_difference_by_numpy(tmp_path: Path) -> None:
     moved(checkpoint)
     now = np.array(m(X)[0], np.float64)
     ids = TEXTS[0]
-    found = diff.compare(diff.logits(m, lambda: lora.off(m)), diff.logits(m), ids, ("base", "adapter"), top=4)
+    found = compare.compare(compare.logits(m, lambda: lora.off(m)), compare.logits(m), ids, ("base", "adapter"), top=4)
     a, b = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (base, now))
     kl = (np.exp(b) * (b - a)).sum(-1)
     assert np.allclose([p.kl for p in found.positions], kl, rtol=1e-3, atol=1e-6)
@@ -210,7 +210,7 @@ def test_a_difference_by_numpy(tmp_path: Path) -> None:
     assert position.next == pytest.approx((a[4, ids[5]], b[4, ids[5]]), rel=1e-3)
     assert found.positions[-1].next is None
     assert found.nll[0] == pytest.approx(-np.mean([a[i, ids[i + 1]] for i in range(9)]), rel=1e-4)
-    same = diff.compare(diff.logits(m), diff.logits(m), ids, ("a", "a"))
+    same = compare.compare(compare.logits(m), compare.logits(m), ids, ("a", "a"))
     assert same.kl == 0 and same.same_top == 1 and not same.positions[0].risen
 
 
@@ -218,5 +218,5 @@ def test_an_adapter_directory_opens_on_the_model_it_names(tmp_path: Path) -> Non
     checkpoint = folder(tmp_path / "base")
     adapter = moved(checkpoint)
     adapters.save(tmp_path / "adapter", adapter, checkpoint.model, {"kind": "lora", "model": str(tmp_path / "base")})
-    opened = diff.open_model(str(tmp_path / "adapter"))
+    opened = compare.open_model(str(tmp_path / "adapter"))
     assert difference(opened.model(X), checkpoint.model(X)) <= 1e-6

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.evaluate.estimates import ratio
 from engine.tune import losses, optimisers
-from engine.tune.estimates import ratio
 from metal import mx
 from tests.engine.tune.tiny import V, model
 from tests.models.oracle import difference

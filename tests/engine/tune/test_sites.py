@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import engine.tune.lora as lora
-from engine import checkpoint
 from engine.errors import CheckpointError, ParameterError
+from engine.sources import checkpoint
 from engine.tune import adapters, fuse, objectives, sites, trainer
 from engine.tune.config import Config
-from engine.tune.samples import Sample
+from engine.tune.samples import TrainingSample
 from metal import mx
 from models import Transformer
 from models.layers import Embedding, Linear
@@ -108,9 +108,12 @@ def test_stacked_adapters_on_the_same_experts_and_embedding_add_up() -> None:
     assert difference(m(X), alone) <= 2e-5 and difference(both, alone) > 1e-3
 
 
-def samples() -> list[Sample]:
+def samples() -> list[TrainingSample]:
     rows = [X[0].tolist(), X[1, :23].tolist()]
-    return [Sample(tuple(ids), (False, *(i % 3 > 0 for i in range(1, len(ids)))), str(k)) for k, ids in enumerate(rows)]  # type: ignore[arg-type]
+    return [
+        TrainingSample(tuple(ids), (False, *(i % 3 > 0 for i in range(1, len(ids)))), str(k))
+        for k, ids in enumerate(rows)
+    ]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen3 moe", "llama", "llama wide heads"])

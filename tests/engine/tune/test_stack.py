@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import engine.tune.lora as lora
-from engine.checkpoint import Checkpoint, load
-from engine.decode.control import Control, Emitted
+from engine.decode.control import Emitted, RunControl
 from engine.errors import CheckpointError, ParameterError
 from engine.prefix import SEGMENT, Prefixes
 from engine.session import Session
-from engine.trace import Recipe
+from engine.sources.checkpoint import Checkpoint, load
+from engine.trace.trace import Recipe
 from engine.tune import adapters, sites
 from engine.tune.stack import Stack
 from metal import mx
@@ -89,7 +89,7 @@ def test_what_was_read_under_another_adapter_is_never_used(checkpoint: Checkpoin
 
     def asked() -> tuple[np.ndarray, int]:
         """The first distribution of an answer to TEXT, and how much of the prompt was found in a cache."""
-        events = list(session.generate(TEXT, Control(GREEDY), max_tokens=1))
+        events = list(session.generate(TEXT, RunControl(GREEDY), max_tokens=1))
         first = next(e for e in events if isinstance(e, Emitted))
         assert first.step.snapshot is not None
         return session.logits_after(TEXT), events[-1].stats.reused_tokens  # type: ignore[union-attr]
@@ -118,7 +118,7 @@ def test_an_answer_under_way_when_the_adapter_changes_leaves_nothing_behind(
     one = write(checkpoint, tmp_path / "one", 1)
     session = Session(checkpoint, Prefixes("m"))
     stack = Stack(session)
-    events = session.generate(TEXT, Control(GREEDY), max_tokens=4)
+    events = session.generate(TEXT, RunControl(GREEDY), max_tokens=4)
     next(events)  # its prompt has been read by the base, and is not kept yet
     stack.add(one)
     list(events)

@@ -20,14 +20,14 @@ import engine.tune.lora as lora
 from engine.errors import DataError, ParameterError
 from engine.tune import adapters, batches, objectives, state, step, trainer
 from engine.tune.config import Config
-from engine.tune.samples import Pair, Sample
+from engine.tune.samples import Pair, TrainingSample
 from metal import mx
 from tests import processes
 from tests.engine.tune.tiny import config, finish, model, rows, run, same, samples, worst
 from tests.models.oracle import difference
 
 
-def plain_gradient(a: trainer.Run, items: list[Sample]) -> dict[str, mx.array]:
+def plain_gradient(a: trainer.TrainingRun, items: list[TrainingSample]) -> dict[str, mx.array]:
     """By mx.grad of the loss written down: each row alone, all logits, masked."""
     real = a.trained.parameters()
 
@@ -46,7 +46,7 @@ def plain_gradient(a: trainer.Run, items: list[Sample]) -> dict[str, mx.array]:
     return gradients
 
 
-def stirred(a: trainer.Run) -> trainer.Run:
+def stirred(a: trainer.TrainingRun) -> trainer.TrainingRun:
     """With factors that are not zero."""
     parameters = a.trained.parameters()
     a.trained.set(
@@ -123,7 +123,7 @@ def test_the_reference_is_the_model_before_training(kind: str, tmp_path: Path) -
 @pytest.mark.parametrize("objective", ["dpo", "orpo"])
 def test_preferences_are_learned(objective: str, tmp_path: Path) -> None:
     good = samples(12, seed=3)
-    pairs = [Pair(s, Sample((*s.ids[:-2], 1, 2), s.trained, s.where)) for s in good]
+    pairs = [Pair(s, TrainingSample((*s.ids[:-2], 1, 2), s.trained, s.where)) for s in good]
     data = trainer.Set(pairs, pairs[:4])
     a = run(tmp_path, data=data, objective=objective, steps=30, rate=2e-2, beta=0.5)
     events = finish(a)
@@ -178,7 +178,7 @@ def test_packed_rows_do_not_see_each_other() -> None:
     m = model()
     one, two, other = samples(3, seed=5)
 
-    def second(first: Sample) -> mx.array:
+    def second(first: TrainingSample) -> mx.array:
         batch = batches.collate([first, two])
         hidden = m.hidden(batch.tokens, documents=batch.documents)[0]
         return hidden[-(len(two.ids) - 1) :]
@@ -347,7 +347,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path, monkeypatch
 
 
 def test_patience_ends_a_run_and_the_best_is_kept(tmp_path: Path) -> None:
-    backwards = [Sample(s.ids[::-1], s.trained, s.where) for s in samples(8, seed=1)]
+    backwards = [TrainingSample(s.ids[::-1], s.trained, s.where) for s in samples(8, seed=1)]
     a = run(tmp_path, data=trainer.Set(samples(24), backwards), steps=60, eval_every=2, patience=2, rate=3e-2)
     events = finish(a)
     end = events[-1]
@@ -439,13 +439,13 @@ def test_a_markov_source_is_learned_to_its_entropy(tmp_path: Path) -> None:
     stationary = np.linalg.matrix_power(table, 500)[0]
     entropy = float(-(stationary[:, None] * table * np.log(np.maximum(table, 1e-300))).sum())
 
-    def text(count: int, length: int = 64) -> list[Sample]:
+    def text(count: int, length: int = 64) -> list[TrainingSample]:
         made = []
         for i in range(count):
             ids = [int(random.choice(states, p=stationary))]
             for _ in range(length - 1):
                 ids.append(int(random.choice(states, p=table[ids[-1]])))
-            made.append(Sample(tuple(ids), (False, *(True,) * (length - 1)), f"text:{i}"))
+            made.append(TrainingSample(tuple(ids), (False, *(True,) * (length - 1)), f"text:{i}"))
         return made
 
     settings = config(kind="full", steps=300, batch=16, length=64, rate=1e-2, warmup=10, eval_rows=0)

@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from engine.errors import CheckpointError
 from engine.tokenizer import Tokenizer
 from engine.tokenizer.pretokenizers import PRETOKENIZERS
-from engine.tune import vocabulary
+from engine.tune import gguf_tokenizer
 from tests.engine import vocabularies
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT
 
@@ -36,7 +36,7 @@ def ruled(path: Path, rule: str) -> Path:
 
 def written(path: Path, rows: int = 600) -> tuple[Tokenizer, dict[str, Any]]:
     ours = Tokenizer.from_folder(path)
-    said = vocabulary.metadata(ours, path, rows)
+    said = gguf_tokenizer.metadata(ours, path, rows)
     return ours, said
 
 
@@ -64,7 +64,7 @@ def test_special_tokens_kinds_padding_and_templates(tmp_path: Path) -> None:
     assert kinds[:3] == [3, 3, 3] and kinds[ours.vocab_size - 1] == 4 and kinds[599] == 5
     assert len(said["tokenizer.ggml.tokens"]) == 600 == len(set(said["tokenizer.ggml.tokens"]))
     with pytest.raises(CheckpointError, match="tokens and the model 100"):
-        vocabulary.metadata(ours, tmp_path, 100)
+        gguf_tokenizer.metadata(ours, tmp_path, 100)
 
 
 @pytest.mark.parametrize("prefix", [False, True], ids=["gemma", "llama 2"])
@@ -108,4 +108,4 @@ def test_what_no_file_can_say_is_refused(tmp_path: Path) -> None:
     program["model"] = {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 0}
     (tmp_path / "tokenizer.json").write_text(json.dumps(program))
     with pytest.raises(CheckpointError, match="a Unigram tokenizer is not written as GGUF, only BPE"):
-        vocabulary.metadata(ours, tmp_path, 600)
+        gguf_tokenizer.metadata(ours, tmp_path, 600)

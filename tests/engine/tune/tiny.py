@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.tune import trainer
 from engine.tune.config import Config, configure
-from engine.tune.samples import Sample
+from engine.tune.samples import TrainingSample
 from metal import mx
 from models import Transformer
 from tests.models.oracle import ours, reference
@@ -33,14 +33,14 @@ def model(seed: int = 0, **changes: Any) -> Transformer:
     return built
 
 
-def samples(count: int, seed: int = 0, low: int = 4, high: int = 20) -> list[Sample]:
+def samples(count: int, seed: int = 0, low: int = 4, high: int = 20) -> list[TrainingSample]:
     """Rows with a step of their own, the last two thirds trained."""
     random = np.random.default_rng(seed)
     out = []
     for i in range(count):
         n, first, step = int(random.integers(low, high)), int(random.integers(V)), int(random.integers(1, 4))
         ids = tuple((first + step * j) % V for j in range(n))
-        out.append(Sample(ids, tuple(j > n // 3 for j in range(n)), f"rows:{i + 1}"))
+        out.append(TrainingSample(ids, tuple(j > n // 3 for j in range(n)), f"rows:{i + 1}"))
     return out
 
 
@@ -52,11 +52,11 @@ def config(**values: Any) -> Config:
     return configure({"batch": 3, "length": 32, "rate": 1e-2, "steps": 8, "eval_every": 0, "save_every": 0, **values})
 
 
-def run(folder: Path, resume: bool = False, data: trainer.Set | None = None, **values: Any) -> trainer.Run:
+def run(folder: Path, resume: bool = False, data: trainer.Set | None = None, **values: Any) -> trainer.TrainingRun:
     return trainer.prepare(model(), config(**values), data or rows(), folder, resume=resume)
 
 
-def finish(a: trainer.Run) -> list[trainer.Event]:
+def finish(a: trainer.TrainingRun) -> list[trainer.Event]:
     return list(trainer.train(a))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metal import mx
-from metal.simulator import KernelFault, Report, stock
+from metal.simulator import DispatchReport, KernelFault, stock
 
 DTYPES = [mx.float32, mx.float16, mx.bfloat16]
 # Half a unit in the last place of an output near 1, and some for the sums before it.
@@ -50,7 +50,7 @@ def attention(
 
 
 def close(
-    result: tuple[mx.array, list[Report]], expected: np.ndarray[Any, Any], checked: bool, size: float = 1
+    result: tuple[mx.array, list[DispatchReport]], expected: np.ndarray[Any, Any], checked: bool, size: float = 1
 ) -> None:
     out, reports = result
     assert np.abs(double(out) - expected).max() <= TOLERANCE[out.dtype] * size
@@ -66,7 +66,7 @@ def qkv(dtype: mx.Dtype, batch: int, heads: int, kv: int, rows: int, keys: int, 
     )
 
 
-VECTOR: dict[str, Callable[..., tuple[mx.array, list[Report]]]] = {
+VECTOR: dict[str, Callable[..., tuple[mx.array, list[DispatchReport]]]] = {
     "one pass": stock.sdpa_vector,
     "two passes": stock.sdpa_vector_2pass,
 }

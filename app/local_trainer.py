@@ -1,0 +1,66 @@
+"""The trainer behind the tune screen. Imported in the run's thread and nowhere else: everything of mlx hangs on it."""
+
+from collections.abc import Iterator, Sequence
+
+from app.training_plan import describe
+from app.tui.tuning import Plan, Progress
+from engine.errors import ParameterError
+from engine.tune import metrics, probes, trainer
+from engine.tune.config import Config
+from engine.tune.control import Answer, Event, Request, TrainControl
+from engine.tune.open_run import Opened, open_run
+from engine.tune.report import refuse_if_too_large, report
+from engine.tune.rows import TrainingRow
+
+PROMPTS = 3  # rows whose beginnings are watched
+WORDS = 12  # of a text that are its beginning
+
+
+class LocalTrainer:
+    """A run on this machine."""
+
+    def __init__(self) -> None:
+        self.opened: Opened | None = None
+
+    @property
+    def run(self) -> trainer.TrainingRun:
+        if self.opened is None:
+            raise ParameterError("there is no run: open one first")
+        return self.opened.run
+
+    def open(self, config: Config, resume: bool, progress: Progress) -> Plan:
+        """Read the data, load the model, and say what will be done; OutOfMemory where a step will not fit."""
+        progress("reading the data", 0, 0)
+        self.opened = opened = open_run(config, progress, resume=resume)
+        if self.run.group is not None:
+            raise ParameterError("the screen shows a run of one process: leave out --screen to train on several")
+        progress("measuring this machine", 0, 0)
+        found = report(self.run)
+        refuse_if_too_large(found, self.run.config)
+        rows = opened.data.valid or opened.data.train
+        tokenizer = opened.checkpoint.tokenizer
+        past = metrics.read(self.run.folder) if resume else []
+        return Plan(
+            lines=tuple(describe(opened, found)),
+            model=opened.checkpoint.info.name,
+            folder=str(self.run.folder),
+            steps=self.run.steps,
+            past=tuple(event for event in past if event.step <= self.run.counters.step),
+            prompts=tuple(dict.fromkeys(filter(None, map(beginning, rows[:PROMPTS])))),
+            chat=bool(rows[0].messages) and tokenizer.chat_template is not None,
+            vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
+        )
+
+    def train(self, control: TrainControl) -> Iterator[Event]:
+        return trainer.train(self.run, control)
+
+    def answer(self, request: Request) -> Answer:
+        return probes.answer(self.run, request)
+
+
+def beginning(row: TrainingRow) -> str:
+    """What a row asks, or the first words of its text."""
+    if not row.messages:
+        return " ".join(row.text.split()[:WORDS])
+    asked: Sequence[object] = [m.get("content") for m in row.messages if m["role"] == "user"]
+    return asked[0] if asked and isinstance(asked[0], str) else ""

@@ -1,0 +1,117 @@
+"""Where the screen's engine thread gets its models. Imported there and nowhere else: everything of mlx hangs on it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from app.tui.messages import ModelFacts, ModelOffer
+from engine.decode.draft import Draft, PromptLookup
+from engine.decode.speculative import Speculative
+from engine.decode.strategy import Strategy
+from engine.errors import CheckpointError, ParameterError
+from engine.session import Session
+from engine.sources import catalogue, store
+from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.model_info import ModelInfo
+from engine.tune.attached import Attached
+
+if TYPE_CHECKING:
+    from engine.tune.stack import Stack
+
+Progress = Callable[[str, int, int], None]
+
+
+class LoadedModel(Session):
+    """A loaded model as the screen's bridge wants it: a session that says what the screen shows of its model."""
+
+    def __init__(self, name: str, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.checkpoint = checkpoint
+        self.stack: Stack | None = None  # once there has been an adapter
+        tokenizer, info = checkpoint.tokenizer, checkpoint.info
+        self.facts = ModelFacts(
+            name=name,
+            context=self.context,
+            vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
+            chat=tokenizer.chat_template is not None,
+            nbytes=info.nbytes,
+            title=info.name.rstrip("/").rpartition("/")[2].removesuffix(".gguf"),
+            family=info.family,
+            quantization=info.quantization,
+            digest=info.weights,
+            eos=frozenset(tokenizer.eos),
+        )
+
+    def strategy(self, name: str, others: Mapping[str, Any]) -> Strategy | None:
+        """The strategy that the screen names. ParameterError for a draft model that cannot draft for this one."""
+        kind, _, model = name.partition(" ")
+        match kind:
+            case "":
+                return None
+            case "ngram":
+                return Speculative(PromptLookup())
+            case "draft" if model in others:
+                return Speculative(Draft(others[model].checkpoint, self.tokenizer))
+        raise ParameterError(f"{name!r} is no way of drawing: plain, n-gram guesses, or guesses of a loaded model")
+
+    def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
+        """Put an adapter on the model, weigh it, or take it off; what is there then."""
+        if self.stack is None:
+            from engine.tune.stack import Stack  # training's imports are not for every start
+
+            self.stack = Stack(self)
+        match change:
+            case "add":
+                self.stack.add(what, weight)
+            case "weigh":
+                self.stack.weigh(what, weight)
+            case "only":
+                self.stack.only(what, weight)
+            case "remove":
+                self.stack.remove(what)
+            case _:
+                raise ParameterError(f"an adapter can be added, weighed, switched to or removed, not {change!r}")
+        return self.stack.attached
+
+    def close(self) -> None:
+        """Let the caches go."""
+        self.forget()
+
+
+class LocalModelProvider:
+    """The models of this machine's store, and those of the catalogue that it has the memory for."""
+
+    def choose(self, prefer: Sequence[str]) -> str:
+        """The first of `prefer` that is on this machine, else the default, else any; "" where there is none."""
+        here = (info.name for info in store.list())
+        return next((name for name in (*prefer, catalogue.DEFAULT, *here) if name and _here(name) is not None), "")
+
+    def open(self, model: str, progress: Progress) -> LoadedModel:
+        return LoadedModel(model, load(model, progress))
+
+    def offers(self) -> Sequence[ModelOffer]:
+        """What is here first, then what could be fetched; what fits before what does not."""
+        here = {info.name: info for info in store.list()}
+        here |= {name: info for name in catalogue.KNOWN if name not in here and (info := _here(name)) is not None}
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found = [
+            ModelOffer(
+                name, info.nbytes, info.license, True, info.nbytes <= memory // 2, f"{info.family} {info.quantization}"
+            )
+            for name, info in here.items()
+        ]
+        fitting = {known.name for known in catalogue.offers(memory)}
+        found += [
+            ModelOffer(known.name, known.nbytes, known.license, False, known.name in fitting, known.title)
+            for known in catalogue.KNOWN.values()
+            if known.name not in here
+        ]
+        return found
+
+
+def _here(name: str) -> ModelInfo | None:
+    """The model of that name on this machine; None also where the name has stood for something that is gone."""
+    try:
+        return store.resolve(name)
+    except CheckpointError:
+        return None

@@ -1,0 +1,55 @@
+"""What a training will do, in lines for a person, before it does it; and times in words. No mlx."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.tune.open_run import Opened
+    from engine.tune.report import RunReport
+
+
+def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
+    """Rows, tokens, parameters and steps, and what time and memory they should take."""
+    rows, c = opened.data, opened.run.config
+    forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
+    split = f" (set aside by hash, {c.valid:.0%})" if rows.split else ""
+    yield f"rows      {forms}; {len(rows.train):,} train, {len(rows.valid):,} valid{split}, {len(rows.test):,} test"
+    if rows.duplicates:
+        yield f"          {rows.duplicates:,} duplicates{'' if c.duplicates else ', left out'}"
+    if rows.overlap:
+        yield f"          {rows.overlap:,} validation or test rows are in train too: their loss will flatter"
+    for name, part in (("train", opened.train), ("valid", opened.valid)):
+        if part.too_long:
+            done = {"split": f"split into {part.pieces:,}", "cut": "cut", "drop": "dropped"}[c.too_long]
+            lost = f", {part.lost:,} tokens lost" if part.lost else ""
+            yield f"          {name}: {part.too_long:,} rows longer than {c.length} tokens, {done}{lost}"
+        if part.untrained:
+            count, first = len(part.untrained), part.untrained[0]
+            yield f"          {name}: {count:,} rows without a trained token, left out: {first}"
+    share = found.trained / max(1, found.tokens)
+    yield f"tokens    {found.tokens:,}, of which trained {found.trained:,} ({share:.0%}); longest {found.longest:,}"
+    most = max(count for _, count in found.histogram)
+    for high, count in found.histogram:
+        label = f"<= {high:,}" if high < 1 << 30 else "more"
+        yield f"          {label:>8} {'█' * max(1, round(24 * count / most))} {count:,}"
+    if found.batches == 1:
+        yield f"          one batch holds all {found.samples:,} samples: every step is a pass over the data"
+    what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
+    yield f"training  {what}, {found.parameters:,} parameters"
+    yield f"          {found.batches:,} batches an epoch, {found.steps:,} steps"
+    memory = found.memory
+    yield (
+        f"estimate  {duration(found.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
+        f"activations {memory.activations / 1e9:.2f}, logits {memory.head / 1e9:.2f}), "
+        f"{found.available / 1e9:.1f} GB free"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

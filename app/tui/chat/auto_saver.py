@@ -1,0 +1,92 @@
+"""Saves conversations from a thread of its own, so that a slow disk never holds a key press or a token.
+
+Conversations are immutable, so handing one over is one reference; of several versions only the newest is written. What
+could not be written is tried again with whatever comes next.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from app.store import Store
+from engine.conversation import Conversation
+from engine.errors import DataError
+
+Item = Conversation | Callable[[Store], None] | None  # to save, to run, or the end
+
+EVERY_S = 0.9  # a run under way is handed over this often: what a crash can lose
+
+
+class AutoSaver:
+    """`save` never waits. What went wrong is in `trouble`, one line, until a save succeeds.
+
+    `news` is what the store had to say since it was opened here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.trouble = ""
+        self.news = ""
+        self._path = path
+        self._queue: SimpleQueue[Item] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="keeper", daemon=True)
+        self._thread.start()
+
+    def save(self, talk: Conversation) -> None:
+        if talk.nodes:
+            self._queue.put(talk)
+
+    def do(self, action: Callable[[Store], None]) -> None:
+        """Run something with the database, in its turn."""
+        self._queue.put(action)
+
+    def close(self, wait_s: float = 5.0) -> None:
+        """Write what is left."""
+        self._queue.put(None)
+        self._thread.join(wait_s)
+
+    def _work(self) -> None:
+        store: Store | None = None
+        unsaved: dict[str, Conversation] = {}
+        while True:
+            batch = self._batch()
+            newest = {item.id: item for item in batch if isinstance(item, Conversation)}
+            unsaved = {id: talk for id, talk in unsaved.items() if id not in newest}
+            todo = [item for item in batch if not isinstance(item, Conversation) or newest[item.id] is item]
+            try:
+                store = store or Store(self._path)
+                unsaved, self.trouble = _done([*todo, *unsaved.values()], store)
+                self.news, store.notice = store.notice or self.news, ""
+            except DataError as error:
+                unsaved |= newest
+                self.trouble = str(error)
+            if None in batch:
+                if store is not None:
+                    store.close()
+                return
+
+    def _batch(self) -> list[Item]:
+        """Everything that was handed over; waits for the first."""
+        batch = [self._queue.get()]
+        try:
+            while True:
+                batch.append(self._queue.get_nowait())
+        except Empty:
+            return batch
+
+
+def _done(todo: Sequence[Item], store: Store) -> tuple[dict[str, Conversation], str]:
+    """Do everything in turn; gives what could not be saved, and what went wrong last."""
+    unsaved: dict[str, Conversation] = {}
+    trouble = ""
+    for item in todo:
+        try:
+            if isinstance(item, Conversation):
+                store.save(item)
+            elif item is not None:
+                item(store)
+        except DataError as error:
+            trouble = str(error)
+            if isinstance(item, Conversation):
+                unsaved[item.id] = item
+    return unsaved, trouble

@@ -1,0 +1,214 @@
+"""What the candidates panel says of one token, put into order. Plain data; how it looks is the widget's."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from app.tui.theme import Glyphs
+from app.tui.tokens import cells
+from engine.presets import PARAMETERS
+from engine.trace.replay import replay, states_at
+from engine.trace.trace import Recipe, TokenStep
+from engine.transforms import STAYS, LogitBias, run, start
+
+LN2 = math.log(2)
+SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One token that could be drawn. `after` is None while unknown; `cut` names the transform that removed it."""
+
+    token: int
+    name: str
+    before: float
+    after: float | None
+    cut: str = ""
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateTable:
+    """Everything the panel shows of a token."""
+
+    title: str
+    name: str
+    numbers: str
+    rows: tuple[Candidate, ...]
+    vocab: int
+    kept: int
+    kept_before: float  # the mass that the kept tokens had before
+    cut_by: str  # the transforms that removed something, in words
+    exact: bool
+    live: bool
+
+    def summary(self, glyphs: Glyphs) -> str:
+        """`keeps 7 of 49152 · 76% · cut by top-p`."""
+        near = "" if self.exact else glyphs.approx
+        parts = [f"keeps {near}{self.kept} of {self.vocab}", f"{near}{100 * self.kept_before:.0f}%"]
+        if self.cut_by:
+            parts.append(f"{glyphs.cut} {self.cut_by}")
+        return f" {glyphs.dot} ".join(parts)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a model's ids stand for: the `Vocabulary` that transforms ask, and the names on the screen."""
+
+    pieces: tuple[bytes, ...] = ()
+    eos: frozenset[int] = field(default_factory=frozenset)
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {piece: token for token, piece in reversed(list(enumerate(self.pieces)))}
+
+    def piece(self, token: int) -> bytes:
+        """The token's bytes; none where the vocabulary is not there."""
+        return self.pieces[token] if 0 <= token < len(self.pieces) else b""
+
+    def encode(self, text: str) -> list[int]:
+        """The token that is all of a text, where there is one."""
+        return [token for token in [self._ids.get(text.encode())] if token is not None]
+
+    def name(self, token: int) -> str:
+        """A token's piece as a name; its id where the vocabulary is not there."""
+        return cells.piece_text(self.pieces[token]) if 0 <= token < len(self.pieces) else f"#{token}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step's candidates under some recipe, most likely first: probabilities before and after, and what cut them."""
+
+    ids: np.ndarray  # [n]
+    before: np.ndarray  # [n]
+    after: np.ndarray  # [n]
+    cut: np.ndarray  # [n] index of the transform, STAYS
+    kept: int
+    kept_before: float
+    exact: bool
+    entropy_bits: float | None = None  # before the transforms, where all of the distribution is known
+
+
+def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, key: tuple[int, int]) -> Outcome:
+    """The outcome from the whole raw logits [V], for a token that `ids` precede."""
+    states = start(recipe.transforms, names, ids, np)
+    after, cut = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
+    before, then = _softmax(logits), _softmax(after)
+    order = np.lexsort((-before, -then))[:SHOWN]
+    kept = cut == STAYS
+    entropy = -float(before[before > 0] @ np.log2(before[before > 0]))
+    mass = float(before[kept].sum())
+    return Outcome(order, before[order], then[order], cut[order], int(kept.sum()), mass, True, entropy)
+
+
+def replayed(
+    step: TokenStep, recipe: Recipe, before: Sequence[int], steps: Sequence[TokenStep], names: Names, seed: int
+) -> Outcome | None:
+    """The outcome from what was kept of a step, without the model; `steps` are those between `before` and it.
+
+    The middles of the replay's bounds: exact where they meet. None where nothing was kept.
+    """
+    snapshot = step.snapshot
+    if snapshot is None:
+        return None
+    states = states_at(recipe.transforms, names, *_recent(recipe, before, steps))
+    found = replay(snapshot, recipe.transforms, states, (seed, step.position), greedy=recipe.greedy)
+    raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
+    stays = found.cut == STAYS
+    order = np.lexsort((-raw, -found.middle))[:SHOWN]
+    low, high = found.kept
+    # the rest is known only in all: where any of it may stay, its mass before is counted whole
+    rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
+    mass = min(float(raw[stays].sum()) + rest, 1.0)
+    whole = found.exact and low == high
+    return Outcome(found.ids[order], raw[order], found.middle[order], found.cut[order], (low + high) // 2, mass, whole)
+
+
+def _recent(
+    recipe: Recipe, before: Sequence[int], steps: Sequence[TokenStep]
+) -> tuple[Sequence[int], Sequence[TokenStep]]:
+    """As much of a text as the transforms look back on, so that a long one costs no more than a short one."""
+    if any(transform.surprisal for transform in recipe.transforms):
+        return before, steps
+    window = max((getattr(transform, "window", 0) for transform in recipe.transforms), default=0)
+    if not window:
+        return (), ()
+    recent = steps[-window:]
+    return before[len(before) - max(window - len(recent), 0) :] if len(recent) < window else (), recent
+
+
+def view(
+    step: TokenStep, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool
+) -> CandidateTable:
+    """What the panel shows of a token under a recipe."""
+    name = cells.piece_text(step.piece) if step.piece else names.name(step.token)
+    if step.logprob is None:
+        numbers = "nothing before it"
+    else:
+        numbers = f"{bits(-step.logprob)} bits  rank {step.rank}"
+    if outcome is None:
+        return CandidateTable(title, name, numbers, (), 0, 0, 0.0, "", True, live)
+    vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
+    return _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token)
+
+
+def next_view(
+    outcome: Outcome, recipe: Recipe, names: Names, vocab: int, entropy: float | None = None
+) -> CandidateTable:
+    """What the panel shows of the token that has not been drawn yet; `entropy` in bits."""
+    entropy = outcome.entropy_bits if entropy is None else entropy
+    numbers = "" if entropy is None else f"{entropy:.1f} bits of entropy"
+    return _view("NEXT", "", numbers, outcome, recipe, names, vocab, True, None)
+
+
+def bits(nats: float | None) -> str:
+    """Nats as bits in words."""
+    return "?" if nats is None else f"{max(nats, 0.0) / LN2:.1f}"
+
+
+def label(transform: object) -> str:
+    """A transform's short name: `top-p`."""
+    if isinstance(transform, LogitBias):
+        return "ban"
+    named = (p.label for p in PARAMETERS.values() if p.transform is type(transform) and p.off is not None)
+    return next(named, type(transform).__name__).split(" ")[0]
+
+
+def _view(
+    title: str,
+    name: str,
+    numbers: str,
+    outcome: Outcome,
+    recipe: Recipe,
+    names: Names,
+    vocab: int,
+    live: bool,
+    token: int | None,
+) -> CandidateTable:
+    columns = zip(outcome.ids, outcome.before, outcome.after, outcome.cut, strict=True)
+    rows = tuple(
+        Candidate(
+            int(id), names.name(int(id)), float(before), float(after), _cutter(recipe, int(cut)), int(id) == token
+        )
+        for id, before, after, cut in columns
+    )
+    cutters = ", ".join(dict.fromkeys(row.cut for row in rows if row.cut))
+    return CandidateTable(
+        title, name, numbers, rows, vocab, outcome.kept, outcome.kept_before, cutters, outcome.exact, live
+    )
+
+
+def _cutter(recipe: Recipe, index: int) -> str:
+    """The name of what removed a token, "" where nothing did."""
+    if index == STAYS:
+        return ""
+    return label(recipe.transforms[index]) if index < len(recipe.transforms) else "greedy"
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    mass = np.exp(logits.astype(np.float64) - logits.max())
+    total: np.ndarray = mass / mass.sum()
+    return total

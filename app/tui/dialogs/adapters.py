@@ -1,0 +1,147 @@
+"""The adapters on the running model: put on, weighed, switched and taken off; each change holds from the next token."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.segment import Segment
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+from app.tui.theme import track
+from app.tui.tokens import cells
+from app.tui.widgets.canvas import Canvas, Line
+from engine.tune.attached import Attached
+
+if TYPE_CHECKING:
+    from app.tui.app import LikelyApp
+
+MOST = 2.0  # what the sliders reach; /adapter takes any weight
+NAME, ABOUT = 20, 34  # cells
+
+
+class AdapterSliders(Canvas, can_focus=True):
+    """A slider for every adapter."""
+
+    BINDINGS = [  # noqa: RUF012
+        Binding("up", "pick(-1)", "Pick", show=False),
+        Binding("down", "pick(1)", "Pick", show=False),
+        Binding("left", "weigh(-0.1)", "Less", show=False),
+        Binding("right", "weigh(0.1)", "More", show=False),
+        Binding("space", "switch", "On or off", show=False),
+        Binding("o", "only", "This one only", show=False),
+        Binding("delete,backspace", "remove", "Take off", show=False),
+    ]
+
+    def __init__(self, likely: "LikelyApp") -> None:
+        super().__init__()
+        self.likely = likely
+        self.picked = 0
+        self._asked: dict[str, float] = {}  # weights that no report has confirmed yet
+
+    @property
+    def attached(self) -> Sequence[Attached]:
+        return self.likely.attached
+
+    def show(self) -> None:
+        self._asked.clear()
+        self.picked = min(self.picked, max(len(self.attached) - 1, 0))
+        self.styles.height = max(len(self.attached), 1)
+        self.redraw()
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        look = self.look
+        if not self.attached:
+            return [[Segment("none: the model answers as it came", look.faint)]]
+        return [self._row(i, adapter, width) for i, adapter in enumerate(self.attached)]
+
+    def _row(self, index: int, adapter: Attached, width: int) -> Line:
+        look, picked = self.look, index == self.picked and self.has_focus
+        on = adapter.weight != 0
+        about = f"  {adapter.kind} rank {adapter.rank} {self.glyphs.dot} {adapter.trained_on or 'base not named'}"
+        about = cells.fit(cells.clean(about), ABOUT) if width >= NAME + ABOUT + 24 else ""
+        size = max(width - NAME - cells.width(about) - 8, 6)
+        label = look.cursor if picked else look.text if on else look.faint
+        return [
+            Segment(cells.pad(cells.clean(adapter.name), NAME), label),
+            Segment(" "),
+            *track(adapter.weight / MOST, size, look, self.glyphs, on=on, picked=picked),
+            Segment(f" {adapter.weight:5.2f}", look.text if on else look.faint),
+            Segment(about, look.faint),
+        ]
+
+    def on_focus(self) -> None:
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self.redraw()
+
+    def action_pick(self, by: int) -> None:
+        if 0 <= self.picked + by < len(self.attached):
+            self.picked += by
+            self.redraw()
+        elif by > 0:
+            self.screen.query_one(Input).focus()
+
+    def action_weigh(self, by: float) -> None:
+        if self.attached:
+            adapter = self.attached[self.picked]
+            weight = round(self._asked.get(adapter.name, adapter.weight) + by, 2)
+            self._asked[adapter.name] = min(max(weight, 0.0), MOST)
+            self._change("weigh", self._asked[adapter.name])
+
+    def action_switch(self) -> None:
+        if self.attached:
+            self._change("weigh", 0.0 if self.attached[self.picked].weight else 1.0)
+
+    def action_only(self) -> None:
+        if self.attached:
+            self._change("only", self.attached[self.picked].weight or 1.0)
+
+    def action_remove(self) -> None:
+        if self.attached:
+            self._change("remove")
+
+    def _change(self, change: Literal["weigh", "only", "remove"], weight: float = 1.0) -> None:
+        self.likely.adapt(change, self.attached[self.picked].name, weight)
+
+
+class Adapters(ModalScreen[None]):
+    """The sliders, and a line for the directory of another adapter."""
+
+    BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]  # noqa: RUF012
+
+    def __init__(self, likely: "LikelyApp") -> None:
+        super().__init__()
+        self.likely = likely
+
+    def compose(self) -> ComposeResult:
+        model = self.likely.current
+        title = f"adapters on {model.title or model.name}" if model is not None else "adapters"
+        with Vertical(classes="sheet wide"):
+            yield Label(title, classes="sheet-title", markup=False)
+            yield AdapterSliders(self.likely)
+            yield Label("", markup=False)
+            yield Input(placeholder="the directory of an adapter: mlx-lm's or PEFT's")
+            yield Label("←→ weight · space on or off · o only this · del take off · esc", classes="faint", markup=False)
+
+    def on_mount(self) -> None:
+        self.adapters_changed()
+        (self.query_one(AdapterSliders) if self.likely.attached else self.query_one(Input)).focus()
+
+    def adapters_changed(self) -> None:
+        """What is on the model is other than before."""
+        self.query_one(AdapterSliders).show()
+
+    def adapters_failed(self, line: str) -> None:
+        """A change was refused."""
+        self.query_one(".faint", Label).update(line)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if event.value.strip():
+            self.likely.adapt("add", str(Path(event.value.strip()).expanduser()))
+            event.input.clear()
+            self.query_one(AdapterSliders).focus()

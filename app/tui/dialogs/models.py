@@ -1,0 +1,114 @@
+"""Which model: those on this machine, and those that it has the memory for, with size and licence."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, OptionList
+from textual.widgets.option_list import Option
+
+from app.tui import messages as m
+from app.tui.tokens import cells
+
+if TYPE_CHECKING:
+    from app.tui.app import LikelyApp
+
+FIRST = "There is no model on this machine yet. These fit its memory:"
+
+
+class Models(ModalScreen[str | None]):
+    """Gives the name of the model to load; another name, a path or a hub id can be typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Back", show=False),
+        Binding("down", "focus_list", "List", show=False),
+    ]
+
+    def __init__(self, likely: "LikelyApp", offers: Sequence[m.ModelOffer] = ()) -> None:
+        """`offers` are given on a first run, when nothing is here; else they are asked for."""
+        super().__init__()
+        self.likely = likely
+        self.first = bool(offers)
+        self.offers = tuple(offers)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet wide"):
+            yield Label(FIRST if self.first else "models", classes="sheet-title", markup=False)
+            yield OptionList(id="list", markup=False)
+            yield Input(placeholder="or type a hub id, a folder, a .gguf file", id="name")
+            yield Label("looking…", classes="faint", markup=False, id="models-line")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+        if self.first:
+            self._list()
+        else:
+            self.likely.ask(m.Offer(self.likely.bridge.number()), self._offered)
+
+    def _offered(self, reports: list[m.Report]) -> None:
+        if not self.is_mounted:
+            return
+        for report in reports:
+            match report:
+                case m.Offered(_, offers):
+                    known = {offer.name for offer in offers}
+                    opened = [facts for name, facts in self.likely.models.items() if name not in known]
+                    self.offers = (*(_opened(facts) for facts in opened), *offers)
+                    self._list()
+                case m.Failed(_, text):
+                    self.query_one("#models-line", Label).update(text)
+
+    def _list(self) -> None:
+        """What is here, then what can be fetched, then (but on a first run) what is too big."""
+        shown = [offer for offer in self.offers if offer.fits or not self.first]
+        self.offers = tuple(sorted(shown, key=lambda offer: (not offer.here, not offer.fits)))
+        rows = self.query_one(OptionList)
+        rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in self.offers)
+        current = self.likely.current.name if self.likely.current is not None else ""
+        names = [offer.name for offer in self.offers]
+        rows.highlighted = names.index(current) if current in names else 0 if names else None
+
+    def _line(self, offer: m.ModelOffer) -> str:
+        width = max(min(self.size.width, 88) - 10, 40)
+        current = self.likely.current
+        mark = "● " if current is not None and current.name == offer.name else "  "
+        state = "here" if offer.here else "to fetch" if offer.fits else "too big"
+        tail = f"{size(offer.nbytes):>8}  {cells.pad(offer.licence or 'no licence', 12)}  {state:<8}"
+        name = cells.pad(cells.clean(_short(offer.name)), max(width - len(tail) - 4, 10))
+        return f"{mark}{name}  {tail}"
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """What the line leaves out: the whole name, and what enter will do."""
+        offer = self.offers[event.option_index]
+        does = "⏎ loads it" if offer.here else "⏎ fetches and loads it"
+        about = f" · {offer.about}" if offer.about else ""
+        room = max(min(self.size.width, 88) - 10, 30) - len(does) - 9
+        self.query_one("#models-line", Label).update(f"{cells.fit(offer.name + about, room)} · {does} · esc")
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option.id)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if event.value.strip():
+            self.dismiss(event.value.strip())
+
+    def action_focus_list(self) -> None:
+        self.query_one(OptionList).focus()
+
+
+def _opened(facts: m.ModelFacts) -> m.ModelOffer:
+    """A model that was opened by its path: no store lists it."""
+    return m.ModelOffer(facts.name, facts.nbytes, "", True, True, f"{facts.family} {facts.quantization}".strip())
+
+
+def _short(name: str) -> str:
+    """A hub model without its owner, a path without its folders."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
+def size(nbytes: int) -> str:
+    """A size as a person reads it."""
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"

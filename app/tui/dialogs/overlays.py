@@ -1,0 +1,194 @@
+"""Small screens over the screen: pick from a list, type a line, read a text, choose another token."""
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+from rich.segment import Segment
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, OptionList, Static
+from textual.widgets.option_list import Option
+
+from app.tui.chat.candidates import CandidateTable
+from app.tui.theme import bar
+from app.tui.tokens import cells
+from app.tui.widgets.candidates import percent
+from app.tui.widgets.canvas import Canvas, Line, Painted
+
+
+class Ask(ModalScreen[str | None]):
+    """A line of text from a person; None when they think better of it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", show=False)]
+
+    def __init__(self, title: str, value: str = "", placeholder: str = "") -> None:
+        super().__init__()
+        self.title_, self.value, self.placeholder = title, value, placeholder
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet small"):
+            yield Label(self.title_, classes="sheet-title", markup=False)
+            yield Input(self.value, placeholder=self.placeholder)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)
+
+
+class Pick(ModalScreen[str | None]):
+    """One of several, by its id. Rows without an id are headings."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Back", show=False)]
+
+    def __init__(self, title: str, options: Sequence[tuple[str, str]]) -> None:
+        """`options` are (id, words)."""
+        super().__init__()
+        self.title_, self.options = title, options
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet"):
+            yield Label(self.title_, classes="sheet-title", markup=False)
+            heading = cast(Painted, self.app).look.heading
+            room = min(self.app.size.width * 96 // 100, 76) - 5
+            rows = [
+                Option(cells.fit(cells.clean(words), room) if id else Text(words, heading), id or None, not id)
+                for id, words in self.options
+            ]
+            yield OptionList(*rows, markup=False)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option.id)
+
+
+class Read(ModalScreen[None]):
+    """A text to read."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,f1,question_mark", "dismiss(None)", "Back", show=False),
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self.title_, self.text = title, text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="sheet wide"):
+            yield Label(self.title_, classes="sheet-title", markup=False)
+            with VerticalScroll():
+                yield Static(self.text, markup=False)
+
+
+class AlternativeRows(Canvas, can_focus=True):
+    """The candidates of one token as a short menu."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "pick(-1)", "Pick", show=False),
+        Binding("down", "pick(1)", "Pick", show=False),
+    ]
+
+    def __init__(self, view: CandidateTable) -> None:
+        super().__init__(id="alternatives")
+        self.view = view
+        self.picked = next((i for i, row in enumerate(view.rows) if row.chosen), 0)
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        look, glyphs = self.look, self.glyphs
+        top = min(max(self.picked - height + 1, 0), max(len(self.view.rows) - height, 0))
+        scale = max((row.before for row in self.view.rows), default=1.0) or 1.0
+        lines: list[Line] = []
+        for index in range(top, min(top + height, len(self.view.rows))):
+            row = self.view.rows[index]
+            mark = glyphs.chosen if row.chosen else glyphs.cut if row.cut else " "
+            ink = look.chosen if row.chosen else look.faint if row.cut else look.text
+            name = f"{index + 1:>2} {cells.pad(row.name, 12)}"
+            room = max(width - 27, 4)
+            lines.append(
+                [
+                    Segment(f" {mark} ", ink),
+                    Segment(name, look.cursor if index == self.picked else ink),
+                    Segment(percent(row.before).rjust(8) + "  ", ink),
+                    Segment(
+                        cells.pad(f"cut by {row.cut}", room) if row.cut else bar(row.before / scale, room, glyphs),
+                        look.faint if row.cut else look.chosen if row.chosen else look.bar,
+                    ),
+                ]
+            )
+        return lines
+
+    def action_pick(self, by: int) -> None:
+        if self.view.rows:
+            self.picked = min(max(self.picked + by, 0), len(self.view.rows) - 1)
+            self.redraw()
+
+    def on_click(self, event: events.Click) -> None:
+        top = min(max(self.picked - self.size.height + 1, 0), max(len(self.view.rows) - self.size.height, 0))
+        if 0 <= top + event.y < len(self.view.rows):
+            self.picked = top + event.y
+            screen = self.screen
+            assert isinstance(screen, Alternatives)
+            screen.action_take()
+
+
+class Alternatives(ModalScreen[tuple[str, int | str] | None]):
+    """Another way to go on: ("token", id) or ("text", words); ("ban", id) never draws one from now on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Back", show=False),
+        Binding("enter", "take", "Branch", show=False),
+        Binding("slash", "type", "Type your own", show=False),
+        Binding("x", "ban", "Ban", show=False),
+        *(Binding(str(n), f"number({n})", show=False) for n in range(1, 10)),
+    ]
+
+    def __init__(self, view: CandidateTable, at: tuple[int, int]) -> None:
+        """`at` is the cell (x, y) of the token, to open beside."""
+        super().__init__()
+        self.view, self.at = view, at
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="menu"):
+            yield Label(cells.clean(f"{self.view.name}  {self.view.numbers}"), classes="sheet-title", markup=False)
+            yield AlternativeRows(self.view)
+            yield Input(placeholder="other words, then enter", id="own")
+            yield Label("enter branch · / type your own · x ban · esc", classes="faint", id="menu-keys", markup=False)
+
+    def on_mount(self) -> None:
+        menu = self.query_one("#menu")
+        rows = min(len(self.view.rows), 10, max(self.size.height - 6, 1))
+        self.query_one("#alternatives").styles.height = rows
+        width = min(56, self.size.width - 2)
+        menu.styles.width = width
+        height = rows + 4
+        x = min(max(self.at[0], 0), max(self.size.width - width, 0))
+        below = self.at[1] + 1 + height <= self.size.height
+        y = self.at[1] + 1 if below else max(self.at[1] - height, 0)
+        menu.styles.offset = (x, min(y, max(self.size.height - height, 0)))
+        self.query_one("#own").display = False
+        self.query_one(AlternativeRows).focus()
+
+    def action_take(self) -> None:
+        rows = self.query_one(AlternativeRows)
+        if rows.view.rows:
+            self.dismiss(("token", rows.view.rows[rows.picked].token))
+
+    def action_ban(self) -> None:
+        rows = self.query_one(AlternativeRows)
+        if rows.view.rows:
+            self.dismiss(("ban", rows.view.rows[rows.picked].token))
+
+    def action_number(self, number: int) -> None:
+        if number <= len(self.view.rows):
+            self.dismiss(("token", self.view.rows[number - 1].token))
+
+    def action_type(self) -> None:
+        self.query_one("#own").display = True
+        self.query_one("#menu-keys").display = False
+        self.query_one("#own").focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        if event.value:
+            self.dismiss(("text", event.value))

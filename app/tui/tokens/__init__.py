@@ -1,0 +1,1 @@
+"""Text as rows of terminal cells, token by token: wrapping, blocks, layouts. Plain data; no widgets, no engine."""

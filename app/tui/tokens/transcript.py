@@ -1,0 +1,196 @@
+"""A conversation as it stands on the screen: its messages as blocks, and the step behind every token.
+
+And the way between a token that is seen and the tree: which fork it leaves, what stands before it. No widgets, nothing
+of what is under way.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.heat import HEATS, heat_level
+from app.tui.chat.context import before
+from app.tui.messages import Context
+from app.tui.sampling import words as recipe_words
+from app.tui.tokens.block import THINKING, MessageBlock, ShownToken, words
+from app.tui.tokens.layout import TokenPlace
+from engine.conversation import Conversation, Fork, Message
+from engine.trace.trace import TokenStep
+
+
+@dataclass
+class Shown:
+    """A message on the screen: its block, and the step behind each of its tokens (none for words not looked at)."""
+
+    message: Message
+    block: MessageBlock
+    steps: list[TokenStep]
+
+
+class Transcript:
+    """The lineage of a conversation, message by message."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.shown: list[Shown] = []
+        self.heat = HEATS[0]
+        self.specials = False  # control tokens are shown
+        self.folds: dict[str, bool] = {}  # what a person folded or unfolded, by block
+        self.scores: dict[str, list[TokenStep]] = {}  # of a person's nodes
+        self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
+        self.began_ids: dict[str, tuple[int, ...]] = {}  # what each drawn node follows
+        self._known: dict[tuple[tuple[str, int], ...], Shown] = {}
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def blocks(self) -> list[MessageBlock]:
+        """The blocks of the lineage; messages that did not change keep theirs."""
+        self.shown = [self._show(message) for message in self.conversation.messages()]
+        for index, shown in enumerate(self.shown):
+            shown.block.note = self.note(index)
+        return [shown.block for shown in self.shown]
+
+    def _show(self, message: Message) -> Shown:
+        key = _key(message)
+        found = self._known.get(key)
+        if found is not None and (message.last.drawn or found.block.scored == (message.last.id in self.scores)):
+            found.message = message
+            return found
+        yours = message.role == "user"
+        block = MessageBlock(
+            message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
+        )
+        steps = list(message.steps) or self.scores.get(message.last.id, [])
+        block.scored = block.scored or bool(steps)
+        block.fill([self.token(step) for step in steps] if steps else words(message.text))
+        if block.thinking is not None:
+            block.fold(self.folds.get(block.key, bool(message.last.finish)))
+        self._known[key] = Shown(message, block, steps)
+        return self._known[key]
+
+    def _grew(self, message: Message) -> None:
+        """The last message has more of what is on the screen already: it keeps its block."""
+        self.shown[-1].message = message
+        self._known[_key(message)] = self.shown[-1]
+
+    def token(self, step: TokenStep) -> ShownToken:
+        """What the transcript shows of a step."""
+        special = step.special and step.piece not in THINKING
+        text = step.piece.decode(errors="replace") if step.special else step.text
+        return ShownToken(text, heat_level(step, self.heat), special, step.origin == "given")
+
+    def recolour(self, heat: str) -> None:
+        """Tint by another number."""
+        self.heat = heat
+        for shown in self._known.values():
+            if shown.steps:
+                shown.block.tokens[:] = [self.token(step) for step in shown.steps]
+
+    def show_specials(self, on: bool) -> None:
+        self.specials = on
+        for shown in self._known.values():
+            shown.block.show_specials(on)
+
+    def note(self, index: int) -> str:
+        """The words beside a message's name: branch, recipe, tokens, perplexity."""
+        shown = self.shown[index]
+        parts = []
+        fork = shown.message.segments[-1].node.fork
+        options = self.conversation.options(fork)
+        if len(options) > 1:
+            parts.append(f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}")
+        if shown.message.role == "user":
+            return " · ".join(parts)
+        steps = shown.steps
+        drawn = [step for step in steps if step.origin == "drawn"] or steps
+        if drawn:
+            parts.append(shown.message.last.label or recipe_words(drawn[-1].recipe))
+            parts.append(f"{len(steps)} tok")
+        ppl = perplexity(steps)
+        if ppl is not None:
+            parts.append(f"ppl {ppl:.1f}")
+        finish = shown.message.last.finish
+        words_of = {"cancelled": "stopped", "length": "cut at the limit", "interrupted": "interrupted"}
+        if finish in words_of:
+            parts.append(words_of[finish])
+        return " · ".join(parts)
+
+    # -- tokens ------------------------------------------------------------------------------------------------------
+
+    def step_at(self, place: TokenPlace) -> TokenStep | None:
+        """The step behind a token on the screen."""
+        if not 0 <= place.block < len(self.shown):
+            return None
+        steps = self.shown[place.block].steps
+        return steps[place.token] if place.token < len(steps) else None
+
+    def fork_at(self, place: TokenPlace) -> Fork:
+        """The fork whose options are the alternatives to a token: just before it."""
+        token = place.token
+        segments = self.shown[place.block].message.segments
+        for segment in segments[:-1]:
+            if token < segment.length:
+                return self.conversation.place(Fork(segment.node.id, token))
+            token -= segment.length
+        node = segments[-1].node
+        if node.role == "user":
+            return node.fork
+        if not node.drawn:  # an answer that was written is left at a character
+            tokens = self.shown[place.block].block.tokens
+            token = min(sum(len(it.text) for it in tokens[: place.token]), len(node.text))
+        return self.conversation.place(Fork(node.id, token))
+
+    def place_of(self, fork: Fork) -> TokenPlace | None:
+        """Where on the screen the first token after a fork stands."""
+        for index, shown in enumerate(self.shown):
+            token = 0
+            for segment in shown.message.segments:
+                if segment.node.fork == fork:
+                    return TokenPlace(index, min(token, max(len(shown.block.tokens) - 1, 0)))
+                if fork.node == segment.node.id and fork.at is not None and fork.at < segment.length:
+                    return TokenPlace(index, token + fork.at)
+                token += segment.length
+        return None
+
+    def ids_before(self, place: TokenPlace) -> tuple[tuple[int, ...], bool]:
+        """The ids before a token, oldest first, and whether these are all of them."""
+        shown = self.shown[place.block]
+        node = shown.message.segments[0].node
+        own = tuple(step.token for step in shown.steps[: place.token])
+        if not node.drawn:
+            step = self.step_at(place)
+            ids = self.scored_ids.get(shown.message.last.id, ())
+            return (ids[: step.position], True) if step is not None and ids else (own, False)
+        begun = self.began_ids.get(node.id)
+        return ((*begun, *own), True) if begun is not None else (own, False)
+
+    def history(self, place: TokenPlace | None) -> tuple[tuple[int, ...], Sequence[TokenStep]]:
+        """What transforms look back on at a token: the ids before its message, and the message's steps before it.
+
+        Only the last are needed by most; where a message's beginning is not known, its own tokens are all there is.
+        None stands for the end of the branch.
+        """
+        if not self.shown:
+            return (), ()
+        place = place or TokenPlace(len(self.shown) - 1, len(self.shown[-1].steps))
+        shown = self.shown[place.block]
+        if not shown.message.last.drawn:
+            return self.ids_before(place)[0], ()
+        return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
+
+    def context_before(self, place: TokenPlace) -> Context:
+        """What the engine is to read to stand just before a token."""
+        ids, whole = self.ids_before(place)
+        if whole:
+            return Context(parts=(ids,), whole=True)
+        return before(self.conversation, self.fork_at(place))
+
+
+def _key(message: Message) -> tuple[tuple[str, int], ...]:
+    return tuple((segment.node.id, segment.length) for segment in message.segments)
+
+
+def perplexity(steps: Sequence[TokenStep]) -> float | None:
+    """exp of the mean surprisal of the steps that have one."""
+    values = [step.logprob for step in steps if step.logprob is not None]
+    return math.exp(-sum(values) / len(values)) if values else None

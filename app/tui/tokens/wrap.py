@@ -1,0 +1,193 @@
+"""Tokens into rows: a greedy, word-aware wrap that only ever touches the last row, so a stream costs what it adds.
+
+A word may be made of several tokens and a token may hold several words; every row knows which token owns which cells.
+Spaces at the end of a row hang in the spare column; a line break owns one cell, so that a cursor on it can be seen.
+"""
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+from app.tui.tokens import cells
+
+
+class Span(NamedTuple):
+    """Cells of one row that belong to one token."""
+
+    token: int
+    text: str
+    width: int
+
+
+class CellRow:
+    """One line of cells. `word` is the index of the first span of its last word, where it may be broken."""
+
+    __slots__ = ("broken", "first", "spans", "width", "word")
+
+    def __init__(self, first: int) -> None:
+        self.first = first  # the first token that has cells here, or the next to come
+        self.spans: list[Span] = []
+        self.width = 0
+        self.word = 0
+        self.broken = False  # ends in a line break
+
+    @property
+    def text(self) -> str:
+        return "".join(span.text for span in self.spans)
+
+    def at(self, x: int) -> int | None:
+        """The token at a column: the last one beyond the end, None on an empty row."""
+        for span in self.spans:
+            x -= span.width
+            if x < 0:
+                return span.token
+        return self.spans[-1].token if self.spans else None
+
+
+class Wrap:
+    """Rows of tokens within `width` columns, the last of which is kept for what hangs. `first` numbers the tokens."""
+
+    def __init__(self, width: int, first: int = 0) -> None:
+        self.width = max(width, 2)
+        self.limit = self.width - 1
+        self.rows: list[CellRow] = [CellRow(first)]
+        self.firsts: list[int] = [first]
+        self.count = first  # the number of the next token
+
+    def push(self, text: str) -> int:
+        """Append the next token; gives the first row that changed."""
+        token = self.count
+        self.count += 1
+        row = self.rows[-1]
+        dirty = len(self.rows) - 1
+        if not row.spans:
+            self._own(row, token)
+        for run in cells.runs(cells.clean(text)):
+            if run == "\n":
+                self._newline(token)
+            elif run[0] in " \u00a0":
+                self._spaces(token, run)
+            elif run == "\t":
+                self._spaces(token, " " * (cells.TAB - self.rows[-1].width % cells.TAB))
+            else:
+                self._text(token, run)
+        return dirty
+
+    def close(self) -> None:
+        """End after a line break: the row that it began belongs to what follows."""
+        self.rows.pop()
+        self.firsts.pop()
+
+    def _text(self, token: int, run: str) -> None:
+        """A run without spaces: marks for the cluster before it, then words; a line may break beside a wide one."""
+        if not run.isascii():
+            marks = 0
+            while marks < len(run) and cells.cell(run[marks]) == 0:
+                marks += 1
+            if marks:
+                self._marks(token, run[:marks])
+                run = run[marks:]
+        if not run:
+            return
+        if not cells.has_wide(run):
+            self._word(token, run, cells.width(run))
+            return
+        for cluster, size in cells.clusters(run):
+            if size == 2:
+                self.rows[-1].word = len(self.rows[-1].spans)
+            self._word(token, cluster, size)
+            if size == 2:
+                self.rows[-1].word = len(self.rows[-1].spans)
+
+    def rows_of(self, token: int) -> range:
+        """The rows that a token has cells in; the row of the next token that has some, for one without."""
+        last = bisect_right(self.firsts, token) - 1
+        first = last
+        while first > 0 and self.firsts[first] == token:
+            first -= 1
+        owned = [y for y in range(first, last + 1) if any(span.token == token for span in self.rows[y].spans)]
+        return range(owned[0], owned[-1] + 1) if owned else range(max(last, 0), max(last, 0) + 1)
+
+    def place(self, token: int) -> tuple[int, int]:
+        """Row and column where a token begins to be seen: its first cell that is not blank, else its first."""
+        blank: tuple[int, int] | None = None
+        for y in self.rows_of(token):
+            x = 0
+            for span in self.rows[y].spans:
+                if span.token == token:
+                    if span.text.strip():
+                        return y, x
+                    blank = blank or (y, x)
+                x += span.width
+        return blank or (self.rows_of(token)[0], 0)
+
+    def _own(self, row: CellRow, token: int) -> None:
+        row.first = token
+        self.firsts[-1] = token
+
+    def _add(self, token: int, text: str, width: int) -> None:
+        row = self.rows[-1]
+        if not row.spans:
+            self._own(row, token)
+        row.spans.append(Span(token, text, width))
+        row.width += width
+
+    def _open(self, first: int) -> CellRow:
+        row = CellRow(first)
+        self.rows.append(row)
+        self.firsts.append(first)
+        return row
+
+    def _newline(self, token: int) -> None:
+        row = self.rows[-1]
+        self._add(token, "\n", 1 if row.width < self.width else 0)
+        row.broken = True
+        self._open(token + 1)
+
+    def _spaces(self, token: int, run: str) -> None:
+        row = self.rows[-1]
+        room = self.width - row.width
+        shown = run[: max(room, 0)]
+        # what does not fit has no cells, but a token of spaces alone keeps a place
+        if shown or not any(span.token == token for span in row.spans[-1:]):
+            self._add(token, shown, len(shown))
+        row.word = len(row.spans)
+
+    def _marks(self, token: int, marks: str) -> None:
+        row = self.rows[-1]
+        if not row.width:
+            self._add(token, cells.DOTTED + marks, 1)
+            return
+        between = row.word == len(row.spans)
+        self._add(token, marks, 0)
+        if between:  # on a space or a wide character: no word has begun
+            row.word = len(row.spans)
+
+    def _word(self, token: int, run: str, size: int) -> None:
+        row = self.rows[-1]
+        if row.width + size <= self.limit:
+            self._add(token, run, size)
+            return
+        if row.word > 0:  # the word so far comes along
+            moved = row.spans[row.word :]
+            del row.spans[row.word :]
+            fresh = self._open(moved[0].token if moved else token)
+            fresh.spans, fresh.width = moved, sum(span.width for span in moved)
+            row.width -= fresh.width
+            row = fresh
+        if row.width + size <= self.limit:
+            self._add(token, run, size)
+        else:
+            self._hard(token, run)
+
+    def _hard(self, token: int, run: str) -> None:
+        """A word longer than a row: filled cluster by cluster."""
+        text, used = "", 0
+        for cluster, size in cells.clusters(run):
+            if self.rows[-1].width + used + size > self.limit and (used or self.rows[-1].width):
+                if text:
+                    self._add(token, text, used)
+                self._open(token)
+                text, used = "", 0
+            text, used = text + cluster, used + size
+        if text:
+            self._add(token, text, used)

@@ -1,0 +1,70 @@
+"""What a model in training was asked and said, step after step: the blocks of a token view, and the token behind each.
+
+Plain data; `Completion` events go in.
+"""
+
+from dataclasses import dataclass, field
+
+from app.heat import heat_level
+from app.tui.chat import candidates
+from app.tui.chat.candidates import CandidateTable, Names
+from app.tui.tokens.block import MessageBlock, ShownToken, words
+from app.tui.tokens.layout import TokenPlace
+from app.tui.tokens.transcript import perplexity
+from engine.tune.control import Complete, Completion
+
+KEPT = 50  # answers that are looked back on
+
+
+@dataclass
+class Answers:
+    """The answers, oldest first; `asked` is the question that is asked again."""
+
+    asked: Complete | None = None
+    drawn: list[Completion] = field(default_factory=list)
+
+    def take(self, drawn: Completion) -> None:
+        self.drawn = [*self.drawn[-(KEPT - 1) :], drawn]
+
+    def blocks(self) -> list[MessageBlock]:
+        """A question once, and below it the answers that it had one after another."""
+        return [self._block(owner) for owner in self._owners()]
+
+    def _owners(self) -> list[str | Completion]:
+        """What each block shows: a question or an answer."""
+        found: list[str | Completion] = []
+        asked: str | None = None
+        for drawn in self.drawn:
+            if drawn.request.text != asked:
+                asked = drawn.request.text
+                found.append(asked)
+            found.append(drawn)
+        return found
+
+    @staticmethod
+    def _block(owner: str | Completion) -> MessageBlock:
+        if isinstance(owner, str):
+            made = MessageBlock(f"asked {owner}", "you")
+            made.extend(words(owner))
+            return made
+        who = "base" if owner.request.base else "model"
+        notes = [f"step {owner.step:,}"] if who == "model" else ["before training"]
+        notes.append(f"{len(owner.steps)} tok")
+        ppl = perplexity(owner.steps)
+        if ppl is not None:
+            notes.append(f"ppl {ppl:.1f}")
+        if owner.reason == "length":
+            notes.append("cut at the limit")
+        made = MessageBlock(f"answer {owner.step} {who}", who, " · ".join(notes), scored=True)
+        made.extend(ShownToken(step.text, heat_level(step, "surprisal"), step.special) for step in owner.steps)
+        return made
+
+    def view(self, place: TokenPlace, names: Names) -> CandidateTable | None:
+        """The candidates of a token of an answer, as it was drawn."""
+        owners = self._owners()
+        owner = owners[place.block] if place.block < len(owners) else ""
+        if isinstance(owner, str) or place.token >= len(owner.steps):
+            return None
+        step, recipe = owner.steps[place.token], owner.request.recipe
+        outcome = candidates.replayed(step, recipe, (), owner.steps[: place.token], names, owner.request.seed)
+        return candidates.view(step, outcome, recipe, names, title="TOKEN", live=False)

@@ -1,0 +1,76 @@
+"""What a training has moved, put into order for the screen: bars before and now, heat along a text. Plain data.
+
+A token of a text is tinted by how far the distribution that it was predicted from has moved, so that this heat lies on
+the tokens that their surprisal would lie on.
+"""
+
+import codecs
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.heat import moved_level
+from app.tui.chat.candidates import LN2, Candidate, CandidateTable, Names
+from app.tui.theme import Glyphs
+from app.tui.tokens.block import MessageBlock, ShownToken
+from engine.evaluate.difference import Difference, Position, Shift
+from engine.tune.control import Compared
+
+SHOWN = 10  # candidates of a place
+NEXT = " …"  # stands for the token that would come after the text
+
+
+@dataclass(frozen=True, slots=True)
+class Moves(CandidateTable):
+    """What the candidates panel shows of a place: the tick is the base's probability, the bar the present one."""
+
+    words: str = ""
+
+    def summary(self, glyphs: Glyphs) -> str:
+        return self.words
+
+
+NOTHING = Moves("NEXT", "", "", (), 0, 0, 0.0, "", True, False)
+
+
+def view(difference: Difference, index: int, names: Names, *, live: bool = True) -> Moves:
+    """The distribution that the token `index` of a text was predicted from; the one past the end is yet to come."""
+    positions = difference.positions
+    token = positions[index].token if index < len(positions) else None
+    title, name = ("NEXT", "") if token is None else ("TOKEN", names.name(token))
+    if index < 1:
+        return Moves(title, name, "nothing before it", (), 0, 0, 0.0, "", True, live)
+    place = positions[index - 1]
+    rows = tuple(
+        Candidate(s.token, names.name(s.token), math.exp(s.before), math.exp(s.now), chosen=s.token == token)
+        for s in _shown(place)
+    )
+    before, now = (nats / LN2 for nats in place.entropy)
+    words = f"{Glyphs.tick} before · entropy {before:.1f} → {now:.1f} bits"
+    return Moves(title, name, f"KL {place.kl / LN2:.3f} bits", rows, 0, 0, 0.0, "", True, live, words)
+
+
+def _shown(place: Position) -> list[Shift]:
+    """The tokens that were or are the most likely, by their probability now."""
+    first = sorted(place.likely, key=lambda s: -max(s.before, s.now))[:SHOWN]
+    return sorted(first, key=lambda s: (-s.now, -s.before))
+
+
+def block(compared: Compared, names: Names, who: str) -> MessageBlock:
+    """A text, its tokens tinted by the KL of the distributions that they were predicted from."""
+    positions = compared.difference.positions
+    note = f"mean KL {compared.difference.kl / LN2:.3f} bits · step {compared.step:,}"
+    texts = [*text([place.token for place in positions], names), NEXT]
+    levels = [0, *(moved_level(place.kl) for place in positions)]
+    made = MessageBlock(who, who, note, scored=True)
+    made.extend(ShownToken(words, level) for words, level in zip(texts, levels, strict=True))
+    return made
+
+
+def text(tokens: Sequence[int], names: Names) -> list[str]:
+    """What became valid text with each token: "" inside a character that several tokens share."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    found = [decoder.decode(names.piece(token)) for token in tokens]
+    if found:
+        found[-1] += decoder.decode(b"", final=True)
+    return found

@@ -1,0 +1,149 @@
+"""What a training has said of itself so far, as the tune screen reads it: numbers, curves, words. No widgets."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.tui.chat.candidates import LN2
+from app.tui.theme import Glyphs
+from app.tui.widgets.chart import Curve, Mark, Picture
+from engine.tune.control import Stepped, Validated
+
+Parts = Sequence[tuple[str, str]]
+KEPT = ("step", "loss", "smooth", "rate", "norm")  # of every step
+RECENT = 0.25  # share of the run that the closer view shows, and
+FEWEST = 20  # steps of it at least
+
+
+@dataclass
+class TrainingHistory:
+    """The steps and validations of a run, oldest first."""
+
+    last: Stepped | None = None
+    validated: list[Validated] = field(default_factory=list)
+    _columns: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in KEPT})
+
+    def take(self, event: Stepped | Validated) -> None:
+        """One more event. A step that was there already is told anew: a run went on from an earlier checkpoint."""
+        if isinstance(event, Validated):
+            while self.validated and self.validated[-1].step >= event.step:
+                self.validated.pop()
+            self.validated.append(event)
+            return
+        known = bisect_left(self._columns["step"], event.step)
+        for name, column in self._columns.items():
+            del column[known:]
+            column.append(getattr(event, name))
+        self.last = event
+
+    @property
+    def step(self) -> int:
+        return self.last.step if self.last is not None else 0
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that are known."""
+        return [int(step) for step in self._columns["step"]]
+
+    @property
+    def best(self) -> Validated | None:
+        """The lowest validation so far."""
+        return min(self.validated, key=lambda v: v.loss, default=None)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to go, at the mean pace of all steps so far."""
+        last = self.last
+        return None if last is None else last.elapsed_s / last.step * (last.steps - last.step)
+
+    # -- pictures ----------------------------------------------------------------------------------------------------
+
+    def loss(self, glyphs: Glyphs, *, close: bool = False) -> Picture:
+        """Training loss, raw and smoothed, and the validations with their intervals."""
+        xs, raw, smooth = (self._column(name, close) for name in ("step", "loss", "smooth"))
+        left, right = self._range(xs, close)
+        best = self.best
+        marks = [Mark(v.step, v.loss, v.low, v.high, v is best) for v in self.validated if v.step >= left]
+        curves = [
+            Curve(xs, raw, "bar_cut", loose=True),
+            Curve([m.x for m in marks], [m.y for m in marks], "chosen", dotted=True),
+            Curve(xs, smooth, "bar"),
+        ]
+        return Picture(self._loss_words(glyphs), curves, marks, right, left)
+
+    def _loss_words(self, glyphs: Glyphs) -> Parts:
+        parts: list[tuple[str, str]] = [("LOSS", "heading"), (" nats", "faint")]
+        if self.last is not None:
+            parts.append((f"  {glyphs.line} train {self.last.smooth:.3f}", "bar"))
+        if self.validated:
+            v = self.validated[-1]
+            parts.append((f"  {glyphs.live} valid {v.loss:.3f} ± {v.high - v.loss:.3f}", "chosen"))
+        best = self.best
+        if best is not None and best is not self.validated[-1]:
+            parts.append((f"  ◆ best {best.loss:.3f} at {best.step:,}", "chosen"))
+        return parts
+
+    def rate(self, *, close: bool = False) -> Picture:
+        """The learning rate."""
+        return self._small("RATE", "rate", power, close)
+
+    def norm(self, *, close: bool = False) -> Picture:
+        """The gradient's norm, before clipping."""
+        return self._small("GRADIENT", "norm", "{:.3g}".format, close)
+
+    def _small(self, heading: str, name: str, said: Callable[[float], str], close: bool) -> Picture:
+        xs, ys = self._column("step", close), self._column(name, close)
+        words = [(heading, "heading")]
+        if len(ys):
+            words += [(f"  {said(ys[-1])}", "text"), (f"  peak {said(ys.max())}", "faint")]
+        left, right = self._range(xs, close)
+        return Picture(words, [Curve(xs, ys, "bar", loose=True)], (), right, left, axis=False, floor=0.0)
+
+    def _column(self, name: str, close: bool) -> np.ndarray:
+        column = np.array(self._columns[name])
+        if not close:
+            return column
+        first = self.step - max(int(self.step * RECENT), FEWEST)
+        return column[bisect_left(self._columns["step"], first) :]
+
+    @staticmethod
+    def _range(xs: np.ndarray, close: bool) -> tuple[float, float]:
+        left = float(xs[0]) if close and len(xs) else 0.0
+        return left, max(float(xs[-1]) if len(xs) else 1.0, left + 1)
+
+    # -- words -------------------------------------------------------------------------------------------------------
+
+    def facts(self) -> list[str]:
+        """What a step costs and has come to, the most wanted first."""
+        last = self.last
+        if last is None:
+            return []
+        facts = [f"epoch {last.epoch:.2f}", f"{last.tokens_per_s:,.0f} tok/s", size(last.memory)]
+        facts.append(f"{count(last.tokens)} tokens trained")
+        if last.kl:
+            facts.append(f"KL to the base {last.kl / LN2:.3f} bits")
+        return facts
+
+
+def power(value: float) -> str:
+    """A small number: `2.0e-4`."""
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if value else "0"
+
+
+def size(nbytes: float) -> str:
+    """A size in memory."""
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
+
+
+def count(number: int) -> str:
+    """A count in about three digits."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= unit:
+            return f"{number / 1e3:.0f}k" if name == "k" else f"{number / unit:.1f}{name}"
+    return f"{number:,}"

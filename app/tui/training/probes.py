@@ -1,0 +1,150 @@
+"""What a model in training is asked while it trains: prompts that are watched, a text that is held out, questions.
+
+Requests leave through `send`; what is answered is kept. Plain data; how it is shown is the panel's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from app.tui.chat.candidates import CandidateTable, Names
+from app.tui.tokens.block import MessageBlock
+from app.tui.tokens.layout import TokenPlace
+from app.tui.training import drift
+from app.tui.training.answers import Answers
+from app.tui.tuning import Failed, Plan, Report
+from engine.tune.control import Compare, Compared, Complete, Completion, Ended, Refused, Request, Validated
+
+TOP = 10  # tokens named at each place
+NOT_YET = "measured at every validation, and with w"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeView:
+    """One place: what it is, the words before it, when it was measured, and its candidates."""
+
+    what: str
+    before: str
+    step: int | None
+    pending: bool
+    view: CandidateTable | None
+
+
+@dataclass
+class Probes:
+    """The questions of one run, and their answers."""
+
+    send: Callable[[Request], None] = lambda request: None
+    names: Names = field(default_factory=Names)
+    answers: Answers = field(default_factory=Answers)
+    prompts: list[Compare] = field(default_factory=list)
+    at: int = 0  # the prompt that is looked at
+    text: Compare = field(default_factory=lambda: Compare(top=TOP))
+    found: dict[Compare, Compared] = field(default_factory=dict)
+    pending: set[Request] = field(default_factory=set)
+    chat: bool = True  # prompts go through the chat template
+    always: bool = False  # the last question is asked again at every validation
+
+    def take(self, report: Report) -> None:
+        """One more report of the run."""
+        match report:
+            case Plan():
+                self.names, self.chat = Names(report.vocabulary), report.chat
+                self.prompts = [Compare(text, report.chat, TOP) for text in report.prompts]
+                self.look()
+            case Validated():
+                self.look()
+                if self.always:
+                    self.repeat()
+            case Ended():
+                self.look()
+            case Completion(_, request):
+                self.pending.discard(request)
+                self.answers.take(report)
+            case Compared(_, request):
+                self.pending.discard(request)
+                self.found[request] = report
+            case Refused(_, request):
+                self.pending.discard(request)
+            case Failed():  # what was being answered then is not answered any more
+                self.pending.clear()
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def ask(self, request: Request) -> None:
+        """Once, until it is answered."""
+        if request not in self.pending:
+            self.pending.add(request)
+            self.send(request)
+
+    def look(self) -> None:
+        """Measure what has moved, after the step that is being taken."""
+        for request in (*self.prompts[self.at : self.at + 1], self.text):
+            self.ask(request)
+
+    def question(self, text: str) -> None:
+        self.answers.asked = Complete(text, chat=self.chat)
+        self.ask(self.answers.asked)
+
+    def repeat(self, base: bool = False) -> bool:
+        """Ask the last question again, or ask it of the base; gives whether there was one."""
+        if self.answers.asked is None:
+            return False
+        self.ask(replace(self.answers.asked, base=base))
+        return True
+
+    def turn(self, by: int) -> None:
+        """Look at another of the prompts."""
+        if self.prompts:
+            self.at = (self.at + by) % len(self.prompts)
+            if self.prompts[self.at] not in self.found:
+                self.ask(self.prompts[self.at])
+
+    def watch(self, text: str) -> None:
+        """Look at what follows another prompt."""
+        self.prompts.append(Compare(text, self.chat, TOP))
+        self.at = len(self.prompts) - 1
+        self.look()
+
+    def hold(self, text: str) -> None:
+        """Measure along another text; "" is the first row that is set aside."""
+        self.text = Compare(text, False, TOP)
+        self.look()
+
+    def reframe(self) -> None:
+        """Put prompts through the chat template, or as plain beginnings of a text."""
+        self.chat = not self.chat
+        self.prompts = [replace(prompt, chat=self.chat) for prompt in self.prompts]
+        self.look()
+
+    # -- what is seen ------------------------------------------------------------------------------------------------
+
+    @property
+    def along(self) -> Compared | None:
+        """What has moved along the held-out text."""
+        return self.found.get(self.text)
+
+    def block(self) -> MessageBlock | None:
+        """The held-out text with its heat."""
+        who = "text" if self.text.text else "held out"
+        return drift.block(self.along, self.names, who) if self.along is not None else None
+
+    def outlook(self, in_text: TokenPlace | None, in_answer: TokenPlace | None) -> ProbeView:
+        """The token under a cursor, in an answer or in the text; else what follows the prompt that is looked at."""
+        if in_answer is not None:
+            return ProbeView("answer", "as the model drew it", None, False, self.answers.view(in_answer, self.names))
+        if in_text is not None and self.along is not None:
+            tokens = [position.token for position in self.along.difference.positions[: in_text.token]]
+            before = "".join(drift.text(tokens, self.names))
+            return self._outlook("along the text", before, self.along, in_text.token, live=False)
+        prompt = self.prompts[self.at] if self.prompts else None
+        if prompt in self.found and prompt is not None:
+            what = f"prompt {self.at + 1}/{len(self.prompts)}"
+            return self._outlook(what, prompt.text, self.found[prompt], None)
+        if self.along is not None:
+            return self._outlook("after the text", "", self.along, None)
+        return ProbeView("", "" if self.pending else NOT_YET, None, bool(self.pending), drift.NOTHING)
+
+    def _outlook(self, what: str, before: str, found: Compared, token: int | None, *, live: bool = True) -> ProbeView:
+        at = len(found.difference.positions) if token is None else token
+        view = drift.view(found.difference, at, self.names, live=live)
+        return ProbeView(what, before, found.step, found.request in self.pending, view)

@@ -1,0 +1,411 @@
+"""A training as it goes: its curves, what the model says by now, and what has moved since the base."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+
+from app.tui import tuning as t
+from app.tui.dialogs.overlays import Ask, Read
+from app.tui.palette import Entry
+from app.tui.training.history import TrainingHistory
+from app.tui.training.probes import Probes
+from app.tui.training.status import standing
+from app.tui.tuning import Tuning
+from app.tui.widgets.bars import Hints, TopBar
+from app.tui.widgets.chart import Chart
+from app.tui.widgets.drift import MovedPanel
+from app.tui.widgets.gauge import Gauge
+from app.tui.widgets.heat_view import HeatView
+from app.tui.widgets.prompt import Prompt
+from app.tui.widgets.tune_form import TuneForm
+from engine.tune.config import Config
+from engine.tune.control import Completion, Refused, Stepped, Validated
+
+if TYPE_CHECKING:
+    from app.tui.app import LikelyApp
+
+TICK_S = 0.15
+VIEWS = ("loss", "moved", "answers")
+SLIM = 76  # columns: below them what moved stands in one column
+TALL = 30  # rows: below them the small curves have one row less
+
+
+class TuneScreen(Screen[None]):
+    """A form, or the run that it has started. Stays as it is while another screen is looked at."""
+
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "pause", "Pause", show=False, id="tune.pause"),
+        Binding("s", "stop", "Stop and keep", show=False, id="tune.stop"),
+        Binding("c", "go_on", "Go on", show=False, id="tune.go_on"),
+        Binding("t", "try", "Try", show=False, id="tune.try"),
+        Binding("r", "repeat(False)", "Ask again", show=False, id="tune.again"),
+        Binding("b", "repeat(True)", "Ask the base", show=False, id="tune.base"),
+        Binding("w", "look", "What moved", show=False, id="tune.look"),
+        Binding("left_square_bracket", "turn(-1)", "Prompt", show=False, id="tune.previous"),
+        Binding("right_square_bracket", "turn(1)", "Prompt", show=False, id="tune.next"),
+        Binding("p", "watch", "Watch a prompt", show=False, id="tune.watch"),
+        Binding("h", "hold", "Held-out text", show=False, id="tune.hold"),
+        Binding("z", "close_up", "Closer", show=False, id="tune.closer"),
+        Binding("l", "view('loss')", "Loss", show=False, id="tune.loss"),
+        Binding("a", "view('answers')", "Answers", show=False, id="tune.answers"),
+        Binding("i", "plan", "Plan", show=False, id="tune.plan"),
+        Binding("y", "copy_command", "Copy command", show=False, id="tune.copy"),
+        Binding("n", "new", "New run", show=False, id="tune.new"),
+        Binding("enter", "chat", "Chat with it", show=False, id="tune.chat"),
+        Binding("q", "interrupt", "Stop, keep, leave", show=False, id="tune.leave"),
+        Binding("escape", "back", "Back", show=False, id="tune.back"),
+        Binding("f1", "keys", "Keys", show=False, id="tune.keys"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tuning: Tuning | None = None
+        self.course = TrainingHistory()
+        self.watching = Probes()
+        self.stage = ""  # of a run that is being opened
+        self.closer = False
+
+    @property
+    def likely(self) -> "LikelyApp":
+        return cast("LikelyApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield TopBar("tune", id="top")
+        yield TuneForm(id="form")
+        with Vertical(id="run"):
+            yield Gauge(id="gauge")
+            with Horizontal(id="body"):
+                with Vertical(id="curves"):
+                    yield Chart(id="loss")
+                    with Horizontal(id="small"):
+                        yield Chart(id="rate")
+                        yield Chart(id="norm")
+                    yield HeatView(id="answers")
+                yield MovedPanel()
+            yield Prompt(placeholder="Ask the model as it is now  (enter)", id="prompt")
+        yield Hints(id="hints")
+
+    def on_mount(self) -> None:
+        self.hints = self.query_one(Hints)
+        self.prompt = self.query_one(Prompt)
+        self.panel = self.query_one(MovedPanel)
+        self.said = self.query_one("#answers", HeatView)
+        self.action_view("loss")
+        self.set_interval(TICK_S, self.tick)
+        order = self.likely.tune_order
+        if order is not None:
+            self.start(*order)
+        else:
+            self._show_form()
+
+    def on_screen_resume(self) -> None:
+        self.likely.restyle()  # another theme may have been chosen elsewhere
+        self.reshow()
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width < SLIM, "-slim")
+        self.set_class(self.size.height < TALL, "-short")
+
+    # -- a run -------------------------------------------------------------------------------------------------------
+
+    def _show_form(self) -> None:
+        self.set_class(True, "-form")
+        form = self.query_one(TuneForm)
+        current = self.likely.current
+        if current is not None and not form.field("model").value:
+            form.field("model").value = current.name
+        form.field("data").focus()
+        self.reshow()
+
+    def on_tune_form_started(self, event: TuneForm.Started) -> None:
+        self.start(event.config, event.resume)
+
+    def start(self, config: Config, resume: bool) -> None:
+        """Open a run and train."""
+        if self.tuning is not None:
+            self.tuning.close()
+        self.tuning = self.likely.tuning = Tuning(self.likely.trainer, config, resume=resume)
+        self.course, self.watching = TrainingHistory(), Probes(self.tuning.ask)
+        self.set_class(False, "-form")
+        self.set_focus(None)
+        self.stage, self.closer = "opening", False
+        self.reshow()
+
+    def tick(self) -> None:
+        """Take in what was reported, and show it at once."""
+        if self.tuning is None:
+            return
+        reports = self.tuning.drain()
+        for report in reports:
+            self._take(report)
+        if reports and self.is_current:
+            self.reshow()
+
+    def _take(self, report: t.Report) -> None:
+        self.watching.take(report)
+        match report:
+            case t.Opening(stage, done, total):
+                self.stage = f"{stage} {done / total:.0%}" if total else stage
+            case t.Plan():
+                for event in report.past:
+                    self.course.take(event)
+            case Stepped() | Validated():
+                self.course.take(report)
+            case Completion():
+                self.said.show(self.watching.answers.blocks(), follow=True)
+            case Refused(_, _, why):
+                self.hints.say(why, alarm=True)
+            case t.Failed(line) if self.tuning is not None and self.tuning.plan is None:
+                self._give_up(line)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model to be asked."""
+        return self.tuning is not None and self.tuning.plan is not None
+
+    def on_prompt_sent(self, event: Prompt.Sent) -> None:
+        if event.text.strip():
+            self.prompt.prompts.append(event.text)
+            self.prompt.take("")
+            self.try_out(event.text)
+
+    def try_out(self, text: str) -> None:
+        """Have the model answer as it is now."""
+        if not self.ready:
+            self.hints.say("there is no model to ask yet")
+            return
+        self.watching.question(text)
+        self.action_view("answers")
+
+    def action_try(self) -> None:
+        self.prompt.focus()
+
+    def action_repeat(self, base: bool) -> None:
+        """Ask the last question again, or ask it of the base."""
+        if self.watching.repeat(base):
+            self.action_view("answers")
+        else:
+            self.action_try()
+
+    def action_look(self) -> None:
+        """Measure what has moved by now."""
+        if self.ready:
+            self.watching.look()
+            self.action_view("moved")
+
+    def action_turn(self, by: int) -> None:
+        """Another of the watched prompts."""
+        self.watching.turn(by)
+        self.panel.text.move_to(None)
+        self.action_view("moved")
+
+    def action_watch(self) -> None:
+        asked = self.watching.answers.asked
+        self._type("watch the next token after a prompt", asked.text if asked is not None else "", self._watch)
+
+    def _watch(self, text: str) -> None:
+        if text.strip():
+            self.watching.watch(text)
+
+    def action_hold(self) -> None:
+        title = "what moved along which text? (empty: the first row that is set aside)"
+        self._type(title, self.watching.text.text, self.watching.hold)
+
+    def _type(self, title: str, value: str, do: Callable[[str], None]) -> None:
+        """Have a person type a text, and look at what moved there."""
+
+        def typed(text: str | None) -> None:
+            if text is not None:
+                do(text)
+                self.action_view("moved")
+
+        if self.ready:
+            self.app.push_screen(Ask(title, value), typed)
+
+    def reframe(self) -> None:
+        """Prompts through the chat template, or as plain beginnings of a text."""
+        self.watching.reframe()
+        self.hints.say(f"prompts go {'through the chat template' if self.watching.chat else 'in as plain text'}")
+
+    def toggle_always(self) -> None:
+        self.watching.always = not self.watching.always
+        self.hints.say("asks again at every validation" if self.watching.always else "asks only when told to")
+
+    # -- the run's keys ----------------------------------------------------------------------------------------------
+
+    def action_pause(self) -> None:
+        if self.tuning is not None and self.tuning.busy:
+            self.tuning.pause()
+            self.reshow()
+
+    def action_stop(self) -> None:
+        """Finish the step, save, and tell how to go on."""
+        if self.tuning is None:
+            return
+        opening = self.tuning.state == "opening"
+        self.tuning.stop()
+        if opening:
+            self._give_up()
+        self.reshow()
+
+    def _give_up(self, line: str = "") -> None:
+        """Back to the form, as it was filled in."""
+        assert self.tuning is not None
+        form = self.query_one(TuneForm)
+        form.fill(self.tuning.config)
+        form.say(line.replace("--resume goes on with it", "^r goes on with it"))
+        self.tuning = self.likely.tuning = None
+        self._show_form()
+
+    def action_go_on(self) -> None:
+        if self.tuning is not None and self.tuning.go_on():
+            self.reshow()
+
+    def action_interrupt(self) -> None:
+        """Stop and keep; and leave, where this is all that the program was started for."""
+        if self.likely.tune_order is not None:
+            self.likely.run_worker(self.likely.action_quit())
+        elif self.tuning is not None and (self.tuning.busy or self.tuning.state == "opening"):
+            self.action_stop()
+        else:
+            self.likely.action_go("chat")
+
+    def action_back(self) -> None:
+        """Out of the field that is being written in; else to the chat, while the run goes on."""
+        if self.focused is not None and not self.has_class("-form"):
+            self.set_focus(None)
+        elif self.likely.tune_order is None:
+            self.likely.action_go("chat")
+
+    def action_new(self) -> None:
+        """The form, for another run."""
+        if self.tuning is None or not (self.tuning.busy or self.tuning.state == "opening"):
+            self._show_form()
+        else:
+            self.hints.say("a run is under way: s stops and keeps it")
+
+    @property
+    def chats(self) -> bool:
+        """Whether what was learned can be put on the chat's model: the run is over, and it made an adapter."""
+        return self.tuning is not None and self.tuning.ended is not None and self.tuning.config.kind != "full"
+
+    def action_chat(self) -> None:
+        if self.chats and self.tuning is not None and self.tuning.plan is not None:
+            self.likely.chat_with(self.tuning.config.model, self.tuning.plan.folder)
+
+    def action_plan(self) -> None:
+        if self.tuning is not None and self.tuning.plan is not None:
+            lines = [*self.tuning.plan.lines, "", t.command(self.tuning.config, resume=self.tuning.resume)]
+            self.app.push_screen(Read("what this run does", "\n".join(lines)))
+
+    def action_copy_command(self) -> None:
+        if self.tuning is not None:
+            self.likely.copy(t.command(self.tuning.config, resume=True), "command to go on")
+
+    def action_keys(self) -> None:
+        from app.tui.help import keys_text
+
+        self.app.push_screen(Read("keys", keys_text(self)))
+
+    def action_close_up(self) -> None:
+        self.closer = not self.closer
+        self.reshow()
+
+    def action_view(self, name: str) -> None:
+        """Which part fills a screen that is too narrow for all of them."""
+        for each in VIEWS:
+            self.set_class(each == name, f"-{each}")
+        self.reshow()
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    def reshow(self) -> None:
+        """Everything as it is now; what did not change draws nothing."""
+        if not self.is_mounted:
+            return
+        glyphs, tuning, course = self.likely.glyphs, self.tuning, self.course
+        self.query_one("#loss", Chart).show(course.loss(glyphs, close=self.closer))
+        self.query_one("#rate", Chart).show(course.rate(close=self.closer))
+        self.query_one("#norm", Chart).show(course.norm(close=self.closer))
+        self.set_class(bool(self.watching.answers.drawn), "-answered")
+        self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
+        self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
+        if tuning is not None:
+            self.query_one(Gauge).show(standing(tuning, course, self.stage, glyphs))
+        plan = tuning.plan if tuning is not None else None
+        name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
+        self.query_one(TopBar).show(name, (tuning.state,) if tuning is not None else ())
+        self._hint()
+
+    def on_token_view_cursor_moved(self) -> None:
+        self.reshow()
+
+    def on_descendant_focus(self) -> None:
+        self.call_later(self.reshow)
+
+    def on_descendant_blur(self) -> None:
+        self.call_later(self.reshow)
+
+    def on_token_view_chosen(self) -> None:
+        """There is nothing to branch in a training."""
+
+    def on_key(self) -> None:
+        self.hints.say("")
+
+    def _hint(self) -> None:
+        tuning = self.tuning
+        if self.has_class("-form"):
+            self.hints.show((("⏎", "Start"), ("↑↓", "Field"), ("^r", "Resume"), ("esc", "Back"), ("f1", "Keys")))
+            return
+        if self.focused is self.prompt:
+            self.hints.show((("⏎", "Ask"), ("esc", "Back to the run"), ("f1", "Keys")))
+            return
+        state = tuning.state if tuning is not None else ""
+        own: tuple[tuple[str, str], ...] = (("w", "What moved"), ("t", "Try"), ("l", "Loss"))
+        if state in ("training", "paused"):
+            pausing = tuning is not None and tuning.control.paused
+            own = (("space", "Go on" if pausing else "Pause"), ("s", "Stop and keep"), *own)
+        elif state in ("ended", "failed"):
+            more: tuple[tuple[str, str], ...] = (("c", "Go on"),) if tuning and tuning.unfinished else ()
+            more += (("s", "Save"),) if state == "failed" else ()
+            more += (("⏎", "Chat with it"),) if self.chats else ()
+            own = (*more, *own, ("n", "New run"))
+        self.hints.show((*own, ("[ ]", "Prompt"), ("z", "Closer"), ("f1", "Keys")))
+
+    def palette(self) -> Iterator[Entry]:
+        """What the palette offers here, as things are."""
+        tuning = self.tuning
+        if tuning is not None and tuning.busy:
+            paused = tuning.control.paused
+            yield f"tune: {'Go on' if paused else 'Pause'}", "after the step that is being taken", self.action_pause
+            yield "tune: Stop and keep", "finishes the step and saves", self.action_stop
+        elif tuning is None or tuning.state != "opening":
+            yield "tune: New run…", "data, model, adapter", self.action_new
+        if tuning is not None and tuning.plan is not None:
+            if tuning.unfinished:
+                yield "tune: Go on", "from where the run is", self.action_go_on
+            if self.chats:
+                yield "tune: Chat with it", "the adapter on the chat's model", self.action_chat
+            yield "tune: Try a prompt", "the model answers as it is now", self.action_try
+            if self.watching.answers.asked is not None:
+                yield "tune: Ask again", "the same question", lambda: self.action_repeat(False)
+                yield "tune: Ask the base", "the same question, before training", lambda: self.action_repeat(True)
+            yield "tune: Ask at every validation", "on or off", self.toggle_always
+            yield "tune: What moved", "measured now", self.action_look
+            yield "tune: Watch a prompt…", "the next token before and now", self.action_watch
+            yield "tune: Held-out text…", "along which KL is measured", self.action_hold
+            other = "as plain text" if self.watching.chat else "through the chat template"
+            yield f"tune: Prompts {other}", "how questions are put", self.reframe
+            yield "tune: Show the plan", "rows, tokens, steps, memory", self.action_plan
+            yield "tune: Closer or all", "the last quarter of the curves", self.action_close_up
+
+    def on_top_bar_screen_asked(self, event: TopBar.ScreenAsked) -> None:
+        self.likely.action_go(event.name)

@@ -1,0 +1,47 @@
+"""What a training has moved: the bars of one place before and now, what rose and fell, and the heat along a text."""
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from app.tui.tokens.layout import TokenPlace
+from app.tui.training.probes import Probes
+from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.heat_view import HeatView
+from app.tui.widgets.probe_heading import ProbeHeading
+from app.tui.widgets.top_shifts import TopShifts
+from engine.tune.control import Compared
+
+
+class MovedPanel(Vertical):
+    """Shows a `Probes`; a cursor in its text picks the place."""
+
+    def __init__(self) -> None:
+        super().__init__(id="moved")
+        self._shown: Compared | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="place"):
+            yield ProbeHeading(id="watched")
+            yield Candidates(id="outlook")
+        with Vertical(id="along"):
+            yield TopShifts(id="swing")
+            yield HeatView(top=True, id="text")
+
+    def on_mount(self) -> None:
+        self.query_one(Candidates).can_focus = False
+
+    @property
+    def text(self) -> HeatView:
+        return self.query_one("#text", HeatView)
+
+    def show(self, watching: Probes, in_answer: TokenPlace | None) -> None:
+        """`in_answer` is the token under the cursor of an answer, where that is what a person looks at."""
+        along, text = watching.along, self.text
+        block = watching.block() if along is not self._shown else None
+        if block is not None:
+            self._shown = along
+            text.show([block], follow=False)
+        self.query_one(TopShifts).show(along.difference if along is not None else None, watching.names)
+        outlook = watching.outlook(text.cursor, in_answer)
+        self.query_one(ProbeHeading).show(outlook)
+        self.query_one(Candidates).show(outlook.view)

@@ -1,0 +1,140 @@
+"""Drawing by the vocabulary kernel: where there is Metal, one pass over the logits gives the token and its numbers.
+
+`plan` says what a recipe asks of the kernel, where it asks no more than that can. The token is the one that
+`engine.transforms.draw` takes for the same key: the same two numbers of the same hash, inverted in the same order.
+Where the kernel's most likely tokens do not hold all that may be drawn the token is negative, and the caller draws
+otherwise. Knows nothing of models and cursors.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from engine.trace.observe import KernelStats
+from engine.trace.trace import Recipe
+from engine.transforms import STAYS, Key, MinP, Temperature, TopK, TopP, Truncation, uniform
+from metal import kernel, mx
+from metal.vocab import TOP, DrawPlan, KernelDraw, Statistics, statistics
+
+HEAD = 1024  # a nucleus is hardly ever larger
+
+
+def plan(recipe: Recipe, vocabulary: int) -> DrawPlan | None:
+    """What the kernel is asked for, or None: it is not there, or the recipe is more than it can do.
+
+    It knows temperature, top-k, top-p and min-p, each once, min-p after top-p, and the temperature before both or
+    after. Without a truncation there is nothing that would end within its most likely tokens.
+    """
+    if not (kernel.available() and kernel.enabled("scan")):
+        return None
+    if recipe.greedy:
+        known = all(isinstance(t, Temperature | Truncation) for t in recipe.transforms)
+        return DrawPlan(top_k=1) if known else None
+    kinds = [type(t) for t in recipe.transforms]
+    at = {kind: kinds.index(kind) for kind in kinds}
+    if len(at) < len(kinds) or not at.keys() <= {Temperature, TopK, TopP, MinP}:
+        return None
+    last = len(kinds)
+    temperature, top_k, top_p, min_p = (at.get(kind, last) for kind in (Temperature, TopK, TopP, MinP))
+    thresholds = [i for i in (top_p, min_p) if i < last]
+    if top_p < last and min_p < top_p:
+        return None
+    early = temperature == last or all(temperature < i for i in thresholds)
+    if not early and not all(i < temperature for i in thresholds):
+        return None
+    draw = DrawPlan(
+        temperature=next((t.temperature for t in recipe.transforms if isinstance(t, Temperature)), 1.0),
+        top_k=next((int(t.k) for t in recipe.transforms if isinstance(t, TopK)), 0),
+        top_p=next((t.p for t in recipe.transforms if isinstance(t, TopP)), 1.0),
+        min_p=next((t.p for t in recipe.transforms if isinstance(t, MinP)), 0.0),
+        temperature_last=not early,
+        top_k_last=top_p < top_k < last,
+    )
+    if any(isinstance(t, MinP) and t.least != 1 for t in recipe.transforms):
+        return None
+    few = 0 < draw.top_k <= TOP
+    beyond = TOP < draw.top_k < vocabulary and draw.top_p < 1 and not draw.top_k_last
+    return draw if few or (not beyond and (draw.top_p < 1 or draw.min_p > 0)) or vocabulary <= TOP else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What the kernel found for one row of logits, evaluated or not."""
+
+    how: DrawPlan
+    by: Statistics
+    row: int
+
+    @property
+    def drawn(self) -> KernelDraw:
+        assert self.by.drawn is not None
+        return self.by.drawn
+
+    @property
+    def token(self) -> mx.array:
+        """A scalar; negative where the kernel could not draw."""
+        return self.drawn.token[self.row]
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """What `found` reads."""
+        return [self.by.lse, self.by.entropy, self.drawn.lse, self.drawn.kept]
+
+    def found(self, recipe: Recipe) -> KernelStats:
+        """The numbers on the host; waits for them."""
+        lse, entropy, tempered, kept = (np.asarray(x)[self.row] for x in self.arrays)
+        cut = partial(cuts, recipe, lse=float(lse), lse_tempered=float(tempered), kept=int(kept))
+        return KernelStats(float(lse), float(entropy), int(kept), 1 / self.how.temperature, cut)
+
+
+def draw(logits: mx.array, how: DrawPlan, keys: Sequence[Key]) -> list[Pass]:
+    """A token for each row of logits [N, V], by its key (seed, position)."""
+    chances = [[uniform(key, "row"), uniform(key, "token")] for key in keys]
+    by = statistics(logits, how, mx.array(chances))
+    return [Pass(how, by, row) for row in range(len(keys))]
+
+
+def cuts(recipe: Recipe, top: np.ndarray, places: np.ndarray, lse: float, lse_tempered: float, kept: int) -> np.ndarray:
+    """Which transform removed the token at each of `places` in the order of likelihood, int8 [K]; STAYS for the rest.
+
+    `top` are the logits that are not -inf, descending; `lse` and `lse_tempered` the log-sum-exp of all, and of all over
+    the temperature; `kept` how many tokens stayed in the end.
+    """
+    cut = np.full(len(places), STAYS, np.int8)
+    if recipe.greedy:
+        cut[places >= 1] = len(recipe.transforms)
+        return cut
+    sharp, total, last = 1.0, lse, STAYS
+    left = len(top) + 1  # the impossible ones stand behind all others
+    for index, transform in enumerate(recipe.transforms):
+        stays = left
+        match transform:
+            case Temperature(t):
+                sharp, total = 1 / t, lse_tempered
+            case TopK(k):
+                stays = min(int(k), len(top))
+            case TopP(p) if p < 1:
+                stays = _nucleus(top[:left] * sharp - total, p, 1.0 if left >= len(top) else None)
+            case MinP(p):
+                stays = int(np.count_nonzero(top * sharp >= top[0] * sharp + math.log(p)))
+        if stays < left:
+            cut[(places >= stays) & (cut == STAYS)] = index
+            left, last = stays, index
+    # where rounding decided, the kernel has the last word on who stays
+    cut[places < kept] = STAYS
+    cut[(places >= kept) & (cut == STAYS)] = last
+    return cut
+
+
+def _nucleus(logprobs: np.ndarray, share: float, total: float | None) -> int:
+    """How many of the tokens, most likely first, hold `share` of the mass, those that equal the last one included."""
+    goal = share * (float(np.exp(logprobs).sum()) if total is None else total)
+    for size in (HEAD, len(logprobs)):
+        mass = np.cumsum(np.exp(logprobs[:size]), dtype=np.float64)
+        if mass[-1] >= goal:
+            break
+    inside = 1 + int(np.count_nonzero(mass[:-1] < goal))
+    return int(np.count_nonzero(logprobs >= logprobs[inside - 1]))

@@ -1,0 +1,45 @@
+"""`TextStream`: drawn tokens as they become text, and where the text ends. Knows nothing of models and caches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.decode.stop_strings import StopStrings
+from engine.trace.trace import TokenStep
+
+if TYPE_CHECKING:
+    from engine.tokenizer import Tokenizer
+
+
+class TextStream:
+    """One answer while it grows: what is certain of its text comes out of `push`, the rest of `flush`."""
+
+    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.tokens = 0
+        self.reason = ""  # eot or stop, once it has ended
+        self.rest = ""  # after `flush`: what the detokeniser held back
+        self._matcher = StopStrings(tuple(stop))
+        self._detokenizer = tokenizer.detokenizer(at_start=False)
+
+    def push(self, raw: TokenStep, elapsed_s: float) -> Iterator[TokenStep]:
+        """The steps whose text is certain, now that `raw` was drawn."""
+        self.tokens += 1
+        ended = raw.token in self.tokenizer.eos
+        text = "" if ended else self._detokenizer.push(raw.token)
+        yield from self._matcher.push(with_text(self.tokenizer, raw, text, elapsed_s))
+        if ended or self._matcher.matched:
+            self.reason = "eot" if ended else "stop"
+
+    def flush(self) -> Iterator[TokenStep]:
+        """The steps that were held back, at the end."""
+        self.rest = "" if self._matcher.matched else self._detokenizer.flush()
+        yield from self._matcher.flush()
+
+
+def with_text(tokenizer: "Tokenizer", step: TokenStep, text: str, elapsed_s: float) -> TokenStep:
+    """The step with what its token stands for."""
+    token = step.token
+    return replace(
+        step, piece=tokenizer.piece(token), text=text, special=tokenizer.is_special(token), elapsed_s=elapsed_s
+    )

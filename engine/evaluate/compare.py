@@ -1,0 +1,139 @@
+"""How two models differ on a text: KL at every position, and which tokens rose and fell. Log-probabilities in nats.
+
+The two are any pair over one vocabulary: two checkpoints, or one model with and without an adapter.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from engine.errors import CheckpointError, DataError
+from engine.evaluate.difference import Difference, Position, Shift
+from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.fetch.progress import Report, silent
+from engine.tokenizer import Tokenizer
+from metal import mx
+from models import Transformer
+
+CHUNK = 256  # positions whose logits stand at once
+
+Logits = Callable[[mx.array], Iterator[mx.array]]  # ids [1, T] -> log-probabilities [n, V], n positions at a time
+
+
+def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *, top: int = 5) -> Difference:
+    """The difference of two models on the ids of a text."""
+    if not ids:
+        raise DataError("there is nothing to compare: the text is empty")
+    positions: list[Position] = []
+    tokens = mx.array([list(ids)])
+    total: tuple[mx.array | float, mx.array | float] = (0.0, 0.0)  # of the probabilities [V], before and now
+    for before, now in zip(a(tokens), b(tokens), strict=True):
+        if before.shape != now.shape:
+            raise CheckpointError(
+                f"{names[0]} has {before.shape[-1]} tokens and {names[1]} {now.shape[-1]}: "
+                "only models of one vocabulary can be compared"
+            )
+        p, q = mx.exp(before), mx.exp(now)
+        kl = divergence(now, before)
+        entropies = -mx.sum(p * before, axis=-1), -mx.sum(q * now, axis=-1)
+        moved = q - p
+        count = min(top, moved.shape[-1])
+        up, down = mx.argpartition(-moved, count - 1, axis=-1), mx.argpartition(moved, count - 1, axis=-1)
+        best = mx.argmax(before, axis=-1), mx.argmax(now, axis=-1)
+        likely = (mx.argpartition(-of, count - 1, axis=-1)[:, :count] for of in (before, now))
+        most = mx.concatenate(list(likely), axis=-1)
+        total = total[0] + mx.sum(p, axis=0), total[1] + mx.sum(q, axis=0)
+        mx.eval(kl, *entropies, up, down, *best, most, *total)
+        for i in range(before.shape[0]):
+            at = len(positions)
+            following = None
+            if at + 1 < len(ids):
+                following = float(before[i, ids[at + 1]]), float(now[i, ids[at + 1]])
+            positions.append(
+                Position(
+                    ids[at],
+                    float(kl[i]),
+                    (float(entropies[0][i]), float(entropies[1][i])),
+                    following,
+                    (int(best[0][i]), int(best[1][i])),
+                    _shifts(up[i, :count], before[i], now[i], rising=True),
+                    _shifts(down[i, :count], before[i], now[i], rising=False),
+                    _likely(most[i], before[i], now[i]),
+                )
+            )
+    means = [mx.log(mx.maximum(of, 1e-30)) - math.log(len(ids)) for of in total]
+    moved = mx.exp(means[1]) - mx.exp(means[0])
+    count = min(top, moved.size)
+    up, down = mx.argpartition(-moved, count - 1)[:count], mx.argpartition(moved, count - 1)[:count]
+    risen, fallen = _shifts(up, *means, rising=True), _shifts(down, *means, rising=False)
+    return Difference(names, tuple(positions), risen, fallen)
+
+
+def divergence(of: mx.array, to: mx.array) -> mx.array:
+    """KL(of || to) [...] of log-probabilities [..., V], never below 0: sum p (r + exp(-r) - 1) with r = log p - log q.
+
+    The terms past r add up to nothing, and every term is positive, so that a small KL is not lost in rounding.
+    """
+    p, r = mx.exp(of), of - to
+    near = p * (r + mx.expm1(-mx.clip(r, -1, 1)))
+    return mx.sum(mx.where(mx.abs(r) < 1, near, p * r + (mx.exp(to) - p)), axis=-1)
+
+
+def _shifts(tokens: mx.array, before: mx.array, now: mx.array, *, rising: bool) -> tuple[Shift, ...]:
+    kept = [s for s in _each(tokens, before, now) if (s.change > 0) == rising and s.change]
+    return tuple(sorted(kept, key=lambda s: -abs(s.change)))
+
+
+def _likely(tokens: mx.array, before: mx.array, now: mx.array) -> tuple[Shift, ...]:
+    """Each token once, the most likely now first."""
+    found = {s.token: s for s in _each(tokens, before, now)}
+    return tuple(sorted(found.values(), key=lambda s: (-s.now, s.token)))
+
+
+def _each(tokens: mx.array, before: mx.array, now: mx.array) -> list[Shift]:
+    a: list[float] = before[tokens].tolist()  # type: ignore[assignment]
+    b: list[float] = now[tokens].tolist()  # type: ignore[assignment]
+    ids: list[int] = tokens.tolist()  # type: ignore[assignment]
+    return [Shift(*entry) for entry in zip(ids, a, b, strict=True)]
+
+
+def logits(model: Transformer, around: Callable[[], AbstractContextManager[None]] | None = None) -> Logits:
+    """A model as `compare` takes it; `around` is entered for whatever it computes (the adapter off, say)."""
+    inside = around or nullcontext
+
+    def run(tokens: mx.array) -> Iterator[mx.array]:
+        with inside():
+            hidden = model.hidden(tokens)[0]
+            mx.eval(hidden)
+        for i in range(0, hidden.shape[0], CHUNK):
+            with inside():
+                z = model.head(hidden[i : i + CHUNK]).astype(mx.float32)
+            yield z - mx.logsumexp(z, axis=-1, keepdims=True)
+
+    return run
+
+
+def open_model(name: str, progress: Report = silent) -> Checkpoint:
+    """The checkpoint `name`, or the adapter directory `name` on the model that it was trained on."""
+    from engine.tune import adapters, lora
+
+    folder = Path(name).expanduser()
+    if not (folder / adapters.CONFIG).exists():
+        return load(name, progress)
+    stored = adapters.read(folder)
+    if not stored.model:
+        raise CheckpointError(f'{folder / adapters.CONFIG} does not say which model it is for: add "model"')
+    checkpoint = load(stored.model, progress)
+    adapter = adapters.place(checkpoint.model, stored, str(folder))
+    if isinstance(adapter, lora.Adapter):
+        lora.attach(adapter)
+    return checkpoint
+
+
+def check_vocabularies(a: Tokenizer, b: Tokenizer, names: tuple[str, str]) -> None:
+    """CheckpointError unless the ids of both mean the same."""
+    if a.fingerprint != b.fingerprint:
+        raise CheckpointError(
+            f"{names[0]} and {names[1]} have different vocabularies: only models of one can be compared"
+        )

@@ -1,0 +1,122 @@
+"""How likely a given text is: total log-probability, perplexity, bits per byte, and the odds of named continuations.
+
+Nothing is drawn. A text's first token has no distribution unless the model's convention puts a BOS before it; sums run
+over the tokens that have one. Knows nothing of how the numbers are shown.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import ContextOverflow, ParameterError
+from engine.session import Session
+from engine.trace.trace import TokenStep
+from metal import mx
+from metal.attention import Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The steps of a text and what they add up to; log-probabilities in nats."""
+
+    steps: tuple[TokenStep, ...]
+
+    @property
+    def scored(self) -> tuple[TokenStep, ...]:
+        """The steps that have a distribution."""
+        return tuple(step for step in self.steps if step.logprob is not None)
+
+    @property
+    def total_logprob(self) -> float:
+        return math.fsum(step.logprob for step in self.scored if step.logprob is not None)
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp of the mean surprisal of the scored tokens; None for a text of one token."""
+        return math.exp(-self.total_logprob / len(self.scored)) if self.scored else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Surprisal in bits over the bytes of the scored tokens."""
+        nbytes = sum(len(step.piece) for step in self.scored if not step.special)
+        return -self.total_logprob / math.log(2) / nbytes if nbytes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A text named to follow: its tokens, and the probability of all of them in a row, in nats."""
+
+    text: str
+    steps: tuple[TokenStep, ...]
+
+    @property
+    def logprob(self) -> float:
+        return math.fsum(step.logprob for step in self.steps if step.logprob is not None)
+
+
+def explain(session: Session, text: str, progress: Callable[[int, int], None] | None = None) -> Explanation:
+    """Score every token of `text`; ContextOverflow if the model has no positions for it."""
+    return Explanation(tuple(session.score(_encode(session, text), progress=progress)))
+
+
+def continuations(session: Session, text: str, candidates: Sequence[str]) -> list[Continuation]:
+    """The probability of each candidate right after `text`, several tokens of it included.
+
+    The ids of a candidate are those of text + candidate after those of text. Raises ParameterError where the tokenizer
+    would split the boundary differently, because that probability is of another text.
+    """
+    base = _encode(session, text)
+    found = []
+    for candidate in candidates:
+        whole = _encode(session, text + candidate)
+        if not candidate or whole[: len(base)] != base or len(whole) == len(base):
+            raise ParameterError(_boundary(session, base, whole, text, candidate))
+        if not base:
+            raise ParameterError("a continuation needs a text before it: give at least one token")
+        found.append(Continuation(candidate, tuple(session.score(whole, start=len(base)))))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What each head attended to at each of T tokens: entropies in nats, and the most attended positions with their
+    weights (position -1 where a token sees fewer)."""
+
+    entropy: np.ndarray  # float32 [layers, H, T]
+    positions: np.ndarray  # int32 [layers, H, T, top]
+    weights: np.ndarray  # float32 [layers, H, T, top]
+
+
+def attention(session: Session, text: str, top: int = 3) -> Attention:
+    """The attention of every layer and head over `text`, in one pass without a cache.
+
+    ParameterError for a model whose attention is not ours to look at.
+    """
+    ids = _encode(session, text)
+    if len(ids) > session.context:
+        raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {session.context}")
+    if not hasattr(session.model, "inspect"):
+        raise ParameterError(f"{session.info.name} runs through mlx-lm's own class, which does not show its attention")
+    seen = session.model.inspect(mx.array([ids]), emit=Emit(entropy=True, top=top)).attention
+    layers = [(s.entropy[0], s.positions[0], s.weights[0]) for s in seen]  # type: ignore[index]
+    entropy, positions, weights = (mx.stack(list(part)) for part in zip(*layers, strict=True))
+    mx.eval(entropy, positions, weights)
+    return Attention(np.array(entropy), np.array(positions), np.array(weights))
+
+
+def _encode(session: Session, text: str) -> list[int]:
+    return session.tokenizer.encode(text, bos=True)
+
+
+def _boundary(session: Session, base: list[int], whole: list[int], text: str, candidate: str) -> str:
+    if not candidate:
+        return "a candidate must be a text of at least one byte, got an empty one"
+    n = next((i for i, (a, b) in enumerate(zip(base, whole, strict=False)) if a != b), min(len(base), len(whole)))
+    before = b"".join(session.tokenizer.piece(t) for t in base[n:]).decode(errors="replace")
+    after = b"".join(session.tokenizer.piece(t) for t in whole[n : n + 2]).decode(errors="replace")
+    return (
+        f"the candidate {candidate!r} changes how the text before it is split ({before!r} becomes part of {after!r}), "
+        f"so it has no probability after that text: move the boundary (end the text before {before!r})"
+    )

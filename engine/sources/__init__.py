@@ -1,0 +1,1 @@
+"""Where models come from: the store, the hub, folders, GGUF files, packages. Gives checkpoints; knows no decoding."""

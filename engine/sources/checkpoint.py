@@ -1,0 +1,187 @@
+"""`load`: a name, a folder or a GGUF file -> a model, its tokenizer and what it is.
+
+Each kind of file becomes a Hugging Face style config and weights by Hugging Face's names, and `models.build` makes the
+transformer of those; nothing past this module knows where a model came from.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import models
+from engine import ranks
+from engine.errors import CheckpointError
+from engine.sources import gguf, hf_folder, store
+from engine.sources.fetch.progress import Report, silent
+from engine.sources.gguf import mapping, weights
+from engine.sources.model_info import ModelInfo, quantization_of, read_json
+from engine.sources.precision import Precision, choose
+from engine.tokenizer import Tokenizer
+from metal import kernel, malloc, mx
+
+if TYPE_CHECKING:
+    from engine.ranks.together import Ranks
+    from models import Transformer
+    from models.shard import Sharding
+
+
+SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that is ready to run. `config` is in Hugging Face's terms."""
+
+    model: "Transformer"
+    tokenizer: Tokenizer
+    info: ModelInfo
+    config: dict[str, Any]
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Parting:
+    """How a model is parted between the processes that run it together."""
+
+    ranks: "Ranks"
+    way: str  # tensor | pipeline, as models.shard has them
+
+    def share(self, config: Mapping[str, Any], tensors: Iterable[str], unit: int) -> "Sharding":
+        """What is this rank's of a checkpoint whose values come `unit` at a time."""
+        from models import shard  # no business of a single process
+
+        return shard.share(config, tensors, self.way, self.ranks.rank, self.ranks.size, unit)
+
+    def agreed(self, precision: Precision) -> Precision:
+        """Rank 0's, whatever the other machines would choose."""
+        dtype, packed = self.ranks.say([str(precision.dtype).removeprefix("mlx.core."), precision.packed])
+        return Precision(getattr(mx, dtype), packed)
+
+
+def load(
+    name: str | Path, progress: Report = silent, *, precision: Precision | None = None, parting: Parting | None = None
+) -> Checkpoint:
+    """The checkpoint that `name` stands for (an alias, a hub repository, a folder, a .gguf file), fetched if need be.
+
+    `precision` is chosen for this machine unless given. With `parting`, every rank calls this and reads what is its
+    own. CheckpointError where it cannot be found, fetched, verified, or is not a model that can be run here. Belongs in
+    the thread that will run the model.
+    """
+    info = _find(str(name), progress)
+    progress(f"loading {info.name}", 0, 0)
+    with malloc.giving_back():
+        return _load(info, precision, parting)
+
+
+def _find(name: str, progress: Report) -> ModelInfo:
+    """The model on disk, fetched if need be; the same on all ranks."""
+
+    def find() -> ModelInfo:
+        return store.resolve(name) or store.pull(name, progress)
+
+    together = ranks.joined()
+    if together is None:
+        return find()
+    info = together.in_turn(find)
+    if together.say(info.weights) != info.weights:
+        raise CheckpointError(f"{info.name} has other weights here than on rank 0: fetch the same model on both")
+    return info
+
+
+def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Checkpoint:
+    if info.path.is_file():
+        tokenizer, config, arrays, precision, share = _read_gguf(info, precision, parting)
+    else:
+        tokenizer, config, arrays, precision, share = _read_folder(info, precision, parting)
+    layers = config.get("num_hidden_layers", 0)
+    if share is None and isinstance(layers, int) and layers > len(arrays):
+        raise CheckpointError(f"config: num_hidden_layers is {layers:,}, but there are only {len(arrays):,} tensors")
+    model = models.build(config, arrays, dense=None if precision.packed else precision.dtype, share=share)
+    if not precision.packed:  # what it says of the file no longer holds for the model
+        config = {key: value for key, value in config.items() if not key.startswith("quantization")}
+    if kernel.available():
+        _ready_kernels(model, precision)
+    if mx.default_device() == mx.cpu:
+        _settle(model)
+    if share is not None and parting is not None:
+        from models.exchange import connect
+
+        model = connect(model, share, parting.ranks.group)
+    return Checkpoint(model, tokenizer, info, config, precision)
+
+
+def _ready_kernels(model: "Transformer", precision: Precision) -> None:
+    """Test, time and compile the kernels that this model will launch, so that none of it falls into the first token."""
+    from metal import autotune
+
+    config = model.config
+    windows = sorted(set(config.windows))
+    shapes = [
+        autotune.Shape(config.head_size, config.heads, config.kv_heads, precision.dtype, window=w) for w in windows
+    ]
+    autotune.prepare(shapes)
+    autotune.warm(shapes, config.vocab_size)
+    if isinstance(model, models.Transformer):
+        model.warm(precision.dtype)
+
+
+def _settle(model: "Transformer") -> None:
+    """Join what the model joins, one product at a time, so that the parts of all are never held beside the wholes."""
+    for linear in model.linears.values():
+        mx.eval(list(linear.arrays().values()))
+        if mx.get_cache_memory() > SPARE:
+            mx.clear_cache()
+
+
+Read = tuple[Tokenizer, dict[str, Any], dict[str, mx.array], Precision, "Sharding | None"]
+
+
+def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Read:
+    header = gguf.read_header(info.path)
+    architecture = mapping.architecture(header)
+    config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
+    precision = precision or _choose(info, config["model_type"], None, parting)
+    heads = config["num_attention_heads"], config["num_key_value_heads"]
+    share = None
+    if parting is not None:
+        names = [name for tensor in header.tensors if (name := mapping.weight_name(tensor, architecture))]
+        share = parting.share(config, names, weights.whole_groups(header))
+        heads = share.config.heads, share.config.kv_heads
+    with ThreadPoolExecutor(1) as beside:
+        tokenizer = beside.submit(Tokenizer.from_gguf, header.metadata)
+        whole = share is None and not precision.packed and precision.dtype == mx.float32
+        joins = models.joins(config) if whole else {}
+        arrays = dict(weights.read_weights(header, architecture, heads, precision, share, joins))
+    if precision.packed:
+        config["quantization"] = weights.packed_config(header, architecture)
+    return tokenizer.result(), config, arrays, precision, share
+
+
+def _read_folder(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Read:
+    config = read_json(info.path / "config.json")
+    family = config.get("model_type")
+    if not isinstance(family, str):
+        raise CheckpointError(f"config: model_type must be a string, got {family!r}")
+    share = None
+    if parting is not None:
+        share = parting.share(config, hf_folder.tensor_names(info.path), _group(config))
+    tokenizer = Tokenizer.from_folder(info.path)
+    precision = precision or _choose(info, family, hf_folder.stored_dtype(info.path), parting)
+    if share is None:
+        return tokenizer, config, hf_folder.read_weights(info.path, precision), precision, None
+    return tokenizer, config, hf_folder.read_share(info.path, precision, share), precision, share
+
+
+def _choose(info: ModelInfo, family: str, stored: mx.Dtype | None, parting: Parting | None) -> Precision:
+    if parting is None:
+        return choose(info.parameters, family, stored)
+    return parting.agreed(choose(info.parameters // parting.ranks.size, family, stored))
+
+
+def _group(config: dict[str, Any]) -> int:
+    """How many values of a row share a scale, at most."""
+    packing = quantization_of(config)
+    settings = [packing, *(entry for entry in packing.values() if isinstance(entry, dict))] if packing else []
+    return max((int(entry.get("group_size", 1)) for entry in settings), default=1)

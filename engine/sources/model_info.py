@@ -1,0 +1,168 @@
+"""`ModelInfo`: what can be said of a checkpoint on disk by reading its headers, without loading it.
+
+Plain data and no mlx, so that a list of models is quick and the screen may show it. Knows nothing of the store.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CheckpointError
+from engine.sources import safetensors
+from engine.sources.gguf.header import Header, read_header
+
+# general.file_type of a GGUF file (llama.h, llama_ftype), where it is not the name of its commonest block type
+FILE_TYPES = {
+    11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M",
+}  # fmt: skip
+SLICES, SLICE_BYTES = 64, 4096
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is. `weights` identifies its weights: equal files, equal `weights`, wherever they came from."""
+
+    name: str
+    path: Path  # the GGUF file, or the folder
+    source: str
+    family: str
+    quantization: str
+    parameters: int
+    context: int  # positions; 0 where the checkpoint does not say
+    license: str  # "" where it does not say
+    nbytes: int  # on disk
+    weights: str  # SHA-256, hex
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def describe(path: Path, *, name: str = "", source: str = "") -> ModelInfo:
+    """The ModelInfo of a GGUF file or of a folder in Hugging Face's layout; CheckpointError if it is neither."""
+    name, source = name or path.stem, source or ("file" if path.is_file() else "folder")
+    if path.is_file():
+        return _describe_gguf(read_header(path), name, source)
+    return _describe_folder(path, name, source)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; CheckpointError if there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} has no {path.name}: it is not a model in Hugging Face's layout") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: a JSON object expected, got {type(value).__name__}")
+    return value
+
+
+def quantization_of(config: dict[str, Any]) -> dict[str, Any]:
+    """How mlx has quantised a model: group_size, bits, mode and what differs by module; empty where it has not."""
+    packing = config.get("quantization") or config.get("quantization_config") or {}
+    if not isinstance(packing, dict) or not isinstance(packing.get("group_size", 64), int):
+        raise CheckpointError(f"config: quantization must be a table with an integer group_size, got {packing!r}")
+    return packing
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, every shard that its index names; CheckpointError if one is missing."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise CheckpointError(f"{index}: no weight_map in it; fetch the model again")
+        files = [folder / Path(name).name for name in sorted(set(shards.values()))]
+    else:
+        files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{folder} has no .safetensors weights")
+    for file in files:
+        if not file.exists():
+            raise CheckpointError(f"{folder} lacks {file.name}, which its index names; fetch the model again")
+    return files
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """SHA-256 over the sizes of the files and 64 evenly spaced slices of each: quick, and the same for equal files."""
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        with open(path, "rb") as file:
+            for i in range(SLICES):
+                file.seek(max(0, size - SLICE_BYTES) * i // (SLICES - 1))
+                digest.update(file.read(SLICE_BYTES))
+    return digest.hexdigest()
+
+
+def _describe_gguf(header: Header, name: str, source: str) -> ModelInfo:
+    values: Counter[str] = Counter()
+    for tensor in header.tensors.values():
+        values[tensor.type] += prod(tensor.shape)
+    commonest = values.most_common(1)[0][0] if values else "none"
+    family = str(header.metadata.get("general.architecture", "unknown"))
+    context = header.metadata.get(f"{family}.context_length", 0)
+    return ModelInfo(
+        name=name,
+        path=header.path,
+        source=source,
+        family=family,
+        quantization=FILE_TYPES.get(header.metadata.get("general.file_type", -1), commonest),
+        parameters=sum(values.values()),
+        context=context if isinstance(context, int) else 0,
+        license=str(header.metadata.get("general.license", "")),
+        nbytes=header.path.stat().st_size,
+        weights=fingerprint([header.path]),
+    )
+
+
+def _describe_folder(path: Path, name: str, source: str) -> ModelInfo:
+    config, files = read_json(path / "config.json"), weight_files(path)
+    stored = {name: tensor for file in files for name, tensor in safetensors.read_header(file).items()}
+    packing = quantization_of(config)
+    group_size = packing.get("group_size", 64)
+    parameters, dtypes = 0, Counter[str]()
+    for key, tensor in stored.items():
+        module = key.rpartition(".")[0]
+        if key.endswith((".scales", ".biases")) and f"{module}.weight" in stored:
+            continue
+        scales = stored.get(f"{module}.scales")
+        n = prod(scales.shape) * group_size if scales and key.endswith(".weight") else prod(tensor.shape)
+        parameters += n
+        dtypes[tensor.dtype] += n
+    quantization = dtypes.most_common(1)[0][0] if dtypes else "none"
+    if isinstance(packing.get("bits"), int):
+        quantization = f"{packing['bits']}-bit {packing.get('mode', 'affine')}"
+    inner = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    context = inner.get("max_position_embeddings", 0) if inner else 0
+    return ModelInfo(
+        name=name,
+        path=path,
+        source=source,
+        family=str(config.get("model_type", "unknown")),
+        quantization=quantization,
+        parameters=parameters,
+        context=context if isinstance(context, int) else 0,
+        license=_card_license(path / "README.md"),
+        nbytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        weights=fingerprint(files),
+    )
+
+
+def _card_license(readme: Path) -> str:
+    """The licence that the front matter of a model card names."""
+    try:
+        text = readme.read_text(encoding="utf-8", errors="replace")[:10_000]
+    except OSError:
+        return ""
+    found = re.search(r"^license:\s*(\S+)", text, re.MULTILINE)
+    return found[1] if found else ""

@@ -1,0 +1,66 @@
+"""Reads a safetensors header and checks it against the file: dtypes, shapes and places of its tensors.
+
+mlx reads the data; this goes first, so that a truncated or damaged file is one clear line, not a crash or wrong
+numbers. Format: the safetensors README. Knows nothing of mlx nor of what the tensors mean.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from engine.errors import CheckpointError
+
+MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
+SIZES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8,
+    "F16": 2, "BF16": 2, "F32": 4,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor as the file holds it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    offset: int  # from the start of the file
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of the safetensors file at `path` by name; CheckpointError if it is damaged or truncated."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
+            if not 2 <= length <= min(MAX_HEADER, size - 8):
+                raise _bad(path, "its header does not fit the file; it is truncated or damaged, fetch it again")
+            entries = json.loads(file.read(length))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _bad(path, "its header is not JSON; the file is damaged, fetch it again") from error
+    if not isinstance(entries, dict):
+        raise _bad(path, "its header is not a table of tensors; the file is damaged, fetch it again")
+    return {name: _stored(path, name, entry, 8 + length, size) for name, entry in entries.items() if name[:2] != "__"}
+
+
+def _stored(path: Path, name: str, entry: object, start: int, size: int) -> StoredTensor:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+            if dtype not in SIZES:
+                raise _bad(
+                    path, f"tensor {name!r} has dtype {dtype}, which is not supported; known: {', '.join(SIZES)}"
+                )
+            if all(type(n) is int and n >= 0 for n in shape) and 0 <= begin <= end:
+                if start + end > size:
+                    raise _bad(path, f"tensor {name!r} ends after the file does; it is truncated, fetch it again")
+                if end - begin == prod(shape) * SIZES[dtype]:
+                    return StoredTensor(dtype, tuple(shape), end - begin, start + begin)
+    raise _bad(path, f"the entry of tensor {name!r} is damaged; fetch the file again")
+
+
+def _bad(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path.name}: {what}")

@@ -1,0 +1,100 @@
+"""Records of a run: `TokenStep` (one token), `Recipe` (how it was drawn), `Trace` (all of it). Plain Python and numpy.
+
+The screen, the files, evaluation and tests all read these. Every number was captured when its token was drawn; none
+comes from a second run. Knows nothing of mlx, models, files or the screen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.transforms import Transform
+
+CANDIDATES = 256
+BINS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Enough of one step's raw logits [V] to see it under other transforms without the model.
+
+    The `CANDIDATES` most likely tokens are kept exactly, with the one that was drawn and those that a penalty or a bias
+    touches; the rest only as a histogram over `edges`. What is -inf is not in it.
+    """
+
+    vocab: int
+    ids: np.ndarray  # int32 [K], most likely first, then the others by id
+    logits: np.ndarray  # float32 [K], raw
+    lse: float  # nats: log-sum-exp of all V raw logits
+    mean: float
+    variance: float  # both of the raw logits that are not -inf
+    edges: np.ndarray  # float32 [BINS + 1], ascending, raw logits: a bin reaches from its edge up to the next one
+    counts: np.ndarray  # int32 [BINS]: tokens of the rest in each bin
+    lses: np.ndarray  # float32 [BINS], nats: log-sum-exp of their logits (-inf for an empty bin)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How tokens are drawn: the transforms in the order they run. `greedy` takes the most likely token instead."""
+
+    transforms: tuple[Transform, ...] = ()
+    greedy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStep:
+    """One token: what the model said at its position, and what was drawn. Log-probabilities and entropies in nats.
+
+    `logprob`, `entropy` and `rank` (1 is the most likely) are the model's own, before the transforms;
+    `logprob_after`, `entropy_after` and `kept` (tokens left to draw from) after them. `origin` says whose choice it
+    was. The first token of a text that nothing precedes has no distribution: its `logprob` is None.
+    """
+
+    token: int
+    piece: bytes  # the token's own bytes
+    text: str  # what became valid text with this token: "" inside a split character
+    logprob: float | None
+    logprob_after: float | None
+    entropy: float | None
+    entropy_after: float | None
+    rank: int | None
+    kept: int
+    recipe: Recipe
+    snapshot: Snapshot | None
+    cut: np.ndarray | None  # int8 [K] beside snapshot.ids: index of the transform that removed it, -1 if it stayed
+    position: int  # index in the model's context
+    origin: str = "drawn"  # drawn | forced | given (prompt or prefilled text)
+    special: bool = False  # a control token: not part of the text unless asked for
+    elapsed_s: float = 0.0  # since the run began
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """What the tokens of a trace stand for, as much as a trace knows; the `Vocabulary` that transforms ask."""
+
+    pieces: Mapping[int, bytes] = field(default_factory=dict)
+    eos: frozenset[int] = frozenset()
+
+    def piece(self, token: int) -> bytes:
+        """The token's bytes; none where the trace does not know them."""
+        return self.pieces.get(token, b"")
+
+    def encode(self, text: str) -> list[int]:
+        """The token that is all of `text`, where there is one."""
+        return [token for token, piece in self.pieces.items() if piece == text.encode()][:1]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run: what was asked, how it was drawn, and every step. `engine.trace.file` saves and loads it."""
+
+    model: str
+    weights: str  # SHA-256 of the weights' fingerprint
+    versions: dict[str, str]
+    seed: int
+    prompt: tuple[int, ...]
+    steps: tuple[TokenStep, ...]
+    finish: str = ""  # stop | length | cancelled | eot
+    meta: dict[str, str] = field(default_factory=dict)
+    lexicon: Lexicon = field(default_factory=Lexicon)  # the pieces of the prompt and of every candidate

@@ -1,0 +1,69 @@
+"""From options to a run that is ready: the data read and tokenised, the model loaded, the adapter on it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine import ranks
+from engine.errors import DataError, ParameterError
+from engine.session import Session
+from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.fetch.progress import Report, silent
+from engine.tune import data, samples
+from engine.tune.config import Config
+from engine.tune.rows import read_map
+from engine.tune.run import Set, TrainingRun, prepare
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run, and what its rows were."""
+
+    run: TrainingRun
+    checkpoint: Checkpoint
+    data: data.Data
+    train: samples.Samples
+    valid: samples.Samples
+
+
+def open_run(config: Config, progress: Report = silent, *, resume: bool = False) -> Opened:
+    """The run that the options describe. The data are read first: their faults are known before the model is loaded."""
+    if not config.data:
+        raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
+    names = read_map(config.map)
+    found = data.read(
+        config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress
+    )
+    preferences = "preference" in found.forms
+    if preferences != (config.objective != "sft"):
+        wants = "rows with chosen and rejected" if config.objective != "sft" else "--objective dpo or orpo"
+        raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
+    anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
+    checkpoint = load(config.model, progress)
+    context = checkpoint.model.config.context
+    if config.length > context:
+        config = replace(config, length=context)
+    return assemble(checkpoint, config, found, anchors, resume=resume)
+
+
+def assemble(
+    checkpoint: Checkpoint,
+    config: Config,
+    found: data.Data,
+    anchors: tuple[Any, ...] = (),
+    *,
+    resume: bool = False,
+) -> Opened:
+    """The same for a model and data that are there."""
+    how = {"length": config.length, "loss": config.loss, "too_long": config.too_long}
+    train, valid, kept = (
+        samples.prepare(rows, checkpoint.tokenizer, **how) if rows else samples.Samples(())  # type: ignore[arg-type]
+        for rows in (found.train, found.valid, anchors)
+    )
+    rows = Set(train.pairs or train.samples, valid.pairs or valid.samples, kept.samples, found.fingerprint)
+    name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
+    together = ranks.joined()
+    group = None if together is None else together.group
+    run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, group=group)
+    run.session = Session(checkpoint)
+    return Opened(run, checkpoint, found, train, valid)

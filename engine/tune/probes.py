@@ -1,0 +1,90 @@
+"""The model in the middle of its training, looked at: what it says now, and how its distributions have moved.
+
+Answers the requests of a `Control`; to be called by the thread that owns the model, between two steps or after the run.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from engine.decode import control as decoding
+from engine.errors import LikelyError, ParameterError
+from engine.evaluate import compare
+from engine.evaluate.difference import Difference
+from engine.session import Session
+from engine.sources.checkpoint import load
+from engine.tune import objectives
+from engine.tune.control import Answer, Compare, Compared, Complete, Completion, Refused, Request
+from engine.tune.full import FullWeights
+from engine.tune.run import TrainingRun
+
+READ = 512  # tokens of a text that are compared
+
+
+def answer(run: TrainingRun, request: Request) -> Answer:
+    """The answer to a request by the model as it is now; `Refused` where it has none. Leaves the model unchanged."""
+    try:
+        return _drawn(run, request) if isinstance(request, Complete) else _compared(run, request)
+    except LikelyError as error:
+        return Refused(run.counters.step, request, str(error))
+
+
+def _drawn(run: TrainingRun, request: Complete) -> Completion:
+    session, around = _base(run) if request.base else (_session(run), nullcontext)
+    session.forget()  # what was read was read by other weights
+    steps, reason = [], ""
+    with around():
+        ids = _ids(session, request.text, request.chat)
+        control = decoding.RunControl(request.recipe)
+        for event in session.generate(ids, control, seed=request.seed, max_tokens=request.tokens):
+            if isinstance(event, decoding.Emitted):
+                steps.append(event.step)
+            elif isinstance(event, decoding.Done):
+                reason = event.reason
+    session.forget()
+    return Completion(run.counters.step, request, tuple(steps), reason)
+
+
+def _compared(run: TrainingRun, request: Compare) -> Compared:
+    session = _session(run)
+    if request.text:
+        ids: Sequence[int] = _ids(session, request.text, request.chat)
+    else:
+        ids = objectives.samples_of((run.rows.valid or run.rows.train)[:1])[0].ids
+    base, around = _base(run)
+    names = "base", f"step {run.counters.step}"
+    before, now = compare.logits(base.model, around), compare.logits(run.model)
+    found = compare.compare(before, now, ids[: min(READ, session.context)], names, top=request.top)
+    return Compared(run.counters.step, request, found, pieces(session, found))
+
+
+def pieces(session: Session, difference: Difference) -> dict[int, str]:
+    """The text of every token that a difference names."""
+    named = {p.token for p in difference.positions} | {t for p in difference.positions for t in p.top}
+    named |= {s.token for p in difference.positions for s in (*p.risen, *p.fallen, *p.likely)}
+    named |= {s.token for s in (*difference.risen, *difference.fallen)}
+    return {token: session.tokenizer.piece(token).decode(errors="replace") for token in sorted(named)}
+
+
+def _base(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManager[None]]]:
+    """What the model was before training: a session, and the context in which it is that.
+
+    Full fine-tuning keeps no second copy of the weights unless its objective needs one: they are loaded again then.
+    """
+    if isinstance(run.trained, FullWeights) and run.trained.start is None:
+        return Session(load(run.name or run.config.model)), nullcontext
+    return _session(run), objectives.base(run.model, run.trained)
+
+
+def _ids(session: Session, text: str, chat: bool) -> list[int]:
+    if chat and session.tokenizer.chat_template is not None:
+        return session.tokenizer.chat([{"role": "user", "content": text}])
+    ids = session.tokenizer.encode(text, bos=True)
+    if not ids:
+        raise ParameterError("there is nothing to look at: give a text")
+    return ids
+
+
+def _session(run: TrainingRun) -> Session:
+    if run.session is None:
+        raise ParameterError("this run has no tokenizer: give prepare's run a session")
+    return run.session
