@@ -14,7 +14,8 @@ from typing import IO
 
 from app import heat
 from app.cli.sampling import Limits
-from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event, Prefilled
 from engine.errors import DataError, LikelyError
 from engine.session import Session
 from engine.trace.trace import Recipe, TokenStep

@@ -47,7 +47,8 @@ def prompt(context: int, vocab: int = 49152) -> list[int]:
 
 
 def likely(name: str, folder: Path) -> Any:
-    from engine.decode.control import Emitted, RunControl
+    from engine.decode.control import RunControl
+    from engine.decode.events import Emitted
     from engine.session import Session
     from engine.sources.checkpoint import load
     from engine.trace.trace import Recipe

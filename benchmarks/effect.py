@@ -59,7 +59,8 @@ def rule(word: str) -> dict[str, Any]:
 
 
 def answer(session: Any, question: str, tokens: int) -> str:
-    from engine.decode.control import Emitted, RunControl
+    from engine.decode.control import RunControl
+    from engine.decode.events import Emitted
     from engine.trace.trace import Recipe
 
     ids = session.tokenizer.chat([{"role": "user", "content": question}])

@@ -43,7 +43,8 @@ def tiny(folder: Path) -> Path:
 
 
 def ours(folder: Path) -> float:
-    from engine.decode.control import Emitted, RunControl
+    from engine.decode.control import RunControl
+    from engine.decode.events import Emitted
     from engine.session import Session
     from engine.sources.checkpoint import load
 

@@ -27,7 +27,8 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from engine.decode.control import Emitted, RunControl
+    from engine.decode.control import RunControl
+    from engine.decode.events import Emitted
     from engine.prefix import Prefixes
     from engine.session import Session
     from engine.sources.checkpoint import load

@@ -59,7 +59,8 @@ def run(count: int, words: list[str]) -> list[dict[str, Any]]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.decode import prompt
-    from engine.decode.control import Done, Emitted, RunControl
+    from engine.decode.control import RunControl
+    from engine.decode.events import Done, Emitted
     from engine.ranks.launch import launched
     from engine.ranks.together import join
     from engine.session import Session

@@ -25,9 +25,10 @@ PHASES = """
 import time; began = time.perf_counter()
 import app.cli.run, engine.sources.checkpoint, engine.session, app.plain; imported = time.perf_counter()
 session = engine.session.Session(engine.sources.checkpoint.load("smollm2")); loaded = time.perf_counter()
-from engine.decode.control import Control, Emitted
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 ids = session.tokenizer.chat([{"role": "user", "content": "Why is the sky blue?"}])
-next(e for e in session.generate(ids, Control(), max_tokens=1) if isinstance(e, Emitted))
+next(e for e in session.generate(ids, RunControl(), max_tokens=1) if isinstance(e, Emitted))
 first = time.perf_counter()
 print(imported - began, loaded - imported, first - loaded)
 """

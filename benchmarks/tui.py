@@ -45,7 +45,8 @@ from app.tui.theme import DARK, GLYPHS, look
 from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation, Fork, Node
-from engine.decode.control import Event, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Event
 from engine.trace.observe import observe
 from engine.trace.trace import TokenStep
 from engine.transforms import run, start

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.decode.batch import BatchCursor, draws
-from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl, Stats
+from engine.decode.control import RunControl
 from engine.decode.cursor import CHUNK, Cursor
+from engine.decode.events import Done, Emitted, Event, Prefilled, Stats
 from engine.decode.lockstep import Lockstep
 from engine.decode.sample import Sample
 from engine.decode.strategy import Strategy
@@ -154,10 +155,10 @@ class Session:
         def end(branch: int) -> Iterator[Event]:
             answer, now = answers[branch], time.perf_counter()
             for certain in answer.flush():
-                yield Emitted(certain, branch)
+                yield Emitted(branch, certain)
             stats = Stats(len(ids), reused, answer.tokens, (first or now) - began, now - (first or now))
             reason = answer.reason or ("cancelled" if control.cancelled else "length")
-            yield Done(reason, stats, answer.rest, branch)
+            yield Done(branch, reason, stats, answer.rest)
 
         alive = list(range(branches))
         for done in self._read(cursor, ids):
@@ -172,7 +173,7 @@ class Session:
                     first = first or now
                     for branch, raw in zip(alive, steps, strict=True):
                         for certain in answers[branch].push(raw, now - began):
-                            yield Emitted(certain, branch)
+                            yield Emitted(branch, certain)
                     kept = [row for row, branch in enumerate(alive) if not answers[branch].reason]
                     if control.cancelled or not kept:
                         break

@@ -51,6 +51,7 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
         "engine.conversation",
         "engine.errors",
         "engine.decode.control",
+        "engine.decode.events",
         "engine.trace.observe",
         "engine.evaluate.difference",
         "engine.tune.control",

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.decode.control import Emitted, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.presets import recipe
 from engine.session import Session
 from engine.sources.model_info import ModelInfo

@@ -10,7 +10,8 @@ import click
 
 from app import plain
 from app.cli.run import token_object, trace
-from engine.decode.control import Done, Emitted, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted
 from engine.trace import file
 from engine.trace.trace import TokenStep
 

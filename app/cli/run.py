@@ -159,7 +159,8 @@ def answer(
 ) -> None:
     """Draw one answer and write it; exit code 130 if the person stopped it."""
     from app import plain
-    from engine.decode.control import Done, Emitted, RunControl
+    from engine.decode.control import RunControl
+    from engine.decode.events import Done, Emitted
 
     seed = limits.seed
     control = RunControl(recipe)

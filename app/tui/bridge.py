@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from app.tui import messages as m
-from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event, Prefilled
 from engine.errors import LikelyError
 from engine.trace.trace import TokenStep
 
@@ -241,11 +242,11 @@ def _advance(run: _Run, runs: list[_Run], outbox: "SimpleQueue[m.Report]") -> No
     event = next(run.events, None)
     run.spent_s += perf_counter() - began
     match event:
-        case Emitted(step):  # with the seconds that were this run's own: several take turns
+        case Emitted(_, step):  # with the seconds that were this run's own: several take turns
             outbox.put(m.Drew(work, replace(step, elapsed_s=run.spent_s)))
         case Prefilled(done, total):
             outbox.put(m.Reading(work, done, total))
-        case Done(reason, stats, text):
+        case Done(_, reason, stats, text):
             outbox.put(m.Ended(work, reason, stats, text, run.engine.cache_nbytes))
             _close(run.events)
             runs.remove(run)

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from engine.decode.control import RunControl, Stats
+from engine.decode.control import RunControl
+from engine.decode.events import Stats
 from engine.trace.trace import TokenStep
 from engine.tune.attached import Attached
 

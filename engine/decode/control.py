@@ -1,4 +1,4 @@
-"""What passes between a run and whoever watches it: `RunControl` goes in, events come out. Plain data, no mlx.
+"""Handle on a run: the recipe that holds now, tokens to take, and whether to stop. Plain data, no mlx.
 
 A strategy reads its `RunControl` before every draw, so a slider acts in the middle of an answer; it never stops by
 itself: budget, stop strings, end of text and cancelling are the session's.
@@ -8,53 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from threading import Event as Flag
 
-from engine.trace.trace import Recipe, TokenStep
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a run cost: tokens read and drawn, and where the time went."""
-
-    prompt_tokens: int
-    reused_tokens: int  # of the prompt, found in the cache
-    tokens: int  # drawn
-    prefill_s: float
-    decode_s: float
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Decode speed; the first token belongs to the prefill."""
-        return (self.tokens - 1) / self.decode_s if self.tokens > 1 and self.decode_s > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prefilled:
-    """So many of the prompt's tokens have been read; sent after every chunk."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Emitted:
-    """One token of a branch."""
-
-    step: TokenStep
-    branch: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The run is over: reason is eot (the model ended its text), stop (a stop string), length (budget or context) or
-    cancelled. `text` is what the detokeniser still held back. Of several branches each has its own end."""
-
-    reason: str
-    stats: Stats
-    text: str = ""
-    branch: int = 0
-
-
-Event = Prefilled | Emitted | Done
+from engine.trace.trace import Recipe
 
 
 @dataclass(slots=True)

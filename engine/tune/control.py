@@ -135,7 +135,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the model said to a `Complete` after `step` steps; `reason` is why it ended, as in `decode.control.Done`."""
+    """What the model said to a `Complete` after `step` steps; `reason` is why it ended, as in `decode.events.Done`."""
 
     step: int
     request: Complete

@@ -6,7 +6,8 @@ Answers the requests of a `Control`; to be called by the thread that owns the mo
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from engine.decode import control as decoding
+from engine.decode import events
+from engine.decode.control import RunControl
 from engine.errors import LikelyError, ParameterError
 from engine.evaluate import compare
 from engine.evaluate.difference import Difference
@@ -34,11 +35,11 @@ def _drawn(run: TrainingRun, request: Complete) -> Completion:
     steps, reason = [], ""
     with around():
         ids = _ids(session, request.text, request.chat)
-        control = decoding.RunControl(request.recipe)
+        control = RunControl(request.recipe)
         for event in session.generate(ids, control, seed=request.seed, max_tokens=request.tokens):
-            if isinstance(event, decoding.Emitted):
+            if isinstance(event, events.Emitted):
                 steps.append(event.step)
-            elif isinstance(event, decoding.Done):
+            elif isinstance(event, events.Done):
                 reason = event.reason
     session.forget()
     return Completion(run.counters.step, request, tuple(steps), reason)

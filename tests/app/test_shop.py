@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from app.model_provider import LoadedModel, LocalModelProvider
-from engine.decode.control import Emitted, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.errors import CheckpointError, ParameterError
 from engine.sources import store
 from metal import mx

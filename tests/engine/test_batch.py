@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from engine.decode.batch import BatchCursor
-from engine.decode.control import Done, Emitted, Event, RunControl
+from engine.decode.control import RunControl
 from engine.decode.cursor import Cursor
+from engine.decode.events import Done, Emitted, Event
 from engine.errors import ParameterError
 from engine.session import Session
 from engine.trace.trace import Recipe

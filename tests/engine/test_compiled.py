@@ -2,7 +2,8 @@
 
 import pytest
 
-from engine.decode.control import Emitted, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.session import Session
 from engine.trace.trace import Recipe
 from engine.transforms import MinP, RepetitionPenalty, Temperature

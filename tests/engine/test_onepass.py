@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from engine.decode import kernel_draw, sample
-from engine.decode.control import Emitted, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.session import Session
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import DRY, LogitBias, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import models
-from engine.decode.control import Done, Emitted, RunControl
+from engine.decode.control import RunControl
 from engine.decode.cursor import CHUNK, Cursor
+from engine.decode.events import Done, Emitted
 from engine.errors import CacheError
 from engine.prefix import SEGMENT, Prefixes, read
 from engine.session import Session

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from engine.decode import sample
-from engine.decode.control import Done, Emitted, Event, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event
 from engine.errors import ContextOverflow, OutOfMemory, ParameterError
 from engine.session import Session
 from engine.trace.trace import Recipe, TokenStep

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from app.tui.messages import ModelFacts, ModelOffer
-from engine.decode.control import Done, Emitted, Event, Prefilled, RunControl, Stats
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event, Prefilled, Stats
 from engine.errors import CheckpointError
 from engine.trace.observe import observe
 from engine.trace.trace import TokenStep
@@ -133,11 +134,11 @@ class ScriptedEngine:
             step = self.step(text, favourite, token, control, seed, "forced" if forced else "drawn", drawn)
             text.append(token)
             drawn += 1
-            yield Emitted(step)
+            yield Emitted(0, step)
             if token in self.tokenizer.eos:
                 reason = "eot"
                 break
-        yield Done(reason, Stats(len(ids), 0, drawn, 0.1, drawn / 100))
+        yield Done(0, reason, Stats(len(ids), 0, drawn, 0.1, drawn / 100))
 
     def _told(self, ids: Sequence[int], script: str) -> list[int]:
         """The script from where a text already tells it: a branch goes on with the words that follow."""

@@ -6,7 +6,8 @@ from app.model_provider import LoadedModel
 from app.tui.dialogs.adapters import Adapters, AdapterSliders
 from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.bars import TopBar
-from engine.decode.control import Emitted, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.sources.checkpoint import load
 from engine.trace.trace import Recipe
 from metal import mx

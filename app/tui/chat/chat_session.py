@@ -16,7 +16,8 @@ from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import Transcript
 from engine.conversation import ROOT, Conversation, Fork, Node
-from engine.decode.control import RunControl, Stats
+from engine.decode.control import RunControl
+from engine.decode.events import Stats
 from engine.trace.trace import TokenStep
 
 TITLE = "Name this conversation in at most five words. Answer with the name alone."

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import engine.tune.lora as lora
-from engine.decode.control import Emitted, RunControl
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.errors import CheckpointError, ParameterError
 from engine.prefix import SEGMENT, Prefixes
 from engine.session import Session

@@ -1,0 +1,80 @@
+"""Events of a run, as plain data: what was read, drawn, parted, dropped, revised, and how it ended. No mlx.
+
+A strategy yields `Emitted`, `Forked`, `Pruned` and `Revised`, their steps still without text. The session adds the
+text, `Prefilled`, and a `Done` for each branch that goes to its end. Branches are numbered from 0, and no number comes
+again in a run.
+"""
+
+from dataclasses import dataclass
+
+from engine.trace.trace import TokenStep
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a run cost: tokens read and drawn, and where the time went."""
+
+    prompt_tokens: int
+    reused_tokens: int  # of the prompt, found in the cache
+    tokens: int  # drawn
+    prefill_s: float
+    decode_s: float
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decode speed; the first token belongs to the prefill."""
+        return (self.tokens - 1) / self.decode_s if self.tokens > 1 and self.decode_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """So many of the prompt's tokens have been read; sent after every chunk."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """One token more at the end of a branch."""
+
+    branch: int
+    step: TokenStep
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """`child` begins as a copy of all that `parent` has emitted, and goes on by itself."""
+
+    parent: int
+    child: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A branch is given up: nothing more comes of it, not even a `Done`."""
+
+    branch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """The token of a branch at `position` (counted from the beginning of the prompt) is another one: `step`."""
+
+    branch: int
+    position: int
+    step: TokenStep
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A branch is over: reason is eot (the model ended its text), stop (a stop string), length (budget or context) or
+    cancelled. `text` is what the detokeniser still held back."""
+
+    branch: int
+    reason: str
+    stats: Stats
+    text: str = ""
+
+
+Event = Prefilled | Emitted | Forked | Pruned | Revised | Done
