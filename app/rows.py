@@ -36,14 +36,14 @@ _ARRAYS: Mapping[str, Any] = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "co
 
 
 def pack(step: TokenStep) -> bytes:
-    """A step's snapshot and cut as bytes."""
+    """A step's snapshot, and what removed each of its tokens, as bytes."""
     snapshot = step.snapshot
     assert snapshot is not None
-    cut = np.full(len(snapshot.ids), -1, np.int8) if step.cut is None else step.cut
+    removed_by = np.full(len(snapshot.ids), -1, np.int8) if step.removed_by is None else step.removed_by
     head = np.array([snapshot.vocab, len(snapshot.ids)], "<i4").tobytes()
     head += np.array([snapshot.lse, snapshot.mean, snapshot.variance], "<f8").tobytes()
     arrays = b"".join(np.asarray(getattr(snapshot, name), kind).tobytes() for name, kind in _ARRAYS.items())
-    return head + arrays + np.asarray(cut, np.int8).tobytes()
+    return head + arrays + np.asarray(removed_by, np.int8).tobytes()
 
 
 def unpack(data: bytes) -> tuple[Snapshot, np.ndarray]:

@@ -256,7 +256,7 @@ class Store:
         )  # fmt: skip
 
     def snapshot(self, session: str, node: str, i: int) -> tuple[Snapshot, np.ndarray] | None:
-        """What the model said before a node's token, and what was cut; None where it was not kept."""
+        """What the model said before a node's token, and what removed each candidate; None where it was not kept."""
         row = self._db.execute(
             "SELECT data FROM snapshot WHERE session=? AND node=? AND i=?", (session, node, i)
         ).fetchone()
@@ -274,7 +274,7 @@ class Store:
         if step.snapshot is not None:
             return step
         found = self.snapshot(session, node, i)
-        return step if found is None else replace(step, snapshot=found[0], cut=found[1])
+        return step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
 
     def sessions(self, query: str = "", limit: int = 200) -> list[Summary]:
         """Conversations, newest first; with a query, those in which all of its words are said or are in the title."""

@@ -67,9 +67,9 @@ def steps(count: int = 64) -> Sequence[TokenStep]:
         raw = rng.normal(0, 2.2, VOCAB).astype(np.float32)
         raw[: 50 + i] += rng.exponential(3, 50 + i).astype(np.float32)
         states = start(recipe.transforms, None, [], np)
-        after, cut = run(recipe.transforms, raw, states, (0, i), np)
+        after, removed_by = run(recipe.transforms, raw, states, (0, i), np)
         token = int(np.argmax(after)) if i % 5 else int(np.argsort(after)[-3])
-        step = observe(raw, token, after=after, cut=cut, recipe=recipe, position=i)
+        step = observe(raw, token, after=after, removed_by=removed_by, recipe=recipe, position=i)
         word = " " + WORDS[i % len(WORDS)] + (".\n\n" if i % 40 == 39 else "")
         found.append(replace(step, piece=word.encode(), text=word, elapsed_s=i / 120))
     return found
@@ -152,7 +152,7 @@ class _Nothing:
 async def long(count: int = 20_000) -> dict[str, float]:
     """Milliseconds of the screen's thread to read, open and scroll a conversation, and what was laid out of it."""
     home = Path(tempfile.mkdtemp())
-    kinds = [replace(step, snapshot=None, cut=None) for step in steps()]
+    kinds = [replace(step, snapshot=None, removed_by=None) for step in steps()]
     talk = Conversation("long").add(Node("u", Fork(), "user", text="Why is the sky blue?"))
     talk = talk.add(Node("a", Fork("u"), "assistant"))
     talk = talk.extend("a", tuple(itertools.islice(itertools.cycle(kinds), count)), "stop")

@@ -86,8 +86,8 @@ class Pass:
     def found(self, recipe: Recipe) -> KernelStats:
         """The numbers on the host; waits for them."""
         lse, entropy, tempered, kept = (np.asarray(x)[self.row] for x in self.arrays)
-        cut = partial(cuts, recipe, lse=float(lse), lse_tempered=float(tempered), kept=int(kept))
-        return KernelStats(float(lse), float(entropy), int(kept), 1 / self.how.temperature, cut)
+        removed_by = partial(cuts, recipe, lse=float(lse), lse_tempered=float(tempered), kept=int(kept))
+        return KernelStats(float(lse), float(entropy), int(kept), 1 / self.how.temperature, removed_by)
 
 
 def draw(logits: mx.array, how: DrawPlan, keys: Sequence[Key]) -> list[Pass]:
@@ -103,10 +103,10 @@ def cuts(recipe: Recipe, top: np.ndarray, places: np.ndarray, lse: float, lse_te
     `top` are the logits that are not -inf, descending; `lse` and `lse_tempered` the log-sum-exp of all, and of all over
     the temperature; `kept` how many tokens stayed in the end.
     """
-    cut = np.full(len(places), STAYS, np.int8)
+    removed_by = np.full(len(places), STAYS, np.int8)
     if recipe.greedy:
-        cut[places >= 1] = len(recipe.transforms)
-        return cut
+        removed_by[places >= 1] = len(recipe.transforms)
+        return removed_by
     sharp, total, last = 1.0, lse, STAYS
     left = len(top) + 1  # the impossible ones stand behind all others
     for index, transform in enumerate(recipe.transforms):
@@ -121,12 +121,12 @@ def cuts(recipe: Recipe, top: np.ndarray, places: np.ndarray, lse: float, lse_te
             case MinP(p):
                 stays = int(np.count_nonzero(top * sharp >= top[0] * sharp + math.log(p)))
         if stays < left:
-            cut[(places >= stays) & (cut == STAYS)] = index
+            removed_by[(places >= stays) & (removed_by == STAYS)] = index
             left, last = stays, index
     # where rounding decided, the kernel has the last word on who stays
-    cut[places < kept] = STAYS
-    cut[(places >= kept) & (cut == STAYS)] = last
-    return cut
+    removed_by[places < kept] = STAYS
+    removed_by[(places >= kept) & (removed_by == STAYS)] = last
+    return removed_by
 
 
 def _nucleus(logprobs: np.ndarray, share: float, total: float | None) -> int:

@@ -17,7 +17,7 @@ from engine.decode.control import RunControl
 from engine.decode.cursor import Cursor
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, run, start, touched
+from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, edited_ids, run, start
 from metal import mx
 from metal.vocab import DrawPlan
 
@@ -37,16 +37,16 @@ class Draw:
     token: Any  # int, or a scalar array in flight
     logits: Array  # [V] raw, float32
     after: Array | None  # [V]
-    cut: Array | None  # int8 [V]
+    removed_by: Array | None  # int8 [V]
     recipe: Recipe
     states: States  # before the token
     origin: str
-    kernel: kernel_draw.Pass | None = None  # what drew it, in place of `after` and `cut`
+    kernel: kernel_draw.Pass | None = None  # what drew it, in place of `after` and `removed_by`
 
     @property
     def arrays(self) -> list[Array]:
         """What is still to be evaluated."""
-        of = [self.after, self.cut] if self.kernel is None else self.kernel.arrays
+        of = [self.after, self.removed_by] if self.kernel is None else self.kernel.arrays
         return [self.token, self.logits, *of]
 
     @property
@@ -135,18 +135,18 @@ def choose(logits: Array, forced: int | None, recipe: Recipe, states: States, ke
     """A token drawn from raw logits [V] by a recipe, or the one that is forced."""
     row = logits.astype(mx.float32) if isinstance(logits, mx.array) else logits
     row = np.asarray(row) if xp is np else row
-    after, cut = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)
+    after, removed_by = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)
     if forced is not None:
         token, origin = forced, "forced"
     else:
         token, origin = xp.argmax(after) if recipe.greedy else draw(after, key, xp), "drawn"
-    return Draw(int(token) if xp is np else mx.array(token), row, after, cut, recipe, states, origin)
+    return Draw(int(token) if xp is np else mx.array(token), row, after, removed_by, recipe, states, origin)
 
 
 def look(drawn: Draw, position: int, recent: Sequence[int]) -> TokenStep:
     """The numbers of a drawn token; waits for it."""
     if drawn.kernel is None:
-        said: dict[str, Any] = {"after": np.asarray(drawn.after), "cut": np.asarray(drawn.cut)}
+        said: dict[str, Any] = {"after": np.asarray(drawn.after), "removed_by": np.asarray(drawn.removed_by)}
     else:
         said = {"found": drawn.kernel.found(drawn.recipe)}
     return observe(
@@ -154,7 +154,7 @@ def look(drawn: Draw, position: int, recent: Sequence[int]) -> TokenStep:
         int(drawn.token),
         **said,
         recipe=drawn.recipe,
-        touched=np.append(touched(drawn.recipe.transforms, drawn.states), recent),
+        edited_ids=np.append(edited_ids(drawn.recipe.transforms, drawn.states), recent),
         position=position,
         origin=drawn.origin,
     )

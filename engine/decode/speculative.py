@@ -121,7 +121,7 @@ def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, recipe: Recip
 
     Else one from the part of p that q falls short of, max(0, p - q), normalised (arXiv:2211.17192, algorithm 1).
     """
-    after, cut = run(recipe.transforms, logits, states, key, np)
+    after, removed_by = run(recipe.transforms, logits, states, key, np)
     p, q = softmax(after), softmax(fit(drawn_from, len(after)))
     token = guess
     if guess >= len(p) or uniform(key, "accept") * q[guess] >= p[guess]:
@@ -129,7 +129,7 @@ def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, recipe: Recip
         with np.errstate(divide="ignore"):
             # nothing is left where p = q but for rounding, and then p itself is as good
             token = int(draw(np.log(rest if rest.sum() > 0 else p).astype(np.float32), key, np))
-    return Draw(token, logits, after, cut, recipe, states, "drawn")
+    return Draw(token, logits, after, removed_by, recipe, states, "drawn")
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

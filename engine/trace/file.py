@@ -129,8 +129,8 @@ def step_row(step: TokenStep, recipe: int) -> Mapping[str, Any]:
             for field in fields(Snapshot)
             for value in [getattr(step.snapshot, field.name)]
         }
-    if step.cut is not None:
-        row["cut"] = _text(np.asarray(step.cut, np.int8).tobytes())
+    if step.removed_by is not None:
+        row["cut"] = _text(np.asarray(step.removed_by, np.int8).tobytes())
     return row
 
 
@@ -145,14 +145,16 @@ def _header(header: Any) -> Mapping[str, Any]:
 def step_from_row(line: Any, recipes: list[Recipe]) -> TokenStep:
     """The step that `step_row` made a row of; ValueError, KeyError or TypeError where it is damaged."""
     snapshot = _snapshot(line["snapshot"]) if "snapshot" in line else None
-    cut = np.frombuffer(_bytes(line["cut"]), np.int8) if "cut" in line else None
-    if cut is not None and snapshot is not None and len(cut) != len(snapshot.ids):
-        raise ValueError(f"{len(cut)} cuts for {len(snapshot.ids)} candidates")
+    removed_by = np.frombuffer(_bytes(line["cut"]), np.int8) if "cut" in line else None
+    if removed_by is not None and snapshot is not None and len(removed_by) != len(snapshot.ids):
+        raise ValueError(f"{len(removed_by)} of `cut` for {len(snapshot.ids)} candidates")
     if not 0 <= line["recipe"] < len(recipes):
         raise ValueError(f"recipe {line['recipe']} of {len(recipes)}")
     values = _typed(line, _PLAIN)
     values |= {name: None if line[name] is None else float(line[name]) for name in _NUMBERS}
-    return TokenStep(piece=_bytes(line["piece"]), recipe=recipes[line["recipe"]], snapshot=snapshot, cut=cut, **values)
+    return TokenStep(
+        piece=_bytes(line["piece"]), recipe=recipes[line["recipe"]], snapshot=snapshot, removed_by=removed_by, **values
+    )
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:

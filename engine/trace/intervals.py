@@ -24,14 +24,14 @@ Interval = tuple[float, float]
 class Intervals:
     """What is known of the logits and of the tokens left; every pair is (lower bound, upper bound)."""
 
-    def __init__(self, snapshot: Snapshot, touched: np.ndarray) -> None:
-        """`touched`: ids, each once, that change one by one; what the snapshot lacks is an item of unknown logit."""
+    def __init__(self, snapshot: Snapshot, edited_ids: np.ndarray) -> None:
+        """`edited_ids`: ids, each once, that change one by one; what the snapshot lacks is an item of unknown logit."""
         top = float(snapshot.logits.max())
         full = snapshot.counts > 0
         self.counts = snapshot.counts[full].astype(np.float64)
         self.lses = snapshot.lses[full].astype(np.float64) - top
         self.edges = tuple(edges[full].astype(np.float64) - top for edges in (snapshot.edges[:-1], snapshot.edges[1:]))
-        strangers = touched[~np.isin(touched, snapshot.ids)] if full.any() else np.empty(0, np.int64)
+        strangers = edited_ids[~np.isin(edited_ids, snapshot.ids)] if full.any() else np.empty(0, np.int64)
         unknown = np.ones(len(strangers))
         raw = np.where(snapshot.logits > -np.inf, snapshot.logits.astype(np.float64) - top, NEVER)
         possible = (raw > NEVER).astype(np.float64)
@@ -44,7 +44,7 @@ class Intervals:
         # how many tokens are left; a stranger is also counted in some bin
         self.least = np.concatenate([possible, 0 * unknown, np.maximum(self.counts - len(strangers), 0)])
         self.most = np.concatenate([possible, unknown, self.counts])
-        self.cut = np.full(self.points, STAYS, np.int8)
+        self.removed_by = np.full(self.points, STAYS, np.int8)
         self.scale: Interval = (1.0, 1.0)
         self.zero: Interval = (top, top)  # the logit that 0 stands for
         # sums over the rest of the raw logits and of their squares
@@ -202,7 +202,7 @@ class Intervals:
 
     def keep(self, stays: np.ndarray, goes: np.ndarray, index: int) -> None:
         """Take out what goes; what neither goes nor stays may be there or not. `index` is that of the transform."""
-        self.cut[goes[: self.points] & (self.most[: self.points] > 0)] = index
+        self.removed_by[goes[: self.points] & (self.most[: self.points] > 0)] = index
         self.most = np.where(goes, 0, self.most)
         self.least = np.where(stays, self.least, 0)
 
@@ -214,9 +214,9 @@ class Intervals:
         ends = [zero / t for zero in self.zero for t in (least, most)]
         self.zero = min(ends), max(ends)
 
-    def change(self, apply: Callable[[np.ndarray], np.ndarray], touched: np.ndarray) -> None:
-        """Pass the touched ids through a function of the logits [V] that raises and lowers each by itself."""
-        places = np.flatnonzero(np.isin(self.ids, touched))
+    def change(self, apply: Callable[[np.ndarray], np.ndarray], edited_ids: np.ndarray) -> None:
+        """Pass the edited ids through a function of the logits [V] that raises and lowers each by itself."""
+        places = np.flatnonzero(np.isin(self.ids, edited_ids))
         ids, dense = self.ids[places], np.zeros(self.vocab)
 
         def moved(logits: np.ndarray) -> np.ndarray:

@@ -28,7 +28,9 @@ class KernelStats:
     entropy: float  # nats, before the transforms
     kept: int  # the most likely tokens, from which one was drawn
     sharp: float  # 1 / temperature
-    cut: Callable[[np.ndarray, np.ndarray], np.ndarray]  # logits descending, places -> int8, as `onepass.cuts`
+    removed_by: Callable[
+        [np.ndarray, np.ndarray], np.ndarray
+    ]  # logits descending, places -> int8, as `kernel_draw.cuts`
 
 
 def observe(
@@ -36,16 +38,16 @@ def observe(
     token: int,
     *,
     after: np.ndarray | None = None,
-    cut: np.ndarray | None = None,
+    removed_by: np.ndarray | None = None,
     found: KernelStats | None = None,
     recipe: Recipe,
-    touched: Sequence[int] | np.ndarray = (),
+    edited_ids: Sequence[int] | np.ndarray = (),
     position: int,
     origin: str = "drawn",
 ) -> TokenStep:
-    """The step that took `token`, without its text. `raw`, `after` float32 [V], `cut` int8 [V].
+    """The step that took `token`, without its text. `raw`, `after` float32 [V], `removed_by` int8 [V].
 
-    Without `after` nothing was transformed, or `found` says what came of it. `touched` are ids to keep in the snapshot
+    Without `after` nothing was transformed, or `found` says what came of it. `edited_ids` are kept in the snapshot
     besides the most likely ones and the token itself.
     """
     ordered = np.sort(raw)  # one sort gives the rank, the candidates and the histogram
@@ -53,10 +55,10 @@ def observe(
     below = possible - possible[-1]
     mass = np.exp(below)
     lse, entropy = _sums(possible[-1], below, mass) if found is None else (found.lse, found.entropy)
-    snapshot = _snapshot(raw, possible, below, mass, lse, np.append(np.asarray(touched, np.int64), token))
+    snapshot = _snapshot(raw, possible, below, mass, lse, np.append(np.asarray(edited_ids, np.int64), token))
     rank = 1 + len(raw) - int(np.searchsorted(ordered, raw[token], side="right"))
     kept, chosen, lse_after, entropy_after = len(possible), float(raw[token]), lse, entropy
-    removed = np.full(len(snapshot.ids), STAYS, np.int8) if cut is None else cut[snapshot.ids]
+    removed = np.full(len(snapshot.ids), STAYS, np.int8) if removed_by is None else removed_by[snapshot.ids]
     if after is not None:
         left = after > -np.inf
         kept, chosen = int(np.count_nonzero(left)), float(after[token])
@@ -68,7 +70,7 @@ def observe(
         top = best[:kept] * np.float32(found.sharp)
         lse_after, entropy_after = _sums(top[0], top - top[0], np.exp(top - top[0]))
         others = len(raw) - np.searchsorted(ordered, snapshot.logits[CANDIDATES:], side="right")
-        removed = found.cut(best, np.append(np.arange(min(CANDIDATES, len(possible))), others))
+        removed = found.removed_by(best, np.append(np.arange(min(CANDIDATES, len(possible))), others))
     return TokenStep(
         token=token,
         piece=b"",
@@ -81,7 +83,7 @@ def observe(
         kept=kept,
         recipe=recipe,
         snapshot=snapshot,
-        cut=removed,
+        removed_by=removed,
         position=position,
         origin=origin,
     )
@@ -94,14 +96,14 @@ def _sums(top: float, below: np.ndarray, mass: np.ndarray) -> tuple[float, float
 
 
 def _snapshot(
-    raw: np.ndarray, possible: np.ndarray, below: np.ndarray, mass: np.ndarray, lse: float, touched: np.ndarray
+    raw: np.ndarray, possible: np.ndarray, below: np.ndarray, mass: np.ndarray, lse: float, edited_ids: np.ndarray
 ) -> Snapshot:
     """The snapshot of `raw`; `possible` is what is finite of it, ascending. `below` and `mass` are used up."""
     ids = np.flatnonzero(raw >= possible[-CANDIDATES:][0])
     ids = ids[np.lexsort((ids, -raw[ids]))][:CANDIDATES]
-    extra = np.array(sorted({*touched.tolist()} - {*ids.tolist()}), np.int64)  # setdiff1d would import numpy.ma
+    extra = np.array(sorted({*edited_ids.tolist()} - {*ids.tolist()}), np.int64)  # setdiff1d would import numpy.ma
     rest = possible[: max(len(possible) - CANDIDATES, 0)]
-    # the place in the rest of each touched token, equals side by side, so that each is left out once
+    # the place in the rest of each edited token, equals side by side, so that each is left out once
     apart = np.sort(raw[extra][raw[extra] > -np.inf])
     places = np.searchsorted(rest, apart) + np.arange(len(apart)) - np.searchsorted(apart, apart)
     mass[places] = 0

@@ -31,8 +31,8 @@ from engine.transforms import (
     Truncation,
     Typical,
     Vocabulary,
+    edited_ids,
     start,
-    touched,
 )
 
 Decision = tuple[np.ndarray, np.ndarray]  # bool [N] of the items: surely stays, surely goes
@@ -45,7 +45,7 @@ class Replayed:
     ids: np.ndarray  # int32 [K], the snapshot's
     low: np.ndarray  # float64 [K]: bounds of the probability after the transforms
     high: np.ndarray
-    cut: np.ndarray  # int8 [K]: the transform at which the token is surely gone, STAYS while it may be there
+    removed_by: np.ndarray  # int8 [K]: the transform at which the token is surely gone, STAYS while it may be there
     kept: tuple[int, int]  # bounds of how many tokens are left to draw from
     rest: tuple[float, float]  # bounds of the mass of all tokens that are not among the ids
 
@@ -66,7 +66,7 @@ def replay(
     """The distribution of `snapshot` after `transforms`, whose states come from `states_at` and whose key is the step's
     (seed, position)."""
     size = len(snapshot.ids)
-    known = Intervals(snapshot, touched(transforms, states))
+    known = Intervals(snapshot, edited_ids(transforms, states))
     for index, (transform, state) in enumerate(zip(transforms, states, strict=True)):
         match transform:
             case Truncation() if greedy:
@@ -78,7 +78,7 @@ def replay(
             case DynamicTemperature():
                 known.divide(*_temperatures(transform, known))
             case _:
-                known.change(partial(_applied, transform, state, key), transform.touched(state))
+                known.change(partial(_applied, transform, state, key), transform.edited_ids(state))
     if greedy:
         known.keep(*known.first(1), len(transforms))
     low, high = known.probabilities()
@@ -86,7 +86,7 @@ def replay(
         ids=snapshot.ids,
         low=low[:size],
         high=high[:size],
-        cut=known.cut[:size],
+        removed_by=known.removed_by[:size],
         kept=(int(known.least.sum()), int(known.most.sum())),
         rest=known.rest(size),
     )

@@ -62,7 +62,9 @@ class TokenStep:
     kept: int
     recipe: Recipe
     snapshot: Snapshot | None
-    cut: np.ndarray | None  # int8 [K] beside snapshot.ids: index of the transform that removed it, -1 if it stayed
+    removed_by: (
+        np.ndarray | None
+    )  # int8 [K] beside snapshot.ids: index of the transform that removed it, -1 if it stayed
     position: int  # index in the model's context
     origin: str = "drawn"  # drawn | forced | given (prompt or prefilled text)
     special: bool = False  # a control token: not part of the text unless asked for

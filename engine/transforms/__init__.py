@@ -6,7 +6,7 @@ Imports neither mlx nor anything of the engine but its errors: the screen replay
 from engine.transforms.arrays import Array, Key, Namespace, uniform
 from engine.transforms.dry import DRY
 from engine.transforms.penalties import FrequencyPenalty, LogitBias, Penalty, PresencePenalty, RepetitionPenalty
-from engine.transforms.pipeline import STAYS, States, advance, change, draw, run, start, touched
+from engine.transforms.pipeline import STAYS, States, advance, change, draw, edited_ids, run, start
 from engine.transforms.temperature import DynamicTemperature, Temperature
 from engine.transforms.transform import State, Transform, Truncation, Vocabulary
 from engine.transforms.truncations import XTC, MinP, MirostatV2, TopK, TopNSigma, TopP, Typical
@@ -39,8 +39,8 @@ __all__ = [
     "advance",
     "change",
     "draw",
+    "edited_ids",
     "run",
     "start",
-    "touched",
     "uniform",
 ]

@@ -57,7 +57,7 @@ class DRY(Transform):
         tokens = xp.array(list(penalties), dtype=xp.int32)
         return add(logits, tokens, xp.array([-value for value in penalties.values()], dtype=logits.dtype), xp)
 
-    def touched(self, state: State) -> np.ndarray:
+    def edited_ids(self, state: State) -> np.ndarray:
         return np.array(list(self.penalties(state)), np.int64)
 
     def penalties(self, state: History) -> Mapping[int, float]:

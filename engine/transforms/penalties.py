@@ -34,7 +34,7 @@ class Penalty(Transform):
         newest = xp.array(token, dtype=xp.int32).reshape(1)
         return xp.concatenate([state, newest])[-self.window :]
 
-    def touched(self, state: State) -> np.ndarray:
+    def edited_ids(self, state: State) -> np.ndarray:
         return np.asarray(state)
 
 
@@ -106,5 +106,5 @@ class LogitBias(Transform):
         tokens, values = state
         return add(logits, tokens, values.astype(logits.dtype), xp)
 
-    def touched(self, state: State) -> np.ndarray:
+    def edited_ids(self, state: State) -> np.ndarray:
         return self.ids

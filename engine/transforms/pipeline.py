@@ -15,7 +15,7 @@ from engine.transforms.transform import State, Transform, Truncation, Vocabulary
 
 States = tuple[State, ...]
 
-STAYS = -1  # in `cut`: no transform removed the token
+STAYS = -1  # in `removed_by`: no transform removed the token
 ROW = 256  # tokens that the draw takes together at first
 
 
@@ -40,10 +40,10 @@ def change(
 def run(
     transforms: Sequence[Transform], logits: Array, states: States, key: Key, xp: Namespace, *, greedy: bool = False
 ) -> tuple[Array, Array]:
-    """The logits [V] after the transforms, -inf where a token was removed; and `cut`, int8 [V].
+    """The logits [V] after the transforms, -inf where a token was removed; and `removed_by`, int8 [V].
 
-    `cut` is the index of the transform that removed each token, `STAYS` where none did. Greedy takes the most likely
-    token instead of what truncations would leave, and the others' `cut` is then the number of transforms.
+    That is the index of the transform that removed each token, `STAYS` where none did. Greedy takes the most likely
+    token instead of what truncations would leave, and what removed the others is then the number of transforms.
     """
     kept: list[tuple[int, Array]] = []
     for index, (transform, state) in enumerate(zip(transforms, states, strict=True)):
@@ -56,10 +56,10 @@ def run(
         mask = xp.arange(logits.shape[-1]) == xp.argmax(logits)
         logits = xp.where(mask, logits, -math.inf)
         kept.append((len(transforms), mask))
-    cut = xp.full(logits.shape, STAYS, dtype=xp.int8)
+    removed_by = xp.full(logits.shape, STAYS, dtype=xp.int8)
     for index, mask in reversed(kept):  # the first to remove a token has the last word
-        cut = xp.where(mask, cut, xp.array(index, dtype=xp.int8))
-    return logits, cut
+        removed_by = xp.where(mask, removed_by, xp.array(index, dtype=xp.int8))
+    return logits, removed_by
 
 
 def draw(logits: Array, key: Key, xp: Namespace) -> Array:
@@ -88,8 +88,8 @@ def advance(transforms: Sequence[Transform], states: States, token: Any, after: 
     return tuple(t.update(s, token, surprisal, xp) for t, s in zip(transforms, states, strict=True))
 
 
-def touched(transforms: Sequence[Transform], states: States) -> np.ndarray:
+def edited_ids(transforms: Sequence[Transform], states: States) -> np.ndarray:
     """int64 [n]: the ids whose logits the transforms change one by one, each once."""
-    found = [ids for t, s in zip(transforms, states, strict=True) if len(ids := t.touched(s))]
+    found = [ids for t, s in zip(transforms, states, strict=True) if len(ids := t.edited_ids(s))]
     ids = np.sort(np.concatenate(found, dtype=np.int64)) if found else np.empty(0, np.int64)
     return ids[np.diff(ids, prepend=-1) > 0]  # np.unique would import numpy.ma, a tenth of the time to a first token

@@ -54,7 +54,7 @@ class Transform:
         """The state after one more token, whose surprisal (nats) is that of the distribution it was drawn from."""
         return state
 
-    def touched(self, state: State) -> np.ndarray:
+    def edited_ids(self, state: State) -> np.ndarray:
         """int [n]: the ids whose logits it changes one by one, also repeated; a snapshot keeps them."""
         return np.empty(0, np.int64)
 

@@ -26,7 +26,7 @@ def test_json_lines_hold_everything(tmp_path: Path) -> None:
     assert dict(found.chosen) == dict(talk().chosen) and list(found.nodes) == list(talk().nodes)
     for node in talk().nodes.values():
         for ours, theirs in zip(node.steps, found.nodes[node.id].steps, strict=True):
-            assert replace(ours, snapshot=None, cut=None) == replace(theirs, snapshot=None, cut=None)
+            assert replace(ours, snapshot=None, removed_by=None) == replace(theirs, snapshot=None, removed_by=None)
             assert ours.snapshot is not None and theirs.snapshot is not None
             assert np.array_equal(ours.snapshot.logits, theirs.snapshot.logits)
 

@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
 def light(talk: Conversation) -> Conversation:
     """As it is loaded: without snapshots."""
     nodes = {
-        node.id: replace(node, steps=tuple(replace(s, snapshot=None, cut=None) for s in node.steps))
+        node.id: replace(node, steps=tuple(replace(s, snapshot=None, removed_by=None) for s in node.steps))
         for node in talk.nodes.values()
     }
     return replace(talk, nodes=nodes)
@@ -57,11 +57,11 @@ def test_what_is_saved_comes_back(store: Store) -> None:
     found = store.load("c")
     assert found == replace(light(talk()), nodes=found.nodes) and dict(found.nodes) == dict(light(talk()).nodes)
     assert [m.text for m in found.messages()] == [m.text for m in talk().messages()]
-    snapshot, cut = store.snapshot("c", "a", 3)  # type: ignore[misc]
+    snapshot, removed_by = store.snapshot("c", "a", 3)  # type: ignore[misc]
     original = talk().nodes["a"].steps[3]
     assert original.snapshot is not None
     assert snapshot.lse == original.snapshot.lse and np.array_equal(snapshot.logits, original.snapshot.logits)
-    assert np.array_equal(cut, original.cut) and store.snapshot("c", "a", 99) is None
+    assert np.array_equal(removed_by, original.removed_by) and store.snapshot("c", "a", 99) is None
     whole = store.with_snapshots(found).nodes["a"].steps[4].snapshot
     assert whole is not None and np.array_equal(whole.lses, talk().nodes["a"].steps[4].snapshot.lses)  # type: ignore[union-attr]
 
@@ -69,7 +69,7 @@ def test_what_is_saved_comes_back(store: Store) -> None:
 def test_packing_is_exact() -> None:
     snapshot, _ = unpack(pack(step(5)))
     original = step(5)
-    assert original.snapshot is not None and original.cut is not None
+    assert original.snapshot is not None and original.removed_by is not None
     for name in ("ids", "logits", "edges", "counts", "lses"):
         assert np.array_equal(getattr(snapshot, name), getattr(original.snapshot, name))
     assert (snapshot.vocab, snapshot.mean, snapshot.variance) == (

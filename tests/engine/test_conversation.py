@@ -21,7 +21,7 @@ def step(text: str, special: bool = False) -> TokenStep:
         kept=1,
         recipe=Recipe(),
         snapshot=None,
-        cut=None,
+        removed_by=None,
         position=0,
         special=special,
     )

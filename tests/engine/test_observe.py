@@ -45,9 +45,11 @@ def test_numbers_and_snapshot_equal_float64(name, token):
     token %= len(raw)
     before = raw.copy()
     transforms = (Temperature(0.7), TopP(0.6))
-    after, cut = run(transforms, raw, start(transforms, None, [], np), (0, 0), np)
+    after, removed_by = run(transforms, raw, start(transforms, None, [], np), (0, 0), np)
     extra = [0, len(raw) - 1, len(raw) // 2]
-    step = observe(raw, token, after=after, cut=cut, recipe=Recipe(transforms), touched=extra, position=9)
+    step = observe(
+        raw, token, after=after, removed_by=removed_by, recipe=Recipe(transforms), edited_ids=extra, position=9
+    )
     for said, logits in ((step.logprob, raw), (step.logprob_after, after)):
         z = logits.astype(np.float64)
         assert said == pytest.approx(z[token] - z.max() - math.log(math.fsum(np.exp(z - z.max()))), rel=1e-5, abs=1e-5)
@@ -64,7 +66,7 @@ def test_numbers_and_snapshot_equal_float64(name, token):
     first = seen.ids[: min(CANDIDATES, len(possible))]
     assert first.tolist() == np.lexsort((np.arange(len(raw)), -raw))[: len(first)].tolist()
     assert (seen.logits == raw[seen.ids]).all()
-    assert (step.cut == cut[seen.ids]).all()
+    assert (step.removed_by == removed_by[seen.ids]).all()
     assert seen.lse == pytest.approx(possible.max() + math.log(math.fsum(np.exp(possible - possible.max()))), rel=1e-6)
     assert seen.mean == pytest.approx(possible.mean(), rel=1e-5, abs=1e-5)
     assert seen.variance == pytest.approx(possible.var(), rel=1e-4, abs=1e-4)
@@ -88,13 +90,13 @@ def test_numbers_and_snapshot_equal_float64(name, token):
 def test_without_transforms_after_is_before():
     step = observe(made("plain"), 3, recipe=Recipe(), position=0, origin="given")
     assert (step.logprob_after, step.entropy_after, step.kept) == (step.logprob, step.entropy, 3000)
-    assert (step.cut == -1).all()
+    assert (step.removed_by == -1).all()
     assert step.origin == "given"
 
 
 def test_a_forced_token_that_was_removed_has_no_probability_after():
     raw = np.array([3.0, 0.0, -5.0], np.float32)
-    after, cut = run((TopP(0.5),), raw, (None,), (0, 0), np)
-    step = observe(raw, 2, after=after, cut=cut, recipe=Recipe((TopP(0.5),)), position=0, origin="forced")
+    after, removed_by = run((TopP(0.5),), raw, (None,), (0, 0), np)
+    step = observe(raw, 2, after=after, removed_by=removed_by, recipe=Recipe((TopP(0.5),)), position=0, origin="forced")
     assert step.logprob_after == -math.inf
-    assert step.cut[step.snapshot.ids.tolist().index(2)] == 0
+    assert step.removed_by[step.snapshot.ids.tolist().index(2)] == 0

@@ -59,7 +59,7 @@ def same(got: list[TokenStep], expected: list[TokenStep]) -> None:
         assert (a.rank, a.kept, a.origin, a.position) == (b.rank, b.kept, b.origin, b.position)
         for name in ("logprob", "logprob_after", "entropy", "entropy_after"):
             assert getattr(a, name) == pytest.approx(getattr(b, name), abs=2e-5), name
-        assert a.cut is not None and b.cut is not None and a.cut.tolist() == b.cut.tolist()
+        assert a.removed_by is not None and b.removed_by is not None and a.removed_by.tolist() == b.removed_by.tolist()
         assert a.snapshot is not None and b.snapshot is not None
         for field in fields(a.snapshot):
             assert getattr(a.snapshot, field.name) == pytest.approx(getattr(b.snapshot, field.name), abs=2e-5)

@@ -24,9 +24,9 @@ from engine.transforms import (
     Typical,
     advance,
     draw,
+    edited_ids,
     run,
     start,
-    touched,
 )
 
 
@@ -70,25 +70,25 @@ def random_transforms(rng, size):
 
 
 def truth(raw, transforms, states, key, greedy=False):
-    after, cut = run(transforms, raw.astype(np.float64), states, key, np, greedy=greedy)
+    after, removed_by = run(transforms, raw.astype(np.float64), states, key, np, greedy=greedy)
     p = np.exp(after - after.max())
-    return p / p.sum(), cut, int((after > -np.inf).sum())
+    return p / p.sum(), removed_by, int((after > -np.inf).sum())
 
 
 def check(raw, transforms, ids, *, known=(), key=(0, 0), greedy=False):
-    snapshot = observe(raw, int(raw.argmax()), recipe=Recipe(), touched=known, position=0).snapshot
+    snapshot = observe(raw, int(raw.argmax()), recipe=Recipe(), edited_ids=known, position=0).snapshot
     states = start(transforms, None, ids, np)
     seen = replay(snapshot, transforms, states, key, greedy=greedy)
-    p, cut, kept = truth(raw, transforms, states, key, greedy)
+    p, removed_by, kept = truth(raw, transforms, states, key, greedy)
     mine = p[seen.ids]
     assert (seen.low <= mine + 1e-6).all()
     assert (mine <= seen.high + 1e-6).all()
     rest = 1 - mine.sum()
     assert seen.rest[0] - 1e-6 <= rest <= seen.rest[1] + 1e-6
     assert seen.kept[0] <= kept <= seen.kept[1]
-    removed = seen.cut != STAYS
-    true_cut = cut[seen.ids][removed]
-    assert ((true_cut != STAYS) & (true_cut <= seen.cut[removed])).all()
+    removed = seen.removed_by != STAYS
+    true_cut = removed_by[seen.ids][removed]
+    assert ((true_cut != STAYS) & (true_cut <= seen.removed_by[removed])).all()
     assert (seen.high[removed] == 0).all()
     return seen, p, snapshot
 
@@ -141,10 +141,10 @@ def test_exact_where_what_survives_are_candidates(transforms):
             assert seen.rest == (0.0, 0.0)
         # and the engine's own float32 agrees
         states = start(transforms, None, ids, np)
-        after, cut = run(transforms, raw, states, (0, 0), np)
+        after, removed_by = run(transforms, raw, states, (0, 0), np)
         mass = np.exp(after - after.max())
         np.testing.assert_allclose(seen.middle, (mass / mass.sum())[seen.ids], atol=2e-6)
-        assert (seen.cut == cut[seen.ids]).all()
+        assert (seen.removed_by == removed_by[seen.ids]).all()
 
 
 @pytest.mark.parametrize("temperature", [0.3, 0.8, 1.2, 2.0])
@@ -167,7 +167,7 @@ def test_a_penalised_token_that_the_snapshot_lacks_is_bounded():
 def test_the_drawn_token_and_the_touched_ones_are_candidates():
     raw = language(3)
     least = int(raw.argmin())
-    snapshot = observe(raw, least, recipe=Recipe(), touched=[7, 8], position=0).snapshot
+    snapshot = observe(raw, least, recipe=Recipe(), edited_ids=[7, 8], position=0).snapshot
     assert {7, 8, least} <= set(snapshot.ids.tolist())
     assert len(snapshot.ids) == len(set(snapshot.ids.tolist()))
 
@@ -176,7 +176,7 @@ def test_greedy_is_the_most_likely_token():
     seen, _, _ = check(language(4), (Temperature(0.5), TopK(3)), [], greedy=True)
     assert seen.exact
     assert seen.kept == (1, 1)
-    assert seen.cut.tolist() == [STAYS] + [2] * (len(seen.cut) - 1)
+    assert seen.removed_by.tolist() == [STAYS] + [2] * (len(seen.removed_by) - 1)
 
 
 def test_states_are_those_that_the_run_had():
@@ -188,11 +188,17 @@ def test_states_are_those_that_the_run_had():
         again = states_at(transforms, None, prompt, steps)
         assert again[0].tolist() == states[0].tolist()
         assert again[1] == pytest.approx(states[1], abs=1e-5)
-        after, cut = run(transforms, raw, states, (1, position), np)
+        after, removed_by = run(transforms, raw, states, (1, position), np)
         token = int(draw(after, (1, position), np))
         recipe = Recipe(transforms)
         step = observe(
-            raw, token, after=after, cut=cut, recipe=recipe, touched=touched(transforms, states), position=position
+            raw,
+            token,
+            after=after,
+            removed_by=removed_by,
+            recipe=recipe,
+            edited_ids=edited_ids(transforms, states),
+            position=position,
         )
         seen = replay(step.snapshot, transforms, again, (1, position))
         place = seen.ids.tolist().index(token)

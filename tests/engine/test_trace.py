@@ -32,14 +32,23 @@ def made():
         raw = rng.normal(0, 3, 600).astype(np.float32)
         raw[9] = -np.inf
         states = start(recipe.transforms, None, prompt, np)
-        after, cut = run(recipe.transforms, raw, states, (5, position), np, greedy=recipe.greedy)
+        after, removed_by = run(recipe.transforms, raw, states, (5, position), np, greedy=recipe.greedy)
         token = int(raw.argmin()) if position == 5 else int(after.argmax())
-        step = observe(raw, token, after=after, cut=cut, recipe=recipe, touched=[4, 7, 9], position=position)
+        step = observe(
+            raw, token, after=after, removed_by=removed_by, recipe=recipe, edited_ids=[4, 7, 9], position=position
+        )
         steps.append(
             dataclasses.replace(step, piece=bytes([200, position]), text="né\n", special=position == 4, elapsed_s=0.25)
         )
     first = dataclasses.replace(
-        steps[0], logprob=None, logprob_after=None, entropy=None, entropy_after=None, rank=None, snapshot=None, cut=None
+        steps[0],
+        logprob=None,
+        logprob_after=None,
+        entropy=None,
+        entropy_after=None,
+        rank=None,
+        snapshot=None,
+        removed_by=None,
     )
     return Trace(
         model="tiny",
@@ -95,7 +104,7 @@ def test_a_loaded_trace_replays_what_was_drawn(path):
         seen = replay(
             step.snapshot, step.recipe.transforms, states, (trace.seed, step.position), greedy=step.recipe.greedy
         )
-        assert (seen.cut[seen.cut >= 0] == step.cut[seen.cut >= 0]).all()
+        assert (seen.removed_by[seen.removed_by >= 0] == step.removed_by[seen.removed_by >= 0]).all()
         at = seen.ids.tolist().index(step.token)
         assert seen.low[at] - 1e-6 <= math.exp(step.logprob_after) <= seen.high[at] + 1e-6
         assert len(states_at(step.recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:place])) == len(states)

@@ -1,4 +1,4 @@
-"""Every transform against a float64 reference and mlx-lm; the pipeline's cut; the law of the draw."""
+"""Every transform against a float64 reference and mlx-lm; what the pipeline removed; the law of the draw."""
 
 import math
 import subprocess
@@ -29,10 +29,10 @@ from engine.transforms import (
     advance,
     change,
     draw,
+    edited_ids,
     pipeline,
     run,
     start,
-    touched,
     uniform,
 )
 from metal import mx
@@ -137,15 +137,15 @@ def test_truncations_keep_what_the_reference_keeps(logits, kind):
     z = logits_of(logits)
     x, xp, slack = as_kind(z, kind)
     for name, (transform, _) in TRUNCATIONS.items():
-        after, cut = run([transform], x, start([transform], None, [], xp), KEY, xp)
-        after, cut = np.asarray(after), np.asarray(cut)
+        after, removed_by = run([transform], x, start([transform], None, [], xp), KEY, xp)
+        after, removed_by = np.asarray(after), np.asarray(removed_by)
         margin = margins_of(logits, name)
         sure = (np.abs(margin) > slack) & (z > -np.inf)
         kept = after > -np.inf
         assert (kept == (margin >= 0))[sure].all(), name
         assert kept.any(), name
         assert (after[kept] == z[kept].astype(after.dtype)).all(), name
-        assert ((cut == STAYS) == kept)[z > -np.inf].all(), name
+        assert ((removed_by == STAYS) == kept)[z > -np.inf].all(), name
         if isinstance(transform, TopK):
             assert kept.sum() == min(transform.k, (z > -np.inf).sum())
 
@@ -170,10 +170,10 @@ def test_reweightings_equal_the_reference(logits, kind):
     z = logits_of(logits)
     x, xp, _ = as_kind(z, kind)
     for name, (transform, expected) in REWEIGHTINGS.items():
-        after, cut = run([transform], x, start([transform], None, IDS, xp), KEY, xp)
+        after, removed_by = run([transform], x, start([transform], None, IDS, xp), KEY, xp)
         tolerance = 1e-9 if kind == "numpy float64" else 1e-4 if isinstance(transform, DynamicTemperature) else 1e-5
         np.testing.assert_allclose(np.asarray(after), expected(z), rtol=tolerance, atol=tolerance, err_msg=name)
-        assert (np.asarray(cut) == STAYS).all()
+        assert (np.asarray(removed_by) == STAYS).all()
         assert (np.asarray(x) == z).all(), f"{name} changed its argument"
 
 
@@ -212,7 +212,7 @@ def test_a_window_moves_with_the_text_and_takes_a_lazy_token(xp):
         expected = reference.penalised(reference.penalised(z, ids, 3, repetition=1.2), ids, 2, frequency=0.3)
         np.testing.assert_allclose(np.asarray(after), expected, rtol=1e-5, atol=1e-6)
     assert np.asarray(first[0]).tolist() == [4, 4], "a state is never changed"
-    assert touched(transforms, states).tolist() == [2, 9]
+    assert edited_ids(transforms, states).tolist() == [2, 9]
 
 
 def test_dry_equals_the_quadratic_reference():
@@ -240,7 +240,7 @@ def test_dry_stays_finite_and_quick_on_a_long_repetition():
     transform = DRY(1.0)
     (state,) = start([transform], None, [1, 2] * 4000, np)
     assert 1e3 < transform.penalties(state)[1] <= 1e4
-    assert transform.touched(state).tolist() == [1]
+    assert transform.edited_ids(state).tolist() == [1]
 
 
 def test_xtc_spares_breaks_and_ends_and_flips_a_coin_for_each_token():
@@ -278,9 +278,9 @@ def test_cut_names_the_first_transform_that_removed_a_token():
     z = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], np.float32)
     transforms = (TopK(4), Temperature(2.0), MinP(0.5), TopP(0.2))
     for xp in (np, mx):
-        after, cut = run(transforms, xp.array(z), start(transforms, None, [], xp), KEY, xp)
-        assert np.asarray(cut).tolist() == [-1, 3, 2, 2, 0, 0]
-        assert np.asarray(cut).dtype == np.int8
+        after, removed_by = run(transforms, xp.array(z), start(transforms, None, [], xp), KEY, xp)
+        assert np.asarray(removed_by).tolist() == [-1, 3, 2, 2, 0, 0]
+        assert np.asarray(removed_by).dtype == np.int8
         assert np.isfinite(np.asarray(after)).tolist() == [True] + [False] * 5
 
 
@@ -288,8 +288,8 @@ def test_greedy_takes_the_most_likely_after_penalties_whatever_is_truncated():
     z = np.array([3.0, 2.0, 1.0], np.float32)
     transforms = (XTC(1.0, 0.01), FrequencyPenalty(2.0))
     for xp in (np, mx):
-        after, cut = run(transforms, xp.array(z), start(transforms, None, [0], xp), KEY, xp, greedy=True)
-        assert np.asarray(cut).tolist() == [2, -1, 2]
+        after, removed_by = run(transforms, xp.array(z), start(transforms, None, [0], xp), KEY, xp, greedy=True)
+        assert np.asarray(removed_by).tolist() == [2, -1, 2]
         assert int(draw(after, KEY, xp)) == 1
 
 
@@ -395,7 +395,7 @@ def _kinds(kind):
 
 
 def test_the_screen_can_import_all_of_it_without_mlx():
-    modules = ("transforms", "replay", "trace", "tracefile", "presets", "observe", "distribution")
+    modules = ("transforms", "trace.replay", "trace.trace", "trace.file", "presets", "trace.observe", "distribution")
     imports = "import sys, " + ", ".join(f"engine.{name}" for name in modules)
     code = f"{imports}; print([m for m in sys.modules if m.split('.')[0] in ('mlx', 'mlx_lm', 'textual')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -152,11 +152,11 @@ class ScriptedEngine:
     ) -> TokenStep:
         raw, recipe = self.raw(ids, favourite), control.recipe
         states = start(recipe.transforms, None, list(ids), np)
-        after, cut = run(recipe.transforms, raw, states, (seed, len(ids)), np, greedy=recipe.greedy)
+        after, removed_by = run(recipe.transforms, raw, states, (seed, len(ids)), np, greedy=recipe.greedy)
         if not math.isfinite(float(after[token])):  # the script's word is drawn whatever the transforms say
             after[token] = after.max() - 3
-            cut[token] = -1
-        found = observe(raw, token, after=after, cut=cut, recipe=recipe, position=len(ids), origin=origin)
+            removed_by[token] = -1
+        found = observe(raw, token, after=after, removed_by=removed_by, recipe=recipe, position=len(ids), origin=origin)
         return self._texted(found, drawn / 100)
 
     def _texted(self, step: TokenStep, elapsed_s: float = 0.0) -> TokenStep:

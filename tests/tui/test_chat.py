@@ -31,7 +31,7 @@ async def test_an_answer_streams_and_is_looked_at(play: Play) -> None:
         view = stage.chat.panel.view
         assert view is not None and view.live and view.rows[0].chosen
         assert abs(sum(row.after or 0 for row in view.rows) - 1) < 0.05
-        assert any(row.cut for row in view.rows) and "top-p" in view.cut_by + "min-p"
+        assert any(row.removed_by for row in view.rows) and "top-p" in view.cut_by + "min-p"
         answer = stage.chat.talk.shown[1]
         assert len(stage.chat.entropies) == len(answer.steps) == len(answer.block.tokens)
         assert stage.chat.talk.conversation.leaf.finish == "eot"  # type: ignore[union-attr]

@@ -20,13 +20,13 @@ SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One token that could be drawn. `after` is None while unknown; `cut` names the transform that removed it."""
+    """One token that could be drawn. `after` is None while unknown; `removed_by` names a transform."""
 
     token: int
     name: str
     before: float
     after: float | None
-    cut: str = ""
+    removed_by: str = ""
     chosen: bool = False
 
 
@@ -80,12 +80,12 @@ class Names:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A step's candidates under some recipe, most likely first: probabilities before and after, and what cut them."""
+    """A step's candidates under some recipe, most likely first: probabilities before and after, what removed them."""
 
     ids: np.ndarray  # [n]
     before: np.ndarray  # [n]
     after: np.ndarray  # [n]
-    cut: np.ndarray  # [n] index of the transform, STAYS
+    removed_by: np.ndarray  # [n] index of the transform, STAYS
     kept: int
     kept_before: float
     exact: bool
@@ -95,13 +95,13 @@ class Outcome:
 def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, key: tuple[int, int]) -> Outcome:
     """The outcome from the whole raw logits [V], for a token that `ids` precede."""
     states = start(recipe.transforms, names, ids, np)
-    after, cut = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
+    after, removed_by = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
     before, then = _softmax(logits), _softmax(after)
     order = np.lexsort((-before, -then))[:SHOWN]
-    kept = cut == STAYS
+    kept = removed_by == STAYS
     entropy = -float(before[before > 0] @ np.log2(before[before > 0]))
     mass = float(before[kept].sum())
-    return Outcome(order, before[order], then[order], cut[order], int(kept.sum()), mass, True, entropy)
+    return Outcome(order, before[order], then[order], removed_by[order], int(kept.sum()), mass, True, entropy)
 
 
 def replayed(
@@ -117,14 +117,16 @@ def replayed(
     states = states_at(recipe.transforms, names, *_recent(recipe, before, steps))
     found = replay(snapshot, recipe.transforms, states, (seed, step.position), greedy=recipe.greedy)
     raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
-    stays = found.cut == STAYS
+    stays = found.removed_by == STAYS
     order = np.lexsort((-raw, -found.middle))[:SHOWN]
     low, high = found.kept
     # the rest is known only in all: where any of it may stay, its mass before is counted whole
     rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
     mass = min(float(raw[stays].sum()) + rest, 1.0)
     whole = found.exact and low == high
-    return Outcome(found.ids[order], raw[order], found.middle[order], found.cut[order], (low + high) // 2, mass, whole)
+    return Outcome(
+        found.ids[order], raw[order], found.middle[order], found.removed_by[order], (low + high) // 2, mass, whole
+    )
 
 
 def _recent(
@@ -188,14 +190,19 @@ def _view(
     live: bool,
     token: int | None,
 ) -> CandidateTable:
-    columns = zip(outcome.ids, outcome.before, outcome.after, outcome.cut, strict=True)
+    columns = zip(outcome.ids, outcome.before, outcome.after, outcome.removed_by, strict=True)
     rows = tuple(
         Candidate(
-            int(id), names.name(int(id)), float(before), float(after), _cutter(recipe, int(cut)), int(id) == token
+            int(id),
+            names.name(int(id)),
+            float(before),
+            float(after),
+            _cutter(recipe, int(removed_by)),
+            int(id) == token,
         )
-        for id, before, after, cut in columns
+        for id, before, after, removed_by in columns
     )
-    cutters = ", ".join(dict.fromkeys(row.cut for row in rows if row.cut))
+    cutters = ", ".join(dict.fromkeys(row.removed_by for row in rows if row.removed_by))
     return CandidateTable(
         title, name, numbers, rows, vocab, outcome.kept, outcome.kept_before, cutters, outcome.exact, live
     )

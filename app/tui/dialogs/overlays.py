@@ -101,8 +101,8 @@ class AlternativeRows(Canvas, can_focus=True):
         lines: list[Line] = []
         for index in range(top, min(top + height, len(self.view.rows))):
             row = self.view.rows[index]
-            mark = glyphs.chosen if row.chosen else glyphs.cut if row.cut else " "
-            ink = look.chosen if row.chosen else look.faint if row.cut else look.text
+            mark = glyphs.chosen if row.chosen else glyphs.cut if row.removed_by else " "
+            ink = look.chosen if row.chosen else look.faint if row.removed_by else look.text
             name = f"{index + 1:>2} {cells.pad(row.name, 12)}"
             room = max(width - 27, 4)
             lines.append(
@@ -111,8 +111,10 @@ class AlternativeRows(Canvas, can_focus=True):
                     Segment(name, look.cursor if index == self.picked else ink),
                     Segment(percent(row.before).rjust(8) + "  ", ink),
                     Segment(
-                        cells.pad(f"cut by {row.cut}", room) if row.cut else bar(row.before / scale, room, glyphs),
-                        look.faint if row.cut else look.chosen if row.chosen else look.bar,
+                        cells.pad(f"cut by {row.removed_by}", room)
+                        if row.removed_by
+                        else bar(row.before / scale, room, glyphs),
+                        look.faint if row.removed_by else look.chosen if row.chosen else look.bar,
                     ),
                 ]
             )

@@ -173,7 +173,7 @@ class Looking(Screen[None]):
                 key = (segment.node.id, token)
                 if key not in self._snapshots:
                     found = self.likely.store.snapshot(self.talk.conversation.id, *key)
-                    whole = step if found is None else replace(step, snapshot=found[0], cut=found[1])
+                    whole = step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
                     self._snapshots[key] = whole
                 return self._snapshots[key]
             token -= segment.length

@@ -91,7 +91,7 @@ class InspectorLine(Canvas):
         segments: list[Segment] = []
         chosen = next((row for row in self.view.rows if row.chosen), None)
         rows = ([chosen] if chosen is not None else []) + [
-            row for row in self.view.rows if not row.chosen and not row.cut
+            row for row in self.view.rows if not row.chosen and not row.removed_by
         ]
         tail = f" {glyphs.tick} {self.view.numbers} {glyphs.tick} "
         room = width - cells.width(tail) - 9

@@ -91,18 +91,18 @@ class Candidates(Canvas, can_focus=True):
     def _row(self, row: Candidate, index: int, scale: float, width: int) -> Line:
         glyphs, look = self.glyphs, self.look
         picked = index == self.picked and self.has_focus
-        mark = glyphs.chosen if row.chosen else glyphs.cut if row.cut else " "
+        mark = glyphs.chosen if row.chosen else glyphs.cut if row.removed_by else " "
         size = max(width - NAME - PERCENT - 4, 3)
-        share = row.before if row.after is None or row.cut else row.after
-        ink = look.chosen if row.chosen else look.bar_cut if row.cut else look.bar
-        text = look.chosen if row.chosen else look.faint if row.cut else look.text
+        share = row.before if row.after is None or row.removed_by else row.after
+        ink = look.chosen if row.chosen else look.bar_cut if row.removed_by else look.bar
+        text = look.chosen if row.chosen else look.faint if row.removed_by else look.text
         name = cells.pad(row.name, NAME)
         drawn = bar(share / scale, size, glyphs)
         tick = min(round(row.before / scale * size), size - 1)
         segments = [Segment(mark + " ", look.chosen if row.chosen else look.faint)]
         segments.append(Segment(name + " ", look.cursor if picked else text))
         # the tick is drawn only where the transforms moved the probability by more than it is wide
-        if row.after is not None and not row.cut and abs(row.after - row.before) / scale * size >= 1:
+        if row.after is not None and not row.removed_by and abs(row.after - row.before) / scale * size >= 1:
             under = drawn[tick]
             on = ink if under == glyphs.blocks[-1] else look.tick
             tick_style = (
