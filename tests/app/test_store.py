@@ -243,8 +243,8 @@ import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.app.test_store import step, talk
-from app.tui.chat.auto_saver import Keeper
-keeper = Keeper(Path({path!r}))
+from app.tui.chat.auto_saver import AutoSaver
+keeper = AutoSaver(Path({path!r}))
 growing = talk(0, finish="")
 for i in range(10_000):
     growing = growing.extend("a", (step(i % 900),))
