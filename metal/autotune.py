@@ -1,7 +1,7 @@
 """Finds out which kernels work on this chip, and where ours are faster than mlx's own.
 
 The first run on a Mac tests every kernel (`metal/selftest.py`) and times ours against stock for a second; later runs
-read what that found (`metal/record.py`). Without Metal nothing is run or written.
+read what that found (`metal/tuning_cache.py`). Without Metal nothing is run or written.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Runs every kernel on this machine on small inputs and compares it with its reference, computed on the CPU.
 
-A kernel that does not compile or gives another result is switched off for the process; `metal/tune.py` remembers it.
+A kernel that does not compile or gives another result is off for the process; `metal/autotune.py` remembers it.
 The reference is the path it falls back to, so a failure costs speed and nothing else.
 """
 
@@ -170,5 +170,5 @@ CASES: tuple[tuple[str, str, float, Callable[[], mx.array]], ...] = (
     ("tiles", "shared prefix", 4e-3, _attention(64, 1, CAUSAL, shared=True)),
     ("tiles", "ring, float32", 2e-5, _attention(64, 20, Mask(window=50), dtype=mx.float32, ring=True)),
     ("scan", "statistics and a draw", 2e-5, _vocabulary),
-    ("qkv_prepare", "8-bit rows", 2e-5, _token),
+    ("token", "8-bit rows", 2e-5, _token),
 )

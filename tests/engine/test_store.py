@@ -127,7 +127,7 @@ def test_cancelled_and_failed_downloads_leave_no_model(hub: hub_server.HubServer
 
 PULL = """
 import json, sys
-from engine import catalogue, store
+from engine.sources import catalogue, store
 from engine.sources.catalogue import Known, Package
 package = Package(**json.loads(sys.argv[1]))
 catalogue.KNOWN["tiny"] = Known("tiny", "Tiny", package, "mit", 1)
@@ -230,7 +230,8 @@ def test_equal_files_have_equal_weights(gguf_file: Path, tmp_path: Path) -> None
 
 
 def test_a_list_of_models_needs_no_mlx() -> None:
-    code = "import sys; from engine import store; store.list(); print([m for m in sys.modules if m.startswith('mlx')])"
+    code = "import sys; from engine.sources import store; store.list(); "
+    code += "print([m for m in sys.modules if m.startswith('mlx')])"
     heavy = "; print([m for m in ('huggingface_hub', 'gguf', 'transformers', 'tokenizers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]

@@ -75,7 +75,7 @@ def test_nvfp4_with_a_scale_of_the_whole_matrix() -> None:
     w = mx.random.normal((64, 128), key=mx.random.key(1)) * 5
     whole = mx.max(mx.abs(w))
     codes, scales = mx.quantize(w, 16, 4, mode="nvfp4", global_scale=whole)[:2]
-    packed = models.weights.Packed(codes, scales, models.weights.Layout(16, 4, "nvfp4"), global_scale=whole)
+    packed = models.weights.Packed(codes, scales, models.weights.PackedLayout(16, 4, "nvfp4"), global_scale=whole)
     assert isinstance(packed, Packed)
     x = mx.random.normal((1, 128), key=mx.random.key(2))
     want = x @ packed.floats(mx.float32).T

@@ -276,7 +276,7 @@ def test_the_smoothed_loss_begins_as_a_mean_and_looks_back_a_tenth_of_the_run(tm
 
 
 def test_a_run_can_be_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
-    control, a = trainer.Control(), run(tmp_path)
+    control, a = trainer.TrainControl(), run(tmp_path)
     seen: list[trainer.Event] = []
     for event in trainer.train(a, control):
         seen.append(event)
