@@ -1,8 +1,8 @@
 """Which path attention takes: mlx's own kernel ("stock"), ours, or the reference.
 
 Stock wherever it supports the case, unless this chip was measured to be faster with ours (`metal/autotune.py`); ours
-where stock would need an array of T x N, cannot read the rows or cannot report; the reference where there is no Metal or a
-kernel is switched off. A path can be forced for a block, and then what it cannot take is an error.
+where stock would need an array of T x N, cannot read the rows or cannot report; the reference where there is no Metal
+or a kernel is switched off. A path can be forced for a block, and then what it cannot take is an error.
 """
 
 from collections.abc import Iterator
