@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import IO
 
@@ -17,6 +18,7 @@ from app.cli.sampling import Limits
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Prefilled
 from engine.errors import DataError, LikelyError
+from engine.prompt import Prompt
 from engine.session import Session
 from engine.trace.trace import Recipe, TokenStep
 
@@ -80,8 +82,7 @@ def summary(steps: Sequence[TokenStep], done: Done) -> str:
 def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | None = None) -> None:
     """Read a message a line, write an answer; ends with the input or /quit."""
     terminal = sys.stdin.isatty()
-    first = [{"role": "system", "content": system}] if system else []
-    messages: list[dict[str, str]] = list(first)
+    prompt = Prompt(system=system or "")
     if terminal:
         sys.stderr.write(f"{session.info.name} · {HELP}\n")
     seed = limits.seed
@@ -90,48 +91,39 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
         if text == "/quit":
             return
         if text == "/new":
-            messages = list(first)
+            prompt = Prompt(system=prompt.system)
             continue
         if text.startswith("/system"):
-            prompt = text.removeprefix("/system").strip()
-            first = [{"role": "system", "content": prompt}] if prompt else []
-            messages = list(first)
+            prompt = Prompt(system=text.removeprefix("/system").strip())
             continue
         if text == "/redo":
-            if not messages or messages[-1]["role"] != "assistant":
+            if not prompt.turns:
                 sys.stderr.write("there is no answer to draw again yet\n")
                 continue
-            messages.pop()
+            asked = replace(prompt, turns=prompt.turns[:-1])
             seed += 1
         elif text.startswith("/"):
             sys.stderr.write(f"unknown command {text.split()[0]}: {HELP}\n")
             continue
         elif text:
-            messages.append({"role": "user", "content": text})
+            asked = replace(prompt, turns=(*prompt.turns, ("user", text)))
         else:
             continue
         try:
-            ids = _ids(session, messages)
+            ids = asked.ids(session.tokenizer)
             control = RunControl(recipe)
             events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
             with interruptible(control):
                 steps, done = stream(events, sys.stdout)
         except LikelyError as error:
             sys.stderr.write(f"likely: {error}\n")
-            messages.pop()
             continue
-        messages.append({"role": "assistant", "content": "".join(s.text for s in steps) + done.text})
+        answer = "".join(s.text for s in steps) + done.text
+        prompt = replace(asked, turns=(*asked.turns, ("assistant", answer)))
         sys.stdout.write("\n")
         sys.stdout.flush()
         if terminal:
             sys.stderr.write(f"[{summary(steps, done)}]\n")
-
-
-def _ids(session: Session, messages: list[dict[str, str]]) -> list[int]:
-    """The conversation as the model reads it; a base model without a template reads the texts as they are."""
-    if session.tokenizer.chat_template is not None:
-        return session.tokenizer.chat(messages)
-    return session.tokenizer.encode("\n".join(m["content"] for m in messages), bos=True)
 
 
 def _line(session: Session, terminal: bool) -> str | None:

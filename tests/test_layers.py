@@ -50,6 +50,7 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
         "engine.trace.file",
         "engine.conversation",
         "engine.errors",
+        "engine.prompt",
         "engine.decode.control",
         "engine.decode.events",
         "engine.trace.observe",

@@ -14,6 +14,7 @@ from app.cli.sampling import Limits, read_recipe, sampling_options
 from app.cli.speed import cache_options, read_strategy, speed_options
 from engine import ranks
 from engine.errors import DataError, ParameterError
+from engine.prompt import asked
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 
 if TYPE_CHECKING:
@@ -130,18 +131,14 @@ def _refuse_alone(given: Mapping[str, object]) -> None:
 
 def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) -> list[int]:
     """The prompt as the model reads it; says on stderr when a model without a chat template gets plain text."""
-    if raw:
-        return session.tokenizer.encode(text, bos=True)
-    if session.tokenizer.chat_template is None:
+    if not raw and session.tokenizer.chat_template is None:
         if system:
             raise ParameterError(
                 f"{session.info.name} has no chat template, so there is no place for --system: put it into the prompt"
             )
         if sys.stderr.isatty():
             click.echo(f"{session.info.name} has no chat template: it continues the text as it is", err=True)
-        return session.tokenizer.encode(text, bos=True)
-    messages = [{"role": "system", "content": system}] if system else []
-    return session.tokenizer.chat([*messages, {"role": "user", "content": text}])
+    return asked(text, session.tokenizer, system=system or "", raw=raw).ids(session.tokenizer)
 
 
 def answer(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import ContextOverflow, ParameterError
+from engine.prompt import Prompt
 from engine.session import Session
 from engine.trace.trace import TokenStep
 from metal import mx
@@ -107,7 +108,7 @@ def attention(session: Session, text: str, top: int = 3) -> Attention:
 
 
 def _encode(session: Session, text: str) -> list[int]:
-    return session.tokenizer.encode(text, bos=True)
+    return Prompt(parts=(text,)).ids(session.tokenizer)
 
 
 def _boundary(session: Session, base: list[int], whole: list[int], text: str, candidate: str) -> str:

@@ -11,6 +11,7 @@ from engine.decode.control import RunControl
 from engine.errors import LikelyError, ParameterError
 from engine.evaluate import compare
 from engine.evaluate.difference import Difference
+from engine.prompt import asked
 from engine.session import Session
 from engine.sources.checkpoint import load
 from engine.tune import objectives
@@ -77,9 +78,7 @@ def _base(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManage
 
 
 def _ids(session: Session, text: str, chat: bool) -> list[int]:
-    if chat and session.tokenizer.chat_template is not None:
-        return session.tokenizer.chat([{"role": "user", "content": text}])
-    ids = session.tokenizer.encode(text, bos=True)
+    ids = asked(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
     if not ids:
         raise ParameterError("there is nothing to look at: give a text")
     return ids

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from engine.errors import DataError
+from engine.prompt import Prompt, Spans
 from engine.tune.rows import Message, TrainingRow
 
 
-class Tokens(Protocol):
+class Tokens(Spans, Protocol):
     """What is asked of a tokenizer."""
 
     bos: int | None
@@ -16,11 +17,7 @@ class Tokens(Protocol):
 
     @property
     def chat_template(self) -> str | None: ...
-    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]: ...
     def piece(self, token: int, /) -> bytes: ...
-    def spans(
-        self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
-    ) -> tuple[list[int], list[range]]: ...
 
 
 @dataclass(frozen=True)
@@ -132,40 +129,34 @@ def fit(sample: TrainingSample, length: int, how: str) -> list[TrainingSample]:
 
 
 def encode(messages: Sequence[Message], row: TrainingRow, tokenizer: Tokens, loss: str) -> TrainingSample:
-    """One row's ids and targets."""
+    """One row's ids and targets. Without a chat template a completion follows its prompt as text follows text."""
+    templated = row.form != "text" and tokenizer.chat_template is not None
     if row.form == "text":
-        ids = tokenizer.encode(row.text, bos=True)
-        if (end := text_end(tokenizer)) is not None and (not ids or ids[-1] not in tokenizer.eos):
-            ids = [*ids, end]
-        return TrainingSample(tuple(ids), (False, *(True,) * (len(ids) - 1)), row.where)
-    if tokenizer.chat_template is None:
-        return _plain(messages, row, tokenizer, loss)
-    ids, spans = tokenizer.spans(messages, tools=row.tools or None)
-    trained = [loss == "all"] * len(ids)
-    if loss != "all":
-        answers = [span for m, span in zip(messages, spans, strict=True) if m["role"] == "assistant"]
-        for span in answers if loss == "answers" else answers[-1:]:
-            trained[span.start : span.stop] = [True] * len(span)
-    if trained:
-        trained[0] = False
-    return TrainingSample(tuple(ids), tuple(trained), row.where)
-
-
-def _plain(messages: Sequence[Message], row: TrainingRow, tokenizer: Tokens, loss: str) -> TrainingSample:
-    """A prompt and its completion for a model without a chat template: text after text, and the end of text."""
-    if len(messages) != 2 or messages[1]["role"] != "assistant":
+        prompt = Prompt(parts=(row.text,))
+    elif templated:
+        prompt = Prompt(tuple(messages), tools=tuple(row.tools))
+    elif len(messages) == 2 and messages[1]["role"] == "assistant":
+        prompt = Prompt(parts=(str(messages[0]["content"]), str(messages[1]["content"])))
+    else:
         raise DataError(
             f"{row.where}: this model has no chat template, so a row is a text or a prompt with one completion; "
             f"got {len(messages)} messages"
         )
-    prompt = tokenizer.encode(str(messages[0]["content"]), bos=True)
-    completion = tokenizer.encode(str(messages[1]["content"]))
-    if (end := text_end(tokenizer)) is not None:
-        completion = [*completion, end]
-    trained = [loss == "all"] * len(prompt) + [True] * len(completion)
+    ids, spans = prompt.spans(tokenizer)
+    ended = row.form == "text" and ids and ids[-1] in tokenizer.eos
+    if not templated and not ended and (end := text_end(tokenizer)) is not None:
+        spans[-1] = range(spans[-1].start, len(ids) + 1)
+        ids = [*ids, end]
+    if row.form == "text" or loss == "all":
+        spans = [range(len(ids))]
+    elif templated:
+        spans = [span for message, span in zip(messages, spans, strict=True) if message["role"] == "assistant"]
+    trained = [False] * len(ids)
+    for span in spans if loss == "answers" and templated else spans[-1:]:
+        trained[span.start : span.stop] = [True] * len(span)
     if trained:
         trained[0] = False
-    return TrainingSample((*prompt, *completion), tuple(trained), row.where)
+    return TrainingSample(tuple(ids), tuple(trained), row.where)
 
 
 def text_end(tokenizer: Tokens) -> int | None:

@@ -1,0 +1,86 @@
+"""From turns to ids: one way, whoever asks."""
+
+import io
+import sys
+from typing import Any
+
+import pytest
+
+from app import plain
+from app.cli.run import prompt_ids
+from app.cli.sampling import Limits
+from engine.evaluate.explain import explain
+from engine.prompt import Prompt, asked, locate
+from engine.session import Session
+from engine.tokenizer import Tokenizer
+from engine.trace.trace import Recipe
+from engine.tune.rows import parse
+from engine.tune.samples import encode
+from tests.engine.vocabularies import byte_level, scored
+from tests.fakes import BOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table
+
+
+def base(bos: bool = True) -> ByteTokenizer:
+    tokenizer = ByteTokenizer()
+    tokenizer.chat_template, tokenizer.bos = None, BOS if bos else None
+    return tokenizer
+
+
+def test_a_base_model_reads_turns_as_paragraphs() -> None:
+    prompt = Prompt((("user", "one"), ("assistant", "two"), ("user", "three")), system="zero")
+    assert prompt.ids(base()) == [BOS, *b"zero\n\none\n\ntwo\n\nthree\n\n"]
+    assert Prompt((("user", "one"),), template=False).ids(ByteTokenizer()) == [*b"one\n\n"]
+
+
+def test_a_template_is_given_the_turns_and_what_follows_is_not() -> None:
+    prompt = Prompt((("user", "one"),), ("So", (7, 8), "."), system="zero")
+    assert prompt.ids(ByteTokenizer()) == [*b"s:zero;u:one;a:So", 7, 8, *b"."]
+
+
+def test_parts_alone_are_a_text_and_whole_ones_are_all_of_it() -> None:
+    assert Prompt(parts=("a", (7,))).ids(base()) == [BOS, 97, 7]
+    assert Prompt(parts=("a", (7,)), whole=True).ids(base()) == [97, 7]
+    assert Prompt(parts=("a", (7,)), whole=True).spans(base()) == ([97, 7], [range(1), range(1, 2)])
+
+
+@pytest.mark.parametrize("template", [None, "fake"])
+def test_plain_chat_reads_what_the_screen_reads(template: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turns of the second answer, by the chat without a screen and as the screen writes them."""
+    checkpoint = FakeCheckpoint(MarkovModel(certain_table(b"\nkxyz" if template is None else b":kxyz")))
+    checkpoint.tokenizer.chat_template = template
+    session, seen = Session(checkpoint), []  # type: ignore[arg-type]
+    generate = session.generate
+    monkeypatch.setattr(session, "generate", lambda ids, *a, **kw: (seen.append(ids), generate(ids, *a, **kw))[1])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
+    plain.converse(session, Recipe(greedy=True), Limits(0, 8, ()), system="zero")
+    told = Prompt((("system", "zero"), ("user", "one"), ("assistant", "kxyz"), ("user", "two")))
+    assert seen[1] == told.ids(checkpoint.tokenizer)
+    if template is None:
+        assert seen[1] == [*b"zero\n\none\n\nkxyz\n\ntwo\n\n"]
+
+
+def test_one_text_is_the_same_ids_for_run_explain_and_tune() -> None:
+    """Of a base model a text to go on with; in training, the prompt before its completion."""
+    for tokenizer in (base(), base(bos=False)):
+        checkpoint = FakeCheckpoint(MarkovModel(certain_table(b"k")), tokenizer)
+        session: Any = Session(checkpoint)  # type: ignore[arg-type]
+        want = asked("a text", tokenizer).ids(tokenizer)
+        assert want == [*([BOS] if tokenizer.bos else []), *b"a text"]
+        assert prompt_ids(session, "a text", system=None, raw=False) == want
+        assert [step.token for step in explain(session, "a text").steps] == want
+        rows = [parse({"text": "a text"}, "1"), parse({"prompt": "a text", "completion": "!"}, "2")]
+        for row in rows:
+            sample = encode(row.messages, row, tokenizer, "answers")  # type: ignore[arg-type]
+            assert list(sample.ids[: len(want)]) == want
+
+
+@pytest.mark.parametrize("metadata", [byte_level(), scored(), scored(prefix=False)], ids=["bytes", "scored", "bare"])
+def test_a_text_in_parts_begins_as_a_text_does(metadata: dict[str, Any]) -> None:
+    tokenizer = Tokenizer.from_gguf(metadata)
+    assert Prompt(parts=("Hello there",)).ids(tokenizer) == tokenizer.encode("Hello there", bos=True)
+
+
+def test_tokens_are_found_that_cover_a_text() -> None:
+    pieces = [b"<u>", b"He", b"llo", b" you", b"</u>", b"Hi", b"!"]
+    assert locate(pieces, ["Hello", "gone", "Hi"]) == ((1, 3), None, (5, 6))
+    assert locate(pieces, ["ello y"]) == ((1, 4),)
