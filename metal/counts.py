@@ -1,4 +1,4 @@
-"""What our kernels ask of memory and of a simdgroup, counted in the simulator beside MLX's own kernels, with targets.
+"""Counts of what our kernels ask of memory and of a simdgroup, beside MLX's own in the simulator, with targets.
 
 `table` runs every case and says for each what was measured, what the least possible is and what had to be reached.
 Bytes and operations are exact counts; nothing here predicts time. Needs the simulator's compiler.
@@ -62,7 +62,7 @@ def recorded() -> Iterator[list[DispatchReport]]:
     """A block in which kernels run checked and strictly typed in the simulator; yields a report a launch."""
     reports: list[DispatchReport] = []
 
-    class Recorded(SimKernel):
+    class RecordingKernel(SimKernel):
         def __init__(self, *args: Any, **options: Any):
             super().__init__(*args, checked=True, **options)
 
@@ -73,7 +73,7 @@ def recorded() -> Iterator[list[DispatchReport]]:
             return out
 
     with simulated():
-        mx.fast.metal_kernel = Recorded
+        mx.fast.metal_kernel = RecordingKernel
         yield reports
 
 
@@ -185,7 +185,7 @@ def _cascade(g: int) -> Callable[[str], CountRow]:
 
 
 def _joined(shared: mx.array, own: mx.array) -> mx.array:
-    """What a batch without sharing stores: every sequence with its own copy of what all share."""
+    """Rows as a batch without sharing stores them: every sequence with its own copy of what all share."""
     copies = mx.broadcast_to(shared, (own.shape[0], *shared.shape[1:]))
     return mx.contiguous(mx.concatenate([copies, own], axis=2))
 

@@ -28,7 +28,7 @@ COMPILE = "LIKELY_COMPILE"  # in the environment: 1 compiles the steps of a mode
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What runs the kernels. Where there is no Metal: `name` is "cpu" and `bandwidth` is unknown."""
+    """The chip that runs the kernels. Where there is no Metal: `name` is "cpu" and `bandwidth` is unknown."""
 
     name: str  # "Apple M4 Pro"
     metal: bool

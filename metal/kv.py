@@ -1,4 +1,4 @@
-"""What attention reads: `KV`, the stored keys and values of one layer, plain or quantised. Plain data.
+"""Stored keys and values of one layer, `KV`, plain or quantised: the operand of attention. Plain data.
 
 A KV may stand behind a `prefix`, another KV that comes first: the prompt that N samples share, or the quantised past of
 a cache whose recent rows are exact. Attention treats the chain as one sequence and never copies it together.

@@ -58,7 +58,7 @@ def merge(
 
 
 def reported(got: dict[str, mx.array], emit: Emit) -> Seen:
-    """What was asked for, from a launch's outputs."""
+    """The reports asked for, from a launch's outputs."""
     return Seen(
         lse=got["lse"] if emit.lse else None,
         entropy=got["entropy"] if emit.entropy else None,

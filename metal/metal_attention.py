@@ -28,7 +28,7 @@ Kind = Literal["decode", "tiles"]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What may be tuned without changing a result: query rows a load serves, and the parts the keys are cut into."""
+    """Knobs that may be tuned without changing a result: query rows a load serves, and the parts the keys are cut into."""
 
     rows: int | None = None
     splits: int | None = None
@@ -65,7 +65,7 @@ def attention(
     emit: Emit | None = None,
     geometry: Geometry | None = None,
 ) -> tuple[mx.array, Seen]:
-    """What `reference.attention` gives, by the kernels. Raises KernelError for what they cannot take."""
+    """The same as `reference.attention`, by the kernels. Raises KernelError for what they cannot take."""
     if (why := refusal(q, kv)) is not None:
         raise KernelError(why)
     emit = emit or Emit()
@@ -77,7 +77,7 @@ def attention(
 
 
 def _picked(seen: Seen, kv: KV, emit: Emit) -> Seen:
-    """What `emit` asks for, with the most attended positions picked from the rows of scores."""
+    """The reports of `emit`, with the most attended positions picked from the rows of scores."""
     assert seen.scores is not None and seen.lse is not None
     weights = mx.where(seen.scores == -mx.inf, 0.0, mx.exp(seen.scores - seen.lse[..., None]))
     positions, weights = reference.top(weights, reference.positions(kv, len(weights)), emit.top)
@@ -103,7 +103,7 @@ def _segments(kv: KV, b: int) -> list[_LaunchSegment]:
 
 @dataclass(frozen=True)
 class _Call:
-    """What all launches of a call share, and the launches."""
+    """One call of attention: the operands that its launches share, and the launches."""
 
     q: mx.array
     scale: float

@@ -92,7 +92,7 @@ class Projected:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRows:
-    """What attention and the cache take: queries [B, H, T, D], and keys and values [B, Hkv, T, D]."""
+    """Rows as attention and the cache take them: queries [B, H, T, D], and keys and values [B, Hkv, T, D]."""
 
     queries: mx.array
     keys: mx.array | Quantized
@@ -101,7 +101,7 @@ class PreparedRows:
 
 def prepare(new: Projected) -> PreparedRows:
     """The rows of new tokens: by our kernel where there is Metal."""
-    return by_kernel(new) if kernel.available() and kernel.enabled("token") else by_reference(new)
+    return by_kernel(new) if kernel.available() and kernel.enabled("qkv_prepare") else by_reference(new)
 
 
 def quantize(x: mx.array, form: Format) -> Quantized:
@@ -147,7 +147,7 @@ def by_reference(new: Projected) -> PreparedRows:
 
 
 def by_kernel(new: Projected) -> PreparedRows:
-    """One launch of `token.metal`."""
+    """One launch of `qkv_prepare.metal`."""
     b, t, h, d = new.queries.shape
     heads, dtype = new.keys.shape[2], new.queries.dtype
     turns, norm = new.rotary.frequencies, new.norm
@@ -171,7 +171,7 @@ def by_kernel(new: Projected) -> PreparedRows:
         for part in ("scales", "biases"):
             outputs[f"{name}_{part}"] = ((b, heads, t, d // form.group_size), form.scales)
     grid = (h + 2 * heads, t, b)
-    got = kernel.launch("token.metal", inputs, outputs, grid=grid, threads=32, defines=defines, template=template)
+    got = kernel.launch("qkv_prepare.metal", inputs, outputs, grid=grid, threads=32, defines=defines, template=template)
 
     def rows(name: str) -> mx.array | Quantized:
         form = formats[name]

@@ -17,7 +17,7 @@ SCORES = 1 << 25  # scores at once: 128 MB
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """What attention reports besides its output, from the same pass."""
+    """Which reports attention makes besides its output, from the same pass."""
 
     lse: bool = False
     entropy: bool = False
@@ -27,7 +27,7 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was asked for with `Emit`; the rest is None. Nats. An attention sink counts as one more outcome."""
+    """The reports asked for with `Emit`; the rest is None. Nats. An attention sink counts as one more outcome."""
 
     lse: mx.array | None = None  # float32 [B, H, T]: log of the sum of exp(score); -inf where nothing is visible
     entropy: mx.array | None = None  # float32 [B, H, T]; 0 where nothing is visible

@@ -1,4 +1,4 @@
-"""What one pass over a row of logits gives: log-sum-exp, entropy, the most likely tokens, and a draw from them.
+"""Vocabulary statistics, one pass over a row of logits: log-sum-exp, entropy, the most likely tokens, and a draw.
 
 The randomness is an argument: two uniform numbers in [0, 1) for each row of logits. Natural logarithms. Knows nothing
 of tokens' text, nor of transforms beyond the four that the kernel takes; where those need more than the `TOP` most
@@ -226,7 +226,7 @@ def _chosen(ids: mx.array, chance: mx.array, uniform: mx.array) -> mx.array:
     row = ids // ROW
 
     def mass(of: mx.array) -> mx.array:
-        """What each place's others [N, place, other] have together."""
+        """The mass of each place's others [N, place, other], together."""
         return mx.sum(mx.where(of, chance[:, None], 0.0), axis=-1)
 
     same = row[:, None] == row[:, :, None]

@@ -101,7 +101,7 @@ class Transformer:
 
     def warm(self, dtype: mx.Dtype) -> None:
         """Compile the kernels that new rows go through, on zeros: no weight is read."""
-        if not (kernel.available() and kernel.enabled("token")):
+        if not (kernel.available() and kernel.enabled("qkv_prepare")):
             return
         turn = RowRotation(mx.array([0], dtype=mx.int32), [rotation.rotary(1) for rotation in self.rotations])
         kinds = {(block.turn, block.norm is None): block for block in self.blocks if block.prepared}
@@ -193,7 +193,7 @@ class Transformer:
         if self.positions is not None:
             x = x + self.positions(_at(offset, t))
         step = ForwardContext([rotation.turns(offset, t, longest) for rotation in self.rotations], _EMPTY)
-        if prepare and self.rotations and kernel.available() and kernel.enabled("token"):
+        if prepare and self.rotations and kernel.available() and kernel.enabled("qkv_prepare"):
             at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
             step.turn = RowRotation(at, [rotation.rotary(longest) for rotation in self.rotations])
         return x, step

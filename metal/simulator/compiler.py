@@ -83,7 +83,7 @@ def _output(command: Sequence[str]) -> str:
 
 @cache
 def machine_flags(machine: str = "") -> tuple[str, ...]:
-    """What to ask of the processor. F16C and FMA on x86-64 where it has them: without them half is ten times slower."""
+    """Flags for this processor. F16C and FMA on x86-64 where it has them: without them half is ten times slower."""
     if (machine or platform.machine()) not in ("x86_64", "AMD64"):
         return ()
     try:

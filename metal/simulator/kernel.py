@@ -149,7 +149,7 @@ def _generated(
 
 
 def _printed(act: Any) -> str:
-    """What the act writes to file descriptor 1, from C++ too."""
+    """The text that the act writes to file descriptor 1, from C++ too."""
     library = ctypes.CDLL(None)
     sys.stdout.flush()
     library.fflush(None)

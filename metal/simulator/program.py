@@ -38,7 +38,7 @@ class Program:
 
     @cached_property
     def parameters(self) -> list[signature.KernelParameter]:
-        """What the kernel takes, in order."""
+        """The kernel's parameters, in order."""
         return signature.parameters(self.source + self.included, self.name)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a checked run found and counted, as plain values; and the memory in which the checker notes it."""
+"""Reports of checked runs: faults and counts as plain values, and the memory in which the checker notes them."""
 
 import ctypes
 from collections.abc import Mapping, Sequence
@@ -155,7 +155,7 @@ class Ledger:
             region.cells, region.initialised = (cells.ctypes.data if w.writable else None), w.initialised
 
     def report(self, kernel: str) -> DispatchReport:
-        """What was noted, once the dispatch is over."""
+        """The notes as a report, once the dispatch is over."""
         state = self.state
         faults = [self._fault(state.fault[i]) for i in range(state.faults)]
         if not any(fault.kind in _ENDING for fault in faults):

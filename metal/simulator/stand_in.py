@@ -26,7 +26,7 @@ def simulated(*, checked: bool = False) -> Iterator[Launches]:
     """
     launches = Launches()
 
-    class Counted(SimKernel):
+    class CountingKernel(SimKernel):
         def __init__(self, *args: Any, **options: Any):
             super().__init__(*args, checked=checked, **options)
 
@@ -39,7 +39,7 @@ def simulated(*, checked: bool = False) -> Iterator[Launches]:
 
     before = mx.fast.metal_kernel, mx.metal.is_available
     compiles = before[0] is STOCK and (mx.metal.is_available() or mx.cuda.is_available())  # as in metal
-    mx.fast.metal_kernel, mx.metal.is_available = Counted, lambda: True
+    mx.fast.metal_kernel, mx.metal.is_available = CountingKernel, lambda: True
     mx.disable_compile()
     try:
         yield launches

@@ -1,4 +1,4 @@
-"""What `mx.compile` does with a function, on any machine and with its kernels in the simulator.
+"""A stand-in for `mx.compile`, on any machine and with a function's kernels in the simulator.
 
 MLX cannot stop in the middle of a trace for a simulated kernel, so a function with K launches becomes K + 1 traces.
 Each leads from the arguments, and what the launches so far gave, to the inputs of the next launch; the last to the

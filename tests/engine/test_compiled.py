@@ -53,7 +53,7 @@ def test_with_kernels_a_token_is_traced_and_drawn_by_them(model: Transformer) ->
     expected = drawn(session(model, compiled=False), RECIPES[0], tokens=4)
     with counted() as launches:
         assert drawn(session(model, compiled=True), RECIPES[0], tokens=4) == expected
-    assert launches["decode"] and launches["token"] and launches["scan"] == 4
+    assert launches["decode"] and launches["qkv_prepare"] and launches["scan"] == 4
 
 
 def test_no_trace_outlives_its_weights() -> None:

@@ -12,7 +12,7 @@ QUICK = (
     "cascade N=8 P=1024 S=128 g=2",
     "prefill causal D=64 g=4 T=256",
     "vocabulary V=49152",
-    "token 8-bit",
+    "qkv_prepare 8-bit",
 )
 
 

@@ -54,7 +54,7 @@ def test_every_kernel_passes_its_self_test() -> None:
         ("decode", "decode.metal", "at[u] <= high[r]", "at[u] < high[r]"),
         ("tiles", "tiles.metal", "at <= high", "at < high"),
         ("scan", "scan.metal", "chunk * EACH + i", "chunk * EACH + max(i, 1)"),
-        ("token", "token.metal", "a * s + z * c", "a * s - z * c"),
+        ("qkv_prepare", "qkv_prepare.metal", "a * s + z * c", "a * s - z * c"),
     ],
 )
 def test_a_wrong_result_switches_the_kernel_off(
@@ -85,7 +85,7 @@ def test_one_that_does_not_compile_is_switched_off_and_the_program_goes_on(monke
     assert quantised.shape == (1, 4, 1, 64)
 
 
-def test_vocabulary_and_token_kernels_are_left_alone_once_switched_off() -> None:
+def test_vocabulary_kernels_are_left_alone_once_switched_off() -> None:
     kernel.switch_off("scan", "for this test")
     with simulated() as launches:
         vocab.statistics(normal(1, 1, 100))
@@ -171,8 +171,8 @@ def test_without_metal_nothing_is_run_or_written() -> None:
     assert nothing == tuning_cache.blank() == Record("cpu", nothing.mlx, nothing.text)
     assert not tuning_cache.folder().exists()
     autotune.warm([SHAPE], 1000)
-    found = autotune.bench(only="token 8-bit")
-    assert found.kind == "simulator" and [row.case for row in found.counts] == ["token 8-bit"]
+    found = autotune.bench(only="qkv_prepare 8-bit")
+    assert found.kind == "simulator" and [row.case for row in found.counts] == ["qkv_prepare 8-bit"]
 
 
 def test_timings_are_found_by_the_key_that_attention_looks_up() -> None:

@@ -82,7 +82,7 @@ def test_ours_forced(dtype: mx.Dtype, tolerance: float) -> None:
         expected = run(net)
     with counted() as launches, dispatch.forced("ours"):
         alike(run(net), expected, tolerance)
-    assert launches == {"token": 10, "tiles": 2, "decode": 8, "merge": 8}
+    assert launches == {"qkv_prepare": 10, "tiles": 2, "decode": 8, "merge": 8}
 
 
 @pytest.mark.parametrize("bits", [8, 4, (8, 4)], ids=str)
@@ -109,7 +109,7 @@ def test_samples_of_one_prompt() -> None:
     expected = samples()
     with counted() as launches:
         alike(samples(), expected, 2e-5)
-    assert launches == {"token": 8, "tiles": 6, "decode": 6, "merge": 6}
+    assert launches == {"qkv_prepare": 8, "tiles": 6, "decode": 6, "merge": 6}
 
 
 def test_windowed_prefill() -> None:

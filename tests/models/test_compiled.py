@@ -113,7 +113,7 @@ def test_kernels_are_traced_with_the_rest() -> None:
         once = step.traces
         assert greedy(model, step.hidden, model.make_cache(), 6)[0] == expected
         assert step.traces == once
-    assert launches["token"] and launches["decode"]
+    assert launches["qkv_prepare"] and launches["decode"]
 
 
 def test_other_weights_are_seen_once_the_trace_is_forgotten() -> None:
