@@ -278,7 +278,7 @@ CASES: dict[str, Callable[[str], CountRow]] = {
     "prefill window 256 D=64 T=2048": _prefill(64, 2048, 1, window=256, limit=0.25),
     "vocabulary V=49152": _vocabulary(49152),
     "vocabulary V=151936": _vocabulary(151936),
-    "token 16-bit": _token(16),
-    "token 8-bit": _token(8),
-    "token 4-bit": _token(4),
+    "qkv_prepare 16-bit": _token(16),
+    "qkv_prepare 8-bit": _token(8),
+    "qkv_prepare 4-bit": _token(4),
 }

@@ -28,7 +28,7 @@ Kind = Literal["decode", "tiles"]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Knobs that may be tuned without changing a result: query rows a load serves, and the parts the keys are cut into."""
+    """Knobs that change no result: the query rows that a load serves, and the parts that the keys are cut into."""
 
     rows: int | None = None
     splits: int | None = None

@@ -170,5 +170,5 @@ CASES: tuple[tuple[str, str, float, Callable[[], mx.array]], ...] = (
     ("tiles", "shared prefix", 4e-3, _attention(64, 1, CAUSAL, shared=True)),
     ("tiles", "ring, float32", 2e-5, _attention(64, 20, Mask(window=50), dtype=mx.float32, ring=True)),
     ("scan", "statistics and a draw", 2e-5, _vocabulary),
-    ("token", "8-bit rows", 2e-5, _token),
+    ("qkv_prepare", "8-bit rows", 2e-5, _token),
 )

@@ -59,7 +59,7 @@ def test_every_family_and_cache_by_the_kernel(family: str, cache: str) -> None:
     with counted() as launches:
         # of packed rows a difference in rounding now and then changes a code
         alike(run(model, PROMPT, **CACHES[cache]), expected, 5e-3 if "bits" in CACHES[cache] else 5e-5)
-    assert launches["token"] == 5 * 2  # calls, layers
+    assert launches["qkv_prepare"] == 5 * 2  # calls, layers
 
 
 @pytest.mark.parametrize("bits", [8, 4, (16, 4)], ids=str)
@@ -74,7 +74,7 @@ def test_where_no_row_stays_exact_the_kernel_packs_them(bits: Any) -> None:
             model(mx.array([[9 + i]]), held)
     both = (bits, bits) if isinstance(bits, int) else bits
     form = f"_k_bits{both[0]}" if both[0] < 16 else "_v_bits4"
-    assert sum(count for name, count in launches.items() if "_token" in name and form in name) == 3 * 2
+    assert sum(count for name, count in launches.items() if "_qkv_prepare" in name and form in name) == 3 * 2
     assert [layer.rows for layer in held.layers] == [0, 0] and held.length == 73
     assert held.layers[0].nbytes == before  # there was room
     other = model.make_cache(**packed)
@@ -96,7 +96,7 @@ def test_rows_of_different_lengths() -> None:
     expected = ragged(model)
     with counted() as launches:
         alike(ragged(model), expected, 5e-5)
-    assert launches["token"] == 4
+    assert launches["qkv_prepare"] == 4
 
 
 def test_what_the_kernel_does_not_know_goes_the_other_way() -> None:
@@ -106,14 +106,14 @@ def test_what_the_kernel_does_not_know_goes_the_other_way() -> None:
         expected = run(model, PROMPT)
         with counted() as launches:
             alike(run(model, PROMPT), expected, 5e-5)
-        assert launches["token"] == count
+        assert launches["qkv_prepare"] == count
 
 
 def test_a_kernel_that_is_off_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "switched_off", {"token": "a test"})
+    monkeypatch.setattr(kernel, "switched_off", {"qkv_prepare": "a test"})
     with counted() as launches:
         run(net(), PROMPT)
-    assert launches["token"] == 0
+    assert launches["qkv_prepare"] == 0
 
 
 def test_every_form_of_the_kernel_is_compiled_before_it_is_needed() -> None:
@@ -124,5 +124,5 @@ def test_every_form_of_the_kernel_is_compiled_before_it_is_needed() -> None:
             warmed = set(launches)
             assert launches.total() == forms
             run(model, PROMPT)
-            assert {name for name in launches if "_token" in name} == warmed
+            assert {name for name in launches if "_qkv_prepare" in name} == warmed
         model.warm(mx.float32)  # without Metal there is nothing to compile
