@@ -38,7 +38,7 @@ class ChatScreen(Hearing):
         Binding("ctrl+r", "redo", "Redo", show=False, id="chat.redo"),
         Binding("ctrl+t", "heat", "Heat", show=False, id="chat.heat"),
         Binding("ctrl+g", "sampler", "Sampler", show=False, id="chat.sampler"),
-        Binding("ctrl+o", "sessions", "SessionsDialog", show=False, id="chat.sessions"),
+        Binding("ctrl+o", "sessions", "Sessions", show=False, id="chat.sessions"),
         Binding("ctrl+n", "new", "New", show=False, id="chat.new"),
         Binding("ctrl+f", "find", "Find", show=False, priority=True, id="chat.find"),
         Binding("f1", "keys", "Keys", show=False, id="chat.keys"),
