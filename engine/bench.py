@@ -240,7 +240,7 @@ def cache_nbytes(session: "Session", context: int) -> int:
     """Bytes that a step reads of the cache after `context` tokens: rows in use, not room set aside."""
     config = session.model.config
     rows = sum(min(context, window) if window else context for window in config.windows)
-    size = session.model.arrays["norm.weight"].dtype.size
+    size = session.model.dtype.size
     return int(2 * rows * config.kv_heads * config.head_size * size)
 
 

@@ -57,7 +57,7 @@ class Session:
         kv_budget: int | None = None,
         **cache: Any,
     ) -> None:
-        """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`Transformer.make_cache`).
+        """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`LanguageModel.make_cache`).
 
         `kv_budget` are the bytes that the keys and values of a run may take: it ends where the next would not fit.
         With `ranks`, the model is one that they share, and what rank 0 is asked to generate holds for all.
@@ -270,7 +270,7 @@ class Session:
         if budget is None:
             return room
         config, cache = self.model.config, self.model.make_cache(**self._cache)
-        row = RowSize(config.kv_heads * config.head_size, self.model.arrays["norm.weight"].dtype.size)
+        row = RowSize(config.kv_heads * config.head_size, self.model.dtype.size)
 
         def needs(drawn: int) -> int:
             if branches == 1:

@@ -59,6 +59,8 @@ def attention(
     no value (arXiv:2508.10925). A query that sees no key gets zeros. Raises KernelError naming what does not fit.
     """
     _check(q, kv, scale, mask, softcap, sinks)
+    if emit is None and _parts(q, kv, mask):
+        return _each(q, kv, scale, mask, softcap, sinks)
     low = None
     if kv.prefix is not None and q.shape[2] >= cpu_attention.LEAST and dispatch.free() and not kernel.available():
         kv = cpu_attention.whole(kv, q.dtype) or kv
@@ -72,6 +74,29 @@ def attention(
     else:
         out, seen = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
     return out if emit is None else (out, seen)
+
+
+def _parts(q: mx.array, kv: KV, mask: Mask) -> bool:
+    """Whether the row can be taken apart into its documents: then nobody computes a score that the mask takes away.
+
+    Whole, the reference computes all T x T of them; so do mlx's own kernels, which take no such mask, and derivatives.
+    """
+    whole = not kv.cached and kv.prefix is None and kv.positions is None and not kv.ragged
+    placed = mask.block or mask.prefix or mask.keep  # positions of the row, not of a document
+    return len(mask.lengths) > 1 and whole and not placed and q.shape[2] == kv.length and dispatch.free()
+
+
+def _each(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None) -> mx.array:
+    """Attention of each document to itself, one after another."""
+    assert isinstance(kv.keys, mx.array) and isinstance(kv.values, mx.array)
+    alone = replace(mask, documents=None, lengths=())
+    outs, low = [], 0
+    for length in mask.lengths:
+        rows = slice(low, low + length)
+        part = KV(kv.keys[:, :, rows], kv.values[:, :, rows], mx.full((q.shape[0],), length, dtype=mx.int32), length)
+        outs.append(attention(q[:, :, rows], part, scale=scale, mask=alone, softcap=softcap, sinks=sinks))
+        low += length
+    return mx.concatenate(outs, axis=2)
 
 
 def _ours(

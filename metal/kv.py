@@ -26,6 +26,10 @@ class Quantized:
         b, h, n, words = self.codes.shape
         return b, h, n, words * 32 // self.bits
 
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + self.scales.nbytes + self.biases.nbytes
+
     def floats(self, rows: int | None = None, dtype: mx.Dtype = mx.float32) -> mx.array:
         """The first `rows` rows [B, Hkv, rows, D] in `dtype`."""
         parts = (self.codes, self.scales, self.biases)
@@ -56,6 +60,11 @@ class KV:
     @property
     def capacity(self) -> int:
         return self.keys.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of these rows; those of a prefix are its own."""
+        return self.keys.nbytes + self.values.nbytes
 
     @property
     def total(self) -> int | None:

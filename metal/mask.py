@@ -4,7 +4,8 @@ A query at position p sees the key at position k if lower(p) <= k <= upper(p), k
 belong to the same document, and the tree allows it. The kernels evaluate the same rules and skip what they exclude.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from metal import mx
 from metal.errors import KernelError
@@ -26,7 +27,22 @@ class Mask:
     block: int = 0  # block-causal: a query sees to the end of its block of `block` positions
     block_start: int = 0  # the position where a block begins
     documents: mx.array | None = None  # int32 [B, positions]: the document of each position
+    lengths: tuple[int, ...] = ()  # of the documents, where the host knows that they fill one row in their order
     tree: mx.array | None = None  # uint32 [B, T, words]: bit j of query t: it sees the j-th of the T new rows
+
+    @staticmethod
+    def packed(lengths: Sequence[int]) -> "Mask":
+        """Causal attention within each of the documents of these lengths, which stand one after another in one row."""
+        if len(lengths) == 1:
+            return CAUSAL
+        ids = [i for i, length in enumerate(lengths) for _ in range(length)]
+        return Mask(documents=mx.array([ids], dtype=mx.int32), lengths=tuple(lengths))
+
+    def within(self, other: "Mask") -> "Mask":
+        """These rules in the window of `other`, its first positions kept."""
+        if not other.window or (self.window and self.window <= other.window):
+            return self
+        return replace(self, window=other.window, keep=other.keep)
 
     @property
     def plain(self) -> bool:
@@ -46,6 +62,8 @@ class Mask:
             raise KernelError(f"mask.documents must be [{b}, positions], got {self.documents.shape}")
         if self.documents is not None and self.documents.dtype != mx.int32:
             raise KernelError(f"mask.documents must be int32, got {self.documents.dtype}")
+        if self.lengths and (self.documents is None or sum(self.lengths) != self.documents.shape[1]):
+            raise KernelError(f"mask.lengths must add up to the positions of mask.documents, got {self.lengths}")
         if self.tree is None:
             return
         want = (b, t, (t + 31) // 32)

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from models.cache import Cache
     from models.config import ModelConfig
     from models.families.registry import FAMILIES, build, configure, joins
+    from models.model import LanguageModel
     from models.transformer import Transformer
 
-__all__ = ["FAMILIES", "Cache", "ModelConfig", "Transformer", "build", "configure", "joins"]
+__all__ = ["FAMILIES", "Cache", "LanguageModel", "ModelConfig", "Transformer", "build", "configure", "joins"]
 
-_HOME = {"Cache": "cache", "ModelConfig": "config", "Transformer": "transformer"}
+_HOME = {"Cache": "cache", "ModelConfig": "config", "LanguageModel": "model", "Transformer": "transformer"}
 
 
 def __getattr__(name: str) -> Any:

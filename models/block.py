@@ -11,18 +11,9 @@ from models.cache import KVCache, NewRows
 from models.config import ModelConfig
 from models.layers import Norm, Product, onto
 from models.mlp import MLP
-from models.rotation import Rotation
+from models.rotation import Rotation, Turns
 
 Array = mx.array
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """Positions [start, stop) of a row that are read as if nothing stood before them."""
-
-    start: int
-    stop: int
-    turns: list[tuple[Array, ...]]  # as a step's, from position 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +28,9 @@ class RowRotation:
 class ForwardContext:
     """What all blocks of one call share."""
 
-    turns: list[tuple[Array, ...]]  # for each rotation of the model, the angles of the new positions
+    turns: list[Turns]  # for each rotation of the model, the angles of the new positions
     lengths: Array  # without a cache: T for each of B
-    documents: list[Document] = field(default_factory=list)  # what the row is made of, where that is several
+    mask: Mask | None = None  # what positions see of each other, in place of what came before
     turn: RowRotation | None = None  # new rows are for our kernel, in the layers that it fits
     emit: Emit | None = None
     seen: list[Seen] = field(default_factory=list)
@@ -116,8 +107,6 @@ class Block:
         if self.q_norm is not None and self.k_norm is not None:
             q, k, v = mx.split(y, [heads * size, self.rotated * size], axis=-1)
             y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
-        if step.documents:
-            return self._each(*self._apart(y), step.documents)
         q, keys, values = self._rows(y, step, cache)
         mask = self.mask
         if cache is None:
@@ -125,6 +114,8 @@ class Block:
         else:
             kv = cache.append(keys, values, place)
             mask = cache.mask or mask
+        if step.mask is not None:
+            mask = step.mask.within(mask)
         if step.emit is None:
             out = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap)
         else:
@@ -170,18 +161,3 @@ class Block:
         if self.per_head is not None:
             qk = mx.fast.rms_norm(qk, None, self.eps) * self.per_head
         return qk, v
-
-    def _each(self, qk: Array, v: Array, documents: list[Document]) -> Array:
-        """Attention [1, T, H D] of each document to itself, for qk [1, H + Hkv, T, D] that are not turned yet."""
-        outs = []
-        for document in documents:
-            rows = slice(document.start, document.stop)
-            t = document.stop - document.start
-            part = qk[:, :, rows]
-            if self.rotation is not None:
-                part = self.rotation(part, document.turns[self.turn])
-            q, k = mx.split(part, [self.heads], axis=1)
-            kv = KV(k, v[:, :, rows], mx.array([t], dtype=mx.int32), t)
-            outs.append(attention(q, kv, scale=self.scale, mask=self.mask, softcap=self.softcap))
-        out = outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=2)
-        return out.swapaxes(1, 2).reshape(1, -1, self.heads * self.size)

@@ -35,6 +35,19 @@ class RowSize:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A buffer that the oldest rows leave: it keeps at least `recent`, and `block` or more go at once."""
+
+    recent: int
+    block: int
+
+    @property
+    def most(self) -> int:
+        """Rows that there is room for."""
+        return self.recent + 2 * self.block
+
+
 class KVCache:
     """Keys and values of one layer [B, Hkv, capacity, D], of which the first `rows` (or `each` of B) are valid.
 
@@ -44,14 +57,16 @@ class KVCache:
     mask: Mask | None = None  # what queries see of it, where that is less than the model says
     EXACT: ClassVar[bool] = True  # whether a row stays what it was, however many were read with it
 
-    def __init__(self, capacity: int = FIRST) -> None:
+    def __init__(self, capacity: int = FIRST, tail: Tail | None = None) -> None:
+        """`tail`: the kind of cache has another place for what is older, or none (`shed`)."""
+        self.tail = tail
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self.rows = 0
         self.each: list[int] | None = None  # rows of each of B, where they differ
         self.prefix: KV | None = None  # frozen
         self.gone = 0  # positions that were held and no longer are
-        self._first = capacity
+        self._first = capacity if tail is None else min(capacity, tail.most)
 
     @property
     def kind(self) -> str:
@@ -129,7 +144,23 @@ class KVCache:
 
     def _capacity(self, have: int, end: int) -> int:
         """By doubling, so that a row is copied a constant number of times on average."""
-        return max(self._first, 2 * have, -(-end // FIRST) * FIRST)
+        doubled = max(self._first, 2 * have, -(-end // FIRST) * FIRST)
+        return doubled if self.tail is None else min(doubled, max(end, self.tail.most))
+
+    def shed(self, t: int) -> tuple[mx.array, mx.array] | None:
+        """The oldest keys and values, taken from the buffer where it holds a block too many; T more have room then."""
+        if self.tail is None or self.keys is None or self.values is None:
+            return None
+        surplus = (self.rows if self.each is None else min(self.each)) - self.tail.recent
+        if surplus < self.tail.block:
+            return None
+        oldest = self.keys[:, :, :surplus], self.values[:, :, :surplus]
+        left = self.rows - surplus
+        room = left + max(t, self.tail.block)
+        self.keys, self.values = (resize(x, surplus, self.rows, room) for x in (self.keys, self.values))
+        self.rows = left
+        self.each = None if self.each is None else [n - surplus for n in self.each]
+        return oldest
 
     def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         """Bytes that it holds at most when a text of so many positions was read, `chunk` of them at once."""

@@ -14,6 +14,7 @@ from metal.device import compiles, insisted
 from metal.qkv_prepare import PLAIN
 from models.cache import Cache, KVCache, NewRows, write
 from models.layers import Linear, QuantizedLinear
+from models.model import LanguageModel
 from models.transformer import Transformer
 
 Array = mx.array
@@ -24,7 +25,7 @@ FIRST = 1024  # rows of the capacity that a text begins in, as `metal.autotune` 
 KERNELS = ("decode", "tiles", "merge")  # what attends to rows whose number the host does not know
 
 
-def default(model: Transformer) -> Compile | None:
+def default(model: LanguageModel) -> Compile | None:
     """What compiles a step here; None where that is not known to pay.
 
     A compiled step attends by our kernels: stock would read the whole capacity where only the device knows how many
@@ -38,20 +39,21 @@ def default(model: Transformer) -> Compile | None:
     return mx.compile if able and (insisted() or _faster(model)) else None
 
 
-def _faster(model: Transformer) -> bool:
+def _faster(model: LanguageModel) -> bool:
     """Whether our decode kernel was measured to be faster for the model's heads, over rows as they are at first."""
-    c, dtype = model.config, model.norm.weight.dtype
+    c, dtype = model.config, model.dtype
     return dispatch.faster.get(dispatch.name("decode", dtype, c.head_size, c.heads // c.kv_heads, FIRST), False)
 
 
 class CompiledStep:
     """`hidden` of a model, the compiled way wherever there is one token a row and a trace can serve it."""
 
-    def __init__(self, model: Transformer, compile: Compile | None = None) -> None:
+    def __init__(self, model: LanguageModel, compile: Compile | None = None) -> None:
         """`compile` stands for `mx.compile`, by default where that pays. `traces`: how often Python was traced."""
         self.model = model
         self.traces = 0
-        self._compile = (compile or default(model)) if _traceable(model) else None
+        self._whole = _traceable(model)
+        self._compile = (compile or default(model)) if self._whole else None
         self._steps: dict[object, Callable[..., Any]] = {}
 
     @property
@@ -64,10 +66,11 @@ class CompiledStep:
         self._steps.clear()
 
     def hidden(self, tokens: Array, cache: Cache) -> Array:
-        """[B, T, C] as `Transformer.hidden`."""
-        if not self.on or tokens.shape[1] != 1 or not all(map(_stays, cache.layers)):
+        """[B, T, C] as `LanguageModel.hidden`."""
+        model = self._whole
+        if model is None or not self.on or tokens.shape[1] != 1 or not all(map(_stays, cache.layers)):
             return self.model.hidden(tokens, cache)
-        layers, longest = cache.layers, self.model.admit(cache, 1)
+        layers, longest = cache.layers, model.admit(cache, 1)
         offset = mx.array([cache.length], dtype=mx.int32)
         places = cache.places(tokens.shape[0], 1)
         apart = {id(place): place for place in places}  # layers that hold as many rows share one
@@ -77,13 +80,13 @@ class CompiledStep:
             layer.reserve(layer.keys, place.end)
         fronts = [layer.front for layer in layers]
         shape = (
-            tuple(rotation.rope.regime(longest) for rotation in self.model.rotations),
+            tuple(rotation.rope.regime(longest) for rotation in model.rotations),
             tuple((numbers[id(place)], layer.mask) for layer, place in zip(layers, places, strict=True)),
             tuple(map(_kind, fronts)),
             tuple(layer.keys.shape for layer in layers if layer.keys is not None),
         )
         if shape not in self._steps:
-            self._steps[shape] = self._traced(longest, shape[1], shape[2])
+            self._steps[shape] = self._traced(model, longest, shape[1], shape[2])
             if len(self._steps) > KEPT:
                 del self._steps[next(iter(self._steps))]
         hidden, rows = self._steps[shape](
@@ -99,7 +102,11 @@ class CompiledStep:
         return hidden  # type: ignore[no-any-return]
 
     def _traced(
-        self, longest: int, layers: Sequence[tuple[int, Mask | None]], fronts: Sequence[tuple[Any, ...]]
+        self,
+        model: Transformer,
+        longest: int,
+        layers: Sequence[tuple[int, Mask | None]],
+        fronts: Sequence[tuple[Any, ...]],
     ) -> Callable[..., Any]:
         """The step for layers, each with the number of its place and its mask, whose rows stand behind such fronts."""
 
@@ -110,8 +117,8 @@ class CompiledStep:
                 for (keys, values), (_, mask), kind, arrays in zip(rows, layers, fronts, before, strict=True)
             ]
             apart = [NewRows([start], lengths, None, 0) for start, lengths in where]
-            x, shared = self.model.enter(tokens, offset, longest)
-            hidden = self.model.through(x, shared, caches, [apart[i] for i, _ in layers])
+            x, shared = model.enter(tokens, offset, longest)
+            hidden = model.through(x, shared, caches, [apart[i] for i, _ in layers])
             return hidden, [[cache.keys, cache.values] for cache in caches]
 
         assert self._compile is not None
@@ -139,14 +146,15 @@ class _Rows(KVCache):
         return KV(self.keys, self.values, place.lengths, None, False, None, self.front, cached=True)
 
 
-def _traceable(model: Transformer) -> bool:
-    """Whether a trace of the model can serve other tokens than the one it was made with.
+def _traceable(model: LanguageModel) -> Transformer | None:
+    """The model, if a trace of it can serve other tokens than the one it was made with.
 
     Not where frequencies follow the length, where mlx-lm's class runs the model, and where ranks share it, which count
     their messages: its head is not one product then.
     """
-    ours = type(model) is Transformer and isinstance(model.out, Linear | QuantizedLinear)
-    return ours and all(rotation.rope.kind != "dynamic" for rotation in model.rotations)
+    if not isinstance(model, Transformer) or not isinstance(model.out, Linear | QuantizedLinear):
+        return None
+    return model if all(rotation.rope.kind != "dynamic" for rotation in model.rotations) else None
 
 
 def _stays(layer: KVCache) -> bool:

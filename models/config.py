@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from models.checkpoint.keys import ACTIVATIONS
 from models.errors import ConfigError
-from models.keys import ACTIVATIONS
 from models.rope import Rope
 
 MAX_HEAD = 4096  # eight times what there is; the tables of rotations are quadratic in it

@@ -1,4 +1,4 @@
-"""Architectures that are not written here, run by mlx-lm's own class behind the same protocol. Imported only for them.
+"""A model of mlx-lm's own class behind our protocol, for architectures not written here. Imported only for them.
 
 Such a model has no view of its attention and none of our caches or kernels; what is asked for and cannot be had is an
 error that says so. Where its head can be told apart from its body, which is tried once on a few tokens, `hidden` gives
@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import Any
 
 from metal import mx, nn
-from metal.attention import Emit
-from models import layouts
+from metal.attention import Emit, Mask
 from models.cache import FIRST, Cache, RowSize
+from models.checkpoint import layouts
 from models.config import ModelConfig
 from models.errors import CacheError, CheckpointError, ConfigError
-from models.transformer import Activations, Transformer
+from models.model import Activations
+from models.rotation import Rotation
 
 
 def known(config: Mapping[str, Any]) -> bool:
@@ -88,19 +89,23 @@ def _unpacked(model: Any, dtype: mx.Dtype) -> Any:
     return model
 
 
-class ForeignModel(Transformer):
-    """mlx-lm's model of a checkpoint."""
+class ForeignModel:
+    """mlx-lm's model of a checkpoint, a `LanguageModel`."""
+
+    rotations: Sequence[Rotation] = ()  # it turns keys itself
 
     def __init__(self, config: Mapping[str, Any], model: Any) -> None:
         text = {**config, **(config.get("text_config") or {})}
         self.config = _describe(text)
         self.model = model
-        self.linears, self.rotations = {}, []
         self._body, self._head = _split(model, self.config.vocab_size)
 
-    def hidden(self, tokens: mx.array, cache: Cache | None = None, *, documents: Sequence[int] = ()) -> mx.array:
-        if documents:
-            raise CacheError(f"a {self.config.family} cannot read several texts in a row: it runs by mlx-lm's class")
+    def __call__(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
+        return self.head(self.hidden(tokens, cache))
+
+    def hidden(self, tokens: mx.array, cache: Cache | None = None, *, mask: Mask | None = None) -> mx.array:
+        if mask is not None:
+            raise CacheError(f"a {self.config.family} takes no mask, it is mlx-lm's class: leave it out")
         if cache is None:
             out: mx.array = self._body(tokens, cache=None)
             return out
@@ -119,17 +124,38 @@ class ForeignModel(Transformer):
     def lens(self, hidden: mx.array) -> mx.array:
         raise ConfigError(f"the inside of a {self.config.family} cannot be seen: it runs by mlx-lm's class")
 
-    def make_cache(self, capacity: int = FIRST, **kind: Any) -> Cache:
+    def make_cache(
+        self,
+        capacity: int = FIRST,
+        *,
+        bits: int | tuple[int, int] | None = None,
+        group_size: int | None = None,
+        exact: int = 64,
+        window: int = 0,
+        sinks: int = 0,
+    ) -> Cache:
         from mlx_lm.models.cache import make_prompt_cache
 
-        for name, value in kind.items():
+        for name, value in (("bits", bits), ("group_size", group_size), ("window", window), ("sinks", sinks)):
             if value:
                 raise CacheError(f"{name} is not there for a {self.config.family}: it runs by mlx-lm's class and cache")
         return ForeignCache(make_prompt_cache(self.model), self.config.family)
 
+    def crosses(self, cache: Cache, length: int) -> bool:
+        return False  # it turns keys by their positions alone
+
+    def warm(self, dtype: mx.Dtype) -> None:
+        """Nothing: none of our kernels runs in it."""
+
     @property
     def arrays(self) -> dict[str, mx.array]:
         return _flat(self.model.parameters())
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of the weights that are not packed."""
+        kinds = [array.dtype for name, array in self.arrays.items() if not name.endswith((".scales", ".biases"))]
+        return next((kind for kind in kinds if mx.issubdtype(kind, mx.floating)), mx.float32)
 
 
 class ForeignCache(Cache):
@@ -160,7 +186,9 @@ class ForeignCache(Cache):
         return sum(a.nbytes for cache in self.inner for a in _flat(cache.state).values())
 
     def needs(self, positions: int, row: RowSize, chunk: int) -> int:
-        raise CacheError(f"what the cache of a {self.family} takes is not known beforehand: it runs by mlx-lm's cache")
+        raise CacheError(
+            f"what the cache of a {self.family} takes is not known beforehand, it is mlx-lm's: leave out --kv-budget"
+        )
 
     @property
     def room(self) -> int:

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from models.keys import Keys
+from models.checkpoint.keys import Keys
 
 _ORIGINAL = "original_max_position_embeddings"
 

@@ -5,9 +5,24 @@ a turn is  x cos + (x P) sin. On a CPU this form, whose tables are made once a s
 than `mx.fast.rope`, and for a single position it is one small product; on a GPU that kernel is used.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
 from metal import mx
 from metal.qkv_prepare import Rotary
 from models.rope import Rope
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTurns:
+    """The turns of documents that stand one after another in a row."""
+
+    lengths: tuple[int, ...]
+    turns: tuple[tuple[mx.array, ...], ...]  # of each
+
+
+Turns = tuple[mx.array, ...] | PackedTurns  # what `turns` gives, or `packed`
 
 
 class _Rotation:
@@ -65,8 +80,16 @@ class TableRotation(_Rotation):
             return ((self._same * cos + self.swap * sin)[0, 0],)
         return cos, sin
 
-    def __call__(self, x: mx.array, turns: tuple[mx.array, ...]) -> mx.array:
+    def packed(self, documents: Sequence[int]) -> Turns:
+        """Cos and sin [1, 1, T, D] of documents of these lengths in one row, each from its own position 0."""
+        zero = mx.array([0])
+        known = {n: self.turns(zero, n, n) for n in set(documents)}
+        cos, sin = (mx.concatenate([known[n][i] for n in documents], axis=2) for i in (0, 1))
+        return cos, sin
+
+    def __call__(self, x: mx.array, turns: Turns) -> mx.array:
         """x [B, H, T, D] turned."""
+        assert not isinstance(turns, PackedTurns)
         if x.dtype != mx.float32:
             return self(x.astype(mx.float32), turns).astype(x.dtype)
         if len(turns) == 1:
@@ -92,8 +115,17 @@ class KernelRotation(_Rotation):
         at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
         return at, self._periods
 
-    def __call__(self, x: mx.array, turns: tuple[mx.array, ...]) -> mx.array:
+    def packed(self, documents: Sequence[int]) -> Turns:
+        """Those of documents of these lengths in one row, each from its own position 0."""
+        known = {n: self.turns(0, n, n) for n in set(documents)}
+        return PackedTurns(tuple(documents), tuple(known[n] for n in documents))
+
+    def __call__(self, x: mx.array, turns: Turns) -> mx.array:
         """x [B, H, T, D] turned."""
+        if isinstance(turns, PackedTurns):
+            ends = list(accumulate(turns.lengths))[:-1]
+            each = zip(mx.split(x, ends, axis=2), turns.turns, strict=True)
+            return mx.concatenate([self(part, turn) for part, turn in each], axis=2)
         if self._gain is not None:
             x = x * self._gain.astype(x.dtype)
         at, periods = turns

@@ -5,34 +5,25 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from metal import kernel, mx
-from metal.attention import Emit, Seen
-from models.block import Block, Document, ForwardContext, RowRotation
+from metal.attention import Emit, Mask
+from models.block import Block, ForwardContext, RowRotation
 from models.cache import FIRST, Cache, KVCache, NewRows
 from models.config import ModelConfig
 from models.errors import CacheError, ContextOverflow
 from models.layers import AnyLinear, Embedding, Norm
 from models.mlp import Mixture
+from models.model import Activations
+from models.quantized_cache import QuantizedCache
 from models.rotation import Rotation
-from models.tail import QuantizedCache, WindowCache
+from models.window_cache import WindowCache
 
 Array = mx.array
 Begun = tuple[
     Array, ForwardContext, Sequence[KVCache | None], Sequence[NewRows | None]
 ]  # what `Transformer.through` takes
-
-
-@dataclass(frozen=True, slots=True)
-class Activations:
-    """What a model did on the way to its logits."""
-
-    hidden: list[Array]  # [B, T, C]: the embedding, then the output of each block, before the final norm
-    attention: list[Seen]  # for each layer, what was asked for
-    final: Array  # [B, T, C]: what `head` takes
 
 
 class Transformer:
@@ -60,12 +51,23 @@ class Transformer:
         """Logits [B, T, V] after each of `tokens` [B, T], which follow what `cache` holds and are added to it."""
         return self.head(self.hidden(tokens, cache))
 
-    def hidden(self, tokens: Array, cache: Cache | None = None, *, documents: Sequence[int] = ()) -> Array:
+    def hidden(
+        self,
+        tokens: Array,
+        cache: Cache | None = None,
+        *,
+        mask: Mask | None = None,
+        documents: Sequence[int] = (),
+    ) -> Array:
         """[B, T, C] after the final norm: what `head` takes.
 
-        `documents` are the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone.
+        `mask` takes the place of causal attention in every layer; a layer that slides keeps its window. `documents` are
+        the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone.
         """
-        return self.through(*self._begin(tokens, cache, documents))
+        x, step, caches, places = self._begin(tokens, cache, documents)
+        if mask is not None:
+            step.mask = mask
+        return self.through(x, step, caches, places)
 
     def through(
         self, x: Array, step: ForwardContext, caches: Sequence[KVCache | None], places: Sequence[NewRows | None]
@@ -85,10 +87,12 @@ class Transformer:
             logits = mx.tanh(logits / config.logit_softcap) * config.logit_softcap
         return logits
 
-    def inspect(self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
+    def inspect(
+        self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None, mask: Mask | None = None
+    ) -> Activations:
         """The same pass with its inside: hidden states by layer and, where `emit` asks, what each head attended to."""
         x, step, caches, places = self._begin(tokens, cache)
-        step.emit = emit
+        step.emit, step.mask = emit, mask
         hidden = [x]
         for block, layer, place in zip(self.blocks, caches, places, strict=True):
             x = block(x, step, layer, place)
@@ -154,10 +158,15 @@ class Transformer:
         parts |= {"norm": self.norm, **self.linears}
         return {f"{path}.{name}": a for path, part in parts.items() for name, a in part.arrays().items()}
 
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of the activations, and of keys and values as they come."""
+        return self.norm.weight.dtype
+
     def _begin(self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()) -> Begun:
         b, t = tokens.shape
         if documents:
-            return self._apart(self._embedded(tokens), cache, documents)
+            return self._packed(self._embedded(tokens), cache, documents)
         longest = self.admit(cache, t)
         if cache is None:
             x, step = self.enter(tokens, 0, longest, prepare=False)
@@ -192,7 +201,7 @@ class Transformer:
         x, t = self._embedded(tokens), tokens.shape[1]
         if self.positions is not None:
             x = x + self.positions(_at(offset, t))
-        step = ForwardContext([rotation.turns(offset, t, longest) for rotation in self.rotations], _EMPTY)
+        step = ForwardContext([rotation.turns(offset, t, longest) for rotation in self.rotations], _UNKNOWN)
         if prepare and self.rotations and kernel.available() and kernel.enabled("qkv_prepare"):
             at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
             step.turn = RowRotation(at, [rotation.rotary(longest) for rotation in self.rotations])
@@ -202,7 +211,7 @@ class Transformer:
         x = self.embed(tokens)
         return x if self.config.embed_scale == 1 else x * self.config.embed_scale
 
-    def _apart(self, x: Array, cache: Cache | None, documents: Sequence[int]) -> Begun:
+    def _packed(self, x: Array, cache: Cache | None, documents: Sequence[int]) -> Begun:
         """The same for several documents in one row, each from position 0."""
         b, t, _ = x.shape
         if cache is not None or b != 1 or sum(documents) != t or min(documents) < 1:
@@ -210,11 +219,10 @@ class Transformer:
         if self.positions is not None:
             self._check_positions(max(documents))
             x = x + self.positions(mx.concatenate([mx.arange(n) for n in documents]))
-        turns = {n: [rotation.turns(0, n, n) for rotation in self.rotations] for n in set(documents)}
-        ends = list(accumulate(documents))
-        parts = [Document(end - n, end, turns[n]) for n, end in zip(documents, ends, strict=True)]
+        turns = [rotation.packed(documents) for rotation in self.rotations]
         nothing = [None] * len(self.blocks)
-        return x, ForwardContext([], _EMPTY, parts), nothing, nothing
+        lengths = mx.array([t], dtype=mx.int32)
+        return x, ForwardContext(turns, lengths, Mask.packed(documents)), nothing, nothing
 
     def _check_positions(self, length: int) -> None:
         """A table of positions ends; what lies behind it in memory is no position."""
@@ -240,7 +248,7 @@ class Transformer:
         cache.regime = self._regime(length)
 
 
-_EMPTY = mx.array([], dtype=mx.int32)
+_UNKNOWN = mx.array([], dtype=mx.int32)
 
 
 def _group(size: int) -> int | None:

@@ -19,10 +19,13 @@ from app.model_provider import LocalModelProvider
 from app.tui import messages as m
 from app.tui.bridge import Bridge
 from engine.decode.control import RunControl
+from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from metal import device, mx
 from metal.simulator import simulated
+from models.errors import CacheError
 from tests.engine import tiny
+from tests.models.oracle import flat, reference
 
 CHIPS = {
     "M1": {"device_name": "Apple M1", "architecture": "applegpu_g13g"},
@@ -41,6 +44,22 @@ def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         config = CONFIG | {"quantization": {"group_size": 64, "bits": 4}}
         arrays = dict(part for name, a in arrays.items() for part in packed(name, a))
     model = tiny.write_folder(tmp_path / "model", config, arrays)
+    yield as_on(chip, model, tmp_path, monkeypatch)
+    device._device.cache_clear()
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The same for an architecture that mlx-lm's own class runs."""
+    config = CONFIG | {"model_type": "seed_oss"}
+    arrays = {name: a.astype(mx.bfloat16) for name, a in flat(reference(config).parameters()).items()}
+    model = tiny.write_folder(tmp_path / "model", config, arrays)
+    yield as_on("M4", model, tmp_path, monkeypatch)
+    device._device.cache_clear()
+
+
+def as_on(chip: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Verbs on this model, on a machine that says it has the chip."""
     info = {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30, "resource_limit": 499_000}
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
@@ -55,8 +74,7 @@ def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         return result.output, launches
 
     run.model = str(model)  # type: ignore[attr-defined]
-    yield run
-    device._device.cache_clear()
+    return run
 
 
 def packed(name: str, a: mx.array) -> list[tuple[str, mx.array]]:
@@ -102,6 +120,19 @@ def test_training_and_what_it_moved(mac: Any, tmp_path: Path) -> None:
     adapter = str(tmp_path / "adapter")
     output, _ = mac("tune", str(rows), "--steps", "3", "--batch", "2", "--length", "64", "--out", adapter)
     assert "done after step 3" in output
+
+
+def test_a_model_of_mlx_lms_class(foreign: Any, tmp_path: Path) -> None:
+    """It has no blocks to compile kernels of, no weight of a name that is known, and no part that could be trained."""
+    output, _ = foreign("run", "--raw", TEXT, "--seed", "1", "--max-tokens", "12")
+    assert "138 prompt tokens" in output and ("12 tokens" in output or "eot" in output)
+    assert "perplexity" in foreign("explain", TEXT)[0]
+    with pytest.raises(CacheError, match=r"cache of a seed_oss takes is not known beforehand.*leave out --kv-budget"):
+        foreign("run", "--raw", "ab", "--kv-budget", "100")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"say {i} ", "completion": f"{i} ab"}) + "\n" for i in range(40)))
+    with pytest.raises(ParameterError, match="seed_oss runs by mlx-lm's own class: choose another model"):
+        foreign("tune", str(rows), "--steps", "1", "--out", str(tmp_path / "adapter"))
 
 
 def test_the_screens_engine(mac: Any) -> None:

@@ -71,7 +71,7 @@ def open_session(
     share the model.
 
     `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
-    (`Transformer.make_cache`).
+    (`LanguageModel.make_cache`).
     """
     weighed = [weighed_adapter(given) for given in adapters]
     together = ranks.joined()

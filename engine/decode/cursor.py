@@ -13,9 +13,9 @@ from metal import mx
 
 if TYPE_CHECKING:
     from models.cache import Cache
-    from models.transformer import Transformer
+    from models.model import LanguageModel
 
-ForwardFn = Callable[[mx.array, "Cache"], mx.array]  # hidden states [B, T, C] of tokens [B, T], as `Transformer.hidden`
+ForwardFn = Callable[[mx.array, "Cache"], mx.array]  # `LanguageModel.hidden`: tokens [B, T] -> [B, T, C]
 
 CHUNK = 512  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
 
@@ -28,7 +28,7 @@ class Cursor:
     """
 
     def __init__(
-        self, model: "Transformer", cache: "Cache", ids: Sequence[int] = (), *, step: ForwardFn | None = None
+        self, model: "LanguageModel", cache: "Cache", ids: Sequence[int] = (), *, step: ForwardFn | None = None
     ) -> None:
         self.model = model
         self.step = step or model.hidden

@@ -1,6 +1,6 @@
 """`Lockstep`: another strategy on several ranks at once, which all draw the same and stop at the same token.
 
-Every rank draws for itself, from the same logits (`models.shard`) and by the same hash of (seed, position). Rank 0's
+Every rank draws for itself, from the same logits (`models.parallel`) and by the same hash of (seed, position). Rank 0's
 token is said to the others all the same: arithmetic that differs between two machines is an error, not another text.
 """
 

@@ -14,7 +14,7 @@ from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
 from engine.tokenizer import Tokenizer
 from metal import mx
-from models import Transformer
+from models.model import LanguageModel
 
 CHUNK = 256  # positions whose logits stand at once
 
@@ -98,7 +98,7 @@ def _each(tokens: mx.array, before: mx.array, now: mx.array) -> list[Shift]:
     return [Shift(*entry) for entry in zip(ids, a, b, strict=True)]
 
 
-def logits(model: Transformer, around: Callable[[], AbstractContextManager[None]] | None = None) -> Logits:
+def logits(model: LanguageModel, around: Callable[[], AbstractContextManager[None]] | None = None) -> Logits:
     """A model as `compare` takes it; `around` is entered for whatever it computes (the adapter off, say)."""
     inside = around or nullcontext
 

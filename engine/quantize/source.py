@@ -19,7 +19,7 @@ from engine.sources.precision import Precision
 from engine.tokenizer import Tokenizer, published
 from metal import mx
 from models.block import Block
-from models.builder import Builder
+from models.checkpoint.builder import Builder
 from models.families import gemma3
 from models.families.registry import family
 from models.weights import BUFFERS, Tensors

@@ -23,8 +23,8 @@ from metal import kernel, malloc, mx
 
 if TYPE_CHECKING:
     from engine.ranks.together import Ranks
-    from models import Transformer
-    from models.shard import Sharding
+    from models.model import LanguageModel
+    from models.parallel.shard import Sharding
 
 
 SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
@@ -34,7 +34,7 @@ SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put 
 class Checkpoint:
     """A model that is ready to run. `config` is in Hugging Face's terms."""
 
-    model: "Transformer"
+    model: "LanguageModel"
     tokenizer: Tokenizer
     info: ModelInfo
     config: dict[str, Any]
@@ -46,11 +46,11 @@ class Parting:
     """How a model is parted between the processes that run it together."""
 
     ranks: "Ranks"
-    way: str  # tensor | pipeline, as models.shard has them
+    way: str  # tensor | pipeline, as models.parallel.shard has them
 
     def share(self, config: Mapping[str, Any], tensors: Iterable[str], unit: int) -> "Sharding":
         """What is this rank's of a checkpoint whose values come `unit` at a time."""
-        from models import shard  # no business of a single process
+        from models.parallel import shard  # no business of a single process
 
         return shard.share(config, tensors, self.way, self.ranks.rank, self.ranks.size, unit)
 
@@ -106,13 +106,14 @@ def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None)
     if mx.default_device() == mx.cpu:
         _settle(model)
     if share is not None and parting is not None:
-        from models.exchange import connect
+        from models.parallel.exchange import connect
 
+        assert isinstance(model, models.Transformer)  # `share` refuses others
         model = connect(model, share, parting.ranks.group)
     return Checkpoint(model, tokenizer, info, config, precision)
 
 
-def _ready_kernels(model: "Transformer", precision: Precision) -> None:
+def _ready_kernels(model: "LanguageModel", precision: Precision) -> None:
     """Test, time and compile the kernels that this model will launch, so that none of it falls into the first token."""
     from metal import autotune
 
@@ -123,14 +124,13 @@ def _ready_kernels(model: "Transformer", precision: Precision) -> None:
     ]
     autotune.prepare(shapes)
     autotune.warm(shapes, config.vocab_size)
-    if isinstance(model, models.Transformer):
-        model.warm(precision.dtype)
+    model.warm(precision.dtype)
 
 
-def _settle(model: "Transformer") -> None:
+def _settle(model: "LanguageModel") -> None:
     """Join what the model joins, one product at a time, so that the parts of all are never held beside the wholes."""
-    for linear in model.linears.values():
-        mx.eval(list(linear.arrays().values()))
+    for array in model.arrays.values():
+        mx.eval(array)
         if mx.get_cache_memory() > SPARE:
             mx.clear_cache()
 

@@ -16,7 +16,7 @@ from engine.sources.precision import Precision
 from metal import mx
 
 if TYPE_CHECKING:
-    from models.shard import Sharding
+    from models.parallel.shard import Sharding
 
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 STORED = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

@@ -18,9 +18,9 @@ from engine.sources.model_info import read_json
 from engine.tune import full
 from engine.tune.factors import Factors, shapes
 from engine.tune.lora import Adapter
-from engine.tune.sites import Site, sites
+from engine.tune.sites import Site, sites, trainable
 from metal import mx
-from models import Transformer
+from models import LanguageModel, Transformer
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 PEFT_WEIGHTS, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
@@ -130,11 +130,13 @@ def read(folder: Path) -> StoredAdapter:
     )
 
 
-def place(model: Transformer, stored: StoredAdapter, where: str = "the adapter") -> "Adapter | full.FullWeights":
-    """The adapter made for `model`, not attached yet; whole weights are put in place at once.
+def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter") -> "Adapter | full.FullWeights":
+    """The adapter made for the model `base`, not attached yet; whole weights are put in place at once.
 
-    CheckpointError that names the first tensor with no place in the model, of another shape, or missing.
+    ParameterError for a model that cannot be trained here; CheckpointError that names the first tensor with no place in
+    the model, of another shape, or missing.
     """
+    model = trainable(base)
     if stored.kind == "full":
         trained = full.weights(model, -1)
         arrays = trained.unstored(stored.arrays)

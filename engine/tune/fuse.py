@@ -18,7 +18,7 @@ from engine.sources.checkpoint import Checkpoint
 from engine.tune import adapters, full, lora, sites
 from engine.tune.sites import Site
 from metal import mx
-from models import Transformer, weights
+from models import LanguageModel, Transformer, weights
 from models.families.registry import family
 from models.layers import Embedding, Linear, QuantizedLinear, linear
 from models.mlp import Mixture
@@ -42,7 +42,7 @@ class FusionError:
 
 
 def fuse(
-    model: Transformer,
+    base: LanguageModel,
     adapter: "lora.Adapter | full.FullWeights",
     texts: Sequence[Sequence[int]],
     *,
@@ -50,7 +50,7 @@ def fuse(
     group_size: int = 64,
     force: bool = False,
 ) -> FusionError:
-    """Merge an attached adapter into `model`; `bits` re-quantises the products (0: plain).
+    """Merge an attached adapter into its model `base`; `bits` re-quantises the products (0: plain).
 
     Products that were packed are packed again as they were. CheckpointError where the change is lost, unless forced;
     the model has been changed then all the same.
@@ -59,9 +59,10 @@ def fuse(
         raise CheckpointError("fusing is checked on rows of text: give --data")
     if isinstance(adapter, full.FullWeights):
         return FusionError(0.0, 0.0, 0.0)  # whole weights are in place: nothing was merged
+    model = sites.trainable(base)
     tokens = [mx.array([list(ids)]) for ids in texts]
     with lora.off(model):
-        base = [_logp(model, t) for t in tokens]
+        before = [_logp(model, t) for t in tokens]
     attached = [_logp(model, t) for t in tokens]
     layouts = {site.path: layout for site in sites.sites(model) if (layout := _layout(site)) is not None}
     lora.merge(model, adapter)
@@ -69,7 +70,7 @@ def fuse(
     if bits:
         sites.pack(model, bits, group_size)
     fused = [_logp(model, t) for t in tokens]
-    kept = FusionError(_kl(attached, base), _kl(fused, base), _kl(fused, attached))
+    kept = FusionError(_kl(attached, before), _kl(fused, before), _kl(fused, attached))
     if kept.lost and not force:
         raise CheckpointError(
             f"the fused model has lost the adapter: KL to the base {kept.adapter:.3g} with it, {kept.fused:.3g} fused, "
@@ -160,7 +161,7 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
         raise CheckpointError(f"{folder} is not empty: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(checkpoint, folder)
-    found, settings = arrays(checkpoint.model)
+    found, settings = arrays(sites.trainable(checkpoint.model))
     if dtype is not None:
         found = {n: a if a.dtype == mx.uint32 else a.astype(dtype) for n, a in found.items()}
     config = {k: v for k, v in checkpoint.config.items() if k not in ("quantization", "quantization_config")}

@@ -17,7 +17,7 @@ from engine.errors import CheckpointError, ParameterError
 from engine.sources import gguf as reading
 from engine.sources.checkpoint import Checkpoint
 from engine.sources.gguf import mapping
-from engine.tune import fuse, gguf_config, gguf_tokenizer
+from engine.tune import fuse, gguf_config, gguf_tokenizer, sites
 from engine.tune.adapters import write_whole
 from metal import mx
 
@@ -91,7 +91,7 @@ def _kind(value: Any) -> tuple[GGUFValueType, GGUFValueType | None]:
 def _named(checkpoint: Checkpoint, arch: mapping.Architecture) -> dict[str, mx.array]:
     """The model's tensors under GGUF's names."""
     names = _names(arch, checkpoint.model.config.layers)
-    return {names[name]: array for name, array in fuse.arrays(checkpoint.model, plain=True)[0].items()}
+    return {names[name]: array for name, array in fuse.arrays(sites.trainable(checkpoint.model), plain=True)[0].items()}
 
 
 def _write(

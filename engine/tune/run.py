@@ -14,7 +14,7 @@ from engine.tune.objectives import Trained
 from engine.tune.samples import Pair, TrainingSample
 from engine.tune.state import Counters, State
 from metal import mx
-from models import Transformer
+from models import LanguageModel, Transformer
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -59,7 +59,7 @@ class TrainingRun:
 
 
 def prepare(
-    model: Transformer,
+    base: LanguageModel,
     config: Config,
     rows: Set,
     folder: Path,
@@ -74,6 +74,7 @@ def prepare(
     """
     if not rows.train:
         raise DataError("there is nothing to train on: no row has a target")
+    model = sites.trainable(base)
     memory.lean(model)
     if config.quantize:
         sites.pack(model, config.quantize, config.group_size)

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import ParameterError
 from metal import mx
-from models import Transformer
+from models import LanguageModel, Transformer
 from models.block import Block
 from models.config import ModelConfig
 from models.families.registry import family
@@ -85,13 +85,18 @@ def numbers(matrix: Matrix) -> mx.array:
     return matrix.floats(mx.float32) if isinstance(matrix, Packed) else matrix
 
 
-def sites(model: Transformer) -> list[Site]:
-    """Every site of the model: the embedding, the layers in their order, a head that is not the embedding.
-
-    ParameterError for a model that is not our own class.
-    """
+def trainable(model: LanguageModel) -> Transformer:
+    """The model itself; ParameterError where its parts cannot be reached."""
     if not isinstance(model, Transformer):
-        raise ParameterError("an adapter needs a model of a family that is written here, and this one is mlx-lm's")
+        raise ParameterError(
+            f"training, adapters and fusing need a model of a family that is written here, and {model.config.family} "
+            "runs by mlx-lm's own class: choose another model"
+        )
+    return model
+
+
+def sites(model: Transformer) -> list[Site]:
+    """Every site of the model: the embedding, the layers in their order, a head that is not the embedding."""
     config, kind = model.config, family(model.config.family)
     table: Any = getattr(model.embed, "base", model.embed)  # past an adapter
     size = config.vocab_size

@@ -5,9 +5,9 @@ sides, capped scores and logits, and every other layer sliding (arXiv:2408.00118
 from collections.abc import Mapping
 from typing import Any
 
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.rope import read_rope
 
 BOTH_SIDES = llama.NAMES | {

@@ -4,9 +4,9 @@ import struct
 from dataclasses import replace
 
 from metal import mx
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.families import gemma, llama
-from models.keys import Keys
 from models.rope import Rope, read_rope, scaled
 
 NAMES = gemma.BOTH_SIDES | {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}

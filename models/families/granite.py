@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from metal import mx
+from models.checkpoint.keys import Keys
 from models.config import Experts, ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.rope import read_rope
 
 NAMES = llama.NAMES | {"router": "block_sparse_moe.router.layer", "experts": "block_sparse_moe.switch_mlp"}

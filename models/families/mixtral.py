@@ -1,9 +1,9 @@
 """Mixtral: Mistral with a mixture of experts in every layer (arXiv:2401.04088)."""
 
 from metal import mx
+from models.checkpoint.keys import Keys
 from models.config import Experts, ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.mlp import stack
 from models.rope import read_rope
 

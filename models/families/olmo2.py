@@ -1,8 +1,8 @@
 """OLMo 2: norms after attention and MLP instead of before, and over all heads of q and of k (arXiv:2501.00656)."""
 
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.rope import read_rope
 
 NAMES = {

@@ -1,8 +1,8 @@
 """Phi-3, Phi-3.5 and Phi-4: q, k, v and gate, up in one matrix each; part of a head turns, with longrope."""
 
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.rope import read_rope
 
 NAMES = {

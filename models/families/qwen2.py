@@ -1,8 +1,8 @@
 """Qwen2 and Qwen2.5: Llama with biases on q, k and v, and windows that a switch allows."""
 
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.rope import read_rope
 
 NAMES = llama.NAMES

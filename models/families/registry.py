@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metal import mx
-from models import layouts
-from models.builder import JOINED, Builder
+from models.checkpoint import layouts
+from models.checkpoint.builder import JOINED, Builder
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.errors import ConfigError
-from models.keys import Keys
-from models.transformer import Transformer
+from models.model import LanguageModel
 from models.weights import Tensors
 
 if TYPE_CHECKING:
-    from models.shard import Sharding
+    from models.parallel.shard import Sharding
 
 # `model_type` -> the module that knows it
 FAMILIES = {
@@ -117,12 +117,12 @@ def build(
     fuse: bool = True,
     dense: mx.Dtype | None = None,
     share: "Sharding | None" = None,
-) -> Transformer:
+) -> LanguageModel:
     """The model that a Hugging Face configuration and its tensors describe.
 
     `weights` is emptied: the model owns the arrays, and none is held twice. `fuse` makes q, k and v one product, and
     gate and up; without it every matrix can be reached by its name. `dense` unpacks quantised matrices to numbers of
-    that dtype, one at a time. `share` says that the tensors are one rank's, as it placed them (`models.shard`). An
+    that dtype, one at a time. `share` says that the tensors are one rank's, as it placed them (`models.parallel`). An
     architecture that is not in FAMILIES runs by mlx-lm's own class (`models.foreign`).
     Raises ConfigError and CheckpointError.
     """

@@ -1,8 +1,8 @@
 """SmolLM3: Llama where every fourth layer knows no positions."""
 
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.rope import read_rope
 
 NAMES = llama.NAMES

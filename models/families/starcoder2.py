@@ -1,8 +1,8 @@
 """StarCoder2: layer norms with biases, a plain MLP, every layer sliding (arXiv:2402.19173)."""
 
+from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.families import llama
-from models.keys import Keys
 from models.rope import read_rope
 
 NAMES = {

@@ -13,7 +13,7 @@ from engine.sources.gguf import mapping
 from engine.sources.gguf import weights as gguf_weights
 from engine.sources.precision import Precision
 from metal import mx
-from models.shard import Sharding, share
+from models.parallel.shard import Sharding, share
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.shared import taken
 

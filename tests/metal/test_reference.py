@@ -200,6 +200,8 @@ def test_bad_input_is_named() -> None:
     rejects(lambda: call(mask=Mask(causal=False, block=4)), "mask")
     rejects(lambda: call(mask=Mask(documents=mx.zeros((3, 9), dtype=mx.int32))), "mask.documents")
     rejects(lambda: call(mask=Mask(documents=mx.zeros((1, 9)))), "mask.documents", "float32")
+    four = mx.zeros((1, 4), dtype=mx.int32)
+    rejects(lambda: call(mask=Mask(documents=four, lengths=(1, 2))), "mask.lengths", "(1, 2)")
     rejects(lambda: call(mask=Mask(tree=mx.zeros((B, 4, 1), dtype=mx.uint32))), "mask.tree", "(2, 9, 1)")
     rejects(lambda: call(mask=Mask(tree=TREE, window=5)), "mask.window")
     rejects(lambda: call(kv=KV(k, v, mx.array([1, 2, 3], dtype=mx.int32), N)), "lengths", "(3,)")
@@ -218,3 +220,15 @@ def test_bad_input_is_named() -> None:
         ),
         "keys",
     )
+
+
+@pytest.mark.parametrize("window", [0, 4])
+def test_documents_that_are_taken_apart_are_those_that_the_mask_parts(window: int) -> None:
+    lengths = (5, 1, 9)
+    q, k, v = (normal(heads + i, 2, heads, sum(lengths), 16) for i, heads in enumerate((4, 2, 2)))
+    kv = KV(k, v, mx.array([15, 15], dtype=mx.int32), 15)
+    mask = Mask.packed(lengths).within(Mask(window=window))
+    parts = attention(q, kv, scale=0.25, mask=mask)
+    with dispatch.forced("reference"):
+        whole = attention(q, kv, scale=0.25, mask=mask)
+    assert error(parts, whole) < 1e-5

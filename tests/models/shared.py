@@ -9,8 +9,8 @@ import sys
 
 import models
 from metal import mx
-from models.exchange import connect
-from models.shard import Sharding, share
+from models.parallel.exchange import connect
+from models.parallel.shard import Sharding, share
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME
 

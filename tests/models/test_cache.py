@@ -7,8 +7,9 @@ import pytest
 from metal import mx
 from models.cache import Cache, KVCache, RowSize
 from models.errors import CacheError
-from models.tail import BLOCK, QuantizedCache, WindowCache
+from models.quantized_cache import QuantizedCache
 from models.transformer import Transformer
+from models.window_cache import BLOCK, WindowCache
 from tests.models.oracle import difference, pair, tokens
 from tests.models.test_llama import TINY
 

@@ -6,8 +6,9 @@ import pytest
 
 from metal import mx
 from models.cache import Cache
-from models.tail import QuantizedCache, WindowCache
+from models.quantized_cache import QuantizedCache
 from models.transformer import Transformer
+from models.window_cache import WindowCache
 from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME, V
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metal import mx
-from models.keys import Keys
+from models.checkpoint.keys import Keys
 from models.rope import Rope, scaled
 from models.rotation import KernelRotation, TableRotation
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import CheckpointError, ConfigError
-from models.shard import Cut, share
+from models.parallel.shard import Cut, share
 from tests.models.shared import CASES
 from tests.models.test_families import SAME
 from tests.processes import finish, start

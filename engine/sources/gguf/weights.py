@@ -22,7 +22,7 @@ from engine.sources.precision import Precision
 from metal import mx
 
 if TYPE_CHECKING:
-    from models.shard import Cut, Sharding
+    from models.parallel.shard import Cut, Sharding
 
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
 BLOCK = {name: values for name, values, _ in TYPES.values()}

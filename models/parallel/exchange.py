@@ -10,7 +10,7 @@ from typing import Any, cast
 from metal import mx
 from models.layers import AnyLinear, Embedding, Linear, Norm, Product, QuantizedLinear
 from models.mlp import MLP, Mixture
-from models.shard import Sharding
+from models.parallel.shard import Sharding
 from models.transformer import Transformer
 
 Array = mx.array

@@ -14,7 +14,7 @@ from models.transformer import Transformer
 from models.weights import Matrix, Tensors, join
 
 if TYPE_CHECKING:
-    from models.shard import Sharding
+    from models.parallel.shard import Sharding
 
 JOINED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}  # products of one input
 NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm")

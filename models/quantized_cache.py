@@ -1,9 +1,7 @@
-"""Caches that keep only the most recent rows as they came; a window drops the others, `QuantizedCache` packs them.
+"""A layer's cache that packs the past: all but the most recent rows in a few bits.
 
-The recent rows stand in a plain buffer in the order of their positions. When it holds a block more than it must, the
-oldest rows leave it and the rest move to its front: one copied row for each token, and no ring to unwind. A window's
-rows leave before the next are written, so that all that were just read are still there to be looked at; a packed
-cache's as soon as they have been read, so that they are never held in both forms for more than one layer.
+The recent rows stand as they came in a buffer that the oldest leave a block at a time, as soon as they have been read:
+they are never held in both forms for more than one layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,99 +9,17 @@ from dataclasses import replace
 from typing import ClassVar
 
 from metal import mx
-from metal.attention import KV, Mask, Quantized
+from metal.attention import KV, Quantized
 from metal.qkv_prepare import PLAIN, Format, quantize
-from models.cache import KVCache, NewRows, RowSize, pick, resize
+from models.cache import FIRST, KVCache, NewRows, RowSize, Tail, pick, resize
 from models.errors import CacheError
 
-BLOCK = 64  # rows that leave a window at once
 PACK = 32  # rows that are packed at once: there is room for as many more, and that is to be small
+SPARE = 64  # packed rows that there is room for beyond those that are held
 NAMES = ("keys", "values")
-SLACK = 16  # rows that a window keeps beyond what its queries see, so that a few tokens can be taken back
 
 
-class TailCache(KVCache):
-    """Keeps at least `recent` rows; where the oldest go is `_leave`'s work, when they go the subclass's."""
-
-    def __init__(self, recent: int, block: int, capacity: int) -> None:
-        super().__init__(min(capacity, recent + 2 * block))
-        self.recent, self.block = recent, block
-
-    def _capacity(self, have: int, end: int) -> int:
-        return min(super()._capacity(have, end), max(end, self.recent + 2 * self.block))
-
-    def _shed(self, t: int) -> None:
-        """Let the oldest rows leave if they are a block more than must stay; then there is room for T more."""
-        surplus = (self.rows if self.each is None else min(self.each)) - self.recent
-        if surplus < self.block or self.keys is None or self.values is None:
-            return
-        self._leave(self.keys[:, :, :surplus], self.values[:, :, :surplus])
-        left = self.rows - surplus
-        room = left + max(t, self.block)
-        self.keys, self.values = (resize(x, surplus, self.rows, room) for x in (self.keys, self.values))
-        self.rows = left
-        self.each = None if self.each is None else [n - surplus for n in self.each]
-
-    def _leave(self, keys: mx.array, values: mx.array) -> None:
-        raise NotImplementedError
-
-
-class WindowCache(TailCache):
-    """Keys and values of the last `window` positions and of the first `sinks` (arXiv:2309.17453)."""
-
-    def __init__(self, window: int, sinks: int = 0, capacity: int = BLOCK) -> None:
-        if window < 1 or sinks < 0:
-            raise CacheError(f"a window must be 1 or more and its sinks 0 or more, got {window} and {sinks}")
-        super().__init__(window - 1 + SLACK, BLOCK, capacity)
-        self.window = window
-        self.sinks = sinks
-        self.first: KV | None = None  # the rows of the sinks, once they have left the buffer
-        self.mask = Mask(window=window, keep=sinks)
-
-    @property
-    def kind(self) -> str:
-        return f"window {self.window} sinks {self.sinks}"
-
-    @property
-    def front(self) -> KV | None:
-        return self.first if self.prefix is None else self.prefix
-
-    @property
-    def room(self) -> int:
-        """What is seen from a place must still be held: the rows a window before it."""
-        if not self.gone:
-            return self.length
-        return max(0, self.length - self.gone - self.sinks - (self.window - 1))
-
-    @property
-    def nbytes(self) -> int:
-        first = self.first
-        return super().nbytes + (0 if first is None else _nbytes(first.keys) + _nbytes(first.values))
-
-    def needs(self, positions: int, row: RowSize, chunk: int) -> int:
-        most = 2 * (self.recent + max(2 * self.block, self.block + chunk) + self.sinks) * row.numbers * row.size
-        return min(most, super().needs(positions, row, chunk))
-
-    def ready(self, t: int) -> None:
-        self._shed(t)
-
-    def _leave(self, keys: mx.array, values: mx.array) -> None:
-        """Of all that stands before the buffer's remaining rows, which fill a window, only the sinks are seen again."""
-        count = keys.shape[2]
-        lengths = mx.array([count] * keys.shape[0], dtype=mx.int32)
-        past = KV(keys, values, lengths, count, prefix=self.front)
-        before = past.total or 0
-        if self.first is None or self.prefix is not None:
-            self.first = _head(past, self.sinks)
-        self.prefix = None
-        self.gone += before - (0 if self.first is None else self.first.length or 0)
-
-    def select(self, rows: Sequence[int]) -> None:
-        super().select(rows)
-        self.first = pick(self.first, mx.array(list(rows), dtype=mx.int32))
-
-
-class QuantizedCache(TailCache):
+class QuantizedCache(KVCache):
     """Keys and values packed to `bits`, one number for both or for each; the last `exact` rows or more stay exact.
 
     16 bits means as they come. Scales and biases are bfloat16 whatever the model computes in, and the codes are made
@@ -113,7 +29,7 @@ class QuantizedCache(TailCache):
     EXACT: ClassVar[bool] = False
 
     def __init__(
-        self, bits: int | Sequence[int] = 8, group_size: int = 64, exact: int = 64, capacity: int = BLOCK
+        self, bits: int | Sequence[int] = 8, group_size: int = 64, exact: int = 64, capacity: int = FIRST
     ) -> None:
         self.bits = (bits, bits) if isinstance(bits, int) else tuple(bits)
         for name, b in zip(NAMES, self.bits, strict=True):
@@ -123,13 +39,14 @@ class QuantizedCache(TailCache):
             raise CacheError(f"group_size of a cache must be 32, 64 or 128, got {group_size}")
         if exact < 0:
             raise CacheError(f"exact rows must be 0 or more, got {exact}")
-        super().__init__(exact, PACK, capacity)
+        super().__init__(capacity, Tail(exact, PACK))
+        self.exact = exact
         self.group_size = group_size
         self.old: KV | None = None
 
     @property
     def kind(self) -> str:
-        return f"bits {self.bits} groups {self.group_size} exact {self.recent}"
+        return f"bits {self.bits} groups {self.group_size} exact {self.exact}"
 
     @property
     def front(self) -> KV | None:
@@ -142,11 +59,11 @@ class QuantizedCache(TailCache):
 
     @property
     def packed_nbytes(self) -> int:
-        return 0 if self.old is None else sum(_nbytes(x) for x in (self.old.keys, self.old.values))
+        return 0 if self.old is None else self.old.nbytes
 
     def formats(self, t: int) -> tuple[Format, Format]:
         """Packed, where no row is to stay exact: one at a time, for the rows of a chunk see each other exact."""
-        if t > 1 or self.recent or self.rows or self.each is not None:
+        if t > 1 or self.exact or self.rows or self.each is not None:
             return PLAIN, PLAIN
         keys, values = (Format(bits, self.group_size) for bits in self.bits)
         return keys, values
@@ -164,27 +81,28 @@ class QuantizedCache(TailCache):
         return replace(self.old, prefix=self.prefix, cached=True)
 
     def settle(self) -> None:
-        self._shed(PACK)
+        if (oldest := self.shed(PACK)) is not None:
+            self._pack(*oldest)
 
     def needs(self, positions: int, row: RowSize, chunk: int) -> int:
-        exact = 2 * (self.recent + 2 * self.block) * row.numbers * row.size
+        exact = 2 * (self.exact + 2 * PACK) * row.numbers * row.size
         each = (row.size if bits == 16 else bits / 8 + 4 / self.group_size for bits in self.bits)
         return exact + int(_room(positions) * row.numbers * sum(each))
 
-    def _leave(self, keys: mx.array, values: mx.array) -> None:
+    def _pack(self, keys: mx.array, values: mx.array) -> None:
         packed = zip((keys, values), self.bits, strict=True)
         self._extend(*(x if bits == 16 else quantize(x, Format(bits, self.group_size)) for x, bits in packed))
 
     def _extend(self, keys: mx.array | Quantized, values: mx.array | Quantized) -> None:
         """Add packed rows behind those that are held."""
-        have, held = self._packed, self.old
+        have, held = self._count, self.old
         end = have + keys.shape[2]
         was = (None, None) if held is None else (held.keys, held.values)
         parts = [_extended(old, new, have, end) for old, new in zip(was, (keys, values), strict=True)]
         self.old = KV(parts[0], parts[1], mx.array([end] * keys.shape[0], dtype=mx.int32), end)
 
     @property
-    def _packed(self) -> int:
+    def _count(self) -> int:
         """Rows that are packed."""
         return 0 if self.old is None else self.old.length or 0
 
@@ -197,9 +115,9 @@ class QuantizedCache(TailCache):
         if not self._alone or end != self.length or self.keys is None or self.values is None:
             return None
         part = {"keys": self.keys[:, :, : self.rows], "values": self.values[:, :, : self.rows]}
-        if self.old is not None and self._packed > start:
+        if self.old is not None and self._count > start:
             for name, rows in zip(NAMES, (self.old.keys, self.old.values), strict=True):
-                part |= {f"{name}.{p}": array[:, :, start : self._packed] for p, array in _arrays(rows).items()}
+                part |= {f"{name}.{p}": array[:, :, start : self._count] for p, array in _arrays(rows).items()}
         return part
 
     def paste(self, parts: Sequence[Mapping[str, mx.array]], ends: Sequence[int]) -> None:
@@ -214,15 +132,15 @@ class QuantizedCache(TailCache):
             first = end - part["keys"].shape[2]
             low, high = max(start, first), min(end, packed)
             if low < high:
-                self._leave(*(part[name][:, :, low - first : high - first] for name in NAMES))
+                self._pack(*(part[name][:, :, low - first : high - first] for name in NAMES))
             start = end
         if last["keys"].size:
             super().append(last["keys"], last["values"])
 
     def _rewind_front(self, n: int) -> None:
-        back = min(n, self._packed)
+        back = min(n, self._count)
         if self.old is not None and back:
-            left = self._packed - back
+            left = self._count - back
             self.old = replace(self.old, length=left, lengths=self.old.lengths - back) if left else None
         super()._rewind_front(n - back)
 
@@ -233,22 +151,6 @@ class QuantizedCache(TailCache):
     def freeze(self) -> None:
         super().freeze()
         self.old = None
-
-
-def _head(kv: KV, n: int) -> KV | None:
-    """The first n rows of a chain as one segment."""
-    if not n:
-        return None
-    parts = kv.chain()
-    b, heads, _, size = parts[-1].keys.shape
-
-    def rows(name: str) -> mx.array:
-        found = [getattr(part, name)[:, :, : part.length] for part in parts]
-        return mx.concatenate([mx.broadcast_to(x, (b, heads, x.shape[2], size)) for x in found], axis=2)[:, :, :n]
-
-    keys = rows("keys")
-    count = keys.shape[2]
-    return KV(keys, rows("values"), mx.array([count] * b, dtype=mx.int32), count)
 
 
 def _extended(old: mx.array | Quantized | None, new: mx.array | Quantized, have: int, end: int) -> mx.array | Quantized:
@@ -272,7 +174,7 @@ def _room(rows: int) -> int:
 
     To copy them once in 64 tokens costs less than a token's attention, which reads all of them.
     """
-    return rows + max(BLOCK, rows // 64)
+    return rows + max(SPARE, rows // 64)
 
 
 def _arrays(x: mx.array | Quantized) -> dict[str, mx.array]:
@@ -287,7 +189,3 @@ def _rows(part: Mapping[str, mx.array], name: str, group_size: int, bits: int) -
         return part.get(f"{name}.rows")
     codes, scales, biases = (part[f"{name}.{p}"] for p in ("codes", "scales", "biases"))
     return Quantized(codes, scales, biases, group_size, bits)
-
-
-def _nbytes(x: mx.array | Quantized) -> int:
-    return sum(array.nbytes for array in _arrays(x).values())

@@ -9,7 +9,7 @@ computed by one rank, all ranks have the same logits to the last bit and draw th
 where tokens come in: splitting it would cost a third kind of sum a token, to save memory that is read a row at a time.
 
 A share is a small model of its own: `config` is its configuration, `place` says what a tensor of the checkpoint is in
-it, and what `models.builder` makes of those becomes one of n by `models.exchange`. Knows no file and no connection.
+it, and what `models.checkpoint` makes of those becomes one of n by `models.parallel.exchange`. Knows no connection.
 """
 
 import re
@@ -121,7 +121,7 @@ class Sharding:
         if found is None or kind == "global_scale":
             return None
         across, length, ranges = found
-        if kind == "bias":  # of what is summed: one rank's counts (`models.exchange`)
+        if kind == "bias":  # of what is summed: one rank's counts (`models.parallel.exchange`)
             return None if across else Cut(-1, length, ranges)
         return Cut(-1 if across != turned else -2, length, ranges)
 

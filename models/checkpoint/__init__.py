@@ -1,0 +1,1 @@
+"""A published configuration and its tensors, read: checked keys, packed layouts, the model put together."""

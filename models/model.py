@@ -1,0 +1,90 @@
+"""The protocol of a language model: what whoever decodes, scores or serves one may ask of it.
+
+Two classes keep it: `models.transformer.Transformer`, the model of every family written here, and
+`models.foreign.ForeignModel`, which is mlx-lm's. What only the first has (parts that are listed and replaced, an inside
+that is traced) is asked of it by name. Knows neither of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from metal import mx
+from metal.attention import Emit, Mask, Seen
+from models.cache import FIRST, Cache
+from models.config import ModelConfig
+from models.rotation import Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """The inside of one pass."""
+
+    hidden: list[mx.array]  # [B, T, C]: the embedding, then the output of each block, before the final norm
+    attention: list[Seen]  # for each layer, what was asked for
+    final: mx.array  # [B, T, C]: what `head` takes
+
+
+class LanguageModel(Protocol):
+    """p(x_i | x_<i) as logits: `model(tokens [B, T], cache) -> [B, T, V]`, which is `head(hidden(tokens, cache))`."""
+
+    config: ModelConfig
+
+    def __call__(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
+        """Logits [B, T, V] after each of `tokens` [B, T], which follow what `cache` holds and are added to it."""
+        ...
+
+    def hidden(self, tokens: mx.array, cache: Cache | None = None, *, mask: Mask | None = None) -> mx.array:
+        """What `head` takes, [B, T, C]. `mask`: what positions see of each other, where that is not what came before.
+
+        CacheError for a mask that this model cannot read with.
+        """
+        ...
+
+    def head(self, hidden: mx.array) -> mx.array:
+        """Logits [..., V] of what `hidden` gave."""
+        ...
+
+    def make_cache(
+        self,
+        capacity: int = FIRST,
+        *,
+        bits: int | tuple[int, int] | None = None,
+        group_size: int | None = None,
+        exact: int = 64,
+        window: int = 0,
+        sinks: int = 0,
+    ) -> Cache:
+        """An empty cache; CacheError for a kind that this model has not."""
+        ...
+
+    def inspect(self, tokens: mx.array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
+        """The same pass with its inside; ConfigError where it cannot be seen."""
+        ...
+
+    def lens(self, hidden: mx.array) -> mx.array:
+        """Logits [..., V] as if the layers after `hidden` [..., C] did nothing; ConfigError as `inspect`."""
+        ...
+
+    def crosses(self, cache: Cache, length: int) -> bool:
+        """Whether a text of `length` cannot go on from what `cache` holds, and is to be read anew."""
+        ...
+
+    def warm(self, dtype: mx.Dtype) -> None:
+        """Compile what new rows go through, so that none of it falls into the first token."""
+        ...
+
+    @property
+    def arrays(self) -> Mapping[str, mx.array]:
+        """Every weight once, by a name: to be evaluated, counted or hashed."""
+        ...
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of the activations, and of keys and values as they come."""
+        ...
+
+    @property
+    def rotations(self) -> Sequence[Rotation]:
+        """How positions turn keys: a prefix that is kept is named by their frequencies."""
+        ...

@@ -1,0 +1,1 @@
+"""A model shared between ranks: what each holds, and what they exchange while it runs."""

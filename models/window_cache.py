@@ -1,0 +1,88 @@
+"""A layer's cache that keeps a window of the past: the most recent rows as they came, and the first of all.
+
+The recent rows stand in a plain buffer in the order of their positions. When it holds a block more than it must, the
+oldest leave it and the rest move to its front: one copied row for each token, and no ring to unwind. They leave before
+the next are written, so that all that were just read are still there to be looked at.
+"""
+
+from collections.abc import Sequence
+
+from metal import mx
+from metal.attention import KV, Mask
+from models.cache import KVCache, RowSize, Tail, pick
+from models.errors import CacheError
+
+BLOCK = 64  # rows that leave a window at once
+SLACK = 16  # rows that a window keeps beyond what its queries see, so that a few tokens can be taken back
+
+
+class WindowCache(KVCache):
+    """Keys and values of the last `window` positions and of the first `sinks` (arXiv:2309.17453)."""
+
+    def __init__(self, window: int, sinks: int = 0, capacity: int = BLOCK) -> None:
+        if window < 1 or sinks < 0:
+            raise CacheError(f"a window must be 1 or more and its sinks 0 or more, got {window} and {sinks}")
+        super().__init__(capacity, Tail(window - 1 + SLACK, BLOCK))
+        self.window = window
+        self.sinks = sinks
+        self.first: KV | None = None  # the rows of the sinks, once they have left the buffer
+        self.mask = Mask(window=window, keep=sinks)
+
+    @property
+    def kind(self) -> str:
+        return f"window {self.window} sinks {self.sinks}"
+
+    @property
+    def front(self) -> KV | None:
+        return self.first if self.prefix is None else self.prefix
+
+    @property
+    def room(self) -> int:
+        """What is seen from a place must still be held: the rows a window before it."""
+        if not self.gone:
+            return self.length
+        return max(0, self.length - self.gone - self.sinks - (self.window - 1))
+
+    @property
+    def nbytes(self) -> int:
+        first = self.first
+        return super().nbytes + (0 if first is None else first.nbytes)
+
+    def needs(self, positions: int, row: RowSize, chunk: int) -> int:
+        most = 2 * (self.window - 1 + SLACK + max(2 * BLOCK, BLOCK + chunk) + self.sinks) * row.numbers * row.size
+        return min(most, super().needs(positions, row, chunk))
+
+    def ready(self, t: int) -> None:
+        if (oldest := self.shed(t)) is not None:
+            self._forget(*oldest)
+
+    def _forget(self, keys: mx.array, values: mx.array) -> None:
+        """Of all that stands before the buffer's remaining rows, which fill a window, only the sinks are seen again."""
+        count = keys.shape[2]
+        lengths = mx.array([count] * keys.shape[0], dtype=mx.int32)
+        past = KV(keys, values, lengths, count, prefix=self.front)
+        before = past.total or 0
+        if self.first is None or self.prefix is not None:
+            self.first = _head(past, self.sinks)
+        self.prefix = None
+        self.gone += before - (0 if self.first is None else self.first.length or 0)
+
+    def select(self, rows: Sequence[int]) -> None:
+        super().select(rows)
+        self.first = pick(self.first, mx.array(list(rows), dtype=mx.int32))
+
+
+def _head(kv: KV, n: int) -> KV | None:
+    """The first n rows of a chain as one segment."""
+    if not n:
+        return None
+    parts = kv.chain()
+    b, heads, _, size = parts[-1].keys.shape
+
+    def rows(name: str) -> mx.array:
+        found = [getattr(part, name)[:, :, : part.length] for part in parts]
+        return mx.concatenate([mx.broadcast_to(x, (b, heads, x.shape[2], size)) for x in found], axis=2)[:, :, :n]
+
+    keys = rows("keys")
+    count = keys.shape[2]
+    return KV(keys, rows("values"), mx.array([count] * b, dtype=mx.int32), count)
