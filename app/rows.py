@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.trace.trace import BINS, Recipe, Snapshot, TokenStep
+from engine.trace.trace import Recipe, TokenStep
+from engine.transforms.snapshot import BINS, Snapshot
 
 STEP = (
     "token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipe, position, origin, special,"

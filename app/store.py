@@ -21,7 +21,8 @@ from app.rows import STEP, pack, pack_pieces, step_from, step_row, unpack, unpac
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
 from engine.trace.file import recipe_from_row, recipe_row
-from engine.trace.trace import Recipe, Snapshot, TokenStep
+from engine.trace.trace import Recipe, TokenStep
+from engine.transforms import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

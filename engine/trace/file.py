@@ -19,8 +19,9 @@ import numpy as np
 
 import engine.transforms
 from engine.errors import DataError, LikelyError
-from engine.trace.trace import BINS, Lexicon, Recipe, Snapshot, TokenStep, Trace
+from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 from engine.transforms import Transform
+from engine.transforms.snapshot import BINS, Snapshot
 
 VERSION = 1
 

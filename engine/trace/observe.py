@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.trace.trace import BINS, CANDIDATES, Recipe, Snapshot, TokenStep
+from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import STAYS
 from engine.transforms.arrays import logsumexp
+from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
 
 # The histogram resolves this many nats below the rest's most likely token; all that is less likely shares a bin.
 SPAN = 32.0

@@ -3,39 +3,17 @@
 A `Snapshot` knows its candidates' logits exactly and of the rest how many lie in each bin, between which edges, and
 their log-sum-exp. So every quantity a transform looks at (a mass, an entropy, a rank) is known to lie in an interval,
 and so does every probability; where the tokens that survive are candidates the interval is a point. Knows nothing of
-mlx; the transforms of single tokens are the engine's own, run in numpy.
+mlx and no transform: each brings its own `bounds`, and one that has none is refused by name.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from engine.trace.intervals import SLACK, TINY, Intervals
-from engine.trace.trace import Snapshot, TokenStep
-from engine.transforms import (
-    XTC,
-    DynamicTemperature,
-    Key,
-    MinP,
-    MirostatV2,
-    State,
-    States,
-    Temperature,
-    TopK,
-    TopNSigma,
-    TopP,
-    Transform,
-    Truncation,
-    Typical,
-    Vocabulary,
-    edited_ids,
-    start,
-)
-
-Decision = tuple[np.ndarray, np.ndarray]  # bool [N] of the items: surely stays, surely goes
+from engine.trace.trace import TokenStep
+from engine.transforms import STAYS, Key, Snapshot, States, Transform, Truncation, Vocabulary, edited_ids, start
+from engine.transforms.intervals import Intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +42,26 @@ def replay(
     snapshot: Snapshot, transforms: Sequence[Transform], states: States, key: Key, *, greedy: bool = False
 ) -> Replayed:
     """The distribution of `snapshot` after `transforms`, whose states come from `states_at` and whose key is the step's
-    (seed, position)."""
+    (seed, position). ParameterError names a transform that has no bounds."""
     size = len(snapshot.ids)
     known = Intervals(snapshot, edited_ids(transforms, states))
+    removed_by = np.full(size, STAYS, np.int8)
     for index, (transform, state) in enumerate(zip(transforms, states, strict=True)):
-        match transform:
-            case Truncation() if greedy:
-                continue
-            case Truncation():
-                known.keep(*_decide(transform, known, state, key), index)
-            case Temperature():
-                known.divide(transform.temperature, transform.temperature)
-            case DynamicTemperature():
-                known.divide(*_temperatures(transform, known))
-            case _:
-                known.change(partial(_applied, transform, state, key), transform.edited_ids(state))
+        if not (greedy and isinstance(transform, Truncation)):
+            left = known.most[:size] > 0
+            transform.bounds(known, state, key)
+            removed_by[left & (known.most[:size] == 0)] = index
     if greedy:
-        known.keep(*known.first(1), len(transforms))
+        left = known.most[:size] > 0
+        known.keep(*known.first(1))
+        removed_by[left & (known.most[:size] == 0)] = len(transforms)
     low, high = known.probabilities()
     return Replayed(
         ids=snapshot.ids,
         low=low[:size],
         high=high[:size],
-        removed_by=known.removed_by[:size],
-        kept=(int(known.least.sum()), int(known.most.sum())),
+        removed_by=removed_by,
+        kept=known.kept(),
         rest=known.rest(size),
     )
 
@@ -110,58 +84,3 @@ def states_at(
             t.update(s, step.token, -(step.logprob_after or 0.0), np) for t, s in zip(transforms, states, strict=True)
         )
     return states
-
-
-def _decide(transform: Truncation, known: Intervals, state: State, key: Key) -> Decision:
-    """What surely stays under a truncation, and what surely goes."""
-    largest = known.largest()
-    match transform:
-        case TopK(k):
-            return known.first(int(k))
-        case TopP(p) if p < 1:
-            return known.nucleus(known.logits(), p)
-        case MinP(p, fewest):
-            stays, goes = known.reaches((largest[0] + math.log(p), largest[1] + math.log(p)))
-            first, others = known.first(int(fewest))
-            return stays | first, goes & others
-        case Typical(p) if p < 1:
-            depth = known.depth()
-            low, high = (logit - largest[1] + mean for logit, mean in zip(known.logits(), depth, strict=True))
-            near = np.where((low < 0) & (high > 0), 0, np.minimum(np.abs(low), np.abs(high)))
-            return known.nucleus((-np.maximum(np.abs(low), np.abs(high)), -near), p)
-        case TopNSigma(n):
-            sigma = known.deviation()
-            return known.reaches((largest[0] - n * sigma[1], largest[1] - n * sigma[0]))
-        case MirostatV2():
-            reach = float(state) * math.log(2)
-            least, most = (largest[1] + math.log(max(total, TINY)) - reach for total in known.total())
-            return known.reaches((min(least, largest[0]), min(most, largest[1])))
-        case XTC() if transform.acts(key):
-            return _top_choices(transform, known, state)
-    everything = np.ones(len(known.most), bool)
-    return everything, ~everything
-
-
-def _applied(transform: Transform, state: State, key: Key, logits: np.ndarray) -> np.ndarray:
-    return np.asarray(transform.apply(logits, state, key, np))
-
-
-def _top_choices(transform: XTC, known: Intervals, exempt: State) -> Decision:
-    """XTC: all goes that is above the threshold, but the least likely of that."""
-    low, high = known.logits()
-    top, total = known.largest()[1], known.total()
-    surely = (known.least > 0) & (np.exp(low - top) > total[1] * transform.threshold * (1 + SLACK))
-    possibly = (known.most > 0) & (np.exp(np.minimum(high - top, 0)) > total[0] * transform.threshold * (1 - SLACK))
-    goes = low > high[surely].min(initial=np.inf)
-    stays = high <= low[possibly].min(initial=np.inf)
-    spared = np.zeros(len(low), bool)
-    spared[: known.points] = np.isin(known.ids, exempt)
-    return stays | spared, goes & ~spared
-
-
-def _temperatures(transform: DynamicTemperature, known: Intervals) -> tuple[float, float]:
-    entropy, count = known.entropy(), (known.least.sum(), known.most.sum())
-    shares = (h / math.log(max(n, 2)) for h, n in zip(entropy, reversed(count), strict=True))
-    low, high = (min(max(share, 0.0), 1.0) ** transform.exponent for share in shares)
-    span = transform.high - transform.low
-    return transform.low + span * low, transform.low + span * high

@@ -7,8 +7,9 @@ from engine.transforms.arrays import Array, Key, Namespace, uniform
 from engine.transforms.dry import DRY
 from engine.transforms.penalties import FrequencyPenalty, LogitBias, Penalty, PresencePenalty, RepetitionPenalty
 from engine.transforms.pipeline import STAYS, States, advance, change, draw, edited_ids, run, start
+from engine.transforms.snapshot import Snapshot
 from engine.transforms.temperature import DynamicTemperature, Temperature
-from engine.transforms.transform import State, Transform, Truncation, Vocabulary
+from engine.transforms.transform import Edit, State, Transform, Truncation, Vocabulary
 from engine.transforms.truncations import XTC, MinP, MirostatV2, TopK, TopNSigma, TopP, Typical
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "XTC",
     "Array",
     "DynamicTemperature",
+    "Edit",
     "FrequencyPenalty",
     "Key",
     "LogitBias",
@@ -26,6 +28,7 @@ __all__ = [
     "Penalty",
     "PresencePenalty",
     "RepetitionPenalty",
+    "Snapshot",
     "State",
     "States",
     "Temperature",

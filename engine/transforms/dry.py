@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engine.transforms.arrays import Array, Key, Namespace, add
-from engine.transforms.transform import State, Transform, Vocabulary, within
+from engine.transforms.transform import Edit, State, Vocabulary, within
 
 HARDEST = 1e4  # nats: impossible in any float, and finite
 GROWTH = 80  # log of the most that the base can grow to: past the hardest penalty
@@ -23,7 +23,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class DRY(Transform):
+class DRY(Edit):
     """Subtracts multiplier * base^(n - allowed) from a token that would extend a repeated run of n >= allowed tokens.
 
     Weidmann 2024 (text-generation-webui #5677), as llama.cpp's `dry`. A run does not reach across a breaker, and a

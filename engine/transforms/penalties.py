@@ -11,14 +11,14 @@ import numpy as np
 
 from engine.errors import ParameterError
 from engine.transforms.arrays import Array, Key, Namespace, add, put
-from engine.transforms.transform import State, Transform, Vocabulary, within
+from engine.transforms.transform import Edit, State, Vocabulary, within
 
 WINDOW = 20  # tokens that mlx-lm looks back
 
 
 @dataclass(frozen=True, slots=True)
-class Penalty(Transform):
-    """A transform of the logits of the last `window` tokens, prompt included."""
+class Penalty(Edit):
+    """An edit of the logits of the last `window` tokens, prompt included."""
 
     penalty: float
     window: int = WINDOW
@@ -76,7 +76,7 @@ class FrequencyPenalty(Penalty):
 
 
 @dataclass(frozen=True, slots=True)
-class LogitBias(Transform):
+class LogitBias(Edit):
     """Adds to the logits of single tokens; -100 in effect forbids one, 100 forces it (OpenAI's `logit_bias`).
 
     Made from a mapping of id to bias; kept as pairs, sorted by id.

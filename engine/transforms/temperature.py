@@ -1,8 +1,10 @@
 """Temperature: divide the logits, by a constant or by what the entropy asks for."""
 
+import math
 from dataclasses import dataclass
 
 from engine.transforms.arrays import Array, Key, Namespace, entropy
+from engine.transforms.intervals import Intervals
 from engine.transforms.transform import State, Transform, within
 
 # Where an entropy of 0 asks for temperature 0: cold enough to be greedy, warm enough to stay finite.
@@ -23,6 +25,9 @@ class Temperature(Transform):
 
     def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
         return logits if self.temperature == 1 else logits * (1 / self.temperature)
+
+    def bounds(self, known: Intervals, state: State, key: Key) -> None:
+        known.divide(self.temperature, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +60,9 @@ class DynamicTemperature(Transform):
         widest = xp.log(xp.maximum(xp.sum(logits > -xp.inf), 2))
         share = xp.clip(entropy(logits, xp) / widest, 0.0, 1.0) ** self.exponent
         return logits / (self.low + (self.high - self.low) * share).astype(logits.dtype)
+
+    def bounds(self, known: Intervals, state: State, key: Key) -> None:
+        shares = (h / math.log(max(n, 2)) for h, n in zip(known.entropy(), reversed(known.kept()), strict=True))
+        low, high = (min(max(share, 0.0), 1.0) ** self.exponent for share in shares)
+        span = self.high - self.low
+        known.divide(self.low + span * low, self.low + span * high)

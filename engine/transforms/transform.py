@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.errors import ParameterError
 from engine.transforms.arrays import Array, Key, Namespace
+from engine.transforms.intervals import Decision, Intervals
 
 State = Any  # immutable; whatever a transform's `init` returned
 
@@ -58,6 +59,22 @@ class Transform:
         """int [n]: the ids whose logits it changes one by one, also repeated; a snapshot keeps them."""
         return np.empty(0, np.int64)
 
+    def bounds(self, known: Intervals, state: State, key: Key) -> None:
+        """Do to logits that are known as intervals what `apply` does to logits: what a replay runs.
+
+        Raises ParameterError, with its name, for a transform that does not say how.
+        """
+        raise _boundless(self)
+
+
+class Edit(Transform):
+    """A transform that moves the logits of single tokens, each by itself: by how much depends on that logit alone."""
+
+    __slots__ = ()
+
+    def bounds(self, known: Intervals, state: State, key: Key) -> None:
+        known.change(lambda logits: np.asarray(self.apply(logits, state, key, np)), self.edited_ids(state))
+
 
 class Truncation(Transform):
     """A transform that removes tokens and leaves the logits of the others alone."""
@@ -71,6 +88,18 @@ class Truncation(Transform):
     def apply(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array:
         kept = self.keep(logits, state, key, xp)
         return logits if kept is None else xp.where(kept, logits, -math.inf)
+
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        """What surely stays of intervals, and what surely goes: `keep` where not all is known."""
+        raise _boundless(self)
+
+    def bounds(self, known: Intervals, state: State, key: Key) -> None:
+        known.keep(*self.decide(known, state, key))
+
+
+def _boundless(transform: Transform) -> ParameterError:
+    name = type(transform).__name__
+    return ParameterError(f"{name} cannot be replayed without the model, it has no bounds: take it out of the recipe")
 
 
 def within(name: str, value: float, interval: str, *, whole: bool = False) -> None:

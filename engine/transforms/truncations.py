@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from engine.transforms.arrays import Array, Key, Namespace, expected, largest, logsumexp, nucleus, put, uniform
+from engine.transforms.intervals import SLACK, TINY, Decision, Intervals
 from engine.transforms.transform import State, Truncation, Vocabulary, within
 
 
@@ -24,6 +27,9 @@ class TopK(Truncation):
 
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
         return None if self.k >= logits.shape[-1] else largest(logits, int(self.k), xp)
+
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        return known.first(int(self.k))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,9 @@ class TopP(Truncation):
             return None
         return logits >= nucleus(logits, xp.exp(logits - xp.max(logits)), self.p, xp)
 
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        return known.all() if self.p == 1 else known.nucleus(known.logits(), self.p)
+
 
 @dataclass(frozen=True, slots=True)
 class MinP(Truncation):
@@ -61,6 +70,12 @@ class MinP(Truncation):
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
         kept = logits >= xp.max(logits) + math.log(self.p)
         return kept if self.least == 1 else kept | largest(logits, int(self.least), xp)
+
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        low, high = known.largest()
+        stays, goes = known.reaches((low + math.log(self.p), high + math.log(self.p)))
+        first, others = known.first(int(self.least))
+        return stays | first, goes & others
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,14 @@ class Typical(Truncation):
         nearness = -xp.abs(below - expected(below, mass, xp))
         return nearness >= nucleus(nearness, mass, self.p, xp)
 
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        if self.p == 1:
+            return known.all()
+        top = known.largest()[1]
+        low, high = (logit - top + depth for logit, depth in zip(known.logits(), known.depth(), strict=True))
+        near = np.where((low < 0) & (high > 0), 0, np.minimum(np.abs(low), np.abs(high)))
+        return known.nucleus((-np.maximum(np.abs(low), np.abs(high)), -near), self.p)
+
 
 @dataclass(frozen=True, slots=True)
 class TopNSigma(Truncation):
@@ -105,6 +128,10 @@ class TopNSigma(Truncation):
         mean = xp.sum(below) / count
         variance = xp.sum(xp.where(possible, (below - mean) ** 2, 0)) / count
         return below >= -self.n * xp.sqrt(variance)
+
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        (low, high), (least, most) = known.largest(), known.deviation()
+        return known.reaches((low - self.n * most, high - self.n * least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +164,19 @@ class XTC(Truncation):
         kept = probs <= least
         return put(kept, xp.array(state), xp.array(True), xp) if state else kept
 
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        if not self.acts(key):
+            return known.all()
+        low, high = known.logits()
+        top, total = known.largest()[1], known.total()
+        surely = (known.least > 0) & (np.exp(low - top) > total[1] * self.threshold * (1 + SLACK))
+        possibly = (known.most > 0) & (np.exp(np.minimum(high - top, 0)) > total[0] * self.threshold * (1 - SLACK))
+        goes = low > high[surely].min(initial=np.inf)
+        stays = high <= low[possibly].min(initial=np.inf)
+        exempt = np.zeros(len(low), bool)
+        exempt[: known.points] = np.isin(known.ids, state)
+        return stays | exempt, goes & ~exempt
+
 
 @dataclass(frozen=True, slots=True)
 class MirostatV2(Truncation):
@@ -161,6 +201,11 @@ class MirostatV2(Truncation):
 
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
         return logits >= xp.minimum(xp.max(logits), logsumexp(logits, xp) - state * math.log(2))
+
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        largest, mu = known.largest(), float(state) * math.log(2)
+        low, high = (largest[1] + math.log(max(total, TINY)) - mu for total in known.total())
+        return known.reaches((min(low, largest[0]), min(high, largest[1])))
 
     def update(self, state: State, token: Any, surprisal: Any, xp: Namespace) -> State:
         return state - self.eta * (surprisal / math.log(2) - self.tau)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from engine.trace.observe import observe
-from engine.trace.trace import BINS, CANDIDATES, Recipe
+from engine.trace.trace import Recipe
 from engine.transforms import Temperature, TopP, run, start
+from engine.transforms.snapshot import BINS, CANDIDATES
 from tests.engine import reference
 
 

@@ -12,8 +12,8 @@ from engine.errors import DataError
 from engine.trace.file import load, save
 from engine.trace.observe import observe
 from engine.trace.replay import replay, states_at
-from engine.trace.trace import Lexicon, Recipe, Snapshot, Trace
-from engine.transforms import DRY, XTC, LogitBias, MinP, RepetitionPenalty, Temperature, TopP, run, start
+from engine.trace.trace import Lexicon, Recipe, Trace
+from engine.transforms import DRY, XTC, LogitBias, MinP, RepetitionPenalty, Snapshot, Temperature, TopP, run, start
 
 RECIPES = (
     Recipe(

@@ -1,4 +1,4 @@
-"""The logits of a snapshot as intervals, through any number of transforms. numpy, float64; knows no transform.
+"""Intervals of the logits of a snapshot, through any number of transforms. numpy, float64; knows no transform.
 
 The items are single tokens (the candidates first) and then the bins of the rest. Each has bounds of its logits and of
 how many of its tokens are left. Logits are relative to the largest raw one, which is a candidate, so no bin's is above
@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.trace.trace import Snapshot
-from engine.transforms import STAYS
+from engine.transforms.snapshot import Snapshot
 
 # Masses are summed in float32 when a token is drawn: a decision closer than this may have gone either way.
 SLACK = 1e-6
@@ -19,6 +18,7 @@ TINY = 1e-300
 
 Pair = tuple[np.ndarray, np.ndarray]
 Interval = tuple[float, float]
+Decision = tuple[np.ndarray, np.ndarray]  # bool [N] of the items: surely stays, surely goes
 
 
 class Intervals:
@@ -44,7 +44,6 @@ class Intervals:
         # how many tokens are left; a stranger is also counted in some bin
         self.least = np.concatenate([possible, 0 * unknown, np.maximum(self.counts - len(strangers), 0)])
         self.most = np.concatenate([possible, unknown, self.counts])
-        self.removed_by = np.full(self.points, STAYS, np.int8)
         self.scale: Interval = (1.0, 1.0)
         self.zero: Interval = (top, top)  # the logit that 0 stands for
         # sums over the rest of the raw logits and of their squares
@@ -98,6 +97,10 @@ class Intervals:
         share = np.divide(mean - least, 1 - least, out=np.ones_like(mean), where=least < 1)
         apart = share + (1 - share) * least**power
         return np.minimum(together, apart), np.maximum(together, apart)
+
+    def kept(self) -> tuple[int, int]:
+        """How many tokens are left."""
+        return int(self.least.sum()), int(self.most.sum())
 
     def total(self) -> Interval:
         """The mass of all."""
@@ -165,12 +168,17 @@ class Intervals:
 
     # -- what is decided of the items --------------------------------------------------------------------------------
 
-    def reaches(self, threshold: Interval) -> Pair:
+    def all(self) -> Decision:
+        """Every item stays."""
+        every = np.ones(len(self.most), bool)
+        return every, ~every
+
+    def reaches(self, threshold: Interval) -> Decision:
         """Which items surely reach a logit, as the largest always does, and which surely do not: bool [N] each."""
         low, high = self.logits()
         return (low >= threshold[1] + SLACK) | (low >= self.largest()[1]), high < threshold[0] - SLACK
 
-    def first(self, k: int) -> Pair:
+    def first(self, k: int) -> Decision:
         """Which items are surely among the k largest, and which surely are not; of equals the lower id goes first."""
         low, high = self.logits()
         high[self.points :] = np.nextafter(high[self.points :], np.inf)  # a bin's token may equal a candidate
@@ -183,7 +191,7 @@ class Intervals:
             bound[exact] += running - running[begins]
         return ahead_high < k, ahead_low >= k
 
-    def nucleus(self, score: Pair, share: float) -> Pair:
+    def nucleus(self, score: Pair, share: float) -> Decision:
         """Which items are surely in the smallest set of highest scores that holds `share`, and which surely are not."""
         masses = self.masses()
         ahead_low, ahead_high = self._ahead(score, masses)
@@ -200,9 +208,8 @@ class Intervals:
 
     # -- what is done to them ----------------------------------------------------------------------------------------
 
-    def keep(self, stays: np.ndarray, goes: np.ndarray, index: int) -> None:
-        """Take out what goes; what neither goes nor stays may be there or not. `index` is that of the transform."""
-        self.removed_by[goes[: self.points] & (self.most[: self.points] > 0)] = index
+    def keep(self, stays: np.ndarray, goes: np.ndarray) -> None:
+        """Take out what goes; what neither goes nor stays may be there or not."""
         self.most = np.where(goes, 0, self.most)
         self.least = np.where(stays, self.least, 0)
 
