@@ -1,12 +1,11 @@
-# ruff: noqa: E501 - the table reads as one
-"""The parameters of the transforms, in one table: the sliders, the flags and the named presets come from here.
+"""Values, orders and named presets: the sliders and the flags on one side, a `Recipe` on the other.
 
 A dict of values (by parameter name, `temp`, `top_p`, ...) is what a person sets; a `Recipe` is what the engine runs.
-`recipe` and `values` lead from one to the other. Knows nothing of the screen or the command line.
+`recipe` and `values` lead from one to the other. Which transforms there are, and what of them is set, is their own
+table. Knows nothing of the screen or the command line.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -15,12 +14,15 @@ from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from engine.transforms import (
     DRY,
+    TRANSFORMS,
     XTC,
     DynamicTemperature,
+    Edit,
     FrequencyPenalty,
     LogitBias,
     MinP,
     MirostatV2,
+    Parameter,
     PresencePenalty,
     RepetitionPenalty,
     Temperature,
@@ -34,69 +36,24 @@ from engine.transforms import (
 Order = tuple[type[Transform], ...]
 Values = Mapping[str, float]
 
+PARAMETERS: Mapping[str, Parameter] = MappingProxyType({p.name: p for kind in TRANSFORMS for p in kind.parameters})
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One number that a person sets.
 
-    `off` is the value at which its transform is left out; None for a parameter of a transform that another one
-    switches. `low`, `high` and `step` are the slider's; a transform may allow more.
+def _order(*kinds: type[Transform]) -> Order:
+    """All transforms: edits of single logits, then these, those that no program has an order for before them.
+
+    A dynamic temperature takes the place of the temperature.
     """
-
-    name: str  # in dicts of values; the flag is the same with dashes
-    label: str
-    transform: type[Transform]
-    field: str
-    low: float
-    high: float
-    step: float
-    default: float
-    off: float | None
-    help: str
-    whole: bool = False
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+    edits = (LogitBias, RepetitionPenalty, PresencePenalty, FrequencyPenalty, DRY)
+    others = [kind for kind in TRANSFORMS if kind not in (*edits, *kinds, DynamicTemperature)]
+    others.sort(key=lambda kind: not issubclass(kind, Edit))
+    return (*edits, *others, *kinds)
 
 
-def _table(*parameters: Parameter) -> Mapping[str, Parameter]:
-    return MappingProxyType({parameter.name: parameter for parameter in parameters})
-
-
-# Names are mlx-lm's where it has the parameter, else llama.cpp's.
-PARAMETERS: Mapping[str, Parameter] = _table(
-    Parameter("temp", "temperature", Temperature, "temperature", 0.0, 2.0, 0.05, 0.8, 1.0, "below 1 sharper, above 1 flatter; 0 takes the most likely token"),
-    Parameter("dynatemp_range", "dynamic range", DynamicTemperature, "spread", 0.0, 2.0, 0.05, 0.0, 0.0, "the temperature moves this far either way with the entropy"),
-    Parameter("dynatemp_exponent", "dynamic exponent", DynamicTemperature, "exponent", 0.1, 4.0, 0.1, 1.0, None, "how the entropy maps to the dynamic temperature"),
-    Parameter("top_k", "top-k", TopK, "k", 0, 200, 1, 0, 0, "only the k most likely tokens", whole=True),
-    Parameter("top_p", "top-p", TopP, "p", 0.01, 1.0, 0.01, 0.95, 1.0, "only the smallest set of tokens that holds this mass"),
-    Parameter("min_p", "min-p", MinP, "p", 0.0, 1.0, 0.01, 0.05, 0.0, "only tokens this many times as likely as the most likely one"),
-    Parameter("min_tokens_to_keep", "min-p keeps", MinP, "least", 1, 50, 1, 1, None, "tokens that min-p never removes", whole=True),
-    Parameter("typical_p", "typical-p", Typical, "p", 0.01, 1.0, 0.01, 1.0, 1.0, "only tokens about as surprising as expected, up to this mass"),
-    Parameter("top_n_sigma", "top-n-sigma", TopNSigma, "n", 0.0, 5.0, 0.1, 0.0, 0.0, "only logits within n standard deviations of the largest"),
-    Parameter("xtc_probability", "XTC probability", XTC, "probability", 0.0, 1.0, 0.05, 0.0, 0.0, "how often the top choices are excluded"),
-    Parameter("xtc_threshold", "XTC threshold", XTC, "threshold", 0.0, 0.5, 0.01, 0.1, None, "how likely a top choice is; the least likely of them stays"),
-    Parameter("dry_multiplier", "DRY multiplier", DRY, "multiplier", 0.0, 5.0, 0.1, 0.0, 0.0, "penalty for carrying on a repetition"),
-    Parameter("dry_base", "DRY base", DRY, "base", 1.0, 4.0, 0.05, 1.75, None, "the penalty's growth with each repeated token"),
-    Parameter("dry_allowed_length", "DRY allowed", DRY, "allowed", 1, 20, 1, 2, None, "repeated tokens before the penalty begins", whole=True),
-    Parameter("dry_penalty_last_n", "DRY window", DRY, "window", 1, 32768, 1, 4096, None, "tokens looked back over for repetitions", whole=True),
-    Parameter("mirostat_tau", "mirostat tau", MirostatV2, "tau", 0.0, 10.0, 0.1, 0.0, 0.0, "steer the surprisal of what is drawn to this many bits"),
-    Parameter("mirostat_eta", "mirostat eta", MirostatV2, "eta", 0.01, 1.0, 0.01, 0.1, None, "how fast mirostat steers"),
-    Parameter("repetition_penalty", "repetition", RepetitionPenalty, "penalty", 0.5, 2.0, 0.01, 1.0, 1.0, "above 1 makes recent tokens less likely"),
-    Parameter("repetition_context_size", "repetition window", RepetitionPenalty, "window", 1, 4096, 1, 20, None, "tokens that count as recent", whole=True),
-    Parameter("presence_penalty", "presence", PresencePenalty, "penalty", -2.0, 2.0, 0.05, 0.0, 0.0, "subtracted from a token that is there already"),
-    Parameter("presence_context_size", "presence window", PresencePenalty, "window", 1, 4096, 1, 20, None, "tokens that count as there", whole=True),
-    Parameter("frequency_penalty", "frequency", FrequencyPenalty, "penalty", -2.0, 2.0, 0.05, 0.0, 0.0, "subtracted from a token once for each time it is there"),
-    Parameter("frequency_context_size", "frequency window", FrequencyPenalty, "window", 1, 4096, 1, 20, None, "tokens that count as there", whole=True),
-)  # fmt: skip
-
-# Orders in which the transforms run. mlx-lm and Hugging Face have not all of them; the others stand where llama.cpp
-# has them. A dynamic temperature takes the place of the temperature.
-_LOGITWISE = (LogitBias, RepetitionPenalty, PresencePenalty, FrequencyPenalty, DRY)
-MLX_LM: Order = (*_LOGITWISE, TopNSigma, Typical, TopP, MinP, XTC, TopK, Temperature, MirostatV2)
-LLAMA_CPP: Order = (*_LOGITWISE, TopNSigma, TopK, Typical, TopP, MinP, XTC, Temperature, MirostatV2)
-HUGGING_FACE: Order = (*_LOGITWISE, Temperature, TopK, TopP, MinP, Typical, TopNSigma, XTC, MirostatV2)
+# mlx-lm and Hugging Face have not all of them; the others stand where llama.cpp has them.
+MLX_LM = _order(TopNSigma, Typical, TopP, MinP, XTC, TopK, Temperature, MirostatV2)
+LLAMA_CPP = _order(TopNSigma, TopK, Typical, TopP, MinP, XTC, Temperature, MirostatV2)
+HUGGING_FACE = _order(Temperature, TopK, TopP, MinP, Typical, TopNSigma, XTC, MirostatV2)
 ORDERS: Mapping[str, Order] = MappingProxyType({"mlx-lm": MLX_LM, "llama.cpp": LLAMA_CPP, "hugging-face": HUGGING_FACE})
 
 OFF: Values = MappingProxyType({p.name: p.default if p.off is None else p.off for p in PARAMETERS.values()})
@@ -138,9 +95,8 @@ def build(settings: Values, order: Order = MLX_LM, *, bias: Mapping[int, float] 
 
 def _made(kind: type[Transform], settings: Values, **more: float) -> list[Transform]:
     """The transform, or nothing where its switch is off; its other parameters are checked all the same."""
-    mine = [p for p in PARAMETERS.values() if p.transform is kind]
-    fields: dict[str, Any] = more | {p.field: settings[p.name] for p in mine}
-    switch = next(p for p in mine if p.off is not None)
+    fields: dict[str, Any] = more | {p.field: settings[p.name] for p in kind.parameters}
+    switch = next(p for p in kind.parameters if p.off is not None)
     if settings[switch.name] != switch.off:
         return [kind(**fields)]
     kind(**fields | {switch.field: switch.high})
@@ -151,9 +107,8 @@ def values(of: Recipe) -> dict[str, float]:
     """The values of a recipe, every parameter named; where a transform comes twice, those of the last."""
     found = dict(OFF)
     for transform in of.transforms:
-        for p in PARAMETERS.values():
-            if p.transform is type(transform):
-                found[p.name] = getattr(transform, p.field)
+        for p in transform.parameters:
+            found[p.name] = getattr(transform, p.field)
         if isinstance(transform, DynamicTemperature):
             found["temp"] = transform.temperature
     return found | ({"temp": 0.0} if of.greedy else {})

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 from engine import presets
 from engine.errors import ParameterError
-from engine.presets import OFF, ORDERS, PARAMETERS, PRESETS, Parameter
+from engine.presets import OFF, ORDERS, PARAMETERS, PRESETS
 from engine.trace.trace import Recipe
-from engine.transforms import DynamicTemperature, LogitBias, Temperature, Transform
+from engine.transforms import DynamicTemperature, LogitBias, Parameter, Temperature, Transform
 
 BAN = -100.0
 
@@ -61,20 +61,18 @@ class Sampling:
 
     def active(self, parameter: Parameter) -> bool:
         """Whether the transform of a parameter runs."""
-        if parameter.transform is DynamicTemperature:
+        if parameter in DynamicTemperature.parameters:
             return self.values["dynatemp_range"] != 0 and self.values["temp"] != 0
         if parameter.off is not None:
             return self.values[parameter.name] != parameter.off
-        mine = [p for p in PARAMETERS.values() if p.transform is parameter.transform and p.off is not None]
-        return all(self.values[p.name] != p.off for p in mine)
+        switches = (p for p in self._kind(parameter).parameters if p.off is not None)
+        return all(self.values[p.name] != p.off for p in switches)
 
     def rows(self) -> list[Parameter]:
         """The sliders in the order of the pipeline; a parameter that only refines a transform comes while it runs."""
         found: list[Parameter] = []
         for kind in self.order:
-            mine = [p for p in PARAMETERS.values() if p.transform is kind]
-            if kind is Temperature:
-                mine += [p for p in PARAMETERS.values() if p.transform is DynamicTemperature]
+            mine = kind.parameters + (DynamicTemperature.parameters if kind is Temperature else ())
             found += [p for p in mine if p.off is not None or self.active(p)]
         return found
 
@@ -95,12 +93,17 @@ class Sampling:
 
     def moved(self, parameter: Parameter, by: int) -> "Sampling":
         """With a parameter's transform one place earlier (-1) or later (1)."""
-        kind = Temperature if parameter.transform is DynamicTemperature else parameter.transform
         order = list(self.order)
-        here = order.index(kind)
+        here = order.index(self._kind(parameter))
         there = min(max(here + by, 0), len(order) - 1)
         order.insert(there, order.pop(here))
         return replace(self, order=tuple(order))
+
+    def _kind(self, parameter: Parameter) -> type[Transform]:
+        """The transform in the order that a parameter belongs to."""
+        if parameter in DynamicTemperature.parameters:
+            return Temperature
+        return next(kind for kind in self.order if parameter in kind.parameters)
 
     def ordered(self, names: Sequence[str]) -> "Sampling":
         """With the order that `names` gives. Raises KeyError for a name that is no transform's."""

@@ -17,19 +17,14 @@ from typing import Any
 
 import numpy as np
 
-import engine.transforms
 from engine.errors import DataError, LikelyError
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
-from engine.transforms import Transform
+from engine.transforms import TRANSFORMS, Transform
 from engine.transforms.snapshot import BINS, Snapshot
 
 VERSION = 1
 
-_TRANSFORMS: Mapping[str, type[Transform]] = {
-    name: kind
-    for name in engine.transforms.__all__
-    if isinstance(kind := getattr(engine.transforms, name), type) and issubclass(kind, Transform)
-}
+_TRANSFORMS = {kind.__name__: kind for kind in TRANSFORMS}
 _ARRAYS = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}
 _MOMENTS = ("lse", "mean", "variance")
 _NUMBERS = ("logprob", "logprob_after", "entropy", "entropy_after")

@@ -5,6 +5,7 @@ Imports neither mlx nor anything of the engine but its errors: the screen replay
 
 from engine.transforms.arrays import Array, Key, Namespace, uniform
 from engine.transforms.dry import DRY
+from engine.transforms.parameter import Parameter
 from engine.transforms.penalties import FrequencyPenalty, LogitBias, Penalty, PresencePenalty, RepetitionPenalty
 from engine.transforms.pipeline import STAYS, States, advance, change, draw, edited_ids, run, start
 from engine.transforms.snapshot import Snapshot
@@ -12,9 +13,28 @@ from engine.transforms.temperature import DynamicTemperature, Temperature
 from engine.transforms.transform import Edit, State, Transform, Truncation, Vocabulary
 from engine.transforms.truncations import XTC, MinP, MirostatV2, TopK, TopNSigma, TopP, Typical
 
+# Every transform there is: files, flags, sliders and orders know it from here. In the order that they are shown.
+TRANSFORMS: tuple[type[Transform], ...] = (
+    Temperature,
+    DynamicTemperature,
+    TopK,
+    TopP,
+    MinP,
+    Typical,
+    TopNSigma,
+    XTC,
+    DRY,
+    MirostatV2,
+    RepetitionPenalty,
+    PresencePenalty,
+    FrequencyPenalty,
+    LogitBias,
+)
+
 __all__ = [
     "DRY",
     "STAYS",
+    "TRANSFORMS",
     "XTC",
     "Array",
     "DynamicTemperature",
@@ -25,6 +45,7 @@ __all__ = [
     "MinP",
     "MirostatV2",
     "Namespace",
+    "Parameter",
     "Penalty",
     "PresencePenalty",
     "RepetitionPenalty",

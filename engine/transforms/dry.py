@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engine.transforms.arrays import Array, Key, Namespace, add
+from engine.transforms.parameter import Parameter
 from engine.transforms.transform import Edit, State, Vocabulary, within
 
 HARDEST = 1e4  # nats: impossible in any float, and finite
@@ -38,6 +39,17 @@ class DRY(Edit):
 
     sync: ClassVar[bool] = True
 
+    parameters: ClassVar = (
+        Parameter("dry_multiplier", "DRY multiplier", "multiplier", 0.0, 5.0, 0.1, 0.0, 0.0,
+                  "penalty for carrying on a repetition"),
+        Parameter("dry_base", "DRY base", "base", 1.0, 4.0, 0.05, 1.75, None,
+                  "the penalty's growth with each repeated token"),
+        Parameter("dry_allowed_length", "DRY allowed", "allowed", 1, 20, 1, 2, None,
+                  "repeated tokens before the penalty begins", whole=True),
+        Parameter("dry_penalty_last_n", "DRY window", "window", 1, 32768, 1, 4096, None,
+                  "tokens looked back over for repetitions", whole=True),
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         within("dry-multiplier", self.multiplier, "[0, 100]")
         within("dry-base", self.base, "[1, 10]")
@@ -56,6 +68,10 @@ class DRY(Edit):
             return logits
         tokens = xp.array(list(penalties), dtype=xp.int32)
         return add(logits, tokens, xp.array([-value for value in penalties.values()], dtype=logits.dtype), xp)
+
+    @property
+    def reach(self) -> float:
+        return self.window
 
     def edited_ids(self, state: State) -> np.ndarray:
         return np.array(list(self.penalties(state)), np.int64)

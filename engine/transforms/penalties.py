@@ -5,12 +5,13 @@ The recent text is an array of ids, the newest last, so that with mlx the newest
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from engine.errors import ParameterError
 from engine.transforms.arrays import Array, Key, Namespace, add, put
+from engine.transforms.parameter import Parameter
 from engine.transforms.transform import Edit, State, Vocabulary, within
 
 WINDOW = 20  # tokens that mlx-lm looks back
@@ -34,6 +35,10 @@ class Penalty(Edit):
         newest = xp.array(token, dtype=xp.int32).reshape(1)
         return xp.concatenate([state, newest])[-self.window :]
 
+    @property
+    def reach(self) -> float:
+        return self.window
+
     def edited_ids(self, state: State) -> np.ndarray:
         return np.asarray(state)
 
@@ -41,6 +46,13 @@ class Penalty(Edit):
 @dataclass(frozen=True, slots=True)
 class RepetitionPenalty(Penalty):
     """Divides a positive logit by the penalty and multiplies a negative one by it. Keskar et al. 2019, section 4.1."""
+
+    parameters: ClassVar = (
+        Parameter("repetition_penalty", "repetition", "penalty", 0.5, 2.0, 0.01, 1.0, 1.0,
+                  "above 1 makes recent tokens less likely"),
+        Parameter("repetition_context_size", "repetition window", "window", 1, 4096, 1, 20, None,
+                  "tokens that count as recent", whole=True),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("repetition penalty", self.penalty, "(0, 10]")
@@ -55,6 +67,13 @@ class RepetitionPenalty(Penalty):
 class PresencePenalty(Penalty):
     """Subtracts the penalty from every token that the window holds (OpenAI's `presence_penalty`)."""
 
+    parameters: ClassVar = (
+        Parameter("presence_penalty", "presence", "penalty", -2.0, 2.0, 0.05, 0.0, 0.0,
+                  "subtracted from a token that is there already"),
+        Parameter("presence_context_size", "presence window", "window", 1, 4096, 1, 20, None,
+                  "tokens that count as there", whole=True),
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         within("presence penalty", self.penalty, "[-10, 10]")
         Penalty.__post_init__(self)
@@ -66,6 +85,13 @@ class PresencePenalty(Penalty):
 @dataclass(frozen=True, slots=True)
 class FrequencyPenalty(Penalty):
     """Subtracts the penalty once for each time that the window holds a token (OpenAI's `frequency_penalty`)."""
+
+    parameters: ClassVar = (
+        Parameter("frequency_penalty", "frequency", "penalty", -2.0, 2.0, 0.05, 0.0, 0.0,
+                  "subtracted from a token once for each time it is there"),
+        Parameter("frequency_context_size", "frequency window", "window", 1, 4096, 1, 20, None,
+                  "tokens that count as there", whole=True),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("frequency penalty", self.penalty, "[-10, 10]")

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from engine.transforms.arrays import Array, Key, Namespace, entropy
 from engine.transforms.intervals import Intervals
+from engine.transforms.parameter import Parameter
 from engine.transforms.transform import State, Transform, within
 
 # Where an entropy of 0 asks for temperature 0: cold enough to be greedy, warm enough to stay finite.
@@ -19,6 +21,11 @@ class Temperature(Transform):
     """
 
     temperature: float
+
+    parameters: ClassVar = (
+        Parameter("temp", "temperature", "temperature", 0.0, 2.0, 0.05, 0.8, 1.0,
+                  "below 1 sharper, above 1 flatter; 0 takes the most likely token"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("temperature", self.temperature, "(0, 100]")
@@ -41,6 +48,13 @@ class DynamicTemperature(Transform):
     temperature: float
     spread: float
     exponent: float = 1.0
+
+    parameters: ClassVar = (
+        Parameter("dynatemp_range", "dynamic range", "spread", 0.0, 2.0, 0.05, 0.0, 0.0,
+                  "the temperature moves this far either way with the entropy"),
+        Parameter("dynatemp_exponent", "dynamic exponent", "exponent", 0.1, 4.0, 0.1, 1.0, None,
+                  "how the entropy maps to the dynamic temperature"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("temperature", self.temperature, "(0, 100]")

@@ -9,6 +9,7 @@ import numpy as np
 from engine.errors import ParameterError
 from engine.transforms.arrays import Array, Key, Namespace
 from engine.transforms.intervals import Decision, Intervals
+from engine.transforms.parameter import Parameter
 
 State = Any  # immutable; whatever a transform's `init` returned
 
@@ -42,6 +43,7 @@ class Transform:
 
     sync: ClassVar[bool] = False
     surprisal: ClassVar[bool] = False
+    parameters: ClassVar[tuple[Parameter, ...]] = ()  # what a person sets of it; the first that can be off switches it
 
     def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> State:
         """The state after a text: `ids`, oldest first, prompt included."""
@@ -54,6 +56,11 @@ class Transform:
     def update(self, state: State, token: Any, surprisal: Any, xp: Namespace) -> State:
         """The state after one more token, whose surprisal (nats) is that of the distribution it was drawn from."""
         return state
+
+    @property
+    def reach(self) -> float:
+        """How many of the last tokens the state depends on: none without an `update`, all where it does not say."""
+        return 0 if type(self).update is Transform.update else math.inf
 
     def edited_ids(self, state: State) -> np.ndarray:
         """int [n]: the ids whose logits it changes one by one, also repeated; a snapshot keeps them."""

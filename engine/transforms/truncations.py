@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.transforms.arrays import Array, Key, Namespace, expected, largest, logsumexp, nucleus, put, uniform
 from engine.transforms.intervals import SLACK, TINY, Decision, Intervals
+from engine.transforms.parameter import Parameter
 from engine.transforms.transform import State, Truncation, Vocabulary, within
 
 
@@ -21,6 +22,10 @@ class TopK(Truncation):
     """The k most likely tokens. Fan, Lewis & Dauphin 2018, section 5.4. Of equal ones the lower id goes first."""
 
     k: int
+
+    parameters: ClassVar = (
+        Parameter("top_k", "top-k", "k", 0, 200, 1, 0, 0, "only the k most likely tokens", whole=True),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("top-k", self.k, "[1, inf)", whole=True)
@@ -40,6 +45,11 @@ class TopP(Truncation):
     """
 
     p: float
+
+    parameters: ClassVar = (
+        Parameter("top_p", "top-p", "p", 0.01, 1.0, 0.01, 0.95, 1.0,
+                  "only the smallest set of tokens that holds this mass"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("top-p", self.p, "(0, 1]")
@@ -62,6 +72,13 @@ class MinP(Truncation):
 
     p: float
     least: int = 1
+
+    parameters: ClassVar = (
+        Parameter("min_p", "min-p", "p", 0.0, 1.0, 0.01, 0.05, 0.0,
+                  "only tokens this many times as likely as the most likely one"),
+        Parameter("min_tokens_to_keep", "min-p keeps", "least", 1, 50, 1, 1, None,
+                  "tokens that min-p never removes", whole=True),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("min-p", self.p, "(0, 1]")
@@ -86,6 +103,11 @@ class Typical(Truncation):
     """
 
     p: float
+
+    parameters: ClassVar = (
+        Parameter("typical_p", "typical-p", "p", 0.01, 1.0, 0.01, 1.0, 1.0,
+                  "only tokens about as surprising as expected, up to this mass"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("typical-p", self.p, "(0, 1]")
@@ -117,6 +139,11 @@ class TopNSigma(Truncation):
 
     n: float
 
+    parameters: ClassVar = (
+        Parameter("top_n_sigma", "top-n-sigma", "n", 0.0, 5.0, 0.1, 0.0, 0.0,
+                  "only logits within n standard deviations of the largest"),
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         within("top-n-sigma", self.n, "(0, 100]")
 
@@ -143,6 +170,13 @@ class XTC(Truncation):
 
     probability: float
     threshold: float = 0.1
+
+    parameters: ClassVar = (
+        Parameter("xtc_probability", "XTC probability", "probability", 0.0, 1.0, 0.05, 0.0, 0.0,
+                  "how often the top choices are excluded"),
+        Parameter("xtc_threshold", "XTC threshold", "threshold", 0.0, 0.5, 0.01, 0.1, None,
+                  "how likely a top choice is; the least likely of them stays"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("xtc-probability", self.probability, "[0, 1]")
@@ -190,6 +224,12 @@ class MirostatV2(Truncation):
     eta: float = 0.1
 
     surprisal: ClassVar[bool] = True
+
+    parameters: ClassVar = (
+        Parameter("mirostat_tau", "mirostat tau", "tau", 0.0, 10.0, 0.1, 0.0, 0.0,
+                  "steer the surprisal of what is drawn to this many bits"),
+        Parameter("mirostat_eta", "mirostat eta", "eta", 0.01, 1.0, 0.01, 0.1, None, "how fast mirostat steers"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         within("mirostat-tau", self.tau, "(0, 100]")

@@ -22,8 +22,10 @@ from engine.presets import (
     values,
 )
 from engine.transforms import (
+    TRANSFORMS,
     XTC,
     DynamicTemperature,
+    Edit,
     LogitBias,
     MinP,
     Penalty,
@@ -37,6 +39,7 @@ from engine.transforms import (
     start,
 )
 
+KINDS = [(p, kind) for kind in TRANSFORMS for p in kind.parameters]
 # every transform switched on
 EVERY = {
     p.name: p.default if p.off is None else p.low + p.step if p.off == p.high else p.high for p in PARAMETERS.values()
@@ -45,11 +48,11 @@ EVERY |= {"temp": 0.7, "dynatemp_range": 0.0}
 
 
 def test_every_parameter_is_a_field_with_a_default_in_its_range():
-    for p in PARAMETERS.values():
-        assert p.field in {field.name for field in dataclasses.fields(p.transform)}
+    for p, kind in KINDS:
+        assert p.field in {field.name for field in dataclasses.fields(kind)}
         assert p.low <= p.default <= p.high
         assert p.off is None or p.low <= p.off <= p.high
-        for field in dataclasses.fields(p.transform):
+        for field in dataclasses.fields(kind):
             if field.name == p.field and field.default is not dataclasses.MISSING:
                 assert p.default == field.default or p.off is not None, p.name
 
@@ -57,17 +60,19 @@ def test_every_parameter_is_a_field_with_a_default_in_its_range():
 def test_every_transform_has_a_parameter_and_a_place_in_every_order():
     exported = (getattr(engine.transforms, name) for name in engine.transforms.__all__)
     kinds = {kind for kind in exported if isinstance(kind, type) and issubclass(kind, Transform)}
-    named = kinds - {Transform, Truncation, Penalty}
+    named = kinds - {Transform, Truncation, Edit, Penalty}
+    assert set(TRANSFORMS) == named and len(TRANSFORMS) == len(named)
     for order in ORDERS.values():
         assert {*order, DynamicTemperature} == named
         assert len(set(order)) == len(order)
-    assert {p.transform for p in PARAMETERS.values()} == named - {LogitBias}
+    assert {kind for kind in TRANSFORMS if not kind.parameters} == {LogitBias}
+    assert len(PARAMETERS) == sum(len(kind.parameters) for kind in TRANSFORMS)
 
 
 def test_both_ends_of_every_slider_make_a_transform_that_runs():
     z = np.random.default_rng(0).normal(size=50).astype(np.float32)
-    for p in PARAMETERS.values():
-        switch = next(s for s in PARAMETERS.values() if s.transform is p.transform and s.off is not None)
+    for p, kind in KINDS:
+        switch = next(s for s in kind.parameters if s.off is not None)
         for end in (p.low, p.low + p.step, p.high):
             made = recipe({switch.name: switch.high, p.name: end})
             after, _ = run(made.transforms, z, start(made.transforms, None, [1, 2], np), (0, 0), np)

@@ -9,10 +9,10 @@ import numpy as np
 
 from app.tui.theme import Glyphs
 from app.tui.tokens import cells
-from engine.presets import PARAMETERS
+from engine.errors import ParameterError
 from engine.trace.replay import replay, states_at
 from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import STAYS, LogitBias, run, start
+from engine.transforms import STAYS, LogitBias, Transform, run, start
 
 LN2 = math.log(2)
 SHOWN = 40
@@ -109,13 +109,17 @@ def replayed(
 ) -> Outcome | None:
     """The outcome from what was kept of a step, without the model; `steps` are those between `before` and it.
 
-    The middles of the replay's bounds: exact where they meet. None where nothing was kept.
+    The middles of the replay's bounds: exact where they meet. None where nothing was kept, and where a transform has no
+    bounds.
     """
     snapshot = step.snapshot
     if snapshot is None:
         return None
     states = states_at(recipe.transforms, names, *_recent(recipe, before, steps))
-    found = replay(snapshot, recipe.transforms, states, (seed, step.position), greedy=recipe.greedy)
+    try:
+        found = replay(snapshot, recipe.transforms, states, (seed, step.position), greedy=recipe.greedy)
+    except ParameterError:
+        return None
     raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
     stays = found.removed_by == STAYS
     order = np.lexsort((-raw, -found.middle))[:SHOWN]
@@ -133,11 +137,12 @@ def _recent(
     recipe: Recipe, before: Sequence[int], steps: Sequence[TokenStep]
 ) -> tuple[Sequence[int], Sequence[TokenStep]]:
     """As much of a text as the transforms look back on, so that a long one costs no more than a short one."""
-    if any(transform.surprisal for transform in recipe.transforms):
+    reach = max((transform.reach for transform in recipe.transforms), default=0)
+    if reach == math.inf:
         return before, steps
-    window = max((getattr(transform, "window", 0) for transform in recipe.transforms), default=0)
-    if not window:
+    if not reach:
         return (), ()
+    window = int(reach)
     recent = steps[-window:]
     return before[len(before) - max(window - len(recent), 0) :] if len(recent) < window else (), recent
 
@@ -152,6 +157,8 @@ def view(
     else:
         numbers = f"{bits(-step.logprob)} bits  rank {step.rank}"
     if outcome is None:
+        if step.snapshot is not None:
+            numbers += "  needs the model to be seen under this recipe"
         return CandidateTable(title, name, numbers, (), 0, 0, 0.0, "", True, live)
     vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
     return _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token)
@@ -171,11 +178,11 @@ def bits(nats: float | None) -> str:
     return "?" if nats is None else f"{max(nats, 0.0) / LN2:.1f}"
 
 
-def label(transform: object) -> str:
+def label(transform: Transform) -> str:
     """A transform's short name: `top-p`."""
     if isinstance(transform, LogitBias):
         return "ban"
-    named = (p.label for p in PARAMETERS.values() if p.transform is type(transform) and p.off is not None)
+    named = (p.label for p in transform.parameters if p.off is not None)
     return next(named, type(transform).__name__).split(" ")[0]
 
 

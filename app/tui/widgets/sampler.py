@@ -14,7 +14,8 @@ from app.tui.sampling import Sampling, shown
 from app.tui.theme import track
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
-from engine.presets import PARAMETERS, Parameter
+from engine.presets import PARAMETERS
+from engine.transforms import Parameter
 
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp

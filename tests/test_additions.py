@@ -1,0 +1,108 @@
+"""What an addition takes: a transform, a number on a token step and a metric, each a file or a function and one entry.
+
+Each is added as a person would, and used from the command line to the files and back.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+NEAR = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.transforms import Parameter, Truncation
+
+
+@dataclass(frozen=True, slots=True)
+class Near(Truncation):
+    """The tokens at most so many nats below the most likely one."""
+
+    nats: float
+    parameters: ClassVar = (Parameter("near", "near", "nats", 0.0, 9.0, 0.1, 0.0, 0.0, "nats below the largest"),)
+
+    def keep(self, logits, state, key, xp):
+        return logits >= xp.max(logits) - self.nats
+'''
+BOUNDS = """
+    def decide(self, known, state, key):
+        low, high = known.largest()
+        return known.reaches((low - self.nats, high - self.nats))
+"""
+DRIVER = """
+import sys
+from pathlib import Path
+import engine.transforms
+import near
+engine.transforms.TRANSFORMS += (near.Near,)  # its line in the table
+
+import app.cli
+import app.cli.run
+from engine.session import Session
+from tests.fakes import FakeCheckpoint, MarkovModel, random_table
+
+if sys.argv[1] == "look":  # as the screen does
+    from app.tui.chat import candidates
+    from app.tui.sampling import Sampling, typed
+    from engine.trace.file import load
+    sampling = typed("near 1.5 temp 1", Sampling().preset("greedy"))
+    step = load(Path(sys.argv[2]))[0].steps[0]
+    names = candidates.Names(tuple(bytes([i]) for i in range(256)))
+    outcome = candidates.replayed(step, sampling.recipe, (), (), names, 0)
+    table = candidates.view(step, outcome, sampling.recipe, names, title="", live=False)
+    sliders = [p.name for p in sampling.rows()]
+    print(sliders.count("near"), sampling.order_name, table.kept, table.cut_by, table.numbers, sep="|")
+    sys.exit()
+session = Session(FakeCheckpoint(MarkovModel(random_table(3))))
+app.cli.run.open_session = lambda model, **_: session
+app.cli.main()
+"""
+
+
+def likely(folder: Path, *args: str) -> tuple[int, str, str]:
+    (folder / "driver.py").write_text(DRIVER)
+    path = {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    done = subprocess.run(
+        [sys.executable, folder / "driver.py", *args], capture_output=True, text=True, cwd=ROOT, env=path
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_transform_is_a_file_and_an_entry(tmp_path: Path) -> None:
+    (tmp_path / "near.py").write_text(NEAR + BOUNDS)
+    path = tmp_path / "run.jsonl"
+    run = ("run", "hello", "--seed", "3", "--temp", "1", "--max-tokens", "20", "-q", "--json", "--save", str(path))
+    code, out, err = likely(tmp_path, *run, "--near", "1.5")
+    assert code == 0, err
+    drawn = [json.loads(line) for line in out.splitlines() if "id" in json.loads(line)]
+    assert len(drawn) == 20 and all(0 < row["kept"] < 100 for row in drawn)
+    # the saved trace knows it, and replays as it was drawn, to a point
+    assert '"transform": "Near", "nats": 1.5' in path.read_text()
+    code, out, err = likely(tmp_path, "run", "--replay", str(path), "--temp", "1", "--near", "1.5", "--json")
+    assert code == 0, err
+    for row, was in zip(map(json.loads, out.splitlines()), drawn, strict=True):
+        assert row["kept"] == [was["kept"]] * 2 and row["exact"]
+        low, high = row["p_after"]
+        assert low - 1e-6 <= 2.718281828459045 ** was["logprob_after"] <= high + 1e-6
+    code, out, err = likely(tmp_path, "run", "--replay", str(path), "--temp", "1", "--near", "0.5", "--json")
+    fewer = [json.loads(line)["kept"][1] for line in out.splitlines()]
+    assert all(new <= was["kept"] for new, was in zip(fewer, drawn, strict=True)) and sum(fewer) < 200, err
+    # the screen has its slider and says what it removed
+    code, out, err = likely(tmp_path, "look", str(path))
+    sliders, order, kept, cut_by, _ = out.strip().split("|")
+    assert (sliders, order, kept, cut_by) == ("1", "mlx-lm", str(drawn[0]["kept"]), "near"), err
+
+
+def test_a_transform_without_bounds_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "near.py").write_text(NEAR)
+    path = tmp_path / "run.jsonl"
+    run = ("run", "hello", "--seed", "3", "--temp", "1", "--max-tokens", "3", "-q", "--save", str(path))
+    assert likely(tmp_path, *run, "--near", "1.5")[0] == 0
+    code, out, err = likely(tmp_path, "run", "--replay", str(path), "--temp", "1", "--near", "1.5", "--json")
+    assert (code, out) == (1, "") and "Near cannot be replayed without the model" in err
+    assert len(err.strip().splitlines()) == 1
+    code, out, err = likely(tmp_path, "look", str(path))
+    assert out.strip().endswith("needs the model to be seen under this recipe"), err
