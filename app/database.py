@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import DataError
+from engine.trace.fields import FIELDS, Field
 
 VERSION = 1
 BUSY_S = 3.0  # how long another program may hold the database before we say so
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS session (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, kind TEXT NOT NULL, model TEXT NOT NULL, system TEXT NOT NULL,
     recipe TEXT NOT NULL, seed INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, deleted REAL);
@@ -23,10 +24,8 @@ CREATE TABLE IF NOT EXISTS chosen (
 CREATE UNIQUE INDEX IF NOT EXISTS chosen_fork ON chosen (session, parent, ifnull(at, -1));
 CREATE TABLE IF NOT EXISTS recipe (id INTEGER PRIMARY KEY, row TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS step (
-    session TEXT NOT NULL, node TEXT NOT NULL, i INTEGER NOT NULL, token INTEGER NOT NULL, piece BLOB NOT NULL,
-    text TEXT NOT NULL, logprob REAL, logprob_after REAL, entropy REAL, entropy_after REAL, rank INTEGER,
-    kept INTEGER NOT NULL, recipe INTEGER NOT NULL, position INTEGER NOT NULL, origin TEXT NOT NULL,
-    special INTEGER NOT NULL, elapsed_s REAL NOT NULL, PRIMARY KEY (session, node, i)) WITHOUT ROWID;
+    session TEXT NOT NULL, node TEXT NOT NULL, i INTEGER NOT NULL, recipe INTEGER NOT NULL,
+    {", ".join(field.column for field in FIELDS)}, PRIMARY KEY (session, node, i)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshot (
     session TEXT NOT NULL, node TEXT NOT NULL, i INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (session, node, i));
 CREATE TABLE IF NOT EXISTS pipeline (session TEXT PRIMARY KEY, names TEXT NOT NULL);
@@ -68,6 +67,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(SCHEMA)  # what is there stays as it is
+        _widen(db)
         if version == 0:
             db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("SELECT count(*) FROM session").fetchone()
@@ -75,6 +75,19 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _widen(db: sqlite3.Connection) -> None:
+    """Give the steps of an older database the columns of fields that came since, with their defaults."""
+    if _missing(db):
+        with change(db):
+            for field in _missing(db):  # another program may have been first
+                db.execute(f"ALTER TABLE step ADD COLUMN {field.column}")
+
+
+def _missing(db: sqlite3.Connection) -> list[Field]:
+    there = {row[1] for row in db.execute("PRAGMA table_info(step)")}
+    return [field for field in FIELDS if field.name not in there]
 
 
 @contextmanager

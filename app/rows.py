@@ -6,34 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from engine.trace.fields import FIELDS
 from engine.trace.trace import Recipe, TokenStep
-from engine.transforms.snapshot import BINS, Snapshot
+from engine.transforms.snapshot import ARRAYS, BINS, Snapshot
 
-STEP = (
-    "token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipe, position, origin, special,"
-    " elapsed_s"
-)
+STEP = ", ".join([*(field.name for field in FIELDS), "recipe"])  # the columns of a step
 
 
 def step_row(step: TokenStep, recipe: int) -> tuple[Any, ...]:
-    return (
-        step.token, step.piece, step.text, step.logprob, step.logprob_after, step.entropy, step.entropy_after,
-        step.rank, step.kept, recipe, step.position, step.origin, step.special, step.elapsed_s,
-    )  # fmt: skip
+    """The values of `STEP`."""
+    return (*(getattr(step, field.name) for field in FIELDS), recipe)
 
 
 def step_from(values: Sequence[Any], recipes: Mapping[int, Recipe]) -> TokenStep:
-    (token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipe, position, origin) = values[
-        :12
-    ]
-    special, elapsed_s = values[12:]
-    return TokenStep(
-        token, piece, text, logprob, logprob_after, entropy, entropy_after, rank, kept, recipes[recipe], None, None,
-        position, origin, bool(special), elapsed_s,
-    )  # fmt: skip
-
-
-_ARRAYS: Mapping[str, Any] = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}
+    """The step whose row has the values of `STEP`, without its snapshot."""
+    *plain, recipe = values
+    known = {field.name: field.of_column(value) for field, value in zip(FIELDS, plain, strict=True)}
+    return TokenStep(recipe=recipes[recipe], snapshot=None, removed_by=None, **known)
 
 
 def pack(step: TokenStep) -> bytes:
@@ -43,7 +32,7 @@ def pack(step: TokenStep) -> bytes:
     removed_by = np.full(len(snapshot.ids), -1, np.int8) if step.removed_by is None else step.removed_by
     head = np.array([snapshot.vocab, len(snapshot.ids)], "<i4").tobytes()
     head += np.array([snapshot.lse, snapshot.mean, snapshot.variance], "<f8").tobytes()
-    arrays = b"".join(np.asarray(getattr(snapshot, name), kind).tobytes() for name, kind in _ARRAYS.items())
+    arrays = b"".join(np.asarray(getattr(snapshot, name), kind).tobytes() for name, kind in ARRAYS.items())
     return head + arrays + np.asarray(removed_by, np.int8).tobytes()
 
 
@@ -52,7 +41,7 @@ def unpack(data: bytes) -> tuple[Snapshot, np.ndarray]:
     vocab, k = (int(value) for value in np.frombuffer(data, "<i4", 2))
     lse, mean, variance = (float(value) for value in np.frombuffer(data, "<f8", 3, 8))
     at, arrays = 32, {}
-    for name, kind in _ARRAYS.items():
+    for name, kind in ARRAYS.items():
         count = k if name in ("ids", "logits") else BINS + (name == "edges")
         arrays[name] = np.frombuffer(data, kind, count, at)
         at += 4 * count

@@ -40,6 +40,7 @@ class Summary:
 
 
 Row = tuple[Any, ...]
+_HOLES = ",".join("?" * len(STEP.split()))
 
 
 class Store:
@@ -144,7 +145,7 @@ class Store:
             done = db.execute("SELECT count(*) FROM step WHERE session=? AND node=?", key).fetchone()[0]
         fresh = list(enumerate(node.steps))[done:]
         db.executemany(
-            f"INSERT OR REPLACE INTO step (session, node, i, {STEP}) VALUES ({','.join('?' * 17)})",
+            f"INSERT OR REPLACE INTO step (session, node, i, {STEP}) VALUES (?,?,?,{_HOLES})",
             [(*key, i, *step_row(step, self._recipe_id(db, step.recipe))) for i, step in fresh],
         )
         db.executemany(
@@ -200,7 +201,8 @@ class Store:
                 ("pruned", "parent, at, option"),
             ):
                 name = "id" if table == "session" else "session"
-                db.execute(f"INSERT INTO {table} SELECT ?, {columns} FROM {table} WHERE {name}=?", (id, session))
+                into = f"{table} (session, {columns})" if table == "step" else table  # whose columns were added to
+                db.execute(f"INSERT INTO {into} SELECT ?, {columns} FROM {table} WHERE {name}=?", (id, session))
             db.execute("INSERT INTO said SELECT text, ?, node FROM said WHERE session=?", (id, session))
 
     def remember_vocabulary(self, model: str, pieces: Sequence[bytes]) -> None:

@@ -4,11 +4,13 @@ Each is added as a person would, and used from the command line to the files and
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PREVIOUS = ROOT / "tests" / "data" / "previous"
 
 NEAR = '''
 from dataclasses import dataclass
@@ -62,11 +64,12 @@ app.cli.main()
 """
 
 
-def likely(folder: Path, *args: str) -> tuple[int, str, str]:
-    (folder / "driver.py").write_text(DRIVER)
+def likely(folder: Path, *args: str, driver: str = DRIVER) -> tuple[int, str, str]:
+    """Run `likely ARGS` with what the folder has in front of the program's own modules."""
+    (folder / "driver.py").write_text(driver)
     path = {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     done = subprocess.run(
-        [sys.executable, folder / "driver.py", *args], capture_output=True, text=True, cwd=ROOT, env=path
+        [sys.executable, folder / "driver.py", *args], capture_output=True, text=True, cwd=folder, env=path
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -106,3 +109,84 @@ def test_a_transform_without_bounds_is_refused_by_name(tmp_path: Path) -> None:
     assert len(err.strip().splitlines()) == 1
     code, out, err = likely(tmp_path, "look", str(path))
     assert out.strip().endswith("needs the model to be seen under this recipe"), err
+
+
+# -- a number on a token step --------------------------------------------------------------------------------------
+
+FIELD = "    elapsed_s: float = 0.0  # since the run began\n"
+NUMBER = "    margin: Annotated[float | None, Shown()] = None  # nats between the most likely token and the next\n"
+OBSERVED = "        position=position,\n"
+COMPUTED = "        margin=float(possible[-1] - possible[-2]) if len(possible) > 1 else None,\n"
+STORING = """
+import sys
+from pathlib import Path
+from app import export
+from app.store import Store
+from engine.conversation import Fork, Node
+from engine.trace.file import load
+
+store = Store(Path(sys.argv[1]))
+old = store.load("c")
+assert {step.margin for node in old.nodes.values() for step in node.steps} == {None}
+assert {step.margin for step in load(Path(sys.argv[2]))[0].steps} == {None}
+steps = load(Path(sys.argv[3]))[0].steps
+assert all(step.margin > 0 for step in steps)
+new = old.add(Node("n", Fork("d"), "assistant", steps=steps, finish="stop"))
+store.save(new)
+store.duplicate("c", "copy")
+store.close()
+for name in ("c", "copy"):
+    again = Store(Path(sys.argv[1])).load(name)
+    assert [step.margin for step in again.nodes["n"].steps] == [step.margin for step in steps]
+    assert {step.margin for step in again.nodes["a"].steps} == {None}
+export.write(new, "jsonl", Path("out.jsonl"))
+read = export.read(Path("out.jsonl"), "x", 0.0)
+assert [step.margin for step in read.nodes["n"].steps] == [step.margin for step in steps]
+print("stored")
+"""
+RUN = """
+import app.cli
+import app.cli.run
+from engine.session import Session
+from tests.fakes import FakeCheckpoint, MarkovModel, random_table
+
+session = Session(FakeCheckpoint(MarkovModel(random_table(3))))
+app.cli.run.open_session = lambda model, **_: session
+app.cli.main()
+"""
+
+
+def replaced(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file} has changed: say here where the line goes"
+    file.write_text(text.replace(old, new))
+
+
+def overlay(folder: Path, *copied: str) -> None:
+    """The program in another folder, with its own copies of some files of the engine."""
+    for name in ("app", "models", "metal", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+    for part in {Path("engine"), *(Path(name).parent for name in copied)}:
+        (folder / part).unlink(missing_ok=True)
+        (folder / part).mkdir()
+        for entry in (ROOT / part).iterdir():
+            (folder / part / entry.name).symlink_to(entry)
+    for name in copied:
+        (folder / name).unlink()
+        shutil.copy(ROOT / name, folder / name)
+
+
+def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) -> None:
+    overlay(tmp_path, "engine/trace/trace.py", "engine/trace/observe.py")
+    replaced(tmp_path / "engine/trace/trace.py", FIELD, FIELD + NUMBER)
+    replaced(tmp_path / "engine/trace/observe.py", OBSERVED, OBSERVED + COMPUTED)
+    run = ("run", "hello", "--seed", "3", "--max-tokens", "5", "-q", "--json", "--save", "run.jsonl")
+    code, out, err = likely(tmp_path, *run, driver=RUN)
+    assert code == 0, err
+    shown = [row["margin"] for row in map(json.loads, out.splitlines()) if "id" in row]
+    saved = [json.loads(line)["margin"] for line in (tmp_path / "run.jsonl").read_text().splitlines()[1:]]
+    assert len(shown) == 5 and shown == saved and all(margin > 0 for margin in shown)
+    # files of before have none of it, and a database gains its column
+    shutil.copy(PREVIOUS / "sessions.db", tmp_path)
+    files = ("sessions.db", str(PREVIOUS / "trace.jsonl"), "run.jsonl")
+    assert likely(tmp_path, *files, driver=STORING)[:2] == (0, "stored\n")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from app import plain
-from app.cli.run import token_object, trace
+from app.cli.run import trace
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
 from engine.trace import file
+from engine.trace.fields import step_object
 from engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def show_answers(
             if isinstance(event, Emitted):
                 steps[event.branch].append(event.step)
                 if as_json:
-                    click.echo(json.dumps({"answer": event.branch + 1, **token_object(event.step)}, ensure_ascii=False))
+                    click.echo(json.dumps({"answer": event.branch + 1, **step_object(event.step)}, ensure_ascii=False))
             elif isinstance(event, Done):
                 ends.append(event)
                 drawn_with = {"answer": event.branch + 1, "seed": seed + event.branch}

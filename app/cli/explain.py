@@ -89,15 +89,9 @@ def candidates(session: "Session", step: "TokenStep", top: int) -> list[dict[str
 
 
 def _token(session: "Session", step: "TokenStep", top: int) -> dict[str, Any]:
-    return {
-        "id": step.token,
-        "text": step.text,
-        "bytes": step.piece.hex(),
-        "logprob": step.logprob,
-        "rank": step.rank,
-        "entropy": step.entropy,
-        "candidates": candidates(session, step, top),
-    }
+    from engine.trace.fields import step_object
+
+    return step_object(step, drawn=False) | {"candidates": candidates(session, step, top)}
 
 
 def _object(session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int) -> dict[str, Any]:

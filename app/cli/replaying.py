@@ -11,6 +11,7 @@ import click
 
 from app import heat
 from engine.trace import file
+from engine.trace.fields import step_object
 from engine.trace.replay import Replayed, replay, states_at
 from engine.trace.trace import Recipe, TokenStep, Trace
 
@@ -60,10 +61,7 @@ def _replayed(trace: Trace, recipe: Recipe) -> Iterator[tuple[TokenStep, Replaye
 
 def _object(trace: Trace, step: TokenStep, new: Replayed) -> dict[str, Any]:
     return {
-        "id": step.token,
-        "text": step.text,
-        "logprob": step.logprob,
-        "logprob_after": step.logprob_after,
+        **step_object(step),
         "p_after": list(_of(new, step.token)),
         "exact": new.exact,
         "kept": list(new.kept),

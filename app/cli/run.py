@@ -15,6 +15,7 @@ from app.cli.speed import cache_options, read_strategy, speed_options
 from engine import ranks
 from engine.errors import DataError, ParameterError
 from engine.prompt import asked
+from engine.trace.fields import step_object
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def answer(
             for event in events:
                 if isinstance(event, Emitted):
                     steps.append(event.step)
-                    click.echo(json.dumps(token_object(event.step), ensure_ascii=False))
+                    click.echo(json.dumps(step_object(event.step), ensure_ascii=False))
                 elif isinstance(event, Done):
                     done = event
                     click.echo(json.dumps({"finish": done.reason, "seed": seed, **asdict(done.stats)}))
@@ -186,21 +187,6 @@ def answer(
         file.save([trace(session, ids, steps, seed, done.reason)], save)
     if done.reason == "cancelled":
         sys.exit(130)
-
-
-def token_object(step: TokenStep) -> dict[str, object]:
-    """A token as `--json` shows it; log-probabilities in nats, before and after the transforms."""
-    return {
-        "id": step.token,
-        "text": step.text,
-        "bytes": step.piece.hex(),
-        "logprob": step.logprob,
-        "logprob_after": step.logprob_after,
-        "entropy": step.entropy,
-        "rank": step.rank,
-        "kept": step.kept,
-        "origin": step.origin,
-    }
 
 
 def trace(session: "Session", ids: list[int], steps: list[TokenStep], seed: int, finish: str) -> Trace:

@@ -7,7 +7,6 @@ version number.
 
 import base64
 import json
-import math
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,26 +17,16 @@ from typing import Any
 import numpy as np
 
 from engine.errors import DataError, LikelyError
+from engine.trace.fields import FIELDS
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 from engine.transforms import TRANSFORMS, Transform
-from engine.transforms.snapshot import BINS, Snapshot
+from engine.transforms.snapshot import ARRAYS, BINS, Snapshot
 
 VERSION = 1
+_REMOVED_BY = "cut"  # the key of version 1
 
 _TRANSFORMS = {kind.__name__: kind for kind in TRANSFORMS}
-_ARRAYS = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}
 _MOMENTS = ("lse", "mean", "variance")
-_NUMBERS = ("logprob", "logprob_after", "entropy", "entropy_after")
-_PLAIN: Mapping[str, tuple[type, ...]] = {
-    "token": (int,),
-    "text": (str,),
-    "rank": (int, type(None)),
-    "kept": (int,),
-    "position": (int,),
-    "origin": (str,),
-    "special": (bool,),
-    "elapsed_s": (float, int),
-}
 _HEADER: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
     "weights": (str,),
@@ -117,16 +106,15 @@ def _lines(trace: Trace) -> Iterator[Mapping[str, Any]]:
 
 def step_row(step: TokenStep, recipe: int) -> Mapping[str, Any]:
     """A step as JSON values; its recipe is named by its place in a list."""
-    row = {name: getattr(step, name) for name in _PLAIN} | {"piece": _text(step.piece)}
-    row |= {name: _number(getattr(step, name)) for name in _NUMBERS} | {"recipe": recipe}
+    row = {field.name: field.to_json(getattr(step, field.name)) for field in FIELDS} | {"recipe": recipe}
     if step.snapshot is not None:
         row["snapshot"] = {
-            field.name: _text(np.asarray(value, _ARRAYS[field.name]).tobytes()) if field.name in _ARRAYS else value
+            field.name: _text(np.asarray(value, ARRAYS[field.name]).tobytes()) if field.name in ARRAYS else value
             for field in fields(Snapshot)
             for value in [getattr(step.snapshot, field.name)]
         }
     if step.removed_by is not None:
-        row["cut"] = _text(np.asarray(step.removed_by, np.int8).tobytes())
+        row[_REMOVED_BY] = _text(np.asarray(step.removed_by, np.int8).tobytes())
     return row
 
 
@@ -141,20 +129,17 @@ def _header(header: Any) -> Mapping[str, Any]:
 def step_from_row(line: Any, recipes: list[Recipe]) -> TokenStep:
     """The step that `step_row` made a row of; ValueError, KeyError or TypeError where it is damaged."""
     snapshot = _snapshot(line["snapshot"]) if "snapshot" in line else None
-    removed_by = np.frombuffer(_bytes(line["cut"]), np.int8) if "cut" in line else None
+    removed_by = np.frombuffer(_bytes(line[_REMOVED_BY]), np.int8) if _REMOVED_BY in line else None
     if removed_by is not None and snapshot is not None and len(removed_by) != len(snapshot.ids):
         raise ValueError(f"{len(removed_by)} of `cut` for {len(snapshot.ids)} candidates")
     if not 0 <= line["recipe"] < len(recipes):
         raise ValueError(f"recipe {line['recipe']} of {len(recipes)}")
-    values = _typed(line, _PLAIN)
-    values |= {name: None if line[name] is None else float(line[name]) for name in _NUMBERS}
-    return TokenStep(
-        piece=_bytes(line["piece"]), recipe=recipes[line["recipe"]], snapshot=snapshot, removed_by=removed_by, **values
-    )
+    values = {field.name: field.of_json(line) for field in FIELDS}
+    return TokenStep(recipe=recipes[line["recipe"]], snapshot=snapshot, removed_by=removed_by, **values)
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:
-    values: dict[str, Any] = {name: np.frombuffer(_bytes(row[name]), kind) for name, kind in _ARRAYS.items()}
+    values: dict[str, Any] = {name: np.frombuffer(_bytes(row[name]), kind) for name, kind in ARRAYS.items()}
     sizes = {name: len(array) for name, array in values.items()}
     bins = {"edges": BINS + 1, "counts": BINS, "lses": BINS}
     if sizes != {"ids": sizes["ids"], "logits": sizes["ids"], **bins}:
@@ -191,11 +176,6 @@ def _transform(row: dict[str, Any]) -> Transform:
 
 def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def _number(value: float | None) -> float | str | None:
-    """JSON has no infinity; `float` reads the string back."""
-    return value if value is None or math.isfinite(value) else str(value)
 
 
 def _text(data: bytes) -> str:

@@ -6,6 +6,7 @@ comes from a second run. Knows nothing of mlx, models, files or the screen.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
@@ -21,30 +22,40 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """That `--json` prints a field, under which key (its name), and whether it says something of the draw."""
+
+    key: str = ""
+    drawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TokenStep:
     """One token: what the model said at its position, and what was drawn. Log-probabilities and entropies in nats.
 
     `logprob`, `entropy` and `rank` (1 is the most likely) are the model's own, before the transforms;
     `logprob_after`, `entropy_after` and `kept` (tokens left to draw from) after them. `origin` says whose choice it
     was. The first token of a text that nothing precedes has no distribution: its `logprob` is None.
+
+    `engine.trace.fields` reads from here what files, databases and `--json` hold of a step.
     """
 
-    token: int
-    piece: bytes  # the token's own bytes
-    text: str  # what became valid text with this token: "" inside a split character
-    logprob: float | None
-    logprob_after: float | None
-    entropy: float | None
-    entropy_after: float | None
-    rank: int | None
-    kept: int
+    token: Annotated[int, Shown("id")]
+    piece: Annotated[bytes, Shown("bytes")]  # the token's own bytes
+    text: Annotated[str, Shown()]  # what became valid text with this token: "" inside a split character
+    logprob: Annotated[float | None, Shown()]
+    logprob_after: Annotated[float | None, Shown(drawn=True)]
+    entropy: Annotated[float | None, Shown()]
+    entropy_after: Annotated[float | None, Shown(drawn=True)]
+    rank: Annotated[int | None, Shown()]
+    kept: Annotated[int, Shown(drawn=True)]
     recipe: Recipe
     snapshot: Snapshot | None
     removed_by: (
         np.ndarray | None
     )  # int8 [K] beside snapshot.ids: index of the transform that removed it, -1 if it stayed
     position: int  # index in the model's context
-    origin: str = "drawn"  # drawn | forced | given (prompt or prefilled text)
+    origin: Annotated[str, Shown(drawn=True)] = "drawn"  # drawn | forced | given (prompt or prefilled text)
     special: bool = False  # a control token: not part of the text unless asked for
     elapsed_s: float = 0.0  # since the run began
 

@@ -6,6 +6,7 @@ import numpy as np
 
 CANDIDATES = 256
 BINS = 64
+ARRAYS = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}  # as they are written
 
 
 @dataclass(frozen=True, slots=True)
