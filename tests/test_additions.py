@@ -166,7 +166,7 @@ def overlay(folder: Path, *copied: str) -> None:
     """The program in another folder, with its own copies of some files of the engine."""
     for name in ("app", "models", "metal", "tests"):
         (folder / name).symlink_to(ROOT / name)
-    for part in {Path("engine"), *(Path(name).parent for name in copied)}:
+    for part in sorted({Path("engine"), *(Path(name).parent for name in copied)}):
         (folder / part).unlink(missing_ok=True)
         (folder / part).mkdir()
         for entry in (ROOT / part).iterdir():
