@@ -1,10 +1,11 @@
-"""The trainer behind the tune screen. Imported in the run's thread and nowhere else: everything of mlx hangs on it."""
+"""Trainer of a run on this machine. Imported in its worker's thread and nowhere else: everything of mlx hangs on it."""
 
 from collections.abc import Iterator, Sequence
 
+from app.requests import TrainingPlan
 from app.training_plan import describe
-from app.tui.tuning import Plan, Progress
 from engine.errors import ParameterError
+from engine.sources.fetch.progress import Report
 from engine.tune import metrics, probes, trainer
 from engine.tune.config import Config
 from engine.tune.control import Answer, Event, Request, TrainControl
@@ -28,7 +29,7 @@ class LocalTrainer:
             raise ParameterError("there is no run: open one first")
         return self.opened.run
 
-    def open(self, config: Config, resume: bool, progress: Progress) -> Plan:
+    def open(self, config: Config, resume: bool, progress: Report) -> TrainingPlan:
         """Read the data, load the model, and say what will be done; OutOfMemory where a step will not fit."""
         progress("reading the data", 0, 0)
         self.opened = opened = open_run(config, progress, resume=resume)
@@ -40,7 +41,7 @@ class LocalTrainer:
         rows = opened.data.valid or opened.data.train
         tokenizer = opened.checkpoint.tokenizer
         past = metrics.read(self.run.folder) if resume else []
-        return Plan(
+        return TrainingPlan(
             lines=tuple(describe(opened, found)),
             model=opened.checkpoint.info.name,
             folder=str(self.run.folder),

@@ -1,10 +1,10 @@
-"""Where the screen's engine thread gets its models. Imported there and nowhere else: everything of mlx hangs on it."""
+"""Provider of this machine's models. Imported in a worker's thread and nowhere else: everything of mlx hangs on it."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from app.tui.messages import ModelFacts, ModelOffer
+from app.requests import ModelFacts, ModelOffer
 from engine.decode.draft import Draft, PromptLookup
 from engine.decode.speculative import Speculative
 from engine.decode.strategy import Strategy
@@ -12,17 +12,16 @@ from engine.errors import CheckpointError, ParameterError
 from engine.session import Session
 from engine.sources import catalogue, store
 from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.fetch.progress import Report
 from engine.sources.model_info import ModelInfo
 from engine.tune.attached import Attached
 
 if TYPE_CHECKING:
     from engine.tune.stack import Stack
 
-Progress = Callable[[str, int, int], None]
-
 
 class LoadedModel(Session):
-    """A loaded model as the screen's bridge wants it: a session that says what the screen shows of its model."""
+    """A loaded model as `app.jobs` wants it: a session with facts, adapters and strategies."""
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -86,7 +85,7 @@ class LocalModelProvider:
         here = (info.name for info in store.list())
         return next((name for name in (*prefer, catalogue.DEFAULT, *here) if name and _here(name) is not None), "")
 
-    def open(self, model: str, progress: Progress) -> LoadedModel:
+    def open(self, model: str, progress: Report) -> LoadedModel:
         return LoadedModel(model, load(model, progress))
 
     def offers(self) -> Sequence[ModelOffer]:

@@ -34,11 +34,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
 
+from app import requests as r
 from app.heat import heat_level
 from app.store import Store
-from app.tui import lab_shop
-from app.tui import messages as m
-from app.tui.app import LikelyApp
+from app.tui.app import LikelyApp, local_models
 from app.tui.chat.chat_session import ActiveRun
 from app.tui.sampling import Sampling
 from app.tui.theme import DARK, GLYPHS, look
@@ -46,7 +45,7 @@ from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
-from engine.decode.events import Event
+from engine.decode.events import Emitted, Event
 from engine.trace.observe import observe
 from engine.trace.trace import TokenStep
 from engine.transforms import run, start
@@ -115,7 +114,7 @@ async def full(stream: Iterator[TokenStep], tokens: int, batches: int) -> tuple[
         chat.reshow(follow=True)
 
         def batch(size: int) -> None:
-            chat.reported([m.Drew(10**6, step) for step in itertools.islice(stream, size)])
+            chat.reported(10**6, [Emitted(0, step) for step in itertools.islice(stream, size)])
 
         batch(tokens)
         await pilot.pause()
@@ -145,7 +144,7 @@ class _Nothing:
     def open(self, model: str, progress: object) -> Any:
         time.sleep(10**6)
 
-    def offers(self) -> Sequence[m.ModelOffer]:
+    def offers(self) -> Sequence[r.ModelOffer]:
         return ()
 
 
@@ -191,12 +190,12 @@ class Alternating:
     """A shop whose model draws either for the screen, or as `likely run` does: in one loop, written to nowhere."""
 
     def __init__(self) -> None:
-        self.shop = lab_shop()
+        self.shop = local_models()
 
     def choose(self, prefer: Sequence[str]) -> str:
         return self.shop.choose(prefer)
 
-    def offers(self) -> Sequence[m.ModelOffer]:
+    def offers(self) -> Sequence[r.ModelOffer]:
         return ()
 
     def open(self, model: str, progress: Any) -> Any:
@@ -222,7 +221,7 @@ async def answers(rounds: int) -> dict[str, list[float]]:
     drawn: dict[str, list[float]] = {"run": [], "chat": []}
     app = LikelyApp(Alternating, Path(tempfile.mkdtemp()))
     async with app.run_test(size=(120, 40)) as pilot:
-        while app.chat is None or app.current is None:
+        while app.chat is None or app.engine.current is None:
             await pilot.pause(0.05)
         talk = app.chat.talk
         talk.max_tokens = TOKENS

@@ -16,8 +16,7 @@ os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
 os.environ.pop("NO_COLOR", None)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.tui import lab_shop
-from app.tui.app import LikelyApp
+from app.tui.app import LikelyApp, local_models
 from app.tui.tokens.layout import TokenPlace
 from app.tui.views.tune import TuneScreen
 from benchmarks.effect import WORDS, rule
@@ -115,17 +114,17 @@ async def draw(name: str) -> None:
     """Draw one picture as SVG and PNG."""
     scene, size, theme = PICTURES[name]
     with tempfile.TemporaryDirectory() as home:
-        app = LikelyApp(lab_shop, Path(home), model="smollm2", environ={"LIKELY_THEME": theme})
+        app = LikelyApp(local_models, Path(home), model="smollm2", environ={"LIKELY_THEME": theme})
         async with app.run_test(size=size) as pilot:
             stage = Patient(app, pilot, None, None)
-            await stage.until(lambda: app.chat is not None and app.current is not None)
+            await stage.until(lambda: app.chat is not None and app.engine.current is not None)
             stage.chat.talk.new_seed = lambda: 0
             await scene(stage)
             await pilot.pause(0.2)
             svg = app.export_screenshot(title="likely")
-        if app.tuning is not None and app.tuning.busy:  # a thread that is cut off in a step aborts the process
-            app.tuning.close()
-            app.tuning.wait()
+        if app.training is not None and app.training.busy:  # a thread that is cut off in a step aborts the process
+            app.training.close()
+            app.training.wait()
     # with the fonts of the web the columns drift where they are not installed
     svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", FONT)
     svg = re.sub(r"terminal-\d+", "terminal", svg)  # the same file every time

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from app import requests as r
 from app.cli import likely
+from app.jobs import ModelJobs
 from app.model_provider import LocalModelProvider
-from app.tui import messages as m
-from app.tui.bridge import Bridge
+from app.worker import Closed, Failed, Worker
 from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted
 from engine.errors import ParameterError
+from engine.prompt import Prompt
 from engine.trace.trace import Recipe
 from metal import device, mx
 from metal.simulator import simulated
@@ -138,31 +141,31 @@ def test_a_model_of_mlx_lms_class(foreign: Any, tmp_path: Path) -> None:
 def test_the_screens_engine(mac: Any) -> None:
     """A run, a measured text and an adapter's refusal in the thread that the screen's engine has."""
     with simulated() as launches:
-        bridge = Bridge(LocalModelProvider)
-        bridge.start()
-        reports: list[m.Report] = []
+        worker = Worker(lambda: ModelJobs(LocalModelProvider()))
+        worker.start()
 
-        def done(command: Any) -> m.Report:
-            bridge.send(command)
+        def done(request: Any) -> list[Any]:
+            job, events = worker.submit(request), []
             for _ in range(6000):
-                reports.extend(bridge.drain())
-                if reports and reports[-1].work == command.work and isinstance(reports[-1], m.Last):
-                    return reports[-1]
+                events += [event for owner, event in worker.drain() if owner == job]
+                if events and isinstance(events[-1], Closed):
+                    return events[:-1]
                 time.sleep(0.01)
             raise AssertionError("no answer")
 
         try:
-            model, context = mac.model, m.Context(parts=(TEXT,))
-            assert isinstance(done(m.Load(1, model)), m.Ready)
-            ended = done(m.Generate(2, model, context, RunControl(Recipe()), max_tokens=8))
-            assert isinstance(ended, m.Ended) and ended.stats.tokens <= 8
-            steps = [report.step for report in reports if isinstance(report, m.Drew)]
+            model, prompt = mac.model, Prompt(parts=(TEXT,))
+            assert isinstance(done(r.Load(model))[-1], r.Loaded)
+            events = done(r.Generate(model, prompt, RunControl(Recipe()), max_tokens=8))
+            ended = events[-1]
+            assert isinstance(ended, Done) and ended.stats.tokens <= 8
+            steps = [event.step for event in events if isinstance(event, Emitted)]
             assert len(steps) == ended.stats.tokens and all(step.snapshot is not None for step in steps)
-            scored = done(m.Score(3, model, context))
-            assert isinstance(scored, m.Scored) and len(scored.steps) > 100
-            exact = done(m.Exact(4, model, context))
-            assert isinstance(exact, m.ExactLogits) and exact.logits.dtype == np.float32
-            assert isinstance(done(m.Adapt(5, model, "add", "/nowhere")), m.Failed)
+            (scored,) = done(r.Score(model, prompt))
+            assert isinstance(scored, r.Scored) and len(scored.steps) > 100
+            (exact,) = done(r.Exact(model, prompt))
+            assert isinstance(exact, r.ExactLogits) and exact.logits.dtype == np.float32
+            assert isinstance(done(r.Adapt(model, "add", "/nowhere"))[-1], Failed)
         finally:
-            bridge.close()
+            worker.close()
     assert launches

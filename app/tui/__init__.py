@@ -1,7 +1,7 @@
 """The full screen. `run` opens it; everything else is reached from there.
 
-No module in here imports mlx, nor one that does: models are loaded in the engine's thread (`bridge`), which imports
-what it needs when it starts, so that the screen paints first.
+No module in here imports mlx, nor one that does: models are loaded in the engine's thread (`app.worker`), which
+imports what it needs when it starts, so that the screen paints first.
 """
 
 import sys
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
-    from app.tui.bridge import ModelProvider
     from engine.tune.config import Config
 
 PATIENCE_S = 0.3  # a wait that needs no words
@@ -29,9 +28,15 @@ def run(
 
     Says on the way out how to come back to the conversation that was open.
     """
-    from app.tui.app import LikelyApp
+    from app.tui.app import LikelyApp, local_models
 
-    app = LikelyApp(lab_shop, home or data_home(), model=model or "", resume=resume or "", adapters=adapters)
+    app = LikelyApp(
+        local_models,
+        home or data_home(),
+        model=model or "",
+        resume=resume or "",
+        adapters=adapters,
+    )
     if left := app.run():
         print(f"likely chat --resume {left}")
     return app.return_code or _kept(app)
@@ -39,33 +44,26 @@ def run(
 
 def tune(config: "Config", resume: bool = False, home: Path | None = None) -> int:
     """Open a training and watch it. Gives the exit code: 130 where it was stopped, as for the command without it."""
-    from app.tui.app import LikelyApp
+    from app.tui.app import LikelyApp, local_models
 
-    app = LikelyApp(lab_shop, home or data_home(), model=config.model, tune=(config, resume))
+    app = LikelyApp(local_models, home or data_home(), model=config.model, tune=(config, resume))
     app.run()
     return app.return_code or _kept(app)
 
 
 def _kept(app: "LikelyApp") -> int:
     """Wait until a run that was under way has saved, and say where it is and how to go on; gives the exit code."""
-    tuning = app.tuning
-    if tuning is None:
+    training = app.training
+    if training is None:
         return 0
-    tuning.drain()
-    if tuning.busy and not tuning.wait(PATIENCE_S):
+    training.drain()
+    if training.busy and not training.wait(PATIENCE_S):
         print("finishing the step, then saving…", file=sys.stderr)
-        tuning.wait()
-    code, lines = tuning.parting()
+        training.wait()
+    code, lines = training.parting()
     for line in lines:
         print(line, file=sys.stderr)
     return code
-
-
-def lab_shop() -> "ModelProvider":
-    """The models of this machine. Called in the engine's thread: everything of mlx hangs on this import."""
-    from app.model_provider import LocalModelProvider
-
-    return LocalModelProvider()
 
 
 def data_home() -> Path:

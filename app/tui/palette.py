@@ -42,7 +42,7 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
     app, talk = screen.likely, screen.talk
     answered = any(shown.message.role == "assistant" for shown in talk.shown)
     yield "model: Switch…", "models here and to be had", screen.action_models
-    if app.current is not None:
+    if app.engine.current is not None:
         yield "model: Adapters…", "put on, weigh, switch, take off", screen.action_adapters
         yield "model: Reload", "load it again", screen.action_reload
     yield "session: New", "an empty conversation", screen.action_new
@@ -58,7 +58,7 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
         yield "answer: Copy", "as Markdown", screen.action_copy_answer
         yield "answer: Copy code block", "the one under the cursor", screen.action_copy_code
         yield "view: Read or tokens", "the answer as Markdown, and back", screen.action_read
-    if talk.shown and not talk.running and app.current is not None:
+    if talk.shown and not talk.running and app.engine.current is not None:
         yield "answer: Step by step", "choose every token", screen.action_step
     if answered:
         yield "branch: Re-sample from here", "draw again from the cursor on", screen.action_resample
@@ -94,7 +94,7 @@ def _chat(screen: "ChatScreen") -> Iterator[Entry]:
     yield "view: Control tokens", "show or hide them", screen.toggle_specials
     yield "view: Compare", "several columns", lambda: app.action_go("compare")
     yield "view: Text", "any text, without a chat template", lambda: app.action_go("text")
-    running = app.tuning is not None
+    running = app.training is not None
     yield f"tune: {'Watch the run' if running else 'New run…'}", "fine-tuning", lambda: app.action_go("tune")
     yield "keys: Show", "for what has the focus", screen.action_keys
 

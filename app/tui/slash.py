@@ -150,7 +150,7 @@ def _strategy(screen: "ChatScreen", text: str) -> None:
 
 
 def _strategies(screen: "ChatScreen") -> list[str]:
-    others = [name for name, facts in screen.likely.models.items() if facts is not screen.likely.current]
+    others = [name for name, facts in screen.likely.engine.models.items() if facts is not screen.likely.engine.current]
     return ["plain", "ngram", *(f"draft {name}" for name in others)]
 
 
@@ -239,19 +239,19 @@ def _model(screen: "ChatScreen", name: str) -> None:
 def _adapter(screen: "ChatScreen", text: str) -> None:
     """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`."""
     what, _, how = text.rpartition(" ")
-    names = {adapter.name for adapter in screen.likely.attached}
+    names = {adapter.name for adapter in screen.likely.engine.attached}
     if not text:
         screen.action_adapters()
     elif how == "off" and what in names:
-        screen.likely.adapt("remove", what)
+        screen.likely.engine.adapt("remove", what)
     elif how == "only" and what in names:
-        screen.likely.adapt("only", what)
+        screen.likely.engine.adapt("only", what)
     elif (weight := _weight(how)) is not None and what:
-        screen.likely.adapt("weigh" if what in names else "add", what, weight)
+        screen.likely.engine.adapt("weigh" if what in names else "add", what, weight)
     elif text in names:
-        screen.likely.adapt("weigh", text, 1.0)
+        screen.likely.engine.adapt("weigh", text, 1.0)
     else:
-        screen.likely.adapt("add", str(Path(text).expanduser()))
+        screen.likely.engine.adapt("add", str(Path(text).expanduser()))
 
 
 def _weight(text: str) -> float | None:
@@ -262,12 +262,12 @@ def _weight(text: str) -> float | None:
 
 
 def _adapters(screen: "ChatScreen") -> list[str]:
-    return [f"{a.name} {how}" for a in screen.likely.attached for how in ("0.5", "1", "only", "off")]
+    return [f"{a.name} {how}" for a in screen.likely.engine.attached for how in ("0.5", "1", "only", "off")]
 
 
 COMMANDS: dict[str, Slash] = {
     "help": Slash("", "keys and commands", lambda s, _: s.action_keys()),
-    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.likely.models)),
+    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.likely.engine.models)),
     "adapter": Slash("[folder or name] [weight]", "put one on the model; a number, only, off", _adapter, _adapters),
     "reload": Slash("", "load the model again", lambda s, _: s.action_reload()),
     "system": Slash("[text]", "the system prompt of this conversation", _system),

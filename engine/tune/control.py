@@ -78,6 +78,11 @@ class TrainControl:
         """End after the step that is being taken, with a checkpoint: nothing is lost, `resume` goes on from there."""
         self.stopped = True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether no step is to be taken for now."""
+        return self.paused and not self.stopped
+
     def ask(self, request: Request) -> None:
         """Have a request answered before the next step; what is still open when the run ends is answered then."""
         self.requests.append(request)

@@ -107,7 +107,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     for name, value in COLOURS["true"].items():
         monkeypatch.setenv(name, value)
     ticks = count()
-    monkeypatch.setattr("app.tui.bridge.perf_counter", lambda: next(ticks) / 100)  # an event takes a hundredth
+    monkeypatch.setattr("app.jobs.perf_counter", lambda: next(ticks) / 100)  # an event takes a hundredth
 
     @asynccontextmanager
     async def opened(
@@ -127,7 +127,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             lambda: shop,
             tmp_path / "home",
             resume=resume,
-            trainer=None if trainer is None else lambda: trainer,
+            trainer=lambda: trainer or ScriptedTrainer(),
             tune=None if tune is None else (tune, False),
             environ=environ or {},
             clock=lambda: 1e9,
@@ -137,7 +137,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             await stage.until(lambda: app.chat is not None and hasattr(app.chat, "talk"), "a chat screen")
             stage.chat.talk.new_seed = lambda: 0
             if loaded and tune is None:
-                await stage.until(lambda: app.current is not None, "a model")
+                await stage.until(lambda: app.engine.current is not None, "a model")
             yield stage
 
     return opened

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app.tui.messages import ModelFacts, ModelOffer
+from app.requests import ModelFacts, ModelOffer
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Prefilled, Stats
 from engine.errors import CheckpointError
@@ -52,13 +52,14 @@ class ScriptedTokenizer:
 
     END, USER_TURN, MODEL_TURN, STOP = 256, 257, 258, 259
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], chat: bool = True) -> None:
         known = [word for text in texts for word in words(text)] + EXTRA + USER + [" " + word for word in USER]
         self.pieces: list[bytes] = [bytes([i]) for i in range(256)]
         self.pieces += [b"<|im_end|>", b"<|user|>", b"<|model|>", b"<|endoftext|>"]
         self.pieces += [word.encode() for word in dict.fromkeys(known) if len(word.encode()) > 1]
         self.ids = {piece: token for token, piece in reversed(list(enumerate(self.pieces)))}
         self.eos = frozenset({self.END, self.STOP})
+        self.chat_template = "a turn, a message" if chat else None
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
         found: list[int] = []
@@ -80,7 +81,7 @@ class ScriptedEngine:
 
     def __init__(self, name: str = "scripted", scripts: Sequence[str] = SCRIPTS, chat: bool = True) -> None:
         self.scripts = scripts
-        self.tokenizer = ScriptedTokenizer([*SCRIPTS, THOUGHT, *scripts])
+        self.tokenizer = ScriptedTokenizer([*SCRIPTS, THOUGHT, *scripts], chat)
         self.cache_nbytes = 1_000_000
         self.pace: Callable[[int], None] = lambda _: None
         self.fail_at: int | None = None

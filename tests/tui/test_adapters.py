@@ -17,7 +17,7 @@ from tests.tui.conftest import Play, Stage
 
 
 def weights(stage: Stage) -> dict[str, float]:
-    return {adapter.name: adapter.weight for adapter in stage.app.attached}
+    return {adapter.name: adapter.weight for adapter in stage.app.engine.attached}
 
 
 async def test_commands_put_on_weigh_switch_and_take_off(play: Play) -> None:

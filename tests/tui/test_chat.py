@@ -403,7 +403,7 @@ async def test_the_engine_failing_keeps_the_text(play: Play) -> None:
         assert stage.texts[1] == " The sky looks blue" and stage.chat.hints.alarm
         engine.fail_at = None
         await stage.type("/reload")
-        await stage.until(lambda: stage.app.current is not None)
+        await stage.until(lambda: stage.app.engine.current is not None)
         await stage.ask("again")
         assert stage.texts[-1] == SKY
 
@@ -437,12 +437,12 @@ async def test_models_are_offered_and_switched(play: Play) -> None:
         await stage.until(lambda: getattr(stage.app.screen, "offers", ()), "offers")
         assert "too big" in stage.picture()
         await stage.pilot.press("down", "enter")
-        await stage.until(lambda: stage.app.current is not None and stage.app.current.name == "other")
+        await stage.until(lambda: stage.app.engine.current is not None and stage.app.engine.current.name == "other")
         await stage.ask("and now?")
         assert stage.texts[-1] == BLUE
         await stage.type("/model missing")
         await stage.until(lambda: "no model missing" in stage.chat.hints.news)
-        assert stage.app.current is not None and stage.app.current.name == "other"
+        assert stage.app.engine.current is not None and stage.app.engine.current.name == "other"
 
 
 async def test_the_reader_is_not_scrolled_away(play: Play) -> None:
@@ -550,7 +550,7 @@ async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) ->
         LikelyApp._begin(app)
         for _ in range(300):
             await pilot.pause(0.01)
-            if app.chat is not None and app.current is not None:
+            if app.chat is not None and app.engine.current is not None:
                 break
         assert app.chat.prompt.text == "Hello" and app.chat.prompt.has_focus
 

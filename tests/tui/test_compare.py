@@ -5,11 +5,14 @@ from itertools import count
 
 import pytest
 
-from app.tui import messages as m
-from app.tui.bridge import Bridge
+from app import requests as r
+from app.jobs import ModelJobs
 from app.tui.chat.comparison import divergence
 from app.tui.views.compare import CompareScreen
+from app.worker import Worker
 from engine.decode.control import RunControl
+from engine.decode.events import Emitted
+from engine.prompt import Prompt
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY, ScriptedEngine, ScriptedShop
 
@@ -119,10 +122,10 @@ async def test_a_column_has_a_model_or_a_drafter_of_its_own(play: Play) -> None:
         await choose(stage, "draft          guesses of other")
         await over(stage, screen)
         assert stage.engine.strategies[-1] == "draft other" and "drafts of other" in screen.columns[1].label
-        assert set(stage.app.models) == {"scripted", "other"}
+        assert set(stage.app.engine.models) == {"scripted", "other"}
         await stage.pilot.press("escape")
         await stage.until(lambda: stage.app.screen is stage.chat)
-        await stage.until(lambda: set(stage.app.models) == {"scripted"})  # nothing needs the other any more
+        await stage.until(lambda: set(stage.app.engine.models) == {"scripted"})  # nothing needs the other any more
         await stage.until(lambda: ("close", []) in other.calls)
 
 
@@ -134,39 +137,41 @@ def test_the_first_difference_is_one_of_bytes() -> None:
     assert divergence(steps, [steps[1], *steps[1:]], start=1) is None
 
 
+def two_runs(tokens: int) -> tuple[Worker, list[int]]:
+    """A worker with two runs of so many tokens, and their jobs."""
+    worker = Worker(lambda: ModelJobs(ScriptedShop()))
+    worker.submit(r.Load(""))
+    prompt = Prompt((("user", "Hello"),))
+    jobs = [worker.submit(r.Generate("scripted", prompt, RunControl(), max_tokens=tokens)) for _ in range(2)]
+    worker.start()
+    return worker, jobs
+
+
 async def test_runs_take_turns() -> None:
-    bridge = Bridge(ScriptedShop)
-    for work in (2, 3):
-        bridge.send(m.Load(1, "")) if work == 2 else None
-        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), RunControl(), max_tokens=5))
-    bridge.start()
+    worker, (one, other) = two_runs(5)
     order: list[int] = []
     for _ in range(500):
-        order += [report.work for report in bridge.drain() if isinstance(report, m.Drew)]
+        order += [job for job, event in worker.drain() if isinstance(event, Emitted)]
         if len(order) == 10:
             break
         await asyncio.sleep(0.005)
-    bridge.close()
-    assert sorted(order) == [2] * 5 + [3] * 5
-    assert max(abs(order[:i].count(2) - order[:i].count(3)) for i in range(11)) <= 2
+    worker.close()
+    assert sorted(order) == [one] * 5 + [other] * 5
+    assert max(abs(order[:i].count(one) - order[:i].count(other)) for i in range(11)) <= 2
 
 
 async def test_the_time_of_a_run_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event takes two ticks of a false clock: of runs that take turns, none counts another's."""
     ticks = count()
-    monkeypatch.setattr("app.tui.bridge.perf_counter", lambda: float(next(ticks)))
-    bridge = Bridge(ScriptedShop)
-    bridge.send(m.Load(1, ""))
-    for work in (2, 3):
-        bridge.send(m.Generate(work, "scripted", m.Context((("user", "Hello"),)), RunControl(), max_tokens=4))
-    bridge.start()
-    spent: dict[int, list[float]] = {2: [], 3: []}
+    monkeypatch.setattr("app.jobs.perf_counter", lambda: float(next(ticks)))
+    worker, (one, other) = two_runs(4)
+    spent: dict[int, list[float]] = {one: [], other: []}
     for _ in range(500):
-        for report in bridge.drain():
-            if isinstance(report, m.Drew):
-                spent[report.work].append(report.step.elapsed_s)
-        if len(spent[3]) == len(spent[2]) == 4:
+        for job, event in worker.drain():
+            if isinstance(event, Emitted):
+                spent[job].append(event.step.elapsed_s)
+        if len(spent[one]) == len(spent[other]) == 4:
             break
         await asyncio.sleep(0.005)
-    bridge.close()
-    assert spent[2] == spent[3] == [2.0, 3.0, 4.0, 5.0]  # the prompt was the first event
+    worker.close()
+    assert spent[one] == spent[other] == [2.0, 3.0, 4.0, 5.0]  # the prompt was the first event

@@ -2,12 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.store import Store
 from app.tui.chat.auto_saver import AutoSaver
-from app.tui.messages import Failed, Report
+from app.worker import Failed
 from engine.conversation import Fork, Node
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY
@@ -95,10 +96,10 @@ async def test_what_comes_while_the_screens_are_taken_apart_is_left(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report between the last frame and the end found a chat without its panel, once in a thousand times."""
-    handled: list[Report] = []
+    handled: list[Any] = []
     async with play() as stage:
         await stage.ask(ASK)
-        stage.app._owners[99] = handled.extend
-        monkeypatch.setattr(stage.app.bridge, "drain", lambda: [Failed(99, "late")])
+        stage.app.engine.handlers[99] = lambda job, events: handled.extend(events)
+        monkeypatch.setattr(stage.app.engine.worker, "drain", lambda: [(99, Failed("late"))])
     stage.app.drain()
     assert not handled

@@ -44,13 +44,13 @@ async def test_without_a_network_the_offer_stands_and_says_so(play: Play) -> Non
         stage.shop.opening = offline
         await stage.pilot.press("enter")
         await stage.until(lambda: "there is no network" in stage.chat.hints.news)
-        assert stage.app.loading is None and stage.app.current is None
+        assert stage.app.engine.loading is None and stage.app.engine.current is None
         stage.shop.opening = lambda _: None
         stage.chat.action_models()
         await offered(stage)
         await stage.until(lambda: "to fetch" in stage.picture())
         await stage.pilot.press("enter")
-        await stage.until(lambda: stage.app.current is not None)
+        await stage.until(lambda: stage.app.engine.current is not None)
 
 
 async def test_a_download_can_be_stopped(play: Play) -> None:
@@ -61,7 +61,7 @@ async def test_a_download_can_be_stopped(play: Play) -> None:
         await stage.until(lambda: "downloading scripted 1 %" in stage.chat.hints.news, "a download")
         await stage.pilot.press("escape")
         await stage.until(lambda: "was stopped" in stage.chat.hints.news)
-        assert stage.app.loading is None and stage.app.current is None
+        assert stage.app.engine.loading is None and stage.app.engine.current is None
 
 
 async def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(play: Play) -> None:
@@ -69,20 +69,22 @@ async def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(
         return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])
 
     async with play(*engines()) as stage:
-        assert stage.app.current is not None and stage.app.current.name == "scripted"
+        assert stage.app.engine.current is not None and stage.app.engine.current.name == "scripted"
         await stage.ask(ASK)
         first = stage.chat.resumable()
         stage.app.clock = lambda: 2e9
         await stage.pilot.press("ctrl+n")
         await stage.type("/model other")
-        await stage.until(lambda: stage.app.current is not None and stage.app.current.name == "other")
-        assert list(stage.app.models) == ["other"] and ("close", []) in stage.engine.calls  # one at a time in memory
+        await stage.until(lambda: stage.app.engine.current is not None and stage.app.engine.current.name == "other")
+        assert (
+            list(stage.app.engine.models) == ["other"] and ("close", []) in stage.engine.calls
+        )  # one at a time in memory
         await stage.ask(ASK)
         assert stage.texts == [ASK, BLUE]
     async with play(*engines()) as stage:
-        assert stage.app.current is not None and stage.app.current.name == "other"
+        assert stage.app.engine.current is not None and stage.app.engine.current.name == "other"
     async with play(*engines(), resume=first) as stage:
-        assert stage.app.current is not None and stage.app.current.name == "scripted"
+        assert stage.app.engine.current is not None and stage.app.engine.current.name == "scripted"
 
 
 async def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_refused(play: Play) -> None:

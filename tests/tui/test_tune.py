@@ -11,16 +11,18 @@ import pytest
 from textual.widgets import Label
 
 from app.heat import moved_level
+from app.jobs import TrainingJobs
 from app.tui import _kept
 from app.tui.palette import entries
 from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace
-from app.tui.tuning import Tuning, command
+from app.tui.training.run import Training, command
 from app.tui.views.tune import TuneScreen
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.heat_view import HeatView
 from app.tui.widgets.tune_form import TuneForm
+from app.worker import Worker
 from engine.errors import DataError, OutOfMemory
 from engine.tune.config import Config, configure
 from engine.tune.control import Compare, Complete, Ended
@@ -56,10 +58,10 @@ def words(stage: Stage) -> str:
     return " | ".join([standing.words, *standing.facts])
 
 
-def run_of(stage: Stage) -> Tuning:
-    tuning = screen(stage).tuning
-    assert tuning is not None
-    return tuning
+def run_of(stage: Stage) -> Training:
+    training = screen(stage).training
+    assert training is not None
+    return training
 
 
 def form_line(stage: Stage) -> str:
@@ -76,7 +78,7 @@ async def running(play: Play, trainer: ScriptedTrainer, config: Config = ROWS, *
 
 
 async def state(stage: Stage, *wanted: str) -> None:
-    await stage.until(lambda: (it := screen(stage).tuning) is not None and it.state in wanted, f"state {wanted}")
+    await stage.until(lambda: (it := screen(stage).training) is not None and it.state in wanted, f"state {wanted}")
 
 
 async def reach(stage: Stage, step: int) -> None:
@@ -126,7 +128,7 @@ async def test_stopping_asks_nothing_keeps_the_run_and_tells_how_to_go_on(play: 
         assert trainer.saved == 8 and "stopped after step 8" in words(stage)
         again = "likely tune 'my rows.jsonl' --rank 4 --steps 40 --resume"
         assert again in words(stage)
-        assert run_of(stage) is stage.app.tuning and run_of(stage).parting() == (
+        assert run_of(stage) is stage.app.training and run_of(stage).parting() == (
             130, ["stopped after step 8: adapter", f"go on with: {again}"],
         )  # fmt: skip
         await stage.pilot.press("c")
@@ -396,7 +398,7 @@ async def test_opening_can_be_given_up(play: Play) -> None:
     async with running(play, trainer) as stage:
         await stage.until(lambda: "loading 50%" in words(stage))
         await stage.pilot.press("s")
-        assert screen(stage).has_class("-form") and stage.app.tuning is None
+        assert screen(stage).has_class("-form") and stage.app.training is None
         gate.set()
         await stage.pilot.pause(0.1)
         assert trainer.step == 0 and trainer.saved == 0
@@ -425,9 +427,9 @@ async def test_a_terminal_that_shrinks_to_nothing_does_no_harm(play: Play) -> No
 
 
 def test_a_run_that_nobody_waits_for_ends_by_itself() -> None:
-    tuning = Tuning(ScriptedTrainer, ROWS)
-    tuning.close()
-    assert tuning.wait(10)
+    training = Training(Worker(lambda: TrainingJobs(ScriptedTrainer())), ROWS)
+    training.close()
+    assert training.wait(10)
 
 
 def test_the_command_names_what_is_not_the_default() -> None:
@@ -441,14 +443,14 @@ async def test_what_was_learned_is_put_on_the_chats_model(play: Play) -> None:
         screen(stage).start(configure({"data": "rows.jsonl", "model": "scripted", "out": "mine"}), False)
         await state(stage, "ended")
         await stage.pilot.press("enter")
-        await stage.until(lambda: stage.app.screen is stage.chat and stage.app.attached)
-        assert [adapter.name for adapter in stage.app.attached] == ["mine"]
+        await stage.until(lambda: stage.app.screen is stage.chat and stage.app.engine.attached)
+        assert [adapter.name for adapter in stage.app.engine.attached] == ["mine"]
 
 
 async def test_from_a_run_alone_the_chat_loads_its_model_first(play: Play) -> None:
     config = configure({"data": "rows.jsonl", "model": "scripted", "out": "mine"})
     async with running(play, ScriptedTrainer(), config) as stage:
         await state(stage, "ended")
-        assert stage.app.current is None  # nothing was loaded beside the run
+        assert stage.app.engine.current is None  # nothing was loaded beside the run
         await stage.pilot.press("enter")
-        await stage.until(lambda: stage.app.screen is stage.chat and stage.app.attached)
+        await stage.until(lambda: stage.app.screen is stage.chat and stage.app.engine.attached)

@@ -116,7 +116,7 @@ async def test_form(play: Play, size: str) -> None:
     trainer.refuse = DataError("rows.jsonl:3:7: a comma or the end of the object expected, got a colon")
     async with play(trainer=trainer, size=SIZES[size]) as stage:
         await stage.pilot.press("f5", *"rows.jsonl", "enter")
-        await stage.until(lambda: stage.app.tuning is None and screen(stage).has_class("-form"))
+        await stage.until(lambda: stage.app.training is None and screen(stage).has_class("-form"))
         await compare(stage, f"tune-form-{size}.txt", stage.picture)
 
 

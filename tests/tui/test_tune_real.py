@@ -49,7 +49,7 @@ class Held(LocalTrainer):
                 self.gate.wait(30)
 
 
-def app(home: Path, config: Config, *, resume: bool = False, trainer: Callable[[], LocalTrainer] | None = None) -> Any:
+def app(home: Path, config: Config, *, resume: bool = False, trainer: Callable[[], LocalTrainer] = LocalTrainer) -> Any:
     return LikelyApp(lambda: None, home, trainer=trainer, tune=(config, resume))  # type: ignore[arg-type,return-value]
 
 
@@ -78,7 +78,7 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
     first = app(tmp_path / "home", alone)
     async with first.run_test(size=(100, 30)) as pilot:
         stage = Patient(first, pilot, None, None)  # type: ignore[arg-type]
-        await stage.until(lambda: first.tuning is not None and first.tuning.state == "ended", "the end")
+        await stage.until(lambda: first.training is not None and first.training.state == "ended", "the end")
         it = first.screen
         assert isinstance(it, TuneScreen)
         assert it.course.steps == list(range(1, STEPS + 1))
@@ -99,19 +99,19 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
         it.try_out("tag 3")
         await pilot.press("escape", "w", "s")
         gate.set()
-        await stage.until(lambda: it.tuning is not None and it.tuning.state == "ended", "the stop")
+        await stage.until(lambda: it.training is not None and it.training.state == "ended", "the stop")
         await stage.until(lambda: it.watching.answers.drawn and not it.watching.pending, "an answer")
-        assert it.watching.answers.drawn[0].steps and it.tuning is not None and it.tuning.saved == STOP
+        assert it.watching.answers.drawn[0].steps and it.training is not None and it.training.saved == STOP
     assert _kept(second) == 130
 
     third = app(tmp_path / "home", watched, resume=True)
     async with third.run_test(size=(100, 30)) as pilot:
         stage = Patient(third, pilot, None, None)  # type: ignore[arg-type]
-        await stage.until(lambda: third.tuning is not None and third.tuning.state == "ended", "the end")
+        await stage.until(lambda: third.training is not None and third.training.state == "ended", "the end")
         it = third.screen
         assert isinstance(it, TuneScreen)
         assert it.course.steps == list(range(1, STEPS + 1))  # with what was before the stop
-        assert len(third.tuning.plan.past) == STOP + 1
+        assert len(third.training.plan.past) == STOP + 1
     a, b = learned(tmp_path / "alone"), learned(tmp_path / "watched")
     assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 

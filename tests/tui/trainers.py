@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from app.tui.tuning import Plan, Progress
+from app.requests import TrainingPlan
 from engine.decode.control import RunControl as Drawing
 from engine.evaluate.difference import Difference, Position, Shift
+from engine.sources.fetch.progress import Report
 from engine.tune.config import Config
 from engine.tune.control import (
     Answer,
@@ -53,14 +54,14 @@ class ScriptedTrainer:
     def steps(self) -> int:
         return self.config.steps or 40
 
-    def open(self, config: Config, resume: bool, progress: Progress) -> Plan:
+    def open(self, config: Config, resume: bool, progress: Report) -> TrainingPlan:
         self.config = config
         progress("reading the data", 0, 0)
         if self.refuse is not None:
             raise self.refuse
         progress("loading scripted", 1, 2)
         past = tuple(event for step in range(1, self.step + 1) for event in self.events(step)) if resume else ()
-        return Plan(
+        return TrainingPlan(
             ("rows      400 chat; 380 train, 20 valid", "tokens    52,000, of which trained 18,000 (35%)"),
             "scripted", config.out, self.steps, past, PROMPTS, True, tuple(self.engine.tokenizer.pieces),
         )  # fmt: skip
@@ -110,15 +111,8 @@ class ScriptedTrainer:
         yield from self._over(Ended("done", self.step))
 
     def _between(self, control: TrainControl) -> Iterator[Event]:
-        waiting = False
-        while True:
-            while (request := control.take()) is not None:
-                yield self.answer(request)
-            if not control.paused or control.stopped:
-                return
-            if not waiting:
-                yield Paused(self.step)
-            waiting = True
+        if control.waiting:
+            yield Paused(self.step)
 
     def _over(self, end: Ended) -> Iterator[Event]:
         self.saved = self.step

@@ -1,14 +1,14 @@
 """A conversation under way: what a person does to it, what the engine reports, and the blocks that show it.
 
-No widgets: the chat screen and the columns of a comparison are views of a `ChatSession`. Commands leave through
-`send`; time, ids and seeds come from outside, so that a test can fix them.
+No widgets: the chat screen and the columns of a comparison are views of a `ChatSession`. Requests leave through
+`send`, which gives the id of the job; time, ids and seeds come from outside, so that a test can fix them.
 """
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from app.tui import messages as m
+from app import requests as r
 from app.tui.chat.context import before, turns
 from app.tui.sampling import Sampling
 from app.tui.sampling import words as recipe_words
@@ -17,7 +17,8 @@ from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import Transcript
 from engine.conversation import ROOT, Conversation, Fork, Node
 from engine.decode.control import RunControl
-from engine.decode.events import Stats
+from engine.decode.events import Done, Stats
+from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
 TITLE = "Name this conversation in at most five words. Answer with the name alone."
@@ -27,7 +28,7 @@ TITLE = "Name this conversation in at most five words. Answer with the name alon
 class ActiveRun:
     """A generation under way."""
 
-    work: int
+    job: int
     node: str
     control: RunControl
     began_s: float
@@ -43,23 +44,22 @@ class ChatSession(Transcript):
     def __init__(
         self,
         conversation: Conversation,
-        send: Callable[[m.Command], None],
-        number: Callable[[], int],
+        send: Callable[[r.ModelRequest], int],
         *,
         clock: Callable[[], float],
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
         new_seed: Callable[[], int] = lambda: secrets.randbits(31),
     ) -> None:
-        self.send, self.number, self.clock = send, number, clock
+        self.send, self.clock = send, clock
         self.new_id, self.new_seed = new_id, new_seed
         super().__init__(conversation)
         self.sampling = Sampling.of(conversation.recipe, conversation.order)
-        self.facts: m.ModelFacts | None = None
+        self.facts: r.ModelFacts | None = None
         self.run: ActiveRun | None = None
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
-        self.strategy = ""  # how tokens are found, as `messages.Generate` names it
+        self.strategy = ""  # how tokens are found, as `requests.Generate` names it
         self.scoring: dict[int, list[str]] = {}
         self.stepping = False
         self.peek: TokenStep | None = None  # in step mode: what could come next
@@ -146,7 +146,7 @@ class ChatSession(Transcript):
     def _generate(
         self,
         node: str,
-        context: m.Context,
+        prompt: Prompt,
         seed: int,
         tokens: Sequence[int],
         force: str,
@@ -156,12 +156,8 @@ class ChatSession(Transcript):
         assert self.facts is not None
         control = RunControl(self.sampling.recipe)
         control.force(list(tokens))
-        self.run = ActiveRun(self.number(), node, control, self.clock(), picks=picks)
-        self.send(
-            m.Generate(
-                *(self.run.work, self.facts.name, context, control, seed, max_tokens, force), strategy=self.strategy
-            )
-        )
+        job = self.send(r.Generate(self.facts.name, prompt, control, seed, max_tokens, force, strategy=self.strategy))
+        self.run = ActiveRun(job, node, control, self.clock(), picks=picks)
 
     def stop(self) -> bool:
         """Stop the run between two tokens; what was drawn stays."""
@@ -237,15 +233,14 @@ class ChatSession(Transcript):
             return False
         if any(node.id in waiting for waiting in self.scoring.values()):
             return True
-        work = self.number()
-        self.scoring[work] = [node.id]
         said = turns(self.conversation, Fork(node.id))
-        self.send(m.Score(work, self.facts.name, m.Context(said), tuple(text for _, text in said)))
+        job = self.send(r.Score(self.facts.name, Prompt(said), tuple(text for _, text in said)))
+        self.scoring[job] = [node.id]
         return True
 
     # -- what the engine reports -------------------------------------------------------------------------------------
 
-    def ready(self, facts: m.ModelFacts) -> None:
+    def ready(self, facts: r.ModelFacts) -> None:
         """A model is there: what waited for it begins."""
         if self.facts is not None and self.facts.name != facts.name:
             self.scores.clear()
@@ -257,16 +252,18 @@ class ChatSession(Transcript):
         if waiting is not None:
             waiting()
 
-    def mine(self, work: int) -> bool:
-        return self.run is not None and self.run.work == work
+    def mine(self, job: int) -> bool:
+        """Whether a job is the run under way."""
+        return self.run is not None and self.run.job == job
 
-    def began(self, report: m.Began) -> None:
-        if self.run is not None and self.mine(report.work):
+    def began(self, ids: tuple[int, ...]) -> None:
+        """The run has begun, after these ids."""
+        if self.run is not None:
             node = self.conversation.nodes[self.run.node]
             first = node
             while first.joins and first.fork.node != ROOT:
                 first = self.conversation.nodes[first.fork.node]
-            self.began_ids.setdefault(first.id, report.ids)
+            self.began_ids.setdefault(first.id, ids)
 
     def drew(self, steps: Iterable[TokenStep]) -> list[ShownToken]:
         """Tokens of the run, as they are to be shown; in step mode the last is only looked at."""
@@ -290,16 +287,16 @@ class ChatSession(Transcript):
             self._put(self.conversation.extend(run.node, tuple(run.steps[run.kept :])))
             run.kept = len(run.steps)
 
-    def ended(self, report: m.Ended) -> None:
+    def ended(self, done: Done) -> None:
         """The run is over."""
         assert self.run is not None
-        self.stats, self.cache_nbytes = report.stats, report.cache_nbytes
-        if report.text and self.run.steps:  # the detokeniser's last words belong to the last token
+        self.stats = done.stats
+        if done.text and self.run.steps:  # the detokeniser's last words belong to the last token
             last = self.run.steps[-1]
             if self.run.kept < len(self.run.steps):
-                self.run.steps[-1] = replace(last, text=last.text + report.text)
+                self.run.steps[-1] = replace(last, text=last.text + done.text)
         stepping = self.run.picks >= 0 and self.peek is not None
-        self._close("" if stepping else report.reason)
+        self._close("" if stepping else done.reason)
         if not stepping:
             self.stepping = False
 
@@ -308,16 +305,16 @@ class ChatSession(Transcript):
         self._close("failed")
         self.stepping = False
 
-    def scored(self, report: m.Scored) -> list[str]:
+    def scored(self, job: int, event: r.Scored) -> list[str]:
         """A person's words have been measured; gives the nodes that can be shown so."""
-        nodes = self.scoring.pop(report.work, [])
+        nodes = self.scoring.pop(job, [])
         done = []
         for node in nodes:
-            span = report.spans[-1] if report.spans else None
+            span = event.spans[-1] if event.spans else None
             if span is None:
                 continue
-            self.scores[node] = list(report.steps[span[0] : span[1]])
-            self.scored_ids[node] = tuple(step.token for step in report.steps)
+            self.scores[node] = list(event.steps[span[0] : span[1]])
+            self.scored_ids[node] = tuple(step.token for step in event.steps)
             done.append(node)
         return done
 

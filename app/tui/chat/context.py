@@ -1,10 +1,10 @@
 """What the engine is to read to stand at a place of a conversation."""
 
-from app.tui.messages import Context
 from engine.conversation import ROOT, Conversation, Fork
+from engine.prompt import Prompt
 
 
-def before(conversation: Conversation, fork: Fork) -> Context:
+def before(conversation: Conversation, fork: Fork) -> Prompt:
     """What stands before a fork: the turns, and of an answer or text that it leaves, the words or the very tokens."""
     parts: list[str | tuple[int, ...]] = []
     while fork.node != ROOT and conversation.nodes[fork.node].role != "user":
@@ -14,7 +14,7 @@ def before(conversation: Conversation, fork: Fork) -> Context:
         fork = node.fork
         if not node.joins:
             break
-    return Context(turns(conversation, fork), tuple(part for part in parts if part))
+    return Prompt(turns(conversation, fork), tuple(part for part in parts if part))
 
 
 def turns(conversation: Conversation, fork: Fork) -> tuple[tuple[str, str], ...]:

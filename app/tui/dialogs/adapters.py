@@ -44,7 +44,7 @@ class AdapterSliders(Canvas, can_focus=True):
 
     @property
     def attached(self) -> Sequence[Attached]:
-        return self.likely.attached
+        return self.likely.engine.attached
 
     def show(self) -> None:
         self._asked.clear()
@@ -106,7 +106,7 @@ class AdapterSliders(Canvas, can_focus=True):
             self._change("remove")
 
     def _change(self, change: Literal["weigh", "only", "remove"], weight: float = 1.0) -> None:
-        self.likely.adapt(change, self.attached[self.picked].name, weight)
+        self.likely.engine.adapt(change, self.attached[self.picked].name, weight)
 
 
 class Adapters(ModalScreen[None]):
@@ -119,7 +119,7 @@ class Adapters(ModalScreen[None]):
         self.likely = likely
 
     def compose(self) -> ComposeResult:
-        model = self.likely.current
+        model = self.likely.engine.current
         title = f"adapters on {model.title or model.name}" if model is not None else "adapters"
         with Vertical(classes="sheet wide"):
             yield Label(title, classes="sheet-title", markup=False)
@@ -130,7 +130,7 @@ class Adapters(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self.adapters_changed()
-        (self.query_one(AdapterSliders) if self.likely.attached else self.query_one(Input)).focus()
+        (self.query_one(AdapterSliders) if self.likely.engine.attached else self.query_one(Input)).focus()
 
     def adapters_changed(self) -> None:
         """What is on the model is other than before."""
@@ -142,6 +142,6 @@ class Adapters(ModalScreen[None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():
-            self.likely.adapt("add", str(Path(event.value.strip()).expanduser()))
+            self.likely.engine.adapt("add", str(Path(event.value.strip()).expanduser()))
             event.input.clear()
             self.query_one(AdapterSliders).focus()

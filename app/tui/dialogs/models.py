@@ -1,7 +1,7 @@
 """Which model: those on this machine, and those that it has the memory for, with size and licence."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -10,8 +10,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, OptionList
 from textual.widgets.option_list import Option
 
-from app.tui import messages as m
+from app import requests as r
 from app.tui.tokens import cells
+from app.worker import Failed
 
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
@@ -27,7 +28,7 @@ class Models(ModalScreen[str | None]):
         Binding("down", "focus_list", "List", show=False),
     ]
 
-    def __init__(self, likely: "LikelyApp", offers: Sequence[m.ModelOffer] = ()) -> None:
+    def __init__(self, likely: "LikelyApp", offers: Sequence[r.ModelOffer] = ()) -> None:
         """`offers` are given on a first run, when nothing is here; else they are asked for."""
         super().__init__()
         self.likely = likely
@@ -46,19 +47,19 @@ class Models(ModalScreen[str | None]):
         if self.first:
             self._list()
         else:
-            self.likely.ask(m.Offer(self.likely.bridge.number()), self._offered)
+            self.likely.engine.submit(r.Offer(), self._offered)
 
-    def _offered(self, reports: list[m.Report]) -> None:
+    def _offered(self, job: int, events: list[Any]) -> None:
         if not self.is_mounted:
             return
-        for report in reports:
-            match report:
-                case m.Offered(_, offers):
+        for event in events:
+            match event:
+                case r.Offered(offers):
                     known = {offer.name for offer in offers}
-                    opened = [facts for name, facts in self.likely.models.items() if name not in known]
+                    opened = [facts for name, facts in self.likely.engine.models.items() if name not in known]
                     self.offers = (*(_opened(facts) for facts in opened), *offers)
                     self._list()
-                case m.Failed(_, text):
+                case Failed(text):
                     self.query_one("#models-line", Label).update(text)
 
     def _list(self) -> None:
@@ -67,13 +68,13 @@ class Models(ModalScreen[str | None]):
         self.offers = tuple(sorted(shown, key=lambda offer: (not offer.here, not offer.fits)))
         rows = self.query_one(OptionList)
         rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in self.offers)
-        current = self.likely.current.name if self.likely.current is not None else ""
+        current = self.likely.engine.current.name if self.likely.engine.current is not None else ""
         names = [offer.name for offer in self.offers]
         rows.highlighted = names.index(current) if current in names else 0 if names else None
 
-    def _line(self, offer: m.ModelOffer) -> str:
+    def _line(self, offer: r.ModelOffer) -> str:
         width = max(min(self.size.width, 88) - 10, 40)
-        current = self.likely.current
+        current = self.likely.engine.current
         mark = "● " if current is not None and current.name == offer.name else "  "
         state = "here" if offer.here else "to fetch" if offer.fits else "too big"
         tail = f"{size(offer.nbytes):>8}  {cells.pad(offer.licence or 'no licence', 12)}  {state:<8}"
@@ -99,9 +100,9 @@ class Models(ModalScreen[str | None]):
         self.query_one(OptionList).focus()
 
 
-def _opened(facts: m.ModelFacts) -> m.ModelOffer:
+def _opened(facts: r.ModelFacts) -> r.ModelOffer:
     """A model that was opened by its path: no store lists it."""
-    return m.ModelOffer(facts.name, facts.nbytes, "", True, True, f"{facts.family} {facts.quantization}".strip())
+    return r.ModelOffer(facts.name, facts.nbytes, "", True, True, f"{facts.family} {facts.quantization}".strip())
 
 
 def _short(name: str) -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from app.heat import HEATS, heat_level
 from app.tui.chat.context import before
-from app.tui.messages import Context
 from app.tui.sampling import words as recipe_words
 from app.tui.tokens.block import THINKING, MessageBlock, ShownToken, words
 from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Conversation, Fork, Message
+from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
 
@@ -178,11 +178,11 @@ class Transcript:
             return self.ids_before(place)[0], ()
         return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
 
-    def context_before(self, place: TokenPlace) -> Context:
+    def context_before(self, place: TokenPlace) -> Prompt:
         """What the engine is to read to stand just before a token."""
         ids, whole = self.ids_before(place)
         if whole:
-            return Context(parts=(ids,), whole=True)
+            return Prompt(parts=(ids,), whole=True)
         return before(self.conversation, self.fork_at(place))
 
 

@@ -5,13 +5,14 @@ Requests leave through `send`; what is answered is kept. Plain data; how it is s
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from app.requests import TrainingPlan
 from app.tui.chat.candidates import CandidateTable, Names
 from app.tui.tokens.block import MessageBlock
 from app.tui.tokens.layout import TokenPlace
 from app.tui.training import drift
 from app.tui.training.answers import Answers
-from app.tui.tuning import Failed, Plan, Report
 from engine.tune.control import Compare, Compared, Complete, Completion, Ended, Refused, Request, Validated
 
 TOP = 10  # tokens named at each place
@@ -44,12 +45,12 @@ class Probes:
     chat: bool = True  # prompts go through the chat template
     always: bool = False  # the last question is asked again at every validation
 
-    def take(self, report: Report) -> None:
-        """One more report of the run."""
-        match report:
-            case Plan():
-                self.names, self.chat = Names(report.vocabulary), report.chat
-                self.prompts = [Compare(text, report.chat, TOP) for text in report.prompts]
+    def take(self, event: Any) -> None:
+        """One more event of the run."""
+        match event:
+            case TrainingPlan():
+                self.names, self.chat = Names(event.vocabulary), event.chat
+                self.prompts = [Compare(text, event.chat, TOP) for text in event.prompts]
                 self.look()
             case Validated():
                 self.look()
@@ -59,14 +60,12 @@ class Probes:
                 self.look()
             case Completion(_, request):
                 self.pending.discard(request)
-                self.answers.take(report)
+                self.answers.take(event)
             case Compared(_, request):
                 self.pending.discard(request)
-                self.found[request] = report
+                self.found[request] = event
             case Refused(_, request):
                 self.pending.discard(request)
-            case Failed():  # what was being answered then is not answered any more
-                self.pending.clear()
 
     # -- asking ------------------------------------------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from app import requests as r
 from app.heat import HEATS
-from app.tui import messages as m
 from app.tui.chat import attach
 from app.tui.chat.chat_session import ChatSession
 from app.tui.sampling import Sampling
@@ -103,13 +103,13 @@ class ChatScreen(Hearing):
             self.leave()
             heat = self.talk.heat
         self.is_open = True
-        self.talk = ChatSession(conversation, self._send, self.likely.bridge.number, clock=self.likely.clock)
+        self.talk = ChatSession(conversation, self._send, clock=self.likely.clock)
         self.talk.heat = heat
         self.outcomes.clear()
         self._snapshots.clear()
         self._editing = None
-        if self.likely.current is not None:
-            self.talk.ready(self.likely.current)
+        if self.likely.engine.current is not None:
+            self.talk.ready(self.likely.engine.current)
         self.transcript.cursor = None
         self.reshow(follow=True)
         self.sampler.show(self.talk.sampling)
@@ -140,7 +140,7 @@ class ChatScreen(Hearing):
         inspector = self.query_one(Inspector)
         if self.talk.stepping:
             self.end_steps()
-        elif self.likely.stop_loading():
+        elif self.likely.engine.stop_loading():
             self.hints.say("stopping the download…")
         elif self.talk.stop():
             self.save()
@@ -208,21 +208,21 @@ class ChatScreen(Hearing):
 
         self.app.push_screen(Models(self.likely), self._model)
 
-    def offer(self, offers: Sequence[m.ModelOffer]) -> None:
+    def offer(self, offers: Sequence[r.ModelOffer]) -> None:
         """No model is on this machine: say which could be, and fetch the one that is chosen."""
         from app.tui.dialogs.models import Models
 
         self.app.push_screen(Models(self.likely, offers), self._model)
 
     def _model(self, name: str | None) -> None:
-        if name is not None and (self.likely.current is None or name != self.likely.current.name):
-            if self.likely.current is not None:  # a message that waits for its first model goes on waiting
+        if name is not None and (self.likely.engine.current is None or name != self.likely.engine.current.name):
+            if self.likely.engine.current is not None:  # a message that waits for its first model goes on waiting
                 self.leave()
-            self.likely.load_model(name)
+            self.likely.engine.load(name)
 
     def action_adapters(self) -> None:
         """What is on the model: weigh it, switch it, add to it."""
-        if self.likely.current is None:
+        if self.likely.engine.current is None:
             self.hints.say("an adapter wants a model: /model chooses one")
             return
         from app.tui.dialogs.adapters import Adapters
@@ -236,10 +236,9 @@ class ChatScreen(Hearing):
 
     def action_reload(self) -> None:
         """Load the model again, after the engine failed."""
-        name = self.likely.current.name if self.likely.current is not None else self.likely.wanted
-        self.likely.ask(m.Unload(name))
-        self.likely.current = None
-        self.likely.load_model(name)
+        name = self.likely.engine.current.name if self.likely.engine.current is not None else self.likely.wanted
+        self.likely.engine.unload(name)
+        self.likely.engine.load(name)
 
     def action_keys(self) -> None:
         from app.tui.dialogs.overlays import Read

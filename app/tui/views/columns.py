@@ -3,11 +3,11 @@
 import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.screen import Screen
 
-from app.tui import messages as m
+from app import requests as r
 from app.tui import presets
 from app.tui.chat import comparison
 from app.tui.chat.chat_session import ChatSession
@@ -15,6 +15,7 @@ from app.tui.dialogs.overlays import Ask, Pick
 from app.tui.sampling import Sampling, given, typed
 from app.tui.widgets.bars import Hints
 from app.tui.widgets.column import Column
+from app.worker import Failed
 from engine.conversation import Conversation
 from engine.errors import LikelyError
 
@@ -64,19 +65,19 @@ class Columns(Screen[None]):
 
     def model_changed(self) -> None:
         """A model was loaded: columns that use it may begin."""
-        current = self.likely.current
+        current = self.likely.engine.current
         for column in self.columns:
-            facts = self.likely.models.get(column.model) if column.model else current
+            facts = self.likely.engine.models.get(column.model) if column.model else current
             if facts is not None and column.talk.facts is not facts:
                 column.talk.ready(facts)
                 column.show(follow=True)
         self.refresh_heads()
 
-    def reported(self, column: Column, reports: list[m.Report]) -> None:
-        """Reports for one column."""
+    def reported(self, column: Column, job: int, events: list[Any]) -> None:
+        """Events of one column's runs."""
         raise NotImplementedError
 
-    def _conversation(self, sampling: Sampling, facts: m.ModelFacts | None) -> Conversation:
+    def _conversation(self, sampling: Sampling, facts: r.ModelFacts | None) -> Conversation:
         """An empty one, with the system prompt of the chat."""
         now, chat = self.likely.clock(), self.likely.chat
         return Conversation(
@@ -90,13 +91,11 @@ class Columns(Screen[None]):
         )
 
     def _column(self, sampling: Sampling, model: str = "", strategy: str = "") -> Column:
-        talk = ChatSession(
-            self._conversation(sampling, None), lambda _: None, self.likely.bridge.number, clock=self.likely.clock
-        )
+        talk = ChatSession(self._conversation(sampling, None), lambda _: 0, clock=self.likely.clock)
         talk.sampling, talk.strategy = sampling, strategy
         talk.new_seed = lambda: self.seed
         column = Column(talk, model)
-        talk.send = lambda command: self.likely.ask(command, partial(self.reported, column))
+        talk.send = lambda request: self.likely.engine.submit(request, partial(self.reported, column))
         return column
 
     async def action_add(self) -> None:
@@ -135,14 +134,14 @@ class Columns(Screen[None]):
 
     def set_up(self, column: Column) -> None:
         """Choose what a column does differently: parameters, their order, how tokens are found, or another model."""
-        loaded = [name for name in self.likely.models if name != self._model_of(column)]
+        loaded = [name for name in self.likely.engine.models if name != self._model_of(column)]
         options = [
             *presets.named(self.likely.home),
             ("typed", "  parameters…    type them: temp 1.2 top_p 0.9"),
             *presets.orders(),
             *comparison.strategies(loaded),
             ("", "model"),
-            *((f"model {name}", f"  {name}") for name in self.likely.models),
+            *((f"model {name}", f"  {name}") for name in self.likely.engine.models),
             ("model", "  another model…"),
         ]
         self.app.push_screen(Pick("what this column does differently", options), partial(self._chosen, column))
@@ -185,28 +184,28 @@ class Columns(Screen[None]):
         except LikelyError as error:
             self.hints.say(str(error), alarm=True)
 
-    def _other_model(self, column: Column, use: Callable[[m.ModelFacts], None]) -> None:
+    def _other_model(self, column: Column, use: Callable[[r.ModelFacts], None]) -> None:
         """Have a person choose a model; load it, and then use it."""
         from app.tui.dialogs.models import Models
 
-        def loaded(reports: list[m.Report]) -> None:
-            for report in reports:
-                match report:
-                    case m.Loading(_, _, stage, done, total):
+        def loaded(job: int, events: list[Any]) -> None:
+            for event in events:
+                match event:
+                    case r.Progressed(_, stage, done, total):
                         self.hints.say(f"{stage} {100 * done // total} %" if total else stage)
-                    case m.Ready(_, facts):
+                    case r.Loaded(facts):
                         self.hints.say("")
-                        self.likely.adopt_model(facts)
+                        self.likely.engine.adopt(facts)
                         use(facts)
                         self.differs(column)
-                    case m.Failed(_, line):
+                    case Failed(line):
                         self.hints.say(line, alarm=True)
 
         def picked(name: str | None) -> None:
             if name is not None:
-                self.likely.ask(m.Load(self.likely.bridge.number(), name), loaded)
+                self.likely.engine.submit(r.Load(name), loaded)
 
         self.app.push_screen(Models(self.likely), picked)
 
     def on_unmount(self) -> None:
-        self.likely.release()
+        self.likely.engine.release()

@@ -2,13 +2,12 @@
 
 import secrets
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
-from app.tui import messages as m
 from app.tui.chat import candidates, comparison
 from app.tui.chat.candidates import LN2
 from app.tui.dialogs.overlays import Read
@@ -75,7 +74,7 @@ class CompareScreen(Columns):
     def model_changed(self) -> None:
         """A model was loaded: columns that use it may begin."""
         super().model_changed()
-        current = self.likely.current
+        current = self.likely.engine.current
         name = (current.title or current.name) if current is not None else "no model"
         self.query_one(TopBar).show(name, (f"same prompt · seed {self.seed}",))
         self._hint()
@@ -101,11 +100,11 @@ class CompareScreen(Columns):
                 self.unmark()
         self._hint()
 
-    def reported(self, column: Column, reports: list[m.Report]) -> None:
-        """Reports for one column."""
+    def reported(self, column: Column, job: int, events: list[Any]) -> None:
+        """Events of one column's runs."""
         if not column.is_mounted:
             return
-        if trouble := column.reported(reports):
+        if trouble := column.reported(job, events):
             self.hints.say(trouble, alarm=True)
         self.refresh_feet()
         if column.view.has_focus or not any(each.view.has_focus for each in self.columns):

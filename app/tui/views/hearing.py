@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 from time import monotonic
+from typing import Any
 
-from app.tui import messages as m
+from app import requests as r
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.chat_session import TITLE
 from app.tui.tokens import cells
 from app.tui.views.finding import Finding
 from app.tui.views.steering import STEP_NEWS
 from app.tui.widgets.bars import TopBar
+from app.worker import Failed
 from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Prefilled
+from engine.prompt import Prompt
 from engine.trace.trace import Recipe, TokenStep
 
 STATUS_S = 0.5
@@ -36,34 +40,37 @@ class Hearing(Finding):
             self.hints.say(keeper.news, alarm=True)
             keeper.news = ""
 
-    def _send(self, command: m.Command) -> None:
-        self.likely.ask(command, self.reported)
+    def _send(self, request: r.ModelRequest) -> int:
+        return self.likely.engine.submit(request, self.reported)
 
-    def reported(self, reports: list[m.Report]) -> None:
-        """A batch of reports of one piece of work: tokens together, one repaint."""
+    def reported(self, job: int, events: list[Any]) -> None:
+        """A batch of events of one job: tokens together, one repaint."""
         steps: list[TokenStep] = []
-        for report in reports:
-            match report:
-                case m.Drew(work, step) if self.talk.mine(work):
+        mine = self.talk.mine(job)
+        for event in events:
+            match event:
+                case Emitted(_, step) if mine:
                     steps.append(step)
-                case m.Began() if self.talk.mine(report.work):
-                    self.talk.began(report)
-                case m.Reading(work, done, total) if self.talk.mine(work):
+                case r.Began(ids) if mine:
+                    self.talk.began(ids)
+                case r.Cached(nbytes) if mine:
+                    self.talk.cache_nbytes = nbytes
+                case Prefilled(done, total) if mine:
                     if done < total:
                         self.hints.say(f"reading the prompt · {done} of {total} tokens")
                     else:
                         self._hint()
-                case m.Ended(work) if self.talk.mine(work):
+                case Done() if mine:
                     self._drew(steps)
                     steps = []
-                    self.talk.ended(report)
+                    self.talk.ended(event)
                     self._finished()
-                case m.Failed(work, line, trace):
+                case Failed(line, trace):
                     self._drew(steps)
                     steps = []
-                    self._failed(work, line, trace)
-                case m.Scored():
-                    self._scored(report)
+                    self._failed(job, line, trace)
+                case r.Scored():
+                    self._scored(job, event)
         self._drew(steps)
 
     def _drew(self, steps: list[TokenStep]) -> None:
@@ -100,8 +107,8 @@ class Hearing(Finding):
         self.status()
         self._rest()
 
-    def _failed(self, work: int, line: str, trace: str) -> None:
-        if self.talk.mine(work):
+    def _failed(self, job: int, line: str, trace: str) -> None:
+        if self.talk.mine(job):
             self.talk.failed()
             self.save()
             self.reshow()
@@ -116,7 +123,7 @@ class Hearing(Finding):
 
     def _name_it(self) -> None:
         """Let the model name an unnamed conversation, when it has nothing else to do."""
-        talk, facts = self.talk, self.likely.current
+        talk, facts = self.talk, self.likely.engine.current
         messages = talk.conversation.messages()
         if talk.conversation.title or len(messages) < 2 or facts is None or talk.running:
             return
@@ -130,18 +137,17 @@ class Hearing(Finding):
         pieces: list[str] = []
         id = talk.conversation.id
 
-        def heard(reports: list[m.Report]) -> None:
-            for report in reports:
-                if isinstance(report, m.Drew) and not report.step.special:
-                    pieces.append(report.step.text)
-                if isinstance(report, m.Ended) and report.reason in ("eot", "stop", "length") and self.talk is talk:
+        def heard(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, Emitted) and not event.step.special:
+                    pieces.append(event.step.text)
+                if isinstance(event, Done) and event.reason in ("eot", "stop", "length") and self.talk is talk:
                     words = "".join(pieces).strip().split("\n")[0].strip("\"'*#. ")
                     if words and len(words.split()) <= 12 and talk.conversation.id == id:
                         self._title(cells.clean(words))
 
-        work = self.likely.bridge.number()
-        context = m.Context((*turns, ("user", TITLE)))
-        self.likely.ask(m.Generate(work, facts.name, context, control, max_tokens=14), heard)
+        prompt = Prompt((*turns, ("user", TITLE)))
+        self.likely.engine.submit(r.Generate(facts.name, prompt, control, max_tokens=14), heard)
 
     def _title(self, title: str) -> None:
         self.talk.conversation = replace(self.talk.conversation, title=cells.fit(title, 60))
@@ -150,7 +156,7 @@ class Hearing(Finding):
 
     def model_changed(self) -> None:
         """A model is loading, loaded or gone."""
-        facts, loading = self.likely.current, self.likely.loading
+        facts, loading = self.likely.engine.current, self.likely.engine.loading
         if facts is not None and self.talk.facts is not facts:
             self.talk.ready(facts)
             self.reshow()
@@ -163,9 +169,9 @@ class Hearing(Finding):
 
     def status(self) -> None:
         """The top line: model, context, speed, memory."""
-        facts = self.likely.current
+        facts = self.likely.engine.current
         if facts is None:
-            loading = self.likely.loading
+            loading = self.likely.engine.loading
             name = (loading.model if loading is not None else "") or "no model"
             self.query_one(TopBar).show(name, ("loading",) if loading is not None else ("/model chooses one",))
             return
@@ -184,7 +190,7 @@ class Hearing(Finding):
             parts.append(f"{speed:.0f} tok/s")
         parts.append(_gigabytes(facts.nbytes + self.talk.cache_nbytes))
         name = facts.title or facts.name
-        self.talk.adapters = " + ".join(f"{a.name} {a.weight:g}" for a in self.likely.attached if a.weight)
+        self.talk.adapters = " + ".join(f"{a.name} {a.weight:g}" for a in self.likely.engine.attached if a.weight)
         self.query_one(TopBar).show(" + ".join(filter(None, (name, self.talk.adapters))), tuple(parts))
 
     def _speed(self) -> float:

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.screen import Screen
 from textual.timer import Timer
 
-from app.tui import messages as m
+from app import requests as r
 from app.tui.chat import candidates
 from app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
 from app.tui.chat.chat_session import ChatSession
@@ -142,7 +142,7 @@ class Looking(Screen[None]):
         if step_here is None and self.transcript.cursor is None:
             return None
         if step_here is None:
-            waiting = "looking…" if self.likely.current is not None else "needs the model"
+            waiting = "looking…" if self.likely.engine.current is not None else "needs the model"
             word = cells.piece_text(shown.block.tokens[place.token].text.encode())
             return CandidateTable(title, word, waiting, (), 0, 0, 0.0, "", True, False)
         step = self._whole(place, step_here)
@@ -181,7 +181,7 @@ class Looking(Screen[None]):
 
     def _ask_exact(self) -> None:
         """Once the sliders rest: the exact distribution of the token under the cursor."""
-        place, facts = self.place(), self.likely.current
+        place, facts = self.place(), self.likely.engine.current
         if place is None or facts is None or self.talk.running or facts.name != self.talk.conversation.model:
             return
         step = self.talk.step_at(place)
@@ -194,26 +194,25 @@ class Looking(Screen[None]):
         ids, _ = self.talk.ids_before(place)
         context = self.talk.context_before(place)
         seed = self.talk.shown[place.block].message.last.seed
-        work = self.likely.bridge.number()
 
-        def answered(reports: list[m.Report]) -> None:
-            for report in reports:
-                if isinstance(report, m.ExactLogits):
+        def answered(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, r.ExactLogits):
                     if len(self.outcomes) > 200:
                         self.outcomes.clear()
                     self.outcomes[place.block, place.token, recipe] = candidates.exact(
-                        report.logits, recipe, ids, self.names(), (seed, step.position)
+                        event.logits, recipe, ids, self.names(), (seed, step.position)
                     )
                     self.inspect()
 
-        self.likely.ask(m.Exact(work, facts.name, context), answered)
+        self.likely.engine.submit(r.Exact(facts.name, context), answered)
 
     def _rest(self) -> None:
         if self._settle is not None:
             self._settle.stop()
         self._settle = self.set_timer(SETTLE_S, self._ask_exact)
 
-    def _scored(self, report: m.Scored) -> None:
+    def _scored(self, job: int, event: r.Scored) -> None:
         cursor = self.transcript.cursor
         before = 0
         if cursor is not None and cursor.block < len(self.talk.shown):
@@ -222,7 +221,7 @@ class Looking(Screen[None]):
             leading = len(block.tokens[cursor.token].text) - len(block.tokens[cursor.token].text.lstrip())
             before += leading
             was_scored = block.scored
-        if not self.talk.scored(report):
+        if not self.talk.scored(job, event):
             self.hints.say("this message cannot be looked at: the chat template changes it")
             return
         blocks = self.talk.blocks()
@@ -255,7 +254,7 @@ class Looking(Screen[None]):
             own = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))
         self.hints.show((*stop, *own, ("f1", "Keys")))
         if not self.hints.alarm and not self.talk.stepping:
-            facts = self.likely.current
+            facts = self.likely.engine.current
             base = facts is not None and not facts.chat and not self.talk.shown
             self.hints.say("a base model, without a chat template: it continues text (f4)" if base else "")
 

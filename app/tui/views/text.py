@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from textual.app import ComposeResult
@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
+from app import requests as r
 from app.heat import heat_level
-from app.tui import messages as m
 from app.tui.chat import candidates, text_document
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.candidates import LN2, CandidateTable, Outcome
@@ -29,8 +29,11 @@ from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.inspector import Body, Inspector, Left
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.tree import TreePane
+from app.worker import Failed
 from engine.conversation import Conversation, Node
 from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted
+from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ class TextScreen(Screen[None]):
         self.new_seed: Callable[[], int] = lambda: secrets.randbits(31)
         self._node = ""
         self._fresh: list[TokenStep] = []
-        self._work = -1
+        self._job = -1
         self._typing: Timer | None = None
         self._saved_s = 0.0
 
@@ -109,7 +112,7 @@ class TextScreen(Screen[None]):
 
     def measure(self) -> None:
         """Have the whole text measured, and the distribution after it."""
-        facts, text = self.likely.current, self.buffer.text
+        facts, text = self.likely.engine.current, self.buffer.text
         if facts is None or self.control is not None or text == self.measured:
             return
         if not text:
@@ -118,25 +121,25 @@ class TextScreen(Screen[None]):
             self.inspect()
             return
 
-        def measured(reports: list[m.Report]) -> None:
-            for report in reports:
-                match report:
-                    case m.Scored(_, steps) if self.is_mounted:
+        def measured(job: int, events: list[Any]) -> None:
+            for event in events:
+                match event:
+                    case r.Scored(steps) if self.is_mounted:
                         self.steps, self.measured = list(steps), text
                         self._tint()
                         self.inspect()
-                    case m.Failed(_, line):
+                    case Failed(line):
                         self.hints.say(line, alarm=True)
 
-        def followed(reports: list[m.Report]) -> None:
-            for report in reports:
-                if isinstance(report, m.ExactLogits):
-                    self.next_logits = (text, report.logits)
+        def followed(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, r.ExactLogits):
+                    self.next_logits = (text, event.logits)
                     self.inspect()
 
-        context = m.Context(parts=(text,))
-        self.likely.ask(m.Score(self.likely.bridge.number(), facts.name, context), measured)
-        self.likely.ask(m.Exact(self.likely.bridge.number(), facts.name, context), followed)
+        context = Prompt(parts=(text,))
+        self.likely.engine.submit(r.Score(facts.name, context), measured)
+        self.likely.engine.submit(r.Exact(facts.name, context), followed)
 
     def _tint(self) -> None:
         levels: list[int] = []
@@ -153,7 +156,7 @@ class TextScreen(Screen[None]):
         return None
 
     def view(self) -> CandidateTable | None:
-        names = self.likely.names_of(self.likely.current.name if self.likely.current else "")
+        names = self.likely.names_of(self.likely.engine.current.name if self.likely.engine.current else "")
         index = self.here()
         if index is not None and self.measured.startswith(self.buffer.text[: self.buffer.place + 1]):
             step = self.steps[index]
@@ -180,9 +183,9 @@ class TextScreen(Screen[None]):
         self.status()
 
     def status(self) -> None:
-        facts = self.likely.current
+        facts = self.likely.engine.current
         if facts is None:
-            self.query_one(TopBar).show("no model", ("loading",) if self.likely.loading else ())
+            self.query_one(TopBar).show("no model", ("loading",) if self.likely.engine.loading else ())
             return
         ppl = perplexity(self.steps)
         nbytes = sum(len(step.piece) for step in self.steps if step.logprob is not None)
@@ -194,8 +197,8 @@ class TextScreen(Screen[None]):
 
     def model_changed(self) -> None:
         """A model was loaded: measure with it."""
-        if self.likely.current is not None and self.talk.model != self.likely.current.name:
-            self.talk = replace(self.talk, model=self.likely.current.name)
+        if self.likely.engine.current is not None and self.talk.model != self.likely.engine.current.name:
+            self.talk = replace(self.talk, model=self.likely.engine.current.name)
             self.measured = ""
             self.measure()
         self.status()
@@ -204,7 +207,7 @@ class TextScreen(Screen[None]):
 
     def action_continue(self, token: int | None = None) -> None:
         """Go on from the cursor; what stood behind it stays on its own branch."""
-        facts = self.likely.current
+        facts = self.likely.engine.current
         if facts is None or self.control is not None:
             self.hints.say("no model is loaded" if facts is None else "it is being continued: esc stops")
             return
@@ -224,20 +227,19 @@ class TextScreen(Screen[None]):
             self.control.force([token])
         self.buffer.text = prefix
         self.buffer.move_cursor(self.buffer.document.end)
-        self._work = self.likely.bridge.number()
-        self.likely.ask(m.Generate(self._work, facts.name, context, self.control, seed), self._reported)
+        self._job = self.likely.engine.submit(r.Generate(facts.name, context, self.control, seed), self._reported)
         self.save()
 
-    def _reported(self, reports: list[m.Report]) -> None:
+    def _reported(self, job: int, events: list[Any]) -> None:
         drawn: list[TokenStep] = []
         ended = ""
-        for report in reports:
-            match report:
-                case m.Drew(work, step) if work == self._work:
+        for event in events if job == self._job else ():
+            match event:
+                case Emitted(_, step):
                     drawn.append(step)
-                case m.Ended(work, reason) if work == self._work:
+                case Done(_, reason):
                     ended = reason
-                case m.Failed(work, line) if work == self._work:
+                case Failed(line):
                     ended = "failed"
                     self.hints.say(line, alarm=True)
         if self.control is None or not self.is_mounted:

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 
-from app.tui import tuning as t
+from app.jobs import TrainingJobs
+from app.requests import Progressed, TrainingPlan
 from app.tui.dialogs.overlays import Ask, Read
 from app.tui.palette import Entry
 from app.tui.training.history import TrainingHistory
 from app.tui.training.probes import Probes
+from app.tui.training.run import Training, command
 from app.tui.training.status import standing
-from app.tui.tuning import Tuning
 from app.tui.widgets.bars import Hints, TopBar
 from app.tui.widgets.chart import Chart
 from app.tui.widgets.drift import MovedPanel
@@ -23,6 +24,7 @@ from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.heat_view import HeatView
 from app.tui.widgets.prompt import Prompt
 from app.tui.widgets.tune_form import TuneForm
+from app.worker import Failed, Worker
 from engine.tune.config import Config
 from engine.tune.control import Completion, Refused, Stepped, Validated
 
@@ -65,7 +67,7 @@ class TuneScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tuning: Tuning | None = None
+        self.training: Training | None = None
         self.course = TrainingHistory()
         self.watching = Probes()
         self.stage = ""  # of a run that is being opened
@@ -117,7 +119,7 @@ class TuneScreen(Screen[None]):
     def _show_form(self) -> None:
         self.set_class(True, "-form")
         form = self.query_one(TuneForm)
-        current = self.likely.current
+        current = self.likely.engine.current
         if current is not None and not form.field("model").value:
             form.field("model").value = current.name
         form.field("data").focus()
@@ -128,10 +130,11 @@ class TuneScreen(Screen[None]):
 
     def start(self, config: Config, resume: bool) -> None:
         """Open a run and train."""
-        if self.tuning is not None:
-            self.tuning.close()
-        self.tuning = self.likely.tuning = Tuning(self.likely.trainer, config, resume=resume)
-        self.course, self.watching = TrainingHistory(), Probes(self.tuning.ask)
+        if self.training is not None:
+            self.training.close()
+        worker = Worker(lambda: TrainingJobs(self.likely.trainer()), "trainer")
+        self.training = self.likely.training = Training(worker, config, resume=resume)
+        self.course, self.watching = TrainingHistory(), Probes(self.training.ask)
         self.set_class(False, "-form")
         self.set_focus(None)
         self.stage, self.closer = "opening", False
@@ -139,29 +142,29 @@ class TuneScreen(Screen[None]):
 
     def tick(self) -> None:
         """Take in what was reported, and show it at once."""
-        if self.tuning is None:
+        if self.training is None:
             return
-        reports = self.tuning.drain()
-        for report in reports:
-            self._take(report)
-        if reports and self.is_current:
+        events = self.training.drain()
+        for event in events:
+            self._take(event)
+        if events and self.is_current:
             self.reshow()
 
-    def _take(self, report: t.Report) -> None:
-        self.watching.take(report)
-        match report:
-            case t.Opening(stage, done, total):
+    def _take(self, event: Any) -> None:
+        self.watching.take(event)
+        match event:
+            case Progressed(_, stage, done, total):
                 self.stage = f"{stage} {done / total:.0%}" if total else stage
-            case t.Plan():
-                for event in report.past:
-                    self.course.take(event)
+            case TrainingPlan(past=past):
+                for known in past:
+                    self.course.take(known)
             case Stepped() | Validated():
-                self.course.take(report)
+                self.course.take(event)
             case Completion():
                 self.said.show(self.watching.answers.blocks(), follow=True)
             case Refused(_, _, why):
                 self.hints.say(why, alarm=True)
-            case t.Failed(line) if self.tuning is not None and self.tuning.plan is None:
+            case Failed(line) if self.training is not None and self.training.plan is None:
                 self._give_up(line)
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ class TuneScreen(Screen[None]):
     @property
     def ready(self) -> bool:
         """Whether there is a model to be asked."""
-        return self.tuning is not None and self.tuning.plan is not None
+        return self.training is not None and self.training.plan is not None
 
     def on_prompt_sent(self, event: Prompt.Sent) -> None:
         if event.text.strip():
@@ -242,38 +245,38 @@ class TuneScreen(Screen[None]):
     # -- the run's keys ----------------------------------------------------------------------------------------------
 
     def action_pause(self) -> None:
-        if self.tuning is not None and self.tuning.busy:
-            self.tuning.pause()
+        if self.training is not None and self.training.busy:
+            self.training.pause()
             self.reshow()
 
     def action_stop(self) -> None:
         """Finish the step, save, and tell how to go on."""
-        if self.tuning is None:
+        if self.training is None:
             return
-        opening = self.tuning.state == "opening"
-        self.tuning.stop()
+        opening = self.training.state == "opening"
+        self.training.stop()
         if opening:
             self._give_up()
         self.reshow()
 
     def _give_up(self, line: str = "") -> None:
         """Back to the form, as it was filled in."""
-        assert self.tuning is not None
+        assert self.training is not None
         form = self.query_one(TuneForm)
-        form.fill(self.tuning.config)
+        form.fill(self.training.config)
         form.say(line.replace("--resume goes on with it", "^r goes on with it"))
-        self.tuning = self.likely.tuning = None
+        self.training = self.likely.training = None
         self._show_form()
 
     def action_go_on(self) -> None:
-        if self.tuning is not None and self.tuning.go_on():
+        if self.training is not None and self.training.go_on():
             self.reshow()
 
     def action_interrupt(self) -> None:
         """Stop and keep; and leave, where this is all that the program was started for."""
         if self.likely.tune_order is not None:
             self.likely.run_worker(self.likely.action_quit())
-        elif self.tuning is not None and (self.tuning.busy or self.tuning.state == "opening"):
+        elif self.training is not None and (self.training.busy or self.training.state == "opening"):
             self.action_stop()
         else:
             self.likely.action_go("chat")
@@ -287,7 +290,7 @@ class TuneScreen(Screen[None]):
 
     def action_new(self) -> None:
         """The form, for another run."""
-        if self.tuning is None or not (self.tuning.busy or self.tuning.state == "opening"):
+        if self.training is None or not (self.training.busy or self.training.state == "opening"):
             self._show_form()
         else:
             self.hints.say("a run is under way: s stops and keeps it")
@@ -295,20 +298,20 @@ class TuneScreen(Screen[None]):
     @property
     def chats(self) -> bool:
         """Whether what was learned can be put on the chat's model: the run is over, and it made an adapter."""
-        return self.tuning is not None and self.tuning.ended is not None and self.tuning.config.kind != "full"
+        return self.training is not None and self.training.ended is not None and self.training.config.kind != "full"
 
     def action_chat(self) -> None:
-        if self.chats and self.tuning is not None and self.tuning.plan is not None:
-            self.likely.chat_with(self.tuning.config.model, self.tuning.plan.folder)
+        if self.chats and self.training is not None and self.training.plan is not None:
+            self.likely.chat_with(self.training.config.model, self.training.plan.folder)
 
     def action_plan(self) -> None:
-        if self.tuning is not None and self.tuning.plan is not None:
-            lines = [*self.tuning.plan.lines, "", t.command(self.tuning.config, resume=self.tuning.resume)]
+        if self.training is not None and self.training.plan is not None:
+            lines = [*self.training.plan.lines, "", command(self.training.config, resume=self.training.resume)]
             self.app.push_screen(Read("what this run does", "\n".join(lines)))
 
     def action_copy_command(self) -> None:
-        if self.tuning is not None:
-            self.likely.copy(t.command(self.tuning.config, resume=True), "command to go on")
+        if self.training is not None:
+            self.likely.copy(command(self.training.config, resume=True), "command to go on")
 
     def action_keys(self) -> None:
         from app.tui.help import keys_text
@@ -331,18 +334,18 @@ class TuneScreen(Screen[None]):
         """Everything as it is now; what did not change draws nothing."""
         if not self.is_mounted:
             return
-        glyphs, tuning, course = self.likely.glyphs, self.tuning, self.course
+        glyphs, training, course = self.likely.glyphs, self.training, self.course
         self.query_one("#loss", Chart).show(course.loss(glyphs, close=self.closer))
         self.query_one("#rate", Chart).show(course.rate(close=self.closer))
         self.query_one("#norm", Chart).show(course.norm(close=self.closer))
         self.set_class(bool(self.watching.answers.drawn), "-answered")
         self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
         self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
-        if tuning is not None:
-            self.query_one(Gauge).show(standing(tuning, course, self.stage, glyphs))
-        plan = tuning.plan if tuning is not None else None
+        if training is not None:
+            self.query_one(Gauge).show(standing(training, course, self.stage, glyphs))
+        plan = training.plan if training is not None else None
         name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
-        self.query_one(TopBar).show(name, (tuning.state,) if tuning is not None else ())
+        self.query_one(TopBar).show(name, (training.state,) if training is not None else ())
         self._hint()
 
     def on_token_view_cursor_moved(self) -> None:
@@ -361,20 +364,20 @@ class TuneScreen(Screen[None]):
         self.hints.say("")
 
     def _hint(self) -> None:
-        tuning = self.tuning
+        training = self.training
         if self.has_class("-form"):
             self.hints.show((("⏎", "Start"), ("↑↓", "Field"), ("^r", "Resume"), ("esc", "Back"), ("f1", "Keys")))
             return
         if self.focused is self.prompt:
             self.hints.show((("⏎", "Ask"), ("esc", "Back to the run"), ("f1", "Keys")))
             return
-        state = tuning.state if tuning is not None else ""
+        state = training.state if training is not None else ""
         own: tuple[tuple[str, str], ...] = (("w", "What moved"), ("t", "Try"), ("l", "Loss"))
         if state in ("training", "paused"):
-            pausing = tuning is not None and tuning.control.paused
+            pausing = training is not None and training.control.paused
             own = (("space", "Go on" if pausing else "Pause"), ("s", "Stop and keep"), *own)
         elif state in ("ended", "failed"):
-            more: tuple[tuple[str, str], ...] = (("c", "Go on"),) if tuning and tuning.unfinished else ()
+            more: tuple[tuple[str, str], ...] = (("c", "Go on"),) if training and training.unfinished else ()
             more += (("s", "Save"),) if state == "failed" else ()
             more += (("⏎", "Chat with it"),) if self.chats else ()
             own = (*more, *own, ("n", "New run"))
@@ -382,15 +385,15 @@ class TuneScreen(Screen[None]):
 
     def palette(self) -> Iterator[Entry]:
         """What the palette offers here, as things are."""
-        tuning = self.tuning
-        if tuning is not None and tuning.busy:
-            paused = tuning.control.paused
+        training = self.training
+        if training is not None and training.busy:
+            paused = training.control.paused
             yield f"tune: {'Go on' if paused else 'Pause'}", "after the step that is being taken", self.action_pause
             yield "tune: Stop and keep", "finishes the step and saves", self.action_stop
-        elif tuning is None or tuning.state != "opening":
+        elif training is None or training.state != "opening":
             yield "tune: New run…", "data, model, adapter", self.action_new
-        if tuning is not None and tuning.plan is not None:
-            if tuning.unfinished:
+        if training is not None and training.plan is not None:
+            if training.unfinished:
                 yield "tune: Go on", "from where the run is", self.action_go_on
             if self.chats:
                 yield "tune: Chat with it", "the adapter on the chat's model", self.action_chat

@@ -1,11 +1,12 @@
 """Writing: the prompt, what is attached to it, and editing what was said."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from app.tui import messages as m
+from app import requests as r
 from app.tui.chat import attach
 from app.tui.views.reading import Reading
 from app.tui.widgets.prompt import Prompt
+from app.worker import Failed
 from engine.decode.control import RunControl
 from engine.errors import DataError
 
@@ -63,7 +64,7 @@ class Writing(Reading):
         self.save()
         self.reshow(follow=True)
         if self.talk.waiting is not None:
-            loading = self.likely.loading is not None
+            loading = self.likely.engine.loading is not None
             self.hints.say(
                 "the answer begins as soon as the model is loaded"
                 if loading
@@ -72,27 +73,27 @@ class Writing(Reading):
 
     def _count_then_send(self, text: str, attached: list[attach.Attachment]) -> None:
         """Attach files: their tokens are counted first, and what does not fit is refused."""
-        facts = self.likely.current
+        facts = self.likely.engine.current
         whole = attach.joined(text, attached)
         if facts is None:
             self.hints.say("files are attached once the model is loaded, since it counts their tokens")
             return
 
-        def counted(reports: list[m.Report]) -> None:
-            for report in reports:
-                if isinstance(report, m.Counted):
+        def counted(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, r.Tokenized):
                     used = self.talk.stats.prompt_tokens + self.talk.stats.tokens if self.talk.stats else 0
                     room = facts.context - used
                     names = ", ".join(item.name for item in attached)
-                    if len(report.ids) >= room:
-                        self.hints.say(f"{names}: {len(report.ids)} tokens, and {room} are left of the context", True)
+                    if len(event.ids) >= room:
+                        self.hints.say(f"{names}: {len(event.ids)} tokens, and {room} are left of the context", True)
                         return
                     self._submit(whole)
-                    self.hints.say(f"attached {names}: {len(report.ids)} tokens")
-                elif isinstance(report, m.Failed):
-                    self.hints.say(report.line, alarm=True)
+                    self.hints.say(f"attached {names}: {len(event.ids)} tokens")
+                elif isinstance(event, Failed):
+                    self.hints.say(event.line, alarm=True)
 
-        self.likely.ask(m.Count(self.likely.bridge.number(), facts.name, whole), counted)
+        self.likely.engine.submit(r.Count(facts.name, whole), counted)
 
     def on_prompt_big_paste(self, event: Prompt.BigPaste) -> None:
         self._attached.append(attach.Attachment("pasted text", event.text))

@@ -1,12 +1,13 @@
 """One column of a comparison: a way to draw, its answer, and what it came to."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Label
 
-from app.tui import messages as m
+from app import requests as r
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.comparison import divergence, strategy_words
 from app.tui.sampling import words
@@ -14,7 +15,9 @@ from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import perplexity
 from app.tui.widgets.token_view import TokenView
+from app.worker import Failed
 from engine.conversation import Conversation
+from engine.decode.events import Done, Emitted
 from engine.trace.trace import TokenStep
 
 
@@ -68,24 +71,25 @@ class Column(Vertical):
         self.view.move_to(None)
         self.show(follow=True)
 
-    def reported(self, reports: Sequence[m.Report]) -> str:
-        """Take in what the engine reports of this column's run; gives a line about what went wrong, or ""."""
+    def reported(self, job: int, events: Sequence[Any]) -> str:
+        """Take in events of a job of this column's; gives a line about what went wrong, or ""."""
         talk, trouble = self.talk, ""
         steps: list[TokenStep] = []
-        for report in reports:
-            match report:
-                case m.Drew(work, step) if talk.mine(work):
+        mine = talk.mine(job)
+        for event in events:
+            match event:
+                case Emitted(_, step) if mine:
                     steps.append(step)
-                case m.Began() if talk.mine(report.work):
-                    talk.began(report)
-                case m.Ended(work) if talk.mine(work):
+                case r.Began(ids) if mine:
+                    talk.began(ids)
+                case Done() if mine:
                     self._drew(steps)
                     steps = []
-                    talk.ended(report)
+                    talk.ended(event)
                     self.show()
-                case m.Failed(work, line):
+                case Failed(line):
                     trouble = line
-                    if talk.mine(work):
+                    if mine:
                         self._drew(steps)
                         steps = []
                         talk.failed()

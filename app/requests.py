@@ -1,6 +1,6 @@
-"""What crosses between the screen's thread and the engine's: commands go in, reports come out. Plain data only.
+"""Requests to an engine worker, and the events of their jobs that the engine itself does not have: plain data, no mlx.
 
-Every command that starts work carries a number chosen by the screen, and every report of that work carries it back.
+What the engine reports goes through under the engine's names (`engine.decode.events`, `engine.tune.control`).
 """
 
 from dataclasses import dataclass, field
@@ -9,35 +9,23 @@ from typing import Literal
 import numpy as np
 
 from engine.decode.control import RunControl
-from engine.decode.events import Stats
+from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 from engine.tune.attached import Attached
+from engine.tune.config import Config
+from engine.tune.control import Stepped, TrainControl, Validated
 
-# -- what is asked ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What stands before the next token.
-
-    `turns` (role, text) go through the chat template; without any the text is raw. `parts` follow: words as text, and
-    tokens that were drawn as their ids, so that a branch continues from exactly the tokens on the screen.
-    """
-
-    turns: tuple[tuple[str, str], ...] = ()
-    parts: tuple[str | tuple[int, ...], ...] = ()
-    whole: bool = False  # `parts` are everything: no template and no token for the beginning of a text is added
+# -- requests --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Make a model ready; `control` can break off a download.
+    """Make a model ready: `Progressed`, then `Loaded`; `control` can break off a download.
 
     Without a name it is the first of `prefer` that is on this machine, else any that is. Where none is, `Offered` is
     the answer.
     """
 
-    work: int
     model: str
     prefer: tuple[str, ...] = ()
     control: RunControl = field(default_factory=RunControl)
@@ -45,20 +33,21 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Unload:
+    """Let a model go, and end its runs."""
+
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue a context. `force` are words to take before anything is drawn. Stopped through `control`.
+    """Continue a prompt: `Began`, the engine's events, `Cached`. Steered and stopped through `control`.
 
-    `strategy` draws token by token (""), or guesses ahead: from the text ("ngram"), or with a smaller model that is
-    loaded ("draft NAME").
+    `force` are words to take before anything is drawn. `strategy` draws token by token (""), or guesses ahead: from the
+    text ("ngram"), or with a smaller model that is loaded ("draft NAME").
     """
 
-    work: int
     model: str
-    context: Context
+    prompt: Prompt
     control: RunControl
     seed: int = 0
     max_tokens: int | None = None
@@ -69,47 +58,41 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Measure every token of a context. `contents` are texts to find in it: the report says which tokens cover each."""
+    """Measure every token of a prompt: `Scored`. `contents` are texts to find in it."""
 
-    work: int
     model: str
-    context: Context
+    prompt: Prompt
     contents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """The whole raw distribution after a context."""
+    """The whole raw distribution after a prompt: `ExactLogits`."""
 
-    work: int
     model: str
-    context: Context
+    prompt: Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many tokens a text is, and the first of them."""
+    """The tokens of a text: `Tokenized`."""
 
-    work: int
     model: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Which models there are: here, and to be had."""
-
-    work: int
+    """Which models there are, here and to be had: `Offered`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapt:
-    """Change the adapters on a model, from its next token on.
+    """Change the adapters on a model, from its next token on: `AdaptersChanged`.
 
     `change` is "add" (`what` is a directory), "weigh", "only" (the others get weight 0) or "remove" (`what` is a name).
     """
 
-    work: int
     model: str
     change: Literal["add", "weigh", "only", "remove"]
     what: str
@@ -117,18 +100,29 @@ class Adapt:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
-    """Free everything and end the thread."""
+class Train:
+    """Open a run and train: `Progressed`, `TrainingPlan`, the engine's events."""
+
+    config: Config
+    resume: bool
+    control: TrainControl
 
 
-Command = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt | Close
+@dataclass(frozen=True, slots=True)
+class TrainOn:
+    """Train on from where the open run is, after it was stopped or has failed."""
 
-# -- what is reported ------------------------------------------------------------------------------------------------
+    control: TrainControl
+
+
+ModelRequest = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt
+
+# -- events ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What the screen needs to know of a loaded model."""
+    """A loaded model, as far as whoever asks it for something has to know it."""
 
     name: str
     context: int  # positions
@@ -155,8 +149,9 @@ class ModelOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
-    work: int
+class Progressed:
+    """A model, or a run that trains it, is being made ready."""
+
     model: str
     stage: str
     done: int = 0
@@ -164,8 +159,9 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    work: int
+class Loaded:
+    """A model is ready."""
+
     facts: ModelFacts
 
 
@@ -173,41 +169,20 @@ class Ready:
 class Began:
     """A run has started: the ids that its first token follows."""
 
-    work: int
     ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """So many of the prompt's tokens have been read."""
+class Cached:
+    """The bytes that a model's caches hold at the end of a run."""
 
-    work: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drew:
-    work: int
-    step: TokenStep
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run is over; `text` is what the detokeniser still held back, `cache_nbytes` what the caches hold."""
-
-    work: int
-    reason: str
-    stats: Stats
-    text: str = ""
-    cache_nbytes: int = 0
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A step for every token; `spans` are the token ranges that cover the contents asked for (None: not found)."""
 
-    work: int
     steps: tuple[TokenStep, ...]
     spans: tuple[tuple[int, int] | None, ...] = ()
 
@@ -216,41 +191,40 @@ class Scored:
 class ExactLogits:
     """Raw logits of the whole vocabulary, float32 [V], read-only."""
 
-    work: int
     logits: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    work: int
+class Tokenized:
+    """The tokens of a text."""
+
     ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    work: int
+    """The models that can be chosen."""
+
     offers: tuple[ModelOffer, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Adapted:
-    """What is on a model now."""
+class AdaptersChanged:
+    """The adapters on a model as they are from now on."""
 
-    work: int
     model: str
     attached: tuple[Attached, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """A piece of work did not succeed. `trace` is set where it was a bug rather than something to act on."""
+class TrainingPlan:
+    """A run is ready: what it will do, in lines; what it did before; what it is first asked of its data."""
 
-    work: int
-    line: str
-    trace: str = ""
-
-
-# nothing more of that work comes after these
-Last = Ended | Failed | Ready | Scored | ExactLogits | Counted | Offered | Adapted
-
-Report = Last | Loading | Began | Reading | Drew
+    lines: tuple[str, ...]
+    model: str
+    folder: str
+    steps: int
+    past: tuple[Stepped | Validated, ...] = ()
+    prompts: tuple[str, ...] = ()  # the beginnings of a few rows, not trained on where there are such
+    chat: bool = True  # they go through the chat template, as the rows did
+    vocabulary: tuple[bytes, ...] = ()  # piece of each id

@@ -1,0 +1,220 @@
+"""Jobs of an engine worker: how a request becomes an iterator of events, for models and for a training.
+
+Several generations take turns, an event each, and each counts its own time. The models and the trainer come from
+outside (`ModelProvider`, `Trainer`): nothing here imports mlx.
+"""
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from app import requests as r
+from app.worker import Tell
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted
+from engine.decode.events import Event as RunEvent
+from engine.errors import LikelyError
+from engine.prompt import Encoding, locate
+from engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
+from engine.tune.control import Event as TrainEvent
+
+if TYPE_CHECKING:
+    from engine.decode.strategy import Strategy
+    from engine.sources.fetch.progress import Report
+    from engine.trace.trace import TokenStep
+    from engine.tune.attached import Attached
+    from engine.tune.config import Config
+
+
+class Engine(Protocol):
+    """A loaded model to draw from. Everything it gives is plain Python and numpy; used by one thread only."""
+
+    @property
+    def facts(self) -> r.ModelFacts: ...
+    @property
+    def tokenizer(self) -> Encoding: ...
+    @property
+    def cache_nbytes(self) -> int: ...
+    def generate(
+        self,
+        ids: Sequence[int],
+        control: RunControl,
+        *,
+        seed: int = 0,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        strategy: "Strategy | None" = None,
+    ) -> Iterator[RunEvent]:
+        """Continue `ids`; several of these may be open at once, and are advanced in turn."""
+        ...
+
+    def strategy(self, name: str, others: Mapping[str, Any]) -> "Strategy | None":
+        """The strategy that `Generate` names; `others` are the loaded models, by name."""
+        ...
+
+    def score(self, ids: Sequence[int]) -> "Sequence[TokenStep]": ...
+    def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
+    def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
+        """Change the adapters as `Adapt` says; gives all that are there then."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ModelProvider(Protocol):
+    """Where models come from."""
+
+    def choose(self, prefer: Sequence[str]) -> str:
+        """The first of `prefer` that is on this machine, else any model that is; "" where there is none."""
+        ...
+
+    def open(self, model: str, progress: "Report") -> Engine: ...
+    def offers(self) -> Sequence[r.ModelOffer]: ...
+
+
+class Trainer(Protocol):
+    """A training run; used by one thread only. Everything it gives is plain Python."""
+
+    def open(self, config: "Config", resume: bool, progress: "Report") -> r.TrainingPlan: ...
+    def train(self, control: TrainControl) -> Iterator[TrainEvent]:
+        """Train on from where the run is; may be called again after it has ended or raised."""
+        ...
+
+    def answer(self, request: Complete | Compare) -> Answer:
+        """By the model as it is now, between two steps or after the run."""
+        ...
+
+
+class ModelJobs:
+    """The executor of `ModelRequest`s: the models that are loaded, by name."""
+
+    def __init__(self, provider: ModelProvider) -> None:
+        self.provider = provider
+        self.engines: dict[str, Engine] = {}
+
+    def execute(self, request: r.ModelRequest, tell: Tell) -> Iterator[Any]:
+        match request:
+            case r.Load():
+                yield self._load(request, tell)
+            case r.Unload(name):
+                self._unload(name)
+            case r.Generate():
+                yield from self._generate(request)
+            case r.Score(name, prompt, contents):
+                engine = self._engine(name)
+                steps = tuple(engine.score(prompt.ids(engine.tokenizer)))
+                yield r.Scored(steps, locate([step.piece for step in steps], contents))
+            case r.Exact(name, prompt):
+                engine = self._engine(name)
+                logits = engine.logits_after(prompt.ids(engine.tokenizer))
+                logits.flags.writeable = False
+                yield r.ExactLogits(logits)
+            case r.Count(name, text):
+                yield r.Tokenized(tuple(self._engine(name).tokenizer.encode(text)))
+            case r.Adapt(name, change, what, weight):
+                yield r.AdaptersChanged(name, self._engine(name).adapt(change, what, weight))
+            case r.Offer():
+                yield r.Offered(tuple(self.provider.offers()))
+
+    def close(self) -> None:
+        for engine in self.engines.values():
+            engine.close()
+
+    def _load(self, request: r.Load, tell: Tell) -> r.Loaded | r.Offered:
+        name = request.model or self.provider.choose(request.prefer)
+        if not name:
+            return r.Offered(tuple(self.provider.offers()))
+
+        def progress(stage: str, done: int = 0, total: int = 0) -> None:
+            if request.control.cancelled:
+                raise LikelyError(f"{name} was not loaded: it was stopped")
+            tell(r.Progressed(name, stage, done, total))
+
+        engine = self.engines.get(name)
+        if engine is None:
+            engine = self.provider.open(name, progress)
+            self.engines[engine.facts.name] = engine
+            gc.collect()
+            gc.freeze()  # the weights' Python objects live until the end: leave them out of every later collection
+        return r.Loaded(engine.facts)
+
+    def _unload(self, name: str) -> None:
+        gone = self.engines.pop(name, None)
+        if gone is not None:
+            gone.close()
+            gc.unfreeze()
+            gc.collect()
+
+    def _generate(self, request: r.Generate) -> Iterator[Any]:
+        engine = self._engine(request.model)
+        if request.force:
+            request.control.force(engine.tokenizer.encode(request.force))
+        ids = request.prompt.ids(engine.tokenizer)
+        events = engine.generate(
+            ids,
+            request.control,
+            seed=request.seed,
+            max_tokens=request.max_tokens,
+            stop=request.stop,
+            strategy=engine.strategy(request.strategy, self.engines),
+        )
+        yield r.Began(tuple(ids))
+        spent_s, done = 0.0, False
+        while self.engines.get(request.model) is engine:
+            began = perf_counter()
+            event = next(events, None)
+            spent_s += perf_counter() - began
+            if event is None:
+                if not done:
+                    raise RuntimeError("a run ended without saying why")
+                return
+            if isinstance(event, Emitted):  # with the seconds that were this run's own: several take turns
+                event = replace(event, step=replace(event.step, elapsed_s=spent_s))
+            elif isinstance(event, Done):
+                yield r.Cached(engine.cache_nbytes)
+                done = True
+            yield event
+        raise LikelyError(f"{request.model} was unloaded")
+
+    def _engine(self, name: str) -> Engine:
+        if name not in self.engines:
+            raise LikelyError(f"{name or 'no model'} is not loaded: choose a model first")
+        return self.engines[name]
+
+
+class TrainingJobs:
+    """The executor of one run: it trains, and its model answers what is asked between two steps, or afterwards."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def execute(self, request: r.Train | r.TrainOn | Complete | Compare, tell: Tell) -> Iterator[Any]:
+        match request:
+            case r.Train(config, resume, control):
+
+                def progress(stage: str, done: int = 0, total: int = 0) -> None:
+                    if control.stopped:
+                        raise LikelyError("the run was stopped before it began")
+                    tell(r.Progressed(config.model, stage, done, total))
+
+                plan = self.trainer.open(config, resume, progress)
+                progress("training")
+                yield plan
+                yield from self._train(control)
+            case r.TrainOn(control):
+                yield from self._train(control)
+            case Complete() | Compare():
+                yield self.trainer.answer(request)
+
+    def close(self) -> None:
+        """A run that is over holds nothing open."""
+
+    def _train(self, control: TrainControl) -> Iterator[TrainEvent | None]:
+        for event in self.trainer.train(control):
+            yield event
+            while isinstance(event, Paused) and control.waiting:
+                yield None

@@ -1,0 +1,144 @@
+"""A worker: one long-lived thread that takes turns between jobs, each an iterator of engine events.
+
+A request goes in and is given a job's id; the job's events come out under that id, and `Closed` after the last of them.
+mlx's streams and random state belong to the thread that made them, so all that is done with a model is done by jobs of
+one worker, and only plain data crosses. A job that arrives has its first turn at once, so that what was asked in order
+begins in order; then each has a turn, which is one event. Whatever goes wrong in a job is its event `Failed`: the
+thread goes on. Knows nothing of models and screens: an executor makes the job of a request, and imports what it
+needs for that.
+"""
+
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Literal, Protocol
+
+from engine.errors import LikelyError
+
+GLANCE_S = 0.05  # between two turns of jobs that all wait
+
+Tell = Callable[[Any], None]  # reports an event from inside a turn
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A job did not succeed. `trace` is set where it was a bug rather than something to act on."""
+
+    line: str
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Nothing more comes of a job: sent once for each, however it ended."""
+
+
+class Executor(Protocol):
+    """The maker of jobs; lives in the worker's thread."""
+
+    def execute(self, request: Any, tell: Tell) -> Iterator[Any]:
+        """The events of the job that does `request`; None for a turn in which it waits (it is paused).
+
+        `tell` reports an event in the middle of a turn, for what calls back rather than yields.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything: the thread ends."""
+        ...
+
+
+class Worker:
+    """The outer end of a worker: `submit` never waits, `drain` gives all that was reported since the last time."""
+
+    def __init__(self, executor: Callable[[], Executor], name: str = "engine") -> None:
+        """`executor` is called in the thread, at the first request: it may import what the caller must not."""
+        self._make = executor
+        self._executor: Executor | None = None
+        self._inbox: SimpleQueue[tuple[int, Any] | Literal["finish", "close"]] = SimpleQueue()
+        self._outbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        self._thread = Thread(target=self._serve, name=name, daemon=True)
+        self._last = 0
+
+    def start(self) -> None:
+        """Begin with what was submitted, and go on with what will be."""
+        self._thread.start()
+
+    def submit(self, request: Any) -> int:
+        """Have a request done; gives the id of its job."""
+        self._last += 1
+        self._inbox.put((self._last, request))
+        return self._last
+
+    def drain(self) -> list[tuple[int, Any]]:
+        """What was reported since the last time, oldest first: a job's id and its event."""
+        reported: list[tuple[int, Any]] = []
+        try:
+            while True:
+                reported.append(self._outbox.get_nowait())
+        except Empty:
+            return reported
+
+    def finish(self) -> None:
+        """End the thread by itself as soon as every job is over."""
+        self._inbox.put("finish")
+
+    def close(self, wait_s: float = 2.0) -> None:
+        """End the jobs and the thread; one that is deep inside a model is left to end with the process."""
+        self._inbox.put("close")
+        self.join(wait_s)
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait for the thread's end; gives whether it came."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        jobs: dict[int, Generator[Any]] = {}
+        wait: float | None = None  # for a request: for ever where there is no job, not at all where one is at work
+        last = False
+        while jobs or not last:
+            try:
+                arrived = self._inbox.get(wait != 0, wait)
+            except Empty:
+                worked = [self._turn(jobs, job) for job in list(jobs)]
+                wait = (0 if any(worked) else GLANCE_S) if jobs else None
+                continue
+            if arrived == "close":
+                break
+            if arrived == "finish":
+                last = True
+            else:
+                job, request = arrived
+                jobs[job] = self._run(job, request)
+                self._turn(jobs, job)
+            wait = 0
+        for events in jobs.values():
+            events.close()
+        if self._executor is not None:
+            self._executor.close()
+
+    def _run(self, job: int, request: Any) -> Generator[Any]:
+        """A job's events, with what went wrong as the last."""
+        try:
+            if self._executor is None:
+                self._executor = self._make()
+            yield from self._executor.execute(request, lambda event: self._outbox.put((job, event)))
+        except LikelyError as error:
+            yield Failed(str(error))
+        except Exception as error:  # a bug must not end the thread: whoever listens says what happened
+            yield Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _turn(self, jobs: dict[int, Generator[Any]], job: int) -> bool:
+        """One event of a job; gives whether there was one."""
+        event = next(jobs[job], Closed())
+        if event is not None:
+            self._outbox.put((job, event))
+        if isinstance(event, Closed):
+            del jobs[job]
+        return event is not None
