@@ -1,10 +1,10 @@
 """Provider of this machine's models. Imported in a worker's thread and nowhere else: everything of mlx hangs on it."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.requests import ModelFacts, ModelOffer
+from engine import machine
 from engine.decode.draft import Draft, PromptLookup
 from engine.decode.speculative import Speculative
 from engine.decode.strategy import Strategy
@@ -81,9 +81,11 @@ class LocalModelProvider:
     """The models of this machine's store, and those of the catalogue that it has the memory for."""
 
     def choose(self, prefer: Sequence[str]) -> str:
-        """The first of `prefer` that is on this machine, else the default, else any; "" where there is none."""
-        here = (info.name for info in store.list())
-        return next((name for name in (*prefer, catalogue.DEFAULT, *here) if name and _here(name) is not None), "")
+        """The first of `prefer` that is on this machine, else the default one; "" where the person has to choose."""
+        if name := next((name for name in prefer if name and _here(name) is not None), ""):
+            return name
+        default = store.default()
+        return default.name if default is not None else ""
 
     def open(self, model: str, progress: Report) -> LoadedModel:
         return LoadedModel(model, load(model, progress))
@@ -91,18 +93,25 @@ class LocalModelProvider:
     def offers(self) -> Sequence[ModelOffer]:
         """What is here first, then what could be fetched; what fits before what does not."""
         here = {info.name: info for info in store.list()}
-        here |= {name: info for name in catalogue.KNOWN if name not in here and (info := _here(name)) is not None}
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = machine.memory()
         found = [
             ModelOffer(
                 name, info.nbytes, info.license, True, info.nbytes <= memory // 2, f"{info.family} {info.quantization}"
             )
             for name, info in here.items()
         ]
-        fitting = {known.name for known in catalogue.offers(memory)}
+        offered = {known.name: known for known in catalogue.offers(memory)}
+        offered |= catalogue.KNOWN  # what suits this machine first, in its order; then the rest
         found += [
-            ModelOffer(known.name, known.nbytes, known.license, False, known.name in fitting, known.title)
-            for known in catalogue.KNOWN.values()
+            ModelOffer(
+                known.name,
+                known.nbytes,
+                known.license,
+                False,
+                catalogue.fits(known, memory),
+                f"{known.title}: {known.good_for}",
+            )
+            for known in offered.values()
             if known.name not in here
         ]
         return found

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models.cache import Cache
     from models.config import ModelConfig
-    from models.families.registry import FAMILIES, build, configure, joins
+    from models.families import FAMILIES
+    from models.families.registry import build, configure, joins
     from models.model import LanguageModel
     from models.transformer import Transformer
 
 __all__ = ["FAMILIES", "Cache", "LanguageModel", "ModelConfig", "Transformer", "build", "configure", "joins"]
 
-_HOME = {"Cache": "cache", "ModelConfig": "config", "LanguageModel": "model", "Transformer": "transformer"}
+_HOME = {
+    "Cache": "cache",
+    "FAMILIES": "families",
+    "ModelConfig": "config",
+    "LanguageModel": "model",
+    "Transformer": "transformer",
+}
 
 
 def __getattr__(name: str) -> Any:

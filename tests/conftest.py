@@ -1,8 +1,12 @@
 """What several test folders share: the real model."""
 
+import os
+
 import pytest
 
 from engine.sources.model_info import ModelInfo
+
+os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the machine, and whichever its owner has chosen
 
 
 @pytest.fixture(scope="session")

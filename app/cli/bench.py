@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import Progress, model_option
+from app.cli.opening import Progress, default_model, model_option
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ def command(
             raise ValueError
     except ValueError:
         raise ParameterError(f"--contexts must be numbers such as 64,1024, got {contexts!r}") from None
+    name = model or default_model()
     with Progress() as progress:
-        checkpoint, load_s = timed(lambda: load(model, progress=progress.show))
+        checkpoint, load_s = timed(lambda: load(name, progress=progress.show))
         peer = None
         if against is not None:
             from engine.mlx_lm_baseline import MlxLm

@@ -30,13 +30,19 @@ def command(
 
     \b
     likely chat                       full screen
+    likely chat -M qwen3-4b           ... with this model, from now on also where none is named
     likely chat --plain --temp 0.7    lines; ctrl-c stops an answer, ctrl-d ends
     """
     if plain:
         from app.plain import converse
 
         recipe, run = read_recipe(values)
-        converse(open_session(model, adapters=adapters, parallel=parallel), recipe, run, system=system)
+        session = open_session(model, adapters=adapters, parallel=parallel)
+        if click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE:
+            from engine.sources import preferences
+
+            preferences.choose(model)
+        converse(session, recipe, run, system=system)
         return
     if parallel is not None:
         raise click.UsageError("the full screen is one process's: use --plain with --parallel")
@@ -44,8 +50,4 @@ def command(
         raise click.UsageError("the full screen needs a terminal; use --plain in a pipe")
     from app.tui import run as screen
 
-    source = click.get_current_context().get_parameter_source("model")
-    named = (
-        model if source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT) else None
-    )  # else the one used last, or an offer
-    sys.exit(screen(model=named, resume=resume, adapters=[weighed_adapter(given) for given in adapters]))
+    sys.exit(screen(model=model or None, resume=resume, adapters=[weighed_adapter(given) for given in adapters]))

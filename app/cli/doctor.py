@@ -34,17 +34,17 @@ def _compile(device: str, compiles: bool) -> str:
 def command(as_json: bool) -> None:
     """Say what was found here (device, BLAS, threads, memory, speed, kernels) and how to mend what is slow."""
     from engine import machine
-    from engine.sources import store
+    from engine.home import home
 
     found = machine.inspect()
     gflops, bandwidth = machine.gflops(), machine.bandwidth()
     notes = machine.advice(found, gflops)
-    home = store.home()
-    free = shutil.disk_usage(home if home.exists() else home.anchor).free
+    folder = home()
+    free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free
     kernels = _kernels()
     if as_json:
         facts = asdict(found) | {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
-        click.echo(json.dumps(facts | {"store": str(home), "store_free": free, "kernels": kernels}))
+        click.echo(json.dumps(facts | {"store": str(folder), "store_free": free, "kernels": kernels}))
         return
     threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
     rows = {
@@ -58,7 +58,7 @@ def command(as_json: bool) -> None:
         "matmul": f"{gflops:.0f} GFLOP/s (bounds reading a prompt)",
         "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
         "kernels": kernels,
-        "models": f"{home} ({free / 1e9:.0f} GB free)",
+        "models": f"{folder} ({free / 1e9:.0f} GB free)",
         "two Macs": "mlx.launch --backend ring --hostfile hosts.json -- likely run ... (docs/distributed.md)",
         "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
     }

@@ -1,31 +1,74 @@
-"""`likely models`: which models are here."""
+"""`likely models`: which models are here, and which is used where none is named."""
 
 import json
-from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One array of objects.")
-def command(as_json: bool) -> None:
-    """List the models that are here: size, where from, family, quantisation.
+@click.option("--default", "chosen", metavar="NAME", help="Use this model where none is named.")
+@click.option(
+    "--add",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Look for models in this folder too, from now on (also: LIKELY_MODELS, as PATH has it).",
+)
+@click.option("--known", is_flag=True, help="The catalogue: short names, sizes, licences, what each is good for.")
+def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool) -> None:
+    """List the models that are here: size, family, quantisation, where each lives.
+
+    Looked through: what likely has fetched, the hub's cache (as mlx-lm and others fill it), LM Studio's folders, yours.
+    A star marks the one that is used where none is named.
 
     \b
     likely models
-    likely pull smollm2
+    likely models --known
+    likely models --default qwen3-4b
+    likely models --add ~/models
     """
-    from engine.sources import store
+    from engine.errors import CheckpointError
+    from engine.sources import preferences, store
 
-    here = store.list()
+    if known:
+        _catalogue(as_json)
+        return
+    if folder is not None:
+        preferences.add_folder(folder)
+    if chosen is not None:
+        info = store.resolve(chosen)
+        if info is None:
+            raise CheckpointError(f"{chosen} is not on this machine yet: `likely pull {chosen}` fetches it")
+        preferences.choose(info.name)
+    here, used = store.list(), store.default()
+    used_name = used.name if used is not None else ""
     if as_json:
-        click.echo(json.dumps([{**asdict(info), "path": str(info.path)} for info in here]))
+        click.echo(json.dumps([{**info.as_dict(), "default": info.name == used_name} for info in here]))
         return
     if not here:
-        click.echo("no model is here yet; `likely pull smollm2` fetches one of 98 MB")
+        click.echo("no model is here yet: `likely models --known` lists what `likely pull NAME` can fetch")
         return
-    click.echo(f"{'model':<34} {'size':>9}  {'family':<10} {'weights':<12} from")
+    click.echo(f"  {'model':<34} {'size':>9}  {'family':<10} {'weights':<12} where")
     for info in here:
-        click.echo(
-            f"{info.name:<34} {info.nbytes / 1e6:>6,.0f} MB  {info.family:<10} {info.quantization:<12} {info.source}"
-        )
+        mark, size = "*" if info.name == used_name else " ", f"{info.nbytes / 1e6:,.0f} MB"
+        click.echo(f"{mark} {info.name:<34} {size:>9}  {info.family:<10} {info.quantization:<12} {info.path}")
+
+
+def _catalogue(as_json: bool) -> None:
+    """What has a short name."""
+    from app.cli.choosing import gigabytes
+    from engine import machine
+    from engine.sources import catalogue
+
+    if as_json:
+        keys = ("name", "title", "license", "nbytes", "memory_gb", "good_for", "checked")
+        click.echo(json.dumps([{key: getattr(known, key) for key in keys} for known in catalogue.KNOWN.values()]))
+        return
+    memory = machine.memory()
+    click.echo(f"  {'model':<14} {'size':>8}  {'licence':<10} {'memory':>6}  good for")
+    for known in catalogue.KNOWN.values():
+        size = gigabytes(known.nbytes) + ("" if known.checked else "?")
+        mark = " " if catalogue.suits(known, memory) else "-"
+        click.echo(f"{mark} {known.name:<14} {size:>8}  {known.license:<10} {known.memory_gb:>3} GB  {known.good_for}")
+    click.echo(f"\n- wants more memory than there is here   ? computed on {catalogue.DATE}, compared at the first pull")

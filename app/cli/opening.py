@@ -13,16 +13,13 @@ from engine.errors import DataError
 if TYPE_CHECKING:
     from engine.session import Session
 
-DEFAULT_MODEL = "smollm2"
-
 model_option = click.option(
     "--model",
     "-M",
-    default=DEFAULT_MODEL,
-    show_default=True,
+    default="",
     envvar="LIKELY_MODEL",
     metavar="MODEL",
-    help="An alias, a hub repository, a folder or a .gguf file.",
+    help="A short name, a hub repository, a folder or a .gguf file; if left out, the model chosen last.",
 )
 
 adapter_option = click.option(
@@ -75,6 +72,7 @@ def open_session(
     """
     weighed = [weighed_adapter(given) for given in adapters]
     together = ranks.joined()
+    model = model or default_model()
     if adapters and together is not None:
         raise click.UsageError("--adapter is for one process: likely fuse makes the adapter part of the model first")
     if parallel is not None and together is None:
@@ -89,11 +87,11 @@ def open_session(
             checkpoint = load(model, progress=progress.show, parting=parting)
         prefixes = None
         if keep_prefix:
+            from engine.home import home
             from engine.prefix import Prefixes
-            from engine.sources import store
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
-            prefixes = Prefixes(identity, folder=store.home() / "prefixes")
+            prefixes = Prefixes(identity, folder=home() / "prefixes")
         session = Session(checkpoint, prefixes, ranks=together, **cache)
         if weighed:
             from engine.tune.stack import Stack
@@ -105,6 +103,20 @@ def open_session(
     finally:
         gc.freeze()
         gc.enable()
+
+
+def default_model() -> str:
+    """The model to use where none is named: the one chosen last, the only one here, or the answer to a question.
+
+    UsageError, in one line that says how to choose, where there is nobody to ask.
+    """
+    from engine.sources import store
+
+    if info := store.default():
+        return info.name
+    from app.cli.choosing import ask
+
+    return ask()
 
 
 def weighed_adapter(given: str) -> tuple[str, float]:

@@ -50,7 +50,9 @@ def command(
     words = None if text is None else _read(text)
     with Progress() as progress:
         info = store.resolve(model) or store.pull(model, progress.show)
-        name = f"{Path(info.name).stem}-{recipe or f'{settings.layout.bits}bit'}"
+        name = (
+            f"{info.name.rstrip('/').rpartition('/')[2].removesuffix('.gguf')}-{recipe or f'{settings.layout.bits}bit'}"
+        )
         report = quantize(info, target or Path(name), settings, text=words, progress=progress.show)
     for line in lines(report):
         click.echo(line)

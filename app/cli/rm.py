@@ -1,4 +1,4 @@
-"""`likely rm`: remove a fetched model from the store."""
+"""`likely rm`: remove a fetched model."""
 
 import click
 
@@ -6,12 +6,14 @@ import click
 @click.command()
 @click.argument("model")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def command(model: str, yes: bool) -> None:
-    """Remove MODEL from this machine. Folders and files outside the store are never touched."""
+@click.option("--shared", is_flag=True, help="Also from the hub's cache, where other programs find it too.")
+def command(model: str, yes: bool, shared: bool) -> None:
+    """Remove MODEL from this machine. What LM Studio or you have put here is never touched."""
     from engine.sources import store
 
-    info = store.find(model)
+    info = store.removable(model, shared=shared)
     if not yes:
-        click.confirm(f"remove {info.name} ({info.nbytes / 1e6:,.0f} MB)?", abort=True)
-    store.remove(model)
+        whose = "" if store.is_ours(info) else " from the hub's cache, for every program that uses it"
+        click.confirm(f"remove {info.name} ({info.nbytes / 1e6:,.0f} MB){whose}?", abort=True)
+    store.remove(model, shared=shared)
     click.echo(f"{info.name} is removed: {info.nbytes / 1e6:,.0f} MB freed")

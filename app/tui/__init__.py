@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.home import home as data_home
+
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
     from engine.tune.config import Config
@@ -64,15 +66,3 @@ def _kept(app: "LikelyApp") -> int:
     for line in lines:
         print(line, file=sys.stderr)
     return code
-
-
-def data_home() -> Path:
-    """Where likely keeps its data, as `engine.sources.store.home` says: slow to import before the paint."""
-    import os
-    import sys
-
-    if named := os.environ.get("LIKELY_HOME"):
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "likely"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "likely"

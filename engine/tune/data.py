@@ -23,7 +23,8 @@ KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
 ALSO = {"valid": ("validation", "val", "dev")}
 SHARE = 1 << 16
-WHOLE = "commit"  # beside the files of a data set that was fetched whole
+WHOLE = "commit"  # beside the files of a data set that an earlier version fetched whole
+SNAPSHOT = "snapshot"  # where in the hub's cache a data set lies whole
 
 
 @dataclass(frozen=True)
@@ -214,16 +215,19 @@ def _from_hub(name: str, progress: Report) -> Path:
     """The folder of a hub data set, fetched; DataError where `name` is neither a path nor an id that can be fetched."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith(KINDS):
         raise DataError(f"there is no {name}: expected a file, a folder, or the id owner/name of a hub data set")
-    from engine.sources import store
+    from engine.home import home
     from engine.sources.catalogue import Hub
     from engine.sources.fetch.hub import fetch_data
 
-    folder = store.home() / "data" / name.replace("/", "--")
-    if not (folder / WHOLE).exists():
-        try:
-            (folder / "files").mkdir(parents=True, exist_ok=True)
-            commit = fetch_data(Hub(name), folder / "files", progress, KINDS)
-            write_whole(folder / WHOLE, lambda beside: beside.write_text(commit))
-        except CheckpointError as error:
-            raise DataError(f"there is no {name} here: {error}") from error
-    return folder / "files"
+    folder = home() / "data" / name.replace("/", "--")
+    if (folder / WHOLE).exists():  # fetched when they were kept here
+        return folder / "files"
+    if (folder / SNAPSHOT).exists() and (snapshot := Path((folder / SNAPSHOT).read_text())).is_dir():
+        return snapshot
+    try:
+        snapshot = fetch_data(Hub(name), progress, KINDS)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / SNAPSHOT, lambda beside: beside.write_text(str(snapshot)))
+    except CheckpointError as error:
+        raise DataError(f"there is no {name} here: {error}") from error
+    return snapshot

@@ -1,1 +1,26 @@
-"""Model families: each maps a Hugging Face configuration and weight names to the one transformer."""
+"""Model families: each maps a Hugging Face configuration and weight names to the one transformer.
+
+Which there are is said here, without mlx, for those who only look for models.
+"""
+
+# `model_type` -> the module that knows it
+FAMILIES = {
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3": "gemma3",
+    "gemma3_text": "gemma3",
+    "gpt2": "gpt2",
+    "gpt_neox": "gpt_neox",
+    "granite": "granite",
+    "granitemoe": "granite",
+    "llama": "llama",
+    "mistral": "llama",
+    "mixtral": "mixtral",
+    "olmo2": "olmo2",
+    "phi3": "phi3",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3",
+    "smollm3": "smollm3",
+    "starcoder2": "starcoder2",
+}

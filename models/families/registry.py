@@ -11,33 +11,12 @@ from models.checkpoint.builder import JOINED, Builder
 from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.errors import ConfigError
+from models.families import FAMILIES
 from models.model import LanguageModel
 from models.weights import Tensors
 
 if TYPE_CHECKING:
     from models.parallel.shard import Sharding
-
-# `model_type` -> the module that knows it
-FAMILIES = {
-    "gemma": "gemma",
-    "gemma2": "gemma",
-    "gemma3": "gemma3",
-    "gemma3_text": "gemma3",
-    "gpt2": "gpt2",
-    "gpt_neox": "gpt_neox",
-    "granite": "granite",
-    "granitemoe": "granite",
-    "llama": "llama",
-    "mistral": "llama",
-    "mixtral": "mixtral",
-    "olmo2": "olmo2",
-    "phi3": "phi3",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3",
-    "smollm3": "smollm3",
-    "starcoder2": "starcoder2",
-}
 
 TOP = {
     "embed": "model.embed_tokens",

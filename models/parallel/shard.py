@@ -19,8 +19,9 @@ from typing import Any
 
 from models.config import ModelConfig
 from models.errors import CheckpointError, ConfigError
+from models.families import FAMILIES
 from models.families.gemma3 import PICTURES
-from models.families.registry import FAMILIES, described, family
+from models.families.registry import described, family
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(.+)$")
 EXPERT = {"w1": "gate", "w3": "up", "w2": "down", "input_linear": "gate_up", "output_linear": "down"} | {

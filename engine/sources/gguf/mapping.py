@@ -168,6 +168,11 @@ ARCHITECTURES = {
 MIXTRAL = Architecture("mixtral", _inside("block_sparse_moe"), interleaved=True, extra=_mixtral)
 
 
+def runs(name: str) -> bool:
+    """Whether a file of this architecture can be run here."""
+    return name in ARCHITECTURES
+
+
 def architecture(header: Header) -> Architecture:
     """The file's architecture; CheckpointError if it is not one of ARCHITECTURES."""
     facts = Facts(header)

@@ -283,6 +283,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[hub_server.
     with hub_server.serve("me/rows", files, "datasets") as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
         yield server
 
 
@@ -316,6 +317,7 @@ def test_what_the_hub_refuses_is_one_line(hub: hub_server.HubServer, status: int
 def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(DataError, match="the hub cannot be reached for me/elsewhere") as caught:
         data.read("me/elsewhere")
     assert "\n" not in str(caught.value)

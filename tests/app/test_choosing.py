@@ -1,0 +1,162 @@
+"""`likely pull`, `models`, `rm`, and which model a verb uses where none is named."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app.cli
+from app.cli import choosing
+from engine.sources import catalogue, preferences, store
+from metal import mx
+from tests.engine import hub_server, tiny
+
+REPO = "me/tiny"
+
+
+@pytest.fixture(autouse=True)
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Somebody with an empty home folder."""
+    for name in ("LIKELY_MODELS", "LIKELY_MODEL", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "likely"))
+    return tmp_path
+
+
+@pytest.fixture
+def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Run `likely ARGS`; gives (exit code, stdout, stderr)."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", *args])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def model(folder: Path) -> Path:
+    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    return tiny.write_folder(folder, tiny.LLAMA, arrays)
+
+
+def put(person: Path, name: str) -> Path:
+    """A model where LM Studio would have it."""
+    (person / ".lmstudio" / "models" / "me").mkdir(parents=True, exist_ok=True)
+    return model(person / ".lmstudio" / "models" / "me" / name)
+
+
+def test_models_says_where_each_lives_and_which_is_used(likely: Any, person: Path) -> None:
+    assert "no model is here yet: `likely models --known`" in likely("models")[1]
+    paths = [put(person, "one"), put(person, "two")]
+    code, out, _ = likely("models", "--default", "me/two")
+    lines = out.splitlines()[1:]
+    assert code == 0 and [line[:8] for line in lines] == ["  me/one", "* me/two"]
+    assert all(line.endswith(str(path)) for line, path in zip(lines, paths, strict=True))
+    told = json.loads(likely("models", "--json")[1])
+    assert [(row["name"], row["default"]) for row in told] == [("me/one", False), ("me/two", True)]
+
+
+def test_a_default_must_be_here(likely: Any) -> None:
+    code, _, err = likely("models", "--default", "qwen3-4b")
+    assert code == 1 and err == "likely: qwen3-4b is not on this machine yet: `likely pull qwen3-4b` fetches it\n"
+    code, _, err = likely("models", "--default", "qwen-4b")
+    assert code == 1 and "did you mean qwen3-4b" in err
+
+
+def test_a_folder_that_is_added_is_looked_through_from_then_on(likely: Any, person: Path) -> None:
+    (person / "mine").mkdir()
+    path = model(person / "mine" / "tiny")
+    assert str(path) in likely("models", "--add", str(person / "mine"))[1]
+    assert str(path) in likely("models")[1]
+
+
+def test_the_catalogue_lists_name_size_licence_memory_and_what_each_is_good_for(likely: Any) -> None:
+    out = likely("models", "--known")[1]
+    for known in catalogue.KNOWN.values():
+        (line,) = [line for line in out.splitlines() if f" {known.name} " in line]
+        assert known.good_for in line and known.license in line and f"{known.memory_gb} GB" in line
+        assert ("?" in line) == (not known.checked)
+
+
+def test_pull_and_rm_of_what_the_hub_has(likely: Any, person: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = model(person / "source")
+    with hub_server.serve(REPO, {path.name: path.read_bytes() for path in source.iterdir()}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        code, out, _ = likely("pull", REPO)
+    place = person / ".cache" / "huggingface" / "hub" / "models--me--tiny" / "snapshots" / hub_server.COMMIT
+    assert code == 0 and out.startswith("me/tiny is here: 0 MB, llama") and out.endswith(f"{place}\n")
+    code, out, err = likely("rm", REPO, "--yes")
+    assert code == 1 and "which other programs use too" in err and "--shared" in err and place.exists()
+    assert likely("rm", REPO, "--yes", "--shared")[0] == 0 and not place.exists()
+
+
+def test_rm_leaves_what_another_program_has(likely: Any, person: Path) -> None:
+    path = put(person, "one")
+    code, _, err = likely("rm", "me/one", "--yes", "--shared")
+    assert code == 1 and f"delete {path} yourself" in err and path.exists()
+
+
+# -- where no model is named -------------------------------------------------------------------------------------------
+
+RUN = [sys.executable, "-c", "from app.cli import main; main()", "run", "hi", "--raw", "--max-tokens", "2", "-q"]
+
+
+def run(**kwargs: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(RUN, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, **kwargs)
+
+
+def test_a_pipe_without_a_model_is_told_how_in_one_line() -> None:
+    done = run()
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("likely: no model is on this machine: fetch one with `likely pull ")
+    assert "`likely pull smollm2` (93 MB), or name one with -M" in done.stderr
+
+
+def test_a_pipe_uses_the_only_model_and_of_several_the_chosen_one(person: Path) -> None:
+    put(person, "one")
+    assert run().returncode == 0
+    put(person, "two")
+    done = run()
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "2 models are here and none is chosen (me/one, me/two)" in done.stderr
+    assert "`likely models --default NAME`" in done.stderr
+    preferences.choose("me/two")
+    assert run().returncode == 0
+
+
+def test_a_terminal_is_asked_once(person: Path) -> None:
+    for name in ("one", "two"):
+        put(person, name)
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(RUN, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, close_fds=True)
+    os.close(theirs)
+    seen = b""
+    while b"number [1]:" not in seen:
+        seen += os.read(ours, 1000)
+    os.write(ours, b"2\n")
+    child.communicate(timeout=120)
+    os.close(ours)
+    assert b"1  me/one" in seen and b"2  me/two" in seen
+    assert child.returncode == 0 and preferences.chosen() == "me/two"
+    assert run().returncode == 0  # and never again
+
+
+def test_an_empty_machine_is_asked_what_to_fetch(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    monkeypatch.setattr("engine.machine.memory", lambda: 8 * catalogue.GIB)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", lambda *_, **__: 1)
+    assert choosing.ask() == "qwen3-1.7b" == preferences.chosen()
+    shown = capfd.readouterr().err
+    assert "suit its 8 GB of memory" in shown and "smollm2" in shown and "instant, tiny" in shown
+    assert "968 MB" in shown and "apache-2.0" in shown and "qwen3-4b" not in shown
+    assert store.default() is None  # it is not here yet: `run` fetches it next
