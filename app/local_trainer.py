@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from app.model_provider import loaded
 from app.requests import TrainingPlan
 from app.training_plan import describe
 from engine.errors import ParameterError
+from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report
 from engine.tune import metrics, probes, trainer
 from engine.tune.config import Config
@@ -32,7 +34,7 @@ class LocalTrainer:
     def open(self, config: Config, resume: bool, progress: Report) -> TrainingPlan:
         """Read the data, load the model, and say what will be done; OutOfMemory where a step will not fit."""
         progress("reading the data", 0, 0)
-        self.opened = opened = open_run(config, progress, resume=resume)
+        self.opened = opened = open_run(config, progress, resume=resume, load=shared if config.kind != "full" else load)
         if self.run.group is not None:
             raise ParameterError("the screen shows a run of one process: leave out --screen to train on several")
         progress("measuring this machine", 0, 0)
@@ -57,6 +59,14 @@ class LocalTrainer:
 
     def answer(self, request: Request) -> Answer:
         return probes.answer(self.run, request)
+
+
+def shared(name: str, progress: Report) -> Checkpoint:
+    """The model of that name: over the weights that are in memory already, where it is loaded to be talked to.
+
+    Not for a run that moves the weights themselves: it would need a copy as soon as it has begun.
+    """
+    return loaded(name) or load(name, progress)
 
 
 def beginning(row: TrainingRow) -> str:

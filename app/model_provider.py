@@ -1,7 +1,9 @@
 """Provider of this machine's models. Imported in a worker's thread and nowhere else: everything of mlx hangs on it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from app.requests import ModelFacts, ModelOffer
 from engine import machine
@@ -15,9 +17,23 @@ from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report
 from engine.sources.model_info import ModelInfo
 from engine.tune.attached import Attached
+from models import Transformer
 
 if TYPE_CHECKING:
     from engine.tune.stack import Stack
+
+
+_loaded: WeakValueDictionary[tuple[Path, str], Checkpoint] = WeakValueDictionary()  # by file and content
+
+
+def loaded(name: str) -> Checkpoint | None:
+    """A model of the caller's own over the weights of the one of that name that is loaded; None where none is.
+
+    For any thread. Adapters of the loaded one are not on it, nor the other way round.
+    """
+    info = _here(name)
+    found = _loaded.get((info.path, info.weights)) if info is not None else None
+    return found.twin() if found is not None else None
 
 
 class LoadedModel(Session):
@@ -26,6 +42,9 @@ class LoadedModel(Session):
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self.checkpoint = checkpoint
+        if isinstance(checkpoint.model, Transformer):
+            self.pristine = checkpoint.twin()  # before there is an adapter
+            _loaded[checkpoint.info.path, checkpoint.info.weights] = self.pristine
         self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         self.facts = ModelFacts(

@@ -4,9 +4,11 @@ Each kind of file becomes a Hugging Face style config and weights by Hugging Fac
 transformer of those; nothing past this module knows where a model came from.
 """
 
+import copy
+import copyreg
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from models.parallel.shard import Sharding
 
 
+copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])  # a dtype is a global: its copy is itself
 SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
 
 
@@ -39,6 +42,17 @@ class Checkpoint:
     info: ModelInfo
     config: dict[str, Any]
     precision: Precision
+
+    def twin(self) -> "Checkpoint":
+        """The same model a second time over the same arrays: what is attached to one, or trained, is not on the other.
+
+        To be called by the thread that runs this one. All that it holds is evaluated, since another thread can read an
+        array and cannot compute one that belongs to this thread's stream: the twin may be given away.
+        """
+        copies: dict[int, Any] = {}
+        model = copy.deepcopy(self.model, copies)
+        mx.eval([made for made in copies.values() if isinstance(made, mx.array)])
+        return replace(self, model=model)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From options to a run that is ready: the data read and tokenised, the model loaded, the adapter on it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,17 @@ class Opened:
     valid: samples.Samples
 
 
-def open_run(config: Config, progress: Report = silent, *, resume: bool = False) -> Opened:
-    """The run that the options describe. The data are read first: their faults are known before the model is loaded."""
+def open_run(
+    config: Config,
+    progress: Report = silent,
+    *,
+    resume: bool = False,
+    load: Callable[[str, Report], Checkpoint] = load,
+) -> Opened:
+    """The run that the options describe. The data are read first: their faults are known before the model is loaded.
+
+    `load` gives a model that is this run's alone; its arrays may be another's too.
+    """
     if not config.data:
         raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
     names = read_map(config.map)
