@@ -7,8 +7,7 @@ from weakref import WeakValueDictionary
 
 from app.requests import ModelFacts, ModelOffer
 from engine import machine
-from engine.decode.draft import Draft, PromptLookup
-from engine.decode.speculative import Speculative
+from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
 from engine.errors import CheckpointError, ParameterError
 from engine.session import Session
@@ -60,17 +59,9 @@ class LoadedModel(Session):
             eos=frozenset(tokenizer.eos),
         )
 
-    def strategy(self, name: str, others: Mapping[str, Any]) -> Strategy | None:
-        """The strategy that the screen names. ParameterError for a draft model that cannot draft for this one."""
-        kind, _, model = name.partition(" ")
-        match kind:
-            case "":
-                return None
-            case "ngram":
-                return Speculative(PromptLookup())
-            case "draft" if model in others:
-                return Speculative(Draft(others[model].checkpoint, self.tokenizer))
-        raise ParameterError(f"{name!r} is no way of drawing: plain, n-gram guesses, or guesses of a loaded model")
+    def strategy(self, name: str, others: Mapping[str, Any]) -> Strategy:
+        """The strategy of a text form. ParameterError for a draft model that cannot draft for this one."""
+        return parse(name).bind(others, self.tokenizer)
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
         """Put an adapter on the model, weigh it, or take it off; what is there then."""

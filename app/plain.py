@@ -130,7 +130,7 @@ def _line(session: Session, terminal: bool) -> str | None:
     """The next line, None at the end; of several ranks, rank 0's on each."""
     if session.ranks is None:
         return _read_line(terminal)
-    said: str | None = session.ranks.say(_read_line(terminal) if session.ranks.leads else None)
+    said: str | None = session.ranks.broadcast(_read_line(terminal) if session.ranks.leads else None)
     return said
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [--rounds 5] [--contexts 128,512,1024,2048,4096,8128] [--bits 4]
 
-In each round one cursor reads on from context to context and draws a few tokens at each, which are taken back. A
+In each round one place reads on from context to context and draws a few tokens at each, which are taken back. A
 one-row product's bandwidth is measured in every round. One JSON line at the end.
 """
 
@@ -30,9 +30,10 @@ def main() -> None:
     from benchmarks.decode import prompt
     from engine import machine
     from engine.bench import Growth, cache_nbytes, plot
+    from engine.decode.branches import Branches
     from engine.decode.control import RunControl
-    from engine.decode.cursor import Cursor
     from engine.decode.sample import Sample
+    from engine.decode.sampler import Sampler
     from engine.session import Session
     from engine.sources.checkpoint import load
     from engine.trace.trace import Recipe
@@ -44,14 +45,15 @@ def main() -> None:
     bandwidths = []
     for _ in range(options.rounds):
         bandwidths.append(machine.bandwidth())
-        cursor = Cursor(session.model, session.model.make_cache(**({"bits": options.bits} if options.bits else {})))
+        place = Branches(session.model, session.model.make_cache(**({"bits": options.bits} if options.bits else {})))
         for context in contexts:
-            for _ in cursor.read(ids[cursor.length : context]):
+            for _ in place.read(ids[place.length : context]):
                 pass
-            steps = Sample().steps(cursor, RunControl(Recipe(greedy=True)), seed=0, limit=DRAWN)
+            control = RunControl(Recipe(greedy=True))
+            steps = Sample().steps(place, Sampler.start(control.recipe, place.ids), control, limit=DRAWN)
             at = [time.perf_counter() for _ in steps]
             times[context] += [b - a for a, b in pairwise(at)]
-            cursor.rewind(context)
+            place.rewind(context)
     token_ms = {context: 1e3 * median(seconds) for context, seconds in times.items()}
     held = {context: cache_nbytes(session, context) for context in contexts}
     bandwidth = median(bandwidths)

@@ -27,24 +27,24 @@ def worker(kind: str, context: int, dtype: str) -> dict[str, Any]:
     """Read a prompt and go on a few tokens, in this process."""
     from benchmarks.decode import prompt
     from engine import machine
-    from engine.decode.cursor import Cursor
+    from engine.decode.branches import Branches
     from engine.sources.checkpoint import load
     from engine.sources.precision import Precision
     from metal import mx
 
     model = load("smollm2", precision=Precision(getattr(mx, dtype), packed=False)).model
-    cursor = Cursor(model, model.make_cache(**KINDS[kind]))
+    place = Branches(model, model.make_cache(**KINDS[kind]))
     loaded = machine.peak_memory()
     began = time.perf_counter()
-    for _ in cursor.read(prompt(context)):
+    for _ in place.read(prompt(context)):
         pass
     read_s = time.perf_counter() - began
-    nbytes = cursor.cache.nbytes
+    nbytes = place.cache.nbytes
     peak = machine.peak_memory()
     began = time.perf_counter()
     for _ in range(DECODED):
-        cursor.feed(mx.argmax(cursor.logits()).reshape(1))
-        mx.eval(cursor.logits())
+        place.feed([mx.argmax(place.logits())])
+        mx.eval(place.logits())
     token_s = (time.perf_counter() - began) / DECODED
     nbytes_16 = filled(model.make_cache(**KINDS[kind]), model.config, context)
     return {
@@ -54,7 +54,7 @@ def worker(kind: str, context: int, dtype: str) -> dict[str, Any]:
 
 def filled(cache: Any, config: Any, context: int) -> int:
     """Bytes of a cache that has been given bfloat16 rows of so many tokens, as a prompt gives them."""
-    from engine.decode.cursor import CHUNK
+    from engine.decode.branches import CHUNK
     from metal import mx
 
     for start in range(0, context, CHUNK):

@@ -37,10 +37,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     options = parser.parse_args()
 
+    from engine.decode.branches import Branches
     from engine.decode.control import RunControl
-    from engine.decode.cursor import Cursor
     from engine.decode.draft import PromptLookup
+    from engine.decode.events import Emitted
     from engine.decode.sample import Sample
+    from engine.decode.sampler import Sampler
     from engine.decode.speculative import Speculative
     from engine.sources.checkpoint import load
     from engine.trace.trace import Recipe
@@ -48,17 +50,17 @@ def main() -> None:
     checkpoint = load("smollm2")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
 
-    def run(root: Cursor, strategy: Sample | Speculative) -> tuple[float, float, list[int]]:
-        cursor, began, cpu = root.fork(), time.perf_counter(), time.process_time()
-        steps = strategy.steps(
-            cursor, RunControl(Recipe(greedy=True)), seed=0, limit=options.tokens, vocabulary=tokenizer
-        )
-        tokens = [step.token for step in steps]
+    def run(root: Branches, strategy: Sample | Speculative) -> tuple[float, float, list[int]]:
+        place, began, cpu = root.fork(), time.perf_counter(), time.process_time()
+        control = RunControl(Recipe(greedy=True))
+        sampler = Sampler.start(control.recipe, place.ids, vocabulary=tokenizer)
+        events = strategy.steps(place, sampler, control, limit=options.tokens)
+        tokens = [event.step.token for event in events if isinstance(event, Emitted)]
         return time.perf_counter() - began, time.process_time() - cpu, tokens
 
     figures, others, others_cpu = {}, [], []
     for name, text in PROMPTS.items():
-        root = Cursor(model, model.make_cache())
+        root = Branches(model, model.make_cache())
         for _ in root.read(tokenizer.chat([{"role": "user", "content": text}])):
             pass
         ratios, cpu = [], []

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from engine import machine
-from engine.decode.batch import BatchCursor, draws
+from engine.decode.branches import Branches
 from engine.decode.control import RunControl
-from engine.decode.cursor import Cursor
+from engine.decode.events import Event
 from engine.decode.sample import Sample
+from engine.decode.sampler import Sampler
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from metal import mx
@@ -60,25 +61,24 @@ class EngineContestant:
     def name(self) -> str:
         return "eager" if self.eager else "likely"
 
-    def _cursor(self, ids: Sequence[int]) -> Cursor:
-        """A cursor behind `ids`, which it has read just now."""
+    def _draw(self, ids: Sequence[int], branches: int, tokens: int, recipe: Recipe) -> Iterator[Event]:
+        """So many tokens in each of so many branches of a text that is read for it."""
         model = self.session.model
-        cursor = Cursor(model, model.make_cache(), step=None if self.eager else self.session.step.hidden)
-        for _ in cursor.read(ids):
+        place = Branches(model, model.make_cache(), step=None if self.eager else self.session.pool.step.hidden)
+        for _ in place.read(ids):
             pass
-        return cursor
+        place.select([0] * branches)
+        sampler = Sampler.start(recipe, place.ids, vocabulary=self.session.tokenizer)
+        return Sample().steps(place, sampler, RunControl(recipe), limit=tokens)
 
     def decode(self, ids: Sequence[int], tokens: int) -> tuple[float, list[float]]:
         began = time.perf_counter()
-        cursor = self._cursor(ids)
-        control = RunControl(Recipe(greedy=True))
-        steps = Sample().steps(cursor, control, seed=0, limit=tokens, vocabulary=self.session.tokenizer)
-        times = [time.perf_counter() for _ in steps]
+        times = [time.perf_counter() for _ in self._draw(ids, 1, tokens, Recipe(greedy=True))]
         return times[0] - began, [b - a for a, b in pairwise(times)]
 
     def batch(self, ids: Sequence[int], branches: int, tokens: int) -> float:
         began = time.perf_counter()
-        for _ in draws(BatchCursor(self._cursor(ids), branches), RunControl(), seeds=range(branches), limit=tokens):
+        for _ in self._draw(ids, branches, tokens, Recipe()):
             pass
         return time.perf_counter() - began
 
@@ -175,7 +175,7 @@ def run(
     if rounds < 2 or tokens < 2:
         raise ParameterError(f"at least 2 rounds of 2 tokens are needed for a spread, got {rounds} of {tokens}")
     contestants: list[Contestant] = [EngineContestant(session), *([peer] if peer is not None else [])]
-    contestants += [EngineContestant(session, eager=True)] if session.step.on else []
+    contestants += [EngineContestant(session, eager=True)] if session.pool.step.on else []
     weights = sum(a.nbytes for a in session.model.arrays.values())
     held = {context: cache_nbytes(session, context) for context in contexts}
     first: dict[str, list[float]] = {}

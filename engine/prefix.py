@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.decode.cursor import CHUNK, Cursor
+from engine.decode.branches import CHUNK, Branches
 from engine.errors import CacheError, CheckpointError
 from engine.sources import safetensors
 from metal import mx
@@ -82,13 +82,13 @@ class Prefixes:
         """Bytes in memory."""
         return sum(segment.nbytes for segment in self._segments.values())
 
-    def restore(self, ids: Sequence[int], cursor: Cursor) -> int:
-        """Bring a cursor that has read nothing to the longest known beginning of `ids`; how many tokens that is.
+    def restore(self, ids: Sequence[int], branch: Branches) -> int:
+        """Bring a branch that has read nothing to the longest known beginning of `ids`; how many tokens that is.
 
         CacheError where a file is damaged or of something else.
         """
         path, found = [], []
-        for place in self._places(ids, cursor, len(ids)):
+        for place in self._places(ids, branch, len(ids)):
             segment = self._segments.get(place.name) or self._load(place)
             if segment is None:
                 break
@@ -97,21 +97,21 @@ class Prefixes:
         if not found:
             return 0
         count = path[-1].end
-        _paste(found, cursor.cache)
-        cursor.resume(ids[:count], mx.concatenate([segment.arrays["hidden"] for segment in found]))
+        _paste(found, branch.cache)
+        branch.resume(ids[:count], mx.concatenate([segment.arrays["hidden"] for segment in found]))
         for place, segment in zip(path, found, strict=True):
             self._segments[place.name] = segment
         self._used(path)
         return count
 
-    def keep(self, cursor: Cursor) -> None:
-        """Remember what a cursor has read of the text that it is reading; to be called after each chunk."""
-        if not cursor.straight and not _free(cursor):
+    def keep(self, branch: Branches) -> None:
+        """Remember what a branch has read of the text that it is reading; to be called after each chunk."""
+        if not branch.straight and not _free(branch):
             return
         path = []
-        for place in self._places(cursor.ids, cursor, cursor.cache.expected):
+        for place in self._places(branch.ids[0], branch, branch.cache.expected):
             if place.name not in self._segments and not self._stored(place):
-                segment = _cut(cursor, place)
+                segment = _cut(branch, place)
                 if segment is None:
                     break
                 self._segments[place.name] = segment
@@ -120,13 +120,13 @@ class Prefixes:
         self._used(path)
         self._bound()
 
-    def _places(self, ids: Sequence[int], cursor: Cursor, total: int) -> Iterator[Named]:
+    def _places(self, ids: Sequence[int], branch: Branches, total: int) -> Iterator[Named]:
         """The segments of a text of `total` tokens that begins with `ids`, as far as that is whole segments."""
-        layers = getattr(cursor.cache, "layers", ())  # a model class that is not ours has a cache of its own
+        layers = getattr(branch.cache, "layers", ())  # a model class that is not ours has a cache of its own
         if not layers:
             return
         kinds = [f"{type(layer).__name__} {layer.kind}" for layer in layers]
-        regimes = [rotation.rope.regime(total) for rotation in cursor.model.rotations]
+        regimes = [rotation.rope.regime(total) for rotation in branch.model.rotations]
         size = SEGMENT if all(layer.EXACT for layer in layers) else CHUNK
         digest = hashlib.blake2b(
             json.dumps([VERSION, self.model, self.adapter, kinds, regimes]).encode(), digest_size=16
@@ -208,25 +208,25 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
     return PrefixSegment(arrays, None if regime is None else tuple(regime))
 
 
-def _free(cursor: Cursor) -> bool:
+def _free(branch: Branches) -> bool:
     """Whether what a position left in the cache does not depend on what was read together with it."""
-    exact = all(layer.EXACT for layer in getattr(cursor.cache, "layers", ()))
-    return exact and not any(rotation.rope.kind == "dynamic" for rotation in cursor.model.rotations)
+    exact = all(layer.EXACT for layer in getattr(branch.cache, "layers", ()))
+    return exact and not any(rotation.rope.kind == "dynamic" for rotation in branch.model.rotations)
 
 
-def _cut(cursor: Cursor, place: Named) -> PrefixSegment | None:
-    """A segment of what a cursor has read, in arrays of its own; None where its cache does not hold it."""
+def _cut(branch: Branches, place: Named) -> PrefixSegment | None:
+    """A segment of what a branch has read, in arrays of its own; None where its cache does not hold it."""
     found: dict[str, list[mx.array]] = {}
-    for layer in cursor.cache.layers:
+    for layer in branch.cache.layers:
         part = layer.cut(place.start, place.end)
         if part is None:
             return None
         for name, array in part.items():
             found.setdefault(f"{type(layer).__name__}.{name}", []).append(array)
     arrays = {name: mx.concatenate(parts) for name, parts in found.items()}
-    arrays["hidden"] = mx.array(cursor.hidden(place.start, place.end))
+    arrays["hidden"] = mx.array(branch.hidden(place.start, place.end)[0])
     mx.eval(list(arrays.values()))
-    return PrefixSegment(arrays, cursor.cache.regime)
+    return PrefixSegment(arrays, branch.cache.regime)
 
 
 def _paste(found: Sequence[PrefixSegment], cache: Cache) -> None:

@@ -1,7 +1,8 @@
-"""`likely run -n N`: several answers to one prompt, drawn side by side."""
+"""Answers of `likely run`: one as it is drawn, or several side by side, on stdout and in a file."""
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,15 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from app import plain
-from app.cli.run import trace
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
-from engine.trace import file
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
 from engine.trace.fields import step_object
-from engine.trace.trace import TokenStep
+from engine.trace.trace import Lexicon, TokenStep, Trace
 
 if TYPE_CHECKING:
     from app.cli.sampling import Limits
+    from engine.decode.strategy import Strategy
     from engine.session import Session
 
 
@@ -25,41 +25,86 @@ def show_answers(
     session: "Session",
     ids: list[int],
     control: RunControl,
-    count: int,
     limits: "Limits",
     *,
+    n: int,
+    strategy: "Strategy",
     as_json: bool,
     special: bool,
     quiet: bool,
     save: Path | None,
 ) -> None:
-    """Write each answer when all of it is there, under its number; with `as_json` one object a token as it comes.
-
-    All of them are saved in one file.
-    """
+    """Write the answers: one alone as it is drawn, several each under its number when all of it is there; with
+    `as_json` one object a token as it comes. All are saved in one file. Exit code 130 if the person stopped them."""
     seed = limits.seed
-    steps: list[list[TokenStep]] = [[] for _ in range(count)]
-    ends: list[Done] = []
-    events = session.answers(ids, control, count, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
+    steps: dict[int, list[TokenStep]] = {branch: [] for branch in range(n)}
+    ends: dict[int, Done] = {}
+    events = session.generate(
+        ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
+    )
     with plain.interruptible(control):
-        for event in events:
-            if isinstance(event, Emitted):
-                steps[event.branch].append(event.step)
+        if n == 1 and not as_json:
+            steps[0], done = plain.stream(events, sys.stdout, special=special)
+            click.echo()
+            ends[0] = done
+        for event in _gathered(events, steps):
+            branch = event.branch
+            whose = {"answer": branch + 1} if n > 1 else {}
+            if isinstance(event, Done):
+                ends[branch] = event
                 if as_json:
-                    click.echo(json.dumps({"answer": event.branch + 1, **step_object(event.step)}, ensure_ascii=False))
-            elif isinstance(event, Done):
-                ends.append(event)
-                drawn_with = {"answer": event.branch + 1, "seed": seed + event.branch}
-                if as_json:
-                    click.echo(json.dumps({**drawn_with, "finish": event.reason, **asdict(event.stats)}))
+                    end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
+                    click.echo(json.dumps({**whose, **end}))
                 else:
-                    text = "".join(plain.shown(step, special) for step in steps[event.branch]) + event.text
-                    click.echo(f"[{event.branch + 1}]\n{text}")
-                if not quiet:
-                    line = plain.summary(steps[event.branch], event)
-                    click.echo(f"[{event.branch + 1}] {line} · seed {seed + event.branch}", err=True)
-    if save is not None:
-        runs = sorted(ends, key=lambda end: end.branch)
-        file.save([trace(session, ids, steps[e.branch], seed + e.branch, e.reason) for e in runs], save)
-    if any(end.reason == "cancelled" for end in ends):
+                    text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
+                    click.echo(f"[{branch + 1}]\n{text}")
+            elif as_json:
+                click.echo(json.dumps({**whose, **step_object(event.step)}, ensure_ascii=False))
+            if isinstance(event, Done) and not quiet and n > 1:
+                _summarise(steps[branch], event, seed, f"[{branch + 1}] ")
+    if n == 1 and not quiet:
+        _summarise(steps[0], ends[0], seed)
+    if save is not None and (session.ranks is None or session.ranks.leads):
+        from engine.trace import file
+
+        file.save([trace(session, ids, steps[b], seed + b, end.reason) for b, end in sorted(ends.items())], save)
+    if any(end.reason == "cancelled" for end in ends.values()):
         sys.exit(130)
+
+
+def _gathered(events: Iterator[Event], steps: dict[int, list[TokenStep]]) -> Iterator[Emitted | Done]:
+    """The tokens and ends among events; `steps` are kept as those say, by branch."""
+    for event in events:
+        match event:
+            case Emitted(branch, step):
+                steps[branch].append(step)
+                yield event
+            case Forked(parent, child):
+                steps[child] = list(steps[parent])
+            case Pruned(branch):
+                del steps[branch]
+            case Revised(branch, position, step):
+                steps[branch] = [step if old.position == position else old for old in steps[branch]]
+            case Done():
+                yield event
+
+
+def _summarise(steps: list[TokenStep], done: Done, seed: int, whose: str = "") -> None:
+    click.echo(f"{whose}{plain.summary(steps, done)} · seed {seed + done.branch}", err=True)
+
+
+def trace(session: "Session", ids: list[int], steps: list[TokenStep], seed: int, finish: str) -> Trace:
+    """A run as it is saved."""
+    from engine.machine import versions
+
+    ids_shown = {*ids, *(int(i) for step in steps if step.snapshot is not None for i in step.snapshot.ids)}
+    return Trace(
+        model=session.info.name,
+        weights=session.info.weights,
+        versions=versions(),
+        seed=seed,
+        prompt=tuple(ids),
+        steps=tuple(steps),
+        finish=finish,
+        lexicon=Lexicon({i: session.tokenizer.piece(i) for i in ids_shown}, session.tokenizer.eos),
+    )

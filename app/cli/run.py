@@ -1,25 +1,21 @@
 """`likely run`: one answer on stdout."""
 
-import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from app.cli.opening import adapter_option, model_option, open_session, parallel_option, read_text
-from app.cli.sampling import Limits, read_recipe, sampling_options
-from app.cli.speed import cache_options, read_strategy, speed_options
+from app.cli.sampling import read_recipe, sampling_options
+from app.cli.speed import bound, cache_options, read_strategy, speed_options
 from engine import ranks
+from engine.decode.strategies import PLAIN
 from engine.errors import DataError, ParameterError
 from engine.prompt import asked
-from engine.trace.fields import step_object
-from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 
 if TYPE_CHECKING:
-    from engine.decode.strategy import Strategy
     from engine.session import Session
 
 
@@ -93,7 +89,8 @@ def command(
 
         show_replay(replay, recipe, as_json=as_json)
         return
-    if answers > 1 and (ngram or draft_model):
+    strategy = read_strategy(draft_model, ngram)
+    if answers > 1 and strategy != PLAIN:
         raise click.UsageError(
             "--ngram and --draft-model use the room of a pass that one answer leaves; several fill it: drop --answers"
         )
@@ -110,17 +107,16 @@ def command(
         model, adapters=adapters, parallel=parallel, **cache_options(kv_bits, kv_budget, prefix_cache)
     )
     ids = prompt_ids(session, text, system=system, raw=raw)
-    forced = session.tokenizer.encode(prefill) if prefill else []
-    if answers > 1:
-        from app.cli.answers import show_answers
-        from engine.decode.control import RunControl
+    from app.cli.answers import show_answers
+    from engine.decode.control import RunControl
 
-        control = RunControl(recipe)
-        control.force(forced)
-        show_answers(session, ids, control, answers, limits, as_json=as_json, special=special, quiet=quiet, save=save)
-        return
-    strategy = read_strategy(session, draft_model, ngram)
-    answer(session, ids, recipe, limits, forced, strategy, as_json=as_json, special=special, quiet=quiet, save=save)
+    control = RunControl(recipe)
+    if prefill:
+        control.force(session.tokenizer.encode(prefill))
+    show_answers(
+        *(session, ids, control, limits),
+        n=answers, strategy=bound(strategy, session), as_json=as_json, special=special, quiet=quiet, save=save,
+    )  # fmt: skip
 
 
 def _refuse_alone(given: Mapping[str, object]) -> None:
@@ -140,67 +136,3 @@ def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) 
         if sys.stderr.isatty():
             click.echo(f"{session.info.name} has no chat template: it continues the text as it is", err=True)
     return asked(text, session.tokenizer, system=system or "", raw=raw).ids(session.tokenizer)
-
-
-def answer(
-    session: "Session",
-    ids: list[int],
-    recipe: Recipe,
-    limits: Limits,
-    forced: list[int],
-    strategy: "Strategy | None" = None,
-    *,
-    as_json: bool,
-    special: bool,
-    quiet: bool,
-    save: Path | None,
-) -> None:
-    """Draw one answer and write it; exit code 130 if the person stopped it."""
-    from app import plain
-    from engine.decode.control import RunControl
-    from engine.decode.events import Done, Emitted
-
-    seed = limits.seed
-    control = RunControl(recipe)
-    control.force(forced)
-    events = session.generate(
-        ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
-    )
-    steps: list[TokenStep] = []
-    with plain.interruptible(control):
-        if as_json:
-            for event in events:
-                if isinstance(event, Emitted):
-                    steps.append(event.step)
-                    click.echo(json.dumps(step_object(event.step), ensure_ascii=False))
-                elif isinstance(event, Done):
-                    done = event
-                    click.echo(json.dumps({"finish": done.reason, "seed": seed, **asdict(done.stats)}))
-        else:
-            steps, done = plain.stream(events, sys.stdout, special=special)
-            click.echo()
-    if not quiet:
-        click.echo(f"{plain.summary(steps, done)} · seed {seed}", err=True)
-    if save is not None and (session.ranks is None or session.ranks.leads):
-        from engine.trace import file
-
-        file.save([trace(session, ids, steps, seed, done.reason)], save)
-    if done.reason == "cancelled":
-        sys.exit(130)
-
-
-def trace(session: "Session", ids: list[int], steps: list[TokenStep], seed: int, finish: str) -> Trace:
-    """A run as it is saved."""
-    from engine.machine import versions
-
-    ids_shown = {*ids, *(int(i) for step in steps if step.snapshot is not None for i in step.snapshot.ids)}
-    return Trace(
-        model=session.info.name,
-        weights=session.info.weights,
-        versions=versions(),
-        seed=seed,
-        prompt=tuple(ids),
-        steps=tuple(steps),
-        finish=finish,
-        lexicon=Lexicon({i: session.tokenizer.piece(i) for i in ids_shown}, session.tokenizer.eos),
-    )

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from engine.decode.guessing import Drafting, NGram
+from engine.decode.strategies import PLAIN
+from engine.decode.strategy import Strategy
+
 if TYPE_CHECKING:
-    from engine.decode.strategy import Strategy
     from engine.session import Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -37,19 +40,18 @@ def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bo
     return {"keep_prefix": prefix_cache} | {name: value for name, value in given.items() if value is not None}
 
 
-def read_strategy(session: "Session", draft_model: str | None, ngram: bool) -> "Strategy | None":
-    """The strategy that the options ask for; None for plain sampling. Loads the draft model."""
+def read_strategy(draft_model: str | None, ngram: bool) -> Strategy:
+    """The strategy that the options ask for."""
     if draft_model is not None and ngram:
         raise click.UsageError("--draft-model and --ngram both guess ahead: choose one of them")
-    if draft_model is None and not ngram:
-        return None
-    from engine.decode.draft import Draft, PromptLookup
-    from engine.decode.speculative import Speculative
+    return NGram() if ngram else Drafting(draft_model) if draft_model is not None else PLAIN
 
-    if ngram:
-        return Speculative(PromptLookup())
+
+def bound(strategy: Strategy, session: "Session") -> Strategy:
+    """The strategy with the models that it needs, which are loaded now."""
     from app.cli.opening import Progress
     from engine.sources.checkpoint import load
 
     with Progress() as progress:
-        return Speculative(Draft(load(str(draft_model), progress=progress.show), session.tokenizer))
+        models = {name: load(name, progress=progress.show) for name in strategy.needs}
+    return strategy.bind(models, session.tokenizer)

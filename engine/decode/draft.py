@@ -4,21 +4,16 @@ A guess is right or wrong; neither changes the law of what is drawn. Knows nothi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from engine.decode.cursor import Cursor
-from engine.decode.sample import choose
-from engine.errors import ParameterError
-from engine.trace.trace import Recipe
-from engine.transforms import States, advance
-from metal import mx
+from engine.decode.branches import Branches
+from engine.decode.sampler import Sampler
 
 if TYPE_CHECKING:
-    from engine.sources.checkpoint import Checkpoint
-    from engine.tokenizer import Tokenizer
+    from models.model import LanguageModel
 
 OWN = 1 << 63  # flips a bit of the seed, so that guesses and draws use different numbers
 
@@ -44,8 +39,8 @@ class Drafter(Protocol):
     hope: ClassVar[tuple[float, float]]
     free: ClassVar[bool]
 
-    def guess(self, ids: Sequence[int], count: int, recipe: Recipe, states: States, seed: int) -> Guess:
-        """At most `count` tokens to follow `ids`; if they are drawn, by the recipe, whose states there are `states`."""
+    def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
+        """At most `count` tokens to follow `ids`; if they are drawn, by the sampler, which stands behind `ids`."""
         ...
 
 
@@ -64,7 +59,7 @@ class PromptLookup:
     _places: dict[tuple[int, ...], int] = field(default_factory=dict)  # n-gram -> where its continuation begins
     _seen: list[int] = field(default_factory=list)
 
-    def guess(self, ids: Sequence[int], count: int, recipe: Recipe, states: States, seed: int) -> Guess:
+    def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
         if self._seen != ids[: len(self._seen)]:
             self._places.clear()
             self._seen.clear()
@@ -80,41 +75,37 @@ class PromptLookup:
 
 
 class Draft:
-    """A smaller model with the same tokenizer, which draws its guesses by the same recipe."""
+    """A smaller model with the same tokenizer, which draws its guesses as the other draws its tokens."""
 
     hope: ClassVar[tuple[float, float]] = (3.0, 1.0)
     free: ClassVar[bool] = False
 
-    def __init__(self, checkpoint: "Checkpoint", target: "Tokenizer") -> None:
-        """ParameterError where the two models' tokens mean different bytes."""
-        if checkpoint.tokenizer.fingerprint != target.fingerprint:
-            raise ParameterError(
-                f"a draft model needs the tokenizer of the model that it drafts for, and {checkpoint.info.name} has "
-                "another one: choose a smaller model of the same family"
-            )
-        self.model = checkpoint.model
-        self._cursor = Cursor(self.model, self.model.make_cache())
+    def __init__(self, model: "LanguageModel") -> None:
+        self.model = model
+        self._place = Branches(model, model.make_cache())
 
-    def guess(self, ids: Sequence[int], count: int, recipe: Recipe, states: States, seed: int) -> Guess:
-        cursor = self._cursor
+    def propose(self, ids: Sequence[int], count: int, sampler: Sampler) -> Guess:
+        place = self._place
         if len(ids) + count > self.model.config.context:
             return NOTHING
-        same = next((i for i, (a, b) in enumerate(zip(cursor.ids, ids, strict=False)) if a != b), len(ids))
-        known = min(same, len(ids) - 1, cursor.length)
-        if not cursor.reaches(known):
-            known, cursor = 0, Cursor(self.model, self.model.make_cache())
-            self._cursor = cursor
-        cursor.rewind(known)
-        for _ in cursor.read(ids[cursor.length :]):
+        read = place.ids[0]
+        same = next((i for i, (a, b) in enumerate(zip(read, ids, strict=False)) if a != b), len(ids))
+        known = min(same, len(ids) - 1, place.length)
+        if not place.reaches(known):
+            known, place = 0, Branches(self.model, self.model.make_cache())
+            self._place = place
+        place.rewind(known)
+        for _ in place.read(ids[place.length :]):
             pass
         tokens: list[int] = []
         rows: list[np.ndarray] = []
+        sampler = replace(sampler, seed=sampler.seed ^ OWN)
         while True:
-            drawn = choose(cursor.logits(), None, recipe, states, (seed ^ OWN, len(cursor.ids)), np)
-            tokens.append(int(drawn.token))
-            rows.append(np.asarray(drawn.after))
+            draws = sampler.draw(place, kernel=False)
+            tokens.append(int(draws[0].token))
+            rows.append(np.asarray(draws[0].after))
             if len(tokens) == count:
-                return Guess(tokens, None if recipe.greedy else rows)
-            states = advance(recipe.transforms, states, tokens[-1], drawn.after, np)
-            cursor.feed(mx.array(tokens[-1:]))
-            cursor.settle(tokens[-1])
+                return Guess(tokens, None if sampler.recipe.greedy else rows)
+            sampler = sampler.advance(draws)
+            place.feed(tokens[-1:])
+            place.settle(tokens[-1:])

@@ -1,22 +1,22 @@
 """`Lockstep`: another strategy on several ranks at once, which all draw the same and stop at the same token.
 
-Every rank draws for itself, from the same logits (`models.parallel`) and by the same hash of (seed, position). Rank 0's
-token is said to the others all the same: arithmetic that differs between two machines is an error, not another text.
+Every rank draws for itself, from the same logits (`models.parallel`) and by the same hash of (seed, position). What
+rank 0 does is said to the others all the same, for every branch: arithmetic that differs between two machines is an
+error, not another text.
 """
 
-from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.decode.control import RunControl
-from engine.decode.cursor import Cursor
-from engine.decode.strategy import Strategy
+from engine.decode.events import Emitted, Event, Forked, Pruned, Revised
+from engine.decode.strategy import Steps, Strategy
 from engine.errors import RanksDiffer
-from engine.trace.trace import TokenStep
-from engine.transforms import Vocabulary
 
 if TYPE_CHECKING:
+    from engine.decode.branches import Branches
+    from engine.decode.sampler import Sampler
     from engine.ranks.together import Ranks
 
 
@@ -28,18 +28,41 @@ class Lockstep:
     strategy: Strategy
     asked: RunControl
 
-    def steps(
-        self, cursor: Cursor, control: RunControl, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
-    ) -> Generator[TokenStep, None, None]:
-        """At most `limit` steps. RanksDiffer where this rank drew another token than rank 0."""
-        with closing(self.strategy.steps(cursor, control, seed=seed, limit=limit, vocabulary=vocabulary)) as steps:
-            for step in steps:
-                token, cancelled = self.ranks.say([step.token, self.asked.cancelled])
-                if token != step.token:
-                    raise RanksDiffer(
-                        f"position {step.position}: token {step.token} was drawn here and {token} on rank 0: their "
-                        "arithmetic differs; use machines of one kind, or --temp 0"
-                    )
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        """RanksDiffer where this rank did something else than rank 0."""
+        with closing(self.strategy.steps(branches, sampler, control, limit=limit)) as steps:
+            over = None
+            while True:
+                try:
+                    event = steps.send(over)
+                except StopIteration:
+                    return
+                here = _told(event)
+                *there, cancelled = self.ranks.broadcast([*here, self.asked.cancelled])
+                if there != here:
+                    raise RanksDiffer(_line(event, here, there))
                 if cancelled:
                     control.cancel()
-                yield step
+                over = yield event
+
+
+def _told(event: Event) -> list[int]:
+    """What is compared of an event: which branches, and the token."""
+    match event:
+        case Emitted(branch, step):
+            return [branch, step.token]
+        case Revised(branch, position, step):
+            return [branch, position, step.token]
+        case Forked(parent, child):
+            return [parent, child]
+        case Pruned(branch):
+            return [branch]
+    raise TypeError(f"a strategy gives no {type(event).__name__}")
+
+
+def _line(event: Event, here: list[int], there: list[int]) -> str:
+    mend = "their arithmetic differs; use machines of one kind, or --temp 0"
+    if isinstance(event, Emitted) and len(there) == 2 and there[0] == here[0]:
+        of = f" of branch {event.branch}" if event.branch else ""
+        return f"position {event.step.position}{of}: token {here[1]} was drawn here and {there[1]} on rank 0: {mend}"
+    return f"{type(event).__name__} {here} came of the run here and {there} on rank 0: {mend}"

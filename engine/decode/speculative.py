@@ -7,18 +7,19 @@ tokens are those of `Sample` with the same seed, up to the rounding of products 
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from engine.decode.branches import Branches
 from engine.decode.control import RunControl
-from engine.decode.cursor import Cursor
 from engine.decode.draft import NOTHING, Drafter, Guess
 from engine.decode.draft_length import DraftLength
-from engine.decode.sample import RECENT, Draw, choose, look
-from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Key, States, Vocabulary, advance, change, draw, run, start, uniform
+from engine.decode.events import Emitted
+from engine.decode.sampler import Draw, Sampler
+from engine.decode.strategy import Steps
+from engine.transforms import draw, run, uniform
 from metal import mx
 
 
@@ -37,90 +38,82 @@ class Speculative:
     def __post_init__(self) -> None:
         self.pace = DraftLength(self.drafter.hope)
 
-    def steps(
-        self, cursor: Cursor, control: RunControl, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
-    ) -> Generator[TokenStep, None, None]:
-        """At most `limit` steps, without their text; closing the iterator leaves the cursor at the last one given.
+    def steps(self, branches: Branches, sampler: Sampler, control: RunControl, *, limit: int) -> Steps:
+        """At most `limit` tokens of the one branch; closing the iterator leaves it at the last one given.
 
         Transforms run on the host, which has to see every token before the next guess. A recipe that changes holds
         from the next round on.
         """
-        recipe = control.recipe
-        states = start(recipe.transforms, vocabulary, cursor.ids, np)
-        drawn = choose(cursor.logits(), control.take_forced(), recipe, states, (seed, len(cursor.ids)), np)
+        (number,), (ids,) = branches.numbers, branches.ids
+        sampler = sampler.on_host(branches.ids)
+        (drawn,) = sampler.draw(branches, control.take_forced(), kernel=False)
         given = 0
         try:
             while True:
                 # `drawn` is certain and the model has not read it: it goes in with a guess of what follows
                 began, token = self.clock(), int(drawn.token)
-                states = advance(recipe.transforms, drawn.states, token, drawn.after, np)
+                sampler = sampler.advance([drawn])
                 last = given + 1 == limit
-                guess, unread = self._guess([*cursor.ids, token], limit - given - 2, recipe, states, seed)
+                guess, unread = self._propose([*ids, token], limit - given - 2, sampler)
                 if not last:
-                    cursor.feed(mx.array([token, *guess.tokens]))
-                    logits = cursor.last_logits(1 + len(guess.tokens))
+                    branches.feed([[token, *guess.tokens]])
+                    logits = branches.last_logits(1 + len(guess.tokens))
                     mx.async_eval(logits)
-                step = look(drawn, len(cursor.ids), cursor.ids[-RECENT:])
+                step = drawn.step(ids)
                 if not last:
-                    cursor.settle(token)
+                    branches.settle([token])
                 given += 1
                 paused = self.clock()
-                yield step
-                idle = self.clock() - paused
-                if last:
+                if (yield Emitted(number, step)) or last:
                     return
-                latest = control.recipe
-                if latest.transforms != recipe.transforms:
-                    states = change(latest.transforms, recipe.transforms, states, vocabulary, cursor.ids, np)
-                recipe = latest
-                chain = verify(np.asarray(logits), guess, control, recipe, states, (seed, len(cursor.ids)))
+                idle = self.clock() - paused
+                sampler = sampler.follow(control, branches.ids)
+                chain = verify(np.asarray(logits)[0], guess, control, sampler, len(ids))
                 self.pace.record(len(guess.tokens), len(chain) - 1, self.clock() - began - idle)
                 if unread.tokens:
                     self.pace.watch(int(chain[0].token) == unread.tokens[0])
                 for accepted in chain[:-1]:
-                    step = look(accepted, len(cursor.ids), cursor.ids[-RECENT:])
-                    cursor.settle(step.token)
+                    step = accepted.step(ids)
+                    branches.settle([step.token])
                     given += 1
-                    yield step
-                cursor.rewind(len(cursor.ids))
+                    if (yield Emitted(number, step)):
+                        return
+                branches.rewind(len(ids))
                 drawn = chain[-1]
         finally:
-            cursor.rewind(len(cursor.ids))
+            branches.rewind(len(ids))
 
-    def _guess(self, ids: Sequence[int], room: int, recipe: Recipe, states: States, seed: int) -> tuple[Guess, Guess]:
+    def _propose(self, ids: Sequence[int], room: int, sampler: Sampler) -> tuple[Guess, Guess]:
         """The guess that the model reads, and one that is only judged."""
         count = min(self.pace.length() if self.length is None else self.length, room)
         if count <= 0 and not (self.drafter.free and room > 0):
             return NOTHING, NOTHING
-        guess = self.drafter.guess(ids, max(1, count), recipe, states, seed)
+        guess = self.drafter.propose(ids, max(1, count), sampler)
         return (guess, NOTHING) if count > 0 else (NOTHING, guess)
 
 
-def verify(
-    logits: np.ndarray, guess: Guess, control: RunControl, recipe: Recipe, states: States, key: Key
-) -> list[Draw]:
-    """All guesses that are accepted and one token more, drawn from logits [1 + guesses, V]."""
-    seed, position = key
+def verify(logits: np.ndarray, guess: Guess, control: RunControl, sampler: Sampler, position: int) -> list[Draw]:
+    """All guesses that are accepted and one token more, drawn from logits [1 + guesses, V] from `position` on."""
     chain: list[Draw] = []
     for i, row in enumerate(logits):
         forced = control.take_forced()
-        if forced is None and guess.rows is not None and i < len(guess.rows) and not recipe.greedy:
-            drawn = reject(row, guess.tokens[i], guess.rows[i], recipe, states, (seed, position + i))
+        if forced is None and guess.rows is not None and i < len(guess.rows) and not sampler.recipe.greedy:
+            drawn = reject(row, guess.tokens[i], guess.rows[i], sampler, position + i)
         else:
-            drawn = choose(row, forced, recipe, states, (seed, position + i), np)
+            drawn = sampler.choose(row, position + i, forced)
         chain.append(drawn)
-        token = int(drawn.token)
-        if i == len(guess.tokens) or token != guess.tokens[i]:
+        if i == len(guess.tokens) or int(drawn.token) != guess.tokens[i]:
             break
-        states = advance(recipe.transforms, states, token, drawn.after, np)
+        sampler = sampler.advance([drawn])
     return chain
 
 
-def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, recipe: Recipe, states: States, key: Key) -> Draw:
-    """A token with the law p of `recipe`, given a guess with the law q: the guess with probability min(1, p / q).
+def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, sampler: Sampler, position: int) -> Draw:
+    """A token with the law p of the sampler, given a guess with the law q: the guess with probability min(1, p / q).
 
     Else one from the part of p that q falls short of, max(0, p - q), normalised (arXiv:2211.17192, algorithm 1).
     """
+    recipe, (states,), key = sampler.recipe, sampler.states, (sampler.seed, position)
     after, removed_by = run(recipe.transforms, logits, states, key, np)
     p, q = softmax(after), softmax(fit(drawn_from, len(after)))
     token = guess
@@ -129,7 +122,7 @@ def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, recipe: Recip
         with np.errstate(divide="ignore"):
             # nothing is left where p = q but for rounding, and then p itself is as good
             token = int(draw(np.log(rest if rest.sum() > 0 else p).astype(np.float32), key, np))
-    return Draw(token, logits, after, removed_by, recipe, states, "drawn")
+    return Draw(token, logits, after, removed_by, recipe, states, key, "drawn")
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

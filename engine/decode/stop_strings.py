@@ -38,6 +38,17 @@ class StopStrings:
         yield from self._held
         self._held.clear()
 
+    def revise(self, step: TokenStep) -> bool:
+        """Put `step` in the place of the one at its position, if that is held back; whether it is."""
+        at = next((i for i, held in enumerate(self._held) if held.position == step.position), None)
+        if at is not None:
+            self._held[at] = step
+        return at is not None
+
+    def fork(self) -> "StopStrings":
+        """A second one that holds back the same."""
+        return replace(self, _held=list(self._held))
+
     def _overlap(self, text: str) -> int:
         """Length of the longest end of `text` that begins a stop string."""
         longest = max(len(stop) for stop in self.stops) - 1

@@ -1,19 +1,83 @@
-"""What every way of decoding offers: an iterator of steps from a place in the tree. Knows no particular way."""
+"""`Strategy`: what every way of decoding offers. Knows no particular one; no mlx, so a screen can name them all."""
 
-from collections.abc import Generator
-from typing import Protocol
+from collections.abc import Generator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from engine.decode.control import RunControl
-from engine.decode.cursor import Cursor
-from engine.trace.trace import TokenStep
-from engine.transforms import Vocabulary
+from engine.decode.events import Event
+
+if TYPE_CHECKING:
+    from engine.decode.branches import Branches
+    from engine.decode.sampler import Sampler
+
+Steps = Generator[Event, bool | None, None]  # what is sent back says whether the event's branch is over
 
 
-class Strategy(Protocol):
-    """How tokens are found; a frozen dataclass of its settings."""
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How tokens are found: a frozen dataclass of its settings, which are the words of its text form.
 
-    def steps(
-        self, cursor: Cursor, control: RunControl, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
-    ) -> Generator[TokenStep, None, None]:
-        """At most `limit` steps, without their text; closing the iterator leaves the cursor at the last one given."""
-        ...
+    A module of one imports no mlx while it is loaded: what it needs comes with the branches and the sampler, or is
+    imported where it runs.
+    """
+
+    NAME: ClassVar[str]
+    TITLE: ClassVar[str]  # in a list of strategies
+    ABOUT: ClassVar[str]  # beside it
+
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        """Events of a run, for at most `limit` tokens of each branch, their steps without text.
+
+        Each branch that the strategy is given, or forks, goes on until the answer to one of its events is that it is
+        over: the text has ended, or the run is cancelled. A branch whose number has been `Pruned` is named no more.
+        Closing the iterator leaves the branches at the last tokens given.
+        """
+        raise NotImplementedError
+
+    def check(self, n: int) -> None:
+        """ParameterError where a run for n answers is none for this strategy."""
+
+    def bind(self, models: Mapping[str, Any], tokenizer: Any) -> Self:
+        """The strategy with the models that it `needs`, of those that are loaded, by name, to run with a tokenizer.
+
+        ParameterError where it cannot.
+        """
+        return self
+
+    def width(self, n: int) -> int:
+        """How many branches are held at once, at most, in a run for n answers."""
+        return n
+
+    @property
+    def words(self) -> str:
+        """What is said of a run drawn so; "" where there is nothing to say."""
+        return str(self)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of models that have to be loaded."""
+        return ()
+
+    @classmethod
+    def offers(cls, models: tuple[str, ...]) -> tuple[Self, ...]:
+        """Those to choose from, where these models are loaded."""
+        return (cls(),)
+
+    @classmethod
+    def form(cls) -> str:
+        """How its text form is written."""
+        words = (f.name.upper() if f.default is MISSING else f"[{f.name.upper()}]" for f in cls.settings())
+        return " ".join([cls.NAME, *words])
+
+    @classmethod
+    def settings(cls) -> "list[Field[Any]]":
+        """Its fields that the text form has."""
+        return [field for field in fields(cls) if field.repr]
+
+    def __str__(self) -> str:
+        """The text form: the name and the settings in their order, without those at the end that are as they come."""
+        given = [(getattr(self, f.name), f.default) for f in self.settings()]
+        while given and given[-1][0] == given[-1][1]:
+            given.pop()
+        return " ".join([self.NAME, *(str(value) for value, _ in given)])

@@ -36,6 +36,20 @@ class TextStream:
         self.rest = "" if self._matcher.matched else self._detokenizer.flush()
         yield from self._matcher.flush()
 
+    def revise(self, raw: TokenStep, elapsed_s: float) -> TokenStep | None:
+        """A step that stands in place of one that was pushed, with the text of its token alone; None where that one is
+        still held back, and comes as this."""
+        detokenizer = self.tokenizer.detokenizer(at_start=False)
+        step = with_text(self.tokenizer, raw, detokenizer.push(raw.token) + detokenizer.flush(), elapsed_s)
+        return None if self._matcher.revise(step) else step
+
+    def fork(self) -> "TextStream":
+        """A second one for a branch that parts here."""
+        twin = TextStream(self.tokenizer, ())
+        twin.tokens, twin.reason = self.tokens, self.reason
+        twin._matcher, twin._detokenizer = self._matcher.fork(), self._detokenizer.fork()
+        return twin
+
 
 def with_text(tokenizer: "Tokenizer", step: TokenStep, text: str, elapsed_s: float) -> TokenStep:
     """The step with what its token stands for."""

@@ -68,20 +68,20 @@ class Ranks:
             finally:
                 faulthandler.cancel_dump_traceback_later()
 
-    def say(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's value (what JSON can hold) on every rank; every rank calls it, the others with what they have."""
         if not self.leads:
             return self._said.get()
-        self._tell({"say": value})
+        self._tell({"value": value})
         return value
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """What `work` gives, done by rank 0 before the others begin: what it fetched, they find."""
         if not self.leads:
-            self.say(None)
+            self.broadcast(None)
         done = work()
         if self.leads:
-            self.say(None)
+            self.broadcast(None)
         return done
 
     def finish(self) -> None:
@@ -129,8 +129,8 @@ class Ranks:
             self._act(message)
 
     def _act(self, message: dict[str, Any]) -> None:
-        if "say" in message:
-            self._said.put(message["say"])
+        if "value" in message:
+            self._said.put(message["value"])
         elif "done" in message:
             self._note(message["done"])
         elif "end" in message:

@@ -70,7 +70,7 @@ class Parting:
 
     def agreed(self, precision: Precision) -> Precision:
         """Rank 0's, whatever the other machines would choose."""
-        dtype, packed = self.ranks.say([str(precision.dtype).removeprefix("mlx.core."), precision.packed])
+        dtype, packed = self.ranks.broadcast([str(precision.dtype).removeprefix("mlx.core."), precision.packed])
         return Precision(getattr(mx, dtype), packed)
 
 
@@ -99,7 +99,7 @@ def _find(name: str, progress: Report) -> ModelInfo:
     if together is None:
         return find()
     info = together.in_turn(find)
-    if together.say(info.weights) != info.weights:
+    if together.broadcast(info.weights) != info.weights:
         raise CheckpointError(f"{info.name} has other weights here than on rank 0: fetch the same model on both")
     return info
 

@@ -42,6 +42,13 @@ class Detokenizer:
         self._utf8.reset()
         return text
 
+    def fork(self) -> "Detokenizer":
+        """A second one for a run that parts here."""
+        twin = Detokenizer(self._piece, strip_space=self._strip)
+        twin._utf8.setstate(self._utf8.getstate())
+        twin._held = self._held
+        return twin
+
 
 def _unfinished(text: str) -> int:
     """How many characters at the end surely belong to the next one: a joiner, or the first half of a flag.

@@ -1,69 +1,83 @@
 """Ranks that draw together, with the others' part played by a script."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
+from engine.decode.branches import Branches
 from engine.decode.control import RunControl
-from engine.decode.cursor import Cursor
+from engine.decode.events import Emitted
 from engine.decode.lockstep import Lockstep
+from engine.decode.sampler import Sampler
+from engine.decode.strategy import Steps, Strategy
 from engine.errors import RanksDiffer
 from engine.ranks.together import Ranks
 from engine.trace.trace import Recipe, TokenStep
-from engine.transforms import Vocabulary
 
 
-class Said:
+class Told:
     """Rank 0's part: what it says for each value that this rank has."""
 
     def __init__(self, *values: Any) -> None:
         self.values, self.heard = deque(values), []
 
-    def say(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         self.heard.append(value)
         return self.values.popleft() if self.values else value
 
 
-class Counting:
-    """Draws 0, 1, 2, ..."""
+@dataclass(frozen=True)
+class Counting(Strategy):
+    """Draws 0, 1, 2, ... in each branch."""
 
-    closed = False
+    branches: int = 1
+    closed: list[bool] = field(default_factory=list)
 
-    def steps(
-        self, cursor: Cursor, control: RunControl, *, seed: int, limit: int, vocabulary: Vocabulary | None = None
-    ) -> Generator[TokenStep, None, None]:
+    def steps(self, branches: Branches, sampler: Sampler, control: RunControl, *, limit: int) -> Steps:
         try:
             for i in range(limit):
-                yield TokenStep(i, b"", "", None, None, None, None, None, i, Recipe(), None, None, 0, origin="drawn")
+                for branch in range(self.branches):
+                    yield Emitted(
+                        branch,
+                        TokenStep(i, b"", "", None, None, None, None, None, i, Recipe(), None, None, 0, origin="drawn"),
+                    )
         finally:
-            self.closed = True
+            self.closed.append(True)
 
 
-def steps(said: Said, asked: RunControl, control: RunControl, strategy: Counting) -> Generator[TokenStep, None, None]:
-    agreed = Lockstep(cast(Ranks, said), strategy, asked)
-    return agreed.steps(cast(Cursor, None), control, seed=0, limit=5)
+def run(told: Told, asked: RunControl, control: RunControl, strategy: Counting) -> Iterator[Emitted]:
+    agreed = Lockstep(cast(Ranks, told), strategy, asked)
+    events = agreed.steps(cast(Branches, None), cast(Sampler, None), control, limit=5)
+    return (event for event in events if isinstance(event, Emitted))
 
 
 def test_what_all_draw_is_drawn() -> None:
-    said, control = Said(), RunControl()
-    assert [step.token for step in steps(said, RunControl(), control, Counting())] == [0, 1, 2, 3, 4]
-    assert said.heard == [[i, False] for i in range(5)] and not control.cancelled
+    told, control = Told(), RunControl()
+    assert [event.step.token for event in run(told, RunControl(), control, Counting())] == [0, 1, 2, 3, 4]
+    assert told.heard == [[0, i, False] for i in range(5)] and not control.cancelled
 
 
 def test_a_token_that_differs_from_rank_0s_is_an_error() -> None:
     strategy = Counting()
     with pytest.raises(RanksDiffer, match="token 1 was drawn here and 7 on rank 0"):
-        list(steps(Said([0, False], [7, False]), RunControl(), RunControl(), strategy))
+        list(run(Told([0, 0, False], [0, 7, False]), RunControl(), RunControl(), strategy))
     assert strategy.closed
+
+
+def test_every_branch_is_compared() -> None:
+    same, other = [[b, 0, False] for b in range(3)], [[0, 1, False], [1, 8, False]]
+    with pytest.raises(RanksDiffer, match="of branch 1: token 1 was drawn here and 8 on rank 0"):
+        list(run(Told(*same, *other), RunControl(), RunControl(), Counting(3)))
 
 
 def test_rank_0_cancels_for_all_and_at_its_step() -> None:
     asked, control = RunControl(), RunControl()
-    run = steps(Said([0, False], [1, True]), asked, control, Counting())
-    next(run)
+    events = run(Told([0, 0, False], [0, 1, True]), asked, control, Counting())
+    next(events)
     asked.cancel()  # here, by whatever: it counts when rank 0 says so
     assert not control.cancelled
-    next(run)
+    next(events)
     assert control.cancelled

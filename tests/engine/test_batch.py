@@ -5,9 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from engine.decode.batch import BatchCursor
+from engine.decode.branches import Branches
 from engine.decode.control import RunControl
-from engine.decode.cursor import Cursor
 from engine.decode.events import Done, Emitted, Event
 from engine.errors import ParameterError
 from engine.session import Session
@@ -55,7 +54,7 @@ def test_each_branch_draws_what_it_would_draw_alone(recipe: Recipe) -> None:
     """Branches end at different tokens, so that rows leave the batch on the way."""
     table = random_table(3, scale=1.0)
     table[:, EOS] += 2.0
-    tokens, ends = collect(markov(table).answers(PROMPT, RunControl(recipe), 6, seed=4, max_tokens=40))
+    tokens, ends = collect(markov(table).generate(PROMPT, RunControl(recipe), n=6, seed=4, max_tokens=40))
     assert recipe.greedy or len({len(t) for t in tokens.values()}) > 2
     for branch in range(6):
         want, end = collect(markov(table).generate(PROMPT, RunControl(recipe), seed=4 + branch, max_tokens=40))
@@ -65,7 +64,7 @@ def test_each_branch_draws_what_it_would_draw_alone(recipe: Recipe) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_transformer_over_a_shared_prefix_says_what_it_says_alone(recipe: Recipe) -> None:
-    together, _ = collect(tiny().answers(PROMPT, RunControl(recipe), 4, seed=1, max_tokens=12))
+    together, _ = collect(tiny().generate(PROMPT, RunControl(recipe), n=4, seed=1, max_tokens=12))
     for branch in range(4):
         alone, _ = collect(tiny().generate(PROMPT, RunControl(recipe), seed=1 + branch, max_tokens=12))
         assert together[branch] == alone[0]
@@ -73,27 +72,28 @@ def test_a_transformer_over_a_shared_prefix_says_what_it_says_alone(recipe: Reci
 
 def test_branches_kept_twice_and_dropped_go_on_as_the_texts_they_are() -> None:
     model = tiny().model
-    root = Cursor(model, model.make_cache())
-    list(root.read(PROMPT))
-    batch = BatchCursor(root, 3)
+    batch = Branches(model, model.make_cache())
+    list(batch.read(PROMPT))
+    batch.select([0] * 3)
     for tokens in ([5, 6, 7], [8, 9, 10]):
-        batch.feed(mx.array(tokens))
+        batch.feed(tokens)
         batch.settle(tokens)
     batch.select([2, 0, 2])
-    batch.feed(mx.array([11, 12, 13]))
+    batch.feed([11, 12, 13])
     batch.settle([11, 12, 13])
     assert batch.ids == [[*PROMPT, 7, 10, 11], [*PROMPT, 5, 8, 12], [*PROMPT, 7, 10, 13]]
     want = np.stack([np.asarray(model(mx.array([ids]))[0, -1]) for ids in batch.ids])
     np.testing.assert_allclose(np.asarray(batch.logits()), want, atol=1e-4)
-    assert root.ids == PROMPT and root.cache.length == len(PROMPT)
+    root = batch.trunk
+    assert root is not None and root.ids == [PROMPT] and root.cache.length == len(PROMPT)
 
 
 def test_the_prompt_is_held_and_read_once() -> None:
     model = tiny().model
-    root = Cursor(model, model.make_cache())
-    list(root.read(PROMPT * 10))
-    batch = BatchCursor(root, 8)
-    batch.feed(mx.array([1] * 8))
+    batch = Branches(model, model.make_cache())
+    list(batch.read(PROMPT * 10))
+    batch.select([0] * 8)
+    batch.feed([1] * 8)
     before = [layer.prefix for layer in batch.cache.layers]
     assert all(kv is not None and kv.keys.shape[0] == 1 for kv in before)
     assert batch.cache.length == 61 and batch.cache.layers[0].rows == 1
@@ -103,7 +103,7 @@ def test_forced_tokens_are_forced_on_all_and_the_rest_differs() -> None:
     table = random_table(8, scale=0.5)
     control = RunControl()
     control.force([65, 66])
-    tokens, _ = collect(markov(table).answers(PROMPT, control, 3, max_tokens=6))
+    tokens, _ = collect(markov(table).generate(PROMPT, control, n=3, max_tokens=6))
     assert all(t[:2] == [65, 66] for t in tokens.values())
     assert len({tuple(t) for t in tokens.values()}) == 3
 
@@ -113,17 +113,17 @@ def test_cancelling_ends_every_branch_and_the_session_goes_on() -> None:
     table[:, EOS] = -50
     session, control = markov(table), RunControl()
     ends = {}
-    for event in session.answers(PROMPT, control, 3):
+    for event in session.generate(PROMPT, control, n=3):
         if isinstance(event, Emitted) and event.step.position == len(PROMPT) + 2:
             control.cancel()
         if isinstance(event, Done):
             ends[event.branch] = event
     assert [(d.reason, d.stats.tokens) for d in ends.values()] == [("cancelled", 3)] * 3
-    assert session._running == []
+    assert session.pool.leased == []
     assert collect(session.generate(PROMPT, RunControl(), max_tokens=2))[1][0].stats.reused_tokens == len(PROMPT)
 
 
 def test_the_number_of_answers_is_checked() -> None:
     session = markov(np.zeros((VOCAB, VOCAB)))
     with pytest.raises(ParameterError, match="1 or more, got 0"):
-        list(session.answers(PROMPT, RunControl(), 0))
+        list(session.generate(PROMPT, RunControl(), n=0))

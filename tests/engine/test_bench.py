@@ -100,8 +100,8 @@ def test_what_cannot_be_measured_is_refused(folder: Path) -> None:
 
 def test_compiled_steps_are_measured_beside_those_that_are_not(folder: Path) -> None:
     session = Session(load(folder))
-    session.step = CompiledStep(session.model, lambda step: step)
+    session.pool.step = CompiledStep(session.model, lambda step: step)
     bench = run(session, rounds=2, tokens=3, contexts=[4], branches=2, prefill=8)
     assert {rate.contestant for rate in bench.rates} == {"likely", "eager"}
-    assert session.step.traces  # only where the steps are compiled
+    assert session.pool.step.traces  # only where the steps are compiled
     assert bench.ratio("decode at 4") is not None

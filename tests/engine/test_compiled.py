@@ -22,15 +22,14 @@ RECIPES = [Recipe(greedy=True), Recipe((RepetitionPenalty(1.2), Temperature(1.5)
 def session(model: Transformer, *, compiled: bool) -> Session:
     made = Session(FakeCheckpoint(model))  # type: ignore[arg-type]
     if compiled:
-        made.step = CompiledStep(model, Traced)
+        made.pool.step = CompiledStep(model, Traced)
     return made
 
 
 def drawn(session: Session, recipe: Recipe, branches: int = 0, tokens: int = 12) -> dict[int, list[int]]:
     control, found = RunControl(recipe), dict[int, list[int]]()
     options = {"seed": 3, "max_tokens": tokens}
-    events = session.answers(PROMPT, control, branches, **options) if branches else None  # type: ignore[arg-type]
-    for event in events or session.generate(PROMPT, control, **options):  # type: ignore[arg-type]
+    for event in session.generate(PROMPT, control, n=branches or 1, **options):  # type: ignore[arg-type]
         if isinstance(event, Emitted):
             found.setdefault(event.branch, []).append(event.step.token)
     return found
@@ -46,7 +45,7 @@ def model() -> Transformer:
 def test_the_tokens_are_the_same(model: Transformer, recipe: Recipe, branches: int) -> None:
     live = session(model, compiled=True)
     assert drawn(live, recipe, branches) == drawn(session(model, compiled=False), recipe, branches)
-    assert live.step.traces == (1 if branches else 2)  # of a branch all rows are new; else 250 are there and 256 fit
+    assert live.pool.step.traces == (1 if branches else 2)  # all rows of a branch are new; else 250 are there, 256 fit
 
 
 def test_with_kernels_a_token_is_traced_and_drawn_by_them(model: Transformer) -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from engine.decode import kernel_draw, sample
+from engine.decode import kernel_draw, sampler
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.session import Session
@@ -87,7 +87,7 @@ def test_a_transformer_draws_every_token_in_one_pass(recipe: Recipe) -> None:
 @pytest.mark.parametrize("space", [np, mx], ids=["numpy", "mlx"])
 def test_what_the_kernel_cannot_draw_is_drawn_otherwise(space: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nuclei beyond the kernel's tokens, some of them: the token that was queued without a token is taken back."""
-    monkeypatch.setattr(sample, "namespace", lambda: space)
+    monkeypatch.setattr(sampler, "namespace", lambda: space)
     recipe, session = Recipe((TopP(0.9), Temperature(0.9))), spread(1.9)
     expected = steps(spread(1.9), recipe, tokens=40)
     assert len({s.kept > 64 for s in expected}) == 2
@@ -95,8 +95,8 @@ def test_what_the_kernel_cannot_draw_is_drawn_otherwise(space: object, monkeypat
         got = steps(session, recipe, tokens=40)
     same(got, expected)
     assert 0 < launches["scan"] < 40
-    cursor = session._cursors[-1]
-    assert cursor.length == cursor.cache.length == len(cursor.ids) == len(PROMPT) + 39
+    place = session.pool.places[-1]
+    assert place.length == place.cache.length == len(place.ids[0]) == len(PROMPT) + 39
 
 
 def test_no_forced_token_is_lost_behind_one_that_was_not_drawn() -> None:
@@ -111,7 +111,7 @@ def test_no_forced_token_is_lost_behind_one_that_was_not_drawn() -> None:
 def test_branches_are_drawn_in_one_pass_together() -> None:
     def branches(session: Session) -> list[list[int]]:
         found: list[list[int]] = [[] for _ in range(4)]
-        for event in session.answers(PROMPT, RunControl(RECIPES[2]), 4, seed=3, max_tokens=6):
+        for event in session.generate(PROMPT, RunControl(RECIPES[2]), n=4, seed=3, max_tokens=6):
             if isinstance(event, Emitted):
                 found[event.branch].append(event.step.token)
         return found

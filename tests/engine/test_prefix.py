@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import models
+from engine.decode.branches import CHUNK, Branches
 from engine.decode.control import RunControl
-from engine.decode.cursor import CHUNK, Cursor
 from engine.decode.events import Done, Emitted
 from engine.errors import CacheError
 from engine.prefix import SEGMENT, Prefixes, read
@@ -54,24 +54,24 @@ def model(config: dict[str, Any] = CONFIG) -> Any:
 
 def read_all(
     net: Any, ids: list[int], prefixes: Prefixes | None = None, *, keep: bool = True, **cache: Any
-) -> tuple[Cursor, int]:
-    """A cursor after `ids`, and how many tokens of them it had to read."""
-    cursor = Cursor(net, net.make_cache(**cache))
-    have = prefixes.restore(ids, cursor) if prefixes is not None else 0
-    for _ in cursor.read(ids[have:]):
+) -> tuple[Branches, int]:
+    """A branch after `ids`, and how many tokens of them it had to read."""
+    branch = Branches(net, net.make_cache(**cache))
+    have = prefixes.restore(ids, branch) if prefixes is not None else 0
+    for _ in branch.read(ids[have:]):
         if prefixes is not None and keep:
-            prefixes.keep(cursor)
-    return cursor, len(ids) - have
+            prefixes.keep(branch)
+    return branch, len(ids) - have
 
 
-def drawn(cursor: Cursor, count: int = 40) -> tuple[list[int], np.ndarray]:
+def drawn(branch: Branches, count: int = 40) -> tuple[list[int], np.ndarray]:
     """The most likely continuation, and the last logits."""
-    start = len(cursor.ids)
+    start = len(branch.ids[0])
     for _ in range(count):
-        token = int(np.asarray(cursor.logits()).argmax())
-        cursor.feed(mx.array([token]))
-        cursor.settle(token)
-    return cursor.ids[start:], np.asarray(cursor.logits())
+        token = int(np.asarray(branch.logits()[0]).argmax())
+        branch.feed([token])
+        branch.settle([token])
+    return branch.ids[0][start:], np.asarray(branch.logits()[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,9 +83,9 @@ def test_a_text_that_begins_as_one_before_gets_the_same_tokens(kind: str, tmp_pa
     for text, rest in ((LONG, 0), (other, len(other) - 1100 // size * size), (LONG[:1024], 1024 % size)):
         want, logits = drawn(read_all(net, text, **cache)[0])
         for known in (kept, Prefixes("m", folder=tmp_path)):  # in memory, and in another process's files
-            cursor, count = read_all(net, text, known, keep=False, **cache)
-            assert count == rest and cursor.ids == text and cursor.length == cursor.cache.length == len(text)
-            again, close = drawn(cursor)
+            branch, count = read_all(net, text, known, keep=False, **cache)
+            assert count == rest and branch.ids == [text] and branch.length == branch.cache.length == len(text)
+            again, close = drawn(branch)
             assert again == want
             np.testing.assert_allclose(close, logits, atol=1e-4 if size == SEGMENT else 0)
 
@@ -114,22 +114,22 @@ def test_dynamic_keys_are_found_by_texts_as_long() -> None:
     net, prefixes = model(scaling(type="dynamic", factor=2.0)), Prefixes("m")
     read_all(net, LONG[:900], prefixes)
     other = [*LONG[:850], *LONG[:50]]
-    cursor, count = read_all(net, other, prefixes)
+    branch, count = read_all(net, other, prefixes)
     assert count == 900 - 850 // SEGMENT * SEGMENT
-    assert drawn(cursor)[0] == drawn(read_all(net, other)[0])[0]
+    assert drawn(branch)[0] == drawn(read_all(net, other)[0])[0]
     assert read_all(net, LONG[:901], prefixes)[1] == 901
 
 
 def test_packed_rows_are_kept_only_of_texts_read_in_one_go() -> None:
     net, prefixes = model(), Prefixes("m")
-    cursor = Cursor(net, net.make_cache(bits=8))
-    list(cursor.read(LONG[:300]))
-    for _ in cursor.read(LONG[300:]):
-        prefixes.keep(cursor)
+    branch = Branches(net, net.make_cache(bits=8))
+    list(branch.read(LONG[:300]))
+    for _ in branch.read(LONG[300:]):
+        prefixes.keep(branch)
     assert prefixes.nbytes == 0
-    cursor.rewind(0)
-    for _ in cursor.read(LONG):
-        prefixes.keep(cursor)
+    branch.rewind(0)
+    for _ in branch.read(LONG):
+        prefixes.keep(branch)
     assert prefixes.nbytes > 0
 
 
@@ -168,15 +168,18 @@ def test_the_least_recently_used_leave_first_and_ends_before_beginnings(tmp_path
     room.keep(one)
     room.keep(two)
     assert room.nbytes == 4 * size
-    assert read_all(net, one.ids, room, keep=False)[1] == SEGMENT  # lost its last segment
-    assert read_all(net, two.ids, room, keep=False)[1] == 0
+    assert read_all(net, one.ids[0], room, keep=False)[1] == SEGMENT  # lost its last segment
+    assert read_all(net, two.ids[0], room, keep=False)[1] == 0
     disk = Prefixes("m", folder=tmp_path, memory=0)
     disk.keep(one)
     file = next(tmp_path.iterdir()).stat().st_size
     disk.disk = 4 * file + file // 2
     disk.keep(two)
     assert len(list(tmp_path.iterdir())) == 4
-    assert read_all(net, one.ids, disk, keep=False)[1] == SEGMENT and read_all(net, two.ids, disk, keep=False)[1] == 0
+    assert (
+        read_all(net, one.ids[0], disk, keep=False)[1] == SEGMENT
+        and read_all(net, two.ids[0], disk, keep=False)[1] == 0
+    )
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_a_second_session_starts_at_once(tmp_path: Path, answers: int) -> None:
     for _ in range(2):
         session = Session(FakeCheckpoint(model()), Prefixes("m", folder=tmp_path))  # type: ignore[arg-type]
         control = RunControl(Recipe(greedy=True))
-        events = list(session.answers(TEXT, control, answers, max_tokens=5))
+        events = list(session.generate(TEXT, control, n=answers, max_tokens=5))
         drawn.append([(e.branch, e.step.token) for e in events if isinstance(e, Emitted)])
         done = next(e for e in events if isinstance(e, Done))
     assert done.stats.reused_tokens == len(TEXT)

@@ -77,7 +77,7 @@ def test_what_rank_0_says_holds_for_all_in_its_order(company: Company) -> None:
     heard: dict[int, list[object]] = {}
 
     def listen(rank: int) -> None:
-        heard[rank] = [company.ranks[rank].say([i, "é"] if rank == 0 else None) for i in range(50)]
+        heard[rank] = [company.ranks[rank].broadcast([i, "é"] if rank == 0 else None) for i in range(50)]
 
     company.run(len(company.ranks), listen)
     assert all(said == [[i, "é"] for i in range(50)] for said in heard.values())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decode import sample
+from engine.decode import sampler
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event
 from engine.errors import ContextOverflow, OutOfMemory, ParameterError
@@ -25,7 +25,7 @@ PROMPT = list(b"ask")
 @pytest.fixture(autouse=True, params=["numpy", "mlx"])
 def transforms_run_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test on both paths: the host's of a CPU, and the queued one of a GPU."""
-    monkeypatch.setattr("engine.decode.sample.namespace", lambda: {"numpy": np, "mlx": mx}[request.param])
+    monkeypatch.setattr("engine.decode.sampler.namespace", lambda: {"numpy": np, "mlx": mx}[request.param])
 
 
 def session(table: np.ndarray, context: int = 4096) -> Session:
@@ -137,9 +137,9 @@ def test_a_closed_iterator_leaves_the_cache_at_the_last_whole_token() -> None:
     events = s.generate(PROMPT, RunControl(), seed=1)
     given = [e.step.token for e, _ in zip((e for e in events if isinstance(e, Emitted)), range(3), strict=False)]
     events.close()
-    cursor = s._cursors[-1]
-    assert cursor.ids[: len(PROMPT) + 3] == PROMPT + given
-    assert cursor.length == cursor.cache.length == len(cursor.ids)
+    place = s.pool.places[-1]
+    assert place.ids[0][: len(PROMPT) + 3] == PROMPT + given
+    assert place.length == place.cache.length == len(place.ids[0])
 
 
 def test_a_common_prefix_is_not_read_again() -> None:
@@ -188,7 +188,7 @@ def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued
             recipes.append(event.step.recipe)
             if len(recipes) == 4:
                 control.recipe = live
-    before = 4 if sample.namespace() is np else 5  # a GPU has one token queued
+    before = 4 if sampler.namespace() is np else 5  # a GPU has one token queued
     assert recipes == [Recipe((Temperature(1.5),))] * before + [live] * (8 - before)
 
 
@@ -295,10 +295,11 @@ def test_a_window_that_has_moved_on_is_read_anew() -> None:
     assert tokens(again) == tokens(first)
 
 
-def test_a_text_that_outgrows_its_frequencies_is_read_again() -> None:
-    """Longrope: past the original length every position turns otherwise, so a cursor reads what it knows anew."""
+@pytest.mark.parametrize("branches", [1, 3])
+def test_a_text_that_outgrows_its_frequencies_is_read_again(branches: int) -> None:
+    """Longrope: past the original length every position turns otherwise, so branches read what they know anew."""
     import models
-    from engine.decode.cursor import Cursor
+    from engine.decode.branches import Branches
     from tests.engine import tiny
 
     factors = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
@@ -306,17 +307,19 @@ def test_a_text_that_outgrows_its_frequencies_is_read_again() -> None:
     model = models.build(config, {name: mx.array(array) for name, array in tiny.weights(config).items()})
     ids = [(7 * i) % 250 for i in range(30)]
     whole = model(mx.array([ids]))[0]
-    cursor = Cursor(model, model.make_cache())
-    assert list(cursor.read(ids[:18])) == [18]
+    place = Branches(model, model.make_cache())
+    assert list(place.read(ids[:18])) == [18]
+    place.select([0] * branches)
     for token in ids[18:25]:
-        cursor.feed(mx.array([token]))
-        cursor.settle(token)
-    assert list(cursor.read(ids[25:])) == [5]
-    assert cursor.ids == ids and cursor.length == 30
-    np.testing.assert_allclose(cursor.logits_at(0, 30), whole, atol=1e-4)
-    cursor.rewind(10)
-    assert list(cursor.read(ids[10:12]))[-1] == 2 and cursor.length == 12
-    np.testing.assert_allclose(cursor.logits_at(0, 12), model(mx.array([ids[:12]]))[0], atol=1e-4)
+        place.feed([token] * branches)
+        place.settle([token] * branches)
+    assert list(place.read(ids[25:])) == [5]
+    assert place.ids == [ids] * branches and place.length == 30
+    for row in place.logits_at(0, 30):
+        np.testing.assert_allclose(row, whole, atol=1e-4)
+    place.rewind(10)
+    assert list(place.read(ids[10:12]))[-1] == 2 and place.length == 12
+    np.testing.assert_allclose(place.logits_at(0, 12)[0], model(mx.array([ids[:12]]))[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +343,7 @@ def test_keys_and_values_stay_within_their_budget(
     prompt = [(7 * i) % 250 for i in range(100)]
     budget = int(1e6 * megabytes * branches)
     live = Session(checkpoint, kv_budget=budget, **options)  # type: ignore[arg-type]
-    ends = [e for e in live.answers(prompt, RunControl(), branches) if isinstance(e, Done)]
+    ends = [e for e in live.generate(prompt, RunControl(), n=branches) if isinstance(e, Done)]
     assert live.cache_nbytes <= budget and {end.reason for end in ends} == {"length"}
     assert ends[0].stats.tokens == pytest.approx(tokens_, rel=0.05) if branches == 1 else ends[0].stats.tokens > 100
     small = Session(checkpoint, kv_budget=50_000, **options)  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
 """Speculation: the tokens of greedy and of lookup, the law of sampling with a draft, and when it stops."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 
 import models
+from engine.decode.branches import Branches
 from engine.decode.control import RunControl
-from engine.decode.cursor import Cursor
 from engine.decode.draft import Draft, PromptLookup
 from engine.decode.draft_length import GRACE, TOLERANCE, DraftLength
+from engine.decode.events import Emitted
+from engine.decode.guessing import Drafting
 from engine.decode.sample import Sample
+from engine.decode.sampler import Sampler
 from engine.decode.speculative import Speculative, reject
-from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
@@ -39,8 +42,7 @@ class Named(ByteTokenizer):
 
 
 def drafting(model: Any) -> Draft:
-    info = SimpleNamespace(name="small")
-    return Draft(SimpleNamespace(model=model, tokenizer=Named(), info=info), Named())  # type: ignore[arg-type]
+    return Draft(model)
 
 
 def transformer(seed: int) -> Any:
@@ -51,12 +53,32 @@ def markov(seed: int, scale: float = 1.0) -> MarkovModel:
     return MarkovModel(random_table(seed, scale))
 
 
-def run(model: Any, strategy: Strategy, recipe: Recipe, *, seed: int = 0, limit: int = 30) -> list[TokenStep]:
-    cursor = Cursor(model, model.make_cache())
-    list(cursor.read(PROMPT))
-    steps = list(strategy.steps(cursor, RunControl(recipe), seed=seed, limit=limit, vocabulary=ByteTokenizer()))
-    assert cursor.length == cursor.cache.length == len(cursor.ids)
-    assert cursor.ids == PROMPT + [s.token for s in steps][: len(cursor.ids) - len(PROMPT)]
+def at(model: Any) -> Branches:
+    """Behind the prompt."""
+    place = Branches(model, model.make_cache())
+    list(place.read(PROMPT))
+    return place
+
+
+def drawing(
+    place: Branches, strategy: Sample | Speculative, control: RunControl, *, seed: int = 0, limit: int
+) -> Generator[TokenStep, None, None]:
+    """The steps of a strategy's events."""
+    sampler = Sampler.start(control.recipe, place.ids, seed=seed, vocabulary=ByteTokenizer())
+    with closing(strategy.steps(place, sampler, control, limit=limit)) as events:
+        for event in events:
+            assert isinstance(event, Emitted) and event.branch == 0
+            yield event.step
+
+
+def run(
+    model: Any, strategy: Sample | Speculative, recipe: Recipe, *, seed: int = 0, limit: int = 30
+) -> list[TokenStep]:
+    place = at(model)
+    steps = list(drawing(place, strategy, RunControl(recipe), seed=seed, limit=limit))
+    (ids,) = place.ids
+    assert place.length == place.cache.length == len(ids)
+    assert ids == PROMPT + [s.token for s in steps][: len(ids) - len(PROMPT)]
     return steps
 
 
@@ -138,12 +160,9 @@ def test_with_a_draft_whole_texts_have_the_law_of_sampling(recipe: Recipe) -> No
 
 def enumerate_text(table: np.ndarray, recipe: Recipe, text: list[int]) -> float:
     """The probability that `Sample` draws this text: from `TokenStep.logprob_after` of forced tokens."""
-    model = MarkovModel(table)
-    cursor = Cursor(model, model.make_cache())  # type: ignore[arg-type]
-    list(cursor.read(PROMPT))
     control = RunControl(recipe)
     control.force(text)
-    steps = Sample().steps(cursor, control, seed=0, limit=3, vocabulary=ByteTokenizer())
+    steps = drawing(at(MarkovModel(table)), Sample(), control, limit=3)
     return math.exp(sum(s.logprob_after for s in steps if s.logprob_after is not None))
 
 
@@ -157,7 +176,8 @@ def test_rejection_has_the_target_law_whatever_the_draft_says() -> None:
     for q_logits in (logits + 0.3, -logits, hole, random.normal(size=8).astype(np.float32)):
         q = np.exp(q_logits) / np.exp(q_logits).sum()
         guesses = random.choice(8, size=5_000, p=q.astype(np.float64) / q.sum(dtype=np.float64))
-        drawn = [int(reject(logits, int(g), q_logits, Recipe(), (), (9, i)).token) for i, g in enumerate(guesses)]
+        sampler = Sampler.start(Recipe(), [[]], seed=9, xp=np)
+        drawn = [int(reject(logits, int(g), q_logits, sampler, i).token) for i, g in enumerate(guesses)]
         statistic, bound = chi_square(np.bincount(drawn, minlength=8), p, 5_000)
         assert statistic < bound
         accepted = np.mean(np.array(drawn) == guesses)
@@ -167,28 +187,26 @@ def test_rejection_has_the_target_law_whatever_the_draft_says() -> None:
 def test_heads_padded_to_different_lengths_fit() -> None:
     logits = np.zeros(4, np.float32)
     for q in (np.zeros(3, np.float32), np.zeros(6, np.float32)):
-        assert {int(reject(logits, g, q, Recipe(), (), (1, g)).token) for g in range(len(q))} <= {0, 1, 2, 3}
+        sampler = Sampler.start(Recipe(), [[]], seed=1, xp=np)
+        assert {int(reject(logits, g, q, sampler, g).token) for g in range(len(q))} <= {0, 1, 2, 3}
 
 
 def test_a_closed_iterator_leaves_the_cursor_at_the_last_step_given() -> None:
     model = transformer(0)
     for given in range(1, 9):
-        cursor = Cursor(model, model.make_cache())
-        list(cursor.read(PROMPT))
+        place = at(model)
         strategy = Speculative(drafting(transformer(0)), 3)
-        steps = strategy.steps(cursor, RunControl(Recipe(greedy=True)), seed=0, limit=20, vocabulary=ByteTokenizer())
+        steps = drawing(place, strategy, RunControl(Recipe(greedy=True)), limit=20)
         drawn = [next(steps).token for _ in range(given)]
         steps.close()
-        assert cursor.ids == PROMPT + drawn and cursor.length == cursor.cache.length == len(cursor.ids)
+        (ids,) = place.ids
+        assert ids == PROMPT + drawn and place.length == place.cache.length == len(ids)
 
 
 def test_forced_tokens_are_taken_whatever_was_guessed() -> None:
-    model = markov(3)
-    cursor = Cursor(model, model.make_cache())  # type: ignore[arg-type]
-    list(cursor.read(PROMPT))
     control = RunControl()
     control.force(list(b"xyz"))
-    steps = list(Speculative(drafting(markov(3)), 3).steps(cursor, control, seed=0, limit=6))
+    steps = list(drawing(at(markov(3)), Speculative(drafting(markov(3)), 3), control, limit=6))
     assert tokens(steps)[:3] == list(b"xyz") and [s.origin for s in steps] == ["forced"] * 3 + ["drawn"] * 3
 
 
@@ -196,7 +214,7 @@ def test_a_draft_with_another_tokenizer_is_refused() -> None:
     info = SimpleNamespace(name="gpt2")
     other = SimpleNamespace(model=markov(0), tokenizer=Named("other"), info=info)
     with pytest.raises(ParameterError, match="gpt2 has another one"):
-        Draft(other, Named())  # type: ignore[arg-type]
+        Drafting("gpt2").bind({"gpt2": other}, Named())
 
 
 def test_a_draft_whose_window_forgot_the_beginning_starts_anew() -> None:
@@ -206,12 +224,12 @@ def test_a_draft_whose_window_forgot_the_beginning_starts_anew() -> None:
     for text in ([1, 2, 3] * 90, [4, 5, 6] * 90):
         ids = text[:200]
         want = int(mx.argmax(small(mx.array([ids]))[0, -1]))
-        assert draft.guess(ids, 2, Recipe(greedy=True), (), 0).tokens[0] == want
+        assert draft.propose(ids, 2, Sampler.start(Recipe(greedy=True), [ids], xp=np)).tokens[0] == want
 
 
 def test_lookup_continues_as_the_longest_earlier_match_did() -> None:
     look = PromptLookup(most=3, least=2)
-    guess = lambda ids, n=3: look.guess(ids, n, Recipe(), (), 0).tokens  # noqa: E731
+    guess = lambda ids, n=3: look.propose(ids, n, Sampler.start(Recipe(), [ids])).tokens  # noqa: E731
     assert guess([1, 2, 3, 9, 2, 3, 7, 1, 2, 3]) == [9, 2, 3]  # "1 2 3" over the later "2 3"
     assert guess([1, 2, 3, 9, 2, 3, 7, 1, 2, 3, 9]) == [2, 3, 7]
     assert guess([4, 5, 6]) == []

@@ -3,7 +3,8 @@
 import pytest
 
 from engine.decode.control import RunControl
-from engine.session import SPARE, Session
+from engine.pool import SPARE
+from engine.session import Session
 from metal import device, mx
 from metal.simulator import simulated
 from tests.fakes import FakeCheckpoint
@@ -29,7 +30,7 @@ def test_a_run_wires_the_model_and_the_cache_it_will_fill(monkeypatch: pytest.Mo
             for _ in session.generate([5, 17, 3], RunControl(), max_tokens=5):
                 assert limits == [weights + 8 * row + SPARE]
             assert limits.pop() == 7
-            events = session.answers([5, 17, 3], RunControl(), 4, max_tokens=5)
+            events = session.generate([5, 17, 3], RunControl(), n=4, max_tokens=5)
             next(events)
             assert limits[1:] == [weights + 23 * row + SPARE]
             events.close()  # type: ignore[attr-defined]

@@ -1,0 +1,246 @@
+"""`Branches`: B >= 1 places in the tree that p(x_i | x_<i) spans, as a strategy sees them.
+
+They can say what comes next (`logits`), go there (`feed`), come back (`rewind`), and be kept, copied or dropped
+(`select`); all stand at the same depth. What they begin with alike is held once: B branches of a prompt cost B times
+what they drew, not B times the prompt. The hidden state of every position is kept, so that a distribution can be had
+again by one product with the head, long after its token was drawn. Knows nothing of transforms, text or stopping.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from engine.decode.events import Forked, Pruned
+from engine.errors import ContextOverflow
+from metal import mx
+
+if TYPE_CHECKING:
+    from models.cache import Cache
+    from models.model import LanguageModel
+
+ForwardFn = Callable[[mx.array, "Cache"], mx.array]  # `LanguageModel.hidden`: tokens [B, T] -> [B, T, C]
+
+CHUNK = 512  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
+SCORED_AT_ONCE = 64  # positions whose logits [V] are held while they are scored
+
+
+class Branches:
+    """A model, its cache, and for each branch the ids that the cache stands for, and a number that stays with it.
+
+    `ids` may be one token behind what was fed: after `feed` with tokens that are still being computed, they are named
+    by `settle`. `step` feeds tokens, in place of the model itself: a compiled one, say. `trunk` is the last place at
+    which this was one branch, if it has become several: it may be gone on with when they are of no more use.
+    """
+
+    def __init__(
+        self, model: "LanguageModel", cache: "Cache", ids: Sequence[int] = (), *, step: ForwardFn | None = None
+    ) -> None:
+        self.model = model
+        self.step = step or model.hidden
+        self.cache = cache
+        self.ids: list[list[int]] = [list(ids)]
+        self.numbers = [0]
+        self.trunk: Branches | None = None
+        self._named = 1  # branches that had a number
+        self._hidden: list[mx.array] = []  # [B or 1, T_i, C]; together one row for each position in the cache
+        self._logits: mx.array | None = None
+        self._rows = 0
+        self._moves = 0  # readings, steps and returns since it was empty
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def length(self) -> int:
+        """Positions read, tokens in flight included."""
+        return self._rows
+
+    @property
+    def straight(self) -> bool:
+        """Whether what it holds was read in one go: what is packed, or how keys are turned, can depend on that."""
+        return self._moves <= 1
+
+    # -- going on ----------------------------------------------------------------------------------------------------
+
+    def read(self, ids: Sequence[int]) -> Iterator[int]:
+        """Feed known tokens to all in chunks, saying after each how many have been read; stopping between two is safe.
+
+        Raises ContextOverflow before anything is read if the model has no positions for them.
+        """
+        context = self.model.config.context
+        if self.length + len(ids) > context:
+            raise ContextOverflow(
+                f"the text has {self.length + len(ids)} tokens and this model reads at most {context}: shorten it"
+            )
+        self._moves += 1
+        again = self._unread(self.length + len(ids))
+        for count in self._take([[*text, *ids] for text in again]):
+            yield max(0, count - len(again[0]))
+
+    def feed(self, tokens: Sequence[Any]) -> None:
+        """Go to one child each: `tokens` [B], ids or scalars in flight; or down paths of ids [B, T]. Nothing is waited
+        for."""
+        flying = any(isinstance(token, mx.array) for token in tokens)
+        fed = mx.stack([mx.array(token) for token in tokens]) if flying else mx.array(list(tokens))
+        fed = fed[:, None] if fed.ndim == 1 else fed
+        if self.model.crosses(self.cache, self.length + fed.shape[1]):
+            for _ in self._take(self._unread(self.length + fed.shape[1])):
+                pass
+        self._moves += 1
+        self._append(self.step(fed, self.cache))
+
+    def settle(self, tokens: Sequence[int]) -> None:
+        """Name the token that each branch was fed."""
+        for ids, token in zip(self.ids, tokens, strict=True):
+            ids.append(token)
+
+    def resume(self, ids: Sequence[int], hidden: mx.array) -> None:
+        """Stand where the cache already is: after `ids`, with hidden states [T, C]. For one branch without a past."""
+        assert self.ids == [[]] and self.cache.length == len(ids)
+        self._append(hidden[None])
+        self.ids = [list(ids)]
+
+    # -- what the model says -----------------------------------------------------------------------------------------
+
+    def logits(self) -> mx.array:
+        """The raw logits [B, V] of each branch's next token, as the model computes them, not yet evaluated."""
+        if self._logits is None:
+            self._logits = self._shared(self.model.head(self._hidden[-1][:, -1]))
+        return self._logits
+
+    def queue(self) -> None:
+        """Let the device begin with the next logits."""
+        mx.async_eval(self.logits())
+
+    def last_logits(self, n: int) -> mx.array:
+        """The raw logits [B, n, V] after each of the last n positions, which one `feed` took; not yet evaluated."""
+        return self._shared(self.model.head(self._hidden[-1][:, -n:]).astype(mx.float32))
+
+    def logits_at(self, start: int, end: int) -> mx.array:
+        """The raw logits [B, end - start, V] after each of positions start..end-1, from the stored hidden states."""
+        return self._shared(self.model.head(self.hidden(start, end)).astype(mx.float32))
+
+    def score(self, start: int = 1, end: int | None = None) -> mx.array:
+        """The log-probability, in nats, of each token of ids[start:end] after those before it: [B, end - start]."""
+        end = len(self.ids[0]) if end is None else end
+        found = [mx.zeros((len(self), 0))]
+        for low in range(max(start, 1), end, SCORED_AT_ONCE):
+            high = min(low + SCORED_AT_ONCE, end)
+            logits = self.logits_at(low - 1, high - 1)
+            taken = mx.array([ids[low:high] for ids in self.ids])[..., None]
+            found.append(mx.take_along_axis(logits, taken, axis=-1)[..., 0] - mx.logsumexp(logits, axis=-1))
+            mx.eval(found[-1])
+        return mx.concatenate(found, axis=1)
+
+    def hidden(self, start: int, end: int) -> mx.array:
+        """The stored hidden states [B, end - start, C], or [1, ...] where all have them in common."""
+        if len(self._hidden) > 1:
+            self._join()
+            mx.eval(self._hidden)
+        found, at = [], 0
+        for rows in self._hidden:
+            low, high, at = max(start - at, 0), end - at, at + rows.shape[1]
+            if low < min(high, rows.shape[1]):
+                found.append(rows[:, low:high])
+        return found[0] if len(found) == 1 else mx.concatenate([self._shared(rows) for rows in found], axis=1)
+
+    # -- other places ------------------------------------------------------------------------------------------------
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these branches, in this order; one that is named again goes on as another, with a new number."""
+        rows = list(rows)
+        if rows == list(range(len(self))):
+            return
+        if len(self) == 1:  # what is shared from here on is never written again: a second holder costs nothing
+            self.trunk = self.fork()
+            self.cache.freeze()
+        self.cache.select(rows)
+        numbers: list[int] = []
+        for row in rows:
+            fresh = self.numbers[row] in numbers
+            numbers.append(self._named if fresh else self.numbers[row])
+            self._named += fresh
+        index = mx.array(rows, dtype=mx.int32)
+        self._join()
+        self._hidden = [hidden if hidden.shape[0] == 1 else hidden[index] for hidden in self._hidden]
+        mx.async_eval(self._hidden)
+        self._logits = None if self._logits is None else self._logits[index]
+        self.ids, self.numbers = [list(self.ids[row]) for row in rows], numbers
+
+    def part(self, rows: Sequence[int]) -> Iterator[Forked | Pruned]:
+        """`select`, and what it means for those who watch: who came from whom, and who is given up."""
+        before = self.numbers
+        self.select(rows)
+        yield from (
+            Forked(before[row], child) for row, child in zip(rows, self.numbers, strict=True) if child != before[row]
+        )
+        yield from (Pruned(number) for number in before if number not in self.numbers)
+
+    def reaches(self, length: int) -> bool:
+        """Whether the cache can go back to the first `length` positions: a window that has moved on cannot."""
+        return self._rows - length <= self.cache.room
+
+    def rewind(self, length: int) -> None:
+        """Go back to the first `length` positions, in every branch."""
+        surplus = self._rows - length
+        if surplus <= 0:
+            return
+        self.cache.rewind(surplus)
+        self._logits = None
+        while surplus:
+            rows = self._hidden[-1].shape[1]
+            if rows <= surplus:
+                self._hidden.pop()
+                surplus -= rows
+            else:
+                self._hidden[-1] = self._hidden[-1][:, : rows - surplus]
+                surplus = 0
+        self._rows = length
+        self._moves = self._moves + 1 if length else 0
+        for ids in self.ids:
+            del ids[length:]
+
+    def fork(self) -> "Branches":
+        """A second one at the same places; the caches part when one of them writes."""
+        twin = Branches(self.model, self.cache.fork(), step=self.step)
+        twin.ids, twin.numbers, twin._named = [list(ids) for ids in self.ids], list(self.numbers), self._named
+        twin._hidden, twin._logits, twin._rows, twin._moves = list(self._hidden), self._logits, self._rows, self._moves
+        return twin
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _take(self, texts: Sequence[Sequence[int]]) -> Iterator[int]:
+        for start in range(0, len(texts[0]), CHUNK):
+            chunks = [list(text[start : start + CHUNK]) for text in texts]
+            hidden = self.model.hidden(mx.array(chunks), self.cache)
+            mx.eval(hidden)
+            self._append(hidden)
+            for ids, chunk in zip(self.ids, chunks, strict=True):
+                ids += chunk
+            yield start + len(chunks[0])
+
+    def _unread(self, length: int) -> list[list[int]]:
+        """Make the cache fit for `length` positions; the ids, now forgotten, that it has to read again for that.
+
+        Rotary frequencies can depend on how long a text is (longrope); keys turned with others are of no use then.
+        """
+        again: list[list[int]] = [[] for _ in self.ids]
+        if self.model.crosses(self.cache, length):
+            again = [list(ids) for ids in self.ids]
+            self.rewind(0)
+        self.cache.expected = length
+        return again
+
+    def _append(self, hidden: mx.array) -> None:
+        self._hidden.append(hidden)
+        self._rows += hidden.shape[1]
+        self._logits = None
+
+    def _join(self) -> None:
+        """Hidden states in one array as far as their branches allow it."""
+        groups = [list(rows) for _, rows in groupby(self._hidden, key=lambda rows: rows.shape[0])]
+        self._hidden = [rows[0] if len(rows) == 1 else mx.concatenate(rows, axis=1) for rows in groups]
+
+    def _shared(self, rows: mx.array) -> mx.array:
+        """Rows [B, ...] of what all may have in common."""
+        return rows if rows.shape[0] == len(self) else mx.broadcast_to(rows, (len(self), *rows.shape[1:]))

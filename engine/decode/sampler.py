@@ -1,0 +1,175 @@
+"""`Sampler`: the recipe by which tokens are drawn now, and what its transforms remember of each branch.
+
+With Metal a token is drawn in one pass over the logits (`engine.decode.kernel_draw`). What that cannot do the
+transforms do: queued on a GPU, so that nothing waits, and on a CPU in numpy on a view of the logits, ten times faster
+than there in mlx. Knows nothing of models and of where the branches stand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.decode import kernel_draw
+from engine.decode.control import RunControl
+from engine.trace.observe import observe
+from engine.trace.trace import Recipe, TokenStep
+from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, edited_ids, run, start
+from metal import mx
+
+if TYPE_CHECKING:
+    from engine.decode.branches import Branches
+
+RECENT = 64  # ids kept in every snapshot, so that a penalty switched on later is replayed exactly
+
+
+def namespace() -> Namespace:
+    """Where transforms run: numpy on a CPU, mlx on a GPU."""
+    return np if mx.default_device() == mx.cpu else mx
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A token on its way: what it was drawn from, evaluated or not."""
+
+    token: Any  # int, or a scalar array in flight
+    logits: Array  # [V] raw, float32
+    after: Array | None  # [V]
+    removed_by: Array | None  # int8 [V]
+    recipe: Recipe
+    states: States  # before the token
+    key: Key
+    origin: str
+    kernel: kernel_draw.Pass | None = None  # what drew it, in place of `after` and `removed_by`
+
+    @property
+    def arrays(self) -> list[Array]:
+        """What is still to be evaluated."""
+        of = [self.after, self.removed_by] if self.kernel is None else self.kernel.arrays
+        return [self.token, self.logits, *of]
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the kernel could not draw it; waits for the token."""
+        return self.kernel is not None and int(self.token) < 0
+
+    def step(self, ids: Sequence[int]) -> TokenStep:
+        """The numbers of the token that follows `ids`, without its text; waits for it."""
+        if self.kernel is None:
+            said: dict[str, Any] = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
+        else:
+            said = {"found": self.kernel.found(self.recipe)}
+        return observe(
+            np.asarray(self.logits),
+            int(self.token),
+            **said,
+            recipe=self.recipe,
+            edited_ids=np.append(edited_ids(self.recipe.transforms, self.states), ids[-RECENT:]),
+            position=len(ids),
+            origin=self.origin,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How the next token of each branch is drawn: every change gives another sampler, so that one can go back.
+
+    Branch number b draws the token at position i with the key (seed + b, i).
+    """
+
+    recipe: Recipe
+    seed: int
+    states: tuple[States, ...]  # of each branch
+    vocabulary: Vocabulary | None
+    xp: Namespace
+
+    @classmethod
+    def start(
+        cls,
+        recipe: Recipe,
+        texts: Sequence[Sequence[int]],
+        *,
+        seed: int = 0,
+        vocabulary: Vocabulary | None = None,
+        xp: Namespace | None = None,
+    ) -> "Sampler":
+        """A sampler for branches that stand behind `texts`; `xp` is where transforms run, `namespace()` by default."""
+        xp = namespace() if xp is None else xp
+        states = tuple(start(recipe.transforms, vocabulary, text, xp) for text in texts)
+        return cls(recipe, seed, states, vocabulary, xp)
+
+    def on_host(self, texts: Sequence[Sequence[int]]) -> "Sampler":
+        """One that draws in numpy, for who has to see every token."""
+        if self.xp is np:
+            return self
+        return Sampler.start(self.recipe, texts, seed=self.seed, vocabulary=self.vocabulary, xp=np)
+
+    def draw(self, branches: "Branches", forced: int | None = None, *, kernel: bool = True) -> list[Draw]:
+        """A token for each branch, or the one that is forced on all, not yet evaluated; see `Draw.spilled`.
+
+        `kernel` says whether the vocabulary kernel may be asked.
+        """
+        keys = [(self.seed + number, branches.length) for number in branches.numbers]
+        rows: Array = branches.logits().astype(mx.float32)
+        if forced is None and kernel and (how := kernel_draw.plan(self.recipe, rows.shape[-1])) is not None:
+            drawn = kernel_draw.draw(branches.logits(), how, keys)
+            return [
+                Draw(by.token, rows[by.row], None, None, self.recipe, states, key, "drawn", by)
+                for by, states, key in zip(drawn, self.states, keys, strict=True)
+            ]
+        rows = np.asarray(rows) if self.xp is np else rows
+        return [self._choose(rows[i], key, forced, self.states[i]) for i, key in enumerate(keys)]
+
+    def redraw(self, draws: Sequence[Draw]) -> list[Draw]:
+        """The same, with another draw for each that spilled."""
+        return [self._choose(d.logits, d.key, None, d.states) if d.spilled else d for d in draws]
+
+    def queue(self, draws: Sequence[Draw]) -> None:
+        """Let the device begin with what these wait for."""
+        mx.async_eval([array for d in draws for array in d.arrays])
+
+    def choose(self, logits: Array, position: int, forced: int | None = None) -> Draw:
+        """A token drawn from raw logits [V] by a sampler of one branch, or the one that is forced."""
+        return self._choose(logits, (self.seed, position), forced, self.states[0])
+
+    def advance(self, draws: Sequence[Draw]) -> "Sampler":
+        """The sampler of the tokens behind these, which are known."""
+        return self._advanced(draws, [int(d.token) for d in draws])
+
+    def ahead(self, draws: Sequence[Draw], control: RunControl) -> "Sampler | None":
+        """The sampler of the tokens behind these, which are in flight; None where that has to wait for them."""
+        flying = all(isinstance(d.token, mx.array) for d in draws) and control.recipe == self.recipe
+        if not flying or any(t.sync for t in self.recipe.transforms):
+            return None
+        return self._advanced(draws, [d.token for d in draws])
+
+    def follow(self, control: RunControl, texts: Sequence[Sequence[int]]) -> "Sampler":
+        """The sampler by the control's recipe, for branches that stand behind `texts`."""
+        latest = control.recipe
+        if latest.transforms == self.recipe.transforms:
+            return self if latest is self.recipe else replace(self, recipe=latest)
+        states = tuple(
+            change(latest.transforms, self.recipe.transforms, state, self.vocabulary, text, self.xp)
+            for state, text in zip(self.states, texts, strict=True)
+        )
+        return replace(self, recipe=latest, states=states)
+
+    def select(self, rows: Sequence[int]) -> "Sampler":
+        """The sampler of these branches, as `Branches.select` keeps them."""
+        return replace(self, states=tuple(self.states[row] for row in rows))
+
+    def _advanced(self, draws: Sequence[Draw], tokens: Sequence[Any]) -> "Sampler":
+        transforms = self.recipe.transforms
+        states = (advance(transforms, d.states, t, d.after, self.xp) for d, t in zip(draws, tokens, strict=True))
+        return replace(self, states=tuple(states))
+
+    def _choose(self, logits: Array, key: Key, forced: int | None, states: States) -> Draw:
+        xp, recipe = self.xp, self.recipe
+        row = np.asarray(logits) if xp is np else logits
+        after, removed_by = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)
+        if forced is not None:
+            token, origin = forced, "forced"
+        else:
+            token, origin = xp.argmax(after) if recipe.greedy else draw(after, key, xp), "drawn"
+        return Draw(int(token) if xp is np else mx.array(token), row, after, removed_by, recipe, states, key, origin)

@@ -1,0 +1,40 @@
+"""Registry of the strategies, and the one parser of their text form. No mlx."""
+
+from dataclasses import MISSING, Field
+from typing import Any, get_args
+
+from engine.decode.guessing import Drafting, NGram
+from engine.decode.sample import Sample
+from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
+
+STRATEGIES: dict[str, type[Strategy]] = {kind.NAME: kind for kind in (Sample, NGram, Drafting)}
+PLAIN = Sample()
+
+
+def parse(text: str) -> Strategy:
+    """The strategy of a text form such as `ngram 4`; none said, or `plain`, is `sample`. ParameterError for others."""
+    name, _, rest = text.strip().partition(" ")
+    kind = STRATEGIES.get("sample" if name in ("", "plain") else name)
+    if kind is None:
+        forms = ", ".join(kind.form() for kind in STRATEGIES.values())
+        raise ParameterError(f"{text.strip()!r} is no way of drawing: one of {forms}")
+    wanted = kind.settings()
+    words = rest.split(maxsplit=max(len(wanted) - 1, 0)) if wanted else rest.split()
+    needed = sum(f.default is MISSING for f in wanted)
+    if not needed <= len(words) <= len(wanted):
+        raise ParameterError(f"{text.strip()!r} is no way of drawing: expected {kind.form()}")
+    return kind(*(_value(field, word, kind) for field, word in zip(wanted, words, strict=False)))
+
+
+def offers(models: tuple[str, ...] = ()) -> list[Strategy]:
+    """All strategies to choose from, where these models are loaded."""
+    return [strategy for kind in STRATEGIES.values() for strategy in kind.offers(models)]
+
+
+def _value(field: "Field[Any]", word: str, kind: type[Strategy]) -> Any:
+    of = (get_args(field.type) or (field.type,))[0]
+    try:
+        return of(word.strip())  # type: ignore[operator]
+    except ValueError:
+        raise ParameterError(f"{field.name} of {kind.form()!r} must be a number, got {word!r}") from None

@@ -1,0 +1,146 @@
+"""Pool of the places in the tree that were visited, each with its cache, found by the tokens that lead there.
+
+Whoever wants to read a text gets the place at the longest prefix of it that was read before, and reads the rest. Knows
+what keys and values take and may take, and nothing of drawing.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from engine.decode.branches import CHUNK, Branches
+from engine.errors import OutOfMemory
+from engine.prefix import SEGMENT, Prefixes
+from metal.device import device, wired
+from models.cache import RowSize
+from models.compiled import CompiledStep
+
+if TYPE_CHECKING:
+    from models.model import LanguageModel
+
+KEPT = 4  # places: a conversation, and the branches a person walks between
+FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
+SPARE = 2 << 30  # bytes that stay resident beside weights and caches: what a forward pass works with
+
+
+class Pool:
+    """The places that are kept for one model; each is one branch, unless a run holds it and it has become several."""
+
+    def __init__(
+        self, model: "LanguageModel", prefixes: Prefixes | None = None, *, kv_budget: int | None = None, **cache: Any
+    ) -> None:
+        """`prefixes` keeps the beginnings of prompts; `kv_budget` are the bytes that the keys and values of a run may
+        take; `cache` says how caches are made (`LanguageModel.make_cache`)."""
+        self.model = model
+        self.prefixes = prefixes
+        self.step = CompiledStep(model)  # of every token that is drawn
+        self.places: list[Branches] = []  # the most recently used last
+        self.leased: list[Branches] = []  # several runs may take turns
+        self._kv_budget = kv_budget
+        self._cache = cache
+
+    @property
+    def nbytes(self) -> int:
+        return sum(place.cache.nbytes for place in self.places)
+
+    @contextmanager
+    def lease(self, ids: Sequence[int], drawn: int) -> Iterator[Branches]:
+        """`acquire`, for a run that draws so many tokens, in all branches, after `ids`: others leave the place alone
+        while the block runs. What it became several of is let go of then."""
+        with self._wired(len(ids) + drawn):
+            place = self.acquire(ids)
+            self.leased.append(place)
+            try:
+                yield place
+            finally:
+                self.leased.remove(place)
+                if place.trunk is not None:
+                    self.places = [_single(kept) if kept is place else kept for kept in self.places]
+
+    def acquire(self, ids: Sequence[int]) -> Branches:
+        """A place at the longest prefix of `ids` that has been read, the most recently used from now on."""
+        best, shared = None, 0
+        for kept in self.places:
+            place = _single(kept)
+            common = _common_prefix(place.ids[0], ids)
+            if not place.reaches(common):
+                continue
+            if common > shared or (best is None and not place.length):
+                best, shared = place, common
+        if best is None or (self.prefixes is not None and shared < SEGMENT):
+            best = Branches(self.model, self.model.make_cache(**self._cache), step=self.step.hidden)
+            if self.prefixes is not None:
+                self.prefixes.restore(ids, best)
+        elif best in self.leased or best not in self.places or best.length - shared > FORK_ABOVE:
+            best = best.fork()
+            best.rewind(shared)
+        else:
+            best.rewind(shared)
+            self.places.remove(best)
+        self.places.append(best)
+        del self.places[: -KEPT if self._kv_budget is None else -1]
+        return best
+
+    def find(self, ids: Sequence[int]) -> Branches | None:
+        """A place that has read all of `ids`, and perhaps more: to look back without moving it."""
+        for place in map(_single, self.places):
+            read = place.ids[0]
+            if min(place.length, len(read)) >= len(ids) and read[: len(ids)] == list(ids):
+                return place
+        return None
+
+    def read(self, place: Branches, ids: Sequence[int]) -> Iterator[int]:
+        """Read what is new of a prompt, and keep its beginnings, unless the model changed meanwhile."""
+        for done in place.read(ids[place.length :]):
+            if self.prefixes is not None and place in self.places:
+                self.prefixes.keep(place)
+            yield done
+
+    def token_budget(self, length: int, branches: int) -> int:
+        """How many tokens each branch may draw after a prompt of this length; OutOfMemory where not even one fits."""
+        room, budget = int(self.model.config.context) - length, self._kv_budget
+        if budget is None:
+            return room
+        config, cache = self.model.config, self.model.make_cache(**self._cache)
+        row = RowSize(config.kv_heads * config.head_size, self.model.dtype.size)
+
+        def needs(drawn: int) -> int:
+            if branches == 1:
+                return cache.needs(length + drawn, row, CHUNK)
+            return cache.needs(length, row, CHUNK) + branches * cache.needs(drawn, row, CHUNK)
+
+        if (least := needs(1)) > budget:
+            raise OutOfMemory(
+                f"keys and values of {length} tokens take {least / 1e6:.3g} MB, the budget is {budget / 1e6:.3g} MB: "
+                "raise it, pack them in fewer bits, or shorten the prompt"
+            )
+        return bisect_right(range(1, room + 1), budget, key=needs)
+
+    def forget(self) -> None:
+        """Drop every cache, and what was compiled: the model may have other weights now."""
+        self.places.clear()
+        self.step.forget()
+
+    def _wired(self, positions: int) -> AbstractContextManager[None]:
+        """Keeps resident what so many positions take: the weights, 16-bit keys and values, and room to work."""
+        if not device().working_set:
+            return nullcontext()
+        config = self.model.config
+        rows = sum(min(window, positions) if window else positions for window in config.windows)
+        weights = sum(array.nbytes for array in self.model.arrays.values())
+        return wired(weights + rows * 2 * config.kv_heads * config.head_size * 2 + SPARE)
+
+
+def _single(place: Branches) -> Branches:
+    """The place where it was one branch."""
+    return place if place.trunk is None else place.trunk
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n
