@@ -1,18 +1,25 @@
 # Two commands: `make chat` and `make test`. Works with GNU make 3.81 (macOS) and any python >= 3.11 on the PATH.
-VENV   := .venv
+# The environment's folder has no leading dot, and PYTHONPATH names the clone: docs/decisions/environment.md says why.
+VENV   := $(if $(wildcard .venv/bin/python),.venv,venv)
 BIN    := $(VENV)/bin
+RUN    := PYTHONPATH="$(CURDIR)" $(BIN)/python
+PYTEST := OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
+USABLE := import platform, sys; sys.exit(sys.version_info < (3, 11) or platform.system() == "Darwin" and platform.machine() != "arm64")
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
-            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+            $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: chat test quick check metal/blas clean
-chat: $(VENV)/.installed          ## open the chat; the first time: install, fetch the default model
-	@$(BIN)/likely chat
+.PHONY: chat test quick soak check metal/blas clean
+chat: $(VENV)/.installed          ## open the chat; the first time: install, offer a model
+	@$(RUN) -m app chat
 
-test: check                       ## everything: lint, format, types, all tests
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+test: check                       ## everything: lint, format, types, all tests that this machine can run
+	$(PYTEST) -m "not soak"
 
 quick: check                      ## the everyday part, without slow tests and the real model
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not real"
+	$(PYTEST) -m "not slow and not real and not soak"
+
+soak: $(VENV)/.installed-dev      ## hours: what only shows after many rounds
+	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -m soak --timeout 0
 
 check: $(VENV)/.installed-dev     ## lint, format, types
 	$(BIN)/ruff check .
@@ -20,7 +27,9 @@ check: $(VENV)/.installed-dev     ## lint, format, types
 	$(BIN)/mypy
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "likely needs python >= 3.11 on the PATH; found none (python.org, brew install python, or uv python install 3.13)" >&2; exit 1; }
+	@p=$(or $(PYTHON),python3); command -v $$p >/dev/null || { \
+	  echo "likely needs python >= 3.11 on the PATH; found none (python.org, brew install python, or uv python install 3.13)" >&2; exit 1; }; \
+	  $$p -I app/preflight.py
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
@@ -40,4 +49,4 @@ metal/blas:                       ## rebuild what stands in front of the BLAS, f
 	    metal/blas/*.c -o metal/blas/gemv-$$arch.so || exit 1; done
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache
+	rm -rf .venv venv .mypy_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from app.awake import kept_awake
 from app.model_provider import loaded
 from app.requests import TrainingPlan
 from app.training_plan import describe
@@ -55,7 +56,8 @@ class LocalTrainer:
         )
 
     def train(self, control: TrainControl) -> Iterator[Event]:
-        return trainer.train(self.run, control)
+        with kept_awake():
+            yield from trainer.train(self.run, control)
 
     def answer(self, request: Request) -> Answer:
         return probes.answer(self.run, request)

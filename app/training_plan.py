@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from app import awake
+
 if TYPE_CHECKING:
     from engine.tune.open_run import Opened
     from engine.tune.report import RunReport
@@ -44,6 +46,8 @@ def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
         f"activations {memory.activations / 1e9:.2f}, logits {memory.head / 1e9:.2f}), "
         f"{found.available / 1e9:.1f} GB free"
     )
+    if held := awake.words():
+        yield f"          {held}"
 
 
 def duration(seconds: float) -> str:

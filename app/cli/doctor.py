@@ -33,17 +33,20 @@ def _compile(device: str, compiles: bool) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def command(as_json: bool) -> None:
     """Say what was found here (device, BLAS, threads, memory, speed, kernels) and how to mend what is slow."""
+    from app import preflight
     from engine import machine
     from engine.home import home
 
     found = machine.inspect()
     gflops, bandwidth = machine.gflops(), machine.bandwidth()
     notes = machine.advice(found, gflops)
+    preflights = preflight.checks(preflight.inspect())
     folder = home()
     free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free
     kernels = _kernels()
     if as_json:
-        facts = asdict(found) | {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
+        facts = asdict(found) | {"preflight": [asdict(check) for check in preflights]}
+        facts |= {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
         click.echo(json.dumps(facts | {"store": str(folder), "store_free": free, "kernels": kernels}))
         return
     threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
@@ -62,6 +65,8 @@ def command(as_json: bool) -> None:
         "two Macs": "mlx.launch --backend ring --hostfile hosts.json -- likely run ... (docs/distributed.md)",
         "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
     }
+    for check in preflights:
+        click.echo(f"{check.name:<13} {'ok' if check.fine else 'WRONG'}: {check.line}")
     for name, value in rows.items():
         click.echo(f"{name:<13} {value}")
     for note in notes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from app import heat
+from app.awake import kept_awake
 from app.cli.opening import Progress
 from app.training_plan import describe, duration
 from engine.errors import LikelyError
@@ -124,7 +125,7 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
 
     run, control = opened.run, TrainControl()
     valid = ""
-    with _interruptible(control), Progress() as progress:
+    with kept_awake(), _interruptible(control), Progress() as progress:
         for event in train(run, control):
             if isinstance(event, Ended):
                 if event.reason in ("done", "patience") and not as_json and run.leads:
