@@ -7,7 +7,7 @@ however that ends.
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 HOLD = ("/usr/bin/caffeinate", "-i", "/bin/cat")  # no idle sleep, as long as cat reads
 
@@ -24,10 +24,8 @@ def kept_awake() -> Iterator[None]:
     """Hold sleep off until the block ends; without effect where the system has no caffeinate."""
     child = None
     if sys.platform == "darwin":
-        try:
+        with suppress(OSError):  # no caffeinate: the work is done all the same
             child = subprocess.Popen(HOLD, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        except OSError:
-            pass  # no caffeinate: the work is done all the same
     try:
         yield
     finally:

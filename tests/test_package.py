@@ -41,9 +41,12 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
         capture_output=True, text=True, check=True, cwd=tmp_path,
     ).stdout  # fmt: skip
     assert str(ROOT) not in where.replace(str(tmp_path), "")
-    assert "OpenBLAS" in run("doctor") and "sgemv" in run("doctor")
+    if sys.platform == "linux":
+        assert "OpenBLAS" in run("doctor") and "sgemv" in run("doctor")
+    assert "nothing to mend" in run("doctor") or "slow:" in run("doctor")
     assert "Paris" in run("run", "What is the capital of France?", "--temp", "0", "--max-tokens", "12")
     assert run("chat", "--plain", "--temp", "0", "--max-tokens", "5", stdin="Say hi.\n").strip()
     styles = [path.name for path in (site / "app" / "tui").rglob("*.tcss")]
     kernels = [path.name for path in (site / "metal" / "kernels").iterdir()]
+    assert (site / "engine" / "sources" / "catalogue.toml").exists() and "qwen3-4b" in run("models", "--known")
     assert styles and any(name.endswith(".metal") for name in kernels)

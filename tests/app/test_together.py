@@ -111,6 +111,7 @@ def can_be_cut() -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.linux
 @pytest.mark.skipif(not can_be_cut(), reason="no network namespaces here")
 def test_a_cable_that_is_cut_ends_the_run_within_ten_seconds(files: dict[str, Path], tmp_path: Path) -> None:
     """No socket is closed then, and nothing that was sent is confirmed."""
@@ -213,7 +214,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the launcher's children are looked up in /proc")
+@pytest.mark.linux  # the launcher's children are looked up in /proc
 def test_a_rank_killed_under_mlx_launch_is_named_before_the_launcher_ends_the_others(files: dict[str, Path]) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
     launcher = subprocess.Popen(

@@ -80,7 +80,7 @@ def read_bytes(work: Callable[[], object]) -> int:
     return count() - before
 
 
-@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count what is read")
+@pytest.mark.linux  # which counts what is read
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("way", ["tensor", "pipeline"])
 def test_a_rank_reads_no_more_than_its_part(way: str, ranks: int, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from metal import blas, mx
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="a Mac uses Accelerate")
+linux = pytest.mark.linux  # a Mac uses Accelerate
 
 
 @linux

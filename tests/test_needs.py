@@ -1,0 +1,72 @@
+"""What a run of the tests on a Mac, or on any machine, leaves out is listed at its end."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOME = """
+import pytest
+from metal import mx
+
+@pytest.mark.linux
+def test_linux(): pass
+
+@pytest.mark.metal
+def test_metal(): assert mx.default_device() == mx.gpu
+
+@pytest.mark.soak
+def test_soak(): pass
+
+def test_any(): assert SET == [mx.cpu], SET
+
+def test_skipping(): pytest.skip("no tmux")
+
+from tests.elsewhere import SET
+"""
+MAC = """
+# a machine that says it is a Mac: its default device is a GPU, and what is chosen instead is written down
+import platform
+import sys
+import types
+from metal import mx
+SET = []
+module = types.ModuleType("tests.elsewhere")
+module.SET = SET
+sys.modules["tests.elsewhere"] = module
+platform.system = lambda: "Darwin"
+mx.default_device = lambda: SET[-1] if SET else mx.gpu
+mx.set_default_device = SET.append
+"""
+
+
+def run(folder: Path, *options: str) -> str:
+    (folder / "mac.py").write_text(MAC)
+    (folder / "test_some.py").write_text(SOME)
+    words = ["-p", "mac", "-p", "tests.needs", "-c", "/dev/null", "-q", "-W", "ignore", *options, "test_some.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=folder, env={"PYTHONPATH": f"{folder}:{ROOT}", "PATH": ""}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_a_mac_cannot_run_is_listed_and_the_rest_runs_on_the_cpu(tmp_path: Path) -> None:
+    said = run(tmp_path)
+    assert "2 passed, 3 skipped" in said  # the soak test, and the one that saw the CPU chosen
+    listed = said.partition("not run:\n")[2].splitlines()
+    assert listed[:3] == ["    1  needs Linux", "    1  needs a GPU that Metal runs on", "    1  no tmux"]
+
+
+def test_what_a_choice_of_markers_leaves_out_is_listed(tmp_path: Path) -> None:
+    assert "    1  left out by -m 'not soak'\n" in run(tmp_path, "-m", "not soak")
+
+
+@pytest.mark.parametrize("marker", ["linux", "metal", "real", "slow", "soak"])
+def test_every_need_is_a_marker(marker: str) -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert any(line.startswith(f"{marker}: ") for line in options["markers"]) and "-p tests.needs" in options["addopts"]
