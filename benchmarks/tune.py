@@ -81,7 +81,7 @@ def ours(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[st
     steps = 1 if first else count // BATCH
     settings = configure(
         {"batch": BATCH, "length": LENGTH, "rank": RANK, "scale": SCALE, "rate": RATE, "schedule": "constant",
-         "pack": False, "steps": steps, "clip": 0.0, "eval_every": 0, "save_every": 0,
+         "packing": False, "steps": steps, "clip": 0.0, "eval_every": 0, "save_every": 0,
          "seed": seed}
     )  # fmt: skip
     shutil.rmtree(out, ignore_errors=True)

@@ -52,21 +52,17 @@ class Block:
         turn: int,
     ) -> None:
         self.qkv, self.out, self.mlp = qkv, out, mlp
-        self.norms = norms
         self.attn_norm, self.attn_post_norm = norms.get("attn_norm"), norms.get("attn_post_norm")
         self.mlp_norm, self.mlp_post_norm = norms.get("mlp_norm"), norms.get("mlp_post_norm")
         self.q_norm, self.k_norm = norms.get("q_norm"), norms.get("k_norm")
         self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_size
         self.rotated = config.heads + config.kv_heads
-        self.eps = config.eps
+        self.width, self.eps = config.width, config.eps
+        self.norm_offset = 1.0 if config.norm == "rms+1" else 0.0  # a checkpoint stores weights that much less
         self.norm: qkv_prepare.Norm | None = None  # of each head of q and k
         self.per_head: Array | None = None  # its weights side by side [H + Hkv, 1, D]
-        if config.qk_norm == "head":
-            assert self.q_norm is not None and self.k_norm is not None
-            parts = [mx.repeat(n.weight[None, None], count, axis=0) for n, count in self._head_norms()]
-            self.per_head = mx.concatenate(parts)
-            self.norm = qkv_prepare.Norm(self.q_norm.weight, self.k_norm.weight, config.eps)
-            self.q_norm = self.k_norm = None
+        self.norm_each = config.qk_norm == "head"
+        self.renew()
         self.rotation, self.turn = rotation, turn
         # what our kernel does in one launch; it has no gain, and where nothing turns there is nothing to win
         self.prepared = rotation is not None and rotation.rope.attention_factor == 1
@@ -76,9 +72,12 @@ class Block:
         self.residual_scale = config.residual_scale
         self.parallel = config.parallel
 
-    def _head_norms(self) -> list[tuple[Norm, int]]:
-        assert self.q_norm is not None and self.k_norm is not None
-        return [(self.q_norm, self.heads), (self.k_norm, self.kv_heads)]
+    def renew(self) -> None:
+        """Make what is made of the norms of q and k, which are others now."""
+        if self.norm_each and self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm.weight, self.k_norm.weight
+            parts = [mx.repeat(w[None, None], n, axis=0) for w, n in ((q, self.heads), (k, self.kv_heads))]
+            self.per_head, self.norm = mx.concatenate(parts), qkv_prepare.Norm(q, k, self.eps)
 
     def __call__(self, x: Array, step: ForwardContext, cache: KVCache | None, place: NewRows | None) -> Array:
         a = self.attend(x if self.attn_norm is None else self.attn_norm(x), step, cache, place)
@@ -104,7 +103,7 @@ class Block:
         b, t, _ = x.shape
         size, heads = self.size, self.heads
         y = self.qkv(x)
-        if self.q_norm is not None and self.k_norm is not None:
+        if self.q_norm is not None and self.k_norm is not None and not self.norm_each:
             q, k, v = mx.split(y, [heads * size, self.rotated * size], axis=-1)
             y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
         q, keys, values = self._rows(y, step, cache)

@@ -6,9 +6,10 @@ They hold arrays and call mlx; which of them stands where is `models.transformer
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from metal import mx
-from models.weights import Matrix, Packed, arrays
+from models.weights import Matrix, Packed
 
 Array = mx.array
 GPU = mx.metal.is_available() or mx.cuda.is_available()
@@ -35,12 +36,10 @@ class Linear:
         columns, rows = self.columns.shape
         return rows, columns
 
-    def rows(self) -> Array:
-        """W as numbers [out, in]."""
+    @property
+    def matrix(self) -> Matrix:
+        """W as it is kept."""
         return self.columns.T
-
-    def arrays(self) -> dict[str, Array]:
-        return {"weight": self.columns.T} | ({} if self.bias is None else {"bias": self.bias})
 
 
 class QuantizedLinear:
@@ -68,15 +67,13 @@ class QuantizedLinear:
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in)"""
-        rows, words = self.packed.weight.shape
-        return rows, words * 32 // self.packed.layout.bits
+        rows, columns = self.packed.shape
+        return rows, columns
 
-    def rows(self) -> Array:
-        """W as numbers [out, in]."""
-        return self.packed.floats(mx.float32)
-
-    def arrays(self) -> dict[str, Array]:
-        return self.packed.arrays() | ({} if self.bias is None else {"bias": self.bias})
+    @property
+    def matrix(self) -> Matrix:
+        """W as it is kept."""
+        return self.packed
 
 
 class Joined:
@@ -92,6 +89,15 @@ class Joined:
 
 
 AnyLinear = Linear | QuantizedLinear
+
+
+def bare(layer: Any) -> Any:
+    """The layer itself, past what stands around it and holds it as `base`: an adapter, a sum over ranks."""
+    while hasattr(layer, "base"):
+        layer = layer.base
+    return layer
+
+
 Product = Callable[[Array], Array]
 
 
@@ -120,8 +126,9 @@ class Embedding:
             return self.table.map(lambda part: part[tokens]).floats(self.dtype)
         return self.table[tokens]
 
-    def arrays(self) -> dict[str, Array]:
-        return arrays(self.table)
+    @property
+    def matrix(self) -> Matrix:
+        return self.table
 
 
 class RMSNorm:
@@ -141,8 +148,9 @@ class RMSNorm:
         square = mx.addmm(self._eps, x, x.swapaxes(-1, -2), alpha=self._share)
         return x * mx.rsqrt(square) * self.weight
 
-    def arrays(self) -> dict[str, Array]:
-        return {"weight": self.weight}
+    @property
+    def matrix(self) -> Matrix:
+        return self.weight
 
 
 class LayerNorm:
@@ -158,8 +166,9 @@ class LayerNorm:
     def __call__(self, x: Array) -> Array:
         return mx.fast.layer_norm(x, self.weight, self.bias, self.eps)
 
-    def arrays(self) -> dict[str, Array]:
-        return {"weight": self.weight} | ({} if self.bias is None else {"bias": self.bias})
+    @property
+    def matrix(self) -> Matrix:
+        return self.weight
 
 
 Norm = RMSNorm | LayerNorm

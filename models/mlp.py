@@ -6,7 +6,7 @@ from metal import mx
 from models.config import Experts
 from models.errors import CheckpointError
 from models.layers import AnyLinear, Product, onto
-from models.weights import Matrix, Packed, arrays
+from models.weights import Matrix, Packed
 
 Array = mx.array
 
@@ -63,6 +63,7 @@ class Mixture:
     ) -> None:
         self.router, self.activate = router, activate
         self.gate_up, self.down = list(gate_up), down  # one matrix, or gate and up if they are packed differently
+        self.count, self.width = experts.count, experts.width
         self.active, self.of_all, self.normalise = experts.active, experts.among == "all", experts.normalise
 
     def __call__(self, x: Array) -> Array:
@@ -81,11 +82,6 @@ class Mixture:
     def onto(self, residual: Array, x: Array) -> Array:
         """residual + self(x)."""
         return residual + self(x)
-
-    def arrays(self) -> dict[str, Array]:
-        """The experts' matrices; the router is a product like others."""
-        matrices = {f"gate_up.{i}": matrix for i, matrix in enumerate(self.gate_up)} | {"down": self.down}
-        return {f"{path}.{name}": a for path, m in matrices.items() for name, a in arrays(m).items()}
 
     def _each(self, x: Array, chosen: Array) -> Array:
         """What each chosen expert makes of its position, [B, T, active, C]."""

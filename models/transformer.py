@@ -5,19 +5,20 @@
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from metal import kernel, mx
 from metal.attention import Emit, Mask
+from models import parts
 from models.block import Block, ForwardContext, RowRotation
 from models.cache import FIRST, Cache, KVCache, NewRows
 from models.config import ModelConfig
 from models.errors import CacheError, ContextOverflow
-from models.layers import AnyLinear, Embedding, Norm
-from models.mlp import Mixture
+from models.layers import AnyLinear, Embedding, Norm, bare, linear
 from models.model import Activations
+from models.parts import Names, Part
 from models.quantized_cache import QuantizedCache
 from models.rotation import Rotation
+from models.weights import Matrix
 from models.window_cache import WindowCache
 
 Array = mx.array
@@ -32,6 +33,7 @@ class Transformer:
     def __init__(
         self,
         config: ModelConfig,
+        names: Names,
         *,
         embed: Embedding,
         positions: Embedding | None,
@@ -39,13 +41,11 @@ class Transformer:
         rotations: list[Rotation],
         norm: Norm,
         out: AnyLinear,
-        linears: dict[str, AnyLinear],
     ) -> None:
-        self.config = config
+        self.config, self.names = config, names
         self.embed, self.positions = embed, positions
         self.blocks, self.rotations = blocks, rotations
         self.norm, self.out = norm, out
-        self.linears = linears  # every product by its path in the checkpoint
 
     def __call__(self, tokens: Array, cache: Cache | None = None) -> Array:
         """Logits [B, T, V] after each of `tokens` [B, T], which follow what `cache` holds and are added to it."""
@@ -147,21 +147,44 @@ class Transformer:
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """Every weight once, by a name, in the order of the layers: to be evaluated, counted or hashed."""
-        parts: dict[str, Any] = {"embed": self.embed}
+        """Every weight once, by a checkpoint's name, in the order of the layers."""
+        return {f"{part.path}.{name}": a for part in self.parts() for name, a in part.arrays().items()}
+
+    def parts(self) -> list[Part]:
+        """What a checkpoint stores and where it is here, from the embedding up."""
+        config, names = self.config, self.names
+        found = [parts.table(names, "embed", self)]
         if self.positions is not None:
-            parts["positions"] = self.positions
-        for i, block in enumerate(self.blocks):
-            parts |= {f"{i}.{name}": norm for name, norm in block.norms.items()}
-            if isinstance(block.mlp, Mixture):
-                parts[f"{i}.experts"] = block.mlp
-        parts |= {"norm": self.norm, **self.linears}
-        return {f"{path}.{name}": a for path, part in parts.items() for name, a in part.arrays().items()}
+            found.append(parts.table(names, "positions", self))
+        for index, block in enumerate(self.blocks):
+            found += parts.of_block(block, names, index)
+        offset = 1.0 if config.norm == "rms+1" else 0.0
+        found.append(parts.norm(names.path("norm"), "norm", config.layers, self, "norm", offset))
+        if not config.tied:
+            found.append(parts.head(names, config.layers, self))
+        return found
+
+    def put(self, part: Part, weight: Matrix | None = None, bias: Array | None = None) -> None:
+        """Let these take the place of a part's weight and bias; what is not given stays.
+
+        A product of several parts stays one where all are packed alike afterwards, and comes apart where not.
+        """
+        parts.put(part, weight, bias)
+        if part.role == "embed" and self.config.tied:
+            parts.place(self, "out", linear(part.matrix))
+
+    def split(self) -> None:
+        """Let every part stand alone: what was joined comes apart, in place."""
+        parts.split(self.parts())
+
+    def unite(self) -> None:
+        """Make one product again of the parts that can be one, in place."""
+        parts.unite(self.parts())
 
     @property
     def dtype(self) -> mx.Dtype:
         """Of the activations, and of keys and values as they come."""
-        return self.norm.weight.dtype
+        return bare(self.norm).weight.dtype  # type: ignore[no-any-return]
 
     def _begin(self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()) -> Begun:
         b, t = tokens.shape

@@ -48,6 +48,12 @@ class Packed:
     biases: mx.array | None = None  # affine only, as scales
     global_scale: mx.array | None = None  # nvfp4 only, one a matrix: the largest magnitude
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the numbers."""
+        *lead, words = self.weight.shape
+        return *lead, words * 32 // self.layout.bits
+
     def floats(self, dtype: mx.Dtype) -> mx.array:
         """The numbers themselves."""
         group, bits, mode = self.layout.group_size, self.layout.bits, self.layout.mode
@@ -73,6 +79,12 @@ Matrix = mx.array | Packed
 def arrays(matrix: Matrix) -> dict[str, mx.array]:
     """The arrays of a matrix by the names that checkpoints give them."""
     return matrix.arrays() if isinstance(matrix, Packed) else {"weight": matrix}
+
+
+def cut(matrix: Matrix, start: int, stop: int, axis: int = 0) -> Matrix:
+    """Rows [start, stop) of a matrix, a view; `axis` counts experts before rows."""
+    rows = (slice(None),) * axis + (slice(start, stop),)
+    return matrix.map(lambda part: part[rows]) if isinstance(matrix, Packed) else matrix[rows]
 
 
 def join(matrices: Sequence[Matrix], axis: int = 0) -> Matrix | None:

@@ -19,7 +19,7 @@ from app.awake import kept_awake
 from app.cli.opening import Progress
 from app.training_plan import describe, duration
 from engine.errors import LikelyError
-from engine.tune.config import HINTS, Config, configure, read_config
+from engine.tune.config import HINTS, RENAMED, Config, configure, read_config
 
 if TYPE_CHECKING:
     from engine.tune.control import Ended, TrainControl
@@ -53,6 +53,9 @@ def tuning_options(command: Command) -> Command:
             settings["type"] = kind
         names = [flag, "-M"] if f.name == "model" else [flag]
         command = click.option(*names, f.name, **settings)(command)
+    for old, name in RENAMED.items():
+        both = f"--{old}/--no-{old}" if HINTS[name] is bool else f"--{old}"
+        command = click.option(both, old, type=HINTS[name], default=None, hidden=True)(command)
     return command
 
 

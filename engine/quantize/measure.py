@@ -1,4 +1,4 @@
-"""What an approximation costs: the original and its approximation read a text, layer by layer.
+"""Cost of an approximation: the original and its approximation read a text, layer by layer.
 
 Log-probabilities in nats. Knows nothing of how the approximation was made.
 """
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import DataError
+from engine.quantize.source import Layer
 from engine.tokenizer import Tokenizer
 from metal import mx
-from models.block import Block, ForwardContext
+from models.block import ForwardContext
 from models.config import ModelConfig
 from models.rotation import Rotation
 
@@ -61,12 +62,12 @@ def step(rotations: Sequence[Rotation], b: int, t: int) -> ForwardContext:
     return ForwardContext([rotation.turns(0, t, t) for rotation in rotations], mx.array([t] * b, dtype=mx.int32))
 
 
-def forward(block: Block, rotations: Sequence[Rotation], x: mx.array, rows: int = 8) -> mx.array:
-    """The block's output for x [B, T, C], computed now, a few rows at a time."""
+def forward(layer: Layer, x: mx.array, rows: int = 8) -> mx.array:
+    """The layer's output for x [B, T, C], computed now, a few rows at a time."""
     outs = []
     for low in range(0, x.shape[0], rows):
         part = x[low : low + rows]
-        outs.append(block(part, step(rotations, *part.shape[:2]), None, None))
+        outs.append(layer.block(part, step(layer.rotations, *part.shape[:2]), None, None))
         mx.eval(outs[-1])
     return mx.concatenate(outs) if len(outs) > 1 else outs[0]
 

@@ -1,11 +1,12 @@
 """Matrices into mlx's layouts, and the scaling of channels that makes them lose less. Knows no files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.quantize.source import Arrays
 from metal import mx
 from models.block import Block
 from models.config import ModelConfig
+from models.parts import Part
 from models.weights import PackedLayout
 
 SHARES = (0.0, 0.25, 0.5, 0.75)  # exponents of a channel's activity that are tried as its scale
@@ -36,56 +37,51 @@ def rounded(weight: mx.array, layout: PackedLayout) -> mx.array:
 class Recorder:
     """A product that remembers the rows it was given."""
 
-    def __init__(self, product: Callable[[mx.array], mx.array]) -> None:
-        self.product = product
+    def __init__(self, base: Callable[[mx.array], mx.array]) -> None:
+        self.base = base
         self.rows: mx.array | None = None
 
     def __call__(self, x: mx.array) -> mx.array:
         self.rows = x.reshape(-1, x.shape[-1])
-        return self.product(x)
+        return self.base(x)
 
 
 def record(block: Block) -> dict[str, Recorder]:
-    """Make the products of a block remember their inputs, by our name of the first matrix that reads each."""
-    found = {"q": Recorder(block.qkv)}
-    block.qkv = found["q"]
-    for name in ("gate_up", "up", "down"):
-        product = getattr(block.mlp, name, None)
-        if callable(product):
-            found[name] = Recorder(product)
-            setattr(block.mlp, name, found[name])
+    """Make the products of a block that read what a norm or another product gave remember it, by their slots."""
+    found = {}
+    for owner, slots in ((block, ("qkv",)), (block.mlp, ("gate_up", "up", "down"))):
+        for slot in slots:
+            product = getattr(owner, slot, None)
+            if callable(product):
+                found[slot] = Recorder(product)
+                setattr(owner, slot, found[slot])
     return found
 
 
 def scale_channels(
-    arrays: Arrays, names: Mapping[str, str], config: ModelConfig, inputs: Mapping[str, Recorder], layout: PackedLayout
+    arrays: Arrays, parts: Sequence[Part], config: ModelConfig, inputs: Mapping[str, Recorder], layout: PackedLayout
 ) -> None:
     """Scale input channels up by how active they are, and what makes them down by the same: the function stays.
 
     arXiv:2306.00978, with the exponent that leaves the smallest error of the outputs, which may be none. Channels come
     from a norm, or, for the last product of a gated MLP, from the rows of `up`.
     """
-    shared = config.parallel and names.get("attn_norm") == names.get("mlp_norm")
-    for norm, readers, key in (
-        ("attn_norm", ("qkv", "q", "k", "v"), "q"),
-        ("mlp_norm", ("gate_up", "gate", "up"), "gate_up"),
-    ):
-        paths = [f"{names[r]}.weight" for r in readers if r in names and f"{names[r]}.weight" in arrays]
-        rows = inputs[key].rows if key in inputs else inputs["up"].rows if key == "gate_up" and "up" in inputs else None
-        if (
-            norm not in names
-            or shared
-            or rows is None
-            or not paths
-            or not all(packable(arrays[p], layout) for p in paths)
-        ):
+    path = {part.role: part.path for part in parts}
+    shared = config.parallel and path.get("attn_norm") == path.get("mlp_norm")
+    for norm, slots in (("attn_norm", ("qkv",)), ("mlp_norm", ("gate_up", "up"))):
+        readers = [part for part in parts if part.kind == "matrix" and part.slot in slots]
+        if norm not in path or shared or not readers:
             continue
-        scales = best([arrays[p] for p in paths], rows, layout)
-        for path in paths:
-            arrays[path] = (arrays[path].astype(mx.float32) * scales).astype(arrays[path].dtype)
-        _divide_norm(arrays, names[norm], scales, config.norm)
-    if config.gated and {"up", "down"} <= set(names) and f"{names['up']}.weight" in arrays:
-        up, down, rows = f"{names['up']}.weight", f"{names['down']}.weight", inputs["down"].rows
+        names = [f"{part.path}.weight" for part in readers]
+        rows = inputs[readers[0].slot].rows
+        if rows is None or not all(packable(arrays[name], layout) for name in names):
+            continue
+        scales = best([arrays[name] for name in names], rows, layout)
+        for name in names:
+            arrays[name] = (arrays[name].astype(mx.float32) * scales).astype(arrays[name].dtype)
+        _divide_norm(arrays, path[norm], scales, config.norm)
+    if config.gated and {"up", "down"} <= set(path):
+        up, down, rows = f"{path['up']}.weight", f"{path['down']}.weight", inputs["down"].rows
         if rows is not None and packable(arrays[down], layout) and not config.mlp_bias:
             scales = best([arrays[down]], rows, layout)
             arrays[down] = (arrays[down].astype(mx.float32) * scales).astype(arrays[down].dtype)

@@ -7,7 +7,7 @@ it as it was and as it became. What is written is under another name until all o
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ from engine.sources.fetch.progress import disk_errors, require_space, silent
 from engine.sources.model_info import ModelInfo
 from metal import mx
 from models.layers import LayerNorm, Linear, Norm, RMSNorm
+from models.parts import Part
 from models.weights import PackedLayout
-
-ROLES = ("qkv", "q", "k", "v", "o", "gate_up", "gate", "up", "down", "router")
-EXPERTS = ("gate", "up", "down")
 
 
 def quantize(
@@ -57,15 +55,10 @@ def quantize(
     return report
 
 
-def matrices(source: Source, index: int, arrays: Arrays, layout: PackedLayout) -> dict[str, str]:
-    """Path -> our name, for the tensors of a layer that can be packed."""
-    names, found = source.names(index), {}
-    for role in ROLES:
-        if role in names and f"{names[role]}.weight" in arrays:
-            found[names[role]] = role
-    if "experts" in names:
-        found |= {f"{names['experts']}.{name}_proj": f"experts.{name}" for name in EXPERTS}
-    return {p: r for p, r in found.items() if f"{p}.weight" in arrays and packable(arrays[f"{p}.weight"], layout)}
+def matrices(parts: Sequence[Part], arrays: Arrays, layout: PackedLayout) -> dict[str, str]:
+    """Path -> role, for the parts of a layer that can be packed."""
+    large = [part for part in parts if part.kind != "norm"]
+    return {part.path: part.role for part in large if packable(arrays[f"{part.path}.weight"], layout)}
 
 
 def _write(
@@ -104,24 +97,25 @@ def _write(
     for i in range(layers):
         progress("quantising", i, layers)
         arrays = source.layer(i)
-        block, builder = source.block(i, dict(arrays))
+        layer = source.block(i, dict(arrays))
         before = x
-        x = forward(block, builder.rotations, x)
+        x = forward(layer, x)
         weights = sum(a.size for a in arrays.values())
         if settings.awq and seen is not None:
-            inputs = record(block)
+            inputs = record(layer.block)
             # one window's inputs, then the others without the recorders' interest in them
-            following = [forward(block, builder.rotations, seen[n : n + 1]) for n in range(len(seen))]
+            following = [forward(layer, seen[n : n + 1]) for n in range(len(seen))]
             seen = mx.concatenate(following)
-            scale_channels(arrays, source.names(i), shape, inputs, default)
-        del block
-        chosen = {p: layout_of(p, role, i) for p, role in matrices(source, i, arrays, default).items()}
+            scale_channels(arrays, layer.parts, shape, inputs, default)
+        roles = matrices(layer.parts, arrays, default)
+        del layer
+        chosen = {p: layout_of(p, role, i) for p, role in roles.items()}
         for path, how in chosen.items():
             arrays |= pack(path, arrays.pop(f"{path}.weight"), how)
-        twin, builder = source.block(i, dict(arrays))
-        added = forward(twin, builder.rotations, before) - x
+        twin = source.block(i, dict(arrays))
+        added = forward(twin, before) - x
         errors[f"layer {i}"] = float(mx.sqrt(mx.sum(added**2) / mx.maximum(mx.sum((x - before) ** 2), 1e-20)))
-        y = forward(twin, builder.rotations, y)
+        y = forward(twin, y)
         del twin, before, added
         out.write(arrays, chosen, weights)
         del arrays
@@ -190,19 +184,19 @@ def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progre
     for i in range(layers):
         progress("finding out what matters", i, layers)
         arrays = source.layer(i)
-        parts = []
-        for path, role in matrices(source, i, arrays, low).items():
+        layer = source.block(i, dict(arrays))
+        rounds = []
+        for path, role in matrices(layer.parts, arrays, low).items():
             if role == "router":
                 continue
             name = f"{path}.weight"
             sizes[path] = arrays[name].size
-            block, builder = source.block(i, {**arrays, name: rounded(arrays[name], low)})
-            parts.append(forward(block, builder.rotations, x[:count]))
+            other = source.block(i, {**arrays, name: rounded(arrays[name], low)})
+            rounds.append(forward(other, x[:count]))
             order.append(path)
-        block, builder = source.block(i, arrays)
-        x = mx.concatenate([forward(block, builder.rotations, x), *parts])
+        x = mx.concatenate([forward(layer, x), *rounds])
         mx.eval(x)
-        del block, arrays, parts
+        del layer, arrays, rounds
         mx.clear_cache()
     norm = _norm(source, source.top("norm"))
     path = source.path("embed" if source.shape.tied else "head")

@@ -1,11 +1,11 @@
-"""`Source`: an unquantised checkpoint of which one layer at a time is read, built and let go again.
+"""Unquantised checkpoint of which one layer at a time is read, built and let go again.
 
 Knows how a family's tensors become a block, nothing of how they are quantised.
 """
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,21 @@ from models.block import Block
 from models.checkpoint.builder import Builder
 from models.families import gemma3
 from models.families.registry import family
+from models.parts import Part, of_block
+from models.rotation import Rotation
 from models.weights import BUFFERS, Tensors
 
 NAMED_OUTSIDE = ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype")
 Arrays = dict[str, mx.array]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, ready to be run, and its parts."""
+
+    block: Block
+    rotations: Sequence[Rotation]
+    parts: list[Part]
 
 
 class Source:
@@ -94,17 +105,13 @@ class Source:
         """What one of the parts outside the layers is called."""
         return self._family.top[part]
 
-    def names(self, index: int) -> dict[str, str]:
-        """Our names of a layer's parts -> their paths."""
-        at = self._family.top["layer"].format(index)
-        return {ours: f"{at}.{theirs}" for ours, theirs in self._family.names(self.shape).items()}
-
-    def block(self, index: int, arrays: Arrays) -> tuple[Block, Builder]:
+    def block(self, index: int, arrays: Arrays) -> Layer:
         """The layer that these tensors make, packed ones included, in float32."""
         floats = {name: a if a.dtype in (mx.uint32, mx.uint8) else a.astype(mx.float32) for name, a in arrays.items()}
         names = self._family.names(self.shape)
-        builder = Builder(self.shape, names, self._family.top, Tensors(floats), False)
-        return builder.block(index), builder
+        builder = Builder(self.shape, names, Tensors(floats), False)
+        block = builder.block(index)
+        return Layer(block, builder.rotations, list(of_block(block, names, index)))
 
     def write_tokenizer(self, folder: Path) -> None:
         """Everything but config and weights, as the checkpoint has it; from a GGUF file, what its metadata says."""

@@ -24,7 +24,7 @@ class AdapterLayer:
     keep: float
     key: Array | None
 
-    def bare(self) -> None:
+    def reset(self) -> None:
         """As it begins: nothing on it, nothing left out."""
         self.factors, self.on, self.keep, self.key = [], True, 1.0, None
 
@@ -40,7 +40,7 @@ class Adapted(AdapterLayer):
     def __init__(self, base: Product, outputs: int) -> None:
         self.base, self.outputs = base, outputs
         self.tied: list[Tied] = []  # on a head that is the embedding: those of the embedding
-        self.bare()
+        self.reset()
 
     def __call__(self, x: Array) -> Array:
         y = self.base(x)
@@ -96,13 +96,12 @@ class Tied:
         return y + z
 
 
-class AdaptedEmbedding(AdapterLayer, Embedding):
+class AdaptedEmbedding(AdapterLayer):
     """The embedding: a token's row and scale A[token] B."""
 
     def __init__(self, base: Embedding) -> None:
-        super().__init__(base.table, base.dtype)
-        self.base = base
-        self.bare()
+        self.base, self.dtype = base, base.dtype
+        self.reset()
 
     def __call__(self, tokens: Array) -> Array:
         y = self.base(tokens)
@@ -117,7 +116,7 @@ class AdaptedMixture(AdapterLayer, Mixture):
 
     def __init__(self, base: Mixture) -> None:
         self.base = base
-        self.bare()
+        self.reset()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["base"], name)
@@ -135,7 +134,7 @@ class AdaptedMixture(AdapterLayer, Mixture):
 
     def _changed(self, y: Array, x: Array, part: str, chosen: Array, ordered: bool) -> Array:
         for f in self.factors:
-            if f.site.slot == part:
+            if f.site.role == f"experts.{part}":
                 z = gather(gather(x, f.a.astype(x.dtype), chosen, ordered), f.b.astype(x.dtype), chosen, ordered)
                 y = y + z * (f.scale * f.weight)
         return y

@@ -18,9 +18,10 @@ from engine.sources.model_info import read_json
 from engine.tune import full
 from engine.tune.factors import Factors, shapes
 from engine.tune.lora import Adapter
-from engine.tune.sites import Site, sites, trainable
+from engine.tune.sites import sites, trainable
 from metal import mx
 from models import LanguageModel, Transformer
+from models.parts import Part
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 PEFT_WEIGHTS, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
@@ -144,9 +145,9 @@ def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter"
         for name, array in arrays.items():
             if name not in kept:
                 raise CheckpointError(f"{where}: {name} has no place in this model")
-            _fits(where, name, array, kept[name].get().shape)
+            _fits(where, name, array, kept[name].array.shape)
         trained.slots = kept
-        trained.set({n: a.astype(kept[n].get().dtype) for n, a in arrays.items()})
+        trained.set({n: a.astype(kept[n].array.dtype) for n, a in arrays.items()})
         return trained
     by_path = {site.path: site for site in sites(model)}
     paths: dict[str, dict[str, mx.array]] = {}
@@ -181,7 +182,7 @@ def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter"
     return adapter
 
 
-def _rank(where: str, site: Site, a: mx.array) -> int:
+def _rank(where: str, site: Part, a: mx.array) -> int:
     """The rank that a first factor says."""
     dims = 3 if site.kind == "experts" else 2
     if a.ndim != dims:

@@ -57,17 +57,17 @@ def collate(samples: Sequence[TrainingSample]) -> Batch:
     )
 
 
-def plan(items: Sequence[Item], *, size: int, length: int, pack: bool, seed: int, epoch: int) -> list[list[int]]:
+def plan(items: Sequence[Item], *, size: int, length: int, packing: bool, seed: int, epoch: int) -> list[list[int]]:
     """The batches of an epoch as indices: every item once.
 
-    With `pack`, at most size * length tokens a batch; else `size` items a batch, neighbours in length.
+    With `packing`, at most size * length tokens a batch; else `size` items a batch, neighbours in length.
     """
     if not items:
         raise DataError("there is nothing to train on")
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(items))
     lengths = np.array([len(item.ids) for item in items])
-    if pack:
+    if packing:
         batches = _fill(order, lengths, size * length)
     else:
         order = order[np.argsort(lengths[order], kind="stable")]  # equal lengths keep their random order
@@ -101,12 +101,12 @@ def share(indices: Sequence[int], rank: int, ranks: int) -> list[int]:
 
 
 def stream(
-    items: Sequence[Item], *, size: int, length: int, pack: bool, seed: int, skip: int = 0
+    items: Sequence[Item], *, size: int, length: int, packing: bool, seed: int, skip: int = 0
 ) -> Iterator[tuple[int, list[int]]]:
     """(epoch, batch) without end, from the `skip`-th batch on."""
     epoch = 0
     while True:
-        batches = plan(items, size=size, length=length, pack=pack, seed=seed, epoch=epoch)
+        batches = plan(items, size=size, length=length, packing=packing, seed=seed, epoch=epoch)
         for batch in batches[skip:]:
             yield epoch, batch
         skip = max(0, skip - len(batches))

@@ -14,7 +14,7 @@ from engine.errors import DataError, ParameterError
 
 OBJECTIVES = ("sft", "dpo", "orpo")
 KINDS = ("lora", "dora", "full")
-STARTS = ("zero", "pissa")
+INITS = ("zero", "pissa")
 LOSSES = ("answers", "completion", "all")
 TOO_LONG = ("split", "cut", "drop", "refuse")
 OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
@@ -42,7 +42,7 @@ class Config:
     loss: str = option("answers", "train on every assistant turn, on the last one, or on every token", choices=LOSSES)
     length: int = option(1024, "longest sample in tokens", low=2)
     too_long: str = option("split", "what is done to longer rows", choices=TOO_LONG)
-    pack: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
+    packing: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
 
     objective: str = option("sft", "likelihood of the rows, or preferences", choices=OBJECTIVES)
     beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
@@ -52,7 +52,7 @@ class Config:
     alpha: float = option(0.0, "scale = alpha / rank, or alpha / sqrt(rank) with rslora; 0: 2 x rank", low=0)
     scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
     rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
-    start: str = option("zero", "B = 0, or the largest singular directions", choices=STARTS)
+    init: str = option("zero", "of the adapter: B = 0, or the largest singular directions", choices=INITS)
     layers: int = option(-1, "adapt the last so many layers; -1: all", low=-1)
     modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
     dropout: float = option(0.0, "share of an adapter's inputs that is left out", low=0, high=0.95)
@@ -61,7 +61,7 @@ class Config:
 
     optimiser: str = option("adamw", "how weights follow gradients", choices=OPTIMISERS)
     rate: float = option(2e-4, "peak learning rate", low=0)
-    plus: float = option(1.0, "LoRA+: how many times faster B learns than A (arXiv:2402.12354)", low=0)
+    lora_plus_ratio: float = option(1.0, "LoRA+: how many times faster B learns than A (arXiv:2402.12354)", low=0)
     schedule: str = option("cosine", "of the learning rate", choices=SCHEDULES)
     warmup: int = option(0, "steps of linear warm-up", low=0)
     floor: float = option(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
@@ -96,8 +96,8 @@ class Config:
                 raise ParameterError(f"{f.name} must be {allowed}, got {value:g}")
         lora_only = {
             "rslora": False,
-            "start": "zero",
-            "plus": 1.0,
+            "init": "zero",
+            "lora_plus_ratio": 1.0,
             "dropout": 0.0,
             "quantize": 0,
             "alpha": 0.0,
@@ -106,7 +106,7 @@ class Config:
         clashes = (
             (self.scale and self.alpha, "give scale or alpha, not both"),
             (self.scale and self.rslora, "rslora scales by alpha: give alpha instead of scale"),
-            (self.kind == "dora" and self.start == "pissa", "start = pissa goes with kind = lora"),
+            (self.kind == "dora" and self.init == "pissa", "init = pissa goes with kind = lora"),
             (self.objective != "sft" and (self.kl or self.kl_data), "kl goes with objective = sft; DPO has its own"),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
             (self.quantize == 1 or self.quantize == 7, "quantize must be 2, 3, 4, 5, 6 or 8"),
@@ -136,6 +136,7 @@ class Config:
 
 
 HINTS = get_type_hints(Config)
+RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # what files and flags of before call them
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -154,6 +155,10 @@ def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
     changed: dict[str, Any] = {}
     for raw, value in values.items():
         name = raw.replace("-", "_")
+        name = RENAMED.get(name, name)
+        if name in changed:
+            before = next((old for old, new in RENAMED.items() if new == name), raw)
+            raise ParameterError(f"{before} is called {name} now: give one of them")
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"

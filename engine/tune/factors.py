@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 from engine.errors import ParameterError
-from engine.tune.sites import Site
 from metal import mx
+from models.parts import Part
 
 Array = mx.array
 LEAVES = {"lora_a": "a", "lora_b": "b", "m": "m"}
@@ -22,7 +22,7 @@ LEAVES = {"lora_a": "a", "lora_b": "b", "m": "m"}
 class Factors:
     """The adapter of one site. `m` [out] is DoRA's magnitude; `a0`, `b0` are a start that is subtracted (PiSSA)."""
 
-    site: Site
+    site: Part
     scale: float
     a: Array
     b: Array
@@ -71,28 +71,28 @@ class Factors:
     def magnitude(self) -> Array:
         """DoRA: the norms of the rows of W + scale B^T A^T [out], without forming it (arXiv:2402.09353, eq. 5)."""
         assert self.norms is not None
-        w = self.site.rows()
+        w = self.site.numbers()
         cross = mx.sum((w @ self.a).T * self.b, axis=0)
         own = mx.sum(self.b * ((self.a.T @ self.a) @ self.b), axis=0)
         return mx.sqrt(self.norms + 2 * self.scale * cross + self.scale**2 * own)
 
     def measure(self) -> Array:
         """DoRA's constant, set: the squared norms of W's rows [out]."""
-        self.norms = mx.sum(mx.square(self.site.rows().astype(mx.float32)), axis=1)
+        self.norms = mx.sum(mx.square(self.site.numbers().astype(mx.float32)), axis=1)
         return self.norms
 
     def rescaled(self, y: Array, z: Array) -> Array:
         """A matrix's output y with its change z; for DoRA, its rows brought to the magnitude m."""
         if self.m is None:
             return y + z
-        bias = self.site.bias()
+        bias = self.site.bias
         plain = y if bias is None else y - bias
         share = (self.m / mx.stop_gradient(self.magnitude())).astype(y.dtype)  # the norm is a constant: section 4.3
         out = share * (plain + z)
         return out if bias is None else out + bias
 
 
-def shapes(site: Site, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def shapes(site: Part, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Those of A and B at a site."""
     if site.kind == "table":
         return (site.height, rank), (rank, site.width)
@@ -101,7 +101,7 @@ def shapes(site: Site, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (site.width, rank), (rank, site.height)
 
 
-def fresh(site: Site, rank: int, scale: float, *, dora: bool, pissa: bool, key: Array) -> Factors:
+def fresh(site: Part, rank: int, scale: float, *, dora: bool, pissa: bool, key: Array) -> Factors:
     """The factors of a site before training: A uniform within 1 / sqrt of its inputs and B = 0, or PiSSA's.
 
     ParameterError for a rank larger than the site, and for what its kind does not allow.
@@ -110,7 +110,7 @@ def fresh(site: Site, rank: int, scale: float, *, dora: bool, pissa: bool, key: 
     if not 1 <= rank <= largest:
         raise ParameterError(f"rank must be 1 to {largest} for {site.path} [{site.height}, {site.width}], got {rank}")
     if site.kind != "matrix" and (dora or pissa):
-        what = "kind = dora" if dora else "start = pissa"
+        what = "kind = dora" if dora else "init = pissa"
         raise ParameterError(
             f"{what} goes with matrices, and {site.path} is {NAMED[site.kind]}: choose others by modules"
         )
@@ -119,7 +119,7 @@ def fresh(site: Site, rank: int, scale: float, *, dora: bool, pissa: bool, key: 
     first, second = shapes(site, rank)
     f = Factors(site, scale, mx.random.uniform(-bound, bound, first, key=key), mx.zeros(second))
     if pissa:
-        u, s, vt = mx.linalg.svd(site.rows().astype(mx.float32), stream=mx.cpu)
+        u, s, vt = mx.linalg.svd(site.numbers().astype(mx.float32), stream=mx.cpu)
         root = mx.sqrt(s[:rank] / scale)
         f.a, f.b = vt[:rank].T * root, (u[:, :rank] * root).T
         f.a0, f.b0 = f.a, f.b

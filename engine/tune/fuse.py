@@ -6,7 +6,7 @@ before anything is written: KL(adapter || base), KL(fused || adapter), KL(fused 
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,8 @@ from engine.evaluate import compare
 from engine.quantize.source import Source
 from engine.sources.checkpoint import Checkpoint
 from engine.tune import adapters, full, lora, sites
-from engine.tune.sites import Site
 from metal import mx
-from models import LanguageModel, Transformer, weights
-from models.families.registry import family
-from models.layers import Embedding, Linear, QuantizedLinear, linear
-from models.mlp import Mixture
-from models.weights import Packed, PackedLayout
+from models import LanguageModel, Transformer
 
 LOST = 0.5  # share of the adapter's effect that a fused model may lose
 
@@ -64,9 +59,12 @@ def fuse(
     with lora.off(model):
         before = [_logp(model, t) for t in tokens]
     attached = [_logp(model, t) for t in tokens]
-    layouts = {site.path: layout for site in sites.sites(model) if (layout := _layout(site)) is not None}
+    layouts = {site.path: layout for site in sites.sites(model) if (layout := site.layout) is not None}
     lora.merge(model, adapter)
-    _pack_again(model, layouts)
+    for site in sites.sites(model):  # what was packed is packed again as it was
+        if site.layout is None and (layout := layouts.get(site.path)) is not None:
+            model.put(site, sites.packed(site.matrix, layout))
+    model.unite()
     if bits:
         sites.pack(model, bits, group_size)
     fused = [_logp(model, t) for t in tokens]
@@ -95,60 +93,16 @@ def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.arr
 
     The joined products come apart again; `plain` expands what is packed.
     """
-    found = full.norms(model)
+    found: dict[str, mx.array] = {}
     settings: dict[str, Any] = {}
-    for site in sites.sites(model):
-        for name, array in _parts(site, plain).items():
-            found[f"{site.path}.{name}"] = array
-        if (layout := _layout(site)) is not None and not plain:
-            settings[site.path] = {"group_size": layout.group_size, "bits": layout.bits, "mode": layout.mode}
-    if model.positions is not None:
-        top = family(model.config.family).top
-        found |= {f"{top['positions']}.{name}": array for name, array in model.positions.arrays().items()}
+    for part in model.parts():
+        unpacked = plain and part.role != "positions"
+        found |= {f"{part.path}.{name}": array for name, array in part.stored(plain=unpacked).items()}
+        if (layout := part.layout) is not None and not plain:
+            settings[part.path] = {"group_size": layout.group_size, "bits": layout.bits, "mode": layout.mode}
     if settings:
         settings = {**next(iter(settings.values())), **settings}
     return found, settings
-
-
-def _parts(site: Site, plain: bool) -> dict[str, mx.array]:
-    """What a checkpoint keeps of a site."""
-    rows = slice(site.row, site.row + site.height)
-    if plain:
-        bias = site.bias() if site.kind == "matrix" else None
-        return {"weight": site.rows()} | ({} if bias is None else {"bias": bias})
-    if isinstance(site.holder, Embedding):
-        return site.holder.arrays()
-    if isinstance(site.holder, Mixture):
-        return {name: array[:, rows] for name, array in weights.arrays(site.matrix).items()}
-    return {name: array[rows] for name, array in site.holder.arrays().items()}
-
-
-def _layout(site: Site) -> PackedLayout | None:
-    """How a site's numbers are packed, if they are."""
-    if isinstance(site.holder, QuantizedLinear):
-        return site.holder.packed.layout
-    matrix = (
-        site.holder.table if isinstance(site.holder, Embedding) else site.matrix if site.kind == "experts" else None
-    )
-    return matrix.layout if isinstance(matrix, Packed) else None
-
-
-def _pack_again(model: Transformer, layouts: Mapping[str, PackedLayout]) -> None:
-    """Pack what was packed before a merge, as it was."""
-    for site in sites.sites(model):
-        layout = layouts.get(site.path)
-        if layout is None or _layout(site) is not None:
-            continue
-        if isinstance(site.holder, Embedding):
-            site.holder.table = sites.quantized(site.rows(), layout)
-            if model.config.tied:
-                model.out = linear(site.holder.table)
-        elif isinstance(site.holder, Mixture):
-            sites.pack_experts(site.holder, layout)
-        elif isinstance(site.holder, Linear):
-            path = next((path for path, product in model.linears.items() if product is site.holder), None)
-            if path is not None:  # else packed with another site of the same product
-                sites.replace(model, path, sites.packed(site.holder, layout.bits, layout.group_size))
 
 
 def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None) -> None:

@@ -50,12 +50,12 @@ class Checkpointed:
     """A block whose inside is computed again on the way back."""
 
     def __init__(self, block: Any, part: Adapter | FullWeights) -> None:
-        self.block, self.part = block, part
+        self.base, self.part = block, part
 
     def __call__(self, x: Array, *rest: Any) -> Array:
         def inner(parameters: dict[str, Array], x: Array) -> Array:
             self.part.set(parameters)
-            y: Array = self.block(x, *rest)
+            y: Array = self.base(x, *rest)
             return y
 
         before = self.part.parameters()

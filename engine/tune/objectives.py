@@ -11,7 +11,7 @@ from engine.tune import losses
 from engine.tune.batches import Batch, collate
 from engine.tune.config import Config
 from engine.tune.full import FullWeights
-from engine.tune.lora import Adapter, silent, worn
+from engine.tune.lora import Adapter, adapter_layers, disabled
 from engine.tune.memory import checkpointed
 from engine.tune.samples import Pair, TrainingSample
 from metal import mx
@@ -138,8 +138,8 @@ def base(model: Transformer, trained: Trained | None) -> Callable[[], AbstractCo
     """
     if isinstance(trained, FullWeights):
         return trained.started
-    parts = worn(model)
-    return lambda: silent(parts)
+    layers = adapter_layers(model)
+    return lambda: disabled(layers)
 
 
 def base_logits(model: Transformer, trained: Trained, batch: Batch) -> losses.Base:
@@ -158,6 +158,6 @@ def base_logits(model: Transformer, trained: Trained, batch: Batch) -> losses.Ba
 
 def set_dropout(model: Transformer, share: float, seed: int, step: int, batch: int) -> None:
     """Which inputs are left out is a function of these numbers and of the product alone; share 0 leaves none out."""
-    for index, part in enumerate(worn(model)):
+    for index, part in enumerate(adapter_layers(model)):
         part.keep = 1 - share
         part.key = mx.random.key(hash((seed, step, batch, index)) & 0xFFFFFFFF) if share else None

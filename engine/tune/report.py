@@ -62,7 +62,7 @@ def report(run: TrainingRun) -> RunReport:
     """The report on a prepared run."""
     items, c = run.rows.train, run.config
     lengths = [len(s.ids) for s in samples_of(items)]
-    planned = batches.plan(items, size=c.batch, length=c.length, pack=c.pack, seed=c.seed, epoch=0)
+    planned = batches.plan(items, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, epoch=0)
     counts = [(high, sum(low < n <= high for n in lengths)) for low, high in zip((0, *BINS), BINS, strict=False)]
     trained = sum(item.targets for item in items)
     tokens = sum(lengths)

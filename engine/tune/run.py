@@ -55,7 +55,9 @@ class TrainingRun:
     def per_epoch(self) -> int:
         """Batches in a pass over the data."""
         c = self.config
-        return len(batches.plan(self.rows.train, size=c.batch, length=c.length, pack=c.pack, seed=c.seed, epoch=0))
+        return len(
+            batches.plan(self.rows.train, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, epoch=0)
+        )
 
 
 def prepare(
@@ -86,7 +88,7 @@ def prepare(
     else:
         chosen = sites.choose(sites.sites(model), config.layers, config.modules, model.config.layers)
         trained = lora.create(
-            chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, start=config.start
+            chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, init=config.init
         )
         lora.attach(trained)
     run = TrainingRun(model, trained, config, rows, folder, name, group)

@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import CheckpointError, DataError
 from engine.sources import safetensors
 from engine.tune.adapters import write_arrays
-from engine.tune.config import Config
+from engine.tune.config import RENAMED, Config
 from metal import mx
 
 FILE = "state.safetensors"
@@ -80,6 +80,7 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int]:
 
 
 def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
+    then = {RENAMED.get(name, name): value for name, value in then.items()}
     for f in fields(now):
         value = getattr(now, f.name)
         before = tuple(then[f.name]) if isinstance(then.get(f.name), list) else then.get(f.name)

@@ -88,7 +88,7 @@ def update(run: TrainingRun, gradients: dict[str, Array], norm: float, t: int) -
     if c.clip and norm > c.clip:
         gradients = {name: g * (c.clip / norm) for name, g in gradients.items()}
     parameters = run.trained.parameters()
-    rates = {name: rate * (c.plus if name.endswith(".lora_b") else 1.0) for name in parameters}
+    rates = {name: rate * (c.lora_plus_ratio if name.endswith(".lora_b") else 1.0) for name in parameters}
     step = optimisers.OPTIMISERS[c.optimiser]()
     penalties = optimisers.Penalties(c.decay, c.l1)
     new, run.optimiser = optimisers.update(parameters, gradients, run.optimiser, step, t, rates, penalties)

@@ -37,7 +37,7 @@ def evaluate(
     items = items[: config.eval_rows] if config.eval_rows else items
     rows: list[tuple[float, float, int]] = []
     right = 0.0
-    for indices in batches.plan(items, size=config.batch, length=config.length, pack=True, seed=0, epoch=0):
+    for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
         part = [items[i] for i in indices]
         if config.objective == "sft":
             batch = batches.collate(objectives.samples_of(part))

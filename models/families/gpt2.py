@@ -57,10 +57,13 @@ def spell(name: str) -> str:
     return f"model.{name}"
 
 
+def turned(name: str) -> bool:
+    return not name.startswith("model.")
+
+
 def prepare(weights: dict[str, mx.array], config: ModelConfig) -> None:
     """Turn the matrices to [out, in]; mlx-lm, which puts `model.` before the names, has done so already."""
     for name in list(weights):
         ours = rename(name)
         array = weights.pop(name)
-        turned = name.startswith("model.") or array.ndim != 2 or not ours.startswith("h.")
-        weights[ours] = array if turned else array.T
+        weights[ours] = array.T if array.ndim == 2 and ours.startswith("h.") and turned(name) else array

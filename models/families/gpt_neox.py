@@ -15,6 +15,7 @@ NAMES = {
     "up": "mlp.dense_h_to_4h",
     "down": "mlp.dense_4h_to_h",
 }
+BY_HEAD = ("qkv",)
 
 
 def configure(keys: Keys, model_type: str) -> ModelConfig:

@@ -10,6 +10,7 @@ from models.families import llama
 from models.rope import read_rope
 
 NAMES = llama.NAMES | {"router": "block_sparse_moe.router.layer", "experts": "block_sparse_moe.switch_mlp"}
+EXPERTS = {"input_linear": "gate_up", "output_linear": "down"}
 
 
 def configure(keys: Keys, model_type: str) -> ModelConfig:

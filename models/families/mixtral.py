@@ -8,7 +8,7 @@ from models.mlp import stack
 from models.rope import read_rope
 
 NAMES = llama.NAMES | {"router": "block_sparse_moe.gate", "experts": "block_sparse_moe.switch_mlp"}
-EXPERT = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+EXPERTS = {"w1": "gate", "w2": "down", "w3": "up"}
 
 
 def configure(keys: Keys, model_type: str) -> ModelConfig:
@@ -35,5 +35,5 @@ def prepare(weights: dict[str, mx.array], config: ModelConfig) -> None:
     assert config.experts is not None
     for i in range(config.layers):
         at = f"model.layers.{i}.block_sparse_moe"
-        names = {old: f"{at}.switch_mlp.{new}" for old, new in EXPERT.items()}
+        names = {old: f"{at}.switch_mlp.{new}_proj" for old, new in EXPERTS.items()}
         stack(weights, f"{at}.experts", names, config.experts.count)

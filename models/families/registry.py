@@ -1,59 +1,30 @@
 """From a Hugging Face configuration and its tensors to a `Transformer`, by the family that `model_type` names."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metal import mx
 from models.checkpoint import layouts
-from models.checkpoint.builder import JOINED, Builder
+from models.checkpoint.builder import Builder
 from models.checkpoint.keys import Keys
 from models.config import ModelConfig
 from models.errors import ConfigError
 from models.families import FAMILIES
+from models.families.family import Family, of
 from models.model import LanguageModel
+from models.parts import JOINED
 from models.weights import Tensors
 
 if TYPE_CHECKING:
     from models.parallel.shard import Sharding
-
-TOP = {
-    "embed": "model.embed_tokens",
-    "layer": "model.layers.{}",
-    "norm": "model.norm",
-    "head": "lm_head",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What a family's module says: how to read its configuration, what its tensors are called, what to do to them."""
-
-    configure: Callable[[Keys, str], ModelConfig]
-    names: Callable[[ModelConfig], Mapping[str, str]]
-    top: Mapping[str, str]
-    prepare: Callable[[dict[str, mx.array], ModelConfig], None] | None
-    rename: Callable[[str], str | None]  # a file's name of a tensor -> that in `names`; None for what is not read
-    spell: Callable[[str], str]  # and mlx-lm's, which is what is written
-    arrange: Callable[[str, mx.array, ModelConfig], mx.array]  # and how it keeps the rows
 
 
 def family(model_type: str) -> Family:
     """The family of this `model_type`; ConfigError if there is none."""
     if model_type not in FAMILIES:
         raise ConfigError(f"config: model_type {model_type!r} is not one of {', '.join(sorted(FAMILIES))}")
-    module = import_module(f"models.families.{FAMILIES[model_type]}")
-    names = module.NAMES
-    return Family(
-        module.configure,
-        names if callable(names) else lambda _: names,
-        TOP | getattr(module, "TOP", {}),
-        getattr(module, "prepare", None),
-        getattr(module, "rename", str),
-        getattr(module, "spell", str),
-        getattr(module, "arrange", lambda name, array, shape: array),
-    )
+    return of(import_module(f"models.families.{FAMILIES[model_type]}"))
 
 
 def configure(config: Mapping[str, Any]) -> ModelConfig:
@@ -82,10 +53,10 @@ def joins(config: Mapping[str, Any]) -> dict[str, list[str]]:
         return {}
     kind, shape, found = family(str(config["model_type"])), configure(config), {}
     names = kind.names(shape)
-    for layer in map(kind.top["layer"].format, range(shape.layers)):
-        for whole, parts in JOINED.items():
-            if whole not in names and set(parts) <= set(names):
-                found[f"{layer}.{whole}"] = [f"{layer}.{names[part]}" for part in parts]
+    for layer in range(shape.layers):
+        for whole, roles in JOINED.items():
+            if not names.has(whole) and all(map(names.has, roles)):
+                found[names.joined(whole, layer)] = [names.path(role, layer) for role in roles]
     return found
 
 
@@ -121,4 +92,4 @@ def build(
         for name in [name for name in weights if name.startswith(f"{kind.top['head']}.")]:
             del weights[name]
     tensors = Tensors(weights, packing, dense)
-    return Builder(shape, kind.names(shape), kind.top, tensors, fuse, share).model()
+    return Builder(shape, kind.names(shape), tensors, fuse, share).model()

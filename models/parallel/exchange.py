@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from metal import mx
-from models.layers import AnyLinear, Embedding, Linear, Norm, Product, QuantizedLinear
-from models.mlp import MLP, Mixture
-from models.parallel.shard import Sharding
+from models.layers import AnyLinear, Embedding, Norm, Product, linear
+from models.parallel.shard import ACROSS, Sharding
 from models.transformer import Transformer
+from models.weights import cut
 
 Array = mx.array
 
@@ -20,12 +20,12 @@ def connect(model: Transformer, share: Sharding, group: Any) -> Transformer:
     """The model with what its ranks exchange in it; `group` is of `mx.distributed`."""
     exchange = Exchange(group)
     if share.way == "tensor":
-        for block in model.blocks:
-            block.out = _summed(block.out, share, exchange)
-            if isinstance(block.mlp, Mixture):
-                block.mlp = cast(MLP, Summed(block.mlp, exchange))
-            else:
-                block.mlp.down = _summed(block.mlp.down, share, exchange)
+        across = [part for part in model.parts() if part.role in ACROSS or part.kind == "experts"]
+        for part in across:
+            if share.rank and part.kind == "matrix":
+                part.holder.bias = None  # it counts once
+        for owner, slot in {(id(part.owner), part.slot): (part.owner, part.slot) for part in across}.values():
+            setattr(owner, slot, Summed(getattr(owner, slot), exchange))
     else:
         if share.rank:
             model.embed = Received(share.config.width, model.embed.dtype, share.rank - 1, exchange)
@@ -79,13 +79,13 @@ class Exchange:
 class Summed:
     """The sum over the ranks of what each makes of its part."""
 
-    __slots__ = ("exchange", "part")
+    __slots__ = ("base", "exchange")
 
-    def __init__(self, part: Product, exchange: Exchange) -> None:
-        self.part, self.exchange = part, exchange
+    def __init__(self, base: Product, exchange: Exchange) -> None:
+        self.base, self.exchange = base, exchange
 
     def __call__(self, x: Array) -> Array:
-        return self.exchange.sum(self.part(x))
+        return self.exchange.sum(self.base(x))
 
     def onto(self, residual: Array, x: Array) -> Array:
         """residual + self(x)."""
@@ -95,13 +95,13 @@ class Summed:
 class Gathered:
     """Logits of the whole vocabulary, of which each rank computes those of its rows of the head."""
 
-    __slots__ = ("exchange", "part", "sizes")
+    __slots__ = ("base", "exchange", "sizes")
 
-    def __init__(self, part: Product, sizes: list[int], exchange: Exchange) -> None:
-        self.part, self.sizes, self.exchange = part, sizes, exchange
+    def __init__(self, base: Product, sizes: list[int], exchange: Exchange) -> None:
+        self.base, self.sizes, self.exchange = base, sizes, exchange
 
     def __call__(self, x: Array) -> Array:
-        y = self.part(x)
+        y = self.base(x)
         most = max(self.sizes)
         if y.shape[-1] < most:
             y = mx.pad(y, [(0, 0)] * (y.ndim - 1) + [(0, most - y.shape[-1])])
@@ -117,7 +117,7 @@ class Received(Embedding):
     __slots__ = ("exchange", "source", "width")
 
     def __init__(self, width: int, dtype: mx.Dtype, source: int, exchange: Exchange) -> None:
-        super().__init__(mx.array([]), dtype)
+        super().__init__(mx.zeros((0, width)), dtype)
         self.width, self.source, self.exchange = width, source, exchange
 
     def __call__(self, tokens: Array) -> Array:
@@ -127,31 +127,18 @@ class Received(Embedding):
 class Passed:
     """The final norm, after the hidden states went through the ranks that follow and came back to all."""
 
-    __slots__ = ("exchange", "following", "norm", "weight")
+    __slots__ = ("base", "exchange", "following")
 
-    def __init__(self, norm: Norm, following: int | None, exchange: Exchange) -> None:
-        self.norm, self.following, self.exchange = norm, following, exchange
-        self.weight = norm.weight
+    def __init__(self, base: Norm, following: int | None, exchange: Exchange) -> None:
+        self.base, self.following, self.exchange = base, following, exchange
 
     def __call__(self, x: Array) -> Array:
         if self.following is not None:
             self.exchange.send(x, self.following)
             x = mx.zeros(x.shape, x.dtype)
-        return self.norm(self.exchange.sum(x))
-
-    def arrays(self) -> dict[str, Array]:
-        return self.norm.arrays()
-
-
-def _summed(part: Product, share: Sharding, exchange: Exchange) -> Product:
-    """The part's sum over the ranks; its bias counts once."""
-    if share.rank:
-        cast(AnyLinear, part).bias = None
-    return Summed(part, exchange)
+        return self.base(self.exchange.sum(x))
 
 
 def _rows(head: AnyLinear, start: int, end: int) -> AnyLinear:
     """Rows of a head that is an embedding's whole table: a view."""
-    if isinstance(head, QuantizedLinear):
-        return QuantizedLinear(head.packed.map(lambda part: part[start:end]))
-    return Linear(head.rows()[start:end])
+    return linear(cut(head.matrix, start, end))

@@ -12,7 +12,6 @@ A share is a small model of its own: `config` is its configuration, `place` says
 it, and what `models.checkpoint` makes of those becomes one of n by `models.parallel.exchange`. Knows no connection.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,13 +19,11 @@ from typing import Any
 from models.config import ModelConfig
 from models.errors import CheckpointError, ConfigError
 from models.families import FAMILIES
-from models.families.gemma3 import PICTURES
+from models.families.family import Family
 from models.families.registry import described, family
+from models.parts import Names
 
-LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(.+)$")
-EXPERT = {"w1": "gate", "w3": "up", "w2": "down", "input_linear": "gate_up", "output_linear": "down"} | {
-    f"{part}_proj": part for part in ("gate", "up", "down")
-}
+ACROSS = ("o", "down")  # products whose columns are shared: what the ranks make of them is summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +57,8 @@ class Sharding:
     way: str  # tensor | pipeline
     rank: int
     ranks: int
-    names: Mapping[str, str]  # our name of a part -> the checkpoint's, below a layer
-    top: Mapping[str, str]
+    family: Family
+    names: Names
     hidden: Mapping[str, tuple[int, int]]  # of "mlp" and of "experts": the hidden units that are this rank's
     first: int = 0  # its first layer
 
@@ -82,17 +79,18 @@ class Sharding:
 
     def place(self, name: str) -> tuple[str, Cut | None] | None:
         """What the checkpoint's tensor `name` is called here, and which values of it; None if it is not held here."""
-        if name.startswith(PICTURES):
+        ours = self.family.rename(name)
+        if ours is None:
             return None
-        layer = LAYER.search(name)
+        layer, tail = self.names.within(ours)
         if layer is None:
-            return self._top(name)
+            return self._top(name, *tail)
         if self.way == "tensor":
-            return name, self._cut(layer[2], turned=self.whole.family == "gpt2" and not name.startswith("model."))
-        index = int(layer[1]) - self.first
+            return name, self._cut(*tail, turned=self.family.turned(name))
+        index = layer - self.first
         if not 0 <= index < self.config.layers:
             return None
-        return f"{name[: layer.start(1)]}{index}{name[layer.end(1) :]}", None
+        return name.replace(f".{layer}.", f".{index}.", 1), None
 
     def settings(self, packing: Mapping[str, Any]) -> dict[str, Any]:
         """A quantisation's settings by the names that the modules have here."""
@@ -104,21 +102,20 @@ class Sharding:
                 found[placed[0].removesuffix(".weight")] = value
         return found
 
-    def _top(self, name: str) -> tuple[str, Cut | None] | None:
-        module, _, kind = name.rpartition(".")
+    def _top(self, name: str, module: str, kind: str) -> tuple[str, Cut | None] | None:
+        top = self.names.top
         rows = Cut(-1 if kind == "bias" else -2, self.whole.vocab_size, (self.vocabulary(self.rank),))
-        if _is(module, self.top["head"]):
+        if module == top["head"]:
             return None if self.whole.tied else (name, rows)
-        if _is(module, self.top["embed"]) and not self.takes_tokens:
-            return (f"{self.top['head']}.{kind}", rows) if self.whole.tied else None
-        if "positions" in self.top and _is(module, self.top["positions"]) and not self.takes_tokens:
+        if module == top["embed"] and not self.takes_tokens:
+            return (f"{top['head']}.{kind}", rows) if self.whole.tied else None
+        if module == top.get("positions") and not self.takes_tokens:
             return None
         return name, None
 
-    def _cut(self, tail: str, turned: bool) -> Cut | None:
+    def _cut(self, module: str, kind: str, turned: bool) -> Cut | None:
         """Which values of a layer's tensor are this rank's; `turned` where matrices are stored [in, out]."""
-        module, _, kind = tail.rpartition(".")
-        found = self._split(module)
+        found = self._split(self._role(module))
         if found is None or kind == "global_scale":
             return None
         across, length, ranges = found
@@ -126,20 +123,28 @@ class Sharding:
             return None if across else Cut(-1, length, ranges)
         return Cut(-1 if across != turned else -2, length, ranges)
 
-    def _split(self, module: str) -> tuple[bool, int, tuple[tuple[int, int], ...]] | None:
+    def _role(self, module: str) -> str:
+        """What a module of a layer is; "" for what every rank holds whole."""
+        for role, theirs in self.names.layer.items():
+            if theirs == module:
+                return role
+        experts = self.names.layer.get("experts", "").rpartition(".")[0]
+        if experts and self.whole.experts and module.startswith(f"{experts}."):
+            part = self.family.experts.get(module.rpartition(".")[2])
+            return f"experts.{part}" if part else ""
+        return ""
+
+    def _split(self, role: str) -> tuple[bool, int, tuple[tuple[int, int], ...]] | None:
         """How a product's matrix [out, in] is split: across its columns or its rows, of which length, where."""
         c, rank, ranks = self.whole, self.rank, self.ranks
-        part = next((ours for ours, theirs in self.names.items() if theirs == module), None)
-        experts = self.names.get("experts", "")
         hidden, width = self.hidden["mlp"], c.mlp_width
-        if experts and c.experts and module.startswith(experts.rpartition(".")[0] + ".") and part is None:
-            part = EXPERT.get(module.rpartition(".")[2])
-            hidden, width = self.hidden["experts"], c.experts.width
+        if role.startswith("experts.") and c.experts:
+            role, hidden, width = role.removeprefix("experts."), self.hidden["experts"], c.experts.width
         q, kv = c.heads * c.head_size, c.kv_heads * c.head_size
         mine, theirs = _part(q, rank, ranks), _part(kv, rank, ranks)
-        if part == "qkv" and c.family == "gpt_neox":  # a head's q, k and v stand together
+        if role == "qkv" and role in self.family.by_head:
             return False, 3 * q, ((3 * mine[0], 3 * mine[1]),)
-        match part:
+        match role:
             case "q":
                 return False, q, (mine,)
             case "k" | "v":
@@ -171,9 +176,9 @@ def share(
     if way == "tensor" and isinstance(packing, Mapping) and packing.get("quant_method") in ("awq", "gptq"):
         raise ConfigError(f"the packing of {packing['quant_method']} cannot be split: use --parallel pipeline")
     found, whole = family(str(kind)), described(config, tensors)
-    names, top = found.names(whole), found.top
+    names = found.names(whole)
     if way == "pipeline":
-        return _by_layers(whole, names, top, rank, ranks)
+        return _by_layers(whole, found, names, rank, ranks)
     if whole.kv_heads % ranks:
         raise ConfigError(
             f"{whole.family} has {whole.kv_heads} key/value heads, which {ranks} ranks cannot share evenly: "
@@ -200,10 +205,10 @@ def share(
         mlp_width=hidden["mlp"][1] - hidden["mlp"][0],
         experts=experts,
     )
-    return Sharding(whole, part, way, rank, ranks, names, top, hidden)
+    return Sharding(whole, part, way, rank, ranks, found, names, hidden)
 
 
-def _by_layers(whole: ModelConfig, names: Mapping[str, str], top: Mapping[str, str], rank: int, ranks: int) -> Sharding:
+def _by_layers(whole: ModelConfig, kind: Family, names: Names, rank: int, ranks: int) -> Sharding:
     if whole.layers < ranks:
         raise ConfigError(f"{whole.family} has {whole.layers} layers, too few for {ranks} ranks: start fewer")
     start, end = _part(whole.layers, rank, ranks)
@@ -216,7 +221,7 @@ def _by_layers(whole: ModelConfig, names: Mapping[str, str], top: Mapping[str, s
     )
     if rank:  # what enters is a hidden state
         config = replace(config, embed_scale=1.0, learned_positions=0, tied=False)
-    return Sharding(whole, config, "pipeline", rank, ranks, names, top, {}, start)
+    return Sharding(whole, config, "pipeline", rank, ranks, kind, names, {}, start)
 
 
 def _hidden(width: int, rank: int, ranks: int, unit: int) -> tuple[int, int]:
@@ -236,10 +241,6 @@ def _part(count: int, rank: int, ranks: int) -> tuple[int, int]:
 
 def _moved(part: tuple[int, int], by: int) -> tuple[int, int]:
     return part[0] + by, part[1] + by
-
-
-def _is(module: str, name: str) -> bool:
-    return module == name or module.endswith(f".{name}")
 
 
 def _fitting(heads: int) -> str:

@@ -146,3 +146,24 @@ def test_memory_that_will_not_fit_is_said_before_the_first_step(
     code, _, err = likely("tune", rows, "-M", model, "--out", tmp_path / "adapter", "--length", 64)
     assert code == 1 and "a step needs about" in err and "try --checkpointing, or --batch 1" in err
     assert not (tmp_path / "adapter").exists()
+
+
+def test_options_by_their_names_of_before(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+    """`start`, `plus` and `pack`, in a file and as flags, mean `init`, `lora_plus_ratio` and `packing`."""
+    names = ("init", "lora_plus_ratio", "packing")
+    file = tmp_path / "tune.toml"
+    file.write_text('start = "pissa"\nplus = 4.0\npack = false\n')
+
+    def trained(name: str, *options: object) -> tuple[object, ...]:
+        out = tmp_path / name
+        common = ("tune", rows, "-M", model, "--steps", 1, "--length", 64, "--rank", 2, "--out", out)
+        code, _, err = likely(*common, *options)
+        assert code == 0, err
+        settings = json.loads((out / "adapter_config.json").read_text())
+        return tuple(settings[key] for key in names)
+
+    assert trained("file", "-c", file) == ("pissa", 4.0, False)
+    assert trained("flags", "--start", "pissa", "--plus", 4.0, "--no-pack") == ("pissa", 4.0, False)
+    assert trained("both", "-c", file, "--init", "zero", "--packing") == ("zero", 4.0, True)
+    code, _, err = likely("tune", rows, "--pack", "--packing")
+    assert code == 1 and "pack is called packing now: give one of them" in err

@@ -36,7 +36,8 @@ def built(family: str, **changes: Any) -> Transformer:
     """A model whose constants are stored in the order of their rows: mx.export_function, by which `Traced` works,
     writes others wrongly."""
     model = net(**CONFIGS[family], max_position_embeddings=512, **changes)
-    for linear in (*model.linears.values(), model.out):
+    products = {(id(part.owner), part.slot): part.holder for part in model.parts() if part.kind == "matrix"}
+    for linear in (*products.values(), model.out):
         assert isinstance(linear, Linear)
         linear.columns = mx.contiguous(linear.columns)
         mx.eval(linear.columns)

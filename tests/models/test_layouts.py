@@ -129,7 +129,7 @@ def test_checkpoints_of_other_tools(method: str) -> None:
         said["checkpoint_format"] = "gptq_v2"
     shuffled = dict(weights)
     model = models.build(WIDE | {"quantization_config": said}, weights)
-    assert isinstance(model.linears["model.layers.0.qkv"], QuantizedLinear)
+    assert isinstance(model.blocks[0].qkv, QuantizedLinear)
     x = tokens(1, 3, V)
     assert difference(model(x), theirs(x)) < 1e-4
     if method == "gptq":

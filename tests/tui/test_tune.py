@@ -433,8 +433,8 @@ def test_a_run_that_nobody_waits_for_ends_by_itself() -> None:
 
 
 def test_the_command_names_what_is_not_the_default() -> None:
-    config = configure({"data": "a b.jsonl", "rate": 1e-3, "modules": ["q_proj", "mlp.*"], "pack": False})
-    assert command(config) == "likely tune 'a b.jsonl' --no-pack --modules q_proj --modules 'mlp.*' --rate 0.001"
+    config = configure({"data": "a b.jsonl", "rate": 1e-3, "modules": ["q_proj", "mlp.*"], "packing": False})
+    assert command(config) == "likely tune 'a b.jsonl' --no-packing --modules q_proj --modules 'mlp.*' --rate 0.001"
 
 
 async def test_what_was_learned_is_put_on_the_chats_model(play: Play) -> None:

@@ -221,21 +221,21 @@ def made(lengths: list[int]) -> list[TrainingSample]:
 LENGTHS = np.random.default_rng(0).integers(2, 60, 103).tolist()
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_every_sample_is_in_an_epoch_once_the_last_batch_too(pack: bool) -> None:
+@pytest.mark.parametrize("packing", [True, False])
+def test_every_sample_is_in_an_epoch_once_the_last_batch_too(packing: bool) -> None:
     items = made(LENGTHS)
-    planned = batches.plan(items, size=4, length=64, pack=pack, seed=1, epoch=0)
+    planned = batches.plan(items, size=4, length=64, packing=packing, seed=1, epoch=0)
     assert sorted(i for batch in planned for i in batch) == list(range(len(items)))
-    assert planned == batches.plan(items, size=4, length=64, pack=pack, seed=1, epoch=0)
-    assert planned != batches.plan(items, size=4, length=64, pack=pack, seed=1, epoch=1)
+    assert planned == batches.plan(items, size=4, length=64, packing=packing, seed=1, epoch=0)
+    assert planned != batches.plan(items, size=4, length=64, packing=packing, seed=1, epoch=1)
     sizes = [sum(LENGTHS[i] for i in batch) for batch in planned]
-    if pack:
+    if packing:
         assert max(sizes) <= 256 and np.mean(sizes) >= 0.85 * 256
 
 
 def test_batches_are_of_like_length() -> None:
     """The fault: sorting by the number of a row's fields leaves the rows in their order, and pads them."""
-    planned = batches.plan(made(LENGTHS), size=4, length=64, pack=False, seed=1, epoch=0)
+    planned = batches.plan(made(LENGTHS), size=4, length=64, packing=False, seed=1, epoch=0)
     spread = [max(LENGTHS[i] for i in b) - min(LENGTHS[i] for i in b) for b in planned]
     assert max(spread) <= 8
 
@@ -251,7 +251,7 @@ def test_only_real_targets_are_counted() -> None:
 
 def test_a_stream_skips_to_where_a_run_was() -> None:
     items = made(LENGTHS)
-    options: dict[str, Any] = {"size": 4, "length": 64, "pack": True, "seed": 3}
+    options: dict[str, Any] = {"size": 4, "length": 64, "packing": True, "seed": 3}
     stream = batches.stream(items, **options)
     taken = [next(stream) for _ in range(40)]
     assert len({epoch for epoch, _ in taken}) > 1

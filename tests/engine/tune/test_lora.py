@@ -10,7 +10,8 @@ import engine.tune.lora as lora
 from engine.errors import CheckpointError, ParameterError
 from engine.tune import adapters, full, sites
 from metal import mx
-from models.layers import Joined, QuantizedLinear
+from models.layers import Joined
+from models.parts import Part
 from tests.engine.tune.tiny import LLAMA, V, model, same
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME
@@ -25,7 +26,7 @@ def load_adapters(peer: Any, folder: str) -> Any:
     return load_adapters(peer, folder)
 
 
-def every(m: Any) -> list[sites.Site]:
+def every(m: Any) -> list[Part]:
     return sites.choose(sites.sites(m), -1, ["*"], m.config.layers)
 
 
@@ -43,7 +44,7 @@ def moved(m: Any, **options: Any) -> lora.Adapter:
     return adapter
 
 
-@pytest.mark.parametrize("options", [{}, {"kind": "dora"}, {"start": "pissa"}])
+@pytest.mark.parametrize("options", [{}, {"kind": "dora"}, {"init": "pissa"}])
 def test_an_untrained_adapter_is_the_base(options: dict[str, str]) -> None:
     m = model()
     base = m(X)
@@ -105,7 +106,7 @@ def test_what_mlx_lm_writes_is_read(kind: str, tmp_path: Path) -> None:
 
 def test_pissa_is_written_as_a_change_of_the_original_weights(tmp_path: Path) -> None:
     m = model()
-    adapter = moved(m, start="pissa")
+    adapter = moved(m, init="pissa")
     adapters.save(tmp_path, adapter, m, {"kind": "lora"})
     peer = load_adapters(reference(LLAMA), str(tmp_path))
     peer.eval()
@@ -162,7 +163,7 @@ def test_stacked_adapters_with_weights_and_a_hot_scale() -> None:
 def test_over_packed_weights_the_adapter_is_the_same_change() -> None:
     m = model(hidden_size=64, num_attention_heads=4, intermediate_size=64)
     sites.pack(m, 4, 32)
-    assert all(isinstance(linear, QuantizedLinear) for linear in m.linears.values())
+    assert all(site.layout is not None for site in sites.sites(m) if 0 <= site.layer < m.config.layers)
     base = m(X)
     adapter = lora.create(every(m), rank=4, scale=2.0)
     lora.attach(adapter)
@@ -192,8 +193,8 @@ def test_every_family_has_sites_that_mlx_lm_knows() -> None:
 def test_parts_of_the_model_split_by_name_compute_the_same() -> None:
     m = model()
     base = m(X)
-    sites.part(m)
-    assert isinstance(m.blocks[0].qkv, Joined) and "model.layers.0.self_attn.q_proj" in m.linears
+    m.split()
+    assert isinstance(m.blocks[0].qkv, Joined) and len(m.blocks[0].qkv.parts) == 3
     assert difference(m(X), base) <= 1e-6
 
 

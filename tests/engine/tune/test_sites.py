@@ -64,10 +64,10 @@ def test_mlx_lm_reads_what_is_written_and_computes_the_same(name: str, tmp_path:
         assert difference(m(X), base) == 0
     lora.detach(adapter)
     assert difference(m(X), base) == 0
-    assert not lora.worn(m) and type(m.embed) is Embedding
+    assert not lora.adapter_layers(m) and type(m.embed) is Embedding
     lora.attach(adapter)
     lora.merge(m, adapter)
-    assert difference(m(X), attached) <= 2e-5 and not lora.worn(m)
+    assert difference(m(X), attached) <= 2e-5 and not lora.adapter_layers(m)
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen3 moe", "llama"])
@@ -217,7 +217,7 @@ def test_embedding_and_head_are_chosen_by_name_alone() -> None:
     assert Config().modules == ("*",)
     for options, line in (
         ({"kind": "dora"}, "kind = dora goes with matrices, and model.embed_tokens is an embedding"),
-        ({"start": "pissa"}, "start = pissa goes with matrices, and model.embed_tokens is an embedding"),
+        ({"init": "pissa"}, "init = pissa goes with matrices, and model.embed_tokens is an embedding"),
     ):
         with pytest.raises(ParameterError, match=line):
             lora.create(sites.choose(every, -1, ["embed_tokens"], m.config.layers), rank=2, scale=1.0, **options)

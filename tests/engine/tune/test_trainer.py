@@ -192,7 +192,15 @@ RESUMED: list[dict[str, Any]] = [
     {"dropout": 0.2, "accumulate": 2},
     {"kind": "dora", "optimiser": "muon", "schedule": "wsd", "warmup": 3},
     {"kind": "full", "optimiser": "adafactor", "l2_sp": 0.01},
-    {"optimiser": "lion", "pack": False, "kl": 0.1, "start": "pissa", "l1": 1e-3, "decay": 0.1, "plus": 4.0},
+    {
+        "optimiser": "lion",
+        "packing": False,
+        "kl": 0.1,
+        "init": "pissa",
+        "l1": 1e-3,
+        "decay": 0.1,
+        "lora_plus_ratio": 4.0,
+    },
 ]
 
 
@@ -382,7 +390,7 @@ def test_a_strong_kl_keeps_the_base(tmp_path: Path) -> None:
 
 
 def test_lora_plus_moves_b_faster(tmp_path: Path) -> None:
-    one, many = run(tmp_path / "a", steps=1), run(tmp_path / "b", steps=1, plus=8.0)
+    one, many = run(tmp_path / "a", steps=1), run(tmp_path / "b", steps=1, lora_plus_ratio=8.0)
     finish(one), finish(many)
     path = "model.layers.1.mlp.down_proj.lora_b"
     assert difference(many.trained.parameters()[path], 8 * one.trained.parameters()[path]) <= 1e-5
