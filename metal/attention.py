@@ -66,9 +66,10 @@ def attention(
         kv = cpu_attention.whole(kv, q.dtype) or kv
     if emit is None and softcap is None and kv.prefix is None and kv.positions is None and not kv.ragged:
         low = _reach(mask, q.shape[2], kv.length)
-    path = dispatch.path(q, kv, stock=low is not None)
-    if path == "stock" and low is not None:
-        return _stock(q, kv, scale, low, mask.causal, sinks)
+    masked = emit is None and softcap is None and kv.total is not None
+    path = dispatch.path(q, kv, mask, softcap, plain=low is not None, masked=masked)
+    if path == "stock":
+        return _masked(q, kv, scale, mask, sinks) if low is None else _stock(q, kv, scale, low, mask.causal, sinks)
     if path == "ours":
         out, seen = _ours(q, kv, scale, mask, softcap, sinks, emit)
     else:
@@ -170,6 +171,22 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
         kind = "causal" if causal and last - first > 1 else None
         outs.append(mx.fast.scaled_dot_product_attention(*part, scale=scale, mask=kind, sinks=sinks))
     return mx.concatenate(outs, axis=2)
+
+
+def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | None) -> mx.array:
+    """By mlx's own kernel with an array of what each query sees, over a copy of the chain's rows as one segment."""
+    b, _, t, _ = q.shape
+    seen = reference.visible(kv, mask, b, t)[:, None]  # [B, 1, T, rows]
+
+    def joined(name: str) -> mx.array:
+        parts = [(getattr(part, name), part.length) for part in kv.chain()]
+        rows = [x.floats(n, q.dtype) if isinstance(x, Quantized) else x[:, :, :n].astype(q.dtype) for x, n in parts]
+        whole = [mx.broadcast_to(x, (b, *x.shape[1:])) for x in rows]
+        return whole[0] if len(whole) == 1 else mx.concatenate(whole, axis=2)
+
+    keys, values = joined("keys"), joined("values")
+    out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=seen, sinks=sinks)
+    return mx.where(mx.any(seen, axis=-1, keepdims=True), out, mx.zeros_like(out))
 
 
 def _check(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None) -> None:

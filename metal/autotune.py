@@ -1,42 +1,40 @@
-"""Finds out which kernels work on this chip, and where ours are faster than mlx's own.
+"""Autotuning of the kernels on this chip: which give the reference's results, and where ours are faster than stock.
 
-The first run on a Mac tests every kernel (`metal/selftest.py`) and times ours against stock for a second; later runs
-read what that found (`metal/tuning_cache.py`). Without Metal nothing is run or written.
+The first model of its kind on a Mac has every variant of its kernels compared (`metal/selftest.py`), and timed against
+mlx's own for a few seconds; later runs read what that found (`metal/tuning_cache.py`). Nothing that goes wrong here
+stops a model: the variant is off, and that is written down. Without Metal nothing is run or written.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from metal import dispatch, kernel, metal_attention, mx, vocab
+import numpy as np
+
+from metal import dispatch, kernel, metal_attention, mx, qkv_prepare, tuning_cache, vocab
 from metal.attention import attention
 from metal.device import compiles, device
+from metal.dispatch import Shape
 from metal.kv import KV, Quantized
 from metal.mask import CAUSAL, Mask
-from metal.selftest import selftest
+from metal.selftest import Case, cases, first_line
 from metal.tuning_cache import Record, blank, load, save
 
 if TYPE_CHECKING:  # the simulator is for machines without Metal
     from metal.counts import CountRow
 
-ATTENTION = frozenset(("decode", "tiles", "merge"))
-KERNELS = ATTENTION | {"scan", "qkv_prepare"}
-BUDGET_S = 1.0
+Report = Callable[[str, int, int], None]  # what is done, and how much of how much
+
+LENGTHS = (1024, 4096, 16384)  # stored rows of the decode steps that are timed
+PROMPT = 1024  # tokens of the prefill that is timed
+CALLS = 32  # in one evaluation, each reading the last one's output: so the kernel is timed, not the way there and back
+ROUNDS = 3  # evaluations of each at least
+BUDGET_S = 3.0
 MARGIN = 0.95  # of stock's time: what ours must beat, so that noise does not decide
-UNFINISHED = "the self-test did not come to its end"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The attention of a model: what its kernels are compiled and timed for."""
-
-    head_size: int
-    heads: int
-    kv_heads: int
-    dtype: mx.Dtype = mx.float16
-    bits: tuple[int, int] = (16, 16)  # of stored keys and values
-    window: int = 0
+AGREE = 0.05  # of the largest output: how much ours and stock may differ at full size, where a sum went wrong if more
+STRIKES = 2  # attempts that did not come to an end: after these a variant is taken to end the process
+UNFINISHED = "it did not come to its end, twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Timing:
 
     case: str
     ours_s: float
-    stock_s: float | None  # None where mlx has no kernel for it
+    stock_s: float  # of the reference where mlx has nothing for it
     nbytes: int
 
     def share(self, bandwidth: float | None) -> float | None:
@@ -53,64 +51,258 @@ class Timing:
         return None if bandwidth is None else self.nbytes / self.ours_s / (bandwidth * 1e9)
 
 
-def prepare(shapes: Sequence[Shape] = (), *, budget_s: float = BUDGET_S) -> Record:
-    """Make the kernels ready for these shapes: test them if this chip never did, time what was not timed, apply it all.
+@dataclass(frozen=True)
+class TimingCase:
+    """A call of attention that is timed by ours and by what else can do it."""
 
-    Where a test ended the process (or the machine), the next run finds that it was begun, and leaves the kernels off.
+    name: str  # a `dispatch.key`
+    shape: Shape
+    operands: Callable[[], tuple[mx.array, KV]]  # made when they are needed, for they are large
+    mask: Mask = CAUSAL
+
+    @property
+    def other(self) -> dispatch.Path:
+        """What else can do it: nothing of mlx's caps scores."""
+        return "stock" if self.shape.softcap is None else "reference"
+
+    @property
+    def variant(self) -> str:
+        kind = "decode" if self.name.startswith("decode") else "tiles"
+        return kernel.variant(kind, self.shape.dtype, self.shape.head_size)
+
+    def chain(self, q: mx.array, kv: KV, path: dispatch.Path, calls: int) -> mx.array:
+        """The output of so many calls by a path, each with the last one's output for its queries; not evaluated."""
+        scale, softcap = self.shape.head_size**-0.5, self.shape.softcap
+        with dispatch.forced(path):
+            for _ in range(calls):
+                q = attention(q, kv, scale=scale, mask=self.mask, softcap=softcap)
+        return q
+
+
+def prepare(shapes: Sequence[Shape], report: Report = lambda *_: None, *, budget_s: float | None = None) -> Record:
+    """Make the kernels ready for these shapes: compare and time what never was on this chip, and apply all of it.
+
+    An attempt that ended the process (or the machine) is made once more; after the second its variant stays off. One
+    process does this at a time, others wait.
     """
     if not device().metal:
         return blank()
-    record = load()
-    if record is None:
-        record = blank()
-        record.switched_off = dict.fromkeys(sorted(KERNELS), UNFINISHED)
-        save(record)
-        verdicts = selftest()
-        record.verdicts = [asdict(verdict) for verdict in verdicts]
-        record.switched_off = {v.kernel: str(v) for v in verdicts if not v.passed}
-        save(record)
-    for name, reason in record.switched_off.items():
-        kernel.switch_off(name, reason)
-    missing = [shape for shape in shapes if any(key not in record.faster for key in _keys(shape))]
-    if missing and ATTENTION.isdisjoint(record.switched_off):
-        timings = tune(missing, budget_s)
-        record.faster |= {t.case: t.stock_s is not None and t.ours_s < MARGIN * t.stock_s for t in timings}
-        known = {t.case for t in timings}
-        record.timings = [t for t in record.timings if t["case"] not in known] + [asdict(t) for t in timings]
-        save(record)
+    record = load() or blank()
+    if _uncompared(record, shapes) or _untimed(record, shapes):
+        with tuning_cache.alone(lambda: report("another process tests the kernels on this chip", 0, 0)):
+            record = load() or blank()
+            _compare(record, _uncompared(record, shapes), report)
+            _time(record, shapes, report, BUDGET_S if budget_s is None else budget_s)
+    for variant, reason in record.switched_off.items():
+        kernel.switch_off(variant, reason)
     dispatch.faster.update(record.faster)
     return record
 
 
-def tune(shapes: Sequence[Shape], budget_s: float = BUDGET_S) -> list[Timing]:
-    """Ours against stock, where stock would do: decode at three capacities and a prefill; `case` is a choice.key."""
-    cases = [(shape, *operands) for shape in shapes for operands in _operands(shape)]
-    timings: dict[str, Timing] = {}
-    for shape, q, kv in cases:
-        key = dispatch.key(q, kv)
-        if key not in timings:
-            timings[key] = _timed(key, q, kv, Mask(), shape.head_size**-0.5, budget_s / (2 * len(cases)))
-    return list(timings.values())
+def _uncompared(record: Record, shapes: Sequence[Shape]) -> list[Case]:
+    """Comparisons that nobody has made, of what is not off anyway; none twice."""
+    found = {case.name: case for shape in shapes for case in cases(shape)}
+    return [case for name, case in found.items() if name not in record.verdicts and not _off(record, case.variant)]
+
+
+def _off(record: Record, variant: str) -> bool:
+    return variant in record.switched_off
+
+
+def _compare(record: Record, pending: Sequence[Case], report: Report) -> None:
+    for number, case in enumerate(pending, 1):
+        report(f"testing kernels on this chip, once ({number}/{len(pending)})", number, len(pending))
+        if not _off(record, case.variant):  # an earlier one may have switched it off
+
+            def act(case: Case = case) -> None:
+                verdict = case.verdict()
+                record.verdicts[case.name] = str(verdict)
+                if not verdict.passed:
+                    record.switched_off[case.variant] = f"{case.name}: {verdict}"
+
+            _attempt(record, case.name, case.variant, act)
+
+
+def _attempt(record: Record, name: str, variant: str, act: Callable[[], None]) -> None:
+    """Let `act` add to the record; one that has ended the process often enough is not made again.
+
+    Whatever it raises switches the variant off, but for an interrupt, which is nobody's fault and passes.
+    """
+    if record.begun.get(name, 0) >= STRIKES:
+        record.switched_off[variant] = f"{name}: {UNFINISHED}"
+        del record.begun[name]
+        save(record)
+        return
+    record.begun[name] = record.begun.get(name, 0) + 1
+    save(record)
+    try:
+        act()
+    except Exception as problem:  # a compiler's or a driver's
+        record.switched_off[variant] = f"{name}: {first_line(problem)}"
+    finally:
+        del record.begun[name]
+        save(record)
+
+
+def _able(record: Record, shape: Shape) -> bool:
+    """Whether ours may run for the shape at all."""
+    variants = [kernel.variant(name, shape.dtype, shape.head_size) for name in dispatch.KERNELS]
+    return shape.head_size in metal_attention.SIZES and not any(_off(record, variant) for variant in variants)
+
+
+def _untimed(record: Record, shapes: Sequence[Shape]) -> list[TimingCase]:
+    """Timings that nobody has made, of kernels that may run; none twice."""
+    found = {case.name: case for shape in shapes if _able(record, shape) for case in timing_cases(shape)}
+    return [case for name, case in found.items() if name not in record.faster]
+
+
+def _time(record: Record, shapes: Sequence[Shape], report: Report, budget_s: float) -> None:
+    pending = _untimed(record, shapes)
+    for number, case in enumerate(pending, 1):
+        report(f"timing kernels on this chip, once ({number}/{len(pending)})", number, len(pending))
+
+        def act(case: TimingCase = case) -> None:
+            q, kv = case.operands()
+            if (why := _disagreement(case, q, kv)) is not None:
+                record.verdicts[case.name] = why
+                record.switched_off[case.variant] = f"{case.name}: {why}"
+                return
+            t = timed(case, q, kv, budget_s / len(pending))
+            record.faster[case.name] = t.ours_s < MARGIN * t.stock_s
+            record.timings.append(asdict(t))
+
+        if _able(record, case.shape):  # an earlier one may have switched it off
+            _attempt(record, case.name, case.variant, act)
+
+
+def timing_cases(shape: Shape) -> Iterator[TimingCase]:
+    """The calls that attention of this shape is made of, each by the name under which `dispatch` looks it up."""
+    d, h, dtype = shape.head_size, shape.heads, shape.dtype
+    capped = "" if shape.softcap is None else " capped"
+    packed = dispatch.packed(_kv(replace(shape, kv_heads=1), 1, 1, shape.bits))
+    few, many = dispatch.BATCH, PROMPT
+
+    def case(
+        kind: str,
+        b: int,
+        t: int,
+        n: int,
+        mask: Mask = CAUSAL,
+        bits: tuple[int, int] = shape.bits,
+        prefix: tuple[int, int, tuple[int, int]] | None = None,
+        ragged: bool = False,
+    ) -> TimingCase:
+        total = n + (0 if prefix is None else prefix[1])
+        name = dispatch.name(kind, dtype, d, h, shape.kv_heads, b, dispatch.bucket(total))
+
+        def operands() -> tuple[mx.array, KV]:
+            kv = _kv(shape, b, n, bits, ragged=ragged)
+            if prefix is not None:
+                kv = replace(kv, prefix=_kv(shape, prefix[0], prefix[1], prefix[2]))
+            return mx.random.normal((b, h, t, d)).astype(dtype), kv
+
+        return TimingCase(name, shape, operands, mask)
+
+    words = f"{capped} {packed}".rstrip()
+    for n in LENGTHS:
+        yield case(f"decode{words}", 1, 1, n)
+    yield case(f"decode{words}", few, 1, LENGTHS[0])
+    yield case(f"prefill{words}", 1, many, PROMPT)
+    if shape.window:
+        seen = Mask(window=min(shape.window, PROMPT // 2))
+        yield case(f"prefill window{words}", 1, many, PROMPT, seen)
+    if packed:
+        return
+    yield case(f"decode ragged{capped}", few, 1, LENGTHS[0], ragged=True)
+    own = LENGTHS[0] // 16
+    yield case(f"decode prefix{capped}", few, 1, own, prefix=(1, LENGTHS[0] - own, (16, 16)))
+    documents = Mask(documents=(mx.arange(PROMPT, dtype=mx.int32) // (PROMPT // 4))[None])
+    yield case(f"prefill documents{capped}", 1, many, PROMPT, documents)
+    if d % 32 == 0:  # a group of packed rows
+        for n in LENGTHS[:2]:
+            yield case(f"decode prefix{capped} 8-bit", 1, 1, own, prefix=(1, n - own, (8, 8)))
+
+
+def _kv(shape: Shape, b: int, n: int, bits: tuple[int, int], *, ragged: bool = False) -> KV:
+    """Random rows of a cache; if ragged the rows of B differ in their lengths."""
+    keys, values = (
+        _stored(mx.random.normal((b, shape.kv_heads, n, shape.head_size)).astype(shape.dtype), bit) for bit in bits
+    )
+    lengths = [n - 8 * i if ragged else n for i in range(b)]
+    return KV(keys, values, mx.array(lengths, dtype=mx.int32), n, ragged, cached=True)
+
+
+def _stored(x: mx.array, bits: int) -> mx.array | Quantized:
+    return x if bits == 16 else qkv_prepare.quantize(x, qkv_prepare.Format(bits, 64 if x.shape[3] % 64 == 0 else 32))
+
+
+def _disagreement(case: TimingCase, q: mx.array, kv: KV) -> str | None:
+    """Why ours cannot be right at this size, or None. Compiles both."""
+    paths: tuple[dispatch.Path, ...] = ("ours", case.other)
+    ours, other = (case.chain(q, kv, path, 1).astype(mx.float32) for path in paths)
+    worst, most = (float(np.array(mx.max(mx.abs(x)))) for x in (ours - other, other))
+    if worst <= AGREE * most:  # a NaN is not
+        return None
+    return f"ours and {case.other} differ by {worst:.2e} where the largest output is {most:.2e}"
+
+
+def timed(case: TimingCase, q: mx.array, kv: KV, budget_s: float) -> Timing:
+    """The medians of evaluations of `CALLS` calls that fit the budget, three at least, ours and the other in turns."""
+    paths: tuple[dispatch.Path, ...] = ("ours", case.other)
+    times: dict[dispatch.Path, list[float]] = {path: [] for path in paths}
+    spent = 0.0
+    while len(times["ours"]) < ROUNDS or (spent < budget_s and len(times["ours"]) < 100):
+        for path in paths if len(times["ours"]) % 2 == 0 else paths[::-1]:
+            seconds = _seconds(case.chain(q, kv, path, CALLS))
+            times[path].append(seconds / CALLS)
+            spent += seconds
+    ours, other = (sorted(times[path])[len(times[path]) // 2] for path in paths)
+    nbytes = sum(_nbytes(rows) for part in kv.chain() for rows in (part.keys, part.values))
+    return Timing(case.name, ours, other, nbytes)
+
+
+def _seconds(out: mx.array) -> float:
+    """How long it takes to evaluate."""
+    began = time.perf_counter()
+    mx.eval(out)
+    return time.perf_counter() - began
+
+
+def guarded(variants: Iterable[str], act: Callable[[], object]) -> None:
+    """Let `act` compile these variants; if it cannot they are off, here and in the record."""
+    try:
+        act()
+    except Exception as problem:  # a compiler's or a driver's
+        record = load() or blank()
+        for variant in variants:
+            kernel.switch_off(variant, first_line(problem))
+            record.switched_off[variant] = first_line(problem)
+        save(record)
 
 
 def warm(shapes: Sequence[Shape], vocabulary: int | None = None) -> None:
     """Compile what these shapes will launch, in the calling thread, while the weights load in another."""
     if not kernel.available():
         return
-    outs: list[mx.array] = []
     for shape in shapes:
+        variants = [kernel.variant(name, shape.dtype, shape.head_size) for name in dispatch.KERNELS]
         for t in (1, 32):
-            keys, values = (_stored(_zeros(shape, 512), bits) for bits in shape.bits)
-            kv = KV(keys, values, mx.array([t], dtype=mx.int32), t)
-            q = mx.zeros((1, shape.heads, t, shape.head_size), dtype=shape.dtype)
-            mask = Mask(window=shape.window)
-            outs.append(attention(q, kv, scale=1.0, mask=mask))
-            if t == 1 and compiles():
-                outs.append(attention(q, replace(kv, length=None), scale=1.0, mask=mask))
+            guarded(variants, lambda shape=shape, t=t: mx.eval(_warming(shape, t)))  # type: ignore[misc]
     if vocabulary is not None:
-        logits = mx.zeros((1, vocabulary), dtype=shapes[0].dtype if shapes else mx.float16)
-        outs.append(vocab.statistics(logits, vocab.DrawPlan(top_k=1), mx.zeros((1, 2))).lse)
-    mx.eval(outs)
+        dtype = shapes[0].dtype if shapes else mx.float16
+        logits, uniform = mx.zeros((1, vocabulary), dtype=dtype), mx.zeros((1, 2))
+        scan = kernel.variant("scan", dtype)
+        guarded([scan], lambda: mx.eval(vocab.statistics(logits, vocab.DrawPlan(top_k=1), uniform).lse))
+
+
+def _warming(shape: Shape, t: int) -> list[mx.array]:
+    """Attention of T queries over zeros: as the host would ask for it, and as a compiled step would."""
+    keys, values = (_stored(mx.zeros((1, shape.kv_heads, 512, shape.head_size), shape.dtype), b) for b in shape.bits)
+    kv = KV(keys, values, mx.array([t], dtype=mx.int32), t)
+    q = mx.zeros((1, shape.heads, t, shape.head_size), dtype=shape.dtype)
+    known = [kv, replace(kv, length=None)] if t == 1 and compiles() else [kv]
+    mask = Mask(window=shape.window)
+    return [attention(q, rows, scale=1.0, mask=mask, softcap=shape.softcap) for rows in known]
 
 
 @dataclass(frozen=True)
@@ -136,71 +328,19 @@ BENCH = (
 )
 
 
-def bench(shapes: Sequence[Shape] = BENCH, budget_s: float = 10.0, only: str = "") -> KernelTimings:
+def bench(shapes: Sequence[Shape] = BENCH, budget_s: float = 20.0, only: str = "") -> KernelTimings:
     """Times of every shape on Metal against stock; without Metal, the counts whose case contains `only`."""
     here = device()
     if not here.metal:
         from metal.counts import table
 
         return KernelTimings("simulator", "simulator", None, counts=tuple(table(only)))
-    cases = [(shape, *operands) for shape in shapes for operands in _operands(shape)]
-    timings = []
-    for shape, q, kv in cases:
-        name = f"{dispatch.key(q, kv)} H={shape.heads} K{shape.bits[0]}/V{shape.bits[1]} W={shape.window or '-'}"
-        if only in name:
-            mask = Mask(window=shape.window)
-            timings.append(_timed(name, q, kv, mask, shape.head_size**-0.5, budget_s / (2 * len(cases))))
-    return KernelTimings(here.name, "metal", here.bandwidth, timings=tuple(timings))
-
-
-def _operands(shape: Shape) -> list[tuple[mx.array, KV]]:
-    """Inputs of a decode step at 1,024, 4,096 and 16,384 rows and of a prefill of 1,024."""
-    found = []
-    for t, n in ((1, 1024), (1, 4096), (1, 16384), (1024, 1024)):
-        q = mx.random.normal((1, shape.heads, t, shape.head_size)).astype(shape.dtype)
-        keys, values = (_stored(mx.random.normal(_zeros(shape, n).shape).astype(shape.dtype), b) for b in shape.bits)
-        found.append((q, KV(keys, values, mx.array([n], dtype=mx.int32), n)))
-    return found
-
-
-def _keys(shape: Shape) -> list[str]:
-    dtype = str(shape.dtype).removeprefix("mlx.core.")
-    tail = f"{dtype} D={shape.head_size} g={shape.heads // shape.kv_heads}"
-    return [*(f"decode {tail} N={n}" for n in (1024, 4096, 16384)), f"prefill {tail} N=1024"]
-
-
-def _zeros(shape: Shape, n: int) -> mx.array:
-    return mx.zeros((1, shape.kv_heads, n, shape.head_size), dtype=shape.dtype)
-
-
-def _stored(x: mx.array, bits: int) -> mx.array | Quantized:
-    return x if bits == 16 else Quantized(*mx.quantize(x, 64, bits), group_size=64, bits=bits)
-
-
-def _timed(case: str, q: mx.array, kv: KV, mask: Mask, scale: float, budget_s: float) -> Timing:
-    nbytes = sum(_nbytes(rows) for rows in (kv.keys, kv.values))
-    ours = _seconds(lambda: metal_attention.attention(q, kv, scale=scale, mask=mask)[0], budget_s)
-    stock = None
-    if isinstance(kv.keys, mx.array) and isinstance(kv.values, mx.array) and mask == CAUSAL:
-        keys, values, kind = kv.keys, kv.values, "causal" if q.shape[2] > 1 else None
-        stock = _seconds(
-            lambda: mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=kind), budget_s
-        )
-    return Timing(case, ours, stock, nbytes)
+    pending = {case.name: case for shape in shapes for case in timing_cases(shape) if only in case.name}
+    timings = tuple(timed(case, *case.operands(), budget_s / len(pending)) for case in pending.values())
+    return KernelTimings(here.name, "metal", here.bandwidth, timings=timings)
 
 
 def _nbytes(rows: mx.array | Quantized) -> int:
     if isinstance(rows, Quantized):
         return rows.codes.nbytes + rows.scales.nbytes + rows.biases.nbytes
     return rows.nbytes
-
-
-def _seconds(call: Callable[[], mx.array], budget_s: float) -> float:
-    """The median of the calls that fit the budget, at least three, each of them waited for."""
-    mx.eval(call())
-    end, times = time.perf_counter() + budget_s, list[float]()
-    while len(times) < 3 or (time.perf_counter() < end and len(times) < 100):
-        began = time.perf_counter()
-        mx.eval(call())
-        times.append(time.perf_counter() - began)
-    return sorted(times)[len(times) // 2]

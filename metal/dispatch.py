@@ -1,24 +1,43 @@
-"""Which path attention takes: mlx's own kernel ("stock"), ours, or the reference.
+"""Dispatch of attention to a path: mlx's own kernel ("stock"), ours, or the reference.
 
-Stock wherever it supports the case, unless this chip was measured to be faster with ours (`metal/autotune.py`); ours
-where stock would need an array of T x N, cannot read the rows or cannot report; the reference where there is no Metal
-or a kernel is switched off. A path can be forced for a block, and then what it cannot take is an error.
+Stock wherever it supports the case as it is, unless this chip was measured to be faster with ours
+(`metal/autotune.py`); ours where stock would need an array of T x N, a copy of the rows or cannot report, unless stock
+was measured to be faster even so; the reference where there is no Metal or a kernel is switched off. A path can be
+forced for a block, and then what it cannot take is an error.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from metal import kernel, metal_attention, mx
 from metal.errors import KernelError
 from metal.kv import KV, Quantized
+from metal.mask import Mask
 
 Path = Literal["stock", "ours", "reference"]
 
+KERNELS = ("decode", "tiles", "merge")
 FUSED_ROWS = 8  # queries up to which quantised rows are read as they are; above, dequantising them once costs less
+BATCH = 8  # rows of B up to which one measurement holds, where there is more than one
 
-faster: dict[str, bool] = {}  # by `key`: whether ours was measured to be faster where stock would do
+faster: dict[str, bool] = {}  # by `key`: whether ours was measured to be faster than what else can do it
 _forced: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The attention of a model: what its kernels are compiled, compared and timed for."""
+
+    head_size: int
+    heads: int
+    kv_heads: int
+    dtype: mx.Dtype = mx.float16
+    bits: tuple[int, int] = (16, 16)  # of stored keys and values
+    window: int = 0
+    softcap: float | None = None
 
 
 @contextmanager
@@ -37,19 +56,26 @@ def free() -> bool:
     return _forced is None
 
 
-def path(q: mx.array, kv: KV, *, stock: bool) -> Path:
-    """The path for one call; `stock` says whether mlx's own kernel supports it."""
+def path(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool, masked: bool) -> Path:
+    """The path for one call. Stock supports it `plain`, as it is, or `masked`, with an array of what is seen."""
     if _forced is not None:
-        return _obeyed(_forced, q, kv, stock)
+        return _obeyed(_forced, q, kv, plain or masked)
     if not kernel.available():
-        return "stock" if stock else "reference"
-    few = q.shape[2] <= FUSED_ROWS
+        return "stock" if plain else "reference"
     quantised = isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized)
-    if stock and not (quantised and few) and not (faster and faster.get(key(q, kv), False)):
-        return "stock"
-    if all(map(kernel.enabled, ("decode", "tiles", "merge"))) and metal_attention.refusal(q, kv) is None:
+    wins = not plain or (quantised and q.shape[2] <= FUSED_ROWS)  # where nothing was measured
+    lost = False
+    if faster and (plain or masked or softcap is not None):
+        measured = faster.get(key(q, kv, mask, softcap, plain=plain))
+        wins, lost = wins if measured is None else measured, measured is False
+    if wins and enabled(q.dtype, q.shape[3]) and metal_attention.refusal(q, kv) is None:
         return "ours"
-    return "stock" if stock else "reference"
+    return "stock" if plain or (masked and lost) else "reference"
+
+
+def enabled(dtype: mx.Dtype, head_size: int) -> bool:
+    """Whether all kernels of ours that attention may need are on for these inputs."""
+    return not kernel.switched_off or all(kernel.enabled(name, dtype, head_size) for name in KERNELS)
 
 
 def _obeyed(path: Path, q: mx.array, kv: KV, stock: bool) -> Path:
@@ -62,21 +88,53 @@ def _obeyed(path: Path, q: mx.array, kv: KV, stock: bool) -> Path:
     return path
 
 
-def key(q: mx.array, kv: KV) -> str:
-    """What a measurement is good for: the kind of call, dtype, head size, group, and capacity to a power of four."""
-    _, h, t, d = q.shape
-    heads, capacity = kv.keys.shape[1:3]
-    return name("decode" if t <= FUSED_ROWS else "prefill", q.dtype, d, h // heads, capacity)
+def key(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool) -> str:
+    """The name of the measurement that holds for a call."""
+    b, h, t, d = q.shape
+    words = ["decode" if t <= FUSED_ROWS else "prefill"]
+    if not plain:
+        words += [
+            word
+            for word, there in (
+                ("ragged", kv.ragged),
+                ("ring", kv.positions is not None),
+                ("prefix", kv.prefix is not None),
+                ("window", mask.window > 0),
+                ("documents", mask.documents is not None),
+                ("tree", mask.tree is not None),
+                ("blocks", mask.block > 0 or mask.prefix > 0),
+                ("capped", softcap is not None),
+            )
+            if there
+        ]
+    words += sorted({packed(part) for part in kv.chain()} - {""})
+    rows = kv.capacity if kv.total is None else kv.total
+    if plain and mask.window:
+        rows = min(rows, mask.window)
+    return name(" ".join(words), q.dtype, d, h, kv.keys.shape[1], b, bucket(rows))
 
 
-def name(kind: str, dtype: mx.Dtype, head_size: int, group: int, capacity: int) -> str:
-    """The key of such calls."""
-    return f"{kind} {str(dtype).removeprefix('mlx.core.')} D={head_size} g={group} N={bucket(capacity)}"
+def packed(kv: KV) -> str:
+    """How many bits a segment is packed to, as a word: "8-bit", "8/4-bit"; "" for plain rows."""
+    keys, values = (rows.bits if isinstance(rows, Quantized) else 16 for rows in (kv.keys, kv.values))
+    return "" if keys == values == 16 else f"{keys}-bit" if keys == values else f"{keys}/{values}-bit"
 
 
-def bucket(capacity: int) -> int:
-    """The power of four from 1024 up that this capacity does not exceed."""
+@lru_cache(maxsize=1024)
+def name(kind: str, dtype: mx.Dtype, head_size: int, heads: int, kv_heads: int, batch: int, rows: int) -> str:
+    """The name of a measurement: what kind of call, of which heads, for how many rows of B, over how many stored."""
+    rows_of_b = "" if batch == 1 else f" B={BATCH if batch <= BATCH else batch}"
+    return f"{kind} {of_heads(dtype, head_size, heads, kv_heads)}{rows_of_b} N={rows}"
+
+
+def of_heads(dtype: mx.Dtype, head_size: int, heads: int, kv_heads: int) -> str:
+    """A model's heads, as the names of its measurements have them."""
+    return f"{str(dtype).removeprefix('mlx.core.')} D={head_size} H={heads}/{kv_heads}"
+
+
+def bucket(rows: int) -> int:
+    """The power of four from 1024 up that so many stored rows do not exceed."""
     top = 1024
-    while top < capacity:
+    while top < rows:
         top *= 4
     return top

@@ -22,7 +22,7 @@ THREADS = 256  # a group, at most: what every chip can run however many register
 Constant = int | mx.Dtype
 
 launches: Counter[str] = Counter()  # how often each kernel ran, for those who want to know that it did
-switched_off: dict[str, str] = {}  # kernels that must not run here, and why
+switched_off: dict[str, str] = {}  # by `variant`: what must not run here, and why
 
 
 def available() -> bool:
@@ -114,11 +114,17 @@ def launch(
     return dict(zip(outputs, arrays, strict=True))
 
 
-def switch_off(name: str, reason: str) -> None:
-    """Never launch this kernel again in this process: it failed to compile or gave a wrong result."""
-    switched_off[name] = reason
+def variant(name: str, dtype: mx.Dtype, head_size: int = 0) -> str:
+    """The unit that is switched off: a kernel for inputs of one dtype and, where it has heads, one head size."""
+    size = f" D={head_size}" if head_size else ""
+    return f"{name} {str(dtype).removeprefix('mlx.core.')}{size}"
 
 
-def enabled(name: str) -> bool:
-    """Whether the kernel may be launched."""
-    return name not in switched_off
+def switch_off(variant: str, reason: str) -> None:
+    """Never launch this again in this process: it failed to compile or gave a wrong result."""
+    switched_off[variant] = reason
+
+
+def enabled(name: str, dtype: mx.Dtype, head_size: int = 0) -> bool:
+    """Whether the kernel may be launched for these inputs."""
+    return not switched_off or variant(name, dtype, head_size) not in switched_off

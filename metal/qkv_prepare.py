@@ -101,7 +101,9 @@ class PreparedRows:
 
 def prepare(new: Projected) -> PreparedRows:
     """The rows of new tokens: by our kernel where there is Metal."""
-    return by_kernel(new) if kernel.available() and kernel.enabled("qkv_prepare") else by_reference(new)
+    dtype, d = new.queries.dtype, new.queries.shape[3]
+    ours = kernel.available() and kernel.enabled("qkv_prepare", dtype, d)
+    return by_kernel(new) if ours else by_reference(new)
 
 
 def quantize(x: mx.array, form: Format) -> Quantized:

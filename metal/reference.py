@@ -248,6 +248,17 @@ def _unrows(x: mx.array, b: int, heads: int, g: int, t: int, n: int) -> mx.array
     return x.reshape(heads, b, g, t, n).swapaxes(0, 1)
 
 
+def visible(kv: KV, mask: Mask, b: int, t: int) -> mx.array:
+    """bool [B, T, rows]: which rows of the whole chain each of the last T tokens sees."""
+    segments, first = _segments(kv, t)
+    p = first + mx.arange(t, dtype=mx.int32)[None]
+    parts = []
+    for s in segments:
+        seen = mask.visible(p, s.at, first)
+        parts.append(seen if s.valid is None else seen & s.valid[:, None])
+    return mx.concatenate([mx.broadcast_to(x, (b, *x.shape[1:])) for x in parts], axis=-1)
+
+
 def positions(kv: KV, b: int) -> mx.array:
     """Where the rows of the whole chain stand, int32 [B, rows]."""
     return _joined([s.at for s in _segments(kv, 1)[0]], b)

@@ -1,27 +1,48 @@
-"""Runs every kernel on this machine on small inputs and compares it with its reference, computed on the CPU.
+"""Self-test of the kernels: each variant that a model will use, on small inputs, against its reference on the CPU.
 
-A kernel that does not compile or gives another result is off for the process; `metal/autotune.py` remembers it.
-The reference is the path it falls back to, so a failure costs speed and nothing else.
+The reference is the path that a kernel falls back to, so a failure costs speed and nothing else. Knows nothing of what
+was tested before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from metal import kernel, metal_attention, mx, qkv_prepare, reference, vocab
-from metal.kv import KV, Quantized
+from metal.dispatch import Shape
+from metal.kv import KV, Quantized, floats
 from metal.mask import CAUSAL, Mask
 from metal.merge import States, merge
 from metal.reference import Emit, Seen
 
+BOUND = {mx.float32: 2e-5, mx.float16: 4e-3, mx.bfloat16: 3e-2}  # of an error: outputs are rounded to the dtype
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison of a kernel, for one dtype and head size."""
+
+    kernel: str
+    name: str
+    variant: str  # what is switched off if it fails
+    bound: float
+    run: Callable[[], mx.array]  # the largest error
+
+    def verdict(self) -> "Verdict":
+        """Run it. Whatever a compiler or driver throws is a verdict too."""
+        try:
+            return Verdict(float(np.array(self.run())), self.bound)
+        except Exception as problem:
+            return Verdict(float("inf"), self.bound, first_line(problem))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One comparison: the largest error and what it may be, or the `failure` to run at all."""
+    """The largest error of a comparison and what it may be, or the `failure` to run at all."""
 
-    kernel: str
-    case: str
     error: float
     bound: float
     failure: str = ""
@@ -31,32 +52,43 @@ class Verdict:
         return not self.failure and self.error <= self.bound  # a NaN is not
 
     def __str__(self) -> str:
-        if self.failure:
-            return f"{self.kernel}, {self.case}: {self.failure}"
-        return f"{self.kernel}, {self.case}: error {self.error:.2e}, at most {self.bound:.2e}"
+        return self.failure or f"error {self.error:.2e}, at most {self.bound:.2e}"
 
 
-def selftest() -> list[Verdict]:
-    """A verdict for every case; kernels with one that is not passed are switched off."""
-    verdicts = []
-    for name, case, bound, run in CASES:
-        try:
-            error = float(np.array(run()))
-            verdicts.append(Verdict(name, case, error, bound))
-        except Exception as problem:  # whatever a driver may throw: the program goes on without the kernel
-            line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-            verdicts.append(Verdict(name, case, float("inf"), bound, line))
-        if not verdicts[-1].passed:
-            kernel.switch_off(name, str(verdicts[-1]))
-    return verdicts
+def first_line(problem: BaseException) -> str:
+    """An exception in one line."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def cases(shape: Shape) -> Iterator[Case]:
+    """A case for each variant of each kernel that a model of this shape may launch."""
+    dtype, d, group = shape.dtype, shape.head_size, shape.heads // shape.kv_heads
+
+    def case(name: str, what: str, run: Callable[[], mx.array]) -> Case:
+        variant = kernel.variant(name, dtype, d)
+        heads = "" if name in ("merge", "qkv_prepare") else f" g={group}"
+        return Case(name, f"{variant}{heads}: {what}", variant, BOUND[dtype], run)
+
+    if d in metal_attention.SIZES:
+        yield case("merge", "two splits", partial(_merge, dtype, d))
+        attention = [(name, what, t, mask, more) for name, what, t, mask, more in ATTENTION]
+        if size := next((size for size in (64, 32) if d % size == 0), 0):
+            attention += [(name, what, t, CAUSAL, more | {"group_size": size}) for name, what, t, more in QUANTISED]
+        for name, what, t, mask, more in attention:
+            yield case(name, what, partial(_attention, shape, t, mask, **more))
+    yield from (case("qkv_prepare", what, partial(_rows_of_tokens, dtype, d, **more)) for what, more in ROWS)
+    if d % 32 == 0:
+        yield case("qkv_prepare", "8-bit", partial(_rows_of_tokens, dtype, d, norm=True, bits=8))
+    variant = kernel.variant("scan", dtype)
+    yield Case("scan", f"{variant}: statistics and a draw", variant, BOUND[mx.float32], partial(_vocabulary, dtype))
 
 
 def _normal(seed: int, *shape: int, dtype: mx.Dtype) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
 
 
-def _rows(x: mx.array, bits: int) -> mx.array | Quantized:
-    return x if bits == 16 else qkv_prepare.quantize(x, qkv_prepare.Format(bits, 64))
+def _rows(x: mx.array, bits: int, group_size: int) -> mx.array | Quantized:
+    return x if bits == 16 else qkv_prepare.quantize(x, qkv_prepare.Format(bits, group_size))
 
 
 def _worst(pairs: list[tuple[mx.array, mx.array]]) -> mx.array:
@@ -69,53 +101,58 @@ def _worst(pairs: list[tuple[mx.array, mx.array]]) -> mx.array:
 
 
 def _attention(
-    d: int,
+    shape: Shape,
     t: int,
     mask: Mask,
     *,
-    dtype: mx.Dtype = mx.float16,
     bits: tuple[int, int] = (16, 16),
+    group_size: int = 0,
     emit: Emit | None = None,
+    sinks: bool = False,
     shared: bool = False,
     ring: bool = False,
     softcap: float | None = None,
-) -> Callable[[], mx.array]:
-    def run() -> mx.array:
-        b, heads, n, capacity = (4 if shared else 1), 2, 83, 96
-        q = _normal(1, b, 8, t, d, dtype=dtype)
-        k, v = (_rows(_normal(s, b, heads, capacity, d, dtype=dtype), bit) for s, bit in zip((2, 3), bits, strict=True))
-        sinks = _normal(4, 8, dtype=dtype)
-        prefix = None
-        if shared:
-            pk, pv = (_normal(s, 1, heads, 64, d, dtype=dtype) for s in (5, 6))
-            prefix = KV(pk, pv, mx.array([61], dtype=mx.int32), 61)
-        at = mx.roll(mx.arange(40, 40 + capacity, dtype=mx.int32), 17)[None] if ring else None
-        kv = KV(k, v, mx.array([n] * b, dtype=mx.int32), n, positions=at, prefix=prefix)
+    split: bool = False,
+) -> mx.array:
+    """83 rows and the T last of them as queries, over as many key/value heads as tell one from another."""
+    d, dtype = shape.head_size, shape.dtype
+    b, heads, n, capacity = (4 if shared else 1), min(2, shape.kv_heads), 83, 96
+    h = heads * (shape.heads // shape.kv_heads)
+    q = _normal(1, b, h, t, d, dtype=dtype)
+    k, v = (
+        _rows(_normal(seed, b, heads, capacity, d, dtype=dtype), bit, group_size)
+        for seed, bit in zip((2, 3), bits, strict=True)
+    )
+    sink = _normal(4, h, dtype=dtype) if sinks else None
+    prefix = None
+    if shared:
+        pk, pv = (_normal(s, 1, heads, 64, d, dtype=dtype) for s in (5, 6))
+        prefix = KV(pk, pv, mx.array([61], dtype=mx.int32), 61)
+    at = mx.roll(mx.arange(40, 40 + capacity, dtype=mx.int32), 17)[None] if ring else None
+    kv = KV(k, v, mx.array([n] * b, dtype=mx.int32), n, positions=at, prefix=prefix)
 
-        def by(attend: Callable[..., tuple[mx.array, Seen]], **more: metal_attention.Geometry) -> list[mx.array]:
-            out, seen = attend(q, kv, scale=d**-0.5, mask=mask, softcap=softcap, sinks=sinks, emit=emit, **more)
-            reported = (seen.lse, seen.entropy, seen.weights, seen.scores)
-            return [out, *(x for x in reported if x is not None)]
+    def by(attend: Callable[..., tuple[mx.array, Seen]], **more: metal_attention.Geometry) -> list[mx.array]:
+        out, seen = attend(q, kv, scale=d**-0.5, mask=mask, softcap=softcap, sinks=sink, emit=emit, **more)
+        reported = (seen.lse, seen.entropy, seen.weights, seen.scores)
+        return [out, *(x for x in reported if x is not None)]
 
-        ours = by(metal_attention.attention, geometry=metal_attention.Geometry(splits=2))
-        mx.eval(ours)
-        with mx.stream(mx.cpu):
-            return _worst(list(zip(ours, by(reference.attention), strict=True)))
-
-    return run
+    ours = by(metal_attention.attention, geometry=metal_attention.Geometry(splits=2 if split else None))
+    mx.eval(ours)
+    with mx.stream(mx.cpu):
+        return _worst(list(zip(ours, by(reference.attention), strict=True)))
 
 
-def _merge() -> mx.array:
+def _merge(dtype: mx.Dtype, d: int) -> mx.array:
     """States of two splits, one of them empty: their merge is the other one, normalised."""
-    x = _normal(1, 1, 2, 1, 1, 64, dtype=mx.float32)
+    x = _normal(1, 1, 2, 1, 1, d, dtype=mx.float32)
     partial = mx.concatenate([x, mx.zeros_like(x)], axis=3)
     stats = mx.broadcast_to(mx.array([[3.0, 0.0, 2.0, 0.0], [-1e30, 0.0, 0.0, 0.0]]), (1, 2, 1, 2, 4))
-    out, _ = merge([States(partial, mx.contiguous(stats))], mx.float32, 1.0, None, Emit())
+    out, _ = merge([States(partial, mx.contiguous(stats))], dtype, 1.0, None, Emit())
     return _worst([(out, x[:, :, :, 0] / 2)])
 
 
-def _vocabulary() -> mx.array:
-    logits, uniform = _normal(1, 2, 9000, dtype=mx.float16) * 3, mx.array([[0.3, 0.8], [0.8, 0.1]])
+def _vocabulary(dtype: mx.Dtype) -> mx.array:
+    logits, uniform = _normal(1, 2, 9000, dtype=dtype) * 3, mx.array([[0.3, 0.8], [0.8, 0.1]])
     draw = vocab.DrawPlan(0.8, 40, 0.9, 0.02)
     ours = vocab.by_kernel(logits, draw, uniform)
     assert ours.drawn is not None
@@ -128,25 +165,35 @@ def _vocabulary() -> mx.array:
         return _worst(list(zip(got, [*expected, theirs.drawn.logprob_after], strict=True)))
 
 
-def _token() -> mx.array:
-    q, k, v = (_normal(s, 1, 2, heads, 64, dtype=mx.float32) for s, heads in ((1, 4), (2, 2), (3, 2)))
-    weight = _normal(4, 64, dtype=mx.float32)
-    form = qkv_prepare.Format(8, 64, mx.float32)
-    rotary = qkv_prepare.Rotary(1e4 ** (-mx.arange(32, dtype=mx.float32) / 32))
-    new = qkv_prepare.Projected(
-        q, k, v, mx.array([9], dtype=mx.int32), rotary, qkv_prepare.Norm(weight, weight), form, form
-    )
-    ours = qkv_prepare.by_kernel(new)
-    assert isinstance(ours.keys, Quantized) and isinstance(ours.values, Quantized)
-    got = [ours.queries, ours.keys.floats(), ours.values.floats()]
+def _rows_of_tokens(
+    dtype: mx.Dtype, d: int, *, norm: bool = False, traditional: bool = False, bits: int = 16
+) -> mx.array:
+    """Two tokens, four query and two key/value heads; the reference computes in float32 as the kernel does."""
+    rows = [_normal(seed, 1, 2, heads, d, dtype=dtype) for seed, heads in ((1, 4), (2, 2), (3, 2))]
+    weight = 1 + _normal(4, d, dtype=dtype) / 10
+    form = qkv_prepare.Format(bits, 64 if d % 64 == 0 else 32)
+    pairs = d // 2
+    rotary = qkv_prepare.Rotary(1e4 ** (-mx.arange(pairs, dtype=mx.float32) / pairs), traditional)
+
+    def new(dtype: mx.Dtype) -> qkv_prepare.Projected:
+        q, k, v = (x.astype(dtype) for x in rows)
+        normed = qkv_prepare.Norm(weight.astype(dtype), weight.astype(dtype)) if norm else None
+        return qkv_prepare.Projected(q, k, v, mx.array([9], dtype=mx.int32), rotary, normed, form, form)
+
+    def parts(found: qkv_prepare.PreparedRows) -> tuple[mx.array, mx.array, mx.array]:
+        keys, values = found.keys, found.values
+        return found.queries, floats(keys, None), floats(values, None)
+
+    ours = qkv_prepare.by_kernel(new(dtype))
+    got = parts(ours)
     mx.eval(got)
     with mx.stream(mx.cpu):
-        theirs = qkv_prepare.by_reference(new)
-        assert isinstance(theirs.keys, Quantized) and isinstance(theirs.values, Quantized)
+        theirs = qkv_prepare.by_reference(new(mx.float32))
+        queries, keys, values = parts(theirs)
         # a value on the border of two codes may fall to either side: one step
-        step = mx.max(mx.abs(theirs.keys.scales)).item()
-        pairs = [(got[0], theirs.queries), (got[2], theirs.values.floats())]
-        return mx.maximum(_worst(pairs), _worst([(got[1], theirs.keys.floats())]) - step)
+        step = mx.max(mx.abs(theirs.keys.scales)).item() if isinstance(theirs.keys, Quantized) else 0.0
+        pair = [(got[0], queries), (got[2], values)]
+        return mx.maximum(_worst(pair), _worst([(got[1], keys)]) - step)
 
 
 EVERYTHING = Emit(lse=True, entropy=True, top=8, scores=True)
@@ -154,21 +201,31 @@ SUMS = Emit(lse=True, entropy=True)
 TREE = Mask(tree=mx.array([[[1 | 1 << t | 1 << t // 2] for t in range(20)]], dtype=mx.uint32))
 DOCUMENTS = Mask(documents=mx.array([[0] * 30 + [1] * 40 + [2] * 30], dtype=mx.int32))
 
-CASES: tuple[tuple[str, str, float, Callable[[], mx.array]], ...] = (
-    ("merge", "two splits", 1e-6, _merge),
-    ("decode", "16-bit", 4e-3, _attention(64, 1, CAUSAL, emit=EVERYTHING)),
-    ("decode", "16-bit, head size 128, window", 4e-3, _attention(128, 2, Mask(window=40, keep=4), emit=SUMS)),
-    ("decode", "bfloat16, head size 256, capped", 3e-2, _attention(256, 1, CAUSAL, dtype=mx.bfloat16, softcap=20.0)),
-    ("decode", "8-bit", 4e-3, _attention(128, 1, CAUSAL, bits=(8, 8))),
-    ("decode", "8-bit keys, 4-bit values", 4e-3, _attention(64, 1, CAUSAL, bits=(8, 4), emit=SUMS)),
-    ("decode", "ring, documents", 4e-3, _attention(64, 2, DOCUMENTS, emit=EVERYTHING, ring=True)),
-    ("tiles", "causal", 4e-3, _attention(64, 20, CAUSAL, emit=SUMS)),
-    ("tiles", "window, head size 128", 4e-3, _attention(128, 40, Mask(window=30, keep=2))),
-    ("tiles", "bfloat16, head size 256", 3e-2, _attention(256, 20, CAUSAL, dtype=mx.bfloat16)),
-    ("tiles", "documents", 4e-3, _attention(64, 20, DOCUMENTS)),
-    ("tiles", "tree", 4e-3, _attention(64, 20, TREE)),
-    ("tiles", "shared prefix", 4e-3, _attention(64, 1, CAUSAL, shared=True)),
-    ("tiles", "ring, float32", 2e-5, _attention(64, 20, Mask(window=50), dtype=mx.float32, ring=True)),
-    ("scan", "statistics and a draw", 2e-5, _vocabulary),
-    ("qkv_prepare", "8-bit rows", 2e-5, _token),
+# kernel, name, queries, mask, options
+ATTENTION: tuple[tuple[str, str, int, Mask, dict[str, Any]], ...] = (
+    ("decode", "one query", 1, CAUSAL, {"split": True}),
+    ("decode", "everything reported, sinks", 1, CAUSAL, {"emit": EVERYTHING, "sinks": True}),
+    ("decode", "three queries, window", 3, Mask(window=40, keep=4), {"emit": SUMS}),
+    ("decode", "capped", 1, CAUSAL, {"softcap": 20.0}),
+    ("decode", "ring, documents", 2, DOCUMENTS, {"emit": EVERYTHING, "ring": True}),
+    ("tiles", "causal", 20, CAUSAL, {}),
+    ("tiles", "causal, split", 20, CAUSAL, {"split": True}),
+    ("tiles", "window, sums reported, sinks", 40, Mask(window=30, keep=2), {"emit": SUMS, "sinks": True}),
+    ("tiles", "capped", 20, CAUSAL, {"softcap": 20.0}),
+    ("tiles", "capped, split", 20, CAUSAL, {"softcap": 20.0, "split": True}),
+    ("tiles", "documents", 20, DOCUMENTS, {}),
+    ("tiles", "tree, split", 20, TREE, {"split": True}),
+    ("tiles", "shared prefix", 8, CAUSAL, {"shared": True}),
+    ("tiles", "ring, split", 20, Mask(window=50), {"ring": True, "split": True}),
+)
+QUANTISED: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
+    ("decode", "8-bit", 1, {"bits": (8, 8)}),
+    ("decode", "4-bit", 1, {"bits": (4, 4)}),
+    ("decode", "8-bit keys, 4-bit values", 1, {"bits": (8, 4), "emit": SUMS}),
+    ("tiles", "8-bit, split", 20, {"bits": (8, 8), "split": True}),
+)
+ROWS: tuple[tuple[str, dict[str, bool]], ...] = (
+    ("plain", {}),
+    ("normed", {"norm": True}),
+    ("normed, neighbours turn", {"norm": True, "traditional": True}),
 )

@@ -1,9 +1,14 @@
-"""What is known of the kernels on this chip: a file for one chip, one mlx and one text of the kernels."""
+"""Records of the kernels on this chip: a file for one chip, system, mlx and text of the kernels and their host code."""
 
+import fcntl
 import hashlib
 import json
 import os
+import platform
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -12,18 +17,23 @@ from typing import Any
 from metal import kernel
 from metal.device import device
 
+HOST = Path(__file__).parent  # the Python that chooses variants, grids and splits: what was measured holds for it only
+POLL_S = 0.1
+
 
 @dataclass
 class Record:
-    """What the file holds."""
+    """All that is known: what was compared and timed, what is off, and what was begun."""
 
     chip: str
+    system: str  # whose Metal compiler and driver it is
     mlx: str
-    text: str  # digest of the kernels' text
-    switched_off: dict[str, str] = field(default_factory=dict)
-    faster: dict[str, bool] = field(default_factory=dict)  # by choice.key
-    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    text: str  # digest of the kernels' text and of the Python around them
+    verdicts: dict[str, str] = field(default_factory=dict)  # by the name of a comparison, in words
+    switched_off: dict[str, str] = field(default_factory=dict)  # by `kernel.variant`, why
+    faster: dict[str, bool] = field(default_factory=dict)  # by `dispatch.name`
     timings: list[dict[str, Any]] = field(default_factory=list)
+    begun: dict[str, int] = field(default_factory=dict)  # how often a comparison or timing was begun and did not end
 
 
 def folder() -> Path:
@@ -36,33 +46,67 @@ def folder() -> Path:
 
 
 def blank() -> Record:
-    """A record of this chip, mlx and kernels that knows nothing yet."""
-    texts = b"".join(path.read_bytes() for path in sorted(kernel.FOLDER.iterdir()))
-    return Record(device().name, version("mlx"), hashlib.sha256(texts).hexdigest()[:16])
+    """A record of this chip, system, mlx and code that knows nothing yet."""
+    files = [*kernel.FOLDER.iterdir(), *HOST.glob("*.py")]
+    texts = b"".join(path.read_bytes() for path in sorted(files))
+    system = platform.mac_ver()[0] or platform.release()
+    return Record(device().name, system, version("mlx"), hashlib.sha256(texts).hexdigest()[:16])
 
 
 def path(record: Record) -> Path:
     chip = "-".join(record.chip.lower().split())
-    return folder() / f"{chip}-mlx{record.mlx}-{record.text}.json"
+    return folder() / f"{chip}-{record.system}-mlx{record.mlx}-{record.text}.json"
 
 
 def load() -> Record | None:
-    """The record of an earlier run on this chip, with this mlx and these kernels; None if none can be read."""
+    """The record of an earlier run on this chip and system, with this mlx and code; None if none can be read."""
     fresh = blank()
     try:
         found = Record(**json.loads(path(fresh).read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return found if (found.chip, found.mlx, found.text) == (fresh.chip, fresh.mlx, fresh.text) else None
+    same = all(getattr(found, name) == getattr(fresh, name) for name in ("chip", "system", "mlx", "text"))
+    return found if same else None
 
 
 def save(record: Record) -> None:
-    """Write it whole or not at all. A folder that cannot be written only costs the next start a second."""
+    """Write it whole or not at all, and to the disk itself. Where that cannot be, the next start does it all again."""
     target = path(record)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(asdict(record), indent=1))
+        with scratch.open("w") as file:
+            json.dump(asdict(record), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
         scratch.replace(target)
     except OSError:
         pass
+
+
+def forget() -> bool:
+    """Remove the record; whether there was one."""
+    target = path(blank())
+    known = target.exists()
+    target.unlink(missing_ok=True)
+    return known
+
+
+@contextmanager
+def alone(waiting: Callable[[], None]) -> Iterator[None]:
+    """A block that one process at a time is in; `waiting` is called again and again until the others have left."""
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        file = (folder() / "lock").open("w")
+    except OSError:
+        yield
+        return
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(POLL_S)
+        yield

@@ -65,7 +65,7 @@ def statistics(logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array
     the argument that does not fit.
     """
     _check(logits, draw, uniform)
-    if kernel.available() and kernel.enabled("scan"):
+    if kernel.available() and kernel.enabled("scan", logits.dtype):
         return by_kernel(logits, draw, uniform)
     return by_reference(logits, draw, uniform)
 

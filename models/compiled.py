@@ -21,8 +21,6 @@ Array = mx.array
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 Packing = tuple[int, int] | None  # of rows: group size and bits
 KEPT = 16  # traces: mx.compile looks through all that it holds of a function, so each shape gets a function of its own
-FIRST = 1024  # rows of the capacity that a text begins in, as `metal.autotune` times it
-KERNELS = ("decode", "tiles", "merge")  # what attends to rows whose number the host does not know
 
 
 def default(model: LanguageModel) -> Compile | None:
@@ -35,14 +33,11 @@ def default(model: LanguageModel) -> Compile | None:
         return None
     if not kernel.available():
         return mx.compile
-    able = all(map(kernel.enabled, KERNELS)) and model.config.head_size in metal_attention.SIZES
-    return mx.compile if able and (insisted() or _faster(model)) else None
-
-
-def _faster(model: LanguageModel) -> bool:
-    """Whether our decode kernel was measured to be faster for the model's heads, over rows as they are at first."""
     c, dtype = model.config, model.dtype
-    return dispatch.faster.get(dispatch.name("decode", dtype, c.head_size, c.heads // c.kv_heads, FIRST), False)
+    able = c.head_size in metal_attention.SIZES and dispatch.enabled(dtype, c.head_size)
+    heads = dispatch.of_heads(dtype, c.head_size, c.heads, c.kv_heads)
+    wins = any(wins and name.startswith("decode") and heads in name for name, wins in dispatch.faster.items())
+    return mx.compile if able and (insisted() or wins) else None
 
 
 class CompiledStep:
@@ -54,6 +49,7 @@ class CompiledStep:
         self.traces = 0
         self._whole = _traceable(model)
         self._compile = (compile or default(model)) if self._whole else None
+        self._measured = compile is None and kernel.available() and not insisted()
         self._steps: dict[object, Callable[..., Any]] = {}
 
     @property
@@ -69,6 +65,8 @@ class CompiledStep:
         """[B, T, C] as `LanguageModel.hidden`."""
         model = self._whole
         if model is None or not self.on or tokens.shape[1] != 1 or not all(map(_stays, cache.layers)):
+            return self.model.hidden(tokens, cache)
+        if self._measured and not self._pays(tokens.shape[0], cache):
             return self.model.hidden(tokens, cache)
         layers, longest = cache.layers, model.admit(cache, 1)
         offset = mx.array([cache.length], dtype=mx.int32)
@@ -100,6 +98,23 @@ class CompiledStep:
             layer.hold(keys, values, place)
             layer.settle()
         return hidden  # type: ignore[no-any-return]
+
+    def _pays(self, b: int, cache: Cache) -> bool:
+        """Whether our decode kernel was measured to be faster for all that this step attends to."""
+        c, dtype = self.model.config, self.model.dtype
+        asked = set()
+        for layer, window in zip(cache.layers, c.windows, strict=True):
+            rows, front = layer.rows + 1, layer.front
+            words = ["decode"]
+            if front is not None:
+                rows += front.total or 0
+                windowed = window or (layer.mask is not None and layer.mask.window)
+                words += ["prefix"] + (["window"] if windowed else [])
+            words += ["capped"] if c.softcap is not None else []
+            words += sorted({dispatch.packed(part) for part in (front.chain() if front else ())} - {""})
+            asked.add((" ".join(words), dispatch.bucket(rows)))
+        shape = dtype, c.head_size, c.heads, c.kv_heads, b
+        return all(dispatch.faster.get(dispatch.name(kind, *shape, rows), False) for kind, rows in asked)
 
     def _traced(
         self,

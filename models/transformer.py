@@ -105,7 +105,7 @@ class Transformer:
 
     def warm(self, dtype: mx.Dtype) -> None:
         """Compile the kernels that new rows go through, on zeros: no weight is read."""
-        if not (kernel.available() and kernel.enabled("qkv_prepare")):
+        if not (kernel.available() and kernel.enabled("qkv_prepare", dtype, self.config.head_size)):
             return
         turn = RowRotation(mx.array([0], dtype=mx.int32), [rotation.rotary(1) for rotation in self.rotations])
         kinds = {(block.turn, block.norm is None): block for block in self.blocks if block.prepared}
@@ -225,7 +225,8 @@ class Transformer:
         if self.positions is not None:
             x = x + self.positions(_at(offset, t))
         step = ForwardContext([rotation.turns(offset, t, longest) for rotation in self.rotations], _UNKNOWN)
-        if prepare and self.rotations and kernel.available() and kernel.enabled("qkv_prepare"):
+        ours = kernel.available() and kernel.enabled("qkv_prepare", x.dtype, self.config.head_size)
+        if prepare and self.rotations and ours:
             at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
             step.turn = RowRotation(at, [rotation.rotary(longest) for rotation in self.rotations])
         return x, step

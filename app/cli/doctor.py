@@ -8,18 +8,21 @@ import click
 
 
 def _kernels() -> str:
-    """What is known of the Metal kernels on this chip, in a line."""
+    """The state of the Metal kernels on this chip, in a line."""
     from metal.device import device
     from metal.tuning_cache import load
 
     if not device().metal:
         return "reference (no Metal here)"
     record = load()
-    if record is None:
+    if record is None or not (record.verdicts or record.switched_off):
         return "not tested on this chip yet: loading a model does it, once"
-    off = "; ".join(f"{name} is off: {why}" for name, why in record.switched_off.items())
     ours = sum(record.faster.values())
-    return off or f"all pass; ours taken in {ours} of {len(record.faster)} measured shapes, stock elsewhere"
+    taken = f"ours taken in {ours} of {len(record.faster)} measured cases, stock elsewhere"
+    if not record.switched_off:
+        return f"all {len(record.verdicts)} comparisons pass; {taken}"
+    off = "; ".join(f"{variant} is off: {why}" for variant, why in record.switched_off.items())
+    return f"{off}; {taken}; to test again: likely doctor --retest"
 
 
 def _compile(device: str, compiles: bool) -> str:
@@ -31,9 +34,17 @@ def _compile(device: str, compiles: bool) -> str:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One object.")
-def command(as_json: bool) -> None:
+@click.option(
+    "--retest", is_flag=True, help="Forget what is known of the Metal kernels: the next model tests them again."
+)
+def command(as_json: bool, retest: bool) -> None:
     """Say what was found here (device, BLAS, threads, memory, speed, kernels) and how to mend what is slow."""
     from app import preflight
+
+    if retest:
+        from metal.tuning_cache import forget
+
+        forget()
     from engine import machine
     from engine.home import home
 

@@ -22,13 +22,13 @@ from metal.vocab import TOP, DrawPlan, KernelDraw, Statistics, statistics
 HEAD = 1024  # a nucleus is hardly ever larger
 
 
-def plan(recipe: Recipe, vocabulary: int) -> DrawPlan | None:
-    """What the kernel is asked for, or None: it is not there, or the recipe is more than it can do.
+def plan(recipe: Recipe, vocabulary: int, dtype: mx.Dtype) -> DrawPlan | None:
+    """How the kernel draws from logits of a dtype, or None: it is not there, or the recipe is more than it can do.
 
     It knows temperature, top-k, top-p and min-p, each once, min-p after top-p, and the temperature before both or
     after. Without a truncation there is nothing that would end within its most likely tokens.
     """
-    if not (kernel.available() and kernel.enabled("scan")):
+    if not (kernel.available() and kernel.enabled("scan", dtype)):
         return None
     if recipe.greedy:
         known = all(isinstance(t, Temperature | Truncation) for t in recipe.transforms)

@@ -111,9 +111,11 @@ class Sampler:
         `kernel` says whether the vocabulary kernel may be asked.
         """
         keys = [(self.seed + number, branches.length) for number in branches.numbers]
-        rows: Array = branches.logits().astype(mx.float32)
-        if forced is None and kernel and (how := kernel_draw.plan(self.recipe, rows.shape[-1])) is not None:
-            drawn = kernel_draw.draw(branches.logits(), how, keys)
+        logits: Array = branches.logits()
+        rows: Array = logits.astype(mx.float32)
+        how = kernel_draw.plan(self.recipe, logits.shape[-1], logits.dtype) if forced is None and kernel else None
+        if how is not None:
+            drawn = kernel_draw.draw(logits, how, keys)
             return [
                 Draw(by.token, rows[by.row], None, None, self.recipe, states, key, "drawn", by)
                 for by, states, key in zip(drawn, self.states, keys, strict=True)

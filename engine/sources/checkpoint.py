@@ -86,7 +86,7 @@ def load(
     info = _find(str(name), progress)
     progress(f"loading {info.name}", 0, 0)
     with malloc.giving_back():
-        return _load(info, precision, parting)
+        return _load(info, precision, parting, progress)
 
 
 def _find(name: str, progress: Report) -> ModelInfo:
@@ -104,7 +104,7 @@ def _find(name: str, progress: Report) -> ModelInfo:
     return info
 
 
-def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Checkpoint:
+def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None, progress: Report) -> Checkpoint:
     if info.path.is_file():
         tokenizer, config, arrays, precision, share = _read_gguf(info, precision, parting)
     else:
@@ -116,7 +116,7 @@ def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None)
     if not precision.packed:  # what it says of the file no longer holds for the model
         config = {key: value for key, value in config.items() if not key.startswith("quantization")}
     if kernel.available():
-        _ready_kernels(model, precision)
+        _ready_kernels(model, precision, progress)
     if mx.default_device() == mx.cpu:
         _settle(model)
     if share is not None and parting is not None:
@@ -127,18 +127,22 @@ def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None)
     return Checkpoint(model, tokenizer, info, config, precision)
 
 
-def _ready_kernels(model: "LanguageModel", precision: Precision) -> None:
-    """Test, time and compile the kernels that this model will launch, so that none of it falls into the first token."""
-    from metal import autotune
+def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Report) -> None:
+    """Test, time and compile the kernels that this model will launch, so that none of it falls into the first token.
 
-    config = model.config
-    windows = sorted(set(config.windows))
+    Nothing that a compiler or driver refuses stops the model: that kernel is off.
+    """
+    from metal import autotune
+    from metal.dispatch import Shape
+
+    c, dtype = model.config, precision.dtype
     shapes = [
-        autotune.Shape(config.head_size, config.heads, config.kv_heads, precision.dtype, window=w) for w in windows
+        Shape(c.head_size, c.heads, c.kv_heads, dtype, window=window, softcap=c.softcap)
+        for window in sorted(set(c.windows))
     ]
-    autotune.prepare(shapes)
-    autotune.warm(shapes, config.vocab_size)
-    model.warm(precision.dtype)
+    autotune.prepare(shapes, progress)
+    autotune.warm(shapes, c.vocab_size)
+    autotune.guarded([kernel.variant("qkv_prepare", dtype, c.head_size)], lambda: model.warm(dtype))
 
 
 def _settle(model: "LanguageModel") -> None:

@@ -123,9 +123,9 @@ def test_branches_are_drawn_in_one_pass_together() -> None:
 
 
 def test_what_a_recipe_asks_of_the_kernel() -> None:
-    assert kernel_draw.plan(RECIPES[2], 600) is None  # there is no Metal
+    assert kernel_draw.plan(RECIPES[2], 600, mx.float32) is None  # there is no Metal
     with simulated():
-        plan: Callable[..., DrawPlan | None] = lambda *transforms: kernel_draw.plan(Recipe(transforms), 600)  # noqa: E731
+        plan: Callable[..., DrawPlan | None] = lambda *transforms: kernel_draw.plan(Recipe(transforms), 600, mx.float32)  # noqa: E731
         assert plan(TopP(0.8), MinP(0.1), Temperature(2.0)) == DrawPlan(2.0, 0, 0.8, 0.1, temperature_last=True)
         assert plan(TopP(0.8), TopK(7)) == DrawPlan(1.0, 7, 0.8, top_k_last=True)
         assert plan(TopK(7), Temperature(2.0), TopP(0.8)) == DrawPlan(2.0, 7, 0.8)
@@ -142,9 +142,11 @@ def test_what_a_recipe_asks_of_the_kernel() -> None:
             (RepetitionPenalty(1.1), TopK(5)),
         ):
             assert plan(*more) is None, more
-        assert kernel_draw.plan(Recipe((Temperature(0.5),)), 64) == DrawPlan(0.5)  # all are within its tokens
+        assert kernel_draw.plan(Recipe((Temperature(0.5),)), 64, mx.float32) == DrawPlan(
+            0.5
+        )  # all are within its tokens
         for penalty in (LogitBias({3: 1.0}), DRY(0.8)):
-            assert kernel_draw.plan(Recipe((penalty,), greedy=True), 600) is None
-        kernel.switch_off("scan", "a test")
+            assert kernel_draw.plan(Recipe((penalty,), greedy=True), 600, mx.float32) is None
+        kernel.switch_off("scan float32", "a test")
         assert plan(TopK(7)) is None
-        del kernel.switched_off["scan"]
+        del kernel.switched_off["scan float32"]

@@ -136,15 +136,36 @@ def test_what_no_trace_can_serve_goes_the_plain_way(monkeypatch: pytest.MonkeyPa
     assert CompiledStep(net(), Traced).on and not CompiledStep(net()).on  # without Metal it does not pay
     with simulated():
         assert not CompiledStep(net()).on  # nothing says that this chip's attention is faster with our kernels
-        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 g=2 N=1024", False)
+        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 H=2/1 N=1024", False)
         assert not CompiledStep(net()).on
-        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 g=2 N=1024", True)
+        monkeypatch.setitem(dispatch.faster, "decode float32 D=64 H=2/1 N=1024", True)
         assert CompiledStep(net()).on and not CompiledStep(net(head_dim=16)).on
         monkeypatch.setenv(COMPILE, "0")
         assert not CompiledStep(net()).on
         dispatch.faster.clear()
         monkeypatch.setenv(COMPILE, "1")
         assert CompiledStep(net()).on
+    mx.disable_compile()
+
+
+def test_a_step_is_compiled_only_at_lengths_at_which_ours_was_measured_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(COMPILE, raising=False)
+    wins = {"decode float32 D=64 H=2/1 N=1024": True, "decode float32 D=64 H=2/1 N=4096": False}
+    monkeypatch.setattr(dispatch, "faster", wins)
+    with simulated():
+        model = net()
+        step, cache = CompiledStep(model), model.make_cache()
+        compiled = []
+        for read in (1020, 1, 1, 1, 1, 1, 1):
+            before = step.traces
+            mx.eval(step.hidden(mx.array([[3] * read]), cache))
+            compiled.append(step.traces > before)
+        assert cache.length == 1026 and compiled == [False, True, True, True, True, False, False]
+        rows = model.make_cache()
+        step.hidden(mx.array([[3], [4]]), rows)  # of two rows nothing was measured
+        before = step.traces
+        step.hidden(mx.array([[3], [4]]), rows)
+        assert step.traces == before
     mx.disable_compile()
 
 
