@@ -77,8 +77,22 @@ def command(
     if as_json:
         click.echo(json.dumps(bench.as_dict()))
         return
-    for line in table(bench):
+    for line in [*table(bench), *(block(bench) if against is not None else [])]:
         click.echo(line)
+
+
+def block(bench: "Bench") -> list[str]:
+    """The measurements beside the other's, short, to be pasted into an issue."""
+    machine, versions = bench.machine, bench.machine["versions"]
+    named = ", ".join(f"{name} {versions[name]}" for name in ("likely", "mlx", "mlx-lm"))
+    lines = [f"{machine['chip']}, {machine['memory'] / 2**30:.0f} GB, {machine['system']}", named]
+    lines.append(f"{bench.model}: weights {bench.weights_nbytes / 1e6:.0f} MB, peak {bench.peak_nbytes / 1e6:.0f} MB")
+    for name in dict.fromkeys(rate.name for rate in bench.rates):
+        both = [rate for rate in bench.rates if rate.name == name]
+        speeds = ", ".join(f"{rate.contestant} {rate.median:.1f} (±{rate.spread / 2:.0%})" for rate in both)
+        ratio = bench.ratio(name)
+        lines.append(f"{name:<16} {speeds} {both[0].unit}" + ("" if ratio is None else f": {ratio:.2f}x"))
+    return ["", "to paste into an issue:", "", "```", *lines, "```"]
 
 
 def table(bench: "Bench") -> list[str]:

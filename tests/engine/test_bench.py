@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.bench import table
+from app.cli.bench import block, table
 from engine.bench import Growth, Rate, plot, run, timed
 from engine.errors import ParameterError
 from engine.mlx_lm_baseline import MlxLm
@@ -88,6 +88,17 @@ def test_the_table_has_a_line_a_contestant_and_a_bar_a_context(folder: Path) -> 
     assert bench.as_dict()["rates"][0]["unit"] == "tokens/s"
     bars = plot({10: 1.0, 20: 2.0}, width=10)
     assert [line.count("█") for line in bars] == [5, 10]
+
+
+def test_what_is_pasted_into_an_issue_says_machine_versions_model_and_every_ratio(folder: Path) -> None:
+    bench = run(Session(load(folder)), Clockwork(), rounds=2, tokens=3, contexts=[4, 8], branches=2, prefill=8)
+    begin, *lines, end = block(bench)[3:]
+    assert begin == end == "```" and all(len(line) < 120 for line in lines)
+    text = "\n".join(lines)
+    assert bench.machine["chip"] in text and f"mlx {bench.machine['versions']['mlx']}" in text and bench.model in text
+    for name in {rate.name for rate in bench.rates}:
+        (line,) = [line for line in lines if line.startswith(f"{name} ")]
+        assert "likely " in line and "clockwork " in line and line.endswith(f": {bench.ratio(name):.2f}x")
 
 
 def test_what_cannot_be_measured_is_refused(folder: Path) -> None:
