@@ -18,6 +18,7 @@ from app.cli.sampling import Limits
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Prefilled
 from engine.errors import DataError, LikelyError
+from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
 from engine.session import Session
 from engine.trace.trace import Recipe, TokenStep
@@ -71,11 +72,11 @@ def shown(step: TokenStep, special: bool) -> str:
 def summary(steps: Sequence[TokenStep], done: Done) -> str:
     """One line about a run: tokens, perplexity under the model's own distribution, speed."""
     stats = done.stats
-    scored = [s.logprob for s in steps if s.logprob is not None]
-    perplexity = f" · perplexity {math.exp(-math.fsum(scored) / len(scored)):.2f}" if scored else ""
+    found = perplexity(s.logprob for s in steps)
+    scored = "" if found is None else f" · perplexity {found:.2f}"
     return (
         f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
-        f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{perplexity} · {done.reason}"
+        f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{scored} · {done.reason}"
     )
 
 

@@ -54,6 +54,8 @@ def compare(python: str, path: Path, logp: Any, ids: list[int], tokenizer: Any) 
     """llama.cpp on the file against our log-probabilities [T, V]."""
     import numpy as np
 
+    from engine import arrays
+
     asked = json.dumps({"path": str(path), "ids": ids, "text": TEXT})
     done = subprocess.run([python, "-P", __file__, "--worker"], input=asked, capture_output=True, text=True)
     if done.returncode:
@@ -62,11 +64,11 @@ def compare(python: str, path: Path, logp: Any, ids: list[int], tokenizer: Any) 
     theirs = np.load(f"{path}.npy")[:, : logp.shape[-1]].astype(np.float64)
     Path(f"{path}.npy").unlink()
     ours = logp.astype(np.float64)
-    kl = (np.exp(ours) * (ours - theirs)).sum(-1)
+    kl = arrays.kl(ours, theirs, np)
     return {
         "kl": float(f"{kl.mean():.3g}"),
         "top1": round(float((ours.argmax(-1) == theirs.argmax(-1)).mean()), 4),
-        "entropy": round(float(-(np.exp(ours) * ours).sum(-1).mean()), 2),
+        "entropy": round(float(arrays.entropy(ours, np).mean()), 2),
         "same_tokens": found["tokens"] == tokenizer.encode(TEXT),
         "same_template": found["template"] == (tokenizer.chat_template or ""),
         "mb": round(path.stat().st_size / 1e6, 1),
@@ -77,12 +79,13 @@ def measure(name: str, checkpoint: Any, python: str, folder: Path) -> dict[str, 
     """All kinds of one model, its adapter fused."""
     import numpy as np
 
+    from engine import arrays
     from engine.tune import gguf
     from metal import mx
 
     ids = checkpoint.tokenizer.encode(TEXT, bos=True)
     logits = checkpoint.model(mx.array([ids]))[0].astype(mx.float32)
-    logp = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+    logp = np.array(arrays.logprobs(logits, mx, exact=True))
     figures: dict[str, Any] = {"tokens": len(ids)}
     for kind in KINDS:
         path = folder / f"{name.replace(' ', '-')}-{kind}.gguf"

@@ -4,10 +4,13 @@ Each is added as a person would, and used from the command line to the files and
 """
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PREVIOUS = ROOT / "tests" / "data" / "previous"
@@ -190,3 +193,50 @@ def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) 
     shutil.copy(PREVIOUS / "sessions.db", tmp_path)
     files = ("sessions.db", str(PREVIOUS / "trace.jsonl"), "run.jsonl")
     assert likely(tmp_path, *files, driver=STORING)[:2] == (0, "stored\n")
+
+
+# -- a metric ------------------------------------------------------------------------------------------------------
+
+METRIC = """
+from engine.evaluate.metrics import Metric
+
+
+def moved(before, now, xp):
+    return xp.max(xp.abs(xp.exp(now) - xp.exp(before)), axis=-1)
+
+
+MOVED = Metric("moved", "share", moved, "the most that one token's probability changed")
+"""
+DIFFER = """
+from pathlib import Path
+import engine.evaluate.metrics
+import moved
+engine.evaluate.metrics.METRICS += (moved.MOVED,)  # its line in the table
+
+import app.cli
+from metal import mx
+from tests.engine import tiny
+
+for name, seed in (("a", 0), ("b", 1)):
+    if not Path(name).exists():
+        arrays = {key: mx.array(value) for key, value in tiny.weights(tiny.LLAMA, seed).items()}
+        tiny.write_folder(Path(name), tiny.LLAMA, arrays)
+app.cli.main()
+"""
+
+
+def test_a_metric_is_a_function_and_an_entry(tmp_path: Path) -> None:
+    (tmp_path / "moved.py").write_text(METRIC)
+    asked = ("diff", "./a", "./b", "ab and so on", "--metric", "moved", "--metric", "tv")
+    code, out, err = likely(tmp_path, *asked, "--json", driver=DIFFER)
+    assert code == 0, err
+    found = json.loads(out)
+    for p in found["positions"]:
+        assert 0 < p["moved"] <= 2 * p["tv"] <= 2
+        # it is one of the tokens that rose and fell most
+        most = max(abs(math.exp(s["now"]) - math.exp(s["before"])) for s in p["risen"] + p["fallen"])
+        assert p["moved"] == pytest.approx(most, abs=1e-6)
+    assert found["moved"] == pytest.approx(sum(p["moved"] for p in found["positions"]) / len(found["positions"]))
+    assert " · moved 0.0" in likely(tmp_path, *asked, driver=DIFFER)[1]
+    code, _, err = likely(tmp_path, "diff", "./a", "./b", "ab", "--metric", "other", driver=DIFFER)
+    assert code == 1 and "there is no metric other: there are kl (" in err and "moved (the most" in err

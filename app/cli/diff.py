@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 @click.argument("text", required=False)
 @click.option("--chat", is_flag=True, help="TEXT is a question: compare the answers' beginnings by the chat template.")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1, 50), help="Tokens that rose and fell.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Also js, tv or another; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
-def command(model_a: str, model_b: str, text: str | None, chat: bool, top: int, as_json: bool) -> None:
+def command(
+    model_a: str, model_b: str, text: str | None, chat: bool, top: int, metrics: tuple[str, ...], as_json: bool
+) -> None:
     """Compare MODEL_A (before) with MODEL_B (now) on TEXT or standard input; either may be an adapter's directory.
 
     \b
@@ -31,15 +34,16 @@ def command(model_a: str, model_b: str, text: str | None, chat: bool, top: int, 
     likely diff one-adapter another-adapter --json < essay.txt
     """
     from engine.evaluate import compare
+    from engine.tune.tuned import open_model
 
     given = read_text(text, "TEXT")
     with Progress() as progress:
-        a, b = compare.open_model(model_a, progress.show), compare.open_model(model_b, progress.show)
+        a, b = open_model(model_a, progress.show), open_model(model_b, progress.show)
     names = model_a, model_b
     compare.check_vocabularies(a.tokenizer, b.tokenizer, names)
     tokenizer = a.tokenizer
     ids = tokenizer.chat([{"role": "user", "content": given}]) if chat else tokenizer.encode(given, bos=True)
-    found = compare.compare(compare.logits(a.model), compare.logits(b.model), ids, names, top=top)
+    found = compare.compare(compare.logits(a.model), compare.logits(b.model), ids, names, top=top, metrics=metrics)
     if as_json:
         click.echo(json.dumps(_object(found, tokenizer), ensure_ascii=False))
     else:
@@ -54,6 +58,7 @@ def _object(found: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
     positions = []
     for p in found.positions:
         entry = asdict(p)
+        entry |= entry.pop("metrics")
         entry["text"] = _text(tokenizer, p.token)
         for side in ("risen", "fallen", "likely"):
             entry[side] = [_shift(s, tokenizer) for s in getattr(p, side)]
@@ -63,6 +68,7 @@ def _object(found: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
         "models": list(found.names),
         "kl": found.kl,
         "same_top": found.same_top,
+        **found.metrics,
         "nll": None if a != a else [a, b],
         "risen": [_shift(s, tokenizer) for s in found.risen],
         "fallen": [_shift(s, tokenizer) for s in found.fallen],
@@ -93,7 +99,8 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
         click.echo(heat.paint(name, heat.moved_level(p.kl), mode) + padding + row)
     a, b = found.nll
     cost = "" if a != a else f" · the text costs {a:.3f} and {b:.3f} nats a token"
-    click.echo(f"mean KL {found.kl:.4f} nats a token · same most likely token at {found.same_top:.0%}{cost}")
+    more = "".join(f" · {name} {value:.4f}" for name, value in found.metrics.items())
+    click.echo(f"mean KL {found.kl:.4f} nats a token · same most likely token at {found.same_top:.0%}{cost}{more}")
 
 
 def _share(logprob: float) -> str:

@@ -60,7 +60,7 @@ def command(
 
 def lines(report: "QuantizationReport") -> list[str]:
     """The report as a person reads it."""
-    low, high = report.kl_interval
+    (low, high), rise = report.kl_interval, report.cost.interval
     worst = ", ".join(f"{name} {error:.1%}" for name, error in report.worst)
     return [
         f"{report.path}",
@@ -68,7 +68,8 @@ def lines(report: "QuantizationReport") -> list[str]:
         f"({report.nbytes_before / 1e6:,.1f} MB before)",
         f"KL            {report.kl:.4f} nats/token ({low:.4f} to {high:.4f}; 95 %, {report.tokens} tokens held out)",
         f"top-1 flips   {report.flips:.1%}",
-        f"perplexity    {report.perplexity_before:.2f} before, {report.perplexity:.2f} after",
+        f"perplexity    {report.perplexity_before:.2f} before, {report.perplexity:.2f} after "
+        f"({report.cost.mean:+.4f} nats/token, {rise[0]:+.4f} to {rise[1]:+.4f})",
         f"worst layers  {worst} (error of what the layer adds)",
     ]
 

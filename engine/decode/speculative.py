@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engine.arrays import softmax
 from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.draft import NOTHING, Drafter, Guess
@@ -123,13 +124,6 @@ def reject(logits: np.ndarray, guess: int, drawn_from: np.ndarray, sampler: Samp
             # nothing is left where p = q but for rounding, and then p itself is as good
             token = int(draw(np.log(rest if rest.sum() > 0 else p).astype(np.float32), key, np))
     return Draw(token, logits, after, removed_by, recipe, states, key, "drawn")
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    """float64 [V]"""
-    mass: np.ndarray = np.exp(x.astype(np.float64) - x.max())
-    mass /= mass.sum()
-    return mass
 
 
 def fit(row: np.ndarray, size: int) -> np.ndarray:

@@ -6,12 +6,11 @@ The two are any pair over one vocabulary: two checkpoints, or one model with and
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
+from engine import arrays
 from engine.errors import CheckpointError, DataError
 from engine.evaluate.difference import Difference, Position, Shift
-from engine.sources.checkpoint import Checkpoint, load
-from engine.sources.fetch.progress import Report, silent
+from engine.evaluate.metrics import named
 from engine.tokenizer import Tokenizer
 from metal import mx
 from models.model import LanguageModel
@@ -21,8 +20,20 @@ CHUNK = 256  # positions whose logits stand at once
 Logits = Callable[[mx.array], Iterator[mx.array]]  # ids [1, T] -> log-probabilities [n, V], n positions at a time
 
 
-def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *, top: int = 5) -> Difference:
-    """The difference of two models on the ids of a text."""
+def compare(
+    a: Logits,
+    b: Logits,
+    ids: Sequence[int],
+    names: tuple[str, str],
+    *,
+    top: int = 5,
+    metrics: Sequence[str] = (),
+) -> Difference:
+    """The difference of two models on the ids of a text, with the named metrics besides KL and the most likely token.
+
+    ParameterError for a metric that there is not.
+    """
+    more = named(metrics)
     if not ids:
         raise DataError("there is nothing to compare: the text is empty")
     positions: list[Position] = []
@@ -35,16 +46,14 @@ def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *,
                 "only models of one vocabulary can be compared"
             )
         p, q = mx.exp(before), mx.exp(now)
-        kl = divergence(now, before)
-        entropies = -mx.sum(p * before, axis=-1), -mx.sum(q * now, axis=-1)
-        moved = q - p
-        count = min(top, moved.shape[-1])
-        up, down = mx.argpartition(-moved, count - 1, axis=-1), mx.argpartition(moved, count - 1, axis=-1)
+        kl = arrays.kl(now, before, mx)
+        values = {metric.name: metric.of(before, now, mx) for metric in more}
+        entropies = arrays.entropy(before, mx), arrays.entropy(now, mx)
+        up, down = arrays.top(q - p, top, mx), arrays.top(p - q, top, mx)
         best = mx.argmax(before, axis=-1), mx.argmax(now, axis=-1)
-        likely = (mx.argpartition(-of, count - 1, axis=-1)[:, :count] for of in (before, now))
-        most = mx.concatenate(list(likely), axis=-1)
+        most = mx.concatenate([arrays.top(before, top, mx), arrays.top(now, top, mx)], axis=-1)
         total = total[0] + mx.sum(p, axis=0), total[1] + mx.sum(q, axis=0)
-        mx.eval(kl, *entropies, up, down, *best, most, *total)
+        mx.eval(kl, *values.values(), *entropies, up, down, *best, most, *total)
         for i in range(before.shape[0]):
             at = len(positions)
             following = None
@@ -57,27 +66,17 @@ def compare(a: Logits, b: Logits, ids: Sequence[int], names: tuple[str, str], *,
                     (float(entropies[0][i]), float(entropies[1][i])),
                     following,
                     (int(best[0][i]), int(best[1][i])),
-                    _shifts(up[i, :count], before[i], now[i], rising=True),
-                    _shifts(down[i, :count], before[i], now[i], rising=False),
+                    _shifts(up[i], before[i], now[i], rising=True),
+                    _shifts(down[i], before[i], now[i], rising=False),
                     _likely(most[i], before[i], now[i]),
+                    {name: float(value[i]) for name, value in values.items()},
                 )
             )
     means = [mx.log(mx.maximum(of, 1e-30)) - math.log(len(ids)) for of in total]
     moved = mx.exp(means[1]) - mx.exp(means[0])
-    count = min(top, moved.size)
-    up, down = mx.argpartition(-moved, count - 1)[:count], mx.argpartition(moved, count - 1)[:count]
+    up, down = arrays.top(moved, top, mx), arrays.top(-moved, top, mx)
     risen, fallen = _shifts(up, *means, rising=True), _shifts(down, *means, rising=False)
     return Difference(names, tuple(positions), risen, fallen)
-
-
-def divergence(of: mx.array, to: mx.array) -> mx.array:
-    """KL(of || to) [...] of log-probabilities [..., V], never below 0: sum p (r + exp(-r) - 1) with r = log p - log q.
-
-    The terms past r add up to nothing, and every term is positive, so that a small KL is not lost in rounding.
-    """
-    p, r = mx.exp(of), of - to
-    near = p * (r + mx.expm1(-mx.clip(r, -1, 1)))
-    return mx.sum(mx.where(mx.abs(r) < 1, near, p * r + (mx.exp(to) - p)), axis=-1)
 
 
 def _shifts(tokens: mx.array, before: mx.array, now: mx.array, *, rising: bool) -> tuple[Shift, ...]:
@@ -109,26 +108,9 @@ def logits(model: LanguageModel, around: Callable[[], AbstractContextManager[Non
         for i in range(0, hidden.shape[0], CHUNK):
             with inside():
                 z = model.head(hidden[i : i + CHUNK]).astype(mx.float32)
-            yield z - mx.logsumexp(z, axis=-1, keepdims=True)
+            yield arrays.logprobs(z, mx, exact=True)
 
     return run
-
-
-def open_model(name: str, progress: Report = silent) -> Checkpoint:
-    """The checkpoint `name`, or the adapter directory `name` on the model that it was trained on."""
-    from engine.tune import adapters, lora
-
-    folder = Path(name).expanduser()
-    if not (folder / adapters.CONFIG).exists():
-        return load(name, progress)
-    stored = adapters.read(folder)
-    if not stored.model:
-        raise CheckpointError(f'{folder / adapters.CONFIG} does not say which model it is for: add "model"')
-    checkpoint = load(stored.model, progress)
-    adapter = adapters.place(checkpoint.model, stored, str(folder))
-    if isinstance(adapter, lora.Adapter):
-        lora.attach(adapter)
-    return checkpoint
 
 
 def check_vocabularies(a: Tokenizer, b: Tokenizer, names: tuple[str, str]) -> None:

@@ -3,9 +3,13 @@
 Log-probabilities in nats. Knows no model: `engine.evaluate.compare` measures.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from engine.evaluate.scores import surprisal
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Position:
     risen: tuple[Shift, ...]
     fallen: tuple[Shift, ...]
     likely: tuple[Shift, ...] = ()  # the most likely before and the most likely now, by the probability now
+    metrics: Mapping[str, float] = field(default_factory=dict)  # those that were asked for
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ class Difference:
     def nll(self) -> tuple[float, float]:
         """Mean negative log-probability of the text's tokens under each; NaN for a text of one token."""
         found = [p.next for p in self.positions if p.next is not None]
-        if not found:
-            return float("nan"), float("nan")
-        a, b = zip(*found, strict=True)
-        return -float(np.mean(a)), -float(np.mean(b))
+        before, now = surprisal(a for a, _ in found), surprisal(b for _, b in found)
+        return math.nan if before is None else before, math.nan if now is None else now
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Each metric that was asked for, its mean a token."""
+        return {name: float(np.mean([p.metrics[name] for p in self.positions])) for name in self.positions[0].metrics}

@@ -4,13 +4,13 @@ Nothing is drawn. A text's first token has no distribution unless the model's co
 over the tokens that have one. Knows nothing of how the numbers are shown.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine.errors import ContextOverflow, ParameterError
+from engine.evaluate import scores
 from engine.prompt import Prompt
 from engine.session import Session
 from engine.trace.trace import TokenStep
@@ -31,18 +31,18 @@ class Explanation:
 
     @property
     def total_logprob(self) -> float:
-        return math.fsum(step.logprob for step in self.scored if step.logprob is not None)
+        return scores.total(step.logprob for step in self.steps)
 
     @property
     def perplexity(self) -> float | None:
         """exp of the mean surprisal of the scored tokens; None for a text of one token."""
-        return math.exp(-self.total_logprob / len(self.scored)) if self.scored else None
+        return scores.perplexity(step.logprob for step in self.steps)
 
     @property
     def bits_per_byte(self) -> float | None:
         """Surprisal in bits over the bytes of the scored tokens."""
         nbytes = sum(len(step.piece) for step in self.scored if not step.special)
-        return -self.total_logprob / math.log(2) / nbytes if nbytes else None
+        return scores.bits_per_byte((step.logprob for step in self.steps), nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Continuation:
 
     @property
     def logprob(self) -> float:
-        return math.fsum(step.logprob for step in self.steps if step.logprob is not None)
+        return scores.total(step.logprob for step in self.steps)
 
 
 def explain(session: Session, text: str, progress: Callable[[int, int], None] | None = None) -> Explanation:

@@ -3,14 +3,15 @@
 Log-probabilities in nats. Knows nothing of how the approximation was made.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from engine import arrays
 from engine.errors import DataError
+from engine.evaluate.estimates import Estimate
 from engine.quantize.source import Layer
 from engine.tokenizer import Tokenizer
 from metal import mx
@@ -36,6 +37,7 @@ class QuantizationReport:
     flips: float  # share of tokens whose most likely next token changed
     perplexity: float
     perplexity_before: float
+    cost: Estimate  # by how many nats a token the text's surprisal rose, window by window
     errors: dict[str, float] = field(default_factory=dict)  # of each layer's output, relative to what the layer adds
 
     @property
@@ -74,49 +76,4 @@ def forward(layer: Layer, x: mx.array, rows: int = 8) -> mx.array:
 
 def logprobs(logits: mx.array) -> np.ndarray:
     """float32 [T, V], nats."""
-    logits = logits.astype(mx.float32)
-    return np.asarray(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-
-
-def divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """KL(p || q) of each row [T], from log-probabilities [T, V]; what p rules out adds nothing."""
-    with np.errstate(invalid="ignore"):
-        terms = np.where(p > -np.inf, np.exp(p) * (p - q), 0.0)
-    kl: np.ndarray = terms.sum(-1, dtype=np.float64)
-    return kl
-
-
-@dataclass
-class ScoreSums:
-    """Sums over the windows of a text, window by window."""
-
-    kl: list[float] = field(default_factory=list)  # a window's mean
-    flips: list[float] = field(default_factory=list)
-    before: list[float] = field(default_factory=list)  # a window's mean surprisal
-    after: list[float] = field(default_factory=list)
-    tokens: int = 0
-
-    def add(self, p: np.ndarray, q: np.ndarray, ids: np.ndarray) -> None:
-        """One window: log-probabilities [T, V] before and after, and its tokens [T]."""
-        self.kl.append(float(divergence(p, q).mean()))
-        self.flips.append(float((p.argmax(-1) != q.argmax(-1)).mean()))
-        for sums, rows in ((self.before, p), (self.after, q)):
-            sums.append(-float(np.take_along_axis(rows[:-1], ids[1:, None], 1).mean()))
-        self.tokens += len(ids)
-
-    def interval(self) -> tuple[float, float]:
-        """95 % for the mean KL, by Student's t over windows: tokens of one window are not independent."""
-        n, mean = len(self.kl), float(np.mean(self.kl))
-        if n < 2:
-            return 0.0, math.inf
-        half = student(n - 1) * float(np.std(self.kl, ddof=1)) / math.sqrt(n)
-        return max(0.0, mean - half), mean + half
-
-
-def student(df: int) -> float:
-    """The 97.5 % quantile of Student's t (Cornish-Fisher expansion; exact to 1 % from 3 degrees of freedom on)."""
-    exact = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
-    z = 1.959964
-    a = (z**3 + z) / 4
-    b = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return exact.get(df, z + a / df + b / df**2)
+    return np.asarray(arrays.logprobs(logits.astype(mx.float32), mx, exact=True))

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.arrays import kl as divergence
 from engine.errors import ParameterError
+from engine.evaluate.comparison import Comparison
 from engine.quantize import measure
-from engine.quantize.measure import QuantizationReport, ScoreSums, divergence, forward, logprobs
+from engine.quantize.measure import QuantizationReport, forward, logprobs
 from engine.quantize.pack import pack, packable, record, rounded, scale_channels
 from engine.quantize.plan import Settings, allocate, lowest
 from engine.quantize.source import Arrays, Source
@@ -123,25 +125,28 @@ def _write(
     progress("quantising", layers, layers)
     score = _finish(source, out, layout_of, x, y, held)
     out.close()
-    low, high = score.interval()
+    kl = score.estimate("reverse_kl")
+    low, high = kl.interval
+    perplexities = score.perplexity
     return QuantizationReport(
         path=target,
         weight_bits=8 * out.nbytes / out.weights,
         nbytes=out.nbytes,
         nbytes_before=out.weights * source.dtype.size,
         tokens=score.tokens,
-        kl=float(np.mean(score.kl)),
-        kl_interval=(low, high),
-        flips=float(np.mean(score.flips)),
-        perplexity=float(np.exp(np.mean(score.after))),
-        perplexity_before=float(np.exp(np.mean(score.before))),
+        kl=kl.mean,
+        kl_interval=(max(0.0, low), high),
+        flips=1 - score.estimate("same_top").mean,
+        perplexity=perplexities[1],
+        perplexity_before=perplexities[0],
+        cost=score.cost,
         errors=errors,
     )
 
 
 def _finish(
     source: Source, out: "_Folder", layout_of: Callable[..., PackedLayout], x: mx.array, y: mx.array, held: mx.array
-) -> ScoreSums:
+) -> Comparison:
     """The norm and the head, written and read by both: what each says of every token."""
     last = source.top("norm")
     path = source.path("embed" if source.shape.tied else "head")
@@ -156,7 +161,7 @@ def _finish(
         weights = 0
     norm = _norm(source, last)
     out.write(last, {path: how} if packed and not source.shape.tied else {}, weights + source.shape.width)
-    score = ScoreSums()
+    score = Comparison(["reverse_kl", "same_top"])
     for n in range(len(held)):
         p, q = (logprobs(_logits(source, norm, table, z[n])) for table, z in ((head, x), (small, y)))
         score.add(p, q, np.asarray(held[n]))
@@ -209,11 +214,11 @@ def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progre
         exact = logprobs(_logits(source, norm, head, x[n]))
         for s, name in enumerate(order[1:], 1):
             own = small if name == path and small is not None else head
-            costs[name] += (
-                float(divergence(exact, logprobs(_logits(source, norm, own, x[s * count + n]))).mean()) / count
-            )
+            said = logprobs(_logits(source, norm, own, x[s * count + n]))
+            costs[name] += float(divergence(exact, said, np, fast=True).mean()) / count
         if path not in order and small is not None:
-            costs[path] += float(divergence(exact, logprobs(_logits(source, norm, small, x[n]))).mean()) / count
+            said = logprobs(_logits(source, norm, small, x[n]))
+            costs[path] += float(divergence(exact, said, np, fast=True).mean()) / count
     return allocate(costs, sizes, settings.layout)
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.arrays import logsumexp, rank
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import STAYS
-from engine.transforms.arrays import logsumexp
 from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
 
 # The histogram resolves this many nats below the rest's most likely token; all that is less likely shares a bin.
@@ -57,7 +57,6 @@ def observe(
     mass = np.exp(below)
     lse, entropy = _sums(possible[-1], below, mass) if found is None else (found.lse, found.entropy)
     snapshot = _snapshot(raw, possible, below, mass, lse, np.append(np.asarray(edited_ids, np.int64), token))
-    rank = 1 + len(raw) - int(np.searchsorted(ordered, raw[token], side="right"))
     kept, chosen, lse_after, entropy_after = len(possible), float(raw[token]), lse, entropy
     removed = np.full(len(snapshot.ids), STAYS, np.int8) if removed_by is None else removed_by[snapshot.ids]
     if after is not None:
@@ -80,7 +79,7 @@ def observe(
         logprob_after=chosen - lse_after,
         entropy=entropy,
         entropy_after=entropy_after,
-        rank=rank,
+        rank=int(rank(raw, np.array(token), np)),
         kept=kept,
         recipe=recipe,
         snapshot=snapshot,

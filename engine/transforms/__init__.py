@@ -3,7 +3,8 @@
 Imports neither mlx nor anything of the engine but its errors: the screen replays with the same code.
 """
 
-from engine.transforms.arrays import Array, Key, Namespace, uniform
+from engine.arrays import Array, Namespace
+from engine.transforms.arrays import Key, uniform
 from engine.transforms.dry import DRY
 from engine.transforms.parameter import Parameter
 from engine.transforms.penalties import FrequencyPenalty, LogitBias, Penalty, PresencePenalty, RepetitionPenalty

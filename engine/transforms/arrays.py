@@ -1,4 +1,4 @@
-"""The few array functions whose spelling differs between mlx and numpy, and the hash that is our randomness.
+"""Array functions of the transforms whose spelling differs between mlx and numpy, and the hash that is our randomness.
 
 Every transform takes the array namespace `xp` (`mlx.core` in the engine, `numpy` on a CPU and in replay) and is written
 once. Nothing here imports mlx; nothing changes an argument; `x` is always one row [V].
@@ -6,12 +6,10 @@ once. Nothing here imports mlx; nothing changes an argument; `x` is always one r
 
 import hashlib
 import struct
-from typing import Any
 
 import numpy as np
 
-Array = Any  # mlx.core.array or numpy.ndarray
-Namespace = Any  # the module that made it
+from engine.arrays import Array, Namespace
 
 Key = tuple[int, int]  # (seed, position): all the randomness there is at one token
 
@@ -28,26 +26,6 @@ def uniform(key: Key, purpose: str) -> float:
     seed, position = key
     message = struct.pack("<Qq", seed % 2**64, position) + purpose.encode()
     return (int.from_bytes(hashlib.blake2b(message, digest_size=4).digest(), "little") >> 8) / 2**24
-
-
-def logsumexp(x: Array, xp: Namespace) -> Array:
-    """log sum exp(x): a scalar, nats."""
-    if xp is not np:
-        return xp.logsumexp(x)
-    top = x.max()
-    return top + np.log(np.exp(x - top).sum())
-
-
-def expected(x: Array, mass: Array, xp: Namespace) -> Array:
-    """The mean of x under weights `mass`: a scalar. What has no mass adds nothing, -inf included."""
-    return xp.sum(mass * xp.maximum(x, -1e9)) / xp.sum(mass)
-
-
-def entropy(x: Array, xp: Namespace) -> Array:
-    """The entropy of softmax(x): a scalar, nats."""
-    below = x - xp.max(x)  # so that the difference of two large numbers is never taken
-    mass = xp.exp(below)
-    return xp.log(xp.sum(mass)) - expected(below, mass, xp)
 
 
 def put(x: Array, ids: Array, values: Array, xp: Namespace) -> Array:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.transforms.arrays import Array, Key, Namespace, add
+from engine.arrays import Array, Namespace
+from engine.transforms.arrays import Key, add
 from engine.transforms.parameter import Parameter
 from engine.transforms.transform import Edit, State, Vocabulary, within
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from engine.arrays import Array, Namespace
 from engine.errors import ParameterError
-from engine.transforms.arrays import Array, Key, Namespace, add, put
+from engine.transforms.arrays import Key, add, put
 from engine.transforms.parameter import Parameter
 from engine.transforms.transform import Edit, State, Vocabulary, within
 

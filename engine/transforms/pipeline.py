@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.transforms.arrays import Array, Key, Namespace, logsumexp, uniform
+from engine.arrays import Array, Namespace, logsumexp
+from engine.transforms.arrays import Key, uniform
 from engine.transforms.transform import State, Transform, Truncation, Vocabulary
 
 States = tuple[State, ...]

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.transforms.arrays import Array, Key, Namespace, entropy
+from engine.arrays import Array, Namespace, entropy
+from engine.transforms.arrays import Key
 from engine.transforms.intervals import Intervals
 from engine.transforms.parameter import Parameter
 from engine.transforms.transform import State, Transform, within

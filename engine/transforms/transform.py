@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from engine.arrays import Array, Namespace
 from engine.errors import ParameterError
-from engine.transforms.arrays import Array, Key, Namespace
+from engine.transforms.arrays import Key
 from engine.transforms.intervals import Decision, Intervals
 from engine.transforms.parameter import Parameter
 

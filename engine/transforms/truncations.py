@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.transforms.arrays import Array, Key, Namespace, expected, largest, logsumexp, nucleus, put, uniform
+from engine.arrays import Array, Namespace, expected, logsumexp
+from engine.transforms.arrays import Key, largest, nucleus, put, uniform
 from engine.transforms.intervals import SLACK, TINY, Decision, Intervals
 from engine.transforms.parameter import Parameter
 from engine.transforms.transform import State, Truncation, Vocabulary, within

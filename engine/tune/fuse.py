@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.arrays import kl
 from engine.errors import CheckpointError
 from engine.evaluate import compare
 from engine.quantize.source import Source
@@ -84,7 +85,7 @@ def _logp(model: Transformer, tokens: mx.array) -> mx.array:
 
 
 def _kl(of: Sequence[mx.array], to: Sequence[mx.array]) -> float:
-    total = sum(float(mx.sum(compare.divergence(a, b))) for a, b in zip(of, to, strict=True))
+    total = sum(float(mx.sum(kl(a, b, mx))) for a, b in zip(of, to, strict=True))
     return total / sum(a.shape[0] for a in of)
 
 

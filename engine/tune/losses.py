@@ -9,6 +9,7 @@ Nats throughout.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine import arrays
 from metal import mx
 
 Array = mx.array
@@ -80,7 +81,7 @@ def _chunk(head: Callable[[Array], Array], hidden: Array, targets: Array, base: 
     if base is None:
         return lost, mx.zeros_like(lost), gradient
     ratio = (logits - lse[:, None]) - _logp(base)
-    kl = mx.sum(p * ratio, axis=-1)
+    kl = mx.sum(p * ratio, axis=-1)  # which its gradient needs too
     return lost, kl, gradient, _back(head, hidden, p * (ratio - kl[:, None]))
 
 
@@ -97,8 +98,8 @@ def _again(
 
     def plain(s: slice, hidden: Array, *values: Array) -> list[Array]:
         logp = _logp(head(hidden, dict(zip(names, values, strict=True))))
-        lost = -mx.take_along_axis(logp, targets[s][:, None], axis=-1)[:, 0]
-        kl = mx.zeros_like(lost) if base is None else mx.sum(mx.exp(logp) * (logp - _logp(base(s))), axis=-1)
+        lost = -arrays.chosen(logp, targets[s], mx)
+        kl = mx.zeros_like(lost) if base is None else arrays.kl(logp, _logp(base(s)), mx, fast=True)
         return [lost, kl]
 
     @mx.custom_function
@@ -126,8 +127,8 @@ def _again(
 
 
 def _logp(logits: Array) -> Array:
-    logits = logits.astype(mx.float32)
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    found: Array = arrays.logprobs(logits.astype(mx.float32), mx)
+    return found
 
 
 def _rows(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
@@ -141,7 +142,7 @@ def of_logits(logits: Base, targets: Array, chunk: int = 0) -> Array:
     done: list[Array] = []
     for i in range(0, n, rows):
         s = slice(i, i + rows)
-        done.append(-mx.take_along_axis(_logp(logits(s)), targets[s][:, None], axis=-1)[:, 0])
+        done.append(-arrays.chosen(_logp(logits(s)), targets[s], mx))
         mx.eval(done[-1])
     return mx.stop_gradient(mx.concatenate(done))
 

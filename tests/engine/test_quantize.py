@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.arrays import kl
 from engine.errors import CheckpointError, ConfigError, ParameterError
+from engine.evaluate.estimates import mean, student
 from engine.quantize import RECIPES, Settings, quantize
-from engine.quantize.measure import ScoreSums, divergence, student
 from engine.quantize.pack import best, rounded
 from engine.quantize.plan import allocate, lowest
 from engine.sources.checkpoint import load
@@ -229,7 +230,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     hits = 0
     for _ in range(2000):
-        low, high = ScoreSums(kl=list(random.normal(5.0, 1.0, 6))).interval()
+        low, high = mean(list(random.normal(5.0, 1.0, 6))).interval
         hits += low <= 5.0 <= high
     assert abs(hits / 2000 - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5
     assert student(5) == pytest.approx(2.571, rel=0.01) and student(1000) == pytest.approx(1.962, rel=0.001)
@@ -238,7 +239,8 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
 def test_divergence_is_that_of_the_definition() -> None:
     p, q = np.array([[0.5, 0.5, 0.0]]), np.array([[0.25, 0.5, 0.25]])
     with np.errstate(divide="ignore"):
-        assert divergence(np.log(p), np.log(q)) == pytest.approx([0.5 * np.log(2)])
+        for fast in (False, True):
+            assert kl(np.log(p), np.log(q), np, fast=fast) == pytest.approx([0.5 * np.log(2)])
 
 
 @pytest.mark.parametrize(

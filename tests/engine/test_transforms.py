@@ -395,7 +395,7 @@ def _kinds(kind):
 
 
 def test_the_screen_can_import_all_of_it_without_mlx():
-    modules = ("transforms", "trace.replay", "trace.trace", "trace.file", "presets", "trace.observe", "distribution")
+    modules = ("transforms", "trace.replay", "trace.trace", "trace.file", "presets", "trace.observe", "arrays")
     imports = "import sys, " + ", ".join(f"engine.{name}" for name in modules)
     code = f"{imports}; print([m for m in sys.modules if m.split('.')[0] in ('mlx', 'mlx_lm', 'textual')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

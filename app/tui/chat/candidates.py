@@ -9,6 +9,7 @@ import numpy as np
 
 from app.tui.theme import Glyphs
 from app.tui.tokens import cells
+from engine.arrays import softmax
 from engine.errors import ParameterError
 from engine.trace.replay import replay, states_at
 from engine.trace.trace import Recipe, TokenStep
@@ -96,7 +97,7 @@ def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, 
     """The outcome from the whole raw logits [V], for a token that `ids` precede."""
     states = start(recipe.transforms, names, ids, np)
     after, removed_by = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
-    before, then = _softmax(logits), _softmax(after)
+    before, then = softmax(logits), softmax(after)
     order = np.lexsort((-before, -then))[:SHOWN]
     kept = removed_by == STAYS
     entropy = -float(before[before > 0] @ np.log2(before[before > 0]))
@@ -220,9 +221,3 @@ def _cutter(recipe: Recipe, index: int) -> str:
     if index == STAYS:
         return ""
     return label(recipe.transforms[index]) if index < len(recipe.transforms) else "greedy"
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    mass = np.exp(logits.astype(np.float64) - logits.max())
-    total: np.ndarray = mass / mass.sum()
-    return total

@@ -4,7 +4,6 @@ And the way between a token that is seen and the tree: which fork it leaves, wha
 of what is under way.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from app.tui.sampling import words as recipe_words
 from app.tui.tokens.block import THINKING, MessageBlock, ShownToken, words
 from app.tui.tokens.layout import TokenPlace
 from engine.conversation import Conversation, Fork, Message
+from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
@@ -106,7 +106,7 @@ class Transcript:
         if drawn:
             parts.append(shown.message.last.label or recipe_words(drawn[-1].recipe))
             parts.append(f"{len(steps)} tok")
-        ppl = perplexity(steps)
+        ppl = perplexity(step.logprob for step in steps)
         if ppl is not None:
             parts.append(f"ppl {ppl:.1f}")
         finish = shown.message.last.finish
@@ -188,9 +188,3 @@ class Transcript:
 
 def _key(message: Message) -> tuple[tuple[str, int], ...]:
     return tuple((segment.node.id, segment.length) for segment in message.segments)
-
-
-def perplexity(steps: Sequence[TokenStep]) -> float | None:
-    """exp of the mean surprisal of the steps that have one."""
-    values = [step.logprob for step in steps if step.logprob is not None]
-    return math.exp(-sum(values) / len(values)) if values else None

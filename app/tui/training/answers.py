@@ -10,7 +10,7 @@ from app.tui.chat import candidates
 from app.tui.chat.candidates import CandidateTable, Names
 from app.tui.tokens.block import MessageBlock, ShownToken, words
 from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import perplexity
+from engine.evaluate.scores import perplexity
 from engine.tune.control import Complete, Completion
 
 KEPT = 50  # answers that are looked back on
@@ -50,7 +50,7 @@ class Answers:
         who = "base" if owner.request.base else "model"
         notes = [f"step {owner.step:,}"] if who == "model" else ["before training"]
         notes.append(f"{len(owner.steps)} tok")
-        ppl = perplexity(owner.steps)
+        ppl = perplexity(step.logprob for step in owner.steps)
         if ppl is not None:
             notes.append(f"ppl {ppl:.1f}")
         if owner.reason == "length":

@@ -21,7 +21,6 @@ from app.tui.dialogs.overlays import Read
 from app.tui.palette import Entry
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
-from app.tui.tokens.transcript import perplexity
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from app.tui.widgets.buffer import TextBuffer
 from app.tui.widgets.candidates import Candidates
@@ -33,6 +32,7 @@ from app.worker import Failed
 from engine.conversation import Conversation, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
+from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
@@ -187,7 +187,7 @@ class TextScreen(Screen[None]):
         if facts is None:
             self.query_one(TopBar).show("no model", ("loading",) if self.likely.engine.loading else ())
             return
-        ppl = perplexity(self.steps)
+        ppl = perplexity(step.logprob for step in self.steps)
         nbytes = sum(len(step.piece) for step in self.steps if step.logprob is not None)
         nats = -sum(step.logprob for step in self.steps if step.logprob is not None)
         parts = [f"{len(self.steps)}/{facts.context} ctx"]

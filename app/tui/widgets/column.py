@@ -13,11 +13,11 @@ from app.tui.chat.comparison import divergence, strategy_words
 from app.tui.sampling import words
 from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import perplexity
 from app.tui.widgets.token_view import TokenView
 from app.worker import Failed
 from engine.conversation import Conversation
 from engine.decode.events import Done, Emitted
+from engine.evaluate.scores import perplexity
 from engine.trace.trace import TokenStep
 
 
@@ -131,7 +131,7 @@ class Column(Vertical):
         """Where it first differs from the first column, perplexity, tokens, speed in its own time."""
         steps, room = self.steps, max(self.size.width - 3, 4)
         spent = steps[-1].elapsed_s - steps[0].elapsed_s if len(steps) > 1 else 0.0
-        ppl = perplexity(steps)
+        ppl = perplexity(step.logprob for step in steps)
         alike = "" if first or not steps else "the same so far" if self.talk.running else "the same"
         parts = [
             alike if self.parts_at is None else f"differs at {self.parts_at + 1}",

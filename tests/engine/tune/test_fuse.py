@@ -12,6 +12,7 @@ from engine.errors import CheckpointError, ParameterError
 from engine.evaluate import compare
 from engine.sources.checkpoint import Checkpoint, load
 from engine.tune import adapters, fuse, gguf, sites
+from engine.tune.tuned import open_model
 from metal import mx
 from tests.engine import tiny as files
 from tests.models.oracle import difference
@@ -218,5 +219,5 @@ def test_an_adapter_directory_opens_on_the_model_it_names(tmp_path: Path) -> Non
     checkpoint = folder(tmp_path / "base")
     adapter = moved(checkpoint)
     adapters.save(tmp_path / "adapter", adapter, checkpoint.model, {"kind": "lora", "model": str(tmp_path / "base")})
-    opened = compare.open_model(str(tmp_path / "adapter"))
+    opened = open_model(str(tmp_path / "adapter"))
     assert difference(opened.model(X), checkpoint.model(X)) <= 1e-6

@@ -1,0 +1,23 @@
+"""Tuned models by name: a checkpoint, or an adapter's directory on the checkpoint that it was trained on."""
+
+from pathlib import Path
+
+from engine.errors import CheckpointError
+from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.fetch.progress import Report, silent
+from engine.tune import adapters, lora
+
+
+def open_model(name: str, progress: Report = silent) -> Checkpoint:
+    """The checkpoint `name`, or the adapter directory `name` on the model that it was trained on."""
+    folder = Path(name).expanduser()
+    if not (folder / adapters.CONFIG).exists():
+        return load(name, progress)
+    stored = adapters.read(folder)
+    if not stored.model:
+        raise CheckpointError(f'{folder / adapters.CONFIG} does not say which model it is for: add "model"')
+    checkpoint = load(stored.model, progress)
+    adapter = adapters.place(checkpoint.model, stored, str(folder))
+    if isinstance(adapter, lora.Adapter):
+        lora.attach(adapter)
+    return checkpoint

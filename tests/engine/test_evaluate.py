@@ -1,0 +1,66 @@
+"""Scores, estimates and comparisons against sums written out."""
+
+import math
+
+import numpy as np
+import pytest
+
+from engine import arrays
+from engine.errors import ParameterError
+from engine.evaluate import scores
+from engine.evaluate.comparison import Comparison
+from engine.evaluate.estimates import mean, paired
+from engine.evaluate.metrics import METRICS, named
+
+
+def test_scores_are_of_the_tokens_that_have_a_distribution():
+    said = [None, math.log(0.5), math.log(0.125)]
+    assert scores.total(said) == pytest.approx(math.log(1 / 16))
+    assert scores.surprisal(said) == pytest.approx(math.log(4)) and scores.perplexity(said) == pytest.approx(4)
+    assert scores.bits_per_byte(said, 8) == pytest.approx(0.5)
+    assert scores.perplexity([None]) is None and scores.surprisal([]) is None and scores.bits_per_byte(said, 0) is None
+    assert scores.total([]) == 0
+
+
+def test_a_mean_of_independent_items_and_of_one_alone():
+    found = mean([1.0, 2.0, 3.0, 6.0])
+    assert (found.mean, found.df) == (3.0, 3) and found.error == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
+    low, high = found.interval
+    assert high - 3 == 3 - low == pytest.approx(3.182 * found.error)
+    assert mean([2.0]).interval == (-math.inf, math.inf) and math.isnan(mean([]).mean)
+
+
+def test_paired_items_show_what_means_side_by_side_hide():
+    random = np.random.default_rng(0)
+    before = random.normal(5, 3, 40)
+    now = before + 0.1 + random.normal(0, 0.05, 40)
+    low, high = paired(before.tolist(), now.tolist()).interval
+    assert 0 < low < 0.1 < high
+    assert mean(now.tolist()).interval[0] < mean(before.tolist()).mean
+    with pytest.raises(ValueError):
+        paired([1.0], [1.0, 2.0])
+
+
+def test_a_comparison_adds_up_rows():
+    random = np.random.default_rng(1)
+    found = Comparison(["reverse_kl", "same_top"])
+    rows = []
+    for _ in range(3):
+        p, q = (arrays.logprobs(random.normal(0, 2, (6, 20)), np) for _ in range(2))
+        ids = random.integers(0, 20, 6)
+        found.add(p, q, ids)
+        cost = [-float(np.mean([x[i, ids[i + 1]] for i in range(5)])) for x in (p, q)]
+        rows.append((float((np.exp(p) * (p - q)).sum(-1).mean()), float((p.argmax(-1) == q.argmax(-1)).mean()), *cost))
+    kl, same, before, now = (list(column) for column in zip(*rows, strict=True))
+    assert found.estimate("reverse_kl").mean == pytest.approx(np.mean(kl))
+    assert found.estimate("reverse_kl").error == pytest.approx(np.std(kl, ddof=1) / math.sqrt(3))
+    assert found.estimate("same_top").mean == pytest.approx(np.mean(same))
+    assert found.perplexity == pytest.approx((math.exp(np.mean(before)), math.exp(np.mean(now))))
+    assert found.cost.mean == pytest.approx(np.mean(now) - np.mean(before)) and found.tokens == 18
+
+
+def test_metrics_are_found_by_name():
+    assert [metric.name for metric in named(["tv", "kl"])] == ["tv", "kl"]
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    with pytest.raises(ParameterError, match=r"there is no metric KL: there are kl \(KL\(now"):
+        named(["KL"])
