@@ -32,7 +32,7 @@ from app.worker import Failed
 from engine.conversation import Conversation, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
-from engine.evaluate.scores import perplexity
+from engine.evaluate.scores import bits_per_byte, perplexity
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
@@ -187,12 +187,12 @@ class TextScreen(Screen[None]):
         if facts is None:
             self.query_one(TopBar).show("no model", ("loading",) if self.likely.engine.loading else ())
             return
-        ppl = perplexity(step.logprob for step in self.steps)
-        nbytes = sum(len(step.piece) for step in self.steps if step.logprob is not None)
-        nats = -sum(step.logprob for step in self.steps if step.logprob is not None)
+        said = [step.logprob for step in self.steps]
+        ppl = perplexity(said)
+        density = bits_per_byte(said, max(sum(len(step.piece) for step in self.steps if step.logprob is not None), 1))
         parts = [f"{len(self.steps)}/{facts.context} ctx"]
         if ppl is not None:
-            parts += [f"ppl {ppl:.1f}", f"{nats / LN2 / max(nbytes, 1):.2f} bits/byte"]
+            parts += [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte"]
         self.query_one(TopBar).show(cells.fit(facts.title or facts.name, 40), tuple(parts))
 
     def model_changed(self) -> None:
