@@ -8,12 +8,13 @@ and a way that is put away can be brought back.
 Plain data. Knows nothing of models, ids of chat templates, files or the screen.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
 from engine.trace.trace import Recipe, TokenStep
 
 ROOT = ""
@@ -228,7 +229,10 @@ class Conversation:
         return self._with({**self.nodes, node.id: node}).check_out(node.id)
 
     def place(self, fork: Fork) -> Fork:
-        """A fork in its one spelling: before a node is its own, after it None. Raises ValueError if there is none."""
+        """A fork in its one spelling: before a node is its own, after it None, unless a branch of its run parted there.
+
+        Raises ValueError if there is none.
+        """
         if fork.node == ROOT:
             return Fork()
         if fork.node not in self.nodes:
@@ -238,7 +242,7 @@ class Conversation:
             raise ValueError(f"a node of {length} cannot be left at {fork.at}")
         if fork.at == 0:
             return self.nodes[fork.node].fork
-        return fork if fork.at != length else Fork(fork.node)
+        return fork if fork.at != length or fork in self.children else Fork(fork.node)
 
     def extend(self, node: str, steps: tuple[TokenStep, ...], finish: str = "") -> "Conversation":
         """With more tokens at the end of a node that is being drawn; `finish` closes it."""
@@ -246,6 +250,88 @@ class Conversation:
         if old.finish:
             raise ValueError(f"node {node!r} is closed ({old.finish}): leave from it instead")
         return self._with({**self.nodes, node: replace(old, steps=old.steps + steps, finish=finish)})
+
+    # -- a run of several branches: each grows a node of its own; `nodes` says which, by number -----------------------
+
+    def record(self, event: Event, nodes: dict[int, str], new: Callable[[], str]) -> "Conversation":
+        """With what an event of a run says; `nodes` follows it, and `new` names a node that it adds.
+
+        Begin with a node for each branch of the run: siblings at one fork. What is checked out stays so, but for a
+        branch that is given up; where a branch that is checked out is revised, the revision is.
+        """
+        match event:
+            case Emitted(branch, step):
+                return self.extend(nodes[branch], (step,))
+            case Forked(parent, child):
+                nodes[child] = new()
+                return self.part(nodes[parent], nodes[child])
+            case Pruned(branch):
+                talk = self.give_up(nodes.pop(branch))
+                leaf, living = talk.leaf, list(nodes.values())
+                if not living or (leaf is not None and leaf.id in living):
+                    return talk
+                return talk.reveal(living[0], len(talk.nodes[living[0]]))
+            case Revised(branch, position, step):
+                before, nodes[branch] = nodes[branch], new()
+                return self.revise(before, position, step, nodes[branch])
+            case Done(branch, reason, _, text):
+                node = self.nodes[nodes.pop(branch)]
+                if text and node.steps:  # the detokeniser's last words belong to the last token
+                    steps = (*node.steps[:-1], replace(node.steps[-1], text=node.steps[-1].text + text))
+                    return self._with({**self.nodes, node.id: replace(node, steps=steps, finish=reason)})
+                return self.extend(node.id, (), reason)
+        return self
+
+    def part(self, parent: str, child: str) -> "Conversation":
+        """With a node `child` for a branch that parts from one that is being drawn where that is now."""
+        old = self.nodes[parent]
+        if old.finish:
+            raise ValueError(f"node {parent!r} is closed ({old.finish}): no branch can part from it")
+        fork, joins = (Fork(parent, len(old)), True) if old.steps else (old.fork, old.joins)
+        twin = replace(old, id=child, fork=fork, steps=(), joins=joins)
+        # a node that stands beside another would be checked out, being the newest, where nothing says what is
+        kept = {} if fork.at is not None or fork in self.chosen else {fork: self.option(fork)}
+        return replace(self._with({**self.nodes, child: twin}), chosen=MappingProxyType({**self.chosen, **kept}))
+
+    def give_up(self, node: str) -> "Conversation":
+        """With a branch put away from where the last one that parted from it did, or from its beginning."""
+        talk = self._with({**self.nodes, node: replace(self.nodes[node], finish=self.nodes[node].finish or "pruned")})
+        end = len(self.nodes[node])
+        while node != ROOT:  # of a way that all others have left, all is put away
+            cuts = [at for at in talk._cuts.get(node, ()) if at <= end]
+            fork, way = (Fork(node, cuts[-1]), None) if cuts else (talk.nodes[node].fork, node)
+            options = talk.options(fork)
+            if way not in options:
+                break
+            if fork.at is None or len(options) > 1:
+                return replace(talk, pruned=talk.pruned | {(fork, way)})
+            node, end = fork.node, fork.at - 1
+        return talk
+
+    def revise(self, node: str, position: int, step: TokenStep, new: str) -> "Conversation":
+        """With another token at a position of a drawn branch: a node `new` that leaves there, and the same tail.
+
+        ValueError where the branch has no token at that position.
+        """
+        end, tail, last = len(self.nodes[node]), tuple[TokenStep, ...](), self.nodes[node]
+        at = node
+        while at != ROOT:
+            steps = self.nodes[at].steps[:end]
+            index = next((i for i, old in enumerate(steps) if old.position == position), None)
+            if index is not None:
+                break
+            tail, fork = steps + tail, self.nodes[at].fork
+            at, end = (
+                (fork.node, fork.at if fork.at is not None else len(self.nodes[fork.node]))
+                if self.nodes[at].joins
+                else (ROOT, 0)
+            )
+        else:
+            raise ValueError(f"node {node!r} has no token at position {position}")
+        shown = any(segment.node.id == node for segment in self.lineage())
+        revision = replace(last, id=new, fork=Fork(at, index), steps=(step, *steps[index + 1 :], *tail), joins=True)
+        talk = self._with({**self.nodes, node: replace(last, finish=last.finish or "revised")}).add(revision)
+        return talk if shown else replace(talk, chosen=self.chosen)
 
     def choose(self, fork: Fork, option: str | None) -> "Conversation":
         """With `option` checked out at one fork, and the way that leads there."""

@@ -15,6 +15,7 @@ import pytest
 from app.rows import pack, unpack
 from app.store import Store
 from engine.conversation import Conversation, Fork, Node
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
 from engine.errors import DataError
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
@@ -268,3 +269,30 @@ def test_kill_in_mid_answer_loses_no_more_than_was_not_handed_over(tmp_path: Pat
     found = Store(Path(path)).load("c").nodes["a"]
     assert len(found.steps) >= handed[-3] and found.finish == "interrupted"  # the last ones may be on their way
     assert found.steps[7].text == " w7"
+
+
+def test_branches_of_one_run_and_revised_tails_come_back(store: Store) -> None:
+    """Saved while it runs and when it is over: who parted where, who was given up, what was revised."""
+    stats, names = Stats(4, 0, 3, 0.1, 0.1), iter("xyz")
+    talk = Conversation("c", recipe=RECIPE, updated=1.0).add(Node("u", Fork(), "user", text="Why?"))
+    nodes = {0: "n0", 1: "n1"}
+    for branch, node in nodes.items():
+        talk = talk.add(Node(node, Fork("u"), "assistant", seed=branch))
+    events: list[Event] = [Emitted(branch, step(i)) for i in range(3) for branch in (0, 1)]
+    events += [
+        Forked(0, 2),
+        Emitted(0, step(3)),
+        Emitted(2, step(4)),
+        Pruned(1),
+        Revised(2, 1, replace(step(1), text="!")),
+    ]
+    events += [Emitted(2, step(5)), Done(0, "eot", stats), Done(2, "length", stats)]
+    for i, event in enumerate(events):
+        talk = talk.record(event, nodes, lambda: next(names))
+        store.save(replace(talk, updated=2.0 + i))
+        found = Store(store.path).load("c") if i % 4 == 0 else store.load("c")
+        assert [m.text for m in found.messages()] == [m.text for m in talk.messages()]
+        assert found.pruned == talk.pruned and dict(found.children) == dict(talk.children)
+    assert dict(found.nodes) == dict(light(talk).nodes) and found.chosen == talk.chosen
+    assert found.messages()[-1].text == " w0 w1 w2 w3" and len(found.pruned) == 1
+    assert found.check_out("y").messages()[-1].text == " w0! w2 w4 w5"

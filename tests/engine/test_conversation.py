@@ -1,10 +1,13 @@
 """The tree against a slow reference: the set of full texts that were ever seen can always be seen again."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.conversation import ROOT, Conversation, Fork, Node
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised, Stats
 from engine.trace.trace import Recipe, TokenStep
 
 
@@ -171,3 +174,82 @@ def prefix(talk: Conversation, fork: Fork) -> str:
     node = talk.nodes[fork.node]
     own = "".join(step.text for step in node.steps)
     return prefix(talk, node.fork) + (own if fork.at is None else own[: fork.at])
+
+
+# -- a run of several branches ---------------------------------------------------------------------------------------
+
+
+def grown(events: list[tuple[int, int, int]], branches: int = 2) -> tuple[Conversation, dict[int, str], dict[int, str]]:
+    """A run, by numbers that say what happens; the nodes of its branches, and what each branch reads as."""
+    talk = Conversation("c").add(Node("u", Fork(), "user", text="Why?"))
+    nodes = {b: f"n{b}" for b in range(branches)}
+    for b, node in nodes.items():
+        talk = talk.add(Node(node, Fork("u"), "assistant", seed=b))
+    texts = dict.fromkeys(nodes, "")
+    names = (f"m{i}" for i in range(1000))
+    for what, which, letter in events:
+        alive = sorted(nodes)
+        branch = alive[which % len(alive)]
+        text, char = texts[branch], chr(97 + letter % 26)
+        event: Event
+        if what == 0 and len(alive) < 5:
+            event = Forked(branch, max(texts) + 1)
+            texts[event.child] = text
+        elif what == 1 and len(alive) > 1:
+            event = Pruned(branch)
+        elif what == 2 and text:
+            at = letter % len(text)
+            event = Revised(branch, at + 7, replace(step(char), position=at + 7))
+            texts[branch] = text[:at] + char + text[at + 1 :]
+        else:
+            event = Emitted(branch, replace(step(char), position=len(text) + 7))
+            texts[branch] = text + char
+        talk = talk.record(event, nodes, lambda: next(names))
+    return talk, nodes, texts
+
+
+RUNS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4), st.integers(0, 25)), max_size=40)
+
+
+@given(RUNS)
+@settings(max_examples=200, deadline=None)
+def test_branches_of_a_run_are_ways_of_the_tree(run: list[tuple[int, int, int]]) -> None:
+    """Each that lives reads as its events say, wherever it parted; what was given up is put away, and none other."""
+    talk, nodes, texts_of = grown(run)
+    for branch, node in nodes.items():
+        there = talk.reveal(node, len(talk.nodes[node]))
+        leaf = there.leaf
+        assert leaf is not None and leaf.id == node and not leaf.finish
+        assert [m.text for m in there.messages()] == ["Why?", texts_of[branch]]
+        assert not talk.hidden(node, max(len(talk.nodes[node]) - 1, 0))
+    assert talk.leaf is not None and (talk.leaf.id in nodes.values())
+    if len(run) and not any(what == 1 for what, *_ in run):
+        assert not talk.pruned
+
+
+def test_a_run_begins_as_siblings_and_ends_branch_by_branch() -> None:
+    talk, nodes, _ = grown([(9, 0, 0), (9, 1, 1), (0, 0, 0), (9, 0, 2), (9, 2, 3)])
+    assert talk.options(Fork("u")) == ("n0", "n1") and talk.leaf is not None and talk.leaf.id == "n1"
+    stats = Stats(4, 0, 2, 0.1, 0.1)
+    for branch, reason, rest in ((0, "eot", ""), (2, "length", "!"), (1, "cancelled", "")):
+        talk = talk.record(Done(branch, reason, stats, rest), nodes, lambda: "")
+    assert nodes == {} and {n.id: n.finish for n in talk.nodes.values() if n.drawn} == {
+        "n0": "eot", "n1": "cancelled", "m0": "length"
+    }  # fmt: skip
+    assert texts(talk.check_out("m0")) == ["Why?", "ad!"] and texts(talk.check_out("n0")) == ["Why?", "ac"]
+    assert texts(talk.check_out("n1")) == ["Why?", "b"]
+
+
+def test_a_revision_that_is_accepted_is_checked_out_and_the_text_before_stays() -> None:
+    talk, nodes, _ = grown([(9, 0, 0), (9, 0, 1), (9, 0, 2)], branches=1)
+    talk = talk.record(Revised(0, 8, replace(step("X"), position=8)), nodes, lambda: "r")
+    assert texts(talk) == ["Why?", "aXc"] and nodes == {0: "r"}
+    assert texts(talk.choose(Fork("n0", 1), None)) == ["Why?", "abc"] and talk.nodes["n0"].finish == "revised"
+    with pytest.raises(ValueError, match="no token at position 99"):
+        talk.revise("r", 99, step("X"), "s")
+
+
+def test_a_closed_answer_has_no_branches_of_its_run() -> None:
+    talk = Conversation("c").add(drawn("a", Fork(), "ab"))
+    with pytest.raises(ValueError, match="closed"):
+        talk.part("a", "b")
