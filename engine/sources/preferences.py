@@ -12,16 +12,22 @@ from typing import Any
 from engine.home import home
 
 
-def chosen() -> str:
-    """The model that was chosen last; "" where none was."""
-    name = _read().get("model", "")
+def chosen(within: Path | None = None) -> str:
+    """The model that was chosen last; "" where none was. `within` is the folder of the data, if not the usual one."""
+    name = _read(within).get("model", "")
     return name if isinstance(name, str) else ""
 
 
-def choose(name: str) -> None:
-    """Make this the model to use where none is named. A disk that cannot be written leaves it unsaid."""
-    if name != chosen():
-        _write({**_read(), "model": name})
+def choose(name: str, within: Path | None = None) -> None:
+    """Make this the model to use where none is named; a path is kept so that it holds from other folders too.
+
+    A disk that cannot be written leaves it unsaid.
+    """
+    path = Path(name).expanduser()
+    if "/" in name and path.exists():
+        name = str(path.absolute())
+    if name != chosen(within):
+        _write({**_read(within), "model": name}, within)
 
 
 def folders() -> tuple[Path, ...]:
@@ -41,18 +47,22 @@ def add_folder(folder: Path) -> None:
         _write({**settled, "folders": [*(added if isinstance(added, list) else []), str(folder)]})
 
 
-def _read() -> dict[str, Any]:
+def _read(within: Path | None = None) -> dict[str, Any]:
     try:
-        settled = json.loads((home() / "preferences.json").read_text(encoding="utf-8"))
+        settled = json.loads(_file(within).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return settled if isinstance(settled, dict) else {}
 
 
-def _write(settled: dict[str, Any]) -> None:
-    path = home() / "preferences.json"
+def _write(settled: dict[str, Any], within: Path | None = None) -> None:
+    path = _file(within)
     beside = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(settled, indent=1), encoding="utf-8")
         beside.replace(path)
+
+
+def _file(within: Path | None) -> Path:
+    return (within or home()) / "preferences.json"

@@ -30,6 +30,8 @@ class HubServer:
         self.corrupt: set[str] = set()  # files whose bytes are not what their hash says
         self.xet: str | None = None  # a content store that has files too, by `xet_hashes`
         self.xet_hashes: dict[str, str] = {}
+        self.cdn = ""  # another host, which large files are sent from
+        self.tokens: list[str | None] = []  # that it was shown
         self.requests: list[tuple[str, str, str]] = []  # method, path, Range
         self.released = threading.Event()
         self.server = _QuietServer(("127.0.0.1", 0), self._handler())
@@ -85,7 +87,6 @@ class HubServer:
 
             def answer(self, body: bool) -> None:
                 path = self.path.partition("?")[0]
-                place = "" if hub.kind == "models" else f"/{hub.kind}"
                 hub.requests.append((self.command, path, self.headers.get("Range", "")))
                 if hub.silent.is_set():
                     hub.released.wait(30)
@@ -97,6 +98,9 @@ class HubServer:
                     self.reply(200, {"Content-Type": "application/json"}, json.dumps(info).encode(), body)
                 elif path == f"/api/{hub.kind}/{hub.repo}/tree/{COMMIT}":
                     self.reply(200, {"Content-Type": "application/json"}, json.dumps(hub.tree()).encode(), body)
+                elif (name := path.removeprefix("/cdn/")) in hub.files:
+                    hub.tokens.append(self.headers.get("Authorization"))
+                    self.file(name, body)
                 elif path == "/xet-token" and hub.xet is not None:
                     granted = {
                         "X-Xet-Cas-Url": hub.xet,
@@ -104,7 +108,7 @@ class HubServer:
                         "X-Xet-Token-Expiration": "9999999999",
                     }
                     self.reply(200, granted, b"{}", body)
-                elif (name := path.removeprefix(f"{place}/{hub.repo}/resolve/{COMMIT}/")) in hub.files:
+                elif (name := path.removeprefix(f"{place_of(hub)}/resolve/{COMMIT}/")) in hub.files:
                     self.file(name, body)
                 else:
                     self.reply(404, {"X-Error-Code": "RepoNotFound"}, b"{}", body)
@@ -114,6 +118,11 @@ class HubServer:
                     self.reply(hub.files_status[0], {"X-Error-Code": hub.files_status[1]}, b"{}", body)
                     return
                 data = hub.files[name]
+                if hub.cdn and self.path.startswith(f"{place_of(hub)}/") and hub.is_large(name):
+                    linked = {"X-Linked-ETag": f'"{hub.etag(name)}"', "X-Linked-Size": str(len(data))}
+                    there = {"Location": f"{hub.cdn}/cdn/{name}", "X-Repo-Commit": COMMIT}
+                    self.reply(302, linked | there, b"", body)
+                    return
                 if name in hub.corrupt:
                     data = data[:-1] + bytes([data[-1] ^ 1])
                 headers = {"ETag": f'"{hub.etag(name)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
@@ -141,6 +150,11 @@ class HubServer:
                 self.wfile.write(data)
 
         return Handler
+
+
+def place_of(hub: HubServer) -> str:
+    """The path below which the repository's files are."""
+    return f"/{hub.repo}" if hub.kind == "models" else f"/{hub.kind}/{hub.repo}"
 
 
 @contextmanager

@@ -232,6 +232,17 @@ def test_a_cancelled_download_is_resumed_by_the_next(hub: hub_server.HubServer, 
     assert any(range_.startswith("bytes=") for _, _, range_ in hub.requests)
 
 
+def test_a_large_file_is_sent_from_another_host_which_is_shown_no_token(
+    hub: hub_server.HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.cdn = hub.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(Interrupted):
+        fetch_hub(Hub(REPO), stop)
+    assert (fetch_hub(Hub(REPO), silent) / "model.safetensors").read_bytes() == DATA
+    assert set(hub.tokens) == {None} and any(range_ for _, path, range_ in hub.requests if path.startswith("/cdn/"))
+
+
 def test_a_part_that_is_of_no_use_is_begun_again(hub: hub_server.HubServer, cache: Path) -> None:
     with pytest.raises(Interrupted):
         fetch_hub(Hub(REPO), stop)

@@ -258,6 +258,18 @@ def test_of_several_the_one_chosen_last_is_the_default(folder: Path, tmp_path: P
     assert store.default() == store.resolve("me/one")  # what was chosen is gone; there is one left
 
 
+def test_a_path_that_was_chosen_holds_from_other_folders_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    preferences.choose("./tiny")
+    monkeypatch.chdir(tmp_path)
+    info = store.default()
+    assert info is not None and info.path == folder
+    preferences.choose("other", within=tmp_path / "elsewhere")
+    assert preferences.chosen(tmp_path / "elsewhere") == "other" and preferences.chosen() == str(folder)
+
+
 def test_preferences_that_cannot_be_read_or_written_are_none(home: Path) -> None:
     home.mkdir()
     for text in ("", "[]", '{"model": 3, "folders": "x"}'):

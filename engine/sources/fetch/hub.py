@@ -77,10 +77,11 @@ def _fetch_repository(hub: Hub, report: Report, kind: str, choose: Callable[[Seq
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the hub for more than the model, and waits for that too
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK
-    logging.set_verbosity_error()  # its warnings would be written across the screen
+    logging.set_verbosity_error()  # its warnings and bars would be written across the screen
+    disable_progress_bars()
     cache, endpoint = places.hub_cache(), os.environ.get("HF_ENDPOINT") or None
     try:
-        with disk_errors(cache, SETTING), disable_progress_bars():
+        with disk_errors(cache, SETTING):
             report(f"asking the hub for {hub.repo}", 0, 0)
             info = HfApi(endpoint=endpoint).repo_info(
                 hub.repo, repo_type=kind, revision=hub.revision, files_metadata=True, timeout=ANSWER_S
@@ -160,7 +161,7 @@ def _grow(partial: Path, url: str, size: int, progress: Callable[[int], None], e
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    headers = build_hf_headers(library_name="likely")
+    headers = build_hf_headers(library_name="likely") | {"Accept-Encoding": "identity"}
     with open(partial, "ab") as out:
         if out.tell() > size:
             out.seek(0)
