@@ -5,7 +5,7 @@ outside (`ModelProvider`, `Trainer`): nothing here imports mlx.
 """
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -50,10 +50,6 @@ class Engine(Protocol):
         strategy: "Strategy | None" = None,
     ) -> Iterator[RunEvent]:
         """Continue `ids`; several of these may be open at once, and are advanced in turn."""
-        ...
-
-    def strategy(self, name: str, others: Mapping[str, Any]) -> "Strategy | None":
-        """The strategy that `Generate` names; `others` are the loaded models, by name."""
         ...
 
     def score(self, ids: Sequence[int]) -> "Sequence[TokenStep]": ...
@@ -160,7 +156,7 @@ class ModelJobs:
             seed=request.seed,
             max_tokens=request.max_tokens,
             stop=request.stop,
-            strategy=engine.strategy(request.strategy, self.engines),
+            strategy=request.strategy.bind(self.engines, engine.tokenizer),
         )
         yield r.Began(tuple(ids))
         spent_s, done = 0.0, False

@@ -1,14 +1,12 @@
 """Provider of this machine's models. Imported in a worker's thread and nowhere else: everything of mlx hangs on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from app.requests import ModelFacts, ModelOffer
 from engine import machine
-from engine.decode.strategies import parse
-from engine.decode.strategy import Strategy
 from engine.errors import CheckpointError, ParameterError
 from engine.session import Session
 from engine.sources import catalogue, store
@@ -36,7 +34,7 @@ def loaded(name: str) -> Checkpoint | None:
 
 
 class LoadedModel(Session):
-    """A loaded model as `app.jobs` wants it: a session with facts, adapters and strategies."""
+    """A loaded model as `app.jobs` wants it: a session with facts and adapters."""
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -58,10 +56,6 @@ class LoadedModel(Session):
             digest=info.weights,
             eos=frozenset(tokenizer.eos),
         )
-
-    def strategy(self, name: str, others: Mapping[str, Any]) -> Strategy:
-        """The strategy of a text form. ParameterError for a draft model that cannot draft for this one."""
-        return parse(name).bind(others, self.tokenizer)
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
         """Put an adapter on the model, weigh it, or take it off; what is there then."""

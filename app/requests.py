@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 
 from engine.decode.control import RunControl
+from engine.decode.strategies import PLAIN
+from engine.decode.strategy import Strategy
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 from engine.tune.attached import Attached
@@ -42,8 +44,7 @@ class Unload:
 class Generate:
     """Continue a prompt: `Began`, the engine's events, `Cached`. Steered and stopped through `control`.
 
-    `force` are words to take before anything is drawn. `strategy` draws token by token (""), or guesses ahead: from the
-    text ("ngram"), or with a smaller model that is loaded ("draft NAME").
+    `force` are words to take before anything is drawn. A model that the strategy needs has to be loaded.
     """
 
     model: str
@@ -53,7 +54,7 @@ class Generate:
     max_tokens: int | None = None
     force: str = ""
     stop: tuple[str, ...] = ()
-    strategy: str = ""
+    strategy: Strategy = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from app.tui.dialogs.overlays import Ask
 from app.tui.dialogs.text_dialog import TextDialog
 from app.tui.sampling import given, typed
 from app.tui.tokens import cells
+from engine.decode.strategies import PLAIN, offers, parse
 from engine.errors import LikelyError, ParameterError
 from engine.presets import ORDERS, PARAMETERS
 
@@ -142,16 +143,16 @@ def _redo(screen: "ChatScreen", text: str) -> None:
 
 def _strategy(screen: "ChatScreen", text: str) -> None:
     """How tokens are found: one by one, or with guesses ahead."""
-    kind, _, model = text.partition(" ")
-    if kind not in ("plain", "ngram", "draft") or (kind == "draft") != bool(model):
-        raise ParameterError(f"/strategy is one of {', '.join(_strategies(screen))}")
-    screen.talk.strategy = "" if kind == "plain" else text
-    screen.hints.say("tokens are found one by one" if kind == "plain" else f"tokens are guessed ahead: {text}")
+    try:
+        strategy = screen.talk.strategy = parse(text or "none")
+    except ParameterError:
+        raise ParameterError(f"/strategy is one of {', '.join(_strategies(screen))}") from None
+    screen.hints.say(f"tokens are guessed ahead: {strategy}" if strategy != PLAIN else "tokens are found one by one")
 
 
 def _strategies(screen: "ChatScreen") -> list[str]:
     others = [name for name, facts in screen.likely.engine.models.items() if facts is not screen.likely.engine.current]
-    return ["plain", "ngram", *(f"draft {name}" for name in others)]
+    return ["plain", *(str(strategy) for strategy in offers(tuple(others)) if strategy != PLAIN)]
 
 
 def _copy(screen: "ChatScreen", kind: str) -> None:

@@ -62,6 +62,10 @@ class Drafting(Strategy):
         return f"drafts of {self.model}"
 
     @property
+    def about(self) -> str:
+        return f"guesses of {self.model}"
+
+    @property
     def needs(self) -> tuple[str, ...]:
         return (self.model,)
 

@@ -24,7 +24,7 @@ class Strategy:
 
     NAME: ClassVar[str]
     TITLE: ClassVar[str]  # in a list of strategies
-    ABOUT: ClassVar[str]  # beside it
+    ABOUT: ClassVar[str]  # beside it, where its settings are still to come
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         """Events of a run, for at most `limit` tokens of each branch, their steps without text.
@@ -53,6 +53,11 @@ class Strategy:
     def words(self) -> str:
         """What is said of a run drawn so; "" where there is nothing to say."""
         return str(self)
+
+    @property
+    def about(self) -> str:
+        """What is said beside it in a list of strategies."""
+        return self.ABOUT
 
     @property
     def needs(self) -> tuple[str, ...]:

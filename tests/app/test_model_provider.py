@@ -9,6 +9,7 @@ import pytest
 from app.model_provider import LoadedModel, LocalModelProvider
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
+from engine.decode.strategies import parse
 from engine.errors import CheckpointError, ParameterError
 from engine.sources import store
 from metal import mx
@@ -44,7 +45,7 @@ def drawn(lab: LoadedModel, strategy: str, others: dict[str, LoadedModel] | None
         RunControl(),
         seed=3,
         max_tokens=24,
-        strategy=lab.strategy(strategy, others or {}),
+        strategy=parse(strategy).bind(others or {}, lab.tokenizer),
     )
     return [event.step.token for event in events if isinstance(event, Emitted)]
 

@@ -6,7 +6,7 @@ forced tokens come first; every step has a snapshot of the whole vocabulary, so 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from app.requests import ModelFacts, ModelOffer
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Prefilled, Stats
+from engine.decode.strategies import PLAIN
 from engine.errors import CheckpointError
 from engine.trace.observe import observe
 from engine.trace.trace import TokenStep
@@ -50,6 +51,7 @@ def words(text: str) -> list[str]:
 class ScriptedTokenizer:
     """Words as tokens, with bytes for everything else."""
 
+    fingerprint = "words"
     END, USER_TURN, MODEL_TURN, STOP = 256, 257, 258, 259
 
     def __init__(self, texts: Sequence[str], chat: bool = True) -> None:
@@ -93,9 +95,6 @@ class ScriptedEngine:
             name, 8192, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos
         )
 
-    def strategy(self, name: str, others: Mapping[str, Any]) -> Any:
-        return name
-
     def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
         """Logits [V] after a text: deterministic, with the favourite usually but not always on top."""
         rng = np.random.default_rng([len(ids), favourite])
@@ -117,7 +116,7 @@ class ScriptedEngine:
         strategy: Any = None,
     ) -> Iterator[Event]:
         self.calls.append(("generate", list(ids)))
-        self.strategies.append(strategy)
+        self.strategies.append("" if strategy == PLAIN else str(strategy))
         yield Prefilled(len(ids), len(ids))
         told = self._told(ids, self.scripts[seed % len(self.scripts)])
         budget = 10**6 if max_tokens is None else max_tokens

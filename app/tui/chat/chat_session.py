@@ -18,6 +18,8 @@ from app.tui.tokens.transcript import Transcript
 from engine.conversation import ROOT, Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Stats
+from engine.decode.strategies import PLAIN
+from engine.decode.strategy import Strategy
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
@@ -59,7 +61,7 @@ class ChatSession(Transcript):
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
-        self.strategy = ""  # how tokens are found, as `requests.Generate` names it
+        self.strategy: Strategy = PLAIN  # how tokens are found
         self.scoring: dict[int, list[str]] = {}
         self.stepping = False
         self.peek: TokenStep | None = None  # in step mode: what could come next

@@ -7,26 +7,18 @@ from dataclasses import replace
 from app.tui.presets import Choice
 from app.tui.tokens.transcript import Shown
 from engine.conversation import Conversation, Fork, Node
+from engine.decode.guessing import Drafting
+from engine.decode.strategies import offers
 from engine.trace.trace import TokenStep
-
-PLAIN, NGRAM, DRAFT = "", "ngram", "draft"
 
 
 def strategies(models: Sequence[str]) -> list[Choice]:
     """The ways of finding tokens, for a list; `models` are loaded ones that could guess."""
     return [
         ("", "how tokens are found: the same ones, at another speed"),
-        ("strategy ", "  one by one     a pass of the model for each"),
-        ("strategy ngram", "  n-gram         guesses what followed earlier in the text"),
-        *((f"strategy draft {name}", f"  draft          guesses of {name}") for name in models),
-        ("draft", "  draft…         guesses of a smaller model with the same tokens"),
+        *((f"strategy {strategy}", f"  {strategy.TITLE:<15}{strategy.about}") for strategy in offers(tuple(models))),
+        (Drafting.NAME, f"  {Drafting.TITLE + '…':<15}{Drafting.ABOUT}"),
     ]
-
-
-def strategy_words(strategy: str) -> str:
-    """A strategy as a column's head has it; "" for the plain one."""
-    kind, _, model = strategy.partition(" ")
-    return {PLAIN: "", NGRAM: "n-gram guesses", DRAFT: f"drafts of {model}"}[kind]
 
 
 def divergence(first: Sequence[TokenStep], other: Sequence[TokenStep], start: int = 0) -> int | None:

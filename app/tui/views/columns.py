@@ -17,6 +17,9 @@ from app.tui.widgets.bars import Hints
 from app.tui.widgets.column import Column
 from app.worker import Failed
 from engine.conversation import Conversation
+from engine.decode.guessing import Drafting
+from engine.decode.strategies import PLAIN, parse
+from engine.decode.strategy import Strategy
 from engine.errors import LikelyError
 
 if TYPE_CHECKING:
@@ -90,7 +93,7 @@ class Columns(Screen[None]):
             updated=now,
         )
 
-    def _column(self, sampling: Sampling, model: str = "", strategy: str = "") -> Column:
+    def _column(self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN) -> Column:
         talk = ChatSession(self._conversation(sampling, None), lambda _: 0, clock=self.likely.clock)
         talk.sampling, talk.strategy = sampling, strategy
         talk.new_seed = lambda: self.seed
@@ -158,11 +161,11 @@ class Columns(Screen[None]):
                 title = "parameters and their values; what is not named stays"
                 self.app.push_screen(Ask(title, given(talk.sampling)), partial(self._typed, column))
             case "draft":
-                self._other_model(column, lambda facts: setattr(talk, "strategy", f"draft {facts.name}"))
+                self._other_model(column, lambda facts: setattr(talk, "strategy", Drafting(facts.name)))
             case "model" if not name:
                 self._other_model(column, lambda facts: setattr(column, "model", facts.name))
             case "strategy":
-                talk.strategy = name
+                talk.strategy = parse(name)
                 self.differs(column)
             case "model":
                 column.model = name

@@ -9,7 +9,7 @@ from textual.widgets import Label
 
 from app import requests as r
 from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.comparison import divergence, strategy_words
+from app.tui.chat.comparison import divergence
 from app.tui.sampling import words
 from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
@@ -50,13 +50,13 @@ class Column(Vertical):
         sampling, facts = self.talk.sampling, self.talk.facts
         model = facts.title if facts is not None and self.model else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
-        parts = (sampling.preset_name or words(sampling.recipe), order, strategy_words(self.talk.strategy), model)
+        parts = (sampling.preset_name or words(sampling.recipe), order, self.talk.strategy.words, model)
         return " · ".join(part for part in parts if part)
 
     @property
     def models(self) -> set[str]:
         """The loaded models that this column draws with; "" is the current one."""
-        return {self.model, self.talk.strategy.partition(" ")[2]}
+        return {self.model, *self.talk.strategy.needs}
 
     # -- running -----------------------------------------------------------------------------------------------------
 
