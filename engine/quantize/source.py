@@ -16,7 +16,7 @@ from engine.sources.gguf import mapping, weights
 from engine.sources.hf_folder import stored_dtype
 from engine.sources.model_info import ModelInfo, quantization_of, read_json, weight_files
 from engine.sources.precision import Precision
-from engine.tokenizer import Tokenizer, published
+from engine.tokenizer import from_folder, from_gguf, published
 from metal import mx
 from models.block import Block
 from models.checkpoint.builder import Builder
@@ -54,12 +54,12 @@ class Source:
             self._arch = mapping.architecture(header)
             self._header = header
             self.config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
-            self.tokenizer = Tokenizer.from_gguf(header.metadata)
+            self.tokenizer = from_gguf(header.metadata)
             self.dtype = mx.bfloat16 if self._arch.model_type.startswith("gemma") else mx.float16
             found = {tensor: mapping.weight_name(tensor, self._arch) for tensor in header.tensors}
         else:
             self.config = read_json(info.path / "config.json")
-            self.tokenizer = Tokenizer.from_folder(info.path)
+            self.tokenizer = from_folder(info.path)
             if quantization_of(self.config):
                 raise CheckpointError(f"{info.name} is quantised already: begin with the original model")
             self.dtype = stored_dtype(info.path)

@@ -20,7 +20,7 @@ from engine.sources.fetch.progress import Report, silent
 from engine.sources.gguf import mapping, weights
 from engine.sources.model_info import ModelInfo, quantization_of, read_json
 from engine.sources.precision import Precision, choose
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, from_folder, from_gguf
 from metal import kernel, malloc, mx
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | 
         share = parting.share(config, names, weights.whole_groups(header))
         heads = share.config.heads, share.config.kv_heads
     with ThreadPoolExecutor(1) as beside:
-        tokenizer = beside.submit(Tokenizer.from_gguf, header.metadata)
+        tokenizer = beside.submit(from_gguf, header.metadata)
         whole = share is None and not precision.packed and precision.dtype == mx.float32
         joins = models.joins(config) if whole else {}
         arrays = dict(weights.read_weights(header, architecture, heads, precision, share, joins))
@@ -185,7 +185,7 @@ def _read_folder(info: ModelInfo, precision: Precision | None, parting: Parting 
     share = None
     if parting is not None:
         share = parting.share(config, hf_folder.tensor_names(info.path), _group(config))
-    tokenizer = Tokenizer.from_folder(info.path)
+    tokenizer = from_folder(info.path)
     precision = precision or _choose(info, family, hf_folder.stored_dtype(info.path), parting)
     if share is None:
         return tokenizer, config, hf_folder.read_weights(info.path, precision), precision, None

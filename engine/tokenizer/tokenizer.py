@@ -2,7 +2,6 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
 from typing import Any
 
 from engine.errors import DataError, TemplateError
@@ -47,26 +46,6 @@ class Tokenizer:
         self.encoder = encoder
         self._strip_space = strip_space
         self._templates = dict(templates or {})
-
-    @classmethod
-    def from_folder(cls, path: "str | PathLike[str]") -> "Tokenizer":
-        """The tokenizer of a Hugging Face folder.
-
-        Raises CheckpointError for files that are missing, damaged or of an unknown kind.
-        """
-        from engine.tokenizer.folder import read
-
-        return read(path)
-
-    @classmethod
-    def from_gguf(cls, metadata: Mapping[str, Any]) -> "Tokenizer":
-        """The tokenizer in a GGUF file's metadata.
-
-        Raises CheckpointError where it is missing, inconsistent or of an unknown kind.
-        """
-        from engine.tokenizer.metadata import build
-
-        return build(metadata)
 
     # -- text and ids --------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.errors import CheckpointError
 from engine.sources.model_info import read_json
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, from_gguf
 from engine.tokenizer.pretokenizers import PRETOKENIZERS, Pretokenizer
 from engine.tokenizer.vocabulary import Kind, byte_level_bytes
 
@@ -54,7 +54,7 @@ def metadata(tokenizer: Tokenizer, folder: Path, rows: int) -> dict[str, Any]:
     ways = _ruled(program, merges) if byte_level else _scored(common["tokenizer.ggml.tokens"], merges)
     for way in ways:
         said = common | way
-        if _same(tokenizer, Tokenizer.from_gguf(said)):
+        if _same(tokenizer, from_gguf(said)):
             return said
     raise CheckpointError(
         f"{folder / 'tokenizer.json'} cuts text as none of the rules that GGUF knows does: llama.cpp could not run it"

@@ -12,7 +12,7 @@ from app.cli.sampling import Limits
 from engine.evaluate.explain import explain
 from engine.prompt import Prompt, asked, locate
 from engine.session import Session
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import from_gguf
 from engine.trace.trace import Recipe
 from engine.tune.rows import parse
 from engine.tune.samples import encode
@@ -76,7 +76,7 @@ def test_one_text_is_the_same_ids_for_run_explain_and_tune() -> None:
 
 @pytest.mark.parametrize("metadata", [byte_level(), scored(), scored(prefix=False)], ids=["bytes", "scored", "bare"])
 def test_a_text_in_parts_begins_as_a_text_does(metadata: dict[str, Any]) -> None:
-    tokenizer = Tokenizer.from_gguf(metadata)
+    tokenizer = from_gguf(metadata)
     assert Prompt(parts=("Hello there",)).ids(tokenizer) == tokenizer.encode("Hello there", bos=True)
 
 

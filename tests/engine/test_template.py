@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ParameterError, TemplateError
-from engine.tokenizer import ChatTemplate, Message, Tokenizer
+from engine.tokenizer import ChatTemplate, Message, from_folder, from_gguf
 from engine.tokenizer.turns import turns
 from tests.engine.vocabularies import CHATML, byte_level, folder, scored
 
@@ -81,14 +81,14 @@ def test_options_reach_the_template_or_are_refused() -> None:
 
 
 def test_a_base_model_says_that_it_has_no_template() -> None:
-    tokenizer = Tokenizer.from_gguf({key: value for key, value in byte_level().items() if "chat" not in key})
+    tokenizer = from_gguf({key: value for key, value in byte_level().items() if "chat" not in key})
     assert tokenizer.chat_template is None
     with pytest.raises(TemplateError, match=r"no chat template.*--raw"):
         tokenizer.chat(HI)
 
 
 def test_control_tokens_of_a_conversation_are_themselves() -> None:
-    tokenizer = Tokenizer.from_gguf(byte_level())
+    tokenizer = from_gguf(byte_level())
     assert tokenizer.render(HI) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     ids = tokenizer.chat(HI)
     assert (ids.count(1), ids.count(2)) == (2, 1)
@@ -100,11 +100,11 @@ def test_equals_transformers(tmp_path: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     folder(tmp_path)
-    ours, theirs = Tokenizer.from_folder(tmp_path), PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
+    ours, theirs = from_folder(tmp_path), PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"é": "<b>"}}}]
     for source, messages in FAMILIES.items():
         (tmp_path / "chat_template.jinja").write_text(source)
-        ours = Tokenizer.from_folder(tmp_path)
+        ours = from_folder(tmp_path)
         for prompt in (False, True):
             options: dict[str, Any] = {"tools": tools} if "tools" in source else {}
             expected = theirs.apply_chat_template(
@@ -174,7 +174,7 @@ WRITTEN = {
 @pytest.mark.parametrize("source", FAMILIES, ids=["chatml", "qwen", "llama", "tools"])
 @pytest.mark.parametrize("metadata", [byte_level, scored], ids=["byte-level", "sentencepiece"])
 def test_spans_are_what_the_model_writes(source: str, metadata: Any) -> None:
-    tokenizer = Tokenizer.from_gguf({**metadata(), "tokenizer.chat_template": source})
+    tokenizer = from_gguf({**metadata(), "tokenizer.chat_template": source})
     messages = FAMILIES[source]
     ids, spans = tokenizer.spans(messages)
     assert ids == tokenizer.chat(messages, generation_prompt=False)
@@ -212,14 +212,14 @@ def test_turns_of_any_text(contents: list[str], system: bool) -> None:
 
 def test_a_message_that_is_not_shown_has_no_tokens() -> None:
     source = "{% for m in messages if m.role != 'system' %}{{ m.content }}<|im_end|>{% endfor %}"
-    tokenizer = Tokenizer.from_gguf(byte_level(**{"tokenizer.chat_template": source}))
+    tokenizer = from_gguf(byte_level(**{"tokenizer.chat_template": source}))
     ids, spans = tokenizer.spans(TALK)
     assert list(map(len, spans)) == [0, *(len(ids[span.start : span.stop]) for span in spans[1:])]
     assert [tokenizer.decode(ids[s.start : s.stop]) for s in spans] == ["", "One?", "1", " Two? ", "2"]
 
 
 def test_an_empty_message_does_not_hide_the_end_of_the_one_before() -> None:
-    tokenizer = Tokenizer.from_gguf(byte_level())
+    tokenizer = from_gguf(byte_level())
     messages = [*TALK[1:3], {"role": "user", "content": ""}, {"role": "assistant", "content": "Well?"}]
     ids, spans = tokenizer.spans(messages)
     written = [tokenizer.decode((ids[i] for i in span), special=True) for span in spans]
@@ -228,7 +228,7 @@ def test_an_empty_message_does_not_hide_the_end_of_the_one_before() -> None:
 
 def test_a_character_of_several_tokens_stays_whole() -> None:
     source = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    tokenizer = Tokenizer.from_gguf(byte_level(**{"tokenizer.chat_template": source}))
+    tokenizer = from_gguf(byte_level(**{"tokenizer.chat_template": source}))
     messages = [
         {"role": "user", "content": "😀"},
         {"role": "assistant", "content": "😱"},

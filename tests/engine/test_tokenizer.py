@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import CheckpointError, DataError
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, from_folder, from_gguf
 from engine.tokenizer.pretokenizers import PRETOKENIZERS
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder
@@ -22,20 +22,20 @@ texts = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_gguf(byte_level())
+    return from_gguf(byte_level())
 
 
 @given(texts)
 @settings(max_examples=150, deadline=None)
 def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
     metadata = byte_level()
-    assert Tokenizer.from_gguf(metadata).encode(text) == slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
+    assert from_gguf(metadata).encode(text) == slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
 
 
 @given(texts)
 @settings(max_examples=300, deadline=None)
 def test_every_text_comes_back(text: str) -> None:
-    tokenizer = Tokenizer.from_gguf(byte_level("llama-bpe"))
+    tokenizer = from_gguf(byte_level("llama-bpe"))
     for special in (False, True):
         ids = tokenizer.encode(text, special=special)
         assert tokenizer.decode(ids, special=True) == text
@@ -61,7 +61,7 @@ def test_importing_it_imports_neither_library() -> None:
 
 
 def test_unlike_rules_cut_unlike() -> None:
-    assert len({tuple(Tokenizer.from_gguf(byte_level(pre)).encode(TEXT)) for pre in PRETOKENIZERS}) >= 10
+    assert len({tuple(from_gguf(byte_level(pre)).encode(TEXT)) for pre in PRETOKENIZERS}) >= 10
 
 
 def test_control_tokens_are_text_unless_asked_for(tokenizer: Tokenizer) -> None:
@@ -76,14 +76,14 @@ def test_control_tokens_are_text_unless_asked_for(tokenizer: Tokenizer) -> None:
 
 
 def test_beginning_and_end() -> None:
-    plain = Tokenizer.from_gguf(byte_level())
+    plain = from_gguf(byte_level())
     assert (plain.bos, plain.add_bos, plain.eos) == (1, False, {0, 2})  # 0 is known by its name, <|endoftext|>
     assert plain.encode("a", bos=True) == plain.encode("a")
-    begun = Tokenizer.from_gguf(byte_level(**{"tokenizer.ggml.add_bos_token": True}))
+    begun = from_gguf(byte_level(**{"tokenizer.ggml.add_bos_token": True}))
     assert begun.encode("a", bos=True) == [1, *plain.encode("a")]
-    assert Tokenizer.from_gguf({k: v for k, v in byte_level("tekken").items() if "add_bos" not in k}).add_bos
+    assert from_gguf({k: v for k, v in byte_level("tekken").items() if "add_bos" not in k}).add_bos
     for name in ("eot", "eom"):
-        assert 7 in Tokenizer.from_gguf(byte_level(**{f"tokenizer.ggml.{name}_token_id": 7})).eos
+        assert 7 in from_gguf(byte_level(**{f"tokenizer.ggml.{name}_token_id": 7})).eos
 
 
 def test_harmony_ends_messages_without_ending_answers() -> None:
@@ -91,7 +91,7 @@ def test_harmony_ends_messages_without_ending_answers() -> None:
         metadata = byte_level()
         metadata["tokenizer.ggml.tokens"] += names
         metadata["tokenizer.ggml.token_type"] += [3] * len(names)
-        return Tokenizer.from_gguf(metadata)
+        return from_gguf(metadata)
 
     phi, harmony = named("<|end|>"), named("<|end|>", "<|return|>", "<|call|>")
     assert phi.id("<|end|>") in phi.eos
@@ -111,28 +111,28 @@ def test_what_cannot_be_spelled_is_refused(tokenizer: Tokenizer) -> None:
     lacking = slow_bpe.CHARACTER[4]
     metadata["tokenizer.ggml.tokens"] = ["(gone)" if t == lacking else t for t in metadata["tokenizer.ggml.tokens"]]
     with pytest.raises(DataError, match=r"0x04.*at character 3"):
-        Tokenizer.from_gguf(metadata).encode("né \x04")
+        from_gguf(metadata).encode("né \x04")
 
 
 def test_a_fingerprint_is_of_meaning_not_of_format(tmp_path: Path) -> None:
     metadata = byte_level()
-    tokenizer = Tokenizer.from_gguf(metadata)
-    assert Tokenizer.from_folder(folder(tmp_path)).fingerprint == tokenizer.fingerprint
+    tokenizer = from_gguf(metadata)
+    assert from_folder(folder(tmp_path)).fingerprint == tokenizer.fingerprint
     padded = {**metadata, "tokenizer.ggml.tokens": [*metadata["tokenizer.ggml.tokens"], "[PAD525]"]}
     padded["tokenizer.ggml.token_type"] = [*metadata["tokenizer.ggml.token_type"], 5]
-    assert Tokenizer.from_gguf(padded).fingerprint == tokenizer.fingerprint
+    assert from_gguf(padded).fingerprint == tokenizer.fingerprint
     swapped = {**metadata, "tokenizer.ggml.tokens": [*metadata["tokenizer.ggml.tokens"]]}
     tokens = swapped["tokenizer.ggml.tokens"]
     tokens[300], tokens[301] = tokens[301], tokens[300]
     swapped["tokenizer.ggml.merges"] = []
-    assert Tokenizer.from_gguf(swapped).fingerprint != tokenizer.fingerprint
+    assert from_gguf(swapped).fingerprint != tokenizer.fingerprint
 
 
 # -- folders ----------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_gives_what_its_gguf_gives(tmp_path: Path) -> None:
-    ours, gguf = Tokenizer.from_folder(folder(tmp_path)), Tokenizer.from_gguf(byte_level())
+    ours, gguf = from_folder(folder(tmp_path)), from_gguf(byte_level())
     assert (ours.bos, ours.add_bos, ours.eos, ours.chat_template) == (gguf.bos, False, gguf.eos, gguf.chat_template)
     for text in [*AWKWARD, TEXT]:
         for special in (False, True):
@@ -142,12 +142,12 @@ def test_a_folder_gives_what_its_gguf_gives(tmp_path: Path) -> None:
 def test_a_folder_says_how_its_texts_begin_and_end(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 9]}')
     (tmp_path / "config.json").write_text('{"eos_token_id": 11}')
-    tokenizer = Tokenizer.from_folder(folder(tmp_path, bos=True))
+    tokenizer = from_folder(folder(tmp_path, bos=True))
     assert tokenizer.add_bos and tokenizer.encode("a", bos=True)[0] == 1 and len(tokenizer.encode("a")) == 1
     assert tokenizer.eos == {0, 2, 9, 11}
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "add_bos_token": False}))
-    assert not Tokenizer.from_folder(tmp_path).add_bos
+    assert not from_folder(tmp_path).add_bos
 
 
 def test_the_newest_chat_template_counts(tmp_path: Path) -> None:
@@ -155,20 +155,20 @@ def test_the_newest_chat_template_counts(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("new")
     (tmp_path / "additional_chat_templates").mkdir()
     (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools | length }} tools")
-    tokenizer = Tokenizer.from_folder(tmp_path)
+    tokenizer = from_folder(tmp_path)
     assert tokenizer.chat_template == "new"
     assert tokenizer.render([], tools=[{}, {}]) == "2 tools"
     config = {"chat_template": [{"name": "default", "template": "listed"}]}
     (tmp_path / "chat_template.jinja").unlink()
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    assert Tokenizer.from_folder(tmp_path).chat_template == "listed"
+    assert from_folder(tmp_path).chat_template == "listed"
 
 
 @pytest.mark.slow
 def test_equals_transformers(tmp_path: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    ours, theirs = Tokenizer.from_folder(folder(tmp_path)), PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
+    ours, theirs = from_folder(folder(tmp_path)), PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
     for text in [*AWKWARD, TEXT]:
         assert ours.encode(text, special=True) == theirs.encode(text, add_special_tokens=False), text
         ids = ours.encode(text, special=True)
@@ -186,7 +186,7 @@ def test_equals_transformers_own_rules() -> None:
     vocab = {token: i for i, token in enumerate(metadata["tokenizer.ggml.tokens"])}
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     for pre, kind in (("gpt-2", GPT2Tokenizer), ("qwen2", Qwen2Tokenizer)):
-        ours, theirs = Tokenizer.from_gguf(byte_level(pre)), kind(vocab=vocab, merges=merges)
+        ours, theirs = from_gguf(byte_level(pre)), kind(vocab=vocab, merges=merges)
         for text in [*AWKWARD, TEXT, *PIECES]:
             if not any(token in text for token in (*CONTROL, "<think>", " " * 8, "e\u0301")):  # Qwen's folder composes
                 assert ours.encode(text) == theirs.encode(text, add_special_tokens=False), (pre, text)
@@ -215,7 +215,7 @@ def test_equals_transformers_own_rules() -> None:
 def test_gguf_faults_are_one_line(change: dict[str, Any], line: str) -> None:
     metadata = byte_level(**{f"tokenizer.ggml.{key}": value for key, value in change.items()})
     with pytest.raises(CheckpointError, match=line) as caught:
-        Tokenizer.from_gguf({key: value for key, value in metadata.items() if value is not None})
+        from_gguf({key: value for key, value in metadata.items() if value is not None})
     assert "\n" not in str(caught.value)
 
 
@@ -237,7 +237,7 @@ def test_folder_faults_are_one_line(tmp_path: Path, name: str, content: str | No
     else:
         (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=line) as caught:
-        Tokenizer.from_folder(tmp_path)
+        from_folder(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -245,4 +245,4 @@ def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
     library = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     library.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CheckpointError, match="byte-level or SentencePiece-like"):
-        Tokenizer.from_folder(tmp_path)
+        from_folder(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.tokenizer import Detokenizer, Tokenizer
+from engine.tokenizer import Detokenizer, Tokenizer, from_gguf
 from tests.engine.vocabularies import byte_level, scored
 
 BYTES = [bytes([byte]) for byte in range(256)]
@@ -21,7 +21,7 @@ def of_bytes(data: bytes, **options: bool) -> tuple[list[str], str]:
 
 @cache
 def tokenizers() -> list[Tokenizer]:
-    return [Tokenizer.from_gguf(byte_level()), Tokenizer.from_gguf(scored()), Tokenizer.from_gguf(scored(prefix=False))]
+    return [from_gguf(byte_level()), from_gguf(scored()), from_gguf(scored(prefix=False))]
 
 
 @given(st.data())

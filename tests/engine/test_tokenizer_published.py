@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import CheckpointError
-from engine.tokenizer import Tokenizer, published
+from engine.tokenizer import from_folder, from_gguf, published
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT, scored
 
 texts = st.one_of(
@@ -26,9 +26,9 @@ def metadata(prefix: bool, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("prefix", [True, False])
 def test_scores_become_merges(prefix: bool, tmp_path: Path) -> None:
-    ours = Tokenizer.from_gguf(metadata(prefix))
+    ours = from_gguf(metadata(prefix))
     published.write(ours, tmp_path)
-    again = Tokenizer.from_folder(tmp_path)
+    again = from_folder(tmp_path)
 
     @given(texts)
     @settings(max_examples=150, deadline=None)
@@ -45,7 +45,7 @@ def test_scores_become_merges(prefix: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("add_bos", [True, False])
 def test_transformers_begins_texts_as_we_do(add_bos: bool, tmp_path: Path) -> None:
-    ours = Tokenizer.from_gguf(metadata(False, add_bos_token=add_bos))
+    ours = from_gguf(metadata(False, add_bos_token=add_bos))
     published.write(ours, tmp_path)
     from transformers import AutoTokenizer
 
@@ -56,5 +56,5 @@ def test_transformers_begins_texts_as_we_do(add_bos: bool, tmp_path: Path) -> No
 
 def test_a_blank_before_and_tokens_matched_whole_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot both put a blank before a text and match '<think>' in it"):
-        published.write(Tokenizer.from_gguf(scored(True)), tmp_path)
+        published.write(from_gguf(scored(True)), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.sources.gguf import read_header
 from engine.sources.model_info import ModelInfo
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, from_gguf
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT
 
@@ -22,7 +22,7 @@ def metadata(smollm2: ModelInfo) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def tokenizer(metadata: dict[str, Any]) -> Tokenizer:
-    return Tokenizer.from_gguf(metadata)
+    return from_gguf(metadata)
 
 
 def test_equals_byte_pair_encoding_by_definition(metadata: dict[str, Any], tokenizer: Tokenizer) -> None:

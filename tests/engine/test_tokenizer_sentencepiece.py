@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import CheckpointError
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import from_gguf
 from engine.tokenizer.sentencepiece import SentencePiece
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT, scored, sentencepiece_model
 
@@ -22,7 +22,7 @@ texts = st.one_of(
 @pytest.mark.parametrize("prefix", [True, False])
 @pytest.mark.parametrize("byte_fallback", [True, False])
 def test_equals_sentencepiece(prefix: bool, byte_fallback: bool) -> None:
-    tokenizer = Tokenizer.from_gguf(scored(prefix, byte_fallback))
+    tokenizer = from_gguf(scored(prefix, byte_fallback))
     library = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_model(prefix, byte_fallback))
 
     @given(texts)
@@ -68,12 +68,12 @@ def test_words_are_cut_where_no_token_reaches_over() -> None:
 
 def test_a_long_line_takes_no_more_than_its_length() -> None:
     """A line without blanks is one word: 40,000 characters would take minutes if each union looked at all of them."""
-    tokenizer = Tokenizer.from_gguf(scored())
+    tokenizer = from_gguf(scored())
     assert tokenizer.decode(tokenizer.encode("thequick" * 5000)) == "thequick" * 5000
 
 
 def test_control_tokens_and_blanks() -> None:
-    tokenizer = Tokenizer.from_gguf(scored())
+    tokenizer = from_gguf(scored())
     start, end = tokenizer.id("<|im_start|>"), tokenizer.id("<|im_end|>")
     assert tokenizer.encode("", bos=True) == [1] and tokenizer.encode("") == []
     ids = tokenizer.encode("<|im_start|>the dog<|im_end|>", special=True)
@@ -87,7 +87,7 @@ def test_control_tokens_and_blanks() -> None:
 
 def test_phi3_swallows_blanks_behind_its_control_tokens() -> None:
     metadata = scored()
-    plain, phi = Tokenizer.from_gguf(metadata), Tokenizer.from_gguf({**metadata, "general.name": "Phi-3 mini"})
+    plain, phi = from_gguf(metadata), from_gguf({**metadata, "general.name": "Phi-3 mini"})
     text = "<|im_end|>\n the"
     assert phi.encode(text, special=True) == plain.encode("<|im_end|>the", special=True)
     assert phi.encode(text, special=True) != plain.encode(text, special=True)
@@ -103,4 +103,4 @@ def test_faults_are_one_line(key: str) -> None:
         kinds = metadata["tokenizer.ggml.token_type"]
         kinds[kinds.index(6)] = 1
     with pytest.raises(CheckpointError, match=key):
-        Tokenizer.from_gguf(metadata)
+        from_gguf(metadata)

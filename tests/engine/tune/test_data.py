@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError, ParameterError
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, from_gguf
 from engine.tune import batches, data, rows, samples
 from engine.tune.samples import TrainingSample
 from tests.engine import hub_server
@@ -27,7 +27,7 @@ def tokenizer(template: str | None = CHATML) -> Tokenizer:
     found = byte_level(**{"tokenizer.chat_template": template or ""})
     if template is None:
         del found["tokenizer.chat_template"]
-    return Tokenizer.from_gguf(found)
+    return from_gguf(found)
 
 
 def chat(*texts: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from engine.errors import CheckpointError
-from engine.tokenizer import Tokenizer
+from engine.tokenizer import Tokenizer, from_folder, from_gguf
 from engine.tokenizer.pretokenizers import PRETOKENIZERS
 from engine.tune import gguf_tokenizer
 from tests.engine import vocabularies
@@ -35,7 +35,7 @@ def ruled(path: Path, rule: str) -> Path:
 
 
 def written(path: Path, rows: int = 600) -> tuple[Tokenizer, dict[str, Any]]:
-    ours = Tokenizer.from_folder(path)
+    ours = from_folder(path)
     said = gguf_tokenizer.metadata(ours, path, rows)
     return ours, said
 
@@ -44,7 +44,7 @@ def written(path: Path, rows: int = 600) -> tuple[Tokenizer, dict[str, Any]]:
 def test_the_rule_is_found_by_what_it_does(rule: str, tmp_path: Path) -> None:
     ours, said = written(ruled(tmp_path, rule))
     assert PRETOKENIZERS[said["tokenizer.ggml.pre"]].patterns == PRETOKENIZERS[rule].patterns
-    theirs = Tokenizer.from_gguf(said)
+    theirs = from_gguf(said)
     for text in TEXTS:
         assert theirs.encode(text) == ours.encode(text), text
         assert theirs.encode(text, special=True) == ours.encode(text, special=True), text
@@ -57,7 +57,7 @@ def test_single_digits_in_another_spelling_are_smollms_rule(tmp_path: Path) -> N
 
 def test_special_tokens_kinds_padding_and_templates(tmp_path: Path) -> None:
     ours, said = written(vocabularies.folder(tmp_path, bos=True))
-    theirs = Tokenizer.from_gguf(said)
+    theirs = from_gguf(said)
     assert (theirs.bos, theirs.add_bos, theirs.eos) == (ours.bos, True, ours.eos) and ours.bos is not None
     assert theirs.chat([{"role": "user", "content": "hi"}]) == ours.chat([{"role": "user", "content": "hi"}])
     kinds = said["tokenizer.ggml.token_type"]
@@ -89,14 +89,14 @@ def test_scores_made_of_merges_cut_as_sentencepiece_does(prefix: bool, tmp_path:
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(special))
     _, said = written(tmp_path, 710)
-    theirs = Tokenizer.from_gguf(said)
+    theirs = from_gguf(said)
     assert said["tokenizer.ggml.add_space_prefix"] is prefix and said["tokenizer.ggml.token_type"][0] == 2
     for text in (text for text in TEXTS if not prefix or "<think>" not in text):
         assert theirs.encode(text) == library.encode(text), text
 
 
 def test_what_no_file_can_say_is_refused(tmp_path: Path) -> None:
-    ours = Tokenizer.from_folder(vocabularies.folder(tmp_path))
+    ours = from_folder(vocabularies.folder(tmp_path))
     program = json.loads((tmp_path / "tokenizer.json").read_text())
     library = tokenizers.Tokenizer.from_str(json.dumps(program))
     library.pre_tokenizer = pre_tokenizers.Sequence(
