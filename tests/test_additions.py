@@ -166,10 +166,11 @@ def replaced(file: Path, old: str, new: str) -> None:
 
 
 def overlay(folder: Path, *copied: str) -> None:
-    """The program in another folder, with its own copies of some files of the engine."""
-    for name in ("app", "models", "metal", "tests"):
+    """The program in another folder, with its own copies of some files."""
+    own = {Path(name).parts[0] for name in copied}
+    for name in {"app", "engine", "models", "metal", "tests"} - own:
         (folder / name).symlink_to(ROOT / name)
-    for part in sorted({Path("engine"), *(Path(name).parent for name in copied)}):
+    for part in sorted({*map(Path, own), *(Path(name).parent for name in copied)}):
         (folder / part).unlink(missing_ok=True)
         (folder / part).mkdir()
         for entry in (ROOT / part).iterdir():
@@ -240,3 +241,128 @@ def test_a_metric_is_a_function_and_an_entry(tmp_path: Path) -> None:
     assert " · moved 0.0" in likely(tmp_path, *asked, driver=DIFFER)[1]
     code, _, err = likely(tmp_path, "diff", "./a", "./b", "ab", "--metric", "other", driver=DIFFER)
     assert code == 1 and "there is no metric other: there are kl (" in err and "moved (the most" in err
+
+
+# -- a family of models --------------------------------------------------------------------------------------------
+
+PARROT = """
+'''Parrot: Llama with q, k and v in one matrix, head by head, and names of its own.'''
+
+from metal import mx
+from models.checkpoint.keys import Keys
+from models.config import ModelConfig
+from models.families import llama
+from models.rope import read_rope
+
+TOP = {"embed": "perch.words", "layer": "perch.wings.{}", "norm": "perch.norm", "head": "beak"}
+NAMES = {
+    "attn_norm": "calm", "qkv": "hear.all", "o": "hear.out",
+    "mlp_norm": "calmer", "gate": "say.gate", "up": "say.up", "down": "say.down",
+}
+BY_HEAD = ("qkv",)
+
+
+def configure(keys: Keys, model_type: str) -> ModelConfig:
+    fields = llama.common(keys, model_type, eps=keys.number("rms_norm_eps", 1e-5))
+    layers, size = fields["layers"], fields["head_size"]
+    return ModelConfig(
+        **fields, windows=(0,) * layers, ropes=(read_rope(keys, size, fields["context"]),) * layers,
+        scale=size**-0.5, tied=keys.flag("tie_word_embeddings", False),
+    )
+
+
+def _turned(array: mx.array, config: ModelConfig, *order: int) -> mx.array:
+    return array.reshape(*order, config.head_size, -1).swapaxes(0, 1).reshape(array.shape)
+
+
+def arrange(name: str, array: mx.array, config: ModelConfig) -> mx.array:
+    return _turned(array, config, 3, config.heads) if ".hear.all." in name else array
+
+
+def prepare(weights: dict[str, mx.array], config: ModelConfig) -> None:
+    for name, array in weights.items():
+        if ".hear.all." in name:
+            weights[name] = _turned(array, config, config.heads, 3)
+"""
+FAMILY_LINE = '    "phi3": "phi3",\n'
+USE = """
+import json, sys
+from pathlib import Path
+import models
+from engine.quantize.plan import Settings
+from engine.quantize.run import quantize
+from engine.sources.checkpoint import load
+from engine.sources.model_info import describe
+from engine.tune import adapters, fuse, lora, sites
+from metal import mx
+from models.parallel.shard import share
+from tests.engine import tiny
+from tests.models.oracle import difference
+from tests.models.shared import taken
+
+config = tiny.LLAMA | {"num_key_value_heads": 4}
+llama = {name: mx.array(a) for name, a in tiny.weights(config).items()}
+ours = {"beak.weight": llama["lm_head.weight"], "perch.words.weight": llama["model.embed_tokens.weight"]}
+ours["perch.norm.weight"] = llama["model.norm.weight"]
+names = {"calm": "input_layernorm", "calmer": "post_attention_layernorm", "hear.out": "self_attn.o_proj"}
+names |= {f"say.{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")}
+for i in range(2):
+    at, theirs = f"perch.wings.{i}", f"model.layers.{i}"
+    ours |= {f"{at}.{a}.weight": llama[f"{theirs}.{b}.weight"] for a, b in names.items()}
+    heads = [llama[f"{theirs}.self_attn.{n}_proj.weight"].reshape(4, 1, 16, 64) for n in "qkv"]
+    ours[f"{at}.hear.all.weight"] = mx.concatenate(heads, axis=1).reshape(192, 64)
+said = config | {"model_type": "parrot"}
+folder = tiny.write_folder(Path("model"), said, ours)
+x = mx.array([[1, 2, 3, 4, 5, 6]])
+want = models.build(config, dict(llama))(x)
+
+# load
+checkpoint = load("model")
+model = checkpoint.model
+assert difference(model(x), want) < 1e-5
+# the parts are the checkpoint's tensors
+assert set(model.arrays) == set(ours)
+# an adapter: on its sites, written and read under its names, merged
+chosen = sites.choose(sites.sites(model), -1, ["hear.*", "say.up"], 2)
+assert {site.name for site in chosen} == {"hear.all", "hear.out", "say.up"}
+adapter = lora.create(chosen, rank=2, scale=2.0)
+adapter.set({n: mx.random.normal(p.shape) * 0.1 for n, p in adapter.parameters().items()})
+adapters.save(Path("adapter"), adapter, model, {"model": "model", "kind": "lora"})
+read = adapters.place(model, adapters.read(Path("adapter")))
+lora.attach(read)
+attached = model(x)
+assert difference(attached, want) > 1e-2
+lora.merge(model, read)
+assert difference(model(x), attached) < 1e-5
+# and written again as a checkpoint
+fuse.write(checkpoint, Path("fused"))
+# quantised, and that read again
+report = quantize(describe(folder), Path("packed"), Settings(bits=8, group_size=32))
+assert report.kl < 0.01 and report.nbytes < 0.5 * report.nbytes_before
+assert difference(load("packed").model(x), want) < 0.05
+# shared between two ranks: each has its heads and hidden units, and the halves of a layer add up
+parts = [share(said, ours, "tensor", rank, 2) for rank in (0, 1)]
+halves = [models.build(said, taken(part, ours), share=part) for part in parts]
+whole = models.build(said, dict(ours))
+def half(m):
+    h, step, _, _ = m._begin(x, None)
+    return m.blocks[0].out(m.blocks[0].attend(m.blocks[0].attn_norm(h), step, None, None))
+assert difference(half(halves[0]) + half(halves[1]), half(whole)) < 1e-5
+later = share(said, ours, "pipeline", 1, 2)
+assert set(taken(later, ours)) >= {"perch.wings.0.hear.all.weight", "beak.weight"}
+assert "perch.words.weight" not in taken(later, ours)
+print("used")
+"""
+
+
+def test_a_family_is_a_file_and_an_entry(tmp_path: Path) -> None:
+    """Loaded, adapted, merged, written, quantised, shared, and drawn from."""
+    overlay(tmp_path, "models/families/__init__.py")
+    replaced(tmp_path / "models/families/__init__.py", FAMILY_LINE, '    "parrot": "parrot",\n' + FAMILY_LINE)
+    (tmp_path / "models/families/parrot.py").write_text(PARROT)
+    code, out, err = likely(tmp_path, driver=USE)
+    assert (code, out) == (0, "used\n"), err
+    run = ("run", "--raw", "ab ab", "-M", "model", "--seed", "3", "--max-tokens", "4", "-q", "--json")
+    code, out, err = likely(tmp_path, *run, driver="import app.cli\napp.cli.main()\n")
+    assert code == 0, err
+    assert 1 <= len([row for row in map(json.loads, out.splitlines()) if "id" in row]) <= 4
