@@ -53,7 +53,7 @@ def main() -> None:
     tokenizer = SimpleNamespace(eos=frozenset())
 
     def decoding(step: CompiledStep) -> Callable[[], list[float]]:
-        ours = EngineContestant(SimpleNamespace(model=model, tokenizer=tokenizer, step=step))  # type: ignore[arg-type]
+        ours = EngineContestant(SimpleNamespace(model=model, tokenizer=tokenizer, pool=SimpleNamespace(step=step)))  # type: ignore[arg-type]
         return lambda: ours.decode(PROMPT, options.tokens)[1]
 
     def bare() -> list[float]:

@@ -1,4 +1,4 @@
-"""What a transformer is: one `Transformer`, composed from shared blocks, for every family.
+"""Transformers: one `Transformer`, composed from shared blocks, for every family.
 
 A family says how its configuration and its weight names map to ours, and what differs. Nothing here knows of text,
 of files of weights or of sampling. The names below are made on first use, so that `models.errors` needs no mlx.

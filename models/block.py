@@ -26,7 +26,7 @@ class RowRotation:
 
 @dataclass(slots=True)
 class ForwardContext:
-    """What all blocks of one call share."""
+    """The context of one forward pass, which all its blocks share."""
 
     turns: list[Turns]  # for each rotation of the model, the angles of the new positions
     lengths: Array  # without a cache: T for each of B
@@ -93,13 +93,13 @@ class Block:
         return h + self._scaled(self.mlp(source), self.mlp_post_norm)
 
     def _scaled(self, y: Array, norm: Norm | None) -> Array:
-        """What a part adds to the residual stream."""
+        """The addition of a part to the residual stream."""
         if norm is not None:
             y = norm(y)
         return y if self.residual_scale == 1 else y * self.residual_scale
 
     def attend(self, x: Array, step: ForwardContext, cache: KVCache | None, place: NewRows | None) -> Array:
-        """What the heads make of x [B, T, C], [B, T, H D]: the input of `out`."""
+        """Attention over x [B, T, C], [B, T, H D]: the input of `out`."""
         b, t, _ = x.shape
         size, heads = self.size, self.heads
         y = self.qkv(x)
@@ -146,7 +146,7 @@ class Block:
         return q, k, v
 
     def warm(self, turn: RowRotation, dtype: mx.Dtype) -> Array:
-        """What our kernel makes of zeros, under a norm of zeros where there is one."""
+        """Our kernel run on zeros, under a norm of zeros where there is one."""
         q, k = (mx.zeros((1, 1, count, self.size), dtype) for count in (self.heads, self.kv_heads))
         zeros = mx.zeros((self.size,), dtype)
         norm = self.norm and qkv_prepare.Norm(zeros, zeros, self.norm.eps)

@@ -1,4 +1,4 @@
-"""What a model remembers of the tokens it has read: keys and values, by layer.
+"""KV cache: the keys and values of the tokens that a model has read, by layer.
 
 `KVCache` keeps every row as it came. Writing goes through `mx.slice_update`, which reuses the buffer where nobody else
 holds it and copies where someone does: that is all that `fork` needs. `length` and `lengths` count positions, a shared
@@ -29,7 +29,7 @@ class NewRows:
 
 @dataclass(frozen=True, slots=True)
 class RowSize:
-    """What the keys of one position are, and its values: so many numbers of so many bytes each."""
+    """Size of the keys of one position, and of its values: so many numbers of so many bytes each."""
 
     numbers: int  # Hkv D
     size: int
@@ -75,7 +75,7 @@ class KVCache:
 
     @property
     def front(self) -> KV | None:
-        """What stands before this cache's own rows, as attention reads it."""
+        """The rows before this cache's own, as attention reads it."""
         return self.prefix
 
     @property
@@ -256,7 +256,7 @@ class KVCache:
         return KV(self.keys, self.values, lengths, self.rows, self.each is not None, None, self.front, cached=True)
 
     def cut(self, start: int, end: int) -> dict[str, mx.array] | None:
-        """What it holds of positions start..end-1 of its one text, for `paste`; None where they are not all its own."""
+        """Its arrays of positions start..end-1 of its one text, for `paste`; None where they are not all its own."""
         low, high = start - self.before, end - self.before
         if low < 0 or high > self.rows or not self._alone or self.keys is None or self.values is None:
             return None

@@ -24,7 +24,7 @@ KEPT = 16  # traces: mx.compile looks through all that it holds of a function, s
 
 
 def default(model: LanguageModel) -> Compile | None:
-    """What compiles a step here; None where that is not known to pay.
+    """Compiler of a step on this machine; None where that is not known to pay.
 
     A compiled step attends by our kernels: stock would read the whole capacity where only the device knows how many
     rows there are. So with Metal it is for chips on which ours were measured to be faster for this model's heads.

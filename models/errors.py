@@ -1,4 +1,4 @@
-"""What can be wrong with a model's files and caches. Imports no mlx."""
+"""Errors of a model's configuration, files and caches. Imports no mlx."""
 
 from metal.errors import LikelyError
 

@@ -255,7 +255,7 @@ def _same(x: mx.array) -> mx.array:
 
 
 def _describe(config: Mapping[str, Any]) -> ModelConfig:
-    """What can be said of any architecture."""
+    """The configuration, as far as every architecture has one."""
 
     def first(default: int, *names: str) -> int:
         return next((config[name] for name in names if isinstance(config.get(name), int)), default)

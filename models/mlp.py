@@ -1,4 +1,4 @@
-"""What a layer does to each position by itself: a gated MLP, a plain one, or a mixture of gated experts."""
+"""The MLP of a layer, which looks at each position by itself: gated, plain, or a mixture of gated experts."""
 
 from collections.abc import Callable, Sequence
 
@@ -84,7 +84,7 @@ class Mixture:
         return residual + self(x)
 
     def _each(self, x: Array, chosen: Array) -> Array:
-        """What each chosen expert makes of its position, [B, T, active, C]."""
+        """The output of each chosen expert for its position, [B, T, active, C]."""
         x = x[..., None, None, :]
         if chosen.size < SORTED:
             return self._expert(x, chosen, False).squeeze(-2)

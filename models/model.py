@@ -35,7 +35,7 @@ class LanguageModel(Protocol):
         ...
 
     def hidden(self, tokens: mx.array, cache: Cache | None = None, *, mask: Mask | None = None) -> mx.array:
-        """What `head` takes, [B, T, C]. `mask`: what positions see of each other, where that is not what came before.
+        """Input of `head`, [B, T, C]. `mask`: what positions see of each other, where that is not what came before.
 
         CacheError for a mask that this model cannot read with.
         """

@@ -46,7 +46,7 @@ class Names:
         return layer, (module, kind)
 
     def joined(self, product: str, layer: int) -> str:
-        """What a product of several parts is called where whoever read them made it one: model.layers.3.qkv."""
+        """Path of a product of several parts, where whoever read them made it one: model.layers.3.qkv."""
         return f"{self.top['layer'].format(layer)}.{product}"
 
     def has(self, role: str) -> bool:
@@ -125,12 +125,12 @@ class Part:
         return matrix.floats(mx.float32) if isinstance(matrix, Packed) else matrix
 
     def arrays(self) -> dict[str, Array]:
-        """What is kept of it in memory, by a checkpoint's names: weight, bias, scales and so on."""
+        """Its arrays in memory, by a checkpoint's names: weight, bias, scales and so on."""
         bias = self.bias
         return arrays(self.matrix) | ({} if bias is None else {"bias": bias})
 
     def stored(self, *, plain: bool = False) -> dict[str, Array]:
-        """What a checkpoint stores of it; `plain` unpacks."""
+        """Its arrays as a checkpoint stores them; `plain` unpacks."""
         found = {"weight": self.numbers()} if plain else arrays(self.matrix)
         if self.offset:
             found["weight"] = found["weight"] - self.offset

@@ -170,7 +170,7 @@ def _extended(old: mx.array | Quantized | None, new: mx.array | Quantized, have:
 
 
 def _room(rows: int) -> int:
-    """What to set aside for packed rows: little more, as they are to be small.
+    """Capacity for packed rows: little more, as they are to be small.
 
     To copy them once in 64 tokens costs less than a token's attention, which reads all of them.
     """

@@ -26,7 +26,7 @@ Turns = tuple[mx.array, ...] | PackedTurns  # what `turns` gives, or `packed`
 
 
 class _Rotation:
-    """What both forms know: the rope, and how our own kernel is told of it."""
+    """The common part of both forms: the rope, and how our own kernel is told of it."""
 
     def __init__(self, rope: Rope, head_size: int) -> None:
         self.rope = rope

@@ -72,7 +72,7 @@ class Transformer:
     def through(
         self, x: Array, step: ForwardContext, caches: Sequence[KVCache | None], places: Sequence[NewRows | None]
     ) -> Array:
-        """What the blocks and the final norm make of x [B, T, C]."""
+        """The blocks and the final norm, applied to x [B, T, C]."""
         for block, layer, place in zip(self.blocks, caches, places, strict=True):
             x = block(x, step, layer, place)
         return self.norm(x)
@@ -151,7 +151,7 @@ class Transformer:
         return {f"{part.path}.{name}": a for part in self.parts() for name, a in part.arrays().items()}
 
     def parts(self) -> list[Part]:
-        """What a checkpoint stores and where it is here, from the embedding up."""
+        """Every tensor of a checkpoint and its place here, from the embedding up."""
         config, names = self.config, self.names
         found = [parts.table(names, "embed", self)]
         if self.positions is not None:
@@ -216,7 +216,7 @@ class Transformer:
     def enter(
         self, tokens: Array, offset: int | Array, longest: int, *, prepare: bool = True
     ) -> tuple[Array, ForwardContext]:
-        """What the first block takes [B, T, C], and what all share, for tokens from position `offset`, an int or [B].
+        """Input of the first block [B, T, C] and the context of all, for tokens from position `offset`, an int or [B].
 
         Everything that depends on `offset` is computed on the device where that is an array. `prepare`: new rows may go
         through our kernel, which has no derivative.

@@ -38,7 +38,7 @@ class WindowCache(KVCache):
 
     @property
     def room(self) -> int:
-        """What is seen from a place must still be held: the rows a window before it."""
+        """As far as the rows a window before a place are still held, which are seen from there."""
         if not self.gone:
             return self.length
         return max(0, self.length - self.gone - self.sinks - (self.window - 1))

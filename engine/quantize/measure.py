@@ -60,7 +60,7 @@ def windows(tokenizer: Tokenizer, config: ModelConfig, text: str | None = None) 
 
 
 def step(rotations: Sequence[Rotation], b: int, t: int) -> ForwardContext:
-    """What the blocks of a pass over [B, T] without a cache share."""
+    """Context of a pass over [B, T] without a cache."""
     return ForwardContext([rotation.turns(0, t, t) for rotation in rotations], mx.array([t] * b, dtype=mx.int32))
 
 

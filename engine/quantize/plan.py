@@ -1,4 +1,4 @@
-"""Which layout each matrix gets: one for all, a recipe by name, or what a budget of bits buys where it matters.
+"""Layouts of a quantisation: one for all matrices, a recipe by name, or what a budget buys where it matters.
 
 Plain decisions: nothing here touches a tensor.
 """
@@ -17,7 +17,7 @@ BITS = (2, 3, 4, 5, 6, 8)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is asked for. `recipe` is "", one of RECIPES, or "auto": the same bytes as `bits` for all, spent by need.
+    """Settings. `recipe` is "", one of RECIPES, or "auto": the same bytes as `bits` for all, spent by need.
 
     `awq` scales the input channels of each matrix by how active they are (arXiv:2306.00978). ConfigError and
     ParameterError for what mlx has no layout for.

@@ -1,4 +1,4 @@
-"""`quantize`: a checkpoint -> a folder that mlx-lm and this program load, and what it lost.
+"""Quantisation: a checkpoint -> a folder that mlx-lm and this program load, and what it lost.
 
 One layer is in memory at a time: read, scaled, packed, written, and left behind, while the measuring text goes through
 it as it was and as it became. What is written is under another name until all of it is there.
@@ -169,7 +169,7 @@ def _finish(
 
 
 def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progress) -> dict[str, PackedLayout]:
-    """What the budget buys: every matrix is rounded alone, and the KL that it causes at the end decides.
+    """Layouts that the budget buys: every matrix is rounded alone, and the KL that it causes at the end decides.
 
     All the models with one matrix rounded go through the layers side by side, so that every layer is read once.
     """

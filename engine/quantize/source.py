@@ -97,12 +97,12 @@ class Source:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What there is outside of the layers."""
+        """Roles of the parts outside of the layers."""
         positions = ("positions",) if self.shape.learned_positions else ()
         return ("embed", *positions, "norm") if self.shape.tied else ("embed", *positions, "norm", "head")
 
     def path(self, part: str) -> str:
-        """What one of the parts outside the layers is called."""
+        """Path of one of the parts outside the layers."""
         return self._family.top[part]
 
     def block(self, index: int, arrays: Arrays) -> Layer:

@@ -1,4 +1,4 @@
-"""The parts of a model that compute with adapters: a product, the embedding, a mixture of experts.
+"""Adapter layers, the parts of a model that compute with adapters: a product, the embedding, a mixture of experts.
 
 Each stands in the place of the bare part, holds it unchanged as `base`, and adds the factors' change to its output. The
 adapters of one product share one pass over its input. Dropout leaves out inputs: `keep` is the share that stays.
@@ -17,7 +17,7 @@ Array = mx.array
 
 
 class AdapterLayer:
-    """What the three have in common."""
+    """A layer with adapters: the state that the three kinds share."""
 
     factors: "list[Factors]"
     on: bool

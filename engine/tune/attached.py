@@ -1,4 +1,4 @@
-"""What is on a running model, as plain data: no mlx."""
+"""Adapters attached to a loaded model, as plain data: no mlx."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which samples are learned together, and in which order: a function of the seed and the epoch alone.
+"""Batches of samples and their order: a function of the seed and the epoch alone.
 
 A batch is its samples one after another in a single row, each of which attends to itself alone; so there is no padding
 to be trained by mistake or computed in vain. Packing fills each batch up to a number of tokens; without it a batch has

@@ -30,7 +30,7 @@ def option(
 
 @dataclass(frozen=True)
 class Config:
-    """What to train on what, and how."""
+    """Options of a fine-tuning: what is trained, on what, and how."""
 
     model: str = option("smollm2", "an alias, a hub repository, a folder or a .gguf file")
     data: str = option("", "a file, a folder, or the id of a hub data set")
@@ -130,7 +130,7 @@ class Config:
 
     @property
     def multiplier(self) -> float:
-        """What the product of the factors is multiplied by."""
+        """Multiplier of the product of the factors."""
         alpha = self.alpha or 2.0 * self.rank
         return self.scale or (alpha / self.rank**0.5 if self.rslora else alpha / self.rank)
 

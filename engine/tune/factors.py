@@ -1,4 +1,4 @@
-"""`Factors`: the two small matrices of one site, and what they make of the large one.
+"""Low-rank factors: the two small matrices of one site, and what they make of the large one.
 
 Their layout is the file's, which depends on what the site is:
 

@@ -33,7 +33,7 @@ ARCHITECTURES = {
 
 
 def metadata(shape: ModelConfig, name: str) -> dict[str, Any]:
-    """What a file says of the model, by GGUF's keys. CheckpointError for a family or a rotation that has none."""
+    """Metadata of the model, by GGUF's keys. CheckpointError for a family or a rotation that has none."""
     architecture = ARCHITECTURES.get(shape.family)
     if architecture is None:
         raise CheckpointError(f"a {shape.family} is not written as GGUF; known: {', '.join(ARCHITECTURES)}")
@@ -80,7 +80,7 @@ def _rotation(shape: ModelConfig) -> dict[str, Any]:
 
 
 def tensors(shape: ModelConfig) -> dict[str, np.ndarray]:
-    """What GGUF keeps in tensors and a configuration in words: by what Llama 3 divides its frequencies [D / 2]."""
+    """Tensors that stand for words of a configuration: by what Llama 3 divides its frequencies [D / 2]."""
     rope = shape.ropes[0]
     if rope is None or rope.kind != "llama3":
         return {}

@@ -35,7 +35,7 @@ THEIRS = {"unk": "unknown", "pad": "padding"}
 
 
 def metadata(tokenizer: Tokenizer, folder: Path, rows: int) -> dict[str, Any]:
-    """What a file says of the tokenizer of `folder`, for a model whose embedding has so many `rows`.
+    """Metadata of the tokenizer of `folder`, for a model whose embedding has so many `rows`.
 
     CheckpointError where no metadata would make the tokenizer that the folder has.
     """

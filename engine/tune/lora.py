@@ -1,4 +1,4 @@
-"""Low-rank adapters on a model, without a second copy of it: LoRA, rsLoRA, DoRA, and PiSSA's start.
+"""Low-rank adapters (LoRA) on a model, without a second copy of it: LoRA, rsLoRA, DoRA, and PiSSA's start.
 
 What an adapter is at each site is in `factors`; the parts of the model that compute with it are in `adapted`. Here it
 is made, put on, weighed, taken off and merged. Knows no file.
@@ -23,7 +23,7 @@ Array = mx.array
 
 @dataclass
 class Adapter:
-    """What was attached at once: the factors by site path."""
+    """An adapter: its factors by site path."""
 
     factors: dict[str, Factors] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""What is minimised: negative log-likelihood on chosen positions, a pull to the base, preferences.
+"""Losses: negative log-likelihood on chosen positions, a pull to the base, preferences.
 
 Logits are computed where a token is trained and in chunks, never [tokens, V] at once. The gradient of the loss of one
 position with respect to its hidden state does not depend on the others, so it is computed in the same pass as the loss

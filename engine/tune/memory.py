@@ -1,4 +1,4 @@
-"""What a step keeps for the way back: all but what is cheaply made again, or with checkpointing only blocks' inputs."""
+"""Activations kept for the way back: all but what is cheaply made again, or with checkpointing only blocks' inputs."""
 
 import math
 from collections.abc import Iterator

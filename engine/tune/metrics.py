@@ -1,4 +1,4 @@
-"""What a run says of itself, kept: a line of JSON for each step and validation, and TensorBoard's events if wanted.
+"""Metrics of a run, written: a line of JSON for each step and validation, and TensorBoard's events if wanted.
 
 A run that goes on from a checkpoint forgets the lines after it, so that each step stands there once.
 """

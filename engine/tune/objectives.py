@@ -132,7 +132,7 @@ def by_sample(lost: Array, batch: Batch) -> Array:
 
 
 def base(model: Transformer, trained: Trained | None) -> Callable[[], AbstractContextManager[None]]:
-    """What makes the model what it was before training, for as long as a block runs, again and again.
+    """Context in which the model is as before training, for as long as a block runs, again and again.
 
     That is the adapters off, or the weights that were kept.
     """

@@ -112,7 +112,7 @@ OPTIMISERS: dict[str, Callable[..., Step]] = {
 
 @dataclass(frozen=True)
 class Penalties:
-    """What acts on the weights after the step: decoupled decay, and L1 by its proximal operator (exact zeros)."""
+    """Penalties on the weights after the step: decoupled decay, and L1 by its proximal operator (exact zeros)."""
 
     decay: float = 0.0
     l1: float = 0.0

@@ -68,7 +68,7 @@ def pieces(session: Session, difference: Difference) -> dict[int, str]:
 
 
 def _base(run: TrainingRun) -> tuple[Session, Callable[[], AbstractContextManager[None]]]:
-    """What the model was before training: a session, and the context in which it is that.
+    """The model before training: a session, and the context in which it is that.
 
     Full fine-tuning keeps no second copy of the weights unless its objective needs one: they are loaded again then.
     """

@@ -1,4 +1,4 @@
-"""What a run will do, before it does it: counts, lengths, examples, steps, time and memory. Plain data.
+"""Report of a run before it begins: counts, lengths, examples, steps, time and memory. Plain data.
 
 Time and memory are estimates from the shapes: products at the measured speed of this machine, activations by what one
 token of each trained layer keeps for the way back.
@@ -91,7 +91,7 @@ def products(model: Transformer) -> int:
 
 
 def inside(model: Transformer, lengths: Sequence[int]) -> tuple[int, int]:
-    """What one layer keeps for the way back: floats a token, and the floats of attention without a kernel."""
+    """Activations kept for the way back by a layer: floats a token, and the floats of attention without a kernel."""
     shape = model.config
     heads = (shape.heads + 2 * shape.kv_heads) * shape.head_size
     width = shape.mlp_width if shape.experts is None else shape.experts.active * shape.experts.width

@@ -1,4 +1,4 @@
-"""What a row of training data is, whichever of the field's forms it has. Each row is looked at by itself.
+"""Rows of training data in the field's forms. Each row is looked at by itself.
 
     text              {"text"}
     prompt            {"prompt", "completion"}
@@ -45,7 +45,7 @@ class TrainingRow:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What makes two rows the same."""
+        """Key by which two rows are the same."""
         return self.text, self.messages, self.rejected, self.tools
 
 

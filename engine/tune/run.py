@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Set:
-    """What is trained on: samples, or pairs for preferences; `anchors` are the rows of `kl_data`."""
+    """Training set: samples, or pairs for preferences; `anchors` are the rows of `kl_data`."""
 
     train: Sequence[TrainingSample | Pair]
     valid: Sequence[TrainingSample | Pair] = ()
@@ -127,6 +127,6 @@ def save_adapter(run: TrainingRun) -> None:
 
 
 def settings(run: TrainingRun) -> dict[str, Any]:
-    """What else stands in an adapter's config: the options, and the model's name as mlx-lm has it."""
+    """Further settings in an adapter's config: the options, and the model's name as mlx-lm has it."""
     options = {f.name: getattr(run.config, f.name) for f in fields(run.config) if f.name not in ("map", "modules")}
     return {**options, "model": run.name or run.config.model, "step": run.counters.step}

@@ -10,7 +10,7 @@ from engine.tune.rows import Message, TrainingRow
 
 
 class Tokens(Spans, Protocol):
-    """What is asked of a tokenizer."""
+    """Protocol of a tokenizer that samples are made with."""
 
     bos: int | None
     eos: frozenset[int]
@@ -51,7 +51,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Samples:
-    """What the rows of a part became, and what was done to those that did not fit."""
+    """Samples of the rows of a part, and what was done to those that did not fit."""
 
     samples: tuple[TrainingSample, ...]
     pairs: tuple[Pair, ...] = ()

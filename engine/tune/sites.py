@@ -1,4 +1,4 @@
-"""Where an adapter can sit: the matrices of a model, its embedding and its experts, chosen by pattern.
+"""Sites of adapters: the matrices of a model, its embedding and its experts, chosen by pattern.
 
 The parts themselves are the model's own list (`models.parts`). Knows nothing of adapters.
 """

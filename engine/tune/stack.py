@@ -1,4 +1,4 @@
-"""`Stack`: the adapters on a running model, put on, weighed, switched and taken off between two answers.
+"""Stack of adapters on a loaded model, put on, weighed, switched and taken off between two answers.
 
 The model is never loaded again and never copied: without adapters its products are the very ones it was loaded with,
 so its logits are the base's bit for bit. What was read under other adapters or weights is never used again: the session
@@ -43,7 +43,7 @@ class Stack:
 
     @property
     def attached(self) -> tuple[Attached, ...]:
-        """What is there, those with weight 0 included."""
+        """The adapters in their order, those with weight 0 included."""
         return tuple(entry.shown for entry in self._entries.values())
 
     @property

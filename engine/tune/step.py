@@ -1,4 +1,4 @@
-"""One step: the gradient of several batches, weighed by their tokens, and what the optimiser makes of it.
+"""One training step: the gradient of several batches, weighed by their tokens, and what the optimiser makes of it.
 
 A function of the seed, the data and the step's number alone. With several processes (`mx.distributed`) each computes
 its part of every batch, and the sums of gradients are added.

@@ -1,4 +1,4 @@
-"""The loop: steps, validations and checkpoints, as events. Nothing is printed, and a run can be stopped after any step.
+"""Training loop: steps, validations and checkpoints, as events. Prints nothing; can be stopped after any step.
 
 What a step does depends on the seed, the data and the step's number alone, so a run that was killed goes on from its
 last checkpoint to the same weights, bit for bit on one machine.

@@ -1,4 +1,4 @@
-"""How a Hugging Face configuration is read: every key once, none guessed. Imports no mlx and knows no family."""
+"""A Hugging Face configuration, read: every key once, none guessed. Imports no mlx and knows no family."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -56,7 +56,7 @@ class Keys:
         return ConfigError(f"{self.where}: {what}")
 
     def assume(self, **values: Any) -> None:
-        """What a family's configuration means where it says nothing."""
+        """Set the values that a family's configuration means where it says nothing."""
         self._left = values | self._left
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:

@@ -22,7 +22,7 @@ def NAMES(config: ModelConfig) -> Mapping[str, str]:
 
 
 def common(keys: Keys, model_type: str, **differs: Any) -> dict[str, Any]:
-    """What all Gemmas share."""
+    """Fields that all Gemmas share."""
     said = keys.activation("hidden_act", "gelu_pytorch_tanh")  # "gelu" in the first ones, who meant this one
     activation = keys.activation("hidden_activation", "gelu_pytorch_tanh")
     if said != activation and said != "gelu":

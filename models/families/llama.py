@@ -25,7 +25,7 @@ NAMES = {
 
 
 def common(keys: Keys, family: str, **differs: Any) -> dict[str, Any]:
-    """What nearly every configuration says in the same words; `differs` wins, and its keys are not read."""
+    """Fields that nearly every configuration says in the same words; `differs` wins, and its keys are not read."""
     heads = keys.integer("num_attention_heads")
     width = keys.integer("hidden_size")
     fields = {

@@ -1,4 +1,4 @@
-"""What ranks that share a model exchange while it runs, put into the model that one of them built of its share.
+"""Messages between the ranks that share a model, put into the model that one of them built of its share.
 
 A sum after each half block or a message from rank to rank, and the logits at the end: `connect`. The rest of the model
 does not know that it is a part. Opens no connection.
@@ -55,7 +55,7 @@ class Exchange:
         return self._then(mx.distributed.all_sum(self._after(x), group=self.group))
 
     def gather(self, x: Array) -> Array:
-        """What each rank has, along a new first axis."""
+        """The arrays of all ranks, along a new first axis."""
         return self._then(mx.distributed.all_gather(self._after(x[None]), group=self.group))
 
     def send(self, x: Array, rank: int) -> None:
@@ -63,7 +63,7 @@ class Exchange:
         self._then(mx.distributed.send(self._after(x), rank, group=self.group))
 
     def receive(self, shape: Sequence[int], dtype: mx.Dtype, rank: int) -> Array:
-        """What a neighbour sends."""
+        """The array that a neighbour sends."""
         if self._last is not None:
             mx.eval(self._last)  # receiving has no input that could wait
         return self._then(mx.distributed.recv(shape, dtype, rank, group=self.group))

@@ -50,7 +50,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """What rank `rank` of `ranks` holds of a model of configuration `whole`."""
+    """The share that rank `rank` of `ranks` holds of a model of configuration `whole`."""
 
     whole: ModelConfig
     config: ModelConfig  # of what this rank computes
@@ -78,7 +78,7 @@ class Sharding:
         return end - start
 
     def place(self, name: str) -> tuple[str, Cut | None] | None:
-        """What the checkpoint's tensor `name` is called here, and which values of it; None if it is not held here."""
+        """The name here of the checkpoint's tensor `name`, and which values of it; None if it is not held here."""
         ours = self.family.rename(name)
         if ours is None:
             return None
@@ -124,7 +124,7 @@ class Sharding:
         return Cut(-1 if across != turned else -2, length, ranges)
 
     def _role(self, module: str) -> str:
-        """What a module of a layer is; "" for what every rank holds whole."""
+        """Role of a module of a layer; "" for what every rank holds whole."""
         for role, theirs in self.names.layer.items():
             if theirs == module:
                 return role
@@ -165,7 +165,7 @@ class Sharding:
 def share(
     config: Mapping[str, Any], tensors: Iterable[str], way: str, rank: int, ranks: int, unit: int = 1
 ) -> Sharding:
-    """What rank `rank` of `ranks` holds of a checkpoint: its configuration as Hugging Face has it, its tensors' names.
+    """The share of rank `rank` of `ranks` in a checkpoint: its configuration as Hugging Face has it, its tensors.
 
     Values that share a scale come `unit` at a time and are not parted. ConfigError, with what to do, for a model that
     so many ranks cannot share in this way.
@@ -235,7 +235,7 @@ def _hidden(width: int, rank: int, ranks: int, unit: int) -> tuple[int, int]:
 
 
 def _part(count: int, rank: int, ranks: int) -> tuple[int, int]:
-    """What is a rank's of `count` things; the shares differ by one at most."""
+    """A rank's range of `count` things; the shares differ by one at most."""
     return count * rank // ranks, count * (rank + 1) // ranks
 
 
