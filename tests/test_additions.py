@@ -117,7 +117,7 @@ def test_a_transform_without_bounds_is_refused_by_name(tmp_path: Path) -> None:
 # -- a number on a token step --------------------------------------------------------------------------------------
 
 FIELD = "    elapsed_s: float = 0.0  # since the run began\n"
-NUMBER = "    margin: Annotated[float | None, Shown()] = None  # nats between the most likely token and the next\n"
+NUMBER = "    margin: Annotated[float | None, Json()] = None  # nats between the most likely token and the next\n"
 OBSERVED = "        position=position,\n"
 COMPUTED = "        margin=float(possible[-1] - possible[-2]) if len(possible) > 1 else None,\n"
 STORING = """

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from engine.trace.trace import Shown, TokenStep
+from engine.trace.trace import Json, TokenStep
 
 _SQL = {int: "INTEGER", bool: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 _JSON = {int: (int,), bool: (bool,), float: (float, int, str), str: (str,), bytes: (str,)}
@@ -24,7 +24,7 @@ class Field:
     type: type
     nullable: bool
     default: Any  # of a step that was written before the field was there; MISSING for those there from the first
-    shown: Shown | None
+    json: Json | None
 
     @property
     def column(self) -> str:
@@ -55,10 +55,10 @@ class Field:
 
 
 def _field(name: str, kind: Any, default: Any) -> Field | None:
-    shown = next((extra for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Shown)), None)
+    json = next((extra for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Json)), None)
     kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     one = [each for each in get_args(kind) or (kind,) if each is not NoneType]
-    return Field(name, one[0], NoneType in get_args(kind), default, shown) if one[0] in _SQL else None
+    return Field(name, one[0], NoneType in get_args(kind), default, json) if one[0] in _SQL else None
 
 
 def _literal(value: Any) -> str:
@@ -72,7 +72,7 @@ def step_object(step: TokenStep, *, drawn: bool = True) -> dict[str, Any]:
     """A step as `--json` prints it, bytes in hexadecimal; without what is said of the draw where none was made."""
     found: dict[str, Any] = {}
     for field in FIELDS:
-        if field.shown is not None and (drawn or not field.shown.drawn):
+        if field.json is not None and (drawn or not field.json.drawn):
             value = getattr(step, field.name)
-            found[field.shown.key or field.name] = value.hex() if isinstance(value, bytes) else value
+            found[field.json.key or field.name] = value.hex() if isinstance(value, bytes) else value
     return found

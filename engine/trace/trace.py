@@ -22,7 +22,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Json:
     """That `--json` prints a field, under which key (its name), and whether it says something of the draw."""
 
     key: str = ""
@@ -40,22 +40,22 @@ class TokenStep:
     `engine.trace.fields` reads from here what files, databases and `--json` hold of a step.
     """
 
-    token: Annotated[int, Shown("id")]
-    piece: Annotated[bytes, Shown("bytes")]  # the token's own bytes
-    text: Annotated[str, Shown()]  # what became valid text with this token: "" inside a split character
-    logprob: Annotated[float | None, Shown()]
-    logprob_after: Annotated[float | None, Shown(drawn=True)]
-    entropy: Annotated[float | None, Shown()]
-    entropy_after: Annotated[float | None, Shown(drawn=True)]
-    rank: Annotated[int | None, Shown()]
-    kept: Annotated[int, Shown(drawn=True)]
+    token: Annotated[int, Json("id")]
+    piece: Annotated[bytes, Json("bytes")]  # the token's own bytes
+    text: Annotated[str, Json()]  # what became valid text with this token: "" inside a split character
+    logprob: Annotated[float | None, Json()]
+    logprob_after: Annotated[float | None, Json(drawn=True)]
+    entropy: Annotated[float | None, Json()]
+    entropy_after: Annotated[float | None, Json(drawn=True)]
+    rank: Annotated[int | None, Json()]
+    kept: Annotated[int, Json(drawn=True)]
     recipe: Recipe
     snapshot: Snapshot | None
     removed_by: (
         np.ndarray | None
     )  # int8 [K] beside snapshot.ids: index of the transform that removed it, -1 if it stayed
     position: int  # index in the model's context
-    origin: Annotated[str, Shown(drawn=True)] = "drawn"  # drawn | forced | given (prompt or prefilled text)
+    origin: Annotated[str, Json(drawn=True)] = "drawn"  # drawn | forced | given (prompt or prefilled text)
     special: bool = False  # a control token: not part of the text unless asked for
     elapsed_s: float = 0.0  # since the run began
 
