@@ -394,6 +394,21 @@ def _kinds(kind):
     return {below for each in kind.__subclasses__() for below in (each, *_kinds(each))}
 
 
+def test_no_more_of_a_text_than_a_transform_reaches_is_asked_for_its_state():
+    """What it says it looks back on is enough, as long as that is told."""
+    ids = np.random.default_rng(0).integers(0, 50, 300).tolist()
+    known = {
+        RepetitionPenalty(1.2, 64): 64, FrequencyPenalty(0.5): 20, DRY(0.8, window=100): 100, LogitBias({3: 1.0}): 0,
+        TopP(0.5): 0, XTC(0.5): 0, MirostatV2(3.0): math.inf,
+    }  # fmt: skip
+    for transform, reach in known.items():
+        assert transform.reach == reach
+        if reach < math.inf:
+            whole, last = (transform.init(None, text, np) for text in (ids, ids[len(ids) - reach :]))
+            z = np.random.default_rng(1).normal(size=50).astype(np.float32)
+            np.testing.assert_array_equal(*(transform.apply(z, state, (0, 0), np) for state in (whole, last)))
+
+
 def test_the_screen_can_import_all_of_it_without_mlx():
     modules = ("transforms", "trace.replay", "trace.trace", "trace.file", "presets", "trace.observe", "arrays")
     imports = "import sys, " + ", ".join(f"engine.{name}" for name in modules)
