@@ -8,7 +8,7 @@ USABLE := import platform, sys; sys.exit(sys.version_info < (3, 11) or platform.
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
             $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: chat test quick soak check metal/blas clean
+.PHONY: chat test quick soak check metal/blas metal/packed clean
 chat: $(VENV)/.installed          ## open the chat; the first time: install, offer a model
 	@$(RUN) -m app chat
 
@@ -42,11 +42,20 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-metal/blas:                       ## rebuild what stands in front of the BLAS, for both Linux architectures
+# C without libc for both Linux architectures, by the clang of the ziglang wheel, with its source's SHA-256 inside:
+# $(call native,folder,library) makes folder/library-x86_64.so and folder/library-aarch64.so of all that is in the folder
+define native
 	for arch in x86_64 aarch64; do \
 	  $(BIN)/python -m ziglang cc -target $$arch-linux-gnu -O2 -shared -fPIC -nostdlib -s -fno-sanitize=undefined \
-	    -fvisibility=hidden "-DSOURCE_SHA256=\"$$(cat metal/blas/*.[ch] | sha256sum | cut -c1-64)\"" \
-	    metal/blas/*.c -o metal/blas/gemv-$$arch.so || exit 1; done
+	    -fno-math-errno -fvisibility=hidden "-DSOURCE_SHA256=\"$$(cat $(1)/*.[ch] | sha256sum | cut -c1-64)\"" \
+	    $(1)/*.c -o $(1)/$(2)-$$arch.so || exit 1; done
+endef
+
+metal/blas:                       ## rebuild what stands in front of the BLAS
+	$(call native,metal/blas,gemv)
+
+metal/packed:                     ## rebuild the kernels for packed weights
+	$(call native,metal/packed,packed)
 
 clean:
 	rm -rf .venv venv .mypy_cache .ruff_cache

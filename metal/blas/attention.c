@@ -84,8 +84,8 @@ static void take(int helper) {
     }
 }
 
-/* Runs every part on the threads there are; one caller's at a time. */
-static void share(part_t run, void *context, int parts) {
+/* Runs every part on the threads there are; one caller's at a time. For metal/packed too. */
+EXPORT void likely_share(part_t run, void *context, int parts) {
     if (!workers || parts < 2) {
         for (int part = 0; part < parts; part++)
             run(context, part);
@@ -145,7 +145,7 @@ static void blas_job(void *context, int part) {
 EXPORT void likely_blas_jobs(int wait, void (*run)(int, void *, int), int count, unsigned long size, void *jobs,
                              int data) {
     blas_jobs_t all = {run, jobs, size, data};
-    share(blas_job, &all, count);
+    likely_share(blas_job, &all, count);
 }
 
 typedef struct {
@@ -245,7 +245,7 @@ void likely_scores(const product_t *p) {
         for (int d = 0; d < p->k; d++)
             q[r * p->k + d] = p->a[r * p->next + d * p->step];
     work_t work = work_of(p, p->n, q);
-    share(scores_part, &work, work.parts);
+    likely_share(scores_part, &work, work.parts);
 }
 
 /* --- the mix ---------------------------------------------------------------------------------------------------- */
@@ -383,7 +383,7 @@ void likely_mix(const product_t *p) {
     float most[QUERIES], sum[QUERIES];
     float parts[PARTS * ((2 + WIDTH) * QUERIES + LINE)] __attribute__((aligned(LINE * sizeof(float))));
     work_t work = work_of(p, p->k, parts);
-    share(mix_part, &work, work.parts);
+    likely_share(mix_part, &work, work.parts);
     for (int r = 0; r < p->m; r++) {
         most[r] = parts[r], sum[r] = 0;
         for (int c = 0; c < p->n; c++)

@@ -1,0 +1,304 @@
+/* A forward pass: tokens of one or several texts in, their keys and values appended, hidden states and logits out.
+ *
+ * Everything that threads share is cut at fixed places: products at panels, attention at every PART positions of a text
+ * whatever spans they are in. Parts are put together in their order. So a row's result is the same, to the bit, alone or
+ * beside others, read at once or token by token, on one thread or several. */
+
+#include "forward.h"
+
+enum { PART = 256, QUERIES = 16, WIDEST = 256 }; /* positions of a part; queries of a task at most; the widest head */
+
+typedef struct {
+    const model_t *m;
+    const layer_t *layer;
+    int index, rows, parts;        /* of the layer; new rows; parts of the longest text */
+    const int *text, *position;    /* of each row */
+    const text_t *texts;
+    int tasks;                     /* blocks of rows that share their keys */
+    const int *first, *count;      /* rows of each */
+    float *qkv, *attended, *found; /* [rows, (heads + 2 kv_heads) size], [rows, heads size]; each part's result */
+    float *x, *normed, *hidden;    /* what other jobs work on */
+    const float *weight;
+} pass_t;
+
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
+/* --- rows ------------------------------------------------------------------------------------------------------- */
+
+static void norm_part(void *context, int row) {
+    const pass_t *p = context;
+    long n = p->m->width;
+    likely_kernels()->norm(p->x + row * n, p->weight, n, p->m->eps, p->normed + row * n);
+}
+
+/* x += a product's output y, normed if there is a weight for that. */
+static void onto_part(void *context, int row) {
+    const pass_t *p = context;
+    long n = p->m->width;
+    float *x = p->x + row * n, *y = p->normed + row * n;
+    if (p->weight)
+        likely_kernels()->norm(y, p->weight, n, p->m->eps, y);
+    for (int i = 0; i < n; i++)
+        x[i] += y[i] * p->m->residual_scale;
+}
+
+static void gate_part(void *context, int row) {
+    const pass_t *p = context;
+    long n = p->m->mlp_width;
+    const float *gate = p->hidden + 2 * n * row;
+    likely_kernels()->gate(gate, gate + n, n, p->m->activation, p->normed + row * n);
+}
+
+/* A row's queries and keys are normed and turned, and its keys and values go to their places. */
+static void append_part(void *context, int row) {
+    const pass_t *p = context;
+    const model_t *m = p->m;
+    const layer_t *layer = p->layer;
+    int size = m->size, both = m->heads + m->kv_heads;
+    float *qkv = p->qkv + (long)row * (both + m->kv_heads) * size;
+    const float *turns = layer->turns ? layer->turns + 2L * p->position[row] * m->pairs : 0;
+    for (int h = 0; h < both; h++) {
+        float *head = qkv + h * size;
+        if (layer->q_norm)
+            likely_kernels()->norm(head, h < m->heads ? layer->q_norm : layer->k_norm, size, m->eps, head);
+        if (turns)
+            likely_kernels()->turn(head, m->pairs, m->neighbours, turns, turns + m->pairs);
+    }
+    for (int i = 0; i < m->heads * size; i++)
+        qkv[i] *= m->scale;
+    const text_t *text = p->texts + p->text[row];
+    const span_t *span = text->spans + text->count - 1;
+    int at = p->position[row] - text->before;
+    for (int h = 0; h < m->kv_heads; h++) {
+        long place = ((long)p->index * m->kv_heads + h) * span->capacity * size;
+        float *keys = span->keys + place + (long)at / LANES * LANES * size + at % LANES;
+        const float *key = qkv + (m->heads + h) * size, *value = qkv + (both + h) * size;
+        for (int d = 0; d < size; d++)
+            keys[d * LANES] = key[d];
+        __builtin_memcpy(span->values + place + (long)at * size, value, size * sizeof(float));
+    }
+}
+
+/* --- attention -------------------------------------------------------------------------------------------------- */
+
+/* The results of one task and head for one part: of each query the largest score, the sum of the weights and what they
+ * mix, [queries] [queries] [queries, size]. */
+static float *found_at(const pass_t *p, int task, int head, int part) {
+    long each = (2L + p->m->size) * QUERIES;
+    return p->found + (((long)task * p->m->kv_heads + head) * p->parts + part) * each;
+}
+
+static void attend_part(void *context, int index) {
+    const pass_t *p = context;
+    const model_t *m = p->m;
+    const kernels_t *kernels = likely_kernels();
+    int part = index % p->parts, head = index / p->parts % m->kv_heads, task = index / p->parts / m->kv_heads;
+    int group = m->heads / m->kv_heads, size = m->size, first = p->first[task], rows = p->count[task];
+    int queries = rows * group, start = part * PART;
+    const text_t *text = p->texts + p->text[first];
+    int end = smaller(start + PART, p->position[first + rows - 1] + 1);
+    float *most = found_at(p, task, head, part), *total = most + QUERIES, *mixed = most + 2 * QUERIES;
+    for (int i = 0; i < queries; i++)
+        most[i] = -__builtin_inff(), total[i] = 0;
+    int least = larger(0, p->layer->window ? p->position[first] + 1 - p->layer->window : 0);
+    if (end <= start || least >= end)
+        return;
+    float q[QUERIES * WIDEST] __attribute__((aligned(64))), arranged[QUERIES * (WIDEST + WIDEST / SUMMED)];
+    float weights[QUERIES * PART] __attribute__((aligned(64))), scores[QUERIES * (PART + LANES)];
+    long next = (m->heads + 2L * m->kv_heads) * size;
+    for (int r = 0; r < rows; r++)
+        __builtin_memcpy(q + r * group * size, p->qkv + (first + r) * next + (long)head * group * size,
+                         group * size * sizeof(float));
+    kernels->arrange(q, size, 0, queries, size, PLAIN, arranged);
+    activations_t x = {arranged, queries, size};
+    for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
+        const span_t *span = text->spans + i;
+        int low = larger(start - begin, 0), high = smaller(end - begin, i + 1 < text->count ? span->length : span->capacity);
+        if (low >= high)
+            continue;
+        int from = low / LANES, panels = (high - 1) / LANES + 1 - from;
+        matrix_t keys = {.layout = FLOAT, .rows = panels * LANES, .columns = size, .block = 1, .blocks = size};
+        keys.block_codes = LANES * sizeof(float), keys.panel = LANES * size * sizeof(float);
+        keys.data = (uint8_t *)(span->keys + ((long)p->index * m->kv_heads + head) * span->capacity * size) +
+                    from * keys.panel;
+        kernels->multiply(&keys, &x, 0, panels, scores, PART + LANES, 0);
+        for (int r = 0; r < queries; r++)
+            __builtin_memcpy(weights + r * PART + begin + low - start, scores + r * (PART + LANES) + low - from * LANES,
+                             (high - low) * sizeof(float));
+    }
+    int padded = (end - start + LANES - 1) / LANES * LANES;
+    for (int i = 0; i < queries; i++) {
+        int at = p->position[first + i / group];
+        int lowest = p->layer->window ? larger(0, at + 1 - p->layer->window - start) : 0;
+        most[i] = kernels->soften(weights + i * PART, lowest, smaller(at + 1 - start, end - start), padded, total + i);
+    }
+    for (int i = 0; i < queries * size; i++)
+        mixed[i] = 0;
+    for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
+        const span_t *span = text->spans + i;
+        int low = larger(start - begin, 0), high = smaller(end - begin, i + 1 < text->count ? span->length : span->capacity);
+        if (low >= high)
+            continue;
+        const float *values = span->values + (((long)p->index * m->kv_heads + head) * span->capacity + low) * size;
+        kernels->mix(weights + begin + low - start, PART, queries, high - low, values, size, mixed);
+    }
+}
+
+/* The parts of one task, in their order, onto each other (arXiv:1805.02867). */
+static void join_part(void *context, int task) {
+    const pass_t *p = context;
+    const model_t *m = p->m;
+    int group = m->heads / m->kv_heads, size = m->size, first = p->first[task], rows = p->count[task];
+    for (int head = 0; head < m->kv_heads; head++)
+        for (int i = 0; i < rows * group; i++) {
+            float *out = p->attended + ((long)(first + i / group) * m->heads + head * group + i % group) * size;
+            float most = -__builtin_inff(), sum = 0;
+            for (int d = 0; d < size; d++)
+                out[d] = 0;
+            for (int part = 0; part < p->parts; part++) {
+                const float *found = found_at(p, task, head, part), *mixed = found + 2 * QUERIES + i * size;
+                float total = found[QUERIES + i];
+                if (total == 0) /* none of it was seen */
+                    continue;
+                float best = found[i] > most ? found[i] : most;
+                float old = sum ? likely_kernels()->exponential(most - best) : 0;
+                float new = likely_kernels()->exponential(found[i] - best);
+                most = best, sum = sum * old + total * new;
+                for (int d = 0; d < size; d++)
+                    out[d] = out[d] * old + mixed[d] * new;
+            }
+            for (int d = 0; d < size; d++)
+                out[d] /= sum;
+        }
+}
+
+/* --- all layers ------------------------------------------------------------------------------------------------- */
+
+/* y [rows, all parts' rows] (+)= x l^T + bias. */
+static void product(const linear_t *l, const float *x, int rows, float *y, int add, float *work) {
+    int columns = l->parts[0]->columns, all = 0;
+    float *outs[3];
+    long next[3];
+    for (int i = 0; i < l->count; i++)
+        outs[i] = y + all, all += l->parts[i]->rows;
+    for (int i = 0; i < l->count; i++)
+        next[i] = all;
+    activations_t arranged = {work, rows, columns};
+    for (int i = 0, n; i < l->count; i += n) { /* those that want the activations as this one does go with it */
+        int order = likely_order(l->parts[i]);
+        for (n = 1; i + n < l->count && likely_order(l->parts[i + n]) == order; n++)
+            ;
+        likely_arrange(x, columns, rows, columns, order, work);
+        likely_multiply(l->parts + i, n, &arranged, outs + i, next, add);
+    }
+    if (l->bias)
+        for (int r = 0; r < rows; r++)
+            for (int i = 0; i < all; i++)
+                y[(long)r * all + i] += l->bias[i];
+}
+
+enum { SHARED_ROWS = 8 }; /* from how many a job a row pays */
+
+static void each_row(part_t run, pass_t *p) {
+    if (p->rows >= SHARED_ROWS)
+        share(run, p, p->rows);
+    else
+        for (int row = 0; row < p->rows; row++)
+            run(p, row);
+}
+
+static void add_product(const linear_t *l, const float *post_norm, const float *x, pass_t *p, float *work) {
+    if (!post_norm && p->m->residual_scale == 1) {
+        product(l, x, p->rows, p->x, 1, work);
+        return;
+    }
+    product(l, x, p->rows, p->normed, 0, work);
+    p->weight = post_norm;
+    each_row(onto_part, p);
+}
+
+static int wider(int a, int b) {
+    return a > b ? a : b;
+}
+
+static int widest(const model_t *m) {
+    int qkv = (m->heads + 2 * m->kv_heads) * m->size;
+    return wider(wider(m->width, 2 * m->mlp_width), qkv);
+}
+
+/* Floats that a pass needs besides its results: for so many rows, the longest of whose texts has `positions` then. */
+EXPORT long likely_forward_floats(const model_t *m, int rows, int positions) {
+    long parts = (positions - 1) / PART + 1, wide = widest(m);
+    long found = rows * m->kv_heads * parts * (2L + m->size) * QUERIES;
+    return rows * (m->width + 2 * wide + (m->heads + 2L * m->kv_heads) * m->size + m->heads * (long)m->size) +
+           likely_arranged(rows, (int)wide) + found + 1024;
+}
+
+/* Reads `rows` tokens, each at its position of its text, those of one text one after another and ascending; their keys
+ * and values are appended to the last span, which has room. hidden [rows, width]: after the last norm, if not null;
+ * logits [count, vocabulary] of the rows `wanted`. `tasks` has room for 2 rows numbers, `work` for
+ * `likely_forward_floats`. One caller at a time for what the last spans share. */
+EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
+                           const text_t *texts, float *hidden, const int *wanted, int count, float *logits, int *tasks,
+                           float *work) {
+    int group = m->heads / m->kv_heads, together = larger(1, QUERIES / group), longest = 0;
+    pass_t p = {.m = m, .rows = rows, .text = text, .position = position, .texts = texts};
+    p.first = tasks, p.count = tasks + rows;
+    for (int row = 0, n; row < rows; row += n, p.tasks++) {
+        for (n = 1; n < together && row + n < rows && text[row + n] == text[row]; n++)
+            ;
+        tasks[p.tasks] = row, tasks[rows + p.tasks] = n;
+    }
+    for (int row = 0; row < rows; row++)
+        longest = larger(longest, position[row] + 1);
+    p.parts = (longest - 1) / PART + 1;
+    long wide = widest(m);
+    p.x = work, work += (long)rows * m->width;
+    p.normed = work, work += rows * wide;
+    p.hidden = work, work += rows * wide;
+    p.qkv = work, work += rows * (m->heads + 2L * m->kv_heads) * m->size;
+    p.attended = work, work += rows * (long)m->heads * m->size;
+    p.found = work, work += (long)p.tasks * m->kv_heads * p.parts * (2L + m->size) * QUERIES;
+    likely_rows(m->embed, tokens, rows, p.x);
+    if (m->embed_scale != 1)
+        for (long i = 0; i < (long)rows * m->width; i++)
+            p.x[i] *= m->embed_scale;
+    for (int i = 0; i < m->layers; i++) {
+        const layer_t *layer = p.layer = m->layer + i;
+        p.index = i;
+        p.weight = layer->attn_norm;
+        each_row(norm_part, &p);
+        product(&layer->qkv, p.normed, rows, p.qkv, 0, work);
+        each_row(append_part, &p);
+        share(attend_part, &p, p.tasks * m->kv_heads * p.parts);
+        if (p.tasks > 1)
+            share(join_part, &p, p.tasks);
+        else
+            join_part(&p, 0);
+        add_product(&layer->out, layer->attn_post_norm, p.attended, &p, work);
+        p.weight = layer->mlp_norm;
+        each_row(norm_part, &p);
+        product(&layer->gate_up, p.normed, rows, p.hidden, 0, work);
+        each_row(gate_part, &p);
+        float *gated = p.normed;
+        p.normed = p.hidden; /* where a product goes that is normed */
+        add_product(&layer->down, layer->mlp_post_norm, gated, &p, work);
+        p.hidden = p.normed, p.normed = gated;
+    }
+    p.weight = m->norm;
+    each_row(norm_part, &p);
+    if (hidden)
+        __builtin_memcpy(hidden, p.normed, (long)rows * m->width * sizeof(float));
+    if (!count)
+        return;
+    for (int i = 0; i < count; i++)
+        __builtin_memcpy(p.hidden + (long)i * m->width, p.normed + (long)wanted[i] * m->width, m->width * sizeof(float));
+    linear_t head = {{m->head}, 1, 0};
+    product(&head, p.hidden, count, logits, 0, work);
+}

@@ -1,0 +1,47 @@
+/* A forward pass of a Llama-shaped model, all layers in one call. */
+
+#ifndef FORWARD_H
+#define FORWARD_H
+
+#include "packed.h"
+
+/* A product that may be made of several matrices with one input, whose outputs stand side by side. */
+typedef struct {
+    const matrix_t *parts[3];
+    int count;
+    const float *bias; /* or null */
+} linear_t;
+
+typedef struct {
+    linear_t qkv, out, gate_up, down;
+    const float *attn_norm, *mlp_norm;           /* [width] */
+    const float *attn_post_norm, *mlp_post_norm; /* [width], or null */
+    const float *q_norm, *k_norm;                /* [size], or null: of each head */
+    const float *turns;                          /* [positions, 2, pairs]: cosines and sines, or null */
+    int window;                                  /* how many positions back it sees, its own included; 0: all */
+} layer_t;
+
+typedef struct {
+    int layers, width, heads, kv_heads, size, mlp_width;
+    int pairs, neighbours; /* that turn, of a head; whether a pair is (2 i, 2 i + 1) */
+    int activation;
+    float eps, scale, embed_scale, residual_scale;
+    const layer_t *layer;
+    const float *norm; /* [width]: the last one */
+    const matrix_t *embed, *head;
+} model_t;
+
+/* Rows of keys and values of all layers, those of `length` positions valid: keys
+ * [layers, kv_heads, capacity / 16, size, 16], 16 positions side by side, and values [layers, kv_heads, capacity, size]. */
+typedef struct {
+    float *keys, *values;
+    int capacity, length;
+} span_t;
+
+/* One text: the spans of its rows in their order, of which the last takes the new ones. */
+typedef struct {
+    const span_t *spans;
+    int count, before; /* positions in the spans but the last */
+} text_t;
+
+#endif

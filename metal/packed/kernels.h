@@ -1,0 +1,21 @@
+/* All that is compiled once for each kind of processor. */
+#include "vectors.h"
+
+#include "product.h"
+#include "scan.h"
+#include "layer.h"
+
+const kernels_t KERNELS = {
+    .name = KIND,
+    .most = MOST,
+    .arrange = arrange,
+    .multiply = multiply,
+    .statistics = statistics,
+    .bins = bins,
+    .norm = norm,
+    .turn = turn,
+    .gate = gate_by,
+    .soften = soften,
+    .mix = mix,
+    .exponential = exponential,
+};

@@ -1,0 +1,133 @@
+/* The parts of a layer between its products. */
+
+/* x / sqrt(mean(x^2) + eps) * weight (arXiv:1910.07467). */
+static void norm(const float *x, const float *weight, int n, float eps, float *y) {
+    F squares = {0};
+    float rest = 0;
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        squares += LOAD(F, x + i) * LOAD(F, x + i);
+    for (int j = i; j < n; j++)
+        rest += x[j] * x[j];
+    float factor = 1 / __builtin_sqrtf((sum(squares) + rest) / n + eps);
+    for (i = 0; i + LANES <= n; i += LANES)
+        *(F *)(y + i) = LOAD(F, x + i) * factor * LOAD(F, weight + i);
+    for (; i < n; i++)
+        y[i] = x[i] * factor * weight[i];
+}
+
+/* Turns the pairs of a head, (i, i + pairs) or with `neighbours` (2 i, 2 i + 1) (arXiv:2104.09864). */
+static void turn(float *x, int pairs, int neighbours, const float *cosines, const float *sines) {
+    int i = 0;
+    if (!neighbours)
+        for (; i + LANES <= pairs; i += LANES) {
+            F a = LOAD(F, x + i), b = LOAD(F, x + pairs + i), c = LOAD(F, cosines + i), s = LOAD(F, sines + i);
+            *(F *)(x + i) = a * c - b * s;
+            *(F *)(x + pairs + i) = b * c + a * s;
+        }
+    for (; i < pairs; i++) {
+        float *a = x + (neighbours ? 2 * i : i), *b = neighbours ? a + 1 : a + pairs, was = *a;
+        *a = was * cosines[i] - *b * sines[i];
+        *b = *b * cosines[i] + was * sines[i];
+    }
+}
+
+/* y = activation(gate) * up: silu or gelu by tanh, each a product with a sigmoid. */
+INLINE F gated(F x, F up, int activation) {
+    F inner = activation == SILU ? x : 1.5957691216f * (x + 0.044715f * x * x * x); /* 2 sqrt(2 / pi) */
+    return x / (1 + power_of_e(-inner)) * up;
+}
+
+static void gate_by(const float *gate, const float *up, int n, int activation, float *y) {
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        *(F *)(y + i) = gated(LOAD(F, gate + i), LOAD(F, up + i), activation);
+    for (; i < n; i++)
+        y[i] = gated(all(gate[i]), all(up[i]), activation)[0];
+}
+
+/* The first `n` of each row's scores become their exponentials relative to the largest, others up to `padded`, a
+ * multiple of 16, 0. Before `first` too. Returns the largest, and their sum. */
+static float soften(float *scores, int first, int n, int padded, float *total) {
+    F best = all(-__builtin_inff()), sums = {0};
+    for (int i = 0; i < padded; i++)
+        if (i < first || i >= n)
+            scores[i] = -__builtin_inff();
+    for (int i = 0; i < padded; i += LANES)
+        best = largest(LOAD(F, scores + i), best);
+    float most = best[0];
+    for (int i = 1; i < LANES; i++)
+        most = best[i] > most ? best[i] : most;
+    float shift = most > -__builtin_inff() ? most : 0;
+    for (int i = 0; i < padded; i += LANES) {
+        F weight = power_of_e(LOAD(F, scores + i) - shift);
+        sums += weight;
+        *(F *)(scores + i) = weight;
+    }
+    *total = sum(sums);
+    return most;
+}
+
+/* out [R, size] += weights [R, next] by `count` values [*, size], in their order. */
+#define MIX_OF(R)                                                                                                      \
+    INLINE void mix_##R(const float *weights, long next, int count, const float *values, int size, float *out) {       \
+        int d = 0;                                                                                                     \
+        for (; d + 2 * LANES <= size; d += 2 * LANES) {                                                                \
+            F one[R], two[R];                                                                                          \
+            EACH(r) one[r] = LOAD(F, out + r * size + d), two[r] = LOAD(F, out + r * size + d + LANES);                \
+            for (int j = 0; j < count; j++) {                                                                          \
+                F v = LOAD(F, values + (long)j * size + d), w = LOAD(F, values + (long)j * size + d + LANES);          \
+                EACH(r) one[r] += weights[r * next + j] * v;                                                           \
+                EACH(r) two[r] += weights[r * next + j] * w;                                                           \
+            }                                                                                                          \
+            EACH(r) *(F *)(out + r * size + d) = one[r], *(F *)(out + r * size + d + LANES) = two[r];                  \
+        }                                                                                                              \
+        for (; d < size; d++)                                                                                          \
+            for (int j = 0; j < count; j++)                                                                            \
+                EACH(r) out[r * size + d] += weights[r * next + j] * values[(long)j * size + d];                       \
+    }
+
+#define R 1
+MIX_OF(1)
+#undef R
+#if MOST >= 2
+#define R 2
+MIX_OF(2)
+#undef R
+#endif
+#if MOST >= 8
+#define R 4
+MIX_OF(4)
+#undef R
+#define R 8
+MIX_OF(8)
+#undef R
+#endif
+
+static void mix(const float *weights, long next, int rows, int count, const float *values, int size, float *out) {
+    for (int r = 0; r < rows;) {
+        const float *from = weights + r * next;
+        float *to = out + (long)r * size;
+#if MOST >= 8
+        if (rows - r >= 8) {
+            mix_8(from, next, count, values, size, to), r += 8;
+            continue;
+        }
+        if (rows - r >= 4) {
+            mix_4(from, next, count, values, size, to), r += 4;
+            continue;
+        }
+#endif
+#if MOST >= 2
+        if (rows - r >= 2) {
+            mix_2(from, next, count, values, size, to), r += 2;
+            continue;
+        }
+#endif
+        mix_1(from, next, count, values, size, to), r++;
+    }
+}
+
+static float exponential(float x) {
+    return power_of_e(all(x))[0];
+}

@@ -1,0 +1,88 @@
+/* Weights that stay packed: what they look like in memory, and what can be done with them.
+ *
+ * A matrix [rows, columns] is kept in panels of 16 rows. A panel holds the scales of all its blocks, then the codes of
+ * all its blocks, word by word: 32 bits of each of the 16 rows side by side. So one vector holds the same columns of 16
+ * rows, products need no sums across a vector, and memory is read from one end to the other. The bits of a word are as
+ * the file has them: to pack is to transpose words. */
+
+#ifndef PACKED_H
+#define PACKED_H
+
+#include <stdint.h>
+
+enum { LANES = 16 };  /* rows of a panel */
+enum { SUMMED = 32 }; /* columns whose activations are summed, for what has an offset */
+
+enum layout { Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, AFFINE4, AFFINE8, FLOAT, LAYOUTS };
+enum number { FLOAT32, FLOAT16, BFLOAT16 }; /* of the scales of AFFINE4 and AFFINE8 */
+
+typedef struct {
+    int layout, number, group; /* group: columns that share a scale in AFFINE4 and AFFINE8 */
+    int rows, columns;
+    int block, blocks;               /* columns of a block, and how many a row has */
+    int block_scales, block_codes;   /* bytes of a block in a panel */
+    long scales, panel;              /* bytes of a panel's scales, rounded up; of the panel */
+    uint8_t *data;                   /* [panels, panel], aligned to 64 bytes */
+} matrix_t;
+
+/* A code is taken where it stands in its word, a power of two too large; the activations make up for it, which changes
+ * no bit of a product. So they are arranged for what multiplies them: not at all, for nibbles as GGUF's blocks of 32 have
+ * them, for nibbles one after another, or for bytes. What stands at a word's end is shifted, for the sign's sake. */
+enum order { PLAIN, HALVES, NIBBLES, BYTES, ORDERS };
+
+/* Activations as a product reads them: blocks of rows side by side, [columns, r] of r rows and the sums of each SUMMED
+ * columns behind them, [columns / SUMMED, r]. r is the most that a processor's registers hold, less at the end. */
+typedef struct {
+    const float *values;
+    int rows, columns;
+} activations_t;
+
+typedef struct {
+    float max, least, second; /* of the possible logits: the largest, the smallest, the largest past the candidates */
+    int possible, rank;       /* how many are > -inf; 1 + how many are larger than the token's */
+    int candidates;           /* how many of `ids` are set */
+    int unusable;             /* NaN or +inf was found: nothing else is set */
+    double sum, weighted;     /* of exp(x - max), and of exp(x - max) (x - max) */
+    double mean, variance;    /* of the possible ones */
+} scan_t;
+
+enum { CANDIDATES = 256, BINS = 64 };
+enum activation { SILU, GELU_TANH };
+
+/* What is compiled once for each kind of processor. */
+typedef struct {
+    const char *name;
+    int most; /* rows of activations at once */
+    void (*arrange)(const float *x, long next, int first, int rows, int columns, int order, float *out);
+    void (*multiply)(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add);
+    void (*statistics)(const float *x, int n, scan_t *out, float *chunk_max);
+    void (*bins)(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges, int *counts,
+                 double *sums);
+    void (*norm)(const float *x, const float *weight, int n, float eps, float *y);
+    void (*turn)(float *x, int pairs, int neighbours, const float *cosines, const float *sines);
+    void (*gate)(const float *gate, const float *up, int n, int activation, float *y);
+    float (*soften)(float *scores, int first, int n, int padded, float *total);
+    void (*mix)(const float *weights, long next, int rows, int count, const float *values, int size, float *out);
+    float (*exponential)(float x);
+} kernels_t;
+
+extern const kernels_t likely_plain;
+#if defined(__x86_64__)
+extern const kernels_t likely_avx2, likely_avx512;
+#endif
+
+typedef void (*part_t)(void *context, int part);
+
+const kernels_t *likely_kernels(void);
+void likely_rows(const matrix_t *m, const int *ids, int count, float *out);
+int likely_order(const matrix_t *m);
+void likely_arrange(const float *x, long next, int rows, int columns, int order, float *out);
+void share(part_t run, void *context, int parts); /* on the threads there are */
+long likely_arranged(int rows, int columns);             /* floats of activations */
+void likely_multiply(const matrix_t *const *m, int count, const activations_t *x, float *const *y, const long *next,
+                     int add);
+
+#define EXPORT __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
+
+#endif

@@ -1,0 +1,136 @@
+/* Runs metal/packed without Python or libc, for machines that only an emulator is at hand for: reads a request from its
+ * input, writes floats. A matrix and activations give its numbers and their product; logits what a scan says of them; a
+ * small model of float32 weights and tokens its logits. */
+#include "forward.h"
+#include "standalone.h"
+
+#if defined(__aarch64__)
+enum { READ = 63 };
+#else
+enum { READ = 0 };
+#endif
+
+const char *likely_packed_init(int most);
+long likely_layout(matrix_t *m);
+void likely_pack(const matrix_t *m, const uint8_t *raw, long bytes, const int *order, int first, int count);
+void likely_pack_affine(const matrix_t *m, const uint8_t *codes, const uint8_t *scales, const uint8_t *offsets,
+                        int first, int count);
+void likely_product(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
+                    float *work);
+void likely_scan(const float *x, int n, scan_t *out, int *ids, uint64_t *work);
+void likely_bins(const float *x, int n, const scan_t *found, const int *ids, const int *apart, int count,
+                 const float *edges, int *counts, double *sums, float *base);
+long likely_forward_floats(const model_t *m, int rows, int positions);
+void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
+                    const text_t *texts, float *hidden, const int *wanted, int count, float *logits, int *tasks,
+                    float *work);
+
+static uint8_t arena[64 << 20] __attribute__((aligned(64)));
+static long used;
+
+static void *room(long bytes) {
+    void *at = arena + used;
+    used += (bytes + 63) / 64 * 64;
+    if (used > (long)sizeof arena)
+        call(LEAVE, 3, 0, 0);
+    return at;
+}
+
+static void *in(long bytes) {
+    uint8_t *at = room(bytes);
+    for (long have = 0, got; have < bytes; have += got)
+        if ((got = call(READ, 0, (long)at + have, bytes - have)) <= 0)
+            call(LEAVE, 2, 0, 0);
+    return at;
+}
+
+static int number(void) {
+    return *(int *)in(4);
+}
+
+static void out(const void *at, long bytes) {
+    for (long have = 0; have < bytes;)
+        have += call(WRITE, 1, (long)at + have, bytes - have);
+}
+
+static void matrix(void) {
+    matrix_t m = {.layout = number(), .number = number(), .group = number(), .rows = number(), .columns = number()};
+    int bytes = number(), rows = number(), size = m.number == FLOAT32 ? 4 : 2;
+    m.data = room(likely_layout(&m));
+    if (m.layout == AFFINE4 || m.layout == AFFINE8) {
+        uint8_t *codes = in((long)m.rows * bytes), *scales = in((long)m.rows * m.blocks * size);
+        likely_pack_affine(&m, codes, scales, in((long)m.rows * m.blocks * size), 0, m.rows);
+    } else
+        likely_pack(&m, in((long)m.rows * bytes), bytes, 0, 0, m.rows);
+    const float *x = in((long)rows * m.columns * 4);
+    int *ids = room(m.rows * 4);
+    for (int i = 0; i < m.rows; i++)
+        ids[i] = i;
+    float *numbers = room((long)m.rows * m.columns * 4), *y = room((long)rows * m.rows * 4);
+    likely_rows(&m, ids, m.rows, numbers);
+    likely_product(&m, x, m.columns, rows, y, m.rows, 0, room(likely_arranged(rows, m.columns) * 4));
+    out(numbers, (long)m.rows * m.columns * 4);
+    out(y, (long)rows * m.rows * 4);
+}
+
+static void scan(void) {
+    int n = number(), counts[BINS], ids[CANDIDATES], token = number();
+    scan_t found = {.rank = token};
+    double sums[BINS];
+    float base;
+    const float *x = in(n * 4L), *edges = in(4 * (BINS + 1));
+    likely_scan(x, n, &found, ids, room(n * 8L + n / 16 + 64));
+    likely_bins(x, n, &found, ids, 0, 0, edges, counts, sums, &base);
+    out(&found, sizeof found);
+    out(ids, sizeof ids);
+    out(counts, sizeof counts);
+    out(sums, sizeof sums);
+}
+
+static const matrix_t *floats(int rows, int columns) {
+    matrix_t *m = room(sizeof *m);
+    *m = (matrix_t){.layout = FLOAT, .rows = rows, .columns = columns};
+    m->data = room(likely_layout(m));
+    likely_pack(m, in((long)rows * columns * 4), columns * 4, 0, 0, rows);
+    return m;
+}
+
+static void forward(void) {
+    int vocabulary = number();
+    model_t m = {.layers = number(), .width = number(), .heads = number(), .kv_heads = number(), .size = number()};
+    m.mlp_width = number(), m.eps = 1e-5f, m.scale = *(float *)in(4), m.embed_scale = m.residual_scale = 1;
+    m.pairs = m.size / 2;
+    int rows = number(), q = m.heads * m.size, kv = m.kv_heads * m.size;
+    const int *tokens = in(rows * 4);
+    const float *turns = in((long)rows * m.size * 4);
+    m.embed = m.head = floats(vocabulary, m.width);
+    layer_t *layers = room(m.layers * sizeof *layers);
+    for (int i = 0; i < m.layers; i++)
+        layers[i] = (layer_t){
+            .qkv = {{floats(q, m.width), floats(kv, m.width), floats(kv, m.width)}, 3},
+            .out = {{floats(m.width, q)}, 1},
+            .gate_up = {{floats(m.mlp_width, m.width), floats(m.mlp_width, m.width)}, 2},
+            .down = {{floats(m.width, m.mlp_width)}, 1},
+            .attn_norm = in(m.width * 4),
+            .mlp_norm = in(m.width * 4),
+            .turns = turns,
+        };
+    m.layer = layers, m.norm = in(m.width * 4);
+    int capacity = (rows + 15) / 16 * 16, *texts = room(rows * 4), *positions = room(rows * 4);
+    long cache = (long)m.layers * m.kv_heads * capacity * m.size * 4;
+    span_t span = {room(cache), room(cache), capacity, 0};
+    text_t text = {&span, 1, 0};
+    for (int i = 0; i < rows; i++)
+        texts[i] = 0, positions[i] = i;
+    float *logits = room((long)rows * vocabulary * 4);
+    likely_forward(&m, rows, tokens, texts, positions, &text, 0, positions, rows, logits, room(rows * 8),
+                   room(likely_forward_floats(&m, rows, rows) * 4));
+    out(logits, (long)rows * vocabulary * 4);
+}
+
+START void _start(void) {
+    likely_packed_init(number());
+    int what = number();
+    what == 0 ? matrix() : what == 1 ? scan() : forward();
+    call(LEAVE, 0, 0, 0);
+}

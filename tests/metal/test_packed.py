@@ -1,0 +1,332 @@
+"""Packed weights: unpacking, products and the scan of logits, on every kind of processor that can be had."""
+
+import hashlib
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize
+
+from engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
+from metal import mx, packed
+from metal.packed import LEVELS, NUMBERS, PackedError, PackedMatrix
+
+pytestmark = pytest.mark.linux
+FOLDER = Path(packed.__file__).parent
+
+# layout: columns and bytes of a block, and where in it the halves are
+GGUF = {
+    "Q4_0": (32, 18, (0,)),
+    "Q4_1": (32, 20, (0, 2)),
+    "Q8_0": (32, 34, (0,)),
+    "Q4_K": (256, 144, (0, 2)),
+    "Q5_K": (256, 176, (0, 2)),
+    "Q6_K": (256, 210, (208,)),
+}
+AFFINE = [(bits, group, number) for bits in (4, 8) for group in (32, 64, 128) for number in NUMBERS]
+KINDS = {"plain": "SSE2", "avx2": "AVX2", "avx512": "AVX-512"} if platform.machine() == "x86_64" else {"plain": "NEON"}
+
+
+@pytest.fixture(params=KINDS)
+def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every kind of kernel that this processor runs, by turns."""
+    library = packed.load()
+    assert library is not None
+    name = library.handle.likely_packed_init(LEVELS.index(request.param)).decode()
+    if name != KINDS[request.param]:
+        pytest.skip(f"this processor has no {KINDS[request.param]}")
+    yield name
+    library.handle.likely_packed_init(len(LEVELS) - 1)
+
+
+def blocks(layout: str, rows: int, columns: int, seed: int = 0, *, any_half: bool = False) -> np.ndarray:
+    """Rows of random blocks, their scales of a usual size, or any finite half."""
+    rng = np.random.default_rng(seed)
+    block, nbytes, halves = GGUF[layout]
+    raw = rng.integers(0, 256, (rows, columns // block, nbytes), dtype=np.uint8)
+    for at in halves:
+        scales = rng.uniform(-0.02, 0.02, raw.shape[:2]).astype("<f2")
+        if any_half:
+            scales = rng.integers(0, 1 << 16, raw.shape[:2], dtype=np.uint16).view("<f2")
+            scales = np.where(np.isfinite(scales), scales, np.float16(6e-8))
+        raw[:, :, at : at + 2] = scales.astype("<f2")[..., None].view(np.uint8)
+    return raw.reshape(rows, -1)
+
+
+def affine(bits: int, group: int, number: str, rows: int, columns: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """mlx's codes, scales and offsets of a random matrix, and what they stand for."""
+    rng = np.random.default_rng(bits + group)
+    numbers = mx.array(rng.normal(size=(rows, columns)).astype(np.float32)).astype(getattr(mx, number))
+    codes, scales, offsets = mx.quantize(numbers, group, bits)
+    parts = [np.array(codes)]
+    parts += [np.array(p.view(mx.uint32 if number == "float32" else mx.uint16)) for p in (scales, offsets)]
+    spread = np.array(codes).view(np.uint8)
+    if bits == 4:
+        spread = np.stack([spread & 15, spread >> 4], axis=-1)
+    wide = [np.array(p.astype(mx.float32))[..., None] for p in (scales, offsets)]
+    return parts, (spread.reshape(rows, -1, group) * wide[0] + wide[1]).reshape(rows, columns)
+
+
+def magnitude(layout: str, raw: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """What each number was made of: |scale| code + |offset|."""
+    nbytes = GGUF[layout][1]
+    codes, scales, offsets = GGUF_AFFINE[layout][1](raw.reshape(-1, nbytes))
+    return (codes * np.abs(scales) + np.abs(offsets)).reshape(w.shape)
+
+
+def check_product(y: np.ndarray, x: np.ndarray, w: np.ndarray, size: np.ndarray) -> None:
+    """Against float64. A sum of n products has an error of n roundings at most, each of what was summed so far."""
+    roundings = w.shape[1] + 8
+    bound = roundings * 2.0**-24 * (np.abs(x).astype(float) @ size.astype(float).T)
+    assert (np.abs(y - x.astype(float) @ w.astype(float).T) <= bound).all()
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_the_shipped_library_is_built_from_the_source_beside_it(arch: str) -> None:
+    sources = sorted(path for path in FOLDER.iterdir() if path.suffix in {".c", ".h"})
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    assert source.encode() in (FOLDER / f"packed-{arch}.so").read_bytes(), "run `make metal/packed`"
+
+
+@pytest.mark.parametrize("layout", GGUF)
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (16, 3), (37, 2)])
+def test_gguf_blocks_unpack_to_the_bit(layout: str, rows: int, count: int) -> None:
+    raw = blocks(layout, rows, count * GGUF[layout][0], rows, any_half=True)
+    with np.errstate(all="ignore"):
+        want = dequantize(raw, GGMLQuantizationType[layout])
+    matrix = PackedMatrix(layout, rows, count * GGUF[layout][0]).fill(raw)
+    np.testing.assert_array_equal(matrix.rows().view(np.uint32), want.view(np.uint32))
+    ids = [rows - 1, 0, rows // 2, 0]
+    np.testing.assert_array_equal(matrix.rows(ids).view(np.uint32), want[ids].view(np.uint32))
+
+
+@pytest.mark.parametrize(("bits", "group", "number"), AFFINE)
+def test_mlx_codes_unpack_to_the_bit(bits: int, group: int, number: str) -> None:
+    parts, want = affine(bits, group, number, 37, 256)
+    matrix = PackedMatrix(f"AFFINE{bits}", 37, 256, group=group, number=number).fill_affine(*parts)
+    np.testing.assert_array_equal(matrix.rows(), want)
+
+
+@pytest.mark.parametrize("layout", GGUF)
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 16, 33, 70])
+def test_products_with_gguf_blocks_equal_float64(layout: str, rows: int, kernels: str) -> None:
+    """Outputs that do not fill a panel, or several at once, and rows that do not fill a block."""
+    x = np.random.default_rng(rows).normal(size=(rows, 768)).astype(np.float32)
+    for outputs in (1, 40, 64, 99):
+        raw = blocks(layout, outputs, 768, outputs)
+        w = dequantize(raw, GGMLQuantizationType[layout])
+        y = PackedMatrix(layout, outputs, 768).fill(raw).product(x)
+        check_product(y, x, w, magnitude(layout, raw, w))
+
+
+@pytest.mark.parametrize(("bits", "group", "number"), AFFINE)
+def test_products_with_mlx_codes_equal_float64(bits: int, group: int, number: str, kernels: str) -> None:
+    parts, w = affine(bits, group, number, 99, 384)
+    x = np.random.default_rng(0).normal(size=(11, 384)).astype(np.float32)
+    y = PackedMatrix(f"AFFINE{bits}", 99, 384, group=group, number=number).fill_affine(*parts).product(x)
+    largest = np.abs(w).reshape(99, -1, group).max(-1).repeat(group, axis=-1)
+    check_product(y, x, w, 4 * largest)  # what a code spans is at most twice the largest, and so is an offset
+
+
+@pytest.mark.parametrize("columns", [1, 31, 576])
+def test_products_with_floats_equal_float64(columns: int, kernels: str) -> None:
+    rng = np.random.default_rng(0)
+    w, x = (rng.normal(size=(n, columns)).astype(np.float32) for n in (45, 9))
+    matrix = PackedMatrix("F32", 45, columns).fill(w)
+    np.testing.assert_array_equal(matrix.rows(), w)
+    check_product(matrix.product(x), x, w, np.abs(w))
+
+
+@pytest.mark.parametrize("layout", [*GGUF, "AFFINE4", "AFFINE8", "F32"])
+def test_a_row_is_the_same_whatever_stands_beside_it(layout: str, kernels: str) -> None:
+    rng = np.random.default_rng(1)
+    matrix = PackedMatrix(layout, 99, 768, group=64)
+    if layout in GGUF:
+        matrix.fill(blocks(layout, 99, 768))
+    elif layout == "F32":
+        matrix.fill(rng.normal(size=(99, 768)).astype(np.float32))
+    else:
+        matrix.fill_affine(*affine(int(layout[-1]), 64, "float32", 99, 768)[0])
+    x = rng.normal(size=(33, 768)).astype(np.float32)
+    together, alone = matrix.product(x), np.concatenate([matrix.product(row[None]) for row in x])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(matrix.product(x[5:18]), together[5:18])
+
+
+def test_rows_may_come_in_parts_and_in_another_order() -> None:
+    raw = blocks("Q4_1", 50, 64)
+    whole = PackedMatrix("Q4_1", 50, 64).fill(raw)
+    order = np.random.default_rng(0).permutation(30)
+    parts = PackedMatrix("Q4_1", 50, 64).fill(raw[30:], first=30).fill(raw[:30][np.argsort(order)], order=order)
+    np.testing.assert_array_equal(parts.rows(), whole.rows())
+    assert whole.nbytes == 64 * 2 * 20  # as many bytes as in the file, and the rows that fill up a panel
+
+
+@pytest.mark.parametrize("layout", GGUF)
+def test_a_matrix_takes_hardly_more_bytes_than_in_its_file(layout: str) -> None:
+    matrix = PackedMatrix(layout, 160, 1536)
+    assert matrix.nbytes <= 1.03 * 160 * 1536 // GGUF[layout][0] * GGUF[layout][1]
+
+
+def test_what_does_not_fit_is_refused_in_a_line() -> None:
+    with pytest.raises(PackedError, match="33 cannot be kept as Q4_1"):
+        PackedMatrix("Q4_1", 16, 33)
+    with pytest.raises(PackedError, match="groups of 48"):
+        PackedMatrix("AFFINE4", 16, 96, group=48)
+    with pytest.raises(PackedError, match="a layout of Q4_0"):
+        PackedMatrix("Q2_K", 16, 256)
+    matrix = PackedMatrix("Q4_1", 16, 64)
+    with pytest.raises(PackedError, match="rows of 40 bytes"):
+        matrix.fill(np.zeros((16, 36), np.uint8))
+    with pytest.raises(PackedError, match="rows of 40 bytes for rows 8"):
+        matrix.fill(blocks("Q4_1", 16, 64), first=8)
+    with pytest.raises(PackedError, match="names each once"):
+        matrix.fill(blocks("Q4_1", 2, 64), order=[0, 0])
+    with pytest.raises(PackedError, match="float32 rows of 64"):
+        matrix.product(np.zeros((1, 32), np.float32))
+    with pytest.raises(PackedError, match="rows below 16"):
+        matrix.rows([16])
+    with pytest.raises(PackedError, match="8 words and 1 groups"):
+        PackedMatrix("AFFINE4", 1, 64, group=64).fill_affine(
+            np.zeros((1, 7), np.uint32), *[np.zeros((1, 1), np.float32)] * 2
+        )
+
+
+@pytest.mark.parametrize("limit", [*KINDS, "none"])
+def test_a_switch_limits_what_is_used(limit: str) -> None:
+    code = "from metal import packed; print(packed.load().kernels)"
+    environment = os.environ | {"LIKELY_PACKED": limit}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    if limit == "none":
+        assert "LIKELY_PACKED must be one of plain, avx2, avx512, got 'none'" in run.stderr
+    else:
+        assert list(KINDS.values()).index(run.stdout.strip()) <= list(KINDS).index(limit)
+
+
+def test_no_mlx_is_imported() -> None:
+    code = "import sys; from metal import packed; packed.load(); import metal.packed.statistics; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "metal.packed" in out
+    assert not [name for name in out if name.split(".")[0] == "mlx"]
+
+
+THREADS = """
+import sys, threading
+import numpy as np
+from metal import blas, packed
+
+assert packed.use_threads() == int(sys.argv[1]) == blas.threads()
+rng = np.random.default_rng(0)
+matrix = packed.PackedMatrix("Q4_1", 3000, 576)
+raw = rng.integers(0, 256, (3000, 18, 20), dtype=np.uint8)
+raw[..., 1], raw[..., 3] = 0x20, 0x20  # halves of a usual size
+matrix.fill(raw.reshape(3000, -1))
+x = rng.normal(size=(40, 576)).astype(np.float32)
+
+def work(out):
+    for _ in range(20):
+        out.append(matrix.product(x).tobytes() + matrix.product(x[:1]).tobytes())
+
+outs = [[], []]
+threads = [threading.Thread(target=work, args=(out,)) for out in outs]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len({*outs[0], *outs[1]}) == 1
+sys.stdout.buffer.write(outs[0][0])
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
+def test_threads_share_the_work_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two callers at once, with one thread and with two."""
+    outs = []
+    for threads in "12":
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        run = subprocess.run([sys.executable, "-c", THREADS, threads], capture_output=True, check=False, timeout=120)
+        assert run.returncode == 0, run.stderr.decode()
+        outs.append(run.stdout)
+    assert outs[0] == outs[1] != b""
+
+
+# --- both architectures --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """By architecture, how to run the kernels without Python: here, or in an emulator (Debian: qemu-user)."""
+    commands: dict[str, list[str]] = {}
+    for machine in ("x86_64", "aarch64"):
+        emulator = shutil.which(f"qemu-{machine}")
+        if platform.machine() != machine and emulator is None:
+            continue
+        program = tmp_path_factory.mktemp(machine) / "packed"
+        sources = [*map(str, sorted(FOLDER.glob("*.c"))), str(Path(__file__).with_name("standalone_packed.c"))]
+        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu", "-O2", "-I", str(FOLDER)]
+        flags = ["-nostdlib", "-static", "-ffreestanding", "-fno-sanitize=undefined", "-fno-math-errno"]
+        hashed = '-DSOURCE_SHA256=""'
+        subprocess.run([*compiler, *flags, hashed, "-o", str(program), *sources], check=True)
+        commands[machine] = [str(program)] if platform.machine() == machine else [str(emulator), str(program)]
+    return commands
+
+
+def run(standalone: dict[str, list[str]], machine: str, what: int, *parts: bytes) -> bytes:
+    if machine not in standalone:
+        pytest.skip(f"no emulator for {machine} here: apt-get install qemu-user")
+    request = struct.pack("<ii", 0, what) + b"".join(parts)  # plain kernels: the best on aarch64, the least on x86-64
+    return subprocess.run(standalone[machine], input=request, check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("layout", [*GGUF, "AFFINE4", "AFFINE8"])
+def test_numbers_and_products_on_both_machines(layout: str, machine: str, standalone: dict[str, list[str]]) -> None:
+    rng, rows = np.random.default_rng(2), 5
+    x = rng.normal(size=(rows, 512)).astype(np.float32)
+    for number in NUMBERS if layout.startswith("AFFINE") else ("float32",):
+        if layout in GGUF:
+            raw = blocks(layout, 37, 512, any_half=False)
+            want, parts, width = dequantize(raw, GGMLQuantizationType[layout]), [raw.tobytes()], raw.shape[1]
+            size = magnitude(layout, raw, want)
+        else:
+            arrays, want = affine(int(layout[-1]), 64, number, 37, 512)
+            parts, width = [a.tobytes() for a in arrays], arrays[0].nbytes // 37
+            size = 4 * np.abs(want).reshape(37, -1, 64).max(-1).repeat(64, axis=-1)
+        layout_number, numbers = packed.LAYOUTS.index(layout), NUMBERS.index(number)
+        head = struct.pack("<7i", layout_number, numbers, 64, 37, 512, width, rows)
+        out = np.frombuffer(run(standalone, machine, 0, head, *parts, x.tobytes()), np.float32)
+        np.testing.assert_array_equal(out[: want.size].view(np.uint32), want.reshape(-1).view(np.uint32))
+        check_product(out[want.size :].reshape(rows, 37), x, want, size)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_scan_on_both_machines(machine: str, standalone: dict[str, list[str]]) -> None:
+    logits = np.random.default_rng(3).normal(0, 3, 20_000).astype(np.float32)
+    logits[::7] = -np.inf
+    ordered = np.sort(logits[logits > -np.inf])
+    edges = np.linspace(ordered[0], ordered[-257], 65).astype(np.float32)
+    head = struct.pack("<2i", len(logits), 1)
+    out = run(standalone, machine, 1, head, logits.tobytes(), edges.tobytes())
+    top, least, second, possible, rank, candidates, unusable, total, weighted, mean, variance = struct.unpack(
+        "<3f4i4x4d", out[:64]
+    )
+    assert (top, least, second) == (ordered[-1], ordered[0], ordered[-257])
+    assert (possible, rank, candidates, unusable) == (len(ordered), 1 + int((logits > logits[1]).sum()), 256, 0)
+    wide = ordered.astype(float)
+    masses = np.exp(wide - wide[-1])
+    np.testing.assert_allclose(
+        [total, weighted, mean, variance],
+        [masses.sum(), (masses * (wide - wide[-1])).sum(), wide.mean(), wide.var()],
+        rtol=1e-6,
+    )
+    ids = np.frombuffer(out[64 : 64 + 1024], np.int32)
+    assert ids.tolist() == np.lexsort((np.arange(len(logits)), -logits))[:256].tolist()
+    counts, rest = np.frombuffer(out[1088 : 1088 + 256], np.int32), ordered[:-256]
+    bounds = [0, *np.searchsorted(rest, edges[1:-1]), len(rest)]
+    assert counts.tolist() == np.diff(bounds).tolist()
