@@ -22,7 +22,7 @@ JOINED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}  # products of one 
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class TensorNames:
     """Our roles -> what a family's checkpoints call them: outside the layers, and below one."""
 
     top: Mapping[str, str]  # embed, positions, norm, head, and layer with a place for its number
@@ -55,7 +55,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ModelPart:
     """One tensor of a checkpoint, its bias or the scales of its groups included.
 
     kind: "matrix" [out, in], "table" [V, C], "experts" [count, out, in] or "norm" [C].
@@ -138,17 +138,17 @@ class Part:
         return found if bias is None else found | {"bias": bias}
 
 
-def of_block(block: Block, names: Names, index: int) -> Iterator[Part]:
+def of_block(block: Block, names: TensorNames, index: int) -> Iterator[ModelPart]:
     """The parts of a layer, in the order in which they compute."""
     core: Block = bare(block)
 
-    def product(owner: Any, slot: str, heights: Mapping[str, int], width: int) -> Iterator[Part]:
+    def product(owner: Any, slot: str, heights: Mapping[str, int], width: int) -> Iterator[ModelPart]:
         sizes = {slot: sum(heights.values())} if slot in JOINED and names.has(slot) else heights
         for i, role in enumerate(sizes):
             path = names.path(role, index)
-            yield Part(path, role, index, "matrix", owner, slot, tuple(sizes.values()), i, width)
+            yield ModelPart(path, role, index, "matrix", owner, slot, tuple(sizes.values()), i, width)
 
-    def norms(*roles: str) -> Iterator[Part]:
+    def norms(*roles: str) -> Iterator[ModelPart]:
         for role in roles:
             if getattr(core, role) is not None:
                 yield norm(names.path(role, index), role, index, core, role, core.norm_offset)
@@ -167,7 +167,7 @@ def of_block(block: Block, names: Names, index: int) -> Iterator[Part]:
             heights, at = ((core.width,), 0) if part == "down" else ((inner, inner), i)
             width = inner if part == "down" else core.width
             path, role = names.path(f"experts.{part}", index), f"experts.{part}"
-            yield Part(path, role, index, "experts", core, "mlp", heights, at, width, experts)
+            yield ModelPart(path, role, index, "experts", core, "mlp", heights, at, width, experts)
     else:
         inner = bare(mlp.down).shape[1]
         if isinstance(mlp, Gated):
@@ -178,23 +178,23 @@ def of_block(block: Block, names: Names, index: int) -> Iterator[Part]:
     yield from norms("mlp_post_norm")
 
 
-def table(names: Names, role: str, owner: Any) -> Part:
+def table(names: TensorNames, role: str, owner: Any) -> ModelPart:
     """The embedding, or the table of positions."""
     rows, width = bare(getattr(owner, role)).matrix.shape
-    return Part(names.path(role), role, BELOW, "table", owner, role, (rows,), 0, width)
+    return ModelPart(names.path(role), role, BELOW, "table", owner, role, (rows,), 0, width)
 
 
-def norm(path: str, role: str, layer: int, owner: Any, slot: str, offset: float) -> Part:
+def norm(path: str, role: str, layer: int, owner: Any, slot: str, offset: float) -> ModelPart:
     size = bare(getattr(owner, slot)).weight.shape[0]
-    return Part(path, role, layer, "norm", owner, slot, (size,), offset=offset)
+    return ModelPart(path, role, layer, "norm", owner, slot, (size,), offset=offset)
 
 
-def head(names: Names, layers: int, owner: Any) -> Part:
+def head(names: TensorNames, layers: int, owner: Any) -> ModelPart:
     rows, width = bare(owner.out).shape
-    return Part(names.path("head"), "head", layers, "matrix", owner, "out", (rows,), 0, width)
+    return ModelPart(names.path("head"), "head", layers, "matrix", owner, "out", (rows,), 0, width)
 
 
-def put(part: Part, weight: Matrix | None = None, bias: Array | None = None) -> None:
+def put(part: ModelPart, weight: Matrix | None = None, bias: Array | None = None) -> None:
     """Let these take the place of the part's weight and bias; what is not given stays.
 
     A product of several parts stays one where all are packed alike afterwards, and comes apart where not.
@@ -232,7 +232,7 @@ def place(owner: Any, slot: str, layer: object) -> None:
     setattr(owner, slot, layer)
 
 
-def split(parts: Sequence[Part]) -> None:
+def split(parts: Sequence[ModelPart]) -> None:
     """Let the parts of each product stand alone, with numbers of their own."""
     for group in _products(parts):
         first = group[0]
@@ -242,7 +242,7 @@ def split(parts: Sequence[Part]) -> None:
             place(first.owner, first.slot, Joined(alone))
 
 
-def unite(parts: Sequence[Part]) -> None:
+def unite(parts: Sequence[ModelPart]) -> None:
     """Make one matrix again of the parts of each product that are packed alike."""
     for group in _products(parts):
         holder = bare(getattr(group[0].owner, group[0].slot))
@@ -253,9 +253,9 @@ def unite(parts: Sequence[Part]) -> None:
         mx.eval([list(part.arrays().values()) for part in group])
 
 
-def _products(parts: Sequence[Part]) -> list[list[Part]]:
+def _products(parts: Sequence[ModelPart]) -> list[list[ModelPart]]:
     """The parts of each layer that computes with several, in their order."""
-    groups: dict[tuple[int, str], list[Part]] = {}
+    groups: dict[tuple[int, str], list[ModelPart]] = {}
     for part in parts:
         groups.setdefault((id(part.owner), part.slot), []).append(part)
     return list(groups.values())
@@ -279,7 +279,7 @@ def _alike(matrices: Sequence[Matrix], axis: int) -> list[Matrix]:
     return list(matrices) if whole is None else [whole]
 
 
-def _expert(mixture: Mixture, part: Part) -> Matrix:
+def _expert(mixture: Mixture, part: ModelPart) -> Matrix:
     if part.role == "experts.down":
         return mixture.down
     if len(mixture.gate_up) == 2:
@@ -287,7 +287,7 @@ def _expert(mixture: Mixture, part: Part) -> Matrix:
     return cut(mixture.gate_up[0], part.start, part.stop, axis=1)
 
 
-def _put_expert(mixture: Mixture, part: Part, weight: Matrix) -> None:
+def _put_expert(mixture: Mixture, part: ModelPart, weight: Matrix) -> None:
     if part.role == "experts.down":
         mixture.down = weight
         return

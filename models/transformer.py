@@ -15,7 +15,7 @@ from models.config import ModelConfig
 from models.errors import CacheError, ContextOverflow
 from models.layers import AnyLinear, Embedding, Norm, bare, linear
 from models.model import Activations
-from models.parts import Names, Part
+from models.parts import ModelPart, TensorNames
 from models.quantized_cache import QuantizedCache
 from models.rotation import Rotation
 from models.weights import Matrix
@@ -33,7 +33,7 @@ class Transformer:
     def __init__(
         self,
         config: ModelConfig,
-        names: Names,
+        names: TensorNames,
         *,
         embed: Embedding,
         positions: Embedding | None,
@@ -150,7 +150,7 @@ class Transformer:
         """Every weight once, by a checkpoint's name, in the order of the layers."""
         return {f"{part.path}.{name}": a for part in self.parts() for name, a in part.arrays().items()}
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ModelPart]:
         """Every tensor of a checkpoint and its place here, from the embedding up."""
         config, names = self.config, self.names
         found = [parts.table(names, "embed", self)]
@@ -164,7 +164,7 @@ class Transformer:
             found.append(parts.head(names, config.layers, self))
         return found
 
-    def put(self, part: Part, weight: Matrix | None = None, bias: Array | None = None) -> None:
+    def put(self, part: ModelPart, weight: Matrix | None = None, bias: Array | None = None) -> None:
         """Let these take the place of a part's weight and bias; what is not given stays.
 
         A product of several parts stays one where all are packed alike afterwards, and comes apart where not.

@@ -6,7 +6,7 @@ from engine.quantize.source import Arrays
 from metal import mx
 from models.block import Block
 from models.config import ModelConfig
-from models.parts import Part
+from models.parts import ModelPart
 from models.weights import PackedLayout
 
 SHARES = (0.0, 0.25, 0.5, 0.75)  # exponents of a channel's activity that are tried as its scale
@@ -59,7 +59,11 @@ def record(block: Block) -> dict[str, Recorder]:
 
 
 def scale_channels(
-    arrays: Arrays, parts: Sequence[Part], config: ModelConfig, inputs: Mapping[str, Recorder], layout: PackedLayout
+    arrays: Arrays,
+    parts: Sequence[ModelPart],
+    config: ModelConfig,
+    inputs: Mapping[str, Recorder],
+    layout: PackedLayout,
 ) -> None:
     """Scale input channels up by how active they are, and what makes them down by the same: the function stays.
 

@@ -27,7 +27,7 @@ from engine.sources.fetch.progress import disk_errors, require_space, silent
 from engine.sources.model_info import ModelInfo
 from metal import mx
 from models.layers import LayerNorm, Linear, Norm, RMSNorm
-from models.parts import Part
+from models.parts import ModelPart
 from models.weights import PackedLayout
 
 
@@ -57,7 +57,7 @@ def quantize(
     return report
 
 
-def matrices(parts: Sequence[Part], arrays: Arrays, layout: PackedLayout) -> dict[str, str]:
+def matrices(parts: Sequence[ModelPart], arrays: Arrays, layout: PackedLayout) -> dict[str, str]:
     """Path -> role, for the parts of a layer that can be packed."""
     large = [part for part in parts if part.kind != "norm"]
     return {part.path: part.role for part in large if packable(arrays[f"{part.path}.weight"], layout)}

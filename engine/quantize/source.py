@@ -22,7 +22,7 @@ from models.block import Block
 from models.checkpoint.builder import Builder
 from models.families import gemma3
 from models.families.registry import family
-from models.parts import Part, of_block
+from models.parts import ModelPart, of_block
 from models.rotation import Rotation
 from models.weights import BUFFERS, Tensors
 
@@ -36,7 +36,7 @@ class Layer:
 
     block: Block
     rotations: Sequence[Rotation]
-    parts: list[Part]
+    parts: list[ModelPart]
 
 
 class Source:

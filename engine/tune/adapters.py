@@ -21,7 +21,7 @@ from engine.tune.lora import Adapter
 from engine.tune.sites import sites, trainable
 from metal import mx
 from models import LanguageModel, Transformer
-from models.parts import Part
+from models.parts import ModelPart
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 PEFT_WEIGHTS, PEFT_PREFIX = "adapter_model.safetensors", "base_model.model."
@@ -182,7 +182,7 @@ def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter"
     return adapter
 
 
-def _rank(where: str, site: Part, a: mx.array) -> int:
+def _rank(where: str, site: ModelPart, a: mx.array) -> int:
     """The rank that a first factor says."""
     dims = 3 if site.kind == "experts" else 2
     if a.ndim != dims:

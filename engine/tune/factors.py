@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from engine.errors import ParameterError
 from metal import mx
-from models.parts import Part
+from models.parts import ModelPart
 
 Array = mx.array
 LEAVES = {"lora_a": "a", "lora_b": "b", "m": "m"}
@@ -22,7 +22,7 @@ LEAVES = {"lora_a": "a", "lora_b": "b", "m": "m"}
 class Factors:
     """The adapter of one site. `m` [out] is DoRA's magnitude; `a0`, `b0` are a start that is subtracted (PiSSA)."""
 
-    site: Part
+    site: ModelPart
     scale: float
     a: Array
     b: Array
@@ -92,7 +92,7 @@ class Factors:
         return out if bias is None else out + bias
 
 
-def shapes(site: Part, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def shapes(site: ModelPart, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Those of A and B at a site."""
     if site.kind == "table":
         return (site.height, rank), (rank, site.width)
@@ -101,7 +101,7 @@ def shapes(site: Part, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (site.width, rank), (rank, site.height)
 
 
-def fresh(site: Part, rank: int, scale: float, *, dora: bool, pissa: bool, key: Array) -> Factors:
+def fresh(site: ModelPart, rank: int, scale: float, *, dora: bool, pissa: bool, key: Array) -> Factors:
     """The factors of a site before training: A uniform within 1 / sqrt of its inputs and B = 0, or PiSSA's.
 
     ParameterError for a rank larger than the site, and for what its kind does not allow.

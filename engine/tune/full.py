@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from engine.errors import ParameterError
 from metal import mx
 from models import Transformer
-from models.parts import Part
+from models.parts import ModelPart
 
 Array = mx.array
 
@@ -19,7 +19,7 @@ Array = mx.array
 class Slot:
     """One array that is trained: a part's weight or its bias."""
 
-    part: Part
+    part: ModelPart
     leaf: str
 
     @property

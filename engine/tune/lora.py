@@ -16,7 +16,7 @@ from engine.tune.sites import sites
 from metal import mx
 from models import Transformer
 from models.layers import Joined
-from models.parts import Part
+from models.parts import ModelPart
 
 Array = mx.array
 
@@ -52,7 +52,7 @@ class Adapter:
 
 
 def create(
-    chosen: Sequence[Part],
+    chosen: Sequence[ModelPart],
     *,
     rank: int,
     scale: float,
@@ -90,13 +90,13 @@ def attach(adapter: Adapter, *, weight: float = 1.0) -> None:
             _product(f.site.owner, "out").tied.append(Tied(f, f.site.height))
 
 
-def _there(site: Part) -> list[Factors]:
+def _there(site: ModelPart) -> list[Factors]:
     """The adapters on the layer of the model that the site is in."""
     layer = getattr(site.owner, site.slot)
     return layer.factors if isinstance(layer, AdapterLayer) else []
 
 
-def _layer(site: Part) -> AdapterLayer:
+def _layer(site: ModelPart) -> AdapterLayer:
     """The layer that computes with the site's adapters, put in its place if it is not there."""
     if site.kind == "matrix":
         return _product(site.owner, site.slot)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from engine.errors import ParameterError
 from metal import mx
 from models import LanguageModel, Transformer
-from models.parts import Part
+from models.parts import ModelPart
 from models.weights import Matrix, Packed, PackedLayout
 
 EVERYTHING = "*"
@@ -25,12 +25,12 @@ def trainable(model: LanguageModel) -> Transformer:
     return model
 
 
-def sites(model: Transformer) -> list[Part]:
+def sites(model: Transformer) -> list[ModelPart]:
     """Every site of the model: the embedding, the layers in their order, a head that is not the embedding."""
     return [part for part in model.parts() if part.kind != "norm" and part.role != "positions"]
 
 
-def choose(all_sites: Sequence[Part], layers: int, patterns: Sequence[str], count: int) -> list[Part]:
+def choose(all_sites: Sequence[ModelPart], layers: int, patterns: Sequence[str], count: int) -> list[ModelPart]:
     """The sites in the last `layers` of `count` layers (-1: all) whose path, name or last part matches a pattern.
 
     `*` is everything in the layers; embedding and head are chosen by patterns that say more, whatever `layers` is.
@@ -51,7 +51,7 @@ def choose(all_sites: Sequence[Part], layers: int, patterns: Sequence[str], coun
     return chosen
 
 
-def _matches(site: Part, pattern: str) -> bool:
+def _matches(site: ModelPart, pattern: str) -> bool:
     return any(fnmatchcase(text, pattern) for text in (site.path, site.name, site.name.rsplit(".", 1)[-1]))
 
 

@@ -8,7 +8,7 @@ from models.block import Block
 from models.config import Experts, ModelConfig
 from models.layers import ACTIVATE, AnyLinear, Embedding, Joined, LayerNorm, Norm, Product, RMSNorm, linear
 from models.mlp import MLP, Gated, Mixture, Plain
-from models.parts import Names
+from models.parts import TensorNames
 from models.rope import Rope
 from models.rotation import Rotation, rotation
 from models.transformer import Transformer
@@ -26,7 +26,7 @@ class Builder:
     def __init__(
         self,
         config: ModelConfig,
-        names: Names,
+        names: TensorNames,
         tensors: Tensors,
         fuse: bool,
         share: "Sharding | None" = None,

@@ -10,7 +10,7 @@ from types import ModuleType
 from metal import mx
 from models.checkpoint.keys import Keys
 from models.config import ModelConfig
-from models.parts import EXPERTS, Names
+from models.parts import EXPERTS, TensorNames
 
 TOP = {
     "embed": "model.embed_tokens",
@@ -26,7 +26,7 @@ class Family:
 
     configure: Callable[[Keys, str], ModelConfig]
     top: Mapping[str, str]  # what there is outside the layers, whatever the configuration
-    names: Callable[[ModelConfig], Names]
+    names: Callable[[ModelConfig], TensorNames]
     prepare: Callable[[dict[str, mx.array], ModelConfig], None] | None  # make of a file's tensors those in `names`
     rename: Callable[[str], str | None]  # a file's name of a tensor -> that in `names`; None for what is not read
     spell: Callable[[str], str]  # and mlx-lm's, which is what is written
@@ -44,7 +44,7 @@ def of(module: ModuleType) -> Family:
     return Family(
         module.configure,
         top,
-        lambda config: Names(top, known(config) if callable(known) else known),
+        lambda config: TensorNames(top, known(config) if callable(known) else known),
         getattr(module, "prepare", None),
         getattr(module, "rename", str),
         getattr(module, "spell", str),

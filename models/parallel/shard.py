@@ -21,7 +21,7 @@ from models.errors import CheckpointError, ConfigError
 from models.families import FAMILIES
 from models.families.family import Family
 from models.families.registry import described, family
-from models.parts import Names
+from models.parts import TensorNames
 
 ACROSS = ("o", "down")  # products whose columns are shared: what the ranks make of them is summed
 
@@ -58,7 +58,7 @@ class Sharding:
     rank: int
     ranks: int
     family: Family
-    names: Names
+    names: TensorNames
     hidden: Mapping[str, tuple[int, int]]  # of "mlp" and of "experts": the hidden units that are this rank's
     first: int = 0  # its first layer
 
@@ -208,7 +208,7 @@ def share(
     return Sharding(whole, part, way, rank, ranks, found, names, hidden)
 
 
-def _by_layers(whole: ModelConfig, kind: Family, names: Names, rank: int, ranks: int) -> Sharding:
+def _by_layers(whole: ModelConfig, kind: Family, names: TensorNames, rank: int, ranks: int) -> Sharding:
     if whole.layers < ranks:
         raise ConfigError(f"{whole.family} has {whole.layers} layers, too few for {ranks} ranks: start fewer")
     start, end = _part(whole.layers, rank, ranks)

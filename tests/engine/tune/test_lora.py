@@ -11,7 +11,7 @@ from engine.errors import CheckpointError, ParameterError
 from engine.tune import adapters, full, sites
 from metal import mx
 from models.layers import Joined
-from models.parts import Part
+from models.parts import ModelPart
 from tests.engine.tune.tiny import LLAMA, V, model, same
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME
@@ -26,7 +26,7 @@ def load_adapters(peer: Any, folder: str) -> Any:
     return load_adapters(peer, folder)
 
 
-def every(m: Any) -> list[Part]:
+def every(m: Any) -> list[ModelPart]:
     return sites.choose(sites.sites(m), -1, ["*"], m.config.layers)
 
 
