@@ -1,5 +1,6 @@
 """The built wheel, installed in a fresh environment outside the clone, does what the clone does."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -29,16 +30,25 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
     (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     likely = str(fresh.with_name("likely"))
 
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # `make` sets it
+
     def run(*args: str, stdin: str = "") -> str:
         done = subprocess.run(
-            [likely, *args], capture_output=True, text=True, input=stdin, cwd=tmp_path, timeout=240, check=False
+            [likely, *args],
+            capture_output=True,
+            text=True,
+            input=stdin,
+            cwd=tmp_path,
+            env=environment,
+            timeout=240,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     where = subprocess.run(
         [fresh, "-c", "import app, metal; print(app.__file__, metal.__file__)"],
-        capture_output=True, text=True, check=True, cwd=tmp_path,
+        capture_output=True, text=True, check=True, cwd=tmp_path, env=environment,
     ).stdout  # fmt: skip
     assert str(ROOT) not in where.replace(str(tmp_path), "")
     if sys.platform == "linux":
