@@ -122,6 +122,7 @@ class Worker:
             events.close()
         if self._executor is not None:
             self._executor.close()
+            self._executor = None  # and what it holds of a model
 
     def _run(self, job: int, request: Any) -> Generator[Any]:
         """A job's events, with what went wrong as the last."""

@@ -40,6 +40,12 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
         assert not {n for n in imports(file) if n.partition(".")[0] in ("textual", "rich", "click")}, file
 
 
+def test_the_worker_knows_no_screen() -> None:
+    for file in (ROOT / "app").glob("*.py"):
+        wrong = {name for name in imports(file) if name.partition(".")[0] == "textual" or name.startswith("app.tui")}
+        assert not wrong, f"{file.name} imports {wrong}"
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -65,6 +71,9 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
         "engine.tune.config",
         "engine.tune.attached",
         "app.heat",
+        "app.jobs",
+        "app.requests",
+        "app.worker",
     ],
 )
 def test_what_the_screen_reads_never_imports_mlx(module: str) -> None:

@@ -1,22 +1,21 @@
-"""What passes between a training and whoever watches it: `TrainControl` and its requests go in, events come out.
+"""Control, events and probes of a training, as plain data: no mlx.
 
-Plain data, no mlx. The loop is a generator (`trainer.train`), run by the thread that owns the model; the control may be
-used from any other thread. Between two steps, and while it waits, the loop looks at the control: it pauses, stops, and
-answers requests by the model as it is then, in the order they were asked.
+The loop is a generator (`trainer.train`), run by the thread that owns the model; the control may be used from any other
+thread. Before every step the loop looks at the control: it waits, or ends. Between two of its events the model stands
+still, and that thread may ask it something (`probes.answer`):
 
-    control = Control()
-    for event in train(run, control):       # the engine's thread
-        outbox.put(event)                   # events are frozen and hold nothing of mlx
+    control = TrainControl()
+    for event in train(run, control):                      # the thread of the model
+        outbox.put(event)                                  # events are frozen and hold nothing of mlx
+        outbox.put(answer(run, Complete("Tag: cat")))      # by the model as it is now
     ...
-    control.ask(Draw("Tag: cat"))           # any thread; a `Completion` comes between two steps
-    control.pause(); control.go_on(); control.stop()
+    control.pause(); control.go_on(); control.stop()       # any thread
 
 Losses, log-probabilities and KL in nats.
 """
 
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.evaluate.difference import Difference
@@ -60,15 +59,14 @@ Request = Complete | Compare
 
 @dataclass(slots=True)
 class TrainControl:
-    """The handle on a run. Written by any thread, read by the loop's between two steps; each write is one reference,
+    """The handle on a run. Written by any thread, read by the loop's before a step; each write is one reference,
     so a signal handler may write too."""
 
     paused: bool = False
     stopped: bool = False
-    requests: deque[Request] = field(default_factory=deque)
 
     def pause(self) -> None:
-        """Wait after the step that is being taken; requests are answered all the same."""
+        """Wait after the step that is being taken."""
         self.paused = True
 
     def go_on(self) -> None:
@@ -82,14 +80,6 @@ class TrainControl:
     def waiting(self) -> bool:
         """Whether no step is to be taken for now."""
         return self.paused and not self.stopped
-
-    def ask(self, request: Request) -> None:
-        """Have a request answered before the next step; what is still open when the run ends is answered then."""
-        self.requests.append(request)
-
-    def take(self) -> Request | None:
-        """The next request, for the loop."""
-        return self.requests.popleft() if self.requests else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +174,4 @@ class Ended:
 
 
 Answer = Completion | Compared | Refused
-Event = Stepped | Validated | Saved | Paused | Answer | Ended
+Event = Stepped | Validated | Saved | Paused | Ended

@@ -1,6 +1,6 @@
-"""The model in the middle of its training, looked at: what it says now, and how its distributions have moved.
+"""Probes of a model in the middle of its training: what it says now, and how its distributions have moved.
 
-Answers the requests of a `Control`; to be called by the thread that owns the model, between two steps or after the run.
+To be called by the thread that owns the model, between two events of its training, before or after it.
 """
 
 from collections.abc import Callable, Sequence

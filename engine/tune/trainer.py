@@ -14,7 +14,6 @@ from engine.tune import batches, optimisers, state, step
 from engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from engine.tune.lora import Adapter
 from engine.tune.metrics import Metrics
-from engine.tune.probes import answer
 from engine.tune.run import Set, TrainingRun, prepare, save, save_adapter, settle
 from engine.tune.samples import TrainingSample
 from engine.tune.validation import evaluate, validate
@@ -29,9 +28,9 @@ GLANCE_S = 0.05  # between two looks at the control of a run that waits
 def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Event]:
     """Train to the end, to a stop, or to a failure that keeps the last good weights; always ends with `Ended`.
 
-    `Stepped` after every step; `Validated`, `Saved`, `Paused` and the answers to requests between. The model may be
-    used while the iterator waits for its next event, by the thread that iterates. Closing the iterator abandons what
-    was learned since the last `Saved`. DataError where a checkpoint cannot be written; the one before stays.
+    `Stepped` after every step; `Validated`, `Saved` and `Paused` between. The model may be used while the iterator
+    waits for its next event, by the thread that iterates. Closing the iterator abandons what was learned since the last
+    `Saved`. DataError where a checkpoint cannot be written; the one before stays.
     """
     control = control or TrainControl()
     c, counters, metrics = run.config, run.counters, Metrics(run)
@@ -43,7 +42,7 @@ def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
     end = Ended("done", run.steps)
     with closing(metrics):
         while counters.step < run.steps:
-            yield from _between(run, control)
+            yield from _held(run, control)
             if control.stopped:
                 end = Ended("stopped", counters.step)
                 break
@@ -65,8 +64,6 @@ def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
             if not last and c.save_every and t % c.save_every == 0:
                 yield save(run)
     yield save(run) if end.reason not in FAILED else _go_back(run)
-    while (request := control.take()) is not None:
-        yield answer(run, request)
     yield end if end.reason != "done" else replace(end, step=counters.step)
 
 
@@ -83,17 +80,11 @@ def _go_back(run: TrainingRun) -> Saved:
     return Saved(run.counters.step, run.folder)
 
 
-def _between(run: TrainingRun, control: TrainControl) -> Iterator[Event]:
-    """Answer what was asked; wait as long as the control says so."""
-    waiting = False
-    while True:
-        while (request := control.take()) is not None:
-            yield answer(run, request)
-        if not control.paused or control.stopped:
-            return
-        if not waiting:
-            yield Paused(run.counters.step)
-        waiting = True
+def _held(run: TrainingRun, control: TrainControl) -> Iterator[Paused]:
+    """Wait as long as the control says so."""
+    if control.waiting:
+        yield Paused(run.counters.step)
+    while control.waiting:
         time.sleep(GLANCE_S)
 
 

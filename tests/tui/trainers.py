@@ -95,7 +95,8 @@ class ScriptedTrainer:
 
     def train(self, control: TrainControl) -> Iterator[Event]:
         while self.step < self.steps:
-            yield from self._between(control)
+            if control.waiting:
+                yield Paused(self.step)
             if control.stopped:
                 yield from self._over(Ended("stopped", self.step))
                 return
@@ -109,10 +110,6 @@ class ScriptedTrainer:
                 return
             yield from self.events(self.step)
         yield from self._over(Ended("done", self.step))
-
-    def _between(self, control: TrainControl) -> Iterator[Event]:
-        if control.waiting:
-            yield Paused(self.step)
 
     def _over(self, end: Ended) -> Iterator[Event]:
         self.saved = self.step

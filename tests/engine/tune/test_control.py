@@ -15,6 +15,7 @@ from engine.sources.checkpoint import Checkpoint, load
 from engine.tune import metrics, open_run, trainer
 from engine.tune.config import configure
 from engine.tune.control import (
+    Answer,
     Compare,
     Compared,
     Complete,
@@ -23,11 +24,13 @@ from engine.tune.control import (
     Event,
     Paused,
     Refused,
+    Request,
     Stepped,
     TrainControl,
     Validated,
 )
 from engine.tune.data import read
+from engine.tune.probes import answer
 from metal import mx
 from tests.engine import tiny as files
 from tests.engine.tune.tiny import run
@@ -53,17 +56,18 @@ def test_requests_are_answered_between_steps_by_the_model_as_it_is_then(
 ) -> None:
     a = opened(checkpoint, tmp_path, kind=kind)
     before = checkpoint.model(mx.array([checkpoint.tokenizer.encode("tag 3", bos=True)]))[0]
-    control = TrainControl()
-    control.ask(Complete("tag 3", tokens=8))
-    events: list[Event] = []
-    for event in trainer.train(a, control):
+    events: list[Event | Answer] = [answer(a, Complete("tag 3", tokens=8))]
+    asked: tuple[Request, ...] = (
+        Complete("tag 3", tokens=8),
+        Complete("tag 3", tokens=8, base=True),
+        Compare("tag 3", top=3),
+        Compare(""),
+        Complete("", chat=False),
+    )
+    for event in trainer.train(a):
         events.append(event)
         if isinstance(event, Stepped) and event.step == 3:
-            control.ask(Complete("tag 3", tokens=8))
-            control.ask(Complete("tag 3", tokens=8, base=True))
-            control.ask(Compare("tag 3", top=3))
-            control.ask(Compare(""))
-            control.ask(Complete("", chat=False))
+            events += [answer(a, request) for request in asked]
     kinds = [type(e).__name__ for e in events]
     assert kinds[:5] == ["Completion", "Stepped", "Stepped", "Stepped", "Completion"]
     first, now, base = (e for e in events if isinstance(e, Completion))
@@ -85,11 +89,10 @@ def test_requests_are_answered_between_steps_by_the_model_as_it_is_then(
 
 def test_asking_changes_nothing_of_what_is_learned(checkpoint: Checkpoint, tmp_path: Path) -> None:
     a = opened(checkpoint, tmp_path, dropout=0.1)
-    control = TrainControl()
-    for event in trainer.train(a, control):
+    for event in trainer.train(a):
         if isinstance(event, Stepped):
-            control.ask(Complete("tag 5", tokens=4))
-            control.ask(Compare("tag 5"))
+            answer(a, Complete("tag 5", tokens=4))
+            answer(a, Compare("tag 5"))
     asked = a.trained.parameters()
     assert isinstance(a.trained, lora.Adapter)
     lora.detach(a.trained)
@@ -108,8 +111,7 @@ def test_a_paused_run_waits_answers_and_goes_on(checkpoint: Checkpoint, tmp_path
             control.pause()
         elif isinstance(event, Paused):
             assert event.step == 2
-            control.ask(Complete("tag 1", tokens=2))
-        elif isinstance(event, Completion):
+            kinds.append(type(answer(a, Complete("tag 1", tokens=2))).__name__)
             control.go_on()
     assert kinds == ["Stepped", "Stepped", "Paused", "Completion", "Stepped", "Stepped", "Validated", "Saved", "Ended"]
 
@@ -124,11 +126,10 @@ def test_a_paused_run_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_tokenizer_refuses_and_goes_on(tmp_path: Path) -> None:
-    control = TrainControl()
-    control.ask(Complete("x"))
-    events = list(trainer.train(run(tmp_path, steps=2), control))
-    assert isinstance(events[0], Refused) and "no tokenizer" in events[0].why
-    assert events[-1] == Ended("done", 2)
+    bare = run(tmp_path, steps=2)
+    refused = answer(bare, Complete("x"))
+    assert isinstance(refused, Refused) and "no tokenizer" in refused.why
+    assert list(trainer.train(bare))[-1] == Ended("done", 2)
 
 
 def test_the_metrics_of_a_run_are_read_again_as_events(tmp_path: Path) -> None:
@@ -173,10 +174,9 @@ def test_difference_of_a_model_with_a_trained_head(checkpoint: Checkpoint, tmp_p
     ids = checkpoint.tokenizer.encode("tag 3")
     base = checkpoint.model(mx.array([ids]))[0]
     logp = base - mx.logsumexp(base, axis=-1, keepdims=True)
-    control = TrainControl()
-    list(trainer.train(a, control))
-    control.ask(Compare("tag 3"))
+    list(trainer.train(a))
     now = next(iter(compare.logits(checkpoint.model)(mx.array([ids]))))
-    found = next(e for e in trainer.train(a, control) if isinstance(e, Compared))
+    found = answer(a, Compare("tag 3"))
+    assert isinstance(found, Compared)
     expected = mx.mean(arrays.kl(now, logp, mx))
     assert found.difference.kl == pytest.approx(float(expected), rel=1e-3)

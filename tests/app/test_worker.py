@@ -1,0 +1,176 @@
+"""The worker with scripted jobs: turns, ends, faults, pauses; and what the jobs of a model do when it leaves."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from app import requests as r
+from app.jobs import ModelJobs
+from app.worker import Closed, Failed, Tell, Worker
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
+from engine.errors import DataError
+from engine.prompt import Prompt
+from tests.tui.fakes import ScriptedEngine, ScriptedShop
+
+
+class Jobs:
+    """An executor whose requests are the jobs: functions of `tell`."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def execute(self, request: Callable[[Tell], Iterator[Any]], tell: Tell) -> Iterator[Any]:
+        return request(tell)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def counting(name: str, last: int) -> Callable[[Tell], Iterator[Any]]:
+    return lambda tell: iter([f"{name}{i}" for i in range(last)])
+
+
+def ran(*requests: Any, executor: Callable[[], Any] = Jobs) -> list[tuple[int, Any]]:
+    """All that is reported of these requests, submitted before the thread begins."""
+    worker = Worker(executor)
+    for request in requests:
+        worker.submit(request)
+    worker.finish()
+    worker.start()
+    assert worker.join(10)
+    return worker.drain()
+
+
+def test_jobs_begin_in_order_take_turns_and_are_closed_once() -> None:
+    assert ran(counting("a", 3), counting("b", 2), counting("c", 0)) == [
+        (1, "a0"), (2, "b0"), (3, Closed()), (1, "a1"), (2, "b1"), (1, "a2"), (2, Closed()), (1, Closed()),
+    ]  # fmt: skip
+
+
+def test_what_calls_back_reports_in_the_middle_of_its_turn() -> None:
+    def loads(tell: Tell) -> Iterator[Any]:
+        tell("half")
+        yield "whole"
+
+    assert ran(loads) == [(1, "half"), (1, "whole"), (1, Closed())]
+
+
+def test_what_goes_wrong_is_the_jobs_last_event_and_the_thread_goes_on() -> None:
+    def wrong(error: Exception) -> Callable[[Tell], Iterator[Any]]:
+        def job(tell: Tell) -> Iterator[Any]:
+            yield "begun"
+            raise error
+
+        return job
+
+    found = ran(wrong(DataError("no such row")), wrong(KeyError("a bug")), counting("a", 3))
+    said = {job: [event for owner, event in found if owner == job] for job in (1, 2, 3)}
+    assert said[1] == ["begun", Failed("no such row"), Closed()]
+    begun, failed, closed = said[2]
+    assert (begun, closed) == ("begun", Closed()) and failed.line == "KeyError: 'a bug'"
+    assert "Traceback" in failed.trace and "raise error" in failed.trace
+    assert said[3] == ["a0", "a1", "a2", Closed()]
+
+
+def test_an_executor_that_cannot_be_made_fails_its_job_and_is_made_for_the_next() -> None:
+    made: list[Jobs] = []
+
+    def make() -> Jobs:
+        if not made:
+            made.append(Jobs())
+            raise DataError("nothing is installed")
+        return Jobs()
+
+    assert ran(counting("a", 1), counting("b", 1), executor=make) == [
+        (1, Failed("nothing is installed")), (2, "b0"), (1, Closed()), (2, Closed()),
+    ]  # fmt: skip
+
+
+def test_a_job_that_waits_holds_up_no_other_and_goes_on_when_it_may() -> None:
+    go, seen = threading.Event(), []
+
+    def waits(tell: Tell) -> Iterator[Any]:
+        yield "paused"
+        while not go.is_set():
+            yield None
+        yield "went on"
+
+    def last(tell: Tell) -> Iterator[Any]:
+        yield "beside it"
+        go.set()
+
+    worker = Worker(Jobs)
+    worker.submit(waits)
+    worker.start()
+    while not seen:
+        seen += worker.drain()
+    worker.submit(last)
+    worker.finish()
+    assert worker.join(10)
+    seen += worker.drain()
+    assert [event for job, event in seen if job == 1] == ["paused", "went on", Closed()]
+    assert (2, "beside it") in seen and all(event is not None for _, event in seen)
+
+
+def test_closing_ends_the_jobs_where_they_are() -> None:
+    executor, ended = Jobs(), threading.Event()
+
+    def endless(tell: Tell) -> Iterator[Any]:
+        try:
+            while True:
+                yield "more"
+        finally:
+            ended.set()
+
+    worker = Worker(lambda: executor)
+    worker.submit(endless)
+    worker.start()
+    while not worker.drain():
+        pass
+    worker.close(10)
+    assert worker.join(0) and ended.is_set() and executor.closed
+
+
+def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
+    gate = threading.Event()
+
+    def stuck(tell: Tell) -> Iterator[Any]:
+        tell("in")
+        gate.wait(60)
+        yield "out"
+
+    worker = Worker(Jobs)
+    worker.submit(stuck)
+    worker.start()
+    while not worker.drain():
+        pass
+    worker.close(0.01)
+    assert not worker.join(0)
+    gate.set()
+    assert worker.join(10)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_model_that_leaves_ends_its_runs(again: bool) -> None:
+    """Also where it is there again at the next turn: that one has read nothing of the run."""
+    prompt = Prompt((("user", "Hello"),))
+    requests = [
+        r.Load("scripted"),
+        r.Generate("scripted", prompt, RunControl()),
+        r.Unload("scripted"),
+        *([r.Load("scripted")] if again else []),
+    ]
+
+    class Afresh(ScriptedShop):
+        def open(self, model: str, progress: Any) -> ScriptedEngine:
+            return ScriptedEngine(model)
+
+    found = ran(*requests, executor=lambda: ModelJobs(Afresh()))
+    run = [event for job, event in found if job == 2]
+    assert run[-2:] == [Failed("scripted was unloaded"), Closed()]
+    assert not any(isinstance(event, Emitted) for event in run)
+    ready = [event for job, event in found if isinstance(event, r.Loaded)]
+    assert len(ready) == 1 + again
