@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from engine.arrays import chosen, logsumexp
 from engine.decode.events import Forked, Pruned
 from engine.errors import ContextOverflow
 from metal import mx
@@ -127,8 +128,8 @@ class Branches:
         for low in range(max(start, 1), end, SCORED_AT_ONCE):
             high = min(low + SCORED_AT_ONCE, end)
             logits = self.logits_at(low - 1, high - 1)
-            taken = mx.array([ids[low:high] for ids in self.ids])[..., None]
-            found.append(mx.take_along_axis(logits, taken, axis=-1)[..., 0] - mx.logsumexp(logits, axis=-1))
+            taken = mx.array([ids[low:high] for ids in self.ids])
+            found.append(chosen(logits, taken, mx) - logsumexp(logits, mx, exact=True))
             mx.eval(found[-1])
         return mx.concatenate(found, axis=1)
 
