@@ -74,7 +74,6 @@ def command(
         _refuse_alone(
             {
                 "--replay": replay,
-                "--answers": answers > 1,
                 "--draft-model": draft_model,
                 "--ngram": ngram,
                 "--prefix-cache": prefix_cache,

@@ -55,6 +55,14 @@ def test_two_ranks_draw_what_one_process_draws(
     assert second == (0, "", "")  # rank 0 speaks for all
 
 
+@pytest.mark.parametrize("way", ["tensor", pytest.param("pipeline", marks=pytest.mark.slow)])
+def test_two_ranks_draw_several_answers_as_one_process_does(way: str, files: dict[str, Path], tmp_path: Path) -> None:
+    words = [*HELLO, "--model", str(files["folder"]), "-n", "3", "--temp", "1", "-q"]
+    first, second = finish(start(2, tmp_path, [*MAIN, *words, "--parallel", way]))
+    assert first == (0, alone(*words), "")
+    assert second == (0, "", "") and first[1].startswith("[1]\n")
+
+
 @pytest.mark.slow
 def test_a_chat_by_lines_is_led_by_rank_0(files: dict[str, Path], tmp_path: Path) -> None:
     words = ["chat", "--plain", "--model", str(files["folder"]), "--max-tokens", "6", "--temp", "1", "--seed", "2"]

@@ -9,6 +9,8 @@ import pytest
 from app import plain
 from app.cli.run import prompt_ids
 from app.cli.sampling import Limits
+from app.tui.chat.context import before
+from engine.conversation import Conversation, Fork, Node
 from engine.evaluate.explain import explain
 from engine.prompt import Prompt, asked, locate
 from engine.session import Session
@@ -57,6 +59,16 @@ def test_plain_chat_reads_what_the_screen_reads(template: str | None, monkeypatc
     assert seen[1] == told.ids(checkpoint.tokenizer)
     if template is None:
         assert seen[1] == [*b"zero\n\none\n\nkxyz\n\ntwo\n\n"]
+
+
+@pytest.mark.parametrize("template", [None, "fake"])
+def test_the_screen_reads_what_plain_chat_reads(template: str | None) -> None:
+    talk = Conversation("c", system="zero").add(Node("1", Fork(), "user", text="one"))
+    talk = talk.add(Node("2", Fork("1"), "assistant", text="kxyz")).add(Node("3", Fork("2"), "user", text="two"))
+    tokenizer = ByteTokenizer()
+    tokenizer.chat_template = template
+    said = Prompt((("user", "one"), ("assistant", "kxyz"), ("user", "two")), system="zero")
+    assert before(talk, Fork("3")).ids(tokenizer) == said.ids(tokenizer)
 
 
 def test_one_text_is_the_same_ids_for_run_explain_and_tune() -> None:
