@@ -49,6 +49,13 @@ def tiny() -> Session:
     return Session(FakeCheckpoint(model))  # type: ignore[arg-type]
 
 
+@pytest.fixture(params=["numpy", "mlx"])
+def transforms_run_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the host, as on a CPU, and queued a token ahead, as on a GPU."""
+    monkeypatch.setattr("engine.decode.sampler.namespace", lambda: {"numpy": np, "mlx": mx}[request.param])
+
+
+@pytest.mark.usefixtures("transforms_run_in")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_each_branch_draws_what_it_would_draw_alone(recipe: Recipe) -> None:
     """Branches end at different tokens, so that rows leave the batch on the way."""
@@ -62,6 +69,7 @@ def test_each_branch_draws_what_it_would_draw_alone(recipe: Recipe) -> None:
         assert (ends[branch].reason, ends[branch].stats.tokens) == (end[0].reason, end[0].stats.tokens)
 
 
+@pytest.mark.usefixtures("transforms_run_in")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_transformer_over_a_shared_prefix_says_what_it_says_alone(recipe: Recipe) -> None:
     together, _ = collect(tiny().generate(PROMPT, RunControl(recipe), n=4, seed=1, max_tokens=12))

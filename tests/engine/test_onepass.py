@@ -122,6 +122,29 @@ def test_branches_are_drawn_in_one_pass_together() -> None:
     assert launches["scan"] == 6
 
 
+@pytest.mark.parametrize("space", [np, mx], ids=["numpy", "mlx"])
+def test_branches_that_the_kernel_cannot_draw_are_drawn_otherwise(
+    space: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one branch's nucleus is beyond the kernel's tokens, all have read one that is taken back."""
+    monkeypatch.setattr(sampler, "namespace", lambda: space)
+    recipe = Recipe((TopP(0.9), Temperature(0.9)))
+
+    def branches() -> list[list[TokenStep]]:
+        found: list[list[TokenStep]] = [[] for _ in range(3)]
+        for event in spread(1.7).generate(PROMPT, RunControl(recipe), n=3, seed=3, max_tokens=30):
+            if isinstance(event, Emitted):
+                found[event.branch].append(event.step)
+        return found
+
+    expected = branches()
+    assert {s.kept > 64 for steps in expected for s in steps} == {False, True}
+    with counted() as launches:
+        for got, want in zip(branches(), expected, strict=True):
+            same(got, want)
+    assert 0 < launches["scan"] < 30
+
+
 def test_what_a_recipe_asks_of_the_kernel() -> None:
     assert kernel_draw.plan(RECIPES[2], 600, mx.float32) is None  # there is no Metal
     with simulated():
