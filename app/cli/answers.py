@@ -36,20 +36,20 @@ def show_answers(
 ) -> None:
     """Write the answers: one alone as it is drawn, several each under its number when all of it is there; with
     `as_json` one object a token as it comes. All are saved in one file. Exit code 130 if the person stopped them."""
-    seed = limits.seed
+    seed, alone = limits.seed, n == strategy.width(n) == 1
     steps: dict[int, list[TokenStep]] = {branch: [] for branch in range(n)}
     ends: dict[int, Done] = {}
     events = session.generate(
         ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
     with plain.interruptible(control):
-        if n == 1 and not as_json:
+        if alone and not as_json:
             steps[0], done = plain.stream(events, sys.stdout, special=special)
             click.echo()
             ends[0] = done
         for event in _gathered(events, steps):
             branch = event.branch
-            whose = {"answer": branch + 1} if n > 1 else {}
+            whose = {"answer": branch + 1} if not alone else {}
             if isinstance(event, Done):
                 ends[branch] = event
                 if as_json:
@@ -60,9 +60,9 @@ def show_answers(
                     click.echo(f"[{branch + 1}]\n{text}")
             elif as_json:
                 click.echo(json.dumps({**whose, **step_object(event.step)}, ensure_ascii=False))
-            if isinstance(event, Done) and not quiet and n > 1:
+            if isinstance(event, Done) and not quiet and not alone:
                 _summarise(steps[branch], event, seed, f"[{branch + 1}] ")
-    if n == 1 and not quiet:
+    if alone and not quiet:
         _summarise(steps[0], ends[0], seed)
     if save is not None and (session.ranks is None or session.ranks.leads):
         from engine.trace import file

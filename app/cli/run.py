@@ -11,7 +11,6 @@ from app.cli.opening import adapter_option, model_option, open_session, parallel
 from app.cli.sampling import read_recipe, sampling_options
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
 from engine import ranks
-from engine.decode.strategies import PLAIN
 from engine.errors import DataError, ParameterError
 from engine.prompt import asked
 
@@ -53,6 +52,7 @@ def command(
     replay: Path | None,
     answers: int,
     parallel: str | None,
+    strategy: str | None,
     draft_model: str | None,
     ngram: bool,
     prefix_cache: bool,
@@ -74,6 +74,7 @@ def command(
         _refuse_alone(
             {
                 "--replay": replay,
+                "--strategy": strategy,
                 "--draft-model": draft_model,
                 "--ngram": ngram,
                 "--prefix-cache": prefix_cache,
@@ -88,11 +89,7 @@ def command(
 
         show_replay(replay, recipe, as_json=as_json)
         return
-    strategy = read_strategy(draft_model, ngram)
-    if answers > 1 and strategy != PLAIN:
-        raise click.UsageError(
-            "--ngram and --draft-model use the room of a pass that one answer leaves; several fill it: drop --answers"
-        )
+    found_by = read_strategy(strategy, draft_model, ngram, answers)
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
@@ -114,7 +111,7 @@ def command(
         control.force(session.tokenizer.encode(prefill))
     show_answers(
         *(session, ids, control, limits),
-        n=answers, strategy=bound(strategy, session), as_json=as_json, special=special, quiet=quiet, save=save,
+        n=answers, strategy=bound(found_by, session), as_json=as_json, special=special, quiet=quiet, save=save,
     )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from engine.decode.guessing import Drafting, NGram
-from engine.decode.strategies import PLAIN
+from engine.decode.strategies import forms, parse
 from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -16,8 +17,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def speed_options(command: Command) -> Command:
-    """Add the flags; their values arrive as `draft_model`, `ngram`, `prefix_cache`, `kv_bits` and `kv_budget`."""
+    """Add the flags; their values arrive as `strategy`, `draft_model`, `ngram`, `prefix_cache`, `kv_bits` and so on."""
     options = [
+        click.option("--strategy", metavar="NAME ...", help=f"How tokens are found: {forms()}."),
         click.option("--draft-model", metavar="MODEL", help="A smaller model of the same tokenizer guesses ahead."),
         click.option("--ngram", is_flag=True, help="Guess ahead what followed earlier in the text."),
         click.option("--prefix-cache", is_flag=True, help="Keep what the model remembers of prompts for the next run."),
@@ -40,11 +42,18 @@ def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bo
     return {"keep_prefix": prefix_cache} | {name: value for name, value in given.items() if value is not None}
 
 
-def read_strategy(draft_model: str | None, ngram: bool) -> Strategy:
-    """The strategy that the options ask for."""
-    if draft_model is not None and ngram:
-        raise click.UsageError("--draft-model and --ngram both guess ahead: choose one of them")
-    return NGram() if ngram else Drafting(draft_model) if draft_model is not None else PLAIN
+def read_strategy(text: str | None, draft_model: str | None, ngram: bool, answers: int = 1) -> Strategy:
+    """The strategy that the options ask for, for so many answers."""
+    if (text is not None) + (draft_model is not None) + ngram > 1:
+        raise click.UsageError("--strategy, --draft-model and --ngram say how tokens are found: choose one of them")
+    strategy = parse(text or "") if draft_model is None else Drafting(draft_model)
+    strategy = NGram() if ngram else strategy
+    if answers > 1:
+        try:
+            strategy.check(answers)
+        except ParameterError as error:
+            raise click.UsageError(f"{error} (--answers)") from None
+    return strategy
 
 
 def bound(strategy: Strategy, session: "Session") -> Strategy:

@@ -98,5 +98,6 @@ class Drafting(Strategy):
 def _alone(strategy: Strategy, n: int) -> None:
     if n > 1:
         raise ParameterError(
-            f"{strategy.NAME} uses the room of a pass that one answer leaves, and {n} fill it: draw one, or use sample"
+            f"{strategy.NAME} uses the room of a pass that one answer leaves, and several fill it: draw one, or "
+            "use sample"
         )

@@ -3,7 +3,7 @@
 `plan` says what a recipe asks of the kernel, where it asks no more than that can. The token is the one that
 `engine.transforms.draw` takes for the same key: the same two numbers of the same hash, inverted in the same order.
 Where the kernel's most likely tokens do not hold all that may be drawn the token is negative, and the caller draws
-otherwise. Knows nothing of models and cursors.
+otherwise. Knows nothing of models and branches.
 """
 
 import math

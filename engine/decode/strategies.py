@@ -17,14 +17,18 @@ def parse(text: str) -> Strategy:
     name, _, rest = text.strip().partition(" ")
     kind = STRATEGIES.get("sample" if name in ("", "plain") else name)
     if kind is None:
-        forms = ", ".join(kind.form() for kind in STRATEGIES.values())
-        raise ParameterError(f"{text.strip()!r} is no way of drawing: one of {forms}")
+        raise ParameterError(f"{text.strip()!r} is no way of drawing: one of {forms()}")
     wanted = kind.settings()
     words = rest.split(maxsplit=max(len(wanted) - 1, 0)) if wanted else rest.split()
     needed = sum(f.default is MISSING for f in wanted)
     if not needed <= len(words) <= len(wanted):
         raise ParameterError(f"{text.strip()!r} is no way of drawing: expected {kind.form()}")
     return kind(*(_value(field, word, kind) for field, word in zip(wanted, words, strict=False)))
+
+
+def forms() -> str:
+    """How the text forms are written."""
+    return ", ".join(kind.form() for kind in STRATEGIES.values())
 
 
 def offers(models: tuple[str, ...] = ()) -> list[Strategy]:

@@ -73,6 +73,7 @@ def test_limits(likely: Any) -> None:
 
 def test_guessing_ahead_changes_nothing_of_the_answer(likely: Any) -> None:
     assert likely("run", "hello", "--temp", "0", "--ngram")[:2] == (0, "xyz\n")
+    assert likely("run", "hello", "--temp", "0", "--strategy", "ngram 3")[:2] == (0, "xyz\n")
 
 
 def test_several_answers_stand_under_their_numbers(likely: Any) -> None:

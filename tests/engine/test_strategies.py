@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from app.cli.answers import show_answers
+from app.cli.sampling import Limits
 from engine.decode.branches import Branches
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
@@ -235,6 +237,16 @@ def test_a_new_strategy_on_a_transformer_says_what_the_texts_say_alone(beam: Non
     for drawn in steps.values():
         alone = s.score([*PROMPT, *(step.token for step in drawn)], start=len(PROMPT))
         assert [a.logprob for a in drawn] == pytest.approx([b.logprob for b in alone], abs=1e-4)
+
+
+def test_a_new_strategy_answers_on_the_command_line(beam: None, capsys: pytest.CaptureFixture[str]) -> None:
+    table = few(2)
+    show_answers(
+        *(session(table), PROMPT, RunControl(), Limits(0, 3, ())),
+        n=1, strategy=parse("beam 25"), as_json=False, special=False, quiet=True, save=None,
+    )  # fmt: skip
+    answers = capsys.readouterr().out.splitlines()[1::2]
+    assert sorted(answers) == sorted(bytes(ids).decode() for _, ids in best(table, 3)[:25])
 
 
 def test_a_cancelled_search_ends_every_branch(beam: None) -> None:
