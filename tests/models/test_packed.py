@@ -1,0 +1,260 @@
+"""A model on packed weights against the graph with the same weights, and the verbs of its cache."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metal import mx, packed
+from metal.packed import LEVELS, PackedMatrix
+from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
+from models.families import registry
+from models.packed import CHUNK, PackedCache, PackedModel, refusal
+from tests.models.oracle import flat, ours, reference, tokens
+from tests.models.test_families import SAME, V
+
+pytestmark = pytest.mark.linux
+REFUSED = {  # what the call does not know; every other family it runs
+    "llama biased": "biases past q, k and v",
+    "llama dynamic": "frequencies that follow the length",
+    "mixtral": "experts",
+    "qwen3 moe": "experts",
+    "qwen3 moe plain": "experts",
+    "gemma 2": "a cap on scores",
+    "olmo 2": "a norm over all heads",
+    "olmo 2 biased": "biases past q, k and v",
+    "granite untied": "biases past q, k and v",
+    "granite moe": "experts",
+    "starcoder 2": "norms of the kind 'layer'",
+    "starcoder 2 untied": "norms of the kind 'layer'",
+    "gpt-2": "norms of the kind 'layer'",
+    "gpt-neox": "norms of the kind 'layer'",
+    "gpt-neox in series": "norms of the kind 'layer'",
+}
+
+
+def in_numpy(weights: dict[str, mx.array]) -> dict[str, PackedMatrix | np.ndarray]:
+    """Matrices in panels of float32, vectors as they are."""
+    arrays = {name: np.array(array) for name, array in weights.items()}
+    return {name: PackedMatrix("F32", *a.shape).fill(a) if a.ndim == 2 else a for name, a in arrays.items()}
+
+
+def both(config: dict[str, Any]) -> tuple[Any, PackedModel]:
+    """The graph's model and ours, with the same random weights."""
+    source = reference(config)
+    weights = flat(source.parameters())
+    shape, family = registry.described(config, weights), registry.family(config["model_type"])
+    packed_model = PackedModel(shape, family.names(shape), in_numpy(weights))
+    return ours(config, source), packed_model
+
+
+@pytest.fixture(scope="module")
+def model() -> PackedModel:
+    return both(SAME["llama"])[1]
+
+
+def off(got: np.ndarray, want: Any) -> float:
+    wanted = np.array(want)
+    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
+
+
+def text(n: int, b: int = 1, seed: int = 1) -> np.ndarray:
+    return np.array(tokens(b, n, V, seed))
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_every_family_runs_as_the_graph_or_is_refused_by_name(name: str) -> None:
+    config = SAME[name]
+    weights = flat(reference(config).parameters())
+    shape = registry.described(config, weights)
+    assert refusal(shape) == REFUSED.get(name)
+    if name in REFUSED:
+        with pytest.raises(ConfigError, match=f"packed weights: {REFUSED[name]} is not known"):
+            PackedModel(shape, registry.family(config["model_type"]).names(shape), {})
+        return
+    graph, fast = both(config)
+    for b in (1, 3):
+        x = text(140, b)
+        assert off(fast(x, fast.make_cache()), graph(mx.array(x))) < 2e-5
+        cache, parts = fast.make_cache(capacity=16), []
+        for first, last in ((0, 1), (1, 90), (90, 91), (91, 140)):
+            parts.append(fast(x[:, first:last], cache))
+        assert off(np.concatenate(parts, axis=1), graph(mx.array(x))) < 2e-5
+        assert cache.length == 140
+        assert cache.each is None
+
+
+@pytest.fixture(params=LEVELS)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every kind of kernel up to what this processor has."""
+    library = packed.load()
+    assert library is not None
+    library.handle.likely_packed_init(LEVELS.index(request.param))
+    yield
+    library.handle.likely_packed_init(len(LEVELS) - 1)
+
+
+@pytest.mark.parametrize("size", [16, 64, 80])
+def test_a_token_is_the_same_to_the_bit_however_it_is_read(size: int, kernels: None) -> None:
+    """At once, in pieces, token by token, beside other texts, and behind a frozen prefix; more than a part of keys."""
+    fast = both(SAME["llama"] | {"num_hidden_layers": 2, "head_dim": size})[1]
+    n = 300
+    x = text(n, 3)
+    at_once = fast.make_cache()
+    want = fast(x[:1], at_once)
+    pieces, alone, frozen, beside = (fast.make_cache(capacity=16) for _ in range(4))
+    edges = [0, 7, 8, 100, 101, 270, n]
+    got = [fast(x[:1, a:b], pieces) for a, b in pairwise(edges)]
+    np.testing.assert_array_equal(np.concatenate(got, axis=1), want)
+    got = [fast(x[:1, i : i + 1], alone) for i in range(n)]
+    np.testing.assert_array_equal(np.concatenate(got, axis=1), want)
+    got = []
+    for a, b in pairwise(edges):
+        got.append(fast(x[:1, a:b], frozen))
+        frozen.freeze()
+    np.testing.assert_array_equal(np.concatenate(got, axis=1), want)
+    np.testing.assert_array_equal(fast(x, beside)[:1], want)
+    np.testing.assert_array_equal(fast.step(x[:, -1:], beside)[0], fast.step(x[:1, -1:], at_once)[0])
+
+
+def read(fast: PackedModel, x: np.ndarray) -> np.ndarray:
+    """Logits after the last of x [1, T], read by themselves."""
+    return fast.step(x, fast.make_cache())
+
+
+def test_forks_do_not_see_each_other(model: PackedModel) -> None:
+    x, y, z = text(40), text(30, seed=2), text(30, seed=3)
+    cache = model.make_cache()
+    model.step(x, cache)
+    fork = cache.fork()
+    third = fork.fork()
+    np.testing.assert_array_equal(model.step(y, fork), read(model, np.concatenate([x, y], axis=1)))
+    np.testing.assert_array_equal(model.step(z, cache), read(model, np.concatenate([x, z], axis=1)))
+    np.testing.assert_array_equal(model.step(y[:, :3], third), read(model, np.concatenate([x, y[:, :3]], axis=1)))
+    for i in range(3):  # by turns
+        model.step(y[:, i : i + 1], cache)
+        model.step(z[:, i : i + 1], fork)
+    want = read(model, np.concatenate([x, z, y[:, :3], x[:, :1]], axis=1))
+    np.testing.assert_array_equal(model.step(x[:, :1], cache), want)
+    want = read(model, np.concatenate([x, y, z[:, :3], x[:, :1]], axis=1))
+    np.testing.assert_array_equal(model.step(x[:, :1], fork), want)
+
+
+def test_a_fork_that_goes_back_writes_over_nobodys_rows(model: PackedModel) -> None:
+    x, y = text(40), text(5, seed=2)
+    cache = model.make_cache()
+    model.step(x, cache)
+    fork = cache.fork()
+    fork.rewind(10)
+    np.testing.assert_array_equal(model.step(y, fork), read(model, np.concatenate([x[:, :30], y], axis=1)))
+    np.testing.assert_array_equal(model.step(y, cache), read(model, np.concatenate([x, y], axis=1)))
+
+
+def test_alone_a_text_goes_back_without_a_copy(model: PackedModel) -> None:
+    x, y = text(40), text(5, seed=2)
+    cache = model.make_cache()
+    model.step(x, cache)
+    buffer = cache.texts[0].own
+    fork = cache.fork()
+    del fork
+    cache.rewind(10)
+    np.testing.assert_array_equal(model.step(y, cache), read(model, np.concatenate([x[:, :30], y], axis=1)))
+    assert cache.texts[0].own is buffer
+
+
+def test_texts_are_selected_with_repeats_and_go_back_each_by_itself(model: PackedModel) -> None:
+    x, y = text(20, 3), text(4, 4, seed=2)
+    cache = model.make_cache()
+    model.step(x, cache)
+    cache.select([2, 0, 2, 2])
+    got = model.step(y, cache)
+    for i, row in enumerate((2, 0, 2, 2)):
+        np.testing.assert_array_equal(got[i], read(model, np.concatenate([x[row], y[i]])[None])[0])
+    cache.rewind([0, 3, 1, 4])
+    assert cache.each == [24, 21, 23, 20]
+    assert (cache.length, cache.room) == (24, 20)
+    got = model.step(y[:, :2], cache)
+    for i, (row, left) in enumerate(((2, 4), (0, 1), (2, 3), (2, 0))):
+        whole = np.concatenate([x[row], y[i, :left], y[i, :2]])[None]
+        np.testing.assert_array_equal(got[i], read(model, whole)[0])
+    with pytest.raises(CacheError, match="different lengths"):
+        cache.freeze()
+
+
+def test_a_frozen_prefix_is_shared_and_gone_back_into(model: PackedModel) -> None:
+    x, y = text(50), text(6, 2, seed=2)
+    cache = model.make_cache()
+    model.step(x[:, :30], cache)
+    cache.freeze()
+    model.step(x[:, 30:], cache)
+    cache.freeze()
+    assert cache.nbytes == 0
+    cache.select([0, 0])
+    got = model.step(y, cache)
+    for i in range(2):
+        np.testing.assert_array_equal(got[i], read(model, np.concatenate([x[0], y[i]])[None])[0])
+    cache.select([1])
+    cache.rewind(6 + 25)  # past its own rows and the second span
+    assert cache.length == 25
+    want = read(model, np.concatenate([x[:, :25], y[:1]], axis=1))
+    np.testing.assert_array_equal(model.step(y[:1], cache), want)
+
+
+def test_long_texts_come_in_chunks(model: PackedModel) -> None:
+    x = text(2 * CHUNK + 3)
+    logits = model(x, model.make_cache())
+    last = model.make_cache()
+    np.testing.assert_array_equal(model.step(x, last), logits[:, -1])
+    assert logits.shape == (1, 2 * CHUNK + 3, V)
+
+
+def test_what_cannot_be_is_refused_in_a_line(model: PackedModel) -> None:
+    cache: PackedCache = model.make_cache()
+    with pytest.raises(ContextOverflow, match=f"tokens below {V} expected, got 0 to {V}"):
+        model(np.array([[0, V]]), cache)
+    with pytest.raises(CacheError, match="at most 8 texts side by side, got 9"):
+        model(text(3, 9), cache)
+    model(text(3, 2), cache)
+    with pytest.raises(CacheError, match="holds 2 texts, 3 were to be read"):
+        model(text(3, 3), cache)
+    with pytest.raises(CacheError, match="cannot go back 4 positions: 3 are held"):
+        cache.rewind(4)
+    with pytest.raises(CacheError, match="a number for each of 2 rows, got 3"):
+        cache.rewind([1, 1, 1])
+    config = SAME["llama"]
+    weights = flat(reference(config).parameters())
+    shape, family = registry.described(config, weights), registry.family("llama")
+    short = in_numpy(weights)
+    del short["model.layers.1.mlp.up_proj.weight"]
+    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.up_proj\.weight must be a packed .* got nothing"):
+        PackedModel(shape, family.names(shape), short)
+
+
+THREADS = """
+import sys
+import numpy as np
+from metal import packed
+from tests.models.test_packed import SAME, both, text
+
+assert packed.use_threads() == int(sys.argv[1])
+model = both(SAME["llama"])[1]
+cache = model.make_cache()
+out = [model(text(300, 2), cache), *(model.step(text(1, 2, seed), cache) for seed in range(40))]
+sys.stdout.buffer.write(b"".join(logits.tobytes() for logits in out))
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    outs = []
+    for threads in "12":
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        run = subprocess.run([sys.executable, "-c", THREADS, threads], capture_output=True, check=False, timeout=120)
+        assert run.returncode == 0, run.stderr.decode()
+        outs.append(run.stdout)
+    assert outs[0] == outs[1] != b""
