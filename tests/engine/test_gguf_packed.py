@@ -78,8 +78,8 @@ def test_smollm2_packed_is_smollm2_in_float32(smollm2: ModelInfo) -> None:
     """Logits of 200 tokens, 200 greedy tokens, and what is read at once against token by token, to the bit.
 
     The bound: each of some 150 sums that follow each other rounds otherwise, by some 8e-7 of its size (the root of 200
-    roundings of 6e-8), and independent errors add as the root of their number: 1e-5 of the largest logit, of which three
-    times are allowed. On 200 random tokens it was 1.2e-5.
+    roundings of 6e-8), and independent errors add as the root of their number: 1e-5 of the largest logit. Three times
+    that is allowed; on 200 random tokens it was 1.2e-5.
     """
     graph, fast = load("smollm2", precision=EXACT), packed_model(smollm2.path)
     text = "The history of the sea is the history of those who crossed it, and of those who did not. " * 12
