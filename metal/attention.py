@@ -226,6 +226,12 @@ def _check_rows(name: str, kv: KV, b: int, h: int, d: int) -> int:
         raise KernelError(f"{name}keys must be [{b}, a divisor of {h}, capacity, {d}], got {keys.shape}")
     if values.shape != keys.shape:
         raise KernelError(f"{name}values must have the shape of keys {keys.shape}, got {values.shape}")
+    if isinstance(keys, Quantized) and isinstance(values, Quantized):
+        if keys.scales.dtype != values.scales.dtype:
+            want, got = keys.scales.dtype, values.scales.dtype
+            raise KernelError(f"{name}values.scales must be {want} as those of keys, got {got}")
+    elif isinstance(keys, mx.array) and isinstance(values, mx.array) and keys.dtype != values.dtype:
+        raise KernelError(f"{name}values must be {keys.dtype} as keys are, got {values.dtype}")
     if kv.lengths.shape != (kb,) or kv.lengths.dtype != mx.int32:
         raise KernelError(f"{name}lengths must be int32 [{kb}], got {kv.lengths.dtype} {kv.lengths.shape}")
     if kv.length is not None and kv.length > capacity:

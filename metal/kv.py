@@ -106,3 +106,7 @@ def check_rows(name: str, rows: mx.array | Quantized) -> None:
     for part, got in (("scales", rows.scales), ("biases", rows.biases)):
         if got.shape != want:
             raise KernelError(f"{name}.{part} must be {want}, got {got.shape}")
+    if rows.scales.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+        raise KernelError(f"{name}.scales must be float32, float16 or bfloat16, got {rows.scales.dtype}")
+    if rows.biases.dtype != rows.scales.dtype:
+        raise KernelError(f"{name}.biases must be {rows.scales.dtype} as the scales are, got {rows.biases.dtype}")

@@ -21,6 +21,7 @@ from metal.reference import Emit, Seen
 SIZES = (64, 80, 96, 128, 256)  # head sizes
 FEW = 16  # query rows of one key/value head below which a tile of 8x8 products is mostly empty
 TOP = 16  # the most positions that a lane lists in registers; more are picked from the row of scores
+CONSTANT = 8  # elements below which mlx hands an input over in another address space
 PARTIALS = 0.04  # of the key/value bytes: how much the splits' states may add, written and read
 
 Kind = Literal["decode", "tiles"]
@@ -51,6 +52,8 @@ def refusal(q: mx.array, kv: KV) -> str | None:
         for name, x in (("keys", part.keys), ("values", part.values)):
             if isinstance(x, Quantized) and x.group_size > d:
                 return f"{name}.group_size must divide head size {d}, got {x.group_size}"
+            if isinstance(x, Quantized) and x.scales.size < CONSTANT:
+                return f"{name}.scales must be {CONSTANT} or more, got {x.scales.size}: give the cache more capacity"
     return None
 
 

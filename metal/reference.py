@@ -200,7 +200,8 @@ def _attend(
     if emit.entropy:
         mean = mx.sum(mx.where(weights > 0, weights * (scores - peak), 0.0), axis=-1, keepdims=True)
         if sinks is not None:
-            mean = mean + mx.exp(sink - peak) * (sink - peak)
+            below = sink - peak
+            mean = mean + mx.where(sink == -mx.inf, 0.0, mx.exp(below) * below)
         entropy = mx.where(total == 0, 0.0, mx.log(mx.maximum(total, 1e-45)) - mean * inverse).reshape(b, h, t)
     places, most = None, None
     if emit.top:

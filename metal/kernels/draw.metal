@@ -7,6 +7,7 @@
 #include "vocab.h"
 
 constant constexpr int ROW = 256;
+constant constexpr int NOBODY = numeric_limits<int>::max();  // behind every id
 
 // The sum of what 64 places hold up to and including each of a lane's two: `lane` and `lane + 32`.
 inline float2 cumulative(float2 p) {
@@ -78,7 +79,7 @@ for (int i = 0; i < EACH; i++) {
 }
 if (tid >= want && tid < uint(K)) {
   kept[tid] = -INFINITY;
-  kept_ids[tid] = INT_MAX;
+  kept_ids[tid] = NOBODY;
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
 if (tid < uint(K)) {
@@ -90,7 +91,7 @@ if (tid < uint(K)) {
     rank += int(before);
   }
   sorted[rank] = value;
-  sorted_ids[rank] = id == INT_MAX ? -1 : id;
+  sorted_ids[rank] = id == NOBODY ? -1 : id;
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
 if (tid < uint(K)) {

@@ -46,7 +46,7 @@ mean = simd_sum(mean);
 const float below = depth(sink.s, 0.0f, peak, unit);
 const float sunk = metal::fast::exp2(below);
 total += sunk;
-mean = fma(sunk, below, mean);
+mean += sunk > 0.0f ? sunk * below : 0.0f;  // a sink may be -inf
 #endif
 if (column < D) {
   out[size_t(row) * D + size_t(column)] = T(total > 0.0f ? (x + rest) / total : 0.0f);

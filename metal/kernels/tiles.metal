@@ -85,7 +85,7 @@ for (int i = tid; i < BQ; i += NSG * 32) {
 threadgroup_barrier(mem_flags::mem_threadgroup);
 int low_min = FAR, low_max = -FAR, high_min = FAR, high_max = -FAR;
 #if DOCS
-int mark_min = INT_MAX, mark_max = INT_MIN;
+int mark_min = numeric_limits<int>::max(), mark_max = numeric_limits<int>::min();
 #endif
 for (int i = lane; i < BQ; i += 32) {
   low_min = min(low_min, lows[i]);
@@ -355,7 +355,7 @@ if (block_row + mine < rows) {
   float shift = depth(peak.s, peak.rest, higher, unit), below = depth(sink.s, 0.0f, higher, unit);
   float sunk = metal::fast::exp2(below);
   lift = metal::fast::exp2(shift);
-  mean = fma(lift, fma(total, shift, mean), sunk * below);
+  mean = fma(lift, fma(total, shift, mean), sunk > 0.0f ? sunk * below : 0.0f);  // a sink may be -inf
   total = fma(total, lift, sunk);
   peak = higher;
 #endif

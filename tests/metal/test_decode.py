@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metal import metal_attention, mx
-from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized
+from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
 from metal.metal_attention import Geometry
 from metal.simulator import simulated, stock
 from tests.metal import oracle
@@ -178,3 +178,26 @@ def test_what_the_kernels_cannot_take_is_named() -> None:
     assert isinstance(packed, Quantized)
     halved = replace(packed, codes=packed.codes[..., :16])
     rejects(lambda: launch(normal(1, 1, 4, 1, 64), cache(halved, halved, 9)), "keys.group_size", "64", "128")
+
+
+def test_packed_rows_too_few_for_device_memory_go_another_way() -> None:
+    """MLX hands fewer than 8 scales over as `constant`, which a function that takes `device` does not compile with."""
+    q, rows = normal(1, 1, 2, 1, 64), normal(2, 1, 1, 7, 64)
+    few = cache(stored(rows, 8), stored(rows, 8), 7)
+    rejects(lambda: launch(q, few), "keys.scales", "8 or more, got 7")
+    truth = oracle.attention(q, few, scale=0.1, mask=CAUSAL).out
+    with recorded() as reports:
+        assert error(attention(q, few, scale=0.1), truth) < 2e-6
+        assert not reports
+        enough = cache(*[stored(normal(2, 1, 1, 8, 64), 8)] * 2, 7)
+        attention(q, enough, scale=0.1)
+        assert reports
+
+
+@pytest.mark.parametrize("t", [1, 20])
+@pytest.mark.parametrize("splits", [1, 2])
+def test_a_sink_that_draws_nothing_leaves_the_entropy_finite(t: int, splits: int) -> None:
+    q, k, v = normal(1, 1, 4, t, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
+    sums = Emit(lse=True, entropy=True)
+    sinks = mx.array([-mx.inf, 0.5, -mx.inf, -20.0])
+    verify(q, cache(k, v, 50), emit=sums, sinks=sinks, geometry=Geometry(splits=splits))

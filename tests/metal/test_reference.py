@@ -1,5 +1,8 @@
 """The reference and the choice of path, against float64; no kernel runs here."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -81,6 +84,15 @@ def test_softcap_and_sinks_match_float64() -> None:
             assert error(attention(q, cache(k, v, N), scale=0.5, mask=mask, softcap=cap, sinks=sinks), truth.out) < 2e-6
             assert seen.lse is not None and error(seen.lse, truth.lse) < 3e-6
             assert seen.entropy is not None and error(seen.entropy, truth.entropy) < 3e-6
+
+
+def test_a_sink_that_draws_nothing_changes_nothing() -> None:
+    q, k, v = operands()
+    emit, sinks = Emit(lse=True, entropy=True), mx.array([-mx.inf] * H)
+    want, without = attention(q, cache(k, v, N), scale=0.5, emit=emit)
+    out, seen = attention(q, cache(k, v, N), scale=0.5, emit=emit, sinks=sinks)
+    for got, expected in ((out, want), (seen.lse, without.lse), (seen.entropy, without.entropy)):
+        assert got is not None and expected is not None and mx.array_equal(got, expected)
 
 
 def test_ragged_rows_and_shared_and_own_prefixes_match_float64() -> None:
@@ -220,6 +232,14 @@ def test_bad_input_is_named() -> None:
         ),
         "keys",
     )
+    half = wide.astype(mx.float16)
+    of_two = partial(attention, normal(1, B, H, 2, 64), scale=0.2)
+    rejects(lambda: of_two(kv=cache(wide, half, N)), "values must be", "float32", "float16")
+    rejects(lambda: of_two(kv=cache(wide, wide, N, prefix=cache(half, wide, N))), "prefix.values must be", "float16")
+    mixed = replace(codes, scales=codes.scales.astype(mx.float16), biases=codes.biases.astype(mx.float16))
+    rejects(lambda: of_two(kv=cache(codes, mixed, N)), "values.scales must be", "float32", "float16")
+    rejects(lambda: of_two(kv=cache(replace(mixed, biases=codes.biases), wide, N)), "keys.biases", "float16", "float32")
+    rejects(lambda: of_two(kv=cache(replace(codes, scales=codes.codes[..., :1]), wide, N)), "keys.scales", "uint32")
 
 
 @pytest.mark.parametrize("window", [0, 4])

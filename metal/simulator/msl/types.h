@@ -256,11 +256,6 @@ using metal::msl_make;
 #define FLT_MIN 1.175494351e-38f
 #define FLT_EPSILON 1.192092896e-07f
 #define HALF_MAX half(65504.0f)
-#define INT_MAX 2147483647
-#define INT_MIN (-2147483647 - 1)
-#define UINT_MAX 4294967295u
-#define SHRT_MAX 32767
-#define USHRT_MAX 65535
 #define M_PI_F 3.14159265358979f
 #define M_PI_2_F 1.57079632679490f
 #define M_1_PI_F 0.318309886183791f
