@@ -109,7 +109,7 @@ LANGUAGE = _flags("""
     -Xclang -ffloat16-excess-precision=none -Xclang -fbfloat16-excess-precision=none
     -Wno-everything -fno-caret-diagnostics -fno-color-diagnostics
 """)
-PLAIN = _flags("-O1")
+PLAIN = _flags("-O1 -fmax-type-align=1")  # a misaligned vector is found by checked runs, and kills nobody here
 CHECKED = _flags("-O1 -DMSL_CHECKED -gline-tables-only")
 # The memory hooks of places.py and check.cpp, for each access that may leave the lane, and checks of clang's own:
 # straight to the compiler proper, for its driver would ask whether the machine has the sanitizers' libraries.
@@ -119,6 +119,7 @@ INSTRUMENT = _flags("""
     -mllvm -asan-instrumentation-with-call-threshold=0 -mllvm -asan-kernel-mem-intrinsic-prefix=1
     -mllvm -asan-stack=0 -mllvm -asan-globals=0 -mllvm -asan-opt=0 -mllvm -asan-use-stack-safety=0
     -mllvm -asan-constructor-kind=none
+    -ftrivial-auto-var-init=pattern
 """)
 # From the LLVM text to the object.
 SECOND_HALF = (*_flags("-fPIC -O1 -Xclang -disable-llvm-passes -Wno-everything"), *FRAME, *_flags("-x ir -c"))
@@ -126,7 +127,8 @@ SECOND_HALF = (*_flags("-fPIC -O1 -Xclang -disable-llvm-passes -Wno-everything")
 STRICT = _flags("""
     -x clcpp -cl-std=clc++2021 -cl-no-stdinc -nostdinc -DMSL_STRICT -target x86_64-linux-gnu
     -fno-caret-diagnostics -fno-color-diagnostics -ferror-limit=0
-    -Wno-everything -Wimplicit-float-conversion -Wdouble-promotion -S -emit-llvm -O0 -gline-tables-only
+    -Wno-everything -Wimplicit-float-conversion -Wdouble-promotion
+    -Werror=uninitialized -Werror=sometimes-uninitialized -S -emit-llvm -O0 -gline-tables-only
 """)
 
 

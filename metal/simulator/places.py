@@ -1,8 +1,11 @@
 """Tells the memory hooks of a checked kernel where in the source each access stands.
 
 The compiler's hooks get an address only. Between its two halves, on the LLVM text, each call is turned into one of
-check.cpp's own with a constant that names file and line, and the places that inlined functions were called from. So
-nothing has to be read back from debug information, on any machine.
+check.cpp's own with the alignment that the access relies on and a constant that names file and line, and the places
+that inlined functions were called from. So nothing has to be read back from debug information, on any machine.
+
+Variables without a value are those that the compiler was told to fill with a pattern: what fills them marks them. One
+whose every index is known at compile time lives in registers and only holds the pattern, NaN for floats.
 """
 
 import re
@@ -10,6 +13,9 @@ from collections.abc import Iterator
 
 _HOOK = re.compile(r"@__asan_(load|store)(\d+|N)_noabort\((.*)\)(.*?), !dbg !(\d+)")
 _BLOCK = re.compile(r"@__asan_(memcpy|memmove|memset)\((.*)\)(.*?), !dbg !(\d+)")
+_FILLED = re.compile(r"ptr (%[\w.$-]+), i32 (\d+), ")
+_LOCAL = re.compile(r"^\s+(%[\w.$-]+) = alloca (.*?)(?:, align \d+)?(?:, !dbg .*)?$", re.MULTILINE)
+_RELIED_ON = re.compile(r"^\s+(?:%\S+ = )?(?:load|store) .*?, align (\d+)")
 # What clang 22 makes of a component of a vector of bool, and then refuses to read back.
 _BOOL = re.compile(r"(\s+%\S+ = (?:select |insertelement <\d+ x i1> \S+, ))i8 (\S+), ")
 _LOCATION = re.compile(
@@ -18,8 +24,11 @@ _LOCATION = re.compile(
 _SCOPE = re.compile(r"!(\d+) = (?:distinct )?!DI(?:Subprogram|LexicalBlock|LexicalBlockFile)\(.*?\bfile: !(\d+)")
 _FILE = re.compile(r'!(\d+) = !DIFile\(filename: "([^"]*)"')
 _DECLARED = """
-declare void @msl_load(i64, i64, ptr)
-declare void @msl_store(i64, i64, ptr)
+declare void @msl_load(i64, i64, i64, ptr)
+declare void @msl_load_part(i64, i64, i64, ptr)
+declare void @msl_store(i64, i64, i64, ptr)
+declare void @msl_fill(i64, i64, i64, ptr)
+declare ptr @msl_vacate(ptr, i32, i64, ptr)
 declare ptr @msl_memcpy(ptr, ptr, i64, ptr)
 declare ptr @msl_memmove(ptr, ptr, i64, ptr)
 declare ptr @msl_memset(ptr, i32, i64, ptr)
@@ -30,21 +39,52 @@ def placed(code: str) -> str:
     """The LLVM text with hooks that know their places; accesses of the program's own variables lose theirs."""
     places = _Places(code)
     lines: list[str] = []
-    for line in code.splitlines():
+    source = code.splitlines()
+    locals_: dict[str, str] = {}
+    for number, line in enumerate(source):
+        if line.startswith("define"):
+            locals_ = {}
+        elif match := _LOCAL.match(line):
+            locals_[match[1]] = match[2]
         if match := _HOOK.search(line):
             kind, size, arguments, rest, at = match.groups()
             if "@" in arguments:
                 continue  # a variable of the program, of which a kernel has none: the counters of the simulator
             size = "" if size == "N" else f", i64 {size}"
-            line = f"{line[: match.start()]}@msl_{kind}({arguments}{size}, ptr {places.name(at)}){rest}, !dbg !{at}"
+            kind, align = _access(kind, source[number + 1 : number + 3])
+            more = f"{size}, i64 {align}, ptr {places.name(at)}"
+            line = f"{line[: match.start()]}@msl_{kind}({arguments}{more}){rest}, !dbg !{at}"
         elif match := _BLOCK.search(line):
             kind, arguments, rest, at = match.groups()
+            if kind == "memset" and _is_pattern(arguments, locals_):
+                kind = "vacate"
             line = f"{line[: match.start()]}@msl_{kind}({arguments}, ptr {places.name(at)}){rest}, !dbg !{at}"
         elif match := _BOOL.match(line):
             lines.append(f"  %msl_bit_{len(lines)} = trunc i8 {match[2]} to i1")
             line = f"{match[1]}i1 %msl_bit_{len(lines) - 1}, {line[match.end() :]}"
         lines.append(line)
     return "\n".join(lines) + "\n" + _DECLARED + "\n".join(places.constants) + "\n"
+
+
+def _access(kind: str, following: list[str]) -> tuple[str, str]:
+    """The hook for an access, and the alignment it relies on, by the lines after the compiler's hook."""
+    match = _RELIED_ON.match(following[0]) if following else None
+    if match is None:
+        return kind, "1"
+    if kind == "store":
+        return "fill" if "!annotation" in following[0] else kind, match[1]
+    name = following[0].split(" = ")[0].strip()
+    part = len(following) > 1 and re.search(rf"= insertelement <[^>]*> {re.escape(name)},", following[1])
+    return "load_part" if part else kind, match[1]  # one component is put into a vector that may have no value yet
+
+
+def _is_pattern(arguments: str, locals_: dict[str, str]) -> bool:
+    """Whether a memset is the pattern of a variable without a value: all ones for floats, else 0xAA."""
+    match = _FILLED.match(arguments)
+    if match is None or match[1] not in locals_:
+        return False
+    floats = re.search(r"float|half|double", locals_[match[1]])
+    return match[2] == ("255" if floats else "170")
 
 
 class _Places:

@@ -82,7 +82,7 @@ class KernelFault(KernelError):
 
 # ---- mirrors of check.cpp ----
 MAX_REGIONS = MAX_VARIABLES = MAX_FAULTS = 64
-CELL = 40
+CELL = 44
 _u64, _u32, _long, _address = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int64, ctypes.c_void_p
 
 
@@ -222,6 +222,8 @@ _MESSAGES = {
     "divergent-simd": "only the lanes {mask} of the simdgroup take part",
     "divergent-barrier": "not all lanes of the threadgroup come to this barrier ({value} come to any)",
     "inactive-lane": "a value from lane {value}, which takes no part",
+    "no-such-lane": "a value from lane {value}, which there is not",
+    "uninitialised-local": "{size} bytes of a variable of the lane, which has no value yet",
     "array-bounds": "index {value} is past the end of the array",
     "divide-by-zero": "whole number divided by zero",
     "misaligned": "address of a wider type (last bits {value})",

@@ -5,6 +5,7 @@ constants, and vector constructors become calls, for clang has none on its own v
 """
 
 import re
+from collections.abc import Iterator
 
 from metal.simulator.tokens import MslToken, after, closing, closing_angle, join, tokenize
 
@@ -143,6 +144,17 @@ def _aliases(tokens: list[MslToken]) -> frozenset[str]:
     vector = r"(?:metal :: )?(?:vec < [^;=]*? >|" + "|".join(sorted(VECTORS)) + ")"
     found = re.findall(rf"using (\w+) = {vector} ;", code) + re.findall(rf"typedef {vector} (\w+) ;", code)
     return frozenset(found)
+
+
+def threadgroup_declarations(tokens: list[MslToken]) -> Iterator[int]:
+    """Where each declaration of threadgroup variables begins."""
+    for i, token in enumerate(tokens):
+        if token.kind == "word" and token.text == "threadgroup" and _starts_statement(tokens, i):
+            end = i
+            while end < len(tokens) and tokens[end].text != ";":
+                end = closing(tokens, end) + 1 if tokens[end].text in ("(", "[", "{", "[[") else end + 1
+            if end < len(tokens) and _declared(tokens[i + 1 : end]) is not None:
+                yield i
 
 
 def _threadgroup_variables(tokens: list[MslToken], strict: bool) -> None:

@@ -2,9 +2,11 @@
 
 The kernel is type-checked as C++ for OpenCL, whose address spaces are Metal's: a pointer keeps the space it came from,
 and there are no doubles, virtual functions or static locals. It is checked twice: with a generic address space, and
-without, where a pointer that names no space points to the lane's own memory. Three rules are checked here: a pointer or
-reference parameter says its address space, no function calls itself, directly or through others, and words of C++ that
-Metal lacks stay away. bfloat takes a float by an explicit cast only.
+without, where a pointer that names no space points to the lane's own memory. Rules that are checked here: a pointer or
+reference parameter says its address space, no function calls itself, directly or through others, words of C++ that
+Metal lacks stay away, threadgroup variables are declared in kernels only, and there are no lambdas, which Metal has
+from version 3.2 on and macOS 14 has not. bfloat takes a float by an explicit cast only, and a variable has a value
+before it is read.
 
 It does not know Metal's overload sets beyond those of `msl/`, and lets a float constant that bfloat holds exactly pass.
 """
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from metal.errors import KernelError
 from metal.simulator import compiler
-from metal.simulator.rewrite import rewrite
+from metal.simulator.rewrite import rewrite, threadgroup_declarations
 from metal.simulator.signature import split
 from metal.simulator.tokens import MslToken, after, closing, join, tokenize
 
@@ -71,14 +73,20 @@ def _errors(diagnostics: list[str]) -> list[str]:
 
 
 def _unwelcome(source: str, label: str) -> Iterator[str]:
-    """A line for each parameter of pointer or reference type that names no address space, and each forbidden word."""
+    """A line for each thing that is no part of Metal, or not there."""
     tokens = tokenize(source)
     file, shift = label, 0
+    kernels = [body for body, kernel in _bodies(tokens) if kernel]
+    declared = set(threadgroup_declarations(tokens))
     for i, token in enumerate(tokens):
         if token.kind == "directive" and (match := re.match(r'#\s*line\s+(\d+)(?:\s+"([^"]*)")?', token.text)):
             file, shift = match[2] or file, int(match[1]) - token.line - 1
         if token.kind == "word" and token.text in FORBIDDEN:
             yield f"{file}:{token.line + shift}: {token.text!r} is no part of Metal"
+        if i in declared and not any(i in body for body in kernels):
+            yield f"{file}:{token.line + shift}: a threadgroup variable outside of a kernel"
+        if token.kind == "mark" and token.text == "[" and _opens_lambda(tokens, i):
+            yield f"{file}:{token.line + shift}: a lambda, which Metal has from 3.2 on"
         if token.text != "(" or not _is_function(tokens, i):
             continue
         for part in split(tokens[i + 1 : closing(tokens, i)]):
@@ -87,6 +95,28 @@ def _unwelcome(source: str, label: str) -> Iterator[str]:
             if words & {"*", "&"} and not words & {*SPACES, "("} and len(code) > 1:
                 text = re.sub(r"\s+", " ", join(part)).strip()
                 yield f"{file}:{token.line + shift}: parameter {text!r} names no address space"
+
+
+def _bodies(tokens: list[MslToken]) -> Iterator[tuple[range, bool]]:
+    """The tokens of each function's body, and whether it is a kernel."""
+    for i, token in enumerate(tokens):
+        if token.text != "(" or not _is_function(tokens, i):
+            continue
+        start = i
+        while start > 0 and tokens[start - 1].text not in (";", "}", "{"):
+            start -= 1
+        body = closing(tokens, i)
+        while tokens[body].text != "{":
+            body += 1
+        yield range(body, closing(tokens, body)), any(t.text == "kernel" for t in tokens[start:i])
+
+
+def _opens_lambda(tokens: list[MslToken], at: int) -> bool:
+    """Whether the bracket stands where an expression begins."""
+    before = after(tokens, at, -1)
+    if before is None or tokens[before].kind == "word":
+        return before is not None and tokens[before].text == "return"
+    return tokens[before].text not in ("]", ")", ">")
 
 
 def _is_function(tokens: list[MslToken], opening: int) -> bool:

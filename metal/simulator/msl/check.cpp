@@ -10,13 +10,15 @@ typedef unsigned long u64;
 typedef msl_u32 u32;
 
 enum { DEVICE = 0, THREADGROUP = 1, SPACES = 2 };
-enum { MANY = 0xffffffffu, ATOMIC = 1u << 31 };
+// Of a writer: it wrote atomically; other lanes did too, and no barrier has parted them.
+enum { MANY = 0xffffffffu, ATOMIC = 1u << 31, SHARED = 1u << 30 };
 
 // The last write and the reads since, of one byte. Lanes count from 1, threadgroups from 1; 0 is never.
 struct Cell {
   u32 writer, written_by_group, write_epoch, write_simd_epoch;
   u32 read_by_group, read_epoch, read_simd_epoch, reader_simdgroup;
   u32 reader_simdgroups, reader_lanes;  // masks; lanes of `reader_simdgroup`
+  u32 plainly_read;                     // one of the reads was no atomic one
 };
 
 // The records below are mirrored in report.py.
@@ -54,6 +56,8 @@ static u32 epoch[SPACES];                 // counts barriers over the whole disp
 static u32 simd_epoch[SPACES][32];
 static Cell cells[1 << 16];               // of the arena; a red zone's cells are never used
 static unsigned long stacks_at, stacks_size;
+enum { STACKS = 1 << 27 };                // bytes, at most
+static byte vacant[STACKS / 8];           // a bit for each byte of the lanes' stacks: a variable that has no value yet
 
 extern "C" {
 extern MSL_HIDDEN char __ehdr_start[] __attribute__((weak));
@@ -112,30 +116,33 @@ static const char* touch(Cell& c, int space, Access how, bool initialised, u32& 
   const char* kind = nullptr;
   if (space == THREADGROUP && c.written_by_group != group_id) c.writer = 0;
   if (space == THREADGROUP && c.read_by_group != group_id) c.read_by_group = 0;
-  const u32 writer = c.writer & ~ATOMIC;
+  const u32 writer = c.writer & ~(ATOMIC | SHARED);
   if (read && !writer && !initialised) kind = "uninitialised-read";
-  if (writer && !(writer == me && c.written_by_group == group_id) && !(atomic && (c.writer & ATOMIC)) &&
-      !ordered(c.written_by_group, c.write_epoch, c.write_simd_epoch, (writer - 1) >> 5, space)) {
+  const bool apart =
+      writer && !ordered(c.written_by_group, c.write_epoch, c.write_simd_epoch, (writer - 1) >> 5, space);
+  const bool alone_wrote = writer == me && c.written_by_group == group_id && !(c.writer & SHARED);
+  const bool shared = apart && atomic && (c.writer & ATOMIC) && !alone_wrote;
+  if (apart && !alone_wrote && !shared) {
     kind = write ? "race-write-write" : "race-write-read";
     other = writer;
   }
   if (write && !kind && c.read_by_group) {
     const bool alone = c.read_by_group == group_id && c.reader_simdgroups == 1u << simdgroup &&
                        (c.reader_lanes == bit || c.read_simd_epoch != simd_epoch[space][simdgroup]);
-    if (!alone && (c.read_by_group != group_id || c.read_epoch == epoch[space]) && !(atomic && (c.writer & ATOMIC))) {
+    if (!alone && (c.read_by_group != group_id || c.read_epoch == epoch[space]) && !(atomic && !c.plainly_read)) {
       kind = "race-read-write";
       other = 0;
     }
   }
   if (write) {
-    c.writer = me | (atomic ? ATOMIC : 0);
+    c.writer = me | (atomic ? ATOMIC : 0) | (shared ? SHARED : 0);
     c.written_by_group = group_id;
     c.write_epoch = epoch[space];
     c.write_simd_epoch = simd_epoch[space][simdgroup];
   }
   if (read) {
     if (!c.read_by_group || (c.read_by_group == group_id && c.read_epoch != epoch[space])) {
-      c.reader_simdgroups = c.reader_lanes = 0;
+      c.reader_simdgroups = c.reader_lanes = c.plainly_read = 0;
       c.read_by_group = group_id;
     } else if (c.read_by_group != group_id) {
       c.read_by_group = MANY;
@@ -146,6 +153,7 @@ static const char* touch(Cell& c, int space, Access how, bool initialised, u32& 
     c.reader_simdgroup = simdgroup;
     c.reader_simdgroups |= 1u << simdgroup;
     c.reader_lanes |= bit;
+    c.plainly_read |= !atomic;
   }
   return kind;
 }
@@ -218,8 +226,40 @@ static void threadgroup_access(u64 offset, u64 size, Access how, const msl_site&
   msl_abort();
 }
 
+static bool on_stack(u64 address) { return address - stacks_at < stacks_size; }
+
+// Marks the bytes of a lane's variable as without a value, or with one.
+static void mark(u64 address, u64 size, bool empty) {
+  for (u64 i = address - stacks_at; i < address - stacks_at + size; i++) {
+    if (empty) vacant[i / 8] |= byte(1u << (i % 8));
+    else vacant[i / 8] &= byte(~(1u << (i % 8)));
+  }
+}
+
+static bool is_vacant(u64 address) {
+  const u64 i = address - stacks_at;
+  return (vacant[i / 8] >> (i % 8)) & 1;
+}
+
+// A lane's own memory: it has a value where something was written since the variable was declared.
+static void own_access(u64 address, u64 size, Access how, const msl_site& at) {
+  if (how.order == WRITE) {
+    mark(address, size, false);
+    return;
+  }
+  for (u64 i = 0; i < size; i++)
+    if (is_vacant(address + i)) {
+      report("uninitialised-local", at, 0, 0, long(size));
+      mark(address, size, false);  // once
+      return;
+    }
+}
+
 static void access(u64 address, u64 size, Access how, const msl_site& at) {
-  if (address - stacks_at < stacks_size) return;  // a lane's own
+  if (on_stack(address)) {
+    own_access(address, size, how, at);
+    return;
+  }
   if (address - (u64)msl.arena < msl.arena_size) {
     threadgroup_access(address - (u64)msl.arena, size, how, at);
     return;
@@ -315,16 +355,46 @@ void msl_atomic(const void* site, const volatile void* address, unsigned long si
 }
 
 // The hooks, as places.py has rewritten them.
-MSL_HIDDEN void msl_load(u64 at, u64 size, const msl_site* site) { access(at, size, {READ, false}, *site); }
-MSL_HIDDEN void msl_store(u64 at, u64 size, const msl_site* site) { access(at, size, {WRITE, false}, *site); }
+// `align`: what the instruction relies on.
+static void check_alignment(u64 at, u64 align, const msl_site* site) {
+  if (!(at & (align - 1))) return;
+  report("misaligned", *site, 0, 0, 0, long(at & (align - 1)));
+  msl_abort();
+}
+MSL_HIDDEN void msl_load(u64 at, u64 size, u64 align, const msl_site* site) {
+  check_alignment(at, align, site);
+  access(at, size, {READ, false}, *site);
+}
+// Of a vector, one component of which is about to be replaced.
+MSL_HIDDEN void msl_load_part(u64 at, u64 size, u64 align, const msl_site* site) {
+  if (on_stack(at)) mark(at, size, false);
+  msl_load(at, size, align, site);
+}
+MSL_HIDDEN void msl_store(u64 at, u64 size, u64 align, const msl_site* site) {
+  check_alignment(at, align, site);
+  access(at, size, {WRITE, false}, *site);
+}
+// The pattern of a variable that has no value yet.
+MSL_HIDDEN void msl_fill(u64 at, u64 size, u64, const msl_site*) {
+  if (on_stack(at)) mark(at, size, true);
+}
+MSL_HIDDEN void* msl_vacate(void* at, int pattern, u64 size, const msl_site*) {
+  if (on_stack((u64)at)) mark((u64)at, size, true);
+  return __builtin_memset(at, pattern, size);
+}
+// Copies take along what has no value: the padding of a struct never has one.
+static void check_copy(u64 to, u64 from, u64 size, const msl_site* site) {
+  if (!on_stack(from)) access(from, size, {READ, false}, *site);
+  access(to, size, {WRITE, false}, *site);
+  for (u64 i = 0; on_stack(from) && on_stack(to) && i < size; i++)
+    if (is_vacant(from + i)) mark(to + i, 1, true);
+}
 MSL_HIDDEN void* msl_memcpy(void* to, const void* from, u64 size, const msl_site* site) {
-  access((u64)from, size, {READ, false}, *site);
-  access((u64)to, size, {WRITE, false}, *site);
+  check_copy((u64)to, (u64)from, size, site);
   return __builtin_memcpy(to, from, size);
 }
 MSL_HIDDEN void* msl_memmove(void* to, const void* from, u64 size, const msl_site* site) {
-  access((u64)from, size, {READ, false}, *site);
-  access((u64)to, size, {WRITE, false}, *site);
+  check_copy((u64)to, (u64)from, size, site);
   return __builtin_memmove(to, from, size);
 }
 MSL_HIDDEN void* msl_memset(void* to, int value, u64 size, const msl_site* site) {

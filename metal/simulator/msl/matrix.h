@@ -9,11 +9,12 @@ template <class T, int Rows, int Columns>
 struct simdgroup_matrix {
   static_assert(Rows == 8 && Columns == 8, "simdgroup_matrix is 8x8");
   vec<T, 2> elements;
-  simdgroup_matrix() = default;
 #ifdef MSL_STRICT
+  simdgroup_matrix() = default;
   explicit simdgroup_matrix(T diagonal);
   MSL_THREAD vec<T, 2>& thread_elements() MSL_THREAD;
 #else
+  MSL_INLINE simdgroup_matrix() : elements(vec<T, 2>(T(__builtin_nanf("")))) {}  // written by halves, so not left vacant
   explicit simdgroup_matrix(T diagonal) {
     int row, column;
     place(row, column);

@@ -1,5 +1,6 @@
 // Operations between the lanes of a simdgroup or a quad, and barriers. Inactive lanes take no part in a reduction; a shuffle
-// from one gives all-ones bytes (NaN for every float type), from an index past the end the lane's own value.
+// from one gives all-ones bytes (NaN for every float type). Up and down keep the lane's own value where there is no lane to
+// shuffle from; so do the others, whose index must be one of a lane.
 #pragma once
 #include "math.h"
 #ifndef MSL_STRICT
@@ -126,18 +127,21 @@ MSL_INLINE T msl_shuffle(const void* site, msl_u32 kind, T x, T fill, int from) 
   return p.result;
 }
 MSL_INLINE int msl_lane_index() { return int(msl.current->index & 31); }
-// Each shuffle: how the source lane follows from the lane `l` and the argument `n`, in a group of `w` lanes.
-#define MSL_SHUFFLING(name, source)                                                      \
+// Each shuffle: how the source lane follows from the lane `l` and the argument `n`, in a group of `w` lanes; and whether
+// there may be none.
+#define MSL_SHUFFLING(name, source, edges)                                               \
   template <class T>                                                                     \
   MSL_INLINE T simd_##name(T x, ushort by MSL_AT) {                                      \
     const int l = msl_lane_index(), n = by, w = 32; (void)l; (void)w;                    \
     const int from = source;                                                             \
+    if (!edges && (from < 0 || from >= w)) MSL_FAULT(site, "no-such-lane", from);        \
     return msl_shuffle(site, MSL_SHUFFLE, x, x, from >= 0 && from < w ? from : -1);      \
   }                                                                                      \
   template <class T>                                                                     \
   MSL_INLINE T quad_##name(T x, ushort by MSL_AT) {                                      \
     const int q = msl_lane_index() & ~3, l = msl_lane_index() & 3, n = by, w = 4; (void)l; (void)w; \
     const int from = source;                                                             \
+    if (!edges && (from < 0 || from >= w)) MSL_FAULT(site, "no-such-lane", from);        \
     return msl_shuffle(site, MSL_QUAD_SHUFFLE, x, x, from >= 0 && from < w ? q + from : -1); \
   }
 // Past the end, the filling's lanes follow: of the lane `from` of `fill` where the source is -2 - from.
@@ -198,13 +202,13 @@ MSL_PREFIX(simd_prefix_inclusive_product, MSL_REDUCE, msl_prefix_product, 32, tr
 MSL_PREFIX(simd_prefix_exclusive_product, MSL_REDUCE, msl_prefix_product, 32, false)
 MSL_PREFIX(quad_prefix_inclusive_sum, MSL_QUAD_REDUCE, msl_prefix_sum, 4, true)
 MSL_PREFIX(quad_prefix_exclusive_sum, MSL_QUAD_REDUCE, msl_prefix_sum, 4, false)
-MSL_SHUFFLING(shuffle, n)
-MSL_SHUFFLING(broadcast, n)
-MSL_SHUFFLING(shuffle_xor, l ^ n)
-MSL_SHUFFLING(shuffle_up, l - n)
-MSL_SHUFFLING(shuffle_down, l + n)
-MSL_SHUFFLING(shuffle_rotate_up, (l - n) & (w - 1))
-MSL_SHUFFLING(shuffle_rotate_down, (l + n) & (w - 1))
+MSL_SHUFFLING(shuffle, n, false)
+MSL_SHUFFLING(broadcast, n, false)
+MSL_SHUFFLING(shuffle_xor, l ^ n, false)
+MSL_SHUFFLING(shuffle_up, l - n, true)
+MSL_SHUFFLING(shuffle_down, l + n, true)
+MSL_SHUFFLING(shuffle_rotate_up, (l - n) & (w - 1), false)
+MSL_SHUFFLING(shuffle_rotate_down, (l + n) & (w - 1), false)
 #ifdef MSL_STRICT
 template <class T> T simd_broadcast_first(T x);
 template <class T> T quad_broadcast_first(T x);

@@ -365,6 +365,92 @@ CASES = {
         "+ 1",
         "+ 4",
     ),
+    "a vector's component at an address that is not the vector's": Case(
+        "misaligned",
+        """
+        const device float4* p = (const device float4*)(x @);
+        out[i] = p[lane / 4].y;  // fault
+        """,
+        "+ 1",
+        "+ 4",
+    ),
+    "a vector of halves in threadgroup memory at an address that is not its own": Case(
+        "misaligned",
+        """
+        threadgroup half s[8 * 64];
+        for (uint j = 0; j < 8; j++) s[8 * lane + j] = half(x[i]);
+        threadgroup half4* p = (threadgroup half4*)(s + 8 * lane + @);
+        out[i] = float(p->z);  // fault
+        """,
+        "1",
+        "4",
+    ),
+    "shuffle from a lane that there is not": Case(
+        "no-such-lane",
+        "out[i] = simd_shuffle(x[i], ushort(@));  // fault",
+        "sl + 8",
+        "(sl + 8) % 32",
+    ),
+    "shuffle by more bits than a lane's number has": Case(
+        "no-such-lane",
+        "out[i] = simd_shuffle_xor(x[i], ushort(@));  // fault",
+        "32",
+        "16",
+    ),
+    "shuffle out of a quad": Case(
+        "no-such-lane",
+        "out[i] = quad_shuffle(x[i], ushort(@));  // fault",
+        "4",
+        "3",
+    ),
+    "an array of the lane that has no value yet": Case(
+        "uninitialised-local",
+        """
+        float t[4];
+        for (uint j = 0; j < @; j++) t[(i + j) % 4] = x[i];
+        out[i] = t[(i + 3) % 4];  // fault
+        """,
+        "3",
+        "4",
+    ),
+    "whole numbers of the lane that have no value yet": Case(
+        "uninitialised-local",
+        """
+        int t[8];
+        for (uint j = 0; j < @; j++) t[(i + j) % 8] = -1;
+        out[i] = float(t[(i + 7) % 8]);  // fault
+        """,
+        "7",
+        "8",
+    ),
+    "an atomic read plainly with no barrier": Case(
+        "race-write-read",
+        """
+        threadgroup atomic_uint n;
+        if (lane == 0) atomic_store_explicit(&n, 0u, memory_order_relaxed);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        atomic_fetch_add_explicit(&n, 1u, memory_order_relaxed);
+        @
+        uint seen = *(threadgroup uint*)&n;  // fault
+        out[i] = float(seen);
+        """,
+        "",
+        BARRIER,
+    ),
+    "an atomic change of what others read plainly": Case(
+        "race-read-write",
+        """
+        threadgroup atomic_uint n;
+        if (lane == 0) atomic_store_explicit(&n, 0u, memory_order_relaxed);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        uint seen = *(threadgroup uint*)&n;
+        @
+        atomic_fetch_add_explicit(&n, 1u, memory_order_relaxed);  // fault
+        out[i] = float(seen);
+        """,
+        "",
+        BARRIER,
+    ),
     "whole number divided by zero": Case(
         "divide-by-zero",
         """

@@ -28,7 +28,6 @@ REFUSED = {
     "parameter that is a pointer without a space": ("float g(const float* x) { return x[0]; }  // here\n", ""),
     "parameter that is a reference without a space": ("void g(float& x) { x = 1; }  // here\n", ""),
     "the same in a template": ("template <typename T>\nT g(const T* x) { return x[0]; }  // here\n", ""),
-    "the same in a lambda": ("", "auto g = [](float& x) { x = 1; };  // here"),
     "a function that calls itself": (
         "float g(float x) {  // here\n  return x > 1 ? g(x - 1) : x;\n}\n",
         "b[0] = g(a[0]);",
@@ -58,6 +57,14 @@ REFUSED = {
     "goto": ("", "goto end; end: return;  // here"),
     "the standard library": ("", "std::vector<int> v;  // here"),
     "array of a size that is not constant": ("", "float v[n];  // here"),
+    "a variable read before it has a value": ("", "float v; b[0] = v;  // here"),
+    "a variable that has a value on one way only": ("", "float v; if (n > 1) { v = 1; }  // here\n b[0] = v;"),
+    "a threadgroup variable in a function": (
+        "float g(float x) {\n  threadgroup float t[4];  // here\n  t[0] = x; return t[0];\n}\n",
+        "b[0] = g(a[0]);",
+    ),
+    "a lambda": ("", "auto twice = [&](float x) { return x * 2 + n; };  // here\n b[i] = twice(a[i]);"),
+    "a limit that Metal does not promise": ("", "b[0] = INT_MAX;  // here"),
 }
 
 
@@ -112,7 +119,6 @@ PASSED = {
     ),
     "votes": ("", "ulong m = ulong(simd_ballot(a[i] > 0)); b[i] = popcount(uint(m)) + (simd_any(a[i] > 0) ? 1 : 0);"),
     "loops unrolled": ("", "#pragma clang loop unroll(full)\n  for (int j = 0; j < 4; j++) b[j] = s[j];"),
-    "lambdas": ("", "auto twice = [&](float x) { return x * 2 + n; }; b[i] = twice(a[i]);"),
 }
 
 
