@@ -42,7 +42,7 @@ def inspect() -> Machine:
     loaded = blas.load()
     device = "metal" if mx.metal.is_available() else "cuda" if mx.cuda.is_available() else "cpu"
     return Machine(
-        system=f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
+        system=f"{_system()} {platform.machine()}, Python {platform.python_version()}",
         chip=_chip(),
         device=device,
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
@@ -55,6 +55,12 @@ def inspect() -> Machine:
         compiles=compiles(),
         versions=versions(),
     )
+
+
+def _system() -> str:
+    """The system by the name that its users know: macOS 15.2, not Darwin 24.2."""
+    mac = platform.mac_ver()[0]
+    return f"macOS {mac}" if mac else f"{platform.system()} {platform.release()}"
 
 
 def memory() -> int:

@@ -77,16 +77,23 @@ def command(
     if as_json:
         click.echo(json.dumps(bench.as_dict()))
         return
-    for line in [*table(bench), *(block(bench) if against is not None else [])]:
+    for line in table(bench):
         click.echo(line)
+    if against is not None:
+        from app.cli.doctor import kernels
+
+        precision = str(checkpoint.precision.dtype).removeprefix("mlx.core.")
+        for line in block(bench, precision + (" packed" if checkpoint.precision.packed else ""), kernels()):
+            click.echo(line)
 
 
-def block(bench: "Bench") -> list[str]:
-    """The measurements beside the other's, short, to be pasted into an issue."""
+def block(bench: "Bench", precision: str, kernels: str) -> list[str]:
+    """The measurements beside the other's, short, to be pasted into an issue; `kernels` is their state here."""
     machine, versions = bench.machine, bench.machine["versions"]
     named = ", ".join(f"{name} {versions[name]}" for name in ("likely", "mlx", "mlx-lm"))
     lines = [f"{machine['chip']}, {machine['memory'] / 2**30:.0f} GB, {machine['system']}", named]
-    lines.append(f"{bench.model}: weights {bench.weights_nbytes / 1e6:.0f} MB, peak {bench.peak_nbytes / 1e6:.0f} MB")
+    sizes = f"weights {bench.weights_nbytes / 1e6:.0f} MB, peak {bench.peak_nbytes / 1e6:.0f} MB"
+    lines += [f"{bench.model}: {precision}, {sizes}", f"kernels: {kernels}"]
     for name in dict.fromkeys(rate.name for rate in bench.rates):
         both = [rate for rate in bench.rates if rate.name == name]
         speeds = ", ".join(f"{rate.contestant} {rate.median:.1f} (±{rate.spread / 2:.0%})" for rate in both)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 
-def _kernels() -> str:
+def kernels() -> str:
     """The state of the Metal kernels on this chip, in a line."""
     from metal.device import device
     from metal.tuning_cache import load
@@ -54,11 +54,11 @@ def command(as_json: bool, retest: bool) -> None:
     preflights = preflight.checks(preflight.inspect())
     folder = home()
     free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free
-    kernels = _kernels()
+    state = kernels()
     if as_json:
         facts = asdict(found) | {"preflight": [asdict(check) for check in preflights]}
         facts |= {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
-        click.echo(json.dumps(facts | {"store": str(folder), "store_free": free, "kernels": kernels}))
+        click.echo(json.dumps(facts | {"store": str(folder), "store_free": free, "kernels": state}))
         return
     threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
     rows = {
@@ -71,7 +71,7 @@ def command(as_json: bool, retest: bool) -> None:
         "compile": _compile(found.device, found.compiles),
         "matmul": f"{gflops:.0f} GFLOP/s (bounds reading a prompt)",
         "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
-        "kernels": kernels,
+        "kernels": state,
         "models": f"{folder} ({free / 1e9:.0f} GB free)",
         "two Macs": "mlx.launch --backend ring --hostfile hosts.json -- likely run ... (docs/distributed.md)",
         "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),

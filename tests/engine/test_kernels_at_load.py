@@ -74,7 +74,7 @@ def test_a_kernel_that_the_compiler_refuses_stops_no_model(
             session = Session(load(folder, precision=precision))
             name = file.removesuffix(".metal")
             assert [off.split()[0] for off in kernel.switched_off if off.split()[0] == name] == [name]
-            line = doctor._kernels()
+            line = doctor.kernels()
             assert f"{name} float32" in line and "is off" in line and "--retest" in line
             np.testing.assert_allclose(session.logits_after(list(range(40))), plain, atol=1e-4)
 
