@@ -248,11 +248,9 @@ static void own_access(u64 address, u64 size, Access how, const msl_site& at) {
     return;
   }
   for (u64 i = 0; i < size; i++)
-    if (is_vacant(address + i)) {
-      report("uninitialised-local", at, 0, 0, long(size));
-      mark(address, size, false);  // once
-      return;
-    }
+    if (!is_vacant(address + i)) return;  // padding, or a component, beside what has one
+  report("uninitialised-local", at, 0, 0, long(size));
+  mark(address, size, false);  // once
 }
 
 static void access(u64 address, u64 size, Access how, const msl_site& at) {
