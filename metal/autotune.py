@@ -93,6 +93,7 @@ def prepare(shapes: Sequence[Shape], report: Report = lambda *_: None, *, budget
             record = load() or blank()
             _compare(record, _uncompared(record, shapes), report)
             _time(record, shapes, report, BUDGET_S if budget_s is None else budget_s)
+        mx.clear_cache()  # what was timed is as large as a cache, and nobody needs its buffers again
     for variant, reason in record.switched_off.items():
         kernel.switch_off(variant, reason)
     dispatch.faster.update(record.faster)

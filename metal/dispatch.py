@@ -91,27 +91,31 @@ def _obeyed(path: Path, q: mx.array, kv: KV, stock: bool) -> Path:
 def key(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool) -> str:
     """The name of the measurement that holds for a call."""
     b, h, t, d = q.shape
-    words = ["decode" if t <= FUSED_ROWS else "prefill"]
+    kind = "decode" if t <= FUSED_ROWS else "prefill"
+    total = kv.length if kv.prefix is None else kv.total
+    rows = kv.capacity if total is None else total
     if not plain:
-        words += [
-            word
-            for word, there in (
-                ("ragged", kv.ragged),
-                ("ring", kv.positions is not None),
-                ("prefix", kv.prefix is not None),
-                ("window", mask.window > 0),
-                ("documents", mask.documents is not None),
-                ("tree", mask.tree is not None),
-                ("blocks", mask.block > 0 or mask.prefix > 0),
-                ("capped", softcap is not None),
-            )
-            if there
-        ]
-    words += sorted({packed(part) for part in kv.chain()} - {""})
-    rows = kv.capacity if kv.total is None else kv.total
+        kind = " ".join([kind, *_traits(kv, mask, softcap)])
+    elif isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized):
+        kind = f"{kind} {packed(kv)}"
     if plain and mask.window:
         rows = min(rows, mask.window)
-    return name(" ".join(words), q.dtype, d, h, kv.keys.shape[1], b, bucket(rows))
+    return name(kind, q.dtype, d, h, kv.keys.shape[1], b, bucket(rows))
+
+
+def _traits(kv: KV, mask: Mask, softcap: float | None) -> list[str]:
+    """The reasons, in words, why stock does not take a call as it is."""
+    found = (
+        ("ragged", kv.ragged),
+        ("ring", kv.positions is not None),
+        ("prefix", kv.prefix is not None),
+        ("window", mask.window > 0),
+        ("documents", mask.documents is not None),
+        ("tree", mask.tree is not None),
+        ("blocks", mask.block > 0 or mask.prefix > 0),
+        ("capped", softcap is not None),
+    )
+    return [word for word, there in found if there] + sorted({packed(part) for part in kv.chain()} - {""})
 
 
 def packed(kv: KV) -> str:
