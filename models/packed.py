@@ -21,7 +21,7 @@ from models.errors import CacheError, CheckpointError, ConfigError, ContextOverf
 from models.rope import Rope
 
 if TYPE_CHECKING:
-    from models.parts import Names
+    from models.parts import TensorNames
 
 CHUNK = 256  # tokens of one call: what is between two products stays in the processor's cache
 FIRST = 256  # rows of a new buffer
@@ -260,7 +260,7 @@ class PackedCache:
 class PackedModel:
     """p(x_i | x_<i) as logits, of packed weights: `hidden`, `head` and, in one call, `step`."""
 
-    def __init__(self, config: ModelConfig, names: "Names", weights: Weights) -> None:
+    def __init__(self, config: ModelConfig, names: "TensorNames", weights: Weights) -> None:
         """`weights` by the checkpoint's names of tensors, matrices packed, vectors float32.
 
         ConfigError where `refusal` has a reason, CheckpointError where a tensor is missing or has another shape.
