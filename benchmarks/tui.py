@@ -38,10 +38,11 @@ from app import requests as r
 from app.heat import heat_level
 from app.store import Store
 from app.tui.app import LikelyApp, local_models
-from app.tui.chat.chat_session import ActiveRun
+from app.tui.chat.live_run import LiveRun
 from app.tui.sampling import Sampling
 from app.tui.theme import DARK, GLYPHS, look
 from app.tui.tokens.block import MessageBlock, ShownToken
+from app.tui.views.chat import ChatScreen
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
@@ -105,22 +106,23 @@ async def full(stream: Iterator[TokenStep], tokens: int, batches: int) -> tuple[
     """The same with candidates, entropy, sliders, tree and status; and strips drawn a batch."""
     app = LikelyApp(_Nothing, Path(tempfile.mkdtemp()))
     async with app.run_test(size=(120, 40)) as pilot:
-        while app.chat is None or not hasattr(app.chat, "talk"):
+        while app.session is None:
             await pilot.pause(0.01)
-        chat, talk = app.chat, app.chat.talk
+        chat, talk = opened(app), app.session
         talk.conversation = talk.conversation.add(Node("u", Fork(), "user", text="Why is the sky blue?"))
         talk.conversation = talk.conversation.add(Node("a", Fork("u"), "assistant"))
-        talk.run = ActiveRun(10**6, "a", RunControl(talk.sampling.recipe), 0.0)
+        talk.run = LiveRun("a", RunControl(talk.sampling.recipe), str)
+        talk.job = 10**6
         chat.reshow(follow=True)
 
         def batch(size: int) -> None:
-            chat.reported(10**6, [Emitted(0, step) for step in itertools.islice(stream, size)])
+            chat.take_events(10**6, [Emitted(0, step) for step in itertools.islice(stream, size)])
 
         batch(tokens)
         await pilot.pause()
-        before = chat.transcript.strips_rendered
+        before = chat.pane.view.strips_rendered
         spent = await timed(pilot, lambda: batch(BATCH), batches)
-        drawn = (chat.transcript.strips_rendered - before) / batches
+        drawn = (chat.pane.view.strips_rendered - before) / batches
         talk.run = None
         return spent, drawn
 
@@ -133,6 +135,11 @@ async def timed(pilot: Any, batch: Any, batches: int) -> list[float]:
         await asyncio.sleep(FRAME_S)  # at the pace of frames, as what is limited by time must see them
         spent.append((time.thread_time() - began) * 1e3)
     return spent
+
+
+def opened(app: LikelyApp) -> ChatScreen:
+    """The chat view."""
+    return next(view for view in app.views if isinstance(view, ChatScreen))
 
 
 class _Nothing:
@@ -160,24 +167,24 @@ async def long(count: int = 20_000) -> dict[str, float]:
     store.close()
     app = LikelyApp(_Nothing, home)
     async with app.run_test(size=(120, 40)) as pilot:
-        while app.chat is None or not hasattr(app.chat, "talk"):
+        while app.session is None:
             await pilot.pause(0.01)
-        view, marks = app.chat.transcript, [time.thread_time()]
+        view, marks = opened(app).pane.view, [time.thread_time()]
         assert app.store is not None
         talk = app.store.load("long")
         marks.append(time.thread_time())
-        app.chat.open(talk)
+        opened(app).open(talk)
         await pilot.pause()
         marks.append(time.thread_time())
-        opened = view.blocks[1].laid
+        laid = view.blocks[1].laid
         rows = await timed(pilot, lambda: view.scroll_relative(y=-1), 60)
         read, shown = (1e3 * (after - before) for before, after in itertools.pairwise(marks))
         return {
             "read_ms": round(read, 1),
             "open_and_paint_ms": round(shown, 1),
             "scroll_a_row_ms": round(statistics.median(rows), 2),
-            "tokens_laid_out_to_open": opened,
-            "and_to_scroll_60_rows": view.blocks[1].laid - opened,
+            "tokens_laid_out_to_open": laid,
+            "and_to_scroll_60_rows": view.blocks[1].laid - laid,
         }
 
 
@@ -221,15 +228,15 @@ async def answers(rounds: int) -> dict[str, list[float]]:
     drawn: dict[str, list[float]] = {"run": [], "chat": []}
     app = LikelyApp(Alternating, Path(tempfile.mkdtemp()))
     async with app.run_test(size=(120, 40)) as pilot:
-        while app.chat is None or app.engine.current is None:
+        while app.session is None or app.engine.current is None:
             await pilot.pause(0.05)
-        talk = app.chat.talk
+        talk = app.session
         talk.max_tokens = TOKENS
         talk.conversation = replace(talk.conversation, title="not to be named by the model")
         for round in range(2 * rounds + 1):
             name, seed = ("run", ALONE) if round % 2 else ("chat", 0)
             talk.new_seed = lambda seed=seed: seed
-            app.chat.prompt.take(PROMPT) if not round else None
+            opened(app).composer.take(PROMPT) if not round else None
             await pilot.press("ctrl+r" if round else "enter")
             while talk.running:
                 await asyncio.sleep(0.05)
@@ -262,7 +269,7 @@ def first_paint(kind: str) -> float:
         imports = "from app.tui.app import LikelyApp\nfrom pathlib import Path\nimport tempfile"
         code = FIRST_PAINT.format(
             root=root, imports=imports, base="LikelyApp", args="lambda: time.sleep(99), Path(tempfile.mkdtemp())",
-            ready="screen.query('Prompt')",
+            ready="screen.query('PromptInput')",
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "probe.py"

@@ -333,6 +333,17 @@ class Conversation:
         talk = self._with({**self.nodes, node: replace(last, finish=last.finish or "revised")}).add(revision)
         return talk if shown else replace(talk, chosen=self.chosen)
 
+    def amend(self, node: str, position: int, step: TokenStep) -> "Conversation":
+        """With another token at a position of a revision: one that revises more than one token is still one node.
+
+        ValueError where the node itself has no token at that position.
+        """
+        old = self.nodes[node]
+        if all(each.position != position for each in old.steps):
+            raise ValueError(f"node {node!r} has no token at position {position}")
+        steps = tuple(step if each.position == position else each for each in old.steps)
+        return self._with({**self.nodes, node: replace(old, steps=steps)})
+
     def choose(self, fork: Fork, option: str | None) -> "Conversation":
         """With `option` checked out at one fork, and the way that leads there."""
         fork = self.place(fork)

@@ -80,3 +80,109 @@ def test_what_the_screen_reads_never_imports_mlx(module: str) -> None:
     code = f"import sys, {module}; print([m for m in sys.modules if m.partition('.')[0] == 'mlx'])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
+
+
+# -- the house -------------------------------------------------------------------------------------------------------
+
+FILES = {
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+    for folder in CHAIN
+    for path in (ROOT / folder).rglob("*.py")
+}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+VIEWS = {name for name in FILES if name.startswith("app.tui.views.")}
+
+
+def running(tree: ast.AST) -> ast.AST:
+    """A module without what is only there for the type checker."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    return tree
+
+
+def needed(name: str) -> set[str]:
+    """The project's files that one imports when it runs, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(running(ast.parse(FILES[name].read_text()))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {each if each in FILES else node.module for each in whole}
+    return (found & set(FILES)) - {name}
+
+
+def classes(prefix: str) -> dict[str, tuple[str, list[str]]]:
+    """Classes by name: the module of each, and the names of its bases."""
+    return {
+        node.name: (name, [ast.unparse(base).split("[")[0].rpartition(".")[2] for base in node.bases])
+        for name, tree in TREES.items()
+        if name.startswith(prefix)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def test_no_circles_among_files() -> None:
+    """Found by taking away, again and again, what imports nothing that is left and what nothing left imports."""
+    graph = {name: needed(name) for name in FILES}
+    before = -1
+    while len(graph) != before:
+        before = len(graph)
+        graph = {name: wanted & set(graph) for name, wanted in graph.items() if wanted & set(graph)}
+        wanted = {each for found in graph.values() for each in found}
+        graph = {name: found for name, found in graph.items() if name in wanted}
+    assert not graph, f"these files import each other in a circle: {', '.join(sorted(graph))}"
+
+
+def test_a_view_is_no_base_of_another_and_imports_none() -> None:
+    found = classes("app.tui")
+    views = {name for name, (_, bases) in found.items() if "View" in bases}
+    assert {found[name][0] for name in views} == VIEWS  # each of them, and one a file
+    for name, (module, bases) in found.items():
+        assert not views & set(bases), f"{name} in {module} has the view {views & set(bases)} as its base"
+    for name in VIEWS:
+        assert not needed(name) & (VIEWS - {name}), f"{name} imports another view"
+
+
+def test_no_class_of_the_screen_is_more_than_three_deep() -> None:
+    found = classes("app.tui")
+
+    def depth(name: str) -> int:
+        bases = [base for base in found[name][1] if base in found and base != name]
+        return 1 + max(map(depth, bases), default=0)
+
+    deep = {name: depth(name) for name in found if depth(name) > 3}
+    assert not deep, f"composition, not bases: {deep}"
+
+
+def test_views_are_asked_by_their_contract() -> None:
+    """No `getattr` on a screen, and no `cast` to a class that has the caster among its bases or users."""
+    found = classes("app.tui")
+    for name, tree in TREES.items():
+        if not name.startswith("app.tui"):
+            continue
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            call, first = ast.unparse(node.func), ast.unparse(node.args[0]) if node.args else ""
+            if call in ("getattr", "hasattr"):
+                said = any(word in first for word in ("screen", "view", "app", "focus"))
+                assert not said, f"{name}:{node.lineno} {ast.unparse(node)}"
+            if call == "cast":
+                target = first.strip("'\"")
+                assert target not in found or "Protocol" in found[target][1] or "Painted" in found[target][1], (
+                    f"{name}:{node.lineno} casts to {target}: ask a protocol"
+                )
+
+
+def test_files_are_nouns_in_folders() -> None:
+    assert len(list((ROOT / "app" / "tui").glob("*.py"))) <= 14
+    for name, tree in TREES.items():
+        if name.startswith("app.tui"):
+            lines = len(FILES[name].read_text().splitlines())
+            assert lines <= 480, f"{name} has {lines} lines"
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                    assert not (ast.get_docstring(node) or "").startswith("What "), f"{name}: {ast.get_docstring(node)}"

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
-from textual.binding import Binding, BindingType
+from textual.binding import Binding, BindingsMap, BindingType
 from textual.filter import LineFilter
 from textual.timer import Timer
 
 from app.tui import keys, theme
-from app.tui.views.opening import Opening
+from app.tui.dialogs.opening import Opening
+from app.tui.views import VIEWS
 from app.tui.widgets.bars import Hints
 from engine.errors import DataError
 
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
     from app.store import Store
     from app.tui.chat.auto_saver import AutoSaver
     from app.tui.chat.candidates import Names
+    from app.tui.chat.chat_session import ChatSession
     from app.tui.engine_client import EngineClient
+    from app.tui.host import Host
     from app.tui.training.run import Training
+    from app.tui.view import View
+    from engine.conversation import Conversation
     from engine.tune.config import Config
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
@@ -56,6 +61,14 @@ def palette() -> Any:
     return Commands
 
 
+def view_bindings() -> list[Binding]:
+    """The keys that go to each view."""
+    return [
+        Binding(entry.key, f"go('{name}')", entry.title.capitalize(), show=False, id=f"app.{name}")
+        for name, entry in VIEWS.items()
+    ]
+
+
 class LikelyApp(App[str]):
     """Returns the id of the conversation that was open, to resume."""
 
@@ -78,10 +91,6 @@ class LikelyApp(App[str]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
         Binding("ctrl+c", "copy_selection", "Copy", show=False, priority=True, id="app.copy"),
-        Binding("f2", "go('chat')", "Chat", show=False, id="app.chat"),
-        Binding("f3", "go('compare')", "Compare", show=False, id="app.compare"),
-        Binding("f4", "go('text')", "Text", show=False, id="app.text"),
-        Binding("f5", "go('tune')", "Tune", show=False, id="app.tune"),
     ]
 
     def __init__(
@@ -104,6 +113,7 @@ class LikelyApp(App[str]):
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
         super().__init__()
+        self._bindings = BindingsMap.merge([self._bindings, BindingsMap(view_bindings())])
         self.clock = clock
         self.home: Path = home
         self.wanted = model
@@ -116,6 +126,8 @@ class LikelyApp(App[str]):
         self.store: Store | None = None
         self.store_news = ""
         self.names: dict[str, Names] = {}
+        self.session: ChatSession | None = None
+        self.prompts: list[str] = []
         self._ticker: Timer | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -137,21 +149,23 @@ class LikelyApp(App[str]):
     def _begin(self) -> None:
         """Everything that the first paint did not wait for."""
         from app.jobs import ModelJobs
+        from app.tui.chat import attach
         from app.tui.engine_client import EngineClient
-        from app.tui.views.chat import ChatScreen
         from app.worker import Worker
 
         self._open_store()
         self._remap()
+        self.prompts = attach.read_history(self.home / attach.HISTORY)
         self._ticker = self.set_interval(FRAME_S, self.drain, pause=True)
         worker = Worker(lambda: ModelJobs(self.provider()))
         self.engine = EngineClient(worker, self, self._ticker.resume, self._adapters)
-        typed = self.screen.query_one(Opening.TYPED).text
-        self.switch_screen(ChatScreen(typed))
+        first = next(iter(VIEWS.values())).load()()
+        first.typed = self.screen.query_one(Opening.TYPED).text
+        self.switch_screen(first)
         if self.tune_order is None:
             self.engine.load(self.wanted, self._used_last())
         else:
-            self.action_go("tune")
+            self.go("tune")
         # the worker imports for long and would take turns with the paint
         self.call_after_refresh(worker.start)
 
@@ -179,37 +193,15 @@ class LikelyApp(App[str]):
 
     def key_table(self) -> dict[str, str]:
         """Every action that has keys, and which."""
-        from app.tui.views.chat import ChatScreen
-        from app.tui.views.compare import CompareScreen
-        from app.tui.views.text import TextScreen
-        from app.tui.views.tune import TuneScreen
-        from app.tui.widgets.candidates import Candidates
-        from app.tui.widgets.prompt import Prompt
-        from app.tui.widgets.sampler import Sampler
-        from app.tui.widgets.token_view import TokenView
-        from app.tui.widgets.tree import TreePane
-        from app.tui.widgets.tune_form import TuneForm
-
-        found: dict[str, str] = {}
-        for kind in (
-            LikelyApp,
-            ChatScreen,
-            CompareScreen,
-            TextScreen,
-            TuneScreen,
-            TuneForm,
-            TokenView,
-            Candidates,
-            Sampler,
-            TreePane,
-            Prompt,
-        ):
-            found |= keys.actions(kind.BINDINGS)
+        found = keys.actions([*self.BINDINGS, *view_bindings()])
+        for entry in VIEWS.values():
+            view = entry.load()
+            for kind in (view, *view.PARTS):
+                found |= keys.actions(kind.BINDINGS)
         return found
 
-    def keys_of(self, action: str) -> str:
-        """The keys of an action, as they were remapped."""
-        return self._keymap.get(action) or self.key_table()[action]
+    def keys_of(self, action: str, default: str = "") -> str:
+        return self._keymap.get(action) or default or self.key_table()[action]
 
     def on_unmount(self) -> None:
         if self.training is not None:
@@ -223,24 +215,24 @@ class LikelyApp(App[str]):
 
     async def action_quit(self) -> None:
         """Leave, the open conversation saved."""
-        for screen in self.screen_stack:
-            leave = getattr(screen, "leave", None)
-            if leave is not None:
-                leave()
-        open_id = getattr(self.chat, "resumable", lambda: "")()
-        self.exit(open_id)
+        for view in self.views:
+            view.leave()
+        self.exit(next(filter(None, (view.resumable() for view in self.views)), ""))
+
+    def quit(self) -> None:
+        self.run_worker(self.action_quit())
 
     @property
-    def chat(self) -> Any:
-        """The chat screen, wherever it is in the stack."""
-        from app.tui.views.chat import ChatScreen
+    def views(self) -> list[View]:
+        """The views that are open, the first one below the others."""
+        from app.tui.view import View
 
-        return next((screen for screen in self.screen_stack if isinstance(screen, ChatScreen)), None)
+        return [screen for screen in self.screen_stack if isinstance(screen, View)]
 
     # -- looks -------------------------------------------------------------------------------------------------------
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """What other themes lack: the ramp and the greys, for a dark or a light ground."""
+        """The theme variables that other themes lack: the ramp and the greys, for a dark or a light ground."""
         return dict((theme.DARK if self.current_theme.dark else theme.LIGHT).variables)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -287,10 +279,9 @@ class LikelyApp(App[str]):
         return self.store.models(self.resume) if self.store is not None else ()
 
     def models_changed(self) -> None:
-        for screen in self.screen_stack:
-            changed = getattr(screen, "model_changed", None)
-            if changed is not None and screen.is_mounted and screen.query(Hints):
-                changed()
+        for view in self.views:
+            if view.is_mounted and view.query(Hints):
+                view.models_changed()
 
     def model_known(self, facts: r.ModelFacts) -> None:
         """Remember what a model's ids stand for."""
@@ -301,20 +292,41 @@ class LikelyApp(App[str]):
             self.keeper.do(lambda store: store.remember_vocabulary(facts.name, facts.vocabulary))
 
     def models_offered(self, offers: Sequence[r.ModelOffer]) -> None:
-        self.chat.offer(offers)
+        self.choose_model(offers)
 
     def models_in_use(self) -> set[str]:
-        return {name for screen in self.screen_stack for name in getattr(screen, "models", ())}
+        return {name for view in self.views for name in view.models_in_use()}
 
     def adapters_changed(self) -> None:
-        for screen in self.screen_stack:
-            getattr(screen, "adapters_changed", lambda: None)()
+        for view in self.views:
+            view.adapters_changed()
 
-    def adapters_failed(self, line: str) -> None:
-        getattr(self.screen, "adapters_failed", lambda _: None)(line)
+    def choose_model(self, offers: Sequence[r.ModelOffer] = ()) -> None:
+        from app.tui.dialogs.models import Models
+
+        self.push_screen(Models(self, offers), lambda name: self.switch_model(name) if name is not None else None)
+
+    def switch_model(self, name: str) -> None:
+        current = self.engine.current
+        if current is None or name != current.name:
+            if current is not None:  # a message that waits for its first model goes on waiting
+                self.views[-1].leave()
+            self.engine.load(name)
+
+    def reload_model(self) -> None:
+        name = self.engine.current.name if self.engine.current is not None else self.wanted
+        self.engine.unload(name)
+        self.engine.load(name)
+
+    def choose_adapters(self) -> None:
+        if self.engine.current is None:
+            self.say("an adapter wants a model: /model chooses one")
+            return
+        from app.tui.dialogs.adapters import Adapters
+
+        self.push_screen(Adapters(self))
 
     def names_of(self, model: str) -> Names:
-        """What a model's ids stand for, from the model or from when it was last used."""
         from app.tui.chat.candidates import Names
 
         if model not in self.names:
@@ -324,14 +336,23 @@ class LikelyApp(App[str]):
     # -- small services ----------------------------------------------------------------------------------------------
 
     def say(self, line: str, alarm: bool = False) -> None:
-        """One line of news, where the keys are."""
         for screen in reversed(self.screen_stack):
             for hints in screen.query(Hints):
                 hints.say(line, alarm)
                 return
 
+    def save(self, conversation: Conversation) -> None:
+        if self.keeper is not None:
+            self.keeper.save(conversation)
+
+    def choose_theme(self, name: str = "") -> None:
+        name = {"dark": theme.DARK.name, "light": theme.LIGHT.name}.get(name, name)
+        if name in self.available_themes:
+            self.theme = name
+        else:
+            self.search_themes()
+
     def copy(self, text: str, what: str) -> None:
-        """Copy a text, and say how."""
         from app.tui.clipboard import copy
 
         driver = self._driver
@@ -344,39 +365,48 @@ class LikelyApp(App[str]):
 
     def action_copy_selection(self) -> None:
         text = self.screen.get_selected_text()
-        interrupt = getattr(self.screen, "action_interrupt", None)
         if text:
             self.copy(text, "selection")
-        elif interrupt is not None:
-            interrupt()
-        else:
+        elif self.screen not in self.views or not self.views[-1].interrupt():
             self.say("nothing is selected · ctrl+q quits")
 
     def action_go(self, name: str) -> None:
-        """Another of the main screens."""
-        from app.tui.views.chat import ChatScreen
-        from app.tui.views.compare import CompareScreen
-        from app.tui.views.text import TextScreen
-        from app.tui.views.tune import TuneScreen
+        self.go(name)
 
-        kinds: dict[str, Any] = {"chat": ChatScreen, "compare": CompareScreen, "text": TextScreen, "tune": TuneScreen}
-        if self._ticker is None or isinstance(self.screen, kinds[name]):
+    def go(self, name: str) -> None:
+        """Another view; those between it and the first one are left, and gone unless they stay."""
+        if self._ticker is None or (self.views[-1:] == [self.screen] and name == self.views[-1].NAME):
             return
-        while len(self.screen_stack) > 2 and not isinstance(self.screen, ChatScreen):
-            leave = getattr(self.screen, "leave", None)
-            if leave is not None:
-                leave()
+        while self.screen is not self.views[0]:
+            if self.screen is self.views[-1]:
+                self.views[-1].leave()
             self.pop_screen()
-        if name == "tune":  # a run goes on while another screen is looked at
-            if not self.is_screen_installed("tune"):
-                self.install_screen(TuneScreen(), "tune")
-            self.push_screen("tune")
-        elif name != "chat":
-            self.push_screen(kinds[name]())
-        if name != "tune" and self.engine.current is None and self.engine.loading is None:
+        if name != self.views[0].NAME:
+            self.push_screen(self._installed(name))
+        if self.views[-1].NEEDS_MODEL and self.engine.current is None and self.engine.loading is None:
             self.engine.load(self.wanted, self._used_last())
 
-    def action_screenshot_here(self) -> None:
+    def _installed(self, name: str) -> View:
+        """A view to be shown: the one that stayed, else a new one."""
+        kind = VIEWS[name].load()
+        if not self.is_screen_installed(name):
+            view = kind()
+            if kind.STAYS:
+                self.install_screen(view, name)
+            return view
+        return self.get_screen(name, kind)
+
+    def open(self, conversation: Conversation) -> None:
+        name = next(name for name, entry in VIEWS.items() if entry.opens == conversation.kind)
+        self.go(name)
+        self.views[-1].open(conversation)
+
+    def screenshot(self) -> None:
         path = self.home / f"likely-{time.strftime('%Y%m%d-%H%M%S')}.svg"
         path.write_text(self.export_screenshot(title="likely"), encoding="utf-8")
         self.say(f"screenshot: {path}")
+
+
+def _is_host(app: LikelyApp) -> Host:
+    """The type checker's word that the application is what views ask for."""
+    return app

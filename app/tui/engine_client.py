@@ -36,7 +36,6 @@ class Listener(Protocol):
         ...
 
     def adapters_changed(self) -> None: ...
-    def adapters_failed(self, line: str) -> None: ...
 
 
 class EngineClient:
@@ -151,14 +150,22 @@ class EngineClient:
         """The adapters on the current model."""
         return self.adapters.get(self.current.name, ()) if self.current is not None else ()
 
-    def adapt(self, change: Literal["add", "weigh", "only", "remove"], what: str, weight: float = 1.0) -> None:
-        """Change the adapters on the current model, from its next token on."""
+    def adapt(
+        self,
+        change: Literal["add", "weigh", "only", "remove"],
+        what: str,
+        weight: float = 1.0,
+        heard: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Change the adapters on the current model, from its next token on. `heard` is told why not, or ""."""
         if self.current is None:
             self._listener.say("an adapter wants a model: /model chooses one", alarm=True)
         else:
-            self.submit(r.Adapt(self.current.name, change, what, weight), self._adapted)
+            self.submit(
+                r.Adapt(self.current.name, change, what, weight), lambda _, events: self._adapted(events, heard)
+            )
 
-    def _adapted(self, job: int, events: list[Any]) -> None:
+    def _adapted(self, events: list[Any], heard: Callable[[str], None]) -> None:
         for event in events:
             match event:
                 case r.AdaptersChanged(model, attached):
@@ -166,6 +173,7 @@ class EngineClient:
                     words = [f"{adapter.name} {adapter.weight:g}" for adapter in attached]
                     self._listener.say(f"adapters: {', '.join(words)}" if words else "no adapter: the model as it came")
                     self._listener.adapters_changed()
+                    heard("")
                 case Failed(line):
                     self._listener.say(line, alarm=True)
-                    self._listener.adapters_failed(line)
+                    heard(line)

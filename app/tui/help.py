@@ -1,11 +1,17 @@
 """The keys in words: for what has the focus, then everywhere, then the slash commands."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from textual.binding import Binding
-from textual.screen import Screen
+from textual.binding import Binding, BindingType
 
-from app.tui import keys, slash
+from app.tui import keys
+from app.tui.chat import slash
+from app.tui.host import host
+from app.tui.views import VIEWS
+
+if TYPE_CHECKING:
+    from app.tui.view import View
 
 ABOUT = {
     "token.previous": "token by token", "token.up": "row by row", "token.row_start": "start of the row",
@@ -21,7 +27,7 @@ ABOUT = {
     "token.marks": "bookmarks", "token.prune": "put this message away, with what follows",
     "token.restore": "bring back what was put away", "tree.prune": "put this way out of sight",
     "chat.find": "search this conversation", "tree.restore": "bring back what was put away",
-    "token.go": "then 1 chat, 2 compare, 3 text, 4 tune", "candidates.up": "pick",
+    "token.go": "then the number of a view", "candidates.up": "pick",
     "candidates.branch": "branch with the picked one", "candidates.force": "force it next, while drawing",
     "candidates.ban": "ban it from now on, or allow it again", "sampler.up": "pick",
     "sampler.less": "move a step (shift: ten)", "sampler.off": "off", "sampler.default": "default",
@@ -31,12 +37,12 @@ ABOUT = {
     "chat.stop": "stop; else close; else back to the prompt", "chat.redo": "another answer",
     "chat.heat": "tint: surprisal, entropy, rank, off", "chat.sampler": "to the sliders",
     "chat.sessions": "conversations", "chat.new": "new conversation", "chat.keys": "this help", "app.quit": "quit",
-    "app.copy": "copy the selection", "app.chat": "chat", "app.compare": "compare", "app.text": "text mode",
+    "app.copy": "copy the selection",
     "compare.add": "add a column", "compare.remove": "remove the column",
     "compare.adopt": "adopt the column into the chat", "compare.set_up": "set the column up",
     "compare.stop": "stop, or back to chat", "compare.redo": "run again with another seed",
     "text.continue": "continue from the cursor", "text.stop": "stop, or back to chat",
-    "text.sampler": "to the sliders", "app.tune": "fine-tuning",
+    "text.sampler": "to the sliders",
     "tune.pause": "pause after the step, or go on", "tune.stop": "finish the step, save, and stop",
     "tune.go_on": "go on with a run that was stopped or has failed", "tune.try": "ask the model as it is now",
     "tune.again": "ask the same again", "tune.base": "ask the base the same",
@@ -50,35 +56,33 @@ ABOUT = {
     "form.resume": "go on with the run in the adapter's folder",
 }  # fmt: skip
 
+SAID = {"TokenView": "transcript", "TreePane": "tree", "Composer": "prompt", "PromptInput": "prompt"}
 
-def keys_text(screen: Screen[Any]) -> str:
-    """Help for a screen as it is focused now."""
+
+def keys_text(view: "View") -> str:
+    """Help for a view as it is focused now."""
     parts = []
-    focus = screen.focused
-    if focus is not None and focus.BINDINGS:
-        name = type(focus).__name__.replace("TokenView", "transcript").replace("TreePane", "tree").lower()
-        rows = _rows(focus.BINDINGS, screen)
-        if rows:
+    focus = view.focused
+    if focus is not None:
+        around = focus.ancestors_with_self
+        own = [binding for node in around[: around.index(view)] for binding in node.BINDINGS]
+        name = SAID.get(type(focus).__name__, type(focus).__name__.lower())
+        if rows := _rows(own, view):
             parts.append(f"{name}\n{rows}")
-    parts.append(f"everywhere here\n{_rows([*type(screen).BINDINGS, *type(screen.app).BINDINGS], screen)}")
+    everywhere = [*type(view).BINDINGS, *view.app.BINDINGS]
+    parts.append(f"everywhere here\n{_rows(everywhere, view)}")
+    keys_of = host(view).keys_of
+    parts[-1] += "".join(f"\n  {keys.pretty(keys_of(f'app.{name}', e.key)):<14} {e.title}" for name, e in VIEWS.items())
     parts.append("tab / shift+tab  prompt, transcript, candidates, sliders, tree\nctrl+p           palette\n"
                  "mouse            click a token to look, again to branch; drag selects; wheel scrolls")  # fmt: skip
     parts.append(f"commands (tab completes)\n{slash.help_text()}")
-    parts.append("every key has a name and can be changed in keys.toml in likely's folder:\n" + _names(screen))
+    names = "\n".join(f'  "{name}" = "{key}"' for name, key in host(view).key_table().items())
+    parts.append(f"every key has a name and can be changed in keys.toml in likely's folder:\n{names}")
     return "\n\n".join(parts)
 
 
-def _rows(bindings: object, screen: Screen[Any]) -> str:
-    assert isinstance(bindings, list)
-    keymap = getattr(screen.app, "_keymap", {})
-    rows = [
-        (keys.pretty(keymap.get(binding.id, binding.key)), ABOUT[binding.id])
-        for binding in bindings
-        if isinstance(binding, Binding) and binding.id in ABOUT
-    ]
-    return "\n".join(f"  {key:<14} {about}" for key, about in rows)
-
-
-def _names(screen: Screen[Any]) -> str:
-    table: dict[str, str] = getattr(screen.app, "key_table", dict)()
-    return "\n".join(f'  "{name}" = "{key}"' for name, key in table.items())
+def _rows(bindings: Sequence[BindingType], view: "View") -> str:
+    """The keys that have words: in the table, or of their own."""
+    keys_of = host(view).keys_of
+    known = [(b, ABOUT.get(b.id, b.tooltip)) for b in bindings if isinstance(b, Binding) and b.id]
+    return "\n".join(f"  {keys.pretty(keys_of(b.id, b.key)):<14} {about}" for b, about in known if about and b.id)

@@ -14,7 +14,7 @@ FILE = "presets.json"
 
 
 def names(home: Path) -> list[str]:
-    """What can be named: the given presets, then a person's own."""
+    """The names of presets: the given ones, then a person's own."""
     return [*PRESETS, *own(home)]
 
 

@@ -1,4 +1,4 @@
-"""What a person sets with the sliders: values, the order of the transforms, and biases. A `Recipe` is made of it."""
+"""Sampling settings, as the sliders have them: values, the order of the transforms, biases. They make a `Recipe`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -141,7 +141,7 @@ def typed(text: str, sampling: Sampling) -> Sampling:
 
 
 def given(sampling: Sampling) -> str:
-    """What `typed` would have to read to give these values: those that are not off."""
+    """The text from which `typed` reads these values: those that are not off."""
     return " ".join(f"{name} {value:g}" for name, value in sampling.values.items() if value != OFF[name])
 
 

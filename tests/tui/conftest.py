@@ -12,7 +12,10 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from app.tui.app import LikelyApp
+from app.tui.tokens.transcript import ShownMessage
 from app.tui.views.chat import ChatScreen
+from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.sampler import Sampler
 from engine.tune.config import Config
 from tests.tui.fakes import ScriptedEngine, ScriptedShop
 from tests.tui.trainers import ScriptedTrainer
@@ -29,8 +32,20 @@ class Stage:
 
     @property
     def chat(self) -> ChatScreen:
-        chat: ChatScreen = self.app.chat
-        return chat
+        return next(view for view in self.app.views if isinstance(view, ChatScreen))
+
+    @property
+    def shown(self) -> list[ShownMessage]:
+        """The messages of the transcript."""
+        return self.chat.talk.transcript.shown
+
+    @property
+    def panel(self) -> Candidates:
+        return self.chat.inspector.candidates
+
+    @property
+    def sampler(self) -> Sampler:
+        return self.chat.inspector.sampler
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
         """Wait until something holds."""
@@ -43,8 +58,8 @@ class Stage:
 
     async def type(self, text: str) -> None:
         """Put a text into the prompt and send it."""
-        self.chat.prompt.focus()
-        self.chat.prompt.take(text)
+        self.chat.composer.focus()
+        self.chat.composer.take(text)
         await self.pilot.press("enter")
 
     async def ask(self, text: str) -> None:
@@ -61,7 +76,7 @@ class Stage:
 
     @property
     def texts(self) -> list[str]:
-        return [shown.message.text for shown in self.chat.talk.shown]
+        return [shown.message.text for shown in self.shown]
 
     def strips(self) -> list[Strip]:
         """What is on the screen, after the filters that a terminal's lines go through."""
@@ -134,7 +149,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         )
         async with app.run_test(size=size) as pilot:
             stage = Stage(app, pilot, next(iter(shop.engines.values())), shop)
-            await stage.until(lambda: app.chat is not None and hasattr(app.chat, "talk"), "a chat screen")
+            await stage.until(lambda: app.session is not None, "a chat")
             stage.chat.talk.new_seed = lambda: 0
             if loaded and tune is None:
                 await stage.until(lambda: app.engine.current is not None, "a model")

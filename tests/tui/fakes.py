@@ -6,8 +6,9 @@ forced tokens come first; every step has a snapshot of the whole vocabulary, so 
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from app.requests import ModelFacts, ModelOffer
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Prefilled, Stats
+from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Revised, Stats
 from engine.decode.strategies import PLAIN
+from engine.decode.strategy import Strategy
 from engine.errors import CheckpointError
 from engine.trace.observe import observe
 from engine.trace.trace import TokenStep
@@ -35,6 +37,35 @@ THOUGHT = (
     "It is **Rayleigh** scattering:\n\n```python\nprint(1 / 400**4)\n```\n"
 )
 SCRIPTS = (SKY, BLUE)
+PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by turn
+    "search": (
+        ("words", 0, " The sky looks"), ("fork", 0, 1), ("fork", 0, 2), ("words", 0, " blue"), ("words", 1, " red"),
+        ("words", 2, " light"), ("fork", 1, 3), ("prune", 2), ("words", 1, " because air"), ("words", 3, " sunlight"),
+        ("words", 0, " because"), ("done", 0, "eot"), ("done", 1, "eot"), ("done", 3, "length"),
+    ),
+    "lost": (
+        ("words", 0, " The sky"), ("fork", 0, 1), ("words", 0, " glow"), ("words", 1, " looks"), ("prune", 0),
+        ("words", 1, " blue"), ("done", 1, "eot"),
+    ),
+    "revised": (
+        ("words", 0, " The sky looks blue because"), ("revise", 0, 2, " seem red"), ("words", 0, " air"),
+        ("revise", 0, 3, " blue"), ("done", 0, "eot"),
+    ),
+    "several": (
+        ("words", 0, " The sky"), ("words", 1, " Blue light"), ("words", 0, " looks"), ("done", 1, "eot"),
+        ("done", 0, "eot"),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Planned(Strategy):
+    """Draws what a plan says."""
+
+    NAME, TITLE, ABOUT = "planned", "planned", "draws what a plan says"
+    plan: str
+
+
 EXTRA = " reach come light appear are fill seem scatter shine glow turn stay go fall hue tint".replace(
     " ", "\n "
 ).split("\n")[1:]
@@ -87,6 +118,7 @@ class ScriptedEngine:
         self.cache_nbytes = 1_000_000
         self.pace: Callable[[int], None] = lambda _: None
         self.fail_at: int | None = None
+        self.plan = ""  # what is drawn whatever is asked for
         self.calls: list[tuple[str, list[int]]] = []
         self.strategies: list[Any] = []
         self.adapters: dict[str, Attached] = {}
@@ -118,6 +150,10 @@ class ScriptedEngine:
         self.calls.append(("generate", list(ids)))
         self.strategies.append("" if strategy == PLAIN else str(strategy))
         yield Prefilled(len(ids), len(ids))
+        plan = strategy.plan if isinstance(strategy, Planned) else self.plan
+        if plan:
+            yield from self._search(ids, control, PLANS[plan])
+            return
         told = self._told(ids, self.scripts[seed % len(self.scripts)])
         budget = 10**6 if max_tokens is None else max_tokens
         text, drawn, reason = list(ids), 0, "length"
@@ -139,6 +175,33 @@ class ScriptedEngine:
                 reason = "eot"
                 break
         yield Done(0, reason, Stats(len(ids), 0, drawn, 0.1, drawn / 100))
+
+    def _search(self, ids: Sequence[int], control: RunControl, plan: Sequence[tuple[Any, ...]]) -> Iterator[Event]:
+        """Branches as a plan says, a turn each: `pace` is called before every one of them."""
+        texts: dict[int, list[int]] = defaultdict(lambda: list(ids))
+        for turn, (verb, branch, *what) in enumerate(plan):
+            self.pace(turn)
+            match verb:
+                case "words":
+                    for token in self.tokenizer.encode(what[0]):
+                        step = self.step(texts[branch], token, token, control, 0, "drawn", turn)
+                        texts[branch].append(token)
+                        yield Emitted(branch, step)
+                case "fork":
+                    texts[what[0]] = list(texts[branch])
+                    yield Forked(branch, what[0])
+                case "prune":
+                    yield Pruned(branch)
+                case "revise":
+                    place, words = what
+                    for i, token in enumerate(self.tokenizer.encode(words)):
+                        at = len(ids) + place + i
+                        step = self.step(texts[branch][:at], token, token, control, 0, "drawn", turn)
+                        texts[branch][at] = token
+                        yield Revised(branch, at, step)
+                case "done":
+                    drawn = len(texts[branch]) - len(ids)
+                    yield Done(branch, what[0], Stats(len(ids), 0, drawn, 0.1, drawn / 100))
 
     def _told(self, ids: Sequence[int], script: str) -> list[int]:
         """The script from where a text already tells it: a branch goes on with the words that follow."""

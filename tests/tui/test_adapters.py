@@ -47,15 +47,15 @@ async def test_sliders(play: Play) -> None:
         await stage.ask("Why is the sky blue?")
         assert stage.chat.talk.conversation.leaf.label.endswith("min-p 0.05 · style 1")  # type: ignore[union-attr]
         assert "style 1 · 67 tok" in stage.picture()
-        stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(TokenPlace(0, 0))
-        await stage.until(lambda: stage.chat.talk.scores, "a measured prompt")
+        stage.chat.pane.view.focus()
+        stage.chat.pane.view.move_to(TokenPlace(0, 0))
+        await stage.until(lambda: stage.chat.talk.transcript.scores, "a measured prompt")
         await stage.type("/adapter")
         screen = stage.app.screen
         assert isinstance(screen, Adapters)
         await stage.pilot.press("left", "left", "left")  # faster than the engine says so
         await stage.until(lambda: weights(stage) == {"style": 0.7})
-        assert not stage.chat.talk.scores
+        assert not stage.chat.talk.transcript.scores
         assert "style" in stage.picture() and "0.70" in stage.picture()
         await stage.pilot.press("space")
         await stage.until(lambda: weights(stage) == {"style": 0.0})

@@ -28,12 +28,12 @@ async def test_an_answer_streams_and_is_looked_at(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
         assert stage.texts == [ASK, SKY]
-        view = stage.chat.panel.view
+        view = stage.panel.view
         assert view is not None and view.live and view.rows[0].chosen
         assert abs(sum(row.after or 0 for row in view.rows) - 1) < 0.05
         assert any(row.removed_by for row in view.rows) and "top-p" in view.cut_by + "min-p"
-        answer = stage.chat.talk.shown[1]
-        assert len(stage.chat.entropies) == len(answer.steps) == len(answer.block.tokens)
+        answer = stage.shown[1]
+        assert len(stage.chat.look.bits) == len(answer.steps) == len(answer.block.tokens)
         assert stage.chat.talk.conversation.leaf.finish == "eot"  # type: ignore[union-attr]
         assert {token.level for token in answer.block.tokens} > {0}
 
@@ -43,12 +43,12 @@ async def test_stop_keeps_the_partial_answer_and_continue_goes_on(play: Play) ->
     held(engine, 5)
     async with play(engine) as stage:
         await stage.type(ASK)
-        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 5)
+        await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 5)
         await stage.pilot.press("escape")
         engine.gate.set()  # type: ignore[attr-defined]
         await stage.until(lambda: not stage.chat.talk.running)
         assert stage.texts[1] == " The sky looks blue because"
-        assert "stopped" in stage.chat.talk.note(1)
+        assert "stopped" in stage.chat.talk.transcript.note(1)
         engine.pace = lambda _: None
         stage.chat.action_resume()
         await stage.until(lambda: stage.ended and stage.texts[-1] == SKY)
@@ -62,7 +62,7 @@ async def test_enter_while_answering_keeps_the_text(play: Play) -> None:
         await stage.type(ASK)
         await stage.until(lambda: stage.chat.talk.running)
         await stage.type("and red?")
-        assert stage.chat.prompt.text == "and red?" and "esc" in stage.chat.hints.news
+        assert stage.chat.composer.text == "and red?" and "esc" in stage.chat.hints.news
         engine.gate.set()  # type: ignore[attr-defined]
         await stage.until(lambda: stage.ended)
 
@@ -73,9 +73,9 @@ async def test_regenerate_makes_a_sibling(play: Play) -> None:
         stage.chat.talk.new_seed = lambda: 1
         await stage.pilot.press("ctrl+r")
         await stage.until(lambda: stage.ended and stage.texts[-1] == BLUE)
-        assert "branch 2/2" in stage.chat.talk.note(1)
-        assert len(stage.chat.tree_pane.ways) == 3
-        stage.chat.transcript.focus()
+        assert "branch 2/2" in stage.chat.talk.transcript.note(1)
+        assert len(stage.chat.inspector.tree_pane.ways) == 3
+        stage.chat.pane.view.focus()
         await stage.pilot.press("left_square_bracket")
         assert stage.texts[-1] == SKY
 
@@ -85,23 +85,23 @@ async def test_sliders_redraw_and_go_live(play: Play) -> None:
     held(engine, 6)
     async with play(engine) as stage:
         await stage.type(ASK)
-        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 6)
-        before = stage.chat.panel.view
-        stage.chat.sampler.focus()
+        await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 6)
+        before = stage.panel.view
+        stage.sampler.focus()
         calls = len(engine.calls)
         await stage.pilot.press("shift+right")  # temperature 0.80 -> 1.30
-        after = stage.chat.panel.view
+        after = stage.panel.view
         assert before is not None and after is not None and before.rows != after.rows
         assert len(engine.calls) == calls  # no model was asked
         engine.gate.set()  # type: ignore[attr-defined]
         await stage.until(lambda: stage.ended)
-        recipes = [step.recipe for step in stage.chat.talk.shown[1].steps]
+        recipes = [step.recipe for step in stage.shown[1].steps]
         assert recipes[0] != recipes[-1] == stage.chat.talk.sampling.recipe
         await stage.pilot.press("0")
         assert stage.chat.talk.sampling.values["temp"] == 1.0
         await stage.pilot.press("up", "greater_than_sign")
         assert stage.chat.talk.sampling.order_name == "own"
-        assert "goes from" in stage.chat.sampler.type_value("temp", "9")
+        assert "goes from" in stage.sampler.type_value("temp", "9")
         await stage.pilot.pause()
         assert stage.chat.talk.sampling.values["temp"] == 2.0
         await stage.pilot.press("p")
@@ -112,28 +112,28 @@ async def test_sliders_redraw_and_go_live(play: Play) -> None:
 async def test_exact_numbers_follow_the_sliders(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
-        stage.chat.transcript.focus()
+        stage.chat.pane.view.focus()
         await stage.pilot.press("left", "left")
-        stage.chat.outcomes.clear()
-        view = stage.chat.view()
+        stage.chat.inspector.outcomes.clear()
+        view = stage.chat.inspector.table()
         assert view is not None
         if not view.exact:
-            stage.chat._ask_exact()
-            await stage.until(lambda: stage.chat.view() is not None and stage.chat.view().exact)  # type: ignore[union-attr]
+            stage.chat.inspector.ask()
+            await stage.until(lambda: stage.chat.inspector.table() is not None and stage.chat.inspector.table().exact)  # type: ignore[union-attr]
 
 
 async def test_the_cursor_walks_everything_and_scores_the_prompt(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
-        view = stage.chat.transcript
+        view = stage.chat.pane.view
         view.focus()
         await stage.pilot.press("left")
         assert view.cursor == TokenPlace(1, len(view.blocks[1].tokens) - 2)
-        assert stage.chat.panel.view is not None and not stage.chat.panel.view.live
+        assert stage.panel.view is not None and not stage.panel.view.live
         await stage.pilot.press("up", "up", "up", "up", "up", "up", "up")
         assert view.cursor is not None and view.cursor.block == 0
         await stage.until(lambda: view.blocks[0].scored, "a scored prompt")
-        step = stage.chat.talk.step_at(view.cursor)
+        step = stage.chat.talk.transcript.step_at(view.cursor)
         assert step is not None and step.origin == "given" and step.logprob is not None
         assert [call for call, _ in stage.engine.calls].count("score") == 1
         assert stage.texts[0] == ASK == "".join(token.text for token in view.blocks[0].tokens)
@@ -152,28 +152,29 @@ async def test_branch_from_the_menu_and_come_back(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
         chat = stage.chat
-        chat.transcript.focus()
-        chat.transcript.move_to(TokenPlace(1, 8))
+        chat.pane.view.focus()
+        chat.pane.view.move_to(TokenPlace(1, 8))
         await stage.pilot.press("enter")
         assert isinstance(stage.app.screen, Alternatives)
         await stage.pilot.press("down", "down", "enter")
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 3)
         branch = chat.talk.conversation.leaf
         assert branch is not None and branch.joins and branch.steps[0].origin == "forced"
-        assert [step.token for step in chat.talk.shown[1].steps[:8]] == [
+        assert [step.token for step in chat.talk.transcript.shown[1].steps[:8]] == [
             step.token for step in chat.talk.conversation.nodes[branch.fork.node].steps[:8]
         ]
         prompt = stage.engine.calls[-1][1] if stage.engine.calls[-1][0] == "generate" else stage.engine.calls[-2][1]
         assert len(prompt) > 8
         await stage.pilot.press("left_square_bracket")
         assert stage.texts[1] == SKY
-        chat.transcript.move_to(TokenPlace(1, 40))
+        chat.pane.view.move_to(TokenPlace(1, 40))
         await stage.pilot.press("left_curly_bracket")
-        assert chat.transcript.cursor == TokenPlace(1, 8)
+        assert chat.pane.view.cursor == TokenPlace(1, 8)
         # the same token again is not another branch
-        option = chat.talk.conversation.options(chat.talk.fork_at(TokenPlace(1, 8)))[1]
+        option = chat.talk.conversation.options(chat.talk.transcript.fork_at(TokenPlace(1, 8)))[1]
         assert option is not None
-        chat.take(TokenPlace(1, 8), chat.talk.conversation.nodes[option].steps[0].token)
+        chat.pane.take(TokenPlace(1, 8), chat.talk.conversation.nodes[option].steps[0].token)
+        await stage.pilot.pause()
         assert len(chat.talk.conversation.nodes) == 3 and chat.talk.conversation.leaf is not None
         assert chat.talk.conversation.leaf.id == option
 
@@ -182,16 +183,16 @@ async def test_type_your_own_words_and_resample(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
         chat = stage.chat
-        chat.transcript.focus()
-        chat.transcript.move_to(TokenPlace(1, 4))
+        chat.pane.view.focus()
+        chat.pane.view.move_to(TokenPlace(1, 4))
         await stage.pilot.press("enter", "slash", *" Hello", "enter")
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 3)
         assert stage.texts[1].startswith(" The sky looks blue Hello")
-        chat.transcript.move_to(TokenPlace(1, 4))
+        chat.pane.view.move_to(TokenPlace(1, 4))
         await stage.pilot.press("b")
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 4)
         assert len(chat.talk.conversation.options(chat.talk.conversation.forks()[0])) == 3
-        chat.transcript.move_to(TokenPlace(1, 9))
+        chat.pane.view.move_to(TokenPlace(1, 9))
         await stage.pilot.press("3")
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 5)
 
@@ -199,14 +200,14 @@ async def test_type_your_own_words_and_resample(play: Play) -> None:
 async def test_edit_reruns_and_loses_nothing(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
-        stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(TokenPlace(0, 0))
+        stage.chat.pane.view.focus()
+        stage.chat.pane.view.move_to(TokenPlace(0, 0))
         await stage.pilot.press("e")
-        assert stage.chat.prompt.text == ASK
+        assert stage.chat.composer.text == ASK
         await stage.ask("Why red ?")
         assert stage.texts == ["Why red ?", SKY]
-        stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(TokenPlace(0, 0))
+        stage.chat.pane.view.focus()
+        stage.chat.pane.view.move_to(TokenPlace(0, 0))
         await stage.pilot.press("right_square_bracket")
         assert stage.texts == [ASK, SKY]
 
@@ -217,15 +218,16 @@ async def test_force_and_ban(play: Play) -> None:
     async with play(engine) as stage:
         await stage.type(ASK)
         # the panel looks a few times a second: until it has, its rows may still change
-        await stage.until(lambda: stage.chat.panel.view is not None and stage.chat.panel.view.title == "TOKEN 3/3")
-        stage.chat.panel.focus()
+        await stage.until(lambda: stage.panel.view is not None and stage.panel.view.title == "TOKEN 3/3")
+        stage.panel.focus()
         await stage.pilot.press("down", "down", "f")
-        forced = stage.chat.panel.selected
+        forced = stage.panel.selected
         await stage.pilot.press("x")
+        await stage.until(lambda: stage.chat.talk.sampling.bias, "a ban")
         assert forced is not None and stage.chat.talk.sampling.bias == {forced.token: -100.0}
         engine.gate.set()  # type: ignore[attr-defined]
         await stage.until(lambda: stage.ended)
-        steps = stage.chat.talk.shown[1].steps
+        steps = stage.shown[1].steps
         assert forced.token in [step.token for step in steps if step.origin == "forced"]
         assert any(type(t).__name__ == "LogitBias" for t in steps[-1].recipe.transforms)
 
@@ -243,15 +245,15 @@ async def test_step_mode_lets_the_person_choose(play: Play) -> None:
         engine.gate.set()  # type: ignore[attr-defined]
         engine.pace = lambda _: None
         await stage.until(lambda: not chat.talk.running)
-        chat.transcript.focus()
+        chat.pane.view.focus()
         await stage.pilot.press("s")
         await stage.until(lambda: chat.talk.peek is not None and not chat.talk.running)
-        assert chat.panel.has_focus and chat.panel.view is not None and chat.panel.view.title == "NEXT"
+        assert stage.panel.has_focus and stage.panel.view is not None and stage.panel.view.title == "NEXT"
         await stage.pilot.press("down", "enter")
-        await stage.until(lambda: not chat.talk.running and len(chat.talk.shown[-1].steps) == 1)
-        assert chat.talk.shown[-1].steps[0].origin == "forced"
+        await stage.until(lambda: not chat.talk.running and len(chat.talk.transcript.shown[-1].steps) == 1)
+        assert chat.talk.transcript.shown[-1].steps[0].origin == "forced"
         await stage.pilot.press("space")
-        await stage.until(lambda: not chat.talk.running and len(chat.talk.shown[-1].steps) == 2)
+        await stage.until(lambda: not chat.talk.running and len(chat.talk.transcript.shown[-1].steps) == 2)
         await stage.pilot.press("escape")
         assert not chat.talk.stepping and chat.talk.conversation.leaf.finish == "cancelled"  # type: ignore[union-attr]
 
@@ -267,10 +269,10 @@ async def test_prefill_begins_the_answer(play: Play) -> None:
 async def test_thinking_folds_and_markdown_renders(play: Play) -> None:
     async with play(ScriptedEngine(scripts=[THOUGHT])) as stage:
         await stage.ask(ASK)
-        block = stage.chat.transcript.blocks[1]
+        block = stage.chat.pane.view.blocks[1]
         assert block.thinking is not None and block.folded
         folded = block.rows
-        stage.chat.transcript.focus()
+        stage.chat.pane.view.focus()
         await stage.pilot.press("z")
         assert not block.folded and block.rows > folded
         await stage.pilot.press("m")
@@ -279,7 +281,7 @@ async def test_thinking_folds_and_markdown_renders(play: Play) -> None:
         await stage.pilot.press("Y")
         assert stage.app.clipboard == "print(1 / 400**4)"
         await stage.pilot.press("m")
-        assert stage.chat.transcript.blocks[1].rendered is None
+        assert stage.chat.pane.view.blocks[1].rendered is None
         await stage.pilot.press("y")
         assert stage.app.clipboard.startswith("<think>") or "Rayleigh" in stage.app.clipboard
 
@@ -289,7 +291,7 @@ async def test_heat_can_be_another_number_or_off(play: Play) -> None:
         await stage.ask(ASK)
         levels = []
         for _ in range(4):
-            levels.append([token.level for token in stage.chat.transcript.blocks[1].tokens])
+            levels.append([token.level for token in stage.chat.pane.view.blocks[1].tokens])
             await stage.pilot.press("ctrl+t")
         assert levels[3] == [0] * len(levels[3]) and len({tuple(each) for each in levels}) == 4
 
@@ -297,7 +299,7 @@ async def test_heat_can_be_another_number_or_off(play: Play) -> None:
 async def test_history_completion_and_commands(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
-        prompt = stage.chat.prompt
+        prompt = stage.chat.composer
         await stage.pilot.press("up")
         assert prompt.text == ASK
         await stage.pilot.press("down")
@@ -329,9 +331,9 @@ async def test_what_others_call_a_command_is_understood(play: Play) -> None:
         await stage.ask(ASK)
         await stage.type("/retry 0.3")
         await stage.until(lambda: stage.ended and len(stage.chat.talk.conversation.nodes) == 3)
-        assert stage.chat.talk.shown[1].steps[0].recipe.transforms != stage.chat.talk.sampling.recipe.transforms
-        assert "T 0.30" in stage.chat.talk.note(1)  # this answer alone
-        assert stage.chat.talk.sampling.values["temp"] == 0.8 == stage.chat.sampler.sampling.values["temp"]
+        assert stage.shown[1].steps[0].recipe.transforms != stage.chat.talk.sampling.recipe.transforms
+        assert "T 0.30" in stage.chat.talk.transcript.note(1)  # this answer alone
+        assert stage.chat.talk.sampling.values["temp"] == 0.8 == stage.sampler.sampling.values["temp"]
         await stage.type("/redo temp")
         assert "must be a number" in stage.chat.hints.news
         await stage.type("/redo temp 9")
@@ -347,7 +349,7 @@ async def test_what_others_call_a_command_is_understood(play: Play) -> None:
         await stage.pilot.press("escape")
         await stage.type("/copy tokens")
         rows = stage.app.clipboard.splitlines()
-        assert rows[0].startswith("who\ttoken\ttext") and len(rows) == 1 + len(stage.chat.talk.shown[1].steps)
+        assert rows[0].startswith("who\ttoken\ttext") and len(rows) == 1 + len(stage.shown[1].steps)
         await stage.type("/copy markdown")
         assert "**you**" in stage.app.clipboard
         await stage.type("/copy nothing")
@@ -371,7 +373,7 @@ async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path)
     (tmp_path / "big.txt").write_text("Blue light " * 9000)
     async with play() as stage:
         await stage.pilot.press(*"look @no", "tab")
-        assert stage.chat.prompt.text == "look @notes.txt"
+        assert stage.chat.composer.text == "look @notes.txt"
         await stage.pilot.press("enter")
         await stage.until(lambda: stage.ended)
         assert "````notes.txt\nBlue light" in stage.texts[0]
@@ -380,18 +382,18 @@ async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path)
         assert "not UTF-8" in stage.chat.hints.news
         await stage.type("@big.txt")
         await stage.until(lambda: "are left of the context" in stage.chat.hints.news)
-        assert len(stage.chat.talk.shown) == 2
+        assert len(stage.shown) == 2
 
 
 async def test_a_huge_paste_is_attached(play: Play) -> None:
     from textual import events
 
     async with play() as stage:
-        stage.chat.prompt.post_message(events.Paste("x" * 1_000_000))
+        stage.chat.composer.post_message(events.Paste("x" * 1_000_000))
         await stage.until(lambda: "1000000 characters" in stage.chat.hints.news)
-        assert stage.chat.prompt.text == ""
+        assert stage.chat.composer.text == ""
         await stage.pilot.press("escape")
-        assert not stage.chat._attached
+        assert not stage.chat.composer.attached
 
 
 async def test_the_engine_failing_keeps_the_text(play: Play) -> None:
@@ -450,8 +452,8 @@ async def test_the_reader_is_not_scrolled_away(play: Play) -> None:
     held(engine, 700)
     async with play(engine, size=(80, 24)) as stage:
         await stage.type(ASK)
-        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 700)
-        view = stage.chat.transcript
+        await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 700)
+        view = stage.chat.pane.view
         assert view.following and view.scroll_offset.y == view.max_scroll_y
         view.focus()
         await stage.pilot.press("pageup", "pageup")
@@ -469,10 +471,10 @@ async def test_a_terminal_shrunk_in_mid_stream(play: Play) -> None:
     held(engine, 10)
     async with play(engine) as stage:
         await stage.type(ASK)
-        await stage.until(lambda: len(stage.chat.talk.shown) == 2 and len(stage.chat.talk.shown[1].steps) == 10)
+        await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 10)
         await stage.pilot.resize_terminal(20, 5)
         await stage.pilot.pause()
-        assert stage.chat.prompt.size.height == 1 and stage.chat.transcript.size.height >= 1
+        assert stage.chat.composer.size.height == 1 and stage.chat.pane.view.size.height >= 1
         engine.gate.set()  # type: ignore[attr-defined]
         await stage.until(lambda: stage.ended)
         await stage.pilot.resize_terminal(120, 40)
@@ -491,7 +493,7 @@ async def test_control_characters_never_reach_the_terminal(play: Play) -> None:
 async def test_click_looks_and_again_branches(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
-        view = stage.chat.transcript
+        view = stage.chat.pane.view
         x, y = view.layout_.cell_of(TokenPlace(1, 3))
         await stage.pilot.click(view, offset=(x + 1, y - view.scroll_offset.y))
         assert view.cursor == TokenPlace(1, 3)
@@ -515,7 +517,7 @@ async def test_keys_can_be_remapped_and_mistakes_are_named(play: Play, tmp_path:
     async with play() as stage:
         await stage.ask(ASK)
         await stage.pilot.press("f9")
-        assert stage.chat.talk.heat == "entropy"
+        assert stage.chat.talk.transcript.heat == "entropy"
     (home / "keys.toml").write_text('[chat]\nhaet = "f9"\n')
     async with play() as stage:
         assert "did you mean chat.heat" in stage.chat.hints.news
@@ -527,7 +529,7 @@ async def test_selection_is_copied_without_soft_breaks(play: Play) -> None:
         from textual.geometry import Offset
         from textual.selection import Selection
 
-        view = stage.chat.transcript
+        view = stage.chat.pane.view
         start, end = Spot(1, 0, 0).number, Spot(1, 0, 1).number
         text, _ = view.get_selection(Selection(Offset(1, start), Offset(5, end)))  # type: ignore[misc]
         assert "\n" not in text and text == SKY.strip()[: len(text)]
@@ -535,7 +537,8 @@ async def test_selection_is_copied_without_soft_breaks(play: Play) -> None:
 
 async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) -> None:
     from app.tui.app import LikelyApp
-    from app.tui.views.opening import Opening
+    from app.tui.dialogs.opening import Opening
+    from app.tui.widgets.composer import Composer
     from tests.tui.fakes import ScriptedShop
 
     class Held(LikelyApp):
@@ -550,9 +553,10 @@ async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) ->
         LikelyApp._begin(app)
         for _ in range(300):
             await pilot.pause(0.01)
-            if app.chat is not None and app.engine.current is not None:
+            if app.session is not None and app.engine.current is not None:
                 break
-        assert app.chat.prompt.text == "Hello" and app.chat.prompt.has_focus
+        composer = app.views[0].query_one(Composer)
+        assert composer.text == "Hello" and composer.has_focus
 
 
 async def test_the_line_for_narrow_screens_is_there_after_shrinking(play: Play) -> None:

@@ -82,7 +82,7 @@ async def test_the_line_says_how_an_answer_and_its_code_were_copied(
         await stage.ask("Why is the sky blue?")
         monkeypatch.setattr("sys.platform", "darwin")
         kept = command(folder, "pbcopy")
-        stage.chat.transcript.focus()
+        stage.chat.pane.view.focus()
         await stage.pilot.press("y")
         assert stage.chat.hints.news == "answer copied with pbcopy"
         assert kept.read_text(encoding="utf-8") == stage.texts[1].strip()

@@ -34,7 +34,7 @@ async def compared(stage: Stage) -> CompareScreen:
 
 async def over(stage: Stage, screen: CompareScreen) -> None:
     await stage.until(
-        lambda: all(c.talk.shown and not c.talk.running for c in screen.columns), "answers in all columns"
+        lambda: all(c.talk.transcript.shown and not c.talk.running for c in screen.columns), "answers in all columns"
     )
 
 
@@ -51,7 +51,7 @@ async def choose(stage: Stage, words: str) -> None:
 async def test_columns_advance_together_and_one_is_adopted(play: Play) -> None:
     async with play() as stage:
         screen = await compared(stage)
-        answers = [column.talk.shown[-1].message.text for column in screen.columns]
+        answers = [column.talk.transcript.shown[-1].message.text for column in screen.columns]
         assert answers == [SKY, BLUE, SKY]
         assert screen.columns[1].view.mark is not None and screen.columns[2].view.mark is None
         assert screen.columns[0].talk.sampling.recipe.greedy
@@ -66,7 +66,7 @@ async def test_columns_advance_together_and_one_is_adopted(play: Play) -> None:
         await stage.pilot.press("a")
         await stage.until(lambda: stage.app.screen is stage.chat)
         assert stage.texts == [ASK, SKY]
-        assert "greedy" in stage.chat.talk.note(1) and "branch" in stage.chat.talk.note(1)
+        assert "greedy" in stage.chat.talk.transcript.note(1) and "branch" in stage.chat.talk.transcript.note(1)
 
 
 async def test_columns_differ_in_strategy_parameters_and_order(play: Play) -> None:
@@ -116,7 +116,7 @@ async def test_a_column_has_a_model_or_a_drafter_of_its_own(play: Play) -> None:
         await stage.pilot.press("down", "enter")
         await stage.until(lambda: column.talk.facts is not None and column.talk.facts.name == "other")
         await over(stage, screen)
-        assert column.talk.shown[-1].message.text == BLUE and "other" in column.label
+        assert column.talk.transcript.shown[-1].message.text == BLUE and "other" in column.label
         screen.columns[1].view.focus()
         await stage.pilot.press("c")
         await choose(stage, "draft          guesses of other")

@@ -42,7 +42,7 @@ async def test_the_session_file_is_removed_while_it_is_open(play: Play, tmp_path
     async with play(resume=id) as stage:
         assert stage.texts == [ASK, SKY, "and red?", SKY]
         assert stage.app.store is not None
-        assert stage.app.store.snapshot(id, stage.chat.talk.shown[1].message.last.id, 0) is not None
+        assert stage.app.store.snapshot(id, stage.shown[1].message.last.id, 0) is not None
 
 
 async def test_a_full_disk_is_said_and_what_could_not_be_saved_is_saved_later(play: Play, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ async def two_answers(stage: Stage) -> None:
 
 def word(stage: Stage) -> str:
     """The token under the cursor."""
-    cursor = stage.chat.transcript.cursor
+    cursor = stage.chat.pane.view.cursor
     assert cursor is not None
-    return stage.chat.transcript.blocks[cursor.block].tokens[cursor.token].text
+    return stage.chat.pane.view.blocks[cursor.block].tokens[cursor.token].text
 
 
 async def test_words_are_found_on_every_branch(play: Play) -> None:
@@ -42,11 +42,11 @@ async def test_words_are_found_on_every_branch(play: Play) -> None:
         assert "other branch" in stage.picture()
         await stage.pilot.press("down", "down", "down", "enter")
         await stage.until(lambda: stage.texts == [ASK, SKY])
-        assert word(stage) == " blue" and stage.chat.transcript.has_focus
+        assert word(stage) == " blue" and stage.chat.pane.view.has_focus
         await stage.pilot.press("slash", *"sky blue", "enter")
-        assert stage.chat.transcript.cursor == TokenPlace(0, 3) and word(stage).strip() == "sky"
+        assert stage.chat.pane.view.cursor == TokenPlace(0, 3) and word(stage).strip() == "sky"
         await stage.pilot.press("slash", *"nowhere", "enter", "escape")
-        assert stage.chat.transcript.cursor is not None
+        assert stage.chat.pane.view.cursor is not None
         await stage.type("/find gases")
         await stage.pilot.press("enter")
         assert stage.texts == [ASK, BLUE] and word(stage) == " gases"
@@ -55,38 +55,42 @@ async def test_words_are_found_on_every_branch(play: Play) -> None:
 async def test_bookmarks_are_kept_and_lead_back(play: Play) -> None:
     async with play() as stage:
         await two_answers(stage)
-        stage.chat.transcript.focus()
+        stage.chat.pane.view.focus()
         await stage.pilot.press("K")
         assert "no bookmarks" in stage.chat.hints.news
-        stage.chat.transcript.move_to(TokenPlace(1, 2))
+        stage.chat.pane.view.move_to(TokenPlace(1, 2))
         await stage.pilot.press("k", "left_square_bracket")
         assert stage.texts[1] == SKY
-        stage.chat.transcript.move_to(TokenPlace(0, 2))
+        stage.chat.pane.view.move_to(TokenPlace(0, 2))
         await stage.type("/mark the question")
         id = stage.chat.talk.conversation.id
     async with play(resume=id) as stage:
-        stage.chat.transcript.focus()
+        stage.chat.pane.view.focus()
         await stage.pilot.press("K")
         assert isinstance(stage.app.screen, Finder)
         picture = stage.picture()
         assert "the question: " in picture and "other branch" in picture and "2 found" in picture
         await stage.pilot.press("down", "enter")
-        assert stage.texts[1] == BLUE and stage.chat.transcript.cursor == TokenPlace(1, 2)
+        assert stage.texts[1] == BLUE and stage.chat.pane.view.cursor == TokenPlace(1, 2)
         await stage.pilot.press("k", "K")
         assert len(stage.chat.talk.conversation.marks) == 1
         await stage.pilot.press("enter")
-        assert stage.chat.transcript.cursor == TokenPlace(0, 2)
+        assert stage.chat.pane.view.cursor == TokenPlace(0, 2)
 
 
 async def test_what_is_put_away_is_out_of_sight_and_comes_back(play: Play) -> None:
     async with play() as stage:
         await two_answers(stage)
         chat = stage.chat
-        chat.tree_pane.focus()
+        chat.inspector.tree_pane.focus()
         await stage.pilot.press("delete")
-        assert stage.texts == [ASK, SKY] and len(chat.tree_pane.ways) == 1 and "u brings it back" in chat.hints.news
-        chat.transcript.focus()
-        chat.transcript.move_to(TokenPlace(1, 4))
+        assert (
+            stage.texts == [ASK, SKY]
+            and len(chat.inspector.tree_pane.ways) == 1
+            and "u brings it back" in chat.hints.news
+        )
+        chat.pane.view.focus()
+        chat.pane.view.move_to(TokenPlace(1, 4))
         await stage.pilot.press("delete")
         assert stage.texts == [ASK]
         await stage.pilot.press("slash", *"light", "escape")
@@ -94,14 +98,14 @@ async def test_what_is_put_away_is_out_of_sight_and_comes_back(play: Play) -> No
         id = chat.talk.conversation.id
     async with play(resume=id) as stage:
         assert stage.texts == [ASK]
-        stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(TokenPlace(0, 0))
+        stage.chat.pane.view.focus()
+        stage.chat.pane.view.move_to(TokenPlace(0, 0))
         await stage.pilot.press("delete")
         assert stage.texts == [] and len(stage.chat.talk.conversation.nodes) == 3
         await stage.pilot.press("u")
         assert stage.texts == [ASK]
         await stage.pilot.press("u")
-        assert not stage.chat.talk.conversation.pruned and len(stage.chat.tree_pane.ways) == 3
+        assert not stage.chat.talk.conversation.pruned and len(stage.chat.inspector.tree_pane.ways) == 3
         await stage.pilot.press("u")
         assert "nothing is put away" in stage.chat.hints.news
 

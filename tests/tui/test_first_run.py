@@ -27,7 +27,7 @@ async def test_an_empty_machine_is_offered_what_fits_and_the_message_waits(play:
         assert "no model" in stage.picture()
         await stage.type(ASK)
         assert stage.chat.talk.waiting is not None and "no model" in stage.chat.hints.news
-        stage.chat.action_models()
+        stage.app.choose_model()
         screen = await offered(stage)
         await stage.until(lambda: screen.offers)
         await stage.pilot.press("enter")
@@ -46,7 +46,7 @@ async def test_without_a_network_the_offer_stands_and_says_so(play: Play) -> Non
         await stage.until(lambda: "there is no network" in stage.chat.hints.news)
         assert stage.app.engine.loading is None and stage.app.engine.current is None
         stage.shop.opening = lambda _: None
-        stage.chat.action_models()
+        stage.app.choose_model()
         await offered(stage)
         await stage.until(lambda: "to fetch" in stage.picture())
         await stage.pilot.press("enter")

@@ -47,14 +47,14 @@ def laid(view: TokenView) -> int:
 
 def lines(stage: Stage) -> list[str]:
     """The transcript's rows on the screen."""
-    view = stage.chat.transcript
+    view = stage.chat.pane.view
     return [view.render_line(y).text[: view.layout_.width] for y in range(view.size.height)]
 
 
 @pytest.mark.parametrize("answers", [1, 200])
 async def test_it_opens_and_scrolls_by_what_is_seen(play: Play, answers: int) -> None:
     async with play() as stage:
-        view = stage.chat.transcript
+        view = stage.chat.pane.view
         drawn = view.strips_rendered
         stage.chat.open(conversation(answers))
         await stage.pilot.pause()
@@ -80,7 +80,7 @@ async def test_the_bar_is_honest_and_the_top_is_the_top(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         stage.chat.open(conversation(3))
         await stage.pilot.pause()
-        view = stage.chat.transcript
+        view = stage.chat.pane.view
         guess = view.virtual_size.height
         view.scroll_to(y=guess // 2)  # as by dragging the bar
         await stage.pilot.pause()
@@ -111,7 +111,7 @@ async def test_walks_are_exact(play: Play) -> None:
         fork = Fork("a0", 4000)
         talk = talk.add(Node("b", fork, "assistant", joins=True)).choose(fork, None)
         stage.chat.open(talk)
-        view = stage.chat.transcript
+        view = stage.chat.pane.view
         view.focus()
         await stage.pilot.press("N", "N", "N")
         surprising = [
@@ -147,7 +147,7 @@ async def test_a_selection_holds_on_to_its_text(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         stage.chat.open(conversation(2))
         await stage.pilot.pause()
-        view = stage.chat.transcript
+        view = stage.chat.pane.view
         spots = [view.layout_.spot(view.scroll_offset.y + row) for row in (2, 5)]
         ends = [Offset(4, spot.number) for spot in spots if spot is not None]
         stage.chat.selections = {view: Selection(*ends)}

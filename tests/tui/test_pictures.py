@@ -40,8 +40,8 @@ async def empty(stage: Stage) -> None:
 
 async def chat(stage: Stage) -> None:
     await stage.ask(ASK)
-    stage.chat.transcript.focus()
-    stage.chat.transcript.move_to(TokenPlace(1, 8))
+    stage.chat.pane.view.focus()
+    stage.chat.pane.view.move_to(TokenPlace(1, 8))
     await stage.pilot.pause()
 
 
@@ -49,7 +49,7 @@ async def tree(stage: Stage) -> None:
     await chat(stage)
     await stage.pilot.press("2")
     await stage.until(lambda: stage.ended)
-    stage.chat.transcript.move_to(TokenPlace(1, 12))
+    stage.chat.pane.view.move_to(TokenPlace(1, 12))
     await stage.pilot.press("4")
     await stage.until(lambda: stage.ended)
     await stage.ask("Hello , what about sunsets")
@@ -70,7 +70,7 @@ async def sliders(stage: Stage) -> None:
 
 async def markdown(stage: Stage) -> None:
     await stage.ask(ASK)
-    stage.chat.transcript.focus()
+    stage.chat.pane.view.focus()
     await stage.pilot.press("m")
 
 
@@ -87,7 +87,7 @@ async def sessions(stage: Stage) -> None:
 
 
 async def models(stage: Stage) -> None:
-    stage.chat.action_models()
+    stage.app.choose_model()
     await stage.until(lambda: getattr(stage.app.screen, "offers", ()))
 
 
@@ -102,7 +102,7 @@ async def compared(stage: Stage) -> None:
         column.talk.new_seed = lambda number=number: number % 2
     screen.prompt.take(ASK)  # type: ignore[attr-defined]
     await stage.pilot.press("enter")
-    await stage.until(lambda: all(c.talk.shown and not c.talk.running for c in screen.columns))  # type: ignore[attr-defined]
+    await stage.until(lambda: all(c.talk.transcript.shown and not c.talk.running for c in screen.columns))  # type: ignore[attr-defined]
 
 
 async def set_up(stage: Stage) -> None:

@@ -33,19 +33,19 @@ async def test_a_conversation_is_reopened_at_its_branch(play: Play) -> None:
         stage.chat.talk.new_seed = lambda: 1
         await stage.pilot.press("ctrl+r")
         await stage.until(lambda: stage.ended and stage.texts[-1] == BLUE)
-        stage.chat.transcript.focus()
+        stage.chat.pane.view.focus()
         await stage.pilot.press("left_square_bracket")
         id = stage.chat.talk.conversation.id
         title = stage.chat.talk.conversation.title
         await stage.pilot.press("ctrl+q")
     assert stage.app.return_value == id and title
     async with play(resume=id) as stage:
-        assert stage.texts == [ASK, SKY] and "branch 1/2" in stage.chat.talk.note(1)
-        step = stage.chat.talk.shown[1].steps[3]
+        assert stage.texts == [ASK, SKY] and "branch 1/2" in stage.chat.talk.transcript.note(1)
+        step = stage.shown[1].steps[3]
         assert step.snapshot is None  # read only when it is looked at
-        stage.chat.transcript.focus()
+        stage.chat.pane.view.focus()
         await stage.pilot.press("left")
-        view = stage.chat.panel.view
+        view = stage.panel.view
         assert view is not None and view.rows and view.rows[0].name.startswith(("·", "."))
         stage.chat.talk.new_seed = lambda: 0
         await stage.ask("and red?")
@@ -113,15 +113,15 @@ async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
         old = stage.chat.talk.conversation.id
         await stage.type("/import talk.jsonl")
         assert stage.chat.talk.conversation.id != old and stage.texts == [ASK, SKY]
-        assert stage.chat.talk.shown[1].steps[4].snapshot is not None
+        assert stage.shown[1].steps[4].snapshot is not None
         theirs = '[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": " Blue light is scattered"}]'
         (tmp_path / "theirs.json").write_text(theirs)
         await stage.type("/import theirs.json")
         await stage.until(lambda: stage.texts[0] == "Why?", "the imported conversation")
-        stage.chat.transcript.focus()
-        stage.chat.transcript.move_to(TokenPlace(1, 2))
-        await stage.until(lambda: stage.chat.talk.shown[1].steps, "a written answer that was measured")
-        stage.chat.transcript.move_to(TokenPlace(1, 2))
+        stage.chat.pane.view.focus()
+        stage.chat.pane.view.move_to(TokenPlace(1, 2))
+        await stage.until(lambda: stage.shown[1].steps, "a written answer that was measured")
+        stage.chat.pane.view.move_to(TokenPlace(1, 2))
         nodes = len(stage.chat.talk.conversation.nodes)
         await stage.pilot.press("b")
         await stage.until(lambda: stage.ended and len(stage.chat.talk.conversation.nodes) > nodes)
@@ -151,16 +151,16 @@ async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
         screen.new_seed = lambda: 0
         screen.buffer.insert(" The sky looks blue because")
         await stage.until(lambda: screen.measured == screen.buffer.text and screen.next_logits is not None)
-        view = screen.view()
+        view = screen.inspector.table()
         assert view is not None and view.title == "NEXT" and view.rows
         assert len(screen.steps) == 5 and screen.steps[1].logprob is not None
         await stage.pilot.press("ctrl+r")
-        await stage.until(lambda: screen.control is None and screen.measured == screen.buffer.text)
+        await stage.until(lambda: screen.run is None and screen.measured == screen.buffer.text)
         assert screen.buffer.text == SKY
         screen.buffer.move_cursor((0, 8))
-        await stage.until(lambda: (screen.view() or view).title.startswith("TOKEN"))
+        await stage.until(lambda: (screen.inspector.table() or view).title.startswith("TOKEN"))
         await stage.pilot.press("ctrl+r")
-        await stage.until(lambda: screen.control is None)
+        await stage.until(lambda: screen.run is None)
         assert screen.buffer.text == SKY and len(screen.talk.nodes) >= 3
         screen.buffer.move_cursor(screen.buffer.document.end)
         screen.buffer.insert(" Hello")
@@ -169,7 +169,7 @@ async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
         store = await saved(stage)
         found = [summary for summary in store.sessions() if summary.kind == "text"]
         assert text_document.text_of(store.load(found[0].id)) == SKY + " Hello"
-        stage.chat.open_any(store.load(found[0].id))
+        stage.app.open(store.load(found[0].id))
         await stage.until(lambda: isinstance(stage.app.screen, TextScreen))
         assert stage.app.screen.query_one("#buffer").text == SKY + " Hello"  # type: ignore[attr-defined]
 
@@ -187,8 +187,8 @@ async def test_sliders_of_a_text_are_typed_and_preset(play: Play) -> None:
 async def test_an_order_of_ones_own_is_reopened_whole(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
-        stage.chat.sampler.focus()
-        stage.chat.sampler.picked = "mirostat_tau"  # it is off
+        stage.sampler.focus()
+        stage.sampler.picked = "mirostat_tau"  # it is off
         await stage.pilot.press("less_than_sign", "less_than_sign", "less_than_sign")
         order = stage.chat.talk.sampling.order
         id = stage.chat.resumable()

@@ -1,4 +1,4 @@
-"""What stands around a prompt: files named with `@path`, history on disk, code blocks in an answer."""
+"""Attachments of a message (files named with `@path`), the history of prompts on disk, code blocks in an answer."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from engine.errors import DataError
 
 LARGEST = 4_000_000  # bytes of a file that are worth counting
 KEPT = 500  # prompts remembered
+HISTORY = "history.jsonl"  # where, in likely's folder
 _NAMED = re.compile(r'(?<!\S)@("[^"]+"|[^\s@]+)')
 _FENCE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
 

@@ -40,6 +40,13 @@ class AutoSaver:
         """Run something with the database, in its turn."""
         self._queue.put(action)
 
+    def report(self) -> str:
+        """Its news in a line: trouble for as long as it lasts, what the store had to say once; "" for none."""
+        if self.trouble:
+            return f"{self.trouble} · the conversation stays open"
+        news, self.news = self.news, ""
+        return news
+
     def close(self, wait_s: float = 5.0) -> None:
         """Write what is left."""
         self._queue.put(None)

@@ -1,4 +1,4 @@
-"""What the candidates panel says of one token, put into order. Plain data; how it looks is the widget's."""
+"""Candidate tables: one token's distribution, in rows for the panel. Plain data; how it looks is the widget's."""
 
 import math
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class CandidateTable:
 
 @dataclass(frozen=True)
 class Names:
-    """What a model's ids stand for: the `Vocabulary` that transforms ask, and the names on the screen."""
+    """A model's vocabulary by id: the `Vocabulary` that transforms ask, and the names on the screen."""
 
     pieces: tuple[bytes, ...] = ()
     eos: frozenset[int] = field(default_factory=frozenset)
@@ -151,7 +151,7 @@ def _recent(
 def view(
     step: TokenStep, outcome: Outcome | None, recipe: Recipe, names: Names, *, title: str, live: bool
 ) -> CandidateTable:
-    """What the panel shows of a token under a recipe."""
+    """The table of a token under a recipe."""
     name = cells.piece_text(step.piece) if step.piece else names.name(step.token)
     if step.logprob is None:
         numbers = "nothing before it"
@@ -168,7 +168,7 @@ def view(
 def next_view(
     outcome: Outcome, recipe: Recipe, names: Names, vocab: int, entropy: float | None = None
 ) -> CandidateTable:
-    """What the panel shows of the token that has not been drawn yet; `entropy` in bits."""
+    """The table of the token that has not been drawn yet; `entropy` in bits."""
     entropy = outcome.entropy_bits if entropy is None else entropy
     numbers = "" if entropy is None else f"{entropy:.1f} bits of entropy"
     return _view("NEXT", "", numbers, outcome, recipe, names, vocab, True, None)

@@ -1,4 +1,4 @@
-"""A conversation under way: what a person does to it, what the engine reports, and the blocks that show it.
+"""A conversation under way: what a person does to it, and what the engine's events make of it.
 
 No widgets: the chat screen and the columns of a comparison are views of a `ChatSession`. Requests leave through
 `send`, which gives the id of the job; time, ids and seeds come from outside, so that a test can fix them.
@@ -7,41 +7,40 @@ No widgets: the chat screen and the columns of a comparison are views of a `Chat
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from app import requests as r
 from app.tui.chat.context import before, turns
+from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from app.tui.sampling import Sampling
 from app.tui.sampling import words as recipe_words
 from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import Transcript
+from app.worker import Failed
 from engine.conversation import ROOT, Conversation, Fork, Node
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Stats
+from engine.decode.events import Stats
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.prompt import Prompt
-from engine.trace.trace import TokenStep
-
-TITLE = "Name this conversation in at most five words. Answer with the name alone."
+from engine.trace.trace import Recipe, TokenStep
 
 
 @dataclass
-class ActiveRun:
-    """A generation under way."""
+class Heard:
+    """The outcome of a batch of events, for whoever shows the session."""
 
-    job: int
-    node: str
-    control: RunControl
-    began_s: float
-    steps: list[TokenStep] = field(default_factory=list)  # drawn, the oldest of them in the conversation already
-    kept: int = 0  # how many of `steps` the conversation has
-    read: tuple[int, int] = (0, 0)
-    picks: int = -1  # step mode: how many tokens are a person's; the next one is only looked at
+    tokens: list[ShownToken] = field(default_factory=list)  # to be appended to what is shown
+    reshow: bool = False  # the lineage is another one
+    branched: bool = False  # there are several branches: the tree has changed
+    ended: bool = False  # the run is over
+    scored: bool | None = None  # whether words that were measured can be shown so
+    failure: Failed | None = None
 
 
-class ChatSession(Transcript):
-    """One conversation, its sampling, and at most one run."""
+class ChatSession:
+    """One conversation, its transcript, its sampling, and at most one run."""
 
     def __init__(
         self,
@@ -54,19 +53,28 @@ class ChatSession(Transcript):
     ) -> None:
         self.send, self.clock = send, clock
         self.new_id, self.new_seed = new_id, new_seed
-        super().__init__(conversation)
+        self.transcript = Transcript(conversation)
         self.sampling = Sampling.of(conversation.recipe, conversation.order)
         self.facts: r.ModelFacts | None = None
-        self.run: ActiveRun | None = None
+        self.run: LiveRun | None = None
+        self.job = -1  # of the run
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
         self.strategy: Strategy = PLAIN  # how tokens are found
-        self.scoring: dict[int, list[str]] = {}
+        self.scoring: dict[int, str] = {}  # nodes by job
         self.stepping = False
         self.peek: TokenStep | None = None  # in step mode: what could come next
         self.stats: Stats | None = None
         self.cache_nbytes = 0
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.transcript.conversation
+
+    @conversation.setter
+    def conversation(self, conversation: Conversation) -> None:
+        self.transcript.conversation = conversation
 
     @property
     def running(self) -> bool:
@@ -81,7 +89,7 @@ class ChatSession(Transcript):
 
     def edit(self, index: int, text: str, force: str = "") -> None:
         """Say a message in other words: a sibling, answered anew. Of the model's: it goes on from the new words."""
-        node = self.shown[index].message.segments[0].node
+        node = self.transcript.shown[index].message.segments[0].node
         if node.role == "user":
             self._say(node.fork, text)
         else:
@@ -92,16 +100,16 @@ class ChatSession(Transcript):
         self._change(self.conversation.add(node))
         self.answer(Fork(node.id))
 
-    def regenerate(self) -> bool:
-        """Another answer beside the last one."""
-        message = next((s.message for s in reversed(self.shown) if s.message.role == "assistant"), None)
+    def regenerate(self, sampling: Sampling | None = None, seed: int | None = None) -> bool:
+        """Another answer beside the last one; with other settings or a seed for this one alone."""
         leaf = self.conversation.leaf
-        if leaf is not None and leaf.role == "user":
-            self.answer(Fork(leaf.id))
-            return True
-        if message is None:
+        if leaf is None:
             return False
-        self.answer(message.segments[0].node.fork)
+        answers = (s.message for s in reversed(self.transcript.shown) if s.message.role == "assistant")
+        answer = next(answers, None) if leaf.role != "user" else None
+        if leaf.role != "user" and answer is None:
+            return False
+        self.answer(Fork(leaf.id) if answer is None else answer.segments[0].node.fork, sampling=sampling, seed=seed)
         return True
 
     def resume(self) -> bool:
@@ -114,11 +122,11 @@ class ChatSession(Transcript):
 
     def branch(self, place: TokenPlace, token: int | None = None, force: str = "") -> bool:
         """Go on differently from a token of an answer: with another token, other words, or drawn again."""
-        if not 0 <= place.block < len(self.shown) or self.shown[place.block].message.role != "assistant":
+        shown = self.transcript.shown
+        if not 0 <= place.block < len(shown) or shown[place.block].message.role != "assistant":
             return False
         tokens = [] if token is None else [token]
-        fork = self.fork_at(place)
-        self.answer(fork, joins=place.token > 0, tokens=tokens, force=force)
+        self.answer(self.transcript.fork_at(place), joins=place.token > 0, tokens=tokens, force=force)
         return True
 
     def answer(
@@ -130,36 +138,42 @@ class ChatSession(Transcript):
         force: str = "",
         max_tokens: int | None = None,
         picks: int = -1,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
     ) -> None:
         """Start a run that leaves at a fork. Before a model is there, the run waits for it."""
         self.stop()
         if self.facts is None:
             self.waiting = lambda: self.answer(
-                fork, joins=joins, tokens=tokens, force=force, max_tokens=max_tokens, picks=picks
-            )
+                fork, joins=joins, tokens=tokens, force=force, max_tokens=max_tokens, picks=picks, sampling=sampling,
+                seed=seed,
+            )  # fmt: skip
             return
-        seed = self.new_seed()
-        how = f"{recipe_words(self.sampling.recipe)} · {self.adapters}" if self.adapters else ""
+        recipe = (sampling or self.sampling).recipe
+        seed = self.new_seed() if seed is None else seed
+        how = f"{recipe_words(recipe)} · {self.adapters}" if self.adapters else ""
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
-        context = before(self.conversation, fork)
+        prompt = before(self.conversation, fork)
         self._change(self.conversation.add(node))
-        self._generate(node.id, context, seed, tokens, force, max_tokens or self.max_tokens, picks)
+        self._generate(node, prompt, recipe, tokens, force, max_tokens or self.max_tokens, picks)
 
     def _generate(
         self,
-        node: str,
+        node: Node,
         prompt: Prompt,
-        seed: int,
+        recipe: Recipe,
         tokens: Sequence[int],
         force: str,
         max_tokens: int | None,
         picks: int,
     ) -> None:
         assert self.facts is not None
-        control = RunControl(self.sampling.recipe)
+        control = RunControl(recipe)
         control.force(list(tokens))
-        job = self.send(r.Generate(self.facts.name, prompt, control, seed, max_tokens, force, strategy=self.strategy))
-        self.run = ActiveRun(job, node, control, self.clock(), picks=picks)
+        self.run = LiveRun(node.id, control, self.new_id, picks=picks)
+        self.job = self.send(
+            r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=self.strategy)
+        )
 
     def stop(self) -> bool:
         """Stop the run between two tokens; what was drawn stays."""
@@ -167,7 +181,7 @@ class ChatSession(Transcript):
         if self.run is None:
             return False
         self.run.control.cancel()
-        self._close("cancelled")
+        self._close(CANCELLED)
         return True
 
     def force_next(self, token: int) -> bool:
@@ -185,14 +199,11 @@ class ChatSession(Transcript):
         if self.run is not None:
             self.run.control.recipe = recipe
 
-    def choose(self, fork: Fork, option: str | None) -> None:
-        """Check out another branch."""
-        self.become(self.conversation.choose(fork, option))
-
-    def become(self, conversation: Conversation) -> None:
-        """Go on with another state of the conversation."""
-        self.stop()
-        self._change(conversation)
+    def change(self, change: Callable[[Conversation], Conversation], *, keeps_run: bool = False) -> None:
+        """Go on with another state of the conversation; a run is over then, unless what it draws is not concerned."""
+        if not keeps_run:
+            self.stop()
+        self._change(change(self.conversation))
 
     # -- step mode ---------------------------------------------------------------------------------------------------
 
@@ -215,7 +226,8 @@ class ChatSession(Transcript):
         node = self.conversation.leaf
         assert node is not None
         self.peek = None
-        self._generate(node.id, before(self.conversation, Fork(node.id)), node.seed, [token], "", 2, 1)
+        prompt = before(self.conversation, Fork(node.id))
+        self._generate(node, prompt, self.sampling.recipe, [token], "", 2, 1)
 
     def step_off(self) -> None:
         """Leave step mode; the answer stays as it is."""
@@ -224,115 +236,122 @@ class ChatSession(Transcript):
             self.stop()
         leaf = self.conversation.leaf
         if leaf is not None and leaf.role == "assistant" and not leaf.finish:
-            self._change(self.conversation.extend(leaf.id, (), "cancelled"))
+            self._change(self.conversation.extend(leaf.id, (), CANCELLED))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def look(self, index: int) -> bool:
-        """Have words that were not drawn here measured, once; gives whether there is anything to wait for."""
-        node = self.shown[index].message.last
-        if node.drawn or node.id in self.scores or self.facts is None:
-            return False
-        if any(node.id in waiting for waiting in self.scoring.values()):
-            return True
+    def look(self, index: int) -> None:
+        """Have words that were not drawn here measured, once."""
+        node = self.transcript.shown[index].message.last
+        if node.drawn or node.id in self.transcript.scores or self.facts is None or node.id in self.scoring.values():
+            return
         said = turns(self.conversation, Fork(node.id))
-        job = self.send(r.Score(self.facts.name, Prompt(said), tuple(text for _, text in said)))
-        self.scoring[job] = [node.id]
-        return True
+        self.scoring[self.send(r.Score(self.facts.name, Prompt(said), tuple(text for _, text in said)))] = node.id
+
+    def context_tokens(self) -> int:
+        """How many of the context's positions are taken, as far as is known."""
+        if self.run is not None:
+            begun = self.transcript.began_ids
+            read = begun.get(self.run.node) or next(iter(reversed(begun.values())), ())
+            return len(read) + len(self.run.steps)
+        return self.stats.prompt_tokens + self.stats.tokens if self.stats is not None else 0
+
+    def room(self) -> int:
+        """Tokens left of the context after the last answer."""
+        used = self.stats.prompt_tokens + self.stats.tokens if self.stats is not None else 0
+        return (self.facts.context if self.facts is not None else 0) - used
+
+    def tokens_per_s(self) -> float:
+        """The speed of the run, in its own time; of the last one where none is under way."""
+        steps = self.run.steps if self.run is not None else []
+        if len(steps) > 1:
+            spent = steps[-1].elapsed_s - steps[0].elapsed_s
+            return (len(steps) - 1) / spent if spent > 0 else 0.0
+        return self.stats.tokens_per_s if self.run is None and self.stats is not None else 0.0
 
     # -- what the engine reports -------------------------------------------------------------------------------------
 
     def ready(self, facts: r.ModelFacts) -> None:
         """A model is there: what waited for it begins."""
         if self.facts is not None and self.facts.name != facts.name:
-            self.scores.clear()
-            self.scored_ids.clear()
-            self.began_ids.clear()
+            self.transcript.forget()
         self.facts = facts
         self.conversation = replace(self.conversation, model=facts.name)
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting()
 
-    def mine(self, job: int) -> bool:
-        """Whether a job is the run under way."""
-        return self.run is not None and self.run.job == job
-
-    def began(self, ids: tuple[int, ...]) -> None:
-        """The run has begun, after these ids."""
-        if self.run is not None:
-            node = self.conversation.nodes[self.run.node]
-            first = node
-            while first.joins and first.fork.node != ROOT:
-                first = self.conversation.nodes[first.fork.node]
-            self.began_ids.setdefault(first.id, ids)
-
-    def drew(self, steps: Iterable[TokenStep]) -> list[ShownToken]:
-        """Tokens of the run, as they are to be shown; in step mode the last is only looked at."""
+    def take(self, job: int, events: Iterable[Any]) -> Heard:
+        """Take in a batch of events of one of the session's jobs."""
+        heard = Heard()
+        events = list(events)
+        for event in events:
+            if isinstance(event, Failed):
+                heard.failure = event
+            elif isinstance(event, r.Scored):
+                heard.scored = self._scored(job, event)
         run = self.run
-        assert run is not None
-        tokens = []
-        for step in steps:
-            if run.picks >= 0 and len(run.steps) >= run.picks:
-                self.peek = step
-                continue
-            run.steps.append(step)
-            if self.shown and self.shown[-1].message.last.id == run.node:
-                self.shown[-1].steps.append(step)
-            tokens.append(self.token(step))
-        return tokens
+        if run is None or job != self.job:
+            return heard
+        begun = run.ids is not None
+        talk, fresh = run.take(self.conversation, events)
+        if talk is not self.conversation:
+            self._put(run, talk)
+        if not begun and run.ids is not None:
+            self._began(run.first, run.ids)
+        shown = self.transcript.shown
+        if shown and shown[-1].message.last.id == run.node:
+            shown[-1].steps.extend(fresh)
+        heard.tokens = [self.transcript.token(step) for step in fresh]
+        heard.reshow, heard.branched = run.turned, run.branched
+        self.peek, self.stats = run.peek, run.stats or self.stats
+        self.cache_nbytes = run.cache_nbytes or self.cache_nbytes
+        if run.ended:
+            heard.ended = True
+            picking = run.failure is None and run.peek is not None  # the answer stays open for the next pick
+            self._close("" if picking else FAILED)
+            self.stepping = self.stepping and picking
+        elif run.branched:
+            self.keep()
+        return heard
+
+    def _began(self, node: str, ids: tuple[int, ...]) -> None:
+        """Remember what the message that is being drawn follows."""
+        first = self.conversation.nodes[node]
+        while first.joins and first.fork.node != ROOT:
+            first = self.conversation.nodes[first.fork.node]
+        self.transcript.began_ids.setdefault(first.id, ids)
+
+    def _scored(self, job: int, event: r.Scored) -> bool:
+        """A person's words have been measured; gives whether they can be shown so."""
+        node, span = self.scoring.pop(job, None), event.spans[-1] if event.spans else None
+        if node is None or span is None:
+            return False
+        self.transcript.scores[node] = list(event.steps[span[0] : span[1]])
+        self.transcript.scored_ids[node] = tuple(step.token for step in event.steps)
+        return True
+
+    # -- the conversation --------------------------------------------------------------------------------------------
 
     def keep(self) -> None:
         """Put what was drawn into the conversation, to be saved."""
-        run = self.run
-        if run is not None and run.kept < len(run.steps):
-            self._put(self.conversation.extend(run.node, tuple(run.steps[run.kept :])))
-            run.kept = len(run.steps)
-
-    def ended(self, done: Done) -> None:
-        """The run is over."""
-        assert self.run is not None
-        self.stats = done.stats
-        if done.text and self.run.steps:  # the detokeniser's last words belong to the last token
-            last = self.run.steps[-1]
-            if self.run.kept < len(self.run.steps):
-                self.run.steps[-1] = replace(last, text=last.text + done.text)
-        stepping = self.run.picks >= 0 and self.peek is not None
-        self._close("" if stepping else done.reason)
-        if not stepping:
-            self.stepping = False
-
-    def failed(self) -> None:
-        """The run ended in an error: what was drawn stays."""
-        self._close("failed")
-        self.stepping = False
-
-    def scored(self, job: int, event: r.Scored) -> list[str]:
-        """A person's words have been measured; gives the nodes that can be shown so."""
-        nodes = self.scoring.pop(job, [])
-        done = []
-        for node in nodes:
-            span = event.spans[-1] if event.spans else None
-            if span is None:
-                continue
-            self.scores[node] = list(event.steps[span[0] : span[1]])
-            self.scored_ids[node] = tuple(step.token for step in event.steps)
-            done.append(node)
-        return done
+        if self.run is not None:
+            self._put(self.run, self.run.keep(self.conversation))
 
     def _close(self, finish: str) -> None:
         run = self.run
         assert run is not None
-        self._put(self.conversation.extend(run.node, tuple(run.steps[run.kept :]), finish))
+        self._put(run, run.close(self.conversation, finish))
         self.run = None
 
     def _change(self, conversation: Conversation) -> None:
         self.conversation = replace(conversation, updated=self.clock())
 
-    def _put(self, conversation: Conversation) -> None:
+    def _put(self, run: LiveRun, conversation: Conversation) -> None:
         """As `_change`, for a message that grows: its block stays the one on the screen."""
         self._change(conversation)
-        if self.shown and self.run is not None and self.shown[-1].message.last.id == self.run.node:
+        shown = self.transcript.shown
+        if shown and shown[-1].message.last.id == run.node:
             message = self.conversation.messages()[-1]
-            if message.last.id == self.run.node:
-                self._grew(message)
+            if message.last.id == run.node:
+                self.transcript.grew(message)

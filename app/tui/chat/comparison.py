@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.tui.presets import Choice
-from app.tui.tokens.transcript import Shown
+from app.tui.tokens.transcript import ShownMessage
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.guessing import Drafting
 from engine.decode.strategies import offers
@@ -29,7 +29,7 @@ def divergence(first: Sequence[TokenStep], other: Sequence[TokenStep], start: in
     return None
 
 
-def gathered(base: Conversation, answers: Sequence[tuple[str, Sequence[Shown]]], now: float) -> Conversation:
+def gathered(base: Conversation, answers: Sequence[tuple[str, Sequence[ShownMessage]]], now: float) -> Conversation:
     """One conversation of all columns: their answers are siblings, the last one checked out.
 
     `answers` are a column's label and its messages, the prompt first; `base` gives the rest.

@@ -1,11 +1,12 @@
-"""What the engine is to read to stand at a place of a conversation."""
+"""Prompts of a conversation: for each of its places, the turns and parts that stand before it."""
 
 from engine.conversation import ROOT, Conversation, Fork
 from engine.prompt import Prompt
 
 
 def before(conversation: Conversation, fork: Fork) -> Prompt:
-    """What stands before a fork: the turns, and of an answer or text that it leaves, the words or the very tokens."""
+    """The prompt that stands before a fork: the turns, and of an answer or text that it leaves, the words or the very
+    tokens."""
     parts: list[str | tuple[int, ...]] = []
     while fork.node != ROOT and conversation.nodes[fork.node].role != "user":
         node = conversation.nodes[fork.node]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 
 from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import Shown
+from app.tui.tokens.transcript import ShownMessage
 from engine.conversation import Conversation, Message, Node, Segment
 from engine.trace.trace import TokenStep
 
@@ -67,7 +67,7 @@ def marked(talk: Conversation, query: str = "") -> list[SearchHit]:
     return found
 
 
-def on_screen(shown: Sequence[Shown], node: str, unit: int) -> TokenPlace | None:
+def on_screen(shown: Sequence[ShownMessage], node: str, unit: int) -> TokenPlace | None:
     """The token of the transcript at a place of the branch that is checked out; None where it is on another."""
     for index, each in enumerate(shown):
         token = 0
@@ -116,7 +116,7 @@ def _span(node: Node, unit: int) -> tuple[int, int]:
 
 
 def _texts(steps: Sequence[TokenStep]) -> list[str]:
-    """What a reader sees of each token."""
+    """The visible text of each token."""
     return ["" if step.special else step.text for step in steps]
 
 

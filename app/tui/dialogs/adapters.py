@@ -1,6 +1,6 @@
 """The adapters on the running model: put on, weighed, switched and taken off; each change holds from the next token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,7 @@ from app.tui.widgets.canvas import Canvas, Line
 from engine.tune.attached import Attached
 
 if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
+    from app.tui.host import Host
 
 MOST = 2.0  # what the sliders reach; /adapter takes any weight
 NAME, ABOUT = 20, 34  # cells
@@ -36,15 +36,16 @@ class AdapterSliders(Canvas, can_focus=True):
         Binding("delete,backspace", "remove", "Take off", show=False),
     ]
 
-    def __init__(self, likely: "LikelyApp") -> None:
+    def __init__(self, host: "Host", heard: Callable[[str], None]) -> None:
+        """`heard` is told how each change went."""
         super().__init__()
-        self.likely = likely
+        self.host, self.heard = host, heard
         self.picked = 0
         self._asked: dict[str, float] = {}  # weights that no report has confirmed yet
 
     @property
     def attached(self) -> Sequence[Attached]:
-        return self.likely.engine.attached
+        return self.host.engine.attached
 
     def show(self) -> None:
         self._asked.clear()
@@ -106,7 +107,7 @@ class AdapterSliders(Canvas, can_focus=True):
             self._change("remove")
 
     def _change(self, change: Literal["weigh", "only", "remove"], weight: float = 1.0) -> None:
-        self.likely.engine.adapt(change, self.attached[self.picked].name, weight)
+        self.host.engine.adapt(change, self.attached[self.picked].name, weight, self.heard)
 
 
 class Adapters(ModalScreen[None]):
@@ -114,34 +115,33 @@ class Adapters(ModalScreen[None]):
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]  # noqa: RUF012
 
-    def __init__(self, likely: "LikelyApp") -> None:
+    def __init__(self, host: "Host") -> None:
         super().__init__()
-        self.likely = likely
+        self.host = host
 
     def compose(self) -> ComposeResult:
-        model = self.likely.engine.current
+        model = self.host.engine.current
         title = f"adapters on {model.title or model.name}" if model is not None else "adapters"
         with Vertical(classes="sheet wide"):
             yield Label(title, classes="sheet-title", markup=False)
-            yield AdapterSliders(self.likely)
+            yield AdapterSliders(self.host, self.changed)
             yield Label("", markup=False)
             yield Input(placeholder="the directory of an adapter: mlx-lm's or PEFT's")
             yield Label("←→ weight · space on or off · o only this · del take off · esc", classes="faint", markup=False)
 
     def on_mount(self) -> None:
-        self.adapters_changed()
-        (self.query_one(AdapterSliders) if self.likely.engine.attached else self.query_one(Input)).focus()
+        self.changed()
+        (self.query_one(AdapterSliders) if self.host.engine.attached else self.query_one(Input)).focus()
 
-    def adapters_changed(self) -> None:
-        """What is on the model is other than before."""
-        self.query_one(AdapterSliders).show()
-
-    def adapters_failed(self, line: str) -> None:
-        """A change was refused."""
-        self.query_one(".faint", Label).update(line)
+    def changed(self, refused: str = "") -> None:
+        """The adapters are others than before, or a change was refused."""
+        if refused and self.is_mounted:
+            self.query_one(".faint", Label).update(refused)
+        elif self.is_attached:
+            self.query_one(AdapterSliders).show()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():
-            self.likely.engine.adapt("add", str(Path(event.value.strip()).expanduser()))
+            self.host.engine.adapt("add", str(Path(event.value.strip()).expanduser()), heard=self.changed)
             event.input.clear()
             self.query_one(AdapterSliders).focus()

@@ -15,7 +15,7 @@ from app.tui.tokens import cells
 from app.worker import Failed
 
 if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
+    from app.tui.host import Host
 
 FIRST = "There is no model on this machine yet. These fit its memory:"
 
@@ -28,10 +28,10 @@ class Models(ModalScreen[str | None]):
         Binding("down", "focus_list", "List", show=False),
     ]
 
-    def __init__(self, likely: "LikelyApp", offers: Sequence[r.ModelOffer] = ()) -> None:
+    def __init__(self, host: "Host", offers: Sequence[r.ModelOffer] = ()) -> None:
         """`offers` are given on a first run, when nothing is here; else they are asked for."""
         super().__init__()
-        self.likely = likely
+        self.host = host
         self.first = bool(offers)
         self.offers = tuple(offers)
 
@@ -47,7 +47,7 @@ class Models(ModalScreen[str | None]):
         if self.first:
             self._list()
         else:
-            self.likely.engine.submit(r.Offer(), self._offered)
+            self.host.engine.submit(r.Offer(), self._offered)
 
     def _offered(self, job: int, events: list[Any]) -> None:
         if not self.is_mounted:
@@ -56,25 +56,25 @@ class Models(ModalScreen[str | None]):
             match event:
                 case r.Offered(offers):
                     known = {offer.name for offer in offers}
-                    opened = [facts for name, facts in self.likely.engine.models.items() if name not in known]
+                    opened = [facts for name, facts in self.host.engine.models.items() if name not in known]
                     self.offers = (*(_opened(facts) for facts in opened), *offers)
                     self._list()
                 case Failed(text):
                     self.query_one("#models-line", Label).update(text)
 
     def _list(self) -> None:
-        """What is here, then what can be fetched, then (but on a first run) what is too big."""
+        """Models that are here, then those to fetch, then (but on a first run) those that are too big."""
         shown = [offer for offer in self.offers if offer.fits or not self.first]
         self.offers = tuple(sorted(shown, key=lambda offer: (not offer.here, not offer.fits)))
         rows = self.query_one(OptionList)
         rows.add_options(Option(self._line(offer), id=offer.name, disabled=not offer.fits) for offer in self.offers)
-        current = self.likely.engine.current.name if self.likely.engine.current is not None else ""
+        current = self.host.engine.current.name if self.host.engine.current is not None else ""
         names = [offer.name for offer in self.offers]
         rows.highlighted = names.index(current) if current in names else 0 if names else None
 
     def _line(self, offer: r.ModelOffer) -> str:
         width = max(min(self.size.width, 88) - 10, 40)
-        current = self.likely.engine.current
+        current = self.host.engine.current
         mark = "● " if current is not None and current.name == offer.name else "  "
         state = "here" if offer.here else "to fetch" if offer.fits else "too big"
         tail = f"{size(offer.nbytes):>8}  {cells.pad(offer.licence or 'no licence', 12)}  {state:<8}"
@@ -82,7 +82,7 @@ class Models(ModalScreen[str | None]):
         return f"{mark}{name}  {tail}"
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """What the line leaves out: the whole name, and what enter will do."""
+        """The rest of what there is to say: the whole name, and what enter will do."""
         offer = self.offers[event.option_index]
         does = "⏎ loads it" if offer.here else "⏎ fetches and loads it"
         about = f" · {offer.about}" if offer.about else ""

@@ -17,7 +17,7 @@ from app.tui.tokens import cells
 from engine.errors import DataError
 
 if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
+    from app.tui.host import Host
 
 
 class SessionsDialog(ModalScreen[str | None]):
@@ -32,16 +32,18 @@ class SessionsDialog(ModalScreen[str | None]):
         Binding("ctrl+z", "undo", "Undo", show=False, priority=True),
     ]
 
-    def __init__(self, likely: "LikelyApp", current: str) -> None:
+    def __init__(self, host: "Host", current: str, *, named: Callable[[str], None], removed: Callable[[], str]) -> None:
+        """`current` is the conversation that is open: `named` is told its new name; `removed` opens another in its
+        place, and gives that one's id."""
         super().__init__()
-        self.likely, self.current = likely, current
+        self.host, self.current, self.named, self.removed = host, current, named, removed
         self.found: list[Summary] = []
         self.deleted: list[str] = []
 
     @property
     def store(self) -> Store:
-        assert self.likely.store is not None
-        return self.likely.store
+        assert self.host.store is not None
+        return self.host.store
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):
@@ -75,7 +77,7 @@ class SessionsDialog(ModalScreen[str | None]):
 
     def _line(self, summary: Summary) -> str:
         width = max(min(self.size.width, 88) - 8, 30)
-        age = ago(self.likely.clock() - summary.updated)
+        age = ago(self.host.clock() - summary.updated)
         mark = "● " if summary.id == self.current else "  "
         by = "text" if summary.kind == "text" else summary.model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
         tail = f"{cells.pad(cells.clean(by), 12)}  {summary.tokens:>6} tok  {age:>4}"
@@ -115,9 +117,8 @@ class SessionsDialog(ModalScreen[str | None]):
         def named(text: str | None) -> None:
             if text:
                 self._change(lambda store: store.rename(id, cells.fit(cells.clean(text), 60)))
-                chat = self.likely.chat
-                if chat is not None and chat.talk.conversation.id == id:
-                    chat._title(cells.clean(text))
+                if id == self.current:
+                    self.named(cells.clean(text))
 
         self.app.push_screen(Ask("name", title), named)
 
@@ -135,8 +136,7 @@ class SessionsDialog(ModalScreen[str | None]):
             query.action_delete_right()
             return
         if id == self.current:
-            self.likely.chat.action_new()
-            self.current = self.likely.chat.talk.conversation.id
+            self.current = self.removed()
         self.deleted.append(id)
         self._change(lambda store: store.delete(id))
         self._say("deleted · ^z brings it back")

@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
-from app.tui.widgets.prompt import Prompt
+from app.tui.widgets.prompt import PromptInput
 
 
 class TextDialog(ModalScreen[str | None]):
@@ -23,13 +23,13 @@ class TextDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):
             yield Label(self.title_, classes="sheet-title", markup=False)
-            yield Prompt(placeholder="")
+            yield PromptInput(placeholder="")
 
     def on_mount(self) -> None:
-        prompt = self.query_one(Prompt)
+        prompt = self.query_one(PromptInput)
         prompt.take(self.value)
         prompt.focus()
 
-    def on_prompt_sent(self, event: Prompt.Sent) -> None:
+    def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
         event.stop()
         self.dismiss(event.text)

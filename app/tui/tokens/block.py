@@ -24,7 +24,7 @@ RAGGED = 4  # columns that a row leaves free on average, since words stay whole
 
 
 class ShownToken(NamedTuple):
-    """What the transcript shows of one token."""
+    """One token as the transcript shows it."""
 
     text: str
     level: int = 0  # heat

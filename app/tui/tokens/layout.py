@@ -89,7 +89,7 @@ class BlockLayout:
         return self._tops[block] + self.blocks[block].head_rows
 
     def spot(self, y: int) -> Spot | None:
-        """What a row of the transcript belongs to; None outside."""
+        """The spot of a row of the transcript; None outside."""
         if not 0 <= y < self.height:
             return None
         index = bisect_right(self._tops, y) - 1

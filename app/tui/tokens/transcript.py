@@ -19,7 +19,7 @@ from engine.trace.trace import TokenStep
 
 
 @dataclass
-class Shown:
+class ShownMessage:
     """A message on the screen: its block, and the step behind each of its tokens (none for words not looked at)."""
 
     message: Message
@@ -32,14 +32,20 @@ class Transcript:
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.shown: list[Shown] = []
+        self.shown: list[ShownMessage] = []
         self.heat = HEATS[0]
         self.specials = False  # control tokens are shown
         self.folds: dict[str, bool] = {}  # what a person folded or unfolded, by block
         self.scores: dict[str, list[TokenStep]] = {}  # of a person's nodes
         self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
         self.began_ids: dict[str, tuple[int, ...]] = {}  # what each drawn node follows
-        self._known: dict[tuple[tuple[str, int], ...], Shown] = {}
+        self._known: dict[tuple[tuple[str, int], ...], ShownMessage] = {}
+
+    def forget(self) -> None:
+        """Another model: what the last one measured and read is not this one's."""
+        self.scores.clear()
+        self.scored_ids.clear()
+        self.began_ids.clear()
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -50,7 +56,7 @@ class Transcript:
             shown.block.note = self.note(index)
         return [shown.block for shown in self.shown]
 
-    def _show(self, message: Message) -> Shown:
+    def _show(self, message: Message) -> ShownMessage:
         key = _key(message)
         found = self._known.get(key)
         if found is not None and (message.last.drawn or found.block.scored == (message.last.id in self.scores)):
@@ -65,16 +71,16 @@ class Transcript:
         block.fill([self.token(step) for step in steps] if steps else words(message.text))
         if block.thinking is not None:
             block.fold(self.folds.get(block.key, bool(message.last.finish)))
-        self._known[key] = Shown(message, block, steps)
+        self._known[key] = ShownMessage(message, block, steps)
         return self._known[key]
 
-    def _grew(self, message: Message) -> None:
+    def grew(self, message: Message) -> None:
         """The last message has more of what is on the screen already: it keeps its block."""
         self.shown[-1].message = message
         self._known[_key(message)] = self.shown[-1]
 
     def token(self, step: TokenStep) -> ShownToken:
-        """What the transcript shows of a step."""
+        """A step as the transcript shows it."""
         special = step.special and step.piece not in THINKING
         text = step.piece.decode(errors="replace") if step.special else step.text
         return ShownToken(text, heat_level(step, self.heat), special, step.origin == "given")
@@ -110,9 +116,9 @@ class Transcript:
         if ppl is not None:
             parts.append(f"ppl {ppl:.1f}")
         finish = shown.message.last.finish
-        words_of = {"cancelled": "stopped", "length": "cut at the limit", "interrupted": "interrupted"}
-        if finish in words_of:
-            parts.append(words_of[finish])
+        words_of = {"cancelled": "stopped", "length": "cut at the limit"}
+        if finish in ("cancelled", "length", "interrupted", "pruned", "revised"):
+            parts.append(words_of.get(finish, finish))
         return " · ".join(parts)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
@@ -165,7 +171,7 @@ class Transcript:
         return ((*begun, *own), True) if begun is not None else (own, False)
 
     def history(self, place: TokenPlace | None) -> tuple[tuple[int, ...], Sequence[TokenStep]]:
-        """What transforms look back on at a token: the ids before its message, and the message's steps before it.
+        """The history that transforms see at a token: the ids before its message, and the message's steps before it.
 
         Only the last are needed by most; where a message's beginning is not known, its own tokens are all there is.
         None stands for the end of the branch.
@@ -179,7 +185,7 @@ class Transcript:
         return self.began_ids.get(shown.message.segments[0].node.id, ()), shown.steps[: place.token]
 
     def context_before(self, place: TokenPlace) -> Prompt:
-        """What the engine is to read to stand just before a token."""
+        """The prompt that ends just before a token."""
         ids, whole = self.ids_before(place)
         if whole:
             return Prompt(parts=(ids,), whole=True)

@@ -1,4 +1,4 @@
-"""What a model in training was asked and said, step after step: the blocks of a token view, and the token behind each.
+"""Questions to a model in training and its answers, step after step: blocks of a token view, the token behind each.
 
 Plain data; `Completion` events go in.
 """
@@ -31,7 +31,7 @@ class Answers:
         return [self._block(owner) for owner in self._owners()]
 
     def _owners(self) -> list[str | Completion]:
-        """What each block shows: a question or an answer."""
+        """Questions and answers in the order of their blocks."""
         found: list[str | Completion] = []
         asked: str | None = None
         for drawn in self.drawn:

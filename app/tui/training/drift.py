@@ -1,4 +1,4 @@
-"""What a training has moved, put into order for the screen: bars before and now, heat along a text. Plain data.
+"""Drift of a model in training, for the screen: bars before and now, heat along a text. Plain data.
 
 A token of a text is tinted by how far the distribution that it was predicted from has moved, so that this heat lies on
 the tokens that their surprisal would lie on.
@@ -22,7 +22,7 @@ NEXT = " …"  # stands for the token that would come after the text
 
 @dataclass(frozen=True, slots=True)
 class Moves(CandidateTable):
-    """What the candidates panel shows of a place: the tick is the base's probability, the bar the present one."""
+    """The candidate table of a place: the tick is the base's probability, the bar the present one."""
 
     words: str = ""
 
@@ -68,7 +68,7 @@ def block(compared: Compared, names: Names, who: str) -> MessageBlock:
 
 
 def text(tokens: Sequence[int], names: Names) -> list[str]:
-    """What became valid text with each token: "" inside a character that several tokens share."""
+    """The text that became valid with each token: "" inside a character that several tokens share."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     found = [decoder.decode(names.piece(token)) for token in tokens]
     if found:

@@ -1,4 +1,4 @@
-"""What a training has said of itself so far, as the tune screen reads it: numbers, curves, words. No widgets."""
+"""The history of a training, as the tune screen reads it: numbers, curves, words. No widgets."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TrainingHistory:
     # -- words -------------------------------------------------------------------------------------------------------
 
     def facts(self) -> list[str]:
-        """What a step costs and has come to, the most wanted first."""
+        """The cost of a step and what it has come to, the most wanted first."""
         last = self.last
         if last is None:
             return []

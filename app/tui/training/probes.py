@@ -1,4 +1,4 @@
-"""What a model in training is asked while it trains: prompts that are watched, a text that is held out, questions.
+"""Probes of a model in training: prompts that are watched, a text that is held out, questions.
 
 Requests leave through `send`; what is answered is kept. Plain data; how it is shown is the panel's.
 """
@@ -119,7 +119,7 @@ class Probes:
 
     @property
     def along(self) -> Compared | None:
-        """What has moved along the held-out text."""
+        """The drift along the held-out text."""
         return self.found.get(self.text)
 
     def block(self) -> MessageBlock | None:

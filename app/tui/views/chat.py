@@ -1,36 +1,53 @@
-"""The chat screen: what it is made of, which conversation is open, and the keys that act everywhere."""
+"""The chat view: a conversation, and the routes between its panes, the session and the engine.
+
+The transcript pane shows and reads, the inspector looks at a token, the composer writes; what they ask for is done
+here, on the `ChatSession`, and what the engine reports goes from there back to the panes.
+"""
 
 import secrets
-from collections.abc import Sequence
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from app import requests as r
 from app.heat import HEATS
-from app.tui.chat import attach
+from app.tui.chat import commands, slash, status
+from app.tui.chat.auto_saver import EVERY_S
+from app.tui.chat.candidates import Names
 from app.tui.chat.chat_session import ChatSession
+from app.tui.chat.inspection import Subject
+from app.tui.chat.titler import Titler
+from app.tui.chat.token_look import TokenLook
+from app.tui.dialogs.opening import WAITING
 from app.tui.sampling import Sampling
-from app.tui.views.hearing import Hearing
-from app.tui.views.opening import WAITING
-from app.tui.widgets.bars import Hints, InspectorLine, JumpToLatest, TopBar
+from app.tui.tokens import cells
+from app.tui.view import Command, View
+from app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from app.tui.widgets.body import Body
 from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.entropy import EntropyRow
-from app.tui.widgets.inspector import Body, Inspector, Left
-from app.tui.widgets.prompt import Prompt
+from app.tui.widgets.composer import Composer
+from app.tui.widgets.inspector import Inspector
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.token_view import TokenView
+from app.tui.widgets.transcript_pane import TranscriptPane
 from app.tui.widgets.tree import TreePane
-from app.tui.widgets.welcome import Welcome
 from engine.conversation import Conversation
 from engine.errors import DataError
 
+STEP_NEWS = "step: enter takes the picked candidate · space the model's own · esc ends"
+STATUS_S = 0.5  # between two looks at speed and context while tokens come
 
-class ChatScreen(Hearing):
+
+class ChatScreen(View):
     """Talk to a model, look at every token, steer, branch."""
 
+    NAME = "chat"
+    PARTS = (TokenView, TranscriptPane, Candidates, Sampler, TreePane, Composer)
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,84 +58,94 @@ class ChatScreen(Hearing):
         Binding("ctrl+o", "sessions", "Sessions", show=False, id="chat.sessions"),
         Binding("ctrl+n", "new", "New", show=False, id="chat.new"),
         Binding("ctrl+f", "find", "Find", show=False, priority=True, id="chat.find"),
-        Binding("f1", "keys", "Keys", show=False, id="chat.keys"),
     ]
 
-    def __init__(self, typed: str = "") -> None:
-        """`typed` is what was written before the screen was there."""
+    pane: TranscriptPane
+    inspector: Inspector
+    composer: Composer
+
+    def __init__(self) -> None:
         super().__init__()
-        self.typed = typed
-        self.is_open = False  # a conversation is shown, in `talk`
+        self.session: ChatSession | None = None
+        self._saved_s = self._status_s = 0.0
 
     def compose(self) -> ComposeResult:
-        yield TopBar("chat", id="top")
+        yield TopBar(self.NAME, id="top")
         with Body(id="body"):
-            with Left(id="left"):
-                yield TokenView(id="transcript")
-                yield Welcome(id="welcome")
-                yield JumpToLatest(id="pill")
+            yield TranscriptPane(id="left")
             yield Inspector(id="inspector")
         yield InspectorLine(id="glance")
-        yield Prompt(placeholder=WAITING, id="prompt")
+        yield Composer(placeholder=WAITING, id="prompt")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
-        self.transcript = self.query_one(TokenView)
-        self.prompt = self.query_one(Prompt)
-        self.hints = self.query_one(Hints)
-        self.panel = self.query_one(Candidates)
-        self.entropy_row = self.query_one(EntropyRow)
-        self.sampler = self.query_one(Sampler)
-        self.tree_pane = self.query_one(TreePane)
-        self.prompt.complete = self._complete
-        self.prompt.prompts = attach.read_history(self.likely.home / "history.jsonl")
+        self.pane = self.query_one(TranscriptPane)
+        self.inspector = self.query_one(Inspector)
+        self.inspector.subject = self.subject
+        self.pane.table = self.inspector.table
+        self.composer = self.query_one(Composer)
+        self.titler = Titler(self.host.engine.submit)
+        self.composer.prompts = self.host.prompts
+        self.composer.commands = partial(slash.complete, self)
+        self.composer.busy = lambda: self.talk.running
+        self.composer.room = lambda: self.talk.room()
         self._open_first()
-        self.prompt.take(self.typed)
-        self.prompt.focus()
+        self.composer.take(self.typed)
+        self.composer.focus()
         self.set_interval(1.0, self.tick)
-        if self.likely.store_news:  # stays until a key is pressed
-            self.hints.say(self.likely.store_news, alarm=True)
+        if self.host.store_news:  # stays until a key is pressed
+            self.hints.say(self.host.store_news, alarm=True)
+
+    # -- the conversation that is open -------------------------------------------------------------------------------
+
+    @property
+    def talk(self) -> ChatSession:
+        """The session, once one is open."""
+        assert self.session is not None
+        return self.session
 
     def _open_first(self) -> None:
-        wanted, store = self.likely.resume, self.likely.store
+        wanted, store = self.host.resume, self.host.store
         if wanted and store is not None:
             try:
                 found = store.load(wanted)
-                self.open(self._fresh() if found.kind == "text" else found)
-                if found.kind == "text":
-                    self.call_after_refresh(self.open_any, found)
+                self.open(found if found.kind == "chat" else self._fresh())
+                if found.kind != "chat":
+                    self.call_after_refresh(self.host.open, found)
                 return
             except DataError as error:
-                self.likely.store_news = str(error)
+                self.host.store_news = str(error)
         self.open(self._fresh())
 
     def _fresh(self) -> Conversation:
-        now = self.likely.clock()
+        now = self.host.clock()
         return Conversation(secrets.token_hex(4), recipe=Sampling().recipe, created=now, updated=now)
 
     def open(self, conversation: Conversation) -> None:
         """Show a conversation, at the branch that was checked out."""
         heat = HEATS[0]
-        if self.is_open:
+        if self.session is not None:
             self.leave()
-            heat = self.talk.heat
-        self.is_open = True
-        self.talk = ChatSession(conversation, self._send, clock=self.likely.clock)
-        self.talk.heat = heat
-        self.outcomes.clear()
-        self._snapshots.clear()
-        self._editing = None
-        if self.likely.engine.current is not None:
-            self.talk.ready(self.likely.engine.current)
-        self.transcript.cursor = None
+            heat = self.session.transcript.heat
+        talk = ChatSession(conversation, self._submit, clock=self.host.clock)
+        self.session = self.host.session = talk
+        talk.transcript.heat = heat
+        talk.adapters = status.adapters(self.host.engine)
+        self.look = TokenLook(talk, self.host.store)
+        self.inspector.outcomes.clear()
+        self.composer.editing = None
+        if self.host.engine.current is not None:
+            talk.ready(self.host.engine.current)
+        self.pane.open(talk.transcript)
         self.reshow(follow=True)
-        self.sampler.show(self.talk.sampling)
-        self.model_changed()
+        self.inspector.sampler.show(talk.sampling)
+        self.models_changed()
 
     def leave(self) -> None:
         """Stop and save before something else is shown."""
-        if self._title_control is not None:
-            self._title_control.cancel()
+        if self.session is None:
+            return
+        self.titler.stop()
         if self.talk.stepping:
             self.talk.step_off()
         self.talk.stop()
@@ -126,7 +153,147 @@ class ChatScreen(Hearing):
 
     def resumable(self) -> str:
         """The id to resume, if there is anything to come back to."""
-        return self.talk.conversation.id if self.talk.conversation.nodes and self.likely.store is not None else ""
+        saved = self.session is not None and self.talk.conversation.nodes and self.host.store is not None
+        return self.talk.conversation.id if saved else ""
+
+    def save(self) -> None:
+        self.host.save(self.talk.conversation)
+
+    def tick(self) -> None:
+        """Once a second: what was drawn is handed to the saver, and its trouble is shown."""
+        if self.talk.running:
+            self.talk.keep()
+            self.save()
+        if self.host.keeper is not None and (news := self.host.keeper.report()):
+            self.hints.say(news, alarm=True)
+
+    def rename(self, title: str) -> None:
+        """Name the conversation."""
+        self.talk.conversation = replace(self.talk.conversation, title=cells.fit(title, 60))
+        self.save()
+
+    def _name_it(self) -> None:
+        talk, facts = self.talk, self.host.engine.current
+        if facts is not None and not talk.running:
+            self.titler.ask(
+                talk.conversation, facts, lambda title: self.rename(title) if self.session is talk else None
+            )
+
+    # -- the engine --------------------------------------------------------------------------------------------------
+
+    def _submit(self, request: r.ModelRequest) -> int:
+        return self.host.engine.submit(request, self.take_events)
+
+    def take_events(self, job: int, events: list[Any]) -> None:
+        """A batch of events of one job: tokens together, one repaint."""
+        run, talk = self.talk.run, self.talk
+        heard = talk.take(job, events)
+        self.pane.extend(heard.tokens)
+        if heard.failure is not None:
+            self.call_later(self.hints.say, status.failed(heard.failure, self.host.home), True)
+        if heard.scored is False:
+            self.hints.say("this message cannot be looked at: the chat template changes it")
+        elif heard.scored:
+            self.pane.measured()
+            self.inspector.look()
+        if heard.ended:
+            self._finished()
+        elif heard.reshow:
+            self.reshow()
+        elif heard.branched:
+            self.inspector.tree_pane.show(talk.conversation)
+        if heard.tokens and not heard.ended:
+            self._drawn()
+        if talk.run is not None and talk.run is run and run.read is not None:
+            self.hints.say("reading the prompt · {} of {} tokens".format(*run.read))
+        elif run is not None and not heard.failure and self.hints.news.startswith("reading the prompt"):
+            self._hint()
+
+    def _drawn(self) -> None:
+        """Tokens were drawn: the panel looks a few times a second, the top line less often."""
+        now = monotonic()
+        if self.pane.cursor is None or self.talk.peek is not None:
+            self.inspector.look_soon()
+        if now - self._status_s >= STATUS_S:
+            self._status_s = now
+            self.pane.renote()
+            self.status()
+        if now - self._saved_s >= EVERY_S:
+            self._saved_s = now
+            self.talk.keep()
+            self.save()
+
+    def _finished(self) -> None:
+        panel = self.inspector.candidates
+        self.save()
+        if not self.talk.stepping:
+            self.pane.fold_thinking()
+            self.reshow()
+            if panel.has_focus and self.talk.peek is None:
+                panel.blur()
+            self._name_it()
+        else:
+            self.inspector.look()
+            if self.talk.peek is not None:
+                panel.picked = 0
+                panel.focus()
+                self.hints.say(STEP_NEWS)
+        self.status()
+        self.inspector.rest()
+
+    def models_changed(self) -> None:
+        facts, loading = self.host.engine.current, self.host.engine.loading
+        if self.session is None:
+            return
+        if facts is not None and self.talk.facts is not facts:
+            self.talk.adapters = status.adapters(self.host.engine)
+            self.talk.ready(facts)
+            self.reshow()
+        self.status()
+        if loading is not None and not self.hints.alarm:
+            self.hints.say(status.progress(loading))
+
+    def adapters_changed(self) -> None:
+        """The model computes something else: what was measured of the text was measured by another."""
+        self.talk.transcript.scores.clear()
+        self.talk.adapters = status.adapters(self.host.engine)
+        self.status()
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    def reshow(self, *, follow: bool | None = None) -> None:
+        """Show the lineage anew, after it has changed."""
+        self.look.forget()
+        self.pane.running = self.talk.running
+        self.pane.reshow(follow=follow)
+        self.inspector.tree_pane.show(self.talk.conversation)
+        self.inspector.look()
+        self._hint()
+
+    def status(self) -> None:
+        """The top line, as things are."""
+        self.top.show(*status.shown(self.talk, self.host.engine))
+
+    def names(self) -> Names:
+        return self.host.names_of(self.talk.conversation.model)
+
+    def subject(self) -> Subject:
+        """The token that is looked at."""
+        return self.look.subject(self.pane.place, self.pane.cursor, self.names(), self.host.engine.current)
+
+    def on_resize(self) -> None:
+        """The panel and the one line that stands for it take turns as the width changes."""
+        if self.is_mounted:
+            self.call_after_refresh(self.inspector.look)
+
+    def on_token_view_cursor_moved(self, event: TokenView.CursorMoved) -> None:
+        if event.place is not None and event.place.block < len(self.pane.shown):
+            self.talk.look(event.place.block)
+        self.inspector.look()
+        self.inspector.rest()
+
+    def on_transcript_pane_rendered(self) -> None:
+        self.inspector.look()
 
     def on_descendant_focus(self) -> None:
         self.call_later(self._hint)
@@ -135,145 +302,177 @@ class ChatScreen(Hearing):
         if self.hints.news and not self.talk.stepping:
             self.hints.say("")
 
-    def action_stop(self) -> None:
-        """Stop generating; else leave step mode; else close the sheet; else go back to the prompt."""
-        inspector = self.query_one(Inspector)
+    def _hint(self) -> None:
+        """The keys that act on what has the focus."""
+        stop = (("esc", "Stop"),) if self.talk.running else ()
+        self.hints.show((*stop, *commands.keys(self.focused), ("f1", "Keys")))
+        if not self.hints.alarm and not self.talk.stepping:
+            facts = self.host.engine.current
+            base = facts is not None and not facts.chat and not self.pane.shown
+            self.hints.say("a base model, without a chat template: it continues text (f4)" if base else "")
+
+    # -- saying something --------------------------------------------------------------------------------------------
+
+    def on_composer_commanded(self, event: Composer.Commanded) -> None:
+        slash.run(self, event.text)
+
+    def on_composer_said(self, event: Composer.Said) -> None:
+        self.titler.stop()
+        self.pane.view.move_to(None)
+        if event.editing is not None and event.editing < len(self.pane.shown):
+            self.talk.edit(event.editing, event.text)
+        else:
+            self.talk.submit(event.text)
+        self.save()
+        self.reshow(follow=True)
+        if self.talk.waiting is not None:
+            loading = "the answer begins as soon as the model is loaded"
+            none = "there is no model yet: /model chooses one, and then the answer begins"
+            self.hints.say(none if self.host.engine.loading is None else loading)
+        elif event.news:
+            self.hints.say(event.news)
+
+    def on_transcript_pane_edited(self, event: TranscriptPane.Edited) -> None:
+        self.composer.rewrite(event.index, event.text)
+        self.hints.say(f"editing: enter sends ({event.outcome}) · esc leaves it as it was")
+
+    # -- steering ----------------------------------------------------------------------------------------------------
+
+    def begun(self, begun: bool, why_not: str = "") -> None:
+        """A run has begun, or there is a reason why not."""
+        if not begun:
+            self.hints.say(why_not)
+            return
+        self.pane.cursor = None
+        self.save()
+        self.reshow(follow=True)
+
+    def action_redo(self, sampling: Sampling | None = None, seed: int | None = None) -> None:
+        """Another answer; with settings or a seed of its own."""
+        self.begun(self.talk.regenerate(sampling, seed), "there is no answer to draw again")
+
+    def action_resume(self) -> None:
+        """Go on with the last answer."""
+        self.begun(self.talk.resume(), "there is no answer to go on with")
+
+    def action_take(self, number: int) -> None:
+        """Branch with candidate `number`; after g, go to a view."""
+        if self.went(number):
+            return
+        table, place = self.inspector.table(), self.pane.place
+        if table is not None and place is not None and number <= len(table.rows):
+            self.pane.take(place, table.rows[number - 1].token)
+
+    def on_transcript_pane_steered(self, event: TranscriptPane.Steered) -> None:
+        begun = self.talk.branch(event.place, event.token, event.force)
+        self.begun(begun, "branches leave from answers: e edits a message of yours")
+
+    def on_transcript_pane_altered(self, event: TranscriptPane.Altered) -> None:
+        self.talk.change(event.change, keeps_run=event.keeps_run)
+        self.save()
+        if not event.keeps_run:
+            self.pane.cursor = None if event.fork is None else self.pane.cursor
+            self.reshow()
+        self.pane.altered(event)
+        if event.news:
+            self.hints.say(event.news)
+
+    def on_transcript_pane_banned(self, event: TranscriptPane.Banned) -> None:
+        self.inspector.ban(event.token)
+
+    def on_candidates_picked(self, event: Candidates.Picked) -> None:
+        place = self.pane.place
+        if self.talk.stepping and self.talk.peek is not None and event.verb == "branch":
+            self.talk.pick(event.token)
+        elif event.verb == "force":
+            forced = self.talk.force_next(event.token)
+            name = self.names().name(event.token)
+            self.hints.say(f"{name} comes next" if forced else "nothing is being drawn: enter branches with it")
+        elif place is not None:
+            self.pane.take(place, event.token)
+
+    def on_sampler_changed(self, event: Sampler.Changed) -> None:
+        self.set_sampling(event.sampling)
+
+    def set_sampling(self, sampling: Sampling) -> None:
+        """Draw otherwise from the next token on."""
+        self.inspector.sampler.show(sampling)
+        self.talk.resample(sampling)
+        self.inspector.look()
+        self.inspector.rest()
+        if not self.talk.running:
+            self.save()
+
+    def on_tree_pane_checked_out(self, event: TreePane.CheckedOut) -> None:
+        self.pane.check_out(event.fork, event.option)
+
+    def on_tree_pane_put_away(self, event: TreePane.PutAway) -> None:
+        self.pane.prune(event.fork, event.option)
+
+    def on_tree_pane_brought_back(self) -> None:
+        self.pane.action_restore()
+
+    def action_step(self) -> None:
+        """Step mode: the person chooses, token by token."""
         if self.talk.stepping:
             self.end_steps()
-        elif self.likely.engine.stop_loading():
+            return
+        begun = self.talk.step_on()
+        self.begun(begun, "step mode needs a message to answer, and a model")
+        if begun:
+            self.hints.say(STEP_NEWS)
+            self.inspector.open()
+
+    def end_steps(self) -> None:
+        """Leave step mode; what was chosen stays."""
+        self.talk.step_off()
+        self.hints.say("")
+        self.reshow()
+        self.save()
+        self.composer.focus()
+
+    def key_space(self) -> None:
+        if self.talk.stepping and not self.composer.has_focus:
+            self.talk.pick(None)
+
+    # -- keys that act everywhere ------------------------------------------------------------------------------------
+
+    def action_stop(self) -> None:
+        """Stop generating; else leave step mode; else close the sheet; else go back to the prompt."""
+        if self.talk.stepping:
+            self.end_steps()
+        elif self.host.engine.stop_loading():
             self.hints.say("stopping the download…")
         elif self.talk.stop():
             self.save()
-            self._fold_thinking()
+            self.pane.fold_thinking()
             self.reshow()
             self._name_it()
             self.status()
-        elif inspector.has_class("-open"):
-            inspector.remove_class("-open")
-            self.prompt.focus()
-        elif self._editing is not None or self._attached:
-            self._editing, self._attached = None, []
-            self.prompt.text = ""
+        elif self.inspector.close():
+            self.composer.focus()
+        elif self.composer.drop():
             self.hints.say("")
-        elif not self.prompt.has_focus:
-            self.prompt.focus()
-            self.transcript.action_latest()
+        elif not self.composer.has_focus:
+            self.composer.focus()
+            self.pane.view.action_latest()
 
     def action_sampler(self) -> None:
         """To the sliders; where the screen is narrow, open or close their sheet."""
-        inspector = self.query_one(Inspector)
-        if self.has_class("-narrow") or self.has_class("-tiny"):
-            inspector.toggle_class("-open")
-            if not inspector.has_class("-open"):
-                self.prompt.focus()
-                return
-            self.call_after_refresh(self.sampler.focus)
-            self.call_after_refresh(self.inspect)
-        else:
-            self.sampler.focus()
+        self.inspector.to_sampler(back=self.composer)
+
+    def action_heat(self) -> None:
+        self.pane.action_heat()
+
+    def action_find(self) -> None:
+        self.pane.action_find()
 
     def action_new(self) -> None:
         self.open(self._fresh())
-        self.prompt.focus()
+        self.composer.focus()
 
     def action_sessions(self) -> None:
-        from app.tui.dialogs.sessions import SessionsDialog
+        slash.run(self, "/sessions")
 
-        if self.likely.store is None:
-            self.hints.say("conversations are not being saved", alarm=True)
-            return
-        self.save()
-        self.app.push_screen(SessionsDialog(self.likely, self.talk.conversation.id), self._session)
-
-    def _session(self, id: str | None) -> None:
-        if id is None or self.likely.store is None:
-            return
-        try:
-            self.open_any(self.likely.store.load(id))
-        except DataError as error:
-            self.hints.say(str(error), alarm=True)
-
-    def open_any(self, conversation: Conversation) -> None:
-        """Show a conversation, on the screen that is for its kind."""
-        if conversation.kind == "text":
-            from app.tui.views.text import TextScreen
-
-            self.app.push_screen(TextScreen(conversation))
-        else:
-            self.open(conversation)
-
-    def action_models(self) -> None:
-        """Choose a model."""
-        from app.tui.dialogs.models import Models
-
-        self.app.push_screen(Models(self.likely), self._model)
-
-    def offer(self, offers: Sequence[r.ModelOffer]) -> None:
-        """No model is on this machine: say which could be, and fetch the one that is chosen."""
-        from app.tui.dialogs.models import Models
-
-        self.app.push_screen(Models(self.likely, offers), self._model)
-
-    def _model(self, name: str | None) -> None:
-        if name is not None and (self.likely.engine.current is None or name != self.likely.engine.current.name):
-            if self.likely.engine.current is not None:  # a message that waits for its first model goes on waiting
-                self.leave()
-            self.likely.engine.load(name)
-
-    def action_adapters(self) -> None:
-        """What is on the model: weigh it, switch it, add to it."""
-        if self.likely.engine.current is None:
-            self.hints.say("an adapter wants a model: /model chooses one")
-            return
-        from app.tui.dialogs.adapters import Adapters
-
-        self.app.push_screen(Adapters(self.likely))
-
-    def adapters_changed(self) -> None:
-        """The model computes something else: what was measured of the text was measured by another."""
-        self.talk.scores.clear()
-        self.status()
-
-    def action_reload(self) -> None:
-        """Load the model again, after the engine failed."""
-        name = self.likely.engine.current.name if self.likely.engine.current is not None else self.likely.wanted
-        self.likely.engine.unload(name)
-        self.likely.engine.load(name)
-
-    def action_keys(self) -> None:
-        from app.tui.dialogs.overlays import Read
-        from app.tui.help import keys_text
-
-        self.app.push_screen(Read("keys", keys_text(self)))
-
-    def run_quit(self) -> None:
-        self.app.run_worker(self.likely.action_quit())
-
-    def on_top_bar_screen_asked(self, event: TopBar.ScreenAsked) -> None:
-        self.likely.action_go(event.name)
-
-    def export(self, kind: str, path: Path | None) -> None:
-        """Write the conversation to a file."""
-        from app import export
-
-        store, talk = self.likely.store, self.talk.conversation
-        path = path or Path(f"likely-{talk.id}.{export.SUFFIX.get(kind, kind)}")
-        try:
-            whole = store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk
-            export.write(whole, kind, path)
-            self.hints.say(f"exported to {path}")
-        except DataError as error:
-            self.hints.say(str(error), alarm=True)
-
-    def import_(self, path: Path) -> None:
-        """Open a conversation from a file, as a new one."""
-        from app import export
-
-        try:
-            talk = export.read(path, secrets.token_hex(4), self.likely.clock())
-        except DataError as error:
-            self.hints.say(str(error), alarm=True)
-            return
-        self.open(talk)
-        self.save()
-        self.hints.say(f"imported {path.name}: {len(talk.nodes)} messages and branches")
+    def commands(self) -> Iterator[Command]:
+        return commands.offered(self)

@@ -1,28 +1,42 @@
 """The same prompt and seed through several columns that differ in one thing or another, drawn turn by turn."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
-from app.tui.chat import candidates, comparison
-from app.tui.chat.candidates import LN2
-from app.tui.dialogs.overlays import Read
-from app.tui.palette import Entry
-from app.tui.sampling import Sampling
-from app.tui.tokens.layout import TokenPlace
-from app.tui.views.columns import NARROWEST, Columns
+from app import requests as r
+from app.tui import presets
+from app.tui.chat import comparison
+from app.tui.chat.chat_session import ChatSession
+from app.tui.chat.inspection import recent
+from app.tui.dialogs.overlays import Ask, Pick
+from app.tui.sampling import Sampling, given, typed
+from app.tui.view import Command, View
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from app.tui.widgets.column import Column
-from app.tui.widgets.prompt import Prompt
+from app.tui.widgets.prompt import PromptInput
 from app.tui.widgets.token_view import TokenView
+from app.worker import Failed
+from engine.conversation import Conversation
+from engine.decode.guessing import Drafting
+from engine.decode.strategies import PLAIN, parse
+from engine.decode.strategy import Strategy
+from engine.errors import LikelyError
+
+MOST = 4
+NARROWEST = 28  # cells that a column needs
 
 
-class CompareScreen(Columns):
+class CompareScreen(View):
     """Two to four columns."""
+
+    NAME = "compare"
+    PARTS = (TokenView, PromptInput)
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False, id="compare.stop"),
@@ -31,17 +45,17 @@ class CompareScreen(Columns):
         Binding("minus", "remove", "Remove", show=False, id="compare.remove"),
         Binding("a", "adopt", "Adopt", show=False, id="compare.adopt"),
         Binding("c", "set_up", "Set up", show=False, id="compare.set_up"),
-        Binding("f1", "keys", "Keys", show=False, id="compare.keys"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.prompt_text = ""
+        self.seed = 7
 
     def compose(self) -> ComposeResult:
-        yield TopBar("compare", id="top")
-        chat = self.likely.chat
-        sampling = chat.talk.sampling if chat is not None else Sampling()
+        yield TopBar(self.NAME, id="top")
+        chat = self.host.session
+        sampling = chat.sampling if chat is not None else Sampling()
         kinds = [sampling.preset("greedy"), sampling]
         if self.app.size.width >= 3 * NARROWEST:
             kinds.append(sampling.preset("wild") if sampling.preset_name != "wild" else sampling.preset("balanced"))
@@ -49,21 +63,20 @@ class CompareScreen(Columns):
             for kind in kinds:
                 yield self._column(kind)
         yield InspectorLine(id="glance")
-        yield Prompt(placeholder="One prompt for every column  (enter runs)", id="prompt")
+        yield PromptInput(placeholder="One prompt for every column  (enter runs)", id="prompt")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
-        self.hints = self.query_one(Hints)
-        self.prompt = self.query_one(Prompt)
-        chat = self.likely.chat
-        if chat is not None:
-            self.prompt.prompts = chat.prompt.prompts
-            said = [shown.message.text for shown in chat.talk.shown if shown.message.role == "user"]
-            if said:
-                self.prompt.take(said[-1])
-        self.query_one(InspectorLine).display = True
+        self.prompt = self.query_one(PromptInput)
+        self.prompt.prompts = self.host.prompts
+        messages = self.host.session.conversation.messages() if self.host.session is not None else ()
+        said = [message.text for message in messages if message.role == "user"]
+        if said:
+            self.prompt.take(said[-1])
+        self.line = self.query_one(InspectorLine)
+        self.line.display = True
         self.prompt.focus()
-        self.model_changed()
+        self.models_changed()
         self.call_after_refresh(self.refresh_heads)
 
     def on_resize(self) -> None:
@@ -71,15 +84,20 @@ class CompareScreen(Columns):
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def model_changed(self) -> None:
+    def models_changed(self) -> None:
         """A model was loaded: columns that use it may begin."""
-        super().model_changed()
-        current = self.likely.engine.current
+        current = self.host.engine.current
+        for column in self.columns:
+            facts = self.host.engine.models.get(column.model) if column.model else current
+            if facts is not None and column.talk.facts is not facts:
+                column.talk.ready(facts)
+                column.show(follow=True)
+        self.refresh_heads()
         name = (current.title or current.name) if current is not None else "no model"
-        self.query_one(TopBar).show(name, (f"same prompt · seed {self.seed}",))
+        self.top.show(name, (f"same prompt · seed {self.seed}",))
         self._hint()
 
-    def on_prompt_sent(self, event: Prompt.Sent) -> None:
+    def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
         if event.text.strip():
             self.prompt_text = event.text
             self.start()
@@ -93,18 +111,18 @@ class CompareScreen(Columns):
 
     def differs(self, column: Column) -> None:
         """A column draws otherwise now: it answers the prompt again, with the same seed."""
-        super().differs(column)
+        self.models_changed()
         if self.prompt_text and column.talk.facts is not None:
             column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
             if column is self.columns[0]:
                 self.unmark()
         self._hint()
 
-    def reported(self, column: Column, job: int, events: list[Any]) -> None:
+    def _heard(self, column: Column, job: int, events: list[Any]) -> None:
         """Events of one column's runs."""
-        if not column.is_mounted:
+        if column not in self.columns:  # it was removed, or the view was left
             return
-        if trouble := column.reported(job, events):
+        if trouble := column.take_events(job, events):
             self.hints.say(trouble, alarm=True)
         self.refresh_feet()
         if column.view.has_focus or not any(each.view.has_focus for each in self.columns):
@@ -116,22 +134,13 @@ class CompareScreen(Columns):
     def inspect(self) -> None:
         """The token under the cursor of the focused column, in one line."""
         column = self.picked()
-        place = column.view.cursor or column.view.newest()
-        glance = self.query_one(InspectorLine)
-        if place is None or not column.talk.shown:
-            glance.show(None, ())
-            return
-        at = TokenPlace(len(column.talk.shown) - 1, place.token)
-        step = column.talk.step_at(at)
-        if step is None:
-            return
-        names = self.likely.names_of(column.talk.conversation.model)
-        before, steps = column.talk.history(at)
-        recipe = column.talk.sampling.recipe
-        outcome = candidates.replayed(step, recipe, before, steps, names, self.seed)
-        view = candidates.view(step, outcome, recipe, names, title="TOKEN", live=column.view.cursor is None)
-        bits = [None if s.entropy is None else s.entropy / LN2 for s in column.talk.shown[-1].steps[: place.token + 1]]
-        glance.show(view, bits[-8:])
+        place = column.place
+        names = self.host.names_of(column.talk.conversation.model)
+        at = column.look.at(place, names, live=column.view.cursor is None)
+        if at is None or place is None:
+            self.line.show(None, ())
+        else:
+            self.line.show(at.table(), recent(column.look.around(place), place.token))
 
     def on_token_view_cursor_moved(self) -> None:
         self.inspect()
@@ -163,7 +172,7 @@ class CompareScreen(Columns):
         """Stop every column; else back to the chat."""
         stopped = [column.talk.stop() for column in self.columns]
         if not any(stopped):
-            self.likely.action_go("chat")
+            self.host.go("chat")
             return
         for column in self.columns:
             column.show()
@@ -177,34 +186,178 @@ class CompareScreen(Columns):
     def action_redo(self) -> None:
         """Run again, every column with the same new seed."""
         self.seed = secrets.randbelow(1000)
-        self.model_changed()
+        self.models_changed()
         if self.prompt_text:
             self.start()
 
     def action_adopt(self) -> None:
         """Open the picked column's answer in the chat, the others as branches beside it."""
         picked = self.picked()
-        if not picked.talk.shown or self.likely.chat is None:
+        if not picked.talk.transcript.shown:
             self.hints.say("there is nothing to adopt yet")
             return
         self.leave()
         ordered = [*(column for column in self.columns if column is not picked), picked]
-        answers = [(column.label, column.talk.shown) for column in ordered]
-        self.likely.chat.open(comparison.gathered(picked.talk.conversation, answers, self.likely.clock()))
-        self.likely.chat.save()
-        self.likely.action_go("chat")
+        answers = [(column.label, column.talk.transcript.shown) for column in ordered]
+        talk = comparison.gathered(picked.talk.conversation, answers, self.host.clock())
+        self.host.save(talk)
+        self.host.open(talk)
 
-    def action_keys(self) -> None:
-        from app.tui.help import keys_text
-
-        self.app.push_screen(Read("keys", keys_text(self)))
-
-    def palette(self) -> Iterator[Entry]:
-        """What the palette offers here."""
+    def commands(self) -> Iterator[Command]:
         yield "compare: Add column", "a copy of the picked one", self.action_add
         yield "compare: Set up column…", "parameters, their order, strategy or model", self.action_set_up
         yield "compare: Adopt into chat", "the others become branches", self.action_adopt
         yield "compare: New seed", "the same one for every column", self.action_redo
 
-    def on_top_bar_screen_asked(self, event: TopBar.ScreenAsked) -> None:
-        self.likely.action_go(event.name)
+    # -- columns -----------------------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> list[Column]:
+        return list(self.query(Column))
+
+    def picked(self) -> Column:
+        """The column that has the focus, else the first."""
+        return next((column for column in self.columns if column.has_focus_within), self.columns[0])
+
+    def models_in_use(self) -> set[str]:
+        return {name for column in self.columns for name in column.models}
+
+    def refresh_heads(self) -> None:
+        for column in self.columns:
+            column.head()
+
+    def refresh_feet(self) -> None:
+        """Say below each column what it came to, and where it parts from the first."""
+        first = self.columns[0]
+        for column in self.columns:
+            column.compare(first)
+            column.foot(column is first)
+
+    def _conversation(self, sampling: Sampling, facts: r.ModelFacts | None) -> Conversation:
+        """An empty one, with the system prompt of the chat."""
+        now, chat = self.host.clock(), self.host.session
+        return Conversation(
+            secrets.token_hex(4),
+            model=facts.name if facts is not None else "",
+            system=chat.conversation.system if chat is not None else "",
+            recipe=sampling.recipe,
+            order=sampling.names,
+            created=now,
+            updated=now,
+        )
+
+    def _column(self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN) -> Column:
+        talk = ChatSession(self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
+        talk.sampling, talk.strategy = sampling, strategy
+        talk.new_seed = lambda: self.seed
+        column = Column(talk, model)
+        talk.send = lambda request: self.host.engine.submit(request, partial(self._heard, column))
+        return column
+
+    async def action_add(self) -> None:
+        """Another column, a copy of the picked one."""
+        fits = self.size.width // (len(self.columns) + 1) >= NARROWEST
+        if len(self.columns) >= MOST or not fits:
+            self.hints.say("there is no room for another column")
+            return
+        like = self.picked()
+        column = self._column(like.talk.sampling, like.model, like.talk.strategy)
+        await self.query_one("#columns").mount(column)
+        self.models_changed()
+        self.set_up(column)
+
+    async def action_remove(self) -> None:
+        """Take the picked column away."""
+        if len(self.columns) <= 2:
+            self.hints.say("a comparison has at least two columns")
+            return
+        column = self.picked()
+        column.talk.stop()
+        await column.remove()
+        self.unmark()  # the first one may be another now
+        self.columns[0].view.focus()
+        self.refresh_heads()
+        self.refresh_feet()
+
+    def unmark(self) -> None:
+        """Compare with the first column from the beginning."""
+        for column in self.columns:
+            column.unmark()
+            column.view.redraw()
+
+    def action_set_up(self) -> None:
+        self.set_up(self.picked())
+
+    def set_up(self, column: Column) -> None:
+        """Choose what a column does differently: parameters, their order, how tokens are found, or another model."""
+        loaded = [name for name in self.host.engine.models if name != self._model_of(column)]
+        options = [
+            *presets.named(self.host.home),
+            ("typed", "  parameters…    type them: temp 1.2 top_p 0.9"),
+            *presets.orders(),
+            *comparison.strategies(loaded),
+            ("", "model"),
+            *((f"model {name}", f"  {name}") for name in self.host.engine.models),
+            ("model", "  another model…"),
+        ]
+        self.app.push_screen(Pick("what this column does differently", options), partial(self._chosen, column))
+
+    def _model_of(self, column: Column) -> str:
+        return column.talk.facts.name if column.talk.facts is not None else column.model
+
+    def _chosen(self, column: Column, choice: str | None) -> None:
+        """Take over what was picked for a column."""
+        talk = column.talk
+        kind, _, name = (choice or "").partition(" ")
+        match kind:
+            case "typed":
+                title = "parameters and their values; what is not named stays"
+                self.app.push_screen(Ask(title, given(talk.sampling)), partial(self._typed, column))
+            case "draft":
+                self._other_model(column, lambda facts: setattr(talk, "strategy", Drafting(facts.name)))
+            case "model" if not name:
+                self._other_model(column, lambda facts: setattr(column, "model", facts.name))
+            case "strategy":
+                talk.strategy = parse(name)
+                self.differs(column)
+            case "model":
+                column.model = name
+                self.differs(column)
+            case "preset" | "order":
+                talk.resample(presets.chosen(self.host.home, f"{kind} {name}", talk.sampling))
+                self.differs(column)
+
+    def _typed(self, column: Column, text: str | None) -> None:
+        if text is None:
+            return
+        try:
+            column.talk.resample(typed(text, column.talk.sampling))
+            self.differs(column)
+        except LikelyError as error:
+            self.hints.say(str(error), alarm=True)
+
+    def _other_model(self, column: Column, use: Callable[[r.ModelFacts], None]) -> None:
+        """Have a person choose a model; load it, and then use it."""
+        from app.tui.dialogs.models import Models
+
+        def loaded(job: int, events: list[Any]) -> None:
+            for event in events:
+                match event:
+                    case r.Progressed(_, stage, done, total):
+                        self.hints.say(f"{stage} {100 * done // total} %" if total else stage)
+                    case r.Loaded(facts):
+                        self.hints.say("")
+                        self.host.engine.adopt(facts)
+                        use(facts)
+                        self.differs(column)
+                    case Failed(line):
+                        self.hints.say(line, alarm=True)
+
+        def picked(name: str | None) -> None:
+            if name is not None:
+                self.host.engine.submit(r.Load(name), loaded)
+
+        self.app.push_screen(Models(self.host), picked)
+
+    def on_unmount(self) -> None:
+        self.host.engine.release()

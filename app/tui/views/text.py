@@ -3,78 +3,67 @@
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.timer import Timer
 
 from app import requests as r
 from app.heat import heat_level
-from app.tui.chat import candidates, text_document
+from app.tui.chat import text_document
 from app.tui.chat.auto_saver import EVERY_S
-from app.tui.chat.candidates import LN2, CandidateTable, Outcome
 from app.tui.chat.context import before
-from app.tui.dialogs.overlays import Read
-from app.tui.palette import Entry
+from app.tui.chat.inspection import Inspection, Subject, entropies
+from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
+from app.tui.view import Command, View
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from app.tui.widgets.body import Body, Left
 from app.tui.widgets.buffer import TextBuffer
 from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.entropy import EntropyRow
-from app.tui.widgets.inspector import Body, Inspector, Left
+from app.tui.widgets.inspector import Inspector
 from app.tui.widgets.sampler import Sampler
 from app.tui.widgets.tree import TreePane
 from app.worker import Failed
-from engine.conversation import Conversation, Node
+from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted
 from engine.evaluate.scores import bits_per_byte, perplexity
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
-if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
-
 TYPING_S = 0.25  # how long a person pauses before the text is measured
 
 
-class TextScreen(Screen[None]):
+class TextScreen(View):
     """An editable text and what the model makes of it."""
 
+    NAME = "text"
+    PARTS = (Candidates, Sampler, TreePane)
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "continue", "Continue", show=False, id="text.continue"),
         Binding("escape", "stop", "Stop", show=False, id="text.stop"),
         Binding("ctrl+g", "sampler", "Sampler", show=False, id="text.sampler"),
-        Binding("f1", "keys", "Keys", show=False, id="text.keys"),
     ]
 
-    def __init__(self, conversation: Conversation | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.conversation = conversation
+        self.conversation: Conversation | None = None
         self.steps: list[TokenStep] = []
         self.measured = ""
-        self.next_outcome: Outcome | None = None
         self.next_logits: tuple[str, np.ndarray] | None = None
-        self.control: RunControl | None = None
+        self.run: LiveRun | None = None
         self.new_seed: Callable[[], int] = lambda: secrets.randbits(31)
-        self._node = ""
-        self._fresh: list[TokenStep] = []
         self._job = -1
         self._typing: Timer | None = None
         self._saved_s = 0.0
 
-    @property
-    def likely(self) -> "LikelyApp":
-        return cast("LikelyApp", self.app)
-
     def compose(self) -> ComposeResult:
-        yield TopBar("text", id="top")
+        yield TopBar(self.NAME, id="top")
         with Body(id="body"):
             with Left(id="left"):
                 yield TextBuffer(id="buffer")
@@ -84,26 +73,45 @@ class TextScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.buffer = self.query_one(TextBuffer)
-        self.hints = self.query_one(Hints)
-        now = self.likely.clock()
+        self.inspector = self.query_one(Inspector)
+        self.inspector.subject = lambda: Subject(self.inspection(), entropies(self.steps), self.here())
+        now = self.host.clock()
         if self.conversation is None:
             self.conversation = Conversation(
                 secrets.token_hex(4), kind="text", recipe=Sampling().recipe, created=now, updated=now
             )
-        self.talk = self.conversation
-        self.sampling = Sampling.of(self.talk.recipe, self.talk.order)
-        self.query_one(Sampler).show(self.sampling)
-        self.buffer.text = text_document.text_of(self.talk)
-        self.buffer.move_cursor(self.buffer.document.end)
+        self._show(self.conversation)
         self.buffer.focus()
         self.hints.show((("^r", "Continue"), ("esc", "Stop"), ("^g", "Sampler"), ("f1", "Keys")))
-        self.model_changed()
+
+    def open(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        if self.is_mounted:
+            self.leave()
+            self._show(conversation)
+
+    def _show(self, conversation: Conversation) -> None:
+        self.talk = conversation
+        self.sampling = Sampling.of(conversation.recipe, conversation.order)
+        self.inspector.sampler.show(self.sampling)
+        self._write(text_document.text_of(conversation))
+        self.models_changed()
         self.show_tree()
+
+    def _write(self, text: str) -> None:
+        """Another text in the buffer, the cursor at its end."""
+        self.buffer.text = text
+        self.buffer.move_cursor(self.buffer.document.end)
+
+    def _commit(self, text: str) -> Fork:
+        """Make what is written a part of the conversation; gives the fork at its end."""
+        self.talk, fork = text_document.commit(self.talk, text, _new_id)
+        return fork
 
     # -- measuring ---------------------------------------------------------------------------------------------------
 
     def on_text_buffer_moved(self) -> None:
-        if self.control is not None:
+        if self.run is not None:
             return
         self.inspect()
         if self._typing is not None:
@@ -112,8 +120,8 @@ class TextScreen(Screen[None]):
 
     def measure(self) -> None:
         """Have the whole text measured, and the distribution after it."""
-        facts, text = self.likely.engine.current, self.buffer.text
-        if facts is None or self.control is not None or text == self.measured:
+        facts, text = self.host.engine.current, self.buffer.text
+        if facts is None or self.run is not None or text == self.measured:
             return
         if not text:
             self.steps, self.measured = [], ""
@@ -122,9 +130,9 @@ class TextScreen(Screen[None]):
             return
 
         def measured(job: int, events: list[Any]) -> None:
-            for event in events:
+            for event in events if self.is_attached else ():
                 match event:
-                    case r.Scored(steps) if self.is_mounted:
+                    case r.Scored(steps):
                         self.steps, self.measured = list(steps), text
                         self._tint()
                         self.inspect()
@@ -132,14 +140,14 @@ class TextScreen(Screen[None]):
                         self.hints.say(line, alarm=True)
 
         def followed(job: int, events: list[Any]) -> None:
-            for event in events:
+            for event in events if self.is_attached else ():
                 if isinstance(event, r.ExactLogits):
                     self.next_logits = (text, event.logits)
                     self.inspect()
 
         context = Prompt(parts=(text,))
-        self.likely.engine.submit(r.Score(facts.name, context), measured)
-        self.likely.engine.submit(r.Exact(facts.name, context), followed)
+        self.host.engine.submit(r.Score(facts.name, context), measured)
+        self.host.engine.submit(r.Exact(facts.name, context), followed)
 
     def _tint(self) -> None:
         levels: list[int] = []
@@ -155,37 +163,27 @@ class TextScreen(Screen[None]):
                 return index
         return None
 
-    def view(self) -> CandidateTable | None:
-        names = self.likely.names_of(self.likely.engine.current.name if self.likely.engine.current else "")
-        index = self.here()
+    def inspection(self) -> Inspection | None:
+        """The token under the cursor, else the place after the text."""
+        names = self.host.names_of(self.host.engine.current.name if self.host.engine.current else "")
+        recipe, seed, index = self.sampling.recipe, self.talk.seed, self.here()
         if index is not None and self.measured.startswith(self.buffer.text[: self.buffer.place + 1]):
-            step = self.steps[index]
-            before = tuple(step.token for step in self.steps[:index])
-            outcome = candidates.replayed(step, self.sampling.recipe, before, (), names, self.talk.seed)
-            title = f"TOKEN {index + 1}/{len(self.steps)}"
-            return candidates.view(step, outcome, self.sampling.recipe, names, title=title, live=False)
+            title, before = f"TOKEN {index + 1}/{len(self.steps)}", tuple(s.token for s in self.steps[:index])
+            return Inspection(self.steps[index], recipe, names, title, before, seed=seed)
         if self.next_logits is None or not self.steps or self.next_logits[0] != self.buffer.text:
             return None
         ids = [step.token for step in self.steps]
-        recipe = self.sampling.recipe
-        logits = self.next_logits[1]
-        outcome = candidates.exact(logits, recipe, ids, names, (self.talk.seed, len(ids)))
-        return candidates.next_view(outcome, recipe, names, len(logits))
+        return Inspection(None, recipe, names, "NEXT", ids, seed=seed, upcoming=True, logits=self.next_logits[1])
 
     def inspect(self) -> None:
-        view = self.view()
-        self.query_one(Candidates).show(view)
-        bits = [None if step.entropy is None else step.entropy / LN2 for step in self.steps]
-        at = self.here()
-        self.query_one(EntropyRow).show(bits, at)
-        end = len(bits) if at is None else at + 1
-        self.query_one(InspectorLine).show(view, bits[max(end - 8, 0) : end])
+        """Bring the panel and the top line up to date with the cursor and the sliders."""
+        self.inspector.look()
         self.status()
 
     def status(self) -> None:
-        facts = self.likely.engine.current
+        facts = self.host.engine.current
         if facts is None:
-            self.query_one(TopBar).show("no model", ("loading",) if self.likely.engine.loading else ())
+            self.top.show("no model", ("loading",) if self.host.engine.loading else ())
             return
         said = [step.logprob for step in self.steps]
         ppl = perplexity(said)
@@ -193,12 +191,12 @@ class TextScreen(Screen[None]):
         parts = [f"{len(self.steps)}/{facts.context} ctx"]
         if ppl is not None:
             parts += [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte"]
-        self.query_one(TopBar).show(cells.fit(facts.title or facts.name, 40), tuple(parts))
+        self.top.show(cells.fit(facts.title or facts.name, 40), tuple(parts))
 
-    def model_changed(self) -> None:
+    def models_changed(self) -> None:
         """A model was loaded: measure with it."""
-        if self.likely.engine.current is not None and self.talk.model != self.likely.engine.current.name:
-            self.talk = replace(self.talk, model=self.likely.engine.current.name)
+        if self.host.engine.current is not None and self.talk.model != self.host.engine.current.name:
+            self.talk = replace(self.talk, model=self.host.engine.current.name)
             self.measured = ""
             self.measure()
         self.status()
@@ -207,79 +205,70 @@ class TextScreen(Screen[None]):
 
     def action_continue(self, token: int | None = None) -> None:
         """Go on from the cursor; what stood behind it stays on its own branch."""
-        facts = self.likely.engine.current
-        if facts is None or self.control is not None:
+        facts = self.host.engine.current
+        if facts is None or self.run is not None:
             self.hints.say("no model is loaded" if facts is None else "it is being continued: esc stops")
             return
         whole, prefix = self.buffer.text, self.buffer.text[: self.buffer.place]
-        self.talk, _ = text_document.commit(self.talk, whole, _new_id)
-        self.talk, fork = text_document.commit(self.talk, prefix, _new_id)
-        if not before(self.talk, fork).parts:
+        self._commit(whole)
+        fork = self._commit(prefix)
+        prompt = before(self.talk, fork)
+        if not prompt.parts:
             self.hints.say("write something to continue")
             return
-        seed = self.new_seed()
-        node = Node(_new_id(), fork, "text", seed=seed, joins=True)
-        context = before(self.talk, fork)
+        node = Node(_new_id(), fork, "text", seed=self.new_seed(), joins=True)
         self.talk = self.talk.add(node)
-        self._node, self._fresh = node.id, []
-        self.control = RunControl(self.sampling.recipe)
+        control = RunControl(self.sampling.recipe)
         if token is not None:
-            self.control.force([token])
-        self.buffer.text = prefix
-        self.buffer.move_cursor(self.buffer.document.end)
-        self._job = self.likely.engine.submit(r.Generate(facts.name, context, self.control, seed), self._reported)
+            control.force([token])
+        self.run = LiveRun(node.id, control, _new_id)
+        self._write(prefix)
+        request = r.Generate(facts.name, prompt, control, node.seed)
+        self._job = self.host.engine.submit(request, self.take_events)
         self.save()
 
-    def _reported(self, job: int, events: list[Any]) -> None:
-        drawn: list[TokenStep] = []
-        ended = ""
-        for event in events if job == self._job else ():
-            match event:
-                case Emitted(_, step):
-                    drawn.append(step)
-                case Done(_, reason):
-                    ended = reason
-                case Failed(line):
-                    ended = "failed"
-                    self.hints.say(line, alarm=True)
-        if self.control is None or not self.is_mounted:
+    def take_events(self, job: int, events: list[Any]) -> None:
+        """Events of the run: what was drawn goes to the end of the text."""
+        run = self.run
+        if run is None or job != self._job or not self.is_attached:
             return
+        self.talk, drawn = run.take(self.talk, events)
         if drawn:
-            self._fresh += drawn
-            text = "".join(step.text for step in drawn if not step.special)
-            self.buffer.insert(text, self.buffer.document.end)
+            self.buffer.insert("".join(step.text for step in drawn if not step.special), self.buffer.document.end)
             self.buffer.move_cursor(self.buffer.document.end)
-        now = self.likely.clock()
-        if ended or now - self._saved_s > EVERY_S:
-            self._saved_s = now
-            self.talk = self.talk.extend(self._node, tuple(self._fresh), ended)
-            self._fresh = []
-            self.save()
-        if ended:
-            self.control = None
+        elif run.turned:
+            self._write(text_document.text_of(self.talk))
+        if run.failure is not None:
+            self.hints.say(run.failure.line, alarm=True)
+        if run.ended:
+            self._end(run, FAILED)
             self.show_tree()
             self.measure()
+        elif self.host.clock() - self._saved_s > EVERY_S:
+            self._saved_s = self.host.clock()
+            self.talk = run.keep(self.talk)
+            self.save()
+
+    def _end(self, run: LiveRun, finish: str) -> None:
+        """The run is over: all of it is in the conversation."""
+        self.talk, self.run = run.close(self.talk, finish), None
+        self.save()
 
     def action_stop(self) -> None:
         """Stop; else close the sheet; else back to the chat."""
-        inspector = self.query_one(Inspector)
-        if self.control is not None:
-            self.control.cancel()
-        elif inspector.has_class("-open"):
-            inspector.remove_class("-open")
-            self.buffer.focus()
-        elif not self.buffer.has_focus:
+        if self.run is not None:
+            self.run.control.cancel()
+        elif self.inspector.close() or not self.buffer.has_focus:
             self.buffer.focus()
         else:
-            self.likely.action_go("chat")
+            self.host.go("chat")
 
     def leave(self) -> None:
         """Stop and save before something else is shown."""
-        if self.control is not None:
-            self.control.cancel()
-            self.talk = self.talk.extend(self._node, tuple(self._fresh), "cancelled")
-            self.control = None
-        self.talk, _ = text_document.commit(self.talk, self.buffer.text, _new_id)
+        if self.run is not None:
+            self.run.control.cancel()
+            self._end(self.run, CANCELLED)
+        self._commit(self.buffer.text)
         self.save()
 
     def save(self) -> None:
@@ -288,30 +277,28 @@ class TextScreen(Screen[None]):
         self.talk = replace(
             self.talk,
             title=title,
-            updated=self.likely.clock(),
+            updated=self.host.clock(),
             recipe=self.sampling.recipe,
             order=self.sampling.names,
         )
-        if self.likely.keeper is not None:
-            self.likely.keeper.save(self.talk)
+        self.host.save(self.talk)
 
     # -- panel -------------------------------------------------------------------------------------------------------
 
     def show_tree(self) -> None:
-        self.query_one(TreePane).show(self.talk)
+        self.inspector.tree_pane.show(self.talk)
 
     def on_sampler_changed(self, event: Sampler.Changed) -> None:
         self.sampling = event.sampling
-        if self.control is not None:
-            self.control.recipe = event.sampling.recipe
+        if self.run is not None:
+            self.run.control.recipe = event.sampling.recipe
         self.inspect()
 
-    def on_tree_pane_chosen(self, event: TreePane.Chosen) -> None:
-        if self.control is None:
-            self.talk, _ = text_document.commit(self.talk, self.buffer.text, _new_id)
+    def on_tree_pane_checked_out(self, event: TreePane.CheckedOut) -> None:
+        if self.run is None:
+            self._commit(self.buffer.text)
             self.talk = self.talk.choose(event.fork, event.option)
-            self.buffer.text = text_document.text_of(self.talk)
-            self.buffer.move_cursor(self.buffer.document.end)
+            self._write(text_document.text_of(self.talk))
             self.show_tree()
             self.save()
 
@@ -322,35 +309,17 @@ class TextScreen(Screen[None]):
                 start = text_document.spans(self.steps)[index][0]
                 self.buffer.stand(start)
             self.action_continue(event.token)
-        elif event.verb == "ban":
-            self.sampling = self.sampling.banned(event.token)
-            self.query_one(Sampler).show(self.sampling)
-            self.inspect()
-        elif self.control is not None:
-            self.control.force([event.token])
+        elif self.run is not None:
+            self.run.control.force([event.token])
 
     def action_sampler(self) -> None:
-        inspector = self.query_one(Inspector)
-        if self.has_class("-narrow") or self.has_class("-tiny"):
-            inspector.toggle_class("-open")
-            if not inspector.has_class("-open"):
-                self.buffer.focus()
-                return
-        self.call_after_refresh(self.query_one(Sampler).focus)
+        """To the sliders; where the screen is narrow, open or close their sheet."""
+        self.inspector.to_sampler(back=self.buffer)
 
-    def action_keys(self) -> None:
-        from app.tui.help import keys_text
-
-        self.app.push_screen(Read("keys", keys_text(self)))
-
-    def palette(self) -> Iterator[Entry]:
-        """What the palette offers here."""
+    def commands(self) -> Iterator[Command]:
         yield "text: Continue", "from the cursor", self.action_continue
-        if self.control is not None:
+        if self.run is not None:
             yield "text: Stop", "what was drawn stays", self.action_stop
-
-    def on_top_bar_screen_asked(self, event: TopBar.ScreenAsked) -> None:
-        self.likely.action_go(event.name)
 
 
 def _new_id() -> str:

@@ -2,34 +2,30 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 
 from app.jobs import TrainingJobs
 from app.requests import Progressed, TrainingPlan
 from app.tui.dialogs.overlays import Ask, Read
-from app.tui.palette import Entry
 from app.tui.training.history import TrainingHistory
 from app.tui.training.probes import Probes
 from app.tui.training.run import Training, command
 from app.tui.training.status import standing
+from app.tui.view import Command, View
 from app.tui.widgets.bars import Hints, TopBar
 from app.tui.widgets.chart import Chart
 from app.tui.widgets.drift import MovedPanel
 from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.heat_view import HeatView
-from app.tui.widgets.prompt import Prompt
+from app.tui.widgets.prompt import PromptInput
 from app.tui.widgets.tune_form import TuneForm
 from app.worker import Failed, Worker
 from engine.tune.config import Config
 from engine.tune.control import Completion, Refused, Stepped, Validated
-
-if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
 
 TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")
@@ -37,9 +33,13 @@ SLIM = 76  # columns: below them what moved stands in one column
 TALL = 30  # rows: below them the small curves have one row less
 
 
-class TuneScreen(Screen[None]):
+class TuneScreen(View):
     """A form, or the run that it has started. Stays as it is while another screen is looked at."""
 
+    NAME = "tune"
+    PARTS = (TuneForm,)
+    STAYS = True
+    NEEDS_MODEL = False
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "Pause", show=False, id="tune.pause"),
@@ -62,7 +62,6 @@ class TuneScreen(Screen[None]):
         Binding("enter", "chat", "Chat with it", show=False, id="tune.chat"),
         Binding("q", "interrupt", "Stop, keep, leave", show=False, id="tune.leave"),
         Binding("escape", "back", "Back", show=False, id="tune.back"),
-        Binding("f1", "keys", "Keys", show=False, id="tune.keys"),
     ]
 
     def __init__(self) -> None:
@@ -73,12 +72,8 @@ class TuneScreen(Screen[None]):
         self.stage = ""  # of a run that is being opened
         self.closer = False
 
-    @property
-    def likely(self) -> "LikelyApp":
-        return cast("LikelyApp", self.app)
-
     def compose(self) -> ComposeResult:
-        yield TopBar("tune", id="top")
+        yield TopBar(self.NAME, id="top")
         yield TuneForm(id="form")
         with Vertical(id="run"):
             yield Gauge(id="gauge")
@@ -90,24 +85,23 @@ class TuneScreen(Screen[None]):
                         yield Chart(id="norm")
                     yield HeatView(id="answers")
                 yield MovedPanel()
-            yield Prompt(placeholder="Ask the model as it is now  (enter)", id="prompt")
+            yield PromptInput(placeholder="Ask the model as it is now  (enter)", id="prompt")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
-        self.hints = self.query_one(Hints)
-        self.prompt = self.query_one(Prompt)
+        self.prompt = self.query_one(PromptInput)
         self.panel = self.query_one(MovedPanel)
         self.said = self.query_one("#answers", HeatView)
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
-        order = self.likely.tune_order
+        order = self.host.tune_order
         if order is not None:
             self.start(*order)
         else:
             self._show_form()
 
     def on_screen_resume(self) -> None:
-        self.likely.restyle()  # another theme may have been chosen elsewhere
+        self.host.restyle()  # another theme may have been chosen elsewhere
         self.reshow()
 
     def on_resize(self) -> None:
@@ -119,7 +113,7 @@ class TuneScreen(Screen[None]):
     def _show_form(self) -> None:
         self.set_class(True, "-form")
         form = self.query_one(TuneForm)
-        current = self.likely.engine.current
+        current = self.host.engine.current
         if current is not None and not form.field("model").value:
             form.field("model").value = current.name
         form.field("data").focus()
@@ -132,8 +126,8 @@ class TuneScreen(Screen[None]):
         """Open a run and train."""
         if self.training is not None:
             self.training.close()
-        worker = Worker(lambda: TrainingJobs(self.likely.trainer()), "trainer")
-        self.training = self.likely.training = Training(worker, config, resume=resume)
+        worker = Worker(lambda: TrainingJobs(self.host.trainer()), "trainer")
+        self.training = self.host.training = Training(worker, config, resume=resume)
         self.course, self.watching = TrainingHistory(), Probes(self.training.ask)
         self.set_class(False, "-form")
         self.set_focus(None)
@@ -174,7 +168,7 @@ class TuneScreen(Screen[None]):
         """Whether there is a model to be asked."""
         return self.training is not None and self.training.plan is not None
 
-    def on_prompt_sent(self, event: Prompt.Sent) -> None:
+    def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
         if event.text.strip():
             self.prompt.prompts.append(event.text)
             self.prompt.take("")
@@ -265,7 +259,7 @@ class TuneScreen(Screen[None]):
         form = self.query_one(TuneForm)
         form.fill(self.training.config)
         form.say(line.replace("--resume goes on with it", "^r goes on with it"))
-        self.training = self.likely.training = None
+        self.training = self.host.training = None
         self._show_form()
 
     def action_go_on(self) -> None:
@@ -273,20 +267,24 @@ class TuneScreen(Screen[None]):
             self.reshow()
 
     def action_interrupt(self) -> None:
+        self.interrupt()
+
+    def interrupt(self) -> bool:
         """Stop and keep; and leave, where this is all that the program was started for."""
-        if self.likely.tune_order is not None:
-            self.likely.run_worker(self.likely.action_quit())
+        if self.host.tune_order is not None:
+            self.host.quit()
         elif self.training is not None and (self.training.busy or self.training.state == "opening"):
             self.action_stop()
         else:
-            self.likely.action_go("chat")
+            self.host.go("chat")
+        return True
 
     def action_back(self) -> None:
         """Out of the field that is being written in; else to the chat, while the run goes on."""
         if self.focused is not None and not self.has_class("-form"):
             self.set_focus(None)
-        elif self.likely.tune_order is None:
-            self.likely.action_go("chat")
+        elif self.host.tune_order is None:
+            self.host.go("chat")
 
     def action_new(self) -> None:
         """The form, for another run."""
@@ -302,7 +300,7 @@ class TuneScreen(Screen[None]):
 
     def action_chat(self) -> None:
         if self.chats and self.training is not None and self.training.plan is not None:
-            self.likely.chat_with(self.training.config.model, self.training.plan.folder)
+            self.host.chat_with(self.training.config.model, self.training.plan.folder)
 
     def action_plan(self) -> None:
         if self.training is not None and self.training.plan is not None:
@@ -311,12 +309,7 @@ class TuneScreen(Screen[None]):
 
     def action_copy_command(self) -> None:
         if self.training is not None:
-            self.likely.copy(command(self.training.config, resume=True), "command to go on")
-
-    def action_keys(self) -> None:
-        from app.tui.help import keys_text
-
-        self.app.push_screen(Read("keys", keys_text(self)))
+            self.host.copy(command(self.training.config, resume=True), "command to go on")
 
     def action_close_up(self) -> None:
         self.closer = not self.closer
@@ -334,7 +327,7 @@ class TuneScreen(Screen[None]):
         """Everything as it is now; what did not change draws nothing."""
         if not self.is_mounted:
             return
-        glyphs, training, course = self.likely.glyphs, self.training, self.course
+        glyphs, training, course = self.host.glyphs, self.training, self.course
         self.query_one("#loss", Chart).show(course.loss(glyphs, close=self.closer))
         self.query_one("#rate", Chart).show(course.rate(close=self.closer))
         self.query_one("#norm", Chart).show(course.norm(close=self.closer))
@@ -345,7 +338,7 @@ class TuneScreen(Screen[None]):
             self.query_one(Gauge).show(standing(training, course, self.stage, glyphs))
         plan = training.plan if training is not None else None
         name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
-        self.query_one(TopBar).show(name, (training.state,) if training is not None else ())
+        self.top.show(name, (training.state,) if training is not None else ())
         self._hint()
 
     def on_token_view_cursor_moved(self) -> None:
@@ -383,8 +376,7 @@ class TuneScreen(Screen[None]):
             own = (*more, *own, ("n", "New run"))
         self.hints.show((*own, ("[ ]", "Prompt"), ("z", "Closer"), ("f1", "Keys")))
 
-    def palette(self) -> Iterator[Entry]:
-        """What the palette offers here, as things are."""
+    def commands(self) -> Iterator[Command]:
         training = self.training
         if training is not None and training.busy:
             paused = training.control.paused
@@ -409,6 +401,3 @@ class TuneScreen(Screen[None]):
             yield f"tune: Prompts {other}", "how questions are put", self.reframe
             yield "tune: Show the plan", "rows, tokens, steps, memory", self.action_plan
             yield "tune: Closer or all", "the last quarter of the curves", self.action_close_up
-
-    def on_top_bar_screen_asked(self, event: TopBar.ScreenAsked) -> None:
-        self.likely.action_go(event.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
@@ -11,6 +11,7 @@ from textual import events
 from textual.message import Message
 
 from app.tui.tokens import cells
+from app.tui.views import VIEWS
 from app.tui.widgets.canvas import Canvas, Line
 
 if TYPE_CHECKING:
@@ -18,16 +19,11 @@ if TYPE_CHECKING:
 
 
 class TopBar(Canvas):
-    """The program, its screens, the model, and what it costs. Drops facts from the right where space is short."""
+    """The program, its views, the model, and what it costs. Drops facts from the right where space is short."""
 
-    SCREENS: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("1", "chat"),
-        ("2", "compare"),
-        ("3", "text"),
-        ("4", "tune"),
-    )
+    class ViewAsked(Message):
+        """A person wants another view."""
 
-    class ScreenAsked(Message):
         def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name
@@ -48,8 +44,8 @@ class TopBar(Canvas):
         look = self.look
         segments = [Segment(" likely ", Style(bold=True) + look.text)]
         x, self._spots = 8, []
-        for key, name in self.SCREENS:
-            text = f" {key} {name} "
+        for number, name in enumerate(VIEWS, 1):
+            text = f" {number} {name} "
             here = name == self.current
             if x + len(text) > width or (width < 60 and not here):
                 continue
@@ -71,7 +67,7 @@ class TopBar(Canvas):
     def on_click(self, event: events.Click) -> None:
         for start, end, name in self._spots:
             if start <= event.x < end:
-                self.post_message(self.ScreenAsked(name))
+                self.post_message(self.ViewAsked(name))
 
 
 class InspectorLine(Canvas):

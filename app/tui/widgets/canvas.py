@@ -14,7 +14,7 @@ Line = Sequence[Segment]
 
 
 class Painted(Protocol):
-    """What a canvas asks of the app."""
+    """The look of the application, as a canvas asks for it."""
 
     look: Look
     glyphs: Glyphs

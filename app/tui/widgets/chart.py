@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a chart shows: its heading in (words, ink), its curves from the back to the front, its marks, its axis."""
+    """A chart as data: its heading in (words, ink), its curves from the back to the front, its marks, its axis."""
 
     heading: Sequence[tuple[str, str]] = ()
     curves: Sequence[Curve] = ()

@@ -7,16 +7,14 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Label
 
-from app import requests as r
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.comparison import divergence
+from app.tui.chat.token_look import TokenLook
 from app.tui.sampling import words
 from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.token_view import TokenView
-from app.worker import Failed
 from engine.conversation import Conversation
-from engine.decode.events import Done, Emitted
 from engine.evaluate.scores import perplexity
 from engine.trace.trace import TokenStep
 
@@ -27,6 +25,7 @@ class Column(Vertical):
     def __init__(self, talk: ChatSession, model: str) -> None:
         super().__init__()
         self.talk = talk
+        self.look = TokenLook(talk, None)
         self.model = model  # a name to load; "" for the one that is current
         self.parts_at: int | None = None  # the first token that is not the first column's
         self._alike = 0  # so many tokens were found to be the same
@@ -41,12 +40,19 @@ class Column(Vertical):
         return self.query_one(TokenView)
 
     @property
+    def place(self) -> TokenPlace | None:
+        """The token that is looked at, in the conversation: the prompt is not shown."""
+        place = self.view.cursor or self.view.newest()
+        shown = self.talk.transcript.shown
+        return TokenPlace(len(shown) - 1, place.token) if place is not None and shown else None
+
+    @property
     def steps(self) -> Sequence[TokenStep]:
-        return self.talk.shown[-1].steps if self.talk.shown else ()
+        return self.talk.transcript.shown[-1].steps if self.talk.transcript.shown else ()
 
     @property
     def label(self) -> str:
-        """What this column does differently, in words."""
+        """The settings of this column that tell it apart, in words."""
         sampling, facts = self.talk.sampling, self.talk.facts
         model = facts.title if facts is not None and self.model else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
@@ -65,47 +71,26 @@ class Column(Vertical):
         talk = self.talk
         talk.stop()
         talk.conversation = conversation
-        talk.began_ids.clear()
+        talk.transcript.began_ids.clear()
         talk.submit(prompt)
         self.unmark()
         self.view.move_to(None)
         self.show(follow=True)
 
-    def reported(self, job: int, events: Sequence[Any]) -> str:
+    def take_events(self, job: int, events: Sequence[Any]) -> str:
         """Take in events of a job of this column's; gives a line about what went wrong, or ""."""
-        talk, trouble = self.talk, ""
-        steps: list[TokenStep] = []
-        mine = talk.mine(job)
-        for event in events:
-            match event:
-                case Emitted(_, step) if mine:
-                    steps.append(step)
-                case r.Began(ids) if mine:
-                    talk.began(ids)
-                case Done() if mine:
-                    self._drew(steps)
-                    steps = []
-                    talk.ended(event)
-                    self.show()
-                case Failed(line):
-                    trouble = line
-                    if mine:
-                        self._drew(steps)
-                        steps = []
-                        talk.failed()
-                        self.show()
-        self._drew(steps)
-        return trouble
-
-    def _drew(self, steps: Sequence[TokenStep]) -> None:
-        if steps and self.talk.run is not None:
-            self.view.extend(self.talk.drew(steps))
+        heard = self.talk.take(job, list(events))
+        if heard.tokens:
+            self.view.extend(heard.tokens)
+        if heard.ended or heard.reshow:
+            self.show()
+        return heard.failure.line if heard.failure is not None else ""
 
     # -- showing -----------------------------------------------------------------------------------------------------
 
     def show(self, *, follow: bool | None = None) -> None:
         """Show the answer alone: the prompt is the same everywhere, and the foot says what the heading would."""
-        blocks = self.talk.blocks()[1:]
+        blocks = self.talk.transcript.blocks()[1:]
         for block in blocks:
             block.note = ""
         self.view.show(blocks, follow=follow)

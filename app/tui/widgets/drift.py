@@ -1,4 +1,4 @@
-"""What a training has moved: the bars of one place before and now, what rose and fell, and the heat along a text."""
+"""The drift panel: the bars of one place before and now, what rose and fell, and the heat along a text."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical

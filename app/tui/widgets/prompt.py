@@ -9,13 +9,14 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
+from app.tui.host import host
 from app.tui.tokens.cells import clean, one_to_one
 from app.tui.widgets.canvas import CachedWidget
 
 PASTE_SHOWN = 20_000  # characters of a paste that are edited in place; more becomes an attachment
 
 
-class Prompt(TextArea, CachedWidget):
+class PromptInput(TextArea, CachedWidget):
     """Enter sends, ctrl+j breaks the line, up on the first line is the previous prompt, tab completes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,8 +64,7 @@ class Prompt(TextArea, CachedWidget):
     def _is(self, event: events.Key, action: str) -> bool:
         """Whether a key is a binding's, remapped or not. Priority bindings would overtake what was typed before."""
         default = next(b.key for b in self.BINDINGS if isinstance(b, Binding) and b.id == action)
-        keys: str = getattr(self.app, "_keymap", {}).get(action, default)
-        return event.key in keys.split(",")
+        return event.key in host(self).keys_of(action, default).split(",")
 
     async def _on_key(self, event: events.Key) -> None:
         if self._is(event, "prompt.send") or self._is(event, "prompt.newline"):

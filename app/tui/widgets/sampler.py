@@ -1,7 +1,7 @@
 """The sliders: a row for every parameter, in the order in which the transforms run."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from rich.segment import Segment
 from textual import events
@@ -10,15 +10,13 @@ from textual.message import Message
 
 from app.tui import presets
 from app.tui.dialogs.overlays import Ask, Pick
+from app.tui.host import host
 from app.tui.sampling import Sampling, shown
 from app.tui.theme import track
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.presets import PARAMETERS
 from engine.transforms import Parameter
-
-if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
 
 LABEL = 16  # less where there is no room
 VALUE = 7
@@ -111,10 +109,6 @@ class Sampler(Canvas, can_focus=True):
             Segment(" " + cells.pad(shown(p, value), VALUE, right=True), look.text if on else look.faint),
         ]
 
-    @property
-    def likely(self) -> "LikelyApp":
-        return cast("LikelyApp", self.app)
-
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
     def on_focus(self) -> None:
@@ -123,7 +117,8 @@ class Sampler(Canvas, can_focus=True):
     def on_blur(self) -> None:
         self.redraw()
 
-    def _set(self, sampling: Sampling) -> None:
+    def change(self, sampling: Sampling) -> None:
+        """Other settings, by a person."""
         if sampling != self.sampling:
             self.sampling = sampling
             self.redraw()
@@ -136,14 +131,14 @@ class Sampler(Canvas, can_focus=True):
         self.redraw()
 
     def action_step(self, by: int) -> None:
-        self._set(self.sampling.stepped(self.parameter.name, by))
+        self.change(self.sampling.stepped(self.parameter.name, by))
 
     def action_off(self) -> None:
         p = self.parameter
-        self._set(self.sampling.with_value(p.name, p.default if p.off is None else p.off)[0])
+        self.change(self.sampling.with_value(p.name, p.default if p.off is None else p.off)[0])
 
     def action_default(self) -> None:
-        self._set(self.sampling.with_value(self.parameter.name, self.parameter.default)[0])
+        self.change(self.sampling.with_value(self.parameter.name, self.parameter.default)[0])
 
     def action_type(self) -> None:
         """Have a person type the value of the picked parameter."""
@@ -151,22 +146,22 @@ class Sampler(Canvas, can_focus=True):
 
         def typed(text: str | None) -> None:
             if text is not None and (said := self.type_value(p.name, text)):
-                self.likely.say(said)
+                host(self).say(said)
 
         title = f"{p.label}  {p.low:g} to {p.high:g} · {p.help}"
         self.app.push_screen(Ask(title, f"{self.sampling.values[p.name]:g}"), typed)
 
     def action_move(self, by: int) -> None:
-        self._set(self.sampling.moved(self.parameter, by))
+        self.change(self.sampling.moved(self.parameter, by))
 
     def action_presets(self) -> None:
         """Have a person choose a preset, or the order of the transforms."""
 
         def chosen(choice: str | None) -> None:
             if choice is not None:
-                self._set(presets.chosen(self.likely.home, choice, self.sampling))
+                self.change(presets.chosen(host(self).home, choice, self.sampling))
 
-        self.app.push_screen(Pick("how tokens are drawn", presets.choices(self.likely.home)), chosen)
+        self.app.push_screen(Pick("how tokens are drawn", presets.choices(host(self).home)), chosen)
 
     def type_value(self, name: str, text: str) -> str:
         """Set a value from what a person typed; gives what there is to say about it."""
@@ -175,7 +170,7 @@ class Sampler(Canvas, can_focus=True):
         except ValueError:
             return f"{PARAMETERS[name].label} must be a number, got {text.strip() or 'nothing'}"
         sampling, said = self.sampling.with_value(name, value)
-        self._set(sampling)
+        self.change(sampling)
         return said
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
@@ -207,7 +202,7 @@ class Sampler(Canvas, can_focus=True):
         p = self.parameter
         share = min(max(x / (size - 1), 0.0), 1.0)
         value = p.low + round(share * (p.high - p.low) / p.step) * p.step
-        self._set(self.sampling.with_value(p.name, round(value, 6))[0])
+        self.change(self.sampling.with_value(p.name, round(value, 6))[0])
 
 
 def _columns(width: int) -> tuple[int, int]:

@@ -31,26 +31,6 @@ class TokenView(TranscriptRows, can_focus=True):
         Binding("n", "surprise(1)", "Next surprise", show=False, id="token.next_surprise"),
         Binding("N", "surprise(-1)", "Previous surprise", show=False, id="token.previous_surprise"),
         Binding("enter", "choose", "Alternatives", show=False, id="token.alternatives"),
-        # the screen's, while the transcript has the focus
-        Binding("b", "screen.resample", "Re-sample", show=False, id="token.resample"),
-        Binding("e", "screen.edit", "Edit", show=False, id="token.edit"),
-        Binding("left_square_bracket", "screen.sibling(-1)", "Sibling", show=False, id="token.previous_sibling"),
-        Binding("right_square_bracket", "screen.sibling(1)", "Sibling", show=False, id="token.next_sibling"),
-        Binding("left_curly_bracket", "screen.fork(-1)", "Fork", show=False, id="token.previous_fork"),
-        Binding("right_curly_bracket", "screen.fork(1)", "Fork", show=False, id="token.next_fork"),
-        Binding("m", "screen.read", "Read", show=False, id="token.read"),
-        Binding("z", "screen.fold", "Fold", show=False, id="token.fold"),
-        Binding("y", "screen.copy_answer", "Copy", show=False, id="token.copy"),
-        Binding("Y", "screen.copy_code", "Copy code", show=False, id="token.copy_code"),
-        Binding("s", "screen.step", "Step", show=False, id="token.step"),
-        Binding("slash", "screen.find", "Find", show=False, id="token.find"),
-        Binding("k", "screen.mark", "Bookmark", show=False, id="token.mark"),
-        Binding("K", "screen.marks", "Bookmarks", show=False, id="token.marks"),
-        Binding("delete", "screen.prune", "Put away", show=False, id="token.prune"),
-        Binding("u", "screen.restore", "Bring back", show=False, id="token.restore"),
-        Binding("g", "screen.goto", "Go", show=False, id="token.go"),
-        Binding("question_mark", "screen.keys", "Keys", show=False, id="token.keys"),
-        *(Binding(str(n), f"screen.take({n})", f"Take {n}", show=False, id=f"token.take_{n}") for n in range(1, 10)),
     ]
 
     class CursorMoved(Message):

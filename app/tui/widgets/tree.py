@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
+from app.tui.chat.live_run import PRUNED
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
@@ -28,6 +29,7 @@ class Way:
     number: str  # "2/3" where there is a choice
     on: bool  # on the checked-out branch
     text: str
+    given_up: bool = False  # by the run that drew it
 
 
 def ways(talk: Conversation) -> list[Way]:
@@ -38,8 +40,9 @@ def ways(talk: Conversation) -> list[Way]:
         options = talk.options(fork)
         past = fork.at is not None and lineage.get(fork.node, -1) > fork.at
         on = past if option is None else option in lineage
+        gone = talk.nodes[option or fork.node].finish == PRUNED
         number = f"{options.index(option) + 1}/{len(options)}" if len(options) > 1 else ""
-        found.append(Way(fork, option, depth, option == options[-1], number, on, _words(talk, fork, option)))
+        found.append(Way(fork, option, depth, option == options[-1], number, on, _words(talk, fork, option), gone))
     return found
 
 
@@ -64,10 +67,10 @@ class TreePane(Canvas, can_focus=True):
         Binding("down", "pick(1)", "Pick", show=False, id="tree.down"),
         Binding("enter", "choose", "Check out", show=False, id="tree.check_out"),
         Binding("delete", "prune", "Put away", show=False, id="tree.prune"),
-        Binding("u", "screen.restore", "Bring back", show=False, id="tree.restore"),
+        Binding("u", "restore", "Bring back", show=False, id="tree.restore"),
     ]
 
-    class Chosen(Message):
+    class CheckedOut(Message):
         """A person checks out a way."""
 
         def __init__(self, fork: Fork, option: str | None) -> None:
@@ -75,13 +78,16 @@ class TreePane(Canvas, can_focus=True):
             self.fork = fork
             self.option = option
 
-    class Pruned(Message):
+    class PutAway(Message):
         """A person puts a way out of sight."""
 
         def __init__(self, fork: Fork, option: str | None) -> None:
             super().__init__()
             self.fork = fork
             self.option = option
+
+    class BroughtBack(Message):
+        """A person wants back what was put away last."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -116,6 +122,7 @@ class TreePane(Canvas, can_focus=True):
             way = self.ways[index]
             stem = self._stem(index)
             tail = f"  {glyphs.here} {way.number}" if index == here else f"  {way.number}" if way.number else ""
+            tail += f" {glyphs.cut}" if way.given_up else ""
             text = cells.fit(way.text, max(width - len(stem) - len(tail), 4))
             picked = index == self.picked and self.has_focus
             ink = look.cursor if picked else look.text if way.on else look.faint
@@ -160,11 +167,14 @@ class TreePane(Canvas, can_focus=True):
 
     def action_choose(self) -> None:
         if way := self._picked():
-            self.post_message(self.Chosen(way.fork, way.option))
+            self.post_message(self.CheckedOut(way.fork, way.option))
 
     def action_prune(self) -> None:
         if way := self._picked():
-            self.post_message(self.Pruned(way.fork, way.option))
+            self.post_message(self.PutAway(way.fork, way.option))
+
+    def action_restore(self) -> None:
+        self.post_message(self.BroughtBack())
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)

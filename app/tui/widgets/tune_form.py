@@ -77,7 +77,7 @@ class TuneForm(VerticalScroll):
         return self.query_one(f"#field-{name}", Input)
 
     def say(self, line: str) -> None:
-        """What is wrong, or what is being done."""
+        """The line below: a mistake, or what is being done."""
         self.query_one("#form-line", Label).update(cells.clean(line))
 
     def read(self) -> Config:
@@ -124,7 +124,7 @@ def words(name: str, config: Config | None) -> str:
 
 
 def about(name: str) -> str:
-    """What a field means."""
+    """A field's meaning."""
     helps = (str(f.metadata["help"]) for f in fields(Config) if f.name == name)
     return ABOUT.get(name) or next(helps, "")
 

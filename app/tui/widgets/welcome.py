@@ -1,17 +1,14 @@
-"""What an empty conversation shows: what the tints mean, and the few keys that lead to everything else."""
+"""The welcome of an empty conversation: what the tints mean, and the few keys that lead to everything else."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
 
 from rich.segment import Segment
 
 from app import heat
 from app.tui import keys
+from app.tui.host import host
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
-
-if TYPE_CHECKING:
-    from app.tui.app import LikelyApp
 
 FIRST = "Ask anything. Each token of the answer is tinted by its surprisal:"
 # keys by their actions, and what they are for
@@ -46,5 +43,4 @@ class Welcome(Canvas):
         return segments
 
     def _key(self, action: str) -> str:
-        likely = cast("LikelyApp", self.app)
-        return keys.pretty(likely.keys_of(action)) if "." in action else action
+        return keys.pretty(host(self).keys_of(action)) if "." in action else action

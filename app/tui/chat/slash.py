@@ -1,19 +1,24 @@
 """Slash commands: a table of names, what they take, and what they do to the chat screen."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import export
 from app.heat import HEATS
-from app.tui import presets, theme
+from app.tui import presets
 from app.tui.dialogs.overlays import Ask
+from app.tui.dialogs.sessions import SessionsDialog
 from app.tui.dialogs.text_dialog import TextDialog
 from app.tui.sampling import given, typed
 from app.tui.tokens import cells
+from app.tui.views import VIEWS
+from engine.conversation import Fork
 from engine.decode.strategies import PLAIN, offers, parse
-from engine.errors import LikelyError, ParameterError
+from engine.errors import DataError, LikelyError, ParameterError
 from engine.presets import ORDERS, PARAMETERS
 
 if TYPE_CHECKING:
@@ -34,12 +39,22 @@ class Slash:
     options: Callable[["ChatScreen"], Sequence[str]] = lambda _: ()
 
 
+def table() -> "dict[str, Slash]":
+    """Every command: the chat's own, and one for each other view."""
+    return COMMANDS | {name: Slash("", entry.about, partial(_view, name)) for name, entry in VIEWS.items()}
+
+
+def _view(name: str, screen: "ChatScreen", text: str) -> None:
+    screen.host.go(name)
+
+
 def run(screen: "ChatScreen", text: str) -> None:
     """Do a command, or say what is wrong with it."""
     name, _, rest = text[1:].partition(" ")
-    command = COMMANDS.get(ELSEWHERE.get(name, name))
+    known = table()
+    command = known.get(ELSEWHERE.get(name, name))
     if command is None:
-        near = [known for known in COMMANDS if known.startswith(name[:2])]
+        near = [each for each in known if each.startswith(name[:2])]
         hint = f"perhaps /{near[0]}" if near else "/help lists them"
         screen.hints.say(f"there is no command /{name}: {hint} · // begins a message with a slash", alarm=True)
         return
@@ -52,15 +67,16 @@ def run(screen: "ChatScreen", text: str) -> None:
 def complete(screen: "ChatScreen", text: str) -> list[str]:
     """A command completed in every way: its name, then what it takes."""
     name, space, rest = text[1:].partition(" ")
+    known = table()
     if not space:
-        return [f"/{known} " if COMMANDS[known].takes else f"/{known}" for known in COMMANDS if known.startswith(name)]
-    command = COMMANDS.get(name)
+        return [f"/{each} " if known[each].takes else f"/{each}" for each in known if each.startswith(name)]
+    command = known.get(name)
     return [f"/{name} {option}" for option in command.options(screen) if option.startswith(rest)] if command else []
 
 
 def help_text() -> str:
     """The table in words."""
-    rows = [(f"/{name} {command.takes}".rstrip(), command.about) for name, command in COMMANDS.items()]
+    rows = [(f"/{name} {command.takes}".rstrip(), command.about) for name, command in table().items()]
     size = max(len(row[0]) for row in rows)
     return "\n".join(f"{usage.ljust(size)}  {about}" for usage, about in rows)
 
@@ -70,21 +86,26 @@ def help_text() -> str:
 
 def _preset(screen: "ChatScreen", name: str) -> None:
     if not name:
-        screen.sampler.action_presets()
+        screen.inspector.sampler.action_presets()
     else:
-        screen.choose(f"preset {name}")
+        _choose(screen, f"preset {name}")
 
 
 def _save_preset(screen: "ChatScreen", name: str) -> None:
     if not name:
         screen.hints.say("/save-preset wants a name")
         return
-    presets.keep(screen.likely.home, name, screen.talk.sampling)
+    presets.keep(screen.host.home, name, screen.talk.sampling)
     screen.hints.say(f"saved as preset {name}: values and order")
 
 
 def _order(screen: "ChatScreen", name: str) -> None:
-    screen.choose(f"order {name}")
+    _choose(screen, f"order {name}")
+
+
+def _choose(screen: "ChatScreen", choice: str) -> None:
+    """Take over a preset or an order."""
+    screen.set_sampling(presets.chosen(screen.host.home, choice, screen.talk.sampling))
 
 
 def _set(screen: "ChatScreen", text: str) -> None:
@@ -103,8 +124,8 @@ def _system(screen: "ChatScreen", text: str) -> None:
             return
         talk = screen.talk
         talk.conversation = replace(talk.conversation, system=text.strip())
-        talk.scores.clear()
-        talk.began_ids.clear()
+        talk.transcript.scores.clear()
+        talk.transcript.began_ids.clear()
         screen.save()
         screen.reshow()
         screen.hints.say(f"system prompt: {' '.join(text.split())}" if text.strip() else "no system prompt")
@@ -121,7 +142,7 @@ def _title(screen: "ChatScreen", text: str) -> None:
 
     def named(text: str | None) -> None:
         if text and text.strip():
-            screen._title(cells.clean(text.strip()))
+            screen.rename(cells.clean(text.strip()))
             screen.hints.say(f"named {text.strip()}")
 
     if text:
@@ -132,13 +153,7 @@ def _title(screen: "ChatScreen", text: str) -> None:
 
 def _redo(screen: "ChatScreen", text: str) -> None:
     """Answer again; with parameters, these hold for this answer alone."""
-    talk = screen.talk
-    before = talk.sampling
-    talk.sampling = typed(text, before) if text else before
-    try:
-        screen.action_redo()
-    finally:
-        talk.sampling = before
+    screen.action_redo(typed(text, screen.talk.sampling) if text else None)
 
 
 def _strategy(screen: "ChatScreen", text: str) -> None:
@@ -151,18 +166,18 @@ def _strategy(screen: "ChatScreen", text: str) -> None:
 
 
 def _strategies(screen: "ChatScreen") -> list[str]:
-    others = [name for name, facts in screen.likely.engine.models.items() if facts is not screen.likely.engine.current]
+    others = [name for name, facts in screen.host.engine.models.items() if facts is not screen.host.engine.current]
     return ["plain", *(str(strategy) for strategy in offers(tuple(others)) if strategy != PLAIN)]
 
 
 def _copy(screen: "ChatScreen", kind: str) -> None:
     """Copy the answer, its code block, or the whole conversation in some form."""
     if kind in ("", "answer"):
-        screen.action_copy_answer()
+        screen.pane.action_copy_answer()
     elif kind == "code":
-        screen.action_copy_code()
+        screen.pane.action_copy_code()
     elif kind in COPIES:
-        screen.likely.copy("".join(COPIES[kind](screen.talk.conversation)), kind)
+        screen.host.copy("".join(COPIES[kind](screen.talk.conversation)), kind)
     else:
         raise ParameterError(f"/copy is one of answer, code, {', '.join(COPIES)}")
 
@@ -175,13 +190,7 @@ def _number(name: str, text: str) -> int:
 
 def _seed(screen: "ChatScreen", text: str) -> None:
     """Draw the last answer again with a seed of one's own."""
-    seed = _number("seed", text)
-    fresh = screen.talk.new_seed
-    screen.talk.new_seed = lambda: seed
-    try:
-        screen.action_redo()
-    finally:
-        screen.talk.new_seed = fresh
+    screen.action_redo(seed=_number("seed", text))
 
 
 def _max(screen: "ChatScreen", text: str) -> None:
@@ -192,67 +201,89 @@ def _max(screen: "ChatScreen", text: str) -> None:
 
 
 def _prefill(screen: "ChatScreen", text: str) -> None:
-    """Answer the last message, beginning with given words."""
-    shown = screen.talk.shown
-    if not shown:
+    """Answer the last message again, beginning with given words."""
+    if not screen.pane.shown:
         screen.hints.say("say something first: /prefill begins the answer to it")
         return
-    message = shown[-1].message
-    fork = message.segments[0].node.fork if message.role == "assistant" else None
-    from engine.conversation import Fork
+    message = screen.pane.shown[-1].message
+    fork = message.segments[0].node.fork if message.role == "assistant" else Fork(message.last.id)
+    screen.talk.answer(fork, force=text)
+    screen.begun(True)
 
-    screen.talk.answer(fork or Fork(message.last.id), force=text)
-    screen.reshow(follow=True)
+
+def _sessions(screen: "ChatScreen", text: str) -> None:
+    """All conversations: another one is opened, the open one renamed or put away."""
+    store, host = screen.host.store, screen.host
+    if store is None:
+        screen.hints.say("conversations are not being saved", alarm=True)
+        return
+
+    def removed() -> str:
+        screen.action_new()
+        return screen.talk.conversation.id
+
+    def picked(id: str | None) -> None:
+        try:
+            host.open(store.load(id)) if id is not None else None
+        except DataError as error:
+            screen.hints.say(str(error), alarm=True)
+
+    screen.save()
+    dialog = SessionsDialog(host, screen.talk.conversation.id, named=screen.rename, removed=removed)
+    screen.app.push_screen(dialog, picked)
 
 
 def _export(screen: "ChatScreen", rest: str) -> None:
-    kind, _, path = rest.partition(" ")
+    """Write the conversation to a file."""
+    kind, _, name = rest.partition(" ")
     if kind not in KINDS:
         screen.hints.say(f"/export wants one of {', '.join(KINDS)}, and a path if you like")
         return
-    screen.export(kind, Path(path).expanduser() if path else None)
+    store, talk = screen.host.store, screen.talk.conversation
+    path = Path(name).expanduser() if name else Path(f"likely-{talk.id}.{export.SUFFIX.get(kind, kind)}")
+    export.write(store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk, kind, path)
+    screen.hints.say(f"exported to {path}")
+
+
+def _import(screen: "ChatScreen", name: str) -> None:
+    """Open a conversation from a file, as a new one."""
+    path = Path(name).expanduser()
+    talk = export.read(path, secrets.token_hex(4), screen.host.clock())
+    screen.open(talk)
+    screen.save()
+    screen.hints.say(f"imported {path.name}: {len(talk.nodes)} messages and branches")
 
 
 def _heat(screen: "ChatScreen", name: str) -> None:
     if name in HEATS:
-        screen.set_heat(name)
+        screen.pane.set_heat(name)
     else:
         screen.hints.say(f"heat is one of {', '.join(HEATS)}")
 
 
-def _theme(screen: "ChatScreen", name: str) -> None:
-    app = screen.likely
-    names = {"dark": theme.DARK.name, "light": theme.LIGHT.name}
-    wanted = names.get(name, name)
-    if wanted in app.available_themes:
-        app.theme = wanted
-    else:
-        app.search_themes()
-
-
 def _model(screen: "ChatScreen", name: str) -> None:
     if name:
-        screen._model(name)
+        screen.host.switch_model(name)
     else:
-        screen.action_models()
+        screen.host.choose_model()
 
 
 def _adapter(screen: "ChatScreen", text: str) -> None:
     """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`."""
     what, _, how = text.rpartition(" ")
-    names = {adapter.name for adapter in screen.likely.engine.attached}
+    names = {adapter.name for adapter in screen.host.engine.attached}
     if not text:
-        screen.action_adapters()
+        screen.host.choose_adapters()
     elif how == "off" and what in names:
-        screen.likely.engine.adapt("remove", what)
+        screen.host.engine.adapt("remove", what)
     elif how == "only" and what in names:
-        screen.likely.engine.adapt("only", what)
+        screen.host.engine.adapt("only", what)
     elif (weight := _weight(how)) is not None and what:
-        screen.likely.engine.adapt("weigh" if what in names else "add", what, weight)
+        screen.host.engine.adapt("weigh" if what in names else "add", what, weight)
     elif text in names:
-        screen.likely.engine.adapt("weigh", text, 1.0)
+        screen.host.engine.adapt("weigh", text, 1.0)
     else:
-        screen.likely.engine.adapt("add", str(Path(text).expanduser()))
+        screen.host.engine.adapt("add", str(Path(text).expanduser()))
 
 
 def _weight(text: str) -> float | None:
@@ -263,44 +294,44 @@ def _weight(text: str) -> float | None:
 
 
 def _adapters(screen: "ChatScreen") -> list[str]:
-    return [f"{a.name} {how}" for a in screen.likely.engine.attached for how in ("0.5", "1", "only", "off")]
+    return [f"{a.name} {how}" for a in screen.host.engine.attached for how in ("0.5", "1", "only", "off")]
+
+
+def _themes(screen: "ChatScreen") -> list[str]:
+    return ["dark", "light", *screen.app.available_themes]
 
 
 COMMANDS: dict[str, Slash] = {
     "help": Slash("", "keys and commands", lambda s, _: s.action_keys()),
-    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.likely.engine.models)),
+    "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.host.engine.models)),
     "adapter": Slash("[folder or name] [weight]", "put one on the model; a number, only, off", _adapter, _adapters),
-    "reload": Slash("", "load the model again", lambda s, _: s.action_reload()),
+    "reload": Slash("", "load the model again", lambda s, _: s.host.reload_model()),
     "system": Slash("[text]", "the system prompt of this conversation", _system),
     "new": Slash("", "a new conversation", lambda s, _: s.action_new()),
-    "sessions": Slash("", "all conversations", lambda s, _: s.action_sessions()),
+    "sessions": Slash("", "all conversations", _sessions),
     "title": Slash("[text]", "name this conversation", _title),
-    "find": Slash("[text]", "search this conversation, every branch", lambda s, text: s.action_find(text)),
-    "mark": Slash("[words]", "bookmark the token under the cursor", lambda s, words: s.action_mark(words)),
-    "marks": Slash("", "the bookmarks", lambda s, _: s.action_marks()),
-    "restore": Slash("", "bring back what was put away last", lambda s, _: s.action_restore()),
+    "find": Slash("[text]", "search this conversation, every branch", lambda s, text: s.pane.action_find(text)),
+    "mark": Slash("[words]", "bookmark the token under the cursor", lambda s, words: s.pane.action_mark(words)),
+    "marks": Slash("", "the bookmarks", lambda s, _: s.pane.action_marks()),
+    "restore": Slash("", "bring back what was put away last", lambda s, _: s.pane.action_restore()),
     "redo": Slash("[parameters]", "another answer: /redo 1.2, /redo temp 0.5 top_k 40", _redo),
     "continue": Slash("", "go on with the last answer", lambda s, _: s.action_resume()),
     "prefill": Slash("text", "answer again, beginning with these words", _prefill),
     "step": Slash("", "choose token by token", lambda s, _: s.action_step()),
     "seed": Slash("n", "answer again with this seed", _seed),
     "max": Slash("n", "tokens an answer may have; 0 is no limit", _max),
-    "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.likely.home)),
+    "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
     "set": Slash("name value …", "set sampling parameters", _set, lambda _: [f"{name} " for name in PARAMETERS]),
     "heat": Slash("name", "tint by surprisal, entropy, rank or off", _heat, lambda _: list(HEATS)),
-    "specials": Slash("", "show or hide control tokens", lambda s, _: s.toggle_specials()),
+    "specials": Slash("", "show or hide control tokens", lambda s, _: s.pane.toggle_specials()),
     "strategy": Slash("name", "guess tokens ahead: the same ones, sooner", _strategy, _strategies),
     "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),
     "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),
-    "import": Slash("path", "open a conversation from a file", lambda s, p: s.import_(Path(p).expanduser())),
-    "compare": Slash("", "the same prompt in several columns", lambda s, _: s.likely.action_go("compare")),
-    "text": Slash("", "any text, without a chat template", lambda s, _: s.likely.action_go("text")),
-    "theme": Slash(
-        "[name]", "dark, light, or any other", _theme, lambda s: ["dark", "light", *s.likely.available_themes]
-    ),
-    "quit": Slash("", "leave", lambda s, _: s.run_quit()),
+    "import": Slash("path", "open a conversation from a file", _import),
+    "theme": Slash("[name]", "dark, light, or any other", lambda s, name: s.host.choose_theme(name), _themes),
+    "quit": Slash("", "leave", lambda s, _: s.host.quit()),
 }
 
 # what people type who come from elsewhere

@@ -1,11 +1,11 @@
-"""What is painted first: the chat's edges and a prompt that takes what is typed, while the rest is being imported."""
+"""The first paint: the chat's edges and a prompt that takes what is typed, while the rest is being imported."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
 
 from app.tui.widgets.bars import Hints, TopBar
-from app.tui.widgets.prompt import Prompt
+from app.tui.widgets.prompt import PromptInput
 
 WAITING = "Message  (enter sends · ctrl+j newline · / commands)"
 
@@ -13,13 +13,13 @@ WAITING = "Message  (enter sends · ctrl+j newline · / commands)"
 class Opening(Screen[None]):
     """Stands for a fifth of a second. Its text is handed to the chat screen."""
 
-    TYPED = Prompt
+    TYPED = PromptInput
 
     def compose(self) -> ComposeResult:
         yield TopBar("chat")
         yield Vertical(id="body")
-        yield Prompt(placeholder=WAITING, id="prompt")
+        yield PromptInput(placeholder=WAITING, id="prompt")
         yield Hints()
 
     def on_mount(self) -> None:
-        self.query_one(Prompt).focus()
+        self.query_one(PromptInput).focus()

@@ -1,0 +1,99 @@
+"""The commands of a chat: its entries in the palette, as things are, and the keys shown for what has the focus."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.widget import Widget
+
+from app.heat import HEATS
+from app.tui import presets
+from app.tui.chat import slash
+from app.tui.view import Command
+from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.sampler import Sampler
+from app.tui.widgets.token_view import TokenView
+from app.tui.widgets.tree import TreePane
+from engine.presets import ORDERS
+
+if TYPE_CHECKING:
+    from app.tui.views.chat import ChatScreen
+
+Keys = tuple[tuple[str, str], ...]
+KEYS: dict[type[Widget], Keys] = {
+    TokenView: (
+        ("⏎", "Alternatives"), ("n", "Surprise"), ("b", "Re-sample"), ("[ ]", "Siblings"), ("e", "Edit"),
+        ("m", "Read"), ("y", "Copy"),
+    ),
+    Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
+    Sampler: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets")),
+    TreePane: (("↑↓", "Pick"), ("⏎", "Check out")),
+}  # fmt: skip
+ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))
+
+
+def keys(focused: Widget | None) -> Keys:
+    """The keys that act on what has the focus."""
+    return next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), ELSEWHERE)
+
+
+def offered(screen: "ChatScreen") -> Iterator[Command]:
+    """The palette's entries in a chat, as things are."""
+    host, talk, pane = screen.host, screen.talk, screen.pane
+    conversation = talk.conversation
+    answered = any(shown.message.role == "assistant" for shown in pane.shown)
+    yield "model: Switch…", "models here and to be had", host.choose_model
+    if host.engine.current is not None:
+        yield "model: Adapters…", "put on, weigh, switch, take off", host.choose_adapters
+        yield "model: Reload", "load it again", host.reload_model
+    yield "session: New", "an empty conversation", screen.action_new
+    if host.store is not None:
+        yield "session: Open or search…", "all conversations", screen.action_sessions
+    if pane.cursor is not None:
+        yield "branch: Put message away", "with what follows; u brings it back", pane.action_prune
+    if talk.running:
+        yield "answer: Stop", "what was drawn stays", screen.action_stop
+    if answered and not talk.running:
+        yield "answer: Regenerate", "a sibling of the last answer", screen.action_redo
+        yield "answer: Continue", "go on where it stopped", screen.action_resume
+        yield "answer: Copy", "as Markdown", pane.action_copy_answer
+        yield "answer: Copy code block", "the one under the cursor", pane.action_copy_code
+        yield "view: Read or tokens", "the answer as Markdown, and back", pane.action_read
+    if pane.shown and not talk.running and host.engine.current is not None:
+        yield "answer: Step by step", "choose every token", screen.action_step
+    if answered:
+        yield "branch: Re-sample from here", "draw again from the cursor on", pane.action_resample
+        yield "branch: Edit message", "and have it answered anew", pane.action_edit
+    if conversation.forks():
+        yield "branch: Next sibling", "at this fork", partial(pane.action_sibling, 1)
+        yield "branch: Previous sibling", "at this fork", partial(pane.action_sibling, -1)
+        yield "branch: Next fork", "the cursor goes there", partial(pane.action_fork, 1)
+    if conversation.pruned:
+        yield "branch: Bring back", "what was put away last", pane.action_restore
+    if conversation.nodes:
+        yield "session: Find…", "words, on any branch", pane.action_find
+        yield "token: Bookmark", "where the cursor is, or take the mark away", pane.action_mark
+        if conversation.marks:
+            yield "session: Bookmarks…", "go to one", pane.action_marks
+        yield "session: Rename…", "its name", partial(slash.run, screen, "/title")
+        yield "session: System prompt…", "what the model is told first", partial(slash.run, screen, "/system")
+        for kind, name in (
+            ("markdown", "Markdown"),
+            ("html", "HTML with heat"),
+            ("jsonl", "JSONL with log-probabilities"),
+        ):
+            yield f"session: Export {name}", "into this folder", partial(slash.run, screen, f"/export {kind}")
+    for name in presets.names(host.home):
+        if talk.sampling.preset_name != name:
+            yield f"sample: Preset {name}", "values of the sliders", partial(slash.run, screen, f"/preset {name}")
+    for name in ORDERS:
+        if talk.sampling.order_name != name:
+            yield (
+                f"sample: Order of {name}",
+                "in which the transforms run",
+                partial(slash.run, screen, f"/order {name}"),
+            )
+    for heat in HEATS:
+        if heat != talk.transcript.heat:
+            yield f"heat: {heat.capitalize()}", "what the tint says", partial(pane.set_heat, heat)
+    yield "view: Control tokens", "show or hide them", pane.toggle_specials

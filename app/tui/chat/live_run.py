@@ -1,0 +1,116 @@
+"""A run under way, as its events tell it: what it has drawn, which branch is on the screen, and its state.
+
+The events of one job go into a conversation (`Conversation.record`): what forks is a sibling there, what is given up is
+put away, and an accepted revision is a new node at a fork. Steps are handed over in batches, since every change of a
+conversation is another conversation. No widgets; which job a run is, is known elsewhere.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from app import requests as r
+from app.worker import Failed
+from engine.conversation import Conversation
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Revised, Stats
+from engine.trace.trace import TokenStep
+
+PRUNED, CANCELLED, FAILED = "pruned", "cancelled", "failed"  # how a node can finish
+
+
+class LiveRun:
+    """A run that began with one node."""
+
+    def __init__(self, node: str, control: RunControl, new_id: Callable[[], str], *, picks: int = -1) -> None:
+        """`node` is in the conversation, and is drawn by branch 0. In step mode the first `picks` tokens are a
+        person's; what comes then is only looked at (`peek`)."""
+        self.control, self.picks = control, picks
+        self.first = self.node = node  # where the run began; the one that ends the lineage on the screen
+        self.nodes = {0: node}  # of the branches that go on
+        self.steps: list[TokenStep] = []  # drawn on the screen, since the run began or the lineage turned
+        self.turned = False  # whether the last events have made another lineage of what is on the screen
+        self.branched = False  # whether there was ever more than one branch
+        self.ended = False
+        self.ids: tuple[int, ...] | None = None  # that the first token follows
+        self.read: tuple[int, int] | None = None  # tokens of the prompt, of so many, while they are read
+        self.peek: TokenStep | None = None
+        self.stats: Stats | None = None
+        self.cache_nbytes = 0
+        self.failure: Failed | None = None
+        self._new_id = new_id
+        self._unkept: dict[int, list[TokenStep]] = {}  # steps by branch that the conversation does not have yet
+        self._revised: int | None = None  # the branch whose revisions, where more follow at once, are one
+
+    def take(self, talk: Conversation, events: Iterable[Any]) -> tuple[Conversation, list[TokenStep]]:
+        """Take in events of the run's job; gives the conversation, and the steps that what is on the screen got at its
+        end. Where that has turned, there are none, and all of it is to be shown anew."""
+        fresh: list[TokenStep] = []
+        self.turned = False
+        for event in events:
+            match event:
+                case Emitted(branch, step):
+                    if branch not in self.nodes:
+                        talk = self._beside(talk, branch)
+                    if 0 <= self.picks <= len(self.steps):
+                        self.peek = step
+                        continue
+                    self._unkept.setdefault(branch, []).append(step)
+                    if self.nodes[branch] == self.node:
+                        fresh.append(step)
+                        self.steps.append(step)
+                case Forked() | Pruned() | Revised() | Done():
+                    talk = self._record(self.keep(talk), event)
+                case r.Began(ids):
+                    self.ids = ids
+                case r.Cached(nbytes):
+                    self.cache_nbytes = nbytes
+                case Prefilled(done, total):
+                    self.read = (done, total) if done < total else None
+                case Failed():
+                    self.failure, self.ended = event, True
+            if not isinstance(event, Revised):
+                self._revised = None
+        return talk, [] if self.turned else fresh
+
+    def _beside(self, talk: Conversation, branch: int) -> Conversation:
+        """With a node for a branch that is there from the beginning: a sibling of the first."""
+        self.nodes[branch], self.branched = self._new_id(), True
+        twin = replace(talk.nodes[self.first], id=self.nodes[branch], steps=(), finish="")
+        return replace(talk.add(twin), chosen=talk.chosen)
+
+    def _record(self, talk: Conversation, event: Forked | Pruned | Revised | Done) -> Conversation:
+        """With what is more than a token at the end of a branch; looks whether that is on the screen."""
+        if isinstance(event, Revised) and self._revised == event.branch:
+            talk = talk.amend(self.nodes[event.branch], event.position, event.step)
+        elif not (isinstance(event, Done) and self.peek is not None):  # in step mode the answer stays open
+            if isinstance(event, Done) and event.branch not in self.nodes:
+                talk = self._beside(talk, event.branch)
+            talk = talk.record(event, self.nodes, self._new_id)
+        match event:
+            case Revised(branch):
+                self._revised = branch
+            case Done():
+                self.stats = event.stats
+                self.nodes.pop(event.branch, None)
+        self.branched = self.branched or not isinstance(event, Done)
+        self.ended = not self.nodes
+        leaf = talk.leaf
+        if leaf is not None and (leaf.id != self.node or isinstance(event, Revised)):
+            self.node, self.turned, self.steps = leaf.id, True, list(leaf.steps)
+        return talk
+
+    def keep(self, talk: Conversation) -> Conversation:
+        """The conversation with every step that was drawn."""
+        unkept, self._unkept = self._unkept, {}
+        for branch, steps in unkept.items():
+            talk = talk.extend(self.nodes[branch], tuple(steps))
+        return talk
+
+    def close(self, talk: Conversation, finish: str) -> Conversation:
+        """The same at the end; `finish` is how branches end that have not."""
+        talk = self.keep(talk)
+        for node in self.nodes.values():
+            talk = talk.extend(node, (), finish) if finish else talk
+        self.nodes, self.ended = {}, True
+        return talk

@@ -1,0 +1,103 @@
+"""The token of a chat that is looked at: its inspection, its neighbours' entropies, its snapshot from disk.
+
+No widgets: where the cursor stands is told each time.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from app import requests as r
+from app.store import Store
+from app.tui.chat.candidates import CandidateTable, Names
+from app.tui.chat.chat_session import ChatSession
+from app.tui.chat.inspection import Inspection, Subject, entropies
+from app.tui.tokens import cells
+from app.tui.tokens.layout import TokenPlace
+from engine.trace.trace import TokenStep
+
+
+class TokenLook:
+    """Looks into one session. `bits` are the entropies of the message that is looked at: a list that grows with it."""
+
+    def __init__(self, session: ChatSession, store: Store | None) -> None:
+        self.session, self.store = session, store
+        self.bits: list[float | None] = []
+        self._bits_of = -1
+        self._snapshots: dict[tuple[str, int], TokenStep] = {}
+
+    def subject(
+        self, place: TokenPlace | None, cursor: TokenPlace | None, names: Names, facts: r.ModelFacts | None
+    ) -> Subject:
+        """The token at a place; `cursor` is None while the newest is followed. `facts` are those of the model that
+        there is: it can be asked where the conversation is its own, and nothing is under way."""
+        exact = None
+        at, instead, model = self.at(place, names, live=cursor is None), None, ""
+        if at is None and cursor is not None:
+            instead = self._unmeasured(cursor, "needs the model" if facts is None else "looking…")
+        if at is not None and place is not None and not at.upcoming:
+            exact = partial(self._exactly, at, place)
+            if facts is not None and facts.name == self.session.conversation.model and not self.session.running:
+                model = facts.name
+        return Subject(at, self.around(place), cursor.token if cursor is not None else None, instead, model, exact)
+
+    def at(self, place: TokenPlace | None, names: Names, *, live: bool) -> Inspection | None:
+        """The token at a place, where it was drawn or measured; `live` where no cursor holds it. In step mode the next
+        one is looked at then."""
+        session, transcript, recipe = self.session, self.session.transcript, self.session.sampling.recipe
+        peek = session.peek
+        if peek is not None and live and peek.snapshot is not None and peek.entropy is not None:
+            before, steps = transcript.history(None)
+            return Inspection(peek, recipe, names, "NEXT", before, steps, live=True, upcoming=True)
+        step = transcript.step_at(place) if place is not None else None
+        if place is None or step is None:
+            return None
+        before, steps = transcript.history(place)
+        seed = transcript.shown[place.block].message.last.seed
+        return Inspection(
+            self._whole(place, step), recipe, names, self._title(place), before, steps, seed, live=live, key=place
+        )
+
+    def _exactly(self, at: Inspection, place: TokenPlace) -> Inspection:
+        """The same, after all ids that are known to stand before it, and what the engine is to read for it."""
+        transcript = self.session.transcript
+        ids, _ = transcript.ids_before(place)
+        return replace(at, before=ids, steps=(), prompt=transcript.context_before(place))
+
+    def _unmeasured(self, place: TokenPlace, why: str) -> CandidateTable:
+        """A word that has no distribution yet."""
+        token = self.session.transcript.shown[place.block].block.tokens[place.token]
+        word = cells.piece_text(token.text.encode())
+        return CandidateTable(self._title(place), word, why, (), 0, 0, 0.0, "", True, False)
+
+    def around(self, place: TokenPlace | None) -> list[float | None]:
+        """The entropies, in bits, of the message at a place."""
+        shown = self.session.transcript.shown
+        if place is not None and place.block < len(shown):
+            steps = shown[place.block].steps
+            if self._bits_of != place.block or len(self.bits) > len(steps):
+                self._bits_of, self.bits = place.block, []
+            entropies(steps, self.bits)
+        return self.bits
+
+    def forget(self) -> None:
+        """Another lineage is shown."""
+        self._bits_of = -1
+
+    def _title(self, place: TokenPlace) -> str:
+        return f"TOKEN {place.token + 1}/{len(self.session.transcript.shown[place.block].block.tokens)}"
+
+    def _whole(self, place: TokenPlace, step: TokenStep) -> TokenStep:
+        """A step with its snapshot: read from disk where the conversation was reopened."""
+        if step.snapshot is not None or self.store is None or step.logprob is None:
+            return step
+        token = place.token
+        for segment in self.session.transcript.shown[place.block].message.segments:
+            if token < segment.length:
+                key = (segment.node.id, token)
+                if key not in self._snapshots:
+                    found = self.store.snapshot(self.session.conversation.id, *key)
+                    whole = step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
+                    self._snapshots[key] = whole
+                return self._snapshots[key]
+            token -= segment.length
+        return step

@@ -1,0 +1,111 @@
+"""The host of a view: what views, panes and dialogs may ask of the application. A protocol, so that none imports it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from app.tui.widgets.canvas import Painted
+
+if TYPE_CHECKING:
+    from textual.widget import Widget
+
+    from app import requests as r
+    from app.jobs import Trainer
+    from app.store import Store
+    from app.tui.chat.auto_saver import AutoSaver
+    from app.tui.chat.candidates import Names
+    from app.tui.chat.chat_session import ChatSession
+    from app.tui.engine_client import EngineClient
+    from app.tui.training.run import Training
+    from engine.conversation import Conversation
+    from engine.tune.config import Config
+
+
+class Host(Painted, Protocol):
+    """The application, as far as it concerns a view."""
+
+    engine: "EngineClient"
+    home: Path  # likely's folder
+    clock: Callable[[], float]
+    store: "Store | None"  # None where conversations cannot be saved
+    keeper: "AutoSaver | None"
+    store_news: str  # about the store and the keys, when the program began
+    resume: str  # the conversation that was asked for, "" for none
+    session: "ChatSession | None"  # the chat that is open
+    prompts: list[str]  # that were sent, oldest first
+    trainer: "Callable[[], Trainer]"
+    training: "Training | None"  # the run under way or the last one
+    tune_order: "tuple[Config, bool] | None"  # the run that the program was started for, and whether it is resumed
+
+    def say(self, line: str, alarm: bool = False) -> None:
+        """One line of news, where the keys are."""
+        ...
+
+    def copy(self, text: str, what: str) -> None:
+        """Copy a text, and say how."""
+        ...
+
+    def save(self, conversation: "Conversation") -> None:
+        """Hand a conversation to the saver; never waits."""
+        ...
+
+    def open(self, conversation: "Conversation") -> None:
+        """Show a conversation in the view for its kind."""
+        ...
+
+    def go(self, name: str) -> None:
+        """To another view, by its name in the table."""
+        ...
+
+    def quit(self) -> None:
+        """Leave the program, everything saved."""
+        ...
+
+    def screenshot(self) -> None:
+        """Write the screen to a file in likely's folder."""
+        ...
+
+    def restyle(self) -> None:
+        """Resolve the styles again."""
+        ...
+
+    def names_of(self, model: str) -> "Names":
+        """A model's vocabulary, from the model or from when it was last used."""
+        ...
+
+    def keys_of(self, action: str, default: str = "") -> str:
+        """The keys of an action, as they were remapped; `default` are those it has by itself, where they are known."""
+        ...
+
+    def key_table(self) -> dict[str, str]:
+        """Every action that has keys, and which."""
+        ...
+
+    def choose_model(self, offers: "Sequence[r.ModelOffer]" = ()) -> None:
+        """Have a person choose the model; `offers` where there is none yet."""
+        ...
+
+    def switch_model(self, name: str) -> None:
+        """Make another model the current one."""
+        ...
+
+    def reload_model(self) -> None:
+        """Load the current model again."""
+        ...
+
+    def choose_adapters(self) -> None:
+        """Show the adapters on the model: to weigh, switch, add."""
+        ...
+
+    def choose_theme(self, name: str = "") -> None:
+        """Another theme, by name; without one that is known, a list to choose from."""
+        ...
+
+    def chat_with(self, model: str, adapter: str) -> None:
+        """The chat, an adapter on its model."""
+        ...
+
+
+def host(widget: "Widget") -> Host:
+    """The host of a mounted widget."""
+    return cast(Host, widget.app)

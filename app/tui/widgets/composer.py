@@ -1,0 +1,121 @@
+"""The composer: where a message is written, with what is attached to it, its history and its completions.
+
+It counts what is attached before it lets the message go. What is said, and what a command does, is the screen's.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from textual.message import Message
+
+from app import requests as r
+from app.tui.chat import attach
+from app.tui.chat.attach import Attachment
+from app.tui.host import host
+from app.tui.widgets.prompt import PromptInput
+from app.worker import Failed
+from engine.errors import DataError
+
+
+class Composer(PromptInput):
+    """A prompt that sends messages and commands."""
+
+    class Said(Message):
+        """A message, attachments and all; `editing` is the message on the screen that it takes the place of."""
+
+        def __init__(self, text: str, editing: int | None, news: str) -> None:
+            super().__init__()
+            self.text, self.editing, self.news = text, editing, news
+
+    class Commanded(Message):
+        """A slash command."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, *, placeholder: str, id: str | None = None) -> None:
+        super().__init__(placeholder=placeholder, id=id)
+        self.editing: int | None = None
+        self.attached: list[Attachment] = []
+        self.busy: Callable[[], bool] = lambda: False  # an answer is under way: nothing can be said
+        self.room: Callable[[], int] = lambda: 0  # tokens left of the context
+        self.commands: Callable[[str], Sequence[str]] = lambda _: ()  # completes a command
+        self.complete = self._completed
+
+    def rewrite(self, index: int, text: str) -> None:
+        """Write a message of the screen anew."""
+        self.editing = index
+        self.take(text)
+        self.focus()
+
+    def drop(self) -> bool:
+        """Give up editing, and what is attached; gives whether there was anything."""
+        had = self.editing is not None or bool(self.attached)
+        if had:
+            self.editing, self.attached, self.text = None, [], ""
+        return had
+
+    def action_send(self) -> None:
+        text, self._at = self.text, None
+        host(self).say("")
+        if text.startswith("/") and not text.startswith("//") and self.editing is None:
+            self.text = ""
+            self._remember(text)
+            self.post_message(self.Commanded(text))
+            return
+        text = text.removeprefix("/") if text.startswith("//") else text
+        if not text.strip() and not self.attached:
+            return
+        if self.busy():
+            host(self).say("still answering: esc stops it, then enter sends")
+            return
+        try:
+            attached = [*self.attached, *attach.found(text)]
+        except DataError as error:
+            host(self).say(str(error), alarm=True)
+            return
+        if attached:
+            self._count(text, attached)
+        else:
+            self._say(text)
+
+    def _say(self, text: str, news: str = "") -> None:
+        self._remember(text)
+        self.post_message(self.Said(text, self.editing, news))
+        self.editing, self.attached, self.text = None, [], ""
+
+    def _count(self, text: str, attached: Sequence[Attachment]) -> None:
+        """Attach files: their tokens are counted first, and what does not fit is refused."""
+        facts = host(self).engine.current
+        whole = attach.joined(text, attached)
+        if facts is None:
+            host(self).say("files are attached once the model is loaded, since it counts their tokens")
+            return
+
+        def counted(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, r.Tokenized):
+                    room, names = self.room(), ", ".join(item.name for item in attached)
+                    if len(event.ids) >= room:
+                        host(self).say(f"{names}: {len(event.ids)} tokens, and {room} are left of the context", True)
+                        return
+                    self._say(whole, f"attached {names}: {len(event.ids)} tokens")
+                elif isinstance(event, Failed):
+                    host(self).say(event.line, alarm=True)
+
+        host(self).engine.submit(r.Count(facts.name, whole), counted)
+
+    def on_prompt_input_big_paste(self, event: PromptInput.BigPaste) -> None:
+        event.stop()
+        self.attached.append(Attachment("pasted text", event.text))
+        size = len(event.text)
+        host(self).say(f"pasted text of {size} characters is attached to the next message · esc drops it")
+
+    def _remember(self, text: str) -> None:
+        if text.strip() and text not in self.prompts[-1:]:
+            self.prompts.append(text)
+            attach.append_history(host(self).home / attach.HISTORY, text)
+
+    def _completed(self, text: str) -> Sequence[str]:
+        return self.commands(text) if text.startswith("/") else attach.complete(text)
