@@ -5,14 +5,15 @@ what keys and values take and may take, and nothing of drawing.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.decode.branches import CHUNK, Branches
 from engine.errors import OutOfMemory
 from engine.prefix import SEGMENT, Prefixes
-from metal.device import device, wired
+from metal.device import device
+from metal.memory import wired
 from models.cache import RowSize
 from models.compiled import CompiledStep
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 KEPT = 4  # places: a conversation, and the branches a person walks between
 FORK_ABOVE = 32  # tokens worth a copy of the cache rather than reading them again
 SPARE = 2 << 30  # bytes that stay resident beside weights and caches: what a forward pass works with
+AHEAD = 1000  # tokens whose keys and values are resident before they are drawn
 
 
 class Pool:
@@ -45,14 +47,33 @@ class Pool:
         return sum(place.cache.nbytes for place in self.places)
 
     @contextmanager
-    def lease(self, ids: Sequence[int], drawn: int) -> Iterator[Branches]:
-        """`acquire`, for a run that draws so many tokens, in all branches, after `ids`: others leave the place alone
-        while the block runs. What it became several of is let go of then."""
-        with self._wired(len(ids) + drawn):
+    def lease(self, ids: Sequence[int], drawn: int, width: int = 1) -> Iterator[tuple[Branches, Callable[[], None]]]:
+        """`acquire`, for a run that draws `drawn` tokens after `ids` in each of `width` branches: others leave the
+        place alone while the block runs. What it became several of is let go of then.
+
+        Weights stay resident, and what keys and values take up to `AHEAD` tokens further on; the function that comes
+        with the place, called now and then, moves that on.
+        """
+        until = AHEAD
+
+        def resident() -> int:
+            if not device().working_set:
+                return 0
+            weights = sum(array.nbytes for array in self.model.arrays.values())
+            return weights + self._nbytes(len(ids), min(until, drawn), width) + SPARE
+
+        def reach() -> None:
+            nonlocal until
+            tokens = place.length - len(ids)
+            if until < drawn and until - tokens < AHEAD // 2:
+                until = tokens + AHEAD
+                ask(resident())
+
+        with wired(resident()) as ask:
             place = self.acquire(ids)
             self.leased.append(place)
             try:
-                yield place
+                yield place, reach
             finally:
                 self.leased.remove(place)
                 if place.trunk is not None:
@@ -102,34 +123,25 @@ class Pool:
         room, budget = int(self.model.config.context) - length, self._kv_budget
         if budget is None:
             return room
-        config, cache = self.model.config, self.model.make_cache(**self._cache)
-        row = RowSize(config.kv_heads * config.head_size, self.model.dtype.size)
-
-        def needs(drawn: int) -> int:
-            if branches == 1:
-                return cache.needs(length + drawn, row, CHUNK)
-            return cache.needs(length, row, CHUNK) + branches * cache.needs(drawn, row, CHUNK)
-
-        if (least := needs(1)) > budget:
+        if (least := self._nbytes(length, 1, branches)) > budget:
             raise OutOfMemory(
                 f"keys and values of {length} tokens take {least / 1e6:.3g} MB, the budget is {budget / 1e6:.3g} MB: "
                 "raise it, pack them in fewer bits, or shorten the prompt"
             )
-        return bisect_right(range(1, room + 1), budget, key=needs)
+        return bisect_right(range(1, room + 1), budget, key=lambda drawn: self._nbytes(length, drawn, branches))
+
+    def _nbytes(self, length: int, drawn: int, branches: int) -> int:
+        """The most that keys and values take, where each of the branches has drawn so many tokens after a prompt."""
+        config, cache = self.model.config, self.model.make_cache(**self._cache)
+        row = RowSize(config.kv_heads * config.head_size, self.model.dtype.size)
+        if branches == 1:
+            return cache.needs(length + drawn, row, CHUNK)
+        return cache.needs(length, row, CHUNK) + branches * cache.needs(drawn, row, CHUNK)
 
     def forget(self) -> None:
         """Drop every cache, and what was compiled: the model may have other weights now."""
         self.places.clear()
         self.step.forget()
-
-    def _wired(self, positions: int) -> AbstractContextManager[None]:
-        """Keeps resident what so many positions take: the weights, 16-bit keys and values, and room to work."""
-        if not device().working_set:
-            return nullcontext()
-        config = self.model.config
-        rows = sum(min(window, positions) if window else positions for window in config.windows)
-        weights = sum(array.nbytes for array in self.model.arrays.values())
-        return wired(weights + rows * 2 * config.kv_heads * config.head_size * 2 + SPARE)
 
 
 def _single(place: Branches) -> Branches:

@@ -109,7 +109,7 @@ class Session:
             reason = stream.reason or ("cancelled" if control.cancelled else "length")
             yield Done(branch, reason, stats, stream.rest)
 
-        with self.pool.lease(ids, strategy.width(n) * budget) as branches:
+        with self.pool.lease(ids, budget, strategy.width(n)) as (branches, reach):
             reused = branches.length
             for done in self.pool.read(branches, ids):
                 yield Prefilled(reused + done, len(ids))
@@ -129,6 +129,7 @@ class Session:
                         first = first or now
                         match event:
                             case Emitted(branch, raw):
+                                reach()
                                 for step in streams[branch].push(raw, now - began):
                                     yield Emitted(branch, step)
                                 over = bool(streams[branch].reason) or control.cancelled

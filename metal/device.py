@@ -1,14 +1,10 @@
 """The machine under the arrays: which chip, how much memory, how fast it reads, and what the chip computes in.
 
-And how much of that memory stays where it is while a model runs (`wired`).
-
 Bandwidths are Apple's published figures, in GB/s; the widest where a chip name has several variants.
 """
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -94,32 +90,3 @@ def compiles() -> bool:
 def insisted() -> bool:
     """Whether the environment wants steps compiled, measured or not."""
     return os.environ.get(COMPILE) == "1"
-
-
-_wired: list[int] = []  # what the blocks under way want, in bytes
-_before = 0  # the limit that was there before the first of them
-
-
-@contextmanager
-def wired(nbytes: int) -> Iterator[None]:
-    """Keeps up to `nbytes` of the GPU's memory resident while the block runs, then restores the limit that was there.
-
-    Without it the pages of a model near the machine's limit come and go between two tokens, which is 10 to 40 times
-    slower (mlx-lm#652); all that the chip recommends would starve everything else (exo#1672), so it is what is needed
-    and no more than is recommended. Blocks may overlap and end in any order: the largest counts. Nothing happens where
-    there is no Metal.
-    """
-    global _before
-    limit = min(nbytes, device().working_set)
-    if limit <= 0:
-        yield
-        return
-    _wired.append(limit)
-    before = mx.set_wired_limit(max(_wired))
-    _before = before if len(_wired) == 1 else _before
-    try:
-        yield
-    finally:
-        mx.synchronize()  # what still runs uses the memory
-        _wired.remove(limit)
-        mx.set_wired_limit(max(_wired, default=_before))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from metal import mx
+from metal import memory, mx
 from metal.attention import KV, Mask, Quantized
 from metal.qkv_prepare import PLAIN, Format
 from models.errors import CacheError
@@ -140,7 +140,8 @@ class KVCache:
             b, heads, _, size = like.shape
             self.keys = self.values = mx.zeros((b, heads, capacity, size), like.dtype)
         else:
-            self.keys, self.values = (resize(x, 0, self.rows, capacity) for x in (self.keys, self.values))
+            self.keys = grown(self.keys, self.rows, capacity)
+            self.values = grown(self.values, self.rows, capacity)
 
     def _capacity(self, have: int, end: int) -> int:
         """By doubling, so that a row is copied a constant number of times on average."""
@@ -357,6 +358,17 @@ class Cache:
             layer.check_freeze()
         for layer in self.layers:
             layer.freeze()
+
+
+def grown(x: mx.array, rows: int, capacity: int) -> mx.array:
+    """The first rows of x [B, Hkv, rows, ...] in a larger buffer, copied at once.
+
+    Left for later, the copies of all layers would be made together, and the smaller buffers of all lie dead by then.
+    """
+    memory.trim(0)
+    larger = resize(x, 0, rows, capacity)
+    mx.eval(larger)
+    return larger
 
 
 def resize(x: mx.array, start: int, end: int, capacity: int) -> mx.array:

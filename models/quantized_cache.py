@@ -11,7 +11,7 @@ from typing import ClassVar
 from metal import mx
 from metal.attention import KV, Quantized
 from metal.qkv_prepare import PLAIN, Format, quantize
-from models.cache import FIRST, KVCache, NewRows, RowSize, Tail, pick, resize
+from models.cache import FIRST, KVCache, NewRows, RowSize, Tail, grown, pick, resize
 from models.errors import CacheError
 
 PACK = 32  # rows that are packed at once: there is room for as many more, and that is to be small
@@ -83,6 +83,11 @@ class QuantizedCache(KVCache):
     def settle(self) -> None:
         if (oldest := self.shed(PACK)) is not None:
             self._pack(*oldest)
+            if oldest[0].shape[2] > SPARE:  # a chunk's: left for later, all layers would hold theirs in both forms
+                mx.eval(self.keys, self.values, *self._packed_arrays())
+
+    def _packed_arrays(self) -> list[mx.array]:
+        return [] if self.old is None else [a for x in (self.old.keys, self.old.values) for a in _arrays(x).values()]
 
     def needs(self, positions: int, row: RowSize, chunk: int) -> int:
         exact = 2 * (self.exact + 2 * PACK) * row.numbers * row.size
@@ -165,7 +170,7 @@ def _extended(old: mx.array | Quantized | None, new: mx.array | Quantized, have:
     if old is None:
         return resize(new, 0, end, room)
     if end > old.shape[2]:
-        old = resize(old, 0, have, room)
+        old = grown(old, have, room)
     return mx.slice_update(old, new, mx.array([have], dtype=mx.int32), (2,))
 
 

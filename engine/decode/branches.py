@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.arrays import chosen, logsumexp
 from engine.decode.events import Forked, Pruned
 from engine.errors import ContextOverflow
-from metal import mx
+from metal import memory, mx
 
 if TYPE_CHECKING:
     from models.cache import Cache
@@ -89,6 +89,7 @@ class Branches:
                 pass
         self._moves += 1
         self._append(self.step(fed, self.cache))
+        memory.trim(self.cache.nbytes)
 
     def settle(self, tokens: Sequence[int]) -> None:
         """Name the token that each branch was fed."""
@@ -216,6 +217,7 @@ class Branches:
             hidden = self.model.hidden(mx.array(chunks), self.cache)
             mx.eval(hidden)
             self._append(hidden)
+            memory.trim(self.cache.nbytes)
             for ids, chunk in zip(self.ids, chunks, strict=True):
                 ids += chunk
             yield start + len(chunks[0])

@@ -21,7 +21,7 @@ from engine.sources.gguf import mapping, weights
 from engine.sources.model_info import ModelInfo, quantization_of, read_json
 from engine.sources.precision import Precision, choose
 from engine.tokenizer import Tokenizer, from_folder, from_gguf
-from metal import kernel, malloc, mx
+from metal import kernel, malloc, memory, mx
 
 if TYPE_CHECKING:
     from engine.ranks.together import Ranks
@@ -85,6 +85,7 @@ def load(
     """
     info = _find(str(name), progress)
     progress(f"loading {info.name}", 0, 0)
+    memory.bound()
     with malloc.giving_back():
         return _load(info, precision, parting, progress)
 
