@@ -1,4 +1,5 @@
-"""Observation: from the logits before and after the transforms, every number of a `TokenStep`. numpy, on the host.
+"""Observation: from the logits before and after the transforms, every number of a `TokenStep`. On the host: one pass of
+a library where there is one (Linux), numpy elsewhere.
 
 It runs while the next step is being computed, so that looking costs no extra wait. Knows nothing of text: piece and
 text are filled in by whoever has the tokenizer.
@@ -14,6 +15,7 @@ from engine.arrays import logsumexp, rank
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import STAYS
 from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
+from metal.packed.statistics import LogitsError, LogitStatistics, statistics, totals
 
 # The histogram resolves this many nats below the rest's most likely token; all that is less likely shares a bin.
 SPAN = 32.0
@@ -51,19 +53,24 @@ def observe(
     Without `after` nothing was transformed, or `found` says what came of it. `edited_ids` are kept in the snapshot
     besides the most likely ones and the token itself.
     """
-    ordered = np.sort(raw)  # one sort gives the rank, the candidates and the histogram
-    possible = ordered[np.searchsorted(ordered, -np.inf, side="right") :]
-    below = possible - possible[-1]
-    mass = np.exp(below)
-    lse, entropy = _sums(possible[-1], below, mass) if found is None else (found.lse, found.entropy)
-    snapshot = _snapshot(raw, possible, below, mass, lse, np.append(np.asarray(edited_ids, np.int64), token))
-    kept, chosen, lse_after, entropy_after = len(possible), float(raw[token]), lse, entropy
+    edited_ids = np.append(np.asarray(edited_ids, np.int64), token)
+    seen = _scanned(raw, token, edited_ids) if found is None else None
+    if seen is not None:
+        lse, entropy, place, kept = seen.lse, seen.entropy, seen.rank, seen.possible
+        snapshot = _of_scan(raw, seen, edited_ids)
+    else:
+        ordered = np.sort(raw)
+        possible = ordered[np.searchsorted(ordered, -np.inf, side="right") :]
+        below = possible - possible[-1]
+        mass = np.exp(below)
+        lse, entropy = _sums(possible[-1], below, mass) if found is None else (found.lse, found.entropy)
+        place, kept = int(rank(raw, np.array(token), np)), len(possible)
+        snapshot = _snapshot(raw, possible, below, mass, lse, edited_ids)
+    chosen, lse_after, entropy_after = float(raw[token]), lse, entropy
     removed = np.full(len(snapshot.ids), STAYS, np.int8) if removed_by is None else removed_by[snapshot.ids]
     if after is not None:
-        left = after > -np.inf
-        kept, chosen = int(np.count_nonzero(left)), float(after[token])
-        below = (after if kept == len(after) else after[left]) - after.max()
-        lse_after, entropy_after = _sums(after.max(), below, np.exp(below))
+        chosen = float(after[token])
+        kept, lse_after, entropy_after = _kept(after)
     elif found is not None:
         kept, chosen = found.kept, chosen * found.sharp
         best = possible[::-1]
@@ -79,7 +86,7 @@ def observe(
         logprob_after=chosen - lse_after,
         entropy=entropy,
         entropy_after=entropy_after,
-        rank=int(rank(raw, np.array(token), np)),
+        rank=place,
         kept=kept,
         recipe=recipe,
         snapshot=snapshot,
@@ -87,6 +94,45 @@ def observe(
         position=position,
         origin=origin,
     )
+
+
+def _scanned(raw: np.ndarray, token: int, apart: np.ndarray) -> LogitStatistics | None:
+    """All of it in one pass; None where there is no library, and where a logit is no number."""
+    try:
+        return statistics(raw, token, apart)
+    except LogitsError:
+        return None
+
+
+def _of_scan(raw: np.ndarray, seen: LogitStatistics, edited_ids: np.ndarray) -> Snapshot:
+    """The snapshot of `raw`."""
+    extra = np.array(sorted({*edited_ids.tolist()} - {*seen.ids.tolist()}), np.int32)
+    ids = np.concatenate([seen.ids, extra])
+    return Snapshot(
+        vocab=len(raw),
+        ids=ids,
+        logits=raw[ids],
+        lse=seen.lse,
+        mean=seen.mean,
+        variance=seen.variance,
+        edges=seen.edges,
+        counts=seen.counts,
+        lses=seen.lses.astype(np.float32),
+    )
+
+
+def _kept(after: np.ndarray) -> tuple[int, float, float]:
+    """How many tokens the transforms kept, and log-sum-exp and entropy of those, nats."""
+    try:
+        seen = totals(after)
+    except LogitsError:
+        seen = None
+    if seen is not None:
+        return seen.possible, seen.lse, seen.entropy
+    left = after > -np.inf
+    kept = int(np.count_nonzero(left))
+    below = (after if kept == len(after) else after[left]) - after.max()
+    return kept, *_sums(after.max(), below, np.exp(below))
 
 
 def _sums(top: float, below: np.ndarray, mass: np.ndarray) -> tuple[float, float]:

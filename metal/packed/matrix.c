@@ -322,7 +322,8 @@ void likely_arrange(const float *x, long next, int rows, int columns, int order,
     share(arrange_part, &all, (rows - 1) / all.each + 1);
 }
 
-enum { PART = 32 * 1024, MOST_PARTS = 64, TOGETHER = 3 }; /* bytes of a part at least, about; parts; matrices of one input */
+enum { PART = 32 * 1024, MOST_PARTS = 64, ROUND = 4 }; /* bytes of a part, about; parts; panels that go together */
+enum { TOGETHER = 3 };                                 /* matrices of one input */
 
 typedef struct {
     const matrix_t *const *m;
@@ -351,7 +352,7 @@ void likely_multiply(const matrix_t *const *m, int count, const activations_t *x
         int panels = (m[i]->rows + LANES - 1) / LANES;
         long parts = m[i]->panel * panels / PART;
         parts = parts < 1 ? 1 : parts > MOST_PARTS ? MOST_PARTS : parts;
-        all.panels[i] = (panels + parts - 1) / parts;
+        all.panels[i] = ((panels + parts - 1) / parts + ROUND - 1) / ROUND * ROUND;
         all.starts[i + 1] = all.starts[i] + (panels - 1) / all.panels[i] + 1;
     }
     share(multiply_part, &all, all.starts[count]);

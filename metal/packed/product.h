@@ -175,6 +175,8 @@ INLINE void panels(TEMPLATE, const int layout, const matrix_t *m, const uint8_t 
 #pragma nounroll
     for (int b = 0; b < m->blocks; b++) {
 #define AT scales, codes, apart, x, sums, total
+        EVERY(p) for (int i = 0; i < m->block_scales; i += 64)
+            __builtin_prefetch(scales + (p + P) * apart + i, 0, 2);
         if (layout == Q4_0 || layout == Q4_1)
             q4(P, R, layout == Q4_1, AT);
         if (layout == Q8_0)
