@@ -38,10 +38,6 @@ class LoadedModel(Session):
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self.checkpoint = checkpoint
-        if isinstance(checkpoint.model, Transformer):
-            self.pristine = checkpoint.twin()  # before there is an adapter
-            _loaded[checkpoint.info.path, checkpoint.info.weights] = self.pristine
         self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         self.facts = ModelFacts(
@@ -56,6 +52,12 @@ class LoadedModel(Session):
             digest=info.weights,
             eos=frozenset(tokenizer.eos),
         )
+
+    def adopt(self, checkpoint: Checkpoint) -> None:
+        super().adopt(checkpoint)
+        if isinstance(checkpoint.model, Transformer):
+            self.pristine = checkpoint.twin()  # before there is an adapter
+            _loaded[checkpoint.info.path, checkpoint.info.weights] = self.pristine
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
         """Put an adapter on the model, weigh it, or take it off; what is there then."""

@@ -16,7 +16,7 @@ from typing import IO
 from app import heat
 from app.cli.sampling import Limits
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Prefilled
+from engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
 from engine.errors import DataError, LikelyError
 from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
@@ -58,6 +58,8 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
             out.write(event.text)
             out.flush()
             return steps, event
+        elif isinstance(event, Reloaded):
+            sys.stderr.write(f"{heat.visible(event.line)}\n")
         elif isinstance(event, Prefilled) and event.total > 2048 and sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[Kreading {event.done} of {event.total} tokens")
             sys.stderr.write("\r\x1b[K" if event.done == event.total else "")

@@ -9,6 +9,7 @@ LikelyError
 |- ContextOverflow     more tokens than the model has positions
 |- OutOfMemory         needs more memory than the machine has, or than it was given
 |- DataError           a file of rows, a trace or a database that is malformed, damaged or of another version
+|- NotFinite         logits that hold NaN or infinity: numbers too narrow for the model, or a damaged one
 |- RanksDiffer         processes that run one model together came to different results
 |- Interrupted         stopped by the person, with what was done so far kept
 `- KernelError         a shape or dtype that a kernel does not support
@@ -26,6 +27,7 @@ __all__ = [
     "Interrupted",
     "KernelError",
     "LikelyError",
+    "NotFinite",
     "OutOfMemory",
     "ParameterError",
     "RanksDiffer",
@@ -47,6 +49,10 @@ class OutOfMemory(LikelyError):
 
 class DataError(LikelyError):
     """A file of rows, a trace or a database that is malformed, damaged or written by another version."""
+
+
+class NotFinite(LikelyError):
+    """Logits of which no token can be drawn: they hold NaN or infinity."""
 
 
 class RanksDiffer(LikelyError):

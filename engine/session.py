@@ -14,17 +14,19 @@ import numpy as np
 
 from engine.decode.branches import SCORED_AT_ONCE
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Revised, Stats
+from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Reloaded, Revised, Stats
 from engine.decode.lockstep import Lockstep
 from engine.decode.sampler import Sampler
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.decode.text_stream import TextStream, with_text
-from engine.errors import ContextOverflow, ParameterError
+from engine.errors import ContextOverflow, NotFinite, ParameterError
+from engine.numerics import first_not_finite, require_finite
 from engine.pool import Pool
 from engine.prefix import Prefixes
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
+from metal import mx
 
 if TYPE_CHECKING:
     from engine.ranks.together import Ranks
@@ -45,18 +47,28 @@ class Session:
         *,
         ranks: "Ranks | None" = None,
         kv_budget: int | None = None,
+        reload: bool = True,
         **cache: Any,
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`LanguageModel.make_cache`).
 
         `kv_budget` are the bytes that the keys and values of a run may take: it ends where the next would not fit.
-        With `ranks`, the model is one that they share, and what rank 0 is asked to generate holds for all.
+        With `ranks`, the model is one that they share, and what rank 0 is asked to generate holds for all. `reload`:
+        a model whose numbers leave their type may be loaded again in a wider one; not where somebody else holds it.
         """
+        self.ranks = ranks
+        self.reload = reload and ranks is None
+        self.adapted = False  # whether there is something on the model that is not in its file
+        self._options: dict[str, Any] = {"prefixes": prefixes, "kv_budget": kv_budget, **cache}
+        self.adopt(checkpoint)
+
+    def adopt(self, checkpoint: "Checkpoint") -> None:
+        """Go on with this model; nothing that was read by another is used."""
+        self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.info = checkpoint.info
-        self.ranks = ranks
-        self.pool = Pool(self.model, prefixes, kv_budget=kv_budget, **cache)
+        self.pool = Pool(self.model, **self._options)
 
     @property
     def context(self) -> int:
@@ -84,7 +96,9 @@ class Session:
         `control.cancel()`, leaves the session at the last whole token.
 
         Raises ContextOverflow if `ids` leaves no room for a token, ParameterError if there is nothing to continue or
-        the strategy cannot do what is asked.
+        the strategy cannot do what is asked, NotFinite where the model gives no numbers in any type. One that gives
+        none in float16 or bfloat16 is loaded again in a wider type, says so (`Reloaded`), and the run goes on; of
+        several branches only before their first token.
         """
         began, first = time.perf_counter(), 0.0
         if n < 1:
@@ -109,43 +123,74 @@ class Session:
             reason = stream.reason or ("cancelled" if control.cancelled else "length")
             yield Done(branch, reason, stats, stream.rest)
 
-        with self.pool.lease(ids, budget, strategy.width(n)) as (branches, reach):
-            reused = branches.length
-            for done in self.pool.read(branches, ids):
-                yield Prefilled(reused + done, len(ids))
-                if control.cancelled:
-                    break
-            else:
-                branches.select([0] * n)
-                sampler = Sampler.start(control.recipe, branches.ids, seed=seed, vocabulary=self.tokenizer)
-                over = None
-                with closing(run.steps(branches, sampler, control, limit=budget)) as steps:
-                    while True:
-                        try:
-                            event = steps.send(over)
-                        except StopIteration:
-                            break
-                        now, over = time.perf_counter(), None
-                        first = first or now
-                        match event:
-                            case Emitted(branch, raw):
-                                reach()
-                                for step in streams[branch].push(raw, now - began):
-                                    yield Emitted(branch, step)
-                                over = bool(streams[branch].reason) or control.cancelled
-                                if over:
-                                    yield from end(branch)
-                            case Revised(branch, position, raw):
-                                if (revised := streams[branch].revise(raw, now - began)) is not None:
-                                    yield Revised(branch, position, revised)
-                            case Forked(parent, child):
-                                streams[child] = streams[parent].fork()
-                                yield event
-                            case Pruned(branch):
-                                del streams[branch]
-                                yield event
-            for branch in list(streams):
-                yield from end(branch)
+        text, reused = list(ids), 0  # read and drawn, by one branch
+
+        def attempt() -> Iterator[Event]:
+            nonlocal first, reused
+            read, left = tuple(text), budget - len(text) + len(ids)
+            with self.pool.lease(read, left, strategy.width(n)) as (branches, reach):
+                reused = min(branches.length, len(ids))
+                for done in self.pool.read(branches, read):
+                    yield Prefilled(reused + done, len(read))
+                    if control.cancelled:
+                        break
+                else:
+                    require_finite(np.asarray(mx.logsumexp(branches.logits(), axis=-1)))
+                    branches.select([0] * n)
+                    sampler = Sampler.start(control.recipe, branches.ids, seed=seed, vocabulary=self.tokenizer)
+                    over = None
+                    with closing(run.steps(branches, sampler, control, limit=left)) as steps:
+                        while True:
+                            try:
+                                event = steps.send(over)
+                            except StopIteration:
+                                break
+                            now, over = time.perf_counter(), None
+                            first = first or now
+                            match event:
+                                case Emitted(branch, raw):
+                                    reach()
+                                    text.append(raw.token)
+                                    for step in streams[branch].push(raw, now - began):
+                                        yield Emitted(branch, step)
+                                    over = bool(streams[branch].reason) or control.cancelled
+                                    if over:
+                                        yield from end(branch)
+                                case Revised(branch, position, raw):
+                                    if (revised := streams[branch].revise(raw, now - began)) is not None:
+                                        yield Revised(branch, position, revised)
+                                case Forked(parent, child):
+                                    streams[child] = streams[parent].fork()
+                                    yield event
+                                case Pruned(branch):
+                                    del streams[branch]
+                                    yield event
+                for branch in list(streams):
+                    yield from end(branch)
+
+        while True:
+            try:
+                yield from attempt()
+                return
+            except NotFinite:
+                if len(text) > len(ids) and strategy.width(n) > 1:
+                    raise
+                yield Reloaded(self._widen(text))
+
+    def _widen(self, ids: Sequence[int]) -> str:
+        """Load the model in a wider type than that in which it reads `ids` to no numbers; a line that says so.
+
+        NotFinite where that cannot be, with the place at which they end.
+        """
+        where = f"{self.info.name} gives NaN {first_not_finite(self.model, ids)}"
+        if self.adapted or not self.reload:
+            raise NotFinite(f"{where}: take its adapters off, or use a checkpoint of a wider type")
+        wider = self.checkpoint.widened()
+        if wider is None:
+            raise NotFinite(f"{where}: its weights are damaged, fetch it again")
+        narrow, dtype = (str(c.precision.dtype).rpartition(".")[2] for c in (self.checkpoint, wider))
+        self.adopt(wider)
+        return f"{where} in {narrow}: it was loaded again in {dtype}"
 
     def score(
         self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
@@ -175,6 +220,7 @@ class Session:
             high = min(low + SCORED_AT_ONCE, len(ids))
             rows = np.asarray(place.logits_at(low - 1, high - 1)[0])
             for i in range(low, high):
+                require_finite(rows[i - low])
                 step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
                 steps.append(with_text(self.tokenizer, step, texts[i], 0.0))
         return steps
@@ -198,6 +244,7 @@ class Session:
         are kept. An answer that is being drawn goes on with what it has read.
         """
         self.forget()
+        self.adapted = bool(adapter)
         if self.pool.prefixes is not None:
             self.pool.prefixes.adapter = adapter
 

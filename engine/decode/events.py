@@ -67,6 +67,13 @@ class Revised:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The model gave no numbers as it was and was loaded in a wider type, as `line` says; the run goes on with that."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A branch is over: reason is eot (the model ended its text), stop (a stop string), length (budget or context) or
     cancelled. `text` is what the detokeniser still held back."""
@@ -77,4 +84,4 @@ class Done:
     text: str = ""
 
 
-Event = Prefilled | Emitted | Forked | Pruned | Revised | Done
+Event = Prefilled | Emitted | Forked | Pruned | Revised | Reloaded | Done

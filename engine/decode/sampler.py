@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.decode import kernel_draw
 from engine.decode.control import RunControl
+from engine.numerics import require_finite
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, edited_ids, run, start
@@ -60,8 +61,10 @@ class Draw:
             said: dict[str, Any] = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
         else:
             said = {"found": self.kernel.found(self.recipe)}
+        logits = np.asarray(self.logits)
+        require_finite(logits)
         return observe(
-            np.asarray(self.logits),
+            logits,
             int(self.token),
             **said,
             recipe=self.recipe,
@@ -169,6 +172,8 @@ class Sampler:
     def _choose(self, logits: Array, key: Key, forced: int | None, states: States) -> Draw:
         xp, recipe = self.xp, self.recipe
         row = np.asarray(logits) if xp is np else logits
+        if xp is np:
+            require_finite(row)
         after, removed_by = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)
         if forced is not None:
             token, origin = forced, "forced"

@@ -54,6 +54,13 @@ class Checkpoint:
         mx.eval([made for made in copies.values() if isinstance(made, mx.array)])
         return replace(self, model=model)
 
+    def widened(self) -> "Checkpoint | None":
+        """The same model with activations in the next wider type; None where there is none. Reads the file again."""
+        names = {mx.float16: mx.bfloat16, mx.bfloat16: mx.float32}
+        if (dtype := names.get(self.precision.dtype)) is None:
+            return None
+        return load(self.info.path, precision=replace(self.precision, dtype=dtype))
+
 
 @dataclass(frozen=True)
 class Parting:

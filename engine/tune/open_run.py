@@ -75,5 +75,5 @@ def assemble(
     together = ranks.joined()
     group = None if together is None else together.group
     run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, group=group)
-    run.session = Session(checkpoint)
+    run.session = Session(checkpoint, reload=False)
     return Opened(run, checkpoint, found, train, valid)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 
 from engine.decode import sampler
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event
-from engine.errors import ContextOverflow, OutOfMemory, ParameterError
+from engine.decode.events import Done, Emitted, Event, Reloaded
+from engine.errors import ContextOverflow, NotFinite, OutOfMemory, ParameterError
 from engine.session import Session
+from engine.sources.precision import Precision
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import LogitBias, MirostatV2, RepetitionPenalty, Temperature, TopK, TopP
 from metal import mx
@@ -349,3 +351,66 @@ def test_keys_and_values_stay_within_their_budget(
     small = Session(checkpoint, kv_budget=50_000, **options)  # type: ignore[arg-type]
     with pytest.raises(OutOfMemory, match=r"keys and values of 100 tokens take 0\.\d+ MB, the budget is 0\.05 MB"):
         next(iter(small.generate(prompt, RunControl())))
+
+
+class Narrow(MarkovModel):
+    """Gives NaN after one token, as a model does whose numbers leave their type."""
+
+    def __init__(self, table: np.ndarray, token: int) -> None:
+        super().__init__(table)
+        self.table[token] = np.nan
+
+    def inspect(self, tokens: mx.array) -> SimpleNamespace:
+        read = self.table[tokens]
+        return SimpleNamespace(hidden=[tokens[..., None].astype(mx.float32), read, read])
+
+
+def narrow(token: int, wider: MarkovModel | None) -> tuple[Session, list[str]]:
+    """A session of a model that is narrow after `token`, whose checkpoint loads as `wider`."""
+    checkpoint, loads = FakeCheckpoint(Narrow(random_table(3), token)), []
+    checkpoint.precision = Precision(mx.float16, packed=True)
+
+    def widened() -> FakeCheckpoint | None:
+        if wider is None:
+            return None
+        loads.append("again")
+        again = FakeCheckpoint(wider)
+        again.precision = Precision(mx.bfloat16, packed=True)
+        return again
+
+    checkpoint.widened = widened
+    return Session(checkpoint), loads  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", [0, 1, 5], ids=["the prompt", "the first token", "a later one"])
+def test_a_model_that_gives_nan_is_loaded_wider_and_the_run_goes_on(at: int) -> None:
+    plain = Session(FakeCheckpoint(MarkovModel(random_table(3))))  # type: ignore[arg-type]
+    expected = [
+        e.step.token for e in plain.generate([65], RunControl(), seed=4, max_tokens=12) if isinstance(e, Emitted)
+    ]
+    session, loads = narrow([65, *expected][at], MarkovModel(random_table(3)))
+    events = list(session.generate([65], RunControl(), seed=4, max_tokens=12))
+    assert [e.step.token for e in events if isinstance(e, Emitted)] == expected
+    lines = [e.line for e in events if isinstance(e, Reloaded)]
+    assert lines == [
+        f"fake gives NaN after token {at + 1} (layer 1 is the first) in float16: it was loaded again in bfloat16"
+    ]
+    assert loads == ["again"] and isinstance(events[-1], Done) and events[-1].stats.tokens == len(expected)
+
+
+def test_a_model_that_gives_nan_in_every_type_is_named_and_no_nan_becomes_a_token() -> None:
+    session, _ = narrow(66, None)
+    with pytest.raises(NotFinite, match=r"^fake gives NaN after token 2 \(layer 1 is the first\): its weights"):
+        list(session.generate([65, 66], RunControl(), max_tokens=3))
+    with pytest.raises(NotFinite, match="not finite"):
+        session.score([65, 66, 67])
+    with pytest.raises(NotFinite):
+        list(session.generate([65, 66], RunControl(), n=3, max_tokens=3))
+
+
+def test_what_is_on_the_model_is_not_lost_by_loading_it_again() -> None:
+    session, loads = narrow(66, MarkovModel(random_table(3)))
+    session.changed("an adapter's hash")
+    with pytest.raises(NotFinite, match="take its adapters off"):
+        list(session.generate([65, 66], RunControl(), max_tokens=3))
+    assert not loads

@@ -1,0 +1,36 @@
+"""Numbers that are none: logits that hold NaN or +inf are refused before a token is drawn of them. Knows no file.
+
+float16 ends at 65,504, which the activations of some models exceed: then NaN comes of a model that is well in wider
+numbers. Of a damaged one it comes in all of them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.errors import ConfigError, NotFinite
+from metal import mx
+
+if TYPE_CHECKING:
+    from models.model import LanguageModel
+
+
+def require_finite(row: np.ndarray) -> None:
+    """Nothing, for logits [V] of which a token can be drawn: no NaN, no +inf, not all -inf; else NotFinite."""
+    if not math.isfinite(row.max()):  # a NaN is the largest of all
+        raise NotFinite("the model's logits are not finite: they hold NaN or infinity")
+
+
+def first_not_finite(model: "LanguageModel", ids: Sequence[int]) -> str:
+    """Where the inside of a pass over `ids` first holds a NaN or an infinity, in words."""
+    try:
+        hidden = model.inspect(mx.array([list(ids)])).hidden
+    except ConfigError:  # an inside that cannot be seen
+        return f"after {len(ids)} tokens"
+    for layer, x in enumerate(hidden):
+        bad = np.flatnonzero(~np.isfinite(np.asarray(x[0].astype(mx.float32))).all(axis=-1))
+        if len(bad):
+            return f"after token {bad[0] + 1} ({f'layer {layer}' if layer else 'the embedding'} is the first)"
+    return f"after token {len(ids)} (the head is the first)"
