@@ -21,6 +21,7 @@ from app.tui.dialogs.opening import Opening
 from app.tui.views import VIEWS
 from app.tui.widgets.bars import Hints
 from engine.errors import DataError
+from engine.sources import preferences
 
 if TYPE_CHECKING:
     from app import requests as r
@@ -275,10 +276,13 @@ class LikelyApp(App[str]):
         self.action_go("chat")
 
     def _used_last(self) -> tuple[str, ...]:
-        """The models that were in use: of the conversation to resume, then of the newest."""
-        return self.store.models(self.resume) if self.store is not None else ()
+        """The models that were in use: of the conversation to resume; else the one chosen last, then of the newest."""
+        used = self.store.models(self.resume) if self.store is not None else ()
+        return used if self.resume else (preferences.chosen(self.home), *used)
 
     def models_changed(self) -> None:
+        if self.engine.current is not None:  # what is used here is what every verb uses where no model is named
+            preferences.choose(self.engine.current.name, self.home)
         for view in self.views:
             if view.is_mounted and view.query(Hints):
                 view.models_changed()

@@ -1,5 +1,6 @@
 """Which keys there are, in words for help, and what a person has put in their place in `keys.toml`."""
 
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -12,8 +13,24 @@ from engine.errors import DataError
 PRETTY = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "pgup", "pagedown": "pgdn", "escape": "esc",
     "left_square_bracket": "[", "right_square_bracket": "]", "left_curly_bracket": "{", "right_curly_bracket": "}",
+    "comma": ",", "full_stop": ".", "ctrl+underscore": "^/", "ctrl+slash": "^/", "backspace": "⌫", "delete": "del",
     "less_than_sign": "<", "greater_than_sign": ">", "equals_sign": "=", "question_mark": "?", "space": "space",
 }  # fmt: skip
+
+
+HELP = "f1,ctrl+underscore,ctrl+slash"  # ctrl+/ comes as either; a Mac's F1 dims its screen
+SWALLOWED = """on a Mac Terminal.app keeps some keys for itself, so each has another here:
+  pgup pgdn        , .
+  home end         0 >       and for ctrl+home <
+  f1               ^/, or ? in the transcript
+  f2 ...           the views: g and the number in the transcript, or ^p
+  del              the key labelled delete (⌫)
+  option + letter  types a sign, unless "Use Option as Meta key" is set; no key here needs it"""
+
+
+def help_key() -> str:
+    """The key that opens the help, as a hint has it."""
+    return "^/" if sys.platform == "darwin" else "f1"
 
 
 def pretty(keys: str) -> str:

@@ -11,6 +11,7 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.widget import Widget
 
+from app.tui import keys
 from app.tui.host import Host, host
 from app.tui.views import VIEWS, numbered
 from app.tui.widgets.bars import Hints, TopBar
@@ -33,7 +34,7 @@ class View(Screen[None]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "NAME" in vars(cls):
-            help_key = Binding("f1", "keys", "Keys", show=False, id=f"{cls.NAME}.keys", tooltip="this help")
+            help_key = Binding(keys.HELP, "keys", "Keys", show=False, id=f"{cls.NAME}.keys", tooltip="this help")
             cls.BINDINGS = [*vars(cls).get("BINDINGS", []), help_key]
         super().__init_subclass__(**options)
 

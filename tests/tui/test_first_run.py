@@ -1,7 +1,10 @@
 """Which model the screen begins with: what was used last, what is here, or, on an empty machine, an offer."""
 
+from pathlib import Path
+
 from app.tui.dialogs.models import FIRST, Models
 from engine.errors import CheckpointError
+from engine.sources import preferences
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import BLUE, SKY, ScriptedEngine
 
@@ -101,3 +104,16 @@ async def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload
         await stage.type("/reload")
         await stage.until(lambda: "not there any more" in stage.chat.hints.news)
         assert stage.texts == [ASK, BLUE] and "no model" in stage.picture()
+
+
+async def test_the_model_in_use_is_the_one_that_every_verb_uses_where_none_is_named(play: Play, tmp_path: Path) -> None:
+    def engines() -> tuple[ScriptedEngine, ScriptedEngine]:
+        return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])
+
+    home = tmp_path / "home"
+    async with play(*engines()) as stage:
+        await stage.ask(ASK)
+        assert preferences.chosen(home) == "scripted"
+    preferences.choose("other", home)  # as `likely models --default other` does
+    async with play(*engines()) as stage:
+        assert stage.app.engine.current is not None and stage.app.engine.current.name == "other"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from app.tui.host import Host
 
 FIRST = "There is no model on this machine yet. These fit its memory:"
+SEVERAL = "Which of these models? It is used until you choose another:"
 
 
 class Models(ModalScreen[str | None]):
@@ -37,7 +38,8 @@ class Models(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):
-            yield Label(FIRST if self.first else "models", classes="sheet-title", markup=False)
+            title = "models" if not self.first else SEVERAL if any(offer.here for offer in self.offers) else FIRST
+            yield Label(title, classes="sheet-title", markup=False)
             yield OptionList(id="list", markup=False)
             yield Input(placeholder="or type a hub id, a folder, a .gguf file", id="name")
             yield Label("looking…", classes="faint", markup=False, id="models-line")

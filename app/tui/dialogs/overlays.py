@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
+from app.tui import keys
 from app.tui.chat.candidates import CandidateTable
 from app.tui.theme import bar
 from app.tui.tokens import cells
@@ -67,7 +68,7 @@ class Read(ModalScreen[None]):
     """A text to read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f1,question_mark", "dismiss(None)", "Back", show=False),
+        Binding(f"escape,q,{keys.HELP},question_mark", "dismiss(None)", "Back", show=False),
     ]
 
     def __init__(self, title: str, text: str) -> None:

@@ -26,9 +26,10 @@ class SessionsDialog(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Back", show=False),
         Binding("down", "focus_list", "List", show=False),
-        Binding("f2", "rename", "Rename", show=False, priority=True),
+        Binding("f2,ctrl+r", "rename", "Rename", show=False, priority=True),
         Binding("ctrl+d", "duplicate", "Duplicate", show=False, priority=True),
         Binding("delete", "remove", "Delete", show=False, priority=True),
+        Binding("backspace", "remove", "Delete", show=False),  # in the list: in the search it takes a letter
         Binding("ctrl+z", "undo", "Undo", show=False, priority=True),
     ]
 
@@ -54,7 +55,7 @@ class SessionsDialog(ModalScreen[str | None]):
 
     @staticmethod
     def _keys() -> str:
-        return "⏎ open · f2 rename · ^d duplicate · del delete · ^z undo · esc"
+        return "⏎ open · ^r rename · ^d duplicate · del delete · ^z undo · esc"
 
     def on_mount(self) -> None:
         self.query_one("#query").focus()

@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 
 from app import requests as r
 from app.heat import HEATS
+from app.tui import keys
 from app.tui.chat import commands, slash, status
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.candidates import Names
@@ -305,7 +306,7 @@ class ChatScreen(View):
     def _hint(self) -> None:
         """The keys that act on what has the focus."""
         stop = (("esc", "Stop"),) if self.talk.running else ()
-        self.hints.show((*stop, *commands.keys(self.focused), ("f1", "Keys")))
+        self.hints.show((*stop, *commands.keys(self.focused), (keys.help_key(), "Keys")))
         if not self.hints.alarm and not self.talk.stepping:
             facts = self.host.engine.current
             base = facts is not None and not facts.chat and not self.pane.shown

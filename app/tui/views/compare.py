@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
 from app import requests as r
-from app.tui import presets
+from app.tui import keys, presets
 from app.tui.chat import comparison
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.inspection import recent
@@ -161,7 +161,7 @@ class CompareScreen(View):
             own: tuple[tuple[str, str], ...] = (("tab", "Column"), ("a", "Adopt"), ("c", "Set up"), ("+ -", "Columns"))
         else:
             own = (("⏎", "Run"), ("tab", "Columns"))
-        self.hints.show((*stop, *own, ("^r", "New seed"), ("f1", "Keys")))
+        self.hints.show((*stop, *own, ("^r", "New seed"), (keys.help_key(), "Keys")))
 
     def on_key(self) -> None:
         self.hints.say("")

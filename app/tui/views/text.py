@@ -12,6 +12,7 @@ from textual.timer import Timer
 
 from app import requests as r
 from app.heat import heat_level
+from app.tui import keys
 from app.tui.chat import text_document
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.context import before
@@ -82,7 +83,7 @@ class TextScreen(View):
             )
         self._show(self.conversation)
         self.buffer.focus()
-        self.hints.show((("^r", "Continue"), ("esc", "Stop"), ("^g", "Sampler"), ("f1", "Keys")))
+        self.hints.show((("^r", "Continue"), ("esc", "Stop"), ("^g", "Sampler"), (keys.help_key(), "Keys")))
 
     def open(self, conversation: Conversation) -> None:
         self.conversation = conversation

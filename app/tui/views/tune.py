@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 
 from app.jobs import TrainingJobs
 from app.requests import Progressed, TrainingPlan
+from app.tui import keys
 from app.tui.dialogs.overlays import Ask, Read
 from app.tui.training.history import TrainingHistory
 from app.tui.training.probes import Probes
@@ -359,10 +360,11 @@ class TuneScreen(View):
     def _hint(self) -> None:
         training = self.training
         if self.has_class("-form"):
-            self.hints.show((("⏎", "Start"), ("↑↓", "Field"), ("^r", "Resume"), ("esc", "Back"), ("f1", "Keys")))
+            filling = (("⏎", "Start"), ("↑↓", "Field"), ("^r", "Resume"), ("esc", "Back"))
+            self.hints.show((*filling, (keys.help_key(), "Keys")))
             return
         if self.focused is self.prompt:
-            self.hints.show((("⏎", "Ask"), ("esc", "Back to the run"), ("f1", "Keys")))
+            self.hints.show((("⏎", "Ask"), ("esc", "Back to the run"), (keys.help_key(), "Keys")))
             return
         state = training.state if training is not None else ""
         own: tuple[tuple[str, str], ...] = (("w", "What moved"), ("t", "Try"), ("l", "Loss"))
@@ -374,7 +376,7 @@ class TuneScreen(View):
             more += (("s", "Save"),) if state == "failed" else ()
             more += (("⏎", "Chat with it"),) if self.chats else ()
             own = (*more, *own, ("n", "New run"))
-        self.hints.show((*own, ("[ ]", "Prompt"), ("z", "Closer"), ("f1", "Keys")))
+        self.hints.show((*own, ("[ ]", "Prompt"), ("z", "Closer"), (keys.help_key(), "Keys")))
 
     def commands(self) -> Iterator[Command]:
         training = self.training

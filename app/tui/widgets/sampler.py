@@ -34,7 +34,7 @@ class Sampler(Canvas, can_focus=True):
         Binding("shift+left", "step(-10)", "Much less", show=False, id="sampler.much_less"),
         Binding("shift+right", "step(10)", "Much more", show=False, id="sampler.much_more"),
         Binding("0", "off", "Off", show=False, id="sampler.off"),
-        Binding("backspace", "default", "Default", show=False, id="sampler.default"),
+        Binding("backspace,delete", "default", "Default", show=False, id="sampler.default"),
         Binding("equals_sign", "type", "Type a value", show=False, id="sampler.type"),
         Binding("less_than_sign,shift+up", "move(-1)", "Earlier", show=False, id="sampler.earlier"),
         Binding("greater_than_sign,shift+down", "move(1)", "Later", show=False, id="sampler.later"),

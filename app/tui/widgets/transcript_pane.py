@@ -50,7 +50,7 @@ class TranscriptPane(Left):
         Binding("slash", "find", "Find", show=False, id="token.find"),
         Binding("k", "mark", "Bookmark", show=False, id="token.mark"),
         Binding("K", "marks", "Bookmarks", show=False, id="token.marks"),
-        Binding("delete", "prune", "Put away", show=False, id="token.prune"),
+        Binding("delete,backspace", "prune", "Put away", show=False, id="token.prune"),
         Binding("u", "restore", "Bring back", show=False, id="token.restore"),
         Binding("g", "screen.goto", "Go", show=False, id="token.go"),
         Binding("question_mark", "screen.keys", "Keys", show=False, id="token.keys"),

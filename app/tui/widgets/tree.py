@@ -66,7 +66,7 @@ class TreePane(Canvas, can_focus=True):
         Binding("up", "pick(-1)", "Pick", show=False, id="tree.up"),
         Binding("down", "pick(1)", "Pick", show=False, id="tree.down"),
         Binding("enter", "choose", "Check out", show=False, id="tree.check_out"),
-        Binding("delete", "prune", "Put away", show=False, id="tree.prune"),
+        Binding("delete,backspace", "prune", "Put away", show=False, id="tree.prune"),
         Binding("u", "restore", "Bring back", show=False, id="tree.restore"),
     ]
 
