@@ -1,6 +1,5 @@
 """The keys in words: for what has the focus, then everywhere, then the slash commands."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -77,7 +76,7 @@ def keys_text(view: "View") -> str:
     parts.append("tab / shift+tab  prompt, transcript, candidates, sliders, tree\nctrl+p           palette\n"
                  "mouse            click a token to look, again to branch; drag selects; wheel scrolls")  # fmt: skip
     parts.append(f"commands (tab completes)\n{slash.help_text()}")
-    if sys.platform == "darwin":
+    if keys.MAC:
         parts.append(keys.SWALLOWED)
     names = "\n".join(f'  "{name}" = "{key}"' for name, key in host(view).key_table().items())
     parts.append(f"every key has a name and can be changed in keys.toml in likely's folder:\n{names}")

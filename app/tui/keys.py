@@ -18,6 +18,7 @@ PRETTY = {
 }  # fmt: skip
 
 
+MAC = sys.platform == "darwin"
 HELP = "f1,ctrl+underscore,ctrl+slash"  # ctrl+/ comes as either; a Mac's F1 dims its screen
 SWALLOWED = """on a Mac Terminal.app keeps some keys for itself, so each has another here:
   pgup pgdn        , .
@@ -30,7 +31,7 @@ SWALLOWED = """on a Mac Terminal.app keeps some keys for itself, so each has ano
 
 def help_key() -> str:
     """The key that opens the help, as a hint has it."""
-    return "^/" if sys.platform == "darwin" else "f1"
+    return "^/" if MAC else "f1"
 
 
 def pretty(keys: str) -> str:

@@ -121,6 +121,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.delenv(name, raising=False)
     for name, value in COLOURS["true"].items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("app.tui.keys.MAC", False)  # pictures are those of one system
     ticks = count()
     monkeypatch.setattr("app.jobs.perf_counter", lambda: next(ticks) / 100)  # an event takes a hundredth
 

@@ -91,7 +91,7 @@ async def test_backspace_deletes_a_conversation_in_the_list_and_a_letter_in_the_
 async def test_help_opens_without_a_function_key_and_names_what_a_mac_keeps(
     play: Play, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(keys, "MAC", True)
     assert keys.help_key() == "^/"
     async with play(size=(100, 200)) as stage:
         await stage.pilot.press(key)
