@@ -109,10 +109,27 @@ class Sampling:
         """With the order that `names` gives. Raises KeyError for a name that is no transform's."""
         return replace(self, order=tuple(_KINDS[name] for name in names))
 
+    @property
+    def bans(self) -> tuple[int, ...]:
+        """The tokens that are never drawn, the one banned last at the end."""
+        return tuple(token for token, value in self.bias.items() if value <= BAN)
+
+    @property
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """The other tokens with a bias, and what is added to their logits."""
+        return tuple((token, value) for token, value in self.bias.items() if value > BAN)
+
     def banned(self, token: int) -> "Sampling":
         """With a token that is never drawn from now on; allowed again if it was."""
-        bias = {id: value for id, value in self.bias.items() if id != token}
-        return replace(self, bias=bias if token in self.bias else {**bias, token: BAN})
+        return self.lift(token) if token in self.bans else self.biased(token, BAN)
+
+    def biased(self, token: int, value: float) -> "Sampling":
+        """With so much added to the logit of a token from now on."""
+        return replace(self.lift(token), bias={**self.lift(token).bias, token: value})
+
+    def lift(self, token: int) -> "Sampling":
+        """With a token that has no bias and no ban."""
+        return replace(self, bias={id: value for id, value in self.bias.items() if id != token})
 
 
 _KINDS = {kind.__name__: kind for kind in presets.MLX_LM}
@@ -147,15 +164,18 @@ def given(sampling: Sampling) -> str:
 
 def words(recipe: Recipe) -> str:
     """A recipe in a few words: `T 0.80 · top-p 0.75`."""
-    if recipe.greedy:
-        return "greedy"
     found = presets.values(recipe)
     short = {"temp": "T", "repetition_penalty": "rep", "xtc_probability": "XTC", "dry_multiplier": "DRY"}
     parts = [
         f"{short.get(p.name, p.label)} {shown(p, found[p.name])}"
         for p in PARAMETERS.values()
-        if p.off is not None and found[p.name] != p.off
+        if p.off is not None and found[p.name] != p.off and not recipe.greedy
     ]
+    parts = ["greedy"] if recipe.greedy else parts
+    bias = dict(pair for transform in recipe.transforms if isinstance(transform, LogitBias) for pair in transform.bias)
+    banned = sum(value <= BAN for value in bias.values())
+    parts += [f"{banned} banned"] if banned else []
+    parts += [f"{len(bias) - banned} biased"] if len(bias) > banned else []
     return " · ".join(parts) or "T 1.00"
 
 
