@@ -13,7 +13,7 @@ HOLD = ("/usr/bin/caffeinate", "-i", "/bin/cat")  # no idle sleep, as long as ca
 
 
 def words() -> str:
-    """What `kept_awake` does here, for the person; "" where it does nothing."""
+    """A line for the person on how sleep is held off here; "" where it is not."""
     if sys.platform != "darwin":
         return ""
     return "sleep is held off until it ends (caffeinate); a closed lid still sleeps"

@@ -72,7 +72,7 @@ def shared(name: str, progress: Report) -> Checkpoint:
 
 
 def beginning(row: TrainingRow) -> str:
-    """What a row asks, or the first words of its text."""
+    """The question of a row, or the first words of its text."""
     if not row.messages:
         return " ".join(row.text.split()[:WORDS])
     asked: Sequence[object] = [m.get("content") for m in row.messages if m["role"] == "user"]

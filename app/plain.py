@@ -67,7 +67,7 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
 
 
 def shown(step: TokenStep, special: bool) -> str:
-    """What a person sees of a token; control tokens only with `special`."""
+    """A token's text for a person; control tokens only with `special`."""
     return step.piece.decode(errors="replace") if special and step.special else step.text
 
 

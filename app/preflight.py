@@ -21,7 +21,7 @@ OLDEST_MACOS = 14  # mlx's wheels are built for it
 
 @dataclass(frozen=True)
 class Host:
-    """What the questions are about."""
+    """Facts of a machine that the questions are about."""
 
     system: str  # Darwin | Linux
     machine: str  # that this Python was built for
@@ -111,7 +111,7 @@ def _python(host: Host) -> Check:
 
 
 def _said(*command: str) -> str:
-    """What a system command prints; "" where there is none. An old Python is told 10.16 for every macOS otherwise."""
+    """Output of a system command; "" where there is none. An old Python is told 10.16 for every macOS otherwise."""
     environment = {**os.environ, "SYSTEM_VERSION_COMPAT": "0"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, env=environment)

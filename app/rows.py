@@ -1,4 +1,4 @@
-"""What the database's rows hold, as values that sqlite takes and back: a step, its snapshot, a vocabulary."""
+"""Rows of the database as values that sqlite takes, and back: a step, its snapshot, a vocabulary."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def pack(step: TokenStep) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[Snapshot, np.ndarray]:
-    """What `pack` made; ValueError where it is damaged."""
+    """The inverse of `pack`; ValueError where the bytes are damaged."""
     vocab, k = (int(value) for value in np.frombuffer(data, "<i4", 2))
     lse, mean, variance = (float(value) for value in np.frombuffer(data, "<f8", 3, 8))
     at, arrays = 32, {}
@@ -55,7 +55,7 @@ def pack_pieces(pieces: Sequence[bytes]) -> bytes:
 
 
 def unpack_pieces(packed: bytes) -> tuple[bytes, ...]:
-    """What `pack_pieces` made."""
+    """The inverse of `pack_pieces`."""
     data = zlib.decompress(packed)
     count = int.from_bytes(data[:4], "little")
     ends = np.cumsum(np.frombuffer(data, np.uint16, count, 4), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a training will do, in lines for a person, before it does it; and times in words. No mlx."""
+"""Plan of a training in lines for a person, before it begins; and times in words. No mlx."""
 
 import math
 from collections.abc import Iterator

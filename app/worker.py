@@ -73,7 +73,7 @@ class Worker:
         return self._last
 
     def drain(self) -> list[tuple[int, Any]]:
-        """What was reported since the last time, oldest first: a job's id and its event."""
+        """Reports since the last time, oldest first: a job's id and its event."""
         reported: list[tuple[int, Any]] = []
         try:
             while True:

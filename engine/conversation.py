@@ -74,7 +74,7 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """What a reader sees: control tokens left out."""
+        """The text for a reader: control tokens left out."""
         if not self.node.drawn:
             return self.node.text[: self.length]
         return "".join(step.text for step in self.steps if not step.special)
@@ -137,13 +137,13 @@ class Conversation:
         return {node: tuple(sorted(cuts)) for node, cuts in found.items()}
 
     def options(self, fork: Fork) -> tuple[str | None, ...]:
-        """What can be checked out at a fork: None is the node's own continuation, which comes first."""
+        """Ways that can be checked out at a fork: None is the node's own continuation, which comes first."""
         own: tuple[str | None, ...] = (None,) if fork.at is not None and fork.node in self.nodes else ()
         options = own + self.children.get(fork, ())
         return tuple(way for way in options if (fork, way) not in self.pruned) if self.pruned else options
 
     def option(self, fork: Fork) -> str | None:
-        """What is checked out at a fork: as remembered, else the node's own continuation, else the newest child."""
+        """The way checked out at a fork: as remembered, else the node's own continuation, else the newest child."""
         options = self.options(fork)
         if fork in self.chosen and self.chosen[fork] in options:
             return self.chosen[fork]

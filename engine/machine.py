@@ -1,4 +1,4 @@
-"""What this machine offers: device, memory, BLAS, speed; and what would make it faster. Plain data.
+"""Facts of this machine: device, memory, BLAS, speed; and what would make it faster. Plain data.
 
 Knows nothing of models; `likely doctor` prints it and the benchmarks record it.
 """
@@ -109,7 +109,7 @@ def bandwidth(repeats: int = 7) -> float:
 
 
 def advice(machine: Machine, gflops: float) -> list[str]:
-    """What is slow here and how to mend it; empty where nothing is."""
+    """Advice on what is slow here and how to mend it; empty where nothing is."""
     lines = []
     if machine.blas == "reference":
         lines.append(f"matmuls are some 100 times slower than they could be: {machine.blas_reason}")

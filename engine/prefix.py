@@ -37,7 +37,7 @@ DISK = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class PrefixSegment:
-    """What all layers hold of some positions, and the model's last hidden states there."""
+    """Keys and values of all layers at some positions, and the model's last hidden states there."""
 
     arrays: dict[str, mx.array]  # [layers, Hkv, rows, ...] by "class.name"; "hidden" [T, C]
     regime: tuple[int, ...] | None  # which frequencies its keys were turned with

@@ -20,7 +20,7 @@ Part = str | tuple[int, ...]
 
 
 class Encoding(Protocol):
-    """What a prompt asks of a tokenizer."""
+    """The tokenizer as a prompt needs it."""
 
     @property
     def chat_template(self) -> str | None: ...
@@ -29,7 +29,7 @@ class Encoding(Protocol):
 
 
 class Spans(Protocol):
-    """What a prompt whose parts are told apart asks of a tokenizer."""
+    """The tokenizer as a prompt needs it whose parts are told apart."""
 
     def encode(self, text: str, *, bos: bool = False) -> list[int]: ...
     def spans(

@@ -195,7 +195,7 @@ class Session:
     def score(
         self, ids: Sequence[int], *, start: int = 0, progress: Callable[[int, int], None] | None = None
     ) -> list[TokenStep]:
-        """What the model says of each token of a given text: one step for each of ids[start:], teacher-forced.
+        """Scores of a given text, teacher-forced: one step for each of ids[start:].
 
         The first token of a text has no distribution before it: its numbers are None.
         """

@@ -62,7 +62,7 @@ class TimingCase:
 
     @property
     def other(self) -> dispatch.Path:
-        """What else can do it: nothing of mlx's caps scores."""
+        """The rival that can do the same: nothing of mlx's caps scores."""
         return "stock" if self.shape.softcap is None else "reference"
 
     @property
@@ -308,7 +308,7 @@ def _warming(shape: Shape, t: int) -> list[mx.array]:
 
 @dataclass(frozen=True)
 class KernelTimings:
-    """What `likely bench kernels` prints: times on Metal, or the simulator's counts where there is none."""
+    """Figures that `likely bench kernels` prints: times on Metal, or the simulator's counts where there is none."""
 
     machine: str
     kind: str  # metal | simulator

@@ -56,7 +56,7 @@ def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool)
 
 
 def _catalogue(as_json: bool) -> None:
-    """What has a short name."""
+    """The table of short names."""
     from app.cli.choosing import gigabytes
     from engine import machine
     from engine.sources import catalogue

@@ -1,4 +1,4 @@
-"""What several verbs begin with: the model option, a text from the arguments or stdin, and a session with progress."""
+"""Options and start of the verbs that load a model: the model option, a text from arguments or stdin, a session."""
 
 import gc
 import sys

@@ -37,7 +37,7 @@ def speed_options(command: Command) -> Command:
 
 
 def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bool) -> dict[str, Any]:
-    """What the session and its caches are made with."""
+    """Keyword arguments of the session and its caches."""
     given = {"bits": kv_bits and int(kv_bits), "kv_budget": kv_budget and int(kv_budget * 1e6)}
     return {"keep_prefix": prefix_cache} | {name: value for name, value in given.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""What changes where a launcher started the program once a rank: rank 0 speaks for all, and none outlives another.
+"""The command line under a launcher, once a rank: rank 0 speaks for all, and none outlives another.
 
 The other ranks are silent. Whatever ends the run, on whichever rank, is one line on rank 0's stderr and an exit code of
 every process; where rank 0 is gone itself, rank 1 says so.

@@ -46,7 +46,7 @@ class Drafter(Protocol):
 
 @dataclass(slots=True)
 class PromptLookup:
-    """What followed the last time that the text ended in the same few tokens (prompt lookup decoding).
+    """Prompt lookup decoding: the tokens that followed the last time the text ended in the same few.
 
     The longest of the last `most` to `least` tokens that came before decides.
     """

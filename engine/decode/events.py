@@ -12,7 +12,7 @@ from engine.trace.trace import TokenStep
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a run cost: tokens read and drawn, and where the time went."""
+    """Cost of a run: tokens read and drawn, and where the time went."""
 
     prompt_tokens: int
     reused_tokens: int  # of the prompt, found in the cache

@@ -47,7 +47,7 @@ class Lockstep:
 
 
 def _told(event: Event) -> list[int]:
-    """What is compared of an event: which branches, and the token."""
+    """The part of an event that ranks compare: which branches, and the token."""
     match event:
         case Emitted(branch, step):
             return [branch, step.token]

@@ -51,12 +51,12 @@ class Strategy:
 
     @property
     def words(self) -> str:
-        """What is said of a run drawn so; "" where there is nothing to say."""
+        """Words for a run drawn so; "" where there is nothing to say."""
         return str(self)
 
     @property
     def about(self) -> str:
-        """What is said beside it in a list of strategies."""
+        """Words beside it in a list of strategies."""
         return self.ABOUT
 
     @property

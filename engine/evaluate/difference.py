@@ -1,4 +1,4 @@
-"""What one model says of a text beside another: KL at every position, and the tokens that rose and fell. Plain data.
+"""Difference of two models on one text: KL at every position, and the tokens that rose and fell. Plain data.
 
 Log-probabilities in nats. Knows no model: `engine.evaluate.compare` measures.
 """

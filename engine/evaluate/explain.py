@@ -82,7 +82,7 @@ def continuations(session: Session, text: str, candidates: Sequence[str]) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What each head attended to at each of T tokens: entropies in nats, and the most attended positions with their
+    """Attention of each head at each of T tokens: entropies in nats, and the most attended positions with their
     weights (position -1 where a token sees fewer)."""
 
     entropy: np.ndarray  # float32 [layers, H, T]

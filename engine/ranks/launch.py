@@ -1,4 +1,4 @@
-"""What a launcher says in the environment: which rank this process is, of how many, and where the others are."""
+"""A launcher's environment, read: which rank this process is, of how many, and where the others are."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from engine.errors import ParameterError
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What the launcher said: the backend, and where the ranks are (of nccl and jaccl: where rank 0 is)."""
+    """A launch: the backend, and where the ranks are (of nccl and jaccl: where rank 0 is)."""
 
     backend: str
     rank: int
@@ -37,7 +37,7 @@ class Launch:
 
 
 def launched() -> Launch | None:
-    """What a launcher said in the environment; None for a process alone. ParameterError where it is of no use."""
+    """The launch that the environment tells of; None for a process alone. ParameterError where it is of no use."""
     env = os.environ
     try:
         rank = int(env.get("MLX_RANK", 0))

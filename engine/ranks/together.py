@@ -76,7 +76,7 @@ class Ranks:
         return value
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """What `work` gives, done by rank 0 before the others begin: what it fetched, they find."""
+        """Result of `work`, done by rank 0 before the others begin: what it fetched, they find."""
         if not self.leads:
             self.broadcast(None)
         done = work()

@@ -114,7 +114,7 @@ def suits(known: Known, memory: int) -> bool:
 
 
 def offers(memory: int) -> list[Known]:
-    """What to offer a machine with this much memory, best first: the largest that suit it, and the instant one last."""
+    """Offers for a machine with this much memory, best first: the largest that suit it, and the instant one last."""
     chat = [known for known in KNOWN.values() if known.chat and suits(known, memory) and known.name != DEFAULT]
     return [*sorted(chat, key=lambda known: -known.memory_gb), KNOWN[DEFAULT]]
 

@@ -70,7 +70,7 @@ class Parting:
     way: str  # tensor | pipeline, as models.parallel.shard has them
 
     def share(self, config: Mapping[str, Any], tensors: Iterable[str], unit: int) -> "Sharding":
-        """What is this rank's of a checkpoint whose values come `unit` at a time."""
+        """This rank's share of a checkpoint whose values come `unit` at a time."""
         from models.parallel import shard  # no business of a single process
 
         return shard.share(config, tensors, self.way, self.ranks.rank, self.ranks.size, unit)

@@ -26,7 +26,7 @@ SLICES, SLICE_BYTES = 64, 4096
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is. `weights` identifies its weights: equal files, equal `weights`, wherever they came from."""
+    """Facts of a model. `weights` identifies its weights: equal files, equal `weights`, wherever they came from."""
 
     name: str
     path: Path  # the GGUF file, or the folder

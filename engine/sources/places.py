@@ -70,7 +70,7 @@ def lm_studio() -> tuple[Path, ...]:
 
 
 def in_folders() -> Iterator[Found]:
-    """What LM Studio and the person keep, named by its way from the folder that they named."""
+    """Models that LM Studio and the person keep, each named by its way from the folder that they named."""
     for root in preferences.folders():
         yield from _walk(root, f"folder {root}")
     for root in lm_studio():

@@ -1,4 +1,4 @@
-"""What a person has settled about models: the one to use where none is named, and folders of theirs to look in.
+"""Preferences of a person: the model to use where none is named, and folders of theirs to look in.
 
 One small JSON file. Does not know whether the model or the folders still exist. Light: the screen imports it.
 """

@@ -188,7 +188,7 @@ def _pull_package(known: Known, package: Package, report: Report) -> ModelInfo:
 
 
 def _whole(found: Iterable[places.Found]) -> Iterator[ModelInfo]:
-    """What can be run of what was found; what is partial, damaged or of no family that runs here is passed over."""
+    """Those of the found models that can be run; what is partial, damaged or of no family here is passed over."""
     for place in found:
         try:
             info = describe(place.path, name=place.name, source=place.source)

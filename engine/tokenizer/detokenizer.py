@@ -37,7 +37,7 @@ class Detokenizer:
         return text[: len(text) - len(self._held)]
 
     def flush(self) -> str:
-        """What was still held at the end: an unfinished character comes as U+FFFD. The next push begins afresh."""
+        """The rest that was held at the end: an unfinished character comes as U+FFFD. The next push begins afresh."""
         text, self._held = self._held + self._utf8.decode(b"", final=True), ""
         self._utf8.reset()
         return text

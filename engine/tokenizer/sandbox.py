@@ -48,7 +48,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._left = 0
 
     def run(self, template: Template, values: Mapping[str, Any]) -> str:
-        """What the template writes. Raises Refusal, SecurityError, or whatever the template makes Python raise."""
+        """The template's text. Raises Refusal, SecurityError, or whatever the template makes Python raise."""
         self._left = MAX_STEPS
         return "".join(self._bounded(template.generate(values)))
 

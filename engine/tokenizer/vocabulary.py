@@ -1,4 +1,4 @@
-"""What the token ids of a checkpoint stand for: their spelling, their kind, and the bytes that each puts into a text.
+"""Table of a checkpoint's tokens: their spelling, their kind, and the bytes that each puts into a text.
 
 Two spellings are in use. *Byte-level* vocabularies (GPT-2 and most since) write each byte of a token as one printable
 character; *SentencePiece* ones write text itself, with U+2581 for a space and `<0x0A>` for a lone byte. Knows nothing

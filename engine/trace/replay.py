@@ -18,7 +18,7 @@ from engine.transforms.intervals import Intervals
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a step's distribution becomes: for each of the snapshot's ids, and in all."""
+    """A step's distribution under other transforms: for each of the snapshot's ids, and in all."""
 
     ids: np.ndarray  # int32 [K], the snapshot's
     low: np.ndarray  # float64 [K]: bounds of the probability after the transforms

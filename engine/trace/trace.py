@@ -62,7 +62,7 @@ class TokenStep:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """What the tokens of a trace stand for, as much as a trace knows; the `Vocabulary` that transforms ask."""
+    """Pieces of the tokens of a trace, as much as a trace knows; the `Vocabulary` that transforms ask."""
 
     pieces: Mapping[int, bytes] = field(default_factory=dict)
     eos: frozenset[int] = frozenset()

@@ -22,7 +22,7 @@ Decision = tuple[np.ndarray, np.ndarray]  # bool [N] of the items: surely stays,
 
 
 class Intervals:
-    """What is known of the logits and of the tokens left; every pair is (lower bound, upper bound)."""
+    """Bounds of the logits and of the tokens left; every pair is (lower bound, upper bound)."""
 
     def __init__(self, snapshot: Snapshot, edited_ids: np.ndarray) -> None:
         """`edited_ids`: ids, each once, that change one by one; what the snapshot lacks is an item of unknown logit."""

@@ -1,4 +1,4 @@
-"""What a transform is: one change of the logits [V] before the draw. Knows nothing of models, recipes or sessions."""
+"""`Transform`: one change of the logits [V] before the draw. Knows nothing of models, recipes or sessions."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -16,7 +16,7 @@ State = Any  # immutable; whatever a transform's `init` returned
 
 
 class Vocabulary(Protocol):
-    """What transforms ask of a tokenizer."""
+    """The tokenizer as transforms need it."""
 
     @property
     def eos(self) -> Collection[int]:
@@ -98,7 +98,7 @@ class Truncation(Transform):
         return logits if kept is None else xp.where(kept, logits, -math.inf)
 
     def decide(self, known: Intervals, state: State, key: Key) -> Decision:
-        """What surely stays of intervals, and what surely goes: `keep` where not all is known."""
+        """Items of intervals that surely stay, and those that surely go: `keep` where not all is known."""
         raise _boundless(self)
 
     def bounds(self, known: Intervals, state: State, key: Key) -> None:

@@ -130,7 +130,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the model said to a `Complete` after `step` steps; `reason` is why it ended, as in `decode.events.Done`."""
+    """The answer to a `Complete` after `step` steps; `reason` is why it ended, as in `decode.events.Done`."""
 
     step: int
     request: Complete
@@ -144,7 +144,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What moved along a text after `step` steps; `pieces` gives the text of every token that `difference` names."""
+    """Difference to the base along a text after `step` steps; `pieces` are the texts of the tokens that it names."""
 
     step: int
     request: Compare

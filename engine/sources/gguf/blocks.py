@@ -1,4 +1,4 @@
-"""What the bytes of a GGUF tensor mean: floats, or blocks of integer codes with a scale and an offset. Numpy only.
+"""Block formats of GGUF tensors: floats, or blocks of integer codes with a scale and an offset. Numpy only.
 
 Most formats are affine, value = scale * code + bias over a group of 16 or 32 values, which is also how mlx keeps
 quantised weights: one function a format finds codes, scales and biases, and both the expansion to floats and the

@@ -70,7 +70,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself: `metadata` as plain Python values, and where every tensor lies."""
+    """Header of a GGUF file: `metadata` as plain Python values, and where every tensor lies."""
 
     path: Path
     metadata: dict[str, Any]

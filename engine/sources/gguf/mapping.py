@@ -84,7 +84,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What one of GGUF's architectures is in Hugging Face's terms."""
+    """One of GGUF's architectures in Hugging Face's terms."""
 
     model_type: str
     names: Mapping[str, str] = field(default_factory=dict)  # where they differ from NAMES
@@ -113,7 +113,7 @@ def _gemma3(facts: Facts) -> dict[str, Any]:
 
 
 def _query_scalar(facts: Facts, largest: int) -> float:
-    """What Gemma scales its queries by: the head size, but width / heads in the 27B, known by its number of layers."""
+    """Gemma's scale of its queries: the head size, but width / heads in the 27B, known by its number of layers."""
     if facts.size("block_count") == largest:
         return facts.size("embedding_length") / facts.size("attention.head_count")
     return facts.size("attention.key_length", 256)
@@ -222,7 +222,7 @@ def config(header: Header, read: ReadTensor) -> dict[str, Any]:
 
 
 def rope_scaling(facts: Facts, read: ReadTensor, head_dim: int) -> dict[str, Any]:
-    """What the config says of a context that was stretched; nothing where it was not."""
+    """The config's entry for a context that was stretched; nothing where it was not."""
     tensors = facts.header.tensors
     original = "rope.scaling.original_context_length"
     if "rope_freqs.weight" in tensors:
