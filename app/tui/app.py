@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from app.tui.chat.candidates import Names
     from app.tui.chat.chat_session import ChatSession
     from app.tui.engine_client import EngineClient
-    from app.tui.host import Host
+    from app.tui.host import ViewHost
     from app.tui.training.run import Training
     from app.tui.view import View
     from engine.conversation import Conversation
@@ -411,6 +411,6 @@ class LikelyApp(App[str]):
         self.say(f"screenshot: {path}")
 
 
-def _is_host(app: LikelyApp) -> Host:
+def _is_host(app: LikelyApp) -> ViewHost:
     """The type checker's word that the application is what views ask for."""
     return app

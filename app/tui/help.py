@@ -56,7 +56,13 @@ ABOUT = {
     "form.resume": "go on with the run in the adapter's folder",
 }  # fmt: skip
 
-SAID = {"TokenView": "transcript", "TreePane": "tree", "Composer": "prompt", "PromptInput": "prompt"}
+SAID = {
+    "TokenView": "transcript",
+    "TreePane": "tree",
+    "Sliders": "sampler",
+    "Composer": "prompt",
+    "PromptInput": "prompt",
+}
 
 
 def keys_text(view: "View") -> str:

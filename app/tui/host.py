@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.tune.config import Config
 
 
-class Host(Painted, Protocol):
+class ViewHost(Painted, Protocol):
     """The application, as far as it concerns a view."""
 
     engine: "EngineClient"
@@ -106,6 +106,6 @@ class Host(Painted, Protocol):
         ...
 
 
-def host(widget: "Widget") -> Host:
+def host(widget: "Widget") -> ViewHost:
     """The host of a mounted widget."""
-    return cast(Host, widget.app)
+    return cast(ViewHost, widget.app)

@@ -5,6 +5,7 @@ The host asks its views to leave, tells them what changed, and lists their comma
 """
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding
@@ -12,7 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from app.tui import keys
-from app.tui.host import Host, host
+from app.tui.host import ViewHost, host
 from app.tui.views import VIEWS, numbered
 from app.tui.widgets.bars import Hints, TopBar
 
@@ -39,14 +40,14 @@ class View(Screen[None]):
         super().__init_subclass__(**options)
 
     @property
-    def host(self) -> Host:
+    def host(self) -> ViewHost:
         return host(self)
 
-    @property
+    @cached_property
     def top(self) -> TopBar:
         return self.query_one(TopBar)
 
-    @property
+    @cached_property
     def hints(self) -> Hints:
         return self.query_one(Hints)
 

@@ -15,7 +15,7 @@ from app.tui.app import LikelyApp
 from app.tui.tokens.transcript import ShownMessage
 from app.tui.views.chat import ChatScreen
 from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.sampler import Sampler
+from app.tui.widgets.sampler import Sliders
 from engine.tune.config import Config
 from tests.tui.fakes import ScriptedEngine, ScriptedShop
 from tests.tui.trainers import ScriptedTrainer
@@ -44,7 +44,7 @@ class Stage:
         return self.chat.inspector.candidates
 
     @property
-    def sampler(self) -> Sampler:
+    def sampler(self) -> Sliders:
         return self.chat.inspector.sampler
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:

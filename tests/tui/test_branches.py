@@ -14,7 +14,7 @@ from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import PLANS, Planned, ScriptedEngine
+from tests.tui.fakes import PLANS, SKY, Planned, ScriptedEngine
 
 ASK = "Why is the sky blue?"
 
@@ -113,6 +113,22 @@ async def test_a_text_keeps_the_branches_of_a_search_too(play: Play) -> None:
         await stage.pilot.press("ctrl+r")
         await stage.until(lambda: screen.run is None and len(screen.inspector.tree_pane.ways) == 5)  # type: ignore[attr-defined]
         assert screen.buffer.text == " light The sky looks blue because"  # type: ignore[attr-defined]
+
+
+async def test_another_branch_in_the_middle_of_an_answer_loses_no_token(play: Play) -> None:
+    engine, gate = ScriptedEngine(), Event()
+    async with play(engine) as stage:
+        await stage.ask(ASK)
+        engine.pace = lambda drawn: gate.wait(5) and None if drawn == 6 else None
+        stage.chat.talk.new_seed = lambda: 1
+        await stage.pilot.press("ctrl+r")
+        await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 6)
+        drawn = "".join(step.text for step in stage.shown[1].steps)  # not all of it was saved
+        stage.chat.pane.view.focus()
+        await stage.pilot.press("left_square_bracket")
+        await stage.until(lambda: stage.texts[1] == SKY)
+        gate.set()
+        assert texts(stage.chat.talk.conversation)[drawn] == "cancelled"
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -11,7 +11,7 @@ from app.tui import presets
 from app.tui.chat import slash
 from app.tui.view import Command
 from app.tui.widgets.candidates import Candidates
-from app.tui.widgets.sampler import Sampler
+from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.tree import TreePane
 from engine.presets import ORDERS
@@ -26,7 +26,7 @@ KEYS: dict[type[Widget], Keys] = {
         ("m", "Read"), ("y", "Copy"),
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
-    Sampler: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets")),
+    Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets")),
     TreePane: (("↑↓", "Pick"), ("⏎", "Check out")),
 }  # fmt: skip
 ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))

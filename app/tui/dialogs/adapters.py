@@ -17,7 +17,7 @@ from app.tui.widgets.canvas import Canvas, Line
 from engine.tune.attached import Attached
 
 if TYPE_CHECKING:
-    from app.tui.host import Host
+    from app.tui.host import ViewHost
 
 MOST = 2.0  # what the sliders reach; /adapter takes any weight
 NAME, ABOUT = 20, 34  # cells
@@ -36,7 +36,7 @@ class AdapterSliders(Canvas, can_focus=True):
         Binding("delete,backspace", "remove", "Take off", show=False),
     ]
 
-    def __init__(self, host: "Host", heard: Callable[[str], None]) -> None:
+    def __init__(self, host: "ViewHost", heard: Callable[[str], None]) -> None:
         """`heard` is told how each change went."""
         super().__init__()
         self.host, self.heard = host, heard
@@ -115,7 +115,7 @@ class Adapters(ModalScreen[None]):
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]  # noqa: RUF012
 
-    def __init__(self, host: "Host") -> None:
+    def __init__(self, host: "ViewHost") -> None:
         super().__init__()
         self.host = host
 

@@ -15,7 +15,7 @@ from app.tui.tokens import cells
 from app.worker import Failed
 
 if TYPE_CHECKING:
-    from app.tui.host import Host
+    from app.tui.host import ViewHost
 
 FIRST = "There is no model on this machine yet. These fit its memory:"
 SEVERAL = "Which of these models? It is used until you choose another:"
@@ -29,7 +29,7 @@ class Models(ModalScreen[str | None]):
         Binding("down", "focus_list", "List", show=False),
     ]
 
-    def __init__(self, host: "Host", offers: Sequence[r.ModelOffer] = ()) -> None:
+    def __init__(self, host: "ViewHost", offers: Sequence[r.ModelOffer] = ()) -> None:
         """`offers` are given on a first run, when nothing is here; else they are asked for."""
         super().__init__()
         self.host = host

@@ -17,7 +17,7 @@ from app.tui.tokens import cells
 from engine.errors import DataError
 
 if TYPE_CHECKING:
-    from app.tui.host import Host
+    from app.tui.host import ViewHost
 
 
 class SessionsDialog(ModalScreen[str | None]):
@@ -33,7 +33,9 @@ class SessionsDialog(ModalScreen[str | None]):
         Binding("ctrl+z", "undo", "Undo", show=False, priority=True),
     ]
 
-    def __init__(self, host: "Host", current: str, *, named: Callable[[str], None], removed: Callable[[], str]) -> None:
+    def __init__(
+        self, host: "ViewHost", current: str, *, named: Callable[[str], None], removed: Callable[[], str]
+    ) -> None:
         """`current` is the conversation that is open: `named` is told its new name; `removed` opens another in its
         place, and gives that one's id."""
         super().__init__()

@@ -33,7 +33,7 @@ from app.tui.widgets.body import Body
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.composer import Composer
 from app.tui.widgets.inspector import Inspector
-from app.tui.widgets.sampler import Sampler
+from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.transcript_pane import TranscriptPane
 from app.tui.widgets.tree import TreePane
@@ -48,7 +48,7 @@ class ChatScreen(View):
     """Talk to a model, look at every token, steer, branch."""
 
     NAME = "chat"
-    PARTS = (TokenView, TranscriptPane, Candidates, Sampler, TreePane, Composer)
+    PARTS = (TokenView, TranscriptPane, Candidates, Sliders, TreePane, Composer)
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -392,7 +392,7 @@ class ChatScreen(View):
         elif place is not None:
             self.pane.take(place, event.token)
 
-    def on_sampler_changed(self, event: Sampler.Changed) -> None:
+    def on_sliders_changed(self, event: Sliders.Changed) -> None:
         self.set_sampling(event.sampling)
 
     def set_sampling(self, sampling: Sampling) -> None:

@@ -26,7 +26,7 @@ from app.tui.widgets.body import Body, Left
 from app.tui.widgets.buffer import TextBuffer
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.inspector import Inspector
-from app.tui.widgets.sampler import Sampler
+from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.tree import TreePane
 from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
@@ -42,7 +42,7 @@ class TextScreen(View):
     """An editable text and what the model makes of it."""
 
     NAME = "text"
-    PARTS = (Candidates, Sampler, TreePane)
+    PARTS = (Candidates, Sliders, TreePane)
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -289,7 +289,7 @@ class TextScreen(View):
     def show_tree(self) -> None:
         self.inspector.tree_pane.show(self.talk)
 
-    def on_sampler_changed(self, event: Sampler.Changed) -> None:
+    def on_sliders_changed(self, event: Sliders.Changed) -> None:
         self.sampling = event.sampling
         if self.run is not None:
             self.run.control.recipe = event.sampling.recipe

@@ -22,7 +22,7 @@ from app.tui.widgets.bars import InspectorLine
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.canvas import CachedWidget
 from app.tui.widgets.entropy import EntropyRow
-from app.tui.widgets.sampler import Sampler
+from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.tree import TreePane
 from engine.trace.trace import Recipe
 
@@ -47,14 +47,15 @@ class Inspector(Vertical, CachedWidget):
     def compose(self) -> ComposeResult:
         yield Candidates(id="candidates")
         yield EntropyRow(id="entropy")
-        yield Sampler(id="sampler")
+        yield Sliders(id="sampler")
         yield TreePane(id="tree")
 
     def on_mount(self) -> None:
         self.candidates = self.query_one(Candidates)
         self.entropy = self.query_one(EntropyRow)
-        self.sampler = self.query_one(Sampler)
+        self.sampler = self.query_one(Sliders)
         self.tree_pane = self.query_one(TreePane)
+        self.line = self.screen.query_one(InspectorLine)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -70,15 +71,14 @@ class Inspector(Vertical, CachedWidget):
         """Bring the panel, or the line that stands for it, up to date with the subject."""
         if not self.is_attached:  # the view was left meanwhile
             return
-        line = self.screen.query_one(InspectorLine)
-        if not self.candidates.is_on_screen and not line.display:
+        if not self.candidates.is_on_screen and not self.line.display:
             return
         subject = self.subject()
         table = self._table(subject)
         self.candidates.show(table)
         self.entropy.show(subject.bits, subject.cursor)
-        if line.display:
-            line.show(table, recent(subject.bits, subject.cursor))
+        if self.line.display:
+            self.line.show(table, recent(subject.bits, subject.cursor))
 
     def look_soon(self) -> None:
         """Look, but not at once after the last time: with a batch of tokens, to share its repaint; by a timer only
@@ -137,7 +137,7 @@ class Inspector(Vertical, CachedWidget):
         """Never draw a token from now on; again allows it."""
         sampling = self.sampler.sampling.banned(token)
         self.sampler.show(sampling)
-        self.post_message(Sampler.Changed(sampling))
+        self.post_message(Sliders.Changed(sampling))
         subject = self.subject()
         name = subject.at.names.name(token) if subject.at is not None else f"#{token}"
         self.call_later(

@@ -23,7 +23,7 @@ VALUE = 7
 SHORTEST = 4  # cells of a slider
 
 
-class Sampler(Canvas, can_focus=True):
+class Sliders(Canvas, can_focus=True):
     """Sliders that say `Changed` at every step. Rows beyond the height scroll with the picked one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
