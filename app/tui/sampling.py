@@ -172,7 +172,9 @@ def words(recipe: Recipe) -> str:
         if p.off is not None and found[p.name] != p.off and not recipe.greedy
     ]
     parts = ["greedy"] if recipe.greedy else parts
-    bias = dict(pair for transform in recipe.transforms if isinstance(transform, LogitBias) for pair in transform.bias)
+    bias: dict[int, float] = {}
+    for transform in recipe.transforms:
+        bias |= dict(transform.bias) if isinstance(transform, LogitBias) else {}
     banned = sum(value <= BAN for value in bias.values())
     parts += [f"{banned} banned"] if banned else []
     parts += [f"{len(bias) - banned} biased"] if len(bias) > banned else []
