@@ -9,7 +9,7 @@ LikelyError
 |- ContextOverflow     more tokens than the model has positions
 |- OutOfMemory         needs more memory than the machine has, or than it was given
 |- DataError           a file of rows, a trace or a database that is malformed, damaged or of another version
-|- NotFinite         logits that hold NaN or infinity: numbers too narrow for the model, or a damaged one
+|- NotFinite           logits that hold NaN or infinity: numbers too narrow for the model, or a damaged one
 |- RanksDiffer         processes that run one model together came to different results
 |- Interrupted         stopped by the person, with what was done so far kept
 `- KernelError         a shape or dtype that a kernel does not support

@@ -119,7 +119,7 @@ def test_a_transform_without_bounds_is_refused_by_name(tmp_path: Path) -> None:
 FIELD = "    elapsed_s: float = 0.0  # since the run began\n"
 NUMBER = "    margin: Annotated[float | None, Json()] = None  # nats between the most likely token and the next\n"
 OBSERVED = "        position=position,\n"
-COMPUTED = "        margin=float(possible[-1] - possible[-2]) if len(possible) > 1 else None,\n"
+COMPUTED = "        margin=float(snapshot.logits[0] - snapshot.logits[1]) if row.possible > 1 else None,\n"
 STORING = """
 import sys
 from pathlib import Path

@@ -7,15 +7,17 @@ otherwise. Knows nothing of models and branches.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from engine.trace.observe import KernelStats
+from engine.trace.row import RowStatistics
 from engine.trace.trace import Recipe
 from engine.transforms import STAYS, Key, MinP, Temperature, TopK, TopP, Truncation, uniform
+from engine.transforms.snapshot import CANDIDATES
 from metal import kernel, mx
 from metal.vocab import TOP, DrawPlan, KernelDraw, Statistics, statistics
 
@@ -81,13 +83,20 @@ class Pass:
     @property
     def arrays(self) -> list[mx.array]:
         """What `found` reads."""
-        return [self.by.lse, self.by.entropy, self.drawn.lse, self.drawn.kept]
+        return [self.by.lse, self.drawn.lse, self.drawn.kept]
 
-    def found(self, recipe: Recipe) -> KernelStats:
-        """The numbers on the host; waits for them."""
-        lse, entropy, tempered, kept = (np.asarray(x)[self.row] for x in self.arrays)
-        removed_by = partial(cuts, recipe, lse=float(lse), lse_tempered=float(tempered), kept=int(kept))
-        return KernelStats(float(lse), float(entropy), int(kept), 1 / self.how.temperature, removed_by)
+    def found(self, recipe: Recipe, row: RowStatistics, whole: Callable[[], np.ndarray]) -> KernelStats:
+        """What became of the row on the device; waits for it. `whole` gives all raw logits, if they are needed."""
+        lse, tempered, kept = (float(np.asarray(x)[self.row]) for x in self.arrays)
+        cut = partial(cuts, recipe, lse=lse, lse_tempered=tempered, kept=int(kept), possible=row.possible)
+        seen = row.snapshot.logits
+        best = seen[:CANDIDATES][seen[:CANDIDATES] > -np.inf]
+        removed = cut(best, places(seen, best))
+        if removed is None:
+            best = np.sort(whole())[::-1][: row.possible]
+            removed = cut(best, places(seen, best))
+            assert removed is not None
+        return KernelStats(int(kept), 1 / self.how.temperature, removed)
 
 
 def draw(logits: mx.array, how: DrawPlan, keys: Sequence[Key]) -> list[Pass]:
@@ -97,30 +106,42 @@ def draw(logits: mx.array, how: DrawPlan, keys: Sequence[Key]) -> list[Pass]:
     return [Pass(how, by, row) for row in range(len(keys))]
 
 
-def cuts(recipe: Recipe, top: np.ndarray, places: np.ndarray, lse: float, lse_tempered: float, kept: int) -> np.ndarray:
+def places(seen: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """The place of each of a snapshot's logits among the `best`, descending: how many are larger, for those behind."""
+    first = min(CANDIDATES, len(best))
+    behind = len(best) - np.searchsorted(best[::-1], seen[first:], side="right")
+    return np.append(np.arange(first), behind)
+
+
+def cuts(
+    recipe: Recipe, best: np.ndarray, places: np.ndarray, *, lse: float, lse_tempered: float, kept: int, possible: int
+) -> np.ndarray | None:
     """Which transform removed the token at each of `places` in the order of likelihood, int8 [K]; STAYS for the rest.
 
-    `top` are the logits that are not -inf, descending; `lse` and `lse_tempered` the log-sum-exp of all, and of all over
-    the temperature; `kept` how many tokens stayed in the end.
+    `best` are the largest of `possible` logits, descending; `lse` and `lse_tempered` the log-sum-exp of all, and of all
+    over the temperature; `kept` how many tokens stayed in the end. None where what a transform left reaches beyond
+    `best`.
     """
     removed_by = np.full(len(places), STAYS, np.int8)
     if recipe.greedy:
         removed_by[places >= 1] = len(recipe.transforms)
         return removed_by
     sharp, total, last = 1.0, lse, STAYS
-    left = len(top) + 1  # the impossible ones stand behind all others
+    left = possible + 1  # the impossible ones stand behind all others
     for index, transform in enumerate(recipe.transforms):
         stays = left
         match transform:
             case Temperature(t):
                 sharp, total = 1 / t, lse_tempered
             case TopK(k):
-                stays = min(int(k), len(top))
+                stays = min(int(k), possible)
             case TopP(p) if p < 1:
-                stays = _nucleus(top[:left] * sharp - total, p, 1.0 if left >= len(top) else None)
+                stays = _nucleus(best[:left] * sharp - total, p, 1.0 if left >= possible else None)
             case MinP(p):
-                stays = int(np.count_nonzero(top * sharp >= top[0] * sharp + math.log(p)))
+                stays = int(np.count_nonzero(best * sharp >= best[0] * sharp + math.log(p)))
         if stays < left:
+            if len(best) <= stays < possible:
+                return None
             removed_by[(places >= stays) & (removed_by == STAYS)] = index
             left, last = stays, index
     # where rounding decided, the kernel has the last word on who stays

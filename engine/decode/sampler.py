@@ -15,6 +15,7 @@ from engine.decode import kernel_draw
 from engine.decode.control import RunControl
 from engine.numerics import require_finite
 from engine.trace.observe import observe
+from engine.trace.row import measured
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Array, Key, Namespace, States, Vocabulary, advance, change, draw, edited_ids, run, start
 from metal import mx
@@ -57,21 +58,13 @@ class Draw:
 
     def step(self, ids: Sequence[int]) -> TokenStep:
         """The numbers of the token that follows `ids`, without its text; waits for it."""
+        token, known = int(self.token), np.append(edited_ids(self.recipe.transforms, self.states), ids[-RECENT:])
+        row = measured(np.asarray(self.logits), token, known)
         if self.kernel is None:
             said: dict[str, Any] = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
         else:
-            said = {"found": self.kernel.found(self.recipe)}
-        logits = np.asarray(self.logits)
-        require_finite(logits)
-        return observe(
-            logits,
-            int(self.token),
-            **said,
-            recipe=self.recipe,
-            edited_ids=np.append(edited_ids(self.recipe.transforms, self.states), ids[-RECENT:]),
-            position=len(ids),
-            origin=self.origin,
-        )
+            said = {"found": self.kernel.found(self.recipe, row, lambda: np.asarray(self.logits))}
+        return observe(row, token, **said, recipe=self.recipe, position=len(ids), origin=self.origin)
 
 
 @dataclass(frozen=True, slots=True)

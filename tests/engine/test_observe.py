@@ -1,15 +1,18 @@
-"""What a step says, against float64 sums over all logits."""
+"""What a step says, against float64 sums over all logits, and what a row says against a sort of it."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from engine.trace import observe as observation
+from engine.errors import NotFinite
+from engine.trace import row
 from engine.trace.observe import observe
+from engine.trace.row import SPAN, RowStatistics
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature, TopP, run, start
-from engine.transforms.snapshot import BINS, CANDIDATES
+from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
 from tests.engine import reference
 
 
@@ -34,18 +37,40 @@ def made(name):
         case "far":
             z = rng.normal(0, 1, 2000)
             z[:3] = -1e4, -3e4, 500.0
+        case "a vocabulary":
+            z = rng.normal(0, 3, 49_152)
+        case "large ties":
+            z = np.round(rng.normal(0, 1, 60_000) * 4) / 4
+        case "zeros of both signs":
+            z = np.where(rng.random(30_000) < 0.5, 0.0, -0.0)
+        case "mostly impossible":
+            z = np.where(rng.random(60_000) < 0.9, -np.inf, rng.normal(0, 3, 60_000))
+        case "as many as candidates":
+            z = rng.normal(0, 3, CANDIDATES)
+        case "one more":
+            z = rng.normal(0, 3, CANDIDATES + 1)
+        case "narrow":  # bins of a few roundings each
+            z = 1000 + rng.normal(0, 1e-3, 50_000)
+        case "on the edges":  # every logit of the rest is one
+            z = np.append(np.full(CANDIDATES, 9.0), np.linspace(-24, 8, BINS + 1).repeat(40))
+        case "best side by side":
+            z = np.append(rng.normal(0, 1, 20_000), rng.normal(20, 1, 300))
     return z.astype(np.float32)
 
 
 NAMES = ("plain", "ties", "equal", "impossible", "few possible", "small", "one", "far")
+ROWS = (
+    *NAMES, "a vocabulary", "large ties", "zeros of both signs", "mostly impossible", "as many as candidates",
+    "one more", "narrow", "on the edges", "best side by side",
+)  # fmt: skip
 
 
 @pytest.fixture(params=["library", "numpy"])
 def way(request, monkeypatch):
     """With the library that scans logits, where there is one, and as on a machine without."""
     if request.param == "numpy":
-        monkeypatch.setattr(observation, "statistics", lambda *_: None)
-        monkeypatch.setattr(observation, "totals", lambda *_: None)
+        monkeypatch.setattr(row, "statistics", lambda *_: None)
+        monkeypatch.setattr(row, "totals", lambda *_: None)
 
 
 @pytest.mark.usefixtures("way")
@@ -111,3 +136,78 @@ def test_a_forced_token_that_was_removed_has_no_probability_after():
     step = observe(raw, 2, after=after, removed_by=removed_by, recipe=Recipe((TopP(0.5),)), position=0, origin="forced")
     assert step.logprob_after == -math.inf
     assert step.removed_by[step.snapshot.ids.tolist().index(2)] == 0
+
+
+def by_a_sort(raw, token, edited_ids):
+    """A row's statistics from all its logits in order: what observation did before it could do without."""
+    possible = np.sort(raw[raw > -np.inf])
+    below = possible.astype(np.float64) - possible[-1]
+    mass = np.exp(below)
+    lse = float(possible[-1]) + math.log(math.fsum(mass))
+    best = np.lexsort((np.arange(len(raw)), -raw))[: min(CANDIDATES, len(possible))]
+    others = np.array(sorted({token, *edited_ids} - {*best.tolist()}), np.int64)
+    ids = np.concatenate([best, others]).astype(np.int32)
+    rest = possible[: max(len(possible) - CANDIDATES, 0)]
+    edges, counts, lses = np.zeros(BINS + 1, np.float32), np.zeros(BINS, np.int32), np.full(BINS, -np.inf)
+    if len(rest):
+        edges = np.linspace(max(rest[0], rest[-1] - SPAN), rest[-1], BINS + 1).astype(np.float32)
+        edges[0], edges[-1] = rest[0], rest[-1]
+        left = np.delete(raw, ids)
+        left = np.sort(left[left > -np.inf])
+        bounds = [0, *np.searchsorted(left, edges[1:-1]), len(left)]
+        counts = np.diff(bounds).astype(np.int32)
+        for i in np.flatnonzero(counts):
+            inside = left[bounds[i] : bounds[i + 1]].astype(np.float64)
+            lses[i] = inside.max() + math.log(math.fsum(np.exp(inside - inside.max())))
+    snapshot = Snapshot(
+        len(raw), ids, raw[ids], lse, float(possible[-1] + below.mean()), float(below.var()), edges, counts,
+        lses.astype(np.float32),
+    )  # fmt: skip
+    entropy = max(lse - float(possible[-1]) - float(mass @ below) / float(mass.sum()), 0.0)
+    return RowStatistics(snapshot, entropy, len(possible), float(raw[token]), 1 + int((raw > raw[token]).sum()))
+
+
+def same(got, expected):
+    assert (got.possible, got.rank, got.logit) == (expected.possible, expected.rank, expected.logit)
+    assert got.entropy == pytest.approx(expected.entropy, abs=2e-6, rel=2e-6)
+    exact = ("vocab", "ids", "logits", "edges", "counts")
+    for field in fields(Snapshot):
+        a, b = (getattr(of.snapshot, field.name) for of in (got, expected))
+        if field.name in exact:
+            np.testing.assert_array_equal(a, b, field.name)
+        else:
+            rounding = 1e-5 if field.name == "variance" else 2e-6
+            np.testing.assert_allclose(a, b, rounding, rounding, err_msg=field.name)
+        if isinstance(b, np.ndarray):
+            assert a.dtype == b.dtype, field.name
+
+
+@pytest.mark.parametrize("measured", [row.by_numpy, row.measured], ids=["numpy", "library"])
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_says_without_a_sort_what_it_says_with_one(measured, name):
+    raw = made(name)
+    before = raw.copy()
+    for token in (0, len(raw) // 3, int(raw.argmax())):
+        edited = [0, len(raw) - 1, len(raw) // 2]
+        same(measured(raw, token, edited), by_a_sort(raw, token, edited))
+    np.testing.assert_array_equal(raw, before)
+
+
+@pytest.mark.parametrize("measured", [row.by_numpy, row.measured], ids=["numpy", "library"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_named(measured, value):
+    for at in (0, 700, 2999):
+        raw = made("plain")
+        raw[at] = value
+        with pytest.raises(NotFinite, match=f"not finite: NaN or infinity, first for token {at:,} of 3,000"):
+            measured(raw, 5)
+        with pytest.raises(NotFinite, match=f"token {at:,}"):
+            observe(raw, 5, recipe=Recipe(), position=0)
+    with pytest.raises(NotFinite, match="-inf for each of 3,000 tokens"):
+        measured(np.full(3000, -np.inf, np.float32), 5)
+
+
+def test_a_row_in_steps_is_measured_too():
+    raw = np.repeat(made("plain"), 2)[::2]
+    assert not raw.flags.c_contiguous
+    same(row.measured(raw, 5, [7]), by_a_sort(raw.copy(), 5, [7]))
