@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.decode.branches import SCORED_AT_ONCE
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Reloaded, Revised, Stats
+from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
 from engine.decode.lockstep import Lockstep
 from engine.decode.sampler import Sampler
 from engine.decode.strategies import PLAIN
@@ -165,6 +165,8 @@ class Session:
                                 case Pruned(branch):
                                     del streams[branch]
                                     yield event
+                                case Rated():
+                                    yield event
                 for branch in list(streams):
                     yield from end(branch)
 
@@ -173,7 +175,7 @@ class Session:
                 yield from attempt()
                 return
             except NotFinite:
-                if len(text) > len(ids) and strategy.width(n) > 1:
+                if len(text) > len(ids) and (strategy.width(n) > 1 or strategy.SEARCHES):
                     raise
                 yield Reloaded(self._widen(text))
 

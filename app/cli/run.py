@@ -9,6 +9,7 @@ import click
 
 from app.cli.opening import adapter_option, model_option, open_session, parallel_option, read_text
 from app.cli.sampling import read_recipe, sampling_options
+from app.cli.searching import known_ends, read_search, search_options, searches
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
 from engine import ranks
 from engine.errors import DataError, ParameterError
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Show a saved trace under these parameters, without running the model.",
 )
-@click.option("--answers", "-n", type=click.IntRange(1, 256), default=1, help="Draw so many answers side by side.")
+@click.option("--answers", "-n", type=click.IntRange(1, 256), help="Draw so many answers side by side, or the n best.")
 @parallel_option
 @speed_options
+@search_options
 @sampling_options
 def command(
     prompt: str | None,
@@ -50,7 +52,7 @@ def command(
     quiet: bool,
     save: Path | None,
     replay: Path | None,
-    answers: int,
+    answers: int | None,
     parallel: str | None,
     strategy: str | None,
     draft_model: str | None,
@@ -58,6 +60,7 @@ def command(
     prefix_cache: bool,
     kv_bits: str | None,
     kv_budget: float | None,
+    eos: tuple[int, ...],
     **values: object,
 ) -> None:
     """Answer PROMPT (or standard input) on stdout, with statistics on stderr.
@@ -66,15 +69,18 @@ def command(
     likely run "Name three birds." --temp 0
     likely run --raw "Once upon a time" --max-tokens 40 --top-p 0.9
     git diff | likely run --system "Write a commit message."
+    likely run "Where is Rome?" --beam 4 -n 2
     likely run "Say hi" --save run.jsonl && likely run --replay run.jsonl --temp 2
     mlx.launch -n 2 -- likely run "Say hi"    two processes share the model (docs/distributed.md)
     """
-    recipe, limits = read_recipe(values)
+    search = read_search(values)
+    recipe, limits = read_recipe(values, searches=search is not None or searches(strategy))
     if ranks.joined() is not None:
         _refuse_alone(
             {
                 "--replay": replay,
                 "--strategy": strategy,
+                "a search": search,
                 "--draft-model": draft_model,
                 "--ngram": ngram,
                 "--prefix-cache": prefix_cache,
@@ -89,7 +95,7 @@ def command(
 
         show_replay(replay, recipe, as_json=as_json)
         return
-    found_by = read_strategy(strategy, draft_model, ngram, answers)
+    found_by = read_strategy(strategy, draft_model, ngram, search, answers)
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
@@ -103,15 +109,24 @@ def command(
         model, adapters=adapters, parallel=parallel, **cache_options(kv_bits, kv_budget, prefix_cache)
     )
     ids = prompt_ids(session, text, system=system, raw=raw)
+    session.tokenizer.eos |= known_ends(eos, session)
     from app.cli.answers import show_answers
+    from app.cli.hypotheses import show_hypotheses
     from engine.decode.control import RunControl
 
     control = RunControl(recipe)
     if prefill:
         control.force(session.tokenizer.encode(prefill))
+    found_by = bound(found_by, session)
+    if found_by.SEARCHES:
+        show_hypotheses(
+            *(session, ids, control, limits),
+            strategy=found_by, as_json=as_json, special=special, quiet=quiet, save=save,
+        )  # fmt: skip
+        return
     show_answers(
         *(session, ids, control, limits),
-        n=answers, strategy=bound(found_by, session), as_json=as_json, special=special, quiet=quiet, save=save,
+        n=answers or 1, strategy=found_by, as_json=as_json, special=special, quiet=quiet, save=save,
     )  # fmt: skip
 
 

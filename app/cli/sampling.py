@@ -49,13 +49,13 @@ def sampling_options(command: Command) -> Command:
     return command
 
 
-def read_recipe(values: Mapping[str, Any]) -> tuple[Recipe, Limits]:
+def read_recipe(values: Mapping[str, Any], *, searches: bool = False) -> tuple[Recipe, Limits]:
     """The recipe and limits of the options' values; what is given stands over the preset.
 
-    Giving any parameter without a preset starts from all off, as mlx-lm does, with temperature 1.
+    Giving any parameter without a preset starts from all off, as mlx-lm does, with temperature 1; so does a search.
     """
     given = {name: values[name] for name in PARAMETERS if values[name] is not None}
-    preset = values["preset"] or (None if given else DEFAULT_PRESET)
+    preset = values["preset"] or (None if given or searches else DEFAULT_PRESET)
     settings = {**(PRESETS[preset] if preset else {}), **given}
     bias = dict(_bias(entry) for entry in values["bias"])
     limits = Limits(
@@ -63,7 +63,10 @@ def read_recipe(values: Mapping[str, Any]) -> tuple[Recipe, Limits]:
     )
     if any(not stop for stop in limits.stop):
         raise ParameterError("--stop must be a text of at least one character, got an empty one")
-    return recipe(settings, ORDERS[values["order"]], bias=bias), limits
+    found = recipe(settings, ORDERS[values["order"]], bias=bias)
+    if searches and found.greedy:
+        raise ParameterError("a search has no use for temperature 0, it looks for the likeliest by itself: drop it")
+    return found, limits
 
 
 def _fresh_seed() -> int:

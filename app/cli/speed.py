@@ -42,13 +42,19 @@ def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bo
     return {"keep_prefix": prefix_cache} | {name: value for name, value in given.items() if value is not None}
 
 
-def read_strategy(text: str | None, draft_model: str | None, ngram: bool, answers: int = 1) -> Strategy:
-    """The strategy that the options ask for, for so many answers."""
-    if (text is not None) + (draft_model is not None) + ngram > 1:
-        raise click.UsageError("--strategy, --draft-model and --ngram say how tokens are found: choose one of them")
-    strategy = parse(text or "") if draft_model is None else Drafting(draft_model)
+def read_strategy(
+    text: str | None, draft_model: str | None, ngram: bool, search: Strategy | None = None, answers: int | None = None
+) -> Strategy:
+    """The strategy that the options ask for, for so many answers: of a search the best."""
+    if (text is not None) + (draft_model is not None) + ngram + (search is not None) > 1:
+        raise click.UsageError(
+            "--strategy, --draft-model, --ngram, --beam and the like say how tokens are found: choose one of them"
+        )
+    strategy = (parse(text or "") if draft_model is None else Drafting(draft_model)) if search is None else search
     strategy = NGram() if ngram else strategy
-    if answers > 1:
+    if answers is not None and strategy.SEARCHES:
+        return strategy.best(answers)
+    if answers is not None and answers > 1:
         try:
             strategy.check(answers)
         except ParameterError as error:

@@ -178,6 +178,11 @@ class Branches:
         )
         yield from (Pruned(number) for number in before if number not in self.numbers)
 
+    def name(self) -> int:
+        """A number of its own for a text that ended here, which nothing is held of."""
+        self._named += 1
+        return self._named - 1
+
     def reaches(self, length: int) -> bool:
         """Whether the cache can go back to the first `length` positions: a window that has moved on cannot."""
         return self._rows - length <= self.cache.room

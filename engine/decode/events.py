@@ -1,10 +1,11 @@
 """Events of a run, as plain data: what was read, drawn, parted, dropped, revised, and how it ended. No mlx.
 
-A strategy yields `Emitted`, `Forked`, `Pruned` and `Revised`, their steps still without text. The session adds the
-text, `Prefilled`, and a `Done` for each branch that goes to its end. Branches are numbered from 0, and no number comes
-again in a run.
+A strategy yields `Emitted`, `Forked`, `Pruned`, `Revised` and `Rated`, their steps still without text. The session adds
+the text, `Prefilled`, and a `Done` for each branch that goes to its end. Branches are numbered from 0, and no number
+comes again in a run.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from engine.trace.trace import TokenStep
@@ -74,6 +75,15 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Rated:
+    """What a search makes of a branch so far: `figures` has the `score` that orders it, and what else is known of it by
+    name, such as its inclusion probability."""
+
+    branch: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A branch is over: reason is eot (the model ended its text), stop (a stop string), length (budget or context) or
     cancelled. `text` is what the detokeniser still held back."""
@@ -84,4 +94,4 @@ class Done:
     text: str = ""
 
 
-Event = Prefilled | Emitted | Forked | Pruned | Revised | Reloaded | Done
+Event = Prefilled | Emitted | Forked | Pruned | Revised | Rated | Reloaded | Done

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted, Event, Forked, Pruned, Revised
+from engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Revised
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import RanksDiffer
 
@@ -55,7 +55,7 @@ def _told(event: Event) -> list[int]:
             return [branch, position, step.token]
         case Forked(parent, child):
             return [parent, child]
-        case Pruned(branch):
+        case Pruned(branch) | Rated(branch):
             return [branch]
     raise TypeError(f"a strategy gives no {type(event).__name__}")
 

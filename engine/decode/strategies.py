@@ -3,12 +3,13 @@
 from dataclasses import MISSING, Field
 from typing import Any, get_args
 
+from engine.decode.beam import GNMT, Beam, DiverseBeam
 from engine.decode.guessing import Drafting, NGram
 from engine.decode.sample import Sample
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 
-STRATEGIES: dict[str, type[Strategy]] = {kind.NAME: kind for kind in (Sample, NGram, Drafting)}
+STRATEGIES: dict[str, type[Strategy]] = {kind.NAME: kind for kind in (Sample, NGram, Drafting, Beam, GNMT, DiverseBeam)}
 PLAIN = Sample()
 
 
@@ -23,7 +24,7 @@ def parse(text: str) -> Strategy:
     needed = sum(f.default is MISSING for f in wanted)
     if not needed <= len(words) <= len(wanted):
         raise ParameterError(f"{text.strip()!r} is no way of drawing: expected {kind.form()}")
-    return kind(*(_value(field, word, kind) for field, word in zip(wanted, words, strict=False)))
+    return kind(**{field.name: _value(field, word, kind) for field, word in zip(wanted, words, strict=False)})
 
 
 def forms() -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from engine.decode.control import RunControl
 from engine.decode.events import Event
+from engine.errors import ParameterError
 
 if TYPE_CHECKING:
     from engine.decode.branches import Branches
@@ -25,6 +26,7 @@ class Strategy:
     NAME: ClassVar[str]
     TITLE: ClassVar[str]  # in a list of strategies
     ABOUT: ClassVar[str]  # beside it, where its settings are still to come
+    SEARCHES: ClassVar[bool] = False  # its answers are rated and come best first; no preset's transforms unless asked
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         """Events of a run, for at most `limit` tokens of each branch, their steps without text.
@@ -37,6 +39,10 @@ class Strategy:
 
     def check(self, n: int) -> None:
         """ParameterError where a run for n answers is none for this strategy."""
+
+    def best(self, n: int) -> Self:
+        """One that gives its n best answers. ParameterError for what does not order them, and where there are fewer."""
+        raise ParameterError(f"{self.NAME} does not order its answers, so there are no {n} best")
 
     def bind(self, models: Mapping[str, Any], tokenizer: Any) -> Self:
         """The strategy with the models that it `needs`, of those that are loaded, by name, to run with a tokenizer.

@@ -145,7 +145,7 @@ def test_none_said_is_sampling() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("beam 4", r"'beam 4' is no way of drawing: one of sample, ngram \[LENGTH\], draft MODEL"),
+        ("best 4", r"'best 4' is no way of drawing: one of sample, ngram \[LENGTH\], draft MODEL"),
         ("ngram 4 5", r"must be a number, got '4 5'"),
         ("ngram four", r"length of 'ngram \[LENGTH\]' must be a number, got 'four'"),
         ("ngram 0", r"the number of guesses must be .* in \[1, 15\], got 0"),
@@ -159,7 +159,7 @@ def test_what_is_no_strategy_is_said(text: str, line: str) -> None:
 
 
 def test_a_list_offers_a_draft_of_each_loaded_model() -> None:
-    assert offers(("a", "b")) == [Sample(), NGram(), Drafting("a"), Drafting("b")]
+    assert offers(("a", "b"))[:4] == [Sample(), NGram(), Drafting("a"), Drafting("b")]
 
 
 def test_no_strategy_imports_mlx() -> None:

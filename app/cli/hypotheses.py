@@ -1,0 +1,107 @@
+"""Answers of a search, on stdout and in a file: all at once, the best first, each with what orders it."""
+
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app import plain
+from app.cli.answers import trace
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Forked, Pruned, Rated
+from engine.trace.fields import step_object
+from engine.trace.trace import TokenStep
+
+if TYPE_CHECKING:
+    from app.cli.sampling import Limits
+    from engine.decode.strategy import Strategy
+    from engine.session import Session
+
+
+@dataclass(slots=True)
+class Hypothesis:
+    """One text of a search, as far as it has come."""
+
+    steps: list[TokenStep] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    done: Done | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(step.text for step in self.steps) + (self.done.text if self.done else "")
+
+    @property
+    def logprob(self) -> float:
+        """The sum of the raw log-probabilities of its tokens, in nats."""
+        return math.fsum(step.logprob for step in self.steps if step.logprob is not None)
+
+    def object(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        return {
+            "ids": [step.token for step in self.steps],
+            "text": self.text,
+            "logprob": self.logprob,
+            **{name: value if math.isfinite(value) else str(value) for name, value in self.figures.items()},
+            "finish": self.done.reason if self.done else "",
+            "tokens": [step_object(step) for step in self.steps],
+        }
+
+
+def show_hypotheses(
+    session: "Session",
+    ids: list[int],
+    control: RunControl,
+    limits: "Limits",
+    *,
+    strategy: "Strategy",
+    as_json: bool,
+    special: bool,
+    quiet: bool,
+    save: Path | None,
+) -> None:
+    """Write what a search finds, best first; with `as_json` one object each. Exit code 130 if the person stopped it."""
+    held = {0: Hypothesis()}
+    events = session.generate(
+        ids, control, seed=limits.seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
+    )
+    with plain.interruptible(control):
+        for event in events:
+            match event:
+                case Emitted(branch, step):
+                    held[branch].steps.append(step)
+                case Forked(parent, child):
+                    held[child] = Hypothesis(list(held[parent].steps))
+                case Pruned(branch):
+                    del held[branch]
+                case Rated(branch, figures):
+                    held[branch].figures = dict(figures)
+                case Done(branch):
+                    held[branch].done = event
+    found = sorted(held.values(), key=lambda one: -one.figures.get("score", -math.inf))
+    for place, one in enumerate(found, 1):
+        if as_json:
+            click.echo(json.dumps(one.object(), ensure_ascii=False))
+            continue
+        said = " · ".join(f"{name} {value:.4g}" for name, value in one.figures.items())
+        bits = -one.logprob / math.log(2)
+        click.echo(click.style(f"[{place}] {bits:.2f} bits · {said} · {one.done and one.done.reason}", dim=True))
+        shown = "".join(plain.shown(step, special) for step in one.steps)
+        click.echo(shown + (one.done.text if one.done else ""))
+    if not quiet and found and found[0].done is not None:
+        stats = found[0].done.stats
+        click.echo(
+            f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
+            f"{strategy.words} · {len(found)} answers in {stats.decode_s:.2f} s",
+            err=True,
+        )
+    if save is not None and (session.ranks is None or session.ranks.leads):
+        from engine.trace import file
+
+        ended = [(one, one.done.reason) for one in found if one.done is not None]
+        file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
+    if any(one.done is not None and one.done.reason == "cancelled" for one in found):
+        sys.exit(130)

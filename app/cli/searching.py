@@ -1,0 +1,61 @@
+"""Options of searches: short for a strategy's text form, which `--strategy` takes as it is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from engine.decode.beam import EARLY, Beam, DiverseBeam
+from engine.decode.strategies import parse
+from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def search_options(command: Command) -> Command:
+    """Add the flags; their values arrive as `beam`, `length_penalty`, `early_stopping`, `groups`, and so on."""
+    options = [
+        click.option("--beam", type=int, metavar="K", help="Search with K beams: the K likeliest texts, best first."),
+        click.option("--length-penalty", type=float, help="A score is log p / tokens to this power. Default: 1."),
+        click.option("--early-stopping", type=click.Choice(EARLY), help="When a beam search ends. Default: false."),
+        click.option("--groups", type=int, metavar="G", help="Part the beams into groups that repel each other."),
+        click.option("--diversity", type=float, help="What a token of an earlier group costs. Default: 0.5."),
+        click.option("--eos", type=click.IntRange(0), multiple=True, metavar="ID", help="One more end of text."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_search(values: Mapping[str, Any]) -> Strategy | None:
+    """The search that the options ask for; UsageError where they do not go together."""
+    beam, groups = values["beam"], values["groups"]
+    of_beams = {"--length-penalty": "length_penalty", "--early-stopping": "early_stopping", "--groups": "groups"}
+    if beam is None:
+        for flag, name in of_beams.items():
+            if values[name] is not None:
+                raise click.UsageError(f"{flag} is a setting of beams: say how many with --beam K")
+    if groups is None and values["diversity"] is not None:
+        raise click.UsageError("--diversity lies between groups of beams: say how many with --groups G")
+    if beam is None:
+        return None
+    given = {"penalty": values["length_penalty"], "early": values["early_stopping"], "diversity": values["diversity"]}
+    said = {name: value for name, value in given.items() if value is not None}
+    return Beam(beam, **said) if groups is None else DiverseBeam(beam, apart=groups, **said)
+
+
+def searches(text: str | None) -> bool:
+    """Whether `--strategy TEXT` is a search, to which no preset's transforms are applied unasked."""
+    return parse(text or "").SEARCHES
+
+
+def known_ends(eos: Sequence[int], session: "Session") -> frozenset[int]:
+    """The ids of `--eos`; ParameterError for one that the model does not have."""
+    for token in eos:
+        if token >= session.tokenizer.vocab_size:
+            raise ParameterError(f"--eos must be an id below {session.tokenizer.vocab_size}, got {token}")
+    return frozenset(eos)

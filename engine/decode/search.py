@@ -1,0 +1,247 @@
+"""`Search`: the loop of every search that holds several beginnings at once and goes a token deeper with the best.
+
+Beams may be in groups, each sifted by itself. A text that ends is told of as a fork whose last token is still to come:
+a better one may take its place until the search is over. Which children come into question, and what orders texts, is
+said by those who derive from it. Knows nothing of caches; no mlx while it is loaded.
+"""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from engine.arrays import logprobs
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted, Event, Forked, Pruned, Rated
+from engine.decode.strategy import Steps, Strategy
+from engine.errors import ParameterError
+from engine.trace.trace import TokenStep
+from engine.transforms import STAYS, run
+from engine.transforms.transform import within
+
+if TYPE_CHECKING:
+    from engine.decode.branches import Branches
+    from engine.decode.sampler import Draw, Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A child that a search may go to: `order` is what it is chosen by, `total` the sum of the log-probabilities that
+    lead there, after the transforms, `row` the branch that it is a child of."""
+
+    order: float
+    total: float
+    row: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that ended; `step` is its last token, None where that has been told."""
+
+    node: Node
+    number: int
+    score: float
+    step: TokenStep | None
+
+
+@dataclass(slots=True)
+class Group:
+    """Beams that are searched by themselves."""
+
+    beams: int
+    nodes: list[Node] = field(default_factory=lambda: [Node(0.0, 0.0, 0, -1)])  # beginnings, the best first
+    ended: list[Text] = field(default_factory=list)  # the best first
+    beyond: float = -np.inf  # the largest `order` of what was given up
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What comes next in each branch: log-probabilities [B, V] before and after the transforms.
+
+    Transforms are given log-probabilities; what they leave is added up, and is not normalised again.
+    """
+
+    sampler: "Sampler"
+    before: np.ndarray
+    after: np.ndarray | list[np.ndarray]
+    removed_by: list[np.ndarray]
+    keys: list[tuple[int, int]]
+
+    @classmethod
+    def at(cls, branches: "Branches", sampler: "Sampler") -> "Look":
+        from metal import mx
+
+        before = logprobs(np.asarray(branches.logits().astype(mx.float32)), np)
+        keys = [(sampler.seed + number, branches.length) for number in branches.numbers]
+        transforms = sampler.recipe.transforms
+        if not transforms:
+            return cls(sampler, before, before, [np.full(before.shape[-1], STAYS, np.int8)] * len(before), keys)
+        made = [run(transforms, *given, np) for given in zip(before, sampler.states, keys, strict=True)]
+        return cls(sampler, before, [after for after, _ in made], [removed for _, removed in made], keys)
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """Log-probabilities [count, V] after the transforms, of the branches from `first` on."""
+        rows = self.after[first : first + count]
+        return rows if isinstance(rows, np.ndarray) else np.stack(rows)
+
+    def draw(self, node: Node, origin: str = "drawn") -> "Draw":
+        """The node's token as a draw from what was seen."""
+        from engine.decode.sampler import Draw
+
+        row, by = node.row, self.sampler
+        seen = self.before[row], self.after[row], self.removed_by[row]
+        return Draw(node.token, *seen, by.recipe, by.states[row], self.keys[row], origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Search(Strategy):
+    """A search with `beams` beginnings."""
+
+    SEARCHES: ClassVar[bool] = True
+
+    beams: int = 4
+
+    def __post_init__(self) -> None:
+        within("the number of beams", self.beams, "[1, 256]", whole=True)
+
+    def groups(self) -> list[Group]:
+        """The groups that are searched."""
+        return [Group(self.beams)]
+
+    def children(self, group: Group, found: Look, ends: int, others: Counter[int]) -> list[Node]:
+        """The children of a group that come into question, best first, where `ends` tokens end a text; `others` counts
+        the tokens that earlier groups take, ends of text left out."""
+        raise NotImplementedError
+
+    def sift(self, group: Group, nodes: Sequence[Node], over: Sequence[bool]) -> list[Node]:
+        """Let the group go on with the best of its children that are not `over`; gives those that are texts now, of
+        which, and of what had ended, the group's `room` of the best is kept."""
+        raise NotImplementedError
+
+    def room(self, group: Group) -> int:
+        """How many texts the group keeps."""
+        return group.beams
+
+    def score(self, node: Node, length: int) -> float:
+        """What orders texts, where this one has `length` drawn tokens."""
+        raise NotImplementedError
+
+    def settled(self, group: Group, length: int, limit: int) -> bool:
+        """Whether nothing better comes of beginnings of `length` drawn tokens, where there may be `limit`."""
+        return False
+
+    def figures(self, node: Node, score: float) -> dict[str, float]:
+        """What is told of a beginning."""
+        return {"score": score}
+
+    def verdict(self, group: Group, text: Text) -> Mapping[str, float]:
+        """What is told of a text at the end."""
+        return self.figures(text.node, text.score)
+
+    @property
+    def most(self) -> int:
+        """How many texts it gives."""
+        return self.beams
+
+    @property
+    def words(self) -> str:
+        return f"{self.TITLE} of {self.beams}"
+
+    def check(self, n: int) -> None:
+        if n > 1:
+            raise ParameterError(f"{self.NAME} has several answers by itself: ask for the {n} best of its beams")
+
+    def width(self, n: int) -> int:
+        return self.beams
+
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        groups = self.groups()
+        yield from branches.part([0] * len(groups))
+        sampler = sampler.on_host(branches.ids).select([0] * len(groups))
+        ends: Any = () if sampler.vocabulary is None else sampler.vocabulary.eos
+        given = 0  # tokens that were forced belong to no text that is searched
+        for depth in range(1, limit + 1):
+            found = Look.at(branches, _searching(sampler.follow(control, branches.ids)))
+            forced, length = control.take_forced(), depth - given
+            others: Counter[int] = Counter()
+            row = 0
+            for group in groups:
+                group.nodes = [replace(node, row=row + i) for i, node in enumerate(group.nodes)]
+                row += len(group.nodes)
+                if forced is not None:
+                    group.nodes = [replace(node, token=forced) for node in group.nodes]
+                elif group.nodes:
+                    nodes = self.children(group, found, len(ends), others)
+                    over = self.sift(group, nodes, [n.token in ends or depth == limit for n in nodes])
+                    yield from self._end(group, over, found, branches, length)
+                    if self.settled(group, length, limit - given):
+                        group.nodes = []
+                    others.update(node.token for node in [*group.nodes, *over] if node.token not in ends)
+            given += forced is not None
+            chosen = [node for group in groups for node in group.nodes]
+            if not chosen:
+                yield from map(Pruned, branches.numbers)
+                break
+            draws = [found.draw(node, "drawn" if forced is None else "forced") for node in chosen]
+            yield from branches.part([node.row for node in chosen])
+            if depth < limit:
+                branches.feed([node.token for node in chosen])
+                branches.queue()
+            steps = [draw.step(ids) for draw, ids in zip(draws, branches.ids, strict=True)]
+            if depth < limit:
+                branches.settle([step.token for step in steps])
+            sampler = found.sampler.advance(draws)
+            kept = []
+            of = [(group, node) for group in groups for node in group.nodes]
+            for row, ((group, node), number, step) in enumerate(zip(of, branches.numbers, steps, strict=True)):
+                score = self.score(node, max(depth - given, 1))
+                yield Rated(number, self.figures(node, score))
+                if (yield Emitted(number, step)):  # a stop string, or cancelled: nobody takes its place any more
+                    group.nodes.remove(node)
+                    insort(group.ended, Text(node, number, score, None), key=_from_the_best)
+                else:
+                    kept.append(row)
+            if not kept:
+                break
+            branches.select(kept)
+            sampler = sampler.select(kept)
+        yield from self._tell(groups)
+
+    def _end(
+        self, group: Group, nodes: Sequence[Node], found: Look, branches: "Branches", length: int
+    ) -> Iterator[Event]:
+        """Take in texts that have ended behind `length` drawn tokens, as far as they are among the best."""
+        fresh = [Text(node, -1, self.score(node, length), None) for node in nodes]
+        ranked = sorted([*group.ended, *fresh], key=_from_the_best)[: self.room(group)]
+        yield from (Pruned(text.number) for text in group.ended if text not in ranked and text.step is not None)
+        group.ended = []
+        for text in ranked:
+            if text.number < 0:
+                row = text.node.row
+                text = replace(text, number=branches.name(), step=found.draw(text.node).step(branches.ids[row]))
+                yield Forked(branches.numbers[row], text.number)
+            group.ended.append(text)
+
+    def _tell(self, groups: Sequence[Group]) -> Steps:
+        """Give the best of the texts, and drop the others."""
+        ended = sorted(((group, text) for group in groups for text in group.ended), key=lambda e: _from_the_best(e[1]))
+        for rank, (group, text) in enumerate(ended):
+            if text.step is not None and rank >= self.most:
+                yield Pruned(text.number)
+                continue
+            yield Rated(text.number, self.verdict(group, text))
+            if text.step is not None:
+                yield Emitted(text.number, text.step)
+
+
+def _from_the_best(text: Text) -> float:
+    return -text.score
+
+
+def _searching(sampler: "Sampler") -> "Sampler":
+    """The sampler without its greed: a search chooses by itself."""
+    return replace(sampler, recipe=replace(sampler.recipe, greedy=False)) if sampler.recipe.greedy else sampler
