@@ -16,6 +16,7 @@ from app.tui import keys
 from app.tui.host import ViewHost, host
 from app.tui.views import VIEWS, numbered
 from app.tui.widgets.bars import Hints, TopBar
+from engine.errors import DataError
 
 if TYPE_CHECKING:
     from engine.conversation import Conversation
@@ -79,7 +80,18 @@ class View(Screen[None]):
 
     def resumable(self) -> str:
         """The id of the conversation to come back to, "" for none."""
-        return ""
+        current = self.current()
+        return current.id if current is not None and current.nodes and self.host.store is not None else ""
+
+    def current(self) -> "Conversation | None":
+        """The conversation that is open here."""
+        return None
+
+    def rename(self, title: str) -> None:
+        """The open conversation has another name."""
+
+    def fresh(self) -> None:
+        """Put an empty conversation in the place of the open one."""
 
     # -- what every view does ----------------------------------------------------------------------------------------
 
@@ -89,6 +101,31 @@ class View(Screen[None]):
         from app.tui.help import keys_text
 
         self.app.push_screen(Read("keys", keys_text(self)))
+
+    def action_sessions(self) -> None:
+        """All conversations, texts and comparisons: another one is opened, the open one renamed or put away."""
+        from app.tui.dialogs.sessions import SessionsDialog
+
+        host, store, current = self.host, self.host.store, self.current()
+        if store is None:
+            self.hints.say("conversations are not being saved", alarm=True)
+            return
+
+        def removed() -> str:
+            self.fresh()
+            current = self.current()
+            return current.id if current is not None else ""
+
+        def picked(id: str | None) -> None:
+            try:
+                host.open(store.load(id)) if id is not None else None
+            except DataError as error:
+                self.hints.say(str(error), alarm=True)
+
+        if current is not None:
+            host.save(current)
+        dialog = SessionsDialog(host, current.id if current else "", named=self.rename, removed=removed)
+        self.app.push_screen(dialog, picked)
 
     def action_goto(self) -> None:
         """The next digit names a view."""

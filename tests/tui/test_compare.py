@@ -1,12 +1,14 @@
 """The comparison: columns that differ in parameters, order, strategy or model, and what is kept of them."""
 
 import asyncio
+import time
 from itertools import count
 
 import pytest
 
 from app import requests as r
 from app.jobs import ModelJobs
+from app.tui.chat.comparison import columns as columns_of
 from app.tui.chat.comparison import divergence
 from app.tui.views.compare import CompareScreen
 from app.worker import Worker
@@ -175,3 +177,65 @@ async def test_the_time_of_a_run_is_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         await asyncio.sleep(0.005)
     worker.close()
     assert spent[one] == spent[other] == [2.0, 3.0, 4.0, 5.0]  # the prompt was the first event
+
+
+@pytest.mark.parametrize("keys", [("f2",), ("f4",), ("tab", "a"), ("f2", "f3", "f2"), ("escape", "escape")])
+async def test_a_comparison_is_left_while_it_generates(play: Play, keys: tuple[str, ...]) -> None:
+    engine = ScriptedEngine()
+    drawn: list[int] = []
+    engine.pace = lambda at: (drawn.append(at), time.sleep(0.001))  # type: ignore[assignment,return-value]
+    async with play(engine) as stage:
+        await stage.ask("Hello")
+        drawn.clear()
+        await stage.pilot.press("f3")
+        screen = stage.app.screen
+        assert isinstance(screen, CompareScreen)
+        screen.prompt.take(ASK)
+        await stage.pilot.press("enter")
+        await stage.until(lambda: len(drawn) > 5)
+        await stage.pilot.press(*keys)
+        await stage.until(lambda: stage.app.screen is not screen, "another view")
+        await stage.pilot.pause(0.1)
+        assert not any(column.talk.running for column in screen.columns)
+
+
+async def test_a_comparison_stays_and_is_found_among_the_conversations(play: Play) -> None:
+    async with play() as stage:
+        screen = await compared(stage)
+        answers = [column.talk.transcript.shown[-1].message.text for column in screen.columns]
+        labels = [column.label for column in screen.columns]
+        await stage.pilot.press("f2", "f3")
+        assert stage.app.screen is screen and "differs at 1" in stage.picture()
+        assert [column.talk.transcript.shown[-1].message.text for column in screen.columns] == answers
+        await stage.pilot.press("ctrl+n")  # an empty one
+        await stage.until(lambda: not any(column.steps for column in screen.columns))
+        await stage.pilot.press("f2", "ctrl+o")
+        await stage.until(lambda: ASK in stage.picture(), "the comparison in the list")
+        assert "compare" in next(line for line in stage.picture().splitlines() if ASK in line)
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.app.screen is screen and len(screen.columns[0].steps) > 0, "its columns")
+        assert [column.talk.transcript.shown[-1].message.text for column in screen.columns] == answers
+        assert [column.label for column in screen.columns] == labels and screen.prompt.text == ASK
+        assert screen.columns[1].parts_at == 0
+        screen.columns[1].view.focus()
+        await stage.pilot.press("c")
+        await choose(stage, "greedy")  # one column again, the others stay
+        await over(stage, screen)
+        kept = screen.current()
+        assert kept is not None and len(columns_of(kept)) == 3 and len(kept.nodes) == 5
+
+
+async def test_a_comparison_that_was_saved_is_there_in_another_program(play: Play) -> None:
+    async with play() as stage:
+        screen = await compared(stage)
+        await stage.pilot.press("f2")
+        kept = screen.current()
+        assert kept is not None
+    async with play(resume=kept.id) as stage:
+        await stage.until(lambda: isinstance(stage.app.screen, CompareScreen))
+        screen = stage.app.screen  # type: ignore[assignment]
+        await stage.until(lambda: len(screen.columns) == 3 and screen.columns[1].steps)
+        assert [column.talk.transcript.shown[-1].message.text for column in screen.columns] == [SKY, BLUE, SKY]
+        screen.columns[1].view.focus()
+        await stage.pilot.press("left")
+        assert screen.line.view is not None and len(screen.line.view.rows) > 3  # its distribution, from disk

@@ -222,3 +222,21 @@ def test_a_manuscript_never_loses_a_text() -> None:
             assert "".join(part for part in parts if isinstance(part, str)) == text
 
     check()
+
+
+async def test_a_text_stays_when_it_is_left(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f4")
+        screen = stage.app.screen
+        assert isinstance(screen, TextScreen)
+        await stage.pilot.press(*"Why is the")
+        await stage.pilot.press("f2", "f4")
+        assert stage.app.screen is screen and screen.buffer.text == "Why is the" and screen.buffer.place == 10
+        await stage.pilot.press("f2", "f4", *" sky")
+        await stage.until(lambda: screen.measured == "Why is the sky")
+        await stage.pilot.press("ctrl+n")
+        assert screen.buffer.text == ""
+        await stage.pilot.press("ctrl+o")
+        await stage.until(lambda: "Why is the sky" in stage.picture())
+        await stage.pilot.press("enter")
+        await stage.until(lambda: screen.buffer.text == "Why is the sky")

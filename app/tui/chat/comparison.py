@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.tui.presets import Choice
+from app.tui.tokens import cells
 from app.tui.tokens.transcript import ShownMessage
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.guessing import Drafting
@@ -29,20 +30,57 @@ def divergence(first: Sequence[TokenStep], other: Sequence[TokenStep], start: in
     return None
 
 
-def gathered(base: Conversation, answers: Sequence[tuple[str, Sequence[ShownMessage]]], now: float) -> Conversation:
-    """One conversation of all columns: their answers are siblings, the last one checked out.
+Answers = Sequence[tuple[str, Sequence[ShownMessage]]]  # a column's label and its messages, the prompt first
 
-    `answers` are a column's label and its messages, the prompt first; `base` gives the rest.
-    """
-    talk = replace(base, id=secrets.token_hex(4), nodes={}, chosen={}, created=now, updated=now, title="")
+
+def gathered(base: Conversation, answers: Answers, now: float) -> Conversation:
+    """One conversation of all columns: their answers are siblings, the last one checked out; `base` gives the rest."""
+    talk = replace(base, id=secrets.token_hex(4), kind="chat", nodes={}, chosen={}, created=now, updated=now, title="")
     asked = Node(secrets.token_hex(6), Fork(), "user", text=answers[-1][1][0].message.text)
     talk = talk.add(asked)
     for label, messages in answers:
         for shown in messages[1:]:
-            last = shown.message.last
-            answer = Node(
-                secrets.token_hex(6), Fork(asked.id), "assistant", steps=tuple(shown.steps), seed=last.seed,
-                finish=last.finish or "cancelled", label=label,
-            )  # fmt: skip
-            talk = talk.add(answer)
+            answer = _answer(secrets.token_hex(6), Fork(asked.id), label, shown)
+            talk = talk.add(replace(answer, finish=answer.finish or "cancelled"))
     return talk
+
+
+def kept(talk: Conversation, answers: Answers, now: float) -> Conversation:
+    """A comparison with what its columns hold by now: answers that are there already have grown, others are added."""
+    asked = next(iter(talk.nodes.values()), None)
+    if asked is None:
+        first = answers[0][1][0].message
+        asked = Node(first.last.id, Fork(), "user", text=first.text)
+        title = talk.title or cells.fit(cells.clean(" ".join(first.text.split())), 60)
+        talk = replace(talk.add(asked), title=title)
+    for label, messages in answers:
+        for shown in messages[1:]:
+            answer = _answer(shown.message.last.id, Fork(asked.id), label, shown)
+            known = talk.nodes.get(answer.id)
+            if known is None:
+                talk = talk.add(answer)
+            elif not known.finish:
+                talk = talk.extend(known.id, answer.steps[len(known.steps) :], answer.finish)
+    return replace(talk, updated=now)
+
+
+def put_away(talk: Conversation, answer: str) -> Conversation:
+    """A comparison without the answer of a column that is gone, or has another one."""
+    return talk.prune(talk.nodes[answer].fork, answer) if answer in talk.nodes else talk
+
+
+def columns(talk: Conversation) -> list[Conversation]:
+    """A kept comparison taken apart: for each answer a conversation that ends in it."""
+    asked = next(iter(talk.nodes.values()))
+    answers = [talk.nodes[way] for way in talk.options(Fork(asked.id)) if way is not None]
+    alone = replace(talk, kind="chat", chosen={}, pruned=frozenset())
+    return [
+        replace(alone, nodes={asked.id: asked, answer.id: answer}, recipe=answer.steps[-1].recipe, order=())
+        for answer in answers
+        if answer.steps
+    ]
+
+
+def _answer(id: str, fork: Fork, label: str, shown: ShownMessage) -> Node:
+    last = shown.message.last
+    return Node(id, fork, "assistant", steps=tuple(shown.steps), seed=last.seed, finish=last.finish, label=label)

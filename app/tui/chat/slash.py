@@ -11,14 +11,13 @@ from app import export
 from app.heat import HEATS
 from app.tui import presets
 from app.tui.dialogs.overlays import Ask
-from app.tui.dialogs.sessions import SessionsDialog
 from app.tui.dialogs.text_dialog import TextDialog
 from app.tui.sampling import given, typed
 from app.tui.tokens import cells
 from app.tui.views import VIEWS
 from engine.conversation import Fork
 from engine.decode.strategies import PLAIN, offers, parse
-from engine.errors import DataError, LikelyError, ParameterError
+from engine.errors import LikelyError, ParameterError
 from engine.presets import ORDERS, PARAMETERS
 
 if TYPE_CHECKING:
@@ -211,28 +210,6 @@ def _prefill(screen: "ChatScreen", text: str) -> None:
     screen.begun(True)
 
 
-def _sessions(screen: "ChatScreen", text: str) -> None:
-    """All conversations: another one is opened, the open one renamed or put away."""
-    store, host = screen.host.store, screen.host
-    if store is None:
-        screen.hints.say("conversations are not being saved", alarm=True)
-        return
-
-    def removed() -> str:
-        screen.action_new()
-        return screen.talk.conversation.id
-
-    def picked(id: str | None) -> None:
-        try:
-            host.open(store.load(id)) if id is not None else None
-        except DataError as error:
-            screen.hints.say(str(error), alarm=True)
-
-    screen.save()
-    dialog = SessionsDialog(host, screen.talk.conversation.id, named=screen.rename, removed=removed)
-    screen.app.push_screen(dialog, picked)
-
-
 def _export(screen: "ChatScreen", rest: str) -> None:
     """Write the conversation to a file."""
     kind, _, name = rest.partition(" ")
@@ -308,7 +285,7 @@ COMMANDS: dict[str, Slash] = {
     "reload": Slash("", "load the model again", lambda s, _: s.host.reload_model()),
     "system": Slash("[text]", "the system prompt of this conversation", _system),
     "new": Slash("", "a new conversation", lambda s, _: s.action_new()),
-    "sessions": Slash("", "all conversations", _sessions),
+    "sessions": Slash("", "all conversations", lambda s, _: s.action_sessions()),
     "title": Slash("[text]", "name this conversation", _title),
     "find": Slash("[text]", "search this conversation, every branch", lambda s, text: s.pane.action_find(text)),
     "mark": Slash("[words]", "bookmark the token under the cursor", lambda s, words: s.pane.action_mark(words)),

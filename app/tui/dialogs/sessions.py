@@ -82,7 +82,8 @@ class SessionsDialog(ModalScreen[str | None]):
         width = max(min(self.size.width, 88) - 8, 30)
         age = ago(self.host.clock() - summary.updated)
         mark = "● " if summary.id == self.current else "  "
-        by = "text" if summary.kind == "text" else summary.model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+        model = summary.model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+        by = model if summary.kind == "chat" else summary.kind
         tail = f"{cells.pad(cells.clean(by), 12)}  {summary.tokens:>6} tok  {age:>4}"
         title = cells.pad(cells.clean(summary.title or "untitled"), max(width - len(tail) - 4, 10))
         line = f"{mark}{title}  {tail}"

@@ -33,7 +33,9 @@ class ViewEntry:
 
 VIEWS: dict[str, ViewEntry] = {
     "chat": ViewEntry("f2", "app.tui.views.chat:ChatScreen", "chat", "the conversation, token by token", "chat"),
-    "compare": ViewEntry("f3", "app.tui.views.compare:CompareScreen", "compare", "the same prompt in several columns"),
+    "compare": ViewEntry(
+        "f3", "app.tui.views.compare:CompareScreen", "compare", "the same prompt in several columns", "compare"
+    ),
     "text": ViewEntry("f4", "app.tui.views.text:TextScreen", "text mode", "any text, without a chat template", "text"),
     "tune": ViewEntry("f5", "app.tui.views.tune:TuneScreen", "fine-tuning", "a training, watched as it goes"),
 }

@@ -152,10 +152,8 @@ class ChatScreen(View):
         self.talk.stop()
         self.save()
 
-    def resumable(self) -> str:
-        """The id to resume, if there is anything to come back to."""
-        saved = self.session is not None and self.talk.conversation.nodes and self.host.store is not None
-        return self.talk.conversation.id if saved else ""
+    def current(self) -> Conversation | None:
+        return self.session.conversation if self.session is not None else None
 
     def save(self) -> None:
         self.host.save(self.talk.conversation)
@@ -468,12 +466,12 @@ class ChatScreen(View):
     def action_find(self) -> None:
         self.pane.action_find()
 
-    def action_new(self) -> None:
+    def fresh(self) -> None:
         self.open(self._fresh())
-        self.composer.focus()
 
-    def action_sessions(self) -> None:
-        slash.run(self, "/sessions")
+    def action_new(self) -> None:
+        self.fresh()
+        self.composer.focus()
 
     def commands(self) -> Iterator[Command]:
         return commands.offered(self)

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.inspection import recent
 from app.tui.dialogs.overlays import Ask, Pick
 from app.tui.sampling import Sampling, given, typed
+from app.tui.tokens import cells
 from app.tui.view import Command, View
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from app.tui.widgets.column import Column
@@ -24,7 +26,7 @@ from app.tui.widgets.token_view import TokenView
 from app.worker import Failed
 from engine.conversation import Conversation
 from engine.decode.guessing import Drafting
-from engine.decode.strategies import PLAIN, parse
+from engine.decode.strategies import PLAIN, offers, parse
 from engine.decode.strategy import Strategy
 from engine.errors import LikelyError
 
@@ -37,6 +39,7 @@ class CompareScreen(View):
 
     NAME = "compare"
     PARTS = (TokenView, PromptInput)
+    STAYS = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False, id="compare.stop"),
@@ -45,23 +48,20 @@ class CompareScreen(View):
         Binding("minus", "remove", "Remove", show=False, id="compare.remove"),
         Binding("a", "adopt", "Adopt", show=False, id="compare.adopt"),
         Binding("c", "set_up", "Set up", show=False, id="compare.set_up"),
+        Binding("ctrl+o", "sessions", "Sessions", show=False, id="compare.sessions"),
+        Binding("ctrl+n", "new", "New", show=False, id="compare.new"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.prompt_text = ""
         self.seed = 7
+        self.kept: Conversation | None = None  # what is saved of the columns
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
-        chat = self.host.session
-        sampling = chat.sampling if chat is not None else Sampling()
-        kinds = [sampling.preset("greedy"), sampling]
-        if self.app.size.width >= 3 * NARROWEST:
-            kinds.append(sampling.preset("wild") if sampling.preset_name != "wild" else sampling.preset("balanced"))
         with Horizontal(id="columns"):
-            for kind in kinds:
-                yield self._column(kind)
+            yield from self._columns()
         yield InspectorLine(id="glance")
         yield PromptInput(placeholder="One prompt for every column  (enter runs)", id="prompt")
         yield Hints(id="hints")
@@ -71,13 +71,17 @@ class CompareScreen(View):
         self.prompt.prompts = self.host.prompts
         messages = self.host.session.conversation.messages() if self.host.session is not None else ()
         said = [message.text for message in messages if message.role == "user"]
-        if said:
-            self.prompt.take(said[-1])
+        if self.prompt_text or said:
+            self.prompt.take(self.prompt_text or said[-1])
         self.line = self.query_one(InspectorLine)
         self.line.display = True
         self.prompt.focus()
-        self.models_changed()
-        self.call_after_refresh(self.refresh_heads)
+        self._laid_out()
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted:  # another theme or model may have been chosen elsewhere
+            self.host.restyle()
+            self.models_changed()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.refresh_heads)
@@ -103,17 +107,30 @@ class CompareScreen(View):
             self.start()
 
     def start(self) -> None:
-        """Give every column the prompt, from the beginning and with the same seed."""
+        """Give every column the prompt, from the beginning and with the same seed: another comparison."""
+        self._keep()
+        self.kept = self._empty()
         for column in self.columns:
-            column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
+            self._answer(column)
         self.columns[0].view.focus()
         self._hint()
+
+    def _answer(self, column: Column) -> None:
+        """Have a column answer the prompt, once its models are loaded."""
+        absent = [name for name in column.models if name and name not in self.host.engine.models]
+        if absent:
+            self._load(absent[0], lambda _: self._answer(column))
+            return
+        if self.kept is not None:
+            self.kept = comparison.put_away(self.kept, column.answer)
+        self.models_changed()
+        column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
 
     def differs(self, column: Column) -> None:
         """A column draws otherwise now: it answers the prompt again, with the same seed."""
         self.models_changed()
         if self.prompt_text and column.talk.facts is not None:
-            column.start(self._conversation(column.talk.sampling, column.talk.facts), self.prompt_text)
+            self._answer(column)
             if column is self.columns[0]:
                 self.unmark()
         self._hint()
@@ -125,6 +142,8 @@ class CompareScreen(View):
         if trouble := column.take_events(job, events):
             self.hints.say(trouble, alarm=True)
         self.refresh_feet()
+        if not column.talk.running:
+            self._keep()
         if column.view.has_focus or not any(each.view.has_focus for each in self.columns):
             self.inspect()
         self._hint()
@@ -133,6 +152,8 @@ class CompareScreen(View):
 
     def inspect(self) -> None:
         """The token under the cursor of the focused column, in one line."""
+        if not self.columns:  # others are being put in their place
+            return
         column = self.picked()
         place = column.place
         names = self.host.names_of(column.talk.conversation.model)
@@ -176,12 +197,91 @@ class CompareScreen(View):
             return
         for column in self.columns:
             column.show()
+        self._keep()
+        self.refresh_feet()
         self._hint()
 
     def leave(self) -> None:
-        """Stop before something else is shown."""
+        """Stop and save before something else is shown."""
         for column in self.columns:
-            column.talk.stop()
+            if column.talk.stop():
+                column.show()
+        self.refresh_feet()
+        self._keep()
+        self.call_later(self.host.engine.release)
+
+    # -- what is kept ------------------------------------------------------------------------------------------------
+
+    def current(self) -> Conversation | None:
+        return self.kept
+
+    def rename(self, title: str) -> None:
+        if self.kept is not None:
+            self.kept = replace(self.kept, title=cells.fit(title, 60))
+            self.host.save(self.kept)
+
+    def fresh(self) -> None:
+        self.open(self._empty())
+
+    def action_new(self) -> None:
+        self.fresh()
+        self.prompt.focus()
+
+    def _empty(self) -> Conversation:
+        return replace(self._conversation(Sampling(), self.host.engine.current), kind="compare")
+
+    def _keep(self) -> None:
+        """Save the comparison as it is by now."""
+        answers = [(c.label, c.talk.transcript.shown) for c in self.columns if c.steps and not c.kept_label]
+        if answers and self.kept is not None:
+            for column in self.columns:
+                column.talk.keep()
+            self.kept = comparison.kept(self.kept, answers, self.host.clock())
+            self.host.save(self.kept)
+
+    def open(self, conversation: Conversation) -> None:
+        if self.is_mounted:
+            self.leave()
+        self.kept = conversation
+        asked = next(iter(conversation.nodes.values()), None)
+        self.prompt_text = asked.text if asked is not None else ""
+        if self.is_mounted:
+            self.prompt.take(self.prompt_text)
+            self.call_later(self._lay_out)
+
+    async def _lay_out(self) -> None:
+        """Other columns in the place of those that are there."""
+        row = self.query_one("#columns")
+        await row.remove_children()
+        await row.mount(*self._columns())
+        self._laid_out()
+
+    def _laid_out(self) -> None:
+        self.models_changed()
+        for column in self.columns:
+            column.show(follow=False)
+        self.refresh_feet()
+        self.call_after_refresh(self.refresh_heads)
+
+    def _columns(self) -> list[Column]:
+        """The columns of what is kept, or those that a new comparison begins with."""
+        kept = comparison.columns(self.kept) if self.kept is not None and self.kept.nodes else []
+        if kept:
+            return [self._kept_column(talk) for talk in kept[:MOST]]
+        chat = self.host.session
+        sampling = chat.sampling if chat is not None else Sampling()
+        kinds = [sampling.preset("greedy"), sampling]
+        if self.app.size.width >= 3 * NARROWEST:
+            kinds.append(sampling.preset("wild") if sampling.preset_name != "wild" else sampling.preset("balanced"))
+        return [self._column(kind) for kind in kinds]
+
+    def _kept_column(self, talk: Conversation) -> Column:
+        """A column with the answer that it had; its strategy and its model as far as its label names them."""
+        label = talk.messages()[-1].last.label
+        parts, engine = label.split(" · "), self.host.engine
+        strategy = next((s for s in offers(tuple(engine.models)) if s.words and s.words in parts), PLAIN)
+        model = next((name for name, facts in engine.models.items() if {name, facts.title} & set(parts)), "")
+        return self._column(Sampling.of(talk.recipe), model, strategy, talk)
 
     def action_redo(self) -> None:
         """Run again, every column with the same new seed."""
@@ -207,7 +307,11 @@ class CompareScreen(View):
         yield "compare: Add column", "a copy of the picked one", self.action_add
         yield "compare: Set up column…", "parameters, their order, strategy or model", self.action_set_up
         yield "compare: Adopt into chat", "the others become branches", self.action_adopt
+        yield "compare: Remove column", "the picked one; its answer is put away", self.action_remove
         yield "compare: New seed", "the same one for every column", self.action_redo
+        yield "compare: New", "empty columns", self.action_new
+        if self.host.store is not None:
+            yield "session: Open or search…", "all conversations, comparisons too", self.action_sessions
 
     # -- columns -----------------------------------------------------------------------------------------------------
 
@@ -228,8 +332,8 @@ class CompareScreen(View):
 
     def refresh_feet(self) -> None:
         """Say below each column what it came to, and where it parts from the first."""
-        first = self.columns[0]
         for column in self.columns:
+            first = self.columns[0]
             column.compare(first)
             column.foot(column is first)
 
@@ -246,11 +350,14 @@ class CompareScreen(View):
             updated=now,
         )
 
-    def _column(self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN) -> Column:
-        talk = ChatSession(self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
+    def _column(
+        self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN, kept: Conversation | None = None
+    ) -> Column:
+        talk = ChatSession(kept or self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
         talk.sampling, talk.strategy = sampling, strategy
         talk.new_seed = lambda: self.seed
-        column = Column(talk, model)
+        label = kept.messages()[-1].last.label if kept is not None else ""
+        column = Column(talk, model, self.host.store, label)
         talk.send = lambda request: self.host.engine.submit(request, partial(self._heard, column))
         return column
 
@@ -273,7 +380,10 @@ class CompareScreen(View):
             return
         column = self.picked()
         column.talk.stop()
+        if self.kept is not None:
+            self.kept = comparison.put_away(self.kept, column.answer)
         await column.remove()
+        self._keep()
         self.unmark()  # the first one may be another now
         self.columns[0].view.focus()
         self.refresh_heads()
@@ -340,6 +450,15 @@ class CompareScreen(View):
         """Have a person choose a model; load it, and then use it."""
         from app.tui.dialogs.models import Models
 
+        def loaded(facts: r.ModelFacts) -> None:
+            use(facts)
+            self.differs(column)
+
+        self.app.push_screen(Models(self.host), lambda name: self._load(name, loaded) if name is not None else None)
+
+    def _load(self, name: str, then: Callable[[r.ModelFacts], None]) -> None:
+        """Load a model beside the current one, and go on."""
+
         def loaded(job: int, events: list[Any]) -> None:
             for event in events:
                 match event:
@@ -348,16 +467,8 @@ class CompareScreen(View):
                     case r.Loaded(facts):
                         self.hints.say("")
                         self.host.engine.adopt(facts)
-                        use(facts)
-                        self.differs(column)
+                        then(facts)
                     case Failed(line):
                         self.hints.say(line, alarm=True)
 
-        def picked(name: str | None) -> None:
-            if name is not None:
-                self.host.engine.submit(r.Load(name), loaded)
-
-        self.app.push_screen(Models(self.host), picked)
-
-    def on_unmount(self) -> None:
-        self.host.engine.release()
+        self.host.engine.submit(r.Load(name), loaded)

@@ -43,17 +43,21 @@ class TextScreen(View):
 
     NAME = "text"
     PARTS = (Candidates, Sliders, TreePane)
+    STAYS = True
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "continue", "Continue", show=False, id="text.continue"),
         Binding("escape", "stop", "Stop", show=False, id="text.stop"),
         Binding("ctrl+g", "sampler", "Sampler", show=False, id="text.sampler"),
+        Binding("ctrl+o", "sessions", "Sessions", show=False, id="text.sessions"),
+        Binding("ctrl+n", "new", "New", show=False, id="text.new"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self.conversation: Conversation | None = None
+        self.conversation: Conversation | None = None  # to be shown first
+        self.talk = Conversation("", kind="text")
         self.steps: list[TokenStep] = []
         self.measured = ""
         self.next_logits: tuple[str, np.ndarray] | None = None
@@ -76,14 +80,33 @@ class TextScreen(View):
         self.buffer = self.query_one(TextBuffer)
         self.inspector = self.query_one(Inspector)
         self.inspector.subject = lambda: Subject(self.inspection(), entropies(self.steps), self.here())
-        now = self.host.clock()
-        if self.conversation is None:
-            self.conversation = Conversation(
-                secrets.token_hex(4), kind="text", recipe=Sampling().recipe, created=now, updated=now
-            )
-        self._show(self.conversation)
+        self._show(self.conversation or self._fresh())
         self.buffer.focus()
         self.hints.show((("^r", "Continue"), ("esc", "Stop"), ("^g", "Sampler"), (keys.help_key(), "Keys")))
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted:  # another theme or model may have been chosen elsewhere
+            self.host.restyle()
+            self.models_changed()
+            self.inspect()
+
+    def _fresh(self) -> Conversation:
+        now = self.host.clock()
+        return Conversation(secrets.token_hex(4), kind="text", recipe=Sampling().recipe, created=now, updated=now)
+
+    def current(self) -> Conversation:
+        return self.talk
+
+    def rename(self, title: str) -> None:
+        self.talk = replace(self.talk, title=cells.fit(title, 60))
+        self.save()
+
+    def fresh(self) -> None:
+        self.open(self._fresh())
+
+    def action_new(self) -> None:
+        self.fresh()
+        self.buffer.focus()
 
     def open(self, conversation: Conversation) -> None:
         self.conversation = conversation
@@ -274,7 +297,9 @@ class TextScreen(View):
 
     def save(self) -> None:
         text = text_document.text_of(self.talk)
-        title = self.talk.title or cells.fit(cells.clean(" ".join(text.split())), 60)
+        words, title = cells.clean(" ".join(text.split())), self.talk.title
+        if words.startswith(title):  # its first words, until it is renamed
+            title = cells.fit(words, 60)
         self.talk = replace(
             self.talk,
             title=title,
@@ -319,6 +344,9 @@ class TextScreen(View):
 
     def commands(self) -> Iterator[Command]:
         yield "text: Continue", "from the cursor", self.action_continue
+        yield "text: New", "an empty text", self.action_new
+        if self.host.store is not None:
+            yield "session: Open or search…", "all conversations", self.action_sessions
         if self.run is not None:
             yield "text: Stop", "what was drawn stays", self.action_stop
 

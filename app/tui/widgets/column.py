@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Label
 
+from app.store import Store
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.comparison import divergence
 from app.tui.chat.token_look import TokenLook
@@ -22,11 +23,13 @@ from engine.trace.trace import TokenStep
 class Column(Vertical):
     """A `ChatSession` and the view of its answer."""
 
-    def __init__(self, talk: ChatSession, model: str) -> None:
+    def __init__(self, talk: ChatSession, model: str, store: Store | None = None, label: str = "") -> None:
+        """`label` is how the answer that it has was drawn, where it was kept."""
         super().__init__()
         self.talk = talk
-        self.look = TokenLook(talk, None)
+        self.look = TokenLook(talk, store)
         self.model = model  # a name to load; "" for the one that is current
+        self.kept_label = label
         self.parts_at: int | None = None  # the first token that is not the first column's
         self._alike = 0  # so many tokens were found to be the same
 
@@ -51,8 +54,16 @@ class Column(Vertical):
         return self.talk.transcript.shown[-1].steps if self.talk.transcript.shown else ()
 
     @property
+    def answer(self) -> str:
+        """The id of the node that its answer ends in, "" for none."""
+        shown = self.talk.transcript.shown
+        return shown[-1].message.last.id if len(shown) > 1 else ""
+
+    @property
     def label(self) -> str:
         """The settings of this column that tell it apart, in words."""
+        if self.kept_label:
+            return self.kept_label
         sampling, facts = self.talk.sampling, self.talk.facts
         model = facts.title if facts is not None and self.model else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
@@ -70,6 +81,7 @@ class Column(Vertical):
         """Answer a prompt in a conversation of its own, from the beginning."""
         talk = self.talk
         talk.stop()
+        self.kept_label = ""
         talk.conversation = conversation
         talk.transcript.began_ids.clear()
         talk.submit(prompt)
