@@ -2,8 +2,9 @@
 
 Decoding is bound by memory: a token reads every weight once, so the fewer bytes a weight has, the faster it is. A
 `PackedMatrix` keeps the blocks of a GGUF file, or mlx's affine codes, with 16 rows interleaved (`packed.h`), and its
-product unpacks them in registers. The activations are float32 and so are the sums: nothing is rounded that a product
-with the expanded matrix would not round. A row's result does not depend on the rows beside it nor on the threads.
+product unpacks them in registers. Activations are float32; AVX-512 and AVX2 kernels round them to 16 bits, those of 32
+columns by a scale of their own, which costs 5e-8 nats a token (docs/decisions/packed.md). A row's result does not
+depend on the rows beside it nor on the threads.
 
 The library is prebuilt for the two Linux architectures (`make metal/packed`) and chooses AVX-512, AVX2 or neither at
 run time, NEON on aarch64; `LIKELY_PACKED` = plain | avx2 | avx512 is an upper bound, for tests. It knows nothing of

@@ -1,8 +1,8 @@
 /* A forward pass: tokens of one or several texts in, their keys and values appended, hidden states and logits out.
  *
  * Everything that threads share is cut at fixed places: products at panels, attention at every PART positions of a text
- * whatever spans they are in. Parts are put together in their order. So a row's result is the same, to the bit, alone or
- * beside others, read at once or token by token, on one thread or several. */
+ * whatever spans they are in. Parts are put together in their order. So a row's result is the same, to the bit, alone
+ * or beside others, read at once or token by token, on one thread or several. */
 
 #include "forward.h"
 
@@ -119,7 +119,8 @@ static void attend_part(void *context, int index) {
     activations_t x = {arranged, queries, size};
     for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
         const span_t *span = text->spans + i;
-        int low = larger(start - begin, 0), high = smaller(end - begin, i + 1 < text->count ? span->length : span->capacity);
+        int held = i + 1 < text->count ? span->length : span->capacity;
+        int low = larger(start - begin, 0), high = smaller(end - begin, held);
         if (low >= high)
             continue;
         int from = low / LANES, panels = (high - 1) / LANES + 1 - from;
@@ -142,7 +143,8 @@ static void attend_part(void *context, int index) {
         mixed[i] = 0;
     for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
         const span_t *span = text->spans + i;
-        int low = larger(start - begin, 0), high = smaller(end - begin, i + 1 < text->count ? span->length : span->capacity);
+        int held = i + 1 < text->count ? span->length : span->capacity;
+        int low = larger(start - begin, 0), high = smaller(end - begin, held);
         if (low >= high)
             continue;
         const float *values = span->values + (((long)p->index * m->kv_heads + head) * span->capacity + low) * size;
@@ -298,7 +300,8 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
     if (!count)
         return;
     for (int i = 0; i < count; i++)
-        __builtin_memcpy(p.hidden + (long)i * m->width, p.normed + (long)wanted[i] * m->width, m->width * sizeof(float));
+        __builtin_memcpy(p.hidden + (long)i * m->width, p.normed + (long)wanted[i] * m->width,
+                         m->width * sizeof(float));
     linear_t head = {{m->head}, 1, 0};
     product(&head, p.hidden, count, logits, 0, work);
 }

@@ -32,14 +32,14 @@ EXPORT void likely_packed_threads(void (*threads)(part_t run, void *context, int
 /* 0: neither, 1: AVX2, FMA and F16C, 2: AVX-512 too. */
 static int level(void) {
     enum { FMA = 1 << 12, XSAVE = 1 << 27, AVX = 1 << 28, F16C = 1 << 29, AVX2 = 1 << 5, YMM = 6, ZMM = 0xe6 };
-    const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+    const unsigned wide = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, words = 1 << 11; /* F, DQ, BW, VL; VNNI */
     unsigned a, b, c, d, saved, high;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (FMA | XSAVE | AVX | F16C)) != (FMA | XSAVE | AVX | F16C))
         return 0;
     __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
     if ((saved & YMM) != YMM || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & AVX2))
         return 0;
-    return (saved & ZMM) == ZMM && (b & wide) == wide ? 2 : 1;
+    return (saved & ZMM) == ZMM && (b & wide) == wide && (c & words) ? 2 : 1;
 }
 #endif
 
@@ -312,8 +312,8 @@ static void arrange_part(void *context, int part) {
 
 /* How a matrix wants its activations. */
 int likely_order(const matrix_t *m) {
-    static const int orders[LAYOUTS] = {[Q4_0] = HALVES, [Q4_1] = HALVES,     [Q4_K] = BYTES,
-                                        [Q5_K] = BYTES,  [AFFINE4] = NIBBLES, [AFFINE8] = BYTES};
+    static const int orders[LAYOUTS] = {[Q4_0] = HALVES,  [Q4_1] = HALVES, [Q8_0] = SIGNED,     [Q4_K] = BYTES,
+                                        [Q5_K] = BYTES,   [Q6_K] = SIGNED, [AFFINE4] = NIBBLES, [AFFINE8] = BYTES};
     return orders[m->layout];
 }
 

@@ -25,13 +25,14 @@ typedef struct {
     uint8_t *data;                   /* [panels, panel], aligned to 64 bytes */
 } matrix_t;
 
-/* A code is taken where it stands in its word, a power of two too large; the activations make up for it, which changes
- * no bit of a product. So they are arranged for what multiplies them: not at all, for nibbles as GGUF's blocks of 32 have
- * them, for nibbles one after another, or for bytes. What stands at a word's end is shifted, for the sign's sake. */
-enum order { PLAIN, HALVES, NIBBLES, BYTES, ORDERS };
+/* How codes lie in a word: as floats not at all, as nibbles in GGUF's halves of a block or one after another, as bytes
+ * without or with a sign. Activations are arranged for it: pairs of 16-bit numbers in the order in which codes come, or
+ * floats that make up for a code being taken where it stands, a power of two too large, which changes no bit. */
+enum order { PLAIN, HALVES, NIBBLES, BYTES, SIGNED, ORDERS };
 
 /* Activations as a product reads them: blocks of rows side by side, [columns, r] of r rows and the sums of each SUMMED
- * columns behind them, [columns / SUMMED, r]. r is the most that a processor's registers hold, less at the end. */
+ * columns behind them, [columns / SUMMED, r]; or in 16 bits [columns / 2, r] words, then sums, then what the numbers are
+ * multiplied by. r is the most that a processor's registers hold, less at the end. */
 typedef struct {
     const float *values;
     int rows, columns;

@@ -6,5 +6,6 @@
 #define MOST 1
 #define KIND "SSE2"
 #endif
+#define WORDS 0
 #define KERNELS likely_plain
 #include "kernels.h"

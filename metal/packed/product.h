@@ -1,4 +1,4 @@
-/* Products of a few rows of activations with the panels of a matrix.
+/* Products of a few rows of activations with the panels of a matrix: in floats, or with WORDS in 16-bit numbers.
  *
  * P panels by R rows at once: for each pair one vector of sums over a block, in the order of the codes, and one over the
  * row, to which a block's sums come with its scale. So a row's result is the same, to the bit, whatever stands beside
@@ -8,109 +8,124 @@
 #define EVERY(p) _Pragma("unroll") for (int p = 0; p < P; p++)
 #define BOTH(i) _Pragma("unroll") for (int i = 0; i < P * R; i++)
 
-/* sum[p, r] += value[p] * the activation in column `at` of r, where `value` may name `p` */
+#define OF_BLOCK const uint8_t *scales, const uint8_t *codes, long apart, const float *x, const float *sums, F *total
+#define TEMPLATE const int P, const int R
+
+/* A run of sums: `sum` begins at zero, takes words, and is `summed`, [P, R] floats, in the end. */
+#if WORDS
+/* Codes and activations are 16-bit numbers, two in a word; the activations of SUMMED columns share a scale. */
+typedef I sum_t;
+#define ACTIVATIONS(columns) ((columns) / 2)
+#define SCALES_OF(sums, all) ((sums) + (all) / SUMMED * R)
+#define ADD(sum, value, at)                                                                                            \
+    EVERY(p) {                                                                                                         \
+        I v = value;                                                                                                   \
+        EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, ((const int *)x)[(long)(at) * R + r]);                         \
+    }
+#define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
+    _Pragma("unroll") for (int j = 0; j < 4; j++) ADD(sum, (I)((U)w[p] >> 4 * j) & 0x000f000f, 4 * (n) + j)
+#define ADD_BYTES(sum, w, sign, n)                                                                                     \
+    _Pragma("unroll") for (int j = 0; j < 2; j++) ADD(sum, pair_of_bytes(w[p], j, sign), 2 * (n) + j)
+#define SUMMED_UP(sum, i, g) (FLOATS(sum[i]) * factors[(g) * R + (i) % R])
+#else
+/* Floats, the codes where they stand in their word. */
+typedef F sum_t;
+#define ACTIVATIONS(columns) (columns)
+#define SCALES_OF(sums, all) 0
 #define ADD(sum, value, at)                                                                                            \
     EVERY(p) {                                                                                                         \
         F v = value;                                                                                                   \
         EACH(r) sum[p * R + r] += v * x[(long)(at) * R + r];                                                           \
     }
+#define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
+    _Pragma("unroll") for (int j = 0; j < 8; j++)                                                                      \
+        ADD(sum, cut(w[p], j, 4), halves ? 4 * (n) + (j >> 1) + 16 * (j & 1) : 8 * (n) + j)
+#define ADD_BYTES(sum, w, sign, n)                                                                                     \
+    _Pragma("unroll") for (int j = 0; j < 4; j++)                                                                      \
+        ADD(sum, sign ? signed_byte(w[p], j) : cut(w[p], j, 8), 4 * (n) + j)
+#define SUMMED_UP(sum, i, g) (sum[i])
+#endif
 
 /* Word n of each panel's block, and the one that will stand there when the next panels come. */
 #define WORD(n, p) LOAD(I, codes + (p) * apart + (n) * 64L)
 #define FETCH(n, p) __builtin_prefetch(codes + ((p) + P) * apart + (n) * 64L, 0, 2)
 
-/* Eight columns of a word: as they follow each other, or as GGUF has them, halves of a block in low and high bits. */
-#define ADD_NIBBLES(sum, n, at, halves)                                                                                \
-    {                                                                                                                  \
-        I w[P];                                                                                                        \
-        EVERY(p) w[p] = WORD(n, p), FETCH(n, p);                                                                       \
-        _Pragma("unroll") for (int j = 0; j < 8; j++)                                                                  \
-            ADD(sum, cut(w[p], j, 4), halves ? (at) + (j >> 1) + 16 * (j & 1) : (at) + j)                             \
-    }
-
-#define ADD_BYTES(sum, w, sign, at)                                                                                    \
-    {                                                                                                                  \
-        _Pragma("unroll") for (int j = 0; j < 4; j++)                                                                  \
-            ADD(sum, sign ? signed_byte(w[p], j) : cut(w[p], j, 8), (at) + j)                                         \
-    }
-
-#define SCALED(total, sum, scale)                                                                                      \
+/* total[p, r] += what `sum` came to, of columns whose activations have scale g, times a vector that may name `p`. */
+#define SCALED(total, sum, g, scale)                                                                                   \
     EVERY(p) {                                                                                                         \
         F s = scale;                                                                                                   \
-        EACH(r) total[p * R + r] += sum[p * R + r] * s;                                                                \
+        EACH(r) total[p * R + r] += SUMMED_UP(sum, p * R + r, g) * s;                                                  \
+    }
+#define SHIFTED(total, g, offset)                                                                                      \
+    EVERY(p) {                                                                                                         \
+        F o = offset;                                                                                                  \
+        EACH(r) total[p * R + r] += o * sums[(g) * R + r];                                                             \
     }
 
-#define TEMPLATE const int P, const int R
-#define OF_BLOCK const uint8_t *scales, const uint8_t *codes, long apart, const float *x, const float *sums, F *total
+#define OF_BLOCKS OF_BLOCK, const float *factors
 
 /* Q4_1, or without an offset Q4_0, whose codes are 8 more than they say. */
-INLINE void q4(TEMPLATE, const int offset, OF_BLOCK) {
-    F sum[P * R];
-    BOTH(i) sum[i] = (F){0};
+INLINE void q4(TEMPLATE, const int offset, OF_BLOCKS) {
+    sum_t sum[P * R];
+    BOTH(i) sum[i] = (sum_t){0};
 #pragma unroll
-    for (int c = 0; c < 4; c++)
-        ADD_NIBBLES(sum, c, 4 * c, 1)
-    EVERY(p) {
-        F scale = wide(scales + p * apart, FLOAT16);
-        F less = offset ? wide(scales + p * apart + 32, FLOAT16) : -8 * scale;
-        EACH(r) total[p * R + r] += sum[p * R + r] * scale;
-        EACH(r) total[p * R + r] += less * sums[r];
+    for (int c = 0; c < 4; c++) {
+        I w[P];
+        EVERY(p) w[p] = WORD(c, p), FETCH(c, p);
+        ADD_NIBBLES(sum, w, c, 1)
     }
+    SCALED(total, sum, 0, wide(scales + p * apart, FLOAT16))
+    SHIFTED(total, 0, offset ? wide(scales + p * apart + 32, FLOAT16) : -8 * wide(scales + p * apart, FLOAT16))
 }
 
-INLINE void q8(TEMPLATE, OF_BLOCK) {
-    F sum[P * R];
-    BOTH(i) sum[i] = (F){0};
+INLINE void q8(TEMPLATE, OF_BLOCKS) {
+    sum_t sum[P * R];
+    BOTH(i) sum[i] = (sum_t){0};
 #pragma unroll
     for (int c = 0; c < 8; c++) {
         I w[P];
         EVERY(p) w[p] = WORD(c, p), FETCH(c, p);
-        ADD_BYTES(sum, w, 1, 4 * c)
+        ADD_BYTES(sum, w, 1, c)
     }
-    SCALED(total, sum, wide(scales + p * apart, FLOAT16) * (1 / SIGNED))
+    SCALED(total, sum, 0, wide(scales + p * apart, FLOAT16))
 }
 
 /* Q4_K, and with a fifth bit Q5_K: in four runs of eight words one group has the low bits and the next the high ones. */
-INLINE void k45(TEMPLATE, const int fifth, OF_BLOCK) {
+INLINE void k45(TEMPLATE, const int fifth, OF_BLOCKS) {
 #pragma nounroll
     for (int t = 0; t < 4; t++)
 #pragma nounroll
         for (int odd = 0; odd < 2; odd++) {
             int g = 2 * t + odd;
-            F sum[P * R];
-            BOTH(i) sum[i] = (F){0};
+            sum_t sum[P * R];
+            BOTH(i) sum[i] = (sum_t){0};
 #pragma unroll
             for (int c = 0; c < 8; c++) {
                 I w[P];
-                EVERY(p) w[p] = WORD(8 * t + c, p) >> 4 * odd;
+                EVERY(p) w[p] = (WORD(8 * t + c, p) >> 4 * odd) & 0x0f0f0f0f;
                 if (!odd)
                     EVERY(p) FETCH(8 * t + c, p);
-                EVERY(p) w[p] &= 0x0f0f0f0f;
                 if (fifth)
                     EVERY(p) w[p] |= ((WORD(32 + c, p) >> g) & 0x01010101) << 4;
-                ADD_BYTES(sum, w, 0, 32 * g + 4 * c)
+                ADD_BYTES(sum, w, 0, 8 * g + c)
             }
-            EVERY(p) {
-                const uint8_t *of = scales + p * apart;
-                F one = wide(of, FLOAT16) * FLOATS(LOAD(B, of + 64 + 16 * g));
-                F less = wide(of + 32, FLOAT16) * FLOATS(LOAD(B, of + 192 + 16 * g));
-                EACH(r) total[p * R + r] += sum[p * R + r] * one;
-                EACH(r) total[p * R + r] -= less * sums[g * R + r];
-            }
+#define K(p) (scales + (p) * apart)
+            SCALED(total, sum, g, wide(K(p), FLOAT16) * FLOATS(LOAD(B, K(p) + 64 + 16 * g)))
+            SHIFTED(total, g, -wide(K(p) + 32, FLOAT16) * FLOATS(LOAD(B, K(p) + 192 + 16 * g)))
         }
 }
 
 /* In two halves of 128 columns 16 words of low bits, those of two quarters under those of the other two, and 8 words of
  * high ones, of which each quarter has a pair. */
-INLINE void k6(TEMPLATE, OF_BLOCK) {
+INLINE void k6(TEMPLATE, OF_BLOCKS) {
 #pragma nounroll
     for (int h = 0; h < 2; h++)
 #pragma nounroll
         for (int part = 0; part < 4; part++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                F sum[P * R];
-                BOTH(i) sum[i] = (F){0};
+                sum_t sum[P * R];
+                BOTH(i) sum[i] = (sum_t){0};
 #pragma unroll
                 for (int c = 4 * half; c < 4 * half + 4; c++) {
                     I w[P];
@@ -123,39 +138,39 @@ INLINE void k6(TEMPLATE, OF_BLOCK) {
                         else if (part == 2)
                             FETCH(32 + 8 * h + c, p);
                     }
-                    ADD_BYTES(sum, w, 1, 128 * h + 32 * part + 4 * c)
+                    ADD_BYTES(sum, w, 1, 32 * h + 8 * part + c)
                 }
-                EVERY(p) {
-                    const uint8_t *of = scales + p * apart;
-                    F one = wide(of, FLOAT16) * (1 / SIGNED) * FLOATS(LOAD(S, of + 32 + 16 * (8 * h + 2 * part + half)));
-                    EACH(r) total[p * R + r] += sum[p * R + r] * one;
-                }
+                SCALED(total, sum, 4 * h + part,
+                       wide(K(p), FLOAT16) * FLOATS(LOAD(S, K(p) + 32 + 16 * (8 * h + 2 * part + half))))
             }
 }
 
-INLINE void affine(TEMPLATE, const int bits, int number, int group, OF_BLOCK) {
-    F sum[P * R];
+INLINE void affine(TEMPLATE, const int bits, int number, int group, OF_BLOCKS) {
+    F all[P * R];
     float before[R];
-    BOTH(i) sum[i] = (F){0};
+    BOTH(i) all[i] = (F){0};
     EACH(r) before[r] = 0;
 #pragma nounroll
-    for (int part = 0; part < group / SUMMED; part++, x += SUMMED * R, codes += 8 * bits * 8L) {
+    for (int part = 0; part < group / SUMMED; part++, x += ACTIVATIONS(SUMMED) * R, codes += 8 * bits * 8L) {
+        sum_t sum[P * R];
+        BOTH(i) sum[i] = (sum_t){0};
 #pragma unroll
         for (int c = 0; c < bits; c++) {
+            I w[P];
+            EVERY(p) w[p] = WORD(c, p), FETCH(c, p);
             if (bits == 4)
-                ADD_NIBBLES(sum, c, 8 * c, 0)
-            else {
-                I w[P];
-                EVERY(p) w[p] = WORD(c, p), FETCH(c, p);
-                ADD_BYTES(sum, w, 0, 4 * c)
-            }
+                ADD_NIBBLES(sum, w, c, 0)
+            else
+                ADD_BYTES(sum, w, 0, c)
         }
+        BOTH(i) all[i] += SUMMED_UP(sum, i, part);
         EACH(r) before[r] += sums[part * R + r];
     }
-    SCALED(total, sum, wide(scales + p * apart, number))
     EVERY(p) {
-        F less = wide(scales + p * apart + (number == FLOAT32 ? 64 : 32), number);
-        EACH(r) total[p * R + r] += less * before[r];
+        const uint8_t *of = scales + p * apart;
+        F scale = wide(of, number), offset = wide(of + (number == FLOAT32 ? 64 : 32), number);
+        EACH(r) total[p * R + r] += all[p * R + r] * scale;
+        EACH(r) total[p * R + r] += offset * before[r];
     }
 }
 
@@ -163,18 +178,21 @@ INLINE void affine(TEMPLATE, const int bits, int number, int group, OF_BLOCK) {
 INLINE void panels(TEMPLATE, const int layout, const matrix_t *m, const uint8_t *scales, const float *x,
                    F *total) {
     const uint8_t *codes = scales + m->scales;
-    const float *sums = x + (long)m->columns * R;
     long apart = m->panel;
     BOTH(i) total[i] = (F){0};
     if (layout == FLOAT) {
         for (int c = 0; c < m->columns; c++, codes += 64)
-            ADD(total, LOAD(F, codes + p * apart), c)
+            EVERY(p) {
+                F v = LOAD(F, codes + p * apart);
+                EACH(r) total[p * R + r] += v * x[(long)c * R + r];
+            }
         return;
     }
+    const float *sums = x + ACTIVATIONS((long)m->columns) * R, *factors = SCALES_OF(sums, m->columns);
     int of_block = layout == AFFINE4 || layout == AFFINE8 ? m->block : layout >= Q4_K ? 256 : 32;
 #pragma nounroll
     for (int b = 0; b < m->blocks; b++) {
-#define AT scales, codes, apart, x, sums, total
+#define AT scales, codes, apart, x, sums, total, factors
         EVERY(p) for (int i = 0; i < m->block_scales; i += 64)
             __builtin_prefetch(scales + (p + P) * apart + i, 0, 2);
         if (layout == Q4_0 || layout == Q4_1)
@@ -188,7 +206,9 @@ INLINE void panels(TEMPLATE, const int layout, const matrix_t *m, const uint8_t 
         if (layout == AFFINE4 || layout == AFFINE8)
             affine(P, R, layout == AFFINE4 ? 4 : 8, m->number, m->group, AT);
         scales += m->block_scales, codes += m->block_codes;
-        x += of_block * R, sums += of_block / SUMMED * R;
+        x += ACTIVATIONS(of_block) * R, sums += of_block / SUMMED * R;
+        if (WORDS)
+            factors += of_block / SUMMED * R;
     }
 }
 
@@ -281,42 +301,111 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
     }
 }
 
+#if WORDS
+
+/* Which columns of SUMMED are in the low halves of the words, in the order in which codes come; those of the high ones. */
+#define IN_HALVES(n)                                                                                                   \
+    0 + n, 16 + n, 1 + n, 17 + n, 4 + n, 20 + n, 5 + n, 21 + n,                                                        \
+        8 + n, 24 + n, 9 + n, 25 + n, 12 + n, 28 + n, 13 + n, 29 + n
+#define IN_NIBBLES(n)                                                                                                  \
+    0 + n, 1 + n, 2 + n, 3 + n, 8 + n, 9 + n, 10 + n, 11 + n,                                                          \
+        16 + n, 17 + n, 18 + n, 19 + n, 24 + n, 25 + n, 26 + n, 27 + n
+#define IN_BYTES(n)                                                                                                    \
+    0 + n, 1 + n, 4 + n, 5 + n, 8 + n, 9 + n, 12 + n, 13 + n,                                                          \
+        16 + n, 17 + n, 20 + n, 21 + n, 24 + n, 25 + n, 28 + n, 29 + n
+
+/* SUMMED activations as whole numbers of 16 bits, two in a word, what they are multiplied by, and their sum as rounded:
+ * a code's offset then weighs what its number weighs. */
+INLINE I words_of(const float *x, int order, float *factor, float *total) {
+    F a = LOAD(F, x), b = LOAD(F, x + LANES);
+    I sign = (I){0} + 0x7fffffff;
+    F sizes = largest((F)((I)a & sign), (F)((I)b & sign));
+    float most = 0;
+    for (int i = 0; i < LANES; i++)
+        most = sizes[i] > most ? sizes[i] : most;
+    *factor = most * (1.0f / 32767) + 0 * sum(a + b); /* what is no number stays none */
+    float scale = most > 0 ? 32767 / most : 0;
+    if (!(scale < __builtin_inff())) /* below 1e-34: as good as none */
+        scale = 0;
+    const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
+    I low = __builtin_convertvector((a * scale + magic) - magic, I);
+    I high = __builtin_convertvector((b * scale + magic) - magic, I);
+    *total = sum(FLOATS(low + high)) * *factor; /* whole numbers below 2^21: exact */
+#define TAKE(columns) __builtin_shufflevector(low, high, columns)
+    I first, second;
+    if (order == HALVES)
+        first = TAKE(IN_HALVES(0)), second = TAKE(IN_HALVES(2));
+    else if (order == NIBBLES)
+        first = TAKE(IN_NIBBLES(0)), second = TAKE(IN_NIBBLES(4));
+    else
+        first = TAKE(IN_BYTES(0)), second = TAKE(IN_BYTES(2));
+    return (first & 0xffff) | second << 16;
+}
+
+static void arrange_words(const float *x, int columns, int order, int count, int r, float *out) {
+    float *sums = out + (long)columns / 2 * count, *scales = sums + columns / SUMMED * count;
+    for (int g = 0; g < columns / SUMMED; g++, x += SUMMED) {
+        I words = words_of(x, order, scales + g * count + r, sums + g * count + r);
+        int *to = (int *)out + (long)g * LANES * count + r;
+        if (count == 1)
+            *(I *)to = words;
+        else
+            for (int i = 0; i < LANES; i++)
+                to[i * count] = words[i];
+    }
+}
+
+#else
+
 /* What a column's activation is multiplied by, so that its code may stand where it does: 2^-at. */
-static const float *factors(int order) {
+static const float *factors_of(int order) {
 #define NIBBLE(j) ((j) == 7 ? 1 : 1.0f / (1 << 4 * ((j) % 7)))
 #define FOUR(odd) NIBBLE(odd), NIBBLE(2 + odd), NIBBLE(4 + odd), NIBBLE(6 + odd)
 #define EIGHT NIBBLE(0), NIBBLE(1), NIBBLE(2), NIBBLE(3), NIBBLE(4), NIBBLE(5), NIBBLE(6), NIBBLE(7)
 #define BYTE 1, 0x1p-8f, 0x1p-16f, 1
+#define ONES 1, 1, 1, 1, 1, 1, 1, 1
     static const float table[ORDERS][SUMMED] = {
+        [PLAIN] = {ONES, ONES, ONES, ONES},
         [HALVES] = {FOUR(0), FOUR(0), FOUR(0), FOUR(0), FOUR(1), FOUR(1), FOUR(1), FOUR(1)},
         [NIBBLES] = {EIGHT, EIGHT, EIGHT, EIGHT},
         [BYTES] = {BYTE, BYTE, BYTE, BYTE, BYTE, BYTE, BYTE, BYTE},
+        [SIGNED] = {ONES, ONES, ONES, ONES},
     };
     return table[order];
+}
+
+#endif
+
+static void arrange_floats(const float *x, int columns, int order, int count, int r, float *out) {
+#if WORDS
+    static const float *by = 0;
+#else
+    const float *by = order == PLAIN || order == SIGNED ? 0 : factors_of(order);
+#endif
+    float *sums = out + (long)columns * count;
+    if (by)
+        for (int c = 0; c < columns; c++)
+            out[(long)c * count + r] = x[c] * by[c % SUMMED];
+    else if (count == 1)
+        __builtin_memcpy(out, x, columns * sizeof(float));
+    else
+        for (int c = 0; c < columns; c++)
+            out[(long)c * count + r] = x[c];
+    for (int g = 0; g < columns / SUMMED; g++)
+        sums[g * count + r] = sum(LOAD(F, x + SUMMED * g) + LOAD(F, x + SUMMED * g + LANES));
 }
 
 /* Rows first.. of x [*, next] as activations; `first` is a multiple of MOST. */
 static void arrange(const float *x, long next, int first, int rows, int columns, int order, float *out) {
     long each = columns + columns / SUMMED;
-    const float *by = factors(order);
     for (int row = first, which, count; row < first + rows; row += count) {
         count = together(first + rows - row, &which);
-        float *to = out + row * each, *sums = to + (long)columns * count;
-        for (int r = 0; r < count; r++) {
-            const float *from = x + (row + r) * next;
-            if (order == PLAIN && count == 1)
-                __builtin_memcpy(to, from, columns * sizeof(float));
-            else if (order == PLAIN)
-                for (int c = 0; c < columns; c++)
-                    to[(long)c * count + r] = from[c];
-            else if (count == 1)
-                for (int c = 0; c < columns; c += LANES)
-                    *(F *)(to + c) = LOAD(F, from + c) * LOAD(F, by + c % SUMMED);
+        for (int r = 0; r < count; r++)
+#if WORDS
+            if (order != PLAIN)
+                arrange_words(x + (row + r) * next, columns, order, count, r, out + row * each);
             else
-                for (int c = 0; c < columns; c++)
-                    to[(long)c * count + r] = from[c] * by[c % SUMMED];
-            for (int g = 0; g < columns / SUMMED; g++)
-                sums[g * count + r] = sum(LOAD(F, from + SUMMED * g) + LOAD(F, from + SUMMED * g + LANES));
-        }
+#endif
+                arrange_floats(x + (row + r) * next, columns, order, count, r, out + row * each);
     }
 }

@@ -22,21 +22,37 @@ INLINE F cut(I word, const int j, const int bits) {
     return at + bits == 32 ? FLOATS((I)((U)word >> at)) : FLOATS(word & mask << at);
 }
 
-/* Byte j of each word, from -128, times SIGNED. */
+/* Byte j of each word, from -128. */
 INLINE F signed_byte(I word, const int j) {
-#if defined(__x86_64__)
-#define SIGNED 0x1p24f
-#define TO_TOP(i)                                                                                                      \
-    (I) __builtin_shufflevector((B64)word, (B64){0}, 64, 64, 64, i, 64, 64, 64, 4 + i, 64, 64, 64, 8 + i, 64, 64, 64,  \
-                                12 + i, 64, 64, 64, 16 + i, 64, 64, 64, 20 + i, 64, 64, 64, 24 + i, 64, 64, 64,        \
-                                28 + i, 64, 64, 64, 32 + i, 64, 64, 64, 36 + i, 64, 64, 64, 40 + i, 64, 64, 64,        \
-                                44 + i, 64, 64, 64, 48 + i, 64, 64, 64, 52 + i, 64, 64, 64, 56 + i, 64, 64, 64, 60 + i)
-    return FLOATS(j == 0 ? TO_TOP(0) : j == 1 ? TO_TOP(1) : j == 2 ? TO_TOP(2) : word & (I)((U){0} + 0xff000000u));
-#else
-#define SIGNED 1.0f
     return FLOATS((word << (24 - 8 * j)) >> 24);
+}
+
+#if WORDS
+typedef int16_t W __attribute__((vector_size(64), aligned(4), may_alias));
+
+/* sum + the two 16-bit numbers of each word times those of `pair`. */
+INLINE I dot(I sum, I word, int pair) {
+    I both = (I){0} + pair;
+#if WORDS == 512
+    typedef int __attribute__((vector_size(64))) T;
+    return (I)__builtin_ia32_vpdpwssd512((T)sum, (T)word, (T)both);
+#else
+    typedef short __attribute__((vector_size(32))) T;
+    typedef int __attribute__((vector_size(32))) O;
+#define OF_EIGHT(n, x) __builtin_shufflevector(x, x, n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7)
+    O low = (O)__builtin_ia32_pmaddwd256((T)OF_EIGHT(0, word), (T)OF_EIGHT(0, both));
+    O high = (O)__builtin_ia32_pmaddwd256((T)OF_EIGHT(8, word), (T)OF_EIGHT(8, both));
+    return sum + (I)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #endif
 }
+
+/* Bytes 0 and 2 of each word, or 1 and 3, as 16-bit numbers. */
+INLINE I pair_of_bytes(I word, const int odd, const int sign) {
+    if (!sign)
+        return (odd ? (I)((U)word >> 8) : word) & 0x00ff00ff;
+    return (I)((odd ? (W)word : (W)word << 8) >> 8);
+}
+#endif
 
 INLINE F wide(const uint8_t *at, const int number) {
     if (number == FLOAT32)

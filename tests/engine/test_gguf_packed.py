@@ -14,10 +14,12 @@ from engine.sources.gguf.packed import read_packed
 from engine.sources.model_info import ModelInfo
 from engine.sources.precision import Precision
 from metal import mx
-from metal.packed import PackedMatrix
+from metal.packed import LEVELS, PackedMatrix
+from metal.packed import load as load_library
 from models.families import registry
 from models.packed import PackedModel
 from tests.engine.tiny import LLAMA, weights, write_gguf
+from tests.metal.test_packed import ROUNDS
 
 pytestmark = pytest.mark.linux
 EXACT = Precision(mx.float32, packed=False)
@@ -50,8 +52,16 @@ def test_a_file_gives_the_same_numbers_and_logits_packed_as_expanded(type_: str,
     assert layouts == {"F32" if type_ in ("F16", "Q5_1") else type_}
     fast, graph = packed_model(path), load(path, precision=EXACT).model
     x = np.random.default_rng(0).integers(0, LLAMA["vocab_size"], (2, 50))
-    got, want = fast(x, fast.make_cache()), np.array(graph(mx.array(x)))
-    assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
+    want = np.array(graph(mx.array(x)))
+    library = load_library()
+    assert library is not None
+    bound = 1e-3 if library.kernels in ROUNDS else 2e-5
+    assert np.abs(fast(x, fast.make_cache()) - want).max() < bound * np.abs(want).max()
+    library.handle.likely_packed_init(LEVELS.index("plain"))  # activations in float32 everywhere
+    try:
+        assert np.abs(fast(x, fast.make_cache()) - want).max() < 2e-5 * np.abs(want).max()
+    finally:
+        library.handle.likely_packed_init(len(LEVELS) - 1)
 
 
 def test_a_file_that_is_truncated_while_it_is_read_is_named_in_a_line(tmp_path: Path) -> None:
@@ -77,9 +87,10 @@ def test_a_file_that_is_replaced_later_changes_nothing(tmp_path: Path) -> None:
 def test_smollm2_packed_is_smollm2_in_float32(smollm2: ModelInfo) -> None:
     """Logits of 200 tokens, 200 greedy tokens, and what is read at once against token by token, to the bit.
 
-    The bound: each of some 150 sums that follow each other rounds otherwise, by some 8e-7 of its size (the root of 200
-    roundings of 6e-8), and independent errors add as the root of their number: 1e-5 of the largest logit. Three times
-    that is allowed; on 200 random tokens it was 1.2e-5.
+    The bounds: each of some 150 products that follow each other takes activations that are off by 1e-5 of the largest
+    of 32, and independent errors add as the root of their number: 1.2e-4 of the spread of the logits, and six times
+    that for the largest of ten million. The divergence is half the variance of the error. Measured on 1,000 tokens of
+    Wikipedia: 4e-4 of the largest logit, 5e-8 nats in the mean, no other most likely token.
     """
     graph, fast = load("smollm2", precision=EXACT), packed_model(smollm2.path)
     text = "The history of the sea is the history of those who crossed it, and of those who did not. " * 12
@@ -87,9 +98,9 @@ def test_smollm2_packed_is_smollm2_in_float32(smollm2: ModelInfo) -> None:
     x = np.array([ids])
     want = np.array(graph.model(mx.array(x), graph.model.make_cache()))[0].astype(float)
     got = fast(x, fast.make_cache())[0].astype(float)
-    assert np.abs(got - want).max() < 3e-5 * np.abs(want).max()
+    assert np.abs(got - want).max() < 7e-4 * np.abs(want).max()
     p, q = (z - np.logaddexp.reduce(z, axis=-1, keepdims=True) for z in (want, got))
-    assert (np.exp(p) * (p - q)).sum(-1).max() < 1e-7
+    assert (np.exp(p) * (p - q)).sum(-1).mean() < 1e-6
 
     cache, rows = fast.make_cache(), graph.model.make_cache()
     token = int(fast.step(x, cache)[0].argmax())
