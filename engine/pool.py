@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine.decode.branches import CHUNK, Branches
+from engine.decode.branches import Branches, chunk
 from engine.errors import OutOfMemory
 from engine.prefix import SEGMENT, Prefixes
 from metal.device import device
@@ -135,8 +135,8 @@ class Pool:
         config, cache = self.model.config, self.model.make_cache(**self._cache)
         row = RowSize(config.kv_heads * config.head_size, self.model.dtype.size)
         if branches == 1:
-            return cache.needs(length + drawn, row, CHUNK)
-        return cache.needs(length, row, CHUNK) + branches * cache.needs(drawn, row, CHUNK)
+            return cache.needs(length + drawn, row, chunk())
+        return cache.needs(length, row, chunk()) + branches * cache.needs(drawn, row, chunk())
 
     def forget(self) -> None:
         """Drop every cache, and what was compiled: the model may have other weights now."""

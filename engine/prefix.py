@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from engine.decode.branches import CHUNK, Branches
+from engine.decode.branches import Branches, ahead, chunk
 from engine.errors import CacheError, CheckpointError
 from engine.sources import safetensors
 from metal import mx
 from models.cache import Cache
 
-SEGMENT = 64  # tokens, where rows are what they were whatever was read with them; else CHUNK
+SEGMENT = 64  # tokens, where rows are what they were whatever was read with them; else what is read at once
 VERSION = "2"
 MEMORY = 256 << 20  # bytes
 DISK = 1 << 30
@@ -76,6 +76,7 @@ class Prefixes:
         self.model, self.adapter, self.folder = model, adapter, folder
         self.memory, self.disk = memory, disk
         self._segments: OrderedDict[str, PrefixSegment] = OrderedDict()  # the most recently used last
+        self._flying: list[tuple[Named, PrefixSegment]] = []  # not in a file yet: writing would wait for them
 
     @property
     def nbytes(self) -> int:
@@ -108,15 +109,20 @@ class Prefixes:
         """Remember what a branch has read of the text that it is reading; to be called after each chunk."""
         if not branch.straight and not _free(branch):
             return
-        path = []
+        path, found = [], []
         for place in self._places(branch.ids[0], branch, branch.cache.expected):
             if place.name not in self._segments and not self._stored(place):
                 segment = _cut(branch, place)
                 if segment is None:
                     break
                 self._segments[place.name] = segment
-                self._save(place, segment)
+                found.append((place, segment))
             path.append(place)
+        ready, self._flying = self._flying, found
+        if not ahead() or len(branch.ids[0]) >= branch.cache.expected:
+            ready, self._flying = [*ready, *found], []
+        for place, segment in ready:
+            self._save(place, segment)
         self._used(path)
         self._bound()
 
@@ -127,7 +133,7 @@ class Prefixes:
             return
         kinds = [f"{type(layer).__name__} {layer.kind}" for layer in layers]
         regimes = [rotation.rope.regime(total) for rotation in branch.model.rotations]
-        size = SEGMENT if all(layer.EXACT for layer in layers) else CHUNK
+        size = SEGMENT if all(layer.EXACT for layer in layers) else chunk()
         digest = hashlib.blake2b(
             json.dumps([VERSION, self.model, self.adapter, kinds, regimes]).encode(), digest_size=16
         )
@@ -225,7 +231,7 @@ def _cut(branch: Branches, place: Named) -> PrefixSegment | None:
             found.setdefault(f"{type(layer).__name__}.{name}", []).append(array)
     arrays = {name: mx.concatenate(parts) for name, parts in found.items()}
     arrays["hidden"] = mx.array(branch.hidden(place.start, place.end)[0])
-    mx.eval(list(arrays.values()))
+    (mx.async_eval if ahead() else mx.eval)(list(arrays.values()))
     return PrefixSegment(arrays, branch.cache.regime)
 
 

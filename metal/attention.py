@@ -12,6 +12,8 @@ from metal.kv import KV, Quantized, check_rows
 from metal.mask import CAUSAL, FULL, Mask
 from metal.reference import Emit, Seen
 
+Masks = dict[Any, tuple[mx.array, mx.array, KV, Mask]]  # what the layers of one pass see, by all that decides it
+
 FLOATS = frozenset((mx.float32, mx.float16, mx.bfloat16))
 
 __all__ = ["CAUSAL", "FULL", "KV", "Emit", "Mask", "Quantized", "Seen", "attention"]
@@ -27,6 +29,7 @@ def attention(
     softcap: float | None = ...,
     sinks: mx.array | None = ...,
     emit: None = ...,
+    masks: Masks | None = ...,
 ) -> mx.array: ...
 
 
@@ -40,6 +43,7 @@ def attention(
     softcap: float | None = ...,
     sinks: mx.array | None = ...,
     emit: Emit,
+    masks: Masks | None = ...,
 ) -> tuple[mx.array, Seen]: ...
 
 
@@ -52,11 +56,13 @@ def attention(
     softcap: float | None = None,
     sinks: mx.array | None = None,
     emit: Emit | None = None,
+    masks: Masks | None = None,
 ) -> mx.array | tuple[mx.array, Seen]:
     """Attention of q [B, H, T, D], the last T valid rows of `kv`, as [B, H, T, D]; with `emit`, also what it saw.
 
     `softcap` c bends each score s to c * tanh(s / c) (arXiv:2408.00118); `sinks` [H] are logits of an outcome that has
-    no value (arXiv:2508.10925). A query that sees no key gets zeros. Raises KernelError naming what does not fit.
+    no value (arXiv:2508.10925). A query that sees no key gets zeros. `masks` is one for all layers of a
+    pass, so that what they see alike is found once. Raises KernelError naming what does not fit.
     """
     _check(q, kv, scale, mask, softcap, sinks)
     if emit is None and _parts(q, kv, mask):
@@ -69,7 +75,9 @@ def attention(
     masked = emit is None and softcap is None and kv.total is not None
     path = dispatch.path(q, kv, mask, softcap, plain=low is not None, masked=masked)
     if path == "stock":
-        return _masked(q, kv, scale, mask, sinks) if low is None else _stock(q, kv, scale, low, mask.causal, sinks)
+        return (
+            _masked(q, kv, scale, mask, sinks, masks) if low is None else _stock(q, kv, scale, low, mask.causal, sinks)
+        )
     if path == "ours":
         out, seen = _ours(q, kv, scale, mask, softcap, sinks, emit)
     else:
@@ -173,10 +181,10 @@ def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.
     return mx.concatenate(outs, axis=2)
 
 
-def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | None) -> mx.array:
+def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | None, masks: Masks | None) -> mx.array:
     """By mlx's own kernel with an array of what each query sees, over a copy of the chain's rows as one segment."""
     b, _, t, _ = q.shape
-    seen = reference.visible(kv, mask, b, t)[:, None]  # [B, 1, T, rows]
+    seen, some = _seen(kv, mask, b, t, {} if masks is None else masks)
 
     def joined(name: str) -> mx.array:
         parts = [(getattr(part, name), part.length) for part in kv.chain()]
@@ -186,7 +194,22 @@ def _masked(q: mx.array, kv: KV, scale: float, mask: Mask, sinks: mx.array | Non
 
     keys, values = joined("keys"), joined("values")
     out = mx.fast.scaled_dot_product_attention(q, keys, values, scale=scale, mask=seen, sinks=sinks)
-    return mx.where(mx.any(seen, axis=-1, keepdims=True), out, mx.zeros_like(out))
+    return mx.where(some, out, mx.zeros_like(out))
+
+
+def _seen(kv: KV, mask: Mask, b: int, t: int, masks: Masks) -> tuple[mx.array, mx.array]:
+    """bool [B, 1, T, rows]: which rows each query sees; [B, 1, T, 1]: whether there is one."""
+    rules = (mask.causal, mask.window, mask.keep, mask.prefix, mask.block, mask.block_start)
+    rows = tuple(
+        (part.length, id(part.lengths) if part.ragged else None, id(part.positions), part.keys.shape[0])
+        for part in kv.chain()
+    )
+    key = (b, t, *rules, id(mask.documents), id(mask.tree), *rows)
+    if key not in masks:
+        seen = reference.visible(kv, mask, b, t)[:, None]
+        masks[key] = seen, mx.any(seen, axis=-1, keepdims=True), kv, mask  # whose arrays' ids are nobody else's then
+    seen, some, _, _ = masks[key]
+    return seen, some
 
 
 def _check(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None) -> None:

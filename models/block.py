@@ -6,7 +6,7 @@ Flat on purpose: it runs for every layer of every token.
 from dataclasses import dataclass, field
 
 from metal import mx, qkv_prepare
-from metal.attention import CAUSAL, KV, Emit, Mask, Quantized, Seen, attention
+from metal.attention import CAUSAL, KV, Emit, Mask, Masks, Quantized, Seen, attention
 from models.cache import KVCache, NewRows
 from models.config import ModelConfig
 from models.layers import Norm, Product, onto
@@ -34,6 +34,7 @@ class ForwardContext:
     turn: RowRotation | None = None  # new rows are for our kernel, in the layers that it fits
     emit: Emit | None = None
     seen: list[Seen] = field(default_factory=list)
+    masks: Masks = field(default_factory=dict)  # arrays of what is seen, made once for all layers
 
 
 class Block:
@@ -116,7 +117,7 @@ class Block:
         if step.mask is not None:
             mask = step.mask.within(mask)
         if step.emit is None:
-            out = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap)
+            out = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, masks=step.masks)
         else:
             kv = kv if cache is None else cache.located(kv)
             out, seen = attention(q, kv, scale=self.scale, mask=mask, softcap=self.softcap, emit=step.emit)

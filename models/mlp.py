@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from metal import mx
 from models.config import Experts
 from models.errors import CheckpointError
-from models.layers import AnyLinear, Product, onto
+from models.layers import AnyLinear, Product, gated, onto
 from models.weights import Matrix, Packed
 
 Array = mx.array
@@ -28,7 +28,7 @@ class Gated:
 
     def _inner(self, x: Array) -> Array:
         gate, up = mx.split(self.gate_up(x), 2, axis=-1)
-        return self.activate(gate) * up
+        return gated(self.activate, gate, up)
 
 
 class Plain:
@@ -98,7 +98,7 @@ class Mixture:
             gate, up = mx.split(gather(x, self.gate_up[0], chosen, ordered), 2, axis=-1)
         else:
             gate, up = (gather(x, matrix, chosen, ordered) for matrix in self.gate_up)
-        return gather(self.activate(gate) * up, self.down, chosen, ordered)
+        return gather(gated(self.activate, gate, up), self.down, chosen, ordered)
 
 
 MLP = Gated | Plain | Mixture

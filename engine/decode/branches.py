@@ -14,6 +14,7 @@ from engine.arrays import chosen, logsumexp
 from engine.decode.events import Forked, Pruned
 from engine.errors import ContextOverflow
 from metal import memory, mx
+from metal.device import device
 
 if TYPE_CHECKING:
     from models.cache import Cache
@@ -21,8 +22,19 @@ if TYPE_CHECKING:
 
 ForwardFn = Callable[[mx.array, "Cache"], mx.array]  # `LanguageModel.hidden`: tokens [B, T] -> [B, T, C]
 
-CHUNK = 512  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
+CHUNK, WIDE = 512, 2048  # tokens read at once: bounds the memory of a prefill, and how long a cancel waits
+ROOMY = 16 << 30  # bytes of a Mac's memory from which that is the wider
 SCORED_AT_ONCE = 64  # positions whose logits [V] are held while they are scored
+
+
+def chunk() -> int:
+    """How many tokens are read at once: a GPU's products are faster the more rows they have."""
+    return WIDE if device().memory >= ROOMY else CHUNK
+
+
+def ahead() -> bool:
+    """Whether a chunk is queued before the one before it is waited for: on a GPU, which the host would leave idle."""
+    return mx.default_device() != mx.cpu
 
 
 class Branches:
@@ -65,6 +77,8 @@ class Branches:
 
     def read(self, ids: Sequence[int]) -> Iterator[int]:
         """Feed known tokens to all in chunks, saying after each how many have been read; stopping between two is safe.
+
+        On a GPU the next chunk is in flight by then, and stands in `ids` and the cache.
 
         Raises ContextOverflow before anything is read if the model has no positions for them.
         """
@@ -217,15 +231,29 @@ class Branches:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _take(self, texts: Sequence[Sequence[int]]) -> Iterator[int]:
-        for start in range(0, len(texts[0]), CHUNK):
-            chunks = [list(text[start : start + CHUNK]) for text in texts]
-            hidden = self.model.hidden(mx.array(chunks), self.cache)
-            mx.eval(hidden)
+        total, size, queued = len(texts[0]), chunk(), ahead()
+        before: mx.array | None = None
+        for start in range(0, total, size):
+            parts = [list(text[start : start + size]) for text in texts]
+            hidden = self.model.hidden(mx.array(parts), self.cache)
+            (mx.async_eval if queued else mx.eval)(hidden)
             self._append(hidden)
+            for ids, part in zip(self.ids, parts, strict=True):
+                ids += part
+            if before is not None:
+                mx.eval(before)
             memory.trim(self.cache.nbytes)
-            for ids, chunk in zip(self.ids, chunks, strict=True):
-                ids += chunk
-            yield start + len(chunks[0])
+            end = start + len(parts[0])
+            if not queued:
+                yield end
+            elif end < total:
+                before = hidden
+                yield start  # what is in flight is in `ids` and the cache, and has not been read
+            else:
+                if before is not None:
+                    yield start
+                mx.eval(hidden)
+                yield end
 
     def _unread(self, length: int) -> list[list[int]]:
         """Make the cache fit for `length` positions; the ids, now forgotten, that it has to read again for that.

@@ -7,7 +7,7 @@ adapters of one product share one pass over its input. Dropout leaves out inputs
 from typing import TYPE_CHECKING, Any
 
 from metal import mx
-from models.layers import Embedding, Product
+from models.layers import Embedding, Product, gated
 from models.mlp import Mixture, gather
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class AdaptedMixture(AdapterLayer, Mixture):
         made = [gather(x, matrix, chosen, ordered) for matrix in self.gate_up]
         gate, up = made if len(made) == 2 else mx.split(made[0], 2, axis=-1)
         gate, up = (self._changed(y, inner, part, chosen, ordered) for y, part in ((gate, "gate"), (up, "up")))
-        hidden = self.activate(gate) * up
+        hidden = gated(self.activate, gate, up)
         down = gather(hidden, self.down, chosen, ordered)
         return self._changed(down, self.dropped(hidden), "down", chosen, ordered)
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import models
+from engine import prefix
+from engine.decode import branches
 from engine.decode.branches import CHUNK, Branches
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
@@ -15,6 +17,7 @@ from engine.prefix import SEGMENT, Prefixes, read
 from engine.session import Session
 from engine.trace.trace import Recipe
 from metal import mx
+from metal.device import Device
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, FakeCheckpoint
 
@@ -74,6 +77,15 @@ def drawn(branch: Branches, count: int = 40) -> tuple[list[int], np.ndarray]:
     return branch.ids[0][start:], np.asarray(branch.logits()[0])
 
 
+@pytest.fixture(params=["on a CPU", "on a GPU"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How texts are read: each chunk waited for, or the next one queued before."""
+    for module in (branches, prefix):
+        monkeypatch.setattr(module, "ahead", lambda: request.param == "on a GPU")
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("reading")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_begins_as_one_before_gets_the_same_tokens(kind: str, tmp_path: Path) -> None:
     config, cache, size = KINDS[kind]
@@ -88,6 +100,52 @@ def test_a_text_that_begins_as_one_before_gets_the_same_tokens(kind: str, tmp_pa
             again, close = drawn(branch)
             assert again == want
             np.testing.assert_allclose(close, logits, atol=1e-4 if size == SEGMENT else 0)
+
+
+def test_a_chunk_is_queued_before_the_last_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in flight when reading stops stands where it was read to: going on from there changes no logit."""
+    net, order, flying = model(), list[str](), list[mx.array]()
+    monkeypatch.setattr(branches, "ahead", lambda: True)
+    forward, wait = net.hidden, mx.eval
+
+    def hidden(*args: Any, **options: Any) -> mx.array:
+        order.append("queued")
+        flying.append(forward(*args, **options))
+        return flying[-1]
+
+    def waited(*arrays: Any) -> None:
+        order.extend(f"waited for {i}" for i, array in enumerate(flying) if any(array is a for a in arrays))
+        wait(*arrays)
+
+    monkeypatch.setattr(net, "hidden", hidden)
+    monkeypatch.setattr(mx, "eval", waited)
+    branch = Branches(net, net.make_cache())
+    assert list(branch.read(LONG)) == [0, 512, 1024, 1300]
+    assert order == ["queued", "queued", "waited for 0", "queued", "waited for 1", "waited for 2"]
+    want = np.asarray(branch.logits()[0])
+    for steps in (1, 2):
+        stopped = Branches(net, net.make_cache())
+        reading = stopped.read(LONG)
+        for _ in range(steps):
+            next(reading)
+        reading.close()
+        assert stopped.length == stopped.cache.length == len(stopped.ids[0]) == 512 * steps
+        list(stopped.read(LONG[512 * steps :]))
+        assert stopped.ids == [LONG]
+        np.testing.assert_allclose(np.asarray(stopped.logits()[0]), want, atol=1e-4)
+
+
+def test_more_is_read_at_once_where_there_is_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert branches.chunk() == (2048 if branches.device().memory >= branches.ROOMY else CHUNK)
+    for memory, size in ((8, 512), (16, 2048), (64, 2048)):
+        monkeypatch.setattr(
+            branches, "device", lambda memory=memory: Device("Apple M3", metal=True, memory=memory << 30)
+        )
+        assert branches.chunk() == size
+    net, prefixes = model(), Prefixes("m")
+    read_all(net, LONG, prefixes, bits=4)
+    assert [s.tokens for s in prefixes._segments.values()] == [len(LONG)]  # a segment of packed rows is a chunk
+    assert read_all(net, LONG, prefixes, bits=4)[1] == 0
 
 
 def test_what_a_hit_has_read_can_be_looked_at() -> None:

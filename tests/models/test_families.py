@@ -4,7 +4,9 @@ Where mlx-lm departs from the models' own definition (docs/decisions/families.md
 with the mask, rotation or activation that it leaves out put in from outside.
 """
 
+import io
 import math
+import shutil
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 import models
 from metal import mx
+from models import layers
 from models.layers import Joined
 from tests.models.oracle import difference, flat, ours, pair, reference, tokens
 
@@ -305,6 +308,37 @@ def test_activations(name: str, function: Any) -> None:
     x = np.linspace(-12, 12, 1001)
     got = np.array(ACTIVATE[name](mx.array(x.astype(np.float32))))
     assert np.max(np.abs(got - function(x.astype(np.float32).astype(np.float64)))) < 2e-6
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="mlx compiles by g++ on a CPU")
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kernels"), [("silu", 1), ("gelu_tanh", 2)])  # mlx fuses 11 levels at most
+def test_a_gate_is_fused_where_that_pays(name: str, kernels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU: here because the environment insists. A kernel or two, whose numbers are those of the chain."""
+    activate, (gate, up) = layers.ACTIVATE[name], mx.random.normal((2, 3, 8), key=mx.random.key(0))
+
+    def operations(x: mx.array) -> int:
+        mx.export_to_dot(said := io.StringIO(), x)
+        return said.getvalue().count("shape=rectangle")
+
+    gate, up = mx.array(gate), mx.array(up)
+    mx.eval(gate, up)
+    layers.chain.cache_clear()
+    loose, want = layers.gated(activate, gate, up), activate(gate) * up
+    assert operations(loose) == operations(want) > kernels
+    monkeypatch.setenv("LIKELY_COMPILE", "1")
+    layers.chain.cache_clear()
+    try:
+        fused = layers.gated(activate, gate, up)
+        assert operations(fused) == kernels
+        assert difference(fused, want) < 1e-6
+        other = mx.random.normal((1, 1, 16), key=mx.random.key(1))
+        assert difference(layers.gated(activate, other, other), activate(other) * other) < 1e-6  # no trace a shape
+        slope = mx.grad(lambda x: layers.gated(activate, x, up).sum())(gate)
+        assert difference(slope, mx.grad(lambda x: (activate(x) * up).sum())(gate)) < 1e-5
+    finally:
+        mx.disable_compile()
+        layers.chain.cache_clear()
 
 
 def test_a_table_of_positions_ends() -> None:
