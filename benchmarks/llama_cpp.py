@@ -98,9 +98,21 @@ def measure(name: str, checkpoint: Any, python: str, folder: Path) -> dict[str, 
     return figures
 
 
+def merged(checkpoint: Any, adapter: Any, ids: list[int]) -> float:
+    """Fuse an attached adapter in memory; gives KL(adapter || base) on the ids."""
+    from engine.evaluate import compare
+    from engine.tune import fuse, lora
+
+    model = checkpoint.model
+    both = compare.logits(model, lambda: lora.off(model)), compare.logits(model)
+    found = compare.compare(*both, ids, ("base", "adapter"))
+    fuse.merge(model, adapter)
+    return found.kl
+
+
 def fused(checkpoint: Any, size: float) -> float:
     """Put an adapter of random numbers on every product and fuse it; gives KL(adapter || base) on the text."""
-    from engine.tune import fuse, lora, sites
+    from engine.tune import lora, sites
     from metal import mx
 
     model = checkpoint.model
@@ -110,13 +122,13 @@ def fused(checkpoint: Any, size: float) -> float:
     adapter.set({n: size * mx.random.normal(p.shape, key=mx.random.key(i)) for i, (n, p) in enumerate(named)})
     lora.attach(adapter)
     ids = checkpoint.tokenizer.encode(TEXT, bos=True)[:64]
-    return fuse.fuse(model, adapter, [ids]).adapter
+    return merged(checkpoint, adapter, ids)
 
 
 def trained(checkpoint: Any, steps: int, folder: Path) -> float:
     """Train an adapter on a rule for a few steps and fuse it; gives KL(adapter || base) on the text."""
     from benchmarks.effect import WORDS, rule
-    from engine.tune import data, fuse, lora, open_run, trainer
+    from engine.tune import data, lora, open_run, trainer
     from engine.tune.config import configure
     from engine.tune.rows import parse
 
@@ -130,7 +142,7 @@ def trained(checkpoint: Any, steps: int, folder: Path) -> float:
         if isinstance(event, trainer.Stepped):
             print(f"  step {event.step} loss {event.loss:.3f}", flush=True)
     assert isinstance(run.trained, lora.Adapter)
-    return fuse.fuse(checkpoint.model, run.trained, [checkpoint.tokenizer.encode(TEXT, bos=True)]).adapter
+    return merged(checkpoint, run.trained, checkpoint.tokenizer.encode(TEXT, bos=True))
 
 
 def tiny(root: Path) -> dict[str, Any]:

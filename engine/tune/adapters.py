@@ -43,6 +43,7 @@ class StoredAdapter:
     layers: int
     dropout: float
     model: str  # what it was trained on, "" where the directory does not say
+    data: str = ""  # on which rows, likewise
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -128,6 +129,7 @@ def read(folder: Path) -> StoredAdapter:
         int(config.get("num_layers", -1)),
         float(lora.get("dropout", 0.0)),
         str(config.get("model") or ""),
+        data=str(config.get("data") or ""),
     )
 
 

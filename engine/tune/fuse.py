@@ -1,92 +1,63 @@
-"""An adapter made part of its model: as a folder in Hugging Face's layout, in the base's own precision or quantised.
+"""An adapter made part of its model: merged, packed as the base was or as asked, and written in Hugging Face's layout.
 
-Rounding can erase a small change, so the fused model is compared with the base and with the adapter on the same text
-before anything is written: KL(adapter || base), KL(fused || adapter), KL(fused || base).
+What a written file has kept of the adapter is judged in `fusion`.
 """
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.arrays import kl
 from engine.errors import CheckpointError
-from engine.evaluate import compare
 from engine.quantize.source import Source
+from engine.sources import gguf
 from engine.sources.checkpoint import Checkpoint
+from engine.sources.hf_folder import FLOATS, stored_dtype
+from engine.sources.model_info import ModelInfo
 from engine.tune import adapters, full, lora, sites
 from metal import mx
-from models import LanguageModel, Transformer
+from models import Transformer
+from models.weights import PackedLayout
 
-LOST = 0.5  # share of the adapter's effect that a fused model may lose
-
-
-@dataclass(frozen=True)
-class FusionError:
-    """Mean KL in nats a token over a text."""
-
-    adapter: float  # of the adapter to the base: what was learned
-    fused: float  # of the fused model to the base
-    error: float  # of the fused model to the adapter: what rounding did
-
-    @property
-    def lost(self) -> bool:
-        """Whether the fused model is nearer to the base than to the adapter."""
-        return self.error > LOST * self.adapter
+PLAIN = {16: None, 32: mx.float32}  # bits that are not packed; 16: as the base has it, or float16
 
 
-def fuse(
-    base: LanguageModel,
-    adapter: "lora.Adapter | full.FullWeights",
-    texts: Sequence[Sequence[int]],
-    *,
-    bits: int = 0,
-    group_size: int = 64,
-    force: bool = False,
-) -> FusionError:
-    """Merge an attached adapter into its model `base`; `bits` re-quantises the products (0: plain).
+def merge(
+    model: Transformer, trained: "lora.Adapter | full.FullWeights", *, bits: int = 0, group_size: int = 64
+) -> None:
+    """Add what was trained to the weights of the model it is on.
 
-    Products that were packed are packed again as they were. CheckpointError where the change is lost, unless forced;
-    the model has been changed then all the same.
+    What it changes of packed matrices is packed again as it was. With `bits` the products of the layers are packed in
+    so many (16 and 32: unpacked). ParameterError where a width is not a multiple of `group_size`.
     """
-    if not texts:
-        raise CheckpointError("fusing is checked on rows of text: give --data")
-    if isinstance(adapter, full.FullWeights):
-        return FusionError(0.0, 0.0, 0.0)  # whole weights are in place: nothing was merged
-    model = sites.trainable(base)
-    tokens = [mx.array([list(ids)]) for ids in texts]
-    with lora.off(model):
-        before = [_logp(model, t) for t in tokens]
-    attached = [_logp(model, t) for t in tokens]
     layouts = {site.path: layout for site in sites.sites(model) if (layout := site.layout) is not None}
-    lora.merge(model, adapter)
-    for site in sites.sites(model):  # what was packed is packed again as it was
-        if site.layout is None and (layout := layouts.get(site.path)) is not None:
+    if isinstance(trained, lora.Adapter):
+        lora.merge(model, trained)
+    wanted = PackedLayout(group_size, bits, "affine") if bits and bits not in PLAIN else None
+    for site in sites.sites(model):
+        inside = 0 <= site.layer < model.config.layers
+        if site.layout is not None:
+            if bits in PLAIN or (wanted and inside and site.layout != wanted):
+                model.put(site, site.numbers())
+        elif not bits and (layout := layouts.get(site.path)) is not None:
             model.put(site, sites.packed(site.matrix, layout))
-    model.unite()
-    if bits:
+    if wanted is not None:
         sites.pack(model, bits, group_size)
-    fused = [_logp(model, t) for t in tokens]
-    kept = FusionError(_kl(attached, before), _kl(fused, before), _kl(fused, attached))
-    if kept.lost and not force:
-        raise CheckpointError(
-            f"the fused model has lost the adapter: KL to the base {kept.adapter:.3g} with it, {kept.fused:.3g} fused, "
-            f"{kept.error:.3g} apart; fuse into more bits, or keep the adapter beside the base (--force writes anyway)"
-        )
-    return kept
+    model.unite()
 
 
-def _logp(model: Transformer, tokens: mx.array) -> mx.array:
-    found = mx.concatenate(list(compare.logits(model)(tokens)))
-    mx.eval(found)
-    return found
-
-
-def _kl(of: Sequence[mx.array], to: Sequence[mx.array]) -> float:
-    total = sum(float(mx.sum(kl(a, b, mx))) for a, b in zip(of, to, strict=True))
-    return total / sum(a.shape[0] for a in of)
+def base_dtype(info: ModelInfo) -> mx.Dtype:
+    """The dtype of a checkpoint's plain weights and scales: a GGUF file's by most of its numbers."""
+    if not info.path.is_file():
+        return stored_dtype(info.path)
+    sizes: Counter[str] = Counter()
+    for tensor in gguf.read_header(info.path).tensors.values():
+        sizes[tensor.type] += prod(tensor.shape)
+    (commonest, _), *_ = sizes.most_common(1)
+    known = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
+    return known.get(commonest, mx.bfloat16 if info.family.startswith("gemma") else mx.float16)
 
 
 def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.array], dict[str, Any]]:
@@ -107,7 +78,7 @@ def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.arr
 
 
 def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None) -> None:
-    """The model as a folder that mlx-lm and `likely` read. `dtype`: of what is not packed; None: as in memory.
+    """The model as a folder that mlx-lm and `likely` read. `dtype`: of what is not packed; None: as in the base's file.
 
     The tokenizer's files are those of the base's folder, or made of a GGUF file's metadata. CheckpointError where those
     cannot be said in a tokenizer.json (export to GGUF instead), and where the directory is in use.
@@ -117,9 +88,10 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(checkpoint, folder)
     found, settings = arrays(sites.trainable(checkpoint.model))
-    if dtype is not None:
-        found = {n: a if a.dtype == mx.uint32 else a.astype(dtype) for n, a in found.items()}
+    kept = dtype or base_dtype(checkpoint.info)
+    found = {n: a.astype(kept) if a.dtype in FLOATS else a for n, a in found.items()}
     config = {k: v for k, v in checkpoint.config.items() if k not in ("quantization", "quantization_config")}
+    config["torch_dtype"] = str(kept).rpartition(".")[2]
     if settings:
         config |= {"quantization": settings, "quantization_config": settings}
     adapters.write_arrays(

@@ -72,9 +72,9 @@ def pack(model: Transformer, bits: int, group_size: int) -> None:
 
 
 def packed(matrix: Matrix, layout: PackedLayout) -> Packed:
-    """A matrix in mlx's affine layout, now; one that is packed stays as it is."""
+    """A matrix in a layout of mlx's, now; one that is packed stays as it is."""
     if isinstance(matrix, Packed):
         return matrix
-    codes, scales, biases = mx.quantize(matrix, layout.group_size, layout.bits)
-    mx.eval(codes, scales, biases)
-    return Packed(codes, scales, layout, biases)
+    made = mx.quantize(matrix, layout.group_size, layout.bits, layout.mode)
+    mx.eval(*made)
+    return Packed(made[0], made[1], layout, made[2] if len(made) > 2 else None)

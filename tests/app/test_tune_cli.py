@@ -167,3 +167,37 @@ def test_options_by_their_names_of_before(likely: Any, model: Path, rows: Path, 
     assert trained("both", "-c", file, "--init", "zero", "--packing") == ("zero", 4.0, True)
     code, _, err = likely("tune", rows, "--pack", "--packing")
     assert code == 1 and "pack is called packing now: give one of them" in err
+
+
+def adapter_on(rows: Path, model: Path, out: Path, likely: Any, *options: object) -> Path:
+    code, _, err = likely("tune", rows, "-M", model, "--out", out, "--steps", 2, "--length", 64, *options)
+    assert code == 0, err
+    return out
+
+
+def test_fuse_judges_as_many_rows_as_asked_of_the_data_it_was_trained_on(
+    likely: Any, model: Path, rows: Path, tmp_path: Path
+) -> None:
+    """The fault: validation rows were split off first, so --rows 8 measured one."""
+    adapter = adapter_on(rows, model, tmp_path / "adapter", likely, "--rate", 0.02)
+    for number, options in enumerate(((), ("--data", rows, "--rows", 5))):
+        code, out, err = likely("fuse", adapter, "--out", tmp_path / f"fused{number}", "--json", *options)
+        assert code == 0, err
+        assert json.loads(out)["rows"] == (5 if options else 8)
+
+
+def test_fuse_after_preferences_and_peft_without_data(
+    likely: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The faults: after DPO it demanded data that were given, and --peft demanded data it does not use."""
+    pairs = tmp_path / "pairs.jsonl"
+    values = [{"prompt": f"p{i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(12)]
+    pairs.write_text("".join(json.dumps(value) + "\n" for value in values))
+    adapter = adapter_on(pairs, model, tmp_path / "adapter", likely, "--objective", "dpo", "--rate", 0.02)
+    code, out, err = likely("fuse", adapter, "--data", pairs, "--out", tmp_path / "fused", "--json")
+    assert code == 0 and json.loads(out)["kl_adapter"] > 0, err
+    pairs.unlink()
+    code, out, err = likely("fuse", adapter, "--peft", tmp_path / "peft")
+    assert code == 0 and (tmp_path / "peft" / "adapter_model.safetensors").exists(), err
+    code, _, err = likely("fuse", adapter, "--out", tmp_path / "again")
+    assert code == 1 and "pairs.jsonl" in err

@@ -11,7 +11,7 @@ import engine.tune.lora as lora
 from engine.errors import CheckpointError, ParameterError
 from engine.evaluate import compare
 from engine.sources.checkpoint import Checkpoint, load
-from engine.tune import adapters, fuse, gguf, sites
+from engine.tune import adapters, fuse, fusion, gguf, sites
 from engine.tune.tuned import open_model
 from metal import mx
 from tests.engine import tiny as files
@@ -41,27 +41,33 @@ def moved(checkpoint: Checkpoint, size: float = 0.2) -> lora.Adapter:
     return adapter
 
 
+def detached(adapter: lora.Adapter) -> adapters.StoredAdapter:
+    """The adapter off its model, as a directory holds it."""
+    lora.detach(adapter)
+    return adapters.StoredAdapter("lora", adapter.parameters(), 2.0, -1, 0.0, "")
+
+
 def test_a_fused_folder_is_the_model_with_its_adapter_here_and_in_mlx_lm(tmp_path: Path) -> None:
     from mlx_lm.utils import load_model
 
     checkpoint = folder(tmp_path / "base")
     adapter = moved(checkpoint)
     attached = checkpoint.model(X)
-    kept = fuse.fuse(checkpoint.model, adapter, TEXTS)
+    kept = fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS)
     assert kept.adapter > 1e-3 and kept.fused == pytest.approx(kept.adapter, rel=1e-3) and kept.error < 1e-6
-    fuse.write(checkpoint, tmp_path / "fused")
     assert difference(load(tmp_path / "fused").model(X), attached) <= 1e-5
     assert difference(load_model(tmp_path / "fused")[0](X), attached) <= 1e-5
     with pytest.raises(CheckpointError, match="is not empty"):
         fuse.write(checkpoint, tmp_path / "fused")
+    with pytest.raises(CheckpointError, match="is not empty"):
+        fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS)
 
 
 def test_a_gguf_base_becomes_a_folder_with_its_tokenizer(tmp_path: Path) -> None:
     checkpoint = base_file(tmp_path / "base.gguf")
     adapter = moved(checkpoint)
     attached = checkpoint.model(X)
-    fuse.fuse(checkpoint.model, adapter, TEXTS)
-    fuse.write(checkpoint, tmp_path / "fused")
+    fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS)
     again = load(tmp_path / "fused")
     assert difference(again.model(X), attached) <= 1e-5
     assert again.tokenizer.fingerprint == checkpoint.tokenizer.fingerprint
@@ -74,9 +80,8 @@ def test_a_requantised_model_says_what_rounding_cost_and_is_read_by_mlx_lm(tmp_p
 
     checkpoint = folder(tmp_path / "base", intermediate_size=128)
     adapter = moved(checkpoint)
-    kept = fuse.fuse(checkpoint.model, adapter, TEXTS, bits=8, group_size=32)
+    kept = fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS, fusion.Form(8, 32))
     assert 0 < kept.error < 0.1 * kept.adapter and not kept.lost
-    fuse.write(checkpoint, tmp_path / "fused")
     assert difference(load_model(tmp_path / "fused")[0](X), checkpoint.model(X)) <= 1e-4
     settings = json.loads((tmp_path / "fused" / "config.json").read_text())["quantization"]
     assert settings["model.layers.0.self_attn.q_proj"] == {"group_size": 32, "bits": 8, "mode": "affine"}
@@ -88,7 +93,98 @@ def test_an_adapter_that_rounding_erases_is_refused(tmp_path: Path) -> None:
     sites.pack(checkpoint.model, 4, 32)
     adapter = moved(checkpoint, size=0.003)
     with pytest.raises(CheckpointError, match=r"has lost the adapter: KL to the base .* with it, .* fused"):
-        fuse.fuse(checkpoint.model, adapter, TEXTS)
+        fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS)
+    assert list(tmp_path.iterdir()) == [tmp_path / "base"]
+    kept = fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS, force=True)
+    assert kept.lost and (tmp_path / "fused" / "model.safetensors").exists()
+
+
+def judged(one: Any, two: Any) -> float:
+    """KL(two || one) in nats a token over TEXTS, by numpy."""
+    total = 0.0
+    for ids in TEXTS:
+        a, b = (np.array(m(mx.array([ids]))[0], np.float64) for m in (one, two))
+        a, b = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (a, b))
+        total += float((np.exp(b) * (b - a)).sum())
+    return total / sum(map(len, TEXTS))
+
+
+@pytest.mark.parametrize("form", [fusion.Form(4, 32), fusion.Form(gguf="q4_0"), fusion.Form(gguf="q8_0")], ids=str)
+def test_what_is_said_of_a_file_is_true_of_the_file(form: fusion.Form, tmp_path: Path) -> None:
+    """The fault: --gguf compared before it quantised, so that a file far from the adapter was said to be it."""
+    checkpoint = folder(tmp_path / "base", intermediate_size=128)
+    base, adapter = load(tmp_path / "base").model, moved(checkpoint, size=0.05)
+    stored = detached(adapter)
+    other = load(tmp_path / "base").model
+    lora.attach(adapters.place(other, stored))  # type: ignore[arg-type]
+    out = tmp_path / ("out.gguf" if form.gguf else "out")
+    kept = fusion.fuse_to(out, checkpoint, stored, TEXTS, form, force=True)
+    written = load(out).model
+    truth = judged(base, other), judged(base, written), judged(other, written)
+    assert (kept.adapter, kept.fused, kept.error) == pytest.approx(truth, rel=1e-2, abs=1e-7)
+    assert kept.error > 1e-3 * kept.adapter
+
+
+@pytest.mark.parametrize("bits", [0, 3])
+def test_whole_weights_are_judged_and_quantised_as_asked(bits: int, tmp_path: Path) -> None:
+    """The fault: --bits was passed over for a run of kind full, and 0 was reported."""
+    checkpoint = folder(tmp_path / "base", intermediate_size=128)
+    named = {f"{part.path}.weight": part.stored()["weight"] for part in checkpoint.model.parts()}
+    moving = {n: a + 0.3 * mx.random.normal(a.shape, key=mx.random.key(i)) for i, (n, a) in enumerate(named.items())}
+    base = load(tmp_path / "base").model
+    stored = adapters.StoredAdapter("full", moving, 1.0, -1, 0.0, "")
+    kept = fusion.fuse_to(tmp_path / "out", checkpoint, stored, TEXTS, fusion.Form(bits, 32), force=True)
+    written = load(tmp_path / "out")
+    assert kept.adapter > 1e-2 and kept.fused == pytest.approx(judged(base, written.model), rel=1e-2)
+    assert kept.error > 1e-4 if bits else kept.error < 1e-6
+    settings = json.loads((tmp_path / "out" / "config.json").read_text()).get("quantization", {})
+    assert settings.get("model.layers.0.mlp.down_proj", {}).get("bits", 0) == bits
+
+
+def kinds_of(path: Path) -> dict[str, str]:
+    from engine.sources import safetensors
+
+    return {name: t.dtype for name, t in safetensors.read_header(path / "model.safetensors").items()}
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(mx.bfloat16, "BF16"), (mx.float16, "F16")])
+def test_a_fused_folder_keeps_the_bases_precision(dtype: mx.Dtype, name: str, tmp_path: Path) -> None:
+    """The fault: bfloat16 and float16 became float32 on a machine that computes in it."""
+    config = files.LLAMA
+    arrays = {n: mx.array(a).astype(dtype) for n, a in files.weights(config).items()}
+    files.write_folder(tmp_path / "base", config, arrays)
+    for bits, wanted in ((0, name), (32, "F32")):
+        checkpoint = fusion.open_base(str(tmp_path / "base"))
+        stored = detached(moved(checkpoint))
+        fusion.fuse_to(tmp_path / f"out{bits}", checkpoint, stored, TEXTS, fusion.Form(bits))
+        assert set(kinds_of(tmp_path / f"out{bits}").values()) == {wanted}
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("base", "out0")]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
+
+
+def test_what_was_packed_is_packed_as_it_was_and_what_was_not_touched_is_the_same(tmp_path: Path) -> None:
+    """The fault: a base of 4 bits became float32 numbers."""
+    config = files.LLAMA | {"intermediate_size": 128}
+    base = files.write_gguf(tmp_path / "base.gguf", "llama", config, files.weights(config), "Q4_1")
+    checkpoint = fusion.open_base(str(base))
+    chosen = sites.choose(sites.sites(checkpoint.model), 1, ["q_proj"], 2)
+    adapter = lora.create(chosen, rank=4, scale=2.0)
+    adapter.set({n: mx.random.normal(p.shape, key=mx.random.key(3)) for n, p in adapter.parameters().items()})
+    before = fuse.arrays(checkpoint.model)[0]  # type: ignore[arg-type]
+    kept = fusion.fuse_to(tmp_path / "out", checkpoint, detached(adapter), TEXTS)
+    assert 0 < kept.error < 0.5 * kept.adapter
+    now: dict[str, mx.array] = mx.load(str(tmp_path / "out" / "model.safetensors"))  # type: ignore[assignment]
+    assert set(now) == set(before)
+    differing = {
+        n for n in now if "norm" not in n and difference(now[n].astype(mx.float32), before[n].astype(mx.float32))
+    }
+    assert differing and all(n.startswith("model.layers.1.self_attn.q_proj.") for n in differing)
+    size = sum(a.nbytes for a in now.values())
+    assert size < 1.5 * base.stat().st_size
+    kinds = kinds_of(tmp_path / "out")
+    assert (
+        kinds["model.layers.0.mlp.down_proj.weight"] == "U32" and kinds["model.layers.0.mlp.down_proj.scales"] == "F16"
+    )
 
 
 def base_file(path: Path, architecture: str = "llama", **changes: Any) -> Checkpoint:

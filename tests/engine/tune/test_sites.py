@@ -9,7 +9,7 @@ import pytest
 import engine.tune.lora as lora
 from engine.errors import CheckpointError, ParameterError
 from engine.sources import checkpoint
-from engine.tune import adapters, fuse, objectives, sites, trainer
+from engine.tune import adapters, fusion, objectives, sites, trainer
 from engine.tune.config import Config
 from engine.tune.samples import TrainingSample
 from metal import mx
@@ -168,10 +168,12 @@ def test_experts_are_packed_for_qlora_and_packed_again_when_fused(tmp_path: Path
     assert isinstance(m.out, Linear)
     adapter = moved(m, EVERYWHERE)
     attached = m(X)
-    kept = fuse.fuse(m, adapter, [X[0].tolist()])  # type: ignore[list-item]
+    lora.detach(adapter)
+    scale = next(iter(adapter.factors.values())).scale
+    stored = adapters.StoredAdapter("lora", adapter.parameters(), scale, -1, 0.0, "")
+    kept = fusion.fuse_to(tmp_path / "fused", c, stored, [X[0].tolist()])  # type: ignore[list-item]
     assert kept.error < 0.05 * kept.adapter and isinstance(m.blocks[0].mlp, Mixture)
     assert isinstance(m.blocks[0].mlp.down, Packed)
-    fuse.write(c, tmp_path / "fused")
     again = checkpoint.load(tmp_path / "fused").model
     assert difference(again(X), m(X)) <= 1e-4 and difference(again(X), attached) < 0.1
 

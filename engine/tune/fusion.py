@@ -1,0 +1,137 @@
+"""Fusion: an adapter merged into its model, written in a form that was asked for, and judged by the file itself.
+
+Rounding can erase a small change, and it happens where the file is written. So the file is read again, and what it
+computes is compared with the base and with the adapter: KL(adapter || base), KL(file || adapter), KL(file || base).
+A file that has lost the adapter is not put in its place. Knows no form by itself: see `fuse` and `gguf`.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.arrays import kl
+from engine.errors import CheckpointError
+from engine.evaluate import compare
+from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.fetch.progress import Report, silent
+from engine.sources.precision import Precision
+from engine.tokenizer import Tokenizer
+from engine.tune import adapters, fuse, gguf, lora, sites
+from engine.tune.rows import TrainingRow
+from engine.tune.samples import encode
+from metal import mx
+from models import LanguageModel
+
+LOST = 0.5  # share of the adapter's effect that a fused model may lose
+LENGTH = 256  # tokens of a row that are compared
+
+
+@dataclass(frozen=True)
+class Form:
+    """Form of what is written: a folder, or with `gguf` a file of such blocks. `bits` as `fuse.merge` takes it."""
+
+    bits: int = 0
+    group_size: int = 64
+    gguf: str = ""  # f16, q8_0 or q4_0
+
+
+@dataclass(frozen=True)
+class FusionError:
+    """Mean KL in nats a token over a text; the fused model is what was read again from its file."""
+
+    adapter: float  # of the adapter to the base: what was learned
+    fused: float  # of the fused model to the base
+    error: float  # of the fused model to the adapter: what rounding did
+
+    @property
+    def lost(self) -> bool:
+        """Whether rounding moved the model more than half as far as the adapter did."""
+        return self.error > LOST * self.adapter
+
+
+def open_base(name: str, progress: Report = silent) -> Checkpoint:
+    """The base as its file has it: what is packed there is packed here, and stays so where nothing changes it."""
+    precision = Precision(mx.float32, packed=True) if mx.default_device() == mx.cpu else None  # a GPU's is packed
+    return load(name, progress, precision=precision)
+
+
+def texts(rows: Sequence[TrainingRow], tokenizer: Tokenizer) -> list[list[int]]:
+    """The ids that two models are compared on: every row's beginning, of a preference both answers'."""
+    answers = [
+        (row, messages)
+        for row in rows
+        for messages in ((row.messages, row.rejected) if row.form == "preference" else (row.messages,))
+    ]
+    found = [list(encode(messages, row, tokenizer, "all").ids[:LENGTH]) for row, messages in answers]
+    return [ids for ids in found if ids]
+
+
+def fuse_to(
+    out: Path,
+    checkpoint: Checkpoint,
+    stored: adapters.StoredAdapter,
+    texts: Sequence[Sequence[int]],
+    form: Form = Form(),
+    *,
+    force: bool = False,
+    progress: Report = silent,
+) -> FusionError:
+    """Merge a stored adapter, or whole weights, into `checkpoint` and write that to `out`; what the file has kept.
+
+    CheckpointError where the file has lost the change (unless forced: it is written then), where `out` is in use, and
+    for what the form cannot hold; nothing is at `out` then. The model of `checkpoint` is changed all the same.
+    """
+    if not texts:
+        raise CheckpointError("fusing is judged on rows of text: give --data")
+    if not form.gguf and out.exists() and any(out.iterdir()):
+        raise CheckpointError(f"{out} is not empty: choose another --out")
+    model = sites.trainable(checkpoint.model)
+    tokens = [mx.array([list(ids)]) for ids in texts]
+    progress("the base", 0, 0)
+    before = [_logprobs(model, t) for t in tokens]
+    trained = adapters.place(model, stored)
+    if isinstance(trained, lora.Adapter):
+        lora.attach(trained)
+    progress("the adapter", 0, 0)
+    attached = [_logprobs(model, t) for t in tokens]
+    fuse.merge(model, trained, bits=16 if form.gguf else form.bits, group_size=form.group_size)
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        progress(f"writing {out.name}", 0, 0)
+        written = partial / "fused.gguf" if form.gguf else partial
+        if form.gguf:
+            gguf.write(checkpoint, written, form.gguf)
+        else:
+            fuse.write(checkpoint, partial, dtype=fuse.PLAIN.get(form.bits))
+        progress("reading it again", 0, 0)
+        kept = _judge(before, attached, open_base(str(written)).model, tokens)
+        if kept.lost and not force:
+            raise CheckpointError(
+                f"the fused model has lost the adapter: KL to the base {kept.adapter:.3g} with it, {kept.fused:.3g} "
+                f"fused, {kept.error:.3g} apart; fuse into more bits, or keep the adapter beside the base "
+                "(--force writes anyway)"
+            )
+        os.replace(written, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return kept
+
+
+def _judge(
+    before: Sequence[mx.array], attached: Sequence[mx.array], model: LanguageModel, tokens: Sequence[mx.array]
+) -> FusionError:
+    sums = [0.0, 0.0, 0.0]
+    for base, now, ids in zip(before, attached, tokens, strict=True):
+        fused = _logprobs(model, ids)
+        pairs = ((now, base), (fused, base), (fused, now))
+        sums = [total + float(mx.sum(kl(a, b, mx))) for total, (a, b) in zip(sums, pairs, strict=True)]
+    count = sum(a.shape[0] for a in before)
+    return FusionError(*(max(0.0, total / count) for total in sums))
+
+
+def _logprobs(model: LanguageModel, tokens: mx.array) -> mx.array:
+    found = mx.concatenate(list(compare.logits(model)(tokens)))
+    mx.eval(found)
+    return found
