@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import plain
+from app import heat, plain
 from app.cli.answers import trace
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked, Pruned, Rated
+from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
 from engine.trace.fields import step_object
 from engine.trace.trace import TokenStep
 
@@ -81,12 +81,14 @@ def show_hypotheses(
                     held[branch].figures = dict(figures)
                 case Done(branch):
                     held[branch].done = event
+                case Reloaded(line):
+                    click.echo(heat.visible(line), err=True)
     found = sorted(held.values(), key=lambda one: -one.figures.get("score", -math.inf))
     for place, one in enumerate(found, 1):
         if as_json:
             click.echo(json.dumps(one.object(), ensure_ascii=False))
             continue
-        said = " · ".join(f"{name} {value:.4g}" for name, value in one.figures.items())
+        said = " · ".join(_said(name, value) for name, value in one.figures.items())
         bits = -one.logprob / math.log(2)
         click.echo(click.style(f"[{place}] {bits:.2f} bits · {said} · {one.done and one.done.reason}", dim=True))
         shown = "".join(plain.shown(step, special) for step in one.steps)
@@ -105,3 +107,9 @@ def show_hypotheses(
         file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
     if any(one.done is not None and one.done.reason == "cancelled" for one in found):
         sys.exit(130)
+
+
+def _said(name: str, value: float) -> str:
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    return f"{name} {value:.4g}"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from engine.decode.beam import EARLY, Beam, DiverseBeam
+from engine.decode.exact import Exact
+from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
@@ -24,6 +26,9 @@ def search_options(command: Command) -> Command:
         click.option("--early-stopping", type=click.Choice(EARLY), help="When a beam search ends. Default: false."),
         click.option("--groups", type=int, metavar="G", help="Part the beams into groups that repel each other."),
         click.option("--diversity", type=float, help="What a token of an earlier group costs. Default: 0.5."),
+        click.option("--stochastic-beam", type=int, metavar="K", help="Draw K different texts, each as by sampling."),
+        click.option("--exact-mode", is_flag=True, help="Look for the likeliest text of all, and say if it is proven."),
+        click.option("--budget", type=int, metavar="N", help="Passes that --exact-mode may take. Default: 1000."),
         click.option("--eos", type=click.IntRange(0), multiple=True, metavar="ID", help="One more end of text."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -41,6 +46,14 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
                 raise click.UsageError(f"{flag} is a setting of beams: say how many with --beam K")
     if groups is None and values["diversity"] is not None:
         raise click.UsageError("--diversity lies between groups of beams: say how many with --groups G")
+    if values["budget"] is not None and not values["exact_mode"]:
+        raise click.UsageError("--budget bounds the search for the mode: ask for it with --exact-mode")
+    if (beam is not None) + (values["stochastic_beam"] is not None) + values["exact_mode"] > 1:
+        raise click.UsageError("--beam, --stochastic-beam and --exact-mode are three searches: choose one of them")
+    if values["stochastic_beam"] is not None:
+        return StochasticBeam(values["stochastic_beam"])
+    if values["exact_mode"]:
+        return Exact() if values["budget"] is None else Exact(values["budget"])
     if beam is None:
         return None
     given = {"penalty": values["length_penalty"], "early": values["early_stopping"], "diversity": values["diversity"]}

@@ -165,7 +165,7 @@ class Search(Strategy):
         ends: Any = () if sampler.vocabulary is None else sampler.vocabulary.eos
         given = 0  # tokens that were forced belong to no text that is searched
         for depth in range(1, limit + 1):
-            found = Look.at(branches, _searching(sampler.follow(control, branches.ids)))
+            found = Look.at(branches, searching(sampler.follow(control, branches.ids)))
             forced, length = control.take_forced(), depth - given
             others: Counter[int] = Counter()
             row = 0
@@ -242,6 +242,6 @@ def _from_the_best(text: Text) -> float:
     return -text.score
 
 
-def _searching(sampler: "Sampler") -> "Sampler":
+def searching(sampler: "Sampler") -> "Sampler":
     """The sampler without its greed: a search chooses by itself."""
     return replace(sampler, recipe=replace(sampler.recipe, greedy=False)) if sampler.recipe.greedy else sampler

@@ -4,12 +4,15 @@ from dataclasses import MISSING, Field
 from typing import Any, get_args
 
 from engine.decode.beam import GNMT, Beam, DiverseBeam
+from engine.decode.exact import Exact
 from engine.decode.guessing import Drafting, NGram
 from engine.decode.sample import Sample
+from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 
-STRATEGIES: dict[str, type[Strategy]] = {kind.NAME: kind for kind in (Sample, NGram, Drafting, Beam, GNMT, DiverseBeam)}
+KINDS: tuple[type[Strategy], ...] = (Sample, NGram, Drafting, Beam, GNMT, DiverseBeam, StochasticBeam, Exact)
+STRATEGIES = {kind.NAME: kind for kind in KINDS}
 PLAIN = Sample()
 
 

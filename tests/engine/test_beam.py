@@ -88,7 +88,8 @@ def few(seed: int, tokens: int = 4, scale: float = 1.5) -> np.ndarray:
 
 def texts(table: np.ndarray, length: int, tokens: int = 4) -> dict[tuple[int, ...], float]:
     """The log-probability of every text of at most `length` tokens: they end, or are as long as may be."""
-    logp = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # rows that nothing leads to
+        logp = table - np.logaddexp.reduce(table, axis=-1, keepdims=True)
     found = {}
     for n in range(1, length + 1):
         for body in product(range(97, 97 + tokens), repeat=n - 1):

@@ -1,0 +1,141 @@
+"""The mode: the likeliest text of all, by best-first search, with a proof or a bound.
+
+No text is likelier than its beginning; so once a text has ended that is as likely as every beginning not gone into,
+nothing beats it. Often that is the empty answer, or a short one, which is why beam search with a wide beam
+disappoints. Knows nothing of caches; no mlx while it is loaded.
+"""
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from engine.arrays import logprobs, top
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted, Rated
+from engine.decode.search import Look, Node, searching
+from engine.decode.strategy import Steps, Strategy
+from engine.errors import ParameterError
+from engine.transforms.pipeline import States
+from engine.transforms.transform import within
+
+if TYPE_CHECKING:
+    from engine.decode.branches import Branches
+    from engine.decode.sampler import Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Drawn tokens, the log-probability that leads there, and what the transforms remember of them."""
+
+    path: tuple[int, ...]
+    total: float
+    states: States
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """What may follow a beginning, the likeliest first: tokens [m], and log-probabilities [m] of each."""
+
+    of: Beginning
+    tokens: np.ndarray
+    logprobs: np.ndarray
+
+    def bound(self, rank: int) -> float:
+        """What no text exceeds that goes on with the child of this rank, or one that is less likely."""
+        return self.of.total + float(self.logprobs[rank])
+
+
+@dataclass(frozen=True, slots=True)
+class Exact(Strategy):
+    """Look for the text with the largest log p, of what the transforms leave, in at most `budget` passes of the model.
+
+    It is told how likely the best one so far is (`score`), what no other exceeds (`bound`), and whether that proves it.
+    """
+
+    NAME: ClassVar[str] = "exact"
+    TITLE: ClassVar[str] = "the mode"
+    ABOUT: ClassVar[str] = "the likeliest text of all, proven where it can be"
+    SEARCHES: ClassVar[bool] = True
+
+    budget: int = 1000
+
+    def __post_init__(self) -> None:
+        within("the budget of passes", self.budget, "[1, 1000000]", whole=True)
+
+    @property
+    def words(self) -> str:
+        return f"the mode in {self.budget} passes"
+
+    def check(self, n: int) -> None:
+        if n > 1:
+            raise ParameterError(f"{self.NAME} looks for the one likeliest text: ask a beam search for the {n} best")
+
+    def best(self, n: int) -> "Exact":
+        self.check(n)
+        return self
+
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        """The tokens come at the end. ParameterError for a model whose cache cannot go back."""
+        root = searching(sampler.on_host(branches.ids))
+        (number,) = branches.numbers
+        while limit and (forced := control.take_forced()) is not None:
+            draw, limit = Look.at(branches, root).draw(Node(0.0, 0.0, 0, forced), "forced"), limit - 1
+            step, root = draw.step(branches.ids[0]), root.advance([draw])
+            branches.feed([forced])
+            branches.settle([forced])
+            if (yield Emitted(number, step)):
+                return
+        start = branches.length
+        ends: Any = () if root.vocabulary is None else root.vocabulary.eos
+        best, text = -math.inf, ()  # type: tuple[float, tuple[int, ...]]
+        opened: list[tuple[float, int, Children, int]] = []  # the likeliest child of each that was not gone into
+        here, order, figures = Beginning((), 0.0, root.states[0]), count(), {}
+        for passes in range(1, self.budget + 1 if limit else 1):
+            go(branches, start, here.path)
+            found = Look.at(branches, replace(root, states=(here.states,)))
+            row = logprobs(found.rows(0, 1)[0].astype(np.float64), np)
+            tokens = top(row, min(self.budget, len(row)), np)
+            for token in tokens[:1].tolist() if len(here.path) + 1 == limit else ends:
+                if here.total + row[token] > best:
+                    best, text = here.total + float(row[token]), (*here.path, token)
+            children = Children(here, tokens, row[tokens])
+            heapq.heappush(opened, (-children.bound(0), next(order), children, 0))
+            bound = max(best, -opened[0][0])
+            figures = {"score": best, "bound": bound, "proven": best >= bound, "passes": passes}
+            yield Rated(number, figures)
+            if best >= bound or control.cancelled:
+                break
+            _, _, children, rank = heapq.heappop(opened)
+            if rank + 1 < len(children.tokens):
+                heapq.heappush(opened, (-children.bound(rank + 1), next(order), children, rank + 1))
+            token, logprob = int(children.tokens[rank]), float(children.logprobs[rank])
+            states = (
+                t.update(s, token, -logprob, np)
+                for t, s in zip(root.recipe.transforms, children.of.states, strict=True)
+            )
+            here = Beginning((*children.of.path, token), children.of.total + logprob, tuple(states))
+        for i, token in enumerate(text):
+            go(branches, start, text[:i])
+            draw = Look.at(branches, root).draw(Node(0.0, 0.0, 0, token))
+            root = root.advance([draw])
+            yield Rated(number, figures)
+            if (yield Emitted(number, draw.step(branches.ids[0]))):
+                return
+
+
+def go(branches: "Branches", start: int, path: Sequence[int]) -> None:
+    """Stand behind the first `start` positions and `path`, reading as little again as can be."""
+    now = branches.ids[0][start:]
+    common = next((i for i, (a, b) in enumerate(zip(now, path, strict=False)) if a != b), min(len(now), len(path)))
+    if not branches.reaches(start + common):
+        raise ParameterError("this model's cache slides and cannot go back so far: search with beams, or fewer tokens")
+    branches.rewind(start + common)
+    if fresh := list(path[common:]):
+        branches.feed([fresh])
+        for token in fresh:
+            branches.settle([token])
