@@ -32,7 +32,7 @@ typedef struct {
 } model_t;
 
 /* Rows of keys and values of all layers, those of `length` positions valid: keys
- * [layers, kv_heads, capacity / 16, size, 16], 16 positions side by side, and values [layers, kv_heads, capacity, size]. */
+ * [layers, kv_heads, capacity / 16, size, 16], 16 positions side by side; values [layers, kv_heads, capacity, size]. */
 typedef struct {
     float *keys, *values;
     int capacity, length;

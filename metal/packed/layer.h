@@ -68,63 +68,67 @@ static float soften(float *scores, int first, int n, int padded, float *total) {
     return most;
 }
 
-/* out [R, size] += weights [R, next] by `count` values [*, size], in their order. */
-#define MIX_OF(R)                                                                                                      \
-    INLINE void mix_##R(const float *weights, long next, int count, const float *values, int size, float *out) {       \
-        int d = 0;                                                                                                     \
-        for (; d + 2 * LANES <= size; d += 2 * LANES) {                                                                \
-            F one[R], two[R];                                                                                          \
-            EACH(r) one[r] = LOAD(F, out + r * size + d), two[r] = LOAD(F, out + r * size + d + LANES);                \
+/* out [R, size] += weights [R, next] by `count` values [*, size], in their order: WIDTH vectors of a value at once. */
+#define WIDTH 4
+#define OVER(i, width) _Pragma("unroll") for (int i = 0; i < width; i++)
+#define MIX_OF(R, width)                                                                                               \
+    INLINE int mix_##R##_##width(const float *weights, long next, int count, const float *values, int size,            \
+                                 float *out, int d) {                                                                  \
+        for (; d + width * LANES <= size; d += width * LANES) {                                                        \
+            F sums[R][width];                                                                                          \
+            EACH(r) OVER(i, width) sums[r][i] = LOAD(F, out + r * size + d + LANES * i);                               \
             for (int j = 0; j < count; j++) {                                                                          \
-                F v = LOAD(F, values + (long)j * size + d), w = LOAD(F, values + (long)j * size + d + LANES);          \
-                EACH(r) one[r] += weights[r * next + j] * v;                                                           \
-                EACH(r) two[r] += weights[r * next + j] * w;                                                           \
+                const float *value = values + (long)j * size + d;                                                      \
+                OVER(i, width) {                                                                                       \
+                    F v = LOAD(F, value + LANES * i);                                                                  \
+                    __builtin_prefetch(value + (long)AHEAD * size + LANES * i, 0, 2);                                  \
+                    EACH(r) sums[r][i] += weights[r * next + j] * v;                                                   \
+                }                                                                                                      \
             }                                                                                                          \
-            EACH(r) *(F *)(out + r * size + d) = one[r], *(F *)(out + r * size + d + LANES) = two[r];                  \
+            EACH(r) OVER(i, width) *(F *)(out + r * size + d + LANES * i) = sums[r][i];                                \
         }                                                                                                              \
+        return d;                                                                                                      \
+    }
+
+#define MIX_ALL(R)                                                                                                     \
+    MIX_OF(R, WIDTH)                                                                                                   \
+    MIX_OF(R, 1)                                                                                                       \
+    static void mix_##R(const float *weights, long next, int count, const float *values, int size, float *out) {       \
+        int d = mix_##R##_WIDTH(weights, next, count, values, size, out, 0);                                           \
+        d = mix_##R##_1(weights, next, count, values, size, out, d);                                                   \
         for (; d < size; d++)                                                                                          \
             for (int j = 0; j < count; j++)                                                                            \
                 EACH(r) out[r * size + d] += weights[r * next + j] * values[(long)j * size + d];                       \
     }
 
+enum { AHEAD = 16 }; /* values fetched ahead */
+
 #define R 1
-MIX_OF(1)
+MIX_ALL(1)
 #undef R
-#if MOST >= 2
+#if MOST == 8
 #define R 2
-MIX_OF(2)
+MIX_ALL(2)
 #undef R
-#endif
-#if MOST >= 8
+#define R 3
+MIX_ALL(3)
+#undef R
 #define R 4
-MIX_OF(4)
-#undef R
-#define R 8
-MIX_OF(8)
+MIX_ALL(4)
 #undef R
 #endif
 
 static void mix(const float *weights, long next, int rows, int count, const float *values, int size, float *out) {
-    for (int r = 0; r < rows;) {
-        const float *from = weights + r * next;
-        float *to = out + (long)r * size;
-#if MOST >= 8
-        if (rows - r >= 8) {
-            mix_8(from, next, count, values, size, to), r += 8;
-            continue;
-        }
-        if (rows - r >= 4) {
-            mix_4(from, next, count, values, size, to), r += 4;
-            continue;
-        }
+    typedef void (*mix_t)(const float *, long, int, const float *, int, float *);
+#if MOST == 8
+    static const mix_t mixes[] = {mix_1, mix_2, mix_3, mix_4};
+#else
+    static const mix_t mixes[] = {mix_1};
 #endif
-#if MOST >= 2
-        if (rows - r >= 2) {
-            mix_2(from, next, count, values, size, to), r += 2;
-            continue;
-        }
-#endif
-        mix_1(from, next, count, values, size, to), r++;
+    int most = sizeof mixes / sizeof *mixes;
+    for (int r = 0, some; r < rows; r += some) {
+        some = rows - r < most ? rows - r : most;
+        mixes[some - 1](weights + r * next, next, count, values, size, out + (long)r * size);
     }
 }
 

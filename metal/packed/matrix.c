@@ -73,8 +73,8 @@ static long rounded(long bytes) {
     return (bytes + 63) / 64 * 64;
 }
 
-/* Fills in how a matrix lies in memory, from its layout, number, group, rows and columns. Returns the bytes of its data,
- * 0 if there is no such matrix. */
+/* Fills in how a matrix lies in memory, from its layout, number, group, rows and columns. Returns the bytes of its
+ * data, 0 if there is no such matrix. */
 EXPORT long likely_layout(matrix_t *m) {
     int size = m->number == FLOAT32 ? 4 : 2;
     if (m->rows < 1 || m->columns < 1 || m->rows > 1 << 28 || m->columns > 1 << 24)
@@ -123,7 +123,7 @@ INLINE void words(uint8_t *to, const uint8_t *from, int count) {
     }
 }
 
-/* The 6-bit scales and minima of Q4_K and Q5_K: the upper bits of the last four of each are the lower four's top bits. */
+/* The 6-bit scales and minima of Q4_K and Q5_K: the upper bits of the last four are the first four's top bits. */
 static void k_scales(uint8_t *to, const uint8_t *at) {
     for (int g = 0; g < 4; g++) {
         to[LANES * g] = at[g] & 63;
@@ -175,8 +175,8 @@ static void pack_row(const matrix_t *m, int row, const uint8_t *from) {
     }
 }
 
-/* Rows first..first+count-1 of a matrix from `raw`, rows of `bytes` each as GGUF has them (or floats, for FLOAT). `order`
- * says which row of `raw` each is, or is null. */
+/* Rows first..first+count-1 of a matrix from `raw`, rows of `bytes` each as GGUF has them (or floats, for FLOAT).
+ * `order` says which row of `raw` each is, or is null. */
 EXPORT void likely_pack(const matrix_t *m, const uint8_t *raw, long bytes, const int *order, int first, int count) {
     for (int i = 0; i < count; i++)
         pack_row(m, first + i, raw + (order ? order[i] : i) * bytes);

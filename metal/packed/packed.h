@@ -31,8 +31,8 @@ typedef struct {
 enum order { PLAIN, HALVES, NIBBLES, BYTES, SIGNED, ORDERS };
 
 /* Activations as a product reads them: blocks of rows side by side, [columns, r] of r rows and the sums of each SUMMED
- * columns behind them, [columns / SUMMED, r]; or in 16 bits [columns / 2, r] words, then sums, then what the numbers are
- * multiplied by. r is the most that a processor's registers hold, less at the end. */
+ * columns behind them, [columns / SUMMED, r]; or in 16 bits [columns / 2, r] words, then sums, then what the numbers
+ * are multiplied by. r is the most that a processor's registers hold, less at the end. */
 typedef struct {
     const float *values;
     int rows, columns;
@@ -57,8 +57,8 @@ typedef struct {
     void (*arrange)(const float *x, long next, int first, int rows, int columns, int order, float *out);
     void (*multiply)(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add);
     void (*statistics)(const float *x, int n, scan_t *out, float *chunk_max);
-    void (*bins)(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges, int *counts,
-                 double *sums);
+    void (*bins)(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges,
+                 int *counts, double *sums);
     void (*norm)(const float *x, const float *weight, int n, float eps, float *y);
     void (*turn)(float *x, int pairs, int neighbours, const float *cosines, const float *sines);
     void (*gate)(const float *gate, const float *up, int n, int activation, float *y);

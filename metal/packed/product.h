@@ -1,7 +1,7 @@
 /* Products of a few rows of activations with the panels of a matrix: in floats, or with WORDS in 16-bit numbers.
  *
- * P panels by R rows at once: for each pair one vector of sums over a block, in the order of the codes, and one over the
- * row, to which a block's sums come with its scale. So a row's result is the same, to the bit, whatever stands beside
+ * P panels by R rows at once: for each pair one vector of sums over a block, in the order of the codes, and one over
+ * the row, to which a block's sums come with its scale. So a row's result is the same, to the bit, whatever stands beside
  * it, and P is only there to have enough additions under way. The panels after these are fetched meanwhile. */
 
 #define EACH(r) _Pragma("unroll") for (int r = 0; r < R; r++)
@@ -90,7 +90,7 @@ INLINE void q8(TEMPLATE, OF_BLOCKS) {
     SCALED(total, sum, 0, wide(scales + p * apart, FLOAT16))
 }
 
-/* Q4_K, and with a fifth bit Q5_K: in four runs of eight words one group has the low bits and the next the high ones. */
+/* Q4_K, and with a fifth bit Q5_K: in four runs of eight words one group has the low bits, the next the high ones. */
 INLINE void k45(TEMPLATE, const int fifth, OF_BLOCKS) {
 #pragma nounroll
     for (int t = 0; t < 4; t++)
@@ -184,6 +184,7 @@ INLINE void panels(TEMPLATE, const int layout, const matrix_t *m, const uint8_t 
         for (int c = 0; c < m->columns; c++, codes += 64)
             EVERY(p) {
                 F v = LOAD(F, codes + p * apart);
+                __builtin_prefetch(codes + (p + P) * apart, 0, 2);
                 EACH(r) total[p * R + r] += v * x[(long)c * R + r];
             }
         return;
@@ -240,10 +241,11 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
     BLOCK_OF(P, R, Q6_K) BLOCK_OF(P, R, AFFINE4) BLOCK_OF(P, R, AFFINE8) BLOCK_OF(P, R, FLOAT)
 
 #define ROW_OF(P, R)                                                                                                   \
-    {block_Q4_0_##P##_##R, block_Q4_1_##P##_##R,    block_Q8_0_##P##_##R,    block_Q4_K_##P##_##R, block_Q5_K_##P##_##R, \
-     block_Q6_K_##P##_##R, block_AFFINE4_##P##_##R, block_AFFINE8_##P##_##R, block_FLOAT_##P##_##R} /* as in packed.h */
+    {block_Q4_0_##P##_##R,    block_Q4_1_##P##_##R,    block_Q8_0_##P##_##R,                                           \
+     block_Q4_K_##P##_##R,    block_Q5_K_##P##_##R,    block_Q6_K_##P##_##R,                                           \
+     block_AFFINE4_##P##_##R, block_AFFINE8_##P##_##R, block_FLOAT_##P##_##R} /* as in packed.h */
 
-/* For 1, 2, 4 and 8 rows, as far as the registers go: how many panels at once, and the functions for them and for one. */
+/* For 1, 2, 4 and 8 rows, as far as the registers go: how many panels at once, the functions for them and for one. */
 #if MOST == 8
 BLOCKS_OF(4, 1) BLOCKS_OF(4, 2) BLOCKS_OF(2, 4) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2) BLOCKS_OF(1, 4) BLOCKS_OF(1, 8)
 static const int many[] = {4, 4, 2, 1};
@@ -303,7 +305,7 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
 
 #if WORDS
 
-/* Which columns of SUMMED are in the low halves of the words, in the order in which codes come; those of the high ones. */
+/* Which columns of SUMMED are in the low halves of the words, in the order in which codes come; n more: in the high. */
 #define IN_HALVES(n)                                                                                                   \
     0 + n, 16 + n, 1 + n, 17 + n, 4 + n, 20 + n, 5 + n, 21 + n,                                                        \
         8 + n, 24 + n, 9 + n, 25 + n, 12 + n, 28 + n, 13 + n, 29 + n

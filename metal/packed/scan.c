@@ -92,8 +92,8 @@ EXPORT void likely_scan(const float *x, int n, scan_t *out, int *ids, uint64_t *
         ids[i] = (uint32_t)work[i];
 }
 
-/* The histogram of what is not among the `found->candidates` in `ids`, nor at the ascending ids `apart` [count] besides:
- * how many logits are in each of BINS bins, whose edges [BINS + 1] ascend, and the sums of their exp(x - base), where
+/* The histogram of what is not among the `found->candidates` in `ids`, nor at the ascending ids `apart` [count]
+ * besides: how many logits are in each of BINS bins, whose edges [BINS + 1] ascend, and the sums of their exp(x - base), where
  * base is `found->second`, but for the first bin *base. A logit on an edge is in the bin above. */
 EXPORT void likely_bins(const float *x, int n, const scan_t *found, const int *ids, const int *apart, int count,
                         const float *edges, int *counts, double *sums, float *base) {

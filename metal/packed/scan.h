@@ -87,8 +87,8 @@ INLINE int bin_of(float z, int bin, const float *edges) {
 
 /* How many logits below `found->second` are in each of BINS bins, those at the ascending ids `apart` left out, and the
  * sums of their exp(x - second); counts[BINS] those that are equal to it. */
-static void bins(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges, int *counts,
-                 double *sums) {
+static void bins(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges,
+                 int *counts, double *sums) {
     const float infinity = __builtin_inff(), top = found->second;
     float width = (edges[BINS - 1] - edges[1]) / (BINS - 2), start = edges[1] - width, scale = 1 / width, rest[CHUNK];
     float size = edges[BINS] > -edges[1] ? edges[BINS] : -edges[1];

@@ -16,7 +16,7 @@ typedef uint8_t B64 __attribute__((vector_size(64), aligned(4), may_alias));
 
 typedef unsigned U __attribute__((vector_size(64), aligned(4), may_alias));
 
-/* The j-th part of `bits` bits of each word, from 0, where it stands; the last one, whose upper bit is a sign's, shifted. */
+/* The j-th part of `bits` bits of each word, from 0, where it stands; the last, whose upper bit is a sign's, shifted. */
 INLINE F cut(I word, const int j, const int bits) {
     const int at = j * bits, mask = (1 << bits) - 1;
     return at + bits == 32 ? FLOATS((I)((U)word >> at)) : FLOATS(word & mask << at);
