@@ -96,9 +96,9 @@ def page(talk: Conversation) -> Iterator[str]:
                     yield _token(step)
         yield "</p>\n"
     yield "<footer>"
-    for level in range(6):
-        least = 0 if level == 0 else heat.BITS[level - 1]
-        yield f'<span class="h{level}">{least:g} bits</span> '
+    for words, level in heat.legend("surprisal"):
+        yield f'<span class="h{level}">{words}</span> '
+    yield "bits"
     yield "</footer>\n</main></body></html>\n"
 
 
@@ -126,22 +126,26 @@ def _token(step: TokenStep) -> str:
         return text
     bits = -step.logprob / math.log(2)
     hover = f"{bits:.1f} bits, rank {step.rank}, {100 * math.exp(step.logprob):.2f} %"
-    return f'<span class="h{heat.level(bits)}" title="{hover}">{text}</span>'
+    word = text.strip()  # the space around it is not drawn
+    if not word:
+        return text
+    start = text.index(word)
+    drawn = f'<span class="h{heat.level(bits)}" title="{hover}">{word}</span>'
+    return text[:start] + drawn + text[start + len(word) :]
 
 
 def _style() -> str:
-    def ramp(back: tuple[str | None, ...], front: tuple[str | None, ...]) -> str:
-        return "".join(
-            f".h{i}{{background:{colour};color:{front[i]}}}\n" for i, colour in enumerate(back) if colour is not None
-        )
+    def ramp(dark: bool) -> str:
+        looks = ((level, heat.css(tint)) for level, tint in enumerate(heat.RAMPS["true", dark]))
+        return "".join(f".h{level}{{{look}}}\n" for level, look in looks if look)
 
     return (
         "body{font:16px/1.6 ui-monospace,Menlo,monospace;background:#fcfcfa;color:#1b1f23;margin:0}\n"
         "main{max-width:46em;margin:3em auto;padding:0 1em}p{white-space:pre-wrap}h1{font-size:1.2em}\n"
-        "h2{font-size:1em;color:#a85200;margin:2em 0 0}h2.user{color:#0b5cad}footer{margin-top:3em;opacity:.8}\n"
-        f"span{{border-radius:2px}}\n{ramp(heat.LIGHT, heat.LIGHT_TEXT)}"
+        "h2{font-size:1em;color:#a04e00;margin:2em 0 0}h2.user{color:#0b5cad}footer{margin-top:3em}\n"
+        f"span{{border-radius:2px}}\n{ramp(False)}"
         "@media(prefers-color-scheme:dark){\nbody{background:#101214;color:#e3e5e8}h2{color:#f5a742}h2.user{color:#5aa7f8}\n"
-        f"{ramp(heat.DARK, heat.DARK_TEXT)}}}\n"
+        f"{ramp(True)}}}\n"
     )
 
 

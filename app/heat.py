@@ -1,8 +1,8 @@
-"""Surprisal as colour: fixed thresholds in bits, and text made safe to show.
+"""Surprise as a tint of the words: levels in bits, one amber hue that grows in strength and in shape.
 
-The ramp is cividis-like: its luminance is strictly monotone, so it reads in grey and for every kind of colour
-blindness.
-Knows nothing of textual: the plain commands use it too.
+Nothing is drawn below the first level. The levels differ in shape as well (colour, underline, dark fill, full fill), so
+they hold in grey and for every kind of colour blindness; text on its ground has a contrast of 4.5:1 and more.
+Knows nothing of textual: the plain commands and the HTML export use it too.
 """
 
 import math
@@ -10,45 +10,106 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.trace.trace import TokenStep
 
-BITS = (1.0, 2.0, 4.0, 6.0, 9.0)  # p > 50 %, 25 %, 6 %, 1.6 %, 0.2 %: the levels 0..5 lie between
-MOVED = (0.02, 0.1, 0.3, 1.0, 3.0)  # nats of KL between two distributions of the next token
-DARK = (None, "#1f3b6f", "#4d5a6e", "#7b7b78", "#b3a369", "#f2da4a")
-LIGHT = (None, "#f5e690", "#cdbb6a", "#9c9473", "#66696f", "#1f3b6f")
-DARK_TEXT = (None, "#ffffff", "#ffffff", "#000000", "#000000", "#000000")
-LIGHT_TEXT = (None, "#000000", "#000000", "#000000", "#ffffff", "#ffffff")
-INDEX_256 = (None, 23, 59, 243, 143, 221)
-BASIC = ("", "36", "36;4", "33", "7;33", "7;33;1")  # 16 colours: SGR parameters
-PLAIN = ("", "", "4", "4;1", "7", "7;1")  # no colour: attributes alone
+BITS = (2.0, 4.0, 6.0, 8.0)  # p < 25 %, 6 %, 1.6 %, 0.4 %: where the levels 1..4 begin
+RANKS = (3, 6, 21, 101)  # the lowest rank of each level
+MOVED = (0.1, 0.3, 1.0, 3.0)  # nats of KL between two distributions of the next token
+MARKED = 2  # the level from which a token is underlined or filled: 4 bits
 HEATS = ("surprisal", "entropy", "rank", "off")
-RANKS = (2, 3, 6, 21, 101)  # the lowest rank of each level from 1 on
 
+
+@dataclass(frozen=True, slots=True)
+class Tint:
+    """How text of one level looks. A colour is `#rrggbb`, one of 16 or of 256 by its number, "" the ground's own."""
+
+    ink: str = ""
+    fill: str = ""
+    underline: bool = False
+    bold: bool = False
+    reverse: bool = False
+
+
+Ramp = tuple[Tint, Tint, Tint, Tint, Tint]
+# by how many colours there are, then whether the ground is dark
+RAMPS: dict[tuple[str, bool], Ramp] = {
+    ("true", True): (
+        Tint(), Tint("#f0d8ad"), Tint("#f2b257", underline=True),
+        Tint("#ffc477", "#3b2910"), Tint("#fff1d6", "#94560b"),
+    ),
+    ("true", False): (
+        Tint(), Tint("#55400f"), Tint("#9a5200", underline=True),
+        Tint("#7d4200", "#fbe3bd"), Tint("#ffffff", "#a85200"),
+    ),
+    ("256", True): (Tint(), Tint("223"), Tint("215", underline=True), Tint("222", "58"), Tint("231", "130")),
+    ("256", False): (Tint(), Tint("58"), Tint("94", underline=True), Tint("94", "230"), Tint("231", "130")),
+    ("16", True): (
+        Tint(), Tint(), Tint(underline=True), Tint(underline=True, bold=True), Tint("3", reverse=True),
+    ),
+    ("16", False): (
+        Tint(), Tint(), Tint(underline=True), Tint(underline=True, bold=True), Tint(reverse=True),
+    ),
+}  # fmt: skip
+RAMPS[("plain", True)] = RAMPS[("plain", False)] = RAMPS[("16", False)]
+
+_WORDS = re.compile(r"[^\s\u00a0]+(?:[^\S\n]+[^\s\u00a0]+)*")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def level(bits: float | None) -> int:
-    """The step 0..5 of the ramp for a surprisal in bits; 0 where there is none."""
-    return 0 if bits is None else bisect_right(BITS, bits)
+def level(bits: float | None, least: float = BITS[0]) -> int:
+    """The level 0..4 of a surprisal in bits; 0 where there is none, and below `least`, which a person chooses."""
+    return 0 if bits is None or bits < least else max(bisect_right(BITS, bits), 1)
 
 
 def moved_level(kl: float) -> int:
-    """The step 0..5 of the ramp for a KL in nats."""
+    """The level 0..4 of a KL in nats."""
     return bisect_right(MOVED, kl)
 
 
-def heat_level(step: "TokenStep", heat: str) -> int:
-    """The level 0..5 of a step under one way of looking."""
+def heat_level(step: "TokenStep", heat: str, least: float = BITS[0]) -> int:
+    """The level 0..4 of a step under one way of looking."""
     if heat == "surprisal":
-        return level(None if step.logprob is None else -step.logprob / math.log(2))
+        return level(None if step.logprob is None else -step.logprob / math.log(2), least)
     if heat == "entropy":
-        return level(None if step.entropy is None else step.entropy / math.log(2))
+        return level(None if step.entropy is None else step.entropy / math.log(2), least)
     if heat == "rank" and step.rank is not None:
-        return sum(step.rank >= rank for rank in RANKS)
+        return bisect_right(RANKS, step.rank)
     return 0
+
+
+def legend(heat: str, least: float = BITS[0]) -> list[tuple[str, int]]:
+    """Where each level begins that can be seen, in words, and the level: `4+`, 2."""
+    if heat == "off":
+        return []
+    if heat == "rank":
+        return [(f"{rank}+", number) for number, rank in enumerate(RANKS, 1)]
+    ends = (*BITS[1:], math.inf)
+    return [
+        (f"{least if number == 1 else max(begin, least):g}+", number)
+        for number, (begin, end) in enumerate(zip(BITS, ends, strict=True), 1)
+        if least < end
+    ]
+
+
+def bits_of(text: str) -> float | None:
+    """The bits from which on words are tinted, as a person typed them; None where that is no number above 0."""
+    try:
+        bits = float(text)
+    except ValueError:
+        return None
+    return bits if 0 < bits < math.inf else None
+
+
+def on_dark(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the ground is dark: by LIKELY_THEME, else by the terminal (COLORFGBG), else it is taken for it."""
+    env = os.environ if environ is None else environ
+    if wanted := env.get("LIKELY_THEME"):
+        return "light" not in wanted
+    return env.get("COLORFGBG", "").rpartition(";")[2] not in ("7", "15")
 
 
 def colour_mode(stream: IO[str], environ: Mapping[str, str] | None = None) -> str:
@@ -65,20 +126,38 @@ def colour_mode(stream: IO[str], environ: Mapping[str, str] | None = None) -> st
     return "256" if "256" in env.get("TERM", "") else "16"
 
 
-def paint(text: str, step: int, mode: str) -> str:
-    """Text in the colours of a heat level, as a terminal's escape codes; unchanged at level 0 or in mode `none`."""
-    if not step or mode == "none" or not text:
+def paint(text: str, step: int, mode: str, dark: bool | None = None) -> str:
+    """Text in the look of a level, as a terminal's escape codes; unchanged at level 0 or in mode `none`.
+
+    Only words are drawn: no space around them, and no line break, which would paint the rest of the line. `dark` is the
+    ground, None as the environment says.
+    """
+    if not step or mode == "none":
         return text
-    if mode == "true":
-        back, front = DARK[step], DARK_TEXT[step]
-        assert back is not None and front is not None
-        code = f"48;2;{_rgb(back)};38;2;{_rgb(front)}"
-    elif mode == "256":
-        code = f"48;5;{INDEX_256[step]};38;5;{15 if step < 3 else 16}"
-    else:
-        code = (BASIC if mode == "16" else PLAIN)[step]
-    # a line break is left outside: a terminal would paint the rest of the line
-    return "\n".join(f"\x1b[{code}m{part}\x1b[0m" if part and code else part for part in text.split("\n"))
+    code = _codes(RAMPS[mode, on_dark() if dark is None else dark][step])
+    return _WORDS.sub(lambda found: f"\x1b[{code}m{found.group()}\x1b[0m", text) if code else text
+
+
+def _codes(tint: Tint) -> str:
+    """The parameters of an SGR sequence."""
+    kinds = (("1", tint.bold), ("4", tint.underline), ("7", tint.reverse))
+    return ";".join([*_colour(tint.ink, 3), *_colour(tint.fill, 4), *(code for code, on in kinds if on)])
+
+
+def _colour(colour: str, plane: int) -> list[str]:
+    """The parameters for a colour of the text (plane 3) or of its ground (4)."""
+    if colour.startswith("#"):
+        return [f"{plane}8", "2", *(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))]
+    if not colour:
+        return []
+    return [f"{plane}{colour}"] if int(colour) < 8 else [f"{plane}8", "5", colour]
+
+
+def css(tint: Tint) -> str:
+    """A level's look as the body of a CSS rule."""
+    parts = [f"color:{tint.ink}" if tint.ink else "", f"background:{tint.fill}" if tint.fill else ""]
+    parts.append("text-decoration:underline" if tint.underline else "")
+    return ";".join(filter(None, parts))
 
 
 def visible(text: str) -> str:
@@ -89,7 +168,3 @@ def visible(text: str) -> str:
 def _picture(character: str) -> str:
     code = ord(character)
     return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else f"<{code:04X}>"
-
-
-def _rgb(colour: str) -> str:
-    return ";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))

@@ -82,7 +82,7 @@ class Bare(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.look, self.glyphs = look(DARK.variables, "rich"), GLYPHS
+        self.look, self.glyphs = look(DARK.variables, "true"), GLYPHS
 
     def compose(self) -> ComposeResult:
         yield TokenView()

@@ -183,7 +183,7 @@ def _painted(opened: "Opened", sample: "TrainingSample") -> str:
             out.append(("⟦" if trained and not inside else "⟧" if inside and not trained else "") + piece)
             inside = trained
         else:
-            out.append(heat.paint(piece, 5 if trained else 0, mode))
+            out.append(heat.paint(piece, 3 if trained else 0, mode))
     return "".join(out) + ("⟧" if inside else "")
 
 

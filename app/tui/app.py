@@ -245,10 +245,10 @@ class LikelyApp(App[str]):
         if self.environ.get("NO_COLOR"):
             colours = "plain"
         elif self.native_ansi_color or self.console.color_system in (None, "standard", "windows"):
-            colours = "basic"
+            colours = "16"
         else:
-            colours = "rich"
-        self.look = theme.look(self.theme_variables, colours)
+            colours = "256" if self.console.color_system == "256" else "true"
+        self.look = theme.look(self.theme_variables, colours, self.current_theme.dark)
         from app.tui.widgets.canvas import Canvas
         from app.tui.widgets.token_view import TokenView
 

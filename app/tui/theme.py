@@ -1,7 +1,8 @@
 """Colours and glyphs, and what stands in for them where a terminal has few colours, none, or only ASCII.
 
-Meaning never rests on colour alone: numbers are printed beside it, and every colour mode keeps the six levels of heat
-apart. The thresholds and the ramp are `app.heat`'s.
+Meaning never rests on colour alone: numbers are printed beside it, and every colour mode keeps the levels of heat
+apart. Amber in running text is surprise, blue is probability, yellow the cursor, orange a label or a key; the rest is
+grey. The thresholds and the ramps are `app.heat`'s.
 """
 
 from collections.abc import Mapping
@@ -22,60 +23,64 @@ DARK = Theme(
     secondary="#7eaefc",
     accent="#f5a742",
     warning="#f2da4a",
-    error="#ff6b6b",
+    error="#ff7b7b",
     success="#7fc8a9",
     foreground="#e3e5e8",
     background="#101214",
     surface="#15181b",
-    panel="#20282f",
+    panel="#1c2329",
     dark=True,
     variables={
         "bar": "#7eaefc",
         "bar-cut": "#56657f",
-        "bar-chosen": "#f2da4a",
+        "chosen": "#f2da4a",
+        "chosen-bar": "#f2da4a",
+        "cursor-ink": "#101214",
+        "cursor-fill": "#f2da4a",
         "faint": "#8b939c",
+        "cut": "#7b838c",
         "rule": "#333c45",
+        "track": "#39434d",
+        "row": "#242c34",
         "footer-key-foreground": "#f5a742",
-        "block-cursor-foreground": "#101214",
-        "block-cursor-background": "#e3e5e8",
+        "block-cursor-foreground": "#e3e5e8",
+        "block-cursor-background": "#242c34",
         "input-cursor-background": "#e3e5e8",
         "input-cursor-foreground": "#101214",
-        **{f"heat-{i}": colour for i, colour in enumerate(heat.DARK) if colour},
-        **{f"heat-text-{i}": colour for i, colour in enumerate(heat.DARK_TEXT) if colour},
     },
 )
 LIGHT = Theme(
     name="likely-light",
     primary="#0b5cad",
     secondary="#2f6fd0",
-    accent="#a85200",
-    warning="#7a5c00",
+    accent="#a04e00",
+    warning="#6b5200",
     error="#b3261e",
     success="#1f6f50",
     foreground="#1b1f23",
     background="#fcfcfa",
     surface="#f4f4f0",
-    panel="#e6e8ea",
+    panel="#e9ebec",
     dark=False,
     variables={
         "bar": "#2f6fd0",
         "bar-cut": "#a7b4c9",
-        "bar-chosen": "#a85200",
-        "faint": "#646b73",
+        "chosen": "#6b5200",
+        "chosen-bar": "#d9a400",
+        "cursor-ink": "#1b1f23",
+        "cursor-fill": "#ffd84a",
+        "faint": "#5c636b",
+        "cut": "#6a7179",
         "rule": "#c9cdd1",
-        "footer-key-foreground": "#a85200",
-        "block-cursor-foreground": "#fcfcfa",
-        "block-cursor-background": "#1b1f23",
+        "track": "#c3c8cd",
+        "row": "#e6e8ea",
+        "footer-key-foreground": "#a04e00",
+        "block-cursor-foreground": "#1b1f23",
+        "block-cursor-background": "#e6e8ea",
         "input-cursor-background": "#1b1f23",
         "input-cursor-foreground": "#fcfcfa",
-        **{f"heat-{i}": colour for i, colour in enumerate(heat.LIGHT) if colour},
-        **{f"heat-text-{i}": colour for i, colour in enumerate(heat.LIGHT_TEXT) if colour},
     },
 )
-# 16 colours: the terminal's own, with levels told apart by attributes too (app.heat.BASIC)
-_BASIC = ("", "cyan", "underline cyan", "yellow", "reverse yellow", "bold reverse yellow")
-# no colour at all (app.heat.PLAIN)
-_PLAIN = ("", "", "underline", "bold underline", "reverse", "bold reverse")
 
 
 @dataclass(frozen=True)
@@ -85,61 +90,92 @@ class Look:
     heat: tuple[Style, ...]
     text: Style
     faint: Style
+    cut: Style
     rule: Style
+    track: Style
     you: Style
     model: Style
     bar: Style
     bar_cut: Style
     chosen: Style
+    chosen_bar: Style
     tick: Style
-    cursor: Style
+    cursor: Style  # the token that a person stands on
+    row: Style  # a row that is picked
+    tab: Style  # where one is
     accent: Style
+    alarm: Style
     heading: Style
 
 
-def look(variables: Mapping[str, str], colours: str) -> Look:
-    """The styles for a theme's variables. `colours` is `rich` (256 and up), `basic` (16) or `plain` (none)."""
-    if colours != "rich":
-        basic = colours == "basic"
+def tinted(tint: heat.Tint) -> Style:
+    """A level of heat as a style."""
+
+    def colour(name: str) -> str | None:
+        return name if name.startswith("#") or not name else f"color({name})"
+
+    return Style(
+        color=colour(tint.ink) or None,
+        bgcolor=colour(tint.fill) or None,
+        underline=tint.underline or None,
+        bold=tint.bold or None,
+        reverse=tint.reverse or None,
+    )
+
+
+def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
+    """The styles for a theme's variables. `colours` is `true`, `256`, `16` or `plain` (none)."""
+    levels = tuple(map(tinted, heat.RAMPS[colours, dark]))
+    if colours in ("16", "plain"):
+        basic = colours == "16"
+        blue, yellow = ("blue", "yellow") if basic else (None, None)
         return Look(
-            heat=tuple(Style.parse(style) for style in (_BASIC if basic else _PLAIN)),
+            heat=levels,
             text=Style(),
             faint=Style(dim=True),
+            cut=Style(dim=True),
             rule=Style(dim=True),
-            you=Style(bold=True, color="blue" if basic else None),
-            model=Style(bold=True, color="yellow" if basic else None),
-            bar=Style(color="blue" if basic else None),
+            track=Style(dim=True),
+            you=Style(bold=True, color=blue),
+            model=Style(bold=True, color=yellow),
+            bar=Style(color=blue),
             bar_cut=Style(dim=True),
-            chosen=Style(bold=True, color="yellow" if basic else None),
+            chosen=Style(bold=True, color=yellow),
+            chosen_bar=Style(bold=True, color=yellow),
             tick=Style(bold=True),
             cursor=Style(reverse=True, bold=True, underline=True),
-            accent=Style(color="yellow" if basic else None, bold=not basic),
+            row=Style(reverse=True),
+            tab=Style(reverse=True, bold=True),
+            accent=Style(color=yellow, bold=not basic),
+            alarm=Style(color="red" if basic else None, bold=True),
             heading=Style(bold=True, dim=True),
         )
 
     def ink(name: str, **more: Any) -> Style:
         return Style(color=variables.get(name, "default"), **more)
 
-    levels = [Style()]
-    levels += [
-        Style(color=variables[f"heat-text-{i}"], bgcolor=variables[f"heat-{i}"])
-        if f"heat-{i}" in variables
-        else Style(color=heat.DARK_TEXT[i], bgcolor=heat.DARK[i])
-        for i in range(1, 6)
-    ]
+    def on(name: str, ground: str, **more: Any) -> Style:
+        return ink(name, bgcolor=variables.get(ground), **more)
+
     return Look(
-        heat=tuple(levels),
+        heat=levels,
         text=ink("foreground"),
         faint=ink("faint"),
+        cut=ink("cut"),
         rule=ink("rule"),
+        track=ink("track"),
         you=ink("primary", bold=True),
         model=ink("accent", bold=True),
         bar=ink("bar"),
         bar_cut=ink("bar-cut"),
-        chosen=ink("bar-chosen"),
+        chosen=ink("chosen", bold=True),
+        chosen_bar=ink("chosen-bar"),
         tick=ink("foreground", bold=True),
-        cursor=Style(color=variables.get("background"), bgcolor=variables.get("foreground"), bold=True),
+        cursor=on("cursor-ink", "cursor-fill", bold=True),
+        row=on("foreground", "row", bold=True),
+        tab=on("background", "foreground", bold=True),
         accent=ink("accent"),
+        alarm=ink("error"),
         heading=ink("faint", bold=True),
     )
 
@@ -164,6 +200,7 @@ class Glyphs:
     here: str = "◀"
     fold: str = "▸"
     unfold: str = "▾"
+    lift: str = "✕"
     down: str = "▼"
     dot: str = "·"
     approx: str = "≈"
@@ -177,6 +214,7 @@ ASCII = {
         ("▶▸", ">"), ("◀", "<"), ("▾▼↓", "v"), ("↑", "^"), ("┊", ":"), ("│▏", "|"), ("▎▍▌▋▊▉█", "#"), ("▁␣", "_"),
         ("▂·…", "."), ("▃─", "-"), ("▄≈", "~"), ("▅━", "="), ("▆├╭╮╰╯", "+"), ("▇", "*"), ("●◌∅", "o"), ("‖", "="),
         ("└", "`"), ("∎◆", "#"), ("⏎", "$"), ("⇥→", ">"), ("←", "<"), ("┤", "+"), ("▲", "^"), ("±", "~"), ("−", "-"),
+        ("✕×", "x"),
     )
     for picture in pictures
 }  # fmt: skip
@@ -200,9 +238,9 @@ def track(share: float, size: int, look: Look, glyphs: Glyphs, *, on: bool, pick
     """A slider of `size` cells with its knob at `share` of the way."""
     knob = min(max(round(share * (size - 1)), 0), size - 1)
     return [
-        Segment(glyphs.full * knob, look.bar if on else look.rule),
+        Segment(glyphs.full * knob, look.bar if on else look.track),
         Segment(glyphs.knob, (look.accent if picked else look.text) if on else look.faint),
-        Segment(glyphs.line * (size - 1 - knob), look.rule),
+        Segment(glyphs.line * (size - 1 - knob), look.track),
     ]
 
 

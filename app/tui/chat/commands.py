@@ -96,4 +96,6 @@ def offered(screen: "ChatScreen") -> Iterator[Command]:
     for heat in HEATS:
         if heat != talk.transcript.heat:
             yield f"heat: {heat.capitalize()}", "what the tint says", partial(pane.set_heat, heat)
+    yield "heat: From so many bits on…", "below them nothing is tinted", partial(screen.composer.take, "/heat ")
     yield "view: Control tokens", "show or hide them", pane.toggle_specials
+    yield "view: Line ends", "show or hide them", pane.action_line_ends

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import export
-from app.heat import HEATS
+from app.heat import HEATS, bits_of
 from app.tui import presets
 from app.tui.dialogs.overlays import Ask
 from app.tui.dialogs.text_dialog import TextDialog
@@ -232,10 +232,11 @@ def _import(screen: "ChatScreen", name: str) -> None:
 
 
 def _heat(screen: "ChatScreen", name: str) -> None:
-    if name in HEATS:
-        screen.pane.set_heat(name)
+    heat, least = (name, None) if name in HEATS else ("", bits_of(name))
+    if heat or least is not None:
+        screen.pane.set_heat(heat or screen.talk.transcript.heat, least)
     else:
-        screen.hints.say(f"heat is one of {', '.join(HEATS)}")
+        screen.hints.say(f"heat is one of {', '.join(HEATS)}, or the bits from which on words are tinted")
 
 
 def _model(screen: "ChatScreen", name: str) -> None:
@@ -301,7 +302,7 @@ COMMANDS: dict[str, Slash] = {
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
     "set": Slash("name value …", "set sampling parameters", _set, lambda _: [f"{name} " for name in PARAMETERS]),
-    "heat": Slash("name", "tint by surprisal, entropy, rank or off", _heat, lambda _: list(HEATS)),
+    "heat": Slash("name", "surprisal, entropy, rank, off; or bits: from where on", _heat, lambda _: list(HEATS)),
     "specials": Slash("", "show or hide control tokens", lambda s, _: s.pane.toggle_specials()),
     "strategy": Slash("name", "guess tokens ahead: the same ones, sooner", _strategy, _strategies),
     "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),

@@ -65,7 +65,7 @@ class AdapterSliders(Canvas, can_focus=True):
         about = f"  {adapter.kind} rank {adapter.rank} {self.glyphs.dot} {adapter.trained_on or 'base not named'}"
         about = cells.fit(cells.clean(about), ABOUT) if width >= NAME + ABOUT + 24 else ""
         size = max(width - NAME - cells.width(about) - 8, 6)
-        label = look.cursor if picked else look.text if on else look.faint
+        label = look.row if picked else look.text if on else look.faint
         return [
             Segment(cells.pad(cells.clean(adapter.name), NAME), label),
             Segment(" "),

@@ -109,13 +109,13 @@ class AlternativeRows(Canvas, can_focus=True):
             lines.append(
                 [
                     Segment(f" {mark} ", ink),
-                    Segment(name, look.cursor if index == self.picked else ink),
+                    Segment(name, look.row if index == self.picked else ink),
                     Segment(percent(row.before).rjust(8) + "  ", ink),
                     Segment(
                         cells.pad(f"cut by {row.removed_by}", room)
                         if row.removed_by
                         else bar(row.before / scale, room, glyphs),
-                        look.faint if row.removed_by else look.chosen if row.chosen else look.bar,
+                        look.faint if row.removed_by else look.chosen_bar if row.chosen else look.bar,
                     ),
                 ]
             )

@@ -7,7 +7,7 @@ of what is under way.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.heat import HEATS, heat_level
+from app.heat import BITS, HEATS, heat_level
 from app.tui.chat.context import before
 from app.tui.sampling import words as recipe_words
 from app.tui.tokens.block import THINKING, MessageBlock, ShownToken, words
@@ -34,6 +34,7 @@ class Transcript:
         self.conversation = conversation
         self.shown: list[ShownMessage] = []
         self.heat = HEATS[0]
+        self.least = BITS[0]  # bits: below them nothing is tinted
         self.specials = False  # control tokens are shown
         self.folds: dict[str, bool] = {}  # what a person folded or unfolded, by block
         self.scores: dict[str, list[TokenStep]] = {}  # of a person's nodes
@@ -83,11 +84,11 @@ class Transcript:
         """A step as the transcript shows it."""
         special = step.special and step.piece not in THINKING
         text = step.piece.decode(errors="replace") if step.special else step.text
-        return ShownToken(text, heat_level(step, self.heat), special, step.origin == "given")
+        return ShownToken(text, heat_level(step, self.heat, self.least), special, step.origin == "given")
 
-    def recolour(self, heat: str) -> None:
-        """Tint by another number."""
-        self.heat = heat
+    def recolour(self, heat: str, least: float) -> None:
+        """Tint by another number, or from other bits on."""
+        self.heat, self.least = heat, least
         for shown in self._known.values():
             if shown.steps:
                 shown.block.tokens[:] = [self.token(step) for step in shown.steps]

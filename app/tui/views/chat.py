@@ -15,7 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from app import requests as r
-from app.heat import HEATS
+from app.heat import BITS, HEATS
 from app.tui import keys
 from app.tui.chat import commands, slash, status
 from app.tui.chat.auto_saver import EVERY_S
@@ -124,13 +124,13 @@ class ChatScreen(View):
 
     def open(self, conversation: Conversation) -> None:
         """Show a conversation, at the branch that was checked out."""
-        heat = HEATS[0]
+        heat, least = HEATS[0], BITS[0]
         if self.session is not None:
             self.leave()
-            heat = self.session.transcript.heat
+            heat, least = self.session.transcript.heat, self.session.transcript.least
         talk = ChatSession(conversation, self._submit, clock=self.host.clock)
         self.session = self.host.session = talk
-        talk.transcript.heat = heat
+        talk.transcript.heat, talk.transcript.least = heat, least
         talk.adapters = status.adapters(self.host.engine)
         self.look = TokenLook(talk, self.host.store)
         self.inspector.outcomes.clear()
@@ -272,6 +272,7 @@ class ChatScreen(View):
     def status(self) -> None:
         """The top line, as things are."""
         self.top.show(*status.shown(self.talk, self.host.engine))
+        self.top.tint(self.talk.transcript.heat, self.talk.transcript.least)
 
     def names(self) -> Names:
         return self.host.names_of(self.talk.conversation.model)
@@ -293,6 +294,7 @@ class ChatScreen(View):
 
     def on_transcript_pane_rendered(self) -> None:
         self.inspector.look()
+        self.status()
 
     def on_descendant_focus(self) -> None:
         self.call_later(self._hint)

@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
 from app import requests as r
+from app.heat import HEATS
 from app.tui import keys, presets
 from app.tui.chat import comparison
 from app.tui.chat.chat_session import ChatSession
@@ -99,6 +100,7 @@ class CompareScreen(View):
         self.refresh_heads()
         name = (current.title or current.name) if current is not None else "no model"
         self.top.show(name, (f"same prompt · seed {self.seed}",))
+        self.top.tint(HEATS[0])
         self._hint()
 
     def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:

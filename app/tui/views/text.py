@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
 from app import requests as r
-from app.heat import heat_level
+from app.heat import HEATS, heat_level
 from app.tui import keys
 from app.tui.chat import text_document
 from app.tui.chat.auto_saver import EVERY_S
@@ -212,10 +212,10 @@ class TextScreen(View):
         said = [step.logprob for step in self.steps]
         ppl = perplexity(said)
         density = bits_per_byte(said, max(sum(len(step.piece) for step in self.steps if step.logprob is not None), 1))
-        parts = [f"{len(self.steps)}/{facts.context} ctx"]
-        if ppl is not None:
-            parts += [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte"]
-        self.top.show(cells.fit(facts.title or facts.name, 40), tuple(parts))
+        parts = [] if ppl is None else [f"ppl {ppl:.1f}", f"{density:.2f} bits/byte"]
+        context = f"{len(self.steps)}/{facts.context} ctx"
+        self.top.show(facts.title or facts.name, (*parts, context), kept=len(parts))
+        self.top.tint(HEATS[0])
 
     def models_changed(self) -> None:
         """A model was loaded: measure with it."""

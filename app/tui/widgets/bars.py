@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
@@ -10,6 +10,8 @@ from rich.style import Style
 from textual import events
 from textual.message import Message
 
+from app.heat import BITS
+from app.heat import legend as heat_legend
 from app.tui.tokens import cells
 from app.tui.views import VIEWS
 from app.tui.widgets.canvas import Canvas, Line
@@ -17,9 +19,16 @@ from app.tui.widgets.canvas import Canvas, Line
 if TYPE_CHECKING:
     from app.tui.chat.candidates import CandidateTable
 
+NAME, LEAST_NAME = 24, 8  # cells of the model's name that facts give way to; where there is little room
+ROOMY = 60  # cells beside the views
+
 
 class TopBar(Canvas):
-    """The program, its views, the model, and what it costs. Drops facts from the right where space is short."""
+    """The program, its views, the model, what it costs, and the legend of the heat.
+
+    Where space is short facts go from the right, then the word of the legend, then the facts that matter most, the
+    names of the other views, and the legend; the first `kept` facts stay.
+    """
 
     class ViewAsked(Message):
         """A person wants another view."""
@@ -33,41 +42,87 @@ class TopBar(Canvas):
         self.current = current
         self.model = ""
         self.facts: tuple[str, ...] = ()
+        self.kept = 0
+        self.heat: tuple[str, float] = ("off", BITS[0])
         self._spots: list[tuple[int, int, str]] = []
 
-    def show(self, model: str, facts: tuple[str, ...]) -> None:
-        if (model, facts) != (self.model, self.facts):
-            self.model, self.facts = model, facts
+    def show(self, model: str, facts: tuple[str, ...], *, kept: int = 0) -> None:
+        if (model, facts, kept) != (self.model, self.facts, self.kept):
+            self.model, self.facts, self.kept = model, facts, kept
+            self.redraw()
+
+    def tint(self, heat: str, least: float = BITS[0]) -> None:
+        """Explain the tints of a way of looking."""
+        if (heat, least) != self.heat:
+            self.heat = heat, least
             self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look = self.look
         segments = [Segment(" likely ", Style(bold=True) + look.text)]
+        legend = self._legend(word=False)
         x, self._spots = 8, []
-        for number, name in enumerate(VIEWS, 1):
-            text = f" {number} {name} "
+        names = {name: f" {number} {name} " for number, name in enumerate(VIEWS, 1)}
+        if x + sum(map(len, names.values())) + 3 + LEAST_NAME + _width(legend) > width:
+            names = {name: text if name == self.current else f" {text[1]} " for name, text in names.items()}
+        for name, text in names.items():
             here = name == self.current
-            if x + len(text) > width or (width < 60 and not here):
+            if x + len(text) > width or (width < 40 and not here):
                 continue
-            segments.append(Segment(text, look.cursor if here else look.faint))
+            segments.append(Segment(text, look.tab if here else look.faint))
             self._spots.append((x, x + len(text), name))
             x += len(text)
-        room = width - x - 4
-        if room >= 8:
-            model = cells.fit(self.model, room)
-            segments += [Segment(" │ ", look.rule), Segment(model, look.text)]
-            room -= cells.width(model)
-            facts = list(self.facts)
-            while facts and cells.width("  " + " · ".join(facts)) > room:
+        return [[*segments, *self._rest(width - x, legend)]]
+
+    def _rest(self, room: int, legend: list[Segment]) -> Iterator[Segment]:
+        """The model and its facts, and the legend at the right edge."""
+        look, facts = self.look, list(self.facts)
+        if room < 12:
+            return
+        short = min(cells.width(self.model), NAME if room > ROOMY else LEAST_NAME)
+
+        def used() -> int:
+            return 3 + short + (2 + cells.width(" · ".join(facts)) if facts else 0)
+
+        least = max(self.kept, min(len(facts), 1))
+        worded = self._legend(word=True)
+        for shown, keep in ((worded, least), (legend, self.kept), ([], self.kept)):
+            while len(facts) > keep and used() + _width(shown) > room:
                 facts.pop()
-            if facts:
-                segments.append(Segment("  " + " · ".join(facts), look.faint))
-        return [segments]
+            legend = shown
+            if used() + _width(shown) <= room:
+                break
+        room -= _width(legend)
+        tail = f"  {' · '.join(facts)}" if facts else ""
+        model = cells.fit(self.model, max(room - 3 - cells.width(tail), 4))
+        left = room - 3 - cells.width(model + tail)
+        yield from (Segment(" │ ", look.rule), Segment(model, look.text))
+        if left >= 0:
+            yield from (Segment(tail, look.faint), Segment(" " * left), *legend)
+
+    def _legend(self, *, word: bool) -> list[Segment]:
+        """From where on the words are tinted, and how."""
+        heat, least = self.heat
+        steps = heat_legend(heat, least)
+        if not steps:
+            return []
+        faint, words = self.look.faint, {"surprisal": "surprise"}.get(heat, heat)
+        found = [Segment(f"  {words} " if word else "  ", faint)]
+        for text, level in steps:
+            style = self.look.heat[level]
+            filled = style.bgcolor is not None or style.reverse
+            parts = (Segment(f" {text} ", style),) if filled else (Segment(" "), Segment(text, style), Segment(" "))
+            found += parts
+        return [*found, Segment(" bits " if heat != "rank" else " ", faint)]
 
     def on_click(self, event: events.Click) -> None:
         for start, end, name in self._spots:
             if start <= event.x < end:
                 self.post_message(self.ViewAsked(name))
+
+
+def _width(segments: Sequence[Segment]) -> int:
+    return sum(cells.width(segment.text) for segment in segments)
 
 
 class InspectorLine(Canvas):
@@ -101,7 +156,7 @@ class InspectorLine(Canvas):
         segments.append(Segment(tail, look.faint))
         for value in list(self.bits)[-8:]:
             level = min(int((value or 0) / 8 * len(glyphs.levels)), len(glyphs.levels) - 1)
-            segments.append(Segment(glyphs.levels[level], look.chosen if (value or 0) > 4 else look.bar))
+            segments.append(Segment(glyphs.levels[level], look.bar))
         return [segments]
 
 
@@ -126,7 +181,7 @@ class Hints(Canvas):
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look = self.look
         if self.news:
-            ink = look.accent if self.alarm else look.text
+            ink = look.alarm if self.alarm else look.text
             return [[Segment(" " + cells.fit(cells.clean(self.news).replace("\n", " "), width - 2), ink)]]
         segments: list[Segment] = []
         last = " ^p palette "
@@ -162,7 +217,7 @@ class JumpToLatest(Canvas):
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        return [[Segment(self.words, self.look.cursor)]]
+        return [[Segment(self.words, self.look.tab)]]
 
     def on_click(self) -> None:
         self.post_message(self.Pressed())

@@ -94,13 +94,13 @@ class Candidates(Canvas, can_focus=True):
         mark = glyphs.chosen if row.chosen else glyphs.cut if row.removed_by else " "
         size = max(width - NAME - PERCENT - 4, 3)
         share = row.before if row.after is None or row.removed_by else row.after
-        ink = look.chosen if row.chosen else look.bar_cut if row.removed_by else look.bar
+        ink = look.chosen_bar if row.chosen else look.bar_cut if row.removed_by else look.bar
         text = look.chosen if row.chosen else look.faint if row.removed_by else look.text
         name = cells.pad(row.name, NAME)
         drawn = bar(share / scale, size, glyphs)
         tick = min(round(row.before / scale * size), size - 1)
         segments = [Segment(mark + " ", look.chosen if row.chosen else look.faint)]
-        segments.append(Segment(name + " ", look.cursor if picked else text))
+        segments.append(Segment(name + " ", look.row if picked else text))
         # the tick is drawn only where the transforms moved the probability by more than it is wide
         if row.after is not None and not row.removed_by and abs(row.after - row.before) / scale * size >= 1:
             under = drawn[tick]

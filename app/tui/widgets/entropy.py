@@ -1,4 +1,4 @@
-"""The entropy along an answer: one column a token, lit where the model had many ways to go on."""
+"""The entropy along an answer: one column a token, the one under the cursor lit."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,6 @@ from rich.segment import Segment
 
 from app.tui.widgets.canvas import Canvas, Line
 
-HIGH = 4.0  # bits
 TOP = 8.0  # bits at which a column is full
 
 
@@ -41,6 +40,6 @@ class EntropyRow(Canvas):
         for i in range(first, min(first + width, count)):
             value = self.bits[i]
             glyph = " " if value is None else levels[min(int(value / TOP * len(levels)), len(levels) - 1)]
-            ink = self.look.accent if i == self.at else self.look.chosen if (value or 0) > HIGH else self.look.bar
+            ink = self.look.chosen_bar if i == self.at else self.look.bar
             segments.append(Segment(glyph, ink))
         return list(Segment.simplify(segments))

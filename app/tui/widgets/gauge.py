@@ -24,7 +24,7 @@ class Gauge(Canvas):
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs, it = self.look, self.glyphs, self.standing
         words = cells.fit(cells.clean(f" {it.words}"), width - 1)
-        line = [Segment(words, look.model if it.alarm else look.text)]
+        line = [Segment(words, look.alarm if it.alarm else look.text)]
         room = width - cells.width(words) - cells.width(it.tail) - 5
         if it.share is not None and room >= NARROWEST:
             done = round(min(max(it.share, 0.0), 1.0) * room)

@@ -101,7 +101,7 @@ class Sliders(Canvas, can_focus=True):
         label_width, size = _columns(width)
         share = (value - p.low) / (p.high - p.low)
         picked = self.has_focus and p.name == self.parameter.name
-        label = look.cursor if picked else look.text if on else look.faint
+        label = look.row if picked else look.text if on else look.faint
         return [
             Segment(cells.pad(p.label, label_width), label),
             Segment(" "),

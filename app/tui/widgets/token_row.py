@@ -29,29 +29,32 @@ def fold(block: MessageBlock, look: Look, glyphs: Glyphs) -> list[Segment]:
     return [Segment(f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens", look.faint)]
 
 
-def tokens(block: MessageBlock, row: CellRow, look: Look, lit: int = -1, mark: int = -1) -> Iterator[Segment]:
-    """The tokens of a row. `lit` is under the cursor; `mark` is underlined."""
+def tokens(
+    block: MessageBlock, row: CellRow, look: Look, lit: int = -1, mark: int = -1, ends: bool = False
+) -> Iterator[Segment]:
+    """The tokens of a row. `lit` is under the cursor; `mark` is underlined; with `ends` every line end is seen.
+
+    Only words are drawn, no space around them; but a cursor on a token without a word is seen.
+    """
     yield Segment(" " * GUTTER)
     plain: list[str] = []
     for span in row.spans:
-        level, text = block.tokens[span.token].level, span.text
-        style = look.cursor if span.token == lit else _ink(block, span.token, look)
+        text, under = span.text, span.token == lit
+        style = look.cursor if under else _ink(block, span.token, look)
         if span.token == mark:
             style = (style or Style()) + UNDERLINED
         if text == "\n":
-            seen = span.token == lit or level >= 2
+            seen = under or ends
             text = ("⏎" if seen else " ") * span.width
-            style = style if seen else None
+            style = (style or look.faint) if seen else None
+        elif style is not None and not text.strip(" \u00a0"):
+            style = style if under and not block.tokens[lit].text.strip(" \u00a0") else None
         if style is None:
             plain.append(text)
             continue
         if plain:
             yield Segment("".join(plain))
             plain.clear()
-        if text.startswith(" ") and span.token != lit:  # quiet: the space before a word is not tinted
-            bare = text.lstrip(" ")
-            yield Segment(" " * (len(text) - len(bare)))
-            text = bare
         if text:
             yield Segment(text, style)
     if plain:

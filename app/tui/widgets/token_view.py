@@ -9,6 +9,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from app.heat import MARKED
 from app.tui.tokens.block import HEADING_ROWS
 from app.tui.tokens.layout import HEAD, TokenPlace
 from app.tui.widgets.rows import TranscriptRows
@@ -122,7 +123,7 @@ class TokenView(TranscriptRows, can_focus=True):
         self._settle()
 
     def action_surprise(self, by: int) -> None:
-        """The next token of at least four bits (level 3 of the ramp)."""
+        """The next token that is underlined or filled: four bits and more."""
         self._goal = None
         here = self.cursor or (self.newest() if by < 0 else (self.layout_.ends() or (None,))[0])
         while here is not None:
@@ -130,7 +131,7 @@ class TokenView(TranscriptRows, can_focus=True):
             if there == here:
                 return
             here = there
-            if self.blocks[here.block].tokens[here.token].level >= 3:
+            if self.blocks[here.block].tokens[here.token].level >= MARKED:
                 self.move_to(here)
                 return
 

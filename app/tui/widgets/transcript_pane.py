@@ -44,6 +44,7 @@ class TranscriptPane(Left):
         Binding("right_curly_bracket", "fork(1)", "Fork", show=False, id="token.next_fork"),
         Binding("m", "read", "Read", show=False, id="token.read"),
         Binding("z", "fold", "Fold", show=False, id="token.fold"),
+        Binding("l", "line_ends", "Line ends", show=False, id="token.line_ends"),
         Binding("y", "copy_answer", "Copy", show=False, id="token.copy"),
         Binding("Y", "copy_code", "Copy code", show=False, id="token.copy_code"),
         Binding("s", "screen.step", "Step", show=False, id="token.step"),
@@ -193,11 +194,17 @@ class TranscriptPane(Left):
         """Tint by the next number."""
         self.set_heat(HEATS[(HEATS.index(self.transcript.heat) + 1) % len(HEATS)])
 
-    def set_heat(self, heat: str) -> None:
-        """Tint by surprisal, entropy or rank, or not at all."""
-        self.transcript.recolour(heat)
+    def set_heat(self, heat: str, least: float | None = None) -> None:
+        """Tint by surprisal, entropy or rank, or not at all; from `least` bits on."""
+        self.transcript.recolour(heat, self.transcript.least if least is None else least)
         self.view.redraw()
-        self._say(f"heat: {heat}")
+        self.post_message(self.Rendered())
+        self._say(f"heat: {heat}" if least is None else f"heat: {heat} from {least:g} bits on")
+
+    def action_line_ends(self) -> None:
+        """Show where lines end, or do not."""
+        self.view.line_ends = not self.view.line_ends
+        self.view.redraw()
 
     def action_read(self) -> None:
         """Show the answer under the cursor as Markdown, or its tokens again."""

@@ -125,7 +125,7 @@ class TreePane(Canvas, can_focus=True):
             tail += f" {glyphs.cut}" if way.given_up else ""
             text = cells.fit(way.text, max(width - len(stem) - len(tail), 4))
             picked = index == self.picked and self.has_focus
-            ink = look.cursor if picked else look.text if way.on else look.faint
+            ink = look.row if picked else look.text if way.on else look.faint
             lines.append(
                 [
                     Segment(stem, look.rule),

@@ -10,7 +10,7 @@ from app.tui.host import host
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
-FIRST = "Ask anything. Each token of the answer is tinted by its surprisal:"
+FIRST = "Ask anything. The words that surprised the model are marked, from 2 bits on:"
 # keys by their actions, and what they are for
 WAYS = (
     ("tab", "then arrow keys: look at a token, and what else could have come"),
@@ -37,10 +37,8 @@ class Welcome(Canvas):
 
     def _ramp(self, width: int) -> Line:
         """The tints and the bits at which they begin."""
-        segments = []
-        for style, least in zip(self.look.heat, (0, *heat.BITS), strict=True):
-            segments += [Segment(f" {least:g} bits " if least in (0, heat.BITS[-1]) else f" {least:g} ", style)]
-        return segments
+        steps = (Segment(f" {words} ", self.look.heat[level]) for words, level in heat.legend("surprisal"))
+        return [Segment(" "), *steps, Segment(" bits", self.look.faint)]
 
     def _key(self, action: str) -> str:
         return keys.pretty(host(self).keys_of(action)) if "." in action else action
