@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from app.heat import MARKED
 from app.tui.dialogs.overlays import Alternatives
 from app.tui.tokens.layout import Spot, TokenPlace
 from engine.conversation import Fork
@@ -138,7 +139,7 @@ async def test_the_cursor_walks_everything_and_scores_the_prompt(play: Play) -> 
         assert [call for call, _ in stage.engine.calls].count("score") == 1
         assert stage.texts[0] == ASK == "".join(token.text for token in view.blocks[0].tokens)
         await stage.pilot.press("n")
-        assert view.cursor.block == 1 and view.blocks[1].tokens[view.cursor.token].level >= 3
+        assert view.cursor.block == 1 and view.blocks[1].tokens[view.cursor.token].level >= MARKED
         first = view.cursor
         await stage.pilot.press("n")
         assert view.cursor > first
