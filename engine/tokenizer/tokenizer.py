@@ -22,6 +22,7 @@ class Tokenizer:
     add_bos    whether they do: `encode(text, bos=True)` adds it only then
     add_eos    whether the checkpoint's training texts end with one of `eos`; nothing here adds it
     eos        every token that ends a text or an answer: those that the checkpoint names, and those known by spelling
+    end        the one of them that the checkpoint names first, if it names any
     templates  chat templates by name; the plain one is "default"
     """
 
@@ -41,7 +42,9 @@ class Tokenizer:
         self.bos = bos
         self.add_bos = add_bos and bos is not None
         self.add_eos = add_eos
-        self.eos = frozenset(eos) | known.ends_of_text(vocabulary)
+        named = tuple(eos)
+        self.end = named[0] if named else None
+        self.eos = frozenset(named) | known.ends_of_text(vocabulary)
         self._turn_ends = self.eos | known.ends_of_turn(vocabulary)
         self.encoder = encoder
         self._strip_space = strip_space
