@@ -15,6 +15,7 @@ VERBS = {
     "chat": "Chat on the full screen, or line by line with --plain.",
     "run": "Answer one prompt on stdout.",
     "explain": "Show what a model thinks of every token of a given text.",
+    "eval": "Measure models on tasks and texts, with error bars.",
     "tune": "Fine-tune a model on rows of text.",
     "bench": "Measure how fast a model runs on this machine.",
     "quantize": "Write a model in fewer bits, and measure what that costs.",

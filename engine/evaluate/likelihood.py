@@ -108,7 +108,7 @@ def _check(request: Request, context: int) -> None:
         raise ParameterError("a text's first token has no distribution: score from its second on")
 
 
-def _common(texts: Sequence[Sequence[int]]) -> int:
+def _common(texts: Sequence[list[int]]) -> int:
     """Tokens with which all begin."""
     first, last = min(texts), max(texts)
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
@@ -155,7 +155,7 @@ class _Gather:
         self.best: list[np.ndarray] = []
         self.count = 0
 
-    def score(self, hidden: mx.array, places: Sequence[int], tokens: Sequence[int]) -> range:
+    def score(self, hidden: mx.array, places: list[int], tokens: list[int]) -> range:
         """Score tokens after places of hidden [N, C]: the numbers of the scores."""
         first = self.count
         for low in range(0, len(places), HEADS):
@@ -206,7 +206,9 @@ def _read(root: Branches, requests: Sequence[Request], rows: int) -> list[tuple[
     if places:
         gather.score(hidden, places, tokens)
     depth = start + width
-    own = [(i, j) for i, request in enumerate(requests) for j, text in enumerate(request.texts) if len(text) - 1 > depth]
+    own = [
+        (i, j) for i, request in enumerate(requests) for j, text in enumerate(request.texts) if len(text) - 1 > depth
+    ]
     for low in range(0, len(own), rows):
         _leaves(place, requests, own[low : low + rows], depth, width > 0, gather, scored)
     logprobs = np.concatenate(gather.logprobs) if gather.logprobs else np.zeros(0)
@@ -214,7 +216,9 @@ def _read(root: Branches, requests: Sequence[Request], rows: int) -> list[tuple[
     found = []
     for each in scored:
         numbers = [[*stem, *leaf] for stem, leaf in each]
-        found.append(tuple(Likelihood(logprobs[at], bool(best[at].all())) for at in (np.array(n, int) for n in numbers)))
+        found.append(
+            tuple(Likelihood(logprobs[at], bool(best[at].all())) for at in (np.array(n, int) for n in numbers))
+        )
     return found
 
 
@@ -259,7 +263,7 @@ def windows(ids: Sequence[int], length: int, prefix: int | None) -> Iterator[Req
         raise ParameterError(f"a window must be 2 tokens or more, got {length}")
     ids = list(ids)
     if prefix is not None:
-        yield Request((tuple([prefix, *ids[:length]]),), (1,))
+        yield Request(((prefix, *ids[:length]),), (1,))
         done = min(length, len(ids))
     else:
         if len(ids) > 1:

@@ -45,7 +45,7 @@ def requests(seed: int, shots: int, n: int) -> list[Request]:
 @pytest.mark.parametrize("shots", [1, 40])
 def test_every_text_is_worth_what_it_is_alone(shots: int) -> None:
     model, asked = tiny(), requests(shots, shots, 30)
-    asked.append(Request(asked[0].texts + ((*asked[0].texts[0], 3, 4),), (*asked[0].starts, asked[0].starts[0])))
+    asked.append(Request((*asked[0].texts, (*asked[0].texts[0], 3, 4)), (*asked[0].starts, asked[0].starts[0])))
     asked.append(Request(((5, 6, 7, 8), (9, 6, 7)), (1, 1)))  # these begin with nothing in common
     found = list(loglikelihoods(model, asked))
     assert len(found) == len(asked)

@@ -1,0 +1,481 @@
+"""`likely eval`: how good models are at tasks and on texts, every number with its error bar."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.opening import Progress, adapter_option, open_session, weighed_adapter
+from engine.errors import DataError, ParameterError
+
+if TYPE_CHECKING:
+    from app.evaluations import Evaluation, Evaluations, Row
+    from engine.evaluate.estimates import Estimate
+    from engine.evaluate.evaluation import Outcome, Protocol
+    from engine.evaluate.figures import Compared, Tally
+    from engine.evaluate.tasks import Problem, Task
+    from engine.session import Session
+
+KEEP_S = 1.0  # results are written that often
+
+
+@click.command()
+@click.argument("tasks", nargs=-1)
+@click.option(
+    "--model",
+    "-M",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="A model or an adapter's folder; repeat to compare: the others against the first.",
+)
+@adapter_option
+@click.option("--text", type=click.Path(path_type=Path, dir_okay=False), help="Perplexity of this file.")
+@click.option(
+    "--window", default=512, show_default=True, type=click.IntRange(2), help="Tokens that are predicted from."
+)
+@click.option(
+    "--prefix-token",
+    "prefix",
+    default="default",
+    metavar="none|ID",
+    help="What stands before a text that nothing precedes. Default: BOS, else EOS.",
+)
+@click.option("--chat", is_flag=True, help="Put contexts and texts through the chat template.")
+@click.option("--limit", type=click.IntRange(1), help="Ask the first so many items.")
+@click.option("--measure", "measures", multiple=True, metavar="NAME", help="Show these measures alone; repeatable.")
+@click.option("--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`.")
+@click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@n.")
+@click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
+@click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
+@click.option("--compare", "stored", is_flag=True, help="Show what was measured before, of TASKS or of all.")
+@click.option("--json", "as_json", is_flag=True, help="An object a figure on stdout.")
+@click.option("--items", is_flag=True, help="With --json: an object an item.")
+def command(
+    tasks: tuple[str, ...],
+    models: tuple[str, ...],
+    adapters: tuple[str, ...],
+    text: Path | None,
+    window: int,
+    prefix: str,
+    chat: bool,
+    limit: int | None,
+    measures: tuple[str, ...],
+    strategy: str,
+    samples: int,
+    temperature: float,
+    seed: int,
+    fresh: bool,
+    stored: bool,
+    as_json: bool,
+    items: bool,
+) -> None:
+    """Measure models on TASKS: files of rows (.jsonl, .csv), .toml files, or built-in ones.
+
+    \b
+    likely eval pairs.jsonl                           rows of good and bad, or of context, choices and gold, or ...
+    likely eval arithmetic pairs.jsonl -M smollm2 -M my-adapter
+    likely eval --text book.txt --window 512          perplexity and bits a byte
+    likely eval --compare                             what was measured before
+    """
+    from app.evaluations import Evaluations
+    from engine.evaluate.evaluation import Protocol
+    from engine.home import home
+
+    if items and not as_json:
+        raise click.UsageError("--items is for programs: give --json too")
+    if not stored and not tasks and text is None:
+        raise click.UsageError("name a task (a .jsonl, .csv or .toml file, or a built-in one), or give --text FILE")
+    if adapters and len(models) > 1:
+        raise click.UsageError("--adapter goes with one model: name an adapter's folder as a model with -M instead")
+    store = Evaluations(home() / "evaluations.db")
+    try:
+        if stored:
+            done = _stored(store, tasks, models)
+        else:
+            unconditional = not measures or "acc_mutual_info" in measures
+            protocol = Protocol(prefix, window, chat, strategy, samples, temperature, seed, unconditional)
+            run = _Run(store, protocol, limit, fresh, quiet=as_json and not sys.stderr.isatty())
+            done = run.all(_sources(tasks, text), models or (os.environ.get("LIKELY_MODEL", ""),), adapters)
+        _say(store, done, measures, as_json, items, comparing=stored)
+    finally:
+        store.close()
+    if not stored and run.stopped:
+        click.echo("stopped; what was measured is kept, and the same command goes on from there", err=True)
+        raise click.exceptions.Exit(130)
+
+
+# -- what is measured -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A file whose perplexity is asked for."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def identity(self) -> str:
+        from engine.evaluate.tasks import digest
+
+        return digest(self.path)
+
+    def read(self) -> str:
+        try:
+            text = self.path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path} must be UTF-8: {error.reason} at byte {error.start}") from None
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror}") from None
+        if not text:
+            raise DataError(f"{self.path} is empty: there is nothing to measure")
+        return text
+
+
+def _sources(names: Sequence[str], text: Path | None) -> "list[Task | _Text]":
+    from engine.evaluate import tasks
+
+    found: list[Task | _Text] = [task for name in names for task in tasks.read(Path(name).expanduser())]
+    if text is not None:
+        _Text(text).read()
+        found.append(_Text(text))
+    for source in found:  # what is wrong with a task is said before a model is loaded
+        if not isinstance(source, _Text):
+            _ = source.form
+    names_ = [source.name for source in found]
+    for name in names_:
+        if names_.count(name) > 1:
+            raise ParameterError(f"two tasks are called {name}: give one another name (name = ... in a .toml file)")
+    return found
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was measured of one task by one model."""
+
+    evaluation: "Evaluation"
+    below: int | None
+    protocol: dict[str, Any]
+
+
+class _Run:
+    """Models asked one after another, each all tasks, and the results kept as they come."""
+
+    def __init__(
+        self, store: "Evaluations", protocol: "Protocol", limit: int | None, fresh: bool, *, quiet: bool
+    ) -> None:
+        self.store, self.protocol, self.limit, self.fresh, self.quiet = store, protocol, limit, fresh, quiet
+        self.stopped = False
+
+    def all(self, sources: "Sequence[Task | _Text]", models: Sequence[str], adapters: Sequence[str]) -> list[_Done]:
+        done = []
+        with Progress() as progress:
+            for model in models:
+                session, identity = _open(model, adapters)
+                name = model or session.info.name
+                for source in sources:
+                    done.append(self._one(session, name, identity, source, progress))
+                    if self.stopped:
+                        return done
+                del session
+        return done
+
+    def _one(self, session: "Session", name: str, identity: str, source: "Task | _Text", progress: Progress) -> _Done:
+        from app.evaluations import Evaluation, asked_of
+
+        text = source.read() if isinstance(source, _Text) else None
+        protocol = self.protocol
+        if text is not None:
+            protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=0, unconditional=True)
+        form = "text" if isinstance(source, _Text) else source.form.NAME
+        token = protocol.token(session.tokenizer)
+        asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
+                         likely=version("likely"))  # fmt: skip
+        evaluation = Evaluation(source.name, name, asked, sys.argv)
+        aside = 0 if isinstance(source, _Text) else source.aside
+        below = None if self.limit is None else self.limit + aside
+        known = self.store.begin(evaluation, fresh=self.fresh)
+        if known and not self.quiet:
+            click.echo(f"{source.name}, {name}: {len(known)} items are known from before", err=True)
+        outcomes = self._outcomes(session, source, text, protocol, known)
+        total = self._total(source, text)
+        try:
+            self._keep(evaluation, outcomes, progress, total, below)
+        except KeyboardInterrupt:
+            self.stopped = True
+        progress.show("", 0, 0)
+        said = {"form": form, **_relevant(asked["protocol"], form), "prefix_token": token, "likely": asked["likely"]}
+        if not isinstance(source, _Text) and source.settings.shots:
+            said["shots"] = source.settings.shots
+        if form == "text":
+            said["items"] = "windows"
+        return _Done(evaluation, below, said)
+
+    def _outcomes(
+        self, session: "Session", source: "Task | _Text", text: str | None, protocol: "Protocol", known: set[int]
+    ) -> "Iterator[Outcome]":
+        from engine.decode.strategies import parse
+        from engine.evaluate import evaluation
+
+        if isinstance(source, _Text):
+            assert text is not None
+            return evaluation.document(session, text, protocol, done=known, limit=self.limit)
+        strategy = parse(protocol.strategy)
+        return evaluation.evaluate(session, source, protocol, strategy=strategy, done=known, limit=self.limit)
+
+    def _total(self, source: "Task | _Text", text: str | None) -> int:
+        """Items, for the progress line; 0 where nobody looks."""
+        if text is not None or not sys.stderr.isatty() or isinstance(source, _Text):
+            return 0
+        count = sum(1 for _ in source.rows()) - source.aside
+        return count if self.limit is None else min(count, self.limit)
+
+    def _keep(
+        self,
+        evaluation: "Evaluation",
+        outcomes: "Iterator[Outcome]",
+        progress: Progress,
+        total: int,
+        below: int | None,
+    ) -> None:
+        from app.evaluations import Row
+        from engine.evaluate.tasks import Problem
+
+        tally = self.store.tally(evaluation, below)
+        rows: list[Row] = []
+        problems: list[Problem] = []
+        began = last = time.monotonic()
+        before = len(tally.numbers)
+
+        def write() -> None:
+            self.store.keep(evaluation, rows, problems)
+            rows.clear()
+            problems.clear()
+
+        try:
+            for outcome in outcomes:
+                if isinstance(outcome, Problem):
+                    problems.append(outcome)
+                else:
+                    tally.add(outcome.number, outcome.cluster, outcome.values)
+                    rows.append(Row(outcome.number, outcome.cluster, outcome.values, outcome.detail))
+                now = time.monotonic()
+                if now - last >= KEEP_S:
+                    write()
+                    last = now
+                    measured = len(tally.numbers)
+                    left = (total - measured) * (now - began) / max(1, measured - before)
+                    progress.show(_line(evaluation, tally, left if total else None), measured, total)
+        finally:
+            write()
+
+
+def _relevant(protocol: dict[str, Any], form: str) -> dict[str, Any]:
+    """What of the protocol the items of a form depend on."""
+    drawn = ("strategy", "samples", "temperature", "seed")
+    names = {"questions": drawn, "text": ("window",), "documents": ("window",)}.get(form, ())
+    return {name: protocol[name] for name in ("chat", *names)}
+
+
+def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
+    """What stands on the progress line: the first measure with its interval as it is so far, and the time left."""
+    found = tally.main
+    shown = "" if found is None else f" {_number(found.mean)} {_span(found)}"
+    wait = "" if left is None else f" {left / 60:.0f} min left" if left > 90 else f" {max(0.0, left):.0f} s left"
+    return f"{evaluation.task} {evaluation.model}{shown} ({len(tally.numbers)}){wait}"
+
+
+def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
+    """A session on a model or an adapter's folder, and what its weights are known by."""
+    from engine.tune import adapters as stored
+
+    folder = Path(model).expanduser()
+    if model and (folder / stored.CONFIG).exists():
+        from engine.session import Session
+        from engine.tune.tuned import open_model
+
+        if adapters:
+            raise click.UsageError("--adapter goes with a model: -M names an adapter's folder already")
+        with Progress() as progress:
+            session = Session(open_model(model, progress.show))
+        return session, f"{_weights(session)} {_files(folder)}"
+    session = open_session(model, adapters=adapters)
+    weighed = [weighed_adapter(given) for given in adapters]
+    return session, " ".join([_weights(session), *(f"{_files(Path(f).expanduser())}={w}" for f, w in weighed)])
+
+
+def _weights(session: "Session") -> str:
+    return f"{session.info.weights} {session.model.dtype}" if hasattr(session.model, "dtype") else session.info.weights
+
+
+def _files(folder: Path) -> str:
+    from engine.evaluate.tasks import digest
+
+    return digest(*sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")))
+
+
+def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> list[_Done]:
+    """What was measured before, the latest of each task and model."""
+    names = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".csv") for name in tasks]
+    latest: dict[tuple[str, str], Evaluation] = {}
+    for each in store.all([*tasks, *names]):
+        if not models or each.model in models:
+            latest.setdefault((each.task, each.model), each)
+    if not latest:
+        raise DataError("nothing was measured yet of these: likely eval TASK measures")
+    found = sorted(latest.values(), key=lambda each: (each.task, models.index(each.model) if models else 0))
+    return [_Done(each, None, {"form": each.asked["form"], **each.asked["protocol"]}) for each in found]
+
+
+# -- how it is said ---------------------------------------------------------------------------------------------------
+
+
+def _say(
+    store: "Evaluations", done: Sequence[_Done], measures: Sequence[str], as_json: bool, items: bool, *, comparing: bool
+) -> None:
+    if items:
+        for each in done:
+            for row in store.rows(each.evaluation, each.below):
+                click.echo(json.dumps(_item(each, row), ensure_ascii=False))
+        return
+    from engine.evaluate.figures import comparisons, left_out
+
+    tallies = {(e.evaluation.task, e.evaluation.model): store.tally(e.evaluation, e.below) for e in done}
+    rows = []
+    for each in done:
+        task, model = each.evaluation.task, each.evaluation.model
+        odd = left_out(store.problems(each.evaluation, each.below))
+        figures = tallies[task, model].figures()
+        for name in measures:
+            if name not in figures:
+                raise ParameterError(f"{task} has no measure {name}: it has {', '.join(figures)}")
+        rows += [(each, name, found, odd) for name, found in figures.items() if not measures or name in measures]
+    models = list(dict.fromkeys(e.evaluation.model for e in done))
+    compared = comparisons(tallies, models) if len(models) > 1 else []
+    compared = [each for each in compared if not measures or each.measure in measures]
+    if as_json:
+        for each, name, found, odd in rows:
+            click.echo(json.dumps(_figure(each, name, found, odd), ensure_ascii=False))
+        if comparing:
+            for change in compared:
+                click.echo(json.dumps(_comparison(change), ensure_ascii=False))
+        return
+    _table(rows)
+    for each in done:
+        _odd(each, store.problems(each.evaluation, each.below))
+    for change in compared:
+        click.echo(_sentence(change))
+
+
+def _figure(each: _Done, name: str, found: "Estimate", odd: dict[str, dict[str, int]]) -> dict[str, Any]:
+    low, high = found.interval
+    return {
+        "task": each.evaluation.task,
+        "model": each.evaluation.model,
+        "measure": name,
+        "value": _finite(found.mean),
+        "se": _finite(found.error),
+        "low": _finite(low),
+        "high": _finite(high),
+        "n": found.n,
+        "protocol": {**each.protocol, **({"rows": odd} if odd else {})},
+    }
+
+
+def _item(each: _Done, row: "Row") -> dict[str, Any]:
+    return {
+        "task": each.evaluation.task,
+        "model": each.evaluation.model,
+        "item": row.number,
+        **({"cluster": row.cluster} if row.cluster is not None else {}),
+        **row.measures,
+        **row.detail,
+    }
+
+
+def _comparison(found: "Compared") -> dict[str, Any]:
+    low, high = found.change.estimate.interval
+    return {
+        "task": found.task,
+        "measure": found.measure,
+        "models": list(found.models),
+        "difference": _finite(found.change.estimate.mean),
+        "se": _finite(found.change.estimate.error),
+        "low": _finite(low),
+        "high": _finite(high),
+        "p": found.p,
+        "n": found.n,
+        "needed": found.change.needed,
+        "verdict": found.verdict,
+    }
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _table(rows: "Sequence[tuple[_Done, str, Estimate, Any]]") -> None:
+    cells = [("task", "model", "measure", "value", "95 %", "n")]
+    for each, name, found, _ in rows:
+        e = each.evaluation
+        exact = name in ("tokens", "bytes")
+        value, span = (f"{found.mean:.0f}", "") if exact else (_number(found.mean), _span(found))
+        cells.append((e.task, e.model, name, value, span, str(found.n)))
+    wide = [max(len(row[i]) for row in cells) for i in range(6)]
+    for row in cells:
+        left = "  ".join(cell.ljust(w) for cell, w in zip(row[:3], wide[:3], strict=True))
+        right = "  ".join(cell.rjust(w) for cell, w in zip(row[3:], wide[3:], strict=True))
+        click.echo(f"{left}  {right}")
+
+
+def _number(x: float) -> str:
+    return (
+        "-" if not math.isfinite(x) else f"{x:.4f}" if abs(x) < 10 else f"{x:.2f}" if abs(x) < 10_000 else f"{x:,.0f}"
+    )
+
+
+def _span(found: "Estimate") -> str:
+    low, high = found.interval
+    return (
+        f"{_number(low)} to {_number(high)}"
+        if math.isfinite(low) and math.isfinite(high)
+        else "from one item: no error"
+    )
+
+
+def _odd(each: _Done, problems: "Sequence[Problem]") -> None:
+    """Which rows are not like the others, so that none is dropped in silence."""
+    kinds: dict[tuple[str, bool], list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault((problem.kind, problem.scored), []).append(problem)
+    for (kind, scored), found in kinds.items():
+        rows = ", ".join(str(problem.number + 1) for problem in found[:8]) + (", ..." if len(found) > 8 else "")
+        fate = "scored" if scored else "left out"
+        words = f"{each.evaluation.task}, {each.evaluation.model}: {len(found)} {kind} ({fate}), row {rows}"
+        click.echo(f"{words}: {found[0].words}", err=True)
+
+
+def _sentence(found: "Compared") -> str:
+    low, high = found.change.estimate.interval
+    span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
+    unit = " a token" if found.measure == "nats" else ""
+    hint = ""
+    if found.verdict == "not seen" and found.change.needed and found.change.needed > found.n:
+        hint = f"; {found.change.needed:,} items would show a difference of this size four times in five"
+    return (
+        f"{found.task} {found.measure}: {found.models[1]} against {found.models[0]} "
+        f"{found.change.estimate.mean:+.4f}{unit} ({span}; {found.n} items, p {found.p:.2g}): {found.verdict}{hint}"
+    )

@@ -1,0 +1,336 @@
+"""An evaluation: a model asked every item of a task, each item's measures, and the figures they add up to.
+
+Requests and measures are lm-evaluation-harness's, so that scores can be set beside published ones: a context and its
+continuation are split where the context's own tokens end, trailing spaces of the context go to the continuation, and an
+empty context is the prefix token. Yields as it goes; whoever takes the results keeps them. Prints nothing.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Forked
+from engine.decode.strategies import PLAIN
+from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
+from engine.evaluate import verifiers
+from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, windows
+from engine.evaluate.tasks import Choices, Document, Item, Pair, Problem, Question, Task
+from engine.evaluate.verifiers import Hung, judge
+from engine.session import Session
+from engine.tokenizer import Tokenizer
+from engine.trace.trace import Recipe
+from engine.transforms import Temperature
+
+KNOWN = 4096  # choices whose probability without a context is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How items are asked: with a task's identity and a model's, all that a score depends on."""
+
+    prefix: str = "default"  # default: BOS, else EOS | none | an id
+    window: int = 512
+    chat: bool = False
+    strategy: str = ""
+    samples: int = 1  # answers to a question
+    temperature: float = 0.0  # 0: the most likely token
+    seed: int = 0
+    unconditional: bool = True  # also the choices' probabilities without their context
+
+    def token(self, tokenizer: Tokenizer) -> int | None:
+        """What stands in front of a text that nothing precedes; ParameterError for an id that there is not."""
+        if self.prefix == "default":
+            return tokenizer.bos if tokenizer.bos is not None else tokenizer.end
+        if self.prefix == "none":
+            return None
+        if not self.prefix.isdigit() or int(self.prefix) >= tokenizer.vocab_size:
+            raise ParameterError(
+                f"--prefix-token must be none or an id below {tokenizer.vocab_size}, got {self.prefix!r}"
+            )
+        return int(self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of an item: numbers by measure, and what else is worth keeping of it."""
+
+    number: int
+    cluster: str | None
+    values: Mapping[str, float]
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+Outcome = Result | Problem
+
+
+def evaluate(
+    session: Session,
+    task: Task,
+    protocol: Protocol,
+    *,
+    strategy: Strategy | None = None,
+    done: Container[int] = (),
+    limit: int | None = None,
+) -> Iterator[Outcome]:
+    """Ask what has not been `done` of a task's first `limit` items, by number; results come in any order within some
+    hundreds.
+
+    ParameterError for what the task or the model cannot do.
+    """
+    verifiers.check(task.settings)
+    items = (entry for entry in task.items(limit) if isinstance(entry, Problem) or entry.number not in done)
+    if task.form is Question:
+        yield from _drawn(session, task, items, protocol, strategy or PLAIN)
+    else:
+        yield from _Scored(session, task, protocol).outcomes(items)
+
+
+def document(
+    session: Session, text: str, protocol: Protocol, *, done: Container[int] = (), limit: int | None = None
+) -> Iterator[Result]:
+    """One text by its windows, the first `limit` of them, each a result."""
+    tokenizer = session.tokenizer
+    ids = _whole(text, tokenizer, protocol)
+    total = len(text.encode())
+    reader = Reader(session.model, rows=_rows(session))
+    asked = list(enumerate(islice(windows(ids, protocol.window, protocol.token(tokenizer)), limit)))
+    sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
+    if sizes and limit is None:
+        sizes[-1] += total - sum(sizes)  # what a tokenizer adds, and a first token that is not scored
+    left = [(number, request) for number, request in asked if number not in done]
+    for index, (found,) in reader.read(request for _, request in left):
+        number = left[index][0]
+        values = {"nats": -found.total, "tokens": float(len(found.tokens)), "bytes": float(sizes[number])}
+        yield Result(number, None, values)
+
+
+def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
+    if protocol.chat:
+        return tokenizer.chat([{"role": "user", "content": text}], generation_prompt=False)
+    return tokenizer.encode(text)
+
+
+def _rows(session: Session) -> int:
+    """Texts side by side: a packed model on a CPU takes few."""
+    from models import packed
+
+    return packed.BATCH if isinstance(session.model, packed.PackedModel) else 64
+
+
+class _Scored:
+    """Items whose texts are given: pairs, choices, documents."""
+
+    def __init__(self, session: Session, task: Task, protocol: Protocol) -> None:
+        self.session, self.task, self.protocol = session, task, protocol
+        self.tokenizer = session.tokenizer
+        self.prefix = protocol.token(session.tokenizer)
+        rows = _rows(session)
+        self.reader, self.other = Reader(session.model, rows=rows), Reader(session.model, rows=rows)
+        self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
+
+    def outcomes(self, items: Iterable[Item | Problem]) -> Iterator[Outcome]:
+        waiting = iter(items)
+        while entries := list(islice(waiting, WINDOW)):
+            asked: list[tuple[Item, list[Request]]] = []
+            for entry in entries:
+                if isinstance(entry, Problem):
+                    yield entry
+                    continue
+                requests = self._requests(entry)
+                if isinstance(requests, Problem):
+                    yield requests
+                else:
+                    asked.append((entry, requests))
+            self._learn([item.body for item, _ in asked])
+            found: dict[int, list[tuple[Likelihood, ...]]] = {}
+            owners = [index for index, (_, requests) in enumerate(asked) for _ in requests]
+            for index, likelihoods in self.reader.read(request for _, requests in asked for request in requests):
+                own = found.setdefault(owners[index], [])
+                own.append(likelihoods)
+                item, requests = asked[owners[index]]
+                if len(own) == len(requests):
+                    yield self._result(item, found.pop(owners[index]))
+
+    def _requests(self, item: Item) -> list[Request] | Problem:
+        body = item.body
+        if isinstance(body, Document):
+            ids = _whole(body.text, self.tokenizer, self.protocol)
+            found = list(windows(ids, self.protocol.window, self.prefix))
+            return found or Problem(item.number, "unanswerable", "no token of the text has a distribution")
+        if isinstance(body, Pair):
+            asked = [self._alone(text) for text in (body.good, body.bad)]
+        else:
+            assert isinstance(body, Choices)
+            asked = [self._after(body.context, f"{self.task.settings.delimiter}{choice}") for choice in body.choices]
+        request = Request(tuple(text for text, _ in asked), tuple(start for _, start in asked))
+        context = self.session.context
+        if request.length - 1 > context:
+            words = f"has {request.length} tokens, the model reads at most {context}"
+            return Problem(item.number, "too long", words)
+        if any(len(text) <= start for text, start in asked):
+            words = "a choice becomes one token with the context before it, or has no token of its own"
+            return Problem(item.number, "unanswerable", words)
+        return [request]
+
+    def _alone(self, text: str) -> tuple[tuple[int, ...], int]:
+        """Ids of a text that nothing precedes, and from which on it is scored."""
+        ids = self.tokenizer.encode(text)
+        before = [] if self.prefix is None or ids[:1] == [self.prefix] else [self.prefix]
+        return (*before, *ids), 1
+
+    def _after(self, context: str, continuation: str) -> tuple[tuple[int, ...], int]:
+        """Ids of a context and what follows it, and where that begins."""
+        if self.protocol.chat:
+            before = self.tokenizer.chat([{"role": "user", "content": context}])
+            return (*before, *self.tokenizer.encode(continuation.lstrip(" "))), len(before)
+        if not context:
+            return self._alone(continuation)
+        stripped = context.rstrip()
+        continuation = context[len(stripped) :] + continuation
+        before = self.tokenizer.encode(stripped, bos=True)
+        whole = self.tokenizer.encode(stripped + continuation, bos=True)
+        return (*before, *whole[len(before) :]), len(before)
+
+    def _learn(self, bodies: Sequence[object]) -> None:
+        """Find the probabilities of choices that nothing precedes, each once."""
+        if not self.protocol.unconditional:
+            return
+        wanted = {choice: None for body in bodies if isinstance(body, Choices) for choice in body.choices}
+        new = [choice for choice in wanted if choice not in self.known]
+        asked = [(choice, *self._alone(choice)) for choice in new]
+        asked = [each for each in asked if len(each[1]) - 1 <= self.session.context]
+        requests = (Request((ids,), (start,)) for _, ids, start in asked)
+        for index, (found,) in self.other.read(requests):
+            self.known[asked[index][0]] = found.total
+        while len(self.known) > max(KNOWN, len(wanted)):
+            self.known.popitem(last=False)
+
+    def _result(self, item: Item, found: Sequence[tuple[Likelihood, ...]]) -> Result:
+        body = item.body
+        if isinstance(body, Document):
+            nats = -math.fsum(each.total for (each,) in found)
+            tokens = sum(len(each.tokens) for (each,) in found)
+            values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
+            return Result(item.number, item.cluster, values, {"loglikelihoods": [-nats]})
+        totals = [each.total for each in found[0]]
+        if isinstance(body, Pair):
+            return Result(item.number, item.cluster, {"acc": float(totals[0] > totals[1])}, {"loglikelihoods": totals})
+        assert isinstance(body, Choices)
+        values = choice_measures(totals, body.choices, body.gold)
+        if self.protocol.unconditional and all(choice in self.known for choice in body.choices):
+            gains = [total - self.known[choice] for total, choice in zip(totals, body.choices, strict=True)]
+            values["acc_mutual_info"] = float(np.argmax(gains) == body.gold)
+        return Result(item.number, item.cluster, values, {"loglikelihoods": totals, "gold": body.gold})
+
+
+def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) -> dict[str, float]:
+    """The harness's measures of one question, from each choice's log-probability; of equals, the first is taken.
+
+    acc_norm divides by a choice's characters, acc_bytes by its bytes; brier_score is the squared distance of the
+    probabilities of the choices, which add up to 1, from the right one: between 0 and 2. `nll` is minus the logarithm
+    of the right one's.
+    """
+    said = np.asarray(totals, np.float64)
+    mass = np.exp(said - np.logaddexp.reduce(said))
+    right = np.arange(len(said)) == gold
+    return {
+        "acc": float(np.argmax(said) == gold),
+        "acc_norm": float(np.argmax(said / [len(choice) for choice in choices]) == gold),
+        "acc_bytes": float(np.argmax(said / [len(choice.encode()) for choice in choices]) == gold),
+        "brier_score": float(np.sum((mass - right) ** 2)),
+        "nll": float(np.logaddexp.reduce(said) - said[gold]),
+    }
+
+
+# -- answers that are drawn -----------------------------------------------------------------------------------------
+
+
+def _drawn(
+    session: Session, task: Task, items: Iterable[Item | Problem], protocol: Protocol, strategy: Strategy
+) -> Iterator[Outcome]:
+    """Questions, one after another: what a prompt shares with the one before it is not read again."""
+    settings = task.settings
+    warm = protocol.temperature > 0
+    if protocol.samples > 1 and not warm:
+        raise ParameterError("several samples of the most likely answer are one: give --temp too")
+    recipe = Recipe((Temperature(protocol.temperature),)) if warm else Recipe(greedy=True)
+    for entry in items:
+        if isinstance(entry, Problem):
+            yield entry
+            continue
+        question = entry.body
+        assert isinstance(question, Question)
+        ids = _prompt(question.prompt, session.tokenizer, protocol)
+        if len(ids) >= session.context:
+            words = f"the prompt has {len(ids)} tokens, the model reads at most {session.context}"
+            yield Problem(entry.number, "too long", words)
+            continue
+        seed = protocol.seed + entry.number * protocol.samples
+        said, ends = _answers(session, ids, recipe, task, protocol.samples, seed, strategy)
+        votes: list[dict[str, float]] = []
+        for answer in said:
+            try:
+                votes.append(judge(question, answer, settings))
+            except Hung as error:
+                yield Problem(entry.number, "verifier", f"{error}; the answer counts as wrong", scored=True)
+                votes.append(dict.fromkeys(settings.scorers, 0.0))
+        values = answer_measures(question, said, votes, task)
+        yield Result(entry.number, entry.cluster, values, {"answers": said, "finish": ends})
+
+
+def _prompt(prompt: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
+    if protocol.chat:
+        return tokenizer.chat([{"role": "user", "content": prompt}])
+    return tokenizer.encode(prompt, bos=True)
+
+
+def _answers(
+    session: Session, ids: list[int], recipe: Recipe, task: Task, n: int, seed: int, strategy: Strategy
+) -> tuple[list[str], list[str]]:
+    """The answers' texts, and why each ended."""
+    texts: dict[int, list[str]] = {}
+    ends: dict[int, str] = {}
+    limit = task.settings.max_tokens
+    events = session.generate(
+        ids, RunControl(recipe), n=n, seed=seed, max_tokens=limit, stop=task.settings.stop, strategy=strategy
+    )
+    for event in events:
+        if isinstance(event, Emitted):
+            texts.setdefault(event.branch, []).append(event.step.text)
+        elif isinstance(event, Done):
+            texts.setdefault(event.branch, []).append(event.text)
+            ends[event.branch] = event.reason
+        elif isinstance(event, Forked):
+            texts[event.child] = list(texts.get(event.parent, []))
+    order = sorted(ends)
+    return ["".join(texts[branch]) for branch in order], [ends[branch] for branch in order]
+
+
+def answer_measures(
+    question: Question, said: Sequence[str], votes: Sequence[Mapping[str, float]], task: Task
+) -> dict[str, float]:
+    """The mean over the answers; of several also pass@k (any of k is right, unbiased: Chen et al. 2021) for k up to
+    all of them, by doubling, and maj@n: whether the commonest answer is right."""
+    found: dict[str, float] = {}
+    n = len(votes)
+    for name in votes[0]:
+        right = [vote[name] for vote in votes]
+        found[name] = math.fsum(right) / n
+        if n == 1:
+            continue
+        c, k = int(sum(right)), 1
+        while k < n:
+            k = min(2 * k, n)
+            found[f"{name} pass@{k}"] = 1 - math.comb(n - c, k) / math.comb(n, k)
+        if name != "program":
+            finals = [verifiers.final(text, name, task.settings) for text in said]
+            best = max(dict.fromkeys(finals), key=finals.count)
+            found[f"{name} maj@{n}"] = right[finals.index(best)]
+    return found

@@ -1,0 +1,147 @@
+"""Figures of an evaluation: what the items' measures add up to, each with its standard error and interval. No mlx."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from engine.evaluate.estimates import Change, Estimate, clustered, compare, holm, mean, share
+from engine.evaluate.tasks import Problem
+
+SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll"})
+COUNTS = ("tokens", "bytes")
+LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
+
+
+@dataclass
+class Tally:
+    """What was measured so far: numbers alone, in the order in which they came."""
+
+    numbers: list[int] = field(default_factory=list)
+    clusters: list[str | None] = field(default_factory=list)
+    values: dict[str, dict[int, float]] = field(default_factory=dict)  # by measure, then by number
+
+    def add(self, number: int, cluster: str | None, values: Mapping[str, float]) -> None:
+        self.numbers.append(number)
+        self.clusters.append(cluster)
+        for name, value in values.items():
+            self.values.setdefault(name, {})[number] = value
+
+    @property
+    def main(self) -> Estimate | None:
+        """Of the first measure: what is shown while it runs."""
+        if not self.numbers:
+            return None
+        name = next(iter(self.values))
+        return self.figures()["perplexity"] if name in LIKELIHOOD else self._estimate(name)
+
+    def figures(self) -> dict[str, Estimate]:
+        """Each measure's estimate. Of documents: total nats, tokens and bytes, perplexity a token, bits a byte."""
+        if set(self.values) >= set(LIKELIHOOD):
+            return self._likelihood()
+        return {name: self._estimate(name) for name in self.values}
+
+    def _named(self, name: str) -> list[str] | None:
+        """The clusters of the items that have a measure; None where there are none."""
+        found = [c for n, c in zip(self.numbers, self.clusters, strict=True) if n in self.values[name]]
+        return None if any(c is None for c in found) else [c for c in found if c is not None]
+
+    def _estimate(self, name: str) -> Estimate:
+        of = self.values[name]
+        values = [of[n] for n in self.numbers if n in of]
+        clusters = self._named(name)
+        if all(value in (0.0, 1.0) for value in values):
+            return share(values, clusters)
+        return mean(values) if clusters is None else clustered(values, clusters)
+
+    def _likelihood(self) -> dict[str, Estimate]:
+        """The items, windows or documents, are what varies; those of one cluster add up before."""
+        sums: dict[object, list[float]] = {}
+        for number, cluster in zip(self.numbers, self.clusters, strict=True):
+            row = sums.setdefault(number if cluster is None else cluster, [0.0, 0.0, 0.0])
+            for i, name in enumerate(LIKELIHOOD):
+                row[i] += self.values[name][number]
+        nats, tokens, size = (math.fsum(row[i] for row in sums.values()) for i in range(3))
+        groups = len(sums)
+
+        def per(i: int) -> Estimate:
+            """Nats for each of another sum, the ratio's error by its residuals."""
+            total = (nats, tokens, size)[i]
+            if not total:
+                return Estimate(math.nan, math.nan, n=groups)
+            middle = nats / total
+            squares = math.fsum((row[0] - middle * row[i]) ** 2 for row in sums.values())
+            error = math.sqrt(squares * groups / (groups - 1)) / total if groups > 1 else math.inf
+            return Estimate(middle, error, max(1, groups - 1), n=groups)
+
+        token, byte = per(1), per(2)
+        exact = {name: Estimate(total, 0.0, n=groups) for name, total in zip(COUNTS, (tokens, size), strict=True)}
+        return {
+            "nats": Estimate(nats, token.error * tokens, token.df, n=groups),
+            **exact,
+            "perplexity": token.map(_exp, _exp(token.mean)),
+            "bits_per_byte": byte.map(lambda x: x / math.log(2), 1 / math.log(2)),
+        }
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One measure of a task under two models: the change, and the verdict after the correction for several."""
+
+    task: str
+    measure: str
+    models: tuple[str, str]
+    change: Change
+    p: float  # corrected
+    n: int  # items that both answered
+
+    @property
+    def verdict(self) -> str:
+        return self.change.verdict(self.p, larger_is_better=self.measure not in SMALLER_IS_BETTER)
+
+
+Tallies = Mapping[tuple[str, str], Tally]  # (task, model) ->
+
+
+def comparisons(tallies: Tallies, models: Sequence[str]) -> list[Compared]:
+    """Each model against the first, by every task's measures, over the items that both answered; Holm's correction over
+    all of them. Of documents: nats, as a difference a token."""
+    found: list[tuple[str, str, tuple[str, str], Change, int]] = []
+    for task in dict.fromkeys(task for task, _ in tallies):
+        first = tallies.get((task, models[0])) if models else None
+        for other in models[1:]:
+            second = tallies.get((task, other))
+            if first is None or second is None:
+                continue
+            for measure in first.values:
+                if measure not in second.values or measure in COUNTS:
+                    continue
+                change, n = _change(first, second, measure)
+                if n:
+                    found.append((task, measure, (models[0], other), change, n))
+    corrected = holm([change.p for *_, change, _ in found])
+    return [Compared(*each[:4], p, each[4]) for each, p in zip(found, corrected, strict=True)]
+
+
+def _change(first: Tally, second: Tally, measure: str) -> tuple[Change, int]:
+    a, b = first.values[measure], second.values[measure]
+    numbers = [number for number in first.numbers if number in a and number in b]
+    named = dict(zip(first.numbers, first.clusters, strict=True))
+    clusters = [named[number] for number in numbers]
+    before, now = [a[number] for number in numbers], [b[number] for number in numbers]
+    if measure == "nats" and numbers:  # of the same tokens, so that the sums can be set side by side
+        tokens = math.fsum(first.values["tokens"][number] for number in numbers) / len(numbers)
+        before, now = [x / tokens for x in before], [x / tokens for x in now]
+    return compare(before, now, None if None in clusters else clusters), len(numbers)
+
+
+def left_out(problems: Iterable[Problem]) -> dict[str, dict[str, int]]:
+    """How many rows were odd, by kind: those not scored, and those scored nevertheless."""
+    found: dict[str, Counter[str]] = {"left out": Counter(), "scored": Counter()}
+    for problem in problems:
+        found["scored" if problem.scored else "left out"][problem.kind] += 1
+    return {name: dict(counts) for name, counts in found.items() if counts}

@@ -1,0 +1,411 @@
+"""Tasks: where items come from, their form, and how they are asked and judged. Plain data, no model.
+
+A task is a JSONL or CSV file whose rows have the keys of one of the forms, or a TOML file that says where the rows are
+and how to make a form of their columns. What is wrong with a row becomes a `Problem` beside the items: listed and
+counted, so that a score always says of how many rows it is.
+"""
+
+import csv
+import difflib
+import gzip
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+from engine.errors import DataError
+
+Row = Mapping[str, Any]
+SUFFIXES = (".jsonl", ".csv", ".toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts, of which the first should be the more likely."""
+
+    good: str
+    bad: str
+
+    NAME: ClassVar[str] = "pairs"
+    KEYS: ClassVar[tuple[str, ...]] = ("good", "bad")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A beginning, and the ways to go on, of which one is right."""
+
+    context: str
+    choices: tuple[str, ...]
+    gold: int
+
+    NAME: ClassVar[str] = "choices"
+    KEYS: ClassVar[tuple[str, ...]] = ("context", "choices", "gold")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt whose answer is drawn and judged; any of `answers` is right. `row` is for a program that judges."""
+
+    prompt: str
+    answers: tuple[str, ...]
+    row: Row = field(default_factory=dict)
+
+    NAME: ClassVar[str] = "questions"
+    KEYS: ClassVar[tuple[str, ...]] = ("prompt", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text, of which every token is scored."""
+
+    text: str
+
+    NAME: ClassVar[str] = "documents"
+    KEYS: ClassVar[tuple[str, ...]] = ("text",)
+
+
+Body = Pair | Choices | Question | Document
+FORMS: tuple[type[Body], ...] = (Pair, Choices, Question, Document)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row of a task, ready to be asked."""
+
+    number: int  # of the row, from 0
+    body: Body
+    cluster: str | None = None  # items of one name are not independent
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row that is not like the others, and whether it is scored nevertheless."""
+
+    number: int
+    kind: str  # duplicate | empty | unanswerable | too long | example | verifier
+    words: str
+    scored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The lines of a task's TOML file beside its columns."""
+
+    shots: int = 0  # examples before each question
+    separator: str = "\n\n"  # between them
+    delimiter: str = " "  # between a context and a choice
+    scorers: tuple[str, ...] = ()  # of answers; () for those that fit
+    pattern: str = ""  # what of an answer counts: a regular expression, its first group if it has one, the last match
+    program: tuple[str, ...] = ()  # judges an answer: see `engine.evaluate.verifiers`
+    seconds: float = 10.0  # after which it hangs
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ("\n\n",)
+    cluster: str = ""  # the column that names the cluster
+
+
+COLUMNS = ("good", "bad", "context", "choices", "gold", "prompt", "answer", "text")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Items by a name. `identity` changes with whatever would change a score; `entropy` is the law's own, in nats a
+    symbol, where it is known."""
+
+    name: str
+    rows: Callable[[], Iterator[Row]]
+    identity: str
+    settings: Settings = Settings()
+    columns: Mapping[str, Any] = field(default_factory=dict)  # key of a form -> template over the columns of a row
+    examples: Callable[[], Iterator[Row]] | None = None
+    entropy: float | None = None
+
+    @property
+    def aside(self) -> int:
+        """Rows at the beginning that are examples and not asked."""
+        return 0 if self.examples else self.settings.shots
+
+    def items(self, limit: int | None = None) -> Iterator[Item | Problem]:
+        """Every row as an item or a problem, or both, in order, the first `limit` after the examples; DataError for
+        rows of no form."""
+        first, shots, form = self._examples()
+        before: set[bytes] = set()
+        for number, row in enumerate(islice(self.rows(), None if limit is None else first + limit)):
+            if number < first:
+                yield Problem(number, "example", "stands before the others as an example")
+                continue
+            body = self._body(row, number, form)
+            if isinstance(body, Problem):
+                yield body
+                continue
+            digest = hashlib.blake2b(repr(body).encode("utf-8", "replace"), digest_size=8).digest()
+            if digest in before:
+                yield Problem(number, "duplicate", "equal to a row before it", scored=True)
+            before.add(digest)
+            yield Item(number, _after(shots, body, self.settings), self._cluster(row))
+
+    @property
+    def form(self) -> type[Body]:
+        """Of its first row; DataError where there is none."""
+        for row in self.rows():
+            return self._form(row, 0)
+        raise DataError(f"{self.name} has no rows: expected at least one")
+
+    def _examples(self) -> tuple[int, list[Body], type[Body]]:
+        """How many rows are set aside, the examples, and the form."""
+        form, wanted = self.form, self.settings.shots
+        if not wanted:
+            return 0, [], form
+        source = self.examples or self.rows
+        found = [self._body(row, number, form) for number, row in enumerate(islice(source(), wanted))]
+        bodies = [body for body in found if not isinstance(body, Problem)]
+        if len(bodies) < wanted:
+            raise DataError(
+                f"{self.name}: {wanted} examples are wanted, {len(bodies)} of the first {wanted} rows serve"
+            )
+        if form not in (Choices, Question):
+            raise DataError(f"{self.name}: examples go before choices and questions, not before {form.NAME}")
+        return self.aside, bodies, form
+
+    def _cluster(self, row: Row) -> str | None:
+        if not self.settings.cluster:
+            return None
+        if self.settings.cluster not in row:
+            raise DataError(f"{self.name}: no column {self.settings.cluster!r} to cluster by in {_keys(row)}")
+        return str(row[self.settings.cluster])
+
+    def _form(self, row: Row, number: int) -> type[Body]:
+        keys = self.columns or row
+        for form in FORMS:
+            if all(key in keys for key in form.KEYS):
+                return form
+        wanted = "; ".join(", ".join(form.KEYS) for form in FORMS)
+        raise DataError(f"{self.name}, row {number + 1}: expected the keys of one form ({wanted}), got {_keys(keys)}")
+
+    def _body(self, row: Row, number: int, form: type[Body]) -> Body | Problem:
+        if not self.columns and (missing := [key for key in form.KEYS if key not in row]):
+            return Problem(number, "unanswerable", f"lacks {', '.join(missing)}, which the first row has")
+        values = {key: _value(row, self.columns.get(key), key, self.name, number) for key in form.KEYS}
+        made = {Pair: _pair, Choices: _choices, Question: _question, Document: _document}[form](values, row)
+        if isinstance(made, str):
+            kind, _, words = made.partition(": ")
+            return Problem(number, kind, words)
+        return made
+
+
+def _keys(row: Row) -> str:
+    return ", ".join(map(str, row)) or "nothing"
+
+
+def _value(row: Row, template: Any, key: str, task: str, number: int) -> Any:
+    """The value of a form's key: the row's own, or what a template makes of its columns."""
+    if template is None:
+        return row.get(key)
+    if isinstance(template, list):
+        return [_value(row, each, key, task, number) for each in template]
+
+    def column(name: str) -> Any:
+        if name not in row:
+            raise DataError(f"{task}, row {number + 1}: no column {name!r} for {key}, only {_keys(row)}")
+        return row[name]
+
+    if re.fullmatch(r"\w+", template) and key in ("choices", "gold"):
+        return column(template)
+    if alone := re.fullmatch(r"\{(\w+)\}", template):
+        return column(alone[1])
+    return re.sub(r"\{(\w+)\}", lambda match: str(column(match[1])), template)
+
+
+def _pair(values: Row, _: Row) -> Pair | str:
+    good, bad = values["good"], values["bad"]
+    if not all(isinstance(text, str) and text.strip() for text in (good, bad)):
+        return "empty: good and bad must be texts"
+    return "unanswerable: good and bad are the same text" if good == bad else Pair(good, bad)
+
+
+def _choices(values: Row, _: Row) -> Choices | str:
+    context, choices, gold = values["context"], values["choices"], values["gold"]
+    if isinstance(choices, str):
+        choices = _listed(choices)
+    if not isinstance(context, str) or not isinstance(choices, Sequence) or not choices:
+        return "empty: context must be a text and choices a list of texts"
+    if not all(isinstance(choice, str) and choice.strip() for choice in choices):
+        return "empty: a choice is empty, or no text"
+    if len(choices) < 2:
+        return "unanswerable: there is one choice"
+    index = _gold(gold, choices)
+    if index is None:
+        return f"unanswerable: gold must be one of the choices or its number from 0, got {gold!r}"
+    return Choices(context, tuple(choices), index)
+
+
+def _gold(gold: Any, choices: Sequence[str]) -> int | None:
+    if isinstance(gold, str):
+        if gold in choices:
+            return choices.index(gold)
+        if re.fullmatch(r"[A-Z]", gold):
+            gold = ord(gold) - ord("A")
+        elif re.fullmatch(r"\d+", gold.strip()):
+            gold = int(gold)
+    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
+        return None
+    return gold
+
+
+def _question(values: Row, row: Row) -> Question | str:
+    prompt, answer = values["prompt"], values["answer"]
+    answers = answer if isinstance(answer, list) else [answer]
+    if not isinstance(prompt, str) or not prompt.strip():
+        return "empty: prompt must be a text"
+    if not answers or any(a is None or isinstance(a, dict | list) or not str(a).strip() for a in answers):
+        return "unanswerable: there is no answer to compare with"
+    return Question(prompt, tuple(map(str, answers)), dict(row))
+
+
+def _document(values: Row, _: Row) -> Document | str:
+    text = values["text"]
+    return Document(text) if isinstance(text, str) and text else "empty: text must be a text"
+
+
+def _listed(text: str) -> list[str]:
+    """Choices in one cell of a table: a JSON list, or parted by |."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, list) else text.split("|")
+
+
+def _after(shots: Sequence[Body], body: Body, settings: Settings) -> Body:
+    """The item with the examples before it, each with its answer."""
+    if not shots:
+        return body
+    said = []
+    for shot in shots:
+        if isinstance(shot, Choices):
+            said.append(f"{shot.context}{settings.delimiter}{shot.choices[shot.gold]}")
+        elif isinstance(shot, Question):
+            said.append(f"{shot.prompt}{settings.delimiter}{shot.answers[0]}")
+    before = "".join(f"{each}{settings.separator}" for each in said)
+    if isinstance(body, Choices):
+        return replace(body, context=before + body.context)
+    assert isinstance(body, Question)
+    return replace(body, prompt=before + body.prompt)
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> list[Task]:
+    """The tasks of a file: one of rows (.jsonl, .csv, either as .gz), or those that a .toml describes.
+
+    DataError, one line, for what is missing, malformed or unknown.
+    """
+    if not path.exists():
+        raise DataError(f"there is no file {path}: a task is a .jsonl, .csv or .toml file, or one that is built in")
+    if path.suffix == ".toml":
+        return _described(path)
+    return [Task(_name(path), lambda: rows(path), digest(path))]
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """The rows of a JSONL or CSV file as they are read; DataError naming the line of a malformed one."""
+    kind = Path(path.name.removesuffix(".gz")).suffix
+    if kind not in (".jsonl", ".csv"):
+        raise DataError(f"{path} must be a .jsonl, .csv or .toml file")
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            if kind == ".csv":
+                for row in csv.DictReader(file):
+                    yield {key: value for key, value in row.items() if key is not None}
+                return
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{path}:{number}: no JSON ({error})") from None
+                if not isinstance(value, dict):
+                    raise DataError(f"{path}:{number}: expected an object, got {type(value).__name__}")
+                yield value
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} must be UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def digest(*paths: Path) -> str:
+    """SHA-256 of files."""
+    found = hashlib.sha256()
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from None
+    return found.hexdigest()
+
+
+def _described(path: Path) -> list[Task]:
+    try:
+        described = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path}: {error}") from None
+    if "tasks" in described:
+        listed = described.pop("tasks")
+        if described or not isinstance(listed, list):
+            raise DataError(f"{path}: a suite is a list of files, tasks = [...], and nothing else")
+        return [task for name in listed for task in read(path.parent / str(name))]
+    known = {f.name: f for f in fields(Settings)}
+    others = ("name", "data", "examples", "scorer", *COLUMNS)
+    for key in described:
+        if key not in (*known, *others):
+            near = difflib.get_close_matches(key, [*known, *others], 1)
+            hint = f"; is {near[0]} meant?" if near else ""
+            raise DataError(f"{path}: there is no {key}{hint} (known: {', '.join([*others, *known])})")
+    if not isinstance(described.get("data"), str):
+        raise DataError(f"{path}: data must name a .jsonl or .csv file beside it")
+    if "scorer" in described:
+        described.setdefault("scorers", [described.pop("scorer")])
+    data = path.parent / described["data"]
+    given = {key: _setting(path, key, described[key], known[key].default) for key in known if key in described}
+    examples = path.parent / described["examples"] if isinstance(described.get("examples"), str) else None
+    columns = {key: described[key] for key in COLUMNS if key in described}
+    for key, value in columns.items():
+        if not isinstance(value, str | list):
+            raise DataError(f"{path}: {key} must be a column or a template such as '{{question}}', got {value!r}")
+    settings = Settings(**given)
+    stored = digest(data, *([examples] if examples else []))
+    said = json.dumps([stored, columns, asdict(settings)], sort_keys=True)
+    return [
+        Task(
+            str(described.get("name", path.stem)),
+            lambda: rows(data),
+            hashlib.sha256(said.encode()).hexdigest(),
+            settings,
+            columns,
+            (lambda: rows(examples)) if examples else None,
+        )
+    ]
+
+
+def _setting(path: Path, key: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        value = [value] if isinstance(value, str) else value
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+    elif isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    elif type(value) is type(default) and (not isinstance(value, int) or value >= 0):
+        return value
+    want = {tuple: "a text or a list of them", float: "a number above 0", int: "a whole number", str: "a text"}
+    raise DataError(f"{path}: {key} must be {want[type(default)]}, got {value!r}")

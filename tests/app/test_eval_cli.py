@@ -1,0 +1,248 @@
+"""`likely eval` as a person and a program call it, on tables of known probabilities and a random transformer."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import app.cli
+import app.cli.eval
+from engine import arrays
+from engine.evaluate import evaluation
+from engine.session import Session
+from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+class Beginning(ByteTokenizer):
+    """Knows a token to begin with, which texts do not begin with by themselves."""
+
+    bos = BOS
+    end = EOS
+
+    def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
+        return list(text.encode())
+
+
+def session(table: np.ndarray, name: str = "fake") -> Session:
+    info = SimpleNamespace(name=name, weights=f"weights of {name}")
+    return Session(FakeCheckpoint(MarkovModel(table), Beginning(), info))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tables() -> dict[str, np.ndarray]:
+    return {"": random_table(0), "one": random_table(0), "two": random_table(1), "xyz": certain_table(b":xyz")}
+
+
+@pytest.fixture
+def likely(
+    tables: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LIKELY_MODEL", raising=False)
+    monkeypatch.setattr(app.cli.eval, "open_session", lambda model, **_: session(tables[model], model or "fake"))
+
+    def run(*args: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", "eval", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def figures(out: str) -> dict[str, dict[str, Any]]:
+    return {row["measure"]: row for row in map(json.loads, out.splitlines())}
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def logprob(table: np.ndarray, text: str, before: int = BOS) -> float:
+    ids = [before, *text.encode()]
+    said = arrays.logprobs(table.astype(np.float32).astype(np.float64), np)
+    return float(sum(said[a, b] for a, b in pairwise(ids)))
+
+
+def test_pairs_by_the_whole_texts_probability(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    rows = [{"good": f"cat {i}", "bad": f"{i} cat"} for i in range(40)]
+    path = write(tmp_path / "pairs.jsonl", rows)
+    code, out, _ = likely(path, "--json", "--items")
+    items = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [item["item"] for item in items] == list(range(40))
+    right = 0
+    for row, item in zip(rows, items, strict=True):
+        exact = [logprob(tables[""], row["good"]), logprob(tables[""], row["bad"])]
+        assert item["loglikelihoods"] == pytest.approx(exact, abs=2e-5)
+        right += exact[0] > exact[1]
+    (row,) = map(json.loads, likely(path, "--json")[1].splitlines())
+    assert list(row) == ["task", "model", "measure", "value", "se", "low", "high", "n", "protocol"]
+    assert (row["task"], row["model"], row["measure"], row["n"]) == ("pairs", "fake", "acc", 40)
+    assert 0 < right < 40 and row["value"] == right / 40 and row["low"] < row["value"] < row["high"]
+    assert row["protocol"]["prefix_token"] == BOS
+
+
+def test_choices_by_the_harness_s_measures(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """The continuation is the delimiter and the choice; characters are the choice's alone; a space moves over."""
+    rows = [{"context": f"Q{i}: ", "choices": ["é", "no", "maybe"], "gold": i % 3} for i in range(30)]
+    code, out, _ = likely(write(tmp_path / "t.jsonl", rows), "--json")
+    assert code == 0
+    found, table = figures(out), tables[""]
+    sums = dict.fromkeys(("acc", "acc_norm", "acc_bytes", "brier_score", "acc_mutual_info"), 0.0)
+    for row in rows:
+        lls = [logprob(table, f" {' '}{choice}", ord(":")) for choice in row["choices"]]
+        mass = np.exp(lls) / np.exp(lls).sum()
+        gold = row["gold"]
+        sums["acc"] += np.argmax(lls) == gold
+        sums["acc_norm"] += np.argmax(np.array(lls) / [1, 2, 5]) == gold
+        sums["acc_bytes"] += np.argmax(np.array(lls) / [2, 2, 5]) == gold
+        sums["brier_score"] += ((mass - np.eye(3)[gold]) ** 2).sum()
+        gains = [ll - logprob(table, choice) for ll, choice in zip(lls, row["choices"], strict=True)]
+        sums["acc_mutual_info"] += np.argmax(gains) == gold
+    for name, total in sums.items():
+        assert found[name]["value"] == pytest.approx(total / 30, abs=1e-5), name
+    only = figures(likely(tmp_path / "t.jsonl", "--json", "--measure", "acc")[1])
+    assert list(only) == ["acc"]
+
+
+def test_perplexity_of_a_file_by_rolling_windows(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    text = "Ein schöner Tag. " * 40
+    path.write_text(text)
+    size = len(text.encode())
+    nats = -logprob(tables[""], text)
+    found = figures(likely("--text", path, "--window", "64", "--json")[1])
+    assert list(found) == ["nats", "tokens", "bytes", "perplexity", "bits_per_byte"]
+    assert found["tokens"]["value"] == found["bytes"]["value"] == size
+    assert found["nats"]["value"] == pytest.approx(nats, rel=1e-6)
+    assert found["perplexity"]["value"] == pytest.approx(math.exp(nats / size), rel=1e-5)
+    assert found["bits_per_byte"]["value"] == pytest.approx(nats / size / math.log(2), rel=1e-5)
+    assert found["perplexity"]["low"] < found["perplexity"]["value"] < found["perplexity"]["high"]
+    assert found["nats"]["protocol"]["window"] == 64 and found["nats"]["n"] == -(-size // 64)
+    none = figures(likely("--text", path, "--window", "64", "--prefix-token", "none", "--json")[1])
+    assert none["tokens"]["value"] == size - 1 and none["bytes"]["value"] == size
+    assert none["nats"]["value"] == pytest.approx(-logprob(tables[""], text[1:], ord("E")), rel=1e-6)
+    other = figures(likely("--text", path, "--prefix-token", "7", "--json")[1])
+    assert other["nats"]["value"] == pytest.approx(-logprob(tables[""], text, 7), rel=1e-6)
+    assert other["nats"]["protocol"]["prefix_token"] == 7
+    chat = figures(likely("--text", path, "--chat", "--json")[1])
+    assert chat["tokens"]["value"] > size and chat["nats"]["protocol"]["chat"] is True
+
+
+def test_a_text_of_known_entropy(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """A Markov model's perplexity on its own texts is exp H, within three standard errors."""
+    random = np.random.default_rng(0)
+    table = np.full((VOCAB, VOCAB), -20.0)
+    table[:, 97:107] = random.normal(0, 1, (VOCAB, 10))
+    tables["law"] = table
+    said = np.exp(arrays.logprobs(table, np))[97:107, 97:107]
+    said /= said.sum(axis=1, keepdims=True)
+    stationary = np.linalg.matrix_power(said, 200)[0]
+    entropy = float(-(stationary[:, None] * said * np.log(said)).sum())
+    state, text = 0, []
+    for _ in range(4000):
+        state = int(random.choice(10, p=said[state]))
+        text.append(chr(97 + state))
+    (tmp_path / "law.txt").write_text("".join(text))
+    found = figures(likely("--text", tmp_path / "law.txt", "-M", "law", "--window", "50", "--json")[1])["perplexity"]
+    assert abs(found["value"] - math.exp(entropy)) < 3 * found["se"] and found["se"] < 0.05 * found["value"]
+
+
+def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "say:", "answer": "xyz"},
+        {"prompt": "and say:", "answer": "XYZ!"},
+        {"prompt": ":", "answer": "y"},
+    ]
+    path = write(tmp_path / "q.jsonl", rows)
+    code, out, _ = likely(path, "-M", "xyz", "--json")
+    found = figures(out)
+    assert code == 0 and found["exact"]["value"] == pytest.approx(1 / 3)
+    assert found["normalised"]["value"] == pytest.approx(2 / 3)
+    items = [json.loads(line) for line in likely(path, "-M", "xyz", "--json", "--items")[1].splitlines()]
+    assert [item["answers"] for item in items] == [["xyz"]] * 3 and items[0]["finish"] == ["eot"]
+    several = figures(likely(path, "-M", "xyz", "--samples", "3", "--temp", "0.5", "--json")[1])
+    assert {"exact", "exact pass@2", "exact pass@3", "exact maj@3"} <= set(several)
+    assert likely(path, "-M", "xyz", "--samples", "3")[0] == 1
+
+
+def test_two_models_are_compared_item_by_item(likely: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.jsonl", [{"good": f"a{i}", "bad": f"b{i}"} for i in range(60)])
+    code, out, _ = likely(path, "-M", "one", "-M", "two")
+    assert code == 0 and "pairs acc: two against one" in out
+    assert any(verdict in out for verdict in (": better", ": worse", ": not seen"))
+    assert likely(path, "-M", "one", "-M", "two", "-A", "folder")[0] == 2
+    code, out, _ = likely("--compare", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and {row.get("model") for row in rows if "value" in row} == {"one", "two"}
+    (change,) = [row for row in rows if "verdict" in row]
+    assert change["n"] == 60 and change["low"] <= change["difference"] <= change["high"]
+    assert likely("--compare", "nothing")[0] == 1
+
+
+def test_what_was_stopped_goes_on_where_it_was(likely: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.jsonl", [{"good": f"a{i}", "bad": f"b{i}"} for i in range(30)])
+    whole = json.loads(likely(path, "-M", "one", "--json", "--fresh")[1])
+    asked: list[int] = []
+    plain = evaluation.evaluate
+
+    def stopping(*args: Any, **options: Any) -> Any:
+        for count, outcome in enumerate(plain(*args, **options)):
+            if count == 12 and stop:
+                raise KeyboardInterrupt
+            asked.append(outcome.number)
+            yield outcome
+
+    monkeypatch.setattr(evaluation, "evaluate", stopping)
+    stop = True
+    code, out, err = likely(path, "-M", "one", "--json", "--fresh")
+    assert code == 130 and json.loads(out)["n"] == 12 and "goes on from there" in err
+    stop = False
+    code, out, _ = likely(path, "-M", "one", "--json")
+    assert code == 0 and json.loads(out) == whole and sorted(asked) == list(range(30))
+    likely(path, "-M", "one", "--json")
+    assert len(asked) == 30  # all was known
+    assert json.loads(likely(path, "-M", "one", "--json", "--limit", "10")[1])["n"] == 10
+    assert json.loads(likely(path, "-M", "two", "--json", "--limit", "10")[1])["n"] == 10
+    path.write_text(path.read_text().replace("a0", "A0"))
+    likely(path, "-M", "one", "--json")
+    assert len(asked) == 30 + 10 + 30  # another file is another task
+
+
+def test_odd_items_are_counted(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    rows = [
+        {"good": "a", "bad": "b"},
+        {"good": "a", "bad": "b"},
+        {"good": "c", "bad": "c"},
+        {"good": "x" * 5000, "bad": "y"},
+    ]
+    path = write(tmp_path / "pairs.jsonl", rows)
+    code, _, err = likely(path)
+    assert code == 0 and "1 duplicate (scored), row 2" in err and "1 unanswerable (left out), row 3" in err
+    assert "1 too long (left out), row 4: has 5001 tokens, the model reads at most 4096" in err
+    row = json.loads(likely(path, "--json")[1])
+    assert row["n"] == 2
+    assert row["protocol"]["rows"] == {"left out": {"too long": 1, "unanswerable": 1}, "scored": {"duplicate": 1}}
+
+
+def test_wrong_calls_are_one_line(likely: Run, tmp_path: Path) -> None:
+    assert likely()[0] == 2 and likely("none.jsonl")[0] == 1
+    path = write(tmp_path / "p.jsonl", [{"good": "a", "bad": "b"}])
+    assert likely(path, "--items")[0] == 2
+    assert "p has no measure x: it has acc" in likely(path, "--measure", "x")[2]
+    assert "two tasks are called p" in likely(path, path)[2]
+    (tmp_path / "empty.txt").write_text("")
+    assert "is empty" in likely("--text", tmp_path / "empty.txt")[2]
+    code, _, err = likely("--text", path, "--prefix-token", "x")
+    assert code == 1 and "must be none or an id below 258, got 'x'" in err
