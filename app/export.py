@@ -39,6 +39,15 @@ def write(talk: Conversation, kind: str, path: Path) -> None:
         raise DataError(f"{path} was not written: {error.strerror}") from error
 
 
+def free(path: Path) -> Path:
+    """The path, or with a number after its name where there is a file already."""
+    number = 2
+    while path.exists():
+        path = path.with_name(f"{path.stem if number == 2 else path.stem.rpartition('-')[0]}-{number}{path.suffix}")
+        number += 1
+    return path
+
+
 def read(path: Path, id: str, now: float) -> Conversation:
     """A conversation from a file, under a new id. Raises DataError for what is neither of the two formats."""
     try:

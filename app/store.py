@@ -293,7 +293,9 @@ class Store:
             except sqlite3.OperationalError:
                 pass
         rows = self._db.execute(
-            "SELECT id, title, kind, model, created, updated,"
+            "SELECT id, CASE WHEN title != '' THEN title ELSE ifnull((SELECT substr(text, 1, 60) FROM node"
+            " WHERE node.session = session.id AND parent = '' ORDER BY node.rowid LIMIT 1), '') END,"
+            " kind, model, created, updated,"
             " (SELECT count(*) FROM step WHERE step.session = session.id) FROM session WHERE deleted IS NULL"
             " ORDER BY updated DESC"
         )

@@ -368,7 +368,7 @@ class LikelyApp(App[str]):
         self.copy(text, "selection")
 
     def action_copy_selection(self) -> None:
-        text = self.screen.get_selected_text()
+        text = self.screen.get_selected_text() or getattr(self.screen.focused, "selected_text", "")
         if text:
             self.copy(text, "selection")
         elif self.screen not in self.views or not self.views[-1].interrupt():

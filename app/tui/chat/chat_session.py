@@ -37,6 +37,7 @@ class Heard:
     ended: bool = False  # the run is over
     scored: bool | None = None  # whether words that were measured can be shown so
     failure: Failed | None = None
+    news: str = ""  # a line to say
 
 
 class ChatSession:
@@ -136,18 +137,17 @@ class ChatSession:
         joins: bool = False,
         tokens: Sequence[int] = (),
         force: str = "",
-        max_tokens: int | None = None,
-        picks: int = -1,
         sampling: Sampling | None = None,
         seed: int | None = None,
     ) -> None:
-        """Start a run that leaves at a fork. Before a model is there, the run waits for it."""
+        """Start a run that leaves at a fork. Before a model is there, the run waits for it. In step mode it ends with
+        the first token that is not given here."""
         self.stop()
+        self.peek = None
         if self.facts is None:
             self.waiting = lambda: self.answer(
-                fork, joins=joins, tokens=tokens, force=force, max_tokens=max_tokens, picks=picks, sampling=sampling,
-                seed=seed,
-            )  # fmt: skip
+                fork, joins=joins, tokens=tokens, force=force, sampling=sampling, seed=seed
+            )
             return
         recipe = (sampling or self.sampling).recipe
         seed = self.new_seed() if seed is None else seed
@@ -155,7 +155,7 @@ class ChatSession:
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
         prompt = before(self.conversation, fork)
         self._change(self.conversation.add(node))
-        self._generate(node, prompt, recipe, tokens, force, max_tokens or self.max_tokens, picks)
+        self._generate(node, prompt, recipe, tokens, force)
 
     def _generate(
         self,
@@ -164,13 +164,12 @@ class ChatSession:
         recipe: Recipe,
         tokens: Sequence[int],
         force: str,
-        max_tokens: int | None,
-        picks: int,
     ) -> None:
         assert self.facts is not None
+        max_tokens = len(tokens) + len(force.encode()) + 1 if self.stepping else self.max_tokens
         control = RunControl(recipe)
         control.force(list(tokens))
-        self.run = LiveRun(node.id, control, self.new_id, picks=picks)
+        self.run = LiveRun(node.id, control, self.new_id, stepping=self.stepping)
         self.job = self.send(
             r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=self.strategy)
         )
@@ -215,7 +214,7 @@ class ChatSession:
             return False
         self.stepping = True
         self.peek = None
-        self.answer(Fork(leaf.id), joins=leaf.role == "assistant", max_tokens=1, picks=0)
+        self.answer(Fork(leaf.id), joins=leaf.role == "assistant")
         return True
 
     def pick(self, token: int | None) -> None:
@@ -227,7 +226,7 @@ class ChatSession:
         assert node is not None
         self.peek = None
         prompt = before(self.conversation, Fork(node.id))
-        self._generate(node, prompt, self.sampling.recipe, [token], "", 2, 1)
+        self._generate(node, prompt, self.sampling.recipe, [token], "")
 
     def step_off(self) -> None:
         """Leave step mode; the answer stays as it is."""
@@ -250,16 +249,15 @@ class ChatSession:
 
     def context_tokens(self) -> int:
         """How many of the context's positions are taken, as far as is known."""
-        if self.run is not None:
-            begun = self.transcript.began_ids
-            read = begun.get(self.run.node) or next(iter(reversed(begun.values())), ())
-            return len(read) + len(self.run.steps)
-        return self.stats.prompt_tokens + self.stats.tokens if self.stats is not None else 0
+        shown = self.transcript.shown
+        newest = shown[-1].steps if shown else ()
+        if self.run is not None and not newest and self.run.ids is not None:
+            return len(self.run.ids)
+        return next((each.steps[-1].position + 1 for each in reversed(shown) if each.steps), 0)
 
     def room(self) -> int:
-        """Tokens left of the context after the last answer."""
-        used = self.stats.prompt_tokens + self.stats.tokens if self.stats is not None else 0
-        return (self.facts.context if self.facts is not None else 0) - used
+        """Tokens left of the context after what is shown."""
+        return (self.facts.context if self.facts is not None else 0) - self.context_tokens()
 
     def tokens_per_s(self) -> float:
         """The speed of the run, in its own time; of the last one where none is under way."""
@@ -303,7 +301,7 @@ class ChatSession:
         if shown and shown[-1].message.last.id == run.node:
             shown[-1].steps.extend(fresh)
         heard.tokens = [self.transcript.token(step) for step in fresh]
-        heard.reshow, heard.branched = run.turned, run.branched
+        heard.reshow, heard.branched, heard.news = run.turned, run.branched, run.news
         self.peek, self.stats = run.peek, run.stats or self.stats
         self.cache_nbytes = run.cache_nbytes or self.cache_nbytes
         if run.ended:
@@ -316,11 +314,14 @@ class ChatSession:
         return heard
 
     def _began(self, node: str, ids: tuple[int, ...]) -> None:
-        """Remember what the message that is being drawn follows."""
-        first = self.conversation.nodes[node]
+        """Remember what the message that is being drawn follows: all that was read, but for its own tokens."""
+        first, own = self.conversation.nodes[node], 0
         while first.joins and first.fork.node != ROOT:
-            first = self.conversation.nodes[first.fork.node]
-        self.transcript.began_ids.setdefault(first.id, ids)
+            at, first = first.fork.at, self.conversation.nodes[first.fork.node]
+            if not first.drawn:  # words: nobody knows which tokens they were
+                return
+            own += len(first) if at is None else at
+        self.transcript.began_ids.setdefault(first.id, ids[: len(ids) - own])
 
     def _scored(self, job: int, event: r.Scored) -> bool:
         """A person's words have been measured; gives whether they can be shown so."""

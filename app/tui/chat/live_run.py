@@ -13,7 +13,7 @@ from app import requests as r
 from app.worker import Failed
 from engine.conversation import Conversation
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Revised, Stats
+from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Reloaded, Revised, Stats
 from engine.trace.trace import TokenStep
 
 PRUNED, CANCELLED, FAILED = "pruned", "cancelled", "failed"  # how a node can finish
@@ -22,10 +22,10 @@ PRUNED, CANCELLED, FAILED = "pruned", "cancelled", "failed"  # how a node can fi
 class LiveRun:
     """A run that began with one node."""
 
-    def __init__(self, node: str, control: RunControl, new_id: Callable[[], str], *, picks: int = -1) -> None:
-        """`node` is in the conversation, and is drawn by branch 0. In step mode the first `picks` tokens are a
-        person's; what comes then is only looked at (`peek`)."""
-        self.control, self.picks = control, picks
+    def __init__(self, node: str, control: RunControl, new_id: Callable[[], str], *, stepping: bool = False) -> None:
+        """`node` is in the conversation, and is drawn by branch 0. In step mode the forced tokens
+        are a person's; the first that comes then is only looked at (`peek`), and ends the run."""
+        self.control, self.stepping = control, stepping
         self.first = self.node = node  # where the run began; the one that ends the lineage on the screen
         self.nodes = {0: node}  # of the branches that go on
         self.steps: list[TokenStep] = []  # drawn on the screen, since the run began or the lineage turned
@@ -37,6 +37,7 @@ class LiveRun:
         self.peek: TokenStep | None = None
         self.stats: Stats | None = None
         self.cache_nbytes = 0
+        self.news = ""  # of the last events, in a line
         self.failure: Failed | None = None
         self._new_id = new_id
         self._unkept: dict[int, list[TokenStep]] = {}  # steps by branch that the conversation does not have yet
@@ -46,14 +47,15 @@ class LiveRun:
         """Take in events of the run's job; gives the conversation, and the steps that what is on the screen got at its
         end. Where that has turned, there are none, and all of it is to be shown anew."""
         fresh: list[TokenStep] = []
-        self.turned = False
+        self.turned, self.news = False, ""
         for event in events:
             match event:
                 case Emitted(branch, step):
                     if branch not in self.nodes:
                         talk = self._beside(talk, branch)
-                    if 0 <= self.picks <= len(self.steps):
-                        self.peek = step
+                    if self.stepping and step.origin != "forced":
+                        self.peek = self.peek or step
+                        self.control.cancel()
                         continue
                     self._unkept.setdefault(branch, []).append(step)
                     if self.nodes[branch] == self.node:
@@ -65,6 +67,8 @@ class LiveRun:
                     self.ids = ids
                 case r.Cached(nbytes):
                     self.cache_nbytes = nbytes
+                case Reloaded(line):
+                    self.news = line
                 case Prefilled(done, total):
                     self.read = (done, total) if done < total else None
                 case Failed():

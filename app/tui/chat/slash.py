@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from app import export
 from app.heat import HEATS, bits_of
 from app.tui import presets
-from app.tui.dialogs.overlays import Ask
+from app.tui.dialogs.overlays import Ask, Pick, Read
 from app.tui.dialogs.text_dialog import TextDialog
 from app.tui.sampling import given, typed
 from app.tui.tokens import cells
@@ -217,9 +217,31 @@ def _export(screen: "ChatScreen", rest: str) -> None:
         screen.hints.say(f"/export wants one of {', '.join(KINDS)}, and a path if you like")
         return
     store, talk = screen.host.store, screen.talk.conversation
-    path = Path(name).expanduser() if name else Path(f"likely-{talk.id}.{export.SUFFIX.get(kind, kind)}")
-    export.write(store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk, kind, path)
-    screen.hints.say(f"exported to {path}")
+    talk = store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk
+    path = Path(name).expanduser() if name else export.free(Path(f"likely-{talk.id}.{export.SUFFIX.get(kind, kind)}"))
+
+    def written(path: Path) -> None:
+        try:
+            export.write(talk, kind, path)
+        except LikelyError as error:
+            screen.hints.say(str(error), alarm=True)
+            return
+        said = f"exported to {path.absolute()}"
+        if cells.width(said) < screen.size.width:
+            screen.hints.say(said)
+        else:  # the line of keys would cut it
+            screen.app.push_screen(Read(f"exported {kind}", str(path.absolute())))
+
+    if not path.exists():
+        written(path)
+        return
+    other = export.free(path)
+    options = [("both", f"keep both: write {other.name}"), ("over", f"replace {path.name}")]
+    answers = {"both": other, "over": path}
+    screen.app.push_screen(
+        Pick(f"{path.absolute()} is there already", options),
+        lambda choice: written(answers[choice]) if choice is not None else None,
+    )
 
 
 def _import(screen: "ChatScreen", name: str) -> None:

@@ -17,7 +17,7 @@ def shown(session: ChatSession, engine: EngineClient) -> tuple[str, tuple[str, .
         name = (engine.loading.model if engine.loading is not None else "") or "no model"
         return name, ("loading",) if engine.loading is not None else ("/model chooses one",)
     used, speed = session.context_tokens(), session.tokens_per_s()
-    parts = [f"{used}/{_thousands(facts.context)} ctx"] if used else []
+    parts = [f"{used}/{_thousands(facts.context)} ctx"]
     parts += [f"{speed:.0f} tok/s"] if speed else []
     parts.append(_gigabytes(facts.nbytes + session.cache_nbytes))
     return " + ".join(filter(None, (facts.title or facts.name, session.adapters))), tuple(parts)

@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from app import requests as r
 from app.heat import BITS, HEATS
 from app.tui import keys
-from app.tui.chat import commands, slash, status
+from app.tui.chat import commands, slash, status, titler
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.candidates import Names
 from app.tui.chat.chat_session import ChatSession
@@ -203,6 +203,8 @@ class ChatScreen(View):
             self.inspector.tree_pane.show(talk.conversation)
         if heard.tokens and not heard.ended:
             self._drawn()
+        if heard.news:
+            self.call_later(self.hints.say, heard.news, True)
         if talk.run is not None and talk.run is run and run.read is not None:
             self.hints.say("reading the prompt · {} of {} tokens".format(*run.read))
         elif run is not None and not heard.failure and self.hints.news.startswith("reading the prompt"):
@@ -267,6 +269,7 @@ class ChatScreen(View):
         self.pane.reshow(follow=follow)
         self.inspector.tree_pane.show(self.talk.conversation)
         self.inspector.look()
+        self.status()
         self._hint()
 
     def status(self) -> None:
@@ -320,6 +323,8 @@ class ChatScreen(View):
     def on_composer_said(self, event: Composer.Said) -> None:
         self.titler.stop()
         self.pane.view.move_to(None)
+        if not self.talk.conversation.title:
+            self.rename(titler.first_words(event.text))
         if event.editing is not None and event.editing < len(self.pane.shown):
             self.talk.edit(event.editing, event.text)
         else:
@@ -437,6 +442,13 @@ class ChatScreen(View):
             self.talk.pick(None)
 
     # -- keys that act everywhere ------------------------------------------------------------------------------------
+
+    def interrupt(self) -> bool:
+        if not self.talk.running or self.talk.stepping:
+            return False
+        self.action_stop()
+        self.call_later(self.hints.say, "stopped: what was drawn stays · ctrl+q quits")
+        return True
 
     def action_stop(self) -> None:
         """Stop generating; else leave step mode; else close the sheet; else go back to the prompt."""

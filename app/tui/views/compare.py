@@ -203,6 +203,13 @@ class CompareScreen(View):
         self.refresh_feet()
         self._hint()
 
+    def interrupt(self) -> bool:
+        running = any(column.talk.running for column in self.columns)
+        if running:
+            self.action_stop()
+            self.hints.say("stopped: what was drawn stays · ctrl+q quits")
+        return running
+
     def leave(self) -> None:
         """Stop and save before something else is shown."""
         for column in self.columns:

@@ -262,6 +262,8 @@ class TextScreen(View):
             self.buffer.move_cursor(self.buffer.document.end)
         elif run.turned:
             self._write(text_document.text_of(self.talk))
+        if run.news:
+            self.hints.say(run.news)
         if run.failure is not None:
             self.hints.say(run.failure.line, alarm=True)
         if run.ended:
@@ -286,6 +288,17 @@ class TextScreen(View):
             self.buffer.focus()
         else:
             self.host.go("chat")
+
+    def interrupt(self) -> bool:
+        if self.run is None:
+            return False
+        self.action_stop()
+        self.hints.say("stopped: what was drawn stays · ctrl+q quits")
+        return True
+
+    def on_key(self) -> None:
+        if self.hints.news:
+            self.hints.say("")
 
     def leave(self) -> None:
         """Stop and save before something else is shown."""

@@ -96,7 +96,7 @@ class Column(Vertical):
             self.view.extend(heard.tokens)
         if heard.ended or heard.reshow:
             self.show()
-        return heard.failure.line if heard.failure is not None else ""
+        return heard.failure.line if heard.failure is not None else heard.news
 
     # -- showing -----------------------------------------------------------------------------------------------------
 
