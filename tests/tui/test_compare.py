@@ -121,7 +121,7 @@ async def test_a_column_has_a_model_or_a_drafter_of_its_own(play: Play) -> None:
         assert column.talk.transcript.shown[-1].message.text == BLUE and "other" in column.label
         screen.columns[1].view.focus()
         await stage.pilot.press("c")
-        await choose(stage, "draft          guesses of other")
+        await choose(stage, "draft")
         await over(stage, screen)
         assert stage.engine.strategies[-1] == "draft other" and "drafts of other" in screen.columns[1].label
         assert set(stage.app.engine.models) == {"scripted", "other"}

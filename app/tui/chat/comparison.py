@@ -15,10 +15,12 @@ from engine.trace.trace import TokenStep
 
 def strategies(models: Sequence[str]) -> list[Choice]:
     """The ways of finding tokens, for a list; `models` are loaded ones that could guess."""
+    found = offers(tuple(models))
+    size = max(len(title) for title in (*(each.TITLE for each in found), Drafting.TITLE + "…")) + 2
     return [
-        ("", "how tokens are found: the same ones, at another speed"),
-        *((f"strategy {strategy}", f"  {strategy.TITLE:<15}{strategy.about}") for strategy in offers(tuple(models))),
-        (Drafting.NAME, f"  {Drafting.TITLE + '…':<15}{Drafting.ABOUT}"),
+        ("", "how tokens are found"),
+        *((f"strategy {strategy}", f"  {strategy.TITLE:<{size}}{strategy.about}") for strategy in found),
+        (Drafting.NAME, f"  {Drafting.TITLE + '…':<{size}}{Drafting.ABOUT}"),
     ]
 
 
