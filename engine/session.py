@@ -153,7 +153,7 @@ class Session:
                                     text.append(raw.token)
                                     for step in streams[branch].push(raw, now - began):
                                         yield Emitted(branch, step)
-                                    over = bool(streams[branch].reason) or control.cancelled
+                                    over = bool(streams[branch].reason) or (control.cancelled and not strategy.SEARCHES)
                                     if over:
                                         yield from end(branch)
                                 case Revised(branch, position, raw):

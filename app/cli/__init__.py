@@ -14,6 +14,7 @@ from metal.errors import LikelyError
 VERBS = {
     "chat": "Chat on the full screen, or line by line with --plain.",
     "run": "Answer one prompt on stdout.",
+    "reason": "Think about one question several times, and choose an answer.",
     "explain": "Show what a model thinks of every token of a given text.",
     "eval": "Measure models on tasks and texts, with error bars.",
     "tune": "Fine-tune a model on rows of text.",

@@ -200,12 +200,12 @@ class Search(Strategy):
             for row, ((group, node), number, step) in enumerate(zip(of, branches.numbers, steps, strict=True)):
                 score = self.score(node, max(depth - given, 1))
                 yield Rated(number, self.figures(node, score))
-                if (yield Emitted(number, step)):  # a stop string, or cancelled: nobody takes its place any more
+                if (yield Emitted(number, step)):  # a stop string: nobody takes its place any more
                     group.nodes.remove(node)
                     insort(group.ended, Text(node, number, score, None), key=_from_the_best)
                 else:
                     kept.append(row)
-            if not kept:
+            if not kept or control.cancelled:
                 break
             branches.select(kept)
             sampler = sampler.select(kept)

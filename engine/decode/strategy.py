@@ -26,7 +26,9 @@ class Strategy:
     NAME: ClassVar[str]
     TITLE: ClassVar[str]  # in a list of strategies
     ABOUT: ClassVar[str]  # beside it, where its settings are still to come
-    SEARCHES: ClassVar[bool] = False  # its answers are rated and come best first; no preset's transforms unless asked
+    # whether its answers are rated and come best first: no preset's transforms unless asked for, and when the run is
+    # cancelled, it tells what it has found
+    SEARCHES: ClassVar[bool] = False
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         """Events of a run, for at most `limit` tokens of each branch, their steps without text.

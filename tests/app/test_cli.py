@@ -21,7 +21,7 @@ def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
     table = certain_table(b":xyz")
     table[:128, EOS] -= 5
     session = Session(FakeCheckpoint(MarkovModel(table)))  # type: ignore[arg-type]
-    for verb in ("run", "explain", "chat"):
+    for verb in ("run", "reason", "explain", "chat"):
         monkeypatch.setattr(f"app.cli.{verb}.open_session", lambda model, **_: session)
 
     def run(*args: str, stdin: bytes | None = None) -> tuple[int, str, str]:
@@ -234,3 +234,60 @@ def test_too_many_arguments_say_what_to_do(likely: Any, args: tuple[str, ...], h
     code, out, err = likely(*args)
     assert (code, out) == (2, "")
     assert hint in err
+
+
+def test_reason_prints_one_object_of_paths_and_votes(likely: Any) -> None:
+    code, out, _ = likely("reason", "hello", "-n", "3", "--extract", "line", "--temp", "0", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert code == 0 and list(found) == ["answer", "votes", "paths", "tokens"]
+    assert (found["answer"], found["votes"], found["tokens"]) == ("xyz", {"xyz": 3.0}, 12)
+    assert [(p["text"], p["answer"], p["tokens"]) for p in found["paths"]] == [("xyz", "xyz", 4)] * 3
+    assert all(path["logprob"] == found["paths"][0]["logprob"] < 0 for path in found["paths"])
+
+
+def test_reason_counts_what_gave_no_answer(likely: Any) -> None:
+    code, out, err = likely("reason", "hello", "-n", "2", "--temp", "0")
+    assert code == 0 and "2 of 2 paths gave no answer that the rule finds" in out and "no path has an answer" in out
+    assert "8 tokens" in err
+
+
+def test_a_verifier_that_crashes_keeps_the_paths(likely: Any) -> None:
+    code, out, err = likely(
+        "reason", "hello", "-n", "2", "--temp", "0", "--method", "best", "--extract", "line", "--verifier", "false"
+    )
+    assert code == 0 and out.count("xyz") >= 3 and err.count("the verifier ended with code 1: it said nothing") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["run", "x", "--beam", "0"], "the number of beams must be a whole number in [1, 256], got 0"),
+        (["run", "x", "--beam", "4", "--groups", "3"], "4 beams cannot be parted into 3 groups of one size"),
+        (["run", "x", "--beam", "2", "-n", "3"], "the number of answers of 2 beams must be"),
+        (["run", "x", "--beam", "2", "--temp", "0"], "a search has no use for temperature 0"),
+        (["run", "x", "--eos", "999"], "--eos must be an id below 258, got 999"),
+        (["run", "x", "--budget", "3"], "--budget bounds the search for the mode"),
+        (["run", "x", "--beam", "2", "--exact-mode"], "are three searches: choose one of them"),
+        (["run", "x", "--beam", "2", "--ngram"], "choose one of them"),
+        (["reason", "x", "-n", "0"], "the number of paths must be in [1, 256], got 0"),
+        (["reason", "x", "--verifier", "true"], "--verifier chooses the best"),
+        (["reason", "x", "--extract", "(a"], "is no regular expression"),
+        (["reason", "x", "--template", "y"], "is no template"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line(likely: Any, args: list[str], line: str) -> None:
+    code, out, err = likely(*args)
+    assert code in (1, 2) and not out and line in err and "Traceback" not in err
+
+
+def test_a_beam_prints_objects_the_best_first(likely: Any) -> None:
+    code, out, _ = likely("run", "--raw", "hello:", "--beam", "3", "--length-penalty", "0", "--early-stopping", "never",
+                          "--max-tokens", "6", "--json")  # fmt: skip
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(found) == 3 and found[0]["ids"] == [*b"xyz", EOS] and found[0]["finish"] == "eot"
+    assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
+    assert all(one["logprob"] == pytest.approx(one["score"]) for one in found)
+    out = likely("run", "--raw", "hello:", "--beam", "3", "-n", "1", "-q", "--max-tokens", "6")[1]
+    assert out.splitlines()[1:] == ["xyz"]
+    ends = likely("run", "--raw", "hello:", "--beam", "2", "--eos", str(ord("y")), "--max-tokens", "6", "--json")[1]
+    assert json.loads(ends.splitlines()[0])["ids"] == list(b"xy")

@@ -1,0 +1,124 @@
+"""Paths: several sampled answers to one question, and what is chosen of them: by vote, by a score, by a verifier.
+
+Takes the events of a run, whatever way they were drawn; stops it when the vote is decided. Knows nothing of models.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from engine.reason import vote
+from engine.reason.extraction import Extraction
+from engine.reason.scorers import Scorer, logprob
+from engine.trace.trace import TokenStep
+
+Judge = Callable[["Path"], float | None]  # None: no verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One sampled answer, as far as it came: `finish` is why it ended."""
+
+    branch: int
+    steps: tuple[TokenStep, ...]
+    text: str
+    answer: str | None
+    finish: str
+
+    @property
+    def tokens(self) -> int:
+        return len(self.steps)
+
+    @property
+    def logprob(self) -> float:
+        """Of all its tokens, nats, raw."""
+        return logprob(self.steps)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was gone to its end, or to the end of what was allowed."""
+        return self.finish != "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of the paths: the answer, the weight of each, and the one that says it; None where no path has one."""
+
+    answer: str | None
+    votes: dict[str, float]
+    paths: tuple[Path, ...]
+    chosen: Path | None
+    scores: tuple[float | None, ...] = ()  # of each path, where they were judged
+
+    @property
+    def tokens(self) -> int:
+        """Drawn in all, also in paths that were stopped."""
+        return sum(path.tokens for path in self.paths)
+
+    @property
+    def unanswered(self) -> int:
+        """Whole paths in which no answer was found: they are no wrong ones."""
+        return sum(path.whole and path.answer is None for path in self.paths)
+
+
+@dataclass(slots=True)
+class Sampling:
+    """Paths while they are drawn: `watch` takes the events of a run and gives each path when it ends.
+
+    With a `confidence` the run is cancelled once a vote of its `n` paths is decided so surely.
+    """
+
+    extract: Extraction
+    n: int
+    control: RunControl
+    confidence: float | None = None
+    paths: list[Path] = field(default_factory=list)
+    steps: dict[int, list[TokenStep]] = field(default_factory=dict)
+
+    def watch(self, events: Iterable[Event]) -> Iterator[Path]:
+        for event in events:
+            match event:
+                case Emitted(branch, step):
+                    self.steps.setdefault(branch, []).append(step)
+                case Forked(parent, child):
+                    self.steps[child] = list(self.steps.get(parent, ()))
+                case Pruned(branch):
+                    self.steps.pop(branch, None)
+                case Revised(branch, position, step):
+                    self.steps[branch] = [step if s.position == position else s for s in self.steps[branch]]
+                case Done(branch, reason, _, rest):
+                    steps = tuple(self.steps.pop(branch, ()))
+                    text = "".join(step.text for step in steps) + rest
+                    path = Path(branch, steps, text, self.extract(text) if reason != "cancelled" else None, reason)
+                    self.paths.append(path)
+                    yield path
+                    self._stop()
+
+    def _stop(self) -> None:
+        whole = [path.answer for path in self.paths if path.whole]
+        if self.confidence is not None and len(whole) < self.n and vote.decided(whole, self.n, self.confidence):
+            self.control.cancel()
+
+
+def by_vote(paths: Sequence[Path], scorer: Scorer | None = None, *, seed: int = 0) -> Verdict:
+    """What most whole paths say, each weighed by a scorer if there is one."""
+    whole = [path for path in paths if path.whole]
+    weights = None
+    if scorer is not None and whole:
+        weights = [float(w) for w in scorer.weight(np.array([scorer.of(path.steps) for path in whole]))]
+    votes = vote.tally([path.answer for path in whole], weights)
+    answer = vote.winner(votes, seed)
+    saying = [path for path in whole if path.answer == answer and answer is not None]
+    return Verdict(answer, votes, tuple(paths), max(saying, key=lambda p: p.logprob / max(p.tokens, 1), default=None))
+
+
+def by_score(paths: Sequence[Path], judge: Judge) -> Verdict:
+    """What the path with the largest score says, of those that have an answer and a verdict."""
+    scores = [judge(path) if path.whole and path.answer is not None else None for path in paths]
+    judged = [(score, -i) for i, score in enumerate(scores) if score is not None]
+    chosen = paths[-max(judged)[1]] if judged else None
+    votes = vote.tally([path.answer for path in paths if path.whole])
+    return replace(Verdict(None, votes, tuple(paths), chosen, tuple(scores)), answer=chosen.answer if chosen else None)

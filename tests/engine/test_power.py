@@ -1,0 +1,140 @@
+"""Power sampling: the law of whole texts is p ** alpha, by counting all of them, also where they differ in length."""
+
+import math
+
+import numpy as np
+import pytest
+
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted, Rated
+from engine.decode.power import Power, effective
+from engine.decode.strategies import parse
+from engine.errors import ParameterError
+from engine.trace.trace import Recipe
+from engine.transforms import Temperature
+from tests.engine.test_beam import PROMPT, few, markov, search, texts
+from tests.engine.test_without_replacement import chi_square_bound
+from tests.fakes import EOS, VOCAB
+
+RUNS = 400
+
+
+def published() -> np.ndarray:
+    """.6/.4, then .5/.5 behind the first and .95/.05 behind the second: a low temperature takes the wrong one."""
+    table = np.full((VOCAB, VOCAB), -np.inf)
+    table[PROMPT[-1], [97, 98]] = np.log([0.6, 0.4])
+    table[97, [99, 100]] = np.log([0.5, 0.5])
+    table[98, [99, 100]] = np.log([0.95, 0.05])
+    return table
+
+
+def uneven() -> np.ndarray:
+    """Texts of one to four tokens."""
+    table = np.full((VOCAB, VOCAB), -np.inf)
+    table[PROMPT[-1], [97, EOS]] = np.log([0.55, 0.45])
+    table[97, [98, EOS]] = np.log([0.7, 0.3])
+    table[98, [97, 99, EOS]] = np.log([0.5, 0.3, 0.2])
+    table[99, [99, EOS]] = np.log([0.5, 0.5])
+    return table
+
+
+def law(table: np.ndarray, length: int, alpha: float) -> dict[tuple[int, ...], float]:
+    every = {ids: alpha * p for ids, p in texts(table, length, 4).items() if p > -math.inf}
+    total = np.logaddexp.reduce(list(every.values()))
+    return {ids: math.exp(p - total) for ids, p in every.items()}
+
+
+def test_the_published_values() -> None:
+    """At alpha 2; the same of tokens by themselves: .34615, .34615, .30684, .00085."""
+    assert list(law(published(), 2, 2.0).values()) == pytest.approx([0.27709, 0.27709, 0.44458, 0.00123], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("table", "length", "strategy"),
+    [
+        (published(), 2, Power(2.0, 12)), (published(), 2, Power(2.0, 12, 1)),
+        (uneven(), 4, Power(1.5, 25)), (uneven(), 4, Power(1.5, 25, 2)),
+    ],
+)  # fmt: skip
+def test_texts_have_the_law_of_the_power(table: np.ndarray, length: int, strategy: Power) -> None:
+    want, session = law(table, length, strategy.alpha), markov(table)
+    counts = dict.fromkeys(want, 0)
+    for seed in range(RUNS):
+        counts[tuple(search(session, strategy, length, seed=seed).ids[0])] += 1
+    rare = [ids for ids, p in want.items() if p * RUNS < 5]
+    cells = [(counts[ids], p) for ids, p in want.items() if ids not in rare]
+    cells += [(sum(counts[ids] for ids in rare), sum(want[ids] for ids in rare))] if rare else []
+    chi = sum((seen - RUNS * p) ** 2 / (RUNS * p) for seen, p in cells)
+    assert chi < chi_square_bound(len(cells))
+
+
+def test_the_power_of_one_is_sampling_and_every_proposal_is_taken() -> None:
+    """Of texts of one length."""
+    table = few(1)
+    table[:, EOS] = -np.inf
+    found = search(markov(table), Power(1.0, 20), 5, seed=2)
+    assert found.figures[0]["accepted"] == 1
+
+
+def test_it_says_what_it_cost_and_reads_nothing_twice() -> None:
+    table = few(2)
+    session = markov(table)
+    found = search(session, Power(4.0, 10, 4), 8, seed=1)
+    figures = found.figures[0]
+    assert figures["score"] == pytest.approx(sum(s.logprob or 0 for s in found.steps[0]), abs=1e-4)
+    assert 0 <= figures["accepted"] <= 1 and figures["effective"] >= 1
+    # every drawn token is read once at most, and the text once more where it is told
+    assert session.model.read <= len(PROMPT) + figures["drawn"] + 2 * len(found.ids[0])
+
+
+def test_a_place_that_goes_on_from_a_fork_leaves_the_prompt_to_the_next_run() -> None:
+    session = markov(few(3))
+    every = [search(session, Power(1.0, 5), 6, seed=seed).ids for seed in (7, 7, 8, 9, 10)]
+    assert every[0] == every[1] and len(set(map(str, every))) > 2
+
+
+def test_the_law_is_that_of_what_the_transforms_leave() -> None:
+    """A temperature of 1 / 2 under a power of 1 is a power of 2 of each token, in texts of one token."""
+    table, counts = few(5), {}
+    for seed in range(RUNS):
+        ids = search(markov(table), Power(1.0, 1), 1, Recipe((Temperature(0.5),)), seed=seed).ids[0]
+        counts[ids[0]] = counts.get(ids[0], 0) + 1
+    row = 2 * table[PROMPT[-1]]
+    p = np.exp(row - np.logaddexp.reduce(row))
+    chi = sum((counts.get(t, 0) - RUNS * p[t]) ** 2 / (RUNS * p[t]) for t in np.flatnonzero(p))
+    assert chi < chi_square_bound(5)
+
+
+def test_words_put_in_front_and_a_run_that_is_cancelled() -> None:
+    control = RunControl()
+    control.force([97])
+    found = search(markov(few(6)), Power(2.0, 3), 5, control=control)
+    assert found.ids[0][0] == 97 and found.steps[0][0].origin == "forced"
+    control, tokens = RunControl(), []
+    table = few(6)
+    table[:, EOS] = -50
+    for event in markov(table).generate(PROMPT, control, strategy=Power(2.0, 1000, 8), max_tokens=200):
+        if isinstance(event, Rated):
+            control.cancel()
+        tokens += [event.step.token] if isinstance(event, Emitted) else []
+    assert len(tokens) == 8  # what there was by then
+
+
+def test_how_many_draws_a_chain_is_worth() -> None:
+    random = np.random.default_rng(0)
+    x = [0.0]
+    for noise in random.normal(size=20_000):
+        x.append(0.8 * x[-1] + noise)
+    assert effective(x) == pytest.approx(len(x) * (1 - 0.8) / (1 + 0.8), rel=0.2)
+    assert effective([3.0] * 50) == 1.0
+
+
+def test_its_text_form_and_its_bounds() -> None:
+    assert parse("power 2.5 20") == Power(2.5, 20) and str(Power(2.5, 20)) == "power 2.5 20"
+    for text, line in (
+        ("power 0", "alpha must be in"),
+        ("power 2 -1", "the number of proposals"),
+        ("power 2 3 0", "the block"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            parse(text)

@@ -1,0 +1,250 @@
+"""Extraction, scorers, votes, verifiers and templates, against values that are known or can be counted."""
+
+import math
+import sys
+from collections import Counter
+from itertools import combinations
+from pathlib import Path as File
+
+import numpy as np
+import pytest
+
+from engine.decode.control import RunControl
+from engine.errors import DataError, ParameterError
+from engine.reason import scorers, vote
+from engine.reason.extraction import Extraction, normalised
+from engine.reason.paths import Path, Sampling, by_score, by_vote
+from engine.reason.thought import THOUGHTS, thought
+from engine.reason.verifier import Verifier, VerifierError
+from engine.trace.observe import observe
+from engine.trace.trace import Recipe, TokenStep
+from tests.engine.test_beam import PROMPT, markov
+from tests.fakes import EOS, VOCAB
+
+
+def step(p: list[float], token: int = 0) -> TokenStep:
+    return observe(np.log(np.array(p, np.float32)), token, recipe=Recipe(), position=0)
+
+
+# -- extraction ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "answer"),
+    [
+        ("number", "17 * 23 is 391.", "391"), ("number", "It is 1,234.50 in all", "2469/2"), ("number", "−5", "-5"),
+        ("number", "3/4 of it", "3/4"), ("number", "none", None), ("answer", "So the answer is: Rome.\nBye", "rome"),
+        ("answer", "I do not know", None), ("choice", "It is (B), not (A)... so (B)", "b"),
+        ("boxed", r"\boxed{x^{2}}", "x^{2}"),
+        ("boxed", r"\boxed{1} then \boxed{ 7 }", "7"), ("boxed", r"\boxed{open", None),
+        ("line", "a\n\nLast  one \n", "last one"),
+        (r"= (\w+)", "x = one, y = Two", "two"), ("all", "  A b ", "a b"),
+    ],
+)  # fmt: skip
+def test_the_answer_in_a_text(rule: str, text: str, answer: str | None) -> None:
+    assert Extraction(rule)(text) == answer
+
+
+def test_equal_answers_are_equal() -> None:
+    assert len({normalised(text) for text in ("7", "7.0", " 7 ", "7.", "7.00", "14/2")}) == 1
+    assert normalised("1/0") == "1/0"
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"), [("nubmer", "is no rule of extraction: one of number"), ("(a", "is no regular")]
+)
+def test_what_is_no_rule_is_said(rule: str, line: str) -> None:
+    with pytest.raises(ParameterError, match=line):
+        Extraction(rule)
+
+
+# -- scorers ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_published_certainties_and_confidences() -> None:
+    assert scorers.self_certainty([step([0.25] * 4)] * 3) == pytest.approx(0, abs=1e-6)
+    assert scorers.self_certainty([step([0.97, 0.01, 0.01, 0.01])]) == pytest.approx(2.075198, abs=1e-5)
+    assert scorers.confidences([step([0.97, 0.01, 0.01, 0.01])], 2)[0] == pytest.approx(2.317815, abs=1e-5)
+    assert scorers.confidences([step([0.25] * 4)])[0] == pytest.approx(1.386294, abs=1e-5)
+
+
+def test_a_group_is_a_window_of_tokens() -> None:
+    """Ten uncertain tokens among fifty certain ones: the lowest window is that with all ten."""
+    sure, unsure = step([0.97, 0.01, 0.01, 0.01]), step([0.25] * 4)
+    steps = [sure] * 25 + [unsure] * 10 + [sure] * 25
+    high, low = scorers.confidences([sure])[0], scorers.confidences([unsure])[0]
+    assert scorers.SCORERS["lowest"].of(steps) == pytest.approx((22 * high + 10 * low) / 32)
+    assert scorers.SCORERS["tail"].of(steps) == pytest.approx((25 * high + 7 * low) / 32)
+    assert scorers.groups(steps[:5]) == pytest.approx([high])
+
+
+def test_every_scorer_takes_a_path_without_tokens() -> None:
+    for name in scorers.SCORERS:
+        assert scorers.scorer(name).of([]) <= 0
+    with pytest.raises(ParameterError, match="'x' is no scorer"):
+        scorers.scorer("x")
+
+
+# -- votes -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_gave_no_answer_does_not_vote() -> None:
+    assert vote.tally(["a", None, "b", "a", None]) == {"a": 2.0, "b": 1.0}
+    assert vote.winner({}) is None and vote.tally([None], [3.0]) == {}
+
+
+def test_equal_weights_are_parted_at_random() -> None:
+    """600 seeds: each of three is taken a third of the time, within four standard errors."""
+    won = Counter(vote.winner({"c": 2.0, "a": 2.0, "b": 2.0, "d": 1.0}, seed) for seed in range(600))
+    assert set(won) == {"a", "b", "c"} and all(abs(n - 200) < 4 * math.sqrt(600 * 2 / 9) for n in won.values())
+
+
+@pytest.mark.parametrize(("first", "second", "others"), [(3, 1, 4), (5, 0, 3), (2, 2, 5), (4, 1, 0), (6, 2, 9)])
+def test_the_vote_to_come_is_beta_binomial(first: int, second: int, others: int) -> None:
+    """By drawing a share, then the votes: within four standard errors of 200,000 draws."""
+    random = np.random.default_rng(0)
+    share = random.beta(second + 1, first + 1, 200_000)
+    more = random.binomial(others, share)
+    seen = np.mean(second + more >= first + others - more)
+    assert vote.changes(first, second, others) == pytest.approx(seen, abs=4 * 0.5 / math.sqrt(200_000))
+
+
+def test_a_vote_is_decided_when_no_more_can_change_it() -> None:
+    assert vote.decided(["a"] * 9 + ["b"], 16) and not vote.decided(["a", "b", "a"], 16)
+    assert vote.decided(["a"] * 5, 9, 1.0) and not vote.decided(["a"] * 4, 8, 1.0) and not vote.decided([None], 4)
+
+
+def test_the_published_gains() -> None:
+    """pass@k of 3 right among 10; a vote of k where .6 are right."""
+    want = [0.3, 0.533333, 0.708333, 0.833333, 0.916667, 0.966667, 0.991667, 1]
+    assert [vote.pass_at(k, 3, 10) for k in range(1, 9)] == pytest.approx(want, abs=1e-6)
+    assert vote.pass_at(2, 0, 5) == 0
+
+
+def test_a_majority_of_some_is_that_of_all_subsets() -> None:
+    answers = ["r", "r", "w", "r", "v", "w", None]
+    won = []
+    for some in combinations(answers, 3):
+        counts = Counter(a for a in some if a is not None)
+        best = max(counts.values())
+        won.append((counts["r"] == best) / list(counts.values()).count(best))
+    assert vote.maj_at(3, answers, "r", 20_000) == pytest.approx(np.mean(won), abs=4 * 0.5 / math.sqrt(20_000))
+    assert vote.maj_at(3, ["w", None, "w"], "r") == 0
+
+
+def test_an_interval_of_a_share() -> None:
+    """Wilson's for 8 of 10, by solving |p - x| = z sqrt(x (1 - x) / n); never outside [0, 1]."""
+    for end in vote.interval(8, 10):
+        assert abs(0.8 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 10), abs=1e-6)
+    assert vote.interval(0, 5)[0] == 0 and vote.interval(0, 0) == (0, 1)
+
+
+def test_weights_by_rank_know_ties() -> None:
+    assert vote.borda([3.0, 1.0, 2.0], 1.0) == [3.0, 1.0, 2.0] and vote.borda([1.0, 1.0], 1.0) == [1.5, 1.5]
+
+
+# -- paths -----------------------------------------------------------------------------------------------------------
+
+
+def path(branch: int, answer: str | None, p: float = 0.5, finish: str = "eot") -> Path:
+    return Path(branch, (step([p, 1 - p]),), "", answer, finish)
+
+
+def test_a_vote_counts_whole_paths_and_those_without_an_answer_apart() -> None:
+    verdict = by_vote([path(0, "a"), path(1, "b"), path(2, "a", 0.9), path(3, None), path(4, None, finish="cancelled")])
+    assert (verdict.answer, verdict.votes, verdict.unanswered, verdict.tokens) == ("a", {"a": 2.0, "b": 1.0}, 1, 5)
+    assert verdict.chosen is not None and verdict.chosen.branch == 2
+    assert by_vote([path(0, None)]).answer is None
+
+
+def test_a_constant_confidence_is_a_plain_majority() -> None:
+    paths = [path(i, a, 0.9) for i, a in enumerate("aabbb")]
+    for name in scorers.SCORERS:
+        votes = by_vote(paths, scorers.scorer(name)).votes
+        assert list(votes) == ["b", "a"] and votes["b"] / votes["a"] == pytest.approx(1.5), name
+
+
+def test_the_best_has_an_answer_and_a_verdict() -> None:
+    paths = [path(0, "a", 0.6), path(1, "b", 0.9), path(2, None, 0.99)]
+    assert by_score(paths, lambda p: p.logprob).answer == "b"
+    assert by_score(paths, lambda p: None if p.branch == 1 else 1.0).answer == "a"
+    nothing = by_score(paths, lambda p: None)
+    assert nothing.answer is None and nothing.votes == {"a": 1.0, "b": 1.0}
+
+
+def test_a_run_is_stopped_when_its_vote_is_decided() -> None:
+    """Texts that end at once say the same; those that go on are stopped, and what they cost is counted."""
+    table = np.full((VOCAB, VOCAB), -np.inf)
+    table[PROMPT[-1], 97:99] = np.log([0.9, 0.1])
+    table[97, EOS] = table[98, 98] = 0.0
+    control = RunControl()
+    sampling = Sampling(Extraction("all"), 64, control, 0.95)
+    session = markov(table)
+    done = list(sampling.watch(session.generate(PROMPT, control, n=64, seed=1, max_tokens=200)))
+    verdict = by_vote(done)
+    assert len(done) == 64 and control.cancelled
+    assert verdict.tokens >= 64 and any(not p.whole for p in done) and any(p.whole for p in done)
+
+
+# -- verifiers -------------------------------------------------------------------------------------------------------
+
+
+def program(code: str) -> str:
+    return f'{sys.executable} -c "{code}"'
+
+
+def test_a_verifier_reads_an_answer_and_prints_a_number() -> None:
+    judge = Verifier(program("import json; print(float(json.loads(input())['answer']) * 2)"))
+    assert judge("q", "t", "21") == 42
+    assert Verifier(program("print('Yes')"))("q", "t", None) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (program("import sys; sys.exit('no such rule')"), "ended with code 1: no such rule"),
+        (program("import time; time.sleep(60)"), "gave no verdict in 0.3 s: it was stopped"),
+        (program("print('maybe so')"), "must print one number, or yes or no, got 'maybe so'"),
+        (program("print('nan')"), "must print one number"),
+        (program("pass"), "must print one number, or yes or no, got ''"),
+        ("/no/such/program", "cannot be started: No such file"),
+    ],
+)
+def test_a_verifier_that_gives_no_verdict_is_said_in_one_line(command: str, line: str) -> None:
+    with pytest.raises(VerifierError, match=line) as error:
+        Verifier(command, 0.3 if "sleep" in command else 20.0)("q", "t", "1")
+    assert "\n" not in str(error.value)
+
+
+def test_a_command_that_is_none_is_said() -> None:
+    for command in ("", "  ", "'open"):
+        with pytest.raises(ParameterError, match="verifier"):
+            Verifier(command)
+
+
+# -- templates -------------------------------------------------------------------------------------------------------
+
+
+def test_templates_by_name_and_file(tmp_path: File) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('before = "Q: "\nextract = "line"\n[[examples]]\nquestion = "1?"\nanswer = "one"\n')
+    mine = thought(str(file))
+    assert mine.ask("2?", chat=True).turns == (("user", "Q: 1?"), ("assistant", "one"), ("user", "Q: 2?"))
+    assert mine.ask("2?", chat=False).parts == ("Question: Q: 1?\nAnswer: one\n\nQuestion: Q: 2?\nAnswer:",)
+    assert all(thought(name).ask("x", chat=True).turns[-1][0] == "user" for name in THOUGHTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("befor = 'x'", "unknown key 'befor': did you mean before"), ("before = 3", "before must be a text"),
+        ("[[examples]]\nquestion = 'x'", "must have a question and an answer"), ("= 2", "is no TOML"),
+        ("extract = 'nubmer'", "is no rule of extraction"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_template_is_said(tmp_path: File, text: str, line: str) -> None:
+    (tmp_path / "t.toml").write_text(text)
+    with pytest.raises((DataError, ParameterError), match=line):
+        thought(str(tmp_path / "t.toml"))
+    with pytest.raises(ParameterError, match="'x' is no template: one of plain"):
+        thought("x")
