@@ -25,6 +25,8 @@ from engine.trace.trace import Recipe, TokenStep
 
 HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
 
+LONGEST_LOOP = 64  # tokens
+
 
 @contextmanager
 def interruptible(control: RunControl) -> Iterator[None]:
@@ -74,12 +76,23 @@ def shown(step: TokenStep, special: bool) -> str:
 def summary(steps: Sequence[TokenStep], done: Done) -> str:
     """One line about a run: tokens, perplexity under the model's own distribution, speed."""
     stats = done.stats
+    period = endless([step.token for step in steps])
+    looped = f" · repeats its last {period} token{'s' if period > 1 else ''} without end" if period else ""
     found = perplexity(s.logprob for s in steps)
     scored = "" if found is None else f" · perplexity {found:.2f}"
     return (
         f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
-        f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{scored} · {done.reason}"
+        f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{scored} · {done.reason}{looped}"
     )
+
+
+def endless(tokens: Sequence[int]) -> int:
+    """The length of what the last tokens repeat, 0 where they do not: at least 4 times, and 32 tokens in all."""
+    for period in range(1, min(LONGEST_LOOP, len(tokens) // 4) + 1):
+        tail = tokens[-max(4 * period, 32) :]
+        if len(tail) >= 32 and all(a == b for a, b in zip(tail, tail[period:], strict=False)):
+            return period
+    return 0
 
 
 def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | None = None) -> None:

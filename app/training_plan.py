@@ -1,14 +1,19 @@
 """Plan of a training in lines for a person, before it begins; and times in words. No mlx."""
 
 import math
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from app import awake
+from engine.tune.config import FLOOR, Config
 
 if TYPE_CHECKING:
     from engine.tune.open_run import Opened
     from engine.tune.report import RunReport
+
+FEW = 20  # steps, fewer than which are worth a word
+STILL = 1e-3  # nats a token: a model that moved less answers as it did
 
 
 def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
@@ -40,6 +45,8 @@ def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
     what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
     yield f"training  {what}, {found.parameters:,} parameters"
     yield f"          {found.batches:,} batches an epoch, {found.steps:,} steps"
+    if opened.run.chosen:
+        yield f"          chosen {opened.run.chosen}"
     memory = found.memory
     yield (
         f"estimate  {duration(found.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
@@ -48,6 +55,30 @@ def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
     )
     if held := awake.words():
         yield f"          {held}"
+
+
+def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) -> Iterator[str]:
+    """What a run that has ended did, and where it did little the command that would do more. `words`: of this one."""
+    if moved is not None:
+        yield f"moved {moved:.4f} nats a token from the base (KL, on rows of the data)"
+    again = ("likely", *(word for word in words if word != "--resume"))
+    if steps < FEW:
+        more = f"--resume --steps {FLOOR}"
+        yield f"{steps} step{'s teach' if steps > 1 else ' teaches'} little: {shlex.join(again)} {more}"
+    elif moved is not None and moved < STILL:
+        out = shlex.quote(f"{out_of(words)}-2")
+        yield f"that is next to nothing: {shlex.join(again)} --rate {10 * rate:g} --out {out}"
+
+
+def out_of(words: Sequence[str]) -> str:
+    """The --out among a command's words, or its default."""
+    found = Config().out
+    for word, following in zip(words, (*words[1:], ""), strict=True):
+        if word == "--out":
+            found = following
+        elif word.startswith("--out="):
+            found = word.removeprefix("--out=")
+    return found
 
 
 def duration(seconds: float) -> str:

@@ -17,14 +17,15 @@ from engine.trace.trace import Recipe
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_PRESET = "balanced"
+MAX_TOKENS = 2048  # a model that never ends its answer is stopped there
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Which draw, and when it ends: `max_tokens` None is as long as the context allows."""
+    """Which draw, and when it ends, at the latest where the context does."""
 
     seed: int
-    max_tokens: int | None
+    max_tokens: int
     stop: tuple[str, ...]
 
 
@@ -41,7 +42,8 @@ def sampling_options(command: Command) -> Command:
         click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",
                      help="Added to a token's logit; repeatable."),
         click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tokens on one machine."),
-        click.option("--max-tokens", "-m", type=click.IntRange(1), help="Draw at most so many tokens."),
+        click.option("--max-tokens", "-m", type=click.IntRange(1),
+                     help=f"Draw at most so many tokens. Default: {MAX_TOKENS}."),
         click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -59,7 +61,9 @@ def read_recipe(values: Mapping[str, Any], *, searches: bool = False) -> tuple[R
     settings = {**(PRESETS[preset] if preset else {}), **given}
     bias = dict(_bias(entry) for entry in values["bias"])
     limits = Limits(
-        _fresh_seed() if values["seed"] is None else values["seed"], values["max_tokens"], tuple(values["stop"])
+        _fresh_seed() if values["seed"] is None else values["seed"],
+        values["max_tokens"] or MAX_TOKENS,
+        tuple(values["stop"]),
     )
     if any(not stop for stop in limits.stop):
         raise ParameterError("--stop must be a text of at least one character, got an empty one")

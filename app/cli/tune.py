@@ -17,7 +17,7 @@ import click
 from app import heat
 from app.awake import kept_awake
 from app.cli.opening import Progress
-from app.training_plan import describe, duration
+from app.training_plan import describe, duration, outcome
 from engine.errors import LikelyError
 from engine.tune.config import HINTS, RENAMED, Config, configure, read_config
 
@@ -127,16 +127,13 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
     from engine.tune.trainer import train
 
     run, control = opened.run, TrainControl()
-    valid = ""
+    valid, began = "", run.counters.step
     with kept_awake(), _interruptible(control), Progress() as progress:
         for event in train(run, control):
             if isinstance(event, Ended):
-                if event.reason in ("done", "patience") and not as_json and run.leads:
+                if run.leads:
                     progress.show("", 0, 0)
-                    why = f" ({event.why})" if event.why else ""
-                    click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)
-                if as_json and run.leads:
-                    click.echo(json.dumps({"event": "ended", **asdict(event)}))
+                    _ended(opened, event, began, valid, as_json)
                 return event
             if not run.leads:
                 continue
@@ -154,6 +151,23 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
                 progress.show("", 0, 0)
                 click.echo(f"step {event.step}{valid}{' · best' if event.best else ''}", err=True)
     raise AssertionError("a run ends with Ended")
+
+
+def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bool) -> None:
+    """Say how a run ended and how far it has moved the model."""
+    from engine.tune.probes import moved
+
+    run, well = opened.run, event.reason in ("done", "patience")
+    far = moved(run) if well else None
+    if as_json:
+        click.echo(json.dumps({"event": "ended", **asdict(event), "moved": far}))
+    elif well:
+        why = f" ({event.why})" if event.why else ""
+        click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)
+        if began == event.step:
+            click.echo("nothing was left to do: --resume with more --epochs or --steps goes on", err=True)
+        for line in outcome(far, event.step, run.config.rate, sys.argv[1:]):
+            click.echo(line, err=True)
 
 
 @contextmanager

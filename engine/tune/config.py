@@ -18,6 +18,8 @@ INITS = ("zero", "pissa")
 LOSSES = ("answers", "completion", "all")
 TOO_LONG = ("split", "cut", "drop", "refuse")
 OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
+BATCH = 4  # samples a batch where nothing is asked, at most
+FLOOR = 100  # steps that a run takes where nothing is asked; an adapter has hardly moved after fewer
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
 
@@ -65,9 +67,9 @@ class Config:
     schedule: str = option("cosine", "of the learning rate", choices=SCHEDULES)
     warmup: int = option(0, "steps of linear warm-up", low=0)
     floor: float = option(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
-    epochs: float = option(1.0, "passes over the data", low=0)
+    epochs: float = option(0.0, "passes over the data; 0: as many as make 100 steps", low=0)
     steps: int = option(0, "steps in all; 0: by epochs", low=0)
-    batch: int = option(4, "samples a batch", low=1)
+    batch: int = option(0, "samples a batch; 0: by the data, 4 at most", low=0)
     accumulate: int = option(1, "batches a step", low=1)
     clip: float = option(1.0, "largest norm of the gradient; 0: no limit", low=0)
     decay: float = option(0.0, "decoupled weight decay", low=0)
@@ -111,7 +113,6 @@ class Config:
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
             (self.quantize == 1 or self.quantize == 7, "quantize must be 2, 3, 4, 5, 6 or 8"),
             (self.group_size not in (32, 64, 128), "group_size must be 32, 64 or 128"),
-            (not self.steps and not self.epochs, "give steps or epochs"),
             (self.patience and not self.eval_every, "patience needs eval_every"),
         )
         for wrong, line in clashes:
@@ -164,7 +165,10 @@ def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise ParameterError(f"unknown option {raw}; {hint}")
         changed[name] = _typed(name, value)
-    return replace(base or Config(), **changed).checked()
+    found = replace(base or Config(), **changed)
+    if changed.get("packing") and not found.batch:  # who asks for packed batches wants them large
+        found = replace(found, batch=BATCH)
+    return found.checked()
 
 
 def _typed(name: str, value: Any) -> Any:

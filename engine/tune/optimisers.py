@@ -151,13 +151,15 @@ def norm(gradients: Mapping[str, Array]) -> Array:
 def rate(schedule: str, peak: float, step: int, steps: int, warmup: int, floor: float = 0.0) -> float:
     """The learning rate of step 1..`steps`: a linear warm-up to `peak`, then the schedule down to `floor` x peak.
 
-    wsd: constant, then linear over the last fifth.
+    wsd: constant, then linear over the last fifth. Where that ends at 0 the last step is half a step before it: none
+    is spent at rate 0.
     """
     if warmup and step <= warmup:
         return peak * step / warmup
     if schedule == "constant":
         return peak
-    share = (step - warmup - 1) / max(1, steps - warmup - 1)
+    at = steps - 0.5 if step == steps > warmup + 1 and not floor else step
+    share = (at - warmup - 1) / max(1, steps - warmup - 1)
     if schedule == "linear":
         left = 1 - share
     elif schedule == "cosine":

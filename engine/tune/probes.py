@@ -6,6 +6,7 @@ To be called by the thread that owns the model, between two events of its traini
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from engine.arrays import kl
 from engine.decode import events
 from engine.decode.control import RunControl
 from engine.errors import LikelyError, ParameterError
@@ -18,8 +19,10 @@ from engine.tune import objectives
 from engine.tune.control import Answer, Compare, Compared, Complete, Completion, Refused, Request
 from engine.tune.full import FullWeights
 from engine.tune.run import TrainingRun
+from metal import mx
 
 READ = 512  # tokens of a text that are compared
+ROWS, SHORT = 4, 256  # rows, and tokens of each, on which the whole change is measured
 
 
 def answer(run: TrainingRun, request: Request) -> Answer:
@@ -28,6 +31,22 @@ def answer(run: TrainingRun, request: Request) -> Answer:
         return _drawn(run, request) if isinstance(request, Complete) else _compared(run, request)
     except LikelyError as error:
         return Refused(run.counters.step, request, str(error))
+
+
+def moved(run: TrainingRun) -> float | None:
+    """How far training has moved the model: mean KL to the base, nats a token of some validation or training rows.
+
+    None where the weights of before are gone (full fine-tuning without a second copy).
+    """
+    if isinstance(run.trained, FullWeights) and run.trained.start is None:
+        return None
+    before, now = compare.logits(run.model, objectives.base(run.model, run.trained)), compare.logits(run.model)
+    total, count = 0.0, 0
+    for sample in objectives.samples_of((run.rows.valid or run.rows.train)[:ROWS]):
+        ids = mx.array([list(sample.ids[:SHORT])])
+        total += sum(float(mx.sum(kl(b, a, mx))) for a, b in zip(before(ids), now(ids), strict=True))
+        count += ids.shape[1]
+    return max(0.0, total / count)
 
 
 def _drawn(run: TrainingRun, request: Complete) -> Completion:

@@ -1,13 +1,12 @@
 """A training that is ready to go on: a model with what is trained on it, its rows, and how far it has come."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import DataError
-from engine.tune import adapters, batches, full, lora, memory, sites, state
+from engine.tune import adapters, amounts, full, lora, memory, sites, state
 from engine.tune.config import Config
 from engine.tune.control import Saved
 from engine.tune.objectives import Trained
@@ -45,6 +44,7 @@ class TrainingRun:
     optimiser: dict[str, dict[str, mx.array]] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     steps: int = 0
+    chosen: str = ""  # what was chosen by the data, and why
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
 
     @property
@@ -54,10 +54,7 @@ class TrainingRun:
     @property
     def per_epoch(self) -> int:
         """Batches in a pass over the data."""
-        c = self.config
-        return len(
-            batches.plan(self.rows.train, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, epoch=0)
-        )
+        return amounts.per_epoch(self.config, self.rows.train)
 
 
 def prepare(
@@ -72,10 +69,17 @@ def prepare(
 ) -> TrainingRun:
     """Put a fresh adapter on the model (or make its weights parameters), or what a run in `folder` had come to.
 
+    A resumed run goes on to the steps or epochs that are asked for, and where none are to those it was to have.
     ParameterError for options that do not fit the model; DataError for a resumption with others than it began with.
     """
     if not rows.train:
         raise DataError("there is nothing to train on: no row has a target")
+    asked = config
+    kept, steps, why = None, 0, ""
+    if resume:
+        kept, steps, config = state.load(folder, config, rows.fingerprint)
+    else:
+        config, why = amounts.chosen(config, rows.train)
     model = sites.trainable(base)
     memory.lean(model)
     if config.quantize:
@@ -91,16 +95,21 @@ def prepare(
             chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, init=config.init
         )
         lora.attach(trained)
-    run = TrainingRun(model, trained, config, rows, folder, name, group)
-    run.steps = config.steps or max(1, math.ceil(config.epochs * run.per_epoch / config.accumulate))
-    if resume:
-        kept, steps = state.load(folder, config, rows.fingerprint)
+    run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why)
+    if kept is not None:
         if set(kept.parameters) != set(trained.parameters()):
             raise DataError(f"{folder} is a run on another model: its parameters are not those of this one")
         trained.set(kept.parameters)
         run.optimiser, run.counters = kept.optimiser, kept.counters
-        run.steps = config.steps or steps
-    elif (folder / state.FILE).exists() and run.leads:
+        run.steps = amounts.steps_of(config, rows.train) if asked.steps or asked.epochs else steps
+        if run.steps < kept.counters.step:
+            raise DataError(
+                f"{folder} has taken {kept.counters.step} steps, and {run.steps} were asked for in all: give more "
+                "--epochs or --steps, or none to go on as it began"
+            )
+        return run
+    run.steps = amounts.steps_of(config, rows.train)
+    if (folder / state.FILE).exists() and run.leads:
         raise DataError(f"{folder} holds a run already: --resume goes on with it, another --out leaves it alone")
     return run
 

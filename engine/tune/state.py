@@ -6,7 +6,7 @@ of the data and dropout are functions of the seed and the step, so there is no r
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from metal import mx
 FILE = "state.safetensors"
 # what may differ between a run and its resumption: where things are, how long and how often
 FREE = ("out", "data", "steps", "epochs", "eval_every", "eval_rows", "save_every", "patience", "tensorboard", "kl_data")
+
+CHOSEN = ("batch", "packing")  # together, by the data, where no batch is asked for
 
 
 @dataclass
@@ -53,8 +55,8 @@ def save(folder: Path, state: State, config: Config, data: str, steps: int) -> N
     write_arrays(folder / FILE, arrays, {"likely": json.dumps(facts)})
 
 
-def load(folder: Path, config: Config, data: str) -> tuple[State, int]:
-    """The state and how many steps the run was to have.
+def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
+    """The state, how many steps the run was to have, and the options with what the run had chosen by its data.
 
     CheckpointError where there is none; DataError where options or data are not those it was written with.
     """
@@ -65,7 +67,8 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int]:
     loaded: Any = mx.load(str(path), return_metadata=True)
     arrays, metadata = loaded
     facts: dict[str, Any] = json.loads(metadata["likely"])
-    _same(folder, facts["config"], config)
+    then = {RENAMED.get(name, name): value for name, value in facts["config"].items()}
+    _same(folder, then, config)
     if facts["data"] != data:
         raise DataError(f"{folder} was trained on other rows than these: resume with the data it began with")
     parameters: dict[str, mx.array] = {}
@@ -76,13 +79,18 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int]:
             parameters[name] = array
         else:
             optimiser.setdefault(name, {})[kind] = array
-    return State(parameters, optimiser, Counters(**facts["counters"])), int(facts["steps"])
+    return State(parameters, optimiser, Counters(**facts["counters"])), int(facts["steps"]), _chosen(config, then)
 
 
 def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
-    then = {RENAMED.get(name, name): value for name, value in then.items()}
+    free = FREE if now.batch else (*FREE, *CHOSEN)
     for f in fields(now):
         value = getattr(now, f.name)
         before = tuple(then[f.name]) if isinstance(then.get(f.name), list) else then.get(f.name)
-        if f.name not in FREE and before != value:
+        if f.name not in free and before != value:
             raise DataError(f"{folder} began with {f.name} = {before!r}, got {value!r}: resume with the same options")
+
+
+def _chosen(now: Config, then: Mapping[str, Any]) -> Config:
+    names = (() if now.batch else CHOSEN) + (() if now.steps or now.epochs else ("steps", "epochs"))
+    return replace(now, **{name: then[name] for name in names})

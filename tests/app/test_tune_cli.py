@@ -57,7 +57,7 @@ def test_a_data_set_smaller_than_a_batch_is_trained_on_whole_and_says_so(
 ) -> None:
     few = tmp_path / "few.jsonl"
     few.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
-    options = ("-M", model, "--length", 64, "--steps", 2, "--valid", 0, "--out", tmp_path / "adapter")
+    options = ("-M", model, "--length", 64, "--steps", 2, "--batch", 4, "--valid", 0, "--out", tmp_path / "adapter")
     code, _, err = likely("tune", few, *options)
     assert code == 0 and "one batch holds all 2 samples: every step is a pass" in err
 
@@ -143,7 +143,8 @@ def test_memory_that_will_not_fit_is_said_before_the_first_step(
     from engine.tune import report
 
     monkeypatch.setattr(report, "available_memory", lambda: 100_000)
-    code, _, err = likely("tune", rows, "-M", model, "--out", tmp_path / "adapter", "--length", 64)
+    options = ("--out", tmp_path / "adapter", "--length", 64, "--batch", 4)
+    code, _, err = likely("tune", rows, "-M", model, *options)
     assert code == 1 and "a step needs about" in err and "try --checkpointing, or --batch 1" in err
     assert not (tmp_path / "adapter").exists()
 
@@ -201,3 +202,51 @@ def test_fuse_after_preferences_and_peft_without_data(
     assert code == 0 and (tmp_path / "peft" / "adapter_model.safetensors").exists(), err
     code, _, err = likely("fuse", adapter, "--out", tmp_path / "again")
     assert code == 1 and "pairs.jsonl" in err
+
+
+def test_a_small_data_set_is_trained_long_enough_with_no_option(likely: Any, model: Path, tmp_path: Path) -> None:
+    """The fault: 50 short rows were one batch, so one step, and "done" of an adapter that does nothing."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"tag {i}", "completion": f"<{i}>"}) + "\n" for i in range(50)))
+    code, _, err = likely("tune", rows, "-M", model, "--out", tmp_path / "adapter", "--rate", 0.02)
+    assert code == 0, err
+    steps = int(err.split("done after step ")[1].split(":")[0])
+    assert 100 <= steps <= 150
+    plan = err.split("chosen ")[1].splitlines()[0]
+    assert plan.startswith("batches of ") and " passes: " in plan and f"so {steps} steps; fewer than 100" in plan
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert 1 <= settings["batch"] <= 4 and settings["epochs"] >= 2
+    assert "nats a token from the base (KL" in err and "next to nothing" not in err and "teach little: " not in err
+    told = [json.loads(line) for line in (tmp_path / "adapter" / "metrics.jsonl").read_text().splitlines()]
+    assert all(event["rate"] > 0 for event in told if event["event"] == "stepped")
+
+
+def test_a_run_that_did_little_says_so_and_names_what_would_do_better(
+    likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "an adapter"
+    common = ("tune", rows, "-M", model, "--length", 64, "--out", out)
+    code, _, err = likely(*common, "--steps", 1)
+    assert code == 0 and "moved 0.0000 nats a token from the base" in err, err
+    line = err.splitlines()[-1]
+    assert line.startswith("1 step teaches little: likely tune ") and line.endswith("--resume --steps 100")
+    import shlex
+
+    code, _, err = likely(*shlex.split(line.partition(": likely ")[2]))  # what it names is a command that works
+    assert code == 0 and "done after step 100" in err
+    still = tmp_path / "still"
+    code, _, err = likely("tune", rows, "-M", model, "--length", 64, f"--out={still}", "--steps", 20, "--rate", 1e-7)
+    assert err.splitlines()[-1].endswith(f"--rate 1e-06 --out {still}-2")
+    assert err.splitlines()[-1].startswith("that is next to nothing: likely tune ")
+
+
+def test_a_run_goes_on_to_more_epochs_and_refuses_fewer(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+    """The fault: --resume --epochs N did nothing."""
+    common = ("tune", rows, "-M", model, "--length", 64, "--out", tmp_path / "adapter", "--valid", 0)
+    assert likely(*common, "--batch", 10, "--no-packing", "--epochs", 2)[0] == 0
+    code, _, err = likely(*common, "--epochs", 5, "--resume")  # the batch that the run began with
+    assert code == 0 and "done after step 15" in err, err
+    code, _, err = likely(*common, "--epochs", 1, "--resume")
+    assert code == 1 and "has taken 15 steps, and 3 were asked for in all: give more --epochs or --steps" in err
+    code, _, err = likely(*common, "--resume")
+    assert code == 0 and "nothing was left to do" in err and "--epochs or --steps" in err

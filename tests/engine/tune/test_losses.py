@@ -167,8 +167,12 @@ def test_schedules() -> None:
     assert rates("constant") == [0.5, *[1.0] * 9]
     cosine = rates("cosine", floor=0.1)
     assert cosine[1] == cosine[2] == 1 and cosine[-1] == pytest.approx(0.1) and sorted(cosine[2:])[::-1] == cosine[2:]
-    assert rates("linear")[2] == 1 and rates("linear")[-1] == 0
-    assert rates("wsd")[2:8] == [1.0] * 6 and rates("wsd")[-1] == 0
+    assert rates("linear")[2] == 1 and rates("linear")[-2:] == pytest.approx([1 / 7, 0.5 / 7])
+    assert rates("wsd")[2:8] == [1.0] * 6
+    for schedule in optimisers.SCHEDULES:  # the fault: the last step was taken at rate 0, and so did nothing
+        for steps in (1, 2, 3, 10):
+            for warmup in (0, 1, 2):
+                assert all(optimisers.rate(schedule, 1.0, t, steps, warmup) > 0 for t in range(1, steps + 1))
 
 
 def test_the_error_bar_is_clustered_by_row() -> None:
