@@ -68,6 +68,7 @@ def test_the_worker_knows_no_screen() -> None:
         "engine.evaluate.metrics",
         "engine.evaluate.comparison",
         "engine.evaluate.figures",
+        "engine.evaluate.generated",
         "engine.evaluate.tasks",
         "engine.evaluate.verifiers",
         "engine.tune.control",

@@ -147,8 +147,14 @@ class _Text:
 
 def _sources(names: Sequence[str], text: Path | None) -> "list[Task | _Text]":
     from engine.evaluate import tasks
+    from engine.evaluate.generated import MAKERS, generated
 
-    found: list[Task | _Text] = [task for name in names for task in tasks.read(Path(name).expanduser())]
+    found: list[Task | _Text] = []
+    for name in names:
+        path, made = Path(name).expanduser(), generated(name)
+        if made is None and not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
+            raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
+        found += tasks.read(path) if made is None else [made]
     if text is not None:
         _Text(text).read()
         found.append(_Text(text))
@@ -220,6 +226,8 @@ class _Run:
         said = {"form": form, **_relevant(asked["protocol"], form), "prefix_token": token, "likely": asked["likely"]}
         if not isinstance(source, _Text) and source.settings.shots:
             said["shots"] = source.settings.shots
+        if not isinstance(source, _Text) and source.entropy is not None:
+            said["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
         if form == "text":
             said["items"] = "windows"
         return _Done(evaluation, below, said)

@@ -177,6 +177,16 @@ def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
     assert likely(path, "-M", "xyz", "--samples", "3")[0] == 1
 
 
+def test_built_in_tasks_have_names(likely: Run) -> None:
+    code, out, _ = likely("lookup:items=3,shots=0", "markov:items=2,size=20", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and {row["task"] for row in rows} == {"lookup:items=3,shots=0", "markov:items=2,size=20"}
+    assert {row["measure"]: row["n"] for row in rows}["numeric"] == 3
+    (nats,) = [row for row in rows if row["measure"] == "nats"]
+    assert nats["protocol"]["entropy"] == pytest.approx((math.log(8) + 19 * 1.75 * math.log(2)) / 20)
+    assert "there is no task sums: give a .jsonl, .csv or .toml file, or arithmetic, " in likely("sums")[2]
+
+
 def test_two_models_are_compared_item_by_item(likely: Run, tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", [{"good": f"a{i}", "bad": f"b{i}"} for i in range(60)])
     code, out, _ = likely(path, "-M", "one", "-M", "two")

@@ -1,0 +1,115 @@
+"""Log-likelihoods as `likely eval` reads them beside mlx_lm.evaluate's, on the same weights, dtype, device and BLAS.
+
+    python benchmarks/evaluate.py [--items 12] [--shots 10] [--rounds 2]
+
+`choices`: questions with four choices each after the same examples; `rolling`: documents of about 400 tokens, scored
+whole. They take turns; every score is compared. The harness itself is not needed: mlx-lm's class is called with
+requests. One JSON line at the end.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+FIRST = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo")
+THINGS = ("a red lamp", "two old books", "the green bottle", "a wooden chair", "some fresh bread", "the blue kite")
+PLACES = ("in the kitchen", "behind the house", "on the second floor", "at the market", "under the bridge")
+
+
+def questions(count: int) -> list[tuple[str, list[str], int]]:
+    """Questions with four choices, one of which is right."""
+    found = []
+    for i in range(count):
+        who, what, where = FIRST[i % 8], THINGS[i % 6], PLACES[(i // 2) % 5]
+        others = [PLACES[(i // 2 + k) % 5] for k in range(4)]
+        gold = i % 4
+        others[0], others[gold] = others[gold], others[0]
+        extra = " and then went home" * (i % 3)
+        found.append((f"{who} left {what} {where}{extra}. Question: where is {what} now?\nAnswer:", others, gold))
+    return found
+
+
+def peer(model: Any, tokenizer: Any) -> Any:
+    """mlx-lm's evaluator around a model that is there already."""
+    for name in ("lm_eval", "lm_eval.api", "lm_eval.api.model", "lm_eval.api.registry"):
+        sys.modules.setdefault(name, ModuleType(name))
+    sys.modules["lm_eval.api.model"].LM = object  # type: ignore[attr-defined]
+    sys.modules["lm_eval.api.registry"].register_model = lambda _: lambda c: c  # type: ignore[attr-defined]
+    from mlx_lm.evaluate import MLXLM
+
+    found = MLXLM.__new__(MLXLM)
+    found._model, found.tokenizer = model, tokenizer
+    found._max_tokens, found._batch_size, found.use_chat_template = None, 8, False
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=12)
+    parser.add_argument("--shots", type=int, default=10)
+    parser.add_argument("--documents", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+
+    from benchmarks.decode import prompt
+    from engine.evaluate.evaluation import Protocol, evaluate
+    from engine.evaluate.likelihood import Request, loglikelihoods
+    from engine.evaluate.tasks import Task
+    from engine.mlx_lm_baseline import MlxLm
+    from engine.session import Session
+    from engine.sources.checkpoint import load
+
+    checkpoint = load("smollm2")
+    tokenizer = checkpoint.tokenizer
+    theirs = peer(
+        MlxLm(checkpoint.info, checkpoint.model.dtype).model,
+        SimpleNamespace(encode=lambda text, add_special_tokens: tokenizer.encode(text)),
+    )
+    asked = questions(options.items + options.shots)
+    before = "".join(f"{q} {choices[gold]}\n\n" for q, choices, gold in asked[: options.shots])
+    rows = [{"context": before + q, "choices": c, "gold": g} for q, c, g in asked[options.shots :]]
+    requests = [SimpleNamespace(args=(row["context"], f" {choice}")) for row in rows for choice in row["choices"]]
+    ids = prompt(400 + 30 * options.documents)
+    texts = [tokenizer.decode(ids[30 * i : 400 + 30 * i]) for i in range(options.documents)]
+
+    def ours_choices() -> list[float]:
+        task = Task("places", lambda: iter(rows), "")
+        protocol = Protocol(unconditional=False)
+        found = sorted(evaluate(Session(checkpoint), task, protocol), key=lambda result: result.number)
+        return [x for result in found for x in result.detail["loglikelihoods"]]
+
+    def ours_rolling() -> list[float]:  # as theirs: no prefix token, the first token unscored
+        read = (Request((tuple(tokenizer.encode(text)),), (1,)) for text in texts)
+        return [found.total for (found,) in loglikelihoods(checkpoint.model, read)]
+
+    def their_choices() -> list[float]:
+        return [score for score, _ in theirs.loglikelihood(requests)]
+
+    def their_rolling() -> list[float]:
+        return list(theirs.loglikelihood_rolling([SimpleNamespace(args=(text,)) for text in texts]))
+
+    ways = {"choices": (ours_choices, their_choices), "rolling": (ours_rolling, their_rolling)}
+    figures: dict[str, float] = {}
+    for name, pair in ways.items():
+        seconds: tuple[list[float], list[float]] = ([], [])
+        scores: list[list[float]] = [[], []]
+        for _ in range(options.rounds):
+            for side in (0, 1):
+                began = time.perf_counter()
+                scores[side] = pair[side]()
+                seconds[side].append(time.perf_counter() - began)
+        figures[f"{name}_s"], figures[f"{name}_peer_s"] = median(seconds[0]), median(seconds[1])
+        figures[f"{name}_ratio"] = figures[f"{name}_peer_s"] / figures[f"{name}_s"]
+        figures[f"{name}_difference"] = max(abs(a - b) for a, b in zip(*scores, strict=True))
+    print(json.dumps({"benchmark": "evaluate", "model": "smollm2", **vars(options), **figures}))
+
+
+if __name__ == "__main__":
+    main()

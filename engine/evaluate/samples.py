@@ -1,0 +1,244 @@
+"""Two sets of samples set against each other, and one against itself: distances, coverage, diversity, novelty. No mlx.
+
+Points are features [n, d], fixed and named by whoever computes them: mean-pooled hidden states of a named model, or the
+n-gram spectra here. No number of these can be set beside one of other features, another n or other settings.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from zlib import crc32
+
+import numpy as np
+
+Texts = Sequence[Sequence[object]]  # words or tokens
+
+
+def spectrum(texts: Texts, n: int = 2, size: int = 512) -> np.ndarray:
+    """Features without a model: how often each n-gram stands in a text, hashed to `size` places, of length 1."""
+    found = np.zeros((len(texts), size))
+    for row, text in zip(found, texts, strict=True):
+        for gram in _grams(text, n):
+            row[_place(gram, size)] += 1
+    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return found
+
+
+def _place(gram: tuple[object, ...], size: int) -> int:
+    return crc32(repr(gram).encode()) % size  # the same in every process
+
+
+def _grams(text: Sequence[object], n: int) -> list[tuple[object, ...]]:
+    return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
+
+
+def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances [n, m]."""
+    found: np.ndarray = (x * x).sum(1)[:, None] + (y * y).sum(1)[None] - 2 * x @ y.T
+    np.maximum(found, 0.0, out=found)
+    return found
+
+
+# -- maximum mean discrepancy ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """MMD^2 without bias, which can be below 0, and the share of permutations that are as far apart."""
+
+    squared: float
+    p: float
+    width: float  # of the kernel
+
+
+def mmd(
+    x: np.ndarray, y: np.ndarray, *, width: float | None = None, permutations: int = 500, seed: int = 0
+) -> Discrepancy:
+    """MMD^2 (Gretton et al. 2012, eq. 3) with a Gaussian kernel exp(-d^2 / 2 l^2); l is the median distance of the
+    pooled samples unless given, 1 where that is 0."""
+    n, m = len(x), len(y)
+    if min(n, m) < 2:
+        return Discrepancy(math.nan, 1.0, math.nan)
+    pooled = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)])
+    squares = distances(pooled, pooled)
+    if width is None:
+        width = math.sqrt(float(np.median(squares[~np.eye(n + m, dtype=bool)]))) or 1.0
+    kernel = np.exp(squares / (-2 * width * width))
+    np.fill_diagonal(kernel, 0.0)
+    sides = np.zeros((permutations + 1, n + m))
+    sides[0, :n] = 1
+    random = np.random.default_rng(seed)
+    for row in sides[1:]:
+        row[random.permutation(n + m)[:n]] = 1
+    a = sides @ kernel  # of each point, to those of the first side
+    within = (a * sides).sum(1)
+    across = (a * (1 - sides)).sum(1)
+    other = kernel.sum() - within - 2 * across
+    found = within / (n * (n - 1)) + other / (m * (m - 1)) - 2 * across / (n * m)
+    p = (1 + int((found[1:] >= found[0] - 1e-12).sum())) / (permutations + 1)
+    return Discrepancy(float(found[0]), p, width)
+
+
+# -- coverage -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """precision, recall: Kynkaanniemi et al. 2019. density, coverage: Naeem et al. 2020."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def coverage(real: np.ndarray, made: np.ndarray, k: int = 5) -> Coverage:
+    """How much of each lies in the other's neighbourhoods: balls to the k-th neighbour, their edge included.
+
+    Precision and recall depend on how many points there are: compare equal numbers. ValueError where k is not below
+    both.
+    """
+    if not 1 <= k < min(len(real), len(made)):
+        raise ValueError(f"k must be between 1 and {min(len(real), len(made)) - 1}, got {k}")
+    real, made = np.asarray(real, np.float64), np.asarray(made, np.float64)
+    across = distances(real, made)
+    of_real, of_made = _radii(real, k), _radii(made, k)
+    close = 1 + 1e-9
+    inside = across <= of_real[:, None] * close
+    return Coverage(
+        float(inside.any(axis=0).mean()),
+        float((across <= of_made[None] * close).any(axis=1).mean()),
+        float(inside.sum(axis=0).mean() / k),
+        float(inside.any(axis=1).mean()),
+    )
+
+
+def _radii(points: np.ndarray, k: int) -> np.ndarray:
+    """The squared distance of each to its k-th neighbour."""
+    squares = distances(points, points)
+    np.fill_diagonal(squares, np.inf)
+    found: np.ndarray = np.partition(squares, k - 1, axis=1)[:, k - 1]
+    return found
+
+
+# -- MAUVE ----------------------------------------------------------------------------------------------------------
+
+
+def mauve(
+    x: np.ndarray, y: np.ndarray, *, buckets: int | None = None, scale: float = 5.0, smooth: float = 0.5, seed: int = 0
+) -> float:
+    """MAUVE (Pillutla et al. 2021) of points in the buckets of k-means: 1 for one law, down to 0.
+
+    Points are put on the sphere, their principal axes taken to 90 % of the variance, and clustered into a tenth as many
+    buckets as there are points on a side. `smooth` is added to each count (the corrected form; 0 for the first one).
+    """
+    pooled = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)])
+    pooled = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+    pooled = pooled - pooled.mean(axis=0)
+    values, axes = np.linalg.eigh(pooled.T @ pooled)
+    values, axes = values[::-1], axes[:, ::-1]
+    share = np.cumsum(values) / max(float(values.sum()), 1e-300)
+    points = pooled @ axes[:, : int(np.searchsorted(share, 0.9)) + 1]
+    count = buckets or max(2, min(len(x), len(y)) // 10)
+    labels = _kmeans(points.astype(np.float32), count, seed)
+    p, q = (np.bincount(side, minlength=count) + smooth for side in (labels[: len(x)], labels[len(x) :]))
+    return mauve_of(p / p.sum(), q / q.sum(), scale)
+
+
+def mauve_of(p: np.ndarray, q: np.ndarray, scale: float = 5.0) -> float:
+    """The area under the divergence curve of two histograms, points of equal x in the order of falling y."""
+    curve = [(0.0, 1.0), (1.0, 0.0)]
+    for weight in np.linspace(1e-6, 1 - 1e-6, 25):
+        r = weight * p + (1 - weight) * q
+        curve.append((math.exp(-scale * _kl(q, r)), math.exp(-scale * _kl(p, r))))
+    curve.sort(key=lambda point: (point[0], -point[1]))
+    areas = ((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(curve))
+    return math.fsum(areas)
+
+
+def _kl(p: np.ndarray, q: np.ndarray) -> float:
+    there = p > 0
+    return max(0.0, float((p[there] * np.log(p[there] / q[there])).sum()))
+
+
+def _kmeans(points: np.ndarray, count: int, seed: int, restarts: int = 5, rounds: int = 50) -> np.ndarray:
+    """The label of each point (Lloyd, from k-means++; the best of several)."""
+    random = np.random.default_rng(seed)
+    best, least = np.zeros(len(points), int), math.inf
+    for _ in range(restarts):
+        centres = points[[random.integers(len(points))]]
+        near = distances(points, centres)[:, 0].astype(np.float64)
+        while len(centres) < count:
+            total = near.sum()
+            at = int(random.choice(len(points), p=near / total) if total > 0 else random.integers(len(points)))
+            centres = np.concatenate([centres, points[[at]]])
+            near = np.minimum(near, distances(points, points[[at]])[:, 0])
+        labels = np.full(len(points), -1)
+        for _ in range(rounds):
+            squares = distances(points, centres)
+            found = squares.argmin(axis=1)
+            if (found == labels).all():
+                break
+            labels = found
+            sides = np.zeros((count, len(points)), points.dtype)
+            sides[labels, np.arange(len(points))] = 1
+            sizes = sides.sum(axis=1, keepdims=True)
+            centres = np.where(sizes > 0, sides @ points / np.maximum(sizes, 1), centres)
+        cost = float(distances(points, centres).min(axis=1).sum())
+        if cost < least:
+            best, least = labels, cost
+    return best
+
+
+# -- diversity of texts ---------------------------------------------------------------------------------------------
+
+
+def distinct(texts: Texts, n: int) -> float:
+    """The share of n-grams that are different ones (Li et al. 2016). Falls with the length of the texts."""
+    grams = [gram for text in texts for gram in _grams(text, n)]
+    return len(set(grams)) / len(grams) if grams else math.nan
+
+
+def self_bleu(texts: Texts, n: int = 4) -> float:
+    """The mean BLEU of each text against all others (Zhu et al. 2018), 0 to 1: smoothed as sacrebleu's `exp`, of as
+    many orders as the text has. Quadratic in the number of texts."""
+    counts = [[Counter(_grams(text, order)) for text in texts] for order in range(1, n + 1)]
+    lengths = [len(text) for text in texts]
+    scores = []
+    for i in range(len(texts)):
+        others = [j for j in range(len(texts)) if j != i]
+        if not others or not lengths[i]:
+            continue
+        logs, zeros = [], 0
+        for order in range(n):
+            total = max(0, lengths[i] - order)
+            if not total:
+                break
+            hits = 0
+            for gram, count in counts[order][i].items():
+                hits += min(count, max(counts[order][j][gram] for j in others))
+            if not hits:
+                zeros += 1
+            logs.append(math.log(hits / total if hits else 1 / (2**zeros * total)))
+        nearest = min((abs(lengths[j] - lengths[i]), lengths[j]) for j in others)[1]
+        brevity = min(0.0, 1 - nearest / lengths[i])
+        found = math.exp(brevity + math.fsum(logs) / len(logs))
+        scores.append(0.0 if zeros == len(logs) else found)
+    return math.fsum(scores) / len(scores) if scores else math.nan
+
+
+def vendi(similarity: np.ndarray) -> float:
+    """How many different ones there are (Friedman and Dieng 2023, eq. 2): exp of the entropy of the eigenvalues of
+    K / n, K [n, n] with ones on the diagonal."""
+    values = np.linalg.eigvalsh(np.asarray(similarity, np.float64) / len(similarity))
+    values = values[values > 1e-12]
+    return math.exp(-float((values * np.log(values)).sum()))
+
+
+def novelty(texts: Texts, known: Texts, n: int) -> float:
+    """The share of n-grams that stand nowhere in the known texts."""
+    there = {gram for text in known for gram in _grams(text, n)}
+    grams = [gram for text in texts for gram in _grams(text, n)]
+    return sum(gram not in there for gram in grams) / len(grams) if grams else math.nan

@@ -1,0 +1,80 @@
+"""Generated tasks: the same from the same seed, right by an oracle of their own, of the entropy that they state."""
+
+import math
+import re
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+import pytest
+
+from engine.errors import ParameterError
+from engine.evaluate.generated import MAKERS, generated
+from engine.evaluate.tasks import Document, Item, Problem, Question, Task
+from engine.evaluate.verifiers import judge
+
+
+def task(text: str) -> Task:
+    found = generated(text)
+    assert found is not None
+    return found
+
+
+def questions(text: str) -> list[Question]:
+    return [e.body for e in task(text).items() if isinstance(e, Item) and isinstance(e.body, Question)]
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_a_seed_makes_the_same_items_and_another_others(name: str) -> None:
+    rows = list(task(f"{name}:items=20").rows())
+    assert rows == list(task(f"{name}:items=20,seed=0").rows()) != list(task(f"{name}:items=20,seed=1").rows())
+    assert task(f"{name}:seed=1").identity != task(name).identity
+    entries = list(task(f"{name}:items=20").items())
+    assert sum(isinstance(entry, Item) for entry in entries) == 20
+    assert all(entry.kind in ("example", "duplicate") for entry in entries if isinstance(entry, Problem))
+
+
+def test_answers_are_right() -> None:
+    def last(question: Question) -> str:
+        return question.prompt.splitlines()[-1]
+
+    for q in questions("arithmetic:size=4"):
+        a, b = map(int, re.findall(r"\d+", last(q)))
+        assert q.answers[0].endswith(f"The answer is {a + b}") and len(q.prompt.splitlines()) == 4
+        assert judge(q, f"so, The answer is {a + b}", task("arithmetic").settings) == {"numeric": 1}
+        assert judge(q, f"{a + b + 1}", task("arithmetic").settings) == {"numeric": 0}
+    for q in questions("last-letters"):
+        assert q.answers[0] == "".join(re.findall(r"(\w)\b", last(q).removeprefix("Last letters of")))
+    for q in questions("sorting"):
+        assert q.answers[0].split() == sorted(re.findall(r"\d+", last(q)), key=int)
+    for q in questions("copying"):
+        assert last(q) == f"Copy {q.answers[0]}:"
+    for q in questions("needle:size=5"):
+        assert f"is {q.answers[0]}." in q.prompt and q.prompt.count(".") == 6
+    for q in questions("lookup"):
+        key = re.search(r"value of (\w+) is$", last(q))
+        assert key is not None and f"{key[1]}: {q.answers[0]}" in last(q)
+    for q in questions("brackets"):
+        whole = "".join(last(q).removeprefix("Close").removesuffix("with").split()) + q.answers[0].replace(" ", "")
+        while whole != (whole := re.sub(r"\(\)|\[\]|\{\}", "", whole)):
+            pass
+        assert whole == ""
+
+
+def test_markov_texts_have_the_entropy_that_they_state() -> None:
+    made = task("markov:size=100,items=300")
+    follow: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for entry in made.items():
+        assert isinstance(entry, Item) and isinstance(entry.body, Document)
+        for a, b in pairwise(entry.body.text.split()):
+            follow[a][b] += 1
+    n = sum(counts.total() for counts in follow.values())
+    measured = -sum(k * math.log(k / counts.total()) for counts in follow.values() for k in counts.values()) / n
+    assert measured == pytest.approx(1.75 * math.log(2), rel=0.01)
+    assert made.entropy == pytest.approx((math.log(8) + 99 * 1.75 * math.log(2)) / 100)
+
+
+def test_other_names_and_wrong_options() -> None:
+    assert generated("pairs.jsonl") is None and generated("nothing") is None
+    for text in ("arithmetic:digits=3", "arithmetic:size=x", "sorting:items=0", "markov:shots=2"):
+        with pytest.raises(ParameterError):
+            generated(text)
