@@ -85,15 +85,15 @@ class Block:
         if self.attn_post_norm is None and self.residual_scale == 1:
             h = onto(x, self.out, a)
         else:
-            h = x + self._scaled(self.out(a), self.attn_post_norm)
+            h = x + self.scaled(self.out(a), self.attn_post_norm)
         source = x if self.parallel else h
         if self.mlp_norm is not None:
             source = self.mlp_norm(source)
         if self.mlp_post_norm is None and self.residual_scale == 1:
             return self.mlp.onto(h, source)
-        return h + self._scaled(self.mlp(source), self.mlp_post_norm)
+        return h + self.scaled(self.mlp(source), self.mlp_post_norm)
 
-    def _scaled(self, y: Array, norm: Norm | None) -> Array:
+    def scaled(self, y: Array, norm: Norm | None) -> Array:
         """The addition of a part to the residual stream."""
         if norm is not None:
             y = norm(y)

@@ -17,6 +17,7 @@ VERBS = {
     "reason": "Think about one question several times, and choose an answer.",
     "explain": "Show what a model thinks of every token of a given text.",
     "eval": "Measure models on tasks and texts, with error bars.",
+    "inside": "Look inside a model: layers, heads, embeddings, causes.",
     "tune": "Fine-tune a model on rows of text.",
     "bench": "Measure how fast a model runs on this machine.",
     "quantize": "Write a model in fewer bits, and measure what that costs.",

@@ -51,9 +51,7 @@ def command(
 
     if attended and not as_json:
         raise ParameterError("--attention is numbers for every layer, head and token: give --json too")
-    given = _read_file(file, text) if file is not None else read_text(text, "TEXT")
-    if not given:
-        raise ParameterError("there is nothing to explain: the text is empty")
+    given = read_given(file, text, "explain")
     session = open_session(model, adapters=adapters)
     explanation = explain(session, given)
     named = continuations(session, given, candidate)
@@ -64,6 +62,14 @@ def command(
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         _show(session, explanation, named, top)
+
+
+def read_given(file: Path | None, text: str | None, verb: str) -> str:
+    """TEXT, the file or standard input; ParameterError where there is nothing in it."""
+    given = read_text(text, "TEXT") if file is None else _read_file(file, text)
+    if not given:
+        raise ParameterError(f"there is nothing to {verb}: the text is empty")
+    return given
 
 
 def _read_file(file: Path, text: str | None) -> str:

@@ -1,0 +1,254 @@
+"""`likely inside`: what a model does between a text and its next word."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.explain import read_given
+from app.cli.opening import adapter_option, model_option, open_session
+from engine.errors import ParameterError
+
+if TYPE_CHECKING:
+    from engine.inside.subject import Subject
+    from engine.session import Session
+
+
+class Head(click.ParamType):
+    """LAYER.HEAD"""
+
+    name = "LAYER.HEAD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value  # type: ignore[return-value]
+        layer, dot, head = str(value).partition(".")
+        if not (dot and layer.isdecimal() and head.isdecimal()):
+            self.fail(f"a head is named LAYER.HEAD, as in 3.0, got {value!r}", param, ctx)
+        return int(layer), int(head)
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
+@model_option
+@adapter_option
+@click.option("--chat", is_flag=True, help="TEXT is a question: put it through the chat template.")
+@click.option("--raw", is_flag=True, help="TEXT is read as it is (the default).")
+@click.option("--lens", is_flag=True, help="What the model would say next after each layer (the default).")
+@click.option("--heads", is_flag=True, help="How widely each head reads at each token: entropies.")
+@click.option(
+    "--scores", is_flag=True, help="What kind each head is: previous token, duplicate, induction, first token."
+)
+@click.option("--attention", type=Head(), help="What one head reads at each token.")
+@click.option("--attribution", is_flag=True, help="What each part wrote of the next token's logit.")
+@click.option(
+    "--against",
+    type=int,
+    metavar="ID",
+    help="With --attribution: as a difference to this token. With --patch: the token that is not the answer.",
+)
+@click.option("--ablate", type=Head(), help="What the next token's logit is without one head.")
+@click.option("--patch", metavar="TEXT", help="A corrupted TEXT of as many tokens: where does the answer come back?")
+@click.option(
+    "--part",
+    type=click.Choice(["residual", "attention", "mlp"]),
+    default="residual",
+    show_default=True,
+    help="With --patch: what is taken from the clean text.",
+)
+@click.option("--neighbours", type=int, metavar="ID", help="The tokens whose embeddings lie nearest.")
+@click.option("--centred", is_flag=True, help="With --neighbours: after the mean of all tokens is taken off.")
+@click.option("--output", is_flag=True, help="With --neighbours: rows of the head instead of the input embedding.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write activations as safetensors.")
+@click.option("--keep", multiple=True, metavar="PATTERN", help="With --save: which, as in 'layers.*.residual'.")
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout: ids and what is asked for.")
+@click.option("--csv", "as_csv", is_flag=True, help="One look as a table with commas on stdout.")
+@click.option("--svg", "as_svg", is_flag=True, help="One look that is a grid as a picture on stdout.")
+def command(
+    text: str | None,
+    file: Path | None,
+    model: str,
+    adapters: tuple[str, ...],
+    chat: bool,
+    raw: bool,
+    as_json: bool,
+    as_csv: bool,
+    as_svg: bool,
+    **asked: Any,
+) -> None:
+    """Look inside the model while it reads TEXT (or standard input): layers, heads, embeddings, causes.
+
+    \b
+    likely inside "The capital of France is"
+    likely inside "The capital of France is" --attention 17.5
+    likely inside "The capital of France is" --patch "The capital of Italy is"
+    likely inside "The capital of France is" --save inside.safetensors --keep 'layers.*.residual'
+    likely inside --neighbours 3504 --centred --json
+    """
+    _check(chat, raw, (as_json, as_csv, as_svg), asked)
+    asked["chat"] = chat
+    looks = [look for look in LOOKS if asked[look] not in (None, False)]
+    textless = looks == ["neighbours"] and text is None and file is None
+    given = "" if textless else read_given(file, text, "look into")
+    session = open_session(model, adapters=adapters)
+    ids = [] if textless else _ids(session, given, chat)
+    if not looks and not as_json and asked["save"] is None:
+        looks, asked["lens"] = ["lens"], True
+    if (as_csv or as_svg) and len(looks) != 1:
+        raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
+    from app.cli import inside_text
+    from engine.inside.subject import subject
+
+    seen = None if textless else subject(session, ids)
+    if seen is not None and seen.first and looks:
+        click.echo(f"likely: {len(ids)} tokens are read, the last {len(seen.positions)} are shown", err=True)
+    found = {look: LOOKS[look](session, seen, ids, asked) for look in looks}
+    if asked["save"] is not None:
+        from engine.inside.saved import save
+
+        assert seen is not None
+        kept = save(asked["save"], seen, asked["keep"] or ("*.residual",), session.info.name)
+        click.echo(f"{len(kept)} activations are in {asked['save']}", err=True)
+    words = inside_text.Words(session.tokenizer, ids, seen.first if seen is not None else 0)
+    if as_json:
+        names = {"ablate": "ablation", "patch": "patching"}
+        first = {"first": seen.first} if seen is not None and seen.first else {}
+        click.echo(json.dumps({"ids": ids, **first, **{names.get(look, look): value for look, value in found.items()}}))
+        return
+    for look, value in found.items():
+        shown = inside_text.FORMS[look](value, words)
+        if as_csv:
+            inside_text.write_csv(shown)
+        elif not as_svg:
+            inside_text.show(shown)
+        elif isinstance(shown, inside_text.Grid):
+            click.echo(inside_text.svg(shown))
+        else:
+            raise click.UsageError(f"--svg draws a grid, and --{look} is none: take --csv")
+
+
+def _check(chat: bool, raw: bool, forms: tuple[bool, ...], asked: dict[str, Any]) -> None:
+    if chat and raw:
+        raise click.UsageError("give either --chat or --raw")
+    if sum(forms) > 1:
+        raise click.UsageError("give one of --json, --csv and --svg")
+    needs = {
+        "against": ("attribution", "patch"),
+        "centred": ("neighbours",),
+        "output": ("neighbours",),
+        "keep": ("save",),
+    }
+    for option, looks in needs.items():
+        if asked[option] not in (None, False, ()) and all(asked[look] in (None, False) for look in looks):
+            raise click.UsageError(f"--{option} goes with {' or '.join('--' + look for look in looks)}")
+
+
+def _ids(session: "Session", text: str, chat: bool) -> list[int]:
+    from engine.prompt import asked as prompt
+
+    if chat and session.tokenizer.chat_template is None:
+        raise ParameterError(f"{session.info.name} has no chat template: leave out --chat")
+    return prompt(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
+
+
+Look = Callable[["Session", "Subject | None", list[int], dict[str, Any]], Any]
+
+
+def _lens(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside.lens import lens
+
+    found = lens(seen)
+    rows = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank", "entropy")}
+    return {**rows, "decided": found.decided.tolist()}
+
+
+def _heads(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+    from engine.inside.heads import entropies
+
+    return entropies(seen).tolist()  # type: ignore[no-any-return]
+
+
+def _scores(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    """On random tokens that come twice, where nothing but the repetition can be known."""
+    from dataclasses import fields
+
+    from engine.inside.heads import kinds
+
+    tokenizer = session.tokenizer
+    found = kinds(seen.model, bos=tokenizer.encode("", bos=True))
+    return {field.name: getattr(found, field.name).tolist() for field in fields(found)}
+
+
+def _attention(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+    from engine.inside.heads import check, pattern
+
+    layer, head = asked["attention"]
+    check(seen.model, layer, head)
+    return pattern(seen, layer)[head].tolist()  # type: ignore[no-any-return]
+
+
+def _attribution(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside.attribution import attribution
+
+    found = attribution(seen, against=asked["against"])
+    return {
+        "embedding": found.embedding,
+        "attention": found.attention.tolist(),
+        "heads": found.heads.tolist(),
+        "mlp": found.mlp.tolist(),
+        "bias": found.bias,
+        "sum": found.total,
+        "logit": found.logit,
+        "token": found.token,
+        **({} if found.against is None else {"against": found.against}),
+    }
+
+
+def _ablate(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside.patching import ablate
+
+    found = ablate(seen, *asked["ablate"])
+    return {"logit": found.logit, "effect": found.effect, "token": found.token}
+
+
+def _patch(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside.patching import pair, patch
+    from engine.inside.subject import subject
+
+    corrupted = subject(session, _ids(session, asked["patch"], asked["chat"]))
+    found = patch(pair(seen, corrupted, foil=asked["against"]), asked["part"])
+    assert found.estimates is not None
+    return {
+        "part": found.part,
+        "answer": found.answer,
+        "foil": found.foil,
+        "clean": found.clean,
+        "corrupted": found.corrupted,
+        "effects": found.effects.tolist(),
+        "estimates": found.estimates.tolist(),
+        "correlation": found.correlation,
+    }
+
+
+def _neighbours(session: "Session", seen: "Subject | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+    from engine.inside.embeddings import EmbeddingTable
+    from engine.inside.subject import transformer
+
+    table = EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
+    found = table.neighbours(asked["neighbours"], centred=asked["centred"])
+    return [{"id": near.id, "cosine": near.cosine} for near in found]
+
+
+LOOKS: dict[str, Any] = {
+    "lens": _lens,
+    "heads": _heads,
+    "scores": _scores,
+    "attention": _attention,
+    "attribution": _attribution,
+    "ablate": _ablate,
+    "patch": _patch,
+    "neighbours": _neighbours,
+}

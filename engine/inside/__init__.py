@@ -1,0 +1,1 @@
+"""The inside of a model: embeddings, attention, layers, and what causes what."""

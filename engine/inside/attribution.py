@@ -1,0 +1,121 @@
+"""Direct logit attribution: which part of the model wrote how much of a logit (Elhage et al. 2021).
+
+The residual stream is a sum, and the head reads it linearly once the last norm's scale is held where it was: so the
+logit of a token is a sum over the embedding, each attention head, each MLP and the biases. What a family's norm after
+attention does to the sum of its heads is taken apart in the same way. Of a capped logit (Gemma) every addend is scaled
+by what the cap left of the sum. A logit has a free constant: the difference to another token has none.
+
+An addend says what a part wrote, not what the rest would be without it: `engine.inside.patching` measures that.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import ParameterError
+from engine.inside.subject import Subject
+from metal import mx
+from models.layers import LayerNorm, Norm, bare
+
+Array = mx.array
+Linear = Callable[[Array], Array]  # [..., C] -> [..., C]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """The addends of a logit after the last position; with `against`, of its difference to that token's."""
+
+    token: int
+    against: int | None
+    embedding: float
+    heads: np.ndarray  # float32 [layers, H]
+    mlp: np.ndarray  # float32 [layers], each with the bias of its own
+    bias: float  # of the products after attention, of the last norm and of the head
+    logit: float  # by the model
+
+    @property
+    def attention(self) -> np.ndarray:
+        """What all heads of each layer add, [layers]."""
+        return np.asarray(self.heads.sum(axis=1))
+
+    @property
+    def total(self) -> float:
+        """The sum of the addends: `logit`, up to rounding."""
+        return float(self.embedding + self.heads.sum(dtype=np.float64) + self.mlp.sum(dtype=np.float64) + self.bias)
+
+
+def attribution(subject: Subject, *, token: int | None = None, against: int | None = None) -> Attribution:
+    """Attribute the logit of `token` (the most likely one if left out) after the last position, in float32.
+
+    ParameterError for an id that the model has not.
+    """
+    model, config = subject.model, subject.model.config
+    for name, given in (("the token", token), ("the token to compare with", against)):
+        if given is not None and not 0 <= given < config.vocab_size:
+            raise ParameterError(f"{name} must be an id from 0 to {config.vocab_size - 1}, got {given}")
+    last: dict[str, Array] = {}
+
+    def keep(name: str, x: Array) -> Array:
+        if not name.endswith(("residual", "attention")):
+            last[name] = x[0, -1]
+        return x
+
+    final = subject.whole().run(keep)[0, -1]
+    logits = model.head(model.norm(final[None]))[0].astype(mx.float32)
+    mx.eval(logits, last)
+    token = int(mx.argmax(logits)) if token is None else token
+    wanted = [token] if against is None else [token, against]
+    inner, constant = linearised(model.norm, final)
+    # the head's rows, whatever stands around it: the gradient of its outputs
+    zero = mx.zeros_like(final)
+    base = model.out(zero[None])[0]
+    slopes = [mx.grad(lambda x, t=t: model.out(x[None])[0, t])(zero) for t in wanted]
+    products = model.out(model.norm(final[None]))[0]
+    scales = [_share(logits[t], products[t]) for t in wanted]
+    signs = [1.0, -1.0]
+    direction = sum(sign * scale * slope for sign, scale, slope in zip(signs, scales, slopes, strict=False))
+    bias = sum(sign * scale * base[t] for sign, scale, t in zip(signs, scales, wanted, strict=False))
+
+    def written(x: Array) -> Array:
+        """What x [..., C] in the residual stream adds to the logit, [...]."""
+        found: Array = inner(x.astype(mx.float32)) @ direction
+        return found
+
+    heads, mlp = [], []
+    bias = bias + constant @ direction
+    for index, block in enumerate(model.blocks):
+        core = bare(block)
+        z = last[f"layers.{index}.heads"]
+        apart = mx.eye(core.heads)[:, :, None] * z[None]  # [H, H, D]: each head alone
+        nothing = core.out(mx.zeros((1, core.heads * core.size)))
+        each = core.out(apart.reshape(core.heads, -1)) - nothing
+        through, offset = linearised(core.attn_post_norm, core.out(z.reshape(1, -1))[0])
+        heads.append(written(through(each) * core.residual_scale))
+        bias = bias + written((through(nothing[0]) + offset) * core.residual_scale)
+        mlp.append(written(last[f"layers.{index}.mlp"]))
+    embedding = written(last["embedding"])
+    logit = logits[token] - (logits[against] if against is not None else 0)
+    found, below = mx.stack(heads), mx.stack(mlp)
+    mx.eval(found, below, embedding, bias, logit)
+    return Attribution(token, against, float(embedding), np.array(found), np.array(below), float(bias), float(logit))
+
+
+def linearised(norm: Norm | None, x: Array) -> tuple[Linear, Array]:
+    """`norm` with its scale held where it is for x [C]: norm(y) = f(y) + b for y = x, and f is linear; f and b [C]."""
+    nothing = mx.zeros(x.shape, mx.float32)
+    if norm is None:
+        return (lambda y: y), nothing
+    kind, x = bare(norm), x.astype(mx.float32)
+    weight = kind.weight.astype(mx.float32)
+    if isinstance(kind, LayerNorm):
+        gain = weight * mx.rsqrt(mx.var(x) + kind.eps)
+        bias = nothing if kind.bias is None else kind.bias.astype(mx.float32)
+        return (lambda y: (y - mx.mean(y, axis=-1, keepdims=True)) * gain), bias
+    gain = weight * mx.rsqrt(mx.mean(mx.square(x)) + kind.eps)
+    return (lambda y: y * gain), nothing
+
+
+def _share(logit: Array, product: Array) -> Array:
+    """What the scale and the cap of logits left of the head's product."""
+    return mx.where(product == 0, 1.0, logit / mx.where(product == 0, 1.0, product))

@@ -1,0 +1,135 @@
+"""Embeddings: tokens as points, and which lie near which.
+
+Cosines are of rows as they are or, `centred`, after the mean row is taken off: what all tokens share says nothing about
+any. A table is read in parts, so that a packed one is never unpacked whole. Knows nothing of text.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import ParameterError
+from metal import mx
+from models.layers import bare
+from models.transformer import Transformer
+from models.weights import Packed
+
+NEAREST = 10
+PART = 8192  # rows that are unpacked at once
+TABLES = ("input", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    id: int
+    cosine: float
+
+
+class EmbeddingTable:
+    """The input embedding of a model, or the rows of its head: one row [C] for each of V tokens."""
+
+    def __init__(self, model: Transformer, table: str = "input") -> None:
+        """ParameterError for a table that is none."""
+        if table not in TABLES:
+            raise ParameterError(f"an embedding is one of {', '.join(TABLES)}, got {table}")
+        self.matrix = bare(model.embed if table == "input" else model.out).matrix
+        self.size, self.width = self.matrix.shape
+        self._mean: mx.array | None = None
+
+    def rows(self, ids: Sequence[int]) -> mx.array:
+        """Float32 [N, C]; ParameterError for an id that is none."""
+        for token in ids:
+            if not 0 <= token < self.size:
+                raise ParameterError(f"a token's id must be 0 to {self.size - 1}, got {token}")
+        return self._floats(mx.array(list(ids), dtype=mx.int32))
+
+    def parts(self) -> Iterator[mx.array]:
+        """All rows, float32 [PART or fewer, C]."""
+        for low in range(0, self.size, PART):
+            yield self._floats(mx.arange(low, min(low + PART, self.size)))
+
+    @property
+    def mean(self) -> mx.array:
+        """The mean row [C]."""
+        if self._mean is None:
+            total = mx.zeros((self.width,))
+            for part in self.parts():
+                total = total + mx.sum(part, axis=0)
+                mx.eval(total)
+            self._mean = total / self.size
+        return self._mean
+
+    def norms(self, *, centred: bool = False) -> np.ndarray:
+        """The length of every row, float32 [V]."""
+        mean = self.mean if centred else 0
+        return np.concatenate([np.array(mx.linalg.norm(part - mean, axis=-1)) for part in self.parts()])
+
+    def cosines(self, vector: mx.array, *, centred: bool = False) -> np.ndarray:
+        """The cosine of every row with `vector` [C], float32 [V]; 0 where either is 0. `centred` is for the rows, and
+        for a vector that still has the mean in it."""
+        mean = self.mean if centred else mx.zeros((self.width,))
+        vector = vector - mean
+        vector = vector / mx.maximum(mx.linalg.norm(vector), 1e-30)
+        found = []
+        for part in self.parts():
+            part = part - mean
+            lengths = mx.linalg.norm(part, axis=-1)
+            found.append(np.array(part @ vector / mx.maximum(lengths, 1e-30)))
+        return np.concatenate(found)
+
+    def neighbours(self, token: int, count: int = NEAREST, *, centred: bool = False) -> list[Neighbour]:
+        """The nearest tokens by cosine, the nearest first, the token itself left out."""
+        return _nearest(self.cosines(self.rows([token])[0], centred=centred), count, [token])
+
+    def sum_neighbours(
+        self,
+        plus: Sequence[int],
+        minus: Sequence[int] = (),
+        count: int = NEAREST,
+        *,
+        centred: bool = True,
+        inputs: bool = False,
+    ) -> list[Neighbour]:
+        """The nearest tokens to a sum of unit rows (3CosAdd, Mikolov et al. 2013): king - man + woman.
+
+        With `inputs` the tokens of the sum may be found too: they mostly are.
+        """
+        if not plus:
+            raise ParameterError("a sum of embeddings needs a token that is added")
+        mean = self.mean if centred else mx.zeros((self.width,))
+        rows = self.rows([*plus, *minus]) - mean
+        units = rows / mx.maximum(mx.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
+        signs = mx.array([1.0] * len(plus) + [-1.0] * len(minus))
+        target = mx.sum(units * signs[:, None], axis=0) + mean
+        return _nearest(self.cosines(target, centred=centred), count, [] if inputs else [*plus, *minus])
+
+    def plane(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
+        """The two directions in which these tokens differ most: coordinates float32 [N, 2], and the share of their
+        variance that the plane keeps. A direction points to where its largest loading is positive.
+
+        ParameterError for fewer than three tokens.
+        """
+        if len(ids) < 3:
+            raise ParameterError(f"a map needs three tokens or more, got {len(ids)}")
+        rows = np.array(self.rows(ids), np.float64)
+        rows -= rows.mean(axis=0)
+        _, lengths, axes = np.linalg.svd(rows, full_matrices=False)
+        axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(axis=1)[:, None], axis=1))
+        variance = lengths**2
+        kept = float(variance[:2].sum() / variance.sum()) if variance.sum() else 1.0
+        return (rows @ axes.T).astype(np.float32), kept
+
+    def _floats(self, ids: mx.array) -> mx.array:
+        matrix = self.matrix
+        if isinstance(matrix, Packed):
+            return matrix.map(lambda part: part[ids]).floats(mx.float32)
+        rows: mx.array = matrix[ids].astype(mx.float32)
+        return rows
+
+
+def _nearest(cosines: np.ndarray, count: int, without: Sequence[int]) -> list[Neighbour]:
+    cosines = cosines.copy()
+    cosines[list(without)] = -np.inf
+    order = np.argsort(-cosines, kind="stable")[:count]
+    return [Neighbour(int(i), float(cosines[i])) for i in order if np.isfinite(cosines[i])]

@@ -1,0 +1,155 @@
+"""Attention heads: what each reads at each position, and what kind of head that makes it.
+
+A layer's weights are computed again from its scores, in one pass that keeps no more than one layer's at a time. Scores
+of kind are mean attention, 0 to 1: to the token before, to the same token earlier (duplicate), to what followed that
+(induction, Olsson et al. 2022), to the first token. Attention shows what is read, not what it causes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from engine.errors import ParameterError
+from engine.inside.subject import Subject
+from metal import mx
+from metal.attention import Emit
+from models.transformer import Transformer
+
+RANDOM, TEXTS = 30, 4  # tokens that are repeated, and texts of them
+
+
+def entropies(subject: Subject) -> np.ndarray:
+    """The entropy of every head's attention at each position, nats, float32 [layers, H, N]."""
+    tapped, found = subject.open(), []
+    for index in range(len(subject.model.blocks)):
+        seen = tapped.layer(index, emit=Emit(entropy=True))
+        assert seen is not None
+        found.append(seen.entropy)
+    mx.eval(found)
+    return np.stack([np.array(x[0]) for x in found])  # type: ignore[index]
+
+
+def pattern(subject: Subject, layer: int) -> np.ndarray:
+    """The attention of one layer's heads, float32 [H, N, T]: row i sums to 1 over the positions that it reads.
+
+    The layers above are not run. ParameterError where there is no such layer.
+    """
+    check(subject.model, layer)
+    return next(_patterns(subject, range(layer, layer + 1)))
+
+
+def check(model: Transformer, layer: int, head: int = 0) -> None:
+    """ParameterError where the model has no such layer and head."""
+    layers, heads = len(model.blocks), model.config.heads
+    if not (0 <= layer < layers and 0 <= head < heads):
+        raise ParameterError(
+            f"no head {layer}.{head}: this model has layers 0 to {layers - 1} and heads 0 to {heads - 1}"
+        )
+
+
+def _patterns(subject: Subject, layers: range) -> Iterator[np.ndarray]:
+    """The weights [H, N, T] of these layers, one after another."""
+    tapped, t = subject.open(), len(subject.ids)
+    for index in range(layers.stop):
+        if index not in layers:
+            tapped.layer(index)
+            continue
+        seen = tapped.layer(index, emit=Emit(lse=True, scores=True))
+        assert seen is not None and seen.scores is not None and seen.lse is not None
+        weights = mx.exp(seen.scores[0].astype(mx.float32) - seen.lse[0, ..., None])
+        mx.eval(weights, tapped.x)
+        cache = tapped.caches[index]
+        gone = 0 if cache is None else cache.gone  # what a layer that slides has let go of, no position here sees
+        yield np.pad(np.array(weights[..., : t - gone]), ((0, 0), (0, 0), (gone, 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScores:
+    """What kind of head each is: float32 [layers, H]. All but `distance` and `entropy` lie between 0 and 1."""
+
+    previous: np.ndarray  # mean attention to the token before
+    duplicate: np.ndarray  # ... to the same token, earlier
+    induction: np.ndarray  # ... to what followed the same token, earlier
+    first: np.ndarray  # ... to the first token
+    distance: np.ndarray  # how far back it reads, mean, in tokens
+    entropy: np.ndarray  # mean, nats
+
+    KINDS = ("induction", "duplicate", "previous", "first")
+
+    def kind(self, layer: int, head: int, least: float = 0.5) -> str:
+        """What the head does most, "" where no score reaches `least`."""
+        found = max(self.KINDS, key=lambda name: float(getattr(self, name)[layer, head]))
+        return found if getattr(self, found)[layer, head] >= least else ""
+
+
+def score(subject: Subject) -> HeadScores:
+    """Scores of all heads over the positions that are looked at, position 0 left out.
+
+    A text that repeats nothing has no duplicates: those scores are NaN. ParameterError for a text of one token.
+    """
+    if len(subject.ids) < 2:
+        raise ParameterError("heads are told apart by what they read: give a text of two tokens or more")
+    ids, at = np.array(subject.ids), np.arange(len(subject.ids))
+    places = at[max(1, subject.first) :]
+    earlier = at[None] < places[:, None]
+    same = ((ids[places][:, None] == ids[None]) & earlier).astype(np.float32)  # [N, T]: j is what stands at i, earlier
+    after = np.pad(same[:, :-1], ((0, 0), (1, 0)))
+    back = (places[:, None] - at[None]).astype(np.float32)
+    repeats = same.any(axis=1)
+    found: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(HeadScores)}
+    for weights in _patterns(subject, range(len(subject.model.blocks))):
+        w = weights[:, -len(places) :]
+        found["previous"].append(_mean(w[:, np.arange(len(places)), places - 1]))
+        found["first"].append(_mean(w[..., 0]))
+        found["duplicate"].append(_mean(np.einsum("hnt,nt->hn", w, same)[:, repeats]))
+        found["induction"].append(_mean(np.einsum("hnt,nt->hn", w, after)[:, repeats]))
+        found["distance"].append(_mean(np.einsum("hnt,nt->hn", w, back * earlier)))
+        found["entropy"].append(_mean(-np.einsum("hnt,hnt->hn", w, np.log(np.where(w > 0, w, 1)))))
+    return HeadScores(**{name: np.array(rows, np.float32) for name, rows in found.items()})
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Over positions [H, N] -> [H]; NaN where there are none."""
+    return np.asarray(x.mean(axis=1)) if x.shape[1] else np.full(x.shape[0], np.nan)
+
+
+def kinds(
+    model: Transformer,
+    *,
+    bos: Sequence[int] = (),
+    length: int = RANDOM,
+    texts: int = TEXTS,
+    seed: int = 0,
+    vocabulary: Sequence[int] | None = None,
+) -> HeadScores:
+    """Scores on random tokens that come twice, where nothing but the repetition can be known: the mean of `texts`.
+
+    `bos` stands before them; `vocabulary` are the ids that are drawn from, all if left out. Only the second time counts
+    for duplicate and induction, all positions for the rest.
+    """
+    random = np.random.default_rng(seed)
+    ids = np.arange(model.config.vocab_size) if vocabulary is None else np.array(vocabulary)
+    found = []
+    for _ in range(texts):
+        drawn = [int(i) for i in random.choice(ids, length, replace=len(ids) < length)]
+        found.append(score(Subject(model, (*bos, *drawn, *drawn))))
+    mean = {f.name: np.mean([getattr(one, f.name) for one in found], axis=0) for f in fields(HeadScores)}
+    return HeadScores(**mean)
+
+
+def rollout(patterns: Sequence[np.ndarray]) -> np.ndarray:
+    """Attention rollout of layers' mean heads [T, T], from the first layer up: the product of (A + I) / 2
+    (arXiv:2005.00928), whose rows sum to 1."""
+    total = np.eye(len(patterns[0]))
+    for weights in patterns:
+        total = (weights + np.eye(len(weights))) / 2 @ total
+    return total
+
+
+def without_first(weights: np.ndarray) -> np.ndarray:
+    """Weights [..., N, T] with the first token left out, each row to sum to 1 again; 0 where it read nothing else."""
+    rest = weights.copy()
+    rest[..., 0] = 0
+    total = rest.sum(axis=-1, keepdims=True)
+    return np.asarray(np.divide(rest, total, out=np.zeros_like(rest), where=total > 0))

@@ -1,0 +1,247 @@
+"""Interventions: what the model says when a part of it is silenced, or is given what it computed for another text.
+
+Ablation silences a head at every position. Activation patching (causal tracing, Meng et al. 2022) runs a corrupted text
+and puts, at one layer and position, what the clean text had there: where that brings the clean answer back, the answer
+passes through there. All layers and positions are one sweep: what a patch does not reach, the layers below it and the
+positions before it, is read once, and all patches of a position go through the layers above side by side. Attribution
+patching (Nanda 2023) is the first-order estimate of the same table, from one pass and its gradient.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import ParameterError
+from engine.inside.heads import check
+from engine.inside.subject import Subject
+from metal import mx
+from models.cache import Cache
+from models.layers import bare
+from models.tap import TappedPass
+from models.transformer import Transformer
+
+Array = mx.array
+PARTS = ("residual", "attention", "mlp")
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """The logit of the intact model's most likely last token: intact, and how much it changes without the head."""
+
+    token: int
+    logit: float
+    effect: float  # ablated minus intact
+
+
+def ablate(subject: Subject, layer: int, head: int) -> Ablation:
+    """Silence one head at every position: its output is 0. ParameterError where there is no such head."""
+    check(subject.model, layer, head)
+    silent = mx.arange(subject.model.config.heads)[:, None] == head
+    intact = _logits(subject.model, subject.whole().run(lambda name, x: x))
+    name = f"layers.{layer}.heads"
+    ablated = _logits(
+        subject.model, subject.whole().run(lambda at, x: mx.where(silent, 0, x).astype(x.dtype) if at == name else x)
+    )
+    token = int(mx.argmax(intact))
+    return Ablation(token, float(intact[token]), float(ablated[token] - intact[token]))
+
+
+def _logits(model: Transformer, x: Array) -> Array:
+    """Logits [V] after the last position of a residual stream [1, T, C]."""
+    return model.head(model.norm(x[:, -1]))[0].astype(mx.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Patching:
+    """Effects of patches: of the logit difference answer - foil, the share that a patch brings back, [layers, T].
+
+    0 is what the corrupted text says, 1 what the clean one says.
+    """
+
+    part: str
+    answer: int
+    foil: int
+    clean: float  # the difference of logits
+    corrupted: float
+    effects: np.ndarray  # float32 [layers, T]
+    estimates: np.ndarray | None = None  # by attribution patching
+
+    @property
+    def correlation(self) -> float | None:
+        """Pearson's r between the estimates and the true effects."""
+        if self.estimates is None or self.effects.std() == 0 or self.estimates.std() == 0:
+            return None
+        return float(np.corrcoef(self.effects.ravel(), self.estimates.ravel())[0, 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A clean and a corrupted text of one length T, and the two tokens whose logits are compared after them."""
+
+    model: Transformer
+    clean: tuple[int, ...]
+    corrupted: tuple[int, ...]
+    answer: int
+    foil: int
+
+
+def pair(clean: Subject, corrupted: Subject, *, answer: int | None = None, foil: int | None = None) -> Pair:
+    """The two texts, compared by what each says most likely unless tokens are given.
+
+    ParameterError for texts of different lengths, for equal texts, and where both say the same.
+    """
+    a, b = clean.ids, corrupted.ids
+    if len(a) != len(b):
+        raise ParameterError(
+            f"patching puts one text's activations in the place of another's, position by position: both must have as "
+            f"many tokens, got {len(a)} and {len(b)}; reword one, or look at their tokens with likely explain"
+        )
+    if a == b:
+        raise ParameterError("the two texts are the same: there is nothing to patch")
+    model = clean.model
+    best = [int(mx.argmax(_logits(model, s.whole().run(lambda name, x: x)))) for s in (clean, corrupted)]
+    answer, foil = (best[0] if answer is None else answer), (best[1] if foil is None else foil)
+    for token in (answer, foil):
+        if not 0 <= token < model.config.vocab_size:
+            raise ParameterError(f"a token's id must be 0 to {model.config.vocab_size - 1}, got {token}")
+    if answer == foil:
+        raise ParameterError(
+            f"both texts are answered by token {answer}: name another to compare it with, or change the corrupted text"
+        )
+    return Pair(model, a, b, answer, foil)
+
+
+def patch(texts: Pair, part: str = "residual") -> Patching:
+    """Patch `part` ("residual" after a layer, or what its "attention" or "mlp" adds) at every layer and position.
+
+    ParameterError for a part that is none.
+    """
+    return Patching(part, texts.answer, texts.foil, *_sweeps(texts, part), estimate(texts, part))
+
+
+def estimate(texts: Pair, part: str = "residual") -> np.ndarray:
+    """Attribution patching: the same table to first order, from the gradient at the corrupted text.
+
+    effect(l, i) = (clean - corrupted activation) . d difference / d activation, float32 [layers, T], as shares too.
+    """
+    _check_part(part)
+    model = texts.model
+    clean, corrupted = (_activations(model, ids) for ids in (texts.clean, texts.corrupted))
+    low, high = (_difference(texts, stream.final) for stream in (corrupted, clean))
+    names = [f"layers.{index}.{part}" for index in range(len(model.blocks))]
+
+    def metric(added: list[Array]) -> Array:
+        given = dict(zip(names, added, strict=True))
+        run = TappedPass(model, mx.array([texts.corrupted]), dtype=mx.float32)
+        logits = _logits(model, run.run(lambda name, x: x + given[name] if name in given else x))
+        return logits[texts.answer] - logits[texts.foil]
+
+    slopes = mx.grad(metric)([mx.zeros_like(corrupted.found[name]) for name in names])
+    moves = [
+        mx.sum(slope * (clean.found[name] - corrupted.found[name]), axis=-1)[0]
+        for name, slope in zip(names, slopes, strict=True)
+    ]
+    return np.array(mx.stack(moves)) / (float(high) - float(low))
+
+
+def _sweeps(texts: Pair, part: str) -> tuple[float, float, np.ndarray]:
+    """The differences of the clean and of the corrupted text, and the effects [layers, T]."""
+    _check_part(part)
+    model, t = texts.model, len(texts.corrupted)
+    ids = mx.array([texts.corrupted])
+    cache = model.make_cache(capacity=t)
+    clean, corrupted = _activations(model, texts.clean), _activations(model, texts.corrupted, cache)
+    low, high = (_difference(texts, stream.final) for stream in (corrupted, clean))
+    if high == low:
+        raise ParameterError(
+            "both texts give the two tokens the same difference of logits: there is nothing to bring back"
+        )
+    patched = _patched(model, part, clean, corrupted)
+    table = np.full((len(model.blocks), t), low, np.float64)
+    differ = next(i for i, (a, b) in enumerate(zip(texts.clean, texts.corrupted, strict=True)) if a != b)
+    for position in range(differ, t):  # before that both texts have computed the same
+        if cache.room >= t - position:
+            before = cache.fork()
+            before.rewind(t - position)
+        else:  # a layer that slides has let go of it
+            before = model.make_cache(capacity=t)
+            before.expected = t
+            if position:
+                mx.eval(TappedPass(model, ids[:, :position], before, dtype=mx.float32).run(lambda name, x: x))
+        before.freeze()
+        rest = TappedPass(model, ids[:, position:], before, dtype=mx.float32)
+        table[:, position] = _sweep(texts, rest, [x[:, position] for x in patched], corrupted, position)
+    return high, low, ((table - low) / (high - low)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The activations of one text, by name, and its residual stream [1, T, C] at the end."""
+
+    found: dict[str, Array]
+    final: Array
+
+
+def _activations(model: Transformer, ids: Sequence[int], cache: Cache | None = None) -> _Stream:
+    found: dict[str, Array] = {}
+
+    def keep(name: str, x: Array) -> Array:
+        if not name.endswith("heads"):
+            found[name] = x
+        return x
+
+    final = TappedPass(model, mx.array([ids]), cache, dtype=mx.float32).run(keep)
+    mx.eval(final, found)
+    return _Stream(found, final)
+
+
+def _patched(model: Transformer, part: str, clean: _Stream, corrupted: _Stream) -> list[Array]:
+    """The corrupted residual stream [1, T, C] after each layer, at every position as a patch there makes it."""
+    rows, before = [], "embedding"
+    for index in range(len(model.blocks)):
+        name = f"layers.{index}"
+        if part == "residual":
+            row = clean.found[f"{name}.residual"]
+        elif part == "mlp":
+            row = corrupted.found[f"{name}.residual"] - corrupted.found[f"{name}.mlp"] + clean.found[f"{name}.mlp"]
+        else:  # the MLP looks at each position by itself: it answers to the patch at the same position
+            core, x = bare(model.blocks[index]), corrupted.found[before]
+            h = x + clean.found[f"{name}.attention"]
+            source = x if core.parallel else h
+            source = source if core.mlp_norm is None else core.mlp_norm(source)
+            row = h + core.scaled(core.mlp(source), core.mlp_post_norm)
+        rows.append(row)
+        before = f"{name}.residual"
+    mx.eval(rows)
+    return rows
+
+
+def _sweep(texts: Pair, rest: TappedPass, patched: Sequence[Array], corrupted: _Stream, position: int) -> np.ndarray:
+    """The difference of logits [layers] with the patch of each layer at one position.
+
+    `rest` is the pass over the positions from this one on. At every layer its batch grows by one: the patch there.
+    """
+    model = texts.model
+    batch = mx.zeros((0, *rest.x.shape[1:]))
+    for index, value in enumerate(patched):
+        if batch.shape[0]:
+            rest.x = batch
+            rest.layer(index)
+            batch = rest.x
+        rest.caches[index] = None  # nobody reads its rows again
+        after = corrupted.found[f"layers.{index}.residual"][:, position + 1 :]
+        batch = mx.concatenate([batch, mx.concatenate([value[None], after], axis=1)])
+        mx.eval(batch)
+    logits = model.head(model.norm(batch[:, -1])).astype(mx.float32)
+    return np.array(logits[:, texts.answer] - logits[:, texts.foil])
+
+
+def _check_part(part: str) -> None:
+    if part not in PARTS:
+        raise ParameterError(f"what is patched must be one of {', '.join(PARTS)}, got {part}")
+
+
+def _difference(texts: Pair, x: Array) -> float:
+    logits = _logits(texts.model, x)
+    return float(logits[texts.answer] - logits[texts.foil])

@@ -1,0 +1,73 @@
+"""Activations in a file: those whose names match, for people who go on in a notebook.
+
+The names are those of `models.tap`, without the batch: embedding [T, C], layers.3.heads [T, H, D], layers.3.attention,
+layers.3.mlp, layers.3.residual [T, C]; and layers.3.pattern [H, T, T], what each head reads, and logits [T, V]. All are
+float32, which every reader of safetensors knows. Only what matches is kept in memory.
+"""
+
+import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from engine.errors import DataError, ParameterError
+from engine.inside.subject import Subject
+from metal import mx
+from metal.attention import Emit
+from models.transformer import Transformer
+
+SITES = ("heads", "attention", "mlp", "residual", "pattern")
+
+
+def names(model: Transformer) -> list[str]:
+    """Everything that can be kept, in the order in which it is computed."""
+    layers = [f"layers.{index}.{site}" for index in range(len(model.blocks)) for site in SITES]
+    return ["embedding", *layers, "logits"]
+
+
+def activations(subject: Subject, patterns: Sequence[str]) -> dict[str, mx.array]:
+    """Activations of the whole text by name, those that match one of `patterns` (as file names do: `layers.*.mlp`).
+
+    ParameterError for a pattern that matches none.
+    """
+    known = names(subject.model)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise ParameterError(
+                f"nothing is called {pattern}: there are embedding, logits and, from 0 to "
+                f"{len(subject.model.blocks) - 1}, layers.0.{{{','.join(SITES)}}}; * stands for anything"
+            )
+    wanted = {name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    found: dict[str, mx.array] = {}
+
+    def keep(name: str, x: mx.array) -> mx.array:
+        if name in wanted:
+            found[name] = x[0].astype(mx.float32)
+        return x
+
+    whole = Subject(subject.model, subject.ids).open()
+    whole.x = keep("embedding", whole.x)
+    for index in range(len(subject.model.blocks)):
+        look = f"layers.{index}.pattern"
+        seen = whole.layer(index, keep, Emit(lse=True, scores=True) if look in wanted else None)
+        if seen is not None and seen.scores is not None and seen.lse is not None:
+            found[look] = mx.exp(seen.scores[0].astype(mx.float32) - seen.lse[0, ..., None])
+        mx.eval(whole.x, found)
+    if "logits" in wanted:
+        found["logits"] = subject.model.lens(whole.x)[0].astype(mx.float32)
+    return {name: found[name] for name in known if name in found}
+
+
+def save(path: Path, subject: Subject, patterns: Sequence[str], model: str = "") -> list[str]:
+    """Write the activations that match to a safetensors file, with the ids in its metadata; the names.
+
+    DataError where the file cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise ParameterError(f"activations are saved as .safetensors, got {path.name}")
+    found = activations(subject, patterns)
+    try:
+        mx.save_safetensors(str(path), found, {"model": model, "ids": json.dumps(list(subject.ids))})
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot write {path}: {error}") from None
+    return list(found)

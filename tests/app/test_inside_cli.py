@@ -1,0 +1,162 @@
+"""`likely inside` as a person and as a program call it."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import app.cli
+from engine.session import Session
+from metal import mx
+from tests.engine import tiny
+from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
+
+CONFIG = {**tiny.LLAMA, "num_hidden_layers": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG).items()}
+    return tiny.write_folder(tmp_path_factory.mktemp("inside") / "model", CONFIG, arrays)
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """`likely inside ARGS`: exit code, stdout, stderr."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", "inside", "-M", str(folder), *args])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def test_everything_for_programs(inside: Any) -> None:
+    code, out, err = inside(
+        "hello", "--raw", "--json", "--lens", "--heads", "--attention", "2.1", "--attribution", "--ablate", "2.3"
+    )
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert list(found) == ["ids", "lens", "heads", "attention", "attribution", "ablation"]
+    assert len(found["ids"]) == 5
+    for name in ("top", "p", "kl"):
+        assert np.shape(found["lens"][name]) == (4, 5)
+    assert found["lens"]["kl"][-1] == [0] * 5
+    assert np.shape(found["heads"]) == (3, 4, 5)
+    assert np.shape(found["attention"]) == (5, 5) and np.allclose(np.sum(found["attention"], axis=1), 1)
+    a = found["attribution"]
+    assert a["token"] == found["lens"]["top"][-1][-1]
+    parts = a["embedding"] + sum(a["attention"]) + sum(a["mlp"]) + a["bias"]
+    assert abs(parts - a["sum"]) < 1e-5 and abs(a["sum"] - a["logit"]) < 1e-4
+    assert np.allclose(np.sum(a["heads"], axis=1), a["attention"], atol=1e-6)
+    assert abs(found["ablation"]["logit"] - a["logit"]) < 1e-4 and found["ablation"]["effect"] != 0
+
+
+def test_only_what_is_asked_for(inside: Any) -> None:
+    assert list(json.loads(inside("hello", "--json")[1])) == ["ids"]
+    found = json.loads(inside("hello", "--json", "--attribution", "--against", "5")[1])["attribution"]
+    assert found["against"] == 5 and abs(found["sum"] - found["logit"]) < 1e-4
+
+
+def test_neighbours_need_no_text(inside: Any) -> None:
+    found = json.loads(inside("--neighbours", "65", "--centred", "--json")[1])["neighbours"]
+    assert len(found) == 10 and 65 not in [near["id"] for near in found]
+    assert [near["cosine"] for near in found] == sorted((near["cosine"] for near in found), reverse=True)
+    assert found != json.loads(inside("--neighbours", "65", "--json")[1])["neighbours"]
+    assert found != json.loads(inside("--neighbours", "65", "--centred", "--output", "--json")[1])["neighbours"]
+
+
+def test_patching_for_programs(inside: Any) -> None:
+    found = json.loads(inside("hello", "--patch", "hallo", "--against", "7", "--json")[1])["patching"]
+    assert np.shape(found["effects"]) == np.shape(found["estimates"]) == (3, 5)
+    assert found["effects"][-1][-1] == pytest.approx(1, abs=1e-4) and found["effects"][-1][:-1] == pytest.approx(
+        [0] * 4
+    )
+    code, _, err = inside("hello", "--patch", "hallo!", "--json")
+    assert code == 1 and "as many tokens, got 5 and 6" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), "What the model would say next after each layer"),
+        (("--heads",), "How widely each head reads"),
+        (("--scores",), "induction "),
+        (("--attention", "0.0"), "each sums to 1"),
+        (("--attribution",), "a logit has a free constant"),
+        (("--attribution", "--against", "7"), " over "),
+        (("--ablate", "1.2"), "without the head"),
+        (("--patch", "hallo", "--against", "7"), "at each layer and token"),
+        (("--neighbours", "7"), "Nearest tokens"),
+    ],
+)
+def test_for_a_person(inside: Any, args: tuple[str, ...], words: str) -> None:
+    code, out, err = inside("hello", *args)
+    assert (code, err) == (0, "") and words in out and "\x1b" not in out
+
+
+def test_tables_and_pictures(inside: Any) -> None:
+    rows = list(csv.reader(io.StringIO(inside("hello", "--attention", "1.1", "--csv")[1])))
+    assert len(rows) == 6 and rows[1][1] == "1.000"
+    rows = list(csv.reader(io.StringIO(inside("hello", "--attribution", "--csv")[1])))
+    assert rows[0] == ["name", "value"] and len(rows) == 1 + 3 * 4 + 3 + 2
+    for args in ((), ("--attention", "1.1"), ("--heads",), ("--patch", "hallo", "--against", "7")):
+        picture = ElementTree.fromstring(
+            inside("a<b&c", *args[:1], *(x.replace("hallo", "a<b&d") for x in args[1:]), "--svg")[1]
+        )
+        assert picture.tag.endswith("svg") and len(list(picture)) > 10
+    assert inside("hello", "--attribution", "--svg")[0] == 2
+    assert inside("hello", "--lens", "--heads", "--csv")[0] == 2
+
+
+def test_activations_are_saved(inside: Any, tmp_path: Path) -> None:
+    code, out, err = inside("hello", "--save", str(tmp_path / "a.safetensors"), "--keep", "layers.*.mlp")
+    assert (code, out) == (0, "") and "3 activations are in" in err
+    assert sorted(mx.load(str(tmp_path / "a.safetensors"))) == [f"layers.{i}.mlp" for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("hello", "--attention", "3.0"), 1, "no head 3.0: this model has layers 0 to 2 and heads 0 to 3"),
+        (("hello", "--attention", "one"), 2, "a head is named LAYER.HEAD, as in 3.0, got 'one'"),
+        (("hello", "--against", "3"), 2, "--against goes with --attribution or --patch"),
+        (("hello", "--patch", "hello"), 1, "the same: there is nothing to patch"),
+        (("hello", "--patch", "hallo", "--against", "288"), 1, "must be 0 to 287, got 288"),
+        (("hello", "--chat"), 1, "has no chat template"),
+        (("hello", "--chat", "--raw"), 2, "either --chat or --raw"),
+        (("hello", "--json", "--csv"), 2, "one of --json, --csv and --svg"),
+        (("hello", "--attribution", "--against", "288"), 1, "must be an id from 0 to 287, got 288"),
+        (("--neighbours", "-1"), 1, "must be 0 to 287, got -1"),
+        (("", "--lens"), 1, "there is nothing to look into"),
+        (("x" * 200,), 1, "the text has 200 tokens and this model reads at most 128"),
+    ],
+)
+def test_what_is_refused(inside: Any, args: tuple[str, ...], code: int, words: str) -> None:
+    got, out, err = inside(*args)
+    assert (got, out) == (code, "") and words in err
+
+
+def test_a_long_text_is_windowed_and_says_so(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.inside.subject.WEIGHTS", 4 * 4 * 60 * 20)
+    code, out, err = inside("x" * 60, "--lens", "--attention", "0.1", "--json")
+    found = json.loads(out)
+    assert code == 0 and err == "likely: 60 tokens are read, the last 20 are shown\n"
+    assert len(found["ids"]) == 60 and found["first"] == 40
+    assert np.shape(found["lens"]["top"]) == (4, 20) and np.shape(found["attention"]) == (20, 60)
+
+
+def test_a_model_that_is_not_ours_says_what_it_cannot_show(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(FakeCheckpoint(MarkovModel(certain_table(b"abc"))))  # type: ignore[arg-type]
+    monkeypatch.setattr("app.cli.inside.open_session", lambda model, **_: session)
+    code, out, err = inside("hello", "--lens")
+    assert (code, out) == (1, "") and "whose layers and heads cannot be seen here" in err and err.count("\n") == 1

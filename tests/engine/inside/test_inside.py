@@ -1,0 +1,347 @@
+"""Looks inside a model: each is exact, or causal, or says what it is not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import ContextOverflow, DataError, ParameterError
+from engine.inside import heads, saved
+from engine.inside.attribution import attribution
+from engine.inside.embeddings import EmbeddingTable
+from engine.inside.lens import Lens, LensRow, lens, rows, states
+from engine.inside.patching import PARTS, Pair, ablate, pair, patch
+from engine.inside.subject import Subject, subject
+from engine.session import Session
+from metal import mx
+from metal.attention import Emit
+from models.tap import TappedPass
+from tests.engine.inside import built
+from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
+from tests.models.oracle import ours, reference, tokens
+from tests.models.test_families import SAME, V
+
+LOOKED_AT = ["llama", "llama sliding", "gemma 2", "gemma 3", "gpt-2", "gpt-neox", "olmo 2", "granite", "qwen3 moe"]
+Q4 = SAME["llama"] | {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
+
+
+def model_of(name: str) -> Any:
+    if name == "quantised":
+        return ours(Q4, reference(Q4, quantization={"group_size": 32, "bits": 4}))
+    return ours(SAME[name], reference(SAME[name]))
+
+
+def look_at(name: str, t: int = 23) -> Subject:
+    return Subject(model_of(name), tuple(tokens(1, t, V)[0].tolist()))
+
+
+@pytest.mark.parametrize("name", [*LOOKED_AT, "quantised"])
+def test_the_last_row_of_the_lens_is_the_model(name: str) -> None:
+    seen = look_at(name)
+    logits = np.array(seen.model(mx.array([seen.ids]))[0])
+    hidden = states(seen)
+    assert np.max(np.abs(np.array(seen.model.lens(hidden[-1])[0]) - logits)) < 1e-4
+    found = lens(seen)
+    assert len(found.rows) == seen.model.config.layers + 1
+    last = found.rows[-1]
+    p = np.exp(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
+    assert np.array_equal(last.top, logits.argmax(-1)) and np.allclose(last.p, p.max(-1), atol=1e-5)
+    assert np.all(last.kl == 0) and np.all(last.rank == 1)
+    for row, h in zip(found.rows, hidden, strict=True):
+        q = np.array(seen.model.lens(h)[0], np.float64)
+        q -= np.log(np.exp(q).sum(-1, keepdims=True))
+        assert np.allclose(row.kl, (p * (np.log(p) - q)).sum(-1), atol=1e-4)
+        assert np.allclose(row.entropy, -(np.exp(q) * q).sum(-1), atol=1e-4)
+        assert np.array_equal(row.rank, 1 + (q > q[np.arange(23), p.argmax(-1)][:, None]).sum(-1))
+
+
+def test_a_lens_over_some_positions_is_that_part_of_the_whole() -> None:
+    seen = look_at("llama", 100)
+    whole = lens(seen)
+    part = list(rows(seen, states(seen), slice(80, 100)))
+    for a, b in zip(reversed(part), whole.rows, strict=True):
+        assert np.array_equal(a.top, b.top[80:]) and np.allclose(a.kl, b.kl[80:], atol=1e-5)
+
+
+def test_decided_is_the_layer_from_which_the_token_stays() -> None:
+    tops = [[1, 5, 2], [3, 5, 2], [3, 4, 2], [3, 5, 2]]
+    zero = np.zeros(3, np.float32)
+    found = Lens(tuple(LensRow(np.array(top), zero, zero, zero, zero) for top in tops))
+    assert found.decided.tolist() == [1, 3, 0]
+
+
+@pytest.mark.parametrize("name", [*LOOKED_AT, "quantised"])
+def test_attribution_is_complete(name: str) -> None:
+    seen = look_at(name)
+    logits = np.array(seen.model(mx.array([seen.ids]))[0, -1])
+    found = attribution(seen)
+    assert found.token == logits.argmax() and abs(found.logit - logits.max()) < 1e-4
+    assert abs(found.total - found.logit) < 1e-4
+    assert np.allclose(found.attention, found.heads.sum(1))
+    foil = attribution(seen, against=7)
+    assert abs(foil.logit - (logits.max() - logits[7])) < 1e-4 and abs(foil.total - foil.logit) < 1e-4
+    assert np.abs(found.heads).max() > 1e-3
+
+
+def test_attribution_refuses_a_token_that_is_none() -> None:
+    with pytest.raises(ParameterError, match=f"0 to {V - 1}, got {V}"):
+        attribution(look_at("llama"), against=V)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt-2"])
+def test_ablation_changes_the_logit_by_what_attribution_says(name: str) -> None:
+    """Where nothing follows the head but a zero MLP, and the norm's scale cannot move (its epsilon drowns the rest)."""
+    eps = {"rms_norm_eps": 1e6} if name == "llama" else {"layer_norm_epsilon": 1e6}
+    config = SAME[name] | eps
+    model = ours(config, reference(config))
+    last = model.config.layers - 1
+    part = next(p for p in model.parts() if p.role == "down" and p.layer == last)
+    model.put(part, mx.zeros_like(part.matrix), None if part.bias is None else mx.zeros_like(part.bias))
+    part = next(p for p in model.parts() if p.role == "norm")  # the logits are of a size again
+    model.put(part, part.matrix * 1e3)
+    seen = Subject(model, tuple(tokens(1, 17, V)[0].tolist()))
+    found = attribution(seen)
+    effects = [ablate(seen, last, head).effect for head in range(model.config.heads)]
+    assert np.abs(effects).max() > 1e-5
+    assert np.allclose(effects, -found.heads[last], rtol=1e-2, atol=1e-6)
+
+
+def test_ablation_is_the_model_with_columns_of_its_product_at_zero() -> None:
+    seen = look_at("llama")
+    model = seen.model
+    before = model(mx.array([seen.ids]))[0, -1]
+    found = ablate(seen, 1, 2)
+    part = next(p for p in model.parts() if p.role == "o" and p.layer == 1)
+    size = model.config.head_size
+    mask = mx.arange(part.width) // size == 2
+    model.put(part, mx.where(mask[None], 0, part.matrix))
+    after = model(mx.array([seen.ids]))[0, -1]
+    assert found.token == int(mx.argmax(before)) and abs(found.logit - float(mx.max(before))) < 1e-4
+    assert abs(found.effect - float(after[found.token] - before[found.token])) < 1e-4
+    with pytest.raises(ParameterError, match=r"no head 9\.0: this model has layers 0 to 3 and heads 0 to 5"):
+        ablate(seen, 9, 0)
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_attention_rows_sum_to_one_and_give_what_the_kernel_gives(name: str) -> None:
+    """The output of each head, by the kernel without a report, is these weights times the values."""
+    seen = look_at(name)
+    kept: dict[str, mx.array] = {}
+    TappedPass(seen.model, mx.array([seen.ids])).run(lambda at, x: kept.setdefault(at, x))
+    for layer, block in enumerate(seen.model.blocks):
+        weights = heads.pattern(seen, layer)
+        assert np.max(np.abs(weights.sum(-1) - 1)) < 1e-5 and np.all(np.triu(weights, 1) == 0)
+        below = kept["embedding" if layer == 0 else f"layers.{layer - 1}.residual"]
+        y = block.qkv(below if block.attn_norm is None else block.attn_norm(below))
+        values = np.array(y[0, :, block.rotated * block.size :]).reshape(23, block.kv_heads, block.size)
+        values = np.repeat(values, block.heads // block.kv_heads, axis=1)
+        want = np.einsum("hqk,khd->qhd", weights, values)
+        assert np.max(np.abs(np.array(kept[f"layers.{layer}.heads"][0]) - want)) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["llama", "llama sliding", "gemma 2", "gpt-2", "llama dynamic"])
+def test_a_window_of_rows_is_the_end_of_the_whole(name: str) -> None:
+    t = 150 if name == "llama sliding" else 23
+    whole = look_at(name, t)
+    part = Subject(whole.model, whole.ids, t - 9)
+    assert part.positions == range(t - 9, t)
+    for layer in range(whole.model.config.layers):
+        a, b = heads.pattern(whole, layer), heads.pattern(part, layer)
+        assert b.shape == (whole.model.config.heads, 9, t) and np.allclose(a[:, -9:], b, atol=1e-5)
+    assert np.allclose(heads.entropies(whole)[..., -9:], heads.entropies(part), atol=1e-4)
+    for x, y in zip(lens(whole).rows, lens(part).rows, strict=True):
+        assert np.array_equal(x.top[-9:], y.top) and np.allclose(x.kl[-9:], y.kl, atol=1e-4)
+
+
+def test_entropies_are_those_of_the_patterns() -> None:
+    seen = look_at("llama")
+    found = heads.entropies(seen)
+    for layer in range(seen.model.config.layers):
+        w = heads.pattern(seen, layer).astype(np.float64)
+        assert np.allclose(found[layer], -np.where(w > 0, w * np.log(np.maximum(w, 1e-300)), 0).sum(-1), atol=1e-4)
+    assert np.all(found[..., 0] == 0) and np.all(found <= np.log(np.arange(23) + 1) + 1e-5)
+
+
+def test_a_model_built_to_induce_scores_one() -> None:
+    model = built.induction()
+    found = heads.kinds(model, bos=[0], length=11, vocabulary=range(1, built.V))
+    assert found.previous[0, 0] == pytest.approx(1, abs=1e-4) and found.kind(0, 0) == "previous"
+    assert found.induction[1, 0] == pytest.approx(1, abs=1e-4) and found.kind(1, 0) == "induction"
+    assert found.distance[0, 0] == pytest.approx(1, abs=1e-3)
+    assert found.induction[0, 0] < 0.05 and found.previous[1, 0] < 0.5 and found.duplicate[1, 0] < 0.05
+
+
+def test_scores_by_their_definition() -> None:
+    seen = Subject(model_of("llama"), (5, 9, 5, 7, 9, 5, 5))
+    found = heads.score(seen)
+    ids = seen.ids
+    for layer in (0, 3):
+        for head, w in enumerate(heads.pattern(seen, layer)):
+            same = [[j for j in range(i) if ids[j] == ids[i]] for i in range(7)]
+            repeats = [i for i in range(7) if same[i]]
+            assert found.previous[layer, head] == pytest.approx(np.mean([w[i, i - 1] for i in range(1, 7)]), abs=1e-5)
+            assert found.first[layer, head] == pytest.approx(w[1:, 0].mean(), abs=1e-5)
+            duplicate = np.mean([sum(w[i, j] for j in same[i]) for i in repeats])
+            induction = np.mean([sum(w[i, j + 1] for j in same[i]) for i in repeats])
+            assert found.duplicate[layer, head] == pytest.approx(duplicate, abs=1e-5)
+            assert found.induction[layer, head] == pytest.approx(induction, abs=1e-5)
+            far = np.mean([sum(w[i, j] * (i - j) for j in range(i)) for i in range(1, 7)])
+            assert found.distance[layer, head] == pytest.approx(far, abs=1e-4)
+    with pytest.raises(ParameterError, match="two tokens or more"):
+        heads.score(Subject(seen.model, (5,)))
+
+
+def test_rollout_and_sinks() -> None:
+    a = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5]])
+    want = [[1, 0, 0], [0.4375, 0.5625, 0], [0.2125, 0.225, 0.5625]]
+    assert np.allclose(heads.rollout([a, a]), want)
+    assert np.allclose(heads.without_first(a), [[0, 0, 0], [0, 1, 0], [0, 0.375, 0.625]])
+
+
+def brute(texts: Pair, part: str) -> np.ndarray:
+    """Every patch as a pass of its own."""
+    kept: dict[str, mx.array] = {}
+    TappedPass(texts.model, mx.array([texts.clean])).run(lambda at, x: kept.setdefault(at, x))
+    table = np.zeros((len(texts.model.blocks), len(texts.clean)))
+    for layer in range(table.shape[0]):
+        for i in range(table.shape[1]):
+            name = f"layers.{layer}.{part}"
+
+            def tap(at: str, x: mx.array, name: str = name, i: int = i) -> mx.array:
+                return mx.concatenate([x[:, :i], kept[at][:, i : i + 1], x[:, i + 1 :]], axis=1) if at == name else x
+
+            x = TappedPass(texts.model, mx.array([texts.corrupted])).run(tap)
+            logits = texts.model.lens(x[:, -1])[0]
+            table[layer, i] = float(logits[texts.answer] - logits[texts.foil])
+    return table
+
+
+@pytest.mark.parametrize("name", ["llama", "llama sliding", "gemma 2", "gpt-2", "gpt-neox", "olmo 2", "quantised"])
+@pytest.mark.parametrize("part", PARTS)
+def test_patching_is_what_single_passes_give(name: str, part: str) -> None:
+    clean = look_at(name, 14)
+    other = list(clean.ids)
+    other[3], other[6] = (other[3] + 1) % V, (other[6] + 1) % V
+    texts = pair(clean, Subject(clean.model, tuple(other)), answer=11, foil=12)
+    found = patch(texts, part)
+    want = (brute(texts, part) - found.corrupted) / (found.clean - found.corrupted)
+    assert np.max(np.abs(found.effects - want)) < 1e-3
+    assert np.all(found.effects[:, :3] == 0)  # before they differ
+    assert found.estimates is not None and np.allclose(found.estimates[:, :3], 0)
+
+
+def test_the_estimate_is_exact_where_the_model_is_linear() -> None:
+    """After the last layer only the norm is left, whose scale is held by its epsilon."""
+    config = SAME["llama"] | {"rms_norm_eps": 1e6}
+    model = ours(config, reference(config))
+    clean = tuple(tokens(1, 8, V)[0].tolist())
+    texts = pair(Subject(model, clean), Subject(model, (*clean[:-1], (clean[-1] + 1) % V)), answer=11, foil=12)
+    found = patch(texts)
+    assert found.estimates is not None and found.correlation is not None
+    assert np.allclose(found.effects[-1], found.estimates[-1], atol=1e-3) and found.correlation > 0.99
+
+
+def test_patching_recovers_a_planted_circuit() -> None:
+    """What followed the token last time goes from its place, after layer 0, to the end, in layer 1."""
+    model = built.induction()
+    clean, corrupted = (0, 3, 7, 5, 2, 7), (0, 3, 7, 6, 2, 7)
+    found = patch(pair(Subject(model, clean), Subject(model, corrupted)))
+    assert (found.answer, found.foil) == (5, 6)
+    want = np.zeros((2, 6))
+    want[0, 3] = want[1, 5] = 1
+    assert np.allclose(found.effects, want, atol=1e-3)
+
+
+def test_texts_that_cannot_be_compared() -> None:
+    a = look_at("llama", 9)
+    with pytest.raises(ParameterError, match="as many tokens, got 9 and 8"):
+        pair(a, Subject(a.model, a.ids[:-1]))
+    with pytest.raises(ParameterError, match="the same"):
+        pair(a, a)
+    with pytest.raises(ParameterError, match="both texts are answered by token 4"):
+        pair(a, Subject(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=4)
+    with pytest.raises(ParameterError, match="residual, attention, mlp, got heads"):
+        patch(pair(a, Subject(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=5), "heads")
+
+
+@pytest.mark.parametrize("name", ["llama", "quantised", "llama wide heads"])
+@pytest.mark.parametrize("centred", [False, True])
+def test_neighbours_by_their_definition(name: str, centred: bool) -> None:
+    model = model_of(name)
+    table = EmbeddingTable(model)
+    rows = np.array(model.embed(mx.arange(V)), np.float64)
+    rows -= rows.mean(0) if centred else 0
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = units @ units[17]
+    order = [i for i in np.argsort(-cosines) if i != 17][:10]
+    found = table.neighbours(17, centred=centred)
+    assert [near.id for near in found] == order
+    assert np.allclose([near.cosine for near in found], cosines[order], atol=1e-4)
+    assert np.allclose(table.norms(centred=centred), np.linalg.norm(rows, axis=1), atol=1e-4)
+    total = units[3] - units[4] + units[5]
+    cosines = units @ total / np.linalg.norm(total)
+    found = table.sum_neighbours([3, 5], [4], 4, centred=centred)
+    assert [near.id for near in found] == [i for i in np.argsort(-cosines) if i not in (3, 4, 5)][:4]
+    assert table.sum_neighbours([3], inputs=True, centred=centred)[0].id == 3
+    with pytest.raises(ParameterError, match=f"0 to {V - 1}"):
+        table.neighbours(V)
+
+
+def test_a_map_keeps_what_differs_most() -> None:
+    model = model_of("llama")
+    points, kept = EmbeddingTable(model).plane(range(30))
+    rows = np.array(model.embed(mx.arange(30)), np.float64)
+    rows -= rows.mean(0)
+    values = np.linalg.eigvalsh(rows @ rows.T)[::-1]
+    assert np.allclose((points.astype(np.float64) ** 2).sum(0), values[:2], rtol=1e-4)
+    assert kept == pytest.approx(values[:2].sum() / values.sum(), rel=1e-5)
+    with pytest.raises(ParameterError, match="three tokens"):
+        EmbeddingTable(model).plane([1, 2])
+
+
+def test_activations_in_a_file(tmp_path: Path) -> None:
+    seen = look_at("llama")
+    names = saved.save(tmp_path / "a.safetensors", seen, ["layers.1.*", "logits", "embedding"], "tiny")
+    found, metadata = mx.load(str(tmp_path / "a.safetensors"), return_metadata=True)
+    assert sorted(found) == sorted(names) and json.loads(metadata["ids"]) == list(seen.ids)
+    assert found["embedding"].shape == (23, 48) and found["layers.1.heads"].shape == (23, 6, 8)
+    assert np.allclose(np.array(found["layers.1.pattern"]), heads.pattern(seen, 1), atol=1e-6)
+    assert np.allclose(np.array(found["logits"]), np.array(seen.model(mx.array([seen.ids]))[0]), atol=1e-4)
+    with pytest.raises(ParameterError, match=r"nothing is called layers\.9\.mlp"):
+        saved.save(tmp_path / "b.safetensors", seen, ["layers.9.mlp"])
+    with pytest.raises(ParameterError, match=r"saved as \.safetensors"):
+        saved.save(tmp_path / "b.npz", seen, ["logits"])
+    with pytest.raises(DataError, match="cannot write"):
+        saved.save(tmp_path / "none" / "b.safetensors", seen, ["logits"])
+
+
+def test_no_more_than_one_layers_attention_is_kept() -> None:
+    """The scores of 12 layers x 6 heads x 400^2 are 46 MB together, of one layer 4."""
+    config = SAME["llama"] | {"num_hidden_layers": 12}
+    seen = Subject(ours(config, reference(config)), tuple(tokens(1, 400, V)[0].tolist()))
+    heads.score(seen)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    heads.score(seen)
+    assert mx.get_peak_memory() - before < 6 * (4 * 6 * 400 * 400)
+
+
+def test_what_cannot_be_looked_into() -> None:
+    markov = Session(FakeCheckpoint(MarkovModel(certain_table(b"abc"), context=8)))  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="fake runs as MarkovModel, whose layers and heads cannot be seen"):
+        subject(markov, [1, 2])
+    with pytest.raises(ParameterError, match="the text is empty"):
+        subject(markov, [])
+    with pytest.raises(ContextOverflow, match="9 tokens and this model reads at most 8"):
+        subject(markov, [1] * 9)
+
+
+def test_a_report_of_attention_changes_nothing() -> None:
+    seen = look_at("llama")
+    plain = seen.model(mx.array([seen.ids]))
+    heads.pattern(seen, 2)
+    ablate(seen, 1, 1)
+    assert mx.array_equal(plain, seen.model(mx.array([seen.ids])))
+    assert len(seen.model.inspect(mx.array([seen.ids]), emit=Emit(entropy=True)).attention) == 4
