@@ -161,7 +161,7 @@ def _lens(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, 
     from engine.inside.lens import lens
 
     found = lens(seen)
-    rows = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank", "entropy")}
+    rows = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank")}
     return {**rows, "decided": found.decided.tolist()}
 
 

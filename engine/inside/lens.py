@@ -4,8 +4,9 @@ l_k = W_U norm(h_k), with the norm that stands before the head; row 0 is the emb
 distribution. Probabilities and KL in nats are by position. Knows nothing of how it is shown.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,7 @@ from engine import arrays
 from engine.inside.subject import Subject
 from metal import mx
 
-AT_ONCE = 64  # positions whose logits are compared together
-KEPT = 1 << 28  # bytes that the model's own logits may take while the layers are gone through
+AT_ONCE = 256  # positions, or positions of several layers, whose logits stand in memory together
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,6 @@ class LensRow:
     p: np.ndarray  # float32 [N], its probability
     kl: np.ndarray  # float32 [N], KL(final || this layer) in nats
     rank: np.ndarray  # int32 [N], of the final layer's token: 1 is the most likely
-    entropy: np.ndarray  # float32 [N], nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +57,31 @@ def states(subject: Subject) -> list[mx.array]:
 def rows(subject: Subject, hidden: list[mx.array], positions: slice = slice(None)) -> Iterator[LensRow]:
     """The lens over `positions` of `states`, one layer after another, the model's own distribution first.
 
-    A screen shows each row as it comes; the last to come is the embedding's.
+    A screen shows each row as it comes; the last to come is the embedding's. Few positions of many layers go through
+    the head together, so that its rows are read once.
     """
-    hidden = [h[0, positions] for h in hidden]
-    n = hidden[-1].shape[0]
-    spans = [slice(low, low + AT_ONCE) for low in range(0, n, AT_ONCE)]
-    kept: dict[int, mx.array] = {}
-    room = 4 * n * subject.model.config.vocab_size <= KEPT
-
-    def final(span: slice) -> mx.array:
-        """The model's own logits at these positions; computed again for each layer where they are too many."""
-        if span.start in kept:
-            return kept[span.start]
-        logits = subject.model.lens(hidden[-1][span]).astype(mx.float32)
-        if room:
-            kept[span.start] = logits
-        return logits
-
-    for h in reversed(hidden):
-        parts = []
-        for span in spans:
-            own = final(span)
-            parts.append(_row(own, own if h is hidden[-1] else subject.model.lens(h[span]).astype(mx.float32)))
-        names = LensRow.__dataclass_fields__
-        yield LensRow(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    stack = [h[0, positions] for h in reversed(hidden)]
+    n = stack[0].shape[0]
+    if n > AT_ONCE:
+        spans = range(*positions.indices(hidden[0].shape[1]))
+        parts = [
+            rows(subject, hidden, slice(low, min(low + AT_ONCE, spans.stop)))
+            for low in range(spans.start, spans.stop, AT_ONCE)
+        ]
+        yield from map(_joined, zip(*parts, strict=True))
+        return
+    together = max(1, AT_ONCE // n)
+    final: _Final | None = None
+    for low in range(0, len(stack), together):
+        group = mx.stack(stack[low : low + together])
+        logits = subject.model.lens(group).astype(mx.float32)
+        mx.eval(logits)
+        for layer in logits if mx.default_device() != mx.cpu else np.asarray(logits):
+            if final is None:
+                final = _Final.of(layer)
+                yield final.own(layer)
+            else:
+                yield final.row(layer)
 
 
 def lens(subject: Subject) -> Lens:
@@ -89,13 +89,38 @@ def lens(subject: Subject) -> Lens:
     return Lens(tuple(reversed(list(rows(subject, states(subject))))))
 
 
-def _row(final: mx.array, logits: mx.array) -> LensRow:
-    """One layer's `logits` [N, V] beside the `final` ones."""
-    p, q = (arrays.logprobs(x, mx) for x in (final, logits))
-    top = mx.argmax(q, axis=-1)
-    kl = mx.zeros(top.shape) if final is logits else mx.maximum(arrays.kl(p, q, mx, fast=True), 0)
-    rank = arrays.rank(q, mx.argmax(p, axis=-1), mx)
-    chosen = mx.exp(arrays.chosen(q, top, mx))
-    found = (top.astype(mx.int32), chosen, kl, rank.astype(mx.int32), arrays.entropy(logits, mx))
-    mx.eval(found)
-    return LensRow(*(np.array(x) for x in found))
+@dataclass(frozen=True, slots=True)
+class _Final:
+    """The model's own distribution at N positions; by numpy where the logits are numpy's."""
+
+    xp: Any
+    top: Any  # [N]
+    p: Any  # [N, V]
+    negentropy: Any  # [N], sum p log p
+
+    @staticmethod
+    def of(logits: Any) -> "_Final":
+        xp = np if isinstance(logits, np.ndarray) else mx
+        lse = arrays.logsumexp(logits, xp)
+        p = xp.exp(logits - lse[:, None])
+        return _Final(xp, xp.argmax(logits, axis=-1), p, xp.einsum("nv,nv->n", p, logits) - lse)
+
+    def own(self, logits: Any) -> LensRow:
+        """The row of the last layer, whose KL is 0 and not what rounding makes of it."""
+        return replace(self.row(logits), kl=np.zeros(logits.shape[0], np.float32))
+
+    def row(self, logits: Any) -> LensRow:
+        """KL(p || q) = sum p log p - sum p l + lse(l), so that no array of log-probabilities is made."""
+        xp = self.xp
+        lse, top = arrays.logsumexp(logits, xp), xp.argmax(logits, axis=-1)
+        chosen = xp.exp(arrays.chosen(logits, top, xp) - lse)
+        kl = xp.maximum(self.negentropy - xp.einsum("nv,nv->n", self.p, logits) + lse, 0)
+        rank = arrays.rank(logits, self.top, xp)
+        return LensRow(
+            np.array(top, np.int32), np.array(chosen, np.float32), np.array(kl, np.float32), np.array(rank, np.int32)
+        )
+
+
+def _joined(parts: Sequence[LensRow]) -> LensRow:
+    """One layer's row of several spans of positions."""
+    return LensRow(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(LensRow)))

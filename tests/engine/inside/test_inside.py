@@ -53,13 +53,16 @@ def test_the_last_row_of_the_lens_is_the_model(name: str) -> None:
         q = np.array(seen.model.lens(h)[0], np.float64)
         q -= np.log(np.exp(q).sum(-1, keepdims=True))
         assert np.allclose(row.kl, (p * (np.log(p) - q)).sum(-1), atol=1e-4)
-        assert np.allclose(row.entropy, -(np.exp(q) * q).sum(-1), atol=1e-4)
         assert np.array_equal(row.rank, 1 + (q > q[np.arange(23), p.argmax(-1)][:, None]).sum(-1))
 
 
-def test_a_lens_over_some_positions_is_that_part_of_the_whole() -> None:
+@pytest.mark.parametrize("at_once", [256, 30, 1])
+def test_a_lens_over_some_positions_is_that_part_of_the_whole(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = look_at("llama", 100)
     whole = lens(seen)
+    monkeypatch.setattr("engine.inside.lens.AT_ONCE", at_once)
+    for a, b in zip(lens(seen).rows, whole.rows, strict=True):
+        assert np.array_equal(a.top, b.top) and np.allclose(a.kl, b.kl, atol=1e-5)
     part = list(rows(seen, states(seen), slice(80, 100)))
     for a, b in zip(reversed(part), whole.rows, strict=True):
         assert np.array_equal(a.top, b.top[80:]) and np.allclose(a.kl, b.kl[80:], atol=1e-5)
@@ -68,7 +71,7 @@ def test_a_lens_over_some_positions_is_that_part_of_the_whole() -> None:
 def test_decided_is_the_layer_from_which_the_token_stays() -> None:
     tops = [[1, 5, 2], [3, 5, 2], [3, 4, 2], [3, 5, 2]]
     zero = np.zeros(3, np.float32)
-    found = Lens(tuple(LensRow(np.array(top), zero, zero, zero, zero) for top in tops))
+    found = Lens(tuple(LensRow(np.array(top), zero, zero, zero) for top in tops))
     assert found.decided.tolist() == [1, 3, 0]
 
 
