@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from functools import partial
 
+from textual.binding import Binding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.screen import Screen
+from textual.widget import Widget
 
+from app.tui import keys
+from app.tui.help import ABOUT
 from app.tui.host import host
 from app.tui.view import Command, View
 from app.tui.views import VIEWS
@@ -22,9 +26,29 @@ def entries(screen: Screen[object]) -> Iterator[Command]:
             yield f"view: {name.capitalize()}", entry.about, partial(app.go, name)
     if own is not None:
         yield "keys: Show", "for what has the focus", own.action_keys
+        yield from keyed(own)
     yield "theme: Change…", "dark, light, and others", app.choose_theme
     yield "app: Screenshot", "an SVG of this screen", app.screenshot
     yield "app: Quit", "the conversation is saved", app.quit
+
+
+def keyed(view: View) -> Iterator[Command]:
+    """Every key of a view and of its parts that are there, by what it does in words."""
+    for kind in dict.fromkeys((type(view), *view.PARTS)):
+        widget = view if kind is type(view) else next(iter(view.query(kind)), None)
+        if widget is None:
+            continue
+        for binding in kind.BINDINGS:
+            if isinstance(binding, Binding) and binding.id and (about := ABOUT.get(binding.id, binding.tooltip)):
+                key = keys.pretty(view.host.keys_of(binding.id, binding.key))
+                yield f"key {key}: {about}", binding.id, partial(_press, view, widget, binding.action)
+
+
+async def _press(view: View, widget: Widget, action: str) -> None:
+    """Do what a key does where it acts."""
+    if widget.focusable:
+        widget.focus()
+    await view.app.run_action(action, widget)
 
 
 class Commands(Provider):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from engine.errors import DataError
 
@@ -74,6 +75,21 @@ def complete(text: str) -> list[str]:
         return []
     shown = [entry for entry in entries if stem.startswith(".") or not entry.name.startswith(".")]
     return [text[: match.start()] + f"@{entry}{'/' if entry.is_dir() else ''}" for entry in shown[:50]]
+
+
+def pasted(text: str) -> str | None:
+    """`@path` for a paste that is the path of a file, as a terminal gives it when one is dropped there; else None."""
+    line = text.strip()
+    if not line or "\n" in line or len(line) > 1000:
+        return None
+    line = unquote(line.removeprefix("file://")) if line.startswith("file://") else line.strip("'\"")
+    for path in (Path(line).expanduser(), Path(line.replace("\\ ", " ")).expanduser()):
+        try:
+            if "/" in line and path.is_file():
+                return f'@"{path}"' if " " in str(path) else f"@{path}"
+        except OSError:
+            return None
+    return None
 
 
 def code_block(text: str, before: int) -> str | None:

@@ -93,9 +93,18 @@ def offered(screen: "ChatScreen") -> Iterator[Command]:
                 "in which the transforms run",
                 partial(slash.run, screen, f"/order {name}"),
             )
+    names = screen.names()
+    for token in talk.sampling.bias:
+        allow = talk.sampling.lift(token)
+        kind = "banned" if token in talk.sampling.bans else "biased"
+        yield f"sample: Allow {names.name(token)}", f"it is {kind}", partial(screen.set_sampling, allow)
     for heat in HEATS:
         if heat != talk.transcript.heat:
             yield f"heat: {heat.capitalize()}", "what the tint says", partial(pane.set_heat, heat)
     yield "heat: From so many bits on…", "below them nothing is tinted", partial(screen.composer.take, "/heat ")
     yield "view: Control tokens", "show or hide them", pane.toggle_specials
     yield "view: Line ends", "show or hide them", pane.action_line_ends
+    for name, command in slash.table().items():
+        usage = slash.usage(name)
+        does = partial(slash.run, screen, f"/{name}") if slash.may_end(name) else partial(screen.compose_command, name)
+        yield usage, command.about, does

@@ -12,9 +12,10 @@ from app.heat import HEATS, bits_of
 from app.tui import presets
 from app.tui.dialogs.overlays import Ask, Pick, Read
 from app.tui.dialogs.text_dialog import TextDialog
-from app.tui.sampling import given, typed
+from app.tui.sampling import BAN, given, typed
 from app.tui.tokens import cells
 from app.tui.views import VIEWS
+from app.tui.widgets.suggestions import Suggestion
 from engine.conversation import Fork
 from engine.decode.strategies import PLAIN, offers, parse
 from engine.errors import LikelyError, ParameterError
@@ -63,19 +64,36 @@ def run(screen: "ChatScreen", text: str) -> None:
         screen.hints.say(str(error), alarm=True)
 
 
-def complete(screen: "ChatScreen", text: str) -> list[str]:
+def suggest(screen: "ChatScreen", text: str) -> list[Suggestion]:
     """A command completed in every way: its name, then what it takes."""
     name, space, rest = text[1:].partition(" ")
     known = table()
     if not space:
-        return [f"/{each} " if known[each].takes else f"/{each}" for each in known if each.startswith(name)]
+        found = [each for each in known if each.startswith(name)]
+        found += [each for each in known if name and name in each and each not in found]
+        return [
+            Suggestion(f"/{each} " if known[each].takes else f"/{each}", usage(each), known[each].about, may_end(each))
+            for each in found
+        ]
     command = known.get(name)
-    return [f"/{name} {option}" for option in command.options(screen) if option.startswith(rest)] if command else []
+    options = [option for option in command.options(screen) if option.startswith(rest)] if command else []
+    return [Suggestion(f"/{name} {option}", option, whole=not option.endswith(" ")) for option in options]
+
+
+def usage(name: str) -> str:
+    """A command and what it takes."""
+    return f"/{name} {table()[name].takes}".rstrip()
+
+
+def may_end(name: str) -> bool:
+    """Whether a command can do without more words."""
+    takes = table()[name].takes
+    return not takes or takes.startswith("[")
 
 
 def help_text() -> str:
     """The table in words."""
-    rows = [(f"/{name} {command.takes}".rstrip(), command.about) for name, command in table().items()]
+    rows = [(usage(name), command.about) for name, command in table().items()]
     size = max(len(row[0]) for row in rows)
     return "\n".join(f"{usage.ljust(size)}  {about}" for usage, about in rows)
 
@@ -110,6 +128,60 @@ def _choose(screen: "ChatScreen", choice: str) -> None:
 def _set(screen: "ChatScreen", text: str) -> None:
     screen.set_sampling(typed(text, screen.talk.sampling))
     screen.hints.say(given(screen.talk.sampling) or "everything is off: T 1.00")
+
+
+def _tokens(screen: "ChatScreen", word: str) -> list[int]:
+    """The tokens that a word is by itself and after a space. Raises ParameterError where it is neither."""
+    names = screen.names()
+    found = list(dict.fromkeys(token for text in (word, f" {word}") for token in names.encode(text)))
+    if not word or not found:
+        raise ParameterError(f"{word or 'nothing'} is not one token here: x in the candidates bans the picked one")
+    return found
+
+
+def _ban(screen: "ChatScreen", word: str) -> None:
+    """Never draw a word from now on; without one, say what is banned."""
+    sampling = screen.talk.sampling
+    if word:
+        for token in _tokens(screen, word):
+            sampling = sampling.biased(token, BAN)
+        screen.set_sampling(sampling)
+    said = steered(screen)
+    screen.hints.say(said or "nothing is banned: /ban word never draws it, /allow word lifts it")
+
+
+def _bias(screen: "ChatScreen", text: str) -> None:
+    word, _, value = text.rpartition(" ")
+    number = _weight(value)
+    if number is None or not -100 <= number <= 100:
+        raise ParameterError(f"/bias wants a word and what is added to its logit, -100 to 100, got {text or 'nothing'}")
+    sampling = screen.talk.sampling
+    for token in _tokens(screen, word):
+        sampling = sampling.biased(token, number)
+    screen.set_sampling(sampling)
+    screen.hints.say(steered(screen))
+
+
+def _allow(screen: "ChatScreen", word: str) -> None:
+    """Lift the ban or the bias of a word; without one, of all."""
+    sampling = screen.talk.sampling
+    for token in _tokens(screen, word) if word else list(sampling.bias):
+        sampling = sampling.lift(token)
+    screen.set_sampling(sampling)
+    screen.hints.say(steered(screen) or "nothing is banned or biased any more")
+
+
+def _steered(screen: "ChatScreen") -> list[str]:
+    return [screen.names().name(token).lstrip("·") for token in screen.talk.sampling.bias]
+
+
+def steered(screen: "ChatScreen") -> str:
+    """What is banned and biased, in words."""
+    sampling, names = screen.talk.sampling, screen.names()
+    banned = ", ".join(map(names.name, sampling.bans))
+    biased = ", ".join(f"{names.name(token)} {value:+g}" for token, value in sampling.biases)
+    parts = (f"banned: {banned}" if banned else "", f"biased: {biased}" if biased else "")
+    return " · ".join(filter(None, parts))
 
 
 # -- the rest ------------------------------------------------------------------------------------------------------
@@ -324,6 +396,9 @@ COMMANDS: dict[str, Slash] = {
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
     "set": Slash("name value …", "set sampling parameters", _set, lambda _: [f"{name} " for name in PARAMETERS]),
+    "ban": Slash("[word]", "never draw a word; without one, list what is banned", _ban),
+    "bias": Slash("word value", "add to a word's logit, -100 to 100", _bias),
+    "allow": Slash("[word]", "lift the ban or bias of a word, or of all", _allow, lambda s: _steered(s)),
     "heat": Slash("name", "surprisal, entropy, rank, off; or bits: from where on", _heat, lambda _: list(HEATS)),
     "specials": Slash("", "show or hide control tokens", lambda s, _: s.pane.toggle_specials()),
     "strategy": Slash("name", "guess tokens ahead: the same ones, sooner", _strategy, _strategies),
@@ -339,5 +414,5 @@ ELSEWHERE = {
     "exit": "quit", "bye": "quit", "q": "quit", "clear": "new", "retry": "redo", "regenerate": "redo", "regen": "redo",
     "load": "sessions", "history": "sessions", "open": "sessions", "save": "export", "models": "model", "?": "help",
     "adapters": "adapter", "lora": "adapter", "search": "find", "rename": "title", "undo": "restore",
-    "bookmark": "mark", "parameters": "set",
+    "bookmark": "mark", "forbid": "ban", "unban": "allow", "parameters": "set",
 }  # fmt: skip

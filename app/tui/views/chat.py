@@ -34,6 +34,7 @@ from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.composer import Composer
 from app.tui.widgets.inspector import Inspector
 from app.tui.widgets.sampler import Sliders
+from app.tui.widgets.suggestions import Suggestions
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.transcript_pane import TranscriptPane
 from app.tui.widgets.tree import TreePane
@@ -76,6 +77,7 @@ class ChatScreen(View):
             yield TranscriptPane(id="left")
             yield Inspector(id="inspector")
         yield InspectorLine(id="glance")
+        yield Suggestions(id="suggestions")
         yield Composer(placeholder=WAITING, id="prompt")
         yield Hints(id="hints")
 
@@ -87,9 +89,10 @@ class ChatScreen(View):
         self.composer = self.query_one(Composer)
         self.titler = Titler(self.host.engine.submit)
         self.composer.prompts = self.host.prompts
-        self.composer.commands = partial(slash.complete, self)
+        self.composer.commands = partial(slash.suggest, self)
         self.composer.busy = lambda: self.talk.running
         self.composer.room = lambda: self.talk.room()
+        self.composer.list = self.query_one(Suggestions)
         self._open_first()
         self.composer.take(self.typed)
         self.composer.focus()
@@ -317,6 +320,15 @@ class ChatScreen(View):
 
     # -- saying something --------------------------------------------------------------------------------------------
 
+    def compose_command(self, name: str) -> None:
+        """Begin to write a command that wants more words."""
+        self.composer.take(f"/{name} ")
+        self.composer.focus()
+
+    def on_suggestions_taken(self, event: Suggestions.Taken) -> None:
+        self.composer.take(event.suggestion.text)
+        self.composer.focus()
+
     def on_composer_commanded(self, event: Composer.Commanded) -> None:
         slash.run(self, event.text)
 
@@ -452,7 +464,9 @@ class ChatScreen(View):
 
     def action_stop(self) -> None:
         """Stop generating; else leave step mode; else close the sheet; else go back to the prompt."""
-        if self.talk.stepping:
+        if self.composer.list.display:
+            self.composer.list.offer(())
+        elif self.talk.stepping:
             self.end_steps()
         elif self.host.engine.stop_loading():
             self.hints.say("stopping the download…")

@@ -6,6 +6,7 @@ It counts what is attached before it lets the message go. What is said, and what
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from textual import events
 from textual.message import Message
 
 from app import requests as r
@@ -13,6 +14,7 @@ from app.tui.chat import attach
 from app.tui.chat.attach import Attachment
 from app.tui.host import host
 from app.tui.widgets.prompt import PromptInput
+from app.tui.widgets.suggestions import Suggestion, Suggestions
 from app.worker import Failed
 from engine.errors import DataError
 
@@ -40,8 +42,9 @@ class Composer(PromptInput):
         self.attached: list[Attachment] = []
         self.busy: Callable[[], bool] = lambda: False  # an answer is under way: nothing can be said
         self.room: Callable[[], int] = lambda: 0  # tokens left of the context
-        self.commands: Callable[[str], Sequence[str]] = lambda _: ()  # completes a command
-        self.complete = self._completed
+        self.commands: Callable[[str], Sequence[Suggestion]] = lambda _: ()  # completes a command
+        self.complete = lambda text: [each.text for each in self._suggested(text)]
+        self.list = Suggestions()  # shows completions as one types
 
     def rewrite(self, index: int, text: str) -> None:
         """Write a message of the screen anew."""
@@ -59,6 +62,15 @@ class Composer(PromptInput):
     def action_send(self) -> None:
         text, self._at = self.text, None
         host(self).say("")
+        picked, begun = self.list.picked, text != "/" and not text.endswith(" ")
+        if text.startswith("/") and picked is not None:
+            exact = any(each.text.strip() == text for each in self.commands(text))
+            if self.list.index or (begun and not exact):  # what is picked is meant
+                if not picked.whole:
+                    self.take(picked.text)
+                    return
+                text = picked.text
+        self.list.offer(())
         if text.startswith("/") and not text.startswith("//") and self.editing is None:
             self.text = ""
             self._remember(text)
@@ -117,5 +129,39 @@ class Composer(PromptInput):
             self.prompts.append(text)
             attach.append_history(host(self).home / attach.HISTORY, text)
 
-    def _completed(self, text: str) -> Sequence[str]:
-        return self.commands(text) if text.startswith("/") else attach.complete(text)
+    # -- completions -------------------------------------------------------------------------------------------------
+
+    def _suggested(self, text: str) -> Sequence[Suggestion]:
+        if text.startswith("/"):
+            return self.commands(text) if not text.startswith("//") else ()
+        return [Suggestion(path, "@" + path.rpartition("@")[2], whole=False) for path in attach.complete(text)]
+
+    def on_text_area_changed(self) -> None:
+        """List what could be meant, but for a prompt of earlier times."""
+        if self._at is None and self.editing is None and self.list.is_attached:
+            self.list.offer([each for each in self._suggested(self.text) if each.text != self.text])
+
+    def pick(self, by: int) -> bool:
+        if not self.list.display:
+            return False
+        self.list.move(by)
+        return True
+
+    def _complete(self) -> bool:
+        """The picked one of the list; where the first is picked, again takes the next."""
+        picked = self.list.picked
+        if picked is not None and self.list.index and not self._cycle:
+            self.take(picked.text)
+            return True
+        return super()._complete()
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        """A file's path that is dropped or pasted is attached."""
+        path = attach.pasted(event.text)
+        if path is None:
+            await super()._on_paste(event)
+            return
+        event.prevent_default()
+        event.stop()
+        self.insert(f"{'' if self.text[-1:] in ('', ' ', chr(10)) else ' '}{path} ")
+        host(self).say("the file is attached: its tokens are counted when it is sent")

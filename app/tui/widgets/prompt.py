@@ -53,6 +53,10 @@ class PromptInput(TextArea, CachedWidget):
         self._at = None
         self.post_message(self.Sent(text))
 
+    def pick(self, by: int) -> bool:
+        """Another of the completions that are listed; gives whether there are any."""
+        return False
+
     def action_newline(self) -> None:
         self.insert("\n")
 
@@ -71,6 +75,10 @@ class PromptInput(TextArea, CachedWidget):
             event.stop()
             event.prevent_default()
             self.action_send() if self._is(event, "prompt.send") else self.action_newline()
+            return
+        if event.key in ("up", "down") and self._at is None and self.pick(1 if event.key == "down" else -1):
+            event.stop()
+            event.prevent_default()
             return
         if event.key == "up" and self.cursor_location[0] == 0 and self.prompts:
             event.stop()
