@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from metal import kernel, metal_attention, mx, qkv_prepare, reference, vocab
+from metal import kernel, metal_attention, mx, qkv_prepare, reference, row, vocab
 from metal.dispatch import Shape
 from metal.kv import KV, Quantized, floats
 from metal.mask import CAUSAL, Mask
@@ -81,6 +81,8 @@ def cases(shape: Shape) -> Iterator[Case]:
         yield case("qkv_prepare", "8-bit", partial(_rows_of_tokens, dtype, d, norm=True, bits=8))
     variant = kernel.variant("scan", dtype)
     yield Case("scan", f"{variant}: statistics and a draw", variant, BOUND[mx.float32], partial(_vocabulary, dtype))
+    variant = kernel.variant("row", dtype)
+    yield Case("row", f"{variant}: candidates and a histogram", variant, BOUND[mx.float32], partial(_row, dtype))
 
 
 def _normal(seed: int, *shape: int, dtype: mx.Dtype) -> mx.array:
@@ -163,6 +165,26 @@ def _vocabulary(dtype: mx.Dtype) -> mx.array:
         assert theirs.drawn is not None
         expected = [theirs.lse, theirs.entropy, theirs.logprobs, theirs.ids, theirs.drawn.token]
         return _worst(list(zip(got, [*expected, theirs.drawn.logprob_after], strict=True)))
+
+
+def _row(dtype: mx.Dtype) -> mx.array:
+    """The candidates, the bins of the others (as what is below each edge), and their mass."""
+    logits, apart = _normal(1, 2, 9000, dtype=dtype) * 3, mx.array([[5, 8999], [0, 5]], dtype=mx.int32)
+    ours = row.scan(logits, apart)
+    got = [ours.best, ours.ids, ours.apart, mx.cumsum(mx.sum(ours.filled, axis=1), axis=-1)[:, :-1]]
+    got += [mx.sum(ours.counts, axis=1)[:, :2]]
+    mass = mx.sum(ours.masses, axis=1).astype(mx.float32)[:, 1:] * row.UNIT * mx.exp(ours.edges[:, 2:])
+    mx.eval(got, mass, ours.edges)
+    with mx.stream(mx.cpu):
+        x = logits.astype(mx.float32)
+        ids = vocab.most_likely(x, row.CANDIDATES)
+        chosen = mx.take_along_axis(x, apart, axis=1)
+        left = mx.put_along_axis(mx.put_along_axis(x, ids, mx.array(mx.inf), 1), apart, mx.array(mx.inf), 1)
+        below = mx.sum(left[:, None] < ours.edges[:, 1:-1, None], axis=-1)
+        counted = mx.stack([mx.full((2,), x.shape[1]), mx.sum(x > chosen[:, :1], axis=-1)], axis=1)
+        sums = mx.sum(mx.where((left >= ours.edges[:, 1:2]) & (left < mx.inf), mx.exp(left), 0.0), axis=-1)
+        expected = [mx.take_along_axis(x, ids, axis=1), ids, chosen, below, counted]
+        return _worst([*zip(got, expected, strict=True), (mx.sum(mass, axis=-1) / sums, mx.ones((2,)))])
 
 
 def _rows_of_tokens(

@@ -14,7 +14,7 @@ TOP = 64
 EACH = 32  # logits a thread holds
 CHUNK = 256 * EACH
 ROW = 256  # tokens that a draw takes together at first
-_BITS = {mx.float32: 32, mx.float16: 19, mx.bfloat16: 16}  # bits of a float32 that the dtype can tell apart
+BITS = {mx.float32: 32, mx.float16: 19, mx.bfloat16: 16}  # bits of a float32 that the dtype can tell apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def statistics(logits: mx.array, draw: DrawPlan | None = None, uniform: mx.array
 def _check(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None) -> None:
     if logits.ndim != 2 or 0 in logits.shape:
         raise KernelError(f"logits must be [N, V] with N, V >= 1, got {logits.shape}")
-    if logits.dtype not in _BITS:
+    if logits.dtype not in BITS:
         raise KernelError(f"logits must be float32, float16 or bfloat16, got {logits.dtype}")
     if (draw is None) != (uniform is None):
         raise KernelError("draw and uniform go together, got only one of them")
@@ -110,7 +110,7 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None)
         },
         grid=(chunks, n, 1),
         threads=256,
-        template={"EACH": EACH, "BITS": _BITS[logits.dtype]},
+        template={"EACH": EACH, "BITS": BITS[logits.dtype]},
     )
     outputs = {
         "lse": ((n,), mx.float32),
@@ -129,7 +129,7 @@ def by_kernel(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | None)
         grid=(1, n, 1),
         threads=256,
         defines={"DRAW": int(uniform is not None)},
-        template={"EACH": each, "BITS": _BITS[logits.dtype]},
+        template={"EACH": each, "BITS": BITS[logits.dtype]},
     )
     drawn = None
     if uniform is not None:
@@ -148,7 +148,7 @@ def by_reference(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | No
     lse = mx.max(x, axis=-1) + mx.log(total)
     entropy = mx.log(total) - _sum(mx.where(weights > 0, weights * below, 0.0)) / total
     count = min(TOP, vocab)
-    ids = _most_likely(x, count)
+    ids = most_likely(x, count)
     top = mx.take_along_axis(x, ids, axis=-1)
     drawn = None
     if draw is not None and uniform is not None:
@@ -160,7 +160,7 @@ def by_reference(logits: mx.array, draw: DrawPlan | None, uniform: mx.array | No
     return Statistics(lse, entropy, ids, top - lse[:, None], drawn)
 
 
-def _most_likely(x: mx.array, count: int) -> mx.array:
+def most_likely(x: mx.array, count: int) -> mx.array:
     """Ids int32 [N, count] of the largest, equal ones by id: those above the bar, then the first that equal it."""
     vocab = x.shape[1]
     if count == vocab:

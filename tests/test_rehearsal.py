@@ -37,6 +37,14 @@ CHIPS = {
 CONFIG = tiny.LLAMA | {"hidden_size": 128, "head_dim": 64, "intermediate_size": 256, "max_position_embeddings": 512}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of records for all tests here, as a Mac has one: what a run compared and timed the next one reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIKELY_KERNELS", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
 @pytest.fixture(params=["M4 bfloat16", "M1 float16", "M4 4-bit"])
 def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """`likely` with a bfloat16 or 4-bit checkpoint on a machine that says it is a Mac; gives (output, launches)."""

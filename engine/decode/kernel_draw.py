@@ -13,12 +13,15 @@ from functools import partial
 
 import numpy as np
 
+from engine.decode import kernel_row
 from engine.trace.observe import KernelStats
 from engine.trace.row import RowStatistics
 from engine.trace.trace import Recipe
 from engine.transforms import STAYS, Key, MinP, Temperature, TopK, TopP, Truncation, uniform
 from engine.transforms.snapshot import CANDIDATES
 from metal import kernel, mx
+from metal.row import RowScan, scan
+from metal.row import available as scans
 from metal.vocab import TOP, DrawPlan, KernelDraw, Statistics, statistics
 
 HEAD = 1024  # a nucleus is hardly ever larger
@@ -69,6 +72,7 @@ class Pass:
     how: DrawPlan
     by: Statistics
     row: int
+    seen: tuple[RowScan, mx.array] | None = None  # the row as an observer needs it, and the tokens apart in it
 
     @property
     def drawn(self) -> KernelDraw:
@@ -83,11 +87,23 @@ class Pass:
     @property
     def arrays(self) -> list[mx.array]:
         """What `found` reads."""
-        return [self.by.lse, self.drawn.lse, self.drawn.kept]
+        return [self.by.lse, self.by.entropy, self.drawn.lse, self.drawn.kept]
+
+    @property
+    def observed(self) -> list[mx.array]:
+        """What `statistics` reads."""
+        return [] if self.seen is None else [*self.seen[0].arrays, self.seen[1]]
+
+    def statistics(self, vocab: int) -> RowStatistics | None:
+        """What the device found of the row, if it looked; waits for it. NotFinite where the logits are no numbers."""
+        if self.seen is None:
+            return None
+        lse, entropy = (float(np.asarray(x)[self.row]) for x in (self.by.lse, self.by.entropy))
+        return kernel_row.measured(*self.seen, self.row, vocab, lse=lse, entropy=entropy, token=int(self.token))
 
     def found(self, recipe: Recipe, row: RowStatistics, whole: Callable[[], np.ndarray]) -> KernelStats:
         """What became of the row on the device; waits for it. `whole` gives all raw logits, if they are needed."""
-        lse, tempered, kept = (float(np.asarray(x)[self.row]) for x in self.arrays)
+        lse, _, tempered, kept = (float(np.asarray(x)[self.row]) for x in self.arrays)
         cut = partial(cuts, recipe, lse=lse, lse_tempered=tempered, kept=int(kept), possible=row.possible)
         seen = row.snapshot.logits
         best = seen[:CANDIDATES][seen[:CANDIDATES] > -np.inf]
@@ -99,11 +115,20 @@ class Pass:
         return KernelStats(int(kept), 1 / self.how.temperature, removed)
 
 
-def draw(logits: mx.array, how: DrawPlan, keys: Sequence[Key]) -> list[Pass]:
-    """A token for each row of logits [N, V], by its key (seed, position)."""
+def draw(
+    logits: mx.array, how: DrawPlan, keys: Sequence[Key], apart: Callable[[mx.array], mx.array] | None = None
+) -> list[Pass]:
+    """A token for each row of logits [N, V], by its key (seed, position).
+
+    `apart`, of the tokens [N] that are drawn those that snapshots hold besides, has the device look at the rows too.
+    """
     chances = [[uniform(key, "row"), uniform(key, "token")] for key in keys]
     by = statistics(logits, how, mx.array(chances))
-    return [Pass(how, by, row) for row in range(len(keys))]
+    seen = None
+    if apart is not None and scans(logits.dtype) and by.drawn is not None:
+        at = apart(by.drawn.token)
+        seen = scan(logits, at), at
+    return [Pass(how, by, row, seen) for row in range(len(keys))]
 
 
 def places(seen: np.ndarray, best: np.ndarray) -> np.ndarray:

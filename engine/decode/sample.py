@@ -42,7 +42,7 @@ class Sample(Strategy):
             if ahead is None:
                 branches.queue()
                 return None
-            following = ahead.draw(branches, control.take_forced(), kernel=not wary)
+            following = ahead.draw(branches, control.take_forced(), kernel=not wary, flying=[d.token for d in draws])
             ahead.queue(following)
             return ahead, following
 

@@ -7,11 +7,12 @@ than there in mlx. Knows nothing of models and of where the branches stand.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.decode import kernel_draw
+from engine.decode import kernel_draw, kernel_row
 from engine.decode.control import RunControl
 from engine.numerics import require_finite
 from engine.trace.observe import observe
@@ -31,12 +32,17 @@ def namespace() -> Namespace:
     return np if mx.default_device() == mx.cpu else mx
 
 
+def _on_host(logits: Array) -> np.ndarray:
+    """Logits as float32 where numpy reads them: a view, where that is what they are."""
+    return np.asarray(logits.astype(mx.float32) if isinstance(logits, mx.array) else logits)
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
     """A token on its way: what it was drawn from, evaluated or not."""
 
     token: Any  # int, or a scalar array in flight
-    logits: Array  # [V] raw, float32
+    logits: Array  # [V] raw; float32 where transforms have read them
     after: Array | None  # [V]
     removed_by: Array | None  # int8 [V]
     recipe: Recipe
@@ -48,8 +54,10 @@ class Draw:
     @property
     def arrays(self) -> list[Array]:
         """What is still to be evaluated."""
-        of = [self.after, self.removed_by] if self.kernel is None else self.kernel.arrays
-        return [self.token, self.logits, *of]
+        if self.kernel is None:
+            return [self.token, self.logits, self.after, self.removed_by]
+        looked = self.kernel.observed
+        return [self.token, *self.kernel.arrays, *(looked or [self.logits])]
 
     @property
     def spilled(self) -> bool:
@@ -58,12 +66,15 @@ class Draw:
 
     def step(self, ids: Sequence[int]) -> TokenStep:
         """The numbers of the token that follows `ids`, without its text; waits for it."""
-        token, known = int(self.token), np.append(edited_ids(self.recipe.transforms, self.states), ids[-RECENT:])
-        row = measured(np.asarray(self.logits), token, known)
+        token = int(self.token)
+        row = None if self.kernel is None else self.kernel.statistics(self.logits.shape[-1])
+        if row is None:
+            known = np.append(edited_ids(self.recipe.transforms, self.states), ids[-RECENT:])
+            row = measured(_on_host(self.logits), token, known)
         if self.kernel is None:
             said: dict[str, Any] = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
         else:
-            said = {"found": self.kernel.found(self.recipe, row, lambda: np.asarray(self.logits))}
+            said = {"found": self.kernel.found(self.recipe, row, lambda: _on_host(self.logits))}
         return observe(row, token, **said, recipe=self.recipe, position=len(ids), origin=self.origin)
 
 
@@ -101,22 +112,32 @@ class Sampler:
             return self
         return Sampler.start(self.recipe, texts, seed=self.seed, vocabulary=self.vocabulary, xp=np)
 
-    def draw(self, branches: "Branches", forced: int | None = None, *, kernel: bool = True) -> list[Draw]:
+    def draw(
+        self,
+        branches: "Branches",
+        forced: int | None = None,
+        *,
+        kernel: bool = True,
+        flying: Sequence[Array] = (),
+    ) -> list[Draw]:
         """A token for each branch, or the one that is forced on all, not yet evaluated; see `Draw.spilled`.
 
-        `kernel` says whether the vocabulary kernel may be asked.
+        `kernel` says whether the vocabulary kernel may be asked. `flying` tokens are those that the branches were fed
+        and cannot name yet.
         """
         keys = [(self.seed + number, branches.length) for number in branches.numbers]
         logits: Array = branches.logits()
-        rows: Array = logits.astype(mx.float32)
         how = kernel_draw.plan(self.recipe, logits.shape[-1], logits.dtype) if forced is None and kernel else None
         if how is not None:
-            drawn = kernel_draw.draw(logits, how, keys)
+            apart = None
+            if branches.length == len(branches.ids[0]) + bool(flying):  # else who looks has to know more than is known
+                apart = partial(kernel_row.apart, flying=flying, texts=branches.ids, recent=RECENT)
+            drawn = kernel_draw.draw(logits, how, keys, apart)
             return [
-                Draw(by.token, rows[by.row], None, None, self.recipe, states, key, "drawn", by)
+                Draw(by.token, logits[by.row], None, None, self.recipe, states, key, "drawn", by)
                 for by, states, key in zip(drawn, self.states, keys, strict=True)
             ]
-        rows = np.asarray(rows) if self.xp is np else rows
+        rows = _on_host(logits) if self.xp is np else logits.astype(mx.float32)
         return [self._choose(rows[i], key, forced, self.states[i]) for i, key in enumerate(keys)]
 
     def redraw(self, draws: Sequence[Draw]) -> list[Draw]:
@@ -164,7 +185,7 @@ class Sampler:
 
     def _choose(self, logits: Array, key: Key, forced: int | None, states: States) -> Draw:
         xp, recipe = self.xp, self.recipe
-        row = np.asarray(logits) if xp is np else logits
+        row = _on_host(logits) if xp is np else logits.astype(mx.float32)
         if xp is np:
             require_finite(row)
         after, removed_by = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)

@@ -78,14 +78,15 @@ def sums(logits: np.ndarray) -> tuple[float, float]:
     return float(top) + math.log(total), max(math.log(total) - float(mass @ below) / total, 0.0)
 
 
-def require_finite(top: float, vocab: int, where: Callable[[], int]) -> None:
-    """Nothing for the largest of `vocab` logits; NotFinite for NaN, +inf, -inf. `where` finds the first such token."""
+def require_finite(top: float, vocab: int, where: Callable[[], int] | None = None) -> None:
+    """Nothing for the largest of `vocab` logits, or NaN; else NotFinite. `where` finds the first that is no number."""
     if top == -math.inf:
         raise NotFinite(
             f"the model's logits are not finite: -inf for each of {vocab:,} tokens, so that none is possible"
         )
     if not math.isfinite(top):
-        raise NotFinite(f"the model's logits are not finite: NaN or infinity, first for token {where():,} of {vocab:,}")
+        found = f", first for token {where():,} of {vocab:,}" if where is not None else ""
+        raise NotFinite(f"the model's logits are not finite: NaN or infinity{found}")
 
 
 def by_numpy(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray = ()) -> RowStatistics:

@@ -76,12 +76,14 @@ def test_tokens_and_numbers_are_those_of_the_host(recipe: Recipe, ties: bool) ->
 
 
 @pytest.mark.parametrize("recipe", [RECIPES[0], RECIPES[2]], ids=str)
-def test_a_transformer_draws_every_token_in_one_pass(recipe: Recipe) -> None:
+def test_a_transformer_draws_every_token_in_one_pass(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And looks at it there: no logit is read by the host."""
     expected = steps(transformer(), recipe)
+    monkeypatch.setattr(sampler, "_on_host", None)
     with counted() as launches:
         got = steps(transformer(), recipe)
     same(got, expected)
-    assert launches["scan"] == launches["draw"] == 8
+    assert launches["scan"] == launches["draw"] == launches["row"] == launches["histogram"] == 8
 
 
 @pytest.mark.parametrize("space", [np, mx], ids=["numpy", "mlx"])
@@ -106,6 +108,17 @@ def test_no_forced_token_is_lost_behind_one_that_was_not_drawn() -> None:
         got = steps(session, Recipe((TopP(0.9),)), tokens=30, force=force)
     assert [s.token for s in got if s.origin == "forced"] == list(force.values())
     assert launches["scan"] and any(s.kept > 64 for s in got if s.origin == "drawn")
+
+
+def test_who_removed_a_token_is_known_where_the_candidates_end_before_what_was_left() -> None:
+    """A nucleus larger than a snapshot, of which top-k leaves few: then all logits are read after all."""
+    recipe = Recipe((TopP(0.98), TopK(9)))
+    expected = steps(spread(0.5), recipe)
+    assert any(step.removed_by is not None and {0, 1} <= set(step.removed_by.tolist()) for step in expected)
+    with counted() as launches:
+        got = steps(spread(0.5), recipe)
+    same(got, expected)
+    assert launches["row"] >= len(got)
 
 
 def test_branches_are_drawn_in_one_pass_together() -> None:

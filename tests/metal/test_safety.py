@@ -68,7 +68,7 @@ def all_pass(shape: Shape) -> None:
 
 def test_every_variant_passes_its_self_test() -> None:
     all_pass(SHAPE)
-    assert {case.kernel for case in selftest.cases(SHAPE)} == {"decode", "tiles", "merge", "scan", "qkv_prepare"}
+    assert {case.kernel for case in selftest.cases(SHAPE)} == {"decode", "tiles", "merge", "scan", "row", "qkv_prepare"}
 
 
 @pytest.mark.slow
