@@ -115,6 +115,16 @@ class Evaluations:
         )
         return (Row(number, cluster, json.loads(measures), json.loads(d)) for number, cluster, measures, d in found)
 
+    def common(self, first: Evaluation, second: Evaluation, below: int | None = None) -> Iterator[tuple[Row, Row]]:
+        """The items that both have, by number."""
+        others = self.rows(second, below)
+        other = next(others, None)
+        for row in self.rows(first, below):
+            while other is not None and other.number < row.number:
+                other = next(others, None)
+            if other is not None and other.number == row.number:
+                yield row, other
+
     def problems(self, evaluation: Evaluation, below: int | None = None) -> list[Problem]:
         found = self._db.execute(
             "SELECT number, kind, words, scored FROM problem WHERE evaluation = ? AND number < ? ORDER BY number",

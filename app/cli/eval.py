@@ -58,6 +58,7 @@ KEEP_S = 1.0  # results are written that often
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
 @click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
 @click.option("--compare", "stored", is_flag=True, help="Show what was measured before, of TASKS or of all.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write one HTML file.")
 @click.option("--json", "as_json", is_flag=True, help="An object a figure on stdout.")
 @click.option("--items", is_flag=True, help="With --json: an object an item.")
 def command(
@@ -76,6 +77,7 @@ def command(
     seed: int,
     fresh: bool,
     stored: bool,
+    report: Path | None,
     as_json: bool,
     items: bool,
 ) -> None:
@@ -85,7 +87,7 @@ def command(
     likely eval pairs.jsonl                           rows of good and bad, or of context, choices and gold, or ...
     likely eval arithmetic pairs.jsonl -M smollm2 -M my-adapter
     likely eval --text book.txt --window 512          perplexity and bits a byte
-    likely eval --compare                             what was measured before
+    likely eval --compare --report evaluations.html   what was measured before
     """
     from app.evaluations import Evaluations
     from engine.evaluate.evaluation import Protocol
@@ -107,6 +109,10 @@ def command(
             run = _Run(store, protocol, limit, fresh, quiet=as_json and not sys.stderr.isatty())
             done = run.all(_sources(tasks, text), models or (os.environ.get("LIKELY_MODEL", ""),), adapters)
         _say(store, done, measures, as_json, items, comparing=stored)
+        if report is not None:
+            from app.report import write
+
+            write(report, store, [(each.evaluation, each.below) for each in done])
     finally:
         store.close()
     if not stored and run.stopped:

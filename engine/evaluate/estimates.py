@@ -118,17 +118,30 @@ def wilson(p: float, n: float, z: float = Z) -> tuple[float, float]:
 
 def bootstrap(
     items: Sequence[float] | np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Callable[[np.ndarray], float],
+    clusters: Sequence[object] | None = None,
     *,
     samples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic of items [n, ...] that is no mean, by resampling them: `statistic` takes [n, ...], gives a number.
+    """A statistic of items [n, ...] that is no mean, by resampling them, or whole clusters of them: `statistic` takes
+    [n, ...], gives a number.
 
     The interval is the percentiles' (Efron and Tibshirani 1993, ch. 13).
     """
     rows, random = np.asarray(items, np.float64), np.random.default_rng(seed)
-    drawn = [float(statistic(rows[random.integers(0, len(rows), len(rows))])) for _ in range(samples)]
+    names = list(range(len(rows))) if clusters is None else list(clusters)
+    members: defaultdict[object, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        members[name].append(index)
+    groups = [np.array(each) for each in members.values()]
+
+    def resampled() -> np.ndarray:
+        if clusters is None:
+            return random.integers(0, len(rows), len(rows))
+        return np.concatenate([groups[i] for i in random.integers(0, len(groups), len(groups))])
+
+    drawn = [float(statistic(rows[resampled()])) for _ in range(samples)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(float(statistic(rows)), float(np.std(drawn, ddof=1)), bounds=(float(low), float(high)), n=len(rows))
 

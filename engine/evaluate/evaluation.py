@@ -235,7 +235,7 @@ def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) 
 
     acc_norm divides by a choice's characters, acc_bytes by its bytes; brier_score is the squared distance of the
     probabilities of the choices, which add up to 1, from the right one: between 0 and 2. `nll` is minus the logarithm
-    of the right one's.
+    of the right one's, `confidence` the probability of the one taken.
     """
     said = np.asarray(totals, np.float64)
     mass = np.exp(said - np.logaddexp.reduce(said))
@@ -246,6 +246,7 @@ def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) 
         "acc_bytes": float(np.argmax(said / [len(choice.encode()) for choice in choices]) == gold),
         "brier_score": float(np.sum((mass - right) ** 2)),
         "nll": float(np.logaddexp.reduce(said) - said[gold]),
+        "confidence": float(mass.max()),
     }
 
 

@@ -5,11 +5,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engine.evaluate.estimates import Change, Estimate, clustered, compare, holm, mean, share
+import numpy as np
+
+from engine.evaluate import calibration
+from engine.evaluate.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
 from engine.evaluate.tasks import Problem
 
-SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll"})
+SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece"})
 COUNTS = ("tokens", "bytes")
+NEITHER = frozenset({*COUNTS, "confidence"})  # more of it is neither better nor worse
+RESAMPLED = 500  # times, for what has no error by itself
 LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
 
 
@@ -39,7 +44,11 @@ class Tally:
         """Each measure's estimate. Of documents: total nats, tokens and bytes, perplexity a token, bits a byte."""
         if set(self.values) >= set(LIKELIHOOD):
             return self._likelihood()
-        return {name: self._estimate(name) for name in self.values}
+        found = {name: self._estimate(name) for name in self.values}
+        if {"acc", "confidence"} <= set(self.values):
+            rows = [[self.values[name][n] for name in ("confidence", "acc")] for n in self.numbers]
+            found["ece"] = bootstrap(np.array(rows), _ece, self._named("acc"), samples=RESAMPLED)
+        return found
 
     def _named(self, name: str) -> list[str] | None:
         """The clusters of the items that have a measure; None where there are none."""
@@ -84,6 +93,11 @@ class Tally:
         }
 
 
+def _ece(rows: np.ndarray) -> float:
+    """The expected calibration error of items [n, 2]: confidence, and whether it was right; 15 bins of equal width."""
+    return calibration.ece(calibration.reliability(rows[:, 0].tolist(), rows[:, 1].tolist()))
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
@@ -118,7 +132,7 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[Compared]:
             if first is None or second is None:
                 continue
             for measure in first.values:
-                if measure not in second.values or measure in COUNTS:
+                if measure not in second.values or measure in NEITHER:
                     continue
                 change, n = _change(first, second, measure)
                 if n:

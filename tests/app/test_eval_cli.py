@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import xml.dom.minidom
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -175,6 +176,34 @@ def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
     several = figures(likely(path, "-M", "xyz", "--samples", "3", "--temp", "0.5", "--json")[1])
     assert {"exact", "exact pass@2", "exact pass@3", "exact maj@3"} <= set(several)
     assert likely(path, "-M", "xyz", "--samples", "3")[0] == 1
+
+
+def test_a_report_is_one_file_that_needs_no_network(likely: Run, tmp_path: Path) -> None:
+    rows = [{"context": f"Q{i}:", "choices": [chr(60 + i), chr(70 + i), "<"], "gold": i % 2} for i in range(40)]
+    path, report = write(tmp_path / "a<b.jsonl", rows), tmp_path / "out.html"
+    assert likely(path, "-M", "one", "-M", "two", "--report", report)[0] == 0
+    page = report.read_text()
+    assert page.count("<svg") >= 12 and page.count("<figcaption>") == 2 and "Items on which they differ" in page
+    assert "a&lt;b" in page and "a<b" not in page and "-M one -M two" in page
+    assert "http" not in page and "src=" not in page and "<script" not in page
+    assert any(f"<b class='{word}'>" in page for word in ("better", "worse", "not"))
+    elements = xml.dom.minidom.parseString(page[page.index("<svg") : page.index("</svg>") + 6])
+    assert elements.getElementsByTagName("circle")
+    likely("--compare", "--report", report)
+    assert report.read_text().count("<svg") == page.count("<svg")
+    assert likely("--compare", "--report", tmp_path / "none" / "out.html")[0] == 1
+
+
+def test_calibration_is_among_the_figures_of_choices(likely: Run, tmp_path: Path) -> None:
+    rows = [{"context": f"Q{i}:", "choices": ["a", "no", "maybe"], "gold": i % 3} for i in range(40)]
+    path = write(tmp_path / "t.jsonl", rows)
+    found = figures(likely(path, "--json")[1])
+    items = [json.loads(line) for line in likely(path, "--json", "--items")[1].splitlines()]
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for item in items:
+        bins.setdefault(math.ceil(15 * item["confidence"]), []).append((item["confidence"], item["acc"]))
+    exact = sum(abs(sum(c for c, _ in each) - sum(a for _, a in each)) for each in bins.values()) / 40
+    assert found["ece"]["value"] == pytest.approx(exact) and found["ece"]["low"] < found["ece"]["high"]
 
 
 def test_built_in_tasks_have_names(likely: Run) -> None:

@@ -1,0 +1,168 @@
+"""A report of evaluations: one HTML file with its pictures in it, which opens without a network.
+
+Figures with their intervals, models against the first, reliability, the items on which two models differ, and what it
+takes to measure all of it again.
+"""
+
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from app.evaluations import Evaluation, Evaluations
+from engine.errors import DataError
+from engine.evaluate.calibration import Bin, reliability
+from engine.evaluate.estimates import Estimate
+from engine.evaluate.figures import Compared, Tally, comparisons, left_out
+
+Measured = Sequence[tuple[Evaluation, int | None]]  # and below which number its items count
+
+COLOURS = ("#2f6fde", "#d9572b", "#2a9d6f", "#8d5bd1", "#b58900", "#c2447b")
+WIDTH, ROW, SIDE = 420, 18, 260
+DIFFERING = 30  # items that are shown
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2.5rem auto;max-width:60rem;padding:0 1rem;color:#1c1f26}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-top:1px solid #dde;padding-top:1rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.15rem .8rem .15rem 0;text-align:left}
+th{font-weight:600;border-bottom:1px solid #ccd}td.n{text-align:right}
+pre{background:#f4f5f8;padding:.7rem;overflow:auto}
+svg text{font:12px system-ui,sans-serif;fill:#444}.better{color:#1d7a50}.worse{color:#b3391f}small{color:#667}
+@media(prefers-color-scheme:dark){body{background:#15171c;color:#dde}pre{background:#20232b}svg text{fill:#aab}}"""
+
+
+def write(path: Path, store: Evaluations, measured: Measured) -> None:
+    """Write the report; DataError where the file cannot be written."""
+    try:
+        path.write_text(page(store, measured), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from None
+
+
+def page(store: Evaluations, measured: Measured) -> str:
+    """The whole file."""
+    tallies = {(e.task, e.model): store.tally(e, below) for e, below in measured}
+    models = list(dict.fromkeys(e.model for e, _ in measured))
+    compared = comparisons(tallies, models) if len(models) > 1 else []
+    parts = [f"<h1>{escape(', '.join(models))}</h1>"]
+    for task in dict.fromkeys(e.task for e, _ in measured):
+        ours = [(e, below) for e, below in measured if e.task == task]
+        parts.append(f"<h2>{escape(task)}</h2>")
+        parts.append(_figures({e.model: tallies[task, e.model] for e, _ in ours}))
+        parts += [_sentence(each) for each in compared if each.task == task]
+        parts += [_reliability(e.model, tallies[task, e.model]) for e, _ in ours]
+        parts.append(_differing(store, ours))
+        for evaluation, below in ours:
+            if odd := left_out(store.problems(evaluation, below)):
+                parts.append(f"<p>{escape(evaluation.model)}, rows: {escape(json.dumps(odd))}</p>")
+    parts.append("<h2>To measure it again</h2>")
+    for command in dict.fromkeys(shlex.join(["likely", *e.command[1:]]) for e, _ in measured if e.command):
+        parts.append(f"<pre>{escape(command)}</pre>")
+    for evaluation, _ in measured:
+        said = json.dumps(dict(evaluation.asked), indent=1, ensure_ascii=False)
+        title = f"{escape(evaluation.task)}, {escape(evaluation.model)}"
+        parts.append(f"<details><summary>{title}</summary><pre>{escape(said)}</pre></details>")
+    body = "\n".join(part for part in parts if part)
+    head = f'<meta charset="utf-8"><title>likely eval</title><style>{STYLE}</style>'
+    return f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n{body}\n</body></html>\n"
+
+
+def _figures(tallies: dict[str, Tally]) -> str:
+    figures = {model: tally.figures() for model, tally in tallies.items()}
+    names = list(dict.fromkeys(name for found in figures.values() for name in found))
+    rows = ["<tr><th>measure<th>model<th>value<th>95 %<th>items<th></tr>"]
+    for name in names:
+        shown = {model: found[name] for model, found in figures.items() if name in found}
+        low, high = _range(list(shown.values()))
+        for index, (model, found) in enumerate(shown.items()):
+            bounds = found.interval
+            bar = _bar(found, low, high, COLOURS[list(figures).index(model) % len(COLOURS)])
+            span = f"{_number(bounds[0])} to {_number(bounds[1])}" if found.error else ""
+            cells = f"<td>{escape(name) if not index else ''}<td>{escape(model)}<td class=n>{_number(found.mean)}"
+            rows.append(f"<tr>{cells}<td>{span}<td class=n>{found.n}<td>{bar}</tr>")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _range(found: Sequence[Estimate]) -> tuple[float, float]:
+    ends = [x for each in found for x in (*each.interval, each.mean) if math.isfinite(x)]
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    space = (high - low or 1.0) * 0.08
+    return low - space, high + space
+
+
+def _bar(found: Estimate, low: float, high: float, colour: str) -> str:
+    """A point and its interval, on the scale of its measure."""
+    if not found.error or not math.isfinite(found.mean):
+        return ""
+
+    def at(x: float) -> float:
+        return round(WIDTH * (min(max(x, low), high) - low) / (high - low), 1)
+
+    a, b = (at(x) if math.isfinite(x) else end for x, end in zip(found.interval, (0, WIDTH), strict=True))
+    line = f'<line x1="{a}" x2="{b}" y1="9" y2="9" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
+    return (
+        f'<svg width="{WIDTH}" height="{ROW}">{line}<circle cx="{at(found.mean)}" cy="9" r="5" fill="{colour}"/></svg>'
+    )
+
+
+def _sentence(found: Compared) -> str:
+    low, high = found.change.estimate.interval
+    what = f"{escape(found.measure)}: {escape(found.models[1])} against {escape(found.models[0])}"
+    numbers = f"{found.change.estimate.mean:+.4f} ({_number(low)} to {_number(high)}; p {found.p:.2g}, {found.n} items)"
+    need = (
+        f"; {found.change.needed:,} items would show it" if found.verdict == "not seen" and found.change.needed else ""
+    )
+    return f"<p>{what} {numbers}: <b class='{found.verdict.split()[0]}'>{found.verdict}</b>{need}</p>"
+
+
+def _reliability(model: str, tally: Tally) -> str:
+    """How often answers of a confidence were right, in 15 bins of equal width; circles as large as they are many."""
+    if not {"acc", "confidence"} <= set(tally.values):
+        return ""
+    said = [tally.values["confidence"][n] for n in tally.numbers]
+    bins = reliability(said, [tally.values["acc"][n] for n in tally.numbers])
+    most = max(each.count for each in bins)
+
+    def point(each: Bin) -> str:
+        x, y = SIDE * each.confidence, SIDE * (1 - each.accuracy)
+        title = f"confidence {each.confidence:.2f}, right {each.accuracy:.2f}, {each.count} items"
+        size = 3 + 7 * math.sqrt(each.count / most)
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}" fill="{COLOURS[0]}"><title>{title}</title></circle>'
+
+    frame = f'<rect width="{SIDE}" height="{SIDE}" fill="none" stroke="#99a"/>'
+    diagonal = f'<line x1="0" y1="{SIDE}" x2="{SIDE}" y2="0" stroke="#99a" stroke-dasharray="4"/>'
+    words = f'<text x="6" y="16">right</text><text x="{SIDE - 6}" y="{SIDE - 8}" text-anchor="end">confidence</text>'
+    box = f'viewBox="-12 -12 {SIDE + 24} {SIDE + 24}" width="{SIDE + 24}" height="{SIDE + 24}"'
+    svg = f"<svg {box}>{frame}{diagonal}{''.join(map(point, bins))}{words}</svg>"
+    return f"<figure>{svg}<figcaption>{escape(model)}</figcaption></figure>"
+
+
+def _differing(store: Evaluations, measured: Measured) -> str:
+    """The items that one of the first two models has right and the other has not."""
+    if len(measured) < 2:
+        return ""
+    (first, below), (second, _) = measured[:2]
+    found = []
+    for a, b in store.common(first, second, below):
+        name = next(iter(a.measures), "")
+        if a.measures[name] != b.measures.get(name, a.measures[name]) and a.measures[name] in (0.0, 1.0):
+            found.append((a, b, name))
+        if len(found) == DIFFERING:
+            break
+    if not found:
+        return ""
+    head = (
+        f"<tr><th>item<th>measure<th>{escape(first.model)}<th>{escape(second.model)}<th>log-probabilities, or answers"
+    )
+    lines = []
+    for a, b, name in found:
+        said = [
+            json.dumps(r.detail.get("loglikelihoods") or r.detail.get("answers"), ensure_ascii=False) for r in (a, b)
+        ]
+        cells = f"<td class=n>{a.number}<td>{escape(name)}<td>{a.measures[name]:g}<td>{b.measures[name]:g}"
+        lines.append(f"<tr>{cells}<td><small>{escape(said[0][:200])}<br>{escape(said[1][:200])}</small></tr>")
+    return f"<h3>Items on which they differ</h3><table>{head}</tr>{''.join(lines)}</table>"
+
+
+def _number(x: float) -> str:
+    return "-" if not math.isfinite(x) else f"{x:.4f}" if abs(x) < 10 else f"{x:,.2f}"
