@@ -135,7 +135,7 @@ class Session:
                     if control.cancelled:
                         break
                 else:
-                    require_finite(np.asarray(mx.logsumexp(branches.logits(), axis=-1)))
+                    require_finite(np.asarray(mx.logsumexp(branches.logits(), axis=-1).astype(mx.float32)))
                     branches.select([0] * n)
                     sampler = Sampler.start(control.recipe, branches.ids, seed=seed, vocabulary=self.tokenizer)
                     over = None

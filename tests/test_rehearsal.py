@@ -24,7 +24,7 @@ from engine.decode.events import Done, Emitted
 from engine.errors import ParameterError
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe
-from metal import device, mx
+from metal import autotune, device, mx
 from metal.simulator import simulated
 from models.errors import CacheError
 from tests.engine import tiny
@@ -39,9 +39,15 @@ CONFIG = tiny.LLAMA | {"hidden_size": 128, "head_dim": 64, "intermediate_size": 
 
 @pytest.fixture(scope="module", autouse=True)
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder of records for all tests here, as a Mac has one: what a run compared and timed the next one reads."""
+    """A folder of records for all tests here, as a Mac has one: what a run compared and timed the next one reads.
+
+    Timed is what takes no minutes here, where a time says nothing: short caches, single calls.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIKELY_KERNELS", str(tmp_path_factory.mktemp("kernels")))
+        patch.setattr(autotune, "LENGTHS", (64,))
+        for name in ("PROMPT", "CALLS", "ROUNDS"):
+            patch.setattr(autotune, name, 64 if name == "PROMPT" else 1)
         yield
 
 
