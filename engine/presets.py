@@ -45,7 +45,7 @@ def _order(*kinds: type[Transform]) -> Order:
     A dynamic temperature takes the place of the temperature.
     """
     edits = (LogitBias, RepetitionPenalty, PresencePenalty, FrequencyPenalty, DRY)
-    others = [kind for kind in TRANSFORMS if kind not in (*edits, *kinds, DynamicTemperature)]
+    others = [kind for kind in TRANSFORMS if kind not in (*edits, *kinds, DynamicTemperature) and kind.parameters]
     others.sort(key=lambda kind: not issubclass(kind, Edit))
     return (*edits, *others, *kinds)
 

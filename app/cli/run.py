@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 
 from app.cli.opening import adapter_option, model_option, open_session, parallel_option, read_text
 from app.cli.sampling import read_recipe, sampling_options
-from app.cli.searching import known_ends, read_search, search_options, searches
+from app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
 from engine import ranks
 from engine.errors import DataError, ParameterError
@@ -74,6 +75,7 @@ def command(
     mlx.launch -n 2 -- likely run "Say hi"    two processes share the model (docs/distributed.md)
     """
     search = read_search(values)
+    read_constraint(values, 0)  # said before the model is loaded
     recipe, limits = read_recipe(values, searches=search is not None or searches(strategy))
     if ranks.joined() is not None:
         _refuse_alone(
@@ -114,6 +116,8 @@ def command(
     from app.cli.hypotheses import show_hypotheses
     from engine.decode.control import RunControl
 
+    if (constraint := read_constraint(values, len(ids))) is not None:
+        recipe = replace(recipe, transforms=(constraint, *recipe.transforms))
     control = RunControl(recipe)
     if prefill:
         control.force(session.tokenizer.encode(prefill))

@@ -1,6 +1,8 @@
 """Options of searches: short for a strategy's text form, which `--strategy` takes as it is."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,7 +12,8 @@ from engine.decode.exact import Exact
 from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
-from engine.errors import ParameterError
+from engine.errors import DataError, ParameterError
+from engine.transforms import Constraint
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -29,6 +32,9 @@ def search_options(command: Command) -> Command:
         click.option("--stochastic-beam", type=int, metavar="K", help="Draw K different texts, each as by sampling."),
         click.option("--exact-mode", is_flag=True, help="Look for the likeliest text of all, and say if it is proven."),
         click.option("--budget", type=int, metavar="N", help="Passes that --exact-mode may take. Default: 1000."),
+        click.option("--regex", metavar="RE", help="An answer that matches all of a regular expression."),
+        click.option("--json-schema", metavar="FILE", help="An answer that is JSON by a schema."),
+        click.option("--choice", multiple=True, metavar="TEXT", help="An answer that is one of these; repeatable."),
         click.option("--eos", type=click.IntRange(0), multiple=True, metavar="ID", help="One more end of text."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -59,6 +65,23 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
     given = {"penalty": values["length_penalty"], "early": values["early_stopping"], "diversity": values["diversity"]}
     said = {name: value for name, value in given.items() if value is not None}
     return Beam(beam, **said) if groups is None else DiverseBeam(beam, apart=groups, **said)
+
+
+def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
+    """What the answer, behind so many tokens, has to follow; UsageError for several, DataError for no file."""
+    given = {"regex": values["regex"], "json": values["json_schema"], "choice": values["choice"] or None}
+    asked = [(kind, grammar) for kind, grammar in given.items() if grammar is not None]
+    if not asked:
+        return None
+    if len(asked) > 1:
+        raise click.UsageError("--regex, --json-schema and --choice are three constraints: choose one of them")
+    ((kind, grammar),) = asked
+    if kind == "json" and not grammar.lstrip().startswith(("{", "true", "false")):
+        try:
+            grammar = Path(grammar).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{grammar}: the schema cannot be read: {getattr(error, 'strerror', error)}") from None
+    return Constraint(kind, grammar if isinstance(grammar, str) else json.dumps(grammar), start)
 
 
 def searches(text: str | None) -> bool:

@@ -36,7 +36,7 @@ def plan(recipe: Recipe, vocabulary: int, dtype: mx.Dtype) -> DrawPlan | None:
     if not (kernel.available() and kernel.enabled("scan", dtype)):
         return None
     if recipe.greedy:
-        known = all(isinstance(t, Temperature | Truncation) for t in recipe.transforms)
+        known = all(isinstance(t, Temperature) or (isinstance(t, Truncation) and not t.hard) for t in recipe.transforms)
         return DrawPlan(top_k=1) if known else None
     kinds = [type(t) for t in recipe.transforms]
     at = {kind: kinds.index(kind) for kind in kinds}

@@ -47,7 +47,7 @@ def replay(
     known = Intervals(snapshot, edited_ids(transforms, states))
     removed_by = np.full(size, STAYS, np.int8)
     for index, (transform, state) in enumerate(zip(transforms, states, strict=True)):
-        if not (greedy and isinstance(transform, Truncation)):
+        if not greedy or not isinstance(transform, Truncation) or transform.hard:
             left = known.most[:size] > 0
             transform.bounds(known, state, key)
             removed_by[left & (known.most[:size] == 0)] = index

@@ -5,6 +5,7 @@ Imports neither mlx nor anything of the engine but its errors: the screen replay
 
 from engine.arrays import Array, Namespace
 from engine.transforms.arrays import Key, uniform
+from engine.transforms.constraint import Constraint
 from engine.transforms.dry import DRY
 from engine.transforms.parameter import Parameter
 from engine.transforms.penalties import FrequencyPenalty, LogitBias, Penalty, PresencePenalty, RepetitionPenalty
@@ -30,6 +31,7 @@ TRANSFORMS: tuple[type[Transform], ...] = (
     PresencePenalty,
     FrequencyPenalty,
     LogitBias,
+    Constraint,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "TRANSFORMS",
     "XTC",
     "Array",
+    "Constraint",
     "DynamicTemperature",
     "Edit",
     "FrequencyPenalty",

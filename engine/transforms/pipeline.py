@@ -50,7 +50,7 @@ def run(
     for index, (transform, state) in enumerate(zip(transforms, states, strict=True)):
         if not isinstance(transform, Truncation):
             logits = transform.apply(logits, state, key, xp)
-        elif not greedy and (mask := transform.keep(logits, state, key, xp)) is not None:
+        elif (transform.hard or not greedy) and (mask := transform.keep(logits, state, key, xp)) is not None:
             logits = xp.where(mask, logits, -math.inf)
             kept.append((index, mask))
     if greedy:

@@ -85,9 +85,14 @@ class Edit(Transform):
 
 
 class Truncation(Transform):
-    """A transform that removes tokens and leaves the logits of the others alone."""
+    """A transform that removes tokens and leaves the logits of the others alone.
+
+    One that is `hard` also binds a greedy draw, which the others cannot change: the most likely token always stays.
+    """
 
     __slots__ = ()
+
+    hard: ClassVar[bool] = False
 
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
         """bool [V]: which tokens stay, at least one of them possible; None when all do."""

@@ -291,3 +291,21 @@ def test_a_beam_prints_objects_the_best_first(likely: Any) -> None:
     assert out.splitlines()[1:] == ["xyz"]
     ends = likely("run", "--raw", "hello:", "--beam", "2", "--eos", str(ord("y")), "--max-tokens", "6", "--json")[1]
     assert json.loads(ends.splitlines()[0])["ids"] == list(b"xy")
+
+
+def test_an_answer_follows_a_constraint(likely: Any, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    assert likely("run", "hello", "--regex", "[0-9]{3}", "-q", "--temp", "0")[1].strip().isdigit()
+    assert likely("run", "hello", "--choice", "yes", "--choice", "no", "-q")[1].strip() in ("yes", "no")
+    (tmp_path / "s.json").write_text('{"type": "integer", "minimum": 3, "maximum": 5}')
+    assert likely("run", "hello", "--json-schema", str(tmp_path / "s.json"), "-q", "--temp", "0")[1].strip() in "345"
+    beams = likely("run", "hello", "--choice", "yes", "--choice", "no", "--beam", "2", "-q")[1].splitlines()[1::2]
+    assert sorted(beams) == ["no", "yes"]
+    for args, line in (
+        (["--regex", "(a"], "this regular expression cannot be followed"),
+        (["--json-schema", '{"type": "integer", "minimum": 5, "maximum": 3}'], "Unsatisfiable schema"),
+        (["--json-schema", "none.json"], "none.json: the schema cannot be read"),
+        (["--regex", "a", "--choice", "b"], "choose one of them"),
+    ):
+        code, out, err = likely("run", "hello", *args)
+        assert code in (1, 2) and not out and line in err and "Traceback" not in err

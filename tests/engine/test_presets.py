@@ -24,6 +24,7 @@ from engine.presets import (
 from engine.transforms import (
     TRANSFORMS,
     XTC,
+    Constraint,
     DynamicTemperature,
     Edit,
     LogitBias,
@@ -63,9 +64,9 @@ def test_every_transform_has_a_parameter_and_a_place_in_every_order():
     named = kinds - {Transform, Truncation, Edit, Penalty}
     assert set(TRANSFORMS) == named and len(TRANSFORMS) == len(named)
     for order in ORDERS.values():
-        assert {*order, DynamicTemperature} == named
+        assert {*order, DynamicTemperature, Constraint} == named  # which stands before all, where it is asked for
         assert len(set(order)) == len(order)
-    assert {kind for kind in TRANSFORMS if not kind.parameters} == {LogitBias}
+    assert {kind for kind in TRANSFORMS if not kind.parameters} == {LogitBias, Constraint}
     assert len(PARAMETERS) == sum(len(kind.parameters) for kind in TRANSFORMS)
 
 

@@ -386,8 +386,8 @@ def test_a_bias_for_a_token_the_model_lacks_is_refused():
         run([transform], np.zeros(5, np.float32), start([transform], None, [], np), KEY, np)
 
 
-def test_only_dry_needs_the_token_on_the_host():
-    assert {kind.__name__ for kind in (Transform, *_kinds(Transform)) if kind.sync} == {"DRY"}
+def test_only_dry_and_a_grammar_need_the_token_on_the_host():
+    assert {kind.__name__ for kind in (Transform, *_kinds(Transform)) if kind.sync} == {"DRY", "Constraint"}
 
 
 def _kinds(kind):

@@ -1,0 +1,200 @@
+"""`Constraint`: only what a regular expression, a JSON schema or a list of choices allows next is left.
+
+The grammars are llguidance's: which tokens may follow is found while the text grows, from their bytes, not worked out
+for a whole vocabulary before. Its wheel is an extra, imported where a constraint is made.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from engine.arrays import Array, Namespace
+from engine.errors import ParameterError
+from engine.transforms.arrays import Key
+from engine.transforms.intervals import Decision, Intervals
+from engine.transforms.transform import Truncation, Vocabulary
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+KINDS = {"regex": "regular expression", "json": "JSON schema", "choice": "list of choices"}
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Where a text stands in a grammar: which tokens may come next, bool [n], and which are known at all; None where it
+    has left the grammar, and nothing is ruled out any more."""
+
+    matcher: "LLMatcher | None"
+    ends: tuple[int, ...]
+    known: np.ndarray
+
+    def next(self) -> np.ndarray | None:
+        """bool [n]; ParameterError where the grammar takes more work than it may."""
+        if self.matcher is None:
+            return None
+        if self.matcher.is_stopped():
+            mask = np.zeros(len(self.known), bool)
+            mask[list(self.ends)] = True
+            return mask
+        bits = self.matcher.compute_bitmask()
+        _check(self.matcher)
+        mask = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[: len(self.known)] > 0
+        mask[list(self.ends)] = self.matcher.is_accepting()
+        if not mask.any():
+            raise ParameterError("the constraint leaves no token: nothing satisfies it, or this model cannot spell it")
+        allowed: np.ndarray = mask & self.known
+        return allowed
+
+    def after(self, token: int) -> "Allowed":
+        """Where it stands behind one token more."""
+        if self.matcher is None or (self.matcher.is_stopped() and token in self.ends):
+            return self
+        if token in self.ends:
+            return self if self.matcher.is_accepting() else self._left()
+        matcher = self.matcher.deep_copy()
+        if not matcher.validate_tokens([token]) or not matcher.consume_token(token):
+            return self._left()
+        return Allowed(matcher, self.ends, self.known)
+
+    def _left(self) -> "Allowed":
+        return Allowed(None, self.ends, self.known)
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint(Truncation):
+    """Leave what `grammar` allows: a regular expression for the whole answer, a JSON schema, or choices as JSON.
+
+    The answer begins behind `start` tokens of the text. An end of text is allowed where the grammar is satisfied.
+    """
+
+    sync: ClassVar[bool] = True
+    hard: ClassVar[bool] = True
+
+    kind: str
+    grammar: str
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        """ParameterError for what is no grammar, for one that nothing satisfies, and for one that is too much work."""
+        if self.kind not in KINDS:
+            raise ParameterError(f"a constraint must be one of {', '.join(KINDS)}, got {self.kind}")
+        if error := _llguidance().LLMatcher.validate_grammar(self._source(), None):
+            raise ParameterError(f"this {KINDS[self.kind]} cannot be followed: {_line(error)}")
+
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> Allowed:
+        if vocabulary is None:
+            return Allowed(None, (), np.zeros(0, bool))
+        tokenizer, known = _tokenizer(vocabulary)
+        matcher = _llguidance().LLMatcher(tokenizer, self._source())
+        _check(matcher)
+        state = Allowed(matcher, _ends(vocabulary, known), known)
+        for token in ids[self.start :]:
+            state = state.after(int(token))
+        return state
+
+    def update(self, state: Allowed, token: Any, surprisal: Any, xp: Namespace) -> Allowed:
+        return state.after(int(token))
+
+    def keep(self, logits: Array, state: Allowed, key: Key, xp: Namespace) -> Array | None:
+        mask = state.next()
+        if mask is None:
+            return None
+        whole = np.zeros(logits.shape[-1], bool)
+        whole[: len(mask)] = mask[: len(whole)]
+        return whole if xp is np else xp.array(whole)
+
+    def decide(self, known: Intervals, state: Allowed, key: Key) -> Decision:
+        """Of tokens that the vocabulary of a trace does not know, nothing is sure."""
+        stays, goes = known.all()
+        mask = state.next()
+        if mask is None:
+            return stays, goes
+        size = len(mask)
+        ids = np.minimum(known.ids, size - 1)
+        told = np.zeros(len(stays), bool)
+        told[: known.points] = (known.ids < size) & state.known[ids]
+        allowed = np.zeros(len(stays), bool)
+        allowed[: known.points] = mask[ids]
+        return told & allowed, told & ~allowed
+
+    def _source(self) -> str:
+        """The grammar in llguidance's language; where only one text can follow, every way to spell it is left."""
+        try:
+            if self.kind == "json":
+                rule = "%json " + json.dumps(json.loads(self.grammar))
+            elif self.kind == "choice":
+                choices = json.loads(self.grammar)
+                if not choices or not all(isinstance(choice, str) and choice for choice in choices):
+                    raise ParameterError("choices must be one text or more, none of them empty")
+                rule = " | ".join(map(json.dumps, choices))
+            else:  # its own rule for the slash that would end it
+                written: str = _llguidance().LLMatcher.grammar_from_regex(self.grammar)
+                rule = json.loads(written)["grammars"][0]["lark_grammar"].removeprefix("start: ")
+        except ValueError as error:
+            if isinstance(error, ParameterError):
+                raise
+            raise ParameterError(f"this is no {KINDS[self.kind]}: {_line(str(error))}") from None
+        return f'%llguidance {{"no_forcing": true}}\nstart: {rule}'
+
+
+def _llguidance() -> Any:
+    try:
+        import llguidance
+    except ImportError:
+        raise ParameterError("constraints need llguidance: pip install 'likely[constrain]'") from None
+    return llguidance
+
+
+def _check(matcher: "LLMatcher") -> None:
+    """ParameterError for a grammar that takes more work, or more room, than it may."""
+    if matcher.is_error():
+        raise ParameterError(f"the constraint cannot be followed: {_line(matcher.get_error())}")
+
+
+def _line(error: str) -> str:
+    return error.strip().splitlines()[0][:200] if error.strip() else "it says nothing"
+
+
+def _ends(vocabulary: Vocabulary, known: np.ndarray) -> tuple[int, ...]:
+    return tuple(token for token in vocabulary.eos if token < len(known))
+
+
+class _Pieces:
+    """A vocabulary as llguidance asks for it: bytes by id, control tokens apart."""
+
+    bos_token_id = None
+
+    def __init__(self, pieces: list[bytes], special: Collection[int], end: int) -> None:
+        self.tokens = pieces
+        self.special_token_ids = sorted(special)
+        self.eos_token_id = end
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        raise NotImplementedError("nothing is spelled, only checked")
+
+
+_made: list[tuple[Vocabulary, "LLTokenizer", np.ndarray]] = []  # of the vocabularies used last: each takes a second
+
+
+def _tokenizer(vocabulary: Vocabulary) -> "tuple[LLTokenizer, np.ndarray]":
+    """llguidance's tokenizer, and which ids the vocabulary knows, bool [n]."""
+    for of, tokenizer, known in _made:
+        if of is vocabulary:
+            return tokenizer, known
+    pieces_known = getattr(vocabulary, "pieces", None)
+    size: int = getattr(vocabulary, "vocab_size", 0) or max([*(pieces_known or ()), *vocabulary.eos]) + 1
+    pieces = [vocabulary.piece(token) for token in range(size)]
+    is_special = getattr(vocabulary, "is_special", lambda token: False)
+    special = {token for token in range(size) if is_special(token)} | {t for t in vocabulary.eos if t < size}
+    known = np.array([bool(piece) or token in special for token, piece in enumerate(pieces)])
+    end = min(special, default=0) if not vocabulary.eos else min(vocabulary.eos)
+    guidance = _llguidance()
+    wrapped = guidance.TokenizerWrapper(_Pieces(pieces, special, end))
+    tokenizer = guidance.LLTokenizer(wrapped)
+    del _made[:-3]
+    _made.append((vocabulary, tokenizer, known))
+    return tokenizer, known

@@ -1,0 +1,150 @@
+"""Constraints: whatever is drawn, by whatever strategy, satisfies them, and what they cut is told and replayed."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.decode.beam import Beam
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted
+from engine.decode.exact import Exact
+from engine.decode.guessing import NGram
+from engine.decode.power import Power
+from engine.decode.sample import Sample
+from engine.decode.stochastic_beam import StochasticBeam
+from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
+from engine.trace import file
+from engine.trace.replay import replay, states_at
+from engine.trace.trace import Lexicon, Recipe, Trace
+from engine.transforms import Constraint, Temperature, TopP
+from tests.engine.test_beam import PROMPT, markov, search
+from tests.fakes import EOS, VOCAB, random_table
+
+pytest.importorskip("llguidance")
+
+SCHEMA = json.dumps({
+    "type": "object", "properties": {"a": {"type": "integer"}, "b": {"enum": ["x", "y"]}}, "required": ["a", "b"],
+    "additionalProperties": False,
+})  # fmt: skip
+
+
+def table(seed: int) -> np.ndarray:
+    found = random_table(seed, 1.0)
+    found[:, EOS] += 3
+    return found
+
+
+def answer(tokens: list[int]) -> str:
+    return bytes(token for token in tokens if token != EOS).decode()
+
+
+@pytest.mark.parametrize(
+    "strategy", [Sample(), NGram(3), Beam(3, 0.0), StochasticBeam(3), Power(2.0, 4), Exact(200)], ids=str
+)
+@pytest.mark.parametrize("greedy", [False, True])
+def test_every_strategy_keeps_to_it(strategy: Strategy, greedy: bool) -> None:
+    """A date, drawn by random models; the whole of it, as there is room."""
+    recipe = Recipe((Constraint("regex", "[0-9]{2}-[0-9]{2}", len(PROMPT)), TopP(0.9)), greedy)
+    for seed in range(3):
+        session = markov(table(seed))
+        if strategy.SEARCHES:
+            found = search(session, strategy, 10, recipe, seed=seed).ids
+        else:
+            events = session.generate(PROMPT, RunControl(recipe), seed=seed, max_tokens=10, strategy=strategy)
+            found = [[event.step.token for event in events if isinstance(event, Emitted)]]
+        for ids in found:
+            assert re.fullmatch("[0-9]{2}-[0-9]{2}", answer(ids)) and ids[-1] == EOS
+
+
+def test_a_schema_makes_json_and_choices_one_of_them() -> None:
+    for seed in range(4):
+        recipe = Recipe((Constraint("json", SCHEMA, len(PROMPT)),))
+        events = list(markov(table(seed)).generate(PROMPT, RunControl(recipe), seed=seed, max_tokens=300))
+        ids = [event.step.token for event in events if isinstance(event, Emitted)]
+        if events[-1].reason == "eot":  # type: ignore[union-attr]
+            value = json.loads(answer(ids))
+            assert set(value) == {"a", "b"} and isinstance(value["a"], int) and value["b"] in ("x", "y")
+        recipe = Recipe((Constraint("choice", '["yes", "no \\"way\\""]', len(PROMPT)),))
+        found = search(markov(table(seed)), Beam(2, 0.0), 12, recipe).ids
+        assert {answer(ids) for ids in found} == {"yes", 'no "way"'}
+
+
+def test_what_is_left_has_the_law_of_what_was_allowed() -> None:
+    """Each of ten digits in proportion to what the model said of it."""
+    recipe, session = Recipe((Constraint("regex", "[0-9]", len(PROMPT)),)), markov(table(9))
+    counts = np.zeros(10)
+    for seed in range(300):
+        event = next(e for e in session.generate(PROMPT, RunControl(recipe), seed=seed) if isinstance(e, Emitted))
+        counts[event.step.token - 48] += 1
+    row = table(9)[PROMPT[-1], 48:58]
+    p = np.exp(row) / np.exp(row).sum()
+    assert ((counts - 300 * p) ** 2 / (300 * p)).sum() < 38.5  # exceeded once in 10^5 with 9 degrees of freedom
+
+
+def test_it_says_what_it_cut_and_replays(tmp_path: Path) -> None:
+    """Read back from a file, whose lexicon knows the candidates alone, a step is what it was."""
+    recipe = Recipe((Constraint("regex", "(ab|cd)+", len(PROMPT)), Temperature(0.7)))
+    session = markov(table(3))
+    events = session.generate(PROMPT, RunControl(recipe), seed=1, max_tokens=8)
+    steps = [event.step for event in events if isinstance(event, Emitted)]
+    lexicon = Lexicon({i: session.tokenizer.piece(i) for i in range(VOCAB)}, frozenset({EOS}))
+    file.save([Trace("m", "0", {}, 1, tuple(PROMPT), tuple(steps), "length", lexicon=lexicon)], tmp_path / "t.jsonl")
+    trace = file.load(tmp_path / "t.jsonl")[0]
+    assert trace.steps[0].recipe == recipe
+    for n, step in enumerate(trace.steps):
+        assert step.snapshot is not None and step.removed_by is not None
+        second = ord("b") if n and trace.steps[n - 1].token == ord("a") else ord("d")
+        allowed = {*b"ac"} if n % 2 == 0 else {second}
+        left = {int(i) for i, by in zip(step.snapshot.ids, step.removed_by, strict=True) if by < 0}
+        assert left == allowed | ({EOS} if n % 2 == 0 and n else set())
+        states = states_at(recipe.transforms, trace.lexicon, trace.prompt, trace.steps[:n])
+        again = replay(step.snapshot, recipe.transforms, states, (1, step.position))
+        np.testing.assert_array_equal(again.removed_by, step.removed_by)
+        at = int(np.flatnonzero(again.ids == step.token)[0])
+        assert step.logprob_after is not None  # the two tokens that are no candidates may be there or not
+        assert again.low[at] - 1e-6 <= np.exp(step.logprob_after) <= again.high[at] + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("kind", "grammar", "line"),
+    [
+        ("regex", "(a", "this regular expression cannot be followed: .*invalid regex"),
+        ("json", "{", "this is no JSON schema: Expecting property name"),
+        ("json", '{"type": "integer", "minimum": 5, "maximum": 3}', "Unsatisfiable schema"),
+        ("json", "false", "Unsatisfiable schema"),
+        ("choice", "[]", "choices must be one text or more"),
+        ("choice", '[""]', "choices must be one text or more"),
+        ("lark", "x", "a constraint must be one of regex, json, choice, got lark"),
+    ],
+)
+def test_what_cannot_be_followed_is_one_line(kind: str, grammar: str, line: str) -> None:
+    with pytest.raises(ParameterError, match=line) as error:
+        Constraint(kind, grammar)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("grammar", [r"[^\s\S]", "((a{1,1000}){1,1000}){1,1000}", "(.*a.{400}){400}"])
+def test_what_nothing_satisfies_and_what_explodes_ends_in_a_line(grammar: str) -> None:
+    """The run before is kept; the session goes on."""
+    session, tokens = markov(table(0)), []
+    recipe = Recipe((Constraint("regex", grammar, len(PROMPT)),))
+    try:
+        for event in session.generate(PROMPT, RunControl(recipe), max_tokens=40):
+            tokens += [event.step.token] if isinstance(event, Emitted) else []
+        assert set(tokens) <= set(range(257))
+    except ParameterError as error:
+        assert "\n" not in str(error) and str(error).startswith("the constraint")
+    assert any(isinstance(event, Done) for event in session.generate(PROMPT, RunControl(), max_tokens=2))
+
+
+def test_words_that_leave_it_lift_it() -> None:
+    """Put in front against the grammar: from there on nothing is ruled out."""
+    control: Any = RunControl(Recipe((Constraint("regex", "[0-9]+", len(PROMPT)),)))
+    control.force(list(b"no"))
+    tokens = [e.step.token for e in markov(table(1)).generate(PROMPT, control, max_tokens=8) if isinstance(e, Emitted)]
+    assert tokens[:2] == list(b"no") and any(not 48 <= token < 58 for token in tokens[2:])
