@@ -3,8 +3,8 @@
     python benchmarks/evaluate.py [--items 12] [--shots 10] [--rounds 2]
 
 `choices`: questions with four choices each after the same examples; `rolling`: documents of 50 to 400 tokens, scored
-whole. They take turns; every score is compared: mlx-lm's sum over the vocabulary is 3e-5 nats a token off on a CPU. The harness itself is not needed: mlx-lm's class is called with
-requests. One JSON line at the end.
+whole. They take turns; every score is compared: mlx-lm's sum over the vocabulary is 3e-5 nats a token off on a CPU. The
+harness itself is not needed: mlx-lm's class is called with requests. One JSON line at the end.
 """
 
 import argparse

@@ -69,6 +69,7 @@ def _object(found: "Difference", tokenizer: "Tokenizer") -> dict[str, Any]:
         "kl": found.kl,
         "same_top": found.same_top,
         **found.metrics,
+        "spread": found.spread,
         "nll": None if a != a else [a, b],
         "risen": [_shift(s, tokenizer) for s in found.risen],
         "fallen": [_shift(s, tokenizer) for s in found.fallen],
@@ -100,7 +101,9 @@ def _show(found: "Difference", tokenizer: "Tokenizer") -> None:
     a, b = found.nll
     cost = "" if a != a else f" · the text costs {a:.3f} and {b:.3f} nats a token"
     more = "".join(f" · {name} {value:.4f}" for name, value in found.metrics.items())
-    click.echo(f"mean KL {found.kl:.4f} nats a token · same most likely token at {found.same_top:.0%}{cost}{more}")
+    wide = found.spread["kl"]
+    kl = f"mean KL {found.kl:.4f} nats a token (median {wide['median']:.4f}, p99 {wide['p99']:.4f})"
+    click.echo(f"{kl} · same most likely token at {found.same_top:.0%}{cost}{more}")
 
 
 def _share(logprob: float) -> str:

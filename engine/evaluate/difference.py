@@ -68,6 +68,16 @@ class Difference:
         return math.nan if before is None else before, math.nan if now is None else now
 
     @property
+    def spread(self) -> dict[str, dict[str, float]]:
+        """Of the KL and each metric that was asked for: mean, median and 99th percentile over the positions."""
+        values = {"kl": [p.kl for p in self.positions]}
+        values |= {name: [p.metrics[name] for p in self.positions] for name in self.positions[0].metrics}
+        return {
+            name: {"mean": float(np.mean(v)), "median": float(np.median(v)), "p99": float(np.quantile(v, 0.99))}
+            for name, v in values.items()
+        }
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Each metric that was asked for, its mean a token."""
         return {name: float(np.mean([p.metrics[name] for p in self.positions])) for name in self.positions[0].metrics}

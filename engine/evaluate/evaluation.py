@@ -100,7 +100,7 @@ def document(
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
     reader = Reader(session.model, rows=_rows(session))
-    asked = list(enumerate(islice(windows(ids, protocol.window, protocol.token(tokenizer)), limit)))
+    asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
     sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
     if sizes and limit is None:
         sizes[-1] += total - sum(sizes)  # what a tokenizer adds, and a first token that is not scored
@@ -109,6 +109,15 @@ def document(
         number = left[index][0]
         values = {"nats": -found.total, "tokens": float(len(found.tokens)), "bytes": float(sizes[number])}
         yield Result(number, None, values)
+
+
+def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterator[Request]:
+    """A document's windows; ParameterError for longer ones than the model reads."""
+    if protocol.window > session.context:
+        raise ParameterError(
+            f"a window of {protocol.window} tokens is more than this model reads: give --window {session.context}"
+        )
+    return windows(ids, protocol.window, protocol.token(session.tokenizer))
 
 
 def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
@@ -162,7 +171,7 @@ class _Scored:
         body = item.body
         if isinstance(body, Document):
             ids = _whole(body.text, self.tokenizer, self.protocol)
-            found = list(windows(ids, self.protocol.window, self.prefix))
+            found = list(_windows(ids, self.session, self.protocol))
             return found or Problem(item.number, "unanswerable", "no token of the text has a distribution")
         if isinstance(body, Pair):
             asked = [self._alone(text) for text in (body.good, body.bad)]

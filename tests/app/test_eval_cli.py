@@ -283,5 +283,6 @@ def test_wrong_calls_are_one_line(likely: Run, tmp_path: Path) -> None:
     assert "two tasks are called p" in likely(path, path)[2]
     (tmp_path / "empty.txt").write_text("")
     assert "is empty" in likely("--text", tmp_path / "empty.txt")[2]
+    assert "give --window 4096" in likely("--text", path, "--window", "5000")[2]
     code, _, err = likely("--text", path, "--prefix-token", "x")
     assert code == 1 and "must be none or an id below 258, got 'x'" in err

@@ -33,6 +33,8 @@ def test_a_difference_is_that_of_float64() -> None:
     found = compare.compare(given(a), given(b), list(range(T)), NAMES, top=4)
     kl = (np.exp(b) * (b - a)).sum(-1)
     assert [p.kl for p in found.positions] == pytest.approx(kl.tolist(), rel=1e-4)
+    spread = found.spread["kl"]
+    assert list(spread.values()) == pytest.approx([kl.mean(), np.median(kl), np.quantile(kl, 0.99)], rel=1e-4)
     for p, before, now in zip(found.positions, a, b, strict=True):
         likely = set(np.argsort(-before)[:4].tolist()) | set(np.argsort(-now)[:4].tolist())
         assert {s.token for s in p.likely} == likely
