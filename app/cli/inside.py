@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 
+WEIGHTS = (0.5, 1.0, 2.0, 4.0)  # of a direction, to see how far it moves a text
+
+
 class Head(click.ParamType):
     """LAYER.HEAD"""
 
@@ -59,6 +62,16 @@ class Head(click.ParamType):
     show_default=True,
     help="With --patch: what is taken from the clean text.",
 )
+@click.option("--importance", is_flag=True, help="Which tokens of TEXT mattered for the next one.")
+@click.option("--toward", multiple=True, metavar="TEXT", help="Steer toward such texts, and see how far TEXT is moved.")
+@click.option("--away", multiple=True, metavar="TEXT", help="With --toward: away from such texts.")
+@click.option("--layer", type=int, metavar="N", help="With --toward: after this layer; the middle one if left out.")
+@click.option(
+    "--direction",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="With --toward: keep the direction; likely chat --adapter FOLDER=2 steers by it.",
+)
 @click.option("--neighbours", type=int, metavar="ID", help="The tokens whose embeddings lie nearest.")
 @click.option("--centred", is_flag=True, help="With --neighbours: after the mean of all tokens is taken off.")
 @click.option("--output", is_flag=True, help="With --neighbours: rows of the head instead of the input embedding.")
@@ -90,7 +103,7 @@ def command(
     """
     _check(chat, raw, (as_json, as_csv, as_svg), asked)
     asked["chat"] = chat
-    looks = [look for look in LOOKS if asked[look] not in (None, False)]
+    looks = [look for look in LOOKS if asked[look] not in (None, False, ())]
     textless = looks == ["neighbours"] and text is None and file is None
     given = "" if textless else read_given(file, text, "look into")
     session = open_session(model, adapters=adapters)
@@ -114,7 +127,7 @@ def command(
         click.echo(f"{len(kept)} activations are in {asked['save']}", err=True)
     words = inside_text.Words(session.tokenizer, ids, seen.first if seen is not None else 0)
     if as_json:
-        names = {"ablate": "ablation", "patch": "patching"}
+        names = {"ablate": "ablation", "patch": "patching", "toward": "steering"}
         first = {"first": seen.first} if seen is not None and seen.first else {}
         click.echo(json.dumps({"ids": ids, **first, **{names.get(look, look): value for look, value in found.items()}}))
         return
@@ -140,9 +153,12 @@ def _check(chat: bool, raw: bool, forms: tuple[bool, ...], asked: dict[str, Any]
         "centred": ("neighbours",),
         "output": ("neighbours",),
         "keep": ("save",),
+        "away": ("toward",),
+        "layer": ("toward",),
+        "direction": ("toward",),
     }
     for option, looks in needs.items():
-        if asked[option] not in (None, False, ()) and all(asked[look] in (None, False) for look in looks):
+        if asked[option] not in (None, False, ()) and all(asked[look] in (None, False, ()) for look in looks):
             raise click.UsageError(f"--{option} goes with {' or '.join('--' + look for look in looks)}")
 
 
@@ -233,6 +249,32 @@ def _patch(session: "Session", seen: "Subject", ids: list[int], asked: dict[str,
     }
 
 
+def _importance(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside.importance import importance
+
+    found = importance(seen)
+    return {
+        "token": found.token,
+        "logprob": found.logprob,
+        "left_out": found.left_out.tolist(),
+        "gradient": found.gradient.tolist(),
+        "agreement": found.agreement,
+    }
+
+
+def _toward(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside import steering
+
+    layer = len(seen.model.blocks) // 2 if asked["layer"] is None else asked["layer"]
+    toward, away = ([_ids(session, text, asked["chat"]) for text in asked[side]] for side in ("toward", "away"))
+    found = steering.direction(seen.model, toward, away, layer, session.info.name)
+    if asked["direction"] is not None:
+        steering.save(asked["direction"], found)
+        click.echo(f"the direction is in {asked['direction']}", err=True)
+    kl = [steering.shift(seen.model, found, ids, weight) for weight in WEIGHTS]
+    return {"layer": layer, "norm": found.norm, "weights": list(WEIGHTS), "kl": kl}
+
+
 def _neighbours(session: "Session", seen: "Subject | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from engine.inside.embeddings import EmbeddingTable
     from engine.inside.subject import transformer
@@ -250,5 +292,7 @@ LOOKS: dict[str, Any] = {
     "attribution": _attribution,
     "ablate": _ablate,
     "patch": _patch,
+    "importance": _importance,
+    "toward": _toward,
     "neighbours": _neighbours,
 }

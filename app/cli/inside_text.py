@@ -239,6 +239,29 @@ def patching(found: dict[str, Any], words: Words) -> Grid:
     )
 
 
+def importance(found: dict[str, Any], words: Words) -> Values:
+    rows = [
+        (f"{i} {words.name(token)}", x) for i, (token, x) in enumerate(zip(words.ids, found["left_out"], strict=True))
+    ]
+    rows.sort(key=lambda row: -abs(row[1]))
+    r = found["agreement"]
+    return Values(
+        f"What {words.name(found['token'])} owes to each token: nats of its log-probability that go without it",
+        rows,
+        f"log-probability {found['logprob']:.4f}"
+        + ("" if r is None else f" · gradient x input ranks the tokens alike by {r:.2f} (Spearman)"),
+    )
+
+
+def steering(found: dict[str, Any], words: Words) -> Values:
+    rows = [(f"weight {weight:g}", kl) for weight, kl in zip(found["weights"], found["kl"], strict=True)]
+    return Values(
+        f"How far the direction after layer {found['layer']} (length {found['norm']:.2f}) moves what comes next in the "
+        "text: mean KL to the unsteered model, nats",
+        rows,
+    )
+
+
 def neighbours(found: list[dict[str, Any]], words: Words) -> Values:
     return Values(
         "Nearest tokens by the cosine of their embeddings",
@@ -254,5 +277,7 @@ FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
     "attribution": attribution,
     "ablate": ablation,
     "patch": patching,
+    "importance": importance,
+    "toward": steering,
     "neighbours": neighbours,
 }

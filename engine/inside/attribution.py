@@ -10,6 +10,7 @@ An addend says what a part wrote, not what the rest would be without it: `engine
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Attribution:
     embedding: float
     heads: np.ndarray  # float32 [layers, H]
     mlp: np.ndarray  # float32 [layers], each with the bias of its own
-    bias: float  # of the products after attention, of the last norm and of the head
+    bias: float  # of the products after attention, of the last norm and of the head; and what steers the model
     logit: float  # by the model
 
     @property
@@ -84,7 +85,7 @@ def attribution(subject: Subject, *, token: int | None = None, against: int | No
 
     heads, mlp = [], []
     bias = bias + constant @ direction
-    for index, block in enumerate(model.blocks):
+    for index, block in enumerate[Any](model.blocks):
         core = bare(block)
         z = last[f"layers.{index}.heads"]
         apart = mx.eye(core.heads)[:, :, None] * z[None]  # [H, H, D]: each head alone
@@ -94,6 +95,9 @@ def attribution(subject: Subject, *, token: int | None = None, against: int | No
         heads.append(written(through(each) * core.residual_scale))
         bias = bias + written((through(nothing[0]) + offset) * core.residual_scale)
         mlp.append(written(last[f"layers.{index}.mlp"]))
+        around = block
+        while around is not core:  # a direction that steers
+            bias, around = bias + written(around.shift), around.base
     embedding = written(last["embedding"])
     logit = logits[token] - (logits[against] if against is not None else 0)
     found, below = mx.stack(heads), mx.stack(mlp)

@@ -11,7 +11,7 @@ class Attached:
     name: str
     folder: Path
     weight: float
-    kind: str  # lora | dora
+    kind: str  # lora | dora | steering
     rank: int
     scale: float  # the multiplier it was trained with
     modules: tuple[str, ...]  # by their name within a layer

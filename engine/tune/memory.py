@@ -9,7 +9,7 @@ from engine.tune.full import FullWeights
 from engine.tune.lora import Adapter
 from metal import mx
 from models import Transformer
-from models.layers import GPU, silu
+from models.layers import GPU, bare, silu
 from models.mlp import Gated
 
 Array = mx.array
@@ -39,7 +39,7 @@ def steady_silu(x: Array) -> Array:
 
 def lean(model: Transformer) -> None:
     """Make a model fit to be gone back through: lean MLPs for gated ones, steady activations; it computes the same."""
-    for block in model.blocks:
+    for block in map(bare, model.blocks):
         if block.mlp.activate is silu and not GPU:
             block.mlp.activate = steady_silu
         if type(block.mlp) is Gated:

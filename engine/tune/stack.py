@@ -20,9 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import ParameterError
+from engine.inside import steering
 from engine.session import Session
 from engine.tune import adapters, lora
 from engine.tune.attached import Attached
+from models.transformer import Transformer
 
 LARGEST = 10.0  # a weight past this is a slip of the finger
 
@@ -30,8 +32,26 @@ LARGEST = 10.0  # a weight past this is a slip of the finger
 @dataclass
 class _Entry:
     shown: Attached
-    adapter: lora.Adapter
+    adapter: "lora.Adapter | _Steering"
     digest: str  # of its files
+
+
+@dataclass
+class _Steering:
+    """A direction of the residual stream, on the model or off it."""
+
+    model: Transformer
+    direction: steering.Direction
+    on: steering.Steered | None = None
+
+    def weigh(self, weight: float) -> None:
+        if self.on is not None and weight:
+            self.on.weight = weight
+        elif self.on is not None:
+            steering.detach(self.model, self.direction.layer, self.on)
+            self.on = None
+        elif weight:
+            self.on = steering.attach(self.model, self.direction, weight)
 
 
 class Stack:
@@ -53,7 +73,7 @@ class Stack:
         return hashlib.sha256("\n".join(felt).encode()).hexdigest()[:32] if felt else ""
 
     def add(self, folder: str | Path, weight: float = 1.0, name: str = "") -> Attached:
-        """Put the adapter of a directory (mlx-lm's or PEFT's) on the model; `name` is the folder's unless given.
+        """Put the adapter of a directory (mlx-lm's, PEFT's, a direction) on the model; `name` is the folder's if left out.
 
         CheckpointError for an adapter that is damaged or for another model, with the model as it was; ParameterError
         for a name that is taken, a DoRA adapter on the sites of another, whole weights, and a weight out of range.
@@ -63,6 +83,8 @@ class Stack:
         if name in self._entries:
             raise ParameterError(f"an adapter called {name} is on the model already: remove it, or give another name")
         _check(weight)
+        if steering.is_direction(folder):
+            return self._steer(folder, weight, name)
         stored = adapters.read(folder)
         if stored.kind == "full":
             raise ParameterError(f"{folder} holds whole weights, not an adapter: load it as a model of its own")
@@ -92,6 +114,19 @@ class Stack:
         self._tell()
         return shown
 
+    def _steer(self, folder: Path, weight: float, name: str) -> Attached:
+        """Put a direction on the model (`engine.inside.steering`)."""
+        model, found = self.session.model, steering.read(folder)
+        if not isinstance(model, Transformer):
+            raise ParameterError(f"{self.session.info.name} cannot be steered: its layers are not likely's own")
+        entry = _Steering(model, found)
+        entry.weigh(weight)
+        size = found.vector.size
+        shown = Attached(name, folder, weight, "steering", 1, 1.0, (f"layers.{found.layer}",), size, found.model)
+        self._entries[name] = _Entry(shown, entry, _digest(folder))
+        self._tell()
+        return shown
+
     def weigh(self, name: str, weight: float) -> None:
         """Let so much of an adapter's change count; 0 takes it off and keeps it loaded."""
         self._weigh({name: weight})
@@ -105,7 +140,7 @@ class Stack:
         """Take an adapter off and forget it."""
         entry = self._entry(name)
         if entry.shown.weight:
-            lora.detach(entry.adapter)
+            self._set(entry, 0.0)
         del self._entries[name]
         self._tell()
 
@@ -134,7 +169,9 @@ class Stack:
 
     def _set(self, entry: _Entry, weight: float) -> None:
         was = entry.shown.weight
-        if was and weight:
+        if isinstance(entry.adapter, _Steering):
+            entry.adapter.weigh(weight)
+        elif was and weight:
             lora.rescale(entry.adapter, weight)
         elif was:
             lora.detach(entry.adapter)
@@ -159,7 +196,7 @@ def _check(weight: float) -> None:
 
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name in (adapters.CONFIG, adapters.PEFT_WEIGHTS, adapters.WEIGHTS):
+    for name in (adapters.CONFIG, adapters.PEFT_WEIGHTS, adapters.WEIGHTS, steering.CONFIG, steering.VECTOR):
         if (folder / name).exists():
             digest.update(name.encode())
             with open(folder / name, "rb") as file:

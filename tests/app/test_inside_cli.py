@@ -97,6 +97,8 @@ def test_patching_for_programs(inside: Any) -> None:
         (("--ablate", "1.2"), "without the head"),
         (("--patch", "hallo", "--against", "7"), "at each layer and token"),
         (("--neighbours", "7"), "Nearest tokens"),
+        (("--importance",), "nats of its log-probability"),
+        (("--toward", "yes", "--away", "no"), "weight 0.5"),
     ],
 )
 def test_for_a_person(inside: Any, args: tuple[str, ...], words: str) -> None:
@@ -124,6 +126,17 @@ def test_activations_are_saved(inside: Any, tmp_path: Path) -> None:
     assert sorted(mx.load(str(tmp_path / "a.safetensors"))) == [f"layers.{i}.mlp" for i in range(3)]
 
 
+def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Any, tmp_path: Path) -> None:
+    kept = tmp_path / "kind"
+    args = ("--toward", "yes", "--toward", "aye", "--away", "no", "--layer", "1", "--direction", str(kept), "--json")
+    found = json.loads(inside("hello", *args)[1])["steering"]
+    assert found["layer"] == 1 and found["norm"] > 0 and found["kl"] == sorted(found["kl"]) and found["kl"][0] > 0
+    plain = json.loads(inside("hello", "--lens", "--json")[1])["lens"]
+    steered = json.loads(inside("hello", "--lens", "--json", "--adapter", f"{kept}=4")[1])["lens"]
+    assert steered["kl"][1] != plain["kl"][1] and steered["top"][1] == plain["top"][1]
+    assert steered["p"][2] != plain["p"][2]
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -132,6 +145,8 @@ def test_activations_are_saved(inside: Any, tmp_path: Path) -> None:
         (("hello", "--against", "3"), 2, "--against goes with --attribution or --patch"),
         (("hello", "--patch", "hello"), 1, "the same: there is nothing to patch"),
         (("hello", "--patch", "hallo", "--against", "288"), 1, "must be 0 to 287, got 288"),
+        (("hello", "--toward", "yes"), 1, "two sets of prompts: give at least one of each"),
+        (("hello", "--layer", "1"), 2, "--layer goes with --toward"),
         (("hello", "--chat"), 1, "has no chat template"),
         (("hello", "--chat", "--raw"), 2, "either --chat or --raw"),
         (("hello", "--json", "--csv"), 2, "one of --json, --csv and --svg"),

@@ -1,0 +1,153 @@
+"""Steering vectors: a direction in the residual stream that is added after a layer, as a thing on the model.
+
+The direction is the difference of means, over two sets of prompts, of the residual stream after a layer at the last
+position (arXiv:2308.10248, arXiv:2312.06681); at weight 1 the model is moved by just that difference. It is kept in a
+folder and put on a model as an adapter is (`engine.tune.stack`): weighed, switched and taken off in a running chat, and
+without it the model's blocks are the very ones it was loaded with. Knows nothing of sessions and stacks.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import arrays
+from engine.errors import CheckpointError, DataError, ParameterError
+from metal import mx
+from models.tap import TappedPass
+from models.transformer import Transformer
+
+CONFIG, VECTOR = "steering.json", "steering.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What is added to the residual stream after a layer, counted from 0: float32 [C]."""
+
+    layer: int
+    vector: mx.array
+    model: str = ""  # that it was made with
+
+    @property
+    def norm(self) -> float:
+        return float(mx.linalg.norm(self.vector))
+
+
+class Steered:
+    """A block with a direction added to what it gives; everything else of it is the block's."""
+
+    def __init__(self, base: Any, vector: mx.array, weight: float) -> None:
+        self.base, self.vector, self.weight = base, vector, weight
+
+    def __call__(self, x: mx.array, *rest: Any) -> mx.array:
+        return self.onto(self.base(x, *rest))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["base"], name)
+
+    def onto(self, y: mx.array) -> mx.array:
+        """y [B, T, C] moved along the direction."""
+        return y + self.shift.astype(y.dtype)
+
+    @property
+    def shift(self) -> mx.array:
+        """What is added, [C]."""
+        return self.vector * self.weight
+
+
+def direction(
+    model: Transformer, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int, name: str = ""
+) -> Direction:
+    """From the prompts `away` to the prompts `toward`, each the ids of one; ParameterError for an empty set or layer
+    that is none."""
+    if not toward or not away or not all(toward) or not all(away):
+        raise ParameterError("a direction lies between two sets of prompts: give at least one of each, none empty")
+    _check(model, layer)
+
+    def mean(prompts: Sequence[Sequence[int]]) -> mx.array:
+        total = mx.zeros((model.config.width,))
+        for ids in prompts:
+            x = TappedPass(model, mx.array([list(ids)])).run(lambda _, x: x, range(layer + 1))
+            total = total + x[0, -1].astype(mx.float32)
+            mx.eval(total)
+        return total / len(prompts)
+
+    vector = mean(toward) - mean(away)
+    mx.eval(vector)
+    if not float(mx.linalg.norm(vector)):
+        raise ParameterError("the two sets of prompts leave the same state: there is no direction between them")
+    return Direction(layer, vector, name)
+
+
+def attach(model: Transformer, found: Direction, weight: float = 1.0) -> Steered:
+    """Put it on the model, in place; what `detach` takes off and whose `weight` may be set."""
+    _check(model, found.layer)
+    if found.vector.shape != (model.config.width,):
+        raise CheckpointError(
+            f"a direction of {found.vector.shape[0]} numbers does not fit a model of width {model.config.width}: "
+            f"it was made with {found.model or 'another model'}"
+        )
+    steered = Steered(model.blocks[found.layer], found.vector, weight)
+    model.blocks[found.layer] = steered  # type: ignore[call-overload]
+    return steered
+
+
+def detach(model: Transformer, layer: int, steered: Steered) -> None:
+    """Take it off; others on the same layer stay."""
+    around: Any = model.blocks[layer]
+    if around is steered:
+        model.blocks[layer] = steered.base
+        return
+    while around.base is not steered:
+        around = around.base
+    around.base = steered.base
+
+
+def shift(model: Transformer, found: Direction, ids: Sequence[int], weight: float) -> float:
+    """KL(steered || as it is) of the next token, the mean over the positions of a text, nats."""
+    tokens = mx.array([list(ids)])
+    plain = arrays.logprobs(model(tokens)[0].astype(mx.float32), mx)
+    steered = attach(model, found, weight)
+    try:
+        moved = arrays.logprobs(model(tokens)[0].astype(mx.float32), mx)
+        return float(mx.mean(arrays.kl(moved, plain, mx)))
+    finally:
+        detach(model, found.layer, steered)
+
+
+def save(folder: Path, found: Direction) -> None:
+    """Write a folder that `read`, and `likely chat --adapter`, take; DataError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mx.save_safetensors(str(folder / VECTOR), {"vector": found.vector})
+        (folder / CONFIG).write_text(json.dumps({"format": FORMAT, "layer": found.layer, "model": found.model}) + "\n")
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot write {folder}: {error}") from None
+
+
+def is_direction(folder: Path) -> bool:
+    """Whether a folder holds a direction, and not an adapter."""
+    return (folder / CONFIG).is_file()
+
+
+def read(folder: Path) -> Direction:
+    """The direction in a folder; CheckpointError for one that is damaged or of another format."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        loaded = mx.load(str(folder / VECTOR))
+        assert isinstance(loaded, dict)
+        vector = loaded["vector"].astype(mx.float32)
+        layer, version = config["layer"], config["format"]
+        sound = vector.ndim == 1 and type(layer) is int and bool(mx.all(mx.isfinite(vector)))
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder} holds no direction that can be read: {error}") from None
+    if version != FORMAT or not sound:
+        raise CheckpointError(f"{folder} holds a direction of another format, or numbers that are none: make it again")
+    return Direction(layer, vector, str(config.get("model", "")))
+
+
+def _check(model: Transformer, layer: int) -> None:
+    if not 0 <= layer < len(model.blocks):
+        raise ParameterError(f"a layer must be 0 to {len(model.blocks) - 1}, got {layer}")

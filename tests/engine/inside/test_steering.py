@@ -1,0 +1,108 @@
+"""Steering vectors: added after a layer, as a thing on the model that leaves nothing behind."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.decode.control import RunControl
+from engine.errors import CheckpointError, ParameterError
+from engine.inside import steering
+from engine.inside.attribution import attribution
+from engine.inside.lens import states
+from engine.inside.subject import Subject
+from engine.session import Session
+from engine.trace.trace import Recipe
+from engine.tune.stack import Stack
+from metal import mx
+from tests.engine import tiny
+
+TEXT = [104, 105, 33, 97, 98]
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    from engine.sources.checkpoint import load
+
+    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    return Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))
+
+
+def found_in(session: Session) -> tuple[Any, steering.Direction]:
+    model: Any = session.model
+    return model, steering.direction(model, [[5, 6, 7], [8, 6]], [[9, 10]], 0, "tiny")
+
+
+def test_a_direction_is_the_difference_of_means(session: Session) -> None:
+    model, found = found_in(session)
+    last = [np.array(states(Subject(model, ids))[1][0, -1]) for ids in ((5, 6, 7), (8, 6), (9, 10))]
+    assert np.allclose(np.array(found.vector), (last[0] + last[1]) / 2 - last[2], atol=1e-5)
+
+
+def test_it_moves_the_residual_stream_and_leaves_nothing_behind(session: Session) -> None:
+    model, found = found_in(session)
+    tokens = mx.array([TEXT])
+    before, blocks, hidden = model(tokens), list(model.blocks), model.inspect(tokens).hidden
+    one, two = steering.attach(model, found, 2.0), steering.attach(model, found, -0.5)
+    moved = model.inspect(tokens).hidden
+    assert mx.array_equal(moved[0], hidden[0])
+    assert np.allclose(np.array(moved[1] - hidden[1]), 1.5 * np.array(found.vector), atol=1e-5)
+    whole = attribution(Subject(model, tuple(TEXT)))
+    assert abs(whole.total - whole.logit) < 1e-4
+    assert np.allclose(np.array(states(Subject(model, tuple(TEXT)))[1]), np.array(moved[1]), atol=1e-6)
+    steering.detach(model, 0, one)
+    assert np.allclose(np.array(model.inspect(tokens).hidden[1] - hidden[1]), -0.5 * np.array(found.vector), atol=1e-5)
+    steering.detach(model, 0, two)
+    assert all(a is b for a, b in zip(blocks, model.blocks, strict=True)) and mx.array_equal(before, model(tokens))
+
+
+def test_how_far_it_moves_what_comes_next(session: Session) -> None:
+    model, found = found_in(session)
+    shifts = [steering.shift(model, found, TEXT, weight) for weight in (0.0, 1.0, 4.0)]
+    assert shifts[0] == pytest.approx(0, abs=1e-6) and 0 < shifts[1] < shifts[2]
+
+
+def test_in_a_running_chat_it_is_one_more_adapter(session: Session, tmp_path: Path) -> None:
+    _, found = found_in(session)
+    steering.save(tmp_path / "kind", found)
+    stack = Stack(session)
+
+    def drawn() -> list[int]:
+        events = session.generate(TEXT, RunControl(Recipe(greedy=True)), max_tokens=6)
+        return [event.step.token for event in events if type(event).__name__ == "Emitted"]
+
+    plain, logits = drawn(), session.logits_after(TEXT)
+    shown = stack.add(tmp_path / "kind", 6.0)
+    assert (shown.kind, shown.modules, shown.trained_on) == ("steering", ("layers.0",), "tiny")
+    assert stack.identity and session.adapted
+    steered = session.logits_after(TEXT)
+    assert np.abs(steered - logits).max() > 0.1 and drawn() != plain
+    first = stack.identity
+    stack.weigh("kind", 3.0)
+    assert stack.identity != first and np.abs(session.logits_after(TEXT) - steered).max() > 0.01
+    stack.weigh("kind", 0.0)
+    assert not stack.identity and np.array_equal(session.logits_after(TEXT), logits)
+    stack.weigh("kind", 6.0)
+    assert np.array_equal(session.logits_after(TEXT), steered)
+    stack.clear()
+    assert stack.attached == () and drawn() == plain and np.array_equal(session.logits_after(TEXT), logits)
+
+
+def test_what_is_no_direction(session: Session, tmp_path: Path) -> None:
+    model, found = found_in(session)
+    with pytest.raises(ParameterError, match="0 to 1, got 2"):
+        steering.direction(model, [[1]], [[2]], 2)
+    with pytest.raises(ParameterError, match="two sets of prompts"):
+        steering.direction(model, [[1]], [], 0)
+    with pytest.raises(ParameterError, match="no direction between them"):
+        steering.direction(model, [[1]], [[1]], 0)
+    steering.save(tmp_path / "wide", steering.Direction(0, mx.zeros(65) + 1, "other"))
+    stack = Stack(session)
+    with pytest.raises(CheckpointError, match="65 numbers does not fit a model of width 64: it was made with other"):
+        stack.add(tmp_path / "wide")
+    steering.save(tmp_path / "kind", found)
+    (tmp_path / "kind" / steering.VECTOR).write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match="no direction that can be read"):
+        stack.add(tmp_path / "kind")
+    assert stack.attached == ()
