@@ -73,7 +73,7 @@ class Stack:
         return hashlib.sha256("\n".join(felt).encode()).hexdigest()[:32] if felt else ""
 
     def add(self, folder: str | Path, weight: float = 1.0, name: str = "") -> Attached:
-        """Put the adapter of a directory (mlx-lm's, PEFT's, a direction) on the model; `name` is the folder's if left out.
+        """Put an adapter's directory (mlx-lm's, PEFT's, a direction's) on the model; `name`: the folder's if left out.
 
         CheckpointError for an adapter that is damaged or for another model, with the model as it was; ParameterError
         for a name that is taken, a DoRA adapter on the sites of another, whole weights, and a weight out of range.
