@@ -256,7 +256,7 @@ class BlockLayout:
                 if not 0 <= block < len(self.blocks):
                     return place
                 token = 0 if by > 0 else len(self.blocks[block].tokens) - 1
-            if self.blocks[block].rendered is None and self.blocks[block].visible(token):
+            if self.blocks[block].visible(token):
                 return TokenPlace(block, token)
 
     def rise(self, place: TokenPlace, by: int, x: int | None = None) -> TokenPlace:
@@ -276,7 +276,7 @@ class BlockLayout:
 
     def ends(self) -> tuple[TokenPlace, TokenPlace] | None:
         """The first and the last token that can be stood on."""
-        whole = [i for i, block in enumerate(self.blocks) if block.tokens and block.rendered is None]
+        whole = [i for i, block in enumerate(self.blocks) if block.tokens]
         if not whole:
             return None
         first, last = TokenPlace(whole[0], -1), TokenPlace(whole[-1], len(self.blocks[whole[-1]].tokens))

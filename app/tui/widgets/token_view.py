@@ -65,7 +65,10 @@ class TokenView(TranscriptRows, can_focus=True):
         return ends[1] if ends else None
 
     def move_to(self, place: TokenPlace | None, *, scroll: bool = True) -> None:
-        """Put the cursor on a token; None follows the newest again."""
+        """Put the cursor on a token, of which a rendered message shows its tokens; None follows the newest again."""
+        if place is not None and self._exists(place) and self.blocks[place.block].rendered is not None:
+            self.blocks[place.block].rendered = None
+            self.relay()
         old, self.cursor = self.cursor, place
         if scroll and place is not None:
             self._bring(self.layout_.cell_of(place)[1])
