@@ -86,7 +86,7 @@ def build(settings: Values, order: Order = MLX_LM, *, bias: Mapping[int, float] 
     for kind in order:
         if kind is LogitBias:
             made += [LogitBias(bias)] if bias else []
-        elif kind is Temperature and settings["dynatemp_range"]:
+        elif kind is Temperature and settings["dynatemp_range"] and settings["temp"]:
             made += _made(DynamicTemperature, settings, temperature=settings["temp"])
         elif kind is not Temperature or settings["temp"]:
             made += _made(kind, settings)

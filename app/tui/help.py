@@ -80,9 +80,10 @@ def keys_text(view: "View") -> str:
     parts.append(f"everywhere here\n{_rows(everywhere, view)}")
     keys_of = host(view).keys_of
     parts[-1] += "".join(f"\n  {keys.pretty(keys_of(f'app.{name}', e.key)):<14} {e.title}" for name, e in VIEWS.items())
-    parts.append("tab / shift+tab  prompt, transcript, candidates, sliders, tree\nctrl+p           palette\n"
-                 "mouse            click a token to look, again to branch; drag selects; wheel scrolls")  # fmt: skip
-    parts.append(f"commands (tab completes)\n{slash.help_text()}")
+    parts[-1] += "\n  tab shift+tab  from one part of the screen to the next, and back\n  ^p             palette"
+    if view.NAME == "chat":
+        parts.append("mouse            click a token to look, again to branch; drag selects; wheel scrolls")
+        parts.append(f"commands (tab completes)\n{slash.help_text()}")
     if keys.MAC:
         parts.append(keys.SWALLOWED)
     names = "\n".join(f'  "{name}" = "{key}"' for name, key in host(view).key_table().items())

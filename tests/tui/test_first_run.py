@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from app.tui.dialogs.models import FIRST, Models
+from app.tui.widgets.welcome import EXAMPLES
 from engine.errors import CheckpointError
 from engine.sources import preferences
 from tests.tui.conftest import Play, Stage
@@ -117,3 +120,29 @@ async def test_the_model_in_use_is_the_one_that_every_verb_uses_where_none_is_na
     preferences.choose("other", home)  # as `likely models --default other` does
     async with play(*engines()) as stage:
         assert stage.app.engine.current is not None and stage.app.engine.current.name == "other"
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (44, 20)])
+async def test_a_newcomer_begins_with_enter_and_reads_whole_sentences(play: Play, size: tuple[int, int]) -> None:
+    async with play(size=size) as stage:
+        said = " ".join(stage.picture().split())
+        assert EXAMPLES[0].split()[0] in said and "…" not in said.split("another example")[0].split("bits on")[-1]
+        await stage.pilot.press("down")
+        assert stage.chat.pane.example == EXAMPLES[1]
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.ended)
+        assert stage.texts == [EXAMPLES[1], SKY]
+        await stage.pilot.press("enter")  # nothing is said twice by accident
+        assert len(stage.shown) == 2 and not stage.chat.talk.running
+
+
+async def test_the_text_page_greets_and_help_names_what_acts_there(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f4")
+        assert "every token is measured" in stage.picture()
+        await stage.pilot.press("f1")
+        text = str(stage.app.screen.query_one("VerticalScroll Static").render())
+        assert "continue from the cursor" in text and "/preset" not in text and "click a token" not in text
+        await stage.pilot.press("escape", "f2", "f1")
+        text = str(stage.app.screen.query_one("VerticalScroll Static").render())
+        assert "/preset" in text and "click a token" in text

@@ -1,5 +1,6 @@
 """Ways to steer: bans and biases, the palette, the list of commands, attachments."""
 
+from itertools import combinations, product
 from pathlib import Path
 
 from textual import events
@@ -11,6 +12,7 @@ from app.tui.help import ABOUT
 from app.tui.sampling import Sampling, words
 from app.tui.view import View
 from app.tui.widgets.suggestions import Suggestions
+from engine.presets import PARAMETERS
 from tests.tui.conftest import Play
 
 
@@ -120,3 +122,11 @@ async def test_a_file_is_attached_by_its_path(play: Play, tmp_path: Path) -> Non
         composer.take("")
         composer.post_message(events.Paste("not/a/file"))
         await stage.until(lambda: composer.text == "not/a/file")
+
+
+def test_every_place_of_two_sliders_is_a_recipe() -> None:
+    for one, other in combinations(PARAMETERS.values(), 2):
+        for a, b in product((one.low, one.high), (other.low, other.high)):
+            sampling = Sampling().with_value(one.name, a)[0].with_value(other.name, b)[0]
+            assert sampling.recipe.greedy == (sampling.values["temp"] == 0)
+            assert words(sampling.recipe)

@@ -92,6 +92,8 @@ class ChatScreen(View):
         self.composer.commands = partial(slash.suggest, self)
         self.composer.busy = lambda: self.talk.running
         self.composer.room = lambda: self.talk.room()
+        self.composer.example = lambda: self.pane.example
+        self.composer.turn = self.pane.turn_example
         self.composer.list = self.query_one(Suggestions)
         self._open_first()
         self.composer.take(self.typed)

@@ -10,6 +10,9 @@ from textual.widgets import TextArea
 from app.tui.tokens.cells import one_to_one
 from app.tui.widgets.canvas import Painted
 
+EXAMPLE = """Any text: every token is measured as you type, and ctrl+r goes on from the cursor.
+Try   The first three prime numbers are 2, 3 and   and look at what the model expects next."""
+
 
 class TextBuffer(TextArea):
     """`tint` colours characters; what is typed after that stays plain until the next."""
@@ -19,7 +22,12 @@ class TextBuffer(TextArea):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(
-            id=id, show_line_numbers=False, soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False
+            id=id,
+            placeholder=EXAMPLE,
+            show_line_numbers=False,
+            soft_wrap=True,
+            tab_behavior="focus",
+            highlight_cursor_line=False,
         )
         self.cursor_blink = False
         self._levels: list[int] = []  # of each character

@@ -44,6 +44,8 @@ class Composer(PromptInput):
         self.room: Callable[[], int] = lambda: 0  # tokens left of the context
         self.commands: Callable[[str], Sequence[Suggestion]] = lambda _: ()  # completes a command
         self.complete = lambda text: [each.text for each in self._suggested(text)]
+        self.example: Callable[[], str] = lambda: ""  # what enter says where nothing is written
+        self.turn: Callable[[], object] = lambda: None  # to another example
         self.list = Suggestions()  # shows completions as one types
 
     def rewrite(self, index: int, text: str) -> None:
@@ -78,6 +80,8 @@ class Composer(PromptInput):
             return
         text = text.removeprefix("/") if text.startswith("//") else text
         if not text.strip() and not self.attached:
+            if self.example() and not self.busy():  # nothing was said yet: a newcomer can begin with enter
+                self._say(self.example())
             return
         if self.busy():
             host(self).say("still answering: esc stops it, then enter sends")
@@ -143,7 +147,10 @@ class Composer(PromptInput):
 
     def pick(self, by: int) -> bool:
         if not self.list.display:
-            return False
+            turned = by > 0 and not self.text and bool(self.example())
+            if turned:
+                self.turn()
+            return turned
         self.list.move(by)
         return True
 

@@ -23,7 +23,7 @@ from app.tui.widgets.bars import JumpToLatest
 from app.tui.widgets.body import Left
 from app.tui.widgets.rows import TranscriptRows
 from app.tui.widgets.token_view import TokenView
-from app.tui.widgets.welcome import Welcome
+from app.tui.widgets.welcome import EXAMPLES, Welcome
 from engine.conversation import Conversation, Fork, Way
 
 if TYPE_CHECKING:
@@ -125,6 +125,15 @@ class TranscriptPane(Left):
         blocks = self.transcript.blocks()
         self.query_one(Welcome).display = not blocks
         self.view.show(blocks, follow=follow)
+
+    @property
+    def example(self) -> str:
+        """The example that the welcome has picked; "" once something was said."""
+        welcome = self.query_one(Welcome)
+        return EXAMPLES[welcome.picked] if welcome.display else ""
+
+    def turn_example(self) -> None:
+        self.query_one(Welcome).turn()
 
     def extend(self, tokens: Sequence[ShownToken]) -> None:
         """More of the last message."""

@@ -1,13 +1,14 @@
 """The welcome of an empty conversation: what the tints mean, and the few keys that lead to everything else."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from rich.segment import Segment
+from rich.style import Style
 
 from app import heat
 from app.tui import keys
 from app.tui.host import host
-from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
 FIRST = "Ask anything. The words that surprised the model are marked, from 2 bits on:"
@@ -23,17 +24,42 @@ WAYS = (
 )
 
 
+EXAMPLES = (
+    "Why is the sky blue? Answer in three sentences.",
+    "Write a haiku about rain on a tin roof.",
+    "Continue this list: red, orange, yellow,",
+)
+
+
 class Welcome(Canvas):
-    """Stands in the transcript's place until something is said."""
+    """Stands in the transcript's place until something is said. One of its examples is picked."""
+
+    picked = 0
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look = self.look
-        lines: list[Line] = [[], [Segment(f" {cells.fit(FIRST, width - 2)}", look.text)], [], self._ramp(width), []]
+        lines: list[Line] = [[]]
+        lines += [[Segment(f" {row}", look.text)] for row in wrap(FIRST, max(width - 2, 8))]
+        lines += [[], self._ramp(width), []]
+        for index, words in enumerate(EXAMPLES):
+            key, ink = ("⏎", look.text) if index == self.picked else ("", look.faint)
+            lines += self._item(key, words, width, ink)
+        lines += [*self._item("↓", "another example; or write your own", width, look.faint), []]
         for action, words in WAYS:
-            key = self._key(action)
-            said = cells.fit(words, max(width - 10, 4))
-            lines.append([Segment(f" {key:<7} ", look.accent), Segment(said, look.faint)])
+            lines += self._item(self._key(action), words, width, look.faint)
         return lines[:height]
+
+    def _item(self, key: str, words: str, width: int, ink: Style) -> list[Line]:
+        """A key and what it is for, in as many rows as that takes."""
+        rows = wrap(words, max(width - 10, 8))
+        heads = [key, *[""] * (len(rows) - 1)]
+        pairs = zip(heads, rows, strict=True)
+        return [[Segment(f" {head:<7} ", self.look.accent), Segment(row, ink)] for head, row in pairs]
+
+    def turn(self) -> None:
+        """Pick the next example."""
+        self.picked = (self.picked + 1) % len(EXAMPLES)
+        self.redraw()
 
     def _ramp(self, width: int) -> Line:
         """The tints and the bits at which they begin."""
