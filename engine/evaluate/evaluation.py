@@ -99,7 +99,7 @@ def document(
     tokenizer = session.tokenizer
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
-    reader = Reader(session.model, rows=_rows(session))
+    reader = Reader(session.model, rows=side_by_side(session))
     asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
     sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
     if sizes and limit is None:
@@ -126,7 +126,7 @@ def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
     return tokenizer.encode(text)
 
 
-def _rows(session: Session) -> int:
+def side_by_side(session: Session) -> int:
     """Texts side by side: a packed model on a CPU takes few."""
     from models import packed
 
@@ -140,7 +140,7 @@ class _Scored:
         self.session, self.task, self.protocol = session, task, protocol
         self.tokenizer = session.tokenizer
         self.prefix = protocol.token(session.tokenizer)
-        rows = _rows(session)
+        rows = side_by_side(session)
         self.reader, self.other = Reader(session.model, rows=rows), Reader(session.model, rows=rows)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 
@@ -189,23 +189,13 @@ class _Scored:
         return [request]
 
     def _alone(self, text: str) -> tuple[tuple[int, ...], int]:
-        """Ids of a text that nothing precedes, and from which on it is scored."""
-        ids = self.tokenizer.encode(text)
-        before = [] if self.prefix is None or ids[:1] == [self.prefix] else [self.prefix]
-        return (*before, *ids), 1
+        return alone(text, self.tokenizer, self.prefix)
 
     def _after(self, context: str, continuation: str) -> tuple[tuple[int, ...], int]:
-        """Ids of a context and what follows it, and where that begins."""
         if self.protocol.chat:
             before = self.tokenizer.chat([{"role": "user", "content": context}])
             return (*before, *self.tokenizer.encode(continuation.lstrip(" "))), len(before)
-        if not context:
-            return self._alone(continuation)
-        stripped = context.rstrip()
-        continuation = context[len(stripped) :] + continuation
-        before = self.tokenizer.encode(stripped, bos=True)
-        whole = self.tokenizer.encode(stripped + continuation, bos=True)
-        return (*before, *whole[len(before) :]), len(before)
+        return after(context, continuation, self.tokenizer, self.prefix)
 
     def _learn(self, bodies: Sequence[object]) -> None:
         """Find the probabilities of choices that nothing precedes, each once."""
@@ -237,6 +227,24 @@ class _Scored:
             gains = [total - self.known[choice] for total, choice in zip(totals, body.choices, strict=True)]
             values["acc_mutual_info"] = float(np.argmax(gains) == body.gold)
         return Result(item.number, item.cluster, values, {"loglikelihoods": totals, "gold": body.gold})
+
+
+def alone(text: str, tokenizer: Tokenizer, prefix: int | None) -> tuple[tuple[int, ...], int]:
+    """Ids of a text that nothing precedes but the prefix token, and from which on it is scored."""
+    ids = tokenizer.encode(text)
+    before = [] if prefix is None or ids[:1] == [prefix] else [prefix]
+    return (*before, *ids), 1
+
+
+def after(context: str, continuation: str, tokenizer: Tokenizer, prefix: int | None) -> tuple[tuple[int, ...], int]:
+    """Ids of a context and what follows it, and where that begins."""
+    if not context:
+        return alone(continuation, tokenizer, prefix)
+    stripped = context.rstrip()
+    continuation = context[len(stripped) :] + continuation
+    before = tokenizer.encode(stripped, bos=True)
+    whole = tokenizer.encode(stripped + continuation, bos=True)
+    return (*before, *whole[len(before) :]), len(before)
 
 
 def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) -> dict[str, float]:

@@ -1,0 +1,86 @@
+"""A session as a model of lm-evaluation-harness, where that is installed: `simple_evaluate(model(session), ...)`.
+
+The harness asks, and counts; what is asked is answered as `likely eval` answers it, with shared beginnings read once.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import groupby
+from typing import Any
+
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted
+from engine.errors import ParameterError
+from engine.evaluate.evaluation import Protocol, after, side_by_side
+from engine.evaluate.likelihood import Reader, Request, windows
+from engine.session import Session
+from engine.trace.trace import Recipe
+
+MAX_TOKENS = 256
+
+
+def model(session: Session, *, window: int | None = None) -> Any:
+    """An `lm_eval.api.model.LM`; `window`: tokens that a rolling one reads, the model's context unless given.
+
+    ParameterError where the package is not installed.
+    """
+    try:
+        base = import_module("lm_eval.api.model").LM
+    except ImportError:
+        raise ParameterError("lm-evaluation-harness is not installed: pip install lm-eval") from None
+    kind = type("Likely", (_Answers, base), {})
+    found = kind()
+    found.session, found.window = session, window or session.context
+    return found
+
+
+class _Answers:
+    """The harness's three requests: each an object with `args`."""
+
+    session: Session
+    window: int
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """The log-probability of each (context, continuation), and whether it is the most likely one."""
+        tokenizer = self.session.tokenizer
+        prefix = Protocol().token(tokenizer)
+        grouped, found = [], []
+        for _, same in groupby((request.args for request in requests), key=lambda args: args[0]):
+            pairs = [after(context, continuation, tokenizer, prefix) for context, continuation in same]
+            grouped.append(Request(tuple(ids for ids, _ in pairs), tuple(start for _, start in pairs)))
+        answers = dict(Reader(self.session.model, rows=side_by_side(self.session)).read(grouped))
+        for index in range(len(grouped)):
+            found += [(each.total, each.greedy) for each in answers[index]]
+        return found
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """The log-probability of each text, read by windows from the prefix token on."""
+        tokenizer = self.session.tokenizer
+        prefix = Protocol().token(tokenizer)
+        asked = [
+            (i, w) for i, r in enumerate(requests) for w in windows(tokenizer.encode(r.args[0]), self.window, prefix)
+        ]
+        sums = [0.0] * len(requests)
+        for index, (found,) in Reader(self.session.model, rows=side_by_side(self.session)).read(
+            each for _, each in asked
+        ):
+            sums[asked[index][0]] += found.total
+        return sums
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """The most likely answer to each (context, settings), until one of `until`; ParameterError for sampling."""
+        said = []
+        for request in requests:
+            context, settings = request.args
+            if settings.get("do_sample"):
+                raise ParameterError("the harness's sampling is not answered here: set do_sample: false")
+            until = settings.get("until") or []
+            events = self.session.generate(
+                self.session.tokenizer.encode(context, bos=True),
+                RunControl(Recipe(greedy=True)),
+                max_tokens=int(settings.get("max_gen_toks") or MAX_TOKENS),
+                stop=[until] if isinstance(until, str) else list(until),
+            )
+            parts = [e.step.text if isinstance(e, Emitted) else e.text for e in events if isinstance(e, Emitted | Done)]
+            said.append("".join(parts))
+        return said
