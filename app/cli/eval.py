@@ -51,6 +51,10 @@ KEEP_S = 1.0  # results are written that often
 )
 @click.option("--chat", is_flag=True, help="Put contexts and texts through the chat template.")
 @click.option("--limit", type=click.IntRange(1), help="Ask the first so many items.")
+@click.option(
+    "--shots", type=click.IntRange(0), help="Examples before each question: the first rows, which are not asked."
+)
+@click.option("--cluster", metavar="COLUMN", help="Items that are equal in this column are not independent.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Show these measures alone; repeatable.")
 @click.option("--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`.")
 @click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@n.")
@@ -70,6 +74,8 @@ def command(
     prefix: str,
     chat: bool,
     limit: int | None,
+    shots: int | None,
+    cluster: str | None,
     measures: tuple[str, ...],
     strategy: str,
     samples: int,
@@ -107,7 +113,9 @@ def command(
             unconditional = not measures or "acc_mutual_info" in measures
             protocol = Protocol(prefix, window, chat, strategy, samples, temperature, seed, unconditional)
             run = _Run(store, protocol, limit, fresh, quiet=as_json and not sys.stderr.isatty())
-            done = run.all(_sources(tasks, text), models or (os.environ.get("LIKELY_MODEL", ""),), adapters)
+            done = run.all(
+                _sources(tasks, text, shots, cluster), models or (os.environ.get("LIKELY_MODEL", ""),), adapters
+            )
         _say(store, done, measures, as_json, items, comparing=stored)
         if report is not None:
             from app.report import write
@@ -151,7 +159,7 @@ class _Text:
         return text
 
 
-def _sources(names: Sequence[str], text: Path | None) -> "list[Task | _Text]":
+def _sources(names: Sequence[str], text: Path | None, shots: int | None, cluster: str | None) -> "list[Task | _Text]":
     from engine.evaluate import tasks
     from engine.evaluate.generated import MAKERS, generated
 
@@ -160,7 +168,7 @@ def _sources(names: Sequence[str], text: Path | None) -> "list[Task | _Text]":
         path, made = Path(name).expanduser(), generated(name)
         if made is None and not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
             raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
-        found += tasks.read(path) if made is None else [made]
+        found += [_changed(task, shots, cluster) for task in (tasks.read(path) if made is None else [made])]
     if text is not None:
         _Text(text).read()
         found.append(_Text(text))
@@ -172,6 +180,17 @@ def _sources(names: Sequence[str], text: Path | None) -> "list[Task | _Text]":
         if names_.count(name) > 1:
             raise ParameterError(f"two tasks are called {name}: give one another name (name = ... in a .toml file)")
     return found
+
+
+def _changed(task: "Task", shots: int | None, cluster: str | None) -> "Task":
+    """The task with what options say in place of its own lines."""
+    own = task.settings
+    settings = replace(
+        own, shots=own.shots if shots is None else shots, cluster=own.cluster if cluster is None else cluster
+    )
+    if settings == own:
+        return task
+    return replace(task, settings=settings, identity=f"{task.identity} {settings.shots} {settings.cluster}")
 
 
 @dataclass(frozen=True)
@@ -230,8 +249,9 @@ class _Run:
             self.stopped = True
         progress.show("", 0, 0)
         said = {"form": form, **_relevant(asked["protocol"], form), "prefix_token": token, "likely": asked["likely"]}
-        if not isinstance(source, _Text) and source.settings.shots:
-            said["shots"] = source.settings.shots
+        if not isinstance(source, _Text):
+            own = {"shots": source.settings.shots, "cluster": source.settings.cluster}
+            said |= {name: value for name, value in own.items() if value}
         if not isinstance(source, _Text) and source.entropy is not None:
             said["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
         if form == "text":

@@ -78,7 +78,7 @@ def ratio(rows: Sequence[tuple[float, float, int]]) -> Estimate:
 def clustered(values: Sequence[float], clusters: Sequence[object]) -> Estimate:
     """The mean of items that come in clusters, with the error of `ratio` and one degree of freedom less than clusters.
 
-    With fewer than some 30 clusters the interval is still too narrow: 92 % instead of 95 for 10 of one size.
+    With fewer than some 30 clusters the interval is still too narrow: 92 % instead of 95 for 9 of 3 to 8 items.
     """
     sums: defaultdict[object, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for value, cluster in zip(values, clusters, strict=True):

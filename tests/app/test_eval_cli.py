@@ -275,6 +275,18 @@ def test_odd_items_are_counted(likely: Run, tables: dict[str, np.ndarray], tmp_p
     assert row["protocol"]["rows"] == {"left out": {"too long": 1, "unanswerable": 1}, "scored": {"duplicate": 1}}
 
 
+def test_items_of_a_cluster_and_examples_by_an_option(likely: Run, tmp_path: Path) -> None:
+    rows = [{"context": f"Q{i // 5}:", "choices": ["<", "b"], "gold": i // 5 % 2, "of": i // 5} for i in range(60)]
+    path = write(tmp_path / "t.jsonl", rows)
+    plain, named = (figures(likely(path, "--json", *more)[1])["acc"] for more in ((), ("--cluster", "of")))
+    assert named["value"] == plain["value"] and named["se"] > 2 * plain["se"]
+    assert named["high"] - named["low"] > 1.8 * (plain["high"] - plain["low"]) and named["protocol"]["cluster"] == "of"
+    shot = figures(likely(path, "--json", "--shots", "2")[1])["acc"]
+    assert shot["n"] == 58 and shot["protocol"]["shots"] == 2
+    assert shot["protocol"]["rows"]["left out"] == {"example": 2}
+    assert "no column 'uid' to cluster by" in likely(path, "--cluster", "uid")[2]
+
+
 def test_wrong_calls_are_one_line(likely: Run, tmp_path: Path) -> None:
     assert likely()[0] == 2 and likely("none.jsonl")[0] == 1
     path = write(tmp_path / "p.jsonl", [{"good": "a", "bad": "b"}])

@@ -50,7 +50,7 @@ def test_p_values_of_student() -> None:
 
 @pytest.mark.parametrize(("n", "least"), [(20, 0.83), (50, 0.83), (100, 0.83), (500, 0.83)])
 def test_wilson_holds_what_it_says_by_enumeration(n: int, least: float) -> None:
-    """The share of outcomes whose interval holds p, over a grid of p; it dips near 0 and 1, to 83.8 %."""
+    """The share of outcomes whose interval holds p, over a grid of p; it dips near 0 and 1, to 83.9 % at 50 items."""
     k = np.arange(n + 1)
     bounds = np.array([wilson(i / n, n) for i in k])
     log_choose = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k])
@@ -92,7 +92,7 @@ def in_clusters(seed: int, groups: int) -> tuple[np.ndarray, list[int]]:
 
 @pytest.mark.parametrize(("groups", "low"), [(30, 0.93), (60, 0.93), (9, 0.88)])
 def test_the_interval_of_clustered_items_holds(groups: int, low: float) -> None:
-    """With few clusters it is too narrow: 90 to 93 % for 9 of them, by t; and without clusters it would be far off."""
+    """With few clusters it is too narrow: 92 % for 9 of them, by t; and without clusters it would be far off."""
     rows, names = in_clusters(2, groups)
     assert low <= coverage([clustered(row.tolist(), names).interval for row in rows], 0) <= 0.97
     assert coverage([mean(row.tolist()).interval for row in rows], 0) < 0.8
