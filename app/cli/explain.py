@@ -14,11 +14,14 @@ from app.cli.opening import adapter_option, model_option, open_session, read_tex
 from engine.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from engine.evaluate.explain import Attention, Continuation, Explanation
     from engine.session import Session
     from engine.trace.trace import TokenStep
 
 SHOWN = 5  # candidates a token
+BEFORE = 4  # tokens of the past that a factor spells
 
 
 @click.command()
@@ -29,6 +32,7 @@ SHOWN = 5  # candidates a token
 @click.option("--top", default=SHOWN, show_default=True, type=click.IntRange(0, 256), help="Candidates a position.")
 @click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after the text?")
 @click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to (with --json).")
+@click.option("--formula", is_flag=True, help="Write the text's probability as a product, with its numbers.")
 @click.option("--json", "as_json", is_flag=True, help="One object: tokens, total_logprob, perplexity, bits_per_byte.")
 def command(
     text: str | None,
@@ -38,6 +42,7 @@ def command(
     top: int,
     candidate: tuple[str, ...],
     attended: bool,
+    formula: bool,
     as_json: bool,
 ) -> None:
     """Show surprisal, rank, entropy and the best candidates at every token of a given TEXT (or standard input).
@@ -57,9 +62,14 @@ def command(
     named = continuations(session, given, candidate)
     if as_json:
         found = _object(session, explanation, named, top)
+        if formula:
+            found["formula"] = list(factorisation(explanation.steps))
         if attended:
             found["attention"] = _attention(attention(session, given))
         click.echo(json.dumps(found, ensure_ascii=False))
+    elif formula:
+        for line in factorisation(explanation.steps):
+            click.echo(line)
     else:
         _show(session, explanation, named, top)
 
@@ -81,6 +91,31 @@ def _read_file(file: Path, text: str | None) -> str:
         raise DataError(f"{file} must be UTF-8: {error.reason} at byte {error.start}") from None
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}") from None
+
+
+def factorisation(steps: "Sequence[TokenStep]") -> "Iterator[str]":
+    """The chain rule with the text's own numbers, a line a factor: p(x_1..n) = prod p(x_i | x_<i).
+
+    Where nothing stands before the first token, it is given and has no factor.
+    """
+    words = [heat.visible(repr(step.piece.decode(errors="replace"))[1:-1]).replace(" ", "·") or "∅" for step in steps]
+    first = next((i for i, step in enumerate(steps) if step.logprob is not None), len(steps))
+    given = " | x1" if first else ""
+    if first == len(steps):
+        yield f"{words[0] if words else 'x1'} is given: a text of one token has no factor"
+        return
+    yield f"p(x{first + 1}..x{len(steps)}{given}) = prod over i of p(xi | x<i)"
+    total, count = 0.0, 0
+    for i, step in enumerate(steps):
+        if step.logprob is None:
+            continue
+        before = f" | {'… ' if i > BEFORE else ''}{' '.join(words[max(0, i - BEFORE) : i])}" if i else ""
+        total, count = total + step.logprob, count + 1
+        sign = "=" if count == 1 else "x"
+        yield f"  {sign} p({words[i]}{before}) = {math.exp(step.logprob):.4g}"
+    nats = f"exp({total:.3f})"
+    yield f"  = {nats} = 10^{total / math.log(10):.2f}"
+    yield f"perplexity = p^(-1/{count}) = exp({-total:.3f} / {count}) = {math.exp(-total / count):.3f}"
 
 
 def candidates(session: "Session", step: "TokenStep", top: int) -> list[dict[str, Any]]:

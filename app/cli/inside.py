@@ -62,6 +62,7 @@ class Head(click.ParamType):
     show_default=True,
     help="With --patch: what is taken from the clean text.",
 )
+@click.option("--spellings", metavar="TEXT", help="Other ways to write this TEXT in tokens, right after the first.")
 @click.option("--importance", is_flag=True, help="Which tokens of TEXT mattered for the next one.")
 @click.option("--toward", multiple=True, metavar="TEXT", help="Steer toward such texts, and see how far TEXT is moved.")
 @click.option("--away", multiple=True, metavar="TEXT", help="With --toward: away from such texts.")
@@ -106,6 +107,9 @@ def command(
     looks = [look for look in LOOKS if asked[look] not in (None, False, ())]
     textless = looks == ["neighbours"] and text is None and file is None
     given = "" if textless else read_given(file, text, "look into")
+    if chat and asked["spellings"] is not None:
+        raise click.UsageError("--spellings goes with a text as it is: leave out --chat")
+    asked["text"] = given
     session = open_session(model, adapters=adapters)
     ids = [] if textless else _ids(session, given, chat)
     if not looks and not as_json and asked["save"] is None:
@@ -127,7 +131,7 @@ def command(
         click.echo(f"{len(kept)} activations are in {asked['save']}", err=True)
     words = inside_text.Words(session.tokenizer, ids, seen.first if seen is not None else 0)
     if as_json:
-        names = {"ablate": "ablation", "patch": "patching", "toward": "steering"}
+        names = {"ablate": "ablation", "patch": "patching", "toward": "steering", "spellings": "tokenisation"}
         first = {"first": seen.first} if seen is not None and seen.first else {}
         click.echo(json.dumps({"ids": ids, **first, **{names.get(look, look): value for look, value in found.items()}}))
         return
@@ -262,6 +266,14 @@ def _importance(session: "Session", seen: "Subject", ids: list[int], asked: dict
     }
 
 
+def _spellings(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside.tokenisation import tokenisation
+
+    found = tokenisation(session, asked["spellings"], before=asked["text"])
+    ways = [{"ids": list(way.ids), "logprob": way.logprob, "own": way.own} for way in found.spellings]
+    return {"spellings": ways, "logprob": found.logprob, "complete": found.complete}
+
+
 def _toward(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside import steering
 
@@ -293,6 +305,7 @@ LOOKS: dict[str, Any] = {
     "ablate": _ablate,
     "patch": _patch,
     "importance": _importance,
+    "spellings": _spellings,
     "toward": _toward,
     "neighbours": _neighbours,
 }

@@ -253,6 +253,20 @@ def importance(found: dict[str, Any], words: Words) -> Values:
     )
 
 
+def spellings(found: dict[str, Any], words: Words) -> Values:
+    rows = [
+        ("|".join(map(words.name, way["ids"])) + (" (own)" if way["own"] else ""), way["logprob"])
+        for way in found["spellings"]
+    ]
+    own = next(way["logprob"] for way in found["spellings"] if way["own"])
+    return Values(
+        "The same text in other tokens: log-probability of each way, nats",
+        rows,
+        f"all {'' if found['complete'] else 'that were scored '}together {found['logprob']:.4f}, the tokenizer's own "
+        f"{own:.4f}: it has {math.exp(own - found['logprob']):.2%} of that",
+    )
+
+
 def steering(found: dict[str, Any], words: Words) -> Values:
     rows = [(f"weight {weight:g}", kl) for weight, kl in zip(found["weights"], found["kl"], strict=True)]
     return Values(
@@ -278,6 +292,7 @@ FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
     "ablate": ablation,
     "patch": patching,
     "importance": importance,
+    "spellings": spellings,
     "toward": steering,
     "neighbours": neighbours,
 }

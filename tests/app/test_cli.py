@@ -309,3 +309,20 @@ def test_an_answer_follows_a_constraint(likely: Any, tmp_path: Path) -> None:
     ):
         code, out, err = likely("run", "hello", *args)
         assert code in (1, 2) and not out and line in err and "Traceback" not in err
+
+
+def test_the_formula_multiplies_out_to_the_texts_probability(likely: Any) -> None:
+    found = json.loads(likely("explain", "xyz", "--formula", "--json")[1])
+    code, out, _ = likely("explain", "xyz", "--formula")
+    lines = out.splitlines()
+    assert code == 0 and lines == found["formula"]
+    assert lines[0] == "p(x2..x3 | x1) = prod over i of p(xi | x<i)"
+    factors = [float(line.rpartition(" = ")[2]) for line in lines[1:3]]
+    assert lines[1].startswith("  = p(y | x) = ") and lines[2].startswith("  x p(z | x y) = ")
+    assert math.log(math.prod(factors)) == pytest.approx(found["total_logprob"], abs=1e-3)
+    assert f"exp({found['total_logprob']:.3f})" in lines[3]
+    assert lines[4].endswith(f"= {found['perplexity']:.3f}")
+
+
+def test_the_formula_of_one_token_has_no_factor(likely: Any) -> None:
+    assert likely("explain", "x", "--formula")[1] == "x is given: a text of one token has no factor\n"

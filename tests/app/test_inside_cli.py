@@ -97,6 +97,7 @@ def test_patching_for_programs(inside: Any) -> None:
         (("--ablate", "1.2"), "without the head"),
         (("--patch", "hallo", "--against", "7"), "at each layer and token"),
         (("--neighbours", "7"), "Nearest tokens"),
+        (("--spellings", "abab"), "a|b|ab"),
         (("--importance",), "nats of its log-probability"),
         (("--toward", "yes", "--away", "no"), "weight 0.5"),
     ],
@@ -124,6 +125,12 @@ def test_activations_are_saved(inside: Any, tmp_path: Path) -> None:
     code, out, err = inside("hello", "--save", str(tmp_path / "a.safetensors"), "--keep", "layers.*.mlp")
     assert (code, out) == (0, "") and "3 activations are in" in err
     assert sorted(mx.load(str(tmp_path / "a.safetensors"))) == [f"layers.{i}.mlp" for i in range(3)]
+
+
+def test_spellings_for_programs(inside: Any) -> None:
+    found = json.loads(inside("x", "--spellings", "abab", "--json")[1])["tokenisation"]
+    assert len(found["spellings"]) == 4 and found["complete"] and [way["own"] for way in found["spellings"]].count(True)
+    assert found["logprob"] > max(way["logprob"] for way in found["spellings"])
 
 
 def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Any, tmp_path: Path) -> None:

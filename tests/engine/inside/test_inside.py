@@ -1,12 +1,16 @@
 """Looks inside a model: each is exact, or causal, or says what it is not."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.errors import ContextOverflow, DataError, ParameterError
 from engine.inside import heads, saved
 from engine.inside.attribution import attribution
@@ -15,9 +19,12 @@ from engine.inside.lens import Lens, LensRow, lens, rows, states
 from engine.inside.patching import PARTS, Pair, ablate, pair, patch
 from engine.inside.subject import Subject, subject
 from engine.session import Session
+from engine.sources.checkpoint import load
+from engine.trace.trace import Recipe
 from metal import mx
 from metal.attention import Emit
 from models.tap import TappedPass
+from tests.engine import tiny
 from tests.engine.inside import built
 from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
 from tests.models.oracle import ours, reference, tokens
@@ -348,3 +355,24 @@ def test_a_report_of_attention_changes_nothing() -> None:
     ablate(seen, 1, 1)
     assert mx.array_equal(plain, seen.model(mx.array([seen.ids])))
     assert len(seen.model.inspect(mx.array([seen.ids]), emit=Emit(entropy=True)).attention) == 4
+
+
+def test_own_samples_surprise_by_their_entropy(tmp_path: Path) -> None:
+    """Surprisal minus entropy is 0 on average on the model's own samples: sampler and scorer are of one distribution."""
+    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    session = Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))
+    means = []
+    for seed in range(40):
+        events = session.generate([5], RunControl(Recipe()), max_tokens=20, seed=seed)
+        ids = [5, *(event.step.token for event in events if isinstance(event, Emitted))]
+        scored = [step for step in session.score(ids) if step.logprob is not None and step.entropy is not None]
+        means.append(np.mean([-step.logprob - step.entropy for step in scored]))  # type: ignore[operator]
+    assert abs(np.mean(means)) < 4 * np.std(means) / np.sqrt(len(means))
+
+
+def test_the_plain_path_loads_nothing_of_it() -> None:
+    code = (
+        "import sys, app.cli.run, engine.session, models; "
+        "sys.exit(any(n.startswith(('engine.inside', 'models.tap')) for n in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

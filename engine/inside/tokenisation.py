@@ -1,0 +1,107 @@
+"""Tokenisation: the other ways to spell a text in tokens, and what the model gives to each.
+
+A model gives probability to sequences of tokens, and a text has many. Its probability is the sum over all that spell
+it (Cao and Rimell 2021), of which the tokenizer's own is one: so that one is a lower bound, and the sum over those that
+were scored a better one. Ways are taken by the number of their tokens, the fewest first. Control tokens spell nothing.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import ParameterError
+from engine.session import Session
+
+WAYS = 32
+LONGEST = 64  # bytes of a text whose ways are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """One way to write the text: its ids, and the log-probability of all of them after what precedes, nats."""
+
+    ids: tuple[int, ...]
+    logprob: float
+    own: bool  # the tokenizer's
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenisation:
+    """The ways that were scored, the most likely first."""
+
+    spellings: tuple[Spelling, ...]
+    complete: bool  # whether there are no others
+
+    @property
+    def own(self) -> Spelling:
+        return next(spelling for spelling in self.spellings if spelling.own)
+
+    @property
+    def logprob(self) -> float:
+        """Of the text by all of them, nats: a lower bound where they are not complete."""
+        return float(np.logaddexp.reduce([spelling.logprob for spelling in self.spellings]))
+
+
+def spellings(pieces: dict[bytes, list[int]], text: bytes) -> Iterator[tuple[int, ...]]:
+    """Every sequence of tokens whose bytes are `text`, the shortest first. `pieces`: the ids of each run of bytes."""
+    longest = max(map(len, pieces), default=0)
+    fewest = [0] * (len(text) + 1)  # tokens to the end from each byte; more than there are bytes: no way
+    for at in reversed(range(len(text))):
+        ends = range(at + 1, min(at + longest, len(text)) + 1)
+        fewest[at] = min((1 + fewest[end] for end in ends if text[at:end] in pieces), default=2 * len(text) + 2)
+    queue: list[tuple[int, tuple[int, ...], int]] = [(fewest[0], (), 0)]
+    while queue:
+        total, ids, at = heapq.heappop(queue)
+        if total > len(text):
+            return
+        if at == len(text):
+            yield ids
+            continue
+        for end in range(at + 1, min(at + longest, len(text)) + 1):
+            for token in pieces.get(text[at:end], ()):
+                heapq.heappush(queue, (len(ids) + 1 + fewest[end], (*ids, token), end))
+
+
+def tokenisation(session: Session, text: str, *, before: str = "", most: int = WAYS) -> Tokenisation:
+    """The ways to write `text` after `before`, of which at most `most` are scored, the tokenizer's own among them.
+
+    ParameterError where nothing precedes it that the model could be asked after, where the text is empty or longer
+    than `LONGEST` bytes, and where the tokenizer adds to it or takes from it.
+    """
+    tokenizer = session.tokenizer
+    prefix = tokenizer.encode(before, bos=True)
+    if not prefix:
+        raise ParameterError("this model begins texts with no token of its own: give words before the text")
+    own = tuple(tokenizer.encode(before + text, bos=True)[len(prefix) :])
+    written = text.encode()
+    if not 0 < len(written) <= LONGEST:
+        raise ParameterError(f"a text of 1 to {LONGEST} bytes can be spelled in other ways, got {len(written)}")
+    if tokenizer.encode(before + text, bos=True)[: len(prefix)] != prefix or spelled(session, own) != written:
+        raise ParameterError(f"{text!r} is not a run of whole tokens after what precedes it: move the boundary")
+    pieces: dict[bytes, list[int]] = {}
+    for token in range(tokenizer.vocab_size):
+        piece = tokenizer.piece(token)
+        if piece and piece in written and not tokenizer.is_special(token):
+            pieces.setdefault(piece, []).append(token)
+    found, complete = [own], True
+    for ids in spellings(pieces, written):
+        if ids == own:
+            continue
+        if len(found) >= most:
+            complete = False
+            break
+        found.append(ids)
+    scored = [Spelling(ids, _logprob(session, prefix, ids), ids == own) for ids in found]
+    return Tokenisation(tuple(sorted(scored, key=lambda spelling: -spelling.logprob)), complete)
+
+
+def spelled(session: Session, ids: tuple[int, ...]) -> bytes:
+    """The bytes of tokens."""
+    return b"".join(session.tokenizer.piece(token) for token in ids)
+
+
+def _logprob(session: Session, prefix: list[int], ids: tuple[int, ...]) -> float:
+    steps = session.score([*prefix, *ids], start=len(prefix))
+    return sum(step.logprob for step in steps if step.logprob is not None)
