@@ -358,7 +358,7 @@ def test_a_report_of_attention_changes_nothing() -> None:
 
 
 def test_own_samples_surprise_by_their_entropy(tmp_path: Path) -> None:
-    """Surprisal minus entropy is 0 on average on the model's own samples: sampler and scorer are of one distribution."""
+    """Surprisal less entropy is 0 on average on the model's own samples: sampler and scorer know one distribution."""
     arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
     session = Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))
     means = []
