@@ -53,8 +53,9 @@ def command(
         raise ParameterError(f"--gguf goes with an --out that ends with .gguf, got {out}")
     if to_file and bits != "0":
         raise ParameterError(f"--bits is of a folder; a .gguf file is written by --gguf {', '.join(KINDS)}")
-    from engine.tune import adapters, fusion, lora
+    from engine.tune import adapters, fusion, lora, sites
     from engine.tune import data as sources
+    from engine.tune import peft as forms
 
     stored = adapters.read(adapter)
     base = model or stored.model
@@ -62,11 +63,13 @@ def command(
         raise ParameterError(f"{adapter} does not say which model it is for: give --model")
     with Progress() as progress:
         if peft is not None:
-            placed = adapters.place(fusion.open_base(base, progress.show).model, stored, str(adapter))
+            checkpoint = fusion.open_base(base, progress.show)
+            placed = adapters.place(checkpoint.model, stored, str(adapter))
             if not isinstance(placed, lora.Adapter):
                 raise ParameterError("whole weights are no PEFT adapter: give --out")
-            adapters.write_peft(peft, placed, model=base, dropout=stored.dropout)
-            click.echo(f"wrote {peft}")
+            name, line = forms.base_name(base, checkpoint.info.path)
+            forms.write(peft, placed, sites.trainable(checkpoint.model), name=name, dropout=stored.dropout)
+            click.echo(f"wrote {peft}" + (f"; {line}" if line else ""))
             return
         assert out is not None
         if not (data or stored.data):

@@ -16,8 +16,8 @@ from typing import Any
 
 from engine.errors import CheckpointError, DataError
 from engine.sources.fetch.progress import Report, silent
-from engine.tune.adapters import write_whole
 from engine.tune.rows import TrainingRow, parse
+from engine.tune.stored import write_whole
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")

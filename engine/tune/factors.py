@@ -20,7 +20,11 @@ LEAVES = {"lora_a": "a", "lora_b": "b", "m": "m"}
 
 @dataclass(slots=True)
 class Factors:
-    """The adapter of one site. `m` [out] is DoRA's magnitude; `a0`, `b0` are a start that is subtracted (PiSSA)."""
+    """The adapter of one site. `m` [out] is DoRA's magnitude; `a0`, `b0` are a start that is subtracted (PiSSA).
+
+    `shift` [out] is added to the output of a matrix. `tied`: a change of an embedding that is the head too is one of
+    the head.
+    """
 
     site: ModelPart
     scale: float
@@ -30,6 +34,8 @@ class Factors:
     a0: Array | None = None
     b0: Array | None = None
     weight: float = 1.0  # of this adapter among those that are stacked
+    shift: Array | None = None
+    tied: bool = True
     norms: Array | None = None  # DoRA: the squared norms of W's rows
 
     @property
@@ -83,6 +89,8 @@ class Factors:
 
     def rescaled(self, y: Array, z: Array) -> Array:
         """A matrix's output y with its change z; for DoRA, its rows brought to the magnitude m."""
+        if self.shift is not None:
+            z = z + (self.weight * self.shift).astype(z.dtype)
         if self.m is None:
             return y + z
         bias = self.site.bias
@@ -106,9 +114,9 @@ def fresh(site: ModelPart, rank: int, scale: float, *, dora: bool, pissa: bool, 
 
     ParameterError for a rank larger than the site, and for what its kind does not allow.
     """
-    largest = min(site.width, site.height)
-    if not 1 <= rank <= largest:
-        raise ParameterError(f"rank must be 1 to {largest} for {site.path} [{site.height}, {site.width}], got {rank}")
+    most = min(site.width, site.height)
+    if not 1 <= rank <= most:
+        raise ParameterError(f"rank must be 1 to {most} for {site.path} [{site.height}, {site.width}], got {rank}")
     if site.kind != "matrix" and (dora or pissa):
         what = "kind = dora" if dora else "init = pissa"
         raise ParameterError(
@@ -119,14 +127,19 @@ def fresh(site: ModelPart, rank: int, scale: float, *, dora: bool, pissa: bool, 
     first, second = shapes(site, rank)
     f = Factors(site, scale, mx.random.uniform(-bound, bound, first, key=key), mx.zeros(second))
     if pissa:
-        u, s, vt = mx.linalg.svd(site.numbers().astype(mx.float32), stream=mx.cpu)
-        root = mx.sqrt(s[:rank] / scale)
-        f.a, f.b = vt[:rank].T * root, (u[:, :rank] * root).T
+        f.a, f.b = largest(site, rank, scale)
         f.a0, f.b0 = f.a, f.b
     if dora:
         f.m = mx.sqrt(f.measure())
     mx.eval(f.a, f.b, f.m, f.norms)
     return f
+
+
+def largest(site: ModelPart, rank: int, scale: float) -> tuple[Array, Array]:
+    """The largest singular directions of a matrix, as factors of that scale (arXiv:2404.02948, eq. 2 and 3)."""
+    u, s, vt = mx.linalg.svd(site.numbers().astype(mx.float32), stream=mx.cpu)
+    root = mx.sqrt(s[:rank] / scale)
+    return vt[:rank].T * root, (u[:, :rank] * root).T
 
 
 NAMED = {"matrix": "a matrix", "table": "an embedding", "experts": "experts"}

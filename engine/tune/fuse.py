@@ -16,7 +16,8 @@ from engine.sources import gguf
 from engine.sources.checkpoint import Checkpoint
 from engine.sources.hf_folder import FLOATS, stored_dtype
 from engine.sources.model_info import ModelInfo
-from engine.tune import adapters, full, lora, sites
+from engine.tune import full, lora, sites
+from engine.tune.stored import write_arrays, write_whole
 from metal import mx
 from models import Transformer
 from models.weights import PackedLayout
@@ -94,10 +95,8 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     config["torch_dtype"] = str(kept).rpartition(".")[2]
     if settings:
         config |= {"quantization": settings, "quantization_config": settings}
-    adapters.write_arrays(
-        folder / "model.safetensors", {n: mx.contiguous(a) for n, a in found.items()}, {"format": "mlx"}
-    )
-    adapters.write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)))
+    write_arrays(folder / "model.safetensors", {n: mx.contiguous(a) for n, a in found.items()}, {"format": "mlx"})
+    write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)))
 
 
 def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:

@@ -18,7 +18,7 @@ from engine.sources import gguf as reading
 from engine.sources.checkpoint import Checkpoint
 from engine.sources.gguf import mapping
 from engine.tune import fuse, gguf_config, gguf_tokenizer, sites
-from engine.tune.adapters import write_whole
+from engine.tune.stored import write_whole
 from metal import mx
 
 KINDS = {

@@ -86,7 +86,7 @@ def attach(adapter: Adapter, *, weight: float = 1.0) -> None:
     for f in adapter.factors.values():
         f.weight = weight
         _layer(f.site).factors.append(f)
-        if f.site.kind == "table" and f.site.owner.config.tied:
+        if f.site.kind == "table" and f.site.owner.config.tied and f.tied:
             _product(f.site.owner, "out").tied.append(Tied(f, f.site.height))
 
 
@@ -171,7 +171,22 @@ def disabled(layers: Sequence[AdapterLayer]) -> Iterator[None]:
 
 
 def merge(model: Transformer, adapter: Adapter) -> None:
-    """Add the adapter's change to the weights themselves and take it off. What it changes of packed ones is plain."""
+    """Add the adapter's change to the weights themselves and take it off. What it changes of packed ones is plain.
+
+    ParameterError for a change that the model has no place for: of the embedding or the head alone, where both are one
+    table, and of a bias that there is not.
+    """
+    for f in adapter.factors.values():
+        alone = model.config.tied and (f.site.role == "head" or (f.site.role == "embed" and not f.tied))
+        if alone:
+            raise ParameterError(
+                f"{f.site.path} is changed alone, and embedding and head are one table in this model: "
+                "keep the adapter beside it"
+            )
+        if f.shift is not None and f.site.bias is None:
+            raise ParameterError(
+                f"{f.site.path} has no bias to add the adapter's to: keep the adapter beside the model"
+            )
     detach(adapter)
     for f in adapter.factors.values():
         held = f.site.matrix
@@ -180,8 +195,9 @@ def merge(model: Transformer, adapter: Adapter) -> None:
             new = new * (f.m / f.magnitude())[:, None]
         if isinstance(held, Array):
             new = new.astype(held.dtype)
+        bias = None if f.shift is None or f.site.bias is None else f.site.bias + f.weight * f.shift
         mx.eval(new)
-        model.put(f.site, new)
+        model.put(f.site, new, bias)
         mx.eval(f.site.matrix)
 
 

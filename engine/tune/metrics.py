@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError, ParameterError
-from engine.tune.adapters import write_whole
 from engine.tune.control import Stepped, Validated
 from engine.tune.run import TrainingRun
+from engine.tune.stored import write_whole
 
 FILE = "metrics.jsonl"
 KINDS = {"stepped": Stepped, "validated": Validated}

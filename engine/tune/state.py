@@ -12,8 +12,8 @@ from typing import Any
 
 from engine.errors import CheckpointError, DataError
 from engine.sources import safetensors
-from engine.tune.adapters import write_arrays
 from engine.tune.config import RENAMED, Config
+from engine.tune.stored import write_arrays
 from metal import mx
 
 FILE = "state.safetensors"

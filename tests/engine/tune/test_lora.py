@@ -8,7 +8,7 @@ import pytest
 
 import engine.tune.lora as lora
 from engine.errors import CheckpointError, ParameterError
-from engine.tune import adapters, full, sites
+from engine.tune import adapters, full, peft, sites
 from metal import mx
 from models.layers import Joined
 from models.parts import ModelPart
@@ -121,7 +121,7 @@ def test_peft_both_ways_with_factors_that_could_be_read_untransposed(rslora: boo
     adapter = lora.create(chosen, rank=32, scale=0.5)
     adapter.set({n: mx.random.normal(p.shape, key=mx.random.key(7)) * 0.1 for n, p in adapter.parameters().items()})
     lora.attach(adapter)
-    adapters.write_peft(tmp_path, adapter, rslora=rslora)
+    peft.write(tmp_path, adapter, m, rslora=rslora)
     raw: dict[str, mx.array] = mx.load(str(tmp_path / "adapter_model.safetensors"))  # type: ignore[assignment]
     f = adapter.factors["model.layers.0.self_attn.q_proj"]
     prefix = "base_model.model.model.layers.0.self_attn.q_proj"

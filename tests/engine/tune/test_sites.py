@@ -9,7 +9,7 @@ import pytest
 import engine.tune.lora as lora
 from engine.errors import CheckpointError, ParameterError
 from engine.sources import checkpoint
-from engine.tune import adapters, fusion, objectives, sites, trainer
+from engine.tune import adapters, fusion, objectives, peft, sites, trainer
 from engine.tune.config import Config
 from engine.tune.samples import TrainingSample
 from metal import mx
@@ -191,7 +191,7 @@ MOE: dict[str, Any] = files.LLAMA | {
 def test_peft_has_the_embedding_and_no_experts(tmp_path: Path) -> None:
     m = ours(SAME["llama wide heads"], reference(SAME["llama wide heads"]))
     adapter = moved(m, EVERYWHERE)
-    adapters.write_peft(tmp_path, adapter)
+    peft.write(tmp_path, adapter, m)
     raw: dict[str, mx.array] = mx.load(str(tmp_path / "adapter_model.safetensors"))  # type: ignore[assignment]
     a = raw["base_model.model.model.embed_tokens.lora_embedding_A"]  # PEFT: [r, V], and B is [C, r]
     b = raw["base_model.model.model.embed_tokens.lora_embedding_B"]
@@ -203,7 +203,7 @@ def test_peft_has_the_embedding_and_no_experts(tmp_path: Path) -> None:
     assert difference(other(X), m(X)) <= 1e-6
     experts = moved(ours(SAME["mixtral"], reference(SAME["mixtral"])), ("*",))
     with pytest.raises(ParameterError, match=r"PEFT's files have no place for the experts at model\.layers\.0"):
-        adapters.write_peft(tmp_path / "other", experts)
+        peft.write(tmp_path / "other", experts, m)
 
 
 def test_embedding_and_head_are_chosen_by_name_alone() -> None:

@@ -1,0 +1,133 @@
+"""PEFT's adapters, as PEFT itself wrote them: the logits are transformers' (tests/data/peft/make.py).
+
+What was written here was computed by PEFT too, within 9e-7 (`make.py BASES EXPORTED`).
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engine.tune.lora as lora
+from engine.errors import CheckpointError, ParameterError
+from engine.sources.checkpoint import Checkpoint, load
+from engine.tune import adapters, fusion, peft, sites
+from metal import mx
+from tests.data.peft.bases import write as write_base
+from tests.models.oracle import difference
+
+FOLDER = Path(__file__).parents[2] / "data" / "peft"
+CASES = sorted(path.name for path in FOLDER.iterdir() if (path / "logits.npy").exists())
+X = mx.array([[3, 14, 15, 92, 65, 35, 89, 79, 32, 38]])
+
+
+def base_of(case: str, tmp_path: Path) -> Checkpoint:
+    return load(write_base(tmp_path, adapters.read(FOLDER / case).model))
+
+
+def placed(checkpoint: Checkpoint, folder: Path) -> lora.Adapter:
+    found = adapters.place(checkpoint.model, adapters.read(folder))
+    assert isinstance(found, lora.Adapter)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_peft_wrote_computes_what_peft_computes(case: str, tmp_path: Path) -> None:
+    """The faults: tied tables by 12.4 in the logits, PiSSA by 2.67, and what common recipes save was no LoRA factor."""
+    checkpoint = base_of(case, tmp_path)
+    base = checkpoint.model(X)
+    wanted = mx.array(np.load(FOLDER / case / "logits.npy"))[None]
+    adapter = placed(checkpoint, FOLDER / case)
+    lora.attach(adapter)
+    assert difference(checkpoint.model(X), wanted) <= 2e-5 < 1e-3 < difference(base, wanted)
+    with lora.off(checkpoint.model):  # type: ignore[arg-type]
+        assert difference(checkpoint.model(X), base) == 0
+    lora.detach(adapter)
+    assert difference(checkpoint.model(X), base) == 0
+
+
+@pytest.mark.parametrize("case", ["embedding-tied", "saved-embedding-tied", "saved-head", "patterns", "pissa", "bias"])
+def test_what_was_read_is_fused(case: str, tmp_path: Path) -> None:
+    checkpoint = base_of(case, tmp_path)
+    fusion.fuse_to(tmp_path / "out", checkpoint, adapters.read(FOLDER / case), [X[0].tolist()])  # type: ignore[list-item]
+    wanted = mx.array(np.load(FOLDER / case / "logits.npy"))[None]
+    assert difference(load(tmp_path / "out").model(X), wanted) <= 2e-5
+
+
+@pytest.mark.parametrize("case", ["embedding", "head", "saved-embedding"])
+def test_half_of_a_shared_table_is_not_fused(case: str, tmp_path: Path) -> None:
+    checkpoint = base_of(case, tmp_path)
+    with pytest.raises(ParameterError, match="is changed alone, and embedding and head are one table"):
+        fusion.fuse_to(tmp_path / "out", checkpoint, adapters.read(FOLDER / case), [X[0].tolist()])  # type: ignore[list-item]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "bias" not in case])
+def test_what_was_read_is_written_and_read_again(case: str, tmp_path: Path) -> None:
+    checkpoint = base_of(case, tmp_path)
+    wanted = mx.array(np.load(FOLDER / case / "logits.npy"))[None]
+    adapter = placed(checkpoint, FOLDER / case)
+    peft.write(tmp_path / "again", adapter, checkpoint.model, name="base")  # type: ignore[arg-type]
+    lora.attach(placed(checkpoint, tmp_path / "again"))
+    assert difference(checkpoint.model(X), wanted) <= 2e-5
+
+
+def test_an_embedding_that_is_the_head_is_written_as_both(tmp_path: Path) -> None:
+    """The fault: what PEFT made of the export was off by 0.1, as it left the head alone."""
+    checkpoint = load(write_base(tmp_path, "tied"))
+    m = checkpoint.model
+    chosen = sites.choose(sites.sites(m), -1, ["*", "embed_tokens"], m.config.layers)  # type: ignore[arg-type]
+    adapter = lora.create(chosen, rank=2, scale=2.0)
+    named = adapter.parameters().items()
+    adapter.set({n: 0.2 * mx.random.normal(p.shape, key=mx.random.key(i)) for i, (n, p) in enumerate(named)})
+    peft.write(tmp_path / "out", adapter, m)  # type: ignore[arg-type]
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    arrays: dict[str, mx.array] = mx.load(str(tmp_path / "out" / "adapter_model.safetensors"))  # type: ignore[assignment]
+    table, head = "base_model.model.model.embed_tokens.lora_embedding_", "base_model.model.lm_head.lora_"
+    assert settings["ensure_weight_tying"] is True
+    assert difference(arrays[f"{head}A.weight"], arrays[f"{table}B"].T) == 0
+    assert difference(arrays[f"{head}B.weight"], arrays[f"{table}A"].T) == 0
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "line"),
+    [
+        ("patterns", {"init_lora_weights": "olora"}, "init_lora_weights = 'olora' changed the base"),
+        ("patterns", {"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4' changed the base"),
+        ("patterns", {"peft_type": "LOHA"}, "peft_type must be LORA, got 'LOHA'"),
+        ("patterns", {"target_parameters": ["experts"]}, "target_parameters is not supported"),
+        ("patterns", {"trainable_token_indices": [1]}, "trainable_token_indices is not supported"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_its_name(
+    case: str, changes: dict[str, object], line: str, tmp_path: Path
+) -> None:
+    shutil.copytree(FOLDER / case, tmp_path / "adapter")
+    settings = json.loads((FOLDER / case / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(settings | changes))
+    with pytest.raises(CheckpointError, match=line):
+        adapters.read(tmp_path / "adapter")
+
+
+def test_an_adapter_of_another_base_is_told_by_the_embedding_it_saved(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER / "embedding", tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    arrays: dict[str, mx.array] = dict(mx.load(str(file)))  # type: ignore[arg-type]
+    name = "base_model.model.model.embed_tokens.base_layer.weight"
+    mx.save_safetensors(str(tmp_path / "whole.safetensors"), arrays | {name: arrays[name] + 0.1})
+    shutil.move(tmp_path / "whole.safetensors", file)
+    checkpoint = base_of("embedding", tmp_path)
+    with pytest.raises(CheckpointError, match=r"another base: its model.embed_tokens is not the one of this model"):
+        placed(checkpoint, tmp_path / "adapter")
+
+
+def test_the_base_is_named_as_transformers_finds_it(tmp_path: Path) -> None:
+    folder = write_base(tmp_path, "llama")
+    assert peft.base_name("owner/name", folder) == ("owner/name", "")
+    assert peft.base_name("smollm2-bf16", folder) == ("mlx-community/SmolLM2-135M-Instruct", "")
+    assert peft.base_name(str(folder), folder)[0] == str(folder.resolve())
+    file = tmp_path / "base.gguf"
+    name, line = peft.base_name("smollm2", file)
+    assert name == str(file.resolve()) and "put the original model's name there" in line
