@@ -94,12 +94,15 @@ class Pass:
         """What `statistics` reads."""
         return [] if self.seen is None else [*self.seen[0].arrays, self.seen[1]]
 
-    def statistics(self, vocab: int) -> RowStatistics | None:
-        """What the device found of the row, if it looked; waits for it. NotFinite where the logits are no numbers."""
+    def statistics(self, vocab: int, token: int) -> RowStatistics | None:
+        """What the device found of the row, if it looked; waits for it. NotFinite where the logits are no numbers.
+
+        Reads what was queued with the draw: anything new would wait for the step behind it.
+        """
         if self.seen is None:
             return None
         lse, entropy = (float(np.asarray(x)[self.row]) for x in (self.by.lse, self.by.entropy))
-        return kernel_row.measured(*self.seen, self.row, vocab, lse=lse, entropy=entropy, token=int(self.token))
+        return kernel_row.measured(*self.seen, self.row, vocab, lse=lse, entropy=entropy, token=token)
 
     def found(self, recipe: Recipe, row: RowStatistics, whole: Callable[[], np.ndarray]) -> KernelStats:
         """What became of the row on the device; waits for it. `whole` gives all raw logits, if they are needed."""

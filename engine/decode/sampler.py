@@ -67,7 +67,7 @@ class Draw:
     def step(self, ids: Sequence[int]) -> TokenStep:
         """The numbers of the token that follows `ids`, without its text; waits for it."""
         token = int(self.token)
-        row = None if self.kernel is None else self.kernel.statistics(self.logits.shape[-1])
+        row = None if self.kernel is None else self.kernel.statistics(self.logits.shape[-1], token)
         if row is None:
             known = np.append(edited_ids(self.recipe.transforms, self.states), ids[-RECENT:])
             row = measured(_on_host(self.logits), token, known)

@@ -1,0 +1,182 @@
+"""The host's share of a token: what Python does for each, where the device would do the rest at the same time.
+
+    python benchmarks/host.py [--rounds 5] [--tokens 24]
+
+A Qwen3 of 28 layers, so narrow that its products are nothing, with its vocabulary of 151,936, on a machine that says it
+is a Mac: the paths are Metal's, and a launch of a kernel is a custom function of as many arrays, which costs Python no
+less than a kernel. Processor time of one thread, nothing computed: the graph of a step (model and draw), what is
+observed of the token (from numbers that the simulator has made once), its text and the event that the chat gets.
+Beside it, by turns, what mlx-lm's Python does for a token: model, log-probabilities, sampler, detokeniser. mx.compile
+is off for both. Milliseconds, lower quartiles; one JSON line.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+CONFIG: dict[str, Any] = {
+    "model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 28, "intermediate_size": 128,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "rms_norm_eps": 1e-6, "vocab_size": 151_936,
+    "max_position_embeddings": 2048, "rope_theta": 1e6, "tie_word_embeddings": True,
+}  # fmt: skip
+CHIP = {"device_name": "Apple M4", "architecture": "applegpu_g16g", "memory_size": 16 << 30}
+AIM_MS, AIM_RATIO = 3.0, 0.8
+PROMPT = 64
+
+
+@contextmanager
+def stubbed() -> Iterator[None]:
+    """Inside, this is a Mac whose kernels cost Python what kernels cost, and give zeros."""
+    from metal import device, mx
+
+    def make(**_: Any) -> Callable[..., list[Any]]:
+        made: dict[Any, Any] = {}
+
+        def launch(*, inputs: list[Any], output_shapes: Any, output_dtypes: Any, **options: Any) -> list[Any]:
+            shapes = tuple(map(tuple, output_shapes)), tuple(map(str, output_dtypes))
+            if shapes not in made:
+
+                @mx.custom_function
+                def zeros(*_: Any) -> tuple[Any, ...]:
+                    return tuple(mx.zeros(s, d) for s, d in zip(output_shapes, output_dtypes, strict=True))
+
+                made[shapes] = zeros
+            return list(made[shapes](*inputs))
+
+        return launch
+
+    swaps: list[tuple[Any, str, Any]] = [
+        (mx.fast, "metal_kernel", make),
+        (mx.metal, "is_available", lambda: True),
+        (mx, "default_device", lambda: mx.gpu),
+        (mx, "device_info", lambda *_: CHIP),
+    ]
+    kept = [(place, name, getattr(place, name)) for place, name, _ in swaps]
+    try:
+        for place, name, other in swaps:
+            setattr(place, name, other)
+        device._device.cache_clear()
+        yield
+    finally:
+        for place, name, other in kept:
+            setattr(place, name, other)
+        device._device.cache_clear()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=24)
+    options = parser.parse_args()
+
+    from metal import mx  # isort: skip  the tuned BLAS before mlx_lm imports mlx
+    import mlx_lm.models.qwen3 as qwen3
+    import numpy as np
+    from mlx.utils import tree_flatten
+    from mlx_lm.models.cache import make_prompt_cache
+    from mlx_lm.sample_utils import make_sampler
+    from mlx_lm.tokenizer_utils import load
+
+    import models
+    from benchmarks.peers import export
+    from engine.decode.branches import Branches
+    from engine.decode.sampler import Sampler
+    from engine.decode.text_stream import TextStream
+    from engine.tokenizer import from_folder
+    from engine.trace.trace import Recipe
+    from engine.transforms import Temperature, TopP
+    from metal.malloc import giving_back
+    from metal.simulator import simulated
+
+    with giving_back():  # as after a load
+        theirs = qwen3.Model(qwen3.ModelArgs.from_dict(CONFIG))
+        theirs.set_dtype(mx.bfloat16)
+        mx.eval(theirs.parameters())
+        net = models.build(CONFIG, dict(tree_flatten(theirs.parameters())))
+    recipe = Recipe((TopP(0.9), Temperature(0.7)))
+    draw_theirs = make_sampler(temp=0.7, top_p=0.9)
+    ids = list(range(1, PROMPT + 1))
+    with tempfile.TemporaryDirectory() as folder:
+        exported = export(Path(folder), "float16")
+        tokenizer, detokenizer = from_folder(exported), load(exported).detokenizer
+    words = tokenizer.encode("What a token costs the host is told by many a word, and by 1,234 digits. " * 4)
+
+    def read() -> tuple[Branches, Sampler]:
+        place = Branches(net, net.make_cache())
+        list(place.read(ids))
+        return place, Sampler.start(recipe, place.ids)
+
+    place, sampler = read()
+    place._logits = mx.random.normal((1, CONFIG["vocab_size"]), mx.bfloat16, 0, 9, key=mx.random.key(0))
+    with simulated():  # a row as the device gives it, of a distribution as sharp as a model's
+        (seen,) = sampler.draw(place)
+        mx.eval(seen.arrays)
+        assert seen.kernel is not None and seen.kernel.observed and not seen.spilled
+    tokens = [int(i) for i in np.random.default_rng(0).integers(0, CONFIG["vocab_size"], options.tokens)]
+    times: dict[str, list[float]] = {}
+
+    def timed(name: str, act: Callable[..., Any], *given: Any) -> Any:
+        begin = time.process_time()
+        found = act(*given)
+        times.setdefault(name, []).append(1e3 * (time.process_time() - begin))
+        return found
+
+    def ours() -> None:
+        place, sampler = read()
+        text = TextStream(tokenizer, ())
+        with stubbed():
+            draws = sampler.draw(place)
+
+            def graph() -> Any:
+                place.feed([d.token for d in draws])
+                return sampler.draw(place, flying=[d.token for d in draws])
+
+            for token, word in zip(tokens, words, strict=False):
+                following = timed("graph", graph)
+                assert following[0].kernel is not None
+                step = timed("observe", seen.step, place.ids[0])
+                timed("text", lambda step: list(text.push(step, 0.0)), replace(step, token=word))
+                place.settle([token])
+                draws = following
+
+    def peer() -> None:
+        cache = make_prompt_cache(theirs)
+        y = mx.array(ids)
+        detokenizer.reset()
+
+        def graph() -> Any:
+            logits = theirs(y[None], cache=cache)[:, -1, :]
+            logprobs = logits - mx.logsumexp(logits, keepdims=True)
+            return draw_theirs(logprobs), logprobs.squeeze(0)
+
+        def text(word: int) -> str:
+            detokenizer.add_token(word)
+            return str(detokenizer.last_segment)
+
+        y, _ = graph()
+        mx.eval(y)
+        for _, word in zip(tokens, words, strict=False):
+            y, _ = timed("mlx-lm graph", graph)
+            timed("mlx-lm text", text, word)
+
+    for _ in range(options.rounds):
+        ours()
+        peer()
+    found = {name: round(float(np.quantile(spent, 0.25)), 3) for name, spent in times.items()}
+    mine = sum(found[name] for name in ("graph", "observe", "text"))
+    other = sum(found[name] for name in ("mlx-lm graph", "mlx-lm text"))
+    figures = {"ms": round(mine, 3), "aim_ms": AIM_MS, "of_mlx_lm": round(mine / other, 3), "aim": AIM_RATIO}
+    print(json.dumps({"benchmark": "host", **vars(options), **figures, "parts": found}))
+
+
+if __name__ == "__main__":
+    main()
