@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import Input
 
 from app.store import Store
 from app.tui.chat import titler
@@ -176,3 +177,14 @@ async def test_what_is_read_as_markdown_can_be_looked_at_and_walked(play: Play) 
         view.move_to(TokenPlace(0, 0))
         await stage.pilot.press("n")
         assert view.cursor is not None and view.cursor.block in (0, 1)
+
+
+async def test_the_form_of_a_training_gets_what_is_typed(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f5")
+        screen = stage.app.screen
+        screen.set_focus(None)
+        before = stage.app.clipboard
+        await stage.pilot.press(*"why spchz", "space", "q")
+        assert stage.app.screen is screen and stage.app.clipboard == before
+        assert screen.query_one("#field-data", Input).value == "why spchz q" and screen.has_class("-form")

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.widgets import Input
 
 from app.jobs import TrainingJobs
 from app.requests import Progressed, TrainingPlan
@@ -32,6 +34,12 @@ TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")
 SLIM = 76  # columns: below them what moved stands in one column
 TALL = 30  # rows: below them the small curves have one row less
+
+
+OF_A_RUN = (
+    "pause", "stop", "go_on", "try", "repeat", "look", "turn", "watch", "hold", "close_up", "view", "plan",
+    "copy_command", "new", "chat", "interrupt",
+)  # fmt: skip
 
 
 class TuneScreen(View):
@@ -354,8 +362,18 @@ class TuneScreen(View):
     def on_token_view_chosen(self) -> None:
         """There is nothing to branch in a training."""
 
-    def on_key(self) -> None:
+    def on_key(self, event: events.Key) -> None:
         self.hints.say("")
+        if self.has_class("-form") and event.is_printable and not isinstance(self.focused, Input):
+            event.stop()
+            field = self.query_one(TuneForm).field("data")  # a page of fields gives typing to them
+            field.select_on_focus = False  # or the next letter takes the place of this one
+            field.focus()
+            field.insert_text_at_cursor(event.character or "")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The keys of a run do not act on the form."""
+        return not self.has_class("-form") or action not in OF_A_RUN
 
     def _hint(self) -> None:
         training = self.training
