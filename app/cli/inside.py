@@ -41,6 +41,13 @@ class Head(click.ParamType):
 @click.option("--chat", is_flag=True, help="TEXT is a question: put it through the chat template.")
 @click.option("--raw", is_flag=True, help="TEXT is read as it is (the default).")
 @click.option("--lens", is_flag=True, help="What the model would say next after each layer (the default).")
+@click.option("--tuned", is_flag=True, help="With --lens: by the tuned lens that is kept for this model.")
+@click.option(
+    "--tune-lens",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Fit that lens to a text of some 20,000 tokens.",
+)
 @click.option("--heads", is_flag=True, help="How widely each head reads at each token: entropies.")
 @click.option(
     "--scores", is_flag=True, help="What kind each head is: previous token, duplicate, induction, first token."
@@ -105,12 +112,18 @@ def command(
     _check(chat, raw, (as_json, as_csv, as_svg), asked)
     asked["chat"] = chat
     looks = [look for look in LOOKS if asked[look] not in (None, False, ())]
-    textless = looks == ["neighbours"] and text is None and file is None
+    textless = (
+        (looks == ["neighbours"] or (asked["tune_lens"] is not None and not looks)) and text is None and file is None
+    )
     given = "" if textless else read_given(file, text, "look into")
     if chat and asked["spellings"] is not None:
         raise click.UsageError("--spellings goes with a text as it is: leave out --chat")
     asked["text"] = given
     session = open_session(model, adapters=adapters)
+    if asked["tune_lens"] is not None:
+        _tune_lens(session, asked["tune_lens"])
+        if textless:
+            return
     ids = [] if textless else _ids(session, given, chat)
     if not looks and not as_json and asked["save"] is None:
         looks, asked["lens"] = ["lens"], True
@@ -157,6 +170,7 @@ def _check(chat: bool, raw: bool, forms: tuple[bool, ...], asked: dict[str, Any]
         "centred": ("neighbours",),
         "output": ("neighbours",),
         "keep": ("save",),
+        "tuned": ("lens",),
         "away": ("toward",),
         "layer": ("toward",),
         "direction": ("toward",),
@@ -178,11 +192,44 @@ Look = Callable[["Session", "Subject | None", list[int], dict[str, Any]], Any]
 
 
 def _lens(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.lens import lens
+    from engine.inside import tuned_lens
+    from engine.inside.lens import Lens, rows, states
 
-    found = lens(seen)
-    rows = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank")}
-    return {**rows, "decided": found.decided.tolist()}
+    hidden = states(seen)
+    if asked["tuned"]:
+        path = _lens_path(session)
+        if not path.exists():
+            raise ParameterError(
+                f"no tuned lens is kept for {session.info.name}: likely inside --tune-lens FILE fits one"
+            )
+        hidden = tuned_lens.read(path).translate(hidden)
+    found = Lens(tuple(reversed(list(rows(seen, hidden)))))
+    numbers = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank")}
+    return {**numbers, "decided": found.decided.tolist()}
+
+
+def _lens_path(session: "Session") -> Path:
+    """Where the tuned lens of a model is kept."""
+    from engine.home import home
+
+    return home() / "lenses" / f"{session.info.weights[:32]}.safetensors"
+
+
+def _tune_lens(session: "Session", file: Path) -> None:
+    """Fit the lens, keep it, and say on stderr what it brings."""
+    from app.cli.opening import Progress
+    from engine.inside import tuned_lens
+    from engine.inside.subject import transformer
+
+    ids = session.tokenizer.encode(read_given(file, None, "fit a lens to"), bos=True)
+    with Progress() as progress:
+        found = tuned_lens.fit(transformer(session), ids, progress=lambda done, all_: progress.show("lens", done, all_))
+    tuned_lens.save(_lens_path(session), found)
+    kl = " ".join(f"{old:.2f}→{new:.2f}" for old, new in zip(found.before, found.after, strict=True))
+    click.echo(f"KL to the last layer on held-out text, nats, from the embedding up: {kl}", err=True)
+    if found.worse:
+        names = ", ".join(map(str, found.worse))
+        click.echo(f"rows {names} did not get better and keep the plain lens: fit it to more text", err=True)
 
 
 def _heads(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> list[Any]:

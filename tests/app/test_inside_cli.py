@@ -127,6 +127,20 @@ def test_activations_are_saved(inside: Any, tmp_path: Path) -> None:
     assert sorted(mx.load(str(tmp_path / "a.safetensors"))) == [f"layers.{i}.mlp" for i in range(3)]
 
 
+def test_a_tuned_lens_is_fit_kept_and_used(inside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    code, _, err = inside("hello", "--lens", "--tuned")
+    assert code == 1 and "no tuned lens is kept" in err
+    random = np.random.default_rng(1)
+    (tmp_path / "text").write_text("".join(random.choice(list("abcdefgh .,\n"), 3000)))
+    code, out, err = inside("--tune-lens", str(tmp_path / "text"))
+    assert (code, out) == (0, "") and err.startswith("KL to the last layer on held-out text")
+    plain = json.loads(inside("cab", "--lens", "--json")[1])["lens"]
+    tuned = json.loads(inside("cab", "--lens", "--tuned", "--json")[1])["lens"]
+    assert tuned["kl"][-1] == [0] * len(tuned["kl"][-1]) and tuned["top"][-1] == plain["top"][-1]
+    assert np.mean(tuned["kl"][0]) < np.mean(plain["kl"][0])
+
+
 def test_spellings_for_programs(inside: Any) -> None:
     found = json.loads(inside("x", "--spellings", "abab", "--json")[1])["tokenisation"]
     assert len(found["spellings"]) == 4 and found["complete"] and [way["own"] for way in found["spellings"]].count(True)
