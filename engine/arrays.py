@@ -15,7 +15,7 @@ Namespace = Any  # the module that made it
 
 # mlx adds up a row of float32 in order on a CPU: over 49,152 logits that is 6e-5 nats off, in parts of this size 1e-6.
 STAGE = 256
-BLOCK = 256  # logits whose largest is known before any is ordered
+BLOCK, LEAST = 256, 16  # logits whose largest is found before any is ordered, at most and at least
 NEVER = -1e9  # a log-probability without mass that can be multiplied by 0
 
 
@@ -97,24 +97,19 @@ def rank(x: Array, tokens: Array, xp: Namespace) -> Array:
     return 1 + xp.sum(x > chosen(x, tokens, xp)[..., None], axis=-1)
 
 
-def _peaks(x: np.ndarray, k: int) -> np.ndarray:
-    """The ids, ascending, of the k blocks of each row that hold the k largest, [..., k * BLOCK]: some past the end."""
-    size = x.shape[-1]
-    whole = size - size % BLOCK
-    rows = x.reshape(-1, size)
-    peaks = np.stack([row[:whole].reshape(-1, BLOCK).max(axis=-1) for row in rows])
-    if whole < size:
-        peaks = np.concatenate([peaks, rows[:, whole:].max(axis=-1, keepdims=True)], axis=-1)
-    blocks = np.sort(np.argsort(-peaks, axis=-1, kind="stable")[:, :k], axis=-1)
-    ids = blocks[..., None] * BLOCK + np.arange(BLOCK)
-    return ids.reshape(*x.shape[:-1], k * BLOCK)
+def _peaks(x: np.ndarray, k: int, block: int) -> np.ndarray:
+    """The ids, ascending, of the k blocks of each row that hold the k largest, [..., k * block]: some past the end."""
+    peaks = np.maximum.reduceat(x, np.arange(0, x.shape[-1], block), axis=-1)
+    blocks = np.sort(np.argsort(-peaks, axis=-1, kind="stable")[..., :k], axis=-1)
+    ids = blocks[..., None] * block + np.arange(block)
+    return ids.reshape(*x.shape[:-1], k * block)
 
 
 def top(x: Array, k: int, xp: Namespace) -> Array:
     """The k largest of each row, the largest first, of equals the lower id: ids [..., k]."""
     size = x.shape[-1]
-    if xp is np and 8 * k * BLOCK <= size:  # no larger than the k blocks with the largest peaks
-        ids = _peaks(x, k)
+    if xp is np and (block := min(size // (8 * k), BLOCK)) >= LEAST:  # they are in the k blocks with the largest peaks
+        ids = _peaks(x, k, block)
         values = np.where(ids < size, np.take_along_axis(x, np.minimum(ids, size - 1), axis=-1), -np.inf)
         return np.take_along_axis(ids, top(values, k, np), axis=-1)
     if k >= size:
