@@ -22,6 +22,7 @@ BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
 @click.option("--group-size", default="64", show_default=True, type=click.Choice(["32", "64", "128"]))
 @click.option("--gguf", "kind", type=click.Choice(KINDS), help="Block type of a .gguf file. Default: f16.")
 @click.option("--peft", type=click.Path(path_type=Path), help="Only write the adapter in PEFT's form, to this folder.")
+@click.option("--lora", type=click.Path(path_type=Path), help="Only write the adapter as GGUF, for llama.cpp --lora.")
 @click.option("--force", is_flag=True, help="Write the model even where the adapter is lost.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def command(
@@ -34,6 +35,7 @@ def command(
     group_size: str,
     kind: str | None,
     peft: Path | None,
+    lora: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -45,33 +47,39 @@ def command(
     likely fuse my-adapter --out my-model                 a folder, in the base's own precision
     likely fuse my-adapter --out my.gguf --gguf q8_0      one file, for llama.cpp too
     likely fuse my-adapter --peft for-peft                the adapter alone, for PEFT
+    likely fuse my-adapter --lora my-adapter.gguf         the adapter alone, for llama.cpp
     """
-    if (out is None) == (peft is None):
-        raise click.UsageError("give --out for a model, or --peft for the adapter alone")
+    if sum(place is not None for place in (out, peft, lora)) != 1:
+        raise click.UsageError("give --out for a model, or --peft or --lora for the adapter alone")
     to_file = out is not None and out.suffix == ".gguf"
     if kind and not to_file:
         raise ParameterError(f"--gguf goes with an --out that ends with .gguf, got {out}")
     if to_file and bits != "0":
         raise ParameterError(f"--bits is of a folder; a .gguf file is written by --gguf {', '.join(KINDS)}")
-    from engine.tune import adapters, fusion, lora, sites
+    from engine.tune import adapters, fusion, gguf_adapter, sites
     from engine.tune import data as sources
     from engine.tune import peft as forms
+    from engine.tune.lora import Adapter
 
     stored = adapters.read(adapter)
     base = model or stored.model
     if not base:
         raise ParameterError(f"{adapter} does not say which model it is for: give --model")
     with Progress() as progress:
-        if peft is not None:
+        if out is None:
             checkpoint = fusion.open_base(base, progress.show)
             placed = adapters.place(checkpoint.model, stored, str(adapter))
-            if not isinstance(placed, lora.Adapter):
-                raise ParameterError("whole weights are no PEFT adapter: give --out")
+            if not isinstance(placed, Adapter):
+                raise ParameterError("whole weights are no adapter: give --out")
+            if lora is not None:
+                gguf_adapter.write(lora, placed, checkpoint)
+                click.echo(f"wrote {lora}")
+                return
+            assert peft is not None
             name, line = forms.base_name(base, checkpoint.info.path)
             forms.write(peft, placed, sites.trainable(checkpoint.model), name=name, dropout=stored.dropout)
             click.echo(f"wrote {peft}" + (f"; {line}" if line else ""))
             return
-        assert out is not None
         if not (data or stored.data):
             raise ParameterError(f"{adapter} does not say what it was trained on: give --data with rows to judge by")
         found = sources.read(data or stored.data, valid=0, progress=progress.show)

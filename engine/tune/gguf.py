@@ -43,17 +43,11 @@ def write(checkpoint: Checkpoint, path: Path, kind: str) -> None:
     block, file_type = KINDS[kind]
     source, shape = checkpoint.info.path, checkpoint.model.config
     extra = gguf_config.tensors(shape)
+    architecture, arch = target(checkpoint)
     if source.is_file():
         entries = list(_copied(source))
-        architecture = str(reading.read_header(source).metadata.get("general.architecture"))
-        if architecture not in gguf_config.ARCHITECTURES.values():
-            known = ", ".join(dict.fromkeys(gguf_config.ARCHITECTURES.values()))
-            raise CheckpointError(f"a {architecture} is not written as GGUF; known: {known}")
-        arch = mapping.architecture(reading.read_header(source))
     else:
         said = gguf_config.metadata(shape, checkpoint.info.name)
-        architecture = str(said["general.architecture"])
-        arch = mapping.MIXTRAL if shape.family == "mixtral" else mapping.ARCHITECTURES[architecture]
         sizes = {name: a.shape for name, a in _named(checkpoint, arch).items()}
         gguf_config.check(shape, said, sizes | {name: a.shape for name, a in extra.items()})
         said |= gguf_tokenizer.metadata(checkpoint.tokenizer, source, shape.vocab_size)
@@ -65,10 +59,24 @@ def write(checkpoint: Checkpoint, path: Path, kind: str) -> None:
         for name, array in _named(checkpoint, arch).items():
             numbers = np.array(array.astype(mx.float32))
             if mapping.is_interleaved(name, arch):
-                numbers = _tangled(numbers, heads[name.split(".")[-2]])
+                numbers = tangled(numbers, heads[name.split(".")[-2]])
             yield name, numbers + np.float32(arch.norm_offset) if mapping.is_shifted(name, arch) else numbers
 
     write_whole(path, lambda beside: _write(beside, architecture, entries, tensors(), block, file_type))
+
+
+def target(checkpoint: Checkpoint) -> tuple[str, mapping.Architecture]:
+    """The model's architecture in GGUF: name, and what is done to its tensors. CheckpointError where it has none."""
+    source, shape = checkpoint.info.path, checkpoint.model.config
+    if not source.is_file():
+        name = str(gguf_config.metadata(shape, checkpoint.info.name)["general.architecture"])
+        return name, mapping.MIXTRAL if shape.family == "mixtral" else mapping.ARCHITECTURES[name]
+    header = reading.read_header(source)
+    name = str(header.metadata.get("general.architecture"))
+    if name not in gguf_config.ARCHITECTURES.values():
+        known = ", ".join(dict.fromkeys(gguf_config.ARCHITECTURES.values()))
+        raise CheckpointError(f"a {name} is not written as GGUF; known: {known}")
+    return name, mapping.architecture(header)
 
 
 def _copied(source: Path) -> Iterator[Entry]:
@@ -90,8 +98,10 @@ def _kind(value: Any) -> tuple[GGUFValueType, GGUFValueType | None]:
 
 def _named(checkpoint: Checkpoint, arch: mapping.Architecture) -> dict[str, mx.array]:
     """The model's tensors under GGUF's names."""
-    names = _names(arch, checkpoint.model.config.layers)
-    return {names[name]: array for name, array in fuse.arrays(sites.trainable(checkpoint.model), plain=True)[0].items()}
+    theirs = names(arch, checkpoint.model.config.layers)
+    return {
+        theirs[name]: array for name, array in fuse.arrays(sites.trainable(checkpoint.model), plain=True)[0].items()
+    }
 
 
 def _write(
@@ -133,7 +143,7 @@ def _block(name: str, numbers: np.ndarray, block: GGMLQuantizationType) -> GGMLQ
     return GGMLQuantizationType.F16 if block not in PLAIN and numbers.shape[-1] % 32 else block
 
 
-def _names(arch: mapping.Architecture, layers: int) -> dict[str, str]:
+def names(arch: mapping.Architecture, layers: int) -> dict[str, str]:
     """GGUF's name of each of Hugging Face's."""
     theirs = [f"{name}.{kind}" for name in mapping.TOP_NAMES for kind in ("weight", "bias")]
     for part in {**mapping.NAMES, **arch.names}:
@@ -141,6 +151,6 @@ def _names(arch: mapping.Architecture, layers: int) -> dict[str, str]:
     return {ours: name for name in theirs if (ours := mapping.weight_name(name, arch)) is not None}
 
 
-def _tangled(rows: np.ndarray, heads: int) -> np.ndarray:
+def tangled(rows: np.ndarray, heads: int) -> np.ndarray:
     """Rows [H, 2, D / 2] as [H, D / 2, 2]: what the reader undoes."""
     return np.ascontiguousarray(rows.reshape(heads, 2, len(rows) // heads // 2, -1).swapaxes(1, 2)).reshape(rows.shape)

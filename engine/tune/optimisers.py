@@ -7,6 +7,7 @@ a flat dict of arrays, so that a checkpoint is a list of names and arrays.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.errors import ParameterError
 from engine.tune.config import SCHEDULES
@@ -14,13 +15,20 @@ from metal import mx
 
 Array = mx.array
 State = dict[str, Array]
-Step = Callable[[Array, State, int], tuple[Array, State]]  # gradient, state, step from 1 -> direction, state
+
+
+class Step(Protocol):
+    """Protocol of an optimiser's step."""
+
+    def __call__(self, g: Array, state: State, t: int, inputs_first: bool = False) -> tuple[Array, State]:
+        """Direction and state of a gradient at step `t`, from 1. `inputs_first`: a matrix is kept [in, out]."""
+        ...
 
 
 def adamw(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Step:
     """m_hat / (sqrt(v_hat) + eps), both bias-corrected (arXiv:1412.6980, algorithm 1)."""
 
-    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+    def step(g: Array, state: State, t: int, inputs_first: bool = False) -> tuple[Array, State]:
         m = beta1 * state.get("m", mx.zeros_like(g)) + (1 - beta1) * g
         v = beta2 * state.get("v", mx.zeros_like(g)) + (1 - beta2) * mx.square(g)
         return (m / (1 - beta1**t)) / (mx.sqrt(v / (1 - beta2**t)) + eps), {"m": m, "v": v}
@@ -31,7 +39,7 @@ def adamw(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Step:
 def lion(beta1: float = 0.9, beta2: float = 0.99) -> Step:
     """sign(beta1 m + (1 - beta1) g) (arXiv:2302.06675, algorithm 2)."""
 
-    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+    def step(g: Array, state: State, t: int, inputs_first: bool = False) -> tuple[Array, State]:
         m = state.get("m", mx.zeros_like(g))
         return mx.sign(beta1 * m + (1 - beta1) * g), {"m": beta2 * m + (1 - beta2) * g}
 
@@ -41,7 +49,7 @@ def lion(beta1: float = 0.9, beta2: float = 0.99) -> Step:
 def sgd(momentum: float = 0.9) -> Step:
     """The running sum of gradients, each `momentum` times less than the next."""
 
-    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+    def step(g: Array, state: State, t: int, inputs_first: bool = False) -> tuple[Array, State]:
         if not momentum:
             return g, {}
         m = momentum * state.get("m", mx.zeros_like(g)) + g
@@ -51,17 +59,21 @@ def sgd(momentum: float = 0.9) -> Step:
 
 
 def muon(momentum: float = 0.95, steps: int = 5) -> Step:
-    """Momentum made orthogonal by Newton-Schulz, times sqrt(max(1, rows / columns)); vectors take its sign.
+    """Momentum made orthogonal by Newton-Schulz, times sqrt(max(1, outputs / inputs)); vectors take its sign.
 
-    Keller Jordan's Muon with Nesterov momentum. A is [in, r] and B is [r, out], so rows are inputs here.
+    Keller Jordan's Muon with Nesterov momentum and his scale, which he writes by the rows and columns of W [out, in]:
+    it goes by what the matrix itself maps, so A (in to r) has 1 and B (r to out) sqrt(out / r), in whichever order they
+    are kept. Moonlight's rule (arXiv:2502.16982, 0.2 sqrt(max(out, in)), the same either way round) brings a step to
+    the size of AdamW's; it is not used here, and rates are Muon's own.
     """
 
-    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+    def step(g: Array, state: State, t: int, inputs_first: bool = False) -> tuple[Array, State]:
         m = momentum * state.get("m", mx.zeros_like(g)) + (1 - momentum) * g
         u = (1 - momentum) * g + momentum * m
         if u.ndim < 2:
             return mx.sign(u), {"m": m}
-        return orthogonal(u, steps) * max(1.0, u.shape[-2] / u.shape[-1]) ** 0.5, {"m": m}
+        outputs, inputs = u.shape[-2:][::-1] if inputs_first else u.shape[-2:]
+        return orthogonal(u, steps) * max(1.0, outputs / inputs) ** 0.5, {"m": m}
 
     return step
 
@@ -84,7 +96,7 @@ def adafactor(decay: float = 0.8, eps: float = 1e-30, clip: float = 1.0) -> Step
     The step size is the schedule's: relative steps and momentum are left out.
     """
 
-    def step(g: Array, state: State, t: int) -> tuple[Array, State]:
+    def step(g: Array, state: State, t: int, inputs_first: bool = False) -> tuple[Array, State]:
         beta = 1 - t**-decay
         square = mx.square(g) + eps
         if g.ndim < 2:
@@ -132,7 +144,8 @@ def update(
     kept: dict[str, State] = {}
     for name, w in parameters.items():
         rate = rates[name]
-        direction, kept[name] = step(gradients[name].astype(mx.float32), states.get(name, {}), t)
+        turned = w.ndim == 2 and name.endswith((".lora_a", ".lora_b"))  # experts' factors are kept [out, in]
+        direction, kept[name] = step(gradients[name].astype(mx.float32), states.get(name, {}), t, turned)
         value = w.astype(mx.float32)
         if penalties.decay and w.ndim > 1:
             value = value * (1 - rate * penalties.decay)

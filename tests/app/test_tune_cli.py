@@ -250,3 +250,14 @@ def test_a_run_goes_on_to_more_epochs_and_refuses_fewer(likely: Any, model: Path
     assert code == 1 and "has taken 15 steps, and 3 were asked for in all: give more --epochs or --steps" in err
     code, _, err = likely(*common, "--resume")
     assert code == 0 and "nothing was left to do" in err and "--epochs or --steps" in err
+
+
+def test_fuse_writes_the_adapter_alone_for_llama_cpp(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
+    from gguf import GGUFReader
+
+    adapter = adapter_on(rows, model, tmp_path / "adapter", likely)
+    code, out, err = likely("fuse", adapter, "--lora", tmp_path / "adapter.gguf")
+    assert code == 0 and out == f"wrote {tmp_path / 'adapter.gguf'}\n", err
+    names = {tensor.name for tensor in GGUFReader(str(tmp_path / "adapter.gguf")).tensors}
+    assert {"blk.0.attn_q.weight.lora_a", "blk.1.ffn_down.weight.lora_b"} <= names
+    assert likely("fuse", adapter)[0] == likely("fuse", adapter, "--lora", "x", "--peft", "y")[0] == 2

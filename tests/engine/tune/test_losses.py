@@ -137,6 +137,20 @@ def test_optimisers_take_the_steps_of_mlxs(name: str) -> None:
     assert difference(w["w"], other["w"]) <= 2e-5
 
 
+def test_muon_scales_by_what_a_matrix_maps_however_it_is_kept() -> None:
+    """The fault: A [in, r] had sqrt(in / r) and B [r, out] had 1, the wrong way round."""
+    sizes = {"w": (48, 12), "v": (12, 48), "w.lora_a": (48, 4), "w.lora_b": (4, 100), "e.lora_a": (2, 4, 48)}
+    scales = {"w": 2.0, "v": 1.0, "w.lora_a": 1.0, "w.lora_b": 5.0, "e.lora_a": 1.0}
+    start = {name: mx.zeros(shape) for name, shape in sizes.items()}
+    g = {name: mx.random.normal(shape, key=mx.random.key(i)) for i, (name, shape) in enumerate(sizes.items())}
+    rates = dict.fromkeys(sizes, 1.0)
+    new, _ = optimisers.update(start, g, {}, optimisers.muon(), 1, rates, optimisers.Penalties())
+    for name, array in new.items():
+        values = np.linalg.svd(np.array(array), compute_uv=False)  # near 1, times the scale
+        assert np.mean(values) == pytest.approx(scales[name], rel=0.25), name
+        assert difference(-array, scales[name] * optimisers.orthogonal(g[name])) <= 2e-3
+
+
 def test_decay_is_decoupled_and_spares_vectors() -> None:
     w = {"matrix": mx.ones((2, 2)), "vector": mx.ones((2,))}
     zero = {n: mx.zeros_like(a) for n, a in w.items()}
