@@ -17,7 +17,8 @@ _FILLED = re.compile(r"ptr (%[\w.$-]+), i32 (\d+), ")
 _LOCAL = re.compile(r"^\s+(%[\w.$-]+) = alloca (.*?)(?:, align \d+)?(?:, !dbg .*)?$", re.MULTILINE)
 _RELIED_ON = re.compile(r"^\s+(?:%\S+ = )?(?:load|store) .*?, align (\d+)")
 # What clang 22 makes of a component of a vector of bool, and then refuses to read back.
-_BOOL = re.compile(r"(\s+%\S+ = (?:select |insertelement <\d+ x i1> \S+, ))i8 (\S+), ")
+_BOOL = re.compile(r"(\s+%\S+ = (?:select |insertelement <\d+ x i1> (?:<[^>]*>|\S+), ))i8 (\S+), ")
+_BOOLS = re.compile(r"\s+%\S+ = phi <\d+ x i1> ")
 _LOCATION = re.compile(
     r"!(\d+) = (?:distinct )?!DILocation\(line: (\d+)(?:, column: \d+)?, scope: !(\d+)(?:, inlinedAt: !(\d+))?"
 )
@@ -62,6 +63,8 @@ def placed(code: str) -> str:
         elif match := _BOOL.match(line):
             lines.append(f"  %msl_bit_{len(lines)} = trunc i8 {match[2]} to i1")
             line = f"{match[1]}i1 %msl_bit_{len(lines) - 1}, {line[match.end() :]}"
+        elif _BOOLS.match(line):
+            line = line.replace("i8 0", "i1 false").replace("i8 1", "i1 true")
         lines.append(line)
     return "\n".join(lines) + "\n" + _DECLARED + "\n".join(places.constants) + "\n"
 

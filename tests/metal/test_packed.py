@@ -315,6 +315,7 @@ def run(standalone: dict[str, list[str]], machine: str, what: int, *parts: bytes
     return subprocess.run(standalone[machine], input=request, check=True, capture_output=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("layout", [*GGUF, "AFFINE4", "AFFINE8"])
 def test_numbers_and_products_on_both_machines(layout: str, machine: str, standalone: dict[str, list[str]]) -> None:

@@ -92,6 +92,7 @@ def test_a_kernel_runs_on_both_machines(machine: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.frombuffer(output, np.float32), expected())
 
 
+@pytest.mark.slow
 def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LIKELY_SIMULATOR_CACHE", str(tmp_path))
     compiler.prepare.cache_clear()
