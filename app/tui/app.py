@@ -81,7 +81,8 @@ class LikelyApp(App[str]):
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-tiny"),
         (60, "-narrow"),
-        (100, "-wide"),
+        (110, "-wide"),
+        (150, "-broad"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-flat"),

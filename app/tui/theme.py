@@ -103,6 +103,7 @@ class Look:
     cursor: Style  # the token that a person stands on
     row: Style  # a row that is picked
     tab: Style  # where one is
+    band: Style  # the ground of a heading that is a bar
     accent: Style
     alarm: Style
     heading: Style
@@ -146,6 +147,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
             cursor=Style(reverse=True, bold=True, underline=True),
             row=Style(reverse=True),
             tab=Style(reverse=True, bold=True),
+            band=Style(),
             accent=Style(color=yellow, bold=not basic),
             alarm=Style(color="red" if basic else None, bold=True),
             heading=Style(bold=True, dim=True),
@@ -173,6 +175,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
         tick=ink("foreground", bold=True),
         cursor=on("cursor-ink", "cursor-fill", bold=True),
         row=on("foreground", "row", bold=True),
+        band=Style(bgcolor=variables.get("panel")),
         tab=on("background", "foreground", bold=True),
         accent=ink("accent"),
         alarm=ink("error"),

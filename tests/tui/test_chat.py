@@ -565,4 +565,6 @@ async def test_the_line_for_narrow_screens_is_there_after_shrinking(play: Play) 
         await stage.ask("Why is the sky blue?")
         await stage.pilot.pause(1.0)  # nothing that the answer set going is left to fill the line
         await stage.pilot.resize_terminal(80, 24)
+        await stage.until(lambda: "bits" in stage.picture().splitlines()[-9], "the token in the drawer")
+        await stage.pilot.resize_terminal(80, 20)
         await stage.until(lambda: "bits" in stage.picture().splitlines()[-5], "the token in one line")

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
+from app.tui.sampling import BAN
 from app.tui.theme import Glyphs
 from app.tui.tokens import cells
 from engine.arrays import softmax
@@ -17,11 +19,13 @@ from engine.transforms import STAYS, LogitBias, Transform, run, start
 
 LN2 = math.log(2)
 SHOWN = 40
+BANNED = "banned"
+Bounds = tuple[float, float]  # the same number twice where it is known
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One token that could be drawn. `after` is None while unknown; `removed_by` names a transform."""
+    """One token that could be drawn. `after` is None while unknown; `removed_by` names a transform, or is `BANNED`."""
 
     token: int
     name: str
@@ -40,19 +44,23 @@ class CandidateTable:
     numbers: str
     rows: tuple[Candidate, ...]
     vocab: int
-    kept: int
-    kept_before: float  # the mass that the kept tokens had before
+    kept: Bounds  # how many tokens are left to draw from
+    mass: Bounds  # what these had before, in all
     cut_by: str  # the transforms that removed something, in words
     exact: bool
     live: bool
+    HEADS: ClassVar[tuple[str, str]] = ("raw %", "after %")  # over the figures before and after
+    BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
 
     def summary(self, glyphs: Glyphs) -> str:
-        """`keeps 7 of 49152 · 76% · cut by top-p`."""
-        near = "" if self.exact else glyphs.approx
-        parts = [f"keeps {near}{self.kept} of {self.vocab}", f"{near}{100 * self.kept_before:.0f}%"]
-        if self.cut_by:
-            parts.append(f"{glyphs.cut} {self.cut_by}")
-        return f" {glyphs.dot} ".join(parts)
+        """`keeps 7 of 49,152 · 76 % of the raw mass`; a range where that is all that is known."""
+        kept = _between(f"{self.kept[0]:,.0f}", f"{self.kept[1]:,.0f}")
+        mass = _between(f"{100 * self.mass[0]:.0f}", f"{100 * self.mass[1]:.0f}")
+        return f"keeps {kept} of {self.vocab:,} {glyphs.dot} {mass} % of the raw mass"
+
+
+def _between(low: str, high: str) -> str:
+    return low if low == high else f"up to {high}" if low == "0" else f"{low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,8 @@ class Outcome:
     before: np.ndarray  # [n]
     after: np.ndarray  # [n]
     removed_by: np.ndarray  # [n] index of the transform, STAYS
-    kept: int
-    kept_before: float
+    kept: Bounds
+    mass: Bounds  # of the kept, before
     exact: bool
     entropy_bits: float | None = None  # before the transforms, where all of the distribution is known
 
@@ -101,8 +109,8 @@ def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, 
     order = np.lexsort((-before, -then))[:SHOWN]
     kept = removed_by == STAYS
     entropy = -float(before[before > 0] @ np.log2(before[before > 0]))
-    mass = float(before[kept].sum())
-    return Outcome(order, before[order], then[order], removed_by[order], int(kept.sum()), mass, True, entropy)
+    mass, count = float(before[kept].sum()), int(kept.sum())
+    return Outcome(order, before[order], then[order], removed_by[order], (count, count), (mass, mass), True, entropy)
 
 
 def replayed(
@@ -124,14 +132,15 @@ def replayed(
     raw = np.exp(snapshot.logits.astype(np.float64) - snapshot.lse)
     stays = found.removed_by == STAYS
     order = np.lexsort((-raw, -found.middle))[:SHOWN]
-    low, high = found.kept
-    # the rest is known only in all: where any of it may stay, its mass before is counted whole
+    low, high = (max(count, 1) for count in found.kept)  # something is always left to draw
+    # the rest is known only in all: where any of it may stay, it may be there whole or not at all
+    sure = found.low > 0
     rest = max(1.0 - float(raw.sum()), 0.0) if high > int(stays.sum()) else 0.0
-    mass = min(float(raw[stays].sum()) + rest, 1.0)
+    mass = (float(raw[sure].sum()), min(float(raw[stays].sum()) + rest, 1.0))
     whole = found.exact and low == high
-    return Outcome(
-        found.ids[order], raw[order], found.middle[order], found.removed_by[order], (low + high) // 2, mass, whole
-    )
+    if whole:
+        mass = (mass[1], mass[1])
+    return Outcome(found.ids[order], raw[order], found.middle[order], found.removed_by[order], (low, high), mass, whole)
 
 
 def _recent(
@@ -160,7 +169,7 @@ def view(
     if outcome is None:
         if step.snapshot is not None:
             numbers += "  needs the model to be seen under this recipe"
-        return CandidateTable(title, name, numbers, (), 0, 0, 0.0, "", True, live)
+        return CandidateTable(title, name, numbers, (), 0, (0, 0), (0.0, 0.0), "", True, live)
     vocab = step.snapshot.vocab if step.snapshot is not None else len(names.pieces)
     return _view(title, name, numbers, outcome, recipe, names, vocab, live, step.token)
 
@@ -199,21 +208,25 @@ def _view(
     token: int | None,
 ) -> CandidateTable:
     columns = zip(outcome.ids, outcome.before, outcome.after, outcome.removed_by, strict=True)
+    banned = {id for transform in recipe.transforms if isinstance(transform, LogitBias) for id in bans(transform)}
     rows = tuple(
         Candidate(
             int(id),
             names.name(int(id)),
             float(before),
             float(after),
-            _cutter(recipe, int(removed_by)),
+            BANNED if int(id) in banned else _cutter(recipe, int(removed_by)),
             int(id) == token,
         )
         for id, before, after, removed_by in columns
     )
-    cutters = ", ".join(dict.fromkeys(row.removed_by for row in rows if row.removed_by))
-    return CandidateTable(
-        title, name, numbers, rows, vocab, outcome.kept, outcome.kept_before, cutters, outcome.exact, live
-    )
+    cutters = ", ".join(dict.fromkeys(row.removed_by for row in rows if row.removed_by not in ("", BANNED)))
+    return CandidateTable(title, name, numbers, rows, vocab, outcome.kept, outcome.mass, cutters, outcome.exact, live)
+
+
+def bans(transform: LogitBias) -> list[int]:
+    """The tokens that are never drawn under a bias."""
+    return [token for token, value in dict(transform.bias).items() if value <= BAN]
 
 
 def _cutter(recipe: Recipe, index: int) -> str:

@@ -67,7 +67,7 @@ class TokenLook:
         """A word that has no distribution yet."""
         token = self.session.transcript.shown[place.block].block.tokens[place.token]
         word = cells.piece_text(token.text.encode())
-        return CandidateTable(self._title(place), word, why, (), 0, 0, 0.0, "", True, False)
+        return CandidateTable(self._title(place), word, why, (), 0, (0, 0), (0.0, 0.0), "", True, False)
 
     def around(self, place: TokenPlace | None) -> list[float | None]:
         """The entropies, in bits, of the message at a place."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import ClassVar, cast
 
-from rich.segment import Segment
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
@@ -15,9 +14,8 @@ from textual.widgets.option_list import Option
 
 from app.tui import keys
 from app.tui.chat.candidates import CandidateTable
-from app.tui.theme import bar
 from app.tui.tokens import cells
-from app.tui.widgets.candidates import percent
+from app.tui.widgets.candidates import columns, row
 from app.tui.widgets.canvas import Canvas, Line, Painted
 
 
@@ -97,29 +95,19 @@ class AlternativeRows(Canvas, can_focus=True):
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs = self.look, self.glyphs
-        top = min(max(self.picked - height + 1, 0), max(len(self.view.rows) - height, 0))
-        scale = max((row.before for row in self.view.rows), default=1.0) or 1.0
-        lines: list[Line] = []
-        for index in range(top, min(top + height, len(self.view.rows))):
-            row = self.view.rows[index]
-            mark = glyphs.chosen if row.chosen else glyphs.cut if row.removed_by else " "
-            ink = look.chosen if row.chosen else look.faint if row.removed_by else look.text
-            name = f"{index + 1:>2} {cells.pad(row.name, 12)}"
-            room = max(width - 27, 4)
+        top = self._top(height)
+        scale = max((max(each.after or 0.0, each.before) for each in self.view.rows), default=1.0) or 1.0
+        lines: list[Line] = [columns(self.view, look, width, indent=3)]
+        for index in range(top, min(top + height - 1, len(self.view.rows))):
+            picked = index == self.picked
             lines.append(
-                [
-                    Segment(f" {mark} ", ink),
-                    Segment(name, look.row if index == self.picked else ink),
-                    Segment(percent(row.before).rjust(8) + "  ", ink),
-                    Segment(
-                        cells.pad(f"cut by {row.removed_by}", room)
-                        if row.removed_by
-                        else bar(row.before / scale, room, glyphs),
-                        look.faint if row.removed_by else look.chosen_bar if row.chosen else look.bar,
-                    ),
-                ]
+                row(self.view.rows[index], look, glyphs, width, scale, picked=picked, number=f"{index + 1:>2} ")
             )
         return lines
+
+    def _top(self, height: int) -> int:
+        """The first row that is seen below the headings."""
+        return min(max(self.picked - height + 2, 0), max(len(self.view.rows) - height + 1, 0))
 
     def action_pick(self, by: int) -> None:
         if self.view.rows:
@@ -127,9 +115,9 @@ class AlternativeRows(Canvas, can_focus=True):
             self.redraw()
 
     def on_click(self, event: events.Click) -> None:
-        top = min(max(self.picked - self.size.height + 1, 0), max(len(self.view.rows) - self.size.height, 0))
-        if 0 <= top + event.y < len(self.view.rows):
-            self.picked = top + event.y
+        at = self._top(self.size.height) + event.y - 1
+        if event.y >= 1 and at < len(self.view.rows):
+            self.picked = at
             screen = self.screen
             assert isinstance(screen, Alternatives)
             screen.action_take()
@@ -160,11 +148,11 @@ class Alternatives(ModalScreen[tuple[str, int | str] | None]):
 
     def on_mount(self) -> None:
         menu = self.query_one("#menu")
-        rows = min(len(self.view.rows), 10, max(self.size.height - 6, 1))
-        self.query_one("#alternatives").styles.height = rows
+        rows = min(len(self.view.rows), 10, max(self.size.height - 7, 1))
+        self.query_one("#alternatives").styles.height = rows + 1
         width = min(56, self.size.width - 2)
         menu.styles.width = width
-        height = rows + 4
+        height = rows + 5
         x = min(max(self.at[0], 0), max(self.size.width - width, 0))
         below = self.at[1] + 1 + height <= self.size.height
         y = self.at[1] + 1 if below else max(self.at[1] - height, 0)

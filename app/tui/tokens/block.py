@@ -49,6 +49,7 @@ class MessageBlock:
     key: str  # id of the message's first node
     who: str
     note: str = ""
+    notes: tuple[str, ...] = ()  # the same shorter and shorter, for less room
     tokens: list[ShownToken] = field(default_factory=list)
     scored: bool = False  # tokens are the model's; else a person's words, not looked at yet
     thinking: tuple[int, int] | None = None  # half-open token range

@@ -17,6 +17,8 @@ from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
+ENDS = ("cancelled", "length", "interrupted", "pruned", "revised")  # that are said
+
 
 @dataclass
 class ShownMessage:
@@ -54,7 +56,8 @@ class Transcript:
         """The blocks of the lineage; messages that did not change keep theirs."""
         self.shown = [self._show(message) for message in self.conversation.messages()]
         for index, shown in enumerate(self.shown):
-            shown.block.note = self.note(index)
+            shown.block.note, *shorter = self.notes(index)
+            shown.block.notes = tuple(shorter)
         return [shown.block for shown in self.shown]
 
     def _show(self, message: Message) -> ShownMessage:
@@ -99,28 +102,35 @@ class Transcript:
             shown.block.show_specials(on)
 
     def note(self, index: int) -> str:
-        """The words beside a message's name: branch, recipe, tokens, perplexity."""
+        """The words beside a message's name: branch, recipe, tokens, perplexity, how it ended."""
+        return self.notes(index)[0]
+
+    def notes(self, index: int) -> tuple[str, ...]:
+        """The same shorter and shorter. What goes first are the recipe's parameters beyond T and the first filter,
+        which are counted then, the filter, T, ppl; a value is shown whole or not at all."""
         shown = self.shown[index]
-        parts = []
         fork = shown.message.segments[-1].node.fork
         options = self.conversation.options(fork)
-        if len(options) > 1:
-            parts.append(f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}")
+        branch = f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}" if options[1:] else ""
         if shown.message.role == "user":
-            return " · ".join(parts)
+            return (branch,)
         steps = shown.steps
         drawn = [step for step in steps if step.origin == "drawn"] or steps
-        if drawn:
-            parts.append(shown.message.last.label or recipe_words(drawn[-1].recipe))
-            parts.append(f"{len(steps)} tok")
-        ppl = perplexity(step.logprob for step in steps)
-        if ppl is not None:
-            parts.append(f"ppl {ppl:.1f}")
+        label, recipe = shown.message.last.label, recipe_words(drawn[-1].recipe) if drawn else ""
+        parts = [label] if label else recipe.split(" · ") if recipe else []
+        parts.sort(key=lambda part: not part.startswith("T "))  # temperature comes first
+        count = f"{len(steps)} tok" if drawn else ""
+        found = perplexity(step.logprob for step in steps)
+        ppl = f"ppl {found:.1f}" if found is not None else ""
         finish = shown.message.last.finish
-        words_of = {"cancelled": "stopped", "length": "cut at the limit"}
-        if finish in ("cancelled", "length", "interrupted", "pruned", "revised"):
-            parts.append(words_of.get(finish, finish))
-        return " · ".join(parts)
+        words_of = {"cancelled": "stopped", "length": "stopped at length"}
+        end = words_of.get(finish, finish) if finish in ENDS else ""
+        more = f" +{len(parts) - 2}" if parts[2:] else ""
+        recipes = [parts, [*parts[:1], parts[1] + more] if parts[1:] else parts]
+        recipes += [[parts[0] + f" +{len(parts) - 1}"] if parts[1:] else parts, []]
+        lines = [(branch, *said, count, ppl, end) for said in recipes]
+        lines += [(count, ppl, end), (count, end), (end or count,)]
+        return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
 
     # -- tokens ------------------------------------------------------------------------------------------------------
 

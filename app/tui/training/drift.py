@@ -8,6 +8,7 @@ import codecs
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from app.heat import moved_level
 from app.tui.chat.candidates import LN2, Candidate, CandidateTable, Names
@@ -25,12 +26,14 @@ class Moves(CandidateTable):
     """The candidate table of a place: the tick is the base's probability, the bar the present one."""
 
     words: str = ""
+    HEADS: ClassVar[tuple[str, str]] = ("base %", "now %")
+    BAR: ClassVar[tuple[str, str]] = ("now", "base")
 
     def summary(self, glyphs: Glyphs) -> str:
         return self.words
 
 
-NOTHING = Moves("NEXT", "", "", (), 0, 0, 0.0, "", True, False)
+NOTHING = Moves("NEXT", "", "", (), 0, (0, 0), (0.0, 0.0), "", True, False)
 
 
 def view(difference: Difference, index: int, names: Names, *, live: bool = True) -> Moves:
@@ -39,15 +42,15 @@ def view(difference: Difference, index: int, names: Names, *, live: bool = True)
     token = positions[index].token if index < len(positions) else None
     title, name = ("NEXT", "") if token is None else ("TOKEN", names.name(token))
     if index < 1:
-        return Moves(title, name, "nothing before it", (), 0, 0, 0.0, "", True, live)
+        return Moves(title, name, "nothing before it", (), 0, (0, 0), (0.0, 0.0), "", True, live)
     place = positions[index - 1]
     rows = tuple(
         Candidate(s.token, names.name(s.token), math.exp(s.before), math.exp(s.now), chosen=s.token == token)
         for s in _shown(place)
     )
     before, now = (nats / LN2 for nats in place.entropy)
-    words = f"{Glyphs.tick} before · entropy {before:.1f} → {now:.1f} bits"
-    return Moves(title, name, f"KL {place.kl / LN2:.3f} bits", rows, 0, 0, 0.0, "", True, live, words)
+    words = f"entropy {before:.1f} → {now:.1f} bits"
+    return Moves(title, name, f"KL {place.kl / LN2:.3f} bits", rows, 0, (0, 0), (0.0, 0.0), "", True, live, words)
 
 
 def _shown(place: Position) -> list[Shift]:

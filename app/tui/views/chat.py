@@ -27,11 +27,13 @@ from app.tui.chat.token_look import TokenLook
 from app.tui.dialogs.opening import WAITING
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
+from app.tui.tokens.layout import TokenPlace
 from app.tui.view import Command, View
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from app.tui.widgets.body import Body
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.composer import Composer
+from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.inspector import Inspector
 from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.suggestions import Suggestions
@@ -144,6 +146,7 @@ class ChatScreen(View):
             talk.ready(self.host.engine.current)
         self.pane.open(talk.transcript)
         self.reshow(follow=True)
+        self.inspector.sampler.names = lambda token: self.names().name(token)
         self.inspector.sampler.show(talk.sampling)
         self.models_changed()
 
@@ -423,6 +426,11 @@ class ChatScreen(View):
         if not self.talk.running:
             self.save()
 
+    def on_entropy_row_pointed(self, event: EntropyRow.Pointed) -> None:
+        if (place := self.pane.place) is not None:
+            self.pane.view.focus()
+            self.pane.view.move_to(TokenPlace(place.block, event.token))
+
     def on_tree_pane_checked_out(self, event: TreePane.CheckedOut) -> None:
         self.pane.check_out(event.fork, event.option)
 
@@ -487,8 +495,12 @@ class ChatScreen(View):
             self.pane.view.action_latest()
 
     def action_sampler(self) -> None:
-        """To the sliders; where the screen is narrow, open or close their sheet."""
+        """To the sliders; where the screen is narrow, the drawer turns to them, or back."""
         self.inspector.to_sampler(back=self.composer)
+
+    def action_panel(self) -> None:
+        """Where the screen is narrow: another part of the panel."""
+        self.inspector.next_face()
 
     def action_heat(self) -> None:
         self.pane.action_heat()

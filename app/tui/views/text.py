@@ -352,7 +352,7 @@ class TextScreen(View):
             self.run.control.force([event.token])
 
     def action_sampler(self) -> None:
-        """To the sliders; where the screen is narrow, open or close their sheet."""
+        """To the sliders; where the screen is narrow, the drawer turns to them, or back."""
         self.inspector.to_sampler(back=self.buffer)
 
     def commands(self) -> Iterator[Command]:

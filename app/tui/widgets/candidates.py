@@ -1,20 +1,28 @@
-"""The candidates of one token: a bar for the probability after the transforms, a tick where the model had it before."""
+"""The candidates of one token: a bar for the probability after sampling, a tick at the raw one, and both in figures.
 
-from collections.abc import Sequence
+`row` draws one of them wherever candidates are listed, so that panel, drawer and popup say the same.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.tui.chat.candidates import Candidate, CandidateTable
-from app.tui.theme import bar
+from app.tui.chat.candidates import BANNED, Candidate, CandidateTable
+from app.tui.theme import Glyphs, Look, bar
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
-NAME = 12
-PERCENT = 7
+NAME = 10
+RAW, AFTER = 6, 8  # cells of the two figures
+ROOMY = 34  # columns from which on both have room
+SHORTEST = 3  # cells of a bar
+FRAME = 4  # rows beside the candidates: heading, columns, legend, summary
+MOST, FEWEST = 10, 3  # candidates; with fewer the legend gives its row
 
 
 class Candidates(Canvas, can_focus=True):
@@ -59,7 +67,31 @@ class Candidates(Canvas, can_focus=True):
         if self.view is None:
             return [[Segment("TOKEN", self.look.heading)], [Segment("  nothing drawn yet", self.look.faint)]]
         view, rows = self.view, self.view.rows
-        room = max(height - 2, 0)
+        lines: list[Line] = [self._heading(view, width)]
+        if not rows:
+            return lines
+        compact = height < FRAME + FEWEST
+        shown = self._shown(height)
+        scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=1.0) or 1.0
+        if compact:
+            lines = [self._short_heading(view, width)]
+        else:
+            lines.append(columns(view, self.look, width))
+        for i in shown:
+            picked = i == self.picked and self.has_focus
+            lines.append(row(rows[i], self.look, self.glyphs, width, scale, picked=picked))
+        if compact:
+            return lines
+        if height >= len(shown) + FRAME:
+            lines.append(self._legend(view, width))
+        lines.append([Segment(cells.fit(view.summary(self.glyphs), width), self.look.faint)])
+        return lines
+
+    def _shown(self, height: int) -> list[int]:
+        """The rows that there is room for, the one that was drawn or is picked among them."""
+        rows = self.view.rows if self.view is not None else ()
+        room = height - FRAME if height - FRAME >= FEWEST else height - 1
+        room = max(min(room, MOST), 0)
         shown = list(range(len(rows)))[:room]
         chosen = next((i for i, row in enumerate(rows) if row.chosen), None)
         if chosen is not None and chosen not in shown and room:
@@ -67,54 +99,50 @@ class Candidates(Canvas, can_focus=True):
         if self.picked is not None and self.picked not in shown and room:
             start = max(0, self.picked - room + 1)
             shown = list(range(start, min(start + room, len(rows))))
-        scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=1.0) or 1.0
-        lines: list[Line] = [self._heading(view, width)]
-        lines += [self._row(rows[i], i, scale, width) for i in shown]
-        if rows:
-            lines.append([Segment(cells.fit(view.summary(self.glyphs), width), self.look.faint)])
-        return lines
+        return shown
 
     def _heading(self, view: CandidateTable, width: int) -> Line:
-        mark = self.glyphs.live if view.live else self.glyphs.held
-        head = f"{view.title}  "
-        tail = f"  {view.numbers}" if view.name else view.numbers
-        name = cells.fit(view.name, max(width - cells.width(head + tail) - 2, 3)) if view.name else ""
+        look, mark = self.look, self.glyphs.live if view.live else self.glyphs.held
+        head, tail = f"{view.title}  ", f"  {view.numbers}" if view.name else view.numbers
+        name = cells.fit(view.name, max(width - cells.width(head + tail), 3)) if view.name else ""
         space = width - cells.width(head + name + tail) - 1
         return [
-            Segment(head, self.look.heading),
-            Segment(name, self.look.text),
-            Segment(tail, self.look.heading),
+            Segment(head, look.heading),
+            Segment(name, look.cursor),
+            Segment(cells.fit(tail, max(width - cells.width(head + name), 0)), look.faint),
             Segment(" " * max(space, 0)),
-            Segment(mark if space >= 0 else "", self.look.accent if view.live else self.look.faint),
+            Segment(mark if space >= 1 else "", look.accent if view.live else look.faint),
         ]
 
-    def _row(self, row: Candidate, index: int, scale: float, width: int) -> Line:
-        glyphs, look = self.glyphs, self.look
-        picked = index == self.picked and self.has_focus
-        mark = glyphs.chosen if row.chosen else glyphs.cut if row.removed_by else " "
-        size = max(width - NAME - PERCENT - 4, 3)
-        share = row.before if row.after is None or row.removed_by else row.after
-        ink = look.chosen_bar if row.chosen else look.bar_cut if row.removed_by else look.bar
-        text = look.chosen if row.chosen else look.faint if row.removed_by else look.text
-        name = cells.pad(row.name, NAME)
-        drawn = bar(share / scale, size, glyphs)
-        tick = min(round(row.before / scale * size), size - 1)
-        segments = [Segment(mark + " ", look.chosen if row.chosen else look.faint)]
-        segments.append(Segment(name + " ", look.row if picked else text))
-        # the tick is drawn only where the transforms moved the probability by more than it is wide
-        if row.after is not None and not row.removed_by and abs(row.after - row.before) / scale * size >= 1:
-            under = drawn[tick]
-            on = ink if under == glyphs.blocks[-1] else look.tick
-            tick_style = (
-                look.tick
-                if on is not ink
-                else look.tick.__class__(color=look.cursor.color, bgcolor=ink.color, bold=True)
-            )
-            segments += [Segment(drawn[:tick], ink), Segment(glyphs.tick, tick_style), Segment(drawn[tick + 1 :], ink)]
-        else:
-            segments.append(Segment(drawn, ink))
-        segments.append(Segment(percent(share).rjust(PERCENT + 1), text))
-        return segments
+    def _short_heading(self, view: CandidateTable, width: int) -> Line:
+        """Heading and columns in one, on the ground of a bar."""
+        look, glyphs = self.look, self.glyphs
+        raw, after = f"{glyphs.tick} {view.HEADS[0]}", f"{glyphs.blocks[-1]} {view.HEADS[1]}"
+        tail = f"{raw} {after}" if width >= ROOMY else after
+        title, numbers = view.title.partition(" ")[0] + "  ", f"  {view.numbers}"
+        name = cells.fit(view.name, max(width - cells.width(title + tail) - 1, 3))
+        room = max(width - cells.width(title + name + tail) - 1, 0)
+        while cells.width(numbers) > room:  # a number is shown whole or not at all
+            numbers = numbers.rpartition("  ")[0]
+        gap = " " * max(width - cells.width(title + name + numbers + tail), 0)
+        line = [Segment(title, look.heading), Segment(name, look.cursor), Segment(numbers + gap + tail, look.faint)]
+        return list(Segment.apply_style(line, look.band))
+
+    def _legend(self, view: CandidateTable, width: int) -> Line:
+        """What bar, tick and dotted mark are."""
+        look, glyphs = self.look, self.glyphs
+        parts = [(glyphs.blocks[-1], look.bar, f" {view.BAR[0]}"), (glyphs.tick, look.tick, f" {view.BAR[1]}")]
+        if view.cut_by:
+            parts.append((glyphs.cut, look.faint, f" cut by {view.cut_by}"))
+        if sum(cells.width(words) + 3 for _, _, words in parts) - 2 > width:
+            parts[0] = (*parts[0][:2], parts[0][2].split(" sampling")[0])
+        line, room = [], width
+        for number, (sign, ink, words) in enumerate(parts):
+            gap = "  " if number else ""
+            words = cells.fit(words, max(room - len(gap) - 1, 0))
+            line += [Segment(gap + sign, ink), Segment(words, look.faint)]
+            room -= len(gap) + 1 + cells.width(words)
+        return line
 
     # -- picking -----------------------------------------------------------------------------------------------------
 
@@ -154,8 +182,9 @@ class Candidates(Canvas, can_focus=True):
         offset = event.get_content_offset(self)
         if offset is None or self.view is None:
             return
-        index = offset.y - 1
-        if 0 <= index < min(len(self.view.rows), self.size.height - 2):
+        shown, at = self._shown(self.size.height), offset.y - 2
+        if 0 <= at < len(shown):
+            index = shown[at]
             again = self.picked == index
             self.picked = index
             self.redraw()
@@ -163,9 +192,55 @@ class Candidates(Canvas, can_focus=True):
                 self._post("branch")
 
 
+def columns(view: CandidateTable, look: Look, width: int, indent: int = 0) -> Line:
+    """The headings over the columns of `row`."""
+    before, after = view.HEADS
+    both = width - indent >= ROOMY
+    name = cells.pad(" " * (indent + 2) + "next token", max(width - AFTER - (RAW if both else 0), 0))
+    return [Segment(f"{name}{f'{before:>{RAW}}' if both else ''}{after:>{AFTER}}", look.faint)]
+
+
+def row(
+    it: Candidate, look: Look, glyphs: Glyphs, width: int, scale: float, *, picked: bool = False, number: str = ""
+) -> Line:
+    """One candidate in `width` cells: its mark, its number in the list, name, bar with tick, both figures."""
+    banned = it.removed_by == BANNED
+    mark = glyphs.chosen if it.chosen else glyphs.lift if banned else glyphs.cut if it.removed_by else " "
+    text = look.chosen if it.chosen else look.cut if it.removed_by else look.text
+    both = width - len(number) >= ROOMY
+    size = max(width - 2 - len(number) - NAME - 2 - AFTER - (RAW if both else 0), SHORTEST)
+    share = it.before if it.after is None else 0.0 if it.removed_by else it.after
+    ink = look.chosen_bar if it.chosen else look.bar
+    segments = [
+        Segment(f"{mark} ", look.alarm if banned else look.chosen if it.chosen else look.faint),
+        Segment(number, look.faint),
+        Segment(cells.pad(it.name, NAME), look.row if picked else text),
+        Segment(" "),
+        *_bar(it, share, size, scale, ink, look, glyphs),
+        Segment(" "),
+    ]
+    after = "" if it.after is None else BANNED if banned else "cut" if it.removed_by else percent(it.after)
+    if both:
+        segments.append(Segment(percent(it.before).rjust(RAW), look.chosen if it.chosen else look.faint))
+    return [*segments, Segment(after.rjust(AFTER), text)]
+
+
+def _bar(
+    it: Candidate, share: float, size: int, scale: float, ink: Style, look: Look, glyphs: Glyphs
+) -> Iterator[Segment]:
+    """A bar with a tick at the raw probability, where that is not within a cell of the bar's end."""
+    drawn = bar(share / scale, size, glyphs)
+    far = it.after is not None and (it.removed_by or abs(share - it.before) / scale * size >= 1)
+    if not far:
+        yield Segment(drawn, ink)
+        return
+    tick = min(int(it.before / scale * size), size - 1)
+    inside = drawn[tick] == glyphs.blocks[-1]
+    style = Style(color=look.cursor.color, bgcolor=ink.color, bold=True) if inside and ink.color else look.tick
+    yield from (Segment(drawn[:tick], ink), Segment(glyphs.tick, style), Segment(drawn[tick + 1 :], ink))
+
+
 def percent(share: float) -> str:
-    """A probability in percent, with as many digits as fit."""
+    """A probability in percent, without the sign: two decimals."""
     value = 100 * share
-    if 0 < value < 0.005:
-        return "<0.01%"
-    return f"{value:.2f}%"
+    return "<0.01" if 0 < value < 0.005 else f"{value:.2f}"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from rich.segment import Segment
+from textual import events
+from textual.message import Message
 
 from app.tui.widgets.canvas import Canvas, Line
 
@@ -10,36 +12,73 @@ TOP = 8.0  # bits at which a column is full
 
 
 class EntropyRow(Canvas):
-    """Bits for each token, the newest at the right; `at` is the token under the cursor."""
+    """Bits for each token of a message, all of them in the width; `at` is the token under the cursor."""
+
+    class Pointed(Message):
+        """A person wants to see a token of the message."""
+
+        def __init__(self, token: int) -> None:
+            super().__init__()
+            self.token = token
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._forget()
         self.bits: Sequence[float | None] = ()
         self.at: int | None = None
 
     def show(self, bits: Sequence[float | None], at: int | None) -> None:
-        """`bits` may be a list that grows: only what is seen of it is read."""
+        """`bits` may be a list that grows: what was summed up of it is not read again."""
+        if bits is not self.bits or len(bits) < self._seen:
+            self._forget()
         self.bits, self.at = bits, at
         self.redraw()
+
+    def _forget(self, each: int = 1) -> None:
+        self._each, self._seen = each, 0
+        self._columns: list[float] = []
+
+    def _fill(self, width: int) -> None:
+        """The greatest of as many tokens a column as it takes to show all of them."""
+        each = max(-(-len(self.bits) // max(width, 1)), 1)
+        if each != self._each:
+            self._forget(each)
+        for index in range(self._seen, len(self.bits)):
+            value = self.bits[index] or 0.0
+            if index % each:
+                self._columns[-1] = max(self._columns[-1], value)
+            else:
+                self._columns.append(value)
+        self._seen = len(self.bits)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         here = self.at if self.at is not None else len(self.bits) - 1
         heading = [Segment("ENTROPY", self.look.heading)]
-        if self.bits and 0 <= here < len(self.bits) and self.bits[here] is not None:
-            heading.append(Segment(f"  {self.bits[here]:.1f} bits", self.look.text))
-        return [heading, self.row(width)]
+        value = self.bits[here] if 0 <= here < len(self.bits) else None
+        if value is not None:
+            heading.append(Segment(f"  {value:.1f} bits", self.look.text))
+        self._fill(width)
+        if self._each > 1:
+            heading.append(Segment(f"  max of {self._each} tok a column", self.look.faint))
+        rows = max(height - 1, 0)
+        return [heading, *(self.row(row, rows) for row in reversed(range(rows)))]
 
-    def row(self, width: int) -> Line:
-        """The newest `width` columns, or those around the cursor."""
-        count = len(self.bits)
-        first = max(count - width, 0)
-        if self.at is not None and self.at < first:
-            first = max(self.at - width // 2, 0)
+    def row(self, row: int, rows: int) -> Line:
+        """A row of the columns, the lowest is 0 of `rows`."""
         levels = self.glyphs.levels
+        lit = self.at // self._each if self.at is not None else -1
         segments = []
-        for i in range(first, min(first + width, count)):
-            value = self.bits[i]
-            glyph = " " if value is None else levels[min(int(value / TOP * len(levels)), len(levels) - 1)]
-            ink = self.look.chosen_bar if i == self.at else self.look.bar
-            segments.append(Segment(glyph, ink))
+        for column, value in enumerate(self._columns):
+            full = min(max(round(value / TOP * len(levels) * rows), 1), len(levels) * rows) - row * len(levels)
+            glyph = levels[min(full, len(levels)) - 1] if full > 0 else " "
+            segments.append(Segment(glyph, self.look.chosen_bar if column == lit else self.look.bar))
         return list(Segment.simplify(segments))
+
+    def on_click(self, event: events.Click) -> None:
+        """To the highest token of a column."""
+        offset = event.get_content_offset(self)
+        if offset is None or offset.x >= len(self._columns):
+            return
+        first = offset.x * self._each
+        there = range(first, min(first + self._each, len(self.bits)))
+        self.post_message(self.Pointed(max(there, key=lambda token: self.bits[token] or 0.0)))

@@ -1,4 +1,4 @@
-"""The inspector pane: candidates, entropy, sliders, tree. A sheet over the text where the screen is narrow.
+"""The inspector pane: candidates, entropy, sampler, tree. A drawer under the text where the screen is narrow.
 
 It looks at the `Subject` that its view gives, remembers what the engine answered exactly, and asks for it once cursor
 and sliders rest. What becomes of a pick or of other settings is decided elsewhere.
@@ -30,6 +30,11 @@ SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the ex
 PANEL_S = 0.2  # between two looks while tokens come: bars that change faster cannot be read
 BATCH_S = 0.08  # tokens that keep coming are at most this far apart
 KNOWN = 200  # exact outcomes that are remembered
+TALL, LOW = 14, 9  # rows of ten candidates and of five, with what belongs to them
+ROOMY = 76  # columns from which on a drawer shows token and sampler side by side
+GAPS = 3  # rows between the parts
+FEWEST = 3  # rows of the sampler
+FACES = ("glance", "token", "entropy", "tree", "sampler")  # of the drawer
 
 
 class Inspector(Vertical, CachedWidget):
@@ -42,6 +47,7 @@ class Inspector(Vertical, CachedWidget):
         self._settle: Timer | None = None
         self._late: Timer | None = None
         self._looked_s = 0.0
+        self._heights: dict[Widget, int | None] = {}
         self._behind = False  # whether tokens have come that the panel has not seen
 
     def compose(self) -> ComposeResult:
@@ -71,7 +77,9 @@ class Inspector(Vertical, CachedWidget):
         """Bring the panel, or the line that stands for it, up to date with the subject."""
         if not self.is_attached:  # the view was left meanwhile
             return
-        if not self.candidates.is_on_screen and not self.line.display:
+        self.fit()
+        self.line.display = self.is_drawer and not self.display and not self.screen.has_class("-flat")
+        if not self.display and not self.line.display:
             return
         subject = self.subject()
         table = self._table(subject)
@@ -144,31 +152,87 @@ class Inspector(Vertical, CachedWidget):
             host(self).say, f"{name} is banned from now on" if token in sampling.bias else f"{name} is allowed again"
         )
 
-    # -- the sheet ---------------------------------------------------------------------------------------------------
+    # -- room --------------------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Give the parts their rows: where there are few, the tree folds to its title first, then the entropy, then
+        the candidates go from ten to five. What acts in the sampler never folds."""
+        if self.is_drawer:
+            heights: dict[Widget, int | None] = dict.fromkeys(self._parts())
+        else:
+            room, rows = self.size.height, self.sampler.get_content_height(self.size, self.size, self.size.width)
+            rows = min(rows, max(room - LOW - 2 - GAPS, FEWEST))
+            tree = self.tree_pane.get_content_height(self.size, self.size, self.size.width)
+            steps = [(TALL, 3, tree), (TALL, 3, 1), (TALL, 1, 1), (LOW, 1, 1)]
+            tall, entropy, least = next((step for step in steps if sum(step) + rows + GAPS <= room), steps[-1])
+            spare = room - tall - entropy - least - rows - GAPS
+            heights = dict(zip(self._parts(), (tall, entropy, rows, min(tree, least + max(spare, 0))), strict=True))
+        if heights != self._heights:
+            self._heights = heights
+            for part, height in heights.items():
+                if height is None:  # as the style sheet has it
+                    part.styles.clear_rule("height")
+                else:
+                    part.styles.height = height
+
+    def _parts(self) -> tuple[Widget, ...]:
+        return self.candidates, self.entropy, self.sampler, self.tree_pane
+
+    def on_resize(self) -> None:
+        self.set_class(self.screen.size.width < ROOMY, "-slim")
+        self.set_class(self.is_drawer, "-drawer")
+        self.fit()
+
+    # -- the drawer --------------------------------------------------------------------------------------------------
 
     @property
-    def is_sheet(self) -> bool:
-        """Whether the screen is too narrow to keep it in sight."""
+    def is_drawer(self) -> bool:
+        """Whether the screen is too narrow for a panel: it lies under the text then, a part at a time."""
         return self.screen.has_class("-narrow") or self.screen.has_class("-tiny")
 
+    def turn(self, face: str) -> None:
+        """As a drawer, show a part; "" shuts it."""
+        for each in FACES:
+            self.set_class(each == face, f"-{each}")
+        self.set_class(not face, "-shut")
+        self.call_after_refresh(self.look)
+
+    @property
+    def face(self) -> str:
+        return next((face for face in FACES if self.has_class(f"-{face}")), "" if self.has_class("-shut") else "glance")
+
+    def next_face(self) -> None:
+        """The drawer's next part, at last shut."""
+        if self.is_drawer:
+            turns = ("glance", "entropy", "tree", "sampler", "")
+            shown = self.face if self.display else ""
+            self.turn(turns[(turns.index(shown) + 1) % len(turns)] if shown in turns else "glance")
+
     def open(self) -> None:
-        """As a sheet, lie over the text."""
-        if self.is_sheet:
-            self.add_class("-open")
+        """As a drawer, show as many candidates as there is room for."""
+        if self.is_drawer:
+            self.turn("token")
 
     def close(self) -> bool:
-        """Put the sheet away; gives whether it was open."""
-        was_open = self.has_class("-open")
-        self.remove_class("-open")
+        """Back to the glance; gives whether the drawer showed something else."""
+        was_open = self.is_drawer and self.face in ("token", "entropy", "tree", "sampler")
+        if was_open:
+            self._glance()
         return was_open
 
+    def _glance(self) -> None:
+        """As it was at first."""
+        for each in (*FACES, "shut"):
+            self.remove_class(f"-{each}")
+        self.call_after_refresh(self.look)
+
     def to_sampler(self, back: Widget) -> None:
-        """The focus to the sliders; where it is a sheet, open it, or close it and give the focus `back`."""
-        if self.is_sheet and self.close():
+        """The focus to the sliders; from them in a drawer, `back`."""
+        if self.is_drawer and self.face == "sampler":
+            self._glance()
             back.focus()
-        elif self.is_sheet:
-            self.add_class("-open")
+        elif self.is_drawer:
+            self.turn("sampler")
             self.call_after_refresh(self.sampler.focus)
-            self.call_after_refresh(self.look)
         else:
             self.sampler.focus()

@@ -94,10 +94,11 @@ class TranscriptRows(ScrollView):
             self._settle()
         self.refresh(Region(0, first - self.scroll_offset.y, self.size.width, layout.height - first))
 
-    def renote(self, index: int, note: str) -> None:
-        """Change the words beside a block's name."""
-        if self.blocks[index].note != note:
-            self.blocks[index].note = note
+    def renote(self, index: int, notes: Sequence[str]) -> None:
+        """Change the words beside a block's name, the longest first."""
+        block = self.blocks[index]
+        if (block.note, *block.notes) != tuple(notes):
+            block.note, block.notes = notes[0], tuple(notes[1:])
             self._touch(Spot(index, HEAD, 1))
 
     def relay(self) -> None:

@@ -1,12 +1,14 @@
-"""The sliders: a row for every parameter, in the order in which the transforms run."""
+"""The sampler: what acts on top, in the order in which it runs, then bans and biases; what is off is folded away."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, cast
 
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
+from textual.widget import Widget
 
 from app.tui import presets
 from app.tui.dialogs.overlays import Ask, Pick
@@ -18,8 +20,9 @@ from app.tui.widgets.canvas import Canvas, Line
 from engine.presets import PARAMETERS
 from engine.transforms import Parameter
 
-LABEL = 16  # less where there is no room
+LABEL = 15  # less where there is no room
 VALUE = 7
+FOLD = "off"  # the name of the row that stands for what is off
 SHORTEST = 4  # cells of a slider
 
 
@@ -38,6 +41,8 @@ class Sliders(Canvas, can_focus=True):
         Binding("equals_sign", "type", "Type a value", show=False, id="sampler.type"),
         Binding("less_than_sign,shift+up", "move(-1)", "Earlier", show=False, id="sampler.earlier"),
         Binding("greater_than_sign,shift+down", "move(1)", "Later", show=False, id="sampler.later"),
+        Binding("enter", "enter", "Unfold", show=False, id="sampler.enter"),
+        Binding("z", "fold", "More or fewer", show=False, id="sampler.fold"),
         Binding("p", "presets", "Presets", show=False, id="sampler.presets"),
     ]
 
@@ -51,56 +56,89 @@ class Sliders(Canvas, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.sampling = Sampling()
+        self.names: Callable[[int], str] = lambda token: f"#{token}"  # of the tokens with a ban or a bias
         self.picked = "temp"
+        self.unfolded = False
         self.top = 0
         self._dragging = False
 
     def show(self, sampling: Sampling) -> None:
         if sampling != self.sampling:
+            more = self._height(sampling) != self._height(self.sampling)
             self.sampling = sampling
             self.redraw()
+            if more:
+                self.refresh(layout=True)
 
-    def rows(self) -> list[Parameter]:
-        """The sliders that are listed: those that only refine another, while the list has the focus."""
-        return [p for p in self.sampling.rows() if p.off is not None or self.has_focus]
+    def _on(self, p: Parameter) -> bool:
+        """Whether a parameter acts; temperature always does."""
+        return p.name == "temp" or self.sampling.active(p)
+
+    def rows(self) -> list[str]:
+        """The rows by name: parameters that act, tokens with a ban or bias, the fold, and what is in it."""
+        parameters = self.sampling.rows()
+        acting = [p.name for p in parameters if self._on(p) and (p.off is not None or self.has_focus)]
+        tokens = [f"#{token}" for token in (*self.sampling.bans, *(token for token, _ in self.sampling.biases))]
+        resting = [p.name for p in parameters if not self._on(p)]
+        return [*acting, *tokens, *([FOLD] if resting else []), *(resting if self.unfolded else [])]
+
+    def _height(self, sampling: Sampling) -> int:
+        return sum(p.name == "temp" or sampling.active(p) for p in sampling.rows()) + len(sampling.bias)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return 1 + len(self.rows())
 
     @property
-    def parameter(self) -> Parameter:
-        """The parameter that keys act on."""
+    def chosen(self) -> str:
+        """The row that keys act on."""
         rows = self.rows()
-        return next((p for p in rows if p.name == self.picked), rows[0])
+        return self.picked if self.picked in rows else "temp"
+
+    @property
+    def parameter(self) -> Parameter | None:
+        """The parameter that keys act on, None on the row of a token or of the fold."""
+        return PARAMETERS.get(self.chosen)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         rows = self.rows()
-        room = max(height - 1, 1)
-        at = rows.index(self.parameter)
-        if not self.has_focus and self._busiest(rows, room) is not None:
-            self.top = self._busiest(rows, room) or 0
-        self.top = min(max(self.top, at - room + 1 if self.has_focus else 0), max(len(rows) - room, 0))
-        if self.has_focus:
-            self.top = min(self.top, at)
-        name = self.sampling.preset_name
-        words = f"  {self.sampling.order_name} order" + (f" {self.glyphs.dot} {name}" if name else "")
-        lines: list[Line] = [
-            [Segment("SAMPLER", self.look.heading), Segment(cells.fit(words, width - 7), self.look.faint)]
-        ]
-        lines += [self._row(p, width) for p in rows[self.top : self.top + room]]
+        room, at = max(height - 1, 1), rows.index(self.chosen)
+        self.top = min(max(self.top, at - room + 1), at) if self.has_focus else 0
+        self.top = min(self.top, max(len(rows) - room, 0))
+        parts = [part for part in (self.sampling.preset_name, f"{self.sampling.order_name} order") if part]
+        while parts and cells.width("  " + f" {self.glyphs.dot} ".join(parts)) > width - 7:
+            parts.pop()
+        words = cells.pad("  " + f" {self.glyphs.dot} ".join(parts), max(width - 7, 0))
+        heading: Line = [Segment("SAMPLER", self.look.heading), Segment(words, self.look.faint)]
+        if cast(Widget, self.parent).has_class("-drawer"):
+            heading = list(Segment.apply_style(heading, self.look.band))
+        lines: list[Line] = [heading]
+        lines += [self._line(name, width) for name in rows[self.top : self.top + room]]
         return lines
 
-    def _busiest(self, rows: list[Parameter], room: int) -> int | None:
-        """Where to scroll so that as many running transforms as can be are seen."""
-        if len(rows) <= room:
-            return 0
-        running = [i for i, p in enumerate(rows) if self.sampling.active(p) or p.name == "temp"]
-        return min(range(len(rows) - room + 1), key=lambda top: -sum(top <= i < top + room for i in running))
+    def _line(self, name: str, width: int) -> Line:
+        if name in PARAMETERS:
+            return self._row(PARAMETERS[name], width)
+        look, picked = self.look, self.has_focus and name == self.chosen
+        if name == FOLD:
+            sign = self.glyphs.unfold if self.unfolded else self.glyphs.fold
+            count = sum(not self._on(p) for p in self.sampling.rows())
+            words = cells.fit(f"{sign} {count} {'off' if self.unfolded else 'more off'}", width)
+            return [Segment(words, look.row if picked else look.faint)]
+        token, (label_width, _) = int(name[1:]), _columns(width)
+        value = self.sampling.bias[token]
+        words = "banned" if token in self.sampling.bans else f"bias {value:+.2g}".replace("-", "−")
+        return [
+            Segment(cells.pad(words, label_width), look.row if picked else look.text),
+            Segment(" " + cells.fit(self.names(token), max(width - label_width - 3, 3)), look.text),
+            Segment(f" {self.glyphs.lift}", look.alarm),
+        ]
 
     def _row(self, p: Parameter, width: int) -> Line:
         look = self.look
-        active, value = self.sampling.active(p), self.sampling.values[p.name]
-        on = active or (p.name == "temp")
+        on, value = self._on(p), self.sampling.values[p.name]
         label_width, size = _columns(width)
         share = (value - p.low) / (p.high - p.low)
-        picked = self.has_focus and p.name == self.parameter.name
+        picked = self.has_focus and p.name == self.chosen
         label = look.row if picked else look.text if on else look.faint
         return [
             Segment(cells.pad(p.label, label_width), label),
@@ -112,37 +150,58 @@ class Sliders(Canvas, can_focus=True):
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
     def on_focus(self) -> None:
+        self.refresh(layout=True)
         self.redraw()
 
     def on_blur(self) -> None:
+        self.refresh(layout=True)
         self.redraw()
 
     def change(self, sampling: Sampling) -> None:
         """Other settings, by a person."""
         if sampling != self.sampling:
-            self.sampling = sampling
-            self.redraw()
+            self.show(sampling)
             self.post_message(self.Changed(sampling))
 
     def action_pick(self, by: int) -> None:
         rows = self.rows()
-        at = rows.index(self.parameter)
-        self.picked = rows[min(max(at + by, 0), len(rows) - 1)].name
+        at = rows.index(self.chosen)
+        self.picked = rows[min(max(at + by, 0), len(rows) - 1)]
         self.redraw()
 
+    def action_fold(self) -> None:
+        """Show what is off, or fold it away."""
+        self.unfolded = not self.unfolded
+        self.picked = self.chosen
+        self.refresh(layout=True)
+        self.redraw()
+
+    def action_enter(self) -> None:
+        if self.chosen == FOLD:
+            self.action_fold()
+
     def action_step(self, by: int) -> None:
-        self.change(self.sampling.stepped(self.parameter.name, by))
+        if (p := self.parameter) is not None:
+            self.picked = p.name  # a row that is moved joins those that act, and is picked there
+            self.change(self.sampling.stepped(p.name, by))
 
     def action_off(self) -> None:
+        """Off: a parameter, a ban or a bias."""
         p = self.parameter
-        self.change(self.sampling.with_value(p.name, p.default if p.off is None else p.off)[0])
+        if p is not None:
+            self.change(self.sampling.with_value(p.name, p.default if p.off is None else p.off)[0])
+        elif self.chosen != FOLD:
+            self.change(self.sampling.lift(int(self.chosen[1:])))
 
     def action_default(self) -> None:
-        self.change(self.sampling.with_value(self.parameter.name, self.parameter.default)[0])
+        if (p := self.parameter) is not None:
+            self.change(self.sampling.with_value(p.name, p.default)[0])
 
     def action_type(self) -> None:
         """Have a person type the value of the picked parameter."""
         p = self.parameter
+        if p is None:
+            return
 
         def typed(text: str | None) -> None:
             if text is not None and (said := self.type_value(p.name, text)):
@@ -152,7 +211,8 @@ class Sliders(Canvas, can_focus=True):
         self.app.push_screen(Ask(title, f"{self.sampling.values[p.name]:g}"), typed)
 
     def action_move(self, by: int) -> None:
-        self.change(self.sampling.moved(self.parameter, by))
+        if self.parameter is not None:
+            self.change(self.sampling.moved(self.parameter, by))
 
     def action_presets(self) -> None:
         """Have a person choose a preset, or the order of the transforms."""
@@ -193,16 +253,26 @@ class Sliders(Canvas, can_focus=True):
             index = offset.y - 1 + self.top
             if offset.y < 1 or not 0 <= index < len(rows):
                 return
-            self.picked = rows[index].name
+            name = self.picked = rows[index]
             self.redraw()
+            if name == FOLD:
+                self.action_fold()
+            elif name.startswith("#") and offset.x >= self._lift_at(name):
+                self.change(self.sampling.lift(int(name[1:])))
         label_width, size = _columns(self.size.width)
         x = offset.x - label_width - 1
         if not keep and not 0 <= x < size:
             return
         p = self.parameter
+        if p is None:
+            return
         share = min(max(x / (size - 1), 0.0), 1.0)
         value = p.low + round(share * (p.high - p.low) / p.step) * p.step
         self.change(self.sampling.with_value(p.name, round(value, 6))[0])
+
+    def _lift_at(self, name: str) -> int:
+        """The column of the sign that lifts a ban or a bias."""
+        return sum(cells.width(segment.text) for segment in self._line(name, self.size.width)[:-1])
 
 
 def _columns(width: int) -> tuple[int, int]:

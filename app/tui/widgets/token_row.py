@@ -18,7 +18,8 @@ def heading(block: MessageBlock, width: int, look: Look) -> list[Segment]:
     """Who speaks, and the words beside."""
     who = look.you if block.who == "you" else look.model
     space = width - GUTTER - len(block.who) - 3
-    note = f"  {cells.fit(block.note, space)}" if block.note and space > 4 else ""
+    said = next((note for note in (block.note, *block.notes) if cells.width(note) <= space), "")
+    note = f"  {said}" if said else ""
     return [Segment(" " * GUTTER + block.who, who), Segment(note, look.faint)]
 
 

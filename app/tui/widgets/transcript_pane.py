@@ -44,6 +44,7 @@ class TranscriptPane(Left):
         Binding("right_curly_bracket", "fork(1)", "Fork", show=False, id="token.next_fork"),
         Binding("m", "read", "Read", show=False, id="token.read"),
         Binding("z", "fold", "Fold", show=False, id="token.fold"),
+        Binding("w", "screen.panel", "Panel", show=False, id="token.panel"),
         Binding("l", "line_ends", "Line ends", show=False, id="token.line_ends"),
         Binding("y", "copy_answer", "Copy", show=False, id="token.copy"),
         Binding("Y", "copy_code", "Copy code", show=False, id="token.copy_code"),
@@ -143,7 +144,7 @@ class TranscriptPane(Left):
     def renote(self) -> None:
         """The words beside the last message's name, as they are now."""
         index = len(self.shown) - 1
-        self.view.renote(index, self.transcript.note(index))
+        self.view.renote(index, self.transcript.notes(index))
 
     @property
     def shown(self) -> list[ShownMessage]:

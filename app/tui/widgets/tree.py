@@ -51,6 +51,7 @@ def _words(talk: Conversation, fork: Fork, option: str | None) -> str:
     if option is not None:
         node = talk.nodes[option]
         text = node.text or "".join(step.text for step in node.steps[:16] if not step.special)
+        text = text or "".join(step.piece.decode(errors="replace") for step in node.steps[:16])
         joins = node.joins and node.fork.node != ROOT
     else:
         steps = talk.nodes[fork.node].steps[fork.at : (fork.at or 0) + 16]
@@ -119,18 +120,17 @@ class TreePane(Canvas, can_focus=True):
         focus = self.picked if self.picked is not None and self.has_focus else here
         self.top = min(max(focus - room + 1, 0), max(len(self.ways) - room, 0))
         for index in range(self.top, min(self.top + room, len(self.ways))):
-            way = self.ways[index]
-            stem = self._stem(index)
+            way, stem = self.ways[index], self._stem(index)
             tail = f"  {glyphs.here} {way.number}" if index == here else f"  {way.number}" if way.number else ""
             tail += f" {glyphs.cut}" if way.given_up else ""
             text = cells.fit(way.text, max(width - len(stem) - len(tail), 4))
-            picked = index == self.picked and self.has_focus
-            ink = look.row if picked else look.text if way.on else look.faint
+            space = " " * max(width - len(stem) - len(tail) - cells.width(text), 0)
+            ink = look.row if index == self.picked and self.has_focus else look.text if way.on else look.faint
             lines.append(
                 [
-                    Segment(stem, look.rule),
+                    Segment(stem, look.rule if way.depth else look.accent),
                     Segment(text, ink),
-                    Segment(tail, look.accent if index == here else look.faint),
+                    Segment(space + tail.rstrip(), look.accent if index == here else look.faint),
                 ]
             )
         return lines
