@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from app.awake import kept_awake
 from app.model_provider import loaded
 from app.requests import TrainingPlan
-from app.training_plan import describe
+from app.training_plan import describe, pace
 from engine.errors import ParameterError
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report
@@ -18,6 +18,7 @@ from engine.tune.rows import TrainingRow
 
 PROMPTS = 3  # rows whose beginnings are watched
 WORDS = 12  # of a text that are its beginning
+ROW = 512  # tokens of the row that is shown
 
 
 class LocalTrainer:
@@ -52,6 +53,8 @@ class LocalTrainer:
             past=tuple(event for event in past if event.step <= self.run.counters.step),
             prompts=tuple(dict.fromkeys(filter(None, map(beginning, rows[:PROMPTS])))),
             chat=bool(rows[0].messages) and tokenizer.chat_template is not None,
+            pace=pace(opened, found),
+            row=first_row(opened),
             vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
         )
 
@@ -69,6 +72,12 @@ def shared(name: str, progress: Report) -> Checkpoint:
     Not for a run that moves the weights themselves: it would need a copy as soon as it has begun.
     """
     return loaded(name) or load(name, progress)
+
+
+def first_row(opened: Opened) -> tuple[tuple[int, bool], ...]:
+    """The first training row as the model sees it, the template's tokens too: ids, and which of them are targets."""
+    samples = opened.train.samples
+    return tuple(zip(samples[0].ids, samples[0].trained, strict=True))[:ROW] if samples else ()
 
 
 def beginning(row: TrainingRow) -> str:

@@ -229,3 +229,5 @@ class TrainingPlan:
     prompts: tuple[str, ...] = ()  # the beginnings of a few rows, not trained on where there are such
     chat: bool = True  # they go through the chat template, as the rows did
     vocabulary: tuple[bytes, ...] = ()  # piece of each id
+    pace: tuple[str, ...] = ()  # rows, batches and steps, and what a step costs, in words
+    row: tuple[tuple[int, bool], ...] = ()  # one row as the model sees it: each token's id, and whether it is trained

@@ -57,6 +57,17 @@ def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
         yield f"          {held}"
 
 
+def pace(opened: "Opened", found: "RunReport") -> tuple[str, ...]:
+    """How rows become steps, and what one costs: `60 rows, batch 4: 15 batches, 15 steps an epoch`."""
+    c = opened.run.config
+    steps = math.ceil(found.batches / c.accumulate)
+    rows = f"{found.samples:,} rows, batch {c.batch}: {found.batches:,} batches, {steps:,} steps an epoch"
+    if not found.steps or not math.isfinite(found.seconds):
+        return (rows,)
+    a_step = found.seconds / found.steps
+    return rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}"
+
+
 def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) -> Iterator[str]:
     """What a run that has ended did, and where it did little the command that would do more. `words`: of this one."""
     if moved is not None:

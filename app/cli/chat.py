@@ -1,5 +1,6 @@
 """`likely chat`: the full screen, or with --plain a conversation line by line."""
 
+import os
 import sys
 
 import click
@@ -33,6 +34,9 @@ def command(
     likely chat -M qwen3-4b           ... with this model, from now on also where none is named
     likely chat --plain --temp 0.7    lines; ctrl-c stops an answer, ctrl-d ends
     """
+    if not plain and os.environ.get("TERM") == "dumb" and sys.stdout.isatty():
+        click.echo("this terminal draws no full screen (TERM=dumb): likely chat --plain, line by line", err=True)
+        plain = True
     if plain:
         from app.plain import converse
 

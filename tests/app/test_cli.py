@@ -326,3 +326,11 @@ def test_the_formula_multiplies_out_to_the_texts_probability(likely: Any) -> Non
 
 def test_the_formula_of_one_token_has_no_factor(likely: Any) -> None:
     assert likely("explain", "x", "--formula")[1] == "x is given: a text of one token has no factor\n"
+
+
+def test_a_terminal_that_draws_no_screen_gets_lines_and_is_told(likely: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, out, err = likely("chat", stdin=b"hello\n")
+    assert code == 0 and out == "xyz\n"
+    assert err.splitlines()[0] == "this terminal draws no full screen (TERM=dumb): likely chat --plain, line by line"

@@ -4,7 +4,9 @@ import math
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from textual.widgets import Label
 
 from app.heat import moved_level
 from app.jobs import TrainingJobs
+from app.requests import TrainingPlan
+from app.training_plan import pace
 from app.tui import _kept
 from app.tui.palette import entries
 from app.tui.tokens.block import ShownToken
@@ -24,6 +28,7 @@ from app.tui.widgets.heat_view import HeatView
 from app.tui.widgets.tune_form import TuneForm
 from app.worker import Worker
 from engine.errors import DataError, OutOfMemory
+from engine.sources.fetch.progress import Report
 from engine.tune.config import Config, configure
 from engine.tune.control import Compare, Complete, Ended
 from tests.tui.conftest import Play, Stage
@@ -83,6 +88,46 @@ async def state(stage: Stage, *wanted: str) -> None:
 
 async def reach(stage: Stage, step: int) -> None:
     await stage.until(lambda: screen(stage).course.step >= step, f"step {step}")
+
+
+class Rowed(ScriptedTrainer):
+    """A trainer that shows a row of its data, and says how rows become steps."""
+
+    def open(self, config: Config, resume: bool, progress: Report) -> TrainingPlan:
+        plan = super().open(config, resume, progress)
+        words = [" The", " sky", " looks", " blue", " because", "<|im_end|>"]
+        ids = [self.engine.tokenizer.pieces.index(word.encode()) for word in words]
+        row = tuple((token, index >= 2) for index, token in enumerate(ids))
+        return replace(
+            plan, row=row, pace=("60 rows, batch 4: 15 batches, 15 steps an epoch", "a step takes about 2.0 s")
+        )
+
+
+async def test_before_the_first_step_a_row_is_seen_as_the_model_sees_it(play: Play) -> None:
+    trainer = Rowed()
+    held = Held(trainer, 0)
+    async with running(play, trainer, size=(120, 40)) as stage:
+        await stage.until(lambda: screen(stage).said.blocks, "a row")
+        block, picture = screen(stage).said.blocks[0], stage.picture()
+        assert [bool(token.level) for token in block.tokens] == [False, False, True, True, True, True]
+        assert "4 of 6 tokens are trained" in picture and "<|im_end|>" in picture
+        assert "60 rows, batch 4: 15 batches, 15 steps an epoch · a step takes about 2.0 s" in words(stage) + picture
+        stage.app.clock = lambda: 1e9 + 75
+        await stage.until(lambda: "the first step · 1 min 15 s" in stage.picture(), "a sign of life")
+        held.go(0)
+        await reach(stage, 3)
+        assert "the first step" not in stage.picture()
+
+
+@pytest.mark.parametrize(("rows", "batch", "batches", "accumulate", "steps"), [(60, 4, 15, 1, 15), (60, 4, 15, 2, 8)])
+def test_rows_become_steps(rows: int, batch: int, batches: int, accumulate: int, steps: int) -> None:
+    config = configure({"batch": batch, "accumulate": accumulate})
+    opened: Any = SimpleNamespace(run=SimpleNamespace(config=config))
+    found: Any = SimpleNamespace(samples=rows, batches=batches, steps=30, seconds=60.0)
+    said = (f"{rows} rows, batch {batch}: {batches} batches, {steps} steps an epoch", "a step takes about 2.0 s")
+    assert pace(opened, found) == said
+    found.seconds = math.inf  # not known
+    assert pace(opened, found) == said[:1]
 
 
 async def test_a_run_is_shown_to_its_end_with_where_it_is_kept(play: Play) -> None:

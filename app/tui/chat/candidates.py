@@ -55,7 +55,7 @@ class CandidateTable:
     def summary(self, glyphs: Glyphs) -> str:
         """`keeps 7 of 49,152 · 76 % of the raw mass`; a range where that is all that is known."""
         kept = _between(f"{self.kept[0]:,.0f}", f"{self.kept[1]:,.0f}")
-        mass = _between(f"{100 * self.mass[0]:.0f}", f"{100 * self.mass[1]:.0f}")
+        mass = _between(*("<1" if 0 < share < 0.005 else f"{100 * share:.0f}" for share in self.mass))
         return f"keeps {kept} of {self.vocab:,} {glyphs.dot} {mass} % of the raw mass"
 
 

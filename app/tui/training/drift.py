@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from app.heat import moved_level
+from app.requests import TrainingPlan
 from app.tui.chat.candidates import LN2, Candidate, CandidateTable, Names
 from app.tui.theme import Glyphs
 from app.tui.tokens.block import MessageBlock, ShownToken
@@ -67,6 +68,16 @@ def block(compared: Compared, names: Names, who: str) -> MessageBlock:
     levels = [0, *(moved_level(place.kl) for place in positions)]
     made = MessageBlock(who, who, note, scored=True)
     made.extend(ShownToken(words, level) for words, level in zip(texts, levels, strict=True))
+    return made
+
+
+def row(plan: TrainingPlan) -> MessageBlock:
+    """One row of the data as the model sees it, the tokens that it is trained on tinted."""
+    trained = sum(target for _, target in plan.row)
+    made = MessageBlock("row", "row", f"as the model sees it · {trained} of {len(plan.row)} tokens are trained: tinted")
+    made.scored = made.specials = True
+    texts = text([token for token, _ in plan.row], Names(plan.vocabulary))
+    made.extend(ShownToken(words, 3 if target else 0) for words, (_, target) in zip(texts, plan.row, strict=True))
     return made
 
 

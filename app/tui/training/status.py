@@ -22,8 +22,8 @@ class RunStatus:
     alarm: bool = False
 
 
-def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Glyphs) -> RunStatus:
-    """Where a run stands; `stage` is what is being done while it is opened."""
+def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Glyphs, waited: float = 0.0) -> RunStatus:
+    """Where a run stands; `stage` is what is being done while it is opened, `waited` the seconds since it was."""
     if training.plan is None:
         return RunStatus(f"{stage}…")
     if training.failure is not None:
@@ -38,6 +38,9 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         "training": f"{glyphs.held} pausing after this step · " if training.control.paused else f"{glyphs.live} ",
     }
     left = f"{duration(course.left_s)} left" if course.left_s is not None else ""
+    if course.last is None and training.state == "training":  # a step may take long: what it is, and since when
+        since = f" · {duration(waited)}" if waited >= 1 else ""
+        return RunStatus(f"{glyphs.live} the first step{since} · 0/{steps:,}", share, "", training.plan.pace)
     return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, left, course.facts())
 
 

@@ -14,6 +14,7 @@ from app.jobs import TrainingJobs
 from app.requests import Progressed, TrainingPlan
 from app.tui import keys
 from app.tui.dialogs.overlays import Ask, Read
+from app.tui.training import drift
 from app.tui.training.history import TrainingHistory
 from app.tui.training.probes import Probes
 from app.tui.training.run import Training, command
@@ -80,6 +81,7 @@ class TuneScreen(View):
         self.watching = Probes()
         self.stage = ""  # of a run that is being opened
         self.closer = False
+        self.began_s = 0.0  # when its first step did
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -138,6 +140,7 @@ class TuneScreen(View):
         worker = Worker(lambda: TrainingJobs(self.host.trainer()), "trainer")
         self.training = self.host.training = Training(worker, config, resume=resume)
         self.course, self.watching = TrainingHistory(), Probes(self.training.ask)
+        self.said.show([])
         self.set_class(False, "-form")
         self.set_focus(None)
         self.stage, self.closer = "opening", False
@@ -150,7 +153,8 @@ class TuneScreen(View):
         events = self.training.drain()
         for event in events:
             self._take(event)
-        if events and self.is_current:
+        waits = self.training is not None and self.training.busy and self.course.last is None
+        if (events or waits) and self.is_current:
             self.reshow()
 
     def _take(self, event: Any) -> None:
@@ -159,6 +163,9 @@ class TuneScreen(View):
             case Progressed(_, stage, done, total):
                 self.stage = f"{stage} {done / total:.0%}" if total else stage
             case TrainingPlan(past=past):
+                self.began_s = self.host.clock()
+                if event.row:
+                    self.said.show([drift.row(event)], follow=False)
                 for known in past:
                     self.course.take(known)
             case Stepped() | Validated():
@@ -340,11 +347,11 @@ class TuneScreen(View):
         self.query_one("#loss", Chart).show(course.loss(glyphs, close=self.closer))
         self.query_one("#rate", Chart).show(course.rate(close=self.closer))
         self.query_one("#norm", Chart).show(course.norm(close=self.closer))
-        self.set_class(bool(self.watching.answers.drawn), "-answered")
+        self.set_class(bool(self.said.blocks), "-answered")
         self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
         self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
         if training is not None:
-            self.query_one(Gauge).show(standing(training, course, self.stage, glyphs))
+            self.query_one(Gauge).show(standing(training, course, self.stage, glyphs, self.host.clock() - self.began_s))
         plan = training.plan if training is not None else None
         name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
         self.top.show(name, (training.state,) if training is not None else ())

@@ -158,7 +158,7 @@ class Chart(Canvas):
     def _steps(self, frame: plot.Frame, axis: int) -> Line:
         """The axis of steps: a label under each round number, the last one at the edge."""
         text = [" "] * frame.width
-        end = f"{frame.right:,.0f}"
+        end = f"step {frame.right:,.0f}" if frame.width > 24 else f"{frame.right:,.0f}"
         for value in plot.ticks(frame.left, frame.right, max(frame.width // 12, 1)):
             name = f"{value:,.0f}"
             at = min(max(frame.column(value) - len(name) // 2, 0), frame.width - len(name))
