@@ -59,7 +59,7 @@ if sys.argv[1] == "look":  # as the screen does
     outcome = candidates.replayed(step, sampling.recipe, (), (), names, 0)
     table = candidates.view(step, outcome, sampling.recipe, names, title="", live=False)
     sliders = [p.name for p in sampling.rows()]
-    print(sliders.count("near"), sampling.order_name, table.kept, table.cut_by, table.numbers, sep="|")
+    print(sliders.count("near"), sampling.order_name, *set(table.kept), table.cut_by, table.numbers, sep="|")
     sys.exit()
 session = Session(FakeCheckpoint(MarkovModel(random_table(3))))
 app.cli.run.open_session = lambda model, **_: session
