@@ -15,6 +15,7 @@ from engine.sources.fetch.progress import Report
 from engine.sources.model_info import ModelInfo
 from engine.tune.attached import Attached
 from models import Transformer
+from models.native import NativeModel
 
 if TYPE_CHECKING:
     from engine.tune.stack import Stack
@@ -55,7 +56,7 @@ class LoadedModel(Session):
 
     def adopt(self, checkpoint: Checkpoint) -> None:
         super().adopt(checkpoint)
-        if isinstance(checkpoint.model, Transformer):
+        if isinstance(checkpoint.model, Transformer | NativeModel):
             self.pristine = checkpoint.twin()  # before there is an adapter
             _loaded[checkpoint.info.path, checkpoint.info.weights] = self.pristine
 

@@ -8,6 +8,7 @@ select, rewind, freeze. Knows neither mlx nor files.
 
 import ctypes
 import math
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ CHUNK = 256  # tokens of one call: what is between two products stays in the pro
 FIRST = 256  # rows of a new buffer
 WIDEST, GROUP = 256, 16  # numbers of a head, and heads that share their keys, at most (forward.c)
 ACTIVATIONS = ("silu", "gelu_tanh")
-BATCH = 8  # texts side by side
+BATCH = CHUNK  # texts side by side: a token of each in one call
 
 Weights = Mapping[str, "PackedMatrix | np.ndarray"]
 
@@ -191,7 +192,7 @@ class PackedCache:
 
     def __init__(self, shape: tuple[int, int, int], capacity: int = FIRST) -> None:
         """`shape`: layers, Hkv and D."""
-        self._shape, self._first = shape, capacity
+        self.shape, self._first = shape, capacity
         self.texts = [_Sequence()]
 
     @property
@@ -240,7 +241,7 @@ class PackedCache:
 
     def fork(self) -> "PackedCache":
         """A second cache with the same content; the first to write past the common rows keeps the buffer."""
-        twin = PackedCache(self._shape, self._first)
+        twin = PackedCache(self.shape, self._first)
         twin.texts = [text.fork() for text in self.texts]
         return twin
 
@@ -254,7 +255,46 @@ class PackedCache:
     def reserve(self, t: int) -> None:
         """Room for T more rows of each of B."""
         for text in self.texts:
-            text.reserve(t, self._first, self._shape)
+            text.reserve(t, self._first, self.shape)
+
+    def needs(self, positions: int) -> int:
+        """Bytes that it holds at most when a text of so many positions was read."""
+        layers, heads, size = self.shape
+        capacity = max(self._first, LANES)
+        while capacity < positions:
+            capacity *= 2
+        return 2 * layers * heads * size * 4 * (-(-capacity // FIRST) * FIRST)
+
+    def taken(self, start: int, end: int, text: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of the keys and values [layers, Hkv, end - start, D] of a text's positions start..end-1."""
+        layers, heads, size = self.shape
+        keys, values = (np.empty((layers, heads, end - start, size), np.float32) for _ in range(2))
+        held, begin = self.texts[text], 0
+        spans = held.prefix if held.own is None else (*held.prefix, (held.own, held.rows))
+        for rows, length in spans:
+            low, high = max(start - begin, 0), min(end - begin, length)
+            if low < high:
+                out = slice(begin + low - start, begin + high - start)
+                first, last = low // LANES, -(-high // LANES)
+                panels = rows.keys[:, :, first:last].swapaxes(3, 4).reshape(layers, heads, -1, size)
+                keys[:, :, out] = panels[:, :, low - first * LANES : high - first * LANES]
+                values[:, :, out] = rows.values[:, :, low:high]
+            begin += length
+        return keys, values
+
+    def put(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Hold these [layers, Hkv, n, D], as `taken` gave them: a text from its beginning. For a cache without one."""
+        layers, heads, n, size = keys.shape
+        text = self.texts[0]
+        assert len(self.texts) == 1 and not text.length
+        text.reserve(n, self._first, self.shape)
+        assert text.own is not None
+        panels = -(-n // LANES)
+        padded = np.zeros((layers, heads, panels * LANES, size), np.float32)
+        padded[:, :, :n] = keys
+        text.own.keys[:, :, :panels] = padded.reshape(layers, heads, panels, LANES, size).swapaxes(3, 4)
+        text.own.values[:, :, :n] = values
+        text.rows = n
 
 
 class PackedModel:
@@ -271,6 +311,7 @@ class PackedModel:
         self._weights, self._names = weights, names
         self._kept: list[Any] = []  # what the structs point to
         self._tables: dict[Rope, np.ndarray] = {}
+        self._turning = threading.Lock()  # twins in other threads share the tables
         c = config
         ropes = [rope for rope in c.ropes if rope is not None]
         self.embed = self._matrix(names.path("embed"), c.vocab_size, c.width)
@@ -315,33 +356,69 @@ class PackedModel:
         """Logits [B, V] after the last of `tokens` [B, T]."""
         return self._run(tokens, cache, [tokens.shape[1] - 1])[:, 0]
 
+    def hidden(self, tokens: np.ndarray, cache: PackedCache) -> np.ndarray:
+        """What `head` takes, float32 [B, T, C], after each of `tokens` [B, T], which follow what `cache` holds."""
+        b, t = tokens.shape
+        out = np.empty((b, t, self.config.width), np.float32)
+        for first, part in self._parts(tokens, cache):
+            rows = np.empty((*part.shape, self.config.width), np.float32)
+            self._call(part, cache, hidden=rows)
+            out[:, first : first + part.shape[1]] = rows
+        return out
+
+    def head(self, hidden: np.ndarray) -> np.ndarray:
+        """Logits [..., V] of hidden states [..., C]."""
+        rows = np.ascontiguousarray(hidden, np.float32).reshape(-1, self.config.width)
+        return self._scaled(self.out.product(rows)).reshape(*hidden.shape[:-1], -1)
+
     def _run(self, tokens: np.ndarray, cache: PackedCache, wanted: Sequence[int]) -> np.ndarray:
         """Logits [B, wanted, V]; a long text is read CHUNK rows at a time."""
         c = self.config
-        b, t = tokens.shape
-        if b > BATCH:
-            raise CacheError(f"at most {BATCH} texts side by side, got {b}")
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < c.vocab_size:
-            raise ContextOverflow(f"tokens below {c.vocab_size} expected, got {tokens.min()} to {tokens.max()}")
-        cache.spread(b)
+        b = len(tokens)
         out = np.empty((b, len(wanted), c.vocab_size), np.float32)
         at = {position: i for i, position in enumerate(wanted)}
-        share = max(1, CHUNK // b)
-        for first in range(0, t, share):
-            part = np.ascontiguousarray(tokens[:, first : first + share], np.int32)
+        for first, part in self._parts(tokens, cache):
             found = [i for i in range(part.shape[1]) if first + i in at]
             rows = [text * part.shape[1] + i for text in range(b) for i in found]
             logits = np.empty((len(rows), c.vocab_size), np.float32)
             self._call(part, cache, rows, logits)
             if found:
                 out[:, [at[first + i] for i in found]] = logits.reshape(b, len(found), -1)
-        if c.logit_scale != 1:
-            out *= np.float32(c.logit_scale)
-        if c.logit_softcap is not None:
-            out = np.tanh(out / np.float32(c.logit_softcap)) * np.float32(c.logit_softcap)
-        return out
+        return self._scaled(out)
 
-    def _call(self, tokens: np.ndarray, cache: PackedCache, wanted: Sequence[int], logits: np.ndarray) -> None:
+    def _parts(self, tokens: np.ndarray, cache: PackedCache) -> Iterator[tuple[int, np.ndarray]]:
+        """Tokens [B, n] that one call reads, and the number of the first of T; what cannot be read is refused."""
+        b, t = tokens.shape
+        if b > BATCH:
+            raise CacheError(f"at most {BATCH} texts side by side, got {b}")
+        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab_size:
+            raise ContextOverflow(
+                f"tokens below {self.config.vocab_size} expected, got {tokens.min()} to {tokens.max()}"
+            )
+        cache.spread(b)
+        share = max(1, CHUNK // b)
+        for first in range(0, t, share):
+            yield first, np.ascontiguousarray(tokens[:, first : first + share], np.int32)
+
+    def _scaled(self, logits: np.ndarray) -> np.ndarray:
+        """The same logits as the model wants them, in place."""
+        c = self.config
+        if c.logit_scale != 1:
+            logits *= np.float32(c.logit_scale)
+        if c.logit_softcap is not None:
+            logits /= np.float32(c.logit_softcap)
+            np.tanh(logits, out=logits)
+            logits *= np.float32(c.logit_softcap)
+        return logits
+
+    def _call(
+        self,
+        tokens: np.ndarray,
+        cache: PackedCache,
+        wanted: Sequence[int] = (),
+        logits: np.ndarray | None = None,
+        hidden: np.ndarray | None = None,
+    ) -> None:
         b, t = tokens.shape
         starts = [text.length for text in cache.texts]
         self._turn(max(starts) + t)
@@ -365,10 +442,10 @@ class PackedModel:
             _at(text_of),
             _at(position),
             ctypes.byref(texts),
-            None,
+            None if hidden is None else _at(hidden),
             _at(picked),
             len(wanted),
-            _at(logits),
+            None if logits is None else _at(logits),
             _at(tasks),
             _at(work),
         )
@@ -376,7 +453,11 @@ class PackedModel:
             text.rows += t
 
     def _turn(self, length: int) -> None:
-        """Angles for positions below `length`."""
+        """Angles for positions below `length`. A table that is outgrown is kept: another thread may be reading it."""
+        with self._turning:
+            self._grow_tables(length)
+
+    def _grow_tables(self, length: int) -> None:
         for rope in dict.fromkeys(rope for rope in self.config.ropes if rope is not None):
             have = self._tables.get(rope)
             if have is not None and len(have) >= length:
@@ -386,6 +467,7 @@ class PackedModel:
             angles = positions[:, None] * frequencies
             table = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.float32(rope.attention_factor)
             self._tables[rope] = table = np.ascontiguousarray(table, np.float32)
+            self._kept.append(table)
             for layer, own in zip(self._layers, self.config.ropes, strict=True):
                 if own == rope:
                     layer.turns = table.ctypes.data

@@ -25,6 +25,20 @@ def kernels() -> str:
     return f"{off}; {taken}; to test again: likely doctor --retest"
 
 
+def native() -> str:
+    """Whether GGUF files decode packed by native code here, and which of the models that are here do not, and why."""
+    from engine.sources import store
+    from engine.sources.checkpoint import not_native
+    from metal import packed
+
+    library = packed.load()
+    if library is None or not packed.available():
+        return "off: " + ("no kernels for this processor" if library is None else f"LIKELY_PACKED={packed.OFF}")
+    reasons = {info.name: not_native(info) for info in store.list()}
+    refused = "".join(f"; {name} by the graph: {reason}" for name, reason in reasons.items() if reason is not None)
+    return f"GGUF files decode packed ({library.kernels}){refused}"
+
+
 def _compile(device: str, compiles: bool) -> str:
     """Whether the steps of a model are compiled, and why not."""
     if compiles:
@@ -54,11 +68,11 @@ def command(as_json: bool, retest: bool) -> None:
     preflights = preflight.checks(preflight.inspect())
     folder = home()
     free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free
-    state = kernels()
+    state, decoding = kernels(), native()
     if as_json:
         facts = asdict(found) | {"preflight": [asdict(check) for check in preflights]}
         facts |= {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
-        click.echo(json.dumps(facts | {"store": str(folder), "store_free": free, "kernels": state}))
+        click.echo(json.dumps(facts | {"store": str(folder), "store_free": free, "kernels": state, "native": decoding}))
         return
     threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
     rows = {
@@ -72,6 +86,7 @@ def command(as_json: bool, retest: bool) -> None:
         "matmul": f"{gflops:.0f} GFLOP/s (bounds reading a prompt)",
         "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
         "kernels": state,
+        "native": decoding,
         "models": f"{folder} ({free / 1e9:.0f} GB free)",
         "two Macs": "mlx.launch --backend ring --hostfile hosts.json -- likely run ... (docs/distributed.md)",
         "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from engine.errors import ContextOverflow, ParameterError
 from engine.session import Session
 from metal import mx
+from models.native import as_graph
 from models.tap import CHUNK, TappedPass
 from models.transformer import Transformer
 
@@ -63,10 +64,10 @@ def subject(session: Session, ids: Sequence[int], rows: int = ROWS) -> Subject:
 
 def transformer(session: Session) -> Transformer:
     """The session's model, if it is one whose inside can be seen; ParameterError that says what can be, if not."""
-    if not isinstance(session.model, Transformer):
+    if (model := as_graph(session.model)) is None:
         raise ParameterError(
             f"{session.info.name} runs as {type(session.model).__name__}, whose layers and heads cannot be seen here: "
             "likely explain shows what it says at every token; for the inside take a model of a family that likely "
             "knows itself"
         )
-    return session.model
+    return model

@@ -18,10 +18,13 @@ from engine.errors import CheckpointError
 from engine.sources import gguf, hf_folder, store
 from engine.sources.fetch.progress import Report, silent
 from engine.sources.gguf import mapping, weights
+from engine.sources.gguf.packed import read_packed
 from engine.sources.model_info import ModelInfo, quantization_of, read_json
 from engine.sources.precision import Precision, choose
 from engine.tokenizer import Tokenizer, from_folder, from_gguf
 from metal import kernel, malloc, memory, mx
+from metal.packed import LAYOUTS
+from models import native
 
 if TYPE_CHECKING:
     from engine.ranks.together import Ranks
@@ -120,12 +123,16 @@ def _load(info: ModelInfo, precision: Precision | None, parting: Parting | None,
     layers = config.get("num_hidden_layers", 0)
     if share is None and isinstance(layers, int) and layers > len(arrays):
         raise CheckpointError(f"config: num_hidden_layers is {layers:,}, but there are only {len(arrays):,} tensors")
-    model = models.build(config, arrays, dense=None if precision.packed else precision.dtype, share=share)
-    if not precision.packed:  # what it says of the file no longer holds for the model
+    model: LanguageModel
+    if precision.native:
+        model = native.build(config, arrays, expandable=not precision.packed)
+    else:
+        model = models.build(config, arrays, dense=None if precision.packed else precision.dtype, share=share)
+    if precision.native or not precision.packed:  # what it says of the file no longer holds for the model
         config = {key: value for key, value in config.items() if not key.startswith("quantization")}
     if kernel.available():
         _ready_kernels(model, precision, progress)
-    if mx.default_device() == mx.cpu:
+    if mx.default_device() == mx.cpu and not precision.native:
         _settle(model)
     if share is not None and parting is not None:
         from models.parallel.exchange import connect
@@ -161,14 +168,17 @@ def _settle(model: "LanguageModel") -> None:
             mx.clear_cache()
 
 
-Read = tuple[Tokenizer, dict[str, Any], dict[str, mx.array], Precision, "Sharding | None"]
+Read = tuple[Tokenizer, dict[str, Any], dict[str, Any], Precision, "Sharding | None"]  # arrays, or packed matrices
 
 
 def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Read:
     header = gguf.read_header(info.path)
     architecture = mapping.architecture(header)
     config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
-    precision = precision or _choose(info, config["model_type"], None, parting)
+    if precision is None:
+        precision = _choose(info, config["model_type"], None, parting)
+        if parting is None and _not_native(header, config, precision) is None:
+            precision = replace(precision, native=True)
     heads = config["num_attention_heads"], config["num_key_value_heads"]
     share = None
     if parting is not None:
@@ -177,12 +187,32 @@ def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | 
         heads = share.config.heads, share.config.kv_heads
     with ThreadPoolExecutor(1) as beside:
         tokenizer = beside.submit(from_gguf, header.metadata)
+        if precision.native:
+            return tokenizer.result(), config, read_packed(header, architecture, heads), precision, None
         whole = share is None and not precision.packed and precision.dtype == mx.float32
         joins = models.joins(config) if whole else {}
         arrays = dict(weights.read_weights(header, architecture, heads, precision, share, joins))
     if precision.packed:
         config["quantization"] = weights.packed_config(header, architecture)
     return tokenizer.result(), config, arrays, precision, share
+
+
+def not_native(info: ModelInfo) -> str | None:
+    """Why a model on this machine does not decode by native code on packed weights; None if it does."""
+    if not info.path.is_file():
+        return "not a GGUF file"
+    header = gguf.read_header(info.path)
+    config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
+    return _not_native(header, config, choose(info.parameters, config["model_type"]))
+
+
+def _not_native(header: gguf.Header, config: dict[str, Any], precision: Precision) -> str | None:
+    if mx.default_device() != mx.cpu or kernel.available():
+        return "a GPU runs the graph"
+    if precision.packed and any(len(info.shape) > 1 and info.type not in LAYOUTS for info in header.tensors.values()):
+        return "weights that would have to be expanded, and there is not the memory"
+    architecture = mapping.architecture(header)
+    return native.refused(config, [name for t in header.tensors if (name := mapping.weight_name(t, architecture))])
 
 
 def _read_folder(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Read:

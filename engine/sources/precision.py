@@ -15,10 +15,14 @@ OVERFLOWS_FLOAT16 = ("gemma",)  # families whose activations leave float16's ran
 
 @dataclass(frozen=True)
 class Precision:
-    """`dtype` of activations, scales and unquantised weights; `packed`: quantised matrices stay quantised."""
+    """`dtype` of activations, scales and unquantised weights; `packed`: quantised matrices stay quantised in the graph.
+
+    `native`: weights stay packed outside of the graph, and passes are native code's (`models.native`).
+    """
 
     dtype: mx.Dtype
     packed: bool
+    native: bool = False
 
 
 def choose(parameters: int, family: str, stored: mx.Dtype | None = None) -> Precision:

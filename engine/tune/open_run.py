@@ -10,7 +10,7 @@ from engine.errors import DataError, ParameterError
 from engine.session import Session
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
-from engine.tune import data, samples
+from engine.tune import data, samples, sites
 from engine.tune.config import Config
 from engine.tune.rows import read_map
 from engine.tune.run import Set, TrainingRun, prepare
@@ -65,6 +65,7 @@ def assemble(
     resume: bool = False,
 ) -> Opened:
     """The same for a model and data that are there."""
+    checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
     how = {"length": config.length, "loss": config.loss, "too_long": config.too_long}
     train, valid, kept = (
         samples.prepare(rows, checkpoint.tokenizer, **how) if rows else samples.Samples(())  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from engine.errors import ParameterError
 from metal import mx
 from models import LanguageModel, Transformer
+from models.native import as_graph
 from models.parts import ModelPart
 from models.weights import Matrix, Packed, PackedLayout
 
@@ -16,13 +17,13 @@ EVERYTHING = "*"
 
 
 def trainable(model: LanguageModel) -> Transformer:
-    """The model itself; ParameterError where its parts cannot be reached."""
-    if not isinstance(model, Transformer):
+    """The model as a graph, whose parts can be reached; ParameterError where they cannot."""
+    if (graph := as_graph(model)) is None:
         raise ParameterError(
             f"training, adapters and fusing need a model of a family that is written here, and {model.config.family} "
             "runs by mlx-lm's own class: choose another model"
         )
-    return model
+    return graph
 
 
 def sites(model: Transformer) -> list[ModelPart]:

@@ -24,6 +24,7 @@ from engine.inside import steering
 from engine.session import Session
 from engine.tune import adapters, lora
 from engine.tune.attached import Attached
+from models.native import NativeModel, as_graph
 from models.transformer import Transformer
 
 LARGEST = 10.0  # a weight past this is a slip of the finger
@@ -116,8 +117,8 @@ class Stack:
 
     def _steer(self, folder: Path, weight: float, name: str) -> Attached:
         """Put a direction on the model (`engine.inside.steering`)."""
-        model, found = self.session.model, steering.read(folder)
-        if not isinstance(model, Transformer):
+        model, found = as_graph(self.session.model), steering.read(folder)
+        if model is None:
             raise ParameterError(f"{self.session.info.name} cannot be steered: its layers are not likely's own")
         entry = _Steering(model, found)
         entry.weigh(weight)
@@ -186,6 +187,8 @@ class Stack:
         return self._entries[name]
 
     def _tell(self) -> None:
+        if isinstance(self.session.model, NativeModel):
+            self.session.model.altered = bool(self.identity)
         self.session.changed(self.identity)
 
 

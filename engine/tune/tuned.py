@@ -1,11 +1,12 @@
 """Tuned models by name: a checkpoint, or an adapter's directory on the checkpoint that it was trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.errors import CheckpointError
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
-from engine.tune import adapters, lora
+from engine.tune import adapters, lora, sites
 
 
 def open_model(name: str, progress: Report = silent) -> Checkpoint:
@@ -17,6 +18,7 @@ def open_model(name: str, progress: Report = silent) -> Checkpoint:
     if not stored.model:
         raise CheckpointError(f'{folder / adapters.CONFIG} does not say which model it is for: add "model"')
     checkpoint = load(stored.model, progress)
+    checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
     adapter = adapters.place(checkpoint.model, stored, str(folder))
     if isinstance(adapter, lora.Adapter):
         lora.attach(adapter)

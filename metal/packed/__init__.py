@@ -7,8 +7,8 @@ columns by a scale of their own, which costs 5e-8 nats a token (docs/decisions/p
 depend on the rows beside it nor on the threads.
 
 The library is prebuilt for the two Linux architectures (`make metal/packed`) and chooses AVX-512, AVX2 or neither at
-run time, NEON on aarch64; `LIKELY_PACKED` = plain | avx2 | avx512 is an upper bound, for tests. It knows nothing of
-mlx, models or files, and neither does this module.
+run time, NEON on aarch64; `LIKELY_PACKED` = plain | avx2 | avx512 is an upper bound, for tests, and with off no weights
+stay packed: models run through mlx's graph. It knows nothing of mlx, models or files, and neither does this module.
 """
 
 import ctypes
@@ -23,14 +23,17 @@ from typing import Any, Self
 
 import numpy as np
 
+from metal.errors import LikelyError
+
 LAYOUTS = ("Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "AFFINE4", "AFFINE8", "F32")
 NUMBERS = ("float32", "float16", "bfloat16")
 LEVELS = ("plain", "avx2", "avx512")
+OFF = "off"
 LANES, SUMMED = 16, 32
 ALIGNED = 64  # bytes
 
 
-class PackedError(Exception):
+class PackedError(LikelyError):
     """A matrix that cannot be kept packed, or arrays that do not fit it."""
 
 
@@ -75,9 +78,9 @@ def load() -> Library | None:
         function = getattr(handle, name)
         function.restype, function.argtypes = result, arguments
     limit = os.environ.get("LIKELY_PACKED", LEVELS[-1])
-    if limit not in LEVELS:
-        raise PackedError(f"LIKELY_PACKED must be one of {', '.join(LEVELS)}, got {limit!r}")
-    return Library(handle, handle.likely_packed_init(LEVELS.index(limit)).decode())
+    if limit not in (*LEVELS, OFF):
+        raise PackedError(f"LIKELY_PACKED must be one of {', '.join(LEVELS)}, {OFF}, got {limit!r}")
+    return Library(handle, handle.likely_packed_init(LEVELS.index(LEVELS[-1] if limit == OFF else limit)).decode())
 
 
 def use_threads() -> int:
@@ -99,8 +102,8 @@ def _library() -> ctypes.CDLL:
 
 
 def available() -> bool:
-    """Whether matrices can be kept packed here."""
-    return load() is not None
+    """Whether weights are to stay packed here: there are kernels, and `LIKELY_PACKED` is not off."""
+    return load() is not None and os.environ.get("LIKELY_PACKED") != OFF
 
 
 def aligned(nbytes: int) -> np.ndarray:
@@ -140,6 +143,11 @@ class PackedMatrix:
     @property
     def nbytes(self) -> int:
         return self._data.nbytes
+
+    @property
+    def packed(self) -> np.ndarray:
+        """Its bytes, uint8, as they lie in memory; not to be written."""
+        return self._data
 
     def fill(self, raw: np.ndarray, first: int = 0, order: Sequence[int] | np.ndarray | None = None) -> Self:
         """Take rows `first`... from `raw` [n, bytes of a row], as GGUF has them; in `order`, where that is given."""

@@ -8,6 +8,7 @@ import pytest
 
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.model_info import ModelInfo
+from engine.sources.precision import Precision
 from metal import mx
 from tests.engine.tiny import interleave
 
@@ -60,7 +61,7 @@ def mlx_weights(path: str) -> dict[str, mx.array]:
 
 @pytest.fixture(scope="module")
 def checkpoint(smollm2: ModelInfo) -> Checkpoint:
-    return load("smollm2")
+    return load("smollm2", precision=Precision(mx.float32, packed=False))
 
 
 @pytest.fixture(scope="module")

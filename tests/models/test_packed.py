@@ -217,8 +217,8 @@ def test_what_cannot_be_is_refused_in_a_line(model: PackedModel) -> None:
     cache: PackedCache = model.make_cache()
     with pytest.raises(ContextOverflow, match=f"tokens below {V} expected, got 0 to {V}"):
         model(np.array([[0, V]]), cache)
-    with pytest.raises(CacheError, match="at most 8 texts side by side, got 9"):
-        model(text(3, 9), cache)
+    with pytest.raises(CacheError, match="at most 256 texts side by side, got 257"):
+        model(text(3, 257), cache)
     model(text(3, 2), cache)
     with pytest.raises(CacheError, match="holds 2 texts, 3 were to be read"):
         model(text(3, 3), cache)

@@ -15,6 +15,7 @@ from engine.tune import adapters, fuse, fusion, gguf, sites
 from engine.tune.tuned import open_model
 from metal import mx
 from tests.engine import tiny as files
+from tests.engine.test_gguf_packed import EXACT
 from tests.models.oracle import difference
 
 X = mx.array([[3, 14, 15, 92, 65, 35, 89, 79, 32, 38]])
@@ -189,7 +190,7 @@ def test_what_was_packed_is_packed_as_it_was_and_what_was_not_touched_is_the_sam
 
 def base_file(path: Path, architecture: str = "llama", **changes: Any) -> Checkpoint:
     config = files.LLAMA | {"intermediate_size": 128} | changes
-    return load(files.write_gguf(path, architecture, config, files.weights(config)))
+    return load(files.write_gguf(path, architecture, config, files.weights(config)), precision=EXACT)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma"])
@@ -206,7 +207,7 @@ def test_gguf_files_are_read_again_by_the_gguf_package_and_by_us(
     adapter = moved(checkpoint)
     lora.merge(checkpoint.model, adapter)
     gguf.write(checkpoint, tmp_path / "out.gguf", kind)
-    again = load(tmp_path / "out.gguf")
+    again = load(tmp_path / "out.gguf", precision=EXACT)
     a, b = (x - mx.logsumexp(x, axis=-1, keepdims=True) for x in (checkpoint.model(X), again.model(X)))
     assert float(mx.mean(mx.sum(mx.exp(a) * (a - b), axis=-1))) <= worst
     assert again.tokenizer.fingerprint == checkpoint.tokenizer.fingerprint
@@ -248,7 +249,7 @@ def test_a_folder_becomes_a_gguf_file_that_the_gguf_package_and_we_read(name: st
 
     checkpoint = folder(tmp_path / "base", **FOLDERS[name])
     gguf.write(checkpoint, tmp_path / "out.gguf", "f16")
-    again = load(tmp_path / "out.gguf")
+    again = load(tmp_path / "out.gguf", precision=EXACT)
     ids = mx.array([list(range(60, 250, 2))])  # past the windows
     a, b = (x - mx.logsumexp(x, axis=-1, keepdims=True) for x in (checkpoint.model(ids), again.model(ids)))
     assert float(mx.mean(mx.sum(mx.exp(a) * (a - b), axis=-1))) <= 1e-5
@@ -262,7 +263,7 @@ def test_a_folder_becomes_a_gguf_file_that_the_gguf_package_and_we_read(name: st
 
 def test_llama_3s_factors_are_kept_from_file_to_file(tmp_path: Path) -> None:
     gguf.write(folder(tmp_path / "base", **FOLDERS["llama 3"]), tmp_path / "one.gguf", "f16")
-    gguf.write(load(tmp_path / "one.gguf"), tmp_path / "two.gguf", "q8_0")
+    gguf.write(load(tmp_path / "one.gguf", precision=EXACT), tmp_path / "two.gguf", "q8_0")
     assert load(tmp_path / "two.gguf").model.config.ropes[0].factor == 8.0  # type: ignore[union-attr]
 
 
@@ -270,7 +271,7 @@ def test_packed_weights_are_written_as_their_numbers(tmp_path: Path) -> None:
     checkpoint = base_file(tmp_path / "base.gguf")
     sites.pack(checkpoint.model, 8, 32)
     gguf.write(checkpoint, tmp_path / "out.gguf", "f16")
-    assert difference(load(tmp_path / "out.gguf").model(X), checkpoint.model(X)) <= 1e-2
+    assert difference(load(tmp_path / "out.gguf", precision=EXACT).model(X), checkpoint.model(X)) <= 1e-2
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

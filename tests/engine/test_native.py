@@ -1,0 +1,160 @@
+"""A GGUF file decoded by native code: chosen at load, and what sessions, adapters and prefixes do on it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted
+from engine.errors import CheckpointError
+from engine.prefix import SEGMENT, Prefixes
+from engine.session import Session
+from engine.sources.checkpoint import Checkpoint, load, not_native
+from engine.sources.model_info import ModelInfo
+from engine.sources.precision import Precision
+from engine.trace.trace import Recipe
+from engine.tune import sites
+from engine.tune.stack import Stack
+from metal import mx
+from models.native import NativeModel
+from models.transformer import Transformer
+from tests.engine.test_gguf_packed import EXACT, WIDE
+from tests.engine.tiny import weights, write_gguf
+from tests.engine.tune.test_stack import write
+
+pytestmark = pytest.mark.linux
+CONFIG = WIDE | {"max_position_embeddings": 512}
+TEXT = [int(t) for t in np.random.default_rng(0).integers(0, 255, 150)]
+GREEDY = RunControl(Recipe(greedy=True))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "m.gguf", "llama", CONFIG, weights(CONFIG), "Q8_0")
+
+
+def graph_of(path: Path) -> Checkpoint:
+    return load(path, precision=EXACT)
+
+
+def drawn(session: Session, ids: list[int], n: int = 1, tokens: int = 12) -> list[list[int]]:
+    found: list[list[int]] = [[] for _ in range(n)]
+    for event in session.generate(ids, GREEDY, n=n, max_tokens=tokens):
+        if isinstance(event, Emitted):
+            found[event.branch].append(event.step.token)
+    return found
+
+
+def test_a_cpu_takes_it_and_a_switch_does_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = load(path)
+    assert isinstance(checkpoint.model, NativeModel) and checkpoint.precision.native
+    assert not_native(checkpoint.info) is None
+    monkeypatch.setenv("LIKELY_PACKED", "off")
+    plain = load(path)
+    assert isinstance(plain.model, Transformer) and plain.precision == Precision(mx.float32, packed=False)
+    assert not_native(checkpoint.info) == "LIKELY_PACKED=off"
+
+
+def test_its_graph_is_the_files_to_the_bit(path: Path) -> None:
+    graph, want = sites.trainable(load(path).model), graph_of(path).model
+    assert graph.arrays.keys() == want.arrays.keys()
+    for name, array in want.arrays.items():
+        np.testing.assert_array_equal(np.array(graph.arrays[name]), np.array(array), err_msg=name)
+
+
+def test_sessions_draw_and_score_what_the_graph_does(path: Path) -> None:
+    fast, graph = Session(load(path)), Session(graph_of(path))
+    assert drawn(fast, TEXT) == drawn(graph, TEXT)
+    assert drawn(fast, TEXT[:50], n=3) == drawn(graph, TEXT[:50], n=3)
+    assert drawn(fast, TEXT[:20], n=10, tokens=2) == drawn(graph, TEXT[:20], n=10, tokens=2)
+    got, want = (s.score(TEXT, start=1) for s in (fast, graph))
+    np.testing.assert_allclose([s.logprob for s in got], [s.logprob for s in want], atol=2e-2)
+    spread = np.abs(graph.logits_after(TEXT)).max()
+    assert np.abs(fast.logits_after(TEXT) - graph.logits_after(TEXT)).max() < 1e-3 * spread
+
+
+def test_two_sessions_take_turns(path: Path) -> None:
+    checkpoint = load(path)
+    alone = [drawn(Session(checkpoint), ids) for ids in (TEXT[:40], TEXT[40:90])]
+    sessions = Session(checkpoint), Session(checkpoint.twin())
+    runs = [s.generate(ids, GREEDY, max_tokens=12) for s, ids in zip(sessions, (TEXT[:40], TEXT[40:90]), strict=True)]
+    found: list[list[int]] = [[], []]
+    while True:
+        events = [next(run, None) for run in runs]
+        if not any(events):
+            break
+        for i, event in enumerate(events):
+            if isinstance(event, Emitted):
+                found[i].append(event.step.token)
+    assert [[tokens] for tokens in found] == alone
+
+
+def test_what_was_drawn_while_an_adapter_was_on_went_through_the_graph(path: Path, tmp_path: Path) -> None:
+    plain = graph_of(path)
+    style = write(plain, tmp_path / "style", 1)
+    sessions = [Session(load(path)), Session(plain)]
+    tokens: list[list[int]] = [[], []]
+    for session, found in zip(sessions, tokens, strict=True):
+        base, stack = session.logits_after(TEXT), Stack(session)
+        for event in session.generate(TEXT, GREEDY, max_tokens=12):
+            if isinstance(event, Emitted):
+                found.append(event.step.token)
+                if len(found) == 4:
+                    stack.add(style)  # in mid-answer: what was read stays read
+                if len(found) == 8:
+                    stack.remove("style")
+        stack.add(style)
+        found += drawn(session, TEXT)[0]
+        assert np.abs(session.logits_after(TEXT) - base).max() > 1e-2
+        stack.clear()
+        np.testing.assert_array_equal(session.logits_after(TEXT), base)
+    assert tokens[0] == tokens[1]
+    assert isinstance(sessions[0].model, NativeModel) and not sessions[0].model.altered
+
+
+def test_an_adapter_is_on_one_of_two_twins(path: Path, tmp_path: Path) -> None:
+    checkpoint = load(path)
+    style = write(graph_of(path), tmp_path / "style", 1)
+    twin = Session(checkpoint.twin())
+    base, session = twin.logits_after(TEXT), Session(checkpoint)
+    Stack(session).add(style)
+    assert np.abs(session.logits_after(TEXT) - base).max() > 1e-2
+    twin.forget()
+    np.testing.assert_array_equal(twin.logits_after(TEXT), base)
+
+
+def test_prefixes_are_kept_and_begun_from(path: Path, tmp_path: Path) -> None:
+    checkpoint = load(path)
+    want = drawn(Session(checkpoint), TEXT)
+    for _ in range(2):
+        session = Session(checkpoint, Prefixes("m", folder=tmp_path / "prefixes"))
+        events = list(session.generate(TEXT, GREEDY, max_tokens=12))
+        assert [e.step.token for e in events if isinstance(e, Emitted)] == want[0]
+    last = events[-1]
+    assert isinstance(last, Done) and last.stats.reused_tokens >= SEGMENT * (len(TEXT) // SEGMENT)
+
+
+def test_a_budget_for_keys_and_values_ends_a_run(path: Path) -> None:
+    checkpoint = load(path)
+    c = checkpoint.model.config
+    row = 2 * c.layers * c.kv_heads * c.head_size * 4
+    session = Session(checkpoint, kv_budget=256 * row)
+    assert len(drawn(session, TEXT, tokens=200)[0]) == 256 - len(TEXT)
+    assert session.cache_nbytes <= 256 * row
+
+
+def test_a_file_that_ends_early_is_named_in_a_line(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 5000)
+    with pytest.raises(CheckpointError) as error:
+        load(path)
+    assert "m.gguf" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.real
+def test_the_real_model_draws_200_greedy_tokens_as_in_float32(smollm2: ModelInfo) -> None:
+    fast, graph = Session(load("smollm2")), Session(load("smollm2", precision=EXACT))
+    assert isinstance(fast.model, NativeModel)
+    ids = fast.tokenizer.chat([{"role": "user", "content": "Tell me about entropy."}])
+    assert drawn(fast, ids, tokens=200) == drawn(graph, ids, tokens=200)

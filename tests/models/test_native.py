@@ -1,0 +1,160 @@
+"""The native way of decoding against the graph with the same weights: passes, every verb of its cache, the way back."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metal import mx
+from metal.attention import Mask
+from metal.packed import PackedMatrix
+from models import native
+from models.cache import Cache
+from models.families import registry
+from models.native import NativeCache, NativeModel
+from models.transformer import Transformer
+from tests.models.oracle import flat, reference
+from tests.models.test_families import SAME, V
+from tests.models.test_packed import in_numpy
+
+pytestmark = pytest.mark.linux
+CLOSE = 2e-5  # of the largest logit: both are float32, and sum in other orders
+
+
+def both(name: str = "llama", **changes: Any) -> tuple[Transformer, NativeModel]:
+    config = SAME[name] | changes
+    weights = flat(reference(config).parameters())
+    fast = native.build(config, in_numpy(weights))
+    graph = registry.build(config, dict(weights))
+    assert isinstance(graph, Transformer)
+    return graph, fast
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma 3"])
+def models(request: pytest.FixtureRequest) -> tuple[Transformer, NativeModel]:
+    """One with windows, too."""
+    return both(request.param)
+
+
+def text(n: int, b: int = 1, seed: int = 1) -> mx.array:
+    return mx.array(np.random.default_rng(seed).integers(0, V, (b, n)))
+
+
+def same(got: mx.array, want: mx.array, bound: float = CLOSE) -> None:
+    assert got.shape == want.shape and got.dtype == want.dtype
+    assert np.abs(np.array(got - want)).max() <= bound * np.abs(np.array(want)).max()
+
+
+def test_the_expanded_weights_are_the_packed_ones_to_the_bit() -> None:
+    config = SAME["llama"]
+    weights = {name: np.array(a) for name, a in flat(reference(config).parameters()).items()}
+    matrices = {name: PackedMatrix("F32", *a.shape).fill(a) if a.ndim == 2 else a for name, a in weights.items()}
+    graph = native.build(config, matrices).graph
+    found = {f"{part.path}.{kind}": a for part in graph.parts() for kind, a in part.stored().items()}
+    for name, array in found.items():
+        np.testing.assert_array_equal(np.array(array), weights[name], err_msg=name)
+
+
+def test_it_reads_draws_and_scores_as_the_graph(models: tuple[Transformer, NativeModel]) -> None:
+    graph, fast = models
+    for b in (1, 3, 20):
+        x = text(60, b)
+        same(fast(x), graph(x))
+        caches = graph.make_cache(), fast.make_cache(16)
+        for low, high in ((0, 30), (30, 31), (31, 36), (36, 60)):
+            want, got = graph(x[:, low:high], caches[0]), fast(x[:, low:high], caches[1])
+            same(got, want)
+        assert caches[1].length == caches[0].length == caches[1].room == 60
+        assert fast._graph is None  # nothing was expanded
+
+
+def run(model: Any, cache: Cache) -> list[mx.array]:
+    """Every verb that a strategy uses, with reading between; the logits on the way."""
+    out = [model(text(40), cache)[:, -1]]
+    twin = cache.fork()
+    out.append(model(text(7, seed=2), cache)[:, -1])
+    out.append(model(text(3, seed=3), twin)[:, -1])  # by turns
+    out.append(model(text(1, seed=4), cache)[:, -1])
+    out.append(model(text(1, seed=5), twin)[:, -1])
+    cache.rewind(5)
+    cache.freeze()
+    cache.select([0, 0, 0])
+    out.append(model(text(4, 3, seed=6), cache)[:, -1])
+    cache.select([2, 0, 2, 1])
+    out.append(model(text(2, 4, seed=7), cache)[:, -1])
+    cache.rewind([0, 1, 2, 0])
+    assert cache.each == [49, 48, 47, 49]
+    out.append(model(text(1, 4, seed=8), cache)[:, -1])
+    cache.select([1])
+    cache.rewind(1)
+    out.append(model(text(1, seed=9), cache)[:, -1])
+    out.append(model(text(2, seed=10), twin)[:, -1])
+    return out
+
+
+def test_every_verb_of_the_cache_gives_what_the_graphs_gives() -> None:
+    graph, fast = both()
+    for got, want in zip(run(fast, fast.make_cache()), run(graph, graph.make_cache()), strict=True):
+        same(got, want)
+    assert fast._graph is None
+
+
+def test_other_kinds_of_cache_are_the_graphs() -> None:
+    graph, fast = both(head_dim=32)
+    for how in ({"bits": 8}, {"window": 16, "sinks": 4}):
+        caches = graph.make_cache(**how), fast.make_cache(**how)  # type: ignore[arg-type]
+        assert type(caches[1].layers[0]) is type(caches[0].layers[0])
+        for low, high in ((0, 40), (40, 41)):
+            same(fast(text(60)[:, low:high], caches[1]), graph(text(60)[:, low:high], caches[0]))
+
+
+def test_what_the_call_has_not_is_read_on_by_the_graph(models: tuple[Transformer, NativeModel]) -> None:
+    """From what the native pass has read, and so does what follows; of several texts of other lengths too."""
+    graph, fast = models
+    x = text(40, 2)
+    want, cache = graph.make_cache(), fast.make_cache()
+    graph(x[:, :20], want), fast(x[:, :20], cache)
+    want.rewind([3, 0]), cache.rewind([3, 0])
+    fast.altered = True
+    try:
+        for low, high in ((20, 25), (25, 26)):
+            same(fast(x[:, low:high], cache), graph(x[:, low:high], want))
+    finally:
+        fast.altered = False
+    assert isinstance(cache, NativeCache) and cache.graph is not None
+    same(fast(x[:, 26:30], cache), graph(x[:, 26:30], want))
+    mask = Mask(window=4)
+    same(fast.hidden(x, mask=mask), graph.hidden(x, mask=mask))
+    seen, expected = (m.inspect(x) for m in (fast, graph))
+    for got, hidden in zip(seen.hidden, expected.hidden, strict=True):
+        same(got, hidden)
+    same(fast.lens(seen.hidden[1]), graph.lens(expected.hidden[1]))
+
+
+def test_what_needs_the_graph_is_refused_in_a_line_where_there_is_no_memory_for_it() -> None:
+    config = SAME["llama"]
+    fast = native.build(config, in_numpy(flat(reference(config).parameters())), expandable=False)
+    with pytest.raises(native.ConfigError, match="start with LIKELY_PACKED=off"):
+        fast.inspect(text(3))
+
+
+def test_the_bytes_that_a_text_needs_are_those_that_it_takes() -> None:
+    fast = both()[1]
+    for capacity in (16, 256):
+        for n in (1, 255, 257, 700):
+            cache = fast.make_cache(capacity)
+            for low in range(0, n, 100):
+                fast(text(n)[:, low : low + 100], cache)
+            size = fast.config.kv_heads * fast.config.head_size
+            assert cache.nbytes <= cache.needs(n, native.RowSize(size, 4), 100) <= 2 * max(cache.nbytes, 1) + (1 << 20)
+
+
+@pytest.mark.parametrize("reason", ["LIKELY_PACKED=off", "experts", "runs by mlx-lm's class"])
+def test_what_does_not_run_this_way_says_why(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SAME["mixtral" if reason == "experts" else "llama"]
+    if reason == "LIKELY_PACKED=off":
+        monkeypatch.setenv("LIKELY_PACKED", "off")
+    if "mlx-lm" in reason:
+        config = config | {"model_type": "nobody"}
+    assert reason in (native.refused(config, []) or "")
+    assert native.refused(SAME["llama"], []) == (reason if reason == "LIKELY_PACKED=off" else None)
