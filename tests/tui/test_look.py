@@ -13,6 +13,7 @@ from app.tui.widgets.transcript_pane import TranscriptPane
 from engine import presets
 from engine.trace.observe import observe
 from tests.tui.conftest import Play, Stage
+from tests.tui.test_pictures import compared
 
 ASK = "Why is the sky blue?"
 
@@ -183,3 +184,14 @@ async def test_the_top_line_keeps_the_legend_and_a_text_its_measures(play: Play,
 def test_the_panel_has_a_key_for_line_ends_and_one_for_its_parts() -> None:
     keys = {binding.key for binding in TranscriptPane.BINDINGS}  # type: ignore[union-attr]
     assert {"l", "w"} <= keys
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+async def test_a_column_s_foot_shows_whole_values_and_drops_speed_first(play: Play, width: int) -> None:
+    async with play(size=(width, 24)) as stage:
+        await compared(stage)
+        await stage.pilot.pause()
+        for column in stage.app.screen.columns:  # type: ignore[attr-defined]
+            said = str(column.query_one(".column-foot").visual)
+            assert "…" not in said and "ppl " in said and len(said) <= column.size.width - 3
+            assert "tok/s" not in said or f"{len(column.steps)} tok ·" in said

@@ -136,7 +136,8 @@ class Column(Vertical):
             f"{len(steps)} tok" if steps else "",
             f"{(len(steps) - 1) / spent:.0f} tok/s" if spent > 0 else "",
         ]
-        said = " · ".join(filter(None, parts))
-        if len(said) > room:  # how many tokens matters least
-            said = " · ".join(filter(None, [*parts[:2], *parts[3:]]))
+        parts = [part for part in parts if part]
+        while len(parts) > 1 and cells.width(" · ".join(parts)) > room:  # speed matters least, then how many tokens
+            parts.pop()
+        said = " · ".join(parts)
         self.query_one(".column-foot", Label).update(cells.fit(said, room))
