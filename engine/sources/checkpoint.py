@@ -201,8 +201,11 @@ def not_native(info: ModelInfo) -> str | None:
     """Why a model on this machine does not decode by native code on packed weights; None if it does."""
     if not info.path.is_file():
         return "not a GGUF file"
-    header = gguf.read_header(info.path)
-    config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
+    try:
+        header = gguf.read_header(info.path)
+        config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
+    except CheckpointError as error:
+        return str(error)
     return _not_native(header, config, choose(info.parameters, config["model_type"]))
 
 

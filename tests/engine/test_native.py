@@ -145,11 +145,13 @@ def test_a_budget_for_keys_and_values_ends_a_run(path: Path) -> None:
 
 
 def test_a_file_that_ends_early_is_named_in_a_line(path: Path) -> None:
+    model = load(path).info
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size - 5000)
     with pytest.raises(CheckpointError) as error:
         load(path)
     assert "m.gguf" in str(error.value) and "\n" not in str(error.value)
+    assert not_native(model) == str(error.value)
 
 
 @pytest.mark.real
