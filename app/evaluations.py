@@ -151,5 +151,5 @@ def _below(number: int | None) -> int:
 
 
 def asked_of(protocol: Any, **identity: Any) -> dict[str, Any]:
-    """What a score depends on, for `Evaluation.asked`."""
+    """The protocol that a score depends on, for `Evaluation.asked`."""
     return {"protocol": asdict(protocol), **identity}

@@ -98,7 +98,7 @@ class LocalModelProvider:
         return LoadedModel(model, load(model, progress))
 
     def offers(self) -> Sequence[ModelOffer]:
-        """What is here first, then what could be fetched; what fits before what does not."""
+        """Models to choose from: what is here first, then what could be fetched; what fits before what does not."""
         here = {info.name: info for info in store.list()}
         memory = machine.memory()
         found = [

@@ -15,7 +15,7 @@ from app.evaluations import Evaluation, Evaluations
 from engine.errors import DataError
 from engine.evaluate.calibration import Bin, reliability
 from engine.evaluate.estimates import Estimate
-from engine.evaluate.figures import Compared, Tally, comparisons, left_out
+from engine.evaluate.figures import ComparedMeasure, Tally, comparisons, left_out
 
 Measured = Sequence[tuple[Evaluation, int | None]]  # and below which number its items count
 
@@ -105,7 +105,7 @@ def _bar(found: Estimate, low: float, high: float, colour: str) -> str:
     )
 
 
-def _sentence(found: Compared) -> str:
+def _sentence(found: ComparedMeasure) -> str:
     low, high = found.change.estimate.interval
     what = f"{escape(found.measure)}: {escape(found.models[1])} against {escape(found.models[0])}"
     numbers = f"{found.change.estimate.mean:+.4f} ({_number(low)} to {_number(high)}; p {found.p:.2g}, {found.n} items)"

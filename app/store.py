@@ -259,7 +259,7 @@ class Store:
         )  # fmt: skip
 
     def snapshot(self, session: str, node: str, i: int) -> tuple[Snapshot, np.ndarray] | None:
-        """What the model said before a node's token, and what removed each candidate; None where it was not kept."""
+        """The snapshot before a node's token, and what removed each candidate; None where it was not kept."""
         row = self._db.execute(
             "SELECT data FROM snapshot WHERE session=? AND node=? AND i=?", (session, node, i)
         ).fetchone()

@@ -69,7 +69,7 @@ def pace(opened: "Opened", found: "RunReport") -> tuple[str, ...]:
 
 
 def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) -> Iterator[str]:
-    """What a run that has ended did, and where it did little the command that would do more. `words`: of this one."""
+    """Outcome of a run that has ended, and where it did little the command that would do more. `words`: of this one."""
     if moved is not None:
         yield f"moved {moved:.4f} nats a token from the base (KL, on rows of the data)"
     again = ("likely", *(word for word in words if word != "--resume"))

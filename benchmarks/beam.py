@@ -65,13 +65,13 @@ def choice(beams: int, times: int = 50) -> float:
     import numpy as np
 
     from engine.decode.beam import Beam
-    from engine.decode.search import Group, Look, Node
+    from engine.decode.search import Group, NextTokens, SearchNode
 
     rows = np.random.default_rng(0).normal(size=(beams, VOCABULARY)).astype(np.float32)
-    found = Look(None, rows, rows, [], [])  # type: ignore[arg-type]
+    found = NextTokens(None, rows, rows, [], [])  # type: ignore[arg-type]
     strategy, took = Beam(beams), []
     for _ in range(times):
-        group = Group(beams, [Node(-float(i), -float(i), i, 0) for i in range(beams)])
+        group = Group(beams, [SearchNode(-float(i), -float(i), i, 0) for i in range(beams)])
         began = thread_time()
         nodes = strategy.children(group, found, 1, Counter())
         strategy.sift(group, nodes, [False] * len(nodes))

@@ -41,7 +41,7 @@ def available(dtype: mx.Dtype) -> bool:
 
 
 def scan(logits: mx.array, apart: mx.array) -> RowScan:
-    """What logits [N, V] have to say about the tokens `apart`, int32 [N, E], of each; the first is the one taken.
+    """Statistics of logits [N, V] about the tokens `apart`, int32 [N, E], of each; the first is the one taken.
 
     KernelError naming the argument that does not fit.
     """

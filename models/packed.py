@@ -34,7 +34,7 @@ Weights = Mapping[str, "PackedMatrix | np.ndarray"]
 
 
 def refusal(c: ModelConfig) -> str | None:
-    """What of this configuration the call does not know, in a few words; None if it knows all."""
+    """The part of this configuration that the call does not know, in a few words; None if it knows all."""
     dims = {(rope.dims, rope.traditional) for rope in c.ropes if rope is not None}
     reasons = {
         f"norms of the kind {c.norm!r}": c.norm not in ("rms", "rms+1"),
@@ -93,13 +93,13 @@ class _Span(ctypes.Structure):
     )
 
 
-class _Text(ctypes.Structure):
+class _CText(ctypes.Structure):
     """`text_t` of forward.h."""
 
     _fields_ = (("spans", ctypes.c_void_p), ("count", ctypes.c_int), ("before", ctypes.c_int))
 
 
-class _Rows:
+class _PackedSegment:
     """Keys and values of all layers for some positions of a text; texts that fork share them until they differ."""
 
     __slots__ = ("__weakref__", "capacity", "holders", "keys", "used", "values")
@@ -112,9 +112,9 @@ class _Rows:
         self.used = 0  # rows that somebody wrote
         self.holders: weakref.WeakSet[_Sequence] = weakref.WeakSet()
 
-    def copied(self, rows: int, capacity: int, shape: tuple[int, int, int]) -> "_Rows":
+    def copied(self, rows: int, capacity: int, shape: tuple[int, int, int]) -> "_PackedSegment":
         """The first `rows` in a buffer of their own."""
-        twin = _Rows(shape, capacity)
+        twin = _PackedSegment(shape, capacity)
         panels = -(-rows // LANES)
         twin.keys[:, :, :panels] = self.keys[:, :, :panels]
         twin.values[:, :, :rows] = self.values[:, :, :rows]
@@ -128,8 +128,8 @@ class _Sequence:
     __slots__ = ("__weakref__", "own", "prefix", "rows")
 
     def __init__(self) -> None:
-        self.prefix: tuple[tuple[_Rows, int], ...] = ()
-        self.own: _Rows | None = None
+        self.prefix: tuple[tuple[_PackedSegment, int], ...] = ()
+        self.own: _PackedSegment | None = None
         self.rows = 0  # of its own
 
     @property
@@ -151,7 +151,7 @@ class _Sequence:
         """Room for `count` more rows that nobody else sees."""
         end = self.rows + count
         if self.own is None:
-            self._take(_Rows(shape, max(first, -(-end // FIRST) * FIRST)))
+            self._take(_PackedSegment(shape, max(first, -(-end // FIRST) * FIRST)))
         own = self.own
         assert own is not None
         if len(own.holders) == 1:
@@ -162,7 +162,7 @@ class _Sequence:
         assert self.own is not None
         self.own.used = end
 
-    def _take(self, rows: _Rows | None) -> None:
+    def _take(self, rows: _PackedSegment | None) -> None:
         if self.own is not None:
             self.own.holders.discard(self)
         self.own = rows
@@ -188,7 +188,7 @@ class _Sequence:
 
 
 class PackedCache:
-    """What a `PackedModel` remembers of the tokens it has read, of B texts side by side."""
+    """Cache of a `PackedModel`: keys and values of the tokens it has read, of B texts side by side."""
 
     def __init__(self, shape: tuple[int, int, int], capacity: int = FIRST) -> None:
         """`shape`: layers, Hkv and D."""
@@ -425,9 +425,9 @@ class PackedModel:
         cache.reserve(t)
         spans = [list(_spans(text)) for text in cache.texts]
         flat = (_Span * sum(map(len, spans)))(*(span for some in spans for span in some))
-        texts, at = (_Text * b)(), 0
+        texts, at = (_CText * b)(), 0
         for i, (some, text) in enumerate(zip(spans, cache.texts, strict=True)):
-            texts[i] = _Text(ctypes.addressof(flat) + at * ctypes.sizeof(_Span), len(some), text.before)
+            texts[i] = _CText(ctypes.addressof(flat) + at * ctypes.sizeof(_Span), len(some), text.before)
             at += len(some)
         text_of = np.repeat(np.arange(b, dtype=np.int32), t)
         position = (np.array(starts, np.int32)[:, None] + np.arange(t, dtype=np.int32)).reshape(-1)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.evaluations import Evaluation, Evaluations, Row
     from engine.evaluate.estimates import Estimate
     from engine.evaluate.evaluation import Outcome, Protocol
-    from engine.evaluate.figures import Compared, Tally
+    from engine.evaluate.figures import ComparedMeasure, Tally
     from engine.evaluate.tasks import Problem, Task
     from engine.session import Session
 
@@ -132,7 +132,7 @@ def command(
 
 
 @dataclass(frozen=True)
-class _Text:
+class _TextFile:
     """A file whose perplexity is asked for."""
 
     path: Path
@@ -159,21 +159,23 @@ class _Text:
         return text
 
 
-def _sources(names: Sequence[str], text: Path | None, shots: int | None, cluster: str | None) -> "list[Task | _Text]":
+def _sources(
+    names: Sequence[str], text: Path | None, shots: int | None, cluster: str | None
+) -> "list[Task | _TextFile]":
     from engine.evaluate import tasks
     from engine.evaluate.generated import MAKERS, generated
 
-    found: list[Task | _Text] = []
+    found: list[Task | _TextFile] = []
     for name in names:
         path, made = Path(name).expanduser(), generated(name)
         if made is None and not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
             raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
         found += [_changed(task, shots, cluster) for task in (tasks.read(path) if made is None else [made])]
     if text is not None:
-        _Text(text).read()
-        found.append(_Text(text))
+        _TextFile(text).read()
+        found.append(_TextFile(text))
     for source in found:  # what is wrong with a task is said before a model is loaded
-        if not isinstance(source, _Text):
+        if not isinstance(source, _TextFile):
             _ = source.form
     names_ = [source.name for source in found]
     for name in names_:
@@ -195,7 +197,7 @@ def _changed(task: "Task", shots: int | None, cluster: str | None) -> "Task":
 
 @dataclass(frozen=True)
 class _Done:
-    """What was measured of one task by one model."""
+    """Measures of one task by one model."""
 
     evaluation: "Evaluation"
     below: int | None
@@ -211,7 +213,7 @@ class _Run:
         self.store, self.protocol, self.limit, self.fresh, self.quiet = store, protocol, limit, fresh, quiet
         self.stopped = False
 
-    def all(self, sources: "Sequence[Task | _Text]", models: Sequence[str], adapters: Sequence[str]) -> list[_Done]:
+    def all(self, sources: "Sequence[Task | _TextFile]", models: Sequence[str], adapters: Sequence[str]) -> list[_Done]:
         done = []
         with Progress() as progress:
             for model in models:
@@ -224,19 +226,21 @@ class _Run:
                 del session
         return done
 
-    def _one(self, session: "Session", name: str, identity: str, source: "Task | _Text", progress: Progress) -> _Done:
+    def _one(
+        self, session: "Session", name: str, identity: str, source: "Task | _TextFile", progress: Progress
+    ) -> _Done:
         from app.evaluations import Evaluation, asked_of
 
-        text = source.read() if isinstance(source, _Text) else None
+        text = source.read() if isinstance(source, _TextFile) else None
         protocol = self.protocol
         if text is not None:
             protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=0, unconditional=True)
-        form = "text" if isinstance(source, _Text) else source.form.NAME
+        form = "text" if isinstance(source, _TextFile) else source.form.NAME
         token = protocol.token(session.tokenizer)
         asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
                          likely=version("likely"))  # fmt: skip
         evaluation = Evaluation(source.name, name, asked, sys.argv)
-        aside = 0 if isinstance(source, _Text) else source.aside
+        aside = 0 if isinstance(source, _TextFile) else source.aside
         below = None if self.limit is None else self.limit + aside
         known = self.store.begin(evaluation, fresh=self.fresh)
         if known and not self.quiet:
@@ -249,30 +253,30 @@ class _Run:
             self.stopped = True
         progress.show("", 0, 0)
         said = {"form": form, **_relevant(asked["protocol"], form), "prefix_token": token, "likely": asked["likely"]}
-        if not isinstance(source, _Text):
+        if not isinstance(source, _TextFile):
             own = {"shots": source.settings.shots, "cluster": source.settings.cluster}
             said |= {name: value for name, value in own.items() if value}
-        if not isinstance(source, _Text) and source.entropy is not None:
+        if not isinstance(source, _TextFile) and source.entropy is not None:
             said["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
         if form == "text":
             said["items"] = "windows"
         return _Done(evaluation, below, said)
 
     def _outcomes(
-        self, session: "Session", source: "Task | _Text", text: str | None, protocol: "Protocol", known: set[int]
+        self, session: "Session", source: "Task | _TextFile", text: str | None, protocol: "Protocol", known: set[int]
     ) -> "Iterator[Outcome]":
         from engine.decode.strategies import parse
         from engine.evaluate import evaluation
 
-        if isinstance(source, _Text):
+        if isinstance(source, _TextFile):
             assert text is not None
             return evaluation.document(session, text, protocol, done=known, limit=self.limit)
         strategy = parse(protocol.strategy)
         return evaluation.evaluate(session, source, protocol, strategy=strategy, done=known, limit=self.limit)
 
-    def _total(self, source: "Task | _Text", text: str | None) -> int:
+    def _total(self, source: "Task | _TextFile", text: str | None) -> int:
         """Items, for the progress line; 0 where nobody looks."""
-        if text is not None or not sys.stderr.isatty() or isinstance(source, _Text):
+        if text is not None or not sys.stderr.isatty() or isinstance(source, _TextFile):
             return 0
         count = sum(1 for _ in source.rows()) - source.aside
         return count if self.limit is None else min(count, self.limit)
@@ -318,14 +322,14 @@ class _Run:
 
 
 def _relevant(protocol: dict[str, Any], form: str) -> dict[str, Any]:
-    """What of the protocol the items of a form depend on."""
+    """The part of the protocol that the items of a form depend on."""
     drawn = ("strategy", "samples", "temperature", "seed")
     names = {"questions": drawn, "text": ("window",), "documents": ("window",)}.get(form, ())
     return {name: protocol[name] for name in ("chat", *names)}
 
 
 def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
-    """What stands on the progress line: the first measure with its interval as it is so far, and the time left."""
+    """The progress line: the first measure with its interval as it is so far, and the time left."""
     found = tally.main
     shown = "" if found is None else f" {_number(found.mean)} {_span(found)}"
     wait = "" if left is None else f" {left / 60:.0f} min left" if left > 90 else f" {max(0.0, left):.0f} s left"
@@ -362,7 +366,7 @@ def _files(folder: Path) -> str:
 
 
 def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> list[_Done]:
-    """What was measured before, the latest of each task and model."""
+    """Results of earlier runs, the latest of each task and model."""
     names = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".csv") for name in tasks]
     latest: dict[tuple[str, str], Evaluation] = {}
     for each in store.all([*tasks, *names]):
@@ -440,7 +444,7 @@ def _item(each: _Done, row: "Row") -> dict[str, Any]:
     }
 
 
-def _comparison(found: "Compared") -> dict[str, Any]:
+def _comparison(found: "ComparedMeasure") -> dict[str, Any]:
     low, high = found.change.estimate.interval
     return {
         "task": found.task,
@@ -502,7 +506,7 @@ def _odd(each: _Done, problems: "Sequence[Problem]") -> None:
         click.echo(f"{words}: {found[0].words}", err=True)
 
 
-def _sentence(found: "Compared") -> str:
+def _sentence(found: "ComparedMeasure") -> str:
     low, high = found.change.estimate.interval
     span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
     unit = " a token" if found.measure == "nats" else ""

@@ -40,7 +40,7 @@ class Hypothesis:
         return math.fsum(step.logprob for step in self.steps if step.logprob is not None)
 
     def object(self) -> dict[str, Any]:
-        """What `--json` prints of it."""
+        """The object that `--json` prints of it."""
         return {
             "ids": [step.token for step in self.steps],
             "text": self.text,

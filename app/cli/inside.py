@@ -12,7 +12,7 @@ from app.cli.opening import adapter_option, model_option, open_session
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:
-    from engine.inside.subject import Subject
+    from engine.inside.subject import InspectedText
     from engine.session import Session
 
 
@@ -188,10 +188,10 @@ def _ids(session: "Session", text: str, chat: bool) -> list[int]:
     return prompt(text, session.tokenizer, raw=not chat).ids(session.tokenizer)
 
 
-Look = Callable[["Session", "Subject | None", list[int], dict[str, Any]], Any]
+Look = Callable[["Session", "InspectedText | None", list[int], dict[str, Any]], Any]
 
 
-def _lens(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _lens(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside import tuned_lens
     from engine.inside.lens import Lens, rows, states
 
@@ -232,13 +232,13 @@ def _tune_lens(session: "Session", file: Path) -> None:
         click.echo(f"rows {names} did not get better and keep the plain lens: fit it to more text", err=True)
 
 
-def _heads(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _heads(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from engine.inside.heads import entropies
 
     return entropies(seen).tolist()  # type: ignore[no-any-return]
 
 
-def _scores(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _scores(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     """On random tokens that come twice, where nothing but the repetition can be known."""
     from dataclasses import fields
 
@@ -249,7 +249,7 @@ def _scores(session: "Session", seen: "Subject", ids: list[int], asked: dict[str
     return {field.name: getattr(found, field.name).tolist() for field in fields(found)}
 
 
-def _attention(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _attention(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from engine.inside.heads import check, pattern
 
     layer, head = asked["attention"]
@@ -257,7 +257,7 @@ def _attention(session: "Session", seen: "Subject", ids: list[int], asked: dict[
     return pattern(seen, layer)[head].tolist()  # type: ignore[no-any-return]
 
 
-def _attribution(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _attribution(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside.attribution import attribution
 
     found = attribution(seen, against=asked["against"])
@@ -274,14 +274,14 @@ def _attribution(session: "Session", seen: "Subject", ids: list[int], asked: dic
     }
 
 
-def _ablate(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _ablate(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside.patching import ablate
 
     found = ablate(seen, *asked["ablate"])
     return {"logit": found.logit, "effect": found.effect, "token": found.token}
 
 
-def _patch(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _patch(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside.patching import pair, patch
     from engine.inside.subject import subject
 
@@ -300,7 +300,7 @@ def _patch(session: "Session", seen: "Subject", ids: list[int], asked: dict[str,
     }
 
 
-def _importance(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _importance(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside.importance import importance
 
     found = importance(seen)
@@ -313,7 +313,7 @@ def _importance(session: "Session", seen: "Subject", ids: list[int], asked: dict
     }
 
 
-def _spellings(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _spellings(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside.tokenisation import tokenisation
 
     found = tokenisation(session, asked["spellings"], before=asked["text"])
@@ -321,7 +321,7 @@ def _spellings(session: "Session", seen: "Subject", ids: list[int], asked: dict[
     return {"spellings": ways, "logprob": found.logprob, "complete": found.complete}
 
 
-def _toward(session: "Session", seen: "Subject", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _toward(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     from engine.inside import steering
 
     layer = len(seen.model.blocks) // 2 if asked["layer"] is None else asked["layer"]
@@ -334,7 +334,7 @@ def _toward(session: "Session", seen: "Subject", ids: list[int], asked: dict[str
     return {"layer": layer, "norm": found.norm, "weights": list(WEIGHTS), "kl": kl}
 
 
-def _neighbours(session: "Session", seen: "Subject | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _neighbours(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
     from engine.inside.embeddings import EmbeddingTable
     from engine.inside.subject import transformer
 

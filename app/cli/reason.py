@@ -18,7 +18,7 @@ from engine.decode.power import Power
 from engine.errors import ParameterError
 from engine.prompt import Prompt
 from engine.reason.extraction import Extraction
-from engine.reason.paths import Path, Sampling, Verdict, by_score, by_vote
+from engine.reason.paths import Path, PathCollector, VoteOutcome, by_score, by_vote
 from engine.reason.scorers import SCORERS, Scorer, scorer
 from engine.reason.thought import THOUGHTS, Thought, thought
 from engine.reason.verifier import Verifier, VerifierError
@@ -99,7 +99,7 @@ def command(
 
     ids = _ids(session, asks, text, raw=raw)
     control = RunControl(recipe)
-    sampling = Sampling(extraction, n, control, confidence if method == "vote" else None)
+    sampling = PathCollector(extraction, n, control, confidence if method == "vote" else None)
     events = _events(session, ids, control, limits, n, Power(alpha) if method == "power" else None)
     with interruptible(control):
         for path in sampling.watch(events):
@@ -154,8 +154,8 @@ def _judge(verifier: Verifier | None, by: Scorer, question: str) -> Callable[[Pa
     return judge
 
 
-def verdict_object(verdict: Verdict) -> dict[str, Any]:
-    """What `--json` prints."""
+def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:
+    """The object that `--json` prints."""
     paths = [
         {"text": path.text, "answer": path.answer, "logprob": path.logprob, "tokens": path.tokens}
         | ({"score": score} if verdict.scores else {})
@@ -171,7 +171,7 @@ def _show_path(path: Path, place: int) -> None:
     click.echo(path.text.strip())
 
 
-def _show_verdict(verdict: Verdict) -> None:
+def _show_verdict(verdict: VoteOutcome) -> None:
     """The votes as bars with 95 % intervals of their shares, the answer, and what was spent."""
     whole = sum(path.whole for path in verdict.paths)
     total = sum(verdict.votes.values())

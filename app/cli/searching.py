@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from engine.decode.beam import EARLY, Beam, DiverseBeam
-from engine.decode.exact import Exact
+from engine.decode.exact import ExactMode
 from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
@@ -59,7 +59,7 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
     if values["stochastic_beam"] is not None:
         return StochasticBeam(values["stochastic_beam"])
     if values["exact_mode"]:
-        return Exact() if values["budget"] is None else Exact(values["budget"])
+        return ExactMode() if values["budget"] is None else ExactMode(values["budget"])
     if beam is None:
         return None
     given = {"penalty": values["length_penalty"], "early": values["early_stopping"], "diversity": values["diversity"]}
@@ -68,7 +68,7 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
 
 
 def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
-    """What the answer, behind so many tokens, has to follow; UsageError for several, DataError for no file."""
+    """The constraint on the answer, behind so many tokens; UsageError for several, DataError for no file."""
     given = {"regex": values["regex"], "json": values["json_schema"], "choice": values["choice"] or None}
     asked = [(kind, grammar) for kind, grammar in given.items() if grammar is not None]
     if not asked:

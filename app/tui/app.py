@@ -369,7 +369,12 @@ class LikelyApp(App[str]):
         self.copy(text, "selection")
 
     def action_copy_selection(self) -> None:
-        text = self.screen.get_selected_text() or getattr(self.screen.focused, "selected_text", "")
+        from textual.widgets import Input, TextArea
+
+        focused = self.screen.focused
+        text = self.screen.get_selected_text()
+        if not text and isinstance(focused, Input | TextArea):
+            text = focused.selected_text
         if text:
             self.copy(text, "selection")
         elif self.screen not in self.views or not self.views[-1].interrupt():

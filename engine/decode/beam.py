@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engine.arrays import top
-from engine.decode.search import Group, Look, Node, Search
+from engine.decode.search import Group, NextTokens, Search, SearchNode
 from engine.errors import ParameterError
 from engine.transforms.transform import within
 
@@ -53,7 +53,7 @@ class Beam(Search):
     def best(self, n: int) -> "Beam":
         return replace(self, answers=n)
 
-    def children(self, group: Group, found: Look, ends: int, others: Counter[int]) -> list[Node]:
+    def children(self, group: Group, found: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
         """So many that, whatever ends, all beams can go on: (1 + ends) times the beams, and at least twice."""
         count = max(2, 1 + ends) * group.beams
         rows = found.rows(group.nodes[0].row, len(group.nodes))
@@ -62,21 +62,21 @@ class Beam(Search):
         totals -= self.repelled(ids, others)
         flat = np.argsort(-totals, axis=None, kind="stable")[:count]
         return [
-            Node(total, total, group.nodes[row].row, int(ids[row, column]))
+            SearchNode(total, total, group.nodes[row].row, int(ids[row, column]))
             for row, column in zip(*(i.tolist() for i in np.unravel_index(flat, ids.shape)), strict=True)
             if (total := float(totals[row, column])) > -math.inf
         ]
 
     def repelled(self, ids: np.ndarray, others: Counter[int]) -> Any:
-        """What is taken from the log-probabilities of tokens `ids`."""
+        """The penalty on the log-probabilities of tokens `ids`."""
         return 0.0
 
-    def sift(self, group: Group, nodes: Sequence[Node], over: Sequence[bool]) -> list[Node]:
+    def sift(self, group: Group, nodes: Sequence[SearchNode], over: Sequence[bool]) -> list[SearchNode]:
         """A text has to be among the best `beams` candidates; the others are spare beginnings."""
         group.nodes = [node for node, ends in zip(nodes, over, strict=True) if not ends][: group.beams]
         return [node for node, ends in zip(nodes[: group.beams], over, strict=False) if ends]
 
-    def score(self, node: Node, length: int) -> float:
+    def score(self, node: SearchNode, length: int) -> float:
         return float(node.total / length**self.penalty)
 
     def settled(self, group: Group, length: int, limit: int) -> bool:
@@ -94,7 +94,7 @@ class GNMT(Beam):
     TITLE: ClassVar[str] = "beam search, GNMT's penalty"
     ABOUT: ClassVar[str] = "the likeliest texts, their lengths weighed more mildly"
 
-    def score(self, node: Node, length: int) -> float:
+    def score(self, node: SearchNode, length: int) -> float:
         return float(node.total / ((5 + length) / 6) ** self.penalty)
 
 

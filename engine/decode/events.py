@@ -76,7 +76,7 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """What a search makes of a branch so far: `figures` has the `score` that orders it, and what else is known of it by
+    """A search's rating of a branch so far: `figures` has the `score` that orders it, and what else is known of it by
     name, such as its inclusion probability."""
 
     branch: int

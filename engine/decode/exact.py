@@ -17,7 +17,7 @@ import numpy as np
 from engine.arrays import logprobs, top
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Rated
-from engine.decode.search import Look, Node, searching
+from engine.decode.search import NextTokens, SearchNode, searching
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import ParameterError
 from engine.transforms.pipeline import States
@@ -39,19 +39,19 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """What may follow a beginning, the likeliest first: tokens [m], and log-probabilities [m] of each."""
+    """Children of a beginning, the likeliest first: tokens [m], and log-probabilities [m] of each."""
 
     of: Beginning
     tokens: np.ndarray
     logprobs: np.ndarray
 
     def bound(self, rank: int) -> float:
-        """What no text exceeds that goes on with the child of this rank, or one that is less likely."""
+        """An upper bound for texts that go on with the child of this rank, or one that is less likely."""
         return self.of.total + float(self.logprobs[rank])
 
 
 @dataclass(frozen=True, slots=True)
-class Exact(Strategy):
+class ExactMode(Strategy):
     """Look for the text with the largest log p, of what the transforms leave, in at most `budget` passes of the model.
 
     It is told how likely the best one so far is (`score`), what no other exceeds (`bound`), and whether that proves it.
@@ -75,7 +75,7 @@ class Exact(Strategy):
         if n > 1:
             raise ParameterError(f"{self.NAME} looks for the one likeliest text: ask a beam search for the {n} best")
 
-    def best(self, n: int) -> "Exact":
+    def best(self, n: int) -> "ExactMode":
         self.check(n)
         return self
 
@@ -84,7 +84,7 @@ class Exact(Strategy):
         root = searching(sampler.on_host(branches.ids))
         (number,) = branches.numbers
         while limit and (forced := control.take_forced()) is not None:
-            draw, limit = Look.at(branches, root).draw(Node(0.0, 0.0, 0, forced), "forced"), limit - 1
+            draw, limit = NextTokens.at(branches, root).draw(SearchNode(0.0, 0.0, 0, forced), "forced"), limit - 1
             step, root = draw.step(branches.ids[0]), root.advance([draw])
             branches.feed([forced])
             branches.settle([forced])
@@ -97,7 +97,7 @@ class Exact(Strategy):
         here, order, figures = Beginning((), 0.0, root.states[0]), count(), {}
         for passes in range(1, self.budget + 1 if limit else 1):
             go(branches, start, here.path)
-            found = Look.at(branches, replace(root, states=(here.states,)))
+            found = NextTokens.at(branches, replace(root, states=(here.states,)))
             row = logprobs(found.rows(0, 1)[0].astype(np.float64), np)
             tokens = top(row, min(self.budget, len(row)), np)
             for token in tokens[:1].tolist() if len(here.path) + 1 == limit else ends:
@@ -121,7 +121,7 @@ class Exact(Strategy):
             here = Beginning((*children.of.path, token), children.of.total + logprob, tuple(states))
         for i, token in enumerate(text):
             go(branches, start, text[:i])
-            draw = Look.at(branches, root).draw(Node(0.0, 0.0, 0, token))
+            draw = NextTokens.at(branches, root).draw(SearchNode(0.0, 0.0, 0, token))
             root = root.advance([draw])
             yield Rated(number, figures)
             if (yield Emitted(number, draw.step(branches.ids[0]))):

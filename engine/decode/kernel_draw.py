@@ -67,7 +67,7 @@ def plan(recipe: Recipe, vocabulary: int, dtype: mx.Dtype) -> DrawPlan | None:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What the kernel found for one row of logits, evaluated or not."""
+    """Findings of the kernel for one row of logits, evaluated or not."""
 
     how: DrawPlan
     by: Statistics
@@ -86,16 +86,16 @@ class Pass:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """What `found` reads."""
+        """Arrays that `found` reads."""
         return [self.by.lse, self.by.entropy, self.drawn.lse, self.drawn.kept]
 
     @property
     def observed(self) -> list[mx.array]:
-        """What `statistics` reads."""
+        """Arrays that `statistics` reads."""
         return [] if self.seen is None else [*self.seen[0].arrays, self.seen[1]]
 
     def statistics(self, vocab: int, token: int) -> RowStatistics | None:
-        """What the device found of the row, if it looked; waits for it. NotFinite where the logits are no numbers.
+        """Statistics of the row by the device, if it looked; waits for it. NotFinite where the logits are no numbers.
 
         Reads what was queued with the draw: anything new would wait for the step behind it.
         """
@@ -105,7 +105,7 @@ class Pass:
         return kernel_row.measured(*self.seen, self.row, vocab, lse=lse, entropy=entropy, token=token)
 
     def found(self, recipe: Recipe, row: RowStatistics, whole: Callable[[], np.ndarray]) -> KernelStats:
-        """What became of the row on the device; waits for it. `whole` gives all raw logits, if they are needed."""
+        """Numbers of the row's draw on the device; waits for it. `whole` gives all raw logits, if they are needed."""
         lse, _, tempered, kept = (float(np.asarray(x)[self.row]) for x in self.arrays)
         cut = partial(cuts, recipe, lse=lse, lse_tempered=tempered, kept=int(kept), possible=row.possible)
         seen = row.snapshot.logits

@@ -16,7 +16,7 @@ from engine.arrays import logprobs
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Rated
 from engine.decode.exact import go
-from engine.decode.search import Look, Node, searching
+from engine.decode.search import NextTokens, SearchNode, searching
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import ParameterError
 from engine.transforms.transform import within
@@ -67,7 +67,7 @@ class Power(Strategy):
         sampler = searching(sampler.on_host(branches.ids))
         (number,) = branches.numbers
         while limit and (forced := control.take_forced()) is not None:
-            draw, limit = Look.at(branches, sampler).draw(Node(0.0, 0.0, 0, forced), "forced"), limit - 1
+            draw, limit = NextTokens.at(branches, sampler).draw(SearchNode(0.0, 0.0, 0, forced), "forced"), limit - 1
             step, sampler = draw.step(branches.ids[0]), sampler.advance([draw])
             branches.feed([forced])
             branches.settle([forced])
@@ -100,7 +100,7 @@ class Power(Strategy):
                 break
         for i, token in enumerate(text.tokens):
             go(text.place, text.start, text.tokens[:i])
-            draw = Look.at(text.place, text.samplers[i]).draw(Node(0.0, 0.0, 0, token))
+            draw = NextTokens.at(text.place, text.samplers[i]).draw(SearchNode(0.0, 0.0, 0, token))
             yield Rated(number, figures | {"score": math.fsum(text.p)})
             if (yield Emitted(number, draw.step(text.place.ids[0]))):
                 return
@@ -127,7 +127,7 @@ class Walk:
 
     @property
     def merit(self) -> float:
-        """What acceptance compares, a difference of logarithms: p ** alpha, over q, and over the number of places to
+        """The merit that acceptance compares, in logarithms: p ** alpha, over q, and over the number of places to
         begin anew, of which a longer text has more. What two texts have in common cancels, places not."""
         return self.alpha * math.fsum(self.p) - math.fsum(self.q) - math.log(len(self.tokens))
 
@@ -136,7 +136,7 @@ class Walk:
         had = len(self.tokens)
         while not self.over and len(self.tokens) < most:
             go(self.place, self.start, self.tokens)
-            found = Look.at(self.place, self.samplers[-1])
+            found = NextTokens.at(self.place, self.samplers[-1])
             row = logprobs(found.rows(0, 1)[0].astype(np.float64), np)
             sharp = logprobs(self.alpha * row, np)
             mass = np.cumsum(np.exp(sharp))
@@ -144,7 +144,7 @@ class Walk:
             self.tokens.append(token)
             self.p.append(float(row[token]))
             self.q.append(float(sharp[token]))
-            self.samplers.append(found.sampler.advance([found.draw(Node(0.0, 0.0, 0, token))]))
+            self.samplers.append(found.sampler.advance([found.draw(SearchNode(0.0, 0.0, 0, token))]))
         return len(self.tokens) - had
 
     def cut(self, length: int) -> "Walk":

@@ -53,7 +53,7 @@ class Draw:
 
     @property
     def arrays(self) -> list[Array]:
-        """What is still to be evaluated."""
+        """Arrays still to be evaluated."""
         if self.kernel is None:
             return [self.token, self.logits, self.after, self.removed_by]
         looked = self.kernel.observed

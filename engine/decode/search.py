@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class SearchNode:
     """A child that a search may go to: `order` is what it is chosen by, `total` the sum of the log-probabilities that
     lead there, after the transforms, `row` the branch that it is a child of."""
 
@@ -42,7 +42,7 @@ class Node:
 class Text:
     """A text that ended; `step` is its last token, None where that has been told."""
 
-    node: Node
+    node: SearchNode
     number: int
     score: float
     step: TokenStep | None
@@ -53,14 +53,14 @@ class Group:
     """Beams that are searched by themselves."""
 
     beams: int
-    nodes: list[Node] = field(default_factory=lambda: [Node(0.0, 0.0, 0, -1)])  # beginnings, the best first
+    nodes: list[SearchNode] = field(default_factory=lambda: [SearchNode(0.0, 0.0, 0, -1)])  # beginnings, the best first
     ended: list[Text] = field(default_factory=list)  # the best first
     beyond: float = -np.inf  # the largest `order` of what was given up
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What comes next in each branch: log-probabilities [B, V] before and after the transforms.
+class NextTokens:
+    """The next token's distribution in each branch: log-probabilities [B, V] before and after the transforms.
 
     Transforms are given log-probabilities; what they leave is added up, and is not normalised again.
     """
@@ -72,7 +72,7 @@ class Look:
     keys: list[tuple[int, int]]
 
     @classmethod
-    def at(cls, branches: "Branches", sampler: "Sampler") -> "Look":
+    def at(cls, branches: "Branches", sampler: "Sampler") -> "NextTokens":
         from metal import mx
 
         before = logprobs(np.asarray(branches.logits().astype(mx.float32)), np)
@@ -88,7 +88,7 @@ class Look:
         rows = self.after[first : first + count]
         return rows if isinstance(rows, np.ndarray) else np.stack(rows)
 
-    def draw(self, node: Node, origin: str = "drawn") -> "Draw":
+    def draw(self, node: SearchNode, origin: str = "drawn") -> "Draw":
         """The node's token as a draw from what was seen."""
         from engine.decode.sampler import Draw
 
@@ -112,12 +112,12 @@ class Search(Strategy):
         """The groups that are searched."""
         return [Group(self.beams)]
 
-    def children(self, group: Group, found: Look, ends: int, others: Counter[int]) -> list[Node]:
+    def children(self, group: Group, found: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
         """The children of a group that come into question, best first, where `ends` tokens end a text; `others` counts
         the tokens that earlier groups take, ends of text left out."""
         raise NotImplementedError
 
-    def sift(self, group: Group, nodes: Sequence[Node], over: Sequence[bool]) -> list[Node]:
+    def sift(self, group: Group, nodes: Sequence[SearchNode], over: Sequence[bool]) -> list[SearchNode]:
         """Let the group go on with the best of its children that are not `over`; gives those that are texts now, of
         which, and of what had ended, the group's `room` of the best is kept."""
         raise NotImplementedError
@@ -126,20 +126,20 @@ class Search(Strategy):
         """How many texts the group keeps."""
         return group.beams
 
-    def score(self, node: Node, length: int) -> float:
-        """What orders texts, where this one has `length` drawn tokens."""
+    def score(self, node: SearchNode, length: int) -> float:
+        """The score that orders texts, where this one has `length` drawn tokens."""
         raise NotImplementedError
 
     def settled(self, group: Group, length: int, limit: int) -> bool:
         """Whether nothing better comes of beginnings of `length` drawn tokens, where there may be `limit`."""
         return False
 
-    def figures(self, node: Node, score: float) -> dict[str, float]:
-        """What is told of a beginning."""
+    def figures(self, node: SearchNode, score: float) -> dict[str, float]:
+        """Figures told of a beginning."""
         return {"score": score}
 
     def verdict(self, group: Group, text: Text) -> Mapping[str, float]:
-        """What is told of a text at the end."""
+        """The verdict told of a text at the end."""
         return self.figures(text.node, text.score)
 
     @property
@@ -165,7 +165,7 @@ class Search(Strategy):
         ends: Any = () if sampler.vocabulary is None else sampler.vocabulary.eos
         given = 0  # tokens that were forced belong to no text that is searched
         for depth in range(1, limit + 1):
-            found = Look.at(branches, searching(sampler.follow(control, branches.ids)))
+            found = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
             forced, length = control.take_forced(), depth - given
             others: Counter[int] = Counter()
             row = 0
@@ -212,7 +212,7 @@ class Search(Strategy):
         yield from self._tell(groups)
 
     def _end(
-        self, group: Group, nodes: Sequence[Node], found: Look, branches: "Branches", length: int
+        self, group: Group, nodes: Sequence[SearchNode], found: NextTokens, branches: "Branches", length: int
     ) -> Iterator[Event]:
         """Take in texts that have ended behind `length` drawn tokens, as far as they are among the best."""
         fresh = [Text(node, -1, self.score(node, length), None) for node in nodes]

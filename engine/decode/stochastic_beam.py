@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from engine.arrays import logprobs, top
-from engine.decode.search import Group, Look, Node, Search, Text
+from engine.decode.search import Group, NextTokens, Search, SearchNode, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +29,25 @@ class StochasticBeam(Search):
     TITLE: ClassVar[str] = "stochastic beams"
     ABOUT: ClassVar[str] = "different texts, each drawn as by sampling"
 
-    def children(self, group: Group, found: Look, ends: int, others: Counter[int]) -> list[Node]:
+    def children(self, group: Group, found: NextTokens, ends: int, others: Counter[int]) -> list[SearchNode]:
         first = group.nodes[0].row
         rows = logprobs(found.rows(first, len(group.nodes)).astype(np.float64), np)
-        nodes: list[Node] = []
+        nodes: list[SearchNode] = []
         for node, row in zip(group.nodes, rows, strict=True):
             seed, position = found.keys[node.row]
             key = [found.sampler.seed, seed - found.sampler.seed]
             noise = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, position]))
             if node.order == node.total == 0.0:  # the root: the largest noise of the whole tree
-                node = Node(float(noise.gumbel()), 0.0, node.row, -1)
+                node = SearchNode(float(noise.gumbel()), 0.0, node.row, -1)
             totals = node.total + row
             orders = below(node.order, totals + noise.gumbel(size=len(row)))
             ids = top(orders, min(self.beams + 1, len(row)), np).tolist()
-            nodes += [Node(float(orders[i]), float(totals[i]), node.row, i) for i in ids if orders[i] > -math.inf]
+            nodes += [SearchNode(float(orders[i]), float(totals[i]), node.row, i) for i in ids if orders[i] > -math.inf]
         return sorted(nodes, key=lambda node: -node.order)
 
-    def sift(self, group: Group, nodes: Sequence[Node], over: Sequence[bool]) -> list[Node]:
+    def sift(self, group: Group, nodes: Sequence[SearchNode], over: Sequence[bool]) -> list[SearchNode]:
         """The largest of all go on, or stay where they have ended."""
-        held: list[tuple[float, Node | None, bool]] = [(text.score, None, True) for text in group.ended]
+        held: list[tuple[float, SearchNode | None, bool]] = [(text.score, None, True) for text in group.ended]
         held += [(node.order, node, ends) for node, ends in zip(nodes, over, strict=True)]
         held.sort(key=lambda one: -one[0])
         group.beyond = max([group.beyond, *(order for order, _, _ in held[self.beams :])])
@@ -58,10 +58,10 @@ class StochasticBeam(Search):
     def room(self, group: Group) -> int:
         return group.beams - len(group.nodes)
 
-    def score(self, node: Node, length: int) -> float:
+    def score(self, node: SearchNode, length: int) -> float:
         return node.order
 
-    def figures(self, node: Node, score: float) -> dict[str, float]:
+    def figures(self, node: SearchNode, score: float) -> dict[str, float]:
         return {"score": score, "perturbed": node.order}
 
     def verdict(self, group: Group, text: Text) -> Mapping[str, float]:

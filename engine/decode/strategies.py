@@ -4,7 +4,7 @@ from dataclasses import MISSING, Field
 from typing import Any, get_args
 
 from engine.decode.beam import GNMT, Beam, DiverseBeam
-from engine.decode.exact import Exact
+from engine.decode.exact import ExactMode
 from engine.decode.guessing import Drafting, NGram
 from engine.decode.power import Power
 from engine.decode.sample import Sample
@@ -12,7 +12,7 @@ from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 
-KINDS: tuple[type[Strategy], ...] = (Sample, NGram, Drafting, Beam, GNMT, DiverseBeam, StochasticBeam, Exact, Power)
+KINDS: tuple[type[Strategy], ...] = (Sample, NGram, Drafting, Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power)
 STRATEGIES = {kind.NAME: kind for kind in KINDS}
 PLAIN = Sample()
 

@@ -14,7 +14,7 @@ from engine.evaluate.metrics import named
 
 
 class Comparison:
-    """What was added up of each row so far: a window of a text, a document."""
+    """Sums of each row so far: a window of a text, a document."""
 
     def __init__(self, metrics: Sequence[str]) -> None:
         self.metrics = named(metrics)

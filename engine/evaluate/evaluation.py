@@ -21,7 +21,7 @@ from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate import verifiers
 from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, windows
-from engine.evaluate.tasks import Choices, Document, Item, Pair, Problem, Question, Task
+from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task
 from engine.evaluate.verifiers import Hung, judge
 from engine.session import Session
 from engine.tokenizer import Tokenizer
@@ -45,7 +45,7 @@ class Protocol:
     unconditional: bool = True  # also the choices' probabilities without their context
 
     def token(self, tokenizer: Tokenizer) -> int | None:
-        """What stands in front of a text that nothing precedes; ParameterError for an id that there is not."""
+        """The token in front of a text that nothing precedes; ParameterError for an id that there is not."""
         if self.prefix == "default":
             return tokenizer.bos if tokenizer.bos is not None else tokenizer.end
         if self.prefix == "none":
@@ -59,7 +59,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of an item: numbers by measure, and what else is worth keeping of it."""
+    """Result of an item: numbers by measure, and what else is worth keeping of it."""
 
     number: int
     cluster: str | None
@@ -173,7 +173,7 @@ class _Scored:
             ids = _whole(body.text, self.tokenizer, self.protocol)
             found = list(_windows(ids, self.session, self.protocol))
             return found or Problem(item.number, "unanswerable", "no token of the text has a distribution")
-        if isinstance(body, Pair):
+        if isinstance(body, MinimalPair):
             asked = [self._alone(text) for text in (body.good, body.bad)]
         else:
             assert isinstance(body, Choices)
@@ -219,7 +219,7 @@ class _Scored:
             values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
             return Result(item.number, item.cluster, values, {"loglikelihoods": [-nats]})
         totals = [each.total for each in found[0]]
-        if isinstance(body, Pair):
+        if isinstance(body, MinimalPair):
             return Result(item.number, item.cluster, {"acc": float(totals[0] > totals[1])}, {"loglikelihoods": totals})
         assert isinstance(body, Choices)
         values = choice_measures(totals, body.choices, body.gold)

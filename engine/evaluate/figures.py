@@ -20,7 +20,7 @@ LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
 
 @dataclass
 class Tally:
-    """What was measured so far: numbers alone, in the order in which they came."""
+    """Measurements so far: numbers alone, in the order in which they came."""
 
     numbers: list[int] = field(default_factory=list)
     clusters: list[str | None] = field(default_factory=list)
@@ -103,7 +103,7 @@ def _exp(x: float) -> float:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedMeasure:
     """One measure of a task under two models: the change, and the verdict after the correction for several."""
 
     task: str
@@ -121,7 +121,7 @@ class Compared:
 Tallies = Mapping[tuple[str, str], Tally]  # (task, model) ->
 
 
-def comparisons(tallies: Tallies, models: Sequence[str]) -> list[Compared]:
+def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure]:
     """Each model against the first, by every task's measures, over the items that both answered; Holm's correction over
     all of them. Of documents: nats, as a difference a token."""
     found: list[tuple[str, str, tuple[str, str], Change, int]] = []
@@ -138,7 +138,7 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[Compared]:
                 if n:
                     found.append((task, measure, (models[0], other), change, n))
     corrected = holm([change.p for *_, change, _ in found])
-    return [Compared(*each[:4], p, each[4]) for each, p in zip(found, corrected, strict=True)]
+    return [ComparedMeasure(*each[:4], p, each[4]) for each, p in zip(found, corrected, strict=True)]
 
 
 def _change(first: Tally, second: Tally, measure: str) -> tuple[Change, int]:

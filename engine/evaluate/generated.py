@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from engine.errors import ParameterError
-from engine.evaluate.tasks import Row, Settings, Task
+from engine.evaluate.tasks import Row, Task, TaskSettings
 
 ITEMS = 200
 SAID = (
@@ -91,7 +91,7 @@ PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
 def _brackets(chance: random.Random, size: int) -> Row:
-    """What closes an opened sequence; the verifier is the stack itself."""
+    """Brackets that close an opened sequence; the verifier is the stack itself."""
     said = ""
     stack: list[str] = []
     while len(said) < size or not stack:
@@ -155,7 +155,7 @@ def generated(text: str) -> Task | None:
     def rows() -> Iterator[Row]:
         return islice(maker.rows(random.Random(f"{name} {options['seed']}"), size), shots + items)
 
-    settings = Settings(
+    settings = TaskSettings(
         shots=shots, separator="\n", scorers=() if maker.entropy else (maker.scorer,), max_tokens=maker.max_tokens,
         stop=maker.stop,
     )  # fmt: skip

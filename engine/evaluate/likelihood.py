@@ -115,7 +115,7 @@ def _common(texts: Sequence[list[int]]) -> int:
 
 
 def _shared(window: Sequence[Request]) -> list[int]:
-    """What all texts begin with and none is scored for, where it is worth reading by itself; else nothing."""
+    """The beginning that all texts share and none is scored for, where it is worth reading by itself; else nothing."""
     texts = [list(text) for request in window for text in request.texts]
     length = min(_common(texts), min(start for request in window for start in request.starts) - 1)
     return texts[0][:length] if length >= SHARED and len(texts) > 1 else []

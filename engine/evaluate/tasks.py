@@ -25,7 +25,7 @@ SUFFIXES = (".jsonl", ".csv", ".toml")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class MinimalPair:
     """Two texts, of which the first should be the more likely."""
 
     good: str
@@ -69,8 +69,8 @@ class Document:
     KEYS: ClassVar[tuple[str, ...]] = ("text",)
 
 
-Body = Pair | Choices | Question | Document
-FORMS: tuple[type[Body], ...] = (Pair, Choices, Question, Document)
+Body = MinimalPair | Choices | Question | Document
+FORMS: tuple[type[Body], ...] = (MinimalPair, Choices, Question, Document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TaskSettings:
     """The lines of a task's TOML file beside its columns."""
 
     shots: int = 0  # examples before each question
@@ -119,7 +119,7 @@ class Task:
     name: str
     rows: Callable[[], Iterator[Row]]
     identity: str
-    settings: Settings = Settings()
+    settings: TaskSettings = TaskSettings()
     columns: Mapping[str, Any] = field(default_factory=dict)  # key of a form -> template over the columns of a row
     examples: Callable[[], Iterator[Row]] | None = None
     entropy: float | None = None
@@ -190,7 +190,7 @@ class Task:
         if not self.columns and (missing := [key for key in form.KEYS if key not in row]):
             return Problem(number, "unanswerable", f"lacks {', '.join(missing)}, which the first row has")
         values = {key: _value(row, self.columns.get(key), key, self.name, number) for key in form.KEYS}
-        made = {Pair: _pair, Choices: _choices, Question: _question, Document: _document}[form](values, row)
+        made = {MinimalPair: _pair, Choices: _choices, Question: _question, Document: _document}[form](values, row)
         if isinstance(made, str):
             kind, _, words = made.partition(": ")
             return Problem(number, kind, words)
@@ -220,11 +220,11 @@ def _value(row: Row, template: Any, key: str, task: str, number: int) -> Any:
     return re.sub(r"\{(\w+)\}", lambda match: str(column(match[1])), template)
 
 
-def _pair(values: Row, _: Row) -> Pair | str:
+def _pair(values: Row, _: Row) -> MinimalPair | str:
     good, bad = values["good"], values["bad"]
     if not all(isinstance(text, str) and text.strip() for text in (good, bad)):
         return "empty: good and bad must be texts"
-    return "unanswerable: good and bad are the same text" if good == bad else Pair(good, bad)
+    return "unanswerable: good and bad are the same text" if good == bad else MinimalPair(good, bad)
 
 
 def _choices(values: Row, _: Row) -> Choices | str:
@@ -280,7 +280,7 @@ def _listed(text: str) -> list[str]:
     return found if isinstance(found, list) else text.split("|")
 
 
-def _after(shots: Sequence[Body], body: Body, settings: Settings) -> Body:
+def _after(shots: Sequence[Body], body: Body, settings: TaskSettings) -> Body:
     """The item with the examples before it, each with its answer."""
     if not shots:
         return body
@@ -365,7 +365,7 @@ def _described(path: Path) -> list[Task]:
         if described or not isinstance(listed, list):
             raise DataError(f"{path}: a suite is a list of files, tasks = [...], and nothing else")
         return [task for name in listed for task in read(path.parent / str(name))]
-    known = {f.name: f for f in fields(Settings)}
+    known = {f.name: f for f in fields(TaskSettings)}
     others = ("name", "data", "examples", "scorer", *COLUMNS)
     for key in described:
         if key not in (*known, *others):
@@ -383,7 +383,7 @@ def _described(path: Path) -> list[Task]:
     for key, value in columns.items():
         if not isinstance(value, str | list):
             raise DataError(f"{path}: {key} must be a column or a template such as '{{question}}', got {value!r}")
-    settings = Settings(**given)
+    settings = TaskSettings(**given)
     stored = digest(data, *([examples] if examples else []))
     said = json.dumps([stored, columns, asdict(settings)], sort_keys=True)
     return [

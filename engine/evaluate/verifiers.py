@@ -14,7 +14,7 @@ from contextlib import suppress
 from fractions import Fraction
 
 from engine.errors import ParameterError
-from engine.evaluate.tasks import Question, Settings
+from engine.evaluate.tasks import Question, TaskSettings
 
 SCORERS = ("exact", "normalised", "numeric", "regex", "program")
 NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?(?:[eE][-+]?\d{1,3})?")
@@ -26,7 +26,7 @@ class Hung(Exception):
     """A program that gave no verdict, in a few words."""
 
 
-def check(settings: Settings) -> None:
+def check(settings: TaskSettings) -> None:
     """ParameterError for scorers that there are not, or that lack what they need."""
     for name in settings.scorers:
         if name not in SCORERS:
@@ -41,7 +41,7 @@ def check(settings: Settings) -> None:
         raise ParameterError(f"pattern {settings.pattern!r} is no regular expression: {error}") from None
 
 
-def judge(question: Question, said: str, settings: Settings) -> dict[str, float]:
+def judge(question: Question, said: str, settings: TaskSettings) -> dict[str, float]:
     """1 or 0 by each scorer: those that are set, or exact, normalised and, where the answer is a number, numeric.
 
     Raises Hung where a program gives no verdict.
@@ -59,7 +59,7 @@ def judge(question: Question, said: str, settings: Settings) -> dict[str, float]
     return found
 
 
-def final(said: str, scorer: str, settings: Settings) -> str:
+def final(said: str, scorer: str, settings: TaskSettings) -> str:
     """The answer in the form in which two of them are the same answer, for a vote."""
     if scorer == "numeric":
         value = number(said)
@@ -69,7 +69,7 @@ def final(said: str, scorer: str, settings: Settings) -> str:
     return normalised(said) if scorer == "normalised" else said.strip()
 
 
-def exact(said: str, answer: str, _: Settings) -> bool:
+def exact(said: str, answer: str, _: TaskSettings) -> bool:
     """Equal but for white space around."""
     return said.strip() == answer.strip()
 
@@ -111,12 +111,12 @@ def extracted(said: str, pattern: str) -> str:
     return (found[-1][1] if found[-1].re.groups else found[-1][0]) or ""
 
 
-def _numeric(said: str, answer: str, _: Settings) -> bool:
+def _numeric(said: str, answer: str, _: TaskSettings) -> bool:
     a, b = number(said), number(answer)
     return a is not None and b is not None and abs(a - b) <= CLOSE * max(Fraction(1), abs(b))
 
 
-_RIGHT: dict[str, Callable[[str, str, Settings], bool]] = {
+_RIGHT: dict[str, Callable[[str, str, TaskSettings], bool]] = {
     "exact": exact,
     "normalised": lambda said, answer, _: normalised(said) == normalised(answer) != "",
     "numeric": _numeric,
@@ -124,8 +124,8 @@ _RIGHT: dict[str, Callable[[str, str, Settings], bool]] = {
 }
 
 
-def verdict(question: Question, said: str, settings: Settings) -> bool:
-    """What a program says of an answer: it gets {"prompt", "answers", "said", "row"} as JSON on standard input, and
+def verdict(question: Question, said: str, settings: TaskSettings) -> bool:
+    """Verdict of a program on an answer: it gets {"prompt", "answers", "said", "row"} as JSON on standard input, and
     exits with 0 for right and 1 for wrong. Raises Hung for whatever else; it and what it started are ended then."""
     asked = {"prompt": question.prompt, "answers": question.answers, "said": said, "row": question.row}
     words: Sequence[str] = settings.program

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ParameterError
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 from models.layers import LayerNorm, Norm, bare
 
@@ -37,7 +37,7 @@ class Attribution:
 
     @property
     def attention(self) -> np.ndarray:
-        """What all heads of each layer add, [layers]."""
+        """Contribution of all heads of each layer, [layers]."""
         return np.asarray(self.heads.sum(axis=1))
 
     @property
@@ -46,7 +46,7 @@ class Attribution:
         return float(self.embedding + self.heads.sum(dtype=np.float64) + self.mlp.sum(dtype=np.float64) + self.bias)
 
 
-def attribution(subject: Subject, *, token: int | None = None, against: int | None = None) -> Attribution:
+def attribution(subject: InspectedText, *, token: int | None = None, against: int | None = None) -> Attribution:
     """Attribute the logit of `token` (the most likely one if left out) after the last position, in float32.
 
     ParameterError for an id that the model has not.
@@ -79,7 +79,7 @@ def attribution(subject: Subject, *, token: int | None = None, against: int | No
     bias = sum(sign * scale * base[t] for sign, scale, t in zip(signs, scales, wanted, strict=False))
 
     def written(x: Array) -> Array:
-        """What x [..., C] in the residual stream adds to the logit, [...]."""
+        """Contribution of x [..., C] in the residual stream to the logit, [...]."""
         found: Array = inner(x.astype(mx.float32)) @ direction
         return found
 
@@ -121,5 +121,5 @@ def linearised(norm: Norm | None, x: Array) -> tuple[Linear, Array]:
 
 
 def _share(logit: Array, product: Array) -> Array:
-    """What the scale and the cap of logits left of the head's product."""
+    """The share of the head's product that the scale and the cap of logits left."""
     return mx.where(product == 0, 1.0, logit / mx.where(product == 0, 1.0, product))

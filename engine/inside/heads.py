@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from engine.errors import ParameterError
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 from metal.attention import Emit
 from models.transformer import Transformer
@@ -19,7 +19,7 @@ from models.transformer import Transformer
 RANDOM, TEXTS = 30, 4  # tokens that are repeated, and texts of them
 
 
-def entropies(subject: Subject) -> np.ndarray:
+def entropies(subject: InspectedText) -> np.ndarray:
     """The entropy of every head's attention at each position, nats, float32 [layers, H, N]."""
     tapped, found = subject.open(), []
     for index in range(len(subject.model.blocks)):
@@ -30,7 +30,7 @@ def entropies(subject: Subject) -> np.ndarray:
     return np.stack([np.array(x[0]) for x in found])  # type: ignore[index]
 
 
-def pattern(subject: Subject, layer: int) -> np.ndarray:
+def pattern(subject: InspectedText, layer: int) -> np.ndarray:
     """The attention of one layer's heads, float32 [H, N, T]: row i sums to 1 over the positions that it reads.
 
     The layers above are not run. ParameterError where there is no such layer.
@@ -48,7 +48,7 @@ def check(model: Transformer, layer: int, head: int = 0) -> None:
         )
 
 
-def _patterns(subject: Subject, layers: range) -> Iterator[np.ndarray]:
+def _patterns(subject: InspectedText, layers: range) -> Iterator[np.ndarray]:
     """The weights [H, N, T] of these layers, one after another."""
     tapped, t = subject.open(), len(subject.ids)
     for index in range(layers.stop):
@@ -66,7 +66,7 @@ def _patterns(subject: Subject, layers: range) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True, slots=True)
 class HeadScores:
-    """What kind of head each is: float32 [layers, H]. All but `distance` and `entropy` lie between 0 and 1."""
+    """Scores of each head's kind: float32 [layers, H]. All but `distance` and `entropy` lie between 0 and 1."""
 
     previous: np.ndarray  # mean attention to the token before
     duplicate: np.ndarray  # ... to the same token, earlier
@@ -78,12 +78,12 @@ class HeadScores:
     KINDS = ("induction", "duplicate", "previous", "first")
 
     def kind(self, layer: int, head: int, least: float = 0.5) -> str:
-        """What the head does most, "" where no score reaches `least`."""
+        """The kind of the head, "" where no score reaches `least`."""
         found = max(self.KINDS, key=lambda name: float(getattr(self, name)[layer, head]))
         return found if getattr(self, found)[layer, head] >= least else ""
 
 
-def score(subject: Subject) -> HeadScores:
+def score(subject: InspectedText) -> HeadScores:
     """Scores of all heads over the positions that are looked at, position 0 left out.
 
     A text that repeats nothing has no duplicates: those scores are NaN. ParameterError for a text of one token.
@@ -133,7 +133,7 @@ def kinds(
     found = []
     for _ in range(texts):
         drawn = [int(i) for i in random.choice(ids, length, replace=len(ids) < length)]
-        found.append(score(Subject(model, (*bos, *drawn, *drawn))))
+        found.append(score(InspectedText(model, (*bos, *drawn, *drawn))))
     mean = {f.name: np.mean([getattr(one, f.name) for one in found], axis=0) for f in fields(HeadScores)}
     return HeadScores(**mean)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine import arrays
 from engine.errors import ParameterError
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 
 
@@ -32,7 +32,7 @@ class Importance:
         return None if flat else float(np.corrcoef(a, b)[0, 1])
 
 
-def importance(subject: Subject, token: int | None = None) -> Importance:
+def importance(subject: InspectedText, token: int | None = None) -> Importance:
     """Of every token of the prompt for `token`, the most likely next one if left out.
 
     ParameterError for a prompt of one token, of which nothing can be left out, and for an id that is none.
@@ -63,7 +63,7 @@ def importance(subject: Subject, token: int | None = None) -> Importance:
     return Importance(token, whole, whole - without, _gradient(subject, token))
 
 
-def _gradient(subject: Subject, token: int) -> np.ndarray:
+def _gradient(subject: InspectedText, token: int) -> np.ndarray:
     """The gradient of the log-probability by each token's embedding, times the embedding, [T]."""
     model = subject.model
     kept: list[mx.array] = []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine import arrays
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 
 AT_ONCE = 256  # positions, or positions of several layers, whose logits stand in memory together
@@ -19,7 +19,7 @@ AT_ONCE = 256  # positions, or positions of several layers, whose logits stand i
 
 @dataclass(frozen=True, slots=True)
 class LensRow:
-    """What one layer says after each of N positions."""
+    """One layer's distribution after each of N positions."""
 
     top: np.ndarray  # int32 [N], the most likely token
     p: np.ndarray  # float32 [N], its probability
@@ -41,7 +41,7 @@ class Lens:
         return np.asarray(np.argmax(stays, axis=0))
 
 
-def states(subject: Subject) -> list[mx.array]:
+def states(subject: InspectedText) -> list[mx.array]:
     """The residual stream [1, N, C] before the first layer and after each."""
     found: list[mx.array] = []
 
@@ -54,7 +54,7 @@ def states(subject: Subject) -> list[mx.array]:
     return found
 
 
-def rows(subject: Subject, hidden: list[mx.array], positions: slice = slice(None)) -> Iterator[LensRow]:
+def rows(subject: InspectedText, hidden: list[mx.array], positions: slice = slice(None)) -> Iterator[LensRow]:
     """The lens over `positions` of `states`, one layer after another, the model's own distribution first.
 
     A screen shows each row as it comes; the last to come is the embedding's. Few positions of many layers go through
@@ -84,7 +84,7 @@ def rows(subject: Subject, hidden: list[mx.array], positions: slice = slice(None
                 yield final.row(layer)
 
 
-def lens(subject: Subject) -> Lens:
+def lens(subject: InspectedText) -> Lens:
     """The whole lens, from the embedding up."""
     return Lens(tuple(reversed(list(rows(subject, states(subject))))))
 

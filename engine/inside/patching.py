@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.errors import ParameterError
 from engine.inside.heads import check
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 from models.cache import Cache
 from models.layers import bare
@@ -34,7 +34,7 @@ class Ablation:
     effect: float  # ablated minus intact
 
 
-def ablate(subject: Subject, layer: int, head: int) -> Ablation:
+def ablate(subject: InspectedText, layer: int, head: int) -> Ablation:
     """Silence one head at every position: its output is 0. ParameterError where there is no such head."""
     check(subject.model, layer, head)
     silent = mx.arange(subject.model.config.heads)[:, None] == head
@@ -76,7 +76,7 @@ class Patching:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PromptPair:
     """A clean and a corrupted text of one length T, and the two tokens whose logits are compared after them."""
 
     model: Transformer
@@ -86,7 +86,9 @@ class Pair:
     foil: int
 
 
-def pair(clean: Subject, corrupted: Subject, *, answer: int | None = None, foil: int | None = None) -> Pair:
+def pair(
+    clean: InspectedText, corrupted: InspectedText, *, answer: int | None = None, foil: int | None = None
+) -> PromptPair:
     """The two texts, compared by what each says most likely unless tokens are given.
 
     ParameterError for texts of different lengths, for equal texts, and where both say the same.
@@ -109,10 +111,10 @@ def pair(clean: Subject, corrupted: Subject, *, answer: int | None = None, foil:
         raise ParameterError(
             f"both texts are answered by token {answer}: name another to compare it with, or change the corrupted text"
         )
-    return Pair(model, a, b, answer, foil)
+    return PromptPair(model, a, b, answer, foil)
 
 
-def patch(texts: Pair, part: str = "residual") -> Patching:
+def patch(texts: PromptPair, part: str = "residual") -> Patching:
     """Patch `part` ("residual" after a layer, or what its "attention" or "mlp" adds) at every layer and position.
 
     ParameterError for a part that is none.
@@ -120,7 +122,7 @@ def patch(texts: Pair, part: str = "residual") -> Patching:
     return Patching(part, texts.answer, texts.foil, *_sweeps(texts, part), estimate(texts, part))
 
 
-def estimate(texts: Pair, part: str = "residual") -> np.ndarray:
+def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:
     """Attribution patching: the same table to first order, from the gradient at the corrupted text.
 
     effect(l, i) = (clean - corrupted activation) . d difference / d activation, float32 [layers, T], as shares too.
@@ -145,7 +147,7 @@ def estimate(texts: Pair, part: str = "residual") -> np.ndarray:
     return np.array(mx.stack(moves)) / (float(high) - float(low))
 
 
-def _sweeps(texts: Pair, part: str) -> tuple[float, float, np.ndarray]:
+def _sweeps(texts: PromptPair, part: str) -> tuple[float, float, np.ndarray]:
     """The differences of the clean and of the corrupted text, and the effects [layers, T]."""
     _check_part(part)
     model, t = texts.model, len(texts.corrupted)
@@ -217,7 +219,9 @@ def _patched(model: Transformer, part: str, clean: _Stream, corrupted: _Stream) 
     return rows
 
 
-def _sweep(texts: Pair, rest: TappedPass, patched: Sequence[Array], corrupted: _Stream, position: int) -> np.ndarray:
+def _sweep(
+    texts: PromptPair, rest: TappedPass, patched: Sequence[Array], corrupted: _Stream, position: int
+) -> np.ndarray:
     """The difference of logits [layers] with the patch of each layer at one position.
 
     `rest` is the pass over the positions from this one on. At every layer its batch grows by one: the patch there.
@@ -242,6 +246,6 @@ def _check_part(part: str) -> None:
         raise ParameterError(f"what is patched must be one of {', '.join(PARTS)}, got {part}")
 
 
-def _difference(texts: Pair, x: Array) -> float:
+def _difference(texts: PromptPair, x: Array) -> float:
     logits = _logits(texts.model, x)
     return float(logits[texts.answer] - logits[texts.foil])

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from engine.errors import DataError, ParameterError
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 from metal.attention import Emit
 from models.transformer import Transformer
@@ -25,7 +25,7 @@ def names(model: Transformer) -> list[str]:
     return ["embedding", *layers, "logits"]
 
 
-def activations(subject: Subject, patterns: Sequence[str]) -> dict[str, mx.array]:
+def activations(subject: InspectedText, patterns: Sequence[str]) -> dict[str, mx.array]:
     """Activations of the whole text by name, those that match one of `patterns` (as file names do: `layers.*.mlp`).
 
     ParameterError for a pattern that matches none.
@@ -45,7 +45,7 @@ def activations(subject: Subject, patterns: Sequence[str]) -> dict[str, mx.array
             found[name] = x[0].astype(mx.float32)
         return x
 
-    whole = Subject(subject.model, subject.ids).open()
+    whole = InspectedText(subject.model, subject.ids).open()
     whole.x = keep("embedding", whole.x)
     for index in range(len(subject.model.blocks)):
         look = f"layers.{index}.pattern"
@@ -58,7 +58,7 @@ def activations(subject: Subject, patterns: Sequence[str]) -> dict[str, mx.array
     return {name: found[name] for name in known if name in found}
 
 
-def save(path: Path, subject: Subject, patterns: Sequence[str], model: str = "") -> list[str]:
+def save(path: Path, subject: InspectedText, patterns: Sequence[str], model: str = "") -> list[str]:
     """Write the activations that match to a safetensors file, with the ids in its metadata; the names.
 
     DataError where the file cannot be written.

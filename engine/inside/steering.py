@@ -24,7 +24,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What is added to the residual stream after a layer, counted from 0: float32 [C]."""
+    """A direction added to the residual stream after a layer, counted from 0: float32 [C]."""
 
     layer: int
     vector: mx.array
@@ -35,7 +35,7 @@ class Direction:
         return float(mx.linalg.norm(self.vector))
 
 
-class Steered:
+class SteeredBlock:
     """A block with a direction added to what it gives; everything else of it is the block's."""
 
     def __init__(self, base: Any, vector: mx.array, weight: float) -> None:
@@ -53,7 +53,7 @@ class Steered:
 
     @property
     def shift(self) -> mx.array:
-        """What is added, [C]."""
+        """The vector that is added, [C]."""
         return self.vector * self.weight
 
 
@@ -81,7 +81,7 @@ def direction(
     return Direction(layer, vector, name)
 
 
-def attach(model: Transformer, found: Direction, weight: float = 1.0) -> Steered:
+def attach(model: Transformer, found: Direction, weight: float = 1.0) -> SteeredBlock:
     """Put it on the model, in place; what `detach` takes off and whose `weight` may be set."""
     _check(model, found.layer)
     if found.vector.shape != (model.config.width,):
@@ -89,12 +89,12 @@ def attach(model: Transformer, found: Direction, weight: float = 1.0) -> Steered
             f"a direction of {found.vector.shape[0]} numbers does not fit a model of width {model.config.width}: "
             f"it was made with {found.model or 'another model'}"
         )
-    steered = Steered(model.blocks[found.layer], found.vector, weight)
+    steered = SteeredBlock(model.blocks[found.layer], found.vector, weight)
     model.blocks[found.layer] = steered  # type: ignore[call-overload]
     return steered
 
 
-def detach(model: Transformer, layer: int, steered: Steered) -> None:
+def detach(model: Transformer, layer: int, steered: SteeredBlock) -> None:
     """Take it off; others on the same layer stay."""
     around: Any = model.blocks[layer]
     if around is steered:

@@ -19,7 +19,7 @@ WEIGHTS = 1 << 28  # bytes that the attention of one layer may take
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class InspectedText:
     """A model and the ids [T] it reads; the positions that are looked at are first..T-1."""
 
     model: Transformer
@@ -46,7 +46,7 @@ class Subject:
         return TappedPass(self.model, mx.array([self.ids]), dtype=dtype)
 
 
-def subject(session: Session, ids: Sequence[int], rows: int = ROWS) -> Subject:
+def subject(session: Session, ids: Sequence[int], rows: int = ROWS) -> InspectedText:
     """The session's model and these ids, of which the last `rows` are looked at, or fewer of a very long text.
 
     ParameterError for no ids and for a model whose blocks are not ours, ContextOverflow for more than it has positions.
@@ -59,7 +59,7 @@ def subject(session: Session, ids: Sequence[int], rows: int = ROWS) -> Subject:
         )
     model = transformer(session)
     rows = min(rows, max(1, WEIGHTS // (4 * model.config.heads * len(ids))))
-    return Subject(model, tuple(ids), max(0, len(ids) - rows))
+    return InspectedText(model, tuple(ids), max(0, len(ids) - rows))
 
 
 def transformer(session: Session) -> Transformer:

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.errors import CheckpointError, DataError, ParameterError
 from engine.inside.lens import rows, states
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 from models.transformer import Transformer
 
@@ -81,7 +81,7 @@ def fit(
     squares = np.zeros((layers, width + 1, width + 1))  # of a state and a 1
     products = np.zeros((layers, width + 1, width))  # with what the last state has more
     for done, piece in enumerate(seen):
-        hidden = [np.array(h[0].astype(mx.float32), np.float64) for h in states(Subject(model, piece))]
+        hidden = [np.array(h[0].astype(mx.float32), np.float64) for h in states(InspectedText(model, piece))]
         for i, h in enumerate(hidden[:-1]):
             x = np.concatenate([h, np.ones((len(h), 1))], axis=1)
             squares[i] += x.T @ x
@@ -119,7 +119,7 @@ def _kl(model: Transformer, pieces: Sequence[tuple[int, ...]], lens: TunedLens) 
     """The mean KL of each row but the last over the pieces' positions."""
     total, count = np.zeros(len(lens.translators)), 0
     for piece in pieces:
-        subject = Subject(model, piece)
+        subject = InspectedText(model, piece)
         found = list(rows(subject, lens.translate(states(subject))))
         total += [row.kl.sum(dtype=np.float64) for row in reversed(found[1:])]
         count += len(piece)

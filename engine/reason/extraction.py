@@ -22,7 +22,7 @@ def _last(pattern: str, flags: int = 0) -> Callable[[str], str | None]:
 
 
 def _boxed(text: str) -> str | None:
-    r"""What the last \boxed{...} holds, braces in it included."""
+    r"""Content of the last \boxed{...}, braces in it included."""
     at = text.rfind("\\boxed{")
     depth = 0
     for i in range(at + len("\\boxed"), len(text)) if at >= 0 else ():

@@ -44,8 +44,8 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came of the paths: the answer, the weight of each, and the one that says it; None where no path has one."""
+class VoteOutcome:
+    """Outcome of the paths: the answer, the weight of each, and the one that says it; None where no path has one."""
 
     answer: str | None
     votes: dict[str, float]
@@ -65,7 +65,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Sampling:
+class PathCollector:
     """Paths while they are drawn: `watch` takes the events of a run and gives each path when it ends.
 
     With a `confidence` the run is cancelled once a vote of its `n` paths is decided so surely.
@@ -103,8 +103,8 @@ class Sampling:
             self.control.cancel()
 
 
-def by_vote(paths: Sequence[Path], scorer: Scorer | None = None, *, seed: int = 0) -> Verdict:
-    """What most whole paths say, each weighed by a scorer if there is one."""
+def by_vote(paths: Sequence[Path], scorer: Scorer | None = None, *, seed: int = 0) -> VoteOutcome:
+    """The answer that most whole paths give, each weighed by a scorer if there is one."""
     whole = [path for path in paths if path.whole]
     weights = None
     if scorer is not None and whole:
@@ -112,13 +112,17 @@ def by_vote(paths: Sequence[Path], scorer: Scorer | None = None, *, seed: int = 
     votes = vote.tally([path.answer for path in whole], weights)
     answer = vote.winner(votes, seed)
     saying = [path for path in whole if path.answer == answer and answer is not None]
-    return Verdict(answer, votes, tuple(paths), max(saying, key=lambda p: p.logprob / max(p.tokens, 1), default=None))
+    return VoteOutcome(
+        answer, votes, tuple(paths), max(saying, key=lambda p: p.logprob / max(p.tokens, 1), default=None)
+    )
 
 
-def by_score(paths: Sequence[Path], judge: Judge) -> Verdict:
-    """What the path with the largest score says, of those that have an answer and a verdict."""
+def by_score(paths: Sequence[Path], judge: Judge) -> VoteOutcome:
+    """The answer of the path with the largest score, of those that have an answer and a verdict."""
     scores = [judge(path) if path.whole and path.answer is not None else None for path in paths]
     judged = [(score, -i) for i, score in enumerate(scores) if score is not None]
     chosen = paths[-max(judged)[1]] if judged else None
     votes = vote.tally([path.answer for path in paths if path.whole])
-    return replace(Verdict(None, votes, tuple(paths), chosen, tuple(scores)), answer=chosen.answer if chosen else None)
+    return replace(
+        VoteOutcome(None, votes, tuple(paths), chosen, tuple(scores)), answer=chosen.answer if chosen else None
+    )

@@ -16,7 +16,7 @@ from engine.transforms import STAYS
 
 @dataclass(frozen=True, slots=True)
 class KernelStats:
-    """What became of the logits in the pass that drew the token on the device, where no host saw them."""
+    """Statistics of the pass that drew the token on the device, where no host saw the logits."""
 
     kept: int  # the most likely tokens, from which one was drawn
     sharp: float  # 1 / temperature

@@ -27,7 +27,7 @@ DEEP = 64  # logits in a block, of which the largest is asked for, where the voc
 
 @dataclass(frozen=True, slots=True)
 class RowStatistics:
-    """What a row of logits [V] has to say about one token, and its snapshot. -inf is impossible, and only counted."""
+    """Statistics of a row of logits [V] about one token, and its snapshot. -inf is impossible, and only counted."""
 
     snapshot: Snapshot
     entropy: float  # nats
@@ -90,7 +90,7 @@ def require_finite(top: float, vocab: int, where: Callable[[], int] | None = Non
 
 
 def by_numpy(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray = ()) -> RowStatistics:
-    """What `measured` says, by numpy."""
+    """`measured` by numpy."""
     top = raw.max()  # NaN if there is one
     require_finite(float(top), len(raw), lambda: int(np.flatnonzero(~(raw < np.inf))[0]))
     impossible = None if raw.min() > -np.inf else np.flatnonzero(raw == -np.inf)

@@ -141,7 +141,7 @@ def write(
 
 
 def base_name(name: str, path: Path) -> tuple[str, str]:
-    """What AutoPeft finds the base by, and a line for a person where it needs their help.
+    """The name by which AutoPeft finds the base, and a line for a person where it needs their help.
 
     The repository of the hub where the base has one, else the path.
     """

@@ -43,7 +43,7 @@ class _Steering:
 
     model: Transformer
     direction: steering.Direction
-    on: steering.Steered | None = None
+    on: steering.SteeredBlock | None = None
 
     def weigh(self, weight: float) -> None:
         if self.on is not None and weight:

@@ -11,7 +11,7 @@ import pytest
 from engine.decode.beam import Beam
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
-from engine.decode.exact import Exact
+from engine.decode.exact import ExactMode
 from engine.decode.guessing import NGram
 from engine.decode.power import Power
 from engine.decode.sample import Sample
@@ -22,7 +22,7 @@ from engine.trace import file
 from engine.trace.replay import replay, states_at
 from engine.trace.trace import Lexicon, Recipe, Trace
 from engine.transforms import Constraint, Temperature, TopP
-from tests.engine.test_beam import PROMPT, markov, search
+from tests.engine.decode.test_beam import PROMPT, markov, search
 from tests.fakes import EOS, VOCAB, random_table
 
 pytest.importorskip("llguidance")
@@ -44,7 +44,7 @@ def answer(tokens: list[int]) -> str:
 
 
 @pytest.mark.parametrize(
-    "strategy", [Sample(), NGram(3), Beam(3, 0.0), StochasticBeam(3), Power(2.0, 4), Exact(200)], ids=str
+    "strategy", [Sample(), NGram(3), Beam(3, 0.0), StochasticBeam(3), Power(2.0, 4), ExactMode(200)], ids=str
 )
 @pytest.mark.parametrize("greedy", [False, True])
 def test_every_strategy_keeps_to_it(strategy: Strategy, greedy: bool) -> None:

@@ -19,7 +19,7 @@ from engine.tune.stack import Stack
 from metal import mx
 from models.native import NativeModel
 from models.transformer import Transformer
-from tests.engine.test_gguf_packed import EXACT, WIDE
+from tests.engine.sources.test_gguf_packed import EXACT, WIDE
 from tests.engine.tiny import weights, write_gguf
 from tests.engine.tune.test_stack import write
 

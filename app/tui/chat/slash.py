@@ -176,7 +176,7 @@ def _steered(screen: "ChatScreen") -> list[str]:
 
 
 def steered(screen: "ChatScreen") -> str:
-    """What is banned and biased, in words."""
+    """Bans and biases, in words."""
     sampling, names = screen.talk.sampling, screen.names()
     banned = ", ".join(map(names.name, sampling.bans))
     biased = ", ".join(f"{names.name(token)} {value:+g}" for token, value in sampling.biases)

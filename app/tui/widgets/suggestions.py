@@ -15,7 +15,7 @@ ROWS = 8  # that are seen at once
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """What the prompt would say, how that is listed, and what it does in words; `whole`: it needs nothing more."""
+    """A completion of the prompt: its text, its line in the list, what it does in words; `whole`: it needs no more."""
 
     text: str
     shown: str

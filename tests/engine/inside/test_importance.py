@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import ParameterError
 from engine.inside.importance import importance
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from metal import mx
 from models.tap import TappedPass
 from tests.engine.inside import built
@@ -45,7 +45,7 @@ def test_the_gradient_is_that_of_a_longer_embedding() -> None:
 
 
 def test_what_followed_last_time_matters() -> None:
-    found = importance(Subject(built.induction(), (0, 3, 7, 5, 2, 7)))
+    found = importance(InspectedText(built.induction(), (0, 3, 7, 5, 2, 7)))
     assert found.token == 5 and int(np.argmax(found.left_out)) == 3
 
 

@@ -16,8 +16,8 @@ from engine.inside import heads, saved
 from engine.inside.attribution import attribution
 from engine.inside.embeddings import EmbeddingTable
 from engine.inside.lens import Lens, LensRow, lens, rows, states
-from engine.inside.patching import PARTS, Pair, ablate, pair, patch
-from engine.inside.subject import Subject, subject
+from engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
+from engine.inside.subject import InspectedText, subject
 from engine.session import Session
 from engine.sources.checkpoint import load
 from engine.trace.trace import Recipe
@@ -40,8 +40,8 @@ def model_of(name: str) -> Any:
     return ours(SAME[name], reference(SAME[name]))
 
 
-def look_at(name: str, t: int = 23) -> Subject:
-    return Subject(model_of(name), tuple(tokens(1, t, V)[0].tolist()))
+def look_at(name: str, t: int = 23) -> InspectedText:
+    return InspectedText(model_of(name), tuple(tokens(1, t, V)[0].tolist()))
 
 
 @pytest.mark.parametrize("name", [*LOOKED_AT, "quantised"])
@@ -111,7 +111,7 @@ def test_ablation_changes_the_logit_by_what_attribution_says(name: str) -> None:
     model.put(part, mx.zeros_like(part.matrix), None if part.bias is None else mx.zeros_like(part.bias))
     part = next(p for p in model.parts() if p.role == "norm")  # the logits are of a size again
     model.put(part, part.matrix * 1e3)
-    seen = Subject(model, tuple(tokens(1, 17, V)[0].tolist()))
+    seen = InspectedText(model, tuple(tokens(1, 17, V)[0].tolist()))
     found = attribution(seen)
     effects = [ablate(seen, last, head).effect for head in range(model.config.heads)]
     assert np.abs(effects).max() > 1e-5
@@ -155,7 +155,7 @@ def test_attention_rows_sum_to_one_and_give_what_the_kernel_gives(name: str) -> 
 def test_a_window_of_rows_is_the_end_of_the_whole(name: str) -> None:
     t = 150 if name == "llama sliding" else 23
     whole = look_at(name, t)
-    part = Subject(whole.model, whole.ids, t - 9)
+    part = InspectedText(whole.model, whole.ids, t - 9)
     assert part.positions == range(t - 9, t)
     for layer in range(whole.model.config.layers):
         a, b = heads.pattern(whole, layer), heads.pattern(part, layer)
@@ -184,7 +184,7 @@ def test_a_model_built_to_induce_scores_one() -> None:
 
 
 def test_scores_by_their_definition() -> None:
-    seen = Subject(model_of("llama"), (5, 9, 5, 7, 9, 5, 5))
+    seen = InspectedText(model_of("llama"), (5, 9, 5, 7, 9, 5, 5))
     found = heads.score(seen)
     ids = seen.ids
     for layer in (0, 3):
@@ -200,7 +200,7 @@ def test_scores_by_their_definition() -> None:
             far = np.mean([sum(w[i, j] * (i - j) for j in range(i)) for i in range(1, 7)])
             assert found.distance[layer, head] == pytest.approx(far, abs=1e-4)
     with pytest.raises(ParameterError, match="two tokens or more"):
-        heads.score(Subject(seen.model, (5,)))
+        heads.score(InspectedText(seen.model, (5,)))
 
 
 def test_rollout_and_sinks() -> None:
@@ -210,7 +210,7 @@ def test_rollout_and_sinks() -> None:
     assert np.allclose(heads.without_first(a), [[0, 0, 0], [0, 1, 0], [0, 0.375, 0.625]])
 
 
-def brute(texts: Pair, part: str) -> np.ndarray:
+def brute(texts: PromptPair, part: str) -> np.ndarray:
     """Every patch as a pass of its own."""
     kept: dict[str, mx.array] = {}
     TappedPass(texts.model, mx.array([texts.clean])).run(lambda at, x: kept.setdefault(at, x))
@@ -234,7 +234,7 @@ def test_patching_is_what_single_passes_give(name: str, part: str) -> None:
     clean = look_at(name, 14)
     other = list(clean.ids)
     other[3], other[6] = (other[3] + 1) % V, (other[6] + 1) % V
-    texts = pair(clean, Subject(clean.model, tuple(other)), answer=11, foil=12)
+    texts = pair(clean, InspectedText(clean.model, tuple(other)), answer=11, foil=12)
     found = patch(texts, part)
     want = (brute(texts, part) - found.corrupted) / (found.clean - found.corrupted)
     assert np.max(np.abs(found.effects - want)) < 1e-3
@@ -247,7 +247,9 @@ def test_the_estimate_is_exact_where_the_model_is_linear() -> None:
     config = SAME["llama"] | {"rms_norm_eps": 1e6}
     model = ours(config, reference(config))
     clean = tuple(tokens(1, 8, V)[0].tolist())
-    texts = pair(Subject(model, clean), Subject(model, (*clean[:-1], (clean[-1] + 1) % V)), answer=11, foil=12)
+    texts = pair(
+        InspectedText(model, clean), InspectedText(model, (*clean[:-1], (clean[-1] + 1) % V)), answer=11, foil=12
+    )
     found = patch(texts)
     assert found.estimates is not None and found.correlation is not None
     assert np.allclose(found.effects[-1], found.estimates[-1], atol=1e-3) and found.correlation > 0.99
@@ -257,7 +259,7 @@ def test_patching_recovers_a_planted_circuit() -> None:
     """What followed the token last time goes from its place, after layer 0, to the end, in layer 1."""
     model = built.induction()
     clean, corrupted = (0, 3, 7, 5, 2, 7), (0, 3, 7, 6, 2, 7)
-    found = patch(pair(Subject(model, clean), Subject(model, corrupted)))
+    found = patch(pair(InspectedText(model, clean), InspectedText(model, corrupted)))
     assert (found.answer, found.foil) == (5, 6)
     want = np.zeros((2, 6))
     want[0, 3] = want[1, 5] = 1
@@ -267,13 +269,13 @@ def test_patching_recovers_a_planted_circuit() -> None:
 def test_texts_that_cannot_be_compared() -> None:
     a = look_at("llama", 9)
     with pytest.raises(ParameterError, match="as many tokens, got 9 and 8"):
-        pair(a, Subject(a.model, a.ids[:-1]))
+        pair(a, InspectedText(a.model, a.ids[:-1]))
     with pytest.raises(ParameterError, match="the same"):
         pair(a, a)
     with pytest.raises(ParameterError, match="both texts are answered by token 4"):
-        pair(a, Subject(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=4)
+        pair(a, InspectedText(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=4)
     with pytest.raises(ParameterError, match="residual, attention, mlp, got heads"):
-        patch(pair(a, Subject(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=5), "heads")
+        patch(pair(a, InspectedText(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=5), "heads")
 
 
 @pytest.mark.parametrize("name", ["llama", "quantised", "llama wide heads"])
@@ -330,7 +332,7 @@ def test_activations_in_a_file(tmp_path: Path) -> None:
 def test_no_more_than_one_layers_attention_is_kept() -> None:
     """The scores of 12 layers x 6 heads x 400^2 are 46 MB together, of one layer 4."""
     config = SAME["llama"] | {"num_hidden_layers": 12}
-    seen = Subject(ours(config, reference(config)), tuple(tokens(1, 400, V)[0].tolist()))
+    seen = InspectedText(ours(config, reference(config)), tuple(tokens(1, 400, V)[0].tolist()))
     heads.score(seen)
     mx.reset_peak_memory()
     before = mx.get_active_memory()

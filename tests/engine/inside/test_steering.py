@@ -11,7 +11,7 @@ from engine.errors import CheckpointError, ParameterError
 from engine.inside import steering
 from engine.inside.attribution import attribution
 from engine.inside.lens import states
-from engine.inside.subject import Subject
+from engine.inside.subject import InspectedText
 from engine.session import Session
 from engine.trace.trace import Recipe
 from engine.tune.stack import Stack
@@ -36,7 +36,7 @@ def found_in(session: Session) -> tuple[Any, steering.Direction]:
 
 def test_a_direction_is_the_difference_of_means(session: Session) -> None:
     model, found = found_in(session)
-    last = [np.array(states(Subject(model, ids))[1][0, -1]) for ids in ((5, 6, 7), (8, 6), (9, 10))]
+    last = [np.array(states(InspectedText(model, ids))[1][0, -1]) for ids in ((5, 6, 7), (8, 6), (9, 10))]
     assert np.allclose(np.array(found.vector), (last[0] + last[1]) / 2 - last[2], atol=1e-5)
 
 
@@ -48,9 +48,9 @@ def test_it_moves_the_residual_stream_and_leaves_nothing_behind(session: Session
     moved = model.inspect(tokens).hidden
     assert mx.array_equal(moved[0], hidden[0])
     assert np.allclose(np.array(moved[1] - hidden[1]), 1.5 * np.array(found.vector), atol=1e-5)
-    whole = attribution(Subject(model, tuple(TEXT)))
+    whole = attribution(InspectedText(model, tuple(TEXT)))
     assert abs(whole.total - whole.logit) < 1e-4
-    assert np.allclose(np.array(states(Subject(model, tuple(TEXT)))[1]), np.array(moved[1]), atol=1e-6)
+    assert np.allclose(np.array(states(InspectedText(model, tuple(TEXT)))[1]), np.array(moved[1]), atol=1e-6)
     steering.detach(model, 0, one)
     assert np.allclose(np.array(model.inspect(tokens).hidden[1] - hidden[1]), -0.5 * np.array(found.vector), atol=1e-5)
     steering.detach(model, 0, two)

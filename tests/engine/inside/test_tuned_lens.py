@@ -9,8 +9,8 @@ import pytest
 from engine.errors import CheckpointError, DataError, ParameterError
 from engine.inside import tuned_lens
 from engine.inside.lens import rows, states
-from engine.inside.steering import Steered
-from engine.inside.subject import Subject
+from engine.inside.steering import SteeredBlock
+from engine.inside.subject import InspectedText
 from metal import mx
 from tests.engine.inside.test_inside import model_of
 from tests.models.oracle import tokens
@@ -31,7 +31,7 @@ def affine(change: mx.array, bias: mx.array) -> Any:
     return model
 
 
-class Affine(Steered):
+class Affine(SteeredBlock):
     """A block that adds an affine map of what it gives."""
 
     def __init__(self, base: Any, change: mx.array, bias: mx.array) -> None:
@@ -56,7 +56,7 @@ def test_on_text_that_it_has_not_seen_the_kl_falls() -> None:
     model = model_of("llama")
     found = tuned_lens.fit(model, text(6000), rank=16, length=64)
     assert found.worse == () and all(new < old for old, new in zip(found.before, found.after, strict=True))
-    subject = Subject(model, tuple(text(64, seed=77)))
+    subject = InspectedText(model, tuple(text(64, seed=77)))
     hidden = states(subject)
     plain = list(rows(subject, hidden))
     tuned = list(rows(subject, found.translate(hidden)))
@@ -70,7 +70,7 @@ def test_a_layer_that_it_does_not_help_keeps_the_plain_lens() -> None:
     ids = [i for piece in range(16) for i in ([5] * 16 if piece % 8 != 7 else text(16, piece))]
     found = tuned_lens.fit(model, ids, rank=4, length=16)
     assert found.worse
-    hidden = states(Subject(model, tuple(text(9))))
+    hidden = states(InspectedText(model, tuple(text(9))))
     for i in found.worse:
         assert mx.array_equal(found.translate(hidden)[i], hidden[i])
 
@@ -81,7 +81,7 @@ def test_it_is_kept_in_a_file(tmp_path: Path) -> None:
     tuned_lens.save(tmp_path / "a" / "lens.safetensors", found)
     again = tuned_lens.read(tmp_path / "a" / "lens.safetensors")
     assert (again.before, again.after) == (found.before, found.after)
-    hidden = states(Subject(model, tuple(text(9))))
+    hidden = states(InspectedText(model, tuple(text(9))))
     assert all(map(mx.array_equal, again.translate(hidden), found.translate(hidden)))
     with pytest.raises(CheckpointError, match="for 4 layers, the model has 3"):
         again.translate(hidden[:-1])

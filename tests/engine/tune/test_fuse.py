@@ -15,7 +15,7 @@ from engine.tune import adapters, fuse, fusion, gguf, sites
 from engine.tune.tuned import open_model
 from metal import mx
 from tests.engine import tiny as files
-from tests.engine.test_gguf_packed import EXACT
+from tests.engine.sources.test_gguf_packed import EXACT
 from tests.models.oracle import difference
 
 X = mx.array([[3, 14, 15, 92, 65, 35, 89, 79, 32, 38]])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.errors import DataError, ParameterError
-from engine.evaluate.tasks import Choices, Document, Item, Pair, Problem, Question, Settings, Task, read
+from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task, TaskSettings, read
 from engine.evaluate.verifiers import Hung, judge, normalised, number
 
 
@@ -31,7 +31,7 @@ def bodies(task: Task) -> list[Any]:
 
 def test_the_form_is_known_by_the_keys(tmp_path: Path) -> None:
     rows = {
-        "pairs": ({"good": "a", "bad": "b", "uid": 1}, Pair("a", "b")),
+        "pairs": ({"good": "a", "bad": "b", "uid": 1}, MinimalPair("a", "b")),
         "choices": ({"context": "c", "choices": ["x", "y"], "gold": 1}, Choices("c", ("x", "y"), 1)),
         "documents": ({"text": "t"}, Document("t")),
     }
@@ -45,7 +45,7 @@ def test_the_form_is_known_by_the_keys(tmp_path: Path) -> None:
     assert bodies(one(table)) == [Choices("a, b", ("x", "y"), 1), Choices("c", ("p", "q|r"), 1)]
     packed = tmp_path / "pairs.jsonl.gz"
     packed.write_bytes(gzip.compress(b'{"good": "a", "bad": "b"}\n'))
-    assert one(packed).name == "pairs" and bodies(one(packed)) == [Pair("a", "b")]
+    assert one(packed).name == "pairs" and bodies(one(packed)) == [MinimalPair("a", "b")]
 
 
 def test_odd_rows_are_listed_and_none_is_dropped_in_silence(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_malformed_task_is_one_line(tmp_path: Path, name: str, text: str, said
 
 def test_verifiers() -> None:
     def right(said: str, *answers: str, **settings: Any) -> dict[str, float]:
-        return judge(Question("p", answers), said, Settings(**settings))
+        return judge(Question("p", answers), said, TaskSettings(**settings))
 
     assert right(" The Cat. \n", "cat") == {"exact": 0, "normalised": 1}
     assert right("cat\n", "dog", "cat") == {"exact": 1, "normalised": 1}
@@ -159,7 +159,7 @@ def test_a_program_judges_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
         "    time.sleep(60)\n"
         "if said == 'fail': sys.exit(3)\nsys.exit(said not in asked['answers'])\n"
     )
-    settings = Settings(scorers=("program",), program=(sys.executable, str(check)), seconds=1.0)
+    settings = TaskSettings(scorers=("program",), program=(sys.executable, str(check)), seconds=1.0)
     question = Question("p", ("yes",), {"more": 1})
     assert judge(question, "yes", settings) == {"program": 1} and judge(question, "no", settings) == {"program": 0}
     with pytest.raises(Hung, match="ended with 3"):
@@ -169,4 +169,4 @@ def test_a_program_judges_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
         judge(question, "hang", settings)
     assert time.monotonic() - began < 30
     with pytest.raises(ParameterError, match="cannot start"):
-        judge(question, "yes", Settings(scorers=("program",), program=("/none",)))
+        judge(question, "yes", TaskSettings(scorers=("program",), program=("/none",)))

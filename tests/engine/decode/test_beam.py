@@ -27,7 +27,7 @@ from metal import mx
 from tests.data.beams.cases import CONFIG, weights
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
 
-CASES = json.loads((Path(__file__).parents[1] / "data/beams/cases.json").read_text())["cases"]
+CASES = json.loads((Path(__file__).parents[2] / "data/beams/cases.json").read_text())["cases"]
 PROMPT = list(b"ask")
 
 

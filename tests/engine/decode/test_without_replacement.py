@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from engine.decode.control import RunControl
-from engine.decode.exact import Exact
+from engine.decode.exact import ExactMode
 from engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature
-from tests.engine.test_beam import PROMPT, few, markov, search, texts
+from tests.engine.decode.test_beam import PROMPT, few, markov, search, texts
 from tests.fakes import EOS, VOCAB
 
 RUNS = 1500
@@ -108,7 +108,7 @@ def test_the_mode_is_the_likeliest_of_all_texts(seed: int) -> None:
     table = few(seed)
     table[:, EOS] -= 2.0
     every = texts(table, 5)
-    found = search(markov(table), Exact(5000), 5)
+    found = search(markov(table), ExactMode(5000), 5)
     figures = found.figures[0]
     assert figures["proven"] and figures["score"] == pytest.approx(max(every.values()), abs=1e-5)
     assert every[tuple(found.ids[0])] == pytest.approx(max(every.values()), abs=1e-5)
@@ -122,7 +122,7 @@ def test_without_a_proof_there_is_a_bound(budget: int) -> None:
     table = few(3)
     table[:, EOS] -= 3.0
     best = max(texts(table, 6).values())
-    figures = search(markov(table), Exact(budget), 6).figures[0]
+    figures = search(markov(table), ExactMode(budget), 6).figures[0]
     assert not figures["proven"] and figures["passes"] == budget
     assert figures["score"] <= best + 1e-5 and best <= figures["bound"] + 1e-5
 
@@ -131,7 +131,7 @@ def test_the_mode_is_that_of_what_the_transforms_leave() -> None:
     """Hot enough, the many texts share what the likeliest had, and the empty answer is the mode."""
     table = few(4)
     table[:, EOS] = table[:, 97:101].max(axis=1) - 1.0
-    hot = search(markov(table), Exact(), 6, Recipe((Temperature(2.0),)))
+    hot = search(markov(table), ExactMode(), 6, Recipe((Temperature(2.0),)))
     logp = table / 2 - np.logaddexp.reduce(table / 2, axis=-1, keepdims=True)
     every = texts(logp, 6)
     assert every[tuple(hot.ids[0])] == pytest.approx(max(every.values()), abs=1e-5)
@@ -139,17 +139,17 @@ def test_the_mode_is_that_of_what_the_transforms_leave() -> None:
 
 def test_an_exact_search_is_for_one_text() -> None:
     with pytest.raises(ParameterError, match="looks for the one likeliest text"):
-        Exact().best(2)
+        ExactMode().best(2)
     with pytest.raises(ParameterError, match="the budget of passes must be"):
-        Exact(0)
+        ExactMode(0)
 
 
-@pytest.mark.parametrize("strategy", [Exact(500), StochasticBeam(3)])
+@pytest.mark.parametrize("strategy", [ExactMode(500), StochasticBeam(3)])
 def test_words_that_are_put_in_front_are_no_part_of_the_search(strategy: Strategy) -> None:
     table, control = few(6), RunControl()
     control.force(list(b"ba"))
     forced = search(markov(table), strategy, 6, control=control, seed=4)
     assert all(ids[:2] == list(b"ba") for ids in forced.ids) and len(forced.ids) in (1, 3)
-    if isinstance(strategy, Exact):
+    if isinstance(strategy, ExactMode):
         plain = search(markov(table), strategy, 4, prompt=[*PROMPT, *b"ba"])
         assert forced.ids == [[*b"ba", *ids] for ids in plain.ids]

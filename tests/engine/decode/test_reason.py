@@ -13,12 +13,12 @@ from engine.decode.control import RunControl
 from engine.errors import DataError, ParameterError
 from engine.reason import scorers, vote
 from engine.reason.extraction import Extraction, normalised
-from engine.reason.paths import Path, Sampling, by_score, by_vote
+from engine.reason.paths import Path, PathCollector, by_score, by_vote
 from engine.reason.thought import THOUGHTS, thought
 from engine.reason.verifier import Verifier, VerifierError
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
-from tests.engine.test_beam import PROMPT, markov
+from tests.engine.decode.test_beam import PROMPT, markov
 from tests.fakes import EOS, VOCAB
 
 
@@ -178,7 +178,7 @@ def test_a_run_is_stopped_when_its_vote_is_decided() -> None:
     table[PROMPT[-1], 97:99] = np.log([0.9, 0.1])
     table[97, EOS] = table[98, 98] = 0.0
     control = RunControl()
-    sampling = Sampling(Extraction("all"), 64, control, 0.95)
+    sampling = PathCollector(Extraction("all"), 64, control, 0.95)
     session = markov(table)
     done = list(sampling.watch(session.generate(PROMPT, control, n=64, seed=1, max_tokens=200)))
     verdict = by_vote(done)

@@ -7,7 +7,7 @@ from engine.decode import kernel_row
 from engine.errors import KernelError, NotFinite
 from engine.trace.row import RowStatistics
 from metal import mx, row
-from tests.engine.test_observe import ROWS, by_a_sort, made, same
+from tests.engine.trace.test_observe import ROWS, by_a_sort, made, same
 from tests.metal.build import normal, recorded
 
 DTYPES = [mx.float32, mx.float16, mx.bfloat16]

@@ -12,8 +12,8 @@ from engine.decode.strategies import parse
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature
-from tests.engine.test_beam import PROMPT, few, markov, search, texts
-from tests.engine.test_without_replacement import chi_square_bound
+from tests.engine.decode.test_beam import PROMPT, few, markov, search, texts
+from tests.engine.decode.test_without_replacement import chi_square_bound
 from tests.fakes import EOS, VOCAB
 
 RUNS = 400
