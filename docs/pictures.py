@@ -43,15 +43,15 @@ class Patient(Stage):
 async def chat(stage: Stage) -> None:
     """An answer with two branches, the cursor on a token that could have been another."""
     await stage.ask(ASK)
-    stage.chat.transcript.focus()
+    stage.chat.pane.view.focus()
     for place, number in ((TokenPlace(1, 10), "2"), (TokenPlace(1, 24), "3")):
-        stage.chat.transcript.move_to(place)
+        stage.chat.pane.view.move_to(place)
         nodes = len(stage.chat.talk.conversation.nodes)
         await stage.pilot.press(number)
         await stage.until(lambda n=nodes: stage.ended and len(stage.chat.talk.conversation.nodes) > n)
     stage.chat.talk.choose(stage.chat.talk.conversation.forks()[0], None)
     stage.chat.reshow()
-    stage.chat.transcript.move_to(surprising(stage))
+    stage.chat.pane.view.move_to(surprising(stage))
 
 
 def surprising(stage: Stage) -> TokenPlace:
@@ -117,7 +117,7 @@ async def draw(name: str) -> None:
         app = LikelyApp(local_models, Path(home), model="smollm2", environ={"LIKELY_THEME": theme})
         async with app.run_test(size=size) as pilot:
             stage = Patient(app, pilot, None, None)
-            await stage.until(lambda: app.chat is not None and app.engine.current is not None)
+            await stage.until(lambda: app.session is not None and app.engine.current is not None)
             stage.chat.talk.new_seed = lambda: 0
             await scene(stage)
             await pilot.pause(0.2)
