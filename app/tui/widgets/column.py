@@ -31,16 +31,16 @@ class Column(Vertical):
         self.model = model  # a name to load; "" for the one that is current
         self.kept_label = label
         self.parts_at: int | None = None  # the first token that is not the first column's
+        # held, not looked up: events may come before they are mounted, and while they go
+        self.view = TokenView()
+        self._head = Label("", classes="column-head", markup=False)
+        self._foot = Label("", classes="column-foot", markup=False)
         self._alike = 0  # so many tokens were found to be the same
 
     def compose(self) -> ComposeResult:
-        yield Label("", classes="column-head", markup=False)
-        yield TokenView()
-        yield Label("", classes="column-foot", markup=False)
-
-    @property
-    def view(self) -> TokenView:
-        return self.query_one(TokenView)
+        yield self._head
+        yield self.view
+        yield self._foot
 
     @property
     def place(self) -> TokenPlace | None:
@@ -122,7 +122,7 @@ class Column(Vertical):
             self.view.redraw()
 
     def head(self) -> None:
-        self.query_one(".column-head", Label).update(cells.fit(cells.clean(self.label), max(self.size.width - 3, 4)))
+        self._head.update(cells.fit(cells.clean(self.label), max(self.size.width - 3, 4)))
 
     def foot(self, first: bool) -> None:
         """Where it first differs from the first column, perplexity, tokens, speed in its own time."""
@@ -140,4 +140,4 @@ class Column(Vertical):
         while len(parts) > 1 and cells.width(" · ".join(parts)) > room:  # speed matters least, then how many tokens
             parts.pop()
         said = " · ".join(parts)
-        self.query_one(".column-foot", Label).update(cells.fit(said, room))
+        self._foot.update(cells.fit(said, room))
