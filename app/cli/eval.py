@@ -356,7 +356,8 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
 
 
 def _weights(session: "Session") -> str:
-    return f"{session.info.weights} {session.model.dtype}" if hasattr(session.model, "dtype") else session.info.weights
+    """The weights and how they are computed with: packed weights and the graph differ by rounding."""
+    return f"{session.info.weights} {type(session.model).__name__} {getattr(session.model, 'dtype', '')}"
 
 
 def _files(folder: Path) -> str:

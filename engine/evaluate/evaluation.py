@@ -20,7 +20,7 @@ from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate import verifiers
-from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, windows
+from engine.evaluate.likelihood import ROWS, WINDOW, Likelihood, Reader, Request, windows
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task
 from engine.evaluate.verifiers import Hung, judge
 from engine.session import Session
@@ -99,7 +99,7 @@ def document(
     tokenizer = session.tokenizer
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
-    reader = Reader(session.model, rows=side_by_side(session))
+    reader = Reader(session.model)
     asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
     sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
     if sizes and limit is None:
@@ -126,13 +126,6 @@ def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
     return tokenizer.encode(text)
 
 
-def side_by_side(session: Session) -> int:
-    """Texts side by side: a packed model on a CPU takes few."""
-    from models import packed
-
-    return packed.BATCH if isinstance(session.model, packed.PackedModel) else 64
-
-
 class _Scored:
     """Items whose texts are given: pairs, choices, documents."""
 
@@ -140,7 +133,7 @@ class _Scored:
         self.session, self.task, self.protocol = session, task, protocol
         self.tokenizer = session.tokenizer
         self.prefix = protocol.token(session.tokenizer)
-        rows = side_by_side(session)
+        rows = ROWS
         self.reader, self.other = Reader(session.model, rows=rows), Reader(session.model, rows=rows)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 
