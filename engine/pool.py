@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.decode.branches import Branches, chunk
-from engine.errors import OutOfMemory
+from engine.errors import CacheError, OutOfMemory
 from engine.prefix import SEGMENT, Prefixes
 from metal.device import device
 from metal.memory import wired
@@ -60,7 +60,11 @@ class Pool:
             if not device().working_set:
                 return 0
             weights = sum(array.nbytes for array in self.model.arrays.values())
-            return weights + self._nbytes(len(ids), min(until, drawn), width) + SPARE
+            try:
+                held = self._nbytes(len(ids), min(until, drawn), width)
+            except CacheError:  # a model class that is not ours does not say what its cache takes
+                held = 0
+            return weights + held + SPARE
 
         def reach() -> None:
             nonlocal until

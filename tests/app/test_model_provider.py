@@ -101,6 +101,6 @@ def test_a_strategy_finds_the_tokens_that_plain_sampling_finds(home: Path, tmp_p
     other = LocalModelProvider().open(model(tmp_path / "other", 1), nothing)
     assert drawn(lab, "ngram") == drawn(lab, "")
     assert len(drawn(lab, "draft other", {"other": other})) == 24
-    for name in ("draft other", "beam", "draft"):
+    for name in ("draft other", "tarot", "draft"):
         with pytest.raises(ParameterError, match="no way of drawing"):
             drawn(lab, name)

@@ -92,7 +92,7 @@ def chosen(screen: str) -> int:
 
 def test_ask_stop_branch_steer_export_quit_resume(terminal: Terminal) -> None:
     terminal.run("TEXTUAL_ANIMATIONS=none ./likely")
-    terminal.until(lambda s: re.search(r"│ \S+.* GB", s), "a loaded model")
+    terminal.until(lambda s: re.search(r"│ \S+.* ctx", s), "a loaded model")
     terminal.keys("Why is the sky blue?", "Enter")
     terminal.until(lambda s: tokens(s) > 12 and "esc Stop" in s, "an answer that streams")
     terminal.keys("Escape")
@@ -127,7 +127,7 @@ def test_ask_stop_branch_steer_export_quit_resume(terminal: Terminal) -> None:
 
 def test_a_kill_in_mid_answer_loses_at_most_the_last_second(terminal: Terminal) -> None:
     terminal.run("./likely")
-    terminal.until(lambda s: re.search(r"│ \S+.* GB", s), "a loaded model")
+    terminal.until(lambda s: re.search(r"│ \S+.* ctx", s), "a loaded model")
     terminal.keys("Write a long story about a lighthouse keeper, chapter by chapter.", "Enter")
     terminal.until(lambda s: tokens(s) > 5, "an answer that streams")
     seen, then = tokens(terminal.screen()), time.monotonic()

@@ -129,7 +129,7 @@ class Candidates(Canvas, can_focus=True):
         return list(Segment.apply_style(line, look.band))
 
     def _legend(self, view: CandidateTable, width: int) -> Line:
-        """What bar, tick and dotted mark are."""
+        """The legend: bar, tick and dotted mark."""
         look, glyphs = self.look, self.glyphs
         parts = [(glyphs.blocks[-1], look.bar, f" {view.BAR[0]}"), (glyphs.tick, look.tick, f" {view.BAR[1]}")]
         if view.cut_by:

@@ -40,7 +40,17 @@ def test_kernels_are_tested_once_and_ready_before_the_first_token(
         checkpoint = load(folder, lambda text, done, total: said.append(text), precision=precision)
         assert any(text.startswith("testing kernels on this chip, once (1/") for text in said)
         ran = {name for name in kernel.launches if kernel.launches[name] > before[name]}
-        assert ran == {"decode", "merge", "tiles", "scan", "draw", "qkv_prepare"}  # all before any question
+        assert ran == {
+            "decode",
+            "merge",
+            "tiles",
+            "scan",
+            "draw",
+            "qkv_prepare",
+            "row",
+            "candidates",
+            "histogram",
+        }  # all before any question
         found = tuning_cache.load()
         assert found is not None and found.verdicts and found.timings and not found.switched_off
         with dispatch.forced("ours"):
