@@ -112,7 +112,11 @@ def test_ask_stop_branch_steer_export_quit_resume(terminal: Terminal) -> None:
     terminal.keys("Escape")
     terminal.until(lambda s: "^r Redo" in s, "the prompt")
     terminal.keys("/export jsonl out.jsonl", "Enter")
-    terminal.until(lambda s: "exported to out.jsonl" in s, "an export")
+    # the whole path is said: in the line of hints, or over the screen where it is longer than that
+    terminal.until(lambda s: re.search(r"exported (to|jsonl)", s) and str(terminal.folder)[:40] in s, "an export")
+    if "exported jsonl" in terminal.screen():
+        terminal.keys("Escape")
+        terminal.until(lambda s: "exported jsonl" not in s, "the chat")
     assert (terminal.folder / "out.jsonl").read_text().count("\n") == 4  # a header and three nodes
     answer = [line for line in terminal.screen().splitlines() if line.strip()][4:6]
     terminal.keys("C-q")
