@@ -54,17 +54,18 @@ class Pool:
         Weights stay resident, and what keys and values take up to `AHEAD` tokens further on; the function that comes
         with the place, called now and then, moves that on.
         """
-        until = AHEAD
+        until, fixed, needs = AHEAD, 0, None
+        if device().working_set:
+            fixed, needs = (
+                SPARE + sum(array.nbytes for array in self.model.arrays.values()),
+                self._needs(len(ids), width),
+            )
 
         def resident() -> int:
-            if not device().working_set:
-                return 0
-            weights = sum(array.nbytes for array in self.model.arrays.values())
             try:
-                held = self._nbytes(len(ids), min(until, drawn), width)
+                return fixed if needs is None else fixed + needs(min(until, drawn))
             except CacheError:  # a model class that is not ours does not say what its cache takes
-                held = 0
-            return weights + held + SPARE
+                return fixed
 
         def reach() -> None:
             nonlocal until
@@ -127,20 +128,21 @@ class Pool:
         room, budget = int(self.model.config.context) - length, self._kv_budget
         if budget is None:
             return room
-        if (least := self._nbytes(length, 1, branches)) > budget:
+        needs = self._needs(length, branches)
+        if (least := needs(1)) > budget:
             raise OutOfMemory(
                 f"keys and values of {length} tokens take {least / 1e6:.3g} MB, the budget is {budget / 1e6:.3g} MB: "
                 "raise it, pack them in fewer bits, or shorten the prompt"
             )
-        return bisect_right(range(1, room + 1), budget, key=lambda drawn: self._nbytes(length, drawn, branches))
+        return bisect_right(range(1, room + 1), budget, key=needs)
 
-    def _nbytes(self, length: int, drawn: int, branches: int) -> int:
-        """The most that keys and values take, where each of the branches has drawn so many tokens after a prompt."""
+    def _needs(self, length: int, branches: int) -> Callable[[int], int]:
+        """The most bytes that keys and values take, by how many tokens each branch has drawn after a prompt."""
         config, cache = self.model.config, self.model.make_cache(**self._cache)
         row = RowSize(config.kv_heads * config.head_size, self.model.dtype.size)
         if branches == 1:
-            return cache.needs(length + drawn, row, chunk())
-        return cache.needs(length, row, chunk()) + branches * cache.needs(drawn, row, chunk())
+            return lambda drawn: cache.needs(length + drawn, row, chunk())
+        return lambda drawn: cache.needs(length, row, chunk()) + branches * cache.needs(drawn, row, chunk())
 
     def forget(self) -> None:
         """Drop every cache, and what was compiled: the model may have other weights now."""

@@ -357,7 +357,7 @@ class PackedModel:
         return self._run(tokens, cache, [tokens.shape[1] - 1])[:, 0]
 
     def hidden(self, tokens: np.ndarray, cache: PackedCache) -> np.ndarray:
-        """What `head` takes, float32 [B, T, C], after each of `tokens` [B, T], which follow what `cache` holds."""
+        """Hidden states, float32 [B, T, C], that `head` takes: after each of `tokens` [B, T], which follow `cache`."""
         b, t = tokens.shape
         out = np.empty((b, t, self.config.width), np.float32)
         for first, part in self._parts(tokens, cache):

@@ -23,6 +23,7 @@ from engine.evaluate import verifiers
 from engine.evaluate.likelihood import ROWS, WINDOW, Likelihood, Reader, Request, windows
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task
 from engine.evaluate.verifiers import Hung, judge
+from engine.reason.vote import pass_at
 from engine.session import Session
 from engine.tokenizer import Tokenizer
 from engine.trace.trace import Recipe
@@ -339,7 +340,7 @@ def answer_measures(
         c, k = int(sum(right)), 1
         while k < n:
             k = min(2 * k, n)
-            found[f"{name} pass@{k}"] = 1 - math.comb(n - c, k) / math.comb(n, k)
+            found[f"{name} pass@{k}"] = pass_at(k, c, n)
         if name != "program":
             finals = [verifiers.final(text, name, task.settings) for text in said]
             best = max(dict.fromkeys(finals), key=finals.count)

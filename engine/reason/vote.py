@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from engine.evaluate.estimates import wilson
 from engine.transforms import uniform
 
 
@@ -53,13 +54,9 @@ def decided(answers: Sequence[str | None], n: int, confidence: float = 0.95) -> 
     return changes(counts[0], counts[1] if len(counts) > 1 else 0, n - len(answers)) <= 1 - confidence
 
 
-def interval(count: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+def interval(count: float, n: int) -> tuple[float, float]:
     """Wilson's interval of a share, 95 %: (0, 1) where nothing was counted."""
-    if not n:
-        return 0.0, 1.0
-    p = count / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+    return wilson(count / n, n) if n else (0.0, 1.0)
 
 
 def pass_at(k: int, right: int, n: int) -> float:
