@@ -187,6 +187,19 @@ def test_files_are_nouns_in_folders() -> None:
         if name.startswith("app.tui"):
             lines = len(FILES[name].read_text().splitlines())
             assert lines <= 520, f"{name} has {lines} lines"  # the chat view routes to all of its parts
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                    assert not (ast.get_docstring(node) or "").startswith("What "), f"{name}: {ast.get_docstring(node)}"
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    found: dict[str, list[str]] = {}
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(name)
+    assert not {name: where for name, where in found.items() if len(where) > 1}
+
+
+def test_docstrings_name_a_role_first() -> None:
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                assert not (ast.get_docstring(node) or "").startswith("What "), f"{name}: {ast.get_docstring(node)}"
