@@ -49,14 +49,15 @@ async def chat(stage: Stage) -> None:
         nodes = len(stage.chat.talk.conversation.nodes)
         await stage.pilot.press(number)
         await stage.until(lambda n=nodes: stage.ended and len(stage.chat.talk.conversation.nodes) > n)
-    stage.chat.talk.choose(stage.chat.talk.conversation.forks()[0], None)
+    fork = stage.chat.talk.conversation.forks()[0]
+    stage.chat.talk.change(lambda talk: talk.choose(fork, None))
     stage.chat.reshow()
     stage.chat.pane.view.move_to(surprising(stage))
 
 
 def surprising(stage: Stage) -> TokenPlace:
     """A token with several candidates that were cut and several that were not."""
-    steps = stage.chat.talk.shown[1].steps
+    steps = stage.chat.talk.transcript.shown[1].steps
     found = [i for i, step in enumerate(steps) if step.rank and 2 <= step.rank <= 6 and 5 <= step.kept <= 8]
     return TokenPlace(1, found[len(found) // 2] if found else len(steps) // 2)
 
@@ -69,7 +70,7 @@ async def compare(stage: Stage) -> None:
         column.talk.new_seed = lambda number=number: number % 2
     screen.prompt.take(ASK)  # type: ignore[attr-defined]
     await stage.pilot.press("enter")
-    await stage.until(lambda: all(c.talk.shown and not c.talk.running for c in screen.columns))  # type: ignore[attr-defined]
+    await stage.until(lambda: all(c.talk.transcript.shown and not c.talk.running for c in screen.columns))  # type: ignore[attr-defined]
 
 
 async def text(stage: Stage) -> None:
