@@ -16,12 +16,12 @@ from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Rated
 from engine.decode.power import Power
 from engine.errors import ParameterError
+from engine.evaluate.extraction import Extraction
+from engine.evaluate.program import Verifier, VerifierError
 from engine.prompt import Prompt
-from engine.reason.extraction import Extraction
 from engine.reason.paths import Path, PathCollector, VoteOutcome, by_score, by_vote
 from engine.reason.scorers import SCORERS, Scorer, scorer
 from engine.reason.thought import THOUGHTS, Thought, thought
-from engine.reason.verifier import Verifier, VerifierError
 from engine.reason.vote import interval
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def command(
     asks = thought(template)
     extraction = Extraction(extract or asks.extract)
     weigh = scorer(by) if by is not None else None
-    judge = Verifier(verifier, timeout) if verifier is not None else None
+    judge = Verifier.of(verifier, timeout) if verifier is not None else None
     text = read_text(question, "QUESTION")
     if not text.strip():
         raise ParameterError("there is nothing to think about: the question is empty")
@@ -144,7 +144,7 @@ def _judge(verifier: Verifier | None, by: Scorer, question: str) -> Callable[[Pa
         if verifier is None:
             return by.of(path.steps)
         try:
-            return verifier(question, path.text, path.answer)
+            return verifier(question, path.text, answer=path.answer)
         except VerifierError as error:
             if str(error) not in said:
                 click.echo(f"likely: path {path.branch + 1}: {error}", err=True)

@@ -21,8 +21,9 @@ from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate import verifiers
 from engine.evaluate.likelihood import ROWS, WINDOW, Likelihood, Reader, Request, windows
+from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task
-from engine.evaluate.verifiers import Hung, judge
+from engine.evaluate.verifiers import judge
 from engine.reason.vote import pass_at
 from engine.session import Session
 from engine.tokenizer import Tokenizer
@@ -290,7 +291,7 @@ def _drawn(
         for answer in said:
             try:
                 votes.append(judge(question, answer, settings))
-            except Hung as error:
+            except VerifierError as error:
                 yield Problem(entry.number, "verifier", f"{error}; the answer counts as wrong", scored=True)
                 votes.append(dict.fromkeys(settings.scorers, 0.0))
         values = answer_measures(question, said, votes, task)

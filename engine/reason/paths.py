@@ -10,8 +10,8 @@ import numpy as np
 
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from engine.evaluate.extraction import Extraction
 from engine.reason import vote
-from engine.reason.extraction import Extraction
 from engine.reason.scorers import Scorer, logprob
 from engine.trace.trace import TokenStep
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError, ParameterError
+from engine.evaluate.extraction import Extraction
 from engine.prompt import Prompt
-from engine.reason.extraction import Extraction
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import pytest
 
 from engine.decode.control import RunControl
 from engine.errors import DataError, ParameterError
+from engine.evaluate.extraction import Extraction, canonical
+from engine.evaluate.program import Verifier, VerifierError
 from engine.reason import scorers, vote
-from engine.reason.extraction import Extraction, normalised
 from engine.reason.paths import Path, PathCollector, by_score, by_vote
 from engine.reason.thought import THOUGHTS, thought
-from engine.reason.verifier import Verifier, VerifierError
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
 from tests.engine.decode.test_beam import PROMPT, markov
@@ -46,8 +46,8 @@ def test_the_answer_in_a_text(rule: str, text: str, answer: str | None) -> None:
 
 
 def test_equal_answers_are_equal() -> None:
-    assert len({normalised(text) for text in ("7", "7.0", " 7 ", "7.", "7.00", "14/2")}) == 1
-    assert normalised("1/0") == "1/0"
+    assert len({canonical(text) for text in ("7", "7.0", " 7 ", "7.", "7.00", "14/2")}) == 1
+    assert canonical("1/0") == "1/0"
 
 
 @pytest.mark.parametrize(
@@ -194,32 +194,32 @@ def program(code: str) -> str:
 
 
 def test_a_verifier_reads_an_answer_and_prints_a_number() -> None:
-    judge = Verifier(program("import json; print(float(json.loads(input())['answer']) * 2)"))
-    assert judge("q", "t", "21") == 42
-    assert Verifier(program("print('Yes')"))("q", "t", None) == 1.0
+    judge = Verifier.of(program("import json; print(float(json.loads(input())['answer']) * 2)"))
+    assert judge("q", "t", answer="21") == 42
+    assert Verifier.of(program("print('Yes')"))("q", "t") == 1.0
 
 
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (program("import sys; sys.exit('no such rule')"), "ended with code 1: no such rule"),
-        (program("import time; time.sleep(60)"), "gave no verdict in 0.3 s: it was stopped"),
+        (program("import sys; sys.exit('no such rule')"), "ended with 1: no such rule"),
+        (program("import time; time.sleep(60)"), "gave no verdict within 0.3 s: it was stopped"),
         (program("print('maybe so')"), "must print one number, or yes or no, got 'maybe so'"),
         (program("print('nan')"), "must print one number"),
-        (program("pass"), "must print one number, or yes or no, got ''"),
-        ("/no/such/program", "cannot be started: No such file"),
+        (program("import sys; sys.exit(2)"), "ended with 2: it said nothing"),
+        ("/no/such/program", "cannot start the verifier /no/such/program: No such file"),
     ],
 )
 def test_a_verifier_that_gives_no_verdict_is_said_in_one_line(command: str, line: str) -> None:
     with pytest.raises(VerifierError, match=line) as error:
-        Verifier(command, 0.3 if "sleep" in command else 20.0)("q", "t", "1")
+        Verifier.of(command, 0.3 if "sleep" in command else 20.0)("q", "t", answer="1")
     assert "\n" not in str(error.value)
 
 
 def test_a_command_that_is_none_is_said() -> None:
     for command in ("", "  ", "'open"):
         with pytest.raises(ParameterError, match="verifier"):
-            Verifier(command)
+            Verifier.of(command)
 
 
 # -- templates -------------------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from engine.errors import DataError, ParameterError
+from engine.evaluate.extraction import number
+from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task, TaskSettings, read
-from engine.evaluate.verifiers import Hung, judge, normalised, number
+from engine.evaluate.verifiers import check as check_settings
+from engine.evaluate.verifiers import judge, normalised
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -162,11 +165,11 @@ def test_a_program_judges_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
     settings = TaskSettings(scorers=("program",), program=(sys.executable, str(check)), seconds=1.0)
     question = Question("p", ("yes",), {"more": 1})
     assert judge(question, "yes", settings) == {"program": 1} and judge(question, "no", settings) == {"program": 0}
-    with pytest.raises(Hung, match="ended with 3"):
+    with pytest.raises(VerifierError, match="ended with 3"):
         judge(question, "fail", settings)
     began = time.monotonic()
-    with pytest.raises(Hung, match="within 1 s"):
+    with pytest.raises(VerifierError, match="within 1 s"):
         judge(question, "hang", settings)
     assert time.monotonic() - began < 30
     with pytest.raises(ParameterError, match="cannot start"):
-        judge(question, "yes", TaskSettings(scorers=("program",), program=("/none",)))
+        check_settings(TaskSettings(scorers=("program",), program=("/none",)))

@@ -8,7 +8,36 @@ from fractions import Fraction
 
 from engine.errors import ParameterError
 
-NUMBER = r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?"
+NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s*/\s*\d+)?(?:[eE][-+]?\d{1,3})?")
+MARKED = re.compile(r"####\s*|\\boxed\{|answer is:?\s*|answer:\s*", re.IGNORECASE)
+
+
+def number(text: str) -> Fraction | None:
+    """The number of an answer: the one after the last `####`, `\\boxed{` or "answer is", else the last one."""
+    marks = list(MARKED.finditer(text))
+    found = _numbers(text[marks[-1].end() :][:200]) if marks else []
+    if found:
+        return value(found[0])
+    found = _numbers(text)
+    return value(found[-1]) if found else None
+
+
+def _numbers(text: str) -> list[str]:
+    return [match[0] for match in NUMBER.finditer(text) if any(c.isdigit() for c in match[0])]
+
+
+def value(text: str) -> Fraction | None:
+    """The value of a number as it is written; None where it has none."""
+    over, _, under = "".join(text.replace(",", "").replace("−", "-").split()).partition("/")
+    try:
+        return Fraction(over) / (Fraction(under) if under else 1)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _number(text: str) -> str | None:
+    found = number(text)
+    return None if found is None else str(found)
 
 
 def _last(pattern: str, flags: int = 0) -> Callable[[str], str | None]:
@@ -33,7 +62,7 @@ def _boxed(text: str) -> str | None:
 
 
 RULES: dict[str, Callable[[str], str | None]] = {
-    "number": _last(NUMBER),
+    "number": _number,
     "answer": _last(r"answer\s*(?:is|:|=)\s*([^\n]+)", re.IGNORECASE),
     "choice": _last(r"\(([A-Z])\)|\b([A-Z])\b(?=[.):]|\s*$)"),
     "boxed": _boxed,
@@ -63,19 +92,18 @@ class Extraction:
         object.__setattr__(self, "_find", find)
 
     def __call__(self, text: str) -> str | None:
-        """The answer, normalised; None where the text has none."""
+        """The answer in its one form; None where the text has none."""
         found = self._find(text)
-        return (normalised(found) or None) if found is not None else None
+        return (canonical(found) or None) if found is not None else None
 
 
-def normalised(answer: str) -> str:
+def canonical(answer: str) -> str:
     """One form for answers that mean the same: case, spaces, the full stop behind; of numbers the value."""
     text = " ".join(unicodedata.normalize("NFKC", answer).replace("−", "-").split()).strip(" .,:;!*$").casefold()
-    number = text.replace(" ", "")
-    if not re.fullmatch(NUMBER, number):
-        return text
-    try:
-        value = Fraction(number.replace(",", ""))
-    except (ValueError, ZeroDivisionError):
-        return text
-    return str(value)
+    found = value(text) if NUMBER.fullmatch(text) else None
+    return text if found is None else str(found)
+
+
+def extracted(said: str, pattern: str) -> str:
+    """The last match of a pattern, of its first group if it has one; "" for none."""
+    return _last(pattern)(said) or ""
