@@ -118,8 +118,6 @@ def advice(machine: Machine, gflops: float) -> list[str]:
             f"a matmul reaches only {gflops:.0f} GFLOP/s: other programs keep the cores busy, and BLAS threads wait "
             "for each other; try OPENBLAS_NUM_THREADS=1"
         )
-    if machine.device == "cpu" and machine.blas != "reference" and not machine.one_row:
-        lines.append(f"no one-row library for {platform.machine()}: decoding goes through gemm, about 3 times slower")
     if machine.threads == 1 and machine.cores > 1 and "OPENBLAS_NUM_THREADS" not in os.environ:
         lines.append(
             f"{machine.cores} cores, but they were busy when the program began, so the BLAS uses one thread; "

@@ -10,6 +10,8 @@ Their layout is the file's, which depends on what the site is:
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.errors import ParameterError
 from metal import mx
 from models.parts import ModelPart
@@ -137,7 +139,8 @@ def fresh(site: ModelPart, rank: int, scale: float, *, dora: bool, pissa: bool, 
 
 def largest(site: ModelPart, rank: int, scale: float) -> tuple[Array, Array]:
     """The largest singular directions of a matrix, as factors of that scale (arXiv:2404.02948, eq. 2 and 3)."""
-    u, s, vt = mx.linalg.svd(site.numbers().astype(mx.float32), stream=mx.cpu)
+    found = np.linalg.svd(np.asarray(site.numbers().astype(mx.float32)), full_matrices=False)
+    u, s, vt = map(mx.array, found)
     root = mx.sqrt(s[:rank] / scale)
     return vt[:rank].T * root, (u[:, :rank] * root).T
 

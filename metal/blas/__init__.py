@@ -1,13 +1,13 @@
 """Puts a tuned BLAS in front of mlx's reference one, on Linux.
 
-The `cmeel-openblas` wheel has the standard symbol names, but expects a system `libgfortran.so.5`, which a fresh machine
-lacks. mlx's own wheel carries that library under a hashed name; a copy of it in memory that calls itself
-`libgfortran.so.5` satisfies the linker. Measured on 2 cores of an EPYC: 450 GFLOP/s in a float32 matmul against 4.3
-(docs/log.md).
+The `scipy-openblas32` wheel has kernels for every processor of its architecture and chooses when it is loaded; a build
+for one processor ends the process on another (SIGILL), so a library that cannot choose is not used. Measured on 2 cores
+of an EPYC: 450 GFLOP/s in a float32 matmul against 4.3 (docs/log.md).
 
-In front of that stands `gemv.c`, prebuilt for the two Linux architectures: it sends products of up to eight rows, which
-is all that decoding does, to `cblas_sgemv`; one row three times faster than OpenBLAS's gemm on a vocabulary head, four
-rows twice. The two products of attention for a few queries it computes itself (`attention.c`), at the speed of memory.
+What mlx calls is `gemv.c`, prebuilt for the two Linux architectures: it sends products of up to eight rows, which is
+all that decoding does, to OpenBLAS's sgemv; one row three times faster than its gemm on a vocabulary head, four rows
+twice. The two products of attention for a few queries it computes itself (`attention.c`), at the speed of memory; all
+others go to OpenBLAS's sgemm. mlx's LAPACK stays the reference one.
 """
 
 import ctypes
@@ -22,7 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-GFORTRAN = b"libgfortran.so.5"
+PACKAGE, LIBRARY = "scipy-openblas32", "scipy_openblas32/lib/libscipy_openblas.so"
+CHOOSES = b"DYNAMIC_ARCH"  # among what a library says of itself: it looks at the processor when it is loaded
 LEAST = -(2.0 - 2.0**-23) * 2.0**127  # the least float32: by this factor nobody multiplies
 QUERIES, WIDTH = 32, 256  # the most rows of such a product, and numbers of a value (attention.h)
 
@@ -46,37 +47,35 @@ def load() -> Blas:
         return Blas("Accelerate", "system framework")
     if "mlx.core" in sys.modules:
         return Blas("reference", "mlx wheel", "mlx.core was imported before `metal`")
-    found = sorted(_site().glob("cmeel.prefix/lib/libopenblas.so*"))
-    if not found:
-        return Blas("reference", "mlx wheel", "the package cmeel-openblas is not installed: pip install cmeel-openblas")
-    path = str(found[0])
+    path = _site() / LIBRARY
+    if not path.exists():
+        return Blas("reference", "mlx wheel", f"the package {PACKAGE} is not installed: pip install {PACKAGE}")
+    front = Path(__file__).with_name(f"gemv-{platform.machine()}.so")
+    if not front.exists():
+        return Blas("reference", "mlx wheel", f"there is no library in front of OpenBLAS for {platform.machine()}")
     try:
-        try:
-            library = ctypes.CDLL(path)
-        except OSError:
-            _load_gfortran()
-            library = ctypes.CDLL(path)
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         return Blas("reference", "mlx wheel", f"OpenBLAS would not load: {error}")
+    if not chooses(library):
+        return Blas("reference", "mlx wheel", f"{path} was built for one processor, which this one may not be")
     # The linker takes the symbol of whichever became global first: the few-row library, once it knows where to pass on.
-    gemv, attention = _load_gemv(library)
-    ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
-    if "OPENBLAS_NUM_THREADS" not in os.environ:
-        library.openblas_set_num_threads(idle_cores())
-    if gemv is not None and attention:
-        _share_threads(library, gemv)
-    return Blas("OpenBLAS", path, handle=library, gemv=gemv, attention=attention)
-
-
-def _load_gemv(library: ctypes.CDLL) -> tuple[ctypes.CDLL | None, bool]:
-    """The library of gemv.c in front of `library`, and whether it has attention's products; None without a build."""
-    path = Path(__file__).with_name(f"gemv-{platform.machine()}.so")
-    if not path.exists():
-        return None, False
-    gemv = ctypes.CDLL(str(path))
-    functions = library.cblas_sgemm, library.cblas_sgemv, ctypes.CDLL(None).syscall
+    gemv = ctypes.CDLL(str(front))
+    functions = library.scipy_cblas_sgemm, library.scipy_cblas_sgemv, ctypes.CDLL(None).syscall
     attention = bool(gemv.likely_blas_init(*map(_address, functions)))
-    return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL), attention
+    ctypes.CDLL(str(front), ctypes.RTLD_GLOBAL)
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        library.scipy_openblas_set_num_threads(idle_cores())
+    if attention:
+        _share_threads(library, gemv)
+    return Blas("OpenBLAS", str(path), handle=library, gemv=gemv, attention=attention)
+
+
+def chooses(library: Any) -> bool:
+    """Whether an OpenBLAS chooses its kernels by the processor that it runs on."""
+    config = library.scipy_openblas_get_config
+    config.restype = ctypes.c_char_p
+    return CHOOSES in config()
 
 
 def _share_threads(library: ctypes.CDLL, gemv: ctypes.CDLL) -> None:
@@ -84,7 +83,7 @@ def _share_threads(library: ctypes.CDLL, gemv: ctypes.CDLL) -> None:
 
     Its own spin for 20 ms after every product, on the core where ours would read half of the keys.
     """
-    more = library.openblas_get_num_threads() - 1
+    more = library.scipy_openblas_get_num_threads() - 1
     try:
         for _ in range(more):
             threading.Thread(target=gemv.likely_worker, name="blas", daemon=True).start()
@@ -92,7 +91,7 @@ def _share_threads(library: ctypes.CDLL, gemv: ctypes.CDLL) -> None:
         return
     while gemv.likely_workers() < more:
         time.sleep(0)
-    set_callback = library.openblas_set_threads_callback_function
+    set_callback = library.scipy_openblas_set_threads_callback_function
     set_callback(_address(gemv.likely_blas_jobs))
 
     def alone() -> None:  # a fork has the thread that forked
@@ -114,21 +113,6 @@ def _site() -> Path:
     return next((site for site in parts if any(site.glob("mlx/core.*"))), Path())
 
 
-def _load_gfortran() -> None:
-    """Make `libgfortran.so.5` known to the linker from mlx's or numpy's wheel; OSError if neither has one."""
-    for source in [*_site().glob("mlx_cpu.libs/libgfortran-*"), *_site().glob("numpy.libs/libgfortran-*")]:
-        for quadmath in source.parent.glob("libquadmath-*"):
-            ctypes.CDLL(str(quadmath), ctypes.RTLD_GLOBAL)
-        soname = source.name.encode() + b"\0"
-        image = source.read_bytes().replace(soname, GFORTRAN.ljust(len(soname), b"\0"))
-        descriptor = os.memfd_create("libgfortran")
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(image)
-        ctypes.CDLL(f"/proc/self/fd/{descriptor}", ctypes.RTLD_GLOBAL)
-        return
-    raise OSError("no libgfortran.so.5 in the system or in a wheel")
-
-
 def idle_cores() -> int:
     """Cores that nothing else was using over the last minute, at least one.
 
@@ -141,4 +125,4 @@ def idle_cores() -> int:
 def threads() -> int | None:
     """How many threads OpenBLAS uses; None where it is not the BLAS."""
     handle = load().handle
-    return int(handle.openblas_get_num_threads()) if handle is not None else None
+    return int(handle.scipy_openblas_get_num_threads()) if handle is not None else None

@@ -22,6 +22,38 @@ def test_a_tuned_blas_is_loaded() -> None:
     assert blas.load().name == "OpenBLAS", blas.load().reason
 
 
+OF_THE_OLDEST = """
+from metal import blas, mx
+import ctypes
+core = blas.load().handle.scipy_openblas_get_corename
+core.restype = ctypes.c_char_p
+x = mx.ones((64, 64))
+print(core().decode(), *[int((x[:rows] @ x).sum().item()) for rows in (1, 8, 9, 64)])
+"""
+
+
+@linux
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a name of x86-64")
+def test_products_run_on_a_processor_without_avx() -> None:
+    """A BLAS built for the processor of its builder ignores which one this is, and dies of an instruction it lacks."""
+    env = os.environ | {"OPENBLAS_CORETYPE": "Nehalem"}
+    run = subprocess.run([sys.executable, "-c", OF_THE_OLDEST], capture_output=True, text=True, env=env, check=False)
+    assert run.stdout.split() == ["Nehalem", *(str(64 * 64 * rows) for rows in (1, 8, 9, 64))], run.stderr
+
+
+@linux
+@pytest.mark.parametrize("config", [b"OpenBLAS 0.3.31 NO_AFFINITY SKYLAKEX MAX_THREADS=4", b""])
+def test_a_blas_built_for_one_processor_is_not_used(config: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Built:
+        def __init__(self, path: str) -> None:
+            self.scipy_openblas_get_config = lambda: config
+
+    monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", Built)
+    found = blas.load.__wrapped__()
+    assert found.name == "reference" and "built for one processor" in found.reason
+
+
 @linux
 def test_mlx_imported_first_is_reported_not_hidden() -> None:
     code = "import mlx.core; from metal import blas; print(blas.load().reason)"
@@ -223,10 +255,10 @@ def test_a_row_is_the_same_whatever_stands_beside_it() -> None:
     before, handle = blas.threads(), blas.load().handle
     assert before is not None
     assert handle is not None
-    handle.openblas_set_num_threads(1)
+    handle.scipy_openblas_set_num_threads(1)
     rng = np.random.default_rng(0)
     x, w = (mx.array(rng.normal(size=s).astype(np.float32)) for s in ((8, 576), (1001, 576)))
     together, alone = np.array(x @ w.T), np.concatenate([np.array(x[i : i + 1] @ w.T) for i in range(8)])
     np.testing.assert_allclose(together, np.array(x, np.float64) @ np.array(w, np.float64).T, atol=1e-4)
     np.testing.assert_array_equal(together, alone)
-    handle.openblas_set_num_threads(before)
+    handle.scipy_openblas_set_num_threads(before)
