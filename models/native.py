@@ -6,7 +6,7 @@ cache that began native and is read on by the graph is carried over, once. Knows
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,16 @@ def refused(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
         return f"LIKELY_PACKED={packed.OFF}" if packed.load() is not None else "no kernels for this processor"
     if config.get("model_type") not in FAMILIES:
         return f"a {config.get('model_type')} runs by mlx-lm's class"
-    if (reason := refusal(registry.described(config, names))) is not None:
-        return reason
-    rearranged = registry.family(str(config["model_type"])).prepare is not None
-    return f"the tensors of a {config['model_type']} are rearranged" if rearranged else None
+    return refusal(registry.described(config, _renamed(config, names)))
+
+
+def _renamed(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """A checkpoint's names of tensors by those that the family gives them, without what it does not read.
+
+    No family that runs this way rearranges more: what others do is to experts, or to matrices that lie on their side.
+    """
+    rename = registry.family(str(config["model_type"])).rename
+    return {ours: name for name in names if (ours := rename(name)) is not None}
 
 
 def build(config: Mapping[str, Any], weights: Weights, *, expandable: bool = True) -> "NativeModel":
@@ -40,6 +46,7 @@ def build(config: Mapping[str, Any], weights: Weights, *, expandable: bool = Tru
 
     Raises ConfigError and CheckpointError.
     """
+    weights = {ours: weights[name] for ours, name in _renamed(config, weights).items()}
     shape = registry.described(config, weights)
     names = registry.family(str(config["model_type"])).names(shape)
     packed.use_threads()

@@ -17,6 +17,7 @@ import numpy as np
 
 from metal import packed
 from metal.packed import LANES, PackedMatrix
+from models.checkpoint.keys import refuse_left
 from models.config import ModelConfig
 from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from models.rope import Rope
@@ -303,13 +304,15 @@ class PackedModel:
     def __init__(self, config: ModelConfig, names: "TensorNames", weights: Weights) -> None:
         """`weights` by the checkpoint's names of tensors, matrices packed, vectors float32.
 
-        ConfigError where `refusal` has a reason, CheckpointError where a tensor is missing or has another shape.
+        ConfigError where `refusal` has a reason, CheckpointError where a tensor is missing, has another shape or no
+        place.
         """
         if (reason := refusal(config)) is not None:
             raise ConfigError(f"packed weights: {reason} is not known to the decode call")
         self.config = config
         self._weights, self._names = weights, names
         self._kept: list[Any] = []  # what the structs point to
+        self._taken: set[str] = set()
         self._tables: dict[Rope, np.ndarray] = {}
         self._turning = threading.Lock()  # twins in other threads share the tables
         c = config
@@ -336,6 +339,7 @@ class PackedModel:
             ctypes.addressof(self.embed.struct),
             ctypes.addressof(self.out.struct),
         )
+        self._done()
         library = packed.load()
         assert library is not None
         self._forward = library.handle.likely_forward
@@ -515,6 +519,7 @@ class PackedModel:
             have = "nothing" if found is None else f"{type(found).__name__} {list(found.shape)}"
             raise CheckpointError(f"weights: {path}.weight must be a packed matrix [{rows}, {columns}], got {have}")
         self._kept.append(found)
+        self._taken.add(f"{path}.weight")
         return found
 
     def _vector(self, path: str, width: int) -> int:
@@ -529,7 +534,14 @@ class PackedModel:
         if not isinstance(found, np.ndarray) or found.shape != (width,):
             have = "nothing" if found is None else f"{type(found).__name__} {list(found.shape)}"
             raise CheckpointError(f"weights: {name} must be [{width}] by the config, got {have}")
+        self._taken.add(name)
         return np.ascontiguousarray(found, np.float32)
+
+    def _done(self) -> None:
+        """Refuse tensors that no part of the model took, as the graph does."""
+        head = f"{self._names.path('head')}." if self.config.tied else None
+        left = self._weights.keys() - self._taken
+        refuse_left({name: self._weights[name].shape for name in left if head is None or not name.startswith(head)})
 
 
 def _room(*shape: int) -> np.ndarray:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metal import mx
+from models.checkpoint.keys import refuse_left
 from models.errors import CheckpointError, ConfigError
 
-BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
 MODES = {
     "affine": ((2, 3, 4, 5, 6, 8), (32, 64, 128)),
     "mxfp4": ((4,), (32,)),
@@ -101,6 +101,23 @@ def join(matrices: Sequence[Matrix], axis: int = 0) -> Matrix | None:
     return Packed(weight, scales, layout, mx.concatenate(biases, axis=axis) if biases else None)
 
 
+def agreed(path: str, layout: PackedLayout, settings: Mapping[str, Any]) -> PackedLayout:
+    """The layout that the tensors of a path have; CheckpointError where the configuration's quantisation says another.
+
+    Its default does not bind where some paths have their own setting, and this one may have been left out.
+    """
+    said = settings.get(path, settings)
+    if said is False:
+        raise CheckpointError(f"config: quantization says that {path} is not packed, its tensors are")
+    mixed = any(isinstance(value, dict) for value in settings.values())
+    for name in ("group_size", "bits", "mode") if path in settings or not mixed else ():
+        if said.get(name, getattr(layout, name)) != getattr(layout, name):
+            raise CheckpointError(
+                f"config: quantization says {name} = {said[name]} for {path}, its tensors say {getattr(layout, name)}"
+            )
+    return layout
+
+
 class Tensors:
     """The tensors of a checkpoint, which leave `arrays` as they are taken, so that nothing holds them twice."""
 
@@ -155,40 +172,21 @@ class Tensors:
     def _layout(
         self, path: str, columns: int, weight: mx.array, scales: mx.array, biases: mx.array | None
     ) -> PackedLayout:
-        bits, rest = divmod(weight.shape[-1] * 32, columns)
         group, left = divmod(columns, scales.shape[-1])
-        if weight.dtype != mx.uint32 or rest or left or weight.ndim != scales.ndim:
+        if weight.dtype != mx.uint32 or weight.shape[-1] * 32 % columns or left or weight.ndim != scales.ndim:
             raise CheckpointError(
                 f"weights: {path} is not a packed matrix of {columns} columns: weight {weight.dtype} "
                 f"{list(weight.shape)}, scales {list(scales.shape)}"
             )
+        bits = weight.shape[-1] * 32 // columns
         mode = "affine" if scales.dtype != mx.uint8 else "nvfp4" if group == 16 else "mxfp4" if bits == 4 else "mxfp8"
         if (mode == "affine") != (biases is not None):
             raise CheckpointError(
                 f"weights: {path}.biases {'is missing' if biases is None else 'does not belong here'}"
             )
-        layout = PackedLayout(group, bits, mode)
-        said = self._settings.get(path, self._settings)
-        if said is False:
-            raise CheckpointError(f"config: quantization says that {path} is not packed, its tensors are")
-        for name in ("group_size", "bits", "mode") if path in self._settings or not self._mixed(path) else ():
-            if said.get(name, getattr(layout, name)) != getattr(layout, name):
-                raise CheckpointError(
-                    f"config: quantization says {name} = {said[name]} for {path}, "
-                    f"its tensors say {getattr(layout, name)}"
-                )
-        return layout
-
-    def _mixed(self, path: str) -> bool:
-        """Whether the default does not bind: some paths have their own setting, and this one may have been left out."""
-        return any(isinstance(value, dict) for value in self._settings.values())
+        return agreed(path, PackedLayout(group, bits, mode), self._settings)
 
     def done(self, allowed: tuple[str, ...] = ()) -> None:
         """Refuse tensors that no part of the model took."""
-        left = sorted(name for name in self.arrays if not name.endswith(BUFFERS) and name not in allowed)
-        if left:
-            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-            raise CheckpointError(
-                f"weights: {left[0]} {list(self.arrays[left[0]].shape)}{more} has no place in the model"
-            )
+        refuse_left({name: array.shape for name, array in self.arrays.items() if name not in allowed})
         self.arrays.clear()

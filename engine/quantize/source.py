@@ -20,11 +20,12 @@ from engine.tokenizer import from_folder, from_gguf, published
 from metal import mx
 from models.block import Block
 from models.checkpoint.builder import Builder
+from models.checkpoint.keys import BUFFERS
 from models.families import gemma3
 from models.families.registry import family
 from models.parts import ModelPart, of_block
 from models.rotation import Rotation
-from models.weights import BUFFERS, Tensors
+from models.weights import Tensors
 
 NAMED_OUTSIDE = ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype")
 Arrays = dict[str, mx.array]

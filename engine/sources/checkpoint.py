@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import models
 from engine import ranks
 from engine.errors import CheckpointError
-from engine.sources import gguf, hf_folder, store
+from engine.sources import gguf, hf_folder, packed_folder, store
 from engine.sources.fetch.progress import Report, silent
 from engine.sources.gguf import mapping, weights
 from engine.sources.gguf.packed import read_packed
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])  # a dtype is a global: its copy is itself
+GPU = "a GPU runs the graph"
 SPARE = 8 << 20  # bytes that mlx may keep for reuse while a model is being put together
 
 
@@ -177,7 +178,7 @@ def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | 
     config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
     if precision is None:
         precision = _choose(info, config["model_type"], None, parting)
-        if parting is None and _not_native(header, config, precision) is None:
+        if parting is None and _file_not_native(header, config, precision) is None:
             precision = replace(precision, native=True)
     heads = config["num_attention_heads"], config["num_key_value_heads"]
     share = None
@@ -199,23 +200,35 @@ def _read_gguf(info: ModelInfo, precision: Precision | None, parting: Parting | 
 
 def not_native(info: ModelInfo) -> str | None:
     """Why a model on this machine does not decode by native code on packed weights; None if it does."""
-    if not info.path.is_file():
-        return "not a GGUF file"
     try:
+        if not info.path.is_file():
+            config = read_json(info.path / "config.json")
+            return _folder_not_native(info, config, choose(info.parameters, str(config.get("model_type"))))
         header = gguf.read_header(info.path)
         config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
     except CheckpointError as error:
         return str(error)
-    return _not_native(header, config, choose(info.parameters, config["model_type"]))
+    return _file_not_native(header, config, choose(info.parameters, config["model_type"]))
 
 
-def _not_native(header: gguf.Header, config: dict[str, Any], precision: Precision) -> str | None:
-    if mx.default_device() != mx.cpu or kernel.available():
-        return "a GPU runs the graph"
+def _file_not_native(header: gguf.Header, config: dict[str, Any], precision: Precision) -> str | None:
+    if _on_gpu():
+        return GPU
     if precision.packed and any(len(info.shape) > 1 and info.type not in LAYOUTS for info in header.tensors.values()):
-        return "weights that would have to be expanded, and there is not the memory"
+        return packed_folder.NO_MEMORY
     architecture = mapping.architecture(header)
     return native.refused(config, [name for t in header.tensors if (name := mapping.weight_name(t, architecture))])
+
+
+def _folder_not_native(info: ModelInfo, config: dict[str, Any], precision: Precision) -> str | None:
+    if _on_gpu():
+        return GPU
+    reason = packed_folder.refused(info.path, config, expand=not precision.packed)
+    return reason or native.refused(config, hf_folder.tensor_names(info.path))
+
+
+def _on_gpu() -> bool:
+    return mx.default_device() != mx.cpu or kernel.available()
 
 
 def _read_folder(info: ModelInfo, precision: Precision | None, parting: Parting | None) -> Read:
@@ -227,7 +240,12 @@ def _read_folder(info: ModelInfo, precision: Precision | None, parting: Parting 
     if parting is not None:
         share = parting.share(config, hf_folder.tensor_names(info.path), _group(config))
     tokenizer = from_folder(info.path)
-    precision = precision or _choose(info, family, hf_folder.stored_dtype(info.path), parting)
+    if precision is None:
+        precision = _choose(info, family, hf_folder.stored_dtype(info.path), parting)
+        if parting is None and _folder_not_native(info, config, precision) is None:
+            precision = replace(precision, native=True)
+    if precision.native:
+        return tokenizer, config, packed_folder.read_packed(info.path, config), precision, None
     if share is None:
         return tokenizer, config, hf_folder.read_weights(info.path, precision), precision, None
     return tokenizer, config, hf_folder.read_share(info.path, precision, share), precision, share

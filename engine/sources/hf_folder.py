@@ -4,6 +4,7 @@ The headers are checked first; then mlx reads the tensors lazily and they are co
 the weights and one tensor. On a GPU nothing is read before the first layers need it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,14 +66,15 @@ def read_share(folder: Path, precision: Precision, share: "Sharding") -> dict[st
                 raw = partial_read.read(file, name, stored.offset, shape, size, axis, ranges)
                 if ranges is not None:
                     shape[axis] = sum(end - start for start, end in ranges)
-                found[ours] = array = _array(raw, stored.dtype, shape)
+                found[ours] = array = array_of(raw, stored.dtype, shape)
                 if array.dtype in FLOATS and array.dtype != precision.dtype:
                     found[ours] = array.astype(precision.dtype)
                 mx.eval(found[ours])
     return found
 
 
-def _array(raw: np.ndarray, dtype: str, shape: list[int]) -> mx.array:
+def array_of(raw: np.ndarray, dtype: str, shape: Sequence[int]) -> mx.array:
+    """The tensor whose bytes these are."""
     if dtype == "BF16":
         return mx.array(raw.view(np.uint16).reshape(shape)).view(mx.bfloat16)
     kind = "?" if dtype == "BOOL" else f"<{dtype[0].lower()}{safetensors.SIZES[dtype]}"

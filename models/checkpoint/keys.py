@@ -1,10 +1,10 @@
 """A Hugging Face configuration, read: every key once, none guessed. Imports no mlx and knows no family."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from models.errors import ConfigError
+from models.errors import CheckpointError, ConfigError
 
 # Keys that say nothing about the function: training, generation, provenance, how a library should load it.
 IGNORED = frozenset(
@@ -27,6 +27,9 @@ IGNORED = frozenset(
     use_mamba_kernels use_return_dict
     """.split()  # noqa: SIM905
 )
+
+# Ends of the names of tensors that say nothing either: they follow from the configuration.
+BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
 
 # the names that configurations use -> ours
 ACTIVATIONS = {
@@ -112,3 +115,11 @@ class Keys:
             near = get_close_matches(unknown[0], self._taken, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise self.bad(f"unknown key {unknown[0]} = {self._left[unknown[0]]!r}{hint}")
+
+
+def refuse_left(shapes: Mapping[str, Sequence[int]]) -> None:
+    """CheckpointError for tensors, of these shapes, that no part of a model took."""
+    left = sorted(name for name in shapes if not name.endswith(BUFFERS))
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise CheckpointError(f"weights: {left[0]} {list(shapes[left[0]])}{more} has no place in the model")

@@ -1,0 +1,134 @@
+"""The tensors of a folder that mlx quantised, for `models.packed`: codes of 4 and 8 bits as they are, the rest float32.
+
+The files are read, not mapped: one that is replaced or truncated meanwhile ends in an error of one line. Codes of other
+widths are expanded. Knows no family; `refused` says which folders are not read this way.
+"""
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import CheckpointError
+from engine.sources import partial_read, safetensors
+from engine.sources.hf_folder import array_of
+from engine.sources.model_info import quantization_of, weight_files
+from engine.sources.safetensors import StoredTensor
+from metal import mx
+from metal.packed import NUMBERS, PackedMatrix
+from models.weights import PackedLayout, agreed
+
+STORED = dict(zip(("F32", "F16", "BF16"), NUMBERS, strict=True))
+NO_MEMORY = "weights that would have to be expanded, and there is not the memory"
+PACKED_BITS = (4, 8)
+SCALES, OFFSETS = ".scales", ".biases"
+
+
+def refused(folder: Path, config: Mapping[str, Any], *, expand: bool) -> str | None:
+    """Why the weights of a folder do not stay packed outside of the graph; None if they do.
+
+    `expand`: there is memory for the matrices that have no packed layout.
+    """
+    stored = tensors(folder)
+    settings = quantization_of(dict(config))
+    if "quant_method" in settings:
+        return f"weights that {settings['quant_method']} packed are translated"
+    shapes = {name: held for name, (_, held) in stored.items()}
+    try:
+        layouts = [layout(name.removesuffix(SCALES), shapes, settings) for name in stored if name.endswith(SCALES)]
+    except CheckpointError as error:  # the graph says what is wrong, or reads it
+        return str(error)
+    if not any(map(_keeps, layouts)):
+        return "nothing in it is packed in affine codes of 4 or 8 bits"
+    if not all(found.mode == "affine" for found in layouts):
+        return "a mode that is not affine"
+    if not expand and not all(map(_keeps, layouts)):
+        return NO_MEMORY
+    return None
+
+
+def read_packed(folder: Path, config: Mapping[str, Any]) -> dict[str, PackedMatrix | np.ndarray]:
+    """Weights by the names that they have in the folder."""
+    stored = tensors(folder)
+    settings, shapes = quantization_of(dict(config)), {name: held for name, (_, held) in stored.items()}
+    weights: dict[str, PackedMatrix | np.ndarray] = {}
+    for name, (_, held) in stored.items():
+        path = name.removesuffix(".weight")
+        if name.endswith((SCALES, OFFSETS)) and f"{name.rpartition('.')[0]}.weight" in stored:
+            continue
+        if path != name and f"{path}{SCALES}" in stored:
+            weights[name] = _codes(path, stored, layout(path, shapes, settings))
+            continue
+        values = _floats(_read(name, stored), held)
+        weights[name] = PackedMatrix("F32", *held.shape).fill(values) if values.ndim == 2 else values
+    return weights
+
+
+def tensors(folder: Path) -> dict[str, tuple[Path, StoredTensor]]:
+    """Where each tensor is."""
+    return {name: (file, held) for file in weight_files(folder) for name, held in safetensors.read_header(file).items()}
+
+
+def layout(path: str, stored: Mapping[str, StoredTensor], settings: Mapping[str, Any]) -> PackedLayout:
+    """How the matrix at a path is packed, by its tensors and the group that the configuration says for it.
+
+    CheckpointError where they do not go together.
+    """
+    found = [stored.get(f"{path}{kind}") for kind in (".weight", SCALES, OFFSETS)]
+    said = settings.get(path, settings)
+    group = said.get("group_size") if isinstance(said, Mapping) else None
+    codes, scales, offsets = found
+    if codes is None or scales is None or codes.dtype != "U32" or len(codes.shape) < 2 or not isinstance(group, int):
+        raise CheckpointError(f"weights: {path} is not packed as the config's quantization says: {said!r}")
+    columns = scales.shape[-1] * group
+    bits, rest = divmod(codes.shape[-1] * 32, columns or 1)
+    if rest or scales.shape[:-1] != codes.shape[:-1] or (offsets is not None and offsets.shape != scales.shape):
+        raise CheckpointError(
+            f"weights: {path} is not a matrix in groups of {group}: weight {list(codes.shape)}, scales "
+            f"{list(scales.shape)}"
+        )
+    return agreed(path, PackedLayout(group, bits, str(said.get("mode", "affine"))), settings)
+
+
+def _keeps(found: PackedLayout) -> bool:
+    return found.mode == "affine" and found.bits in PACKED_BITS
+
+
+def _codes(path: str, stored: Mapping[str, tuple[Path, StoredTensor]], found: PackedLayout) -> PackedMatrix:
+    kinds = (".weight", SCALES, OFFSETS)
+    for kind in kinds:
+        if f"{path}{kind}" not in stored:
+            raise CheckpointError(f"weights: {path}{kind} is missing")
+    codes, scales, offsets = (_read(f"{path}{kind}", stored) for kind in kinds)
+    held = [stored[f"{path}{kind}"][1] for kind in kinds]
+    rows, groups = held[1].shape
+    columns = groups * found.group_size
+    if not _keeps(found):
+        parts = [
+            array_of(raw, tensor.dtype, tensor.shape)
+            for raw, tensor in zip((codes, scales, offsets), held, strict=True)
+        ]
+        scale, offset = (part.astype(mx.float32) for part in parts[1:])
+        values = mx.dequantize(parts[0], scale, offset, found.group_size, found.bits, found.mode)
+        return PackedMatrix("F32", rows, columns).fill(np.array(values))
+    if held[1].dtype != held[2].dtype or held[1].dtype not in STORED:
+        raise CheckpointError(f"weights: {path} has scales in {held[1].dtype} and biases in {held[2].dtype}")
+    matrix = PackedMatrix(f"AFFINE{found.bits}", rows, columns, group=found.group_size, number=STORED[held[1].dtype])
+    return matrix.fill_affine(codes.reshape(rows, -1), scales.reshape(rows, -1), offsets.reshape(rows, -1))
+
+
+def _read(name: str, stored: Mapping[str, tuple[Path, StoredTensor]]) -> np.ndarray:
+    file, held = stored[name]
+    unit = safetensors.SIZES[held.dtype]
+    with open(file, "rb") as opened:
+        return partial_read.read(opened, name, held.offset, held.shape or (1,), unit)
+
+
+def _floats(raw: np.ndarray, held: StoredTensor) -> np.ndarray:
+    if held.dtype == "BF16":
+        return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(held.shape)
+    if held.dtype not in ("F32", "F16"):
+        raise CheckpointError(f"weights: a tensor of {prod(held.shape)} numbers in {held.dtype}, floats expected")
+    return raw.view(np.float32 if held.dtype == "F32" else np.float16).astype(np.float32).reshape(held.shape)
