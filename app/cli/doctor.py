@@ -3,8 +3,16 @@
 import json
 import shutil
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
+
+from engine.execution import PATHS
+
+if TYPE_CHECKING:
+    from engine.sources.model_info import ModelInfo
+
+MEASURED = 10**9  # parameters of a model that is expanded to be compared
 
 
 def kernels() -> str:
@@ -25,18 +33,41 @@ def kernels() -> str:
     return f"{off}; {taken}; to test again: likely doctor --retest"
 
 
-def native() -> str:
-    """Whether GGUF files decode packed by native code here, and which of the models that are here do not, and why."""
+def native() -> tuple[str, str]:
+    """Whether weights stay packed here, and which of the models that are here are read otherwise; how far off they are.
+
+    "" for the second where no model on this machine stays packed.
+    """
     from engine.sources import store
     from engine.sources.checkpoint import not_native
     from metal import packed
 
     library = packed.load()
     if library is None or not packed.available():
-        return "off: " + ("no kernels for this processor" if library is None else f"LIKELY_PACKED={packed.OFF}")
-    reasons = {info.name: not_native(info) for info in store.list()}
-    refused = "".join(f"; {name} by the graph: {reason}" for name, reason in reasons.items() if reason is not None)
-    return f"GGUF files decode packed ({library.kernels}){refused}"
+        return "off: " + ("no kernels for this processor" if library is None else f"LIKELY_PACKED={packed.OFF}"), ""
+    reasons = {info: not_native(info) for info in store.list()}
+    refused = "".join(f"; {info.name} by the graph: {reason}" for info, reason in reasons.items() if reason is not None)
+    found = [info for info, reason in reasons.items() if reason is None]
+    line = f"GGUF files and folders that mlx quantised stay packed ({library.kernels}){refused}"
+    return line, _rounding(min(found, key=lambda info: info.parameters)) if found else ""
+
+
+def _rounding(info: "ModelInfo") -> str:
+    """Cost of rounding activations, measured on a model."""
+    from engine.errors import CheckpointError
+    from engine.evaluate import activation_rounding
+    from engine.sources.checkpoint import load
+
+    if info.parameters > MEASURED:
+        return f"not measured: {info.name} is large"
+    try:
+        found = activation_rounding.measure(load(info.path))
+    except CheckpointError as error:
+        return f"not measured: {error}"
+    return (
+        f"KL {found.kl:.1e} nats a token to float32 activations, at most {found.largest:.1e}; the most likely token "
+        f"differs in {found.flips} of {found.tokens} ({info.name})"
+    )
 
 
 def _compile(device: str, compiles: bool) -> str:
@@ -68,11 +99,12 @@ def command(as_json: bool, retest: bool) -> None:
     preflights = preflight.checks(preflight.inspect())
     folder = home()
     free = shutil.disk_usage(folder if folder.exists() else folder.anchor).free
-    state, decoding = kernels(), native()
+    state, (decoding, rounding) = kernels(), native()
     if as_json:
         facts = asdict(found) | {"preflight": [asdict(check) for check in preflights]}
         facts |= {"gflops": gflops, "bandwidth_gb_s": bandwidth, "advice": notes}
-        click.echo(json.dumps(facts | {"store": str(folder), "store_free": free, "kernels": state, "native": decoding}))
+        facts |= {"store": str(folder), "store_free": free, "kernels": state, "native": decoding, "rounding": rounding}
+        click.echo(json.dumps(facts | {"paths": [asdict(path) for path in PATHS] if rounding else []}))
         return
     threads = "its own choice" if found.threads is None else f"{found.threads} of {found.cores} cores"
     rows = {
@@ -87,6 +119,7 @@ def command(as_json: bool, retest: bool) -> None:
         "weights": f"{bandwidth:.1f} GB/s (bounds drawing tokens)",
         "kernels": state,
         "native": decoding,
+        **({"rounding": rounding} if rounding else {}),
         "models": f"{folder} ({free / 1e9:.0f} GB free)",
         "two Macs": "mlx.launch --backend ring --hostfile hosts.json -- likely run ... (docs/distributed.md)",
         "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
@@ -95,6 +128,10 @@ def command(as_json: bool, retest: bool) -> None:
         click.echo(f"{check.name:<13} {'ok' if check.fine else 'WRONG'}: {check.line}")
     for name, value in rows.items():
         click.echo(f"{name:<13} {value}")
+    if rounding:
+        click.echo("\nwhat a model that stays packed does natively, and what through mlx's graph:")
+        for path in PATHS:
+            click.echo(f"{path.path:<7} {path.use:<39} {path.why}")
     for note in notes:
         click.echo(f"\nslow: {note}")
     if not notes:

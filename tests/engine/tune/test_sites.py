@@ -60,7 +60,9 @@ def test_mlx_lm_reads_what_is_written_and_computes_the_same(name: str, tmp_path:
     peer = load_adapters(reference(SAME[name]), str(tmp_path))
     peer.eval()
     assert difference(attached, peer(X)) <= 2e-5
-    with lora.off(m):  # some BLAS kernels round a product that adds to the residual stream otherwise than the sum of both
+    with lora.off(
+        m
+    ):  # some BLAS kernels round a product that adds to the residual stream otherwise than the sum of both
         assert difference(m(X), base) <= 2e-6
     lora.detach(adapter)
     assert difference(m(X), base) == 0

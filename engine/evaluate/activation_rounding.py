@@ -1,0 +1,46 @@
+"""Rounding of activations in packed products: how far the native path's distributions are from the graph's.
+
+Both read the same text with the same weights; the graph has activations of float32. Knows no screen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine import arrays
+from engine.errors import DataError
+from engine.quantize.measure import TEXT
+from engine.sources.checkpoint import Checkpoint
+from metal import mx
+from models.native import NativeModel
+
+TOKENS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRounding:
+    """KL(graph || native) in nats a token over a text."""
+
+    tokens: int
+    kl: float  # the mean
+    largest: float
+    flips: int  # tokens whose most likely next token is another
+
+
+def measure(checkpoint: Checkpoint, text: str | None = None) -> ActivationRounding:
+    """Of a text's first TOKENS tokens, of ours by default; DataError for a model that has no native path, and no text.
+
+    The graph's weights are made for it, float32, and let go with the checkpoint.
+    """
+    model = checkpoint.model
+    if not isinstance(model, NativeModel):
+        raise DataError(f"{checkpoint.info.name} runs through the graph: there is nothing to compare")
+    ids = checkpoint.tokenizer.encode(TEXT.read_text(encoding="utf-8") if text is None else text)
+    ids = ids[: min(TOKENS, checkpoint.model.config.context)]
+    if not ids:
+        raise DataError("the text is empty: there is nothing to compare")
+    tokens = mx.array([ids])
+    logits = [np.array(one(tokens)[0], np.float64) for one in (model.graph, model)]
+    p, q = (arrays.logprobs(rows, np) for rows in logits)
+    kl = np.asarray(arrays.kl(p, q, np))
+    return ActivationRounding(len(ids), float(kl.mean()), float(kl.max()), int((p.argmax(-1) != q.argmax(-1)).sum()))

@@ -1,0 +1,39 @@
+"""Execution paths: what a model whose weights stay packed does natively, what through mlx's graph, and why.
+
+The choice is made in two places that this table describes: `sources.checkpoint` for a model, when it is loaded, and
+`models.native` for a pass, when it is asked for something that the native one has not. Imports no mlx.
+"""
+
+from dataclasses import dataclass
+
+NATIVE, GRAPH = "native", "graph"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionPath:
+    """What is done with a model, the path that it takes, and why."""
+
+    use: str
+    path: str  # NATIVE | GRAPH
+    why: str
+
+
+PATHS = (
+    ExecutionPath("answers, scores, explain, eval", NATIVE, "one call reads, another has the logits"),
+    ExecutionPath(
+        "several answers, beams, searches, power", NATIVE, "its cache holds several texts, forks and goes back"
+    ),
+    ExecutionPath("guesses (--ngram, --draft-model)", NATIVE, "checking guesses is a pass over a few rows"),
+    ExecutionPath("bound answers (--regex, --json-schema)", NATIVE, "what is allowed is decided on logits"),
+    ExecutionPath("kept prefixes (--prefix-cache)", NATIVE, "keys and values are kept as they are"),
+    ExecutionPath("two conversations by turns", NATIVE, "each has a cache, and nobody writes the weights"),
+    ExecutionPath("adapters and directions (--adapter)", GRAPH, "while one is on, products are not the packed ones"),
+    ExecutionPath("packed keys and values (--kv-bits)", GRAPH, "a native cache holds float32"),
+    ExecutionPath("a window of keys", GRAPH, "a native cache holds every position"),
+    ExecutionPath("likely inside", GRAPH, "a native pass keeps nothing of its layers"),
+    ExecutionPath("likely tune", GRAPH, "gradients need mlx's graph: the frozen weights are expanded"),
+    ExecutionPath("likely fuse", GRAPH, "the file's own packing is merged into and written"),
+    ExecutionPath("likely quantize", GRAPH, "a layer at a time is read from the file and measured"),
+    ExecutionPath("several processes (mlx.launch)", GRAPH, "each rank holds a share of every product"),
+)
+"""Of a model that `engine.sources.checkpoint.not_native` has no reason against; the others take the graph for all."""

@@ -1,0 +1,254 @@
+"""Every path of the table on a packed model: it is the path that is taken, and what comes out is the graph's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from app.cli import doctor
+from engine import machine
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
+from engine.decode.guessing import Drafting, NGram
+from engine.decode.strategies import parse
+from engine.errors import DataError
+from engine.evaluate import activation_rounding
+from engine.execution import GRAPH, NATIVE, PATHS
+from engine.inside import steering
+from engine.inside.attribution import attribution
+from engine.inside.lens import lens
+from engine.inside.subject import subject, transformer
+from engine.prefix import Prefixes
+from engine.quantize import Settings, quantize
+from engine.session import Session
+from engine.sources import checkpoint as loading
+from engine.sources import store
+from engine.sources.checkpoint import Parting, load
+from engine.sources.model_info import describe
+from engine.sources.precision import Precision
+from engine.trace.trace import Recipe
+from engine.transforms import Constraint
+from engine.tune import adapters, fusion, trainer
+from engine.tune.config import configure
+from engine.tune.control import Stepped
+from engine.tune.stack import Stack
+from metal import mx
+from metal.packed import LEVELS
+from metal.packed import load as load_library
+from models.native import NativeModel
+from tests.engine.test_native import CONFIG, GREEDY, TEXT
+from tests.engine.tiny import weights, write_gguf
+from tests.engine.tune.test_stack import write
+from tests.engine.tune.tiny import samples
+from tests.metal.test_packed import ROUNDS
+
+pytestmark = pytest.mark.linux
+REPEATING = TEXT[:30] * 3
+Use = Callable[[Session, Path], Any]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("m") / "m.gguf", "llama", CONFIG, weights(CONFIG), "Q8_0")
+
+
+def tokens(session: Session, ids: list[int] = REPEATING, n: int = 1, control: RunControl = GREEDY, **how: Any) -> Any:
+    found: dict[int, list[int]] = {}
+    for event in session.generate(ids, control, n=n, max_tokens=12, **how):
+        if isinstance(event, Emitted):
+            found.setdefault(event.branch, []).append(event.step.token)
+    assert any(found.values())
+    return found
+
+
+def answers(session: Session, folder: Path) -> Any:
+    steps = session.score(TEXT, start=1)
+    return tokens(session), np.array([step.logprob for step in steps]), session.logits_after(TEXT)
+
+
+def searches(session: Session, folder: Path) -> Any:
+    hot = RunControl(Recipe())
+    ways = ("beam 4", "diverse 4 2", "stochastic 3", "power 2")
+    return [tokens(session, n=3, control=hot), *(tokens(session, strategy=parse(w), control=hot, seed=4) for w in ways)]
+
+
+def guesses(session: Session, folder: Path) -> Any:
+    plain = tokens(session)
+    assert tokens(session, strategy=NGram(4)) == plain
+    drafted = Drafting("itself", session.checkpoint)
+    assert tokens(session, strategy=drafted) == plain
+    return plain
+
+
+def bound(session: Session, folder: Path) -> Any:
+    pytest.importorskip("llguidance")
+    constraint = Constraint("regex", "[a-f]{3,9}", start=len(REPEATING))
+    return tokens(session, control=RunControl(Recipe((constraint,), greedy=True)))
+
+
+def kept(session: Session, folder: Path) -> Any:
+    found = []
+    for _ in range(2):
+        again = Session(session.checkpoint, Prefixes("m", folder=folder / "prefixes"))
+        found.append(tokens(again, TEXT))
+    assert found[0] == found[1]
+    return found
+
+
+def turns(session: Session, folder: Path) -> Any:
+    sessions = session, Session(session.checkpoint.twin())
+    runs = [s.generate(ids, GREEDY, max_tokens=8) for s, ids in zip(sessions, (TEXT[:40], TEXT[40:70]), strict=True)]
+    found: list[list[int]] = [[], []]
+    for _ in range(30):
+        for run, own in zip(runs, found, strict=True):
+            event = next(run, None)
+            if isinstance(event, Emitted):
+                own.append(event.step.token)
+    assert all(map(len, found))
+    return found
+
+
+def adapted(session: Session, folder: Path) -> Any:
+    plain = load(session.info.path, precision=Precision(mx.float32, packed=False))
+    toward = steering.direction(cast(Any, plain.model), [TEXT[:9]], [TEXT[9:20]], 1)
+    steering.save(folder / "direction", toward)
+    stack, found = Stack(session), [session.logits_after(TEXT)]
+    for what in (write(plain, folder / "style", 1), folder / "direction"):
+        stack.add(what)
+        found += [session.logits_after(TEXT), tokens(session)]
+        assert np.abs(found[-2] - found[0]).max() > 1e-2
+        stack.clear()
+    np.testing.assert_array_equal(session.logits_after(TEXT), found[0])
+    return found
+
+
+def packed_keys(session: Session, folder: Path) -> Any:
+    quantised = Session(session.checkpoint, bits=8, group_size=32)
+    return tokens(quantised, TEXT), quantised.logits_after(TEXT)
+
+
+def windowed(session: Session, folder: Path) -> Any:
+    return tokens(Session(session.checkpoint, window=32, sinks=4), TEXT)
+
+
+def looked_at(session: Session, folder: Path) -> Any:
+    seen = subject(session, TEXT[:40])
+    assert transformer(session) is seen.model
+    return [row.kl for row in lens(seen).rows], attribution(seen).total
+
+
+def tuned(session: Session, folder: Path) -> Any:
+    out = folder / "run"
+    config = configure({"batch": 3, "length": 32, "rate": 1e-2, "steps": 3, "eval_every": 0, "save_every": 0})
+    run = trainer.prepare(session.model, config, trainer.Set(samples(12), fingerprint="rows"), out)
+    losses = [event.loss for event in trainer.train(run) if isinstance(event, Stepped)]
+    assert len(losses) == 3
+    return losses
+
+
+def fused(session: Session, folder: Path) -> Any:
+    plain = load(session.info.path, precision=Precision(mx.float32, packed=False))
+    stored = adapters.read(write(plain, folder / "style", 1))
+    fusion.fuse_to(folder / "fused", session.checkpoint, stored, [TEXT[:20]])
+    return load(folder / "fused", precision=Precision(mx.float32, packed=False)).model(mx.array([TEXT[:20]]))
+
+
+def quantised(session: Session, folder: Path) -> Any:
+    quantize(
+        session.info, folder / "small", Settings(bits=4, group_size=32), text="It rained, and nobody minded. " * 40
+    )
+    return load(folder / "small", precision=Precision(mx.float32, packed=False)).model(mx.array([TEXT[:20]]))
+
+
+class OneRank:
+    """Ranks of one process: what it has is the whole."""
+
+    rank, size = 0, 1
+
+    def broadcast(self, values: Any) -> Any:
+        return values
+
+
+def shared(session: Session, folder: Path) -> Any:
+    parting = Parting(cast(Any, OneRank()), "pipeline")
+    tokenizer, _, arrays, precision, share = loading._read_gguf(session.info, None, parting)
+    assert share is not None and not precision.native and tokenizer.vocab_size == session.tokenizer.vocab_size
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+USES: dict[str, Use] = dict(
+    zip(
+        (path.use for path in PATHS),
+        (answers, searches, guesses, bound, kept, turns, adapted, packed_keys, windowed, looked_at, tuned, fused,
+         quantised, shared),
+        strict=True,
+    )
+)  # fmt: skip
+APART = {"likely quantize", "several processes (mlx.launch)"}  # these have no model that is loaded already
+
+
+def same(got: Any, want: Any) -> None:
+    """Tokens alike; numbers as near as activations of 16 bits are."""
+    if isinstance(want, dict):
+        assert got.keys() == want.keys()
+        for key in want:
+            same(got[key], want[key])
+    elif isinstance(want, tuple | list) and want and not isinstance(want[0], int | float):
+        for one, other in zip(got, want, strict=True):
+            same(one, other)
+    elif isinstance(want, list) and isinstance(want[0], int):
+        assert got == want
+    else:
+        got, want = np.array(got, np.float64), np.array(want, np.float64)
+        assert np.abs(got - want).max() <= 2e-3 * max(1.0, np.abs(want).max())
+
+
+@pytest.mark.parametrize("row", PATHS, ids=lambda row: row.use)
+def test_it_takes_the_path_that_is_said_and_gives_what_the_graph_gives(row: Any, path: Path, tmp_path: Path) -> None:
+    fast, graph = load(path), load(path, precision=Precision(mx.float32, packed=False))
+    model = fast.model
+    assert isinstance(model, NativeModel)
+    found = []
+    for name, one in (("fast", fast), ("graph", graph)):
+        (tmp_path / name).mkdir()
+        found.append(USES[row.use](Session(one), tmp_path / name))
+    same(*found)
+    assert row.path in (NATIVE, GRAPH)
+    if row.use not in APART:
+        assert (model._graph is None) == (row.path == NATIVE)
+
+
+def test_the_rounding_of_activations_is_measured_against_the_graph(path: Path) -> None:
+    """None where activations are float32, and what the decision says of 16 bits where they are not."""
+    library = load_library()
+    assert library is not None
+    text = "It rained, and nobody minded. " * 9
+    found = activation_rounding.measure(load(path), text)
+    assert found.tokens == 200 and 0 <= found.kl <= found.largest < 1e-5 and not found.flips
+    library.handle.likely_packed_init(LEVELS.index("plain"))
+    try:
+        plain = activation_rounding.measure(load(path), text)
+    finally:
+        library.handle.likely_packed_init(len(LEVELS) - 1)
+    assert plain.largest < 1e-10 and (library.kernels not in ROUNDS or plain.kl < found.kl)
+    with pytest.raises(DataError, match="runs through the graph"):
+        activation_rounding.measure(load(path, precision=Precision(mx.float32, packed=False)))
+
+
+def test_doctor_says_what_takes_which_path_and_what_rounding_costs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "list", lambda: (describe(path),))
+    monkeypatch.setattr(machine, "gflops", lambda: 1.0)
+    monkeypatch.setattr(machine, "bandwidth", lambda: 1.0)
+    said = json.loads(CliRunner().invoke(doctor.command, ["--json"]).output)
+    assert [row["use"] for row in said["paths"]] == [row.use for row in PATHS] and "KL" in said["rounding"]
+    shown = CliRunner().invoke(doctor.command, []).output
+    assert all(row.use in shown and row.why in shown for row in PATHS) and "of 200 (m)" in shown
+    monkeypatch.setattr(doctor, "MEASURED", 0)
+    assert "not measured: m is large" in CliRunner().invoke(doctor.command, []).output
+    monkeypatch.setenv("LIKELY_PACKED", "off")
+    shown = CliRunner().invoke(doctor.command, []).output
+    assert "off: LIKELY_PACKED=off" in shown and PATHS[0].use not in shown
