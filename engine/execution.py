@@ -11,7 +11,7 @@ NATIVE, GRAPH = "native", "graph"
 
 @dataclass(frozen=True, slots=True)
 class ExecutionPath:
-    """What is done with a model, the path that it takes, and why."""
+    """Path that a use of a model takes, and why."""
 
     use: str
     path: str  # NATIVE | GRAPH
