@@ -25,7 +25,7 @@ import numpy as np
 
 from metal.errors import LikelyError
 
-LAYOUTS = ("Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "AFFINE4", "AFFINE8", "F32")
+LAYOUTS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "AFFINE4", "AFFINE8", "F32")
 NUMBERS = ("float32", "float16", "bfloat16")
 LEVELS = ("plain", "avx2", "avx512")
 OFF = "off"
@@ -182,7 +182,17 @@ class PackedMatrix:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row in a file."""
-        per = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34, "Q4_K": 144, "Q5_K": 176, "Q6_K": 210, "F32": 4}
+        per = {
+            "Q4_0": 18,
+            "Q4_1": 20,
+            "Q5_0": 22,
+            "Q5_1": 24,
+            "Q8_0": 34,
+            "Q4_K": 144,
+            "Q5_K": 176,
+            "Q6_K": 210,
+            "F32": 4,
+        }
         return int(self.struct.blocks) * per.get(self.layout, 0)
 
     def rows(self, ids: Sequence[int] | np.ndarray | None = None) -> np.ndarray:

@@ -63,6 +63,8 @@ static const struct {
 } FILES[] = {
     [Q4_0] = {32, 18, 32, 256, 2, 4, 0, 0},
     [Q4_1] = {32, 20, 64, 256, 4, 4, 0, 0},
+    [Q5_0] = {32, 22, 32, 320, 6, 4, 2, 1},
+    [Q5_1] = {32, 24, 64, 320, 8, 4, 4, 1},
     [Q8_0] = {32, 34, 32, 512, 2, 8, 0, 0},
     [Q4_K] = {256, 144, 320, 2048, 16, 32, 0, 0},
     [Q5_K] = {256, 176, 320, 2560, 48, 32, 16, 8},
@@ -133,6 +135,14 @@ static void k_scales(uint8_t *to, const uint8_t *at) {
     }
 }
 
+/* The fifth bits of 32 codes as the kernels want them: of each four codes those of a bit of the four bytes. */
+static uint32_t fifth_bits(uint32_t bits) {
+    uint32_t out = 0;
+    for (int t = 0; t < 8; t++)
+        out |= ((bits >> 4 * t & 15) * 0x00204081 & 0x01010101) << t; /* a nibble's bits, one a byte */
+    return out;
+}
+
 static void pack_row(const matrix_t *m, int row, const uint8_t *from) {
     int lane = row % LANES;
     uint8_t *scales = m->data + row / LANES * m->panel, *codes = scales + m->scales + 4 * lane;
@@ -152,6 +162,16 @@ static void pack_row(const matrix_t *m, int row, const uint8_t *from) {
             copy(scales + 2 * lane, block, 2);
             words(codes, block + 2, 4);
             break;
+        case Q5_0:
+        case Q5_1: {
+            uint32_t fifth = fifth_bits(word_at(block + FILES[m->layout].second));
+            if (m->layout == Q5_1)
+                copy(scales + 32 + 2 * lane, block + 2, 2);
+            copy(scales + 2 * lane, block, 2);
+            words(codes, block + FILES[m->layout].first, 4);
+            words(codes + 64 * 4, (const uint8_t *)&fifth, 1);
+            break;
+        }
         case Q8_0:
             copy(scales + 2 * lane, block, 2);
             words(codes, block + 2, 8);
@@ -244,6 +264,15 @@ static void unpack_row(const matrix_t *m, int row, float *out) {
             }
             break;
         }
+        case Q5_0:
+        case Q5_1: {
+            float offset = m->layout == Q5_1 ? number_at(scales + 32 + 2 * lane, FLOAT16) : 0;
+            for (int i = 0; i < 32; i++) {
+                int code = (BYTE(i % 16) >> 4 * (i / 16) & 15) | (BYTE(16 + i % 4) >> i / 4 & 1) << 4;
+                out[i] = m->layout == Q5_1 ? scale * code + offset : scale * (code - 16);
+            }
+            break;
+        }
         case Q8_0:
             for (int i = 0; i < 32; i++)
                 out[i] = scale * (int8_t)BYTE(i);
@@ -312,8 +341,9 @@ static void arrange_part(void *context, int part) {
 
 /* How a matrix wants its activations. */
 int likely_order(const matrix_t *m) {
-    static const int orders[LAYOUTS] = {[Q4_0] = HALVES,  [Q4_1] = HALVES, [Q8_0] = SIGNED,     [Q4_K] = BYTES,
-                                        [Q5_K] = BYTES,   [Q6_K] = SIGNED, [AFFINE4] = NIBBLES, [AFFINE8] = BYTES};
+    static const int orders[LAYOUTS] = {[Q4_0] = HALVES, [Q4_1] = HALVES,     [Q5_0] = BYTES, [Q5_1] = BYTES,
+                                        [Q8_0] = SIGNED, [Q4_K] = BYTES,      [Q5_K] = BYTES, [Q6_K] = SIGNED,
+                                        [AFFINE4] = NIBBLES, [AFFINE8] = BYTES};
     return orders[m->layout];
 }
 

@@ -13,7 +13,7 @@
 enum { LANES = 16 };  /* rows of a panel */
 enum { SUMMED = 32 }; /* columns whose activations are summed, for what has an offset */
 
-enum layout { Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, AFFINE4, AFFINE8, FLOAT, LAYOUTS };
+enum layout { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, AFFINE4, AFFINE8, FLOAT, LAYOUTS };
 enum number { FLOAT32, FLOAT16, BFLOAT16 }; /* of the scales of AFFINE4 and AFFINE8 */
 
 typedef struct {

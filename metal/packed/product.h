@@ -78,6 +78,29 @@ INLINE void q4(TEMPLATE, const int offset, OF_BLOCKS) {
     SHIFTED(total, 0, offset ? wide(scales + p * apart + 32, FLOAT16) : -8 * wide(scales + p * apart, FLOAT16))
 }
 
+/* Q5_1, or without an offset Q5_0, whose codes are 16 more than they say. The fifth bits of four codes are a bit of the
+ * last word's four bytes. */
+INLINE void q5(TEMPLATE, const int offset, OF_BLOCKS) {
+    sum_t sum[P * R];
+    BOTH(i) sum[i] = (sum_t){0};
+    EVERY(p) FETCH(4, p);
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            I w[P];
+            EVERY(p) {
+                I fifth = half ? (I)((U)WORD(4, p) >> c) : WORD(4, p) << (4 - c);
+                w[p] = ((WORD(c, p) >> 4 * half) & 0x0f0f0f0f) | (fifth & 0x10101010);
+                if (!half)
+                    FETCH(c, p);
+            }
+            ADD_BYTES(sum, w, 0, 4 * half + c)
+        }
+    SCALED(total, sum, 0, wide(scales + p * apart, FLOAT16))
+    SHIFTED(total, 0, offset ? wide(scales + p * apart + 32, FLOAT16) : -16 * wide(scales + p * apart, FLOAT16))
+}
+
 INLINE void q8(TEMPLATE, OF_BLOCKS) {
     sum_t sum[P * R];
     BOTH(i) sum[i] = (sum_t){0};
@@ -198,6 +221,8 @@ INLINE void panels(TEMPLATE, const int layout, const matrix_t *m, const uint8_t 
             __builtin_prefetch(scales + (p + P) * apart + i, 0, 2);
         if (layout == Q4_0 || layout == Q4_1)
             q4(P, R, layout == Q4_1, AT);
+        if (layout == Q5_0 || layout == Q5_1)
+            q5(P, R, layout == Q5_1, AT);
         if (layout == Q8_0)
             q8(P, R, AT);
         if (layout == Q4_K || layout == Q5_K)
@@ -237,11 +262,13 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
     }
 
 #define BLOCKS_OF(P, R)                                                                                                \
-    BLOCK_OF(P, R, Q4_0) BLOCK_OF(P, R, Q4_1) BLOCK_OF(P, R, Q8_0) BLOCK_OF(P, R, Q4_K) BLOCK_OF(P, R, Q5_K)           \
-    BLOCK_OF(P, R, Q6_K) BLOCK_OF(P, R, AFFINE4) BLOCK_OF(P, R, AFFINE8) BLOCK_OF(P, R, FLOAT)
+    BLOCK_OF(P, R, Q4_0) BLOCK_OF(P, R, Q4_1) BLOCK_OF(P, R, Q5_0) BLOCK_OF(P, R, Q5_1) BLOCK_OF(P, R, Q8_0)           \
+    BLOCK_OF(P, R, Q4_K) BLOCK_OF(P, R, Q5_K) BLOCK_OF(P, R, Q6_K) BLOCK_OF(P, R, AFFINE4) BLOCK_OF(P, R, AFFINE8)     \
+    BLOCK_OF(P, R, FLOAT)
 
 #define ROW_OF(P, R)                                                                                                   \
-    {block_Q4_0_##P##_##R,    block_Q4_1_##P##_##R,    block_Q8_0_##P##_##R,                                           \
+    {block_Q4_0_##P##_##R,    block_Q4_1_##P##_##R,    block_Q5_0_##P##_##R,                                           \
+     block_Q5_1_##P##_##R,    block_Q8_0_##P##_##R,                                                                    \
      block_Q4_K_##P##_##R,    block_Q5_K_##P##_##R,    block_Q6_K_##P##_##R,                                           \
      block_AFFINE4_##P##_##R, block_AFFINE8_##P##_##R, block_FLOAT_##P##_##R} /* as in packed.h */
 
@@ -251,6 +278,11 @@ BLOCKS_OF(4, 1) BLOCKS_OF(4, 2) BLOCKS_OF(2, 4) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2) 
 static const int many[] = {4, 4, 2, 1};
 static const block_t wide_blocks[][LAYOUTS] = {ROW_OF(4, 1), ROW_OF(4, 2), ROW_OF(2, 4), ROW_OF(1, 8)};
 static const block_t blocks[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2), ROW_OF(1, 4), ROW_OF(1, 8)};
+#elif MOST == 4
+BLOCKS_OF(2, 1) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2) BLOCKS_OF(1, 4)
+static const int many[] = {2, 1, 1};
+static const block_t wide_blocks[][LAYOUTS] = {ROW_OF(2, 1), ROW_OF(1, 2), ROW_OF(1, 4)};
+static const block_t blocks[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2), ROW_OF(1, 4)};
 #elif MOST == 2
 BLOCKS_OF(2, 1) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2)
 static const int many[] = {2, 1};
