@@ -1,5 +1,8 @@
 """A GGUF file decoded by native code: chosen at load, and what sessions, adapters and prefixes do on it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from metal import mx
 from models.native import NativeModel
 from models.transformer import Transformer
 from tests.engine.sources.test_gguf_packed import EXACT, WIDE
+from tests.engine.sources.test_packed_folder import write as write_packed
 from tests.engine.tiny import weights, write_gguf
 from tests.engine.tune.test_stack import write
 
@@ -152,6 +156,59 @@ def test_a_file_that_ends_early_is_named_in_a_line(path: Path) -> None:
         load(path)
     assert "m.gguf" in str(error.value) and "\n" not in str(error.value)
     assert not_native(model) == str(error.value)
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import CheckpointError
+from engine.session import Session
+from engine.sources import checkpoint, hf_folder, packed_folder, safetensors
+from engine.sources.gguf import header
+from engine.tune import sites
+from tests.engine.test_native import TEXT, drawn
+
+path, when = Path(sys.argv[1]), sys.argv[2]
+file = path if path.is_file() else path / "model.safetensors"
+if when == "headers":
+    for module, name in ((checkpoint.gguf, "read_header"), (safetensors, "read_header")):
+        read = getattr(module, name)
+        setattr(module, name, lambda path, read=read: (read(path), path == file and os.truncate(file, 3000))[0])
+try:
+    session = Session(checkpoint.load(path))
+except CheckpointError as error:
+    print(error)
+    sys.exit()
+before = session.logits_after(TEXT[:50])
+os.truncate(file, 100)
+os.replace(sys.argv[3], file)
+session.forget()
+np.testing.assert_array_equal(session.logits_after(TEXT[:50]), before)
+assert drawn(session, TEXT[:50])[0] and sites.trainable(session.model).arrays
+print("it went on")
+"""
+
+
+@pytest.mark.parametrize(("when", "way"), [("headers", "avx512"), ("after", "avx512"), ("headers", "off")])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_file_that_is_cut_or_replaced_while_it_is_in_use_ends_no_process(
+    when: str, kind: str, way: str, path: Path, tmp_path: Path
+) -> None:
+    """Between its headers and its tensors that is a line; later it is nothing: all that is needed was read."""
+    other = tmp_path / "other"
+    other.write_bytes(b"GGUF nothing")
+    model = path if kind == "file" else write_packed(tmp_path / "folder", max_position_embeddings=512)
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, str(model), when, str(other)],
+        capture_output=True, text=True, timeout=120, check=False, env=os.environ | {"LIKELY_PACKED": way},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert ("truncated" in done.stdout or "cannot be read" in done.stdout) == (when == "headers")
+    assert ("it went on" in done.stdout) == (when != "headers")
 
 
 @pytest.mark.real

@@ -10,6 +10,7 @@ from metal.attention import Mask
 from metal.packed import PackedMatrix
 from models import native
 from models.cache import Cache
+from models.errors import CacheError
 from models.families import registry
 from models.native import NativeCache, NativeModel
 from models.transformer import Transformer
@@ -97,6 +98,45 @@ def test_every_verb_of_the_cache_gives_what_the_graphs_gives() -> None:
     for got, want in zip(run(fast, fast.make_cache()), run(graph, graph.make_cache()), strict=True):
         same(got, want)
     assert fast._graph is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_order_of_the_verbs_gives_what_the_graphs_gives(seed: int, models: tuple[Transformer, NativeModel]) -> None:
+    """Forks in mid-answer, by turns, of several texts, on frozen prefixes; with odd seeds the graph reads on once.
+
+    Nothing is done that the graph's cache refuses.
+    """
+    graph, fast = models
+    random = np.random.default_rng(seed)
+    pairs: list[tuple[Cache, Cache]] = [(fast.make_cache(16), graph.make_cache())]
+    heights = [1]  # texts of each
+    for turn in range(40):
+        at = int(random.integers(len(pairs)))
+        (cache, wanted), b = pairs[at], heights[at]
+        verb = random.choice(["read", "read", "fork", "rewind", "each", "freeze", "select"])
+        if verb == "fork" and len(pairs) < 4:
+            pairs.append((cache.fork(), wanted.fork()))
+            heights.append(b)
+        elif verb == "select":
+            rows = random.integers(0, b, random.integers(1, 4)).tolist()
+            cache.select(rows), wanted.select(rows)
+            heights[at] = b = len(rows)
+        elif verb in ("rewind", "each", "freeze"):
+            back: Any = int(random.integers(0, min(12, wanted.room) + 1))
+            if verb == "each":
+                back = [int(random.integers(0, back + 1)) for _ in range(b)]
+            try:
+                wanted.freeze() if verb == "freeze" else wanted.rewind(back)
+            except CacheError:
+                continue
+            cache.freeze() if verb == "freeze" else cache.rewind(back)
+        fast.altered = seed % 2 == 1 and turn == 25  # as when an adapter comes, and goes
+        try:
+            x = text(int(random.choice([1, 1, 3, 17])), b, seed=1000 * seed + turn)
+            same(fast(x, cache), graph(x, wanted), 3 * CLOSE)
+        finally:
+            fast.altered = False
+        assert (cache.length, cache.each) == (wanted.length, wanted.each)
 
 
 def test_other_kinds_of_cache_are_the_graphs() -> None:

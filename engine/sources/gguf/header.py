@@ -5,7 +5,7 @@ header in six). Whatever is wrong here is a CheckpointError of one line. Format:
 Knows nothing of architectures, nor of what a block holds: only how many bytes it takes.
 """
 
-import mmap
+import os
 import struct
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +21,7 @@ VERSIONS = (2, 3)
 MAX_DIMS = 4
 MAX_ENTRIES = 1 << 16  # keys, and tensors: the largest published models have about 2,000
 MAX_DEPTH = 2  # arrays inside arrays
+BEGINNING = 1 << 24  # bytes that are read first: most headers are shorter
 
 # id: (name, values in a block, bytes of a block)
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -80,20 +81,30 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of the GGUF file at `path`; CheckpointError if it is not one, or damaged, truncated or unsupported."""
     try:
-        with open(path, "rb") as file:
-            if file.read(4) != MAGIC:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read(BEGINNING)
+            if data[:4] != MAGIC:
                 raise CheckpointError(f"{path.name} is not a GGUF file: it does not begin with {MAGIC.decode()}")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Reader(path, data).header()
+            while True:  # not mapped: a file that is cut meanwhile would end the process
+                size = os.fstat(file.fileno()).st_size
+                try:
+                    return _Reader(path, data, size).header()
+                except _GoesOn:
+                    data += file.read(3 * len(data))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+class _GoesOn(Exception):
+    """The header is longer than what was read of it."""
 
 
 class _Reader:
     """A cursor over the header's bytes that cannot leave them."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
-        self.path, self.data, self.at, self.size = path, data, 4, len(data)
+    def __init__(self, path: Path, data: bytes, size: int) -> None:
+        """`data` is the beginning of a file of `size` bytes."""
+        self.path, self.data, self.at, self.size = path, data, 4, size
 
     def header(self) -> Header:
         version = self.number("<u4")
@@ -127,10 +138,14 @@ class _Reader:
     def bad(self, what: str) -> CheckpointError:
         return CheckpointError(f"{self.path.name}: {what}")
 
+    def past(self, end: int, what: str) -> Exception:
+        """The reason why byte `end` cannot be had: it was not read yet, or there is none."""
+        return _GoesOn() if len(self.data) < end <= self.size else self.bad(what)
+
     def take(self, nbytes: int) -> bytes:
         end = self.at + nbytes
-        if end > self.size:
-            raise self.bad("the file ends inside its header; it is truncated or damaged, fetch it again")
+        if end > len(self.data):
+            raise self.past(end, "the file ends inside its header; it is truncated or damaged, fetch it again")
         piece = self.data[self.at : end]
         self.at = end
         return piece
@@ -149,7 +164,8 @@ class _Reader:
 
     def strings(self, n: int) -> list[str]:
         """The next n strings. One loop without calls: a vocabulary has 262,144 of them."""
-        data, at, size, length_at = self.data, self.at, self.size, struct.Struct("<Q").unpack_from
+        data, at, size, length_at = self.data, self.at, len(self.data), struct.Struct("<Q").unpack_from
+        begin = at
         texts: list[str] = []
         try:
             for _ in range(n):
@@ -159,7 +175,9 @@ class _Reader:
                     raise struct.error
                 texts.append(data[begin:at].decode())
         except struct.error:
-            raise self.bad("a text in the header runs past the end of the file; it is truncated or damaged") from None
+            end = max(at, begin)
+            what = "a text in the header runs past the end of the file; it is truncated or damaged"
+            raise self.past(end, what) from None
         except UnicodeDecodeError:
             raise self.bad("a text in the header is not UTF-8; the file is damaged") from None
         self.at = at

@@ -101,6 +101,15 @@ def test_header_is_what_the_package_reads(llama_file: Path) -> None:
     assert len(header.tensors) == len(reader.tensors)
 
 
+def test_a_header_is_read_to_its_end_however_much_is_read_first(
+    llama_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = read_header(llama_file)
+    for first in (4, 5, 50, 333, 2000):
+        monkeypatch.setattr("engine.sources.gguf.header.BEGINNING", first)
+        assert read_header(llama_file) == want
+
+
 def test_every_metadata_type(tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "m.gguf", "llama")
     values: dict[str, Any] = {"u8": 255, "i8": -1, "u16": 65535, "i16": -2, "u32": 1 << 31, "i32": -3, "u64": 1 << 63}
