@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app import heat
+from app.rows import figures_from, figures_row
 from engine.conversation import Conversation, Fork, Message, Node
 from engine.errors import DataError, LikelyError
 from engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
@@ -196,6 +197,7 @@ def jsonl(talk: Conversation) -> Iterator[str]:
                 "seed": node.seed,
                 "finish": node.finish,
                 "label": node.label,
+                "figures": figures_row(node.figures),
                 "steps": [step_row(step, recipes[step.recipe]) for step in node.steps],
             }
         )
@@ -217,6 +219,7 @@ def _conversation(values: list[Any], id: str) -> Conversation:
         nodes[row["id"]] = Node(
             row["id"], Fork(parent, at), row["role"], row["text"], steps, row["joins"], row["seed"],
             row["finish"] or ("interrupted" if steps else ""), row["label"],
+            figures_from(row.get("figures", {})),
         )  # fmt: skip
     talk = Conversation(
         id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),

@@ -1,7 +1,9 @@
 """Rows of the database as values that sqlite takes, and back: a step, its snapshot, a vocabulary."""
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,16 @@ def step_from(values: Sequence[Any], recipes: Mapping[int, Recipe]) -> TokenStep
     *plain, recipe = values
     known = {field.name: field.of_column(value) for field, value in zip(FIELDS, plain, strict=True)}
     return TokenStep(recipe=recipes[recipe], snapshot=None, removed_by=None, **known)
+
+
+def figures_row(figures: Mapping[str, float]) -> dict[str, float | str]:
+    """A rating as JSON takes it: what is not finite as a word."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}
+
+
+def figures_from(row: Mapping[str, Any]) -> Mapping[str, float]:
+    """The inverse of `figures_row`."""
+    return MappingProxyType({name: float(v) if isinstance(v, str) else v for name, v in row.items()})
 
 
 def pack(step: TokenStep) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from app.database import change, open_database
-from app.rows import STEP, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
+from app.rows import STEP, figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
 from engine.trace.file import recipe_from_row, recipe_row
@@ -152,6 +152,9 @@ class Store:
             "INSERT OR REPLACE INTO snapshot VALUES (?,?,?,?)",
             [(*key, i, pack(step)) for i, step in fresh if step.snapshot is not None],
         )
+        if node.figures:
+            figures = json.dumps(figures_row(node.figures))
+            db.execute("INSERT OR REPLACE INTO rating VALUES (?,?,?)", (*key, figures))
         if node.finish or not node.drawn:
             db.execute("UPDATE node SET finish=? WHERE session=? AND id=?", (node.finish, *key))
             db.execute("DELETE FROM said WHERE session=? AND node=?", key)
@@ -179,7 +182,7 @@ class Store:
         """Remove for good what was deleted before a time (seconds since the epoch)."""
         with change(self._db) as db:
             gone = [row[0] for row in db.execute("SELECT id FROM session WHERE deleted < ?", (before,))]
-            for table in ("node", "chosen", "step", "snapshot", "said", "pipeline", "mark", "pruned"):
+            for table in ("node", "chosen", "step", "snapshot", "said", "pipeline", "mark", "pruned", "rating"):
                 db.executemany(f"DELETE FROM {table} WHERE session=?", [(id,) for id in gone])
             db.executemany("DELETE FROM session WHERE id=?", [(id,) for id in gone])
 
@@ -199,6 +202,7 @@ class Store:
                 ("pipeline", "names"),
                 ("mark", "node, unit, words"),
                 ("pruned", "parent, at, option"),
+                ("rating", "node, figures"),
             ):
                 name = "id" if table == "session" else "session"
                 into = f"{table} (session, {columns})" if table == "step" else table  # whose columns were added to
@@ -231,6 +235,7 @@ class Store:
             f"SELECT node, {STEP} FROM step WHERE session=? ORDER BY node, i", (session,)
         ):
             steps.setdefault(node, []).append(step_from(values, recipes))
+        rated = dict(self._db.execute("SELECT node, figures FROM rating WHERE session=?", (session,)))
         nodes: dict[str, Node] = {}
         for id, parent, at, role, text, joins, seed, finish, label in self._db.execute(
             "SELECT id, parent, at, role, text, joins, seed, finish, label FROM node WHERE session=? ORDER BY rowid",
@@ -239,7 +244,8 @@ class Store:
             drawn = tuple(steps.get(id, ()))
             # a node that was being drawn when the program ended is closed: what was saved of it stays
             finish = finish or ("interrupted" if drawn or not text else "")
-            nodes[id] = Node(id, Fork(parent, at), role, text, drawn, bool(joins), seed, finish, label)
+            figures = figures_from(json.loads(rated.get(id, "{}")))
+            nodes[id] = Node(id, Fork(parent, at), role, text, drawn, bool(joins), seed, finish, label, figures)
             self._written[session, id] = (len(drawn), finish)
         chosen = {
             Fork(parent, at): option

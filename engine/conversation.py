@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
 from engine.trace.trace import Recipe, TokenStep
 
 ROOT = ""
@@ -51,6 +51,7 @@ class Node:
     seed: int = 0
     finish: str = ""
     label: str = ""  # how it was drawn, in words, where the recipe does not say it (a column of a comparison)
+    figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # a search's rating of it
 
     @property
     def drawn(self) -> bool:
@@ -201,18 +202,20 @@ class Conversation:
         while stack:
             fork, option, depth = stack.pop()
             yield fork, option, depth
-            onward: list[tuple[Fork, str | None, int]] = []
-            node: str | None = option if option is not None else fork.node
-            start = 0 if option is not None else (fork.at or 0) + 1
-            while node is not None:
-                ahead = (Fork(node, at) for at in self._cuts.get(node, ()) if at >= start)
-                here = next((cut for cut in ahead if self.options(cut) != (None,)), Fork(node))
-                ways = self.options(here)
-                if len(ways) != 1:
-                    onward = [(here, way, depth + 1) for way in ways]
-                    break
-                node, start = ways[0], 0
-            stack.extend(reversed(onward))
+            here = self.next_fork(fork, option)
+            stack.extend((here, way, depth + 1) for way in reversed(self.options(here)))
+
+    def next_fork(self, fork: Fork, option: str | None) -> Fork:
+        """Where a way out of a fork parts again, or ends."""
+        node = option if option is not None else fork.node
+        start = 0 if option is not None else (fork.at or 0) + 1
+        while True:
+            ahead = (Fork(node, at) for at in self._cuts.get(node, ()) if at >= start)
+            here = next((cut for cut in ahead if self.options(cut) != (None,)), Fork(node))
+            ways = self.options(here)
+            if len(ways) != 1 or ways[0] is None:
+                return here
+            node, start = ways[0], 0
 
     # -- changes: each gives another conversation --------------------------------------------------------------------
 
@@ -251,6 +254,10 @@ class Conversation:
             raise ValueError(f"node {node!r} is closed ({old.finish}): leave from it instead")
         return self._with({**self.nodes, node: replace(old, steps=old.steps + steps, finish=finish)})
 
+    def rate(self, node: str, figures: Mapping[str, float]) -> "Conversation":
+        """With a search's rating of the text that ends in a node."""
+        return self._with({**self.nodes, node: replace(self.nodes[node], figures=MappingProxyType(dict(figures)))})
+
     # -- a run of several branches: each grows a node of its own; `nodes` says which, by number -----------------------
 
     def record(self, event: Event, nodes: dict[int, str], new: Callable[[], str]) -> "Conversation":
@@ -271,6 +278,8 @@ class Conversation:
                 if not living or (leaf is not None and leaf.id in living):
                     return talk
                 return talk.reveal(living[0], len(talk.nodes[living[0]]))
+            case Rated(branch, figures):
+                return self.rate(nodes[branch], figures)
             case Revised(branch, position, step):
                 before, nodes[branch] = nodes[branch], new()
                 return self.revise(before, position, step, nodes[branch])
@@ -395,6 +404,16 @@ class Conversation:
     def restore(self, fork: Fork, option: str | None) -> "Conversation":
         """With a way back that was put away."""
         return replace(self, pruned=self.pruned - {(fork, option)})
+
+    def recall(self, fork: Fork, option: str | None) -> "Conversation":
+        """With a way checked out that may be put away, itself or what leads to it."""
+        back, node, at = {(fork, option)}, fork.node, fork.at
+        while node != ROOT:
+            back |= {(Fork(node, cut), None) for cut in self._cuts.get(node, ()) if at is None or cut < at}
+            leaves = self.nodes[node].fork
+            back.add((leaves, node))
+            node, at = leaves.node, leaves.at
+        return replace(self, pruned=self.pruned - back).choose(fork, option)
 
     def mark(self, node: str, unit: int, words: str | None) -> "Conversation":
         """With a bookmark at a unit of a node; None takes it away."""

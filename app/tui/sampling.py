@@ -91,6 +91,10 @@ class Sampling:
         """With the values of a named preset."""
         return replace(self, values={**OFF, **PRESETS[name]})
 
+    def unshaped(self) -> "Sampling":
+        """With nothing that changes the model's distribution but bans and biases."""
+        return replace(self, values=OFF)
+
     def moved(self, parameter: Parameter, by: int) -> "Sampling":
         """With a parameter's transform one place earlier (-1) or later (1)."""
         order = list(self.order)

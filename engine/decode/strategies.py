@@ -1,6 +1,6 @@
 """Registry of the strategies, and the one parser of their text form. No mlx."""
 
-from dataclasses import MISSING, Field
+from dataclasses import MISSING, Field, replace
 from typing import Any, get_args
 
 from engine.decode.beam import GNMT, Beam, DiverseBeam
@@ -8,11 +8,23 @@ from engine.decode.exact import ExactMode
 from engine.decode.guessing import Drafting, NGram
 from engine.decode.power import Power
 from engine.decode.sample import Sample
+from engine.decode.several import Vote
 from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 
-KINDS: tuple[type[Strategy], ...] = (Sample, NGram, Drafting, Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power)
+KINDS: tuple[type[Strategy], ...] = (
+    Sample,
+    NGram,
+    Drafting,
+    Beam,
+    GNMT,
+    DiverseBeam,
+    StochasticBeam,
+    ExactMode,
+    Power,
+    Vote,
+)
 STRATEGIES = {kind.NAME: kind for kind in KINDS}
 PLAIN = Sample()
 
@@ -29,6 +41,12 @@ def parse(text: str) -> Strategy:
     if not needed <= len(words) <= len(wanted):
         raise ParameterError(f"{text.strip()!r} is no way of drawing: expected {kind.form()}")
     return kind(**{field.name: _value(field, word, kind) for field, word in zip(wanted, words, strict=False)})
+
+
+def with_setting(strategy: Strategy, name: str, word: str) -> Strategy:
+    """The strategy with another setting, as it is written. ParameterError for what it cannot be."""
+    field = next(field for field in strategy.settings() if field.name == name)
+    return replace(strategy, **{name: _value(field, word, type(strategy))})
 
 
 def forms() -> str:

@@ -29,6 +29,7 @@ class Strategy:
     # whether its answers are rated and come best first: no preset's transforms unless asked for, and when the run is
     # cancelled, it tells what it has found
     SEARCHES: ClassVar[bool] = False
+    FORKS: ClassVar[bool] = False  # whether one answer that is asked for becomes several
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         """Events of a run, for at most `limit` tokens of each branch, their steps without text.

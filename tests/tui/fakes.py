@@ -16,7 +16,7 @@ import numpy as np
 
 from app.requests import ModelFacts, ModelOffer
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Revised, Stats
+from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.errors import CheckpointError
@@ -55,6 +55,19 @@ PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by
         ("words", 0, " The sky"), ("words", 1, " Blue light"), ("words", 0, " looks"), ("done", 1, "eot"),
         ("done", 0, "eot"),
     ),
+    "beams": (
+        ("words", 0, " The sky looks"), ("fork", 0, 1), ("fork", 0, 2), ("rate", 0, -0.9), ("words", 0, " blue"),
+        ("rate", 1, -1.1), ("words", 1, " red"), ("rate", 2, -2.5), ("words", 2, " light"), ("fork", 1, 3),
+        ("prune", 2), ("rate", 1, -0.7), ("words", 1, " because air"), ("rate", 3, -1.5), ("words", 3, " sunlight"),
+        ("rate", 0, -1.2), ("words", 0, " because"), ("rate", 1, -0.5), ("done", 1, "eot"), ("rate", 0, -1.2),
+        ("done", 0, "eot"), ("rate", 3, -1.4), ("done", 3, "length"),
+    ),
+    "votes": (
+        ("fork", 0, 1), ("fork", 0, 2), ("fork", 0, 3), ("words", 0, " It is 4"), ("words", 1, " It is 5"),
+        ("words", 2, " I think 4"), ("words", 3, " No idea"), ("done", 1, "eot"), ("done", 0, "eot"),
+        ("done", 2, "eot"), ("done", 3, "length"),
+    ),
+    "walk": (("rate", 0, -9.0), ("rate", 0, -7.5), ("words", 0, " The sky looks blue"), ("done", 0, "eot")),
 }  # fmt: skip
 
 
@@ -118,6 +131,7 @@ class ScriptedEngine:
         self.cache_nbytes = 1_000_000
         self.pace: Callable[[int], None] = lambda _: None
         self.fail_at: int | None = None
+        self.plans: dict[str, str] = {}  # what is drawn by a strategy
         self.plan = ""  # what is drawn whatever is asked for
         self.calls: list[tuple[str, list[int]]] = []
         self.strategies: list[Any] = []
@@ -150,7 +164,7 @@ class ScriptedEngine:
         self.calls.append(("generate", list(ids)))
         self.strategies.append("" if strategy == PLAIN else str(strategy))
         yield Prefilled(len(ids), len(ids))
-        plan = strategy.plan if isinstance(strategy, Planned) else self.plan
+        plan = strategy.plan if isinstance(strategy, Planned) else self.plans.get(str(strategy), self.plan)
         if plan:
             yield from self._search(ids, control, PLANS[plan])
             return
@@ -190,6 +204,8 @@ class ScriptedEngine:
                 case "fork":
                     texts[what[0]] = list(texts[branch])
                     yield Forked(branch, what[0])
+                case "rate":
+                    yield Rated(branch, {"score": what[0]})
                 case "prune":
                     yield Pruned(branch)
                 case "revise":

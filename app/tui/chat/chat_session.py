@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app import requests as r
+from app.tui.chat import tallies
 from app.tui.chat.context import before, turns
 from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from app.tui.sampling import Sampling
@@ -149,13 +150,29 @@ class ChatSession:
                 fork, joins=joins, tokens=tokens, force=force, sampling=sampling, seed=seed
             )
             return
-        recipe = (sampling or self.sampling).recipe
+        recipe = self._recipe(sampling or self.sampling)
         seed = self.new_seed() if seed is None else seed
-        how = f"{recipe_words(recipe)} · {self.adapters}" if self.adapters else ""
+        how = self._how(recipe)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
         prompt = before(self.conversation, fork)
         self._change(self.conversation.add(node))
         self._generate(node, prompt, recipe, tokens, force)
+
+    @property
+    def recipe(self) -> Recipe:
+        """By which tokens would be drawn now."""
+        return self._recipe(self.sampling)
+
+    def _recipe(self, sampling: Sampling) -> Recipe:
+        """The settings as the strategy takes them: a search draws nothing, and of them only bans and biases act."""
+        return (sampling.unshaped() if self.strategy.SEARCHES else sampling).recipe
+
+    def _how(self, recipe: Recipe) -> str:
+        """How an answer is drawn, in words, where the recipe of its tokens does not say it."""
+        several = (self.strategy.SEARCHES or self.strategy.FORKS) and not self.stepping
+        found_by = str(self.strategy) if several else ""
+        words = "" if self.strategy.SEARCHES and not recipe.transforms else recipe_words(recipe)
+        return " · ".join(filter(None, (found_by, words, self.adapters))) if found_by or self.adapters else ""
 
     def _generate(
         self,
@@ -167,19 +184,30 @@ class ChatSession:
     ) -> None:
         assert self.facts is not None
         max_tokens = len(tokens) + len(force.encode()) + 1 if self.stepping else self.max_tokens
-        control = RunControl(recipe)
+        control, strategy = RunControl(recipe), PLAIN if self.stepping else self.strategy
         control.force(list(tokens))
         self.run = LiveRun(node.id, control, self.new_id, stepping=self.stepping)
         self.job = self.send(
-            r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=self.strategy)
+            r.Generate(
+                self.facts.name,
+                prompt,
+                control,
+                node.seed,
+                max_tokens,
+                force,
+                strategy=strategy,
+            )
         )
 
-    def stop(self) -> bool:
-        """Stop the run between two tokens; what was drawn stays."""
+    def stop(self, *, hear: bool = False) -> bool:
+        """Stop the run between two tokens; what was drawn stays. `hear`: a search may first tell what it has found."""
         self.waiting = None
         if self.run is None:
             return False
+        first = not self.run.control.cancelled
         self.run.control.cancel()
+        if hear and first and self.strategy.SEARCHES and self.run.rated:
+            return True
         self._close(CANCELLED)
         return True
 
@@ -193,10 +221,9 @@ class ChatSession:
     def resample(self, sampling: Sampling) -> None:
         """Draw otherwise from the next token that is not queued yet."""
         self.sampling = sampling
-        recipe = sampling.recipe
-        self.conversation = replace(self.conversation, recipe=recipe, order=sampling.names)
+        self.conversation = replace(self.conversation, recipe=sampling.recipe, order=sampling.names)
         if self.run is not None:
-            self.run.control.recipe = recipe
+            self.run.control.recipe = self._recipe(sampling)
 
     def change(self, change: Callable[[Conversation], Conversation], *, keeps_run: bool = False) -> None:
         """Go on with another state of the conversation; a run is over then, unless what it draws is not concerned."""
@@ -308,8 +335,11 @@ class ChatSession:
             heard.ended = True
             picking = run.failure is None and run.peek is not None  # the answer stays open for the next pick
             self._close("" if picking else FAILED)
+            won = tallies.winning(self.conversation, 0) if run.branched and not run.rated else None
+            if won is not None:
+                self._change(self.conversation.check_out(won))
             self.stepping = self.stepping and picking
-        elif run.branched:
+        elif run.branched or run.rated:
             self.keep()
         return heard
 

@@ -26,8 +26,8 @@ KEYS: dict[type[Widget], Keys] = {
         ("m", "Read"), ("y", "Copy"),
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
-    Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets")),
-    TreePane: (("↑↓", "Pick"), ("⏎", "Check out")),
+    Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
+    TreePane: (("↑↓", "Pick"), ("⏎", "Check out"), ("z", "Pruned")),
 }  # fmt: skip
 ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))
 

@@ -5,7 +5,8 @@ put away, and an accepted revision is a new node at a fork. Steps are handed ove
 conversation is another conversation. No widgets; which job a run is, is known elsewhere.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from app import requests as r
 from app.worker import Failed
 from engine.conversation import Conversation
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Reloaded, Revised, Stats
+from engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
 from engine.trace.trace import TokenStep
 
 PRUNED, CANCELLED, FAILED = "pruned", "cancelled", "failed"  # how a node can finish
@@ -31,6 +32,8 @@ class LiveRun:
         self.steps: list[TokenStep] = []  # drawn on the screen, since the run began or the lineage turned
         self.turned = False  # whether the last events have made another lineage of what is on the screen
         self.branched = False  # whether there was ever more than one branch
+        self.rated = False  # whether it is a search that says how good its branches are
+        self.answers: list[str] = []  # nodes in which branches came to their ends
         self.ended = False
         self.ids: tuple[int, ...] | None = None  # that the first token follows
         self.read: tuple[int, int] | None = None  # tokens of the prompt, of so many, while they are read
@@ -41,6 +44,7 @@ class LiveRun:
         self.failure: Failed | None = None
         self._new_id = new_id
         self._unkept: dict[int, list[TokenStep]] = {}  # steps by branch that the conversation does not have yet
+        self._ratings: dict[int, Mapping[str, float]] = {}  # by branch, likewise
         self._revised: int | None = None  # the branch whose revisions, where more follow at once, are one
 
     def take(self, talk: Conversation, events: Iterable[Any]) -> tuple[Conversation, list[TokenStep]]:
@@ -61,6 +65,8 @@ class LiveRun:
                     if self.nodes[branch] == self.node:
                         fresh.append(step)
                         self.steps.append(step)
+                case Rated(branch, figures):
+                    self.rated, self._ratings[branch] = True, figures
                 case Forked() | Pruned() | Revised() | Done():
                     talk = self._record(self.keep(talk), event)
                 case r.Began(ids):
@@ -85,11 +91,13 @@ class LiveRun:
 
     def _record(self, talk: Conversation, event: Forked | Pruned | Revised | Done) -> Conversation:
         """With what is more than a token at the end of a branch; looks whether that is on the screen."""
+        ended: str | None = None
         if isinstance(event, Revised) and self._revised == event.branch:
             talk = talk.amend(self.nodes[event.branch], event.position, event.step)
         elif not (isinstance(event, Done) and self.peek is not None):  # in step mode the answer stays open
             if isinstance(event, Done) and event.branch not in self.nodes:
                 talk = self._beside(talk, event.branch)
+            ended = self.nodes.get(event.branch) if isinstance(event, Done) else None
             talk = talk.record(event, self.nodes, self._new_id)
         match event:
             case Revised(branch):
@@ -97,6 +105,10 @@ class LiveRun:
             case Done():
                 self.stats = event.stats
                 self.nodes.pop(event.branch, None)
+                if ended is not None and event.reason != CANCELLED:
+                    self.answers.append(ended)
+                if not self.nodes and self.branched and self.rated:
+                    talk = self._best(talk)
         self.branched = self.branched or not isinstance(event, Done)
         self.ended = not self.nodes
         leaf = talk.leaf
@@ -104,9 +116,20 @@ class LiveRun:
             self.node, self.turned, self.steps = leaf.id, True, list(leaf.steps)
         return talk
 
+    def _best(self, talk: Conversation) -> Conversation:
+        """With the answer checked out that the search says is the best."""
+        ends = [id for id in self.answers if not talk.hidden(id, len(talk.nodes[id]))]
+        if not ends:
+            return talk
+        best = max(ends, key=lambda id: talk.nodes[id].figures.get("score", -math.inf))
+        return talk.reveal(best, len(talk.nodes[best]))
+
     def keep(self, talk: Conversation) -> Conversation:
         """The conversation with every step that was drawn."""
         unkept, self._unkept = self._unkept, {}
+        ratings, self._ratings = self._ratings, {}
+        for branch, figures in ratings.items():
+            talk = talk.rate(self.nodes[branch], figures) if branch in self.nodes else talk
         for branch, steps in unkept.items():
             talk = talk.extend(self.nodes[branch], tuple(steps))
         return talk

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from app import export
 from app.heat import HEATS, bits_of
 from app.tui import presets
+from app.tui.chat import decoding
 from app.tui.dialogs.overlays import Ask, Pick, Read
 from app.tui.dialogs.text_dialog import TextDialog
 from app.tui.sampling import BAN, given, typed
@@ -17,7 +18,7 @@ from app.tui.tokens import cells
 from app.tui.views import VIEWS
 from app.tui.widgets.suggestions import Suggestion
 from engine.conversation import Fork
-from engine.decode.strategies import PLAIN, offers, parse
+from engine.decode.strategies import PLAIN, offers
 from engine.errors import LikelyError, ParameterError
 from engine.presets import ORDERS, PARAMETERS
 
@@ -228,16 +229,15 @@ def _redo(screen: "ChatScreen", text: str) -> None:
 
 
 def _strategy(screen: "ChatScreen", text: str) -> None:
-    """How tokens are found: one by one, or with guesses ahead."""
-    try:
-        strategy = screen.talk.strategy = parse(text or "none")
-    except ParameterError:
-        raise ParameterError(f"/strategy is one of {', '.join(_strategies(screen))}") from None
-    screen.hints.say(f"tokens are guessed ahead: {strategy}" if strategy != PLAIN else "tokens are found one by one")
+    """How tokens are found: one by one, with guesses ahead, by a search, as votes. Without words, a list."""
+    if text:
+        decoding.choose(screen, decoding.read(text))
+    else:
+        screen.inspector.sampler.action_strategy()
 
 
 def _strategies(screen: "ChatScreen") -> list[str]:
-    others = [name for name, facts in screen.host.engine.models.items() if facts is not screen.host.engine.current]
+    others = decoding.others(screen.host.engine)
     return ["plain", *(str(strategy) for strategy in offers(tuple(others)) if strategy != PLAIN)]
 
 

@@ -43,7 +43,7 @@ class TokenLook:
     def at(self, place: TokenPlace | None, names: Names, *, live: bool) -> Inspection | None:
         """The token at a place, where it was drawn or measured; `live` where no cursor holds it. In step mode the next
         one is looked at then."""
-        session, transcript, recipe = self.session, self.session.transcript, self.session.sampling.recipe
+        session, transcript, recipe = self.session, self.session.transcript, self.session.recipe
         peek = session.peek
         if peek is not None and live and peek.snapshot is not None and peek.entropy is not None:
             before, steps = transcript.history(None)

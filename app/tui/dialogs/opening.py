@@ -8,6 +8,8 @@ from app.tui.widgets.bars import Hints, TopBar
 from app.tui.widgets.prompt import PromptInput
 
 WAITING = "Message  (enter sends · ctrl+j newline · / commands)"
+LOADING = "the answer begins as soon as the model is loaded"
+NO_MODEL = "there is no model yet: /model chooses one, and then the answer begins"
 
 
 class Opening(Screen[None]):

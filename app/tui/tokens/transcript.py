@@ -117,8 +117,9 @@ class Transcript:
         steps = shown.steps
         drawn = [step for step in steps if step.origin == "drawn"] or steps
         label, recipe = shown.message.last.label, recipe_words(drawn[-1].recipe) if drawn else ""
-        parts = [label] if label else recipe.split(" · ") if recipe else []
-        parts.sort(key=lambda part: not part.startswith("T "))  # temperature comes first
+        parts = (label or recipe).split(" · ") if label or recipe else []
+        if not label:
+            parts.sort(key=lambda part: not part.startswith("T "))  # temperature comes first
         count = f"{len(steps)} tok" if drawn else ""
         found = perplexity(step.logprob for step in steps)
         ppl = f"ppl {found:.1f}" if found is not None else ""

@@ -24,7 +24,7 @@ from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.inspection import Subject
 from app.tui.chat.titler import Titler
 from app.tui.chat.token_look import TokenLook
-from app.tui.dialogs.opening import WAITING
+from app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
@@ -77,7 +77,7 @@ class ChatScreen(View):
         yield TopBar(self.NAME, id="top")
         with Body(id="body"):
             yield TranscriptPane(id="left")
-            yield Inspector(id="inspector")
+            yield Inspector(id="inspector", strategies=True)
         yield InspectorLine(id="glance")
         yield Suggestions(id="suggestions")
         yield Composer(placeholder=WAITING, id="prompt")
@@ -147,7 +147,7 @@ class ChatScreen(View):
         self.pane.open(talk.transcript)
         self.reshow(follow=True)
         self.inspector.sampler.names = lambda token: self.names().name(token)
-        self.inspector.sampler.show(talk.sampling)
+        self.inspector.sampler.show(talk.sampling, talk.strategy)
         self.models_changed()
 
     def leave(self) -> None:
@@ -208,7 +208,7 @@ class ChatScreen(View):
         elif heard.reshow:
             self.reshow()
         elif heard.branched:
-            self.inspector.tree_pane.show(talk.conversation)
+            self.inspector.show_tree(talk.conversation)
         if heard.tokens and not heard.ended:
             self._drawn()
         if heard.news:
@@ -275,7 +275,7 @@ class ChatScreen(View):
         self.look.forget()
         self.pane.running = self.talk.running
         self.pane.reshow(follow=follow)
-        self.inspector.tree_pane.show(self.talk.conversation)
+        self.inspector.show_tree(self.talk.conversation)
         self.inspector.look()
         self.status()
         self._hint()
@@ -349,9 +349,7 @@ class ChatScreen(View):
         self.save()
         self.reshow(follow=True)
         if self.talk.waiting is not None:
-            loading = "the answer begins as soon as the model is loaded"
-            none = "there is no model yet: /model chooses one, and then the answer begins"
-            self.hints.say(none if self.host.engine.loading is None else loading)
+            self.hints.say(NO_MODEL if self.host.engine.loading is None else LOADING)
         elif event.news:
             self.hints.say(event.news)
 
@@ -417,6 +415,9 @@ class ChatScreen(View):
     def on_sliders_changed(self, event: Sliders.Changed) -> None:
         self.set_sampling(event.sampling)
 
+    def on_sliders_strategy_chosen(self, event: Sliders.StrategyChosen) -> None:
+        slash.run(self, f"/strategy {event.strategy}")
+
     def set_sampling(self, sampling: Sampling) -> None:
         """Draw otherwise from the next token on."""
         self.inspector.sampler.show(sampling)
@@ -480,7 +481,7 @@ class ChatScreen(View):
             self.end_steps()
         elif self.host.engine.stop_loading():
             self.hints.say("stopping the download…")
-        elif self.talk.stop():
+        elif self.talk.stop(hear=True):
             self.save()
             self.pane.fold_thinking()
             self.reshow()

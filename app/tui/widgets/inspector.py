@@ -15,6 +15,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from app import requests as r
+from app.tui.chat import tallies
 from app.tui.chat.candidates import CandidateTable, Outcome
 from app.tui.chat.inspection import Subject, recent
 from app.tui.host import host
@@ -24,6 +25,8 @@ from app.tui.widgets.canvas import CachedWidget
 from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.tree import TreePane
+from app.tui.widgets.votes import Votes
+from engine.conversation import Conversation
 from engine.trace.trace import Recipe
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
@@ -40,8 +43,10 @@ FACES = ("glance", "token", "entropy", "tree", "sampler")  # of the drawer
 class Inspector(Vertical, CachedWidget):
     """Its parts, and when they look. `subject` is given by the view."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, strategies: bool = False) -> None:
+        """`strategies`: the way of finding tokens can be chosen."""
         super().__init__(id=id)
+        self._strategies = strategies
         self.subject: Callable[[], Subject] = Subject
         self.outcomes: dict[tuple[Hashable, Recipe], Outcome] = {}
         self._settle: Timer | None = None
@@ -51,12 +56,14 @@ class Inspector(Vertical, CachedWidget):
         self._behind = False  # whether tokens have come that the panel has not seen
 
     def compose(self) -> ComposeResult:
+        yield Votes(id="votes")
         yield Candidates(id="candidates")
         yield EntropyRow(id="entropy")
-        yield Sliders(id="sampler")
+        yield Sliders(id="sampler", strategies=self._strategies)
         yield TreePane(id="tree")
 
     def on_mount(self) -> None:
+        self.votes = self.query_one(Votes)
         self.candidates = self.query_one(Candidates)
         self.entropy = self.query_one(EntropyRow)
         self.sampler = self.query_one(Sliders)
@@ -134,6 +141,11 @@ class Inspector(Vertical, CachedWidget):
 
         host(self).engine.submit(r.Exact(subject.model, at.prompt), answered)
 
+    def show_tree(self, talk: Conversation) -> None:
+        """The tree of a conversation, and where its branches are a vote, the votes."""
+        self.votes.show(tallies.tally(talk))
+        self.tree_pane.show(talk)
+
     # -- steering ----------------------------------------------------------------------------------------------------
 
     def on_candidates_picked(self, event: Candidates.Picked) -> None:
@@ -160,10 +172,16 @@ class Inspector(Vertical, CachedWidget):
         if self.is_drawer:
             heights: dict[Widget, int | None] = dict.fromkeys(self._parts())
         else:
-            room, rows = self.size.height, self.sampler.get_content_height(self.size, self.size, self.size.width)
+            votes = Votes.rows(self.votes.tally)
+            room, rows = (
+                self.size.height - votes - bool(votes),
+                self.sampler.get_content_height(self.size, self.size, self.size.width),
+            )
             rows = min(rows, max(room - LOW - 2 - GAPS, FEWEST))
             tree = self.tree_pane.get_content_height(self.size, self.size, self.size.width)
             steps = [(TALL, 3, tree), (TALL, 3, 1), (TALL, 1, 1), (LOW, 1, 1)]
+            if self.tree_pane.columns:  # a search is what is looked at
+                steps = [(TALL, 3, tree), (LOW, 3, tree), (LOW, 1, tree), (LOW, 1, 1)]
             tall, entropy, least = next((step for step in steps if sum(step) + rows + GAPS <= room), steps[-1])
             spare = room - tall - entropy - least - rows - GAPS
             heights = dict(zip(self._parts(), (tall, entropy, rows, min(tree, least + max(spare, 0))), strict=True))

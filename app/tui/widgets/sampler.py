@@ -1,4 +1,5 @@
-"""The sampler: what acts on top, in the order in which it runs, then bans and biases; what is off is folded away."""
+"""The sampler: how tokens are found, then what acts, in the order in which it runs, then bans and biases; what is off
+is folded away, and so is what a search makes no use of."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
@@ -11,17 +12,22 @@ from textual.message import Message
 from textual.widget import Widget
 
 from app.tui import presets
+from app.tui.chat import decoding
 from app.tui.dialogs.overlays import Ask, Pick
 from app.tui.host import host
 from app.tui.sampling import Sampling, shown
 from app.tui.theme import track
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
+from engine.decode.strategies import PLAIN, with_setting
+from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
 from engine.presets import PARAMETERS
 from engine.transforms import Parameter
 
 LABEL = 15  # less where there is no room
 VALUE = 7
+STRATEGY = "strategy"  # the name of the row that says how tokens are found
 FOLD = "off"  # the name of the row that stands for what is off
 SHORTEST = 4  # cells of a slider
 
@@ -44,6 +50,7 @@ class Sliders(Canvas, can_focus=True):
         Binding("enter", "enter", "Unfold", show=False, id="sampler.enter"),
         Binding("z", "fold", "More or fewer", show=False, id="sampler.fold"),
         Binding("p", "presets", "Presets", show=False, id="sampler.presets"),
+        Binding("s", "strategy", "Strategy", show=False, id="sampler.strategy"),
     ]
 
     class Changed(Message):
@@ -53,16 +60,28 @@ class Sliders(Canvas, can_focus=True):
             super().__init__()
             self.sampling = sampling
 
-    def __init__(self, *, id: str | None = None) -> None:
+    class StrategyChosen(Message):
+        """Another way of finding tokens."""
+
+        def __init__(self, strategy: Strategy) -> None:
+            super().__init__()
+            self.strategy = strategy
+
+    def __init__(self, *, id: str | None = None, strategies: bool = False) -> None:
+        """`strategies`: how tokens are found can be chosen."""
         super().__init__(id=id)
         self.sampling = Sampling()
+        self.strategy: Strategy = PLAIN
+        self.strategies = strategies
         self.names: Callable[[int], str] = lambda token: f"#{token}"  # of the tokens with a ban or a bias
         self.picked = "temp"
         self.unfolded = False
         self.top = 0
         self._dragging = False
 
-    def show(self, sampling: Sampling) -> None:
+    def show(self, sampling: Sampling, strategy: Strategy | None = None) -> None:
+        if strategy is not None:
+            self.show_strategy(strategy)
         if sampling != self.sampling:
             more = self._height(sampling) != self._height(self.sampling)
             self.sampling = sampling
@@ -70,9 +89,21 @@ class Sliders(Canvas, can_focus=True):
             if more:
                 self.refresh(layout=True)
 
+    def show_strategy(self, strategy: Strategy) -> None:
+        if strategy != self.strategy:
+            self.strategy = strategy
+            self.refresh(layout=True)
+            self.redraw()
+
     def _on(self, p: Parameter) -> bool:
         """Whether a parameter acts; temperature always does."""
-        return p.name == "temp" or self.sampling.active(p)
+        return not self.strategy.SEARCHES and (p.name == "temp" or self.sampling.active(p))
+
+    def _found_by(self) -> list[str]:
+        """The rows of the strategy and of its settings."""
+        if not self.strategies or (self.strategy == PLAIN and not self.has_focus):
+            return []
+        return [STRATEGY, *(f"={f.name}" for f in self.strategy.settings() if _set(self.strategy, f.name) is not None)]
 
     def rows(self) -> list[str]:
         """The rows by name: parameters that act, tokens with a ban or bias, the fold, and what is in it."""
@@ -80,9 +111,11 @@ class Sliders(Canvas, can_focus=True):
         acting = [p.name for p in parameters if self._on(p) and (p.off is not None or self.has_focus)]
         tokens = [f"#{token}" for token in (*self.sampling.bans, *(token for token, _ in self.sampling.biases))]
         resting = [p.name for p in parameters if not self._on(p)]
-        return [*acting, *tokens, *([FOLD] if resting else []), *(resting if self.unfolded else [])]
+        fold = [FOLD] if resting else []
+        return [*self._found_by(), *acting, *tokens, *fold, *(resting if self.unfolded else [])]
 
     def _height(self, sampling: Sampling) -> int:
+        """Rows that depend on the settings, to be compared."""
         return sum(p.name == "temp" or sampling.active(p) for p in sampling.rows()) + len(sampling.bias)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -92,7 +125,7 @@ class Sliders(Canvas, can_focus=True):
     def chosen(self) -> str:
         """The row that keys act on."""
         rows = self.rows()
-        return self.picked if self.picked in rows else "temp"
+        return self.picked if self.picked in rows else "temp" if "temp" in rows else rows[0]
 
     @property
     def parameter(self) -> Parameter | None:
@@ -104,7 +137,9 @@ class Sliders(Canvas, can_focus=True):
         room, at = max(height - 1, 1), rows.index(self.chosen)
         self.top = min(max(self.top, at - room + 1), at) if self.has_focus else 0
         self.top = min(self.top, max(len(rows) - room, 0))
-        parts = [part for part in (self.sampling.preset_name, f"{self.sampling.order_name} order") if part]
+        searches = self.strategy.SEARCHES
+        parts = [f"{self.strategy.TITLE} draws nothing"] if searches else []
+        parts = parts or [part for part in (self.sampling.preset_name, f"{self.sampling.order_name} order") if part]
         while parts and cells.width("  " + f" {self.glyphs.dot} ".join(parts)) > width - 7:
             parts.pop()
         words = cells.pad("  " + f" {self.glyphs.dot} ".join(parts), max(width - 7, 0))
@@ -119,10 +154,20 @@ class Sliders(Canvas, can_focus=True):
         if name in PARAMETERS:
             return self._row(PARAMETERS[name], width)
         look, picked = self.look, self.has_focus and name == self.chosen
+        if name == STRATEGY:
+            size = cells.pad("strategy", _columns(width)[0])
+            words = cells.fit(str(self.strategy) if self.strategy != PLAIN else PLAIN.TITLE, width - len(size) - 1)
+            ink = look.text if self.strategy == PLAIN else look.chosen
+            return [Segment(f"{size} ", look.row if picked else look.text), Segment(words, ink)]
+        if name.startswith("="):
+            words = cells.pad(cells.fit(name[1:].replace("_", " "), width - VALUE - 1), width - VALUE - 1)
+            shown_value = cells.pad(_said(_set(self.strategy, name[1:])), VALUE + 1, right=True)
+            return [Segment(words, look.row if picked else look.text), Segment(shown_value, look.text)]
         if name == FOLD:
             sign = self.glyphs.unfold if self.unfolded else self.glyphs.fold
             count = sum(not self._on(p) for p in self.sampling.rows())
-            words = cells.fit(f"{sign} {count} {'off' if self.unfolded else 'more off'}", width)
+            what = "not used by a search" if self.strategy.SEARCHES else "off" if self.unfolded else "more off"
+            words = cells.fit(f"{sign} {count} {what}", width)
             return [Segment(words, look.row if picked else look.faint)]
         token, (label_width, _) = int(name[1:]), _columns(width)
         value = self.sampling.bias[token]
@@ -179,8 +224,42 @@ class Sliders(Canvas, can_focus=True):
     def action_enter(self) -> None:
         if self.chosen == FOLD:
             self.action_fold()
+        elif self.chosen == STRATEGY:
+            self.action_strategy()
+
+    def action_strategy(self) -> None:
+        """Have a person choose how tokens are found."""
+        if not self.strategies:
+            host(self).say("here tokens are found one by one: the chat (f2) has a choice")
+            return
+
+        def chosen(choice: str | None) -> None:
+            if choice:
+                self._find_by(lambda: decoding.read(choice))
+
+        self.app.push_screen(Pick("how tokens are found", decoding.offered(host(self).engine)), chosen)
+
+    def _find_by(self, strategy: Callable[[], Strategy]) -> None:
+        """Find tokens so, or say why not."""
+        try:
+            self.post_message(self.StrategyChosen(strategy()))
+        except ParameterError as error:
+            host(self).say(str(error))
+
+    def _step_strategy(self, by: int) -> None:
+        """Another strategy, or another number of one."""
+        name, strategy = self.chosen, self.strategy
+        if name == STRATEGY:
+            known = [decoding.read(id) for id, _ in decoding.offered(host(self).engine) if id]
+            at = next((i for i, each in enumerate(known) if type(each) is type(strategy)), 0)
+            self._find_by(lambda: known[min(max(at + by, 0), len(known) - 1)])
+        elif isinstance(value := _set(strategy, name[1:]), int | float):
+            word = str(value + by) if isinstance(value, int) else f"{value + by / 10:g}"
+            self._find_by(lambda: with_setting(strategy, name[1:], word))
 
     def action_step(self, by: int) -> None:
+        if self.chosen == STRATEGY or self.chosen.startswith("="):
+            self._step_strategy(by)
         if (p := self.parameter) is not None:
             self.picked = p.name  # a row that is moved joins those that act, and is picked there
             self.change(self.sampling.stepped(p.name, by))
@@ -190,6 +269,8 @@ class Sliders(Canvas, can_focus=True):
         p = self.parameter
         if p is not None:
             self.change(self.sampling.with_value(p.name, p.default if p.off is None else p.off)[0])
+        elif self.chosen in self._found_by():
+            self._find_by(lambda: PLAIN)
         elif self.chosen != FOLD:
             self.change(self.sampling.lift(int(self.chosen[1:])))
 
@@ -200,6 +281,8 @@ class Sliders(Canvas, can_focus=True):
     def action_type(self) -> None:
         """Have a person type the value of the picked parameter."""
         p = self.parameter
+        if self.chosen in self._found_by():
+            self._type_strategy(self.chosen)
         if p is None:
             return
 
@@ -209,6 +292,20 @@ class Sliders(Canvas, can_focus=True):
 
         title = f"{p.label}  {p.low:g} to {p.high:g} · {p.help}"
         self.app.push_screen(Ask(title, f"{self.sampling.values[p.name]:g}"), typed)
+
+    def _type_strategy(self, name: str) -> None:
+        """Have a person type a strategy, or a setting of one."""
+        strategy = self.strategy
+
+        def typed(text: str | None) -> None:
+            if text is not None:
+                self._find_by(
+                    lambda: decoding.read(text) if name == STRATEGY else with_setting(strategy, name[1:], text)
+                )
+
+        value = str(strategy) if name == STRATEGY else _said(_set(strategy, name[1:]))
+        title = f"how tokens are found: {strategy.form()}" if name == STRATEGY else f"{name[1:]} of {strategy.form()}"
+        self.app.push_screen(Ask(title, value), typed)
 
     def action_move(self, by: int) -> None:
         if self.parameter is not None:
@@ -255,8 +352,8 @@ class Sliders(Canvas, can_focus=True):
                 return
             name = self.picked = rows[index]
             self.redraw()
-            if name == FOLD:
-                self.action_fold()
+            if name in (FOLD, STRATEGY):
+                self.action_enter()
             elif name.startswith("#") and offset.x >= self._lift_at(name):
                 self.change(self.sampling.lift(int(name[1:])))
         label_width, size = _columns(self.size.width)
@@ -273,6 +370,15 @@ class Sliders(Canvas, can_focus=True):
     def _lift_at(self, name: str) -> int:
         """The column of the sign that lifts a ban or a bias."""
         return sum(cells.width(segment.text) for segment in self._line(name, self.size.width)[:-1])
+
+
+def _set(strategy: Strategy, name: str) -> object:
+    """A setting of a strategy; None where it is not said."""
+    return getattr(strategy, name, None)
+
+
+def _said(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _columns(width: int) -> tuple[int, int]:

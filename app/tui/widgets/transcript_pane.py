@@ -391,7 +391,7 @@ class TranscriptPane(Left):
 
     def check_out(self, fork: Fork, option: str | None) -> None:
         """Another way out of a fork."""
-        self.post_message(self.Altered(lambda talk: talk.choose(fork, option), fork=fork))
+        self.post_message(self.Altered(lambda talk: talk.recall(fork, option), fork=fork))
 
     def action_sibling(self, by: int) -> None:
         """The next or previous way at the fork under the cursor, or the last one before it, or the first."""

@@ -1,7 +1,8 @@
 """The tree of a conversation: a line for every way out of every fork, the checked-out one lit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -10,11 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
+from app.tui.chat import tallies
 from app.tui.chat.live_run import PRUNED
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
 
+LN2 = math.log(2)
 TALLEST = 8  # rows of the tree beside the other panels
 
 
@@ -30,31 +33,80 @@ class Way:
     on: bool  # on the checked-out branch
     text: str
     given_up: bool = False  # by the run that drew it
+    numbers: tuple[str, ...] = ()  # one under each heading of `columns`
 
 
-def ways(talk: Conversation) -> list[Way]:
-    """The lines of a conversation's tree, from the root down."""
+def columns(talk: Conversation) -> tuple[str, ...]:
+    """Headings of what is known of the ways: of a vote's paths their answers, of a search's its scores, in bits."""
+    if tallies.tally(talk) is not None:
+        return "answer", "log₂p/tok"
+    return ("log₂p", "score") if any("score" in node.figures for node in talk.nodes.values()) else ()
+
+
+def ways(talk: Conversation, *, away: bool = False) -> list[Way]:
+    """The lines of a conversation's tree, from the root down; `away`: those that a search gave up too."""
+    shown = talk
+    if away:
+        searched = {way for way in talk.pruned if talk.nodes[way[1] or way[0].node].finish == PRUNED}
+        shown = replace(talk, pruned=talk.pruned - searched)
+    numbers = _Numbers(talk)
     lineage = {segment.node.id: segment.length for segment in talk.lineage()}
     found = []
-    for fork, option, depth in talk.walk():
-        options = talk.options(fork)
+    for fork, option, depth in shown.walk():
+        options = shown.options(fork)
         past = fork.at is not None and lineage.get(fork.node, -1) > fork.at
         on = past if option is None else option in lineage
         gone = talk.nodes[option or fork.node].finish == PRUNED
         number = f"{options.index(option) + 1}/{len(options)}" if len(options) > 1 else ""
-        found.append(Way(fork, option, depth, option == options[-1], number, on, _words(talk, fork, option), gone))
+        last, end = option == options[-1], shown.next_fork(fork, option)
+        words = _words(talk, fork, option, end.at if end.node == (option or fork.node) else None)
+        found.append(Way(fork, option, depth, last, number, on, words, gone, numbers.of(end)))
     return found
 
 
-def _words(talk: Conversation, fork: Fork, option: str | None) -> str:
-    """How a way begins."""
+class _Numbers:
+    """Numbers of the texts that end at a place of a conversation, one for each of its `columns`."""
+
+    def __init__(self, talk: Conversation) -> None:
+        self.talk, self.columns, self.tally = talk, columns(talk), tallies.tally(talk)
+        self._before: dict[str, tuple[float, int]] = {ROOT: (0.0, 0)}
+
+    def of(self, end: Fork) -> tuple[str, ...]:
+        if not self.columns or end.node not in self.talk.nodes:
+            return ()
+        node = self.talk.nodes[end.node]
+        if node.role != "assistant":
+            return ("",) * len(self.columns)
+        total, count = self._sum(end)
+        bits = f"{total / LN2:.2f}".replace("-", "−") if count else ""
+        if self.tally is not None:
+            mean = f"{total / LN2 / count:.2f}".replace("-", "−") if count else ""
+            return cells.fit(self.tally.said.get(node.id) or "", 10), mean
+        score = node.figures.get("score") if end.at is None or end.at == len(node) else None
+        told = "" if score is None or not math.isfinite(score) else f"{score / LN2:.2f}".replace("-", "−")
+        return bits, told
+
+    def _sum(self, end: Fork) -> tuple[float, int]:
+        """The log-probability of an answer up to a place, in nats, and how many of its tokens were drawn."""
+        node = self.talk.nodes[end.node]
+        if node.id not in self._before:
+            self._before[node.id] = self._sum(node.fork) if node.joins and node.fork.node != ROOT else (0.0, 0)
+        total, count = self._before[node.id]
+        steps = node.steps[: end.at]
+        return total + sum(step.logprob or 0.0 for step in steps), count + len(steps)
+
+
+def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) -> str:
+    """How a way begins, up to where it parts again."""
     if option is not None:
         node = talk.nodes[option]
-        text = node.text or "".join(step.text for step in node.steps[:16] if not step.special)
-        text = text or "".join(step.piece.decode(errors="replace") for step in node.steps[:16])
+        steps = node.steps[: min(16, end or 16)]
+        text = node.text or "".join(step.text for step in steps if not step.special)
+        text = text or "".join(step.piece.decode(errors="replace") for step in steps)
         joins = node.joins and node.fork.node != ROOT
     else:
-        steps = talk.nodes[fork.node].steps[fork.at : (fork.at or 0) + 16]
+        start = fork.at or 0
+        steps = talk.nodes[fork.node].steps[start : start + 16 if end is None else min(start + 16, end)]
         text, joins = "".join(step.text for step in steps if not step.special), True
     text = " ".join(cells.clean(text).split())
     return f"…{text}" if joins or not text else text
@@ -69,6 +121,7 @@ class TreePane(Canvas, can_focus=True):
         Binding("enter", "choose", "Check out", show=False, id="tree.check_out"),
         Binding("delete,backspace", "prune", "Put away", show=False, id="tree.prune"),
         Binding("u", "restore", "Bring back", show=False, id="tree.restore"),
+        Binding("z", "fold", "Show or hide what was pruned", show=False, id="tree.fold"),
     ]
 
     class CheckedOut(Message):
@@ -93,14 +146,20 @@ class TreePane(Canvas, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.ways: list[Way] = []
-        self.leaves = 0
+        self.leaves = self.pruned = 0
+        self.columns: tuple[str, ...] = ()
+        self.unfolded = False  # what a search gave up is shown too
+        self.talk: Conversation | None = None
         self.picked: int | None = None
         self.top = 0
 
     def show(self, talk: Conversation) -> None:
-        found = ways(talk)
-        if found != self.ways:
-            taller = min(len(found), TALLEST) != min(len(self.ways), TALLEST)
+        self.talk, had = talk, (self.columns, self.pruned)
+        self.columns = columns(talk)
+        self.pruned = sum(talk.nodes[option or fork.node].finish == PRUNED for fork, option in talk.pruned)
+        found = ways(talk, away=self.unfolded)
+        if found != self.ways or had != (self.columns, self.pruned):
+            taller = self._tall(found) != self._tall(self.ways) or had[0] != self.columns
             self.ways, self.leaves = found, talk.leaves()
             if self.picked is not None and self.picked >= len(found):
                 self.picked = None
@@ -109,11 +168,18 @@ class TreePane(Canvas, can_focus=True):
                 self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return 1 + min(len(self.ways), TALLEST)
+        return 1 + self._tall(self.ways)
+
+    def _tall(self, ways: Sequence[Way]) -> int:
+        """Rows that ways take: of a search all that there are."""
+        return len(ways) if self.columns else min(len(ways), TALLEST)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs = self.look, self.glyphs
         count = f"  {self.leaves} {'leaf' if self.leaves == 1 else 'leaves'}" if self.ways else ""
+        count += f", {self.pruned} pruned" if self.pruned else ""
+        heads = "".join(f"{head:>{size}}" for head, size in zip(self.columns, self._sizes(), strict=True))
+        count = cells.pad(cells.fit(count, width - 4 - len(heads)), width - 4 - len(heads)) + heads
         lines: list[Line] = [[Segment("TREE", look.heading), Segment(count, look.faint)]]
         room = max(height - 1, 0)
         here = max((i for i, way in enumerate(self.ways) if way.on), default=0)
@@ -122,7 +188,11 @@ class TreePane(Canvas, can_focus=True):
         for index in range(self.top, min(self.top + room, len(self.ways))):
             way, stem = self.ways[index], self._stem(index)
             tail = f"  {glyphs.here} {way.number}" if index == here else f"  {way.number}" if way.number else ""
-            tail += f" {glyphs.cut}" if way.given_up else ""
+            tail += f" {glyphs.cut}" if way.given_up and not self.columns else ""
+            if self.columns:
+                sign = glyphs.lift if way.given_up else glyphs.here if index == here else ""
+                numbers = zip(way.numbers or ("",) * len(self.columns), self._sizes(), strict=True)
+                tail = f" {sign:1}" + "".join(f"{number:>{size}}" for number, size in numbers)
             text = cells.fit(way.text, max(width - len(stem) - len(tail), 4))
             space = " " * max(width - len(stem) - len(tail) - cells.width(text), 0)
             ink = look.row if index == self.picked and self.has_focus else look.text if way.on else look.faint
@@ -172,6 +242,16 @@ class TreePane(Canvas, can_focus=True):
     def action_prune(self) -> None:
         if way := self._picked():
             self.post_message(self.PutAway(way.fork, way.option))
+
+    def action_fold(self) -> None:
+        """Show what a search gave up, or hide it."""
+        self.unfolded = not self.unfolded
+        if self.talk is not None:
+            self.show(self.talk)
+
+    def _sizes(self) -> Iterator[int]:
+        """Cells of each column."""
+        return (max(len(head) + 1, 8) for head in self.columns)
 
     def action_restore(self) -> None:
         self.post_message(self.BroughtBack())

@@ -175,6 +175,14 @@ def test_strategies_for_one_answer_refuse_more_by_name() -> None:
         next(session(few(0)).generate(PROMPT, RunControl(), strategy=Drafting("x")))
 
 
+def test_a_vote_draws_what_as_many_samples_do() -> None:
+    several = Watch(session(few(3)).generate(PROMPT, RunControl(), n=4, seed=5, max_tokens=6))
+    vote = Watch(session(few(3)).generate(PROMPT, RunControl(), seed=5, max_tokens=6, strategy=parse("vote 4 answer")))
+    assert vote.tokens == several.tokens and len(set(vote.text.values())) > 1
+    with pytest.raises(ParameterError, match="vote has several answers by itself"):
+        next(session(few(3)).generate(PROMPT, RunControl(), n=2, strategy=parse("vote 4")))
+
+
 # -- one more: a file and a line -------------------------------------------------------------------------------------
 
 

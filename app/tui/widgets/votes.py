@@ -1,0 +1,78 @@
+"""The votes of several answers: a bar and the interval of its share for each."""
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from textual.geometry import Size
+
+from app.tui.chat.tallies import Share, VoteCount
+from app.tui.tokens import cells
+from app.tui.widgets.canvas import Canvas, Line
+
+MOST = 5  # answers that are shown
+COUNT = 13  # cells of number and share
+
+
+class Votes(Canvas):
+    """Two rows an answer: how many paths give it, and between which shares the truth may lie."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.tally: VoteCount | None = None
+        self.display = False
+
+    def show(self, tally: VoteCount | None) -> None:
+        if tally != self.tally:
+            taller = self.rows(tally) != self.rows(self.tally)
+            self.tally, self.display = tally, tally is not None
+            self.redraw()
+            if taller:
+                self.refresh(layout=True)
+
+    @staticmethod
+    def rows(tally: VoteCount | None) -> int:
+        """Rows that a vote takes."""
+        if tally is None:
+            return 0
+        return 2 + 2 * min(len(tally.shares), MOST) + (len(tally.shares) > MOST)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return self.rows(self.tally)
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        look, tally = self.look, self.tally
+        if tally is None:
+            return []
+        words = f"  {len(tally.said)} of {tally.paths}"
+        words = cells.pad(words, max(width - 5 - COUNT, 0))
+        lines: list[Line] = [
+            [Segment("VOTES", look.heading), Segment(words, look.faint), Segment(f"{'n':>4}{'share':>9}", look.faint)]
+        ]
+        label = min(max((cells.width(s.answer) for s in tally.shares), default=0), 12)
+        for place, share in enumerate(tally.shares[:MOST]):
+            lines += self._share(share, place == 0, label, max(width - label - 2 - COUNT, 4))
+        if len(tally.shares) > MOST:
+            lines.append([Segment(f"{len(tally.shares) - MOST} answers more", look.faint)])
+        none = f" · {tally.unanswered} no answer" if tally.unanswered else ""
+        lines.append([Segment(cells.fit(f"{self.glyphs.line * 2} 95 % (Wilson){none}", width), look.faint)])
+        return lines
+
+    def _share(self, share: Share, first: bool, label: int, size: int) -> list[Line]:
+        look, glyphs = self.look, self.glyphs
+        n = max(len(self.tally.said) if self.tally is not None else 0, 1)
+        eighths = round(share.count / n * size * 8)
+        bar = glyphs.blocks[8] * (eighths // 8) + (glyphs.blocks[eighths % 8] if eighths % 8 else "")
+        name = cells.pad(cells.fit(cells.clean(share.answer), label), label + 2)
+        number = f"{share.count:>4}{100 * share.count / n:>7.1f} %"
+        low, high = round(share.low * (size - 1)), round(share.high * (size - 1))
+        whisker = " " * low + glyphs.tick + glyphs.line * max(high - low - 1, 0) + glyphs.tick
+        whisker = cells.pad(cells.fit(whisker, size), size)
+        between = f"{100 * share.low:.0f}-{100 * share.high:.0f}".rjust(COUNT)
+        return [
+            [
+                Segment(name, look.chosen if first else look.text),
+                Segment(cells.pad(bar, size), look.bar if first else look.bar_cut),
+                Segment(number, look.chosen if first else look.text),
+            ],
+            [Segment(" " * (label + 2)), Segment(whisker, look.faint), Segment(between, look.faint)],
+        ]

@@ -1,0 +1,50 @@
+"""Several samples of one prompt, side by side, for a vote among their answers. Draws; who counts has the rule.
+
+Knows nothing of caches; no mlx while it is loaded.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from engine.decode.control import RunControl
+from engine.decode.sample import Sample
+from engine.decode.strategy import Steps, Strategy
+from engine.errors import ParameterError
+from engine.evaluate.extraction import Extraction
+from engine.transforms.transform import within
+
+if TYPE_CHECKING:
+    from engine.decode.branches import Branches
+    from engine.decode.sampler import Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Strategy):
+    """Draw `paths` answers, path i with seed + i; `rule` says how the answer in each is found."""
+
+    NAME: ClassVar[str] = "vote"
+    TITLE: ClassVar[str] = "a vote"
+    FORKS: ClassVar[bool] = True
+    ABOUT: ClassVar[str] = "several answers at once, and the one that most of them give"
+
+    paths: int = 16
+    rule: str = "number"
+
+    def __post_init__(self) -> None:
+        within("the number of paths", self.paths, "[1, 256]", whole=True)
+        Extraction(self.rule)
+
+    @property
+    def words(self) -> str:
+        return f"a vote of {self.paths}"
+
+    def check(self, n: int) -> None:
+        if n > 1:
+            raise ParameterError(f"{self.NAME} has several answers by itself: say how many as {self.form()}")
+
+    def width(self, n: int) -> int:
+        return self.paths
+
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        yield from branches.part([0] * self.paths)
+        yield from Sample().steps(branches, sampler.select([0] * self.paths), control, limit=limit)

@@ -1,0 +1,163 @@
+"""The way of decoding in the chat: chosen beside the sampler, drawn live by the tree with scores, its answers kept."""
+
+from threading import Event
+
+import pytest
+from textual.widgets import OptionList
+
+from app.store import Store
+from engine.decode.beam import Beam
+from engine.decode.several import Vote
+from engine.decode.strategies import PLAIN
+from tests.tui.conftest import Play, Stage
+from tests.tui.fakes import ScriptedEngine
+
+ASK = "Why is the sky blue?"
+
+
+def searching() -> ScriptedEngine:
+    """An engine that searches as planned where a beam search of three or a vote of four is asked for."""
+    engine = ScriptedEngine()
+    engine.plans = {"beam 3": "beams", "vote 4": "votes", "exact 50": "walk"}
+    return engine
+
+
+async def choose(stage: Stage, text: str) -> None:
+    await stage.type(f"/strategy {text}")
+    await stage.until(lambda: str(stage.chat.talk.strategy) == text)
+
+
+async def test_the_strategy_is_a_row_of_the_sampler_that_opens_a_list(play: Play) -> None:
+    async with play(searching()) as stage:
+        sampler = stage.sampler
+        assert "strategy" not in sampler.rows()  # what is off is folded away
+        sampler.focus()
+        await stage.pilot.pause()
+        assert sampler.rows()[0] == "strategy"
+        await stage.pilot.press("s")
+        await stage.until(lambda: stage.app.screen.query(OptionList))
+        listed = [option.id for option in stage.app.screen.query_one(OptionList).options if option.id]
+        assert {"strategy sample", "strategy beam", "strategy exact", "strategy vote"} <= set(listed)
+        await stage.pilot.press(*["down"] * listed.index("strategy beam"), "enter")
+        await stage.until(lambda: stage.chat.talk.strategy == Beam())
+        assert "bans and biases" in stage.chat.hints.news
+        sampler.picked = "=beams"
+        await stage.pilot.press("left", "left")
+        await stage.until(lambda: stage.chat.talk.strategy == Beam(2))
+        assert "=penalty" in sampler.rows() and "temp" not in sampler.rows()
+        await stage.pilot.press("left", "left", "left")
+        await stage.until(lambda: "number of beams must be" in stage.chat.hints.news)
+        assert stage.chat.talk.strategy == Beam(1)
+        await stage.pilot.press("0")
+        await stage.until(lambda: stage.chat.talk.strategy == PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("beam 0", "the number of beams must be"), ("diverse 4 3", "4 beams cannot be parted into 3 groups"),
+        ("beam many", "must be a number"), ("best 4", "is no way of drawing"), ("vote 4 x-y", "no rule of extraction"),
+        ("draft other", "needs other, which is not loaded"),
+    ],
+)  # fmt: skip
+async def test_a_strategy_that_cannot_be_is_refused_in_one_line(play: Play, text: str, line: str) -> None:
+    async with play() as stage:
+        await stage.type(f"/strategy {text}")
+        assert line in stage.chat.hints.news and "\n" not in stage.chat.hints.news
+        assert stage.chat.talk.strategy == PLAIN
+
+
+async def test_a_search_is_drawn_live_with_scores_and_ends_on_its_best(play: Play) -> None:
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 13 else None
+    async with play(engine) as stage:
+        tree = stage.chat.inspector.tree_pane
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: tree.pruned == 1, "a branch that is given up")
+        assert stage.chat.talk.running and tree.columns == ("log₂p", "score")
+        assert [way.numbers[1] for way in tree.ways if way.text == "…blue"] == ["−1.30"]  # -0.9 nats in bits
+        assert "…light" not in [way.text for way in tree.ways]
+        tree.focus()
+        await stage.pilot.press("z")
+        await stage.until(lambda: "…light" in [way.text for way in tree.ways])
+        gate.set()
+        await stage.until(lambda: stage.ended)
+        assert stage.texts == [ASK, " The sky looks red because air"]  # the best of three, not the first on the screen
+        note = stage.chat.talk.transcript.note(1)
+        assert "beam 3" in note and "T 0" not in note
+        figures = [node.figures for node in stage.chat.talk.conversation.nodes.values() if node.finish == "eot"]
+        assert sorted(each["score"] for each in figures) == [-1.2, -0.5]
+        tree.picked = next(i for i, way in enumerate(tree.ways) if way.given_up)
+        tree.action_choose()
+        await stage.until(lambda: stage.texts[1] == " The sky looks light")
+        path, talk = stage.app.home / "other.db", stage.chat.talk.conversation
+        store = Store(path)
+        store.save(talk)
+        assert {n.id: n.figures for n in store.load(talk.id).nodes.values()} == {
+            n.id: n.figures for n in talk.nodes.values()
+        }
+        store.close()
+
+
+async def test_a_vote_shows_its_answers_and_ends_on_one_that_won(play: Play) -> None:
+    async with play(searching()) as stage:
+        await choose(stage, "vote 4")
+        assert stage.chat.talk.strategy == Vote(4)
+        await stage.ask(ASK)
+        votes = stage.chat.inspector.votes
+        await stage.until(lambda: votes.tally is not None and len(votes.tally.said) == 4)
+        assert votes.tally is not None and votes.display
+        assert [(share.answer, share.count) for share in votes.tally.shares] == [("4", 2), ("5", 1)]
+        assert votes.tally.unanswered == 1 and stage.texts[1] in (" It is 4", " I think 4")
+        picture = stage.picture()
+        assert "VOTES  4 of 4" in picture and "50.0 %" in picture and "1 no answer" in picture
+        tree = stage.chat.inspector.tree_pane
+        assert [way.numbers[0] for way in tree.ways[1:]] == ["4", "5", "4", ""]
+        assert "vote 4" in stage.chat.talk.transcript.note(1)
+        await stage.type("/strategy plain")
+        await stage.ask("Hello , what about sunsets")
+        assert not votes.display
+
+
+async def test_stopping_a_search_lets_it_tell_what_it_has_found(play: Play) -> None:
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 2 else None
+    async with play(engine) as stage:
+        await choose(stage, "exact 50")
+        await stage.type(ASK)
+        run = stage.chat.talk.run
+        await stage.until(lambda: run is not None and run.rated)
+        await stage.pilot.press("escape")
+        assert stage.chat.talk.running and run is not None and run.control.cancelled
+        gate.set()
+        await stage.until(lambda: not stage.chat.talk.running)
+        assert stage.texts == [ASK, " The sky looks blue"]
+
+
+async def test_stopping_twice_waits_for_nothing(play: Play) -> None:
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 13 else None
+    async with play(engine) as stage:
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: stage.chat.talk.conversation.pruned)
+        await stage.pilot.press("escape", "escape")
+        assert not stage.chat.talk.running
+        gate.set()
+        await stage.pilot.pause()
+        assert all(node.finish for node in stage.chat.talk.conversation.nodes.values() if node.role == "assistant")
+
+
+async def test_leaving_while_it_searches_keeps_what_was_found(play: Play) -> None:
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 13 else None
+    async with play(engine) as stage:
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: stage.chat.talk.conversation.pruned)
+        stage.chat.action_new()
+        assert stage.texts == [] and stage.chat.talk.strategy == PLAIN and stage.sampler.strategy == PLAIN
+        gate.set()
+        await stage.pilot.pause()
+        assert stage.texts == []
