@@ -4,6 +4,7 @@ from dataclasses import MISSING, Field, replace
 from typing import Any, get_args
 
 from engine.decode.beam import GNMT, Beam, DiverseBeam
+from engine.decode.combine import OVER, Combination, Contrast, Guidance, Layers
 from engine.decode.exact import ExactMode
 from engine.decode.guessing import Drafting, NGram
 from engine.decode.power import Power
@@ -13,17 +14,11 @@ from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 
+COMBINATIONS: tuple[type[Combination], ...] = (Contrast, Layers, Guidance)
 KINDS: tuple[type[Strategy], ...] = (
-    Sample,
-    NGram,
-    Drafting,
-    Beam,
-    GNMT,
-    DiverseBeam,
-    StochasticBeam,
-    ExactMode,
-    Power,
-    Vote,
+    *(Sample, NGram, Drafting),
+    *(Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power, Vote),
+    *COMBINATIONS,
 )
 STRATEGIES = {kind.NAME: kind for kind in KINDS}
 PLAIN = Sample()
@@ -31,6 +26,12 @@ PLAIN = Sample()
 
 def parse(text: str) -> Strategy:
     """The strategy of a text form such as `ngram 4`; none said, or `plain`, is `sample`. ParameterError for others."""
+    whole, over, inner = text.partition(OVER)
+    if over:
+        combination = parse(whole)
+        if not isinstance(combination, Combination):
+            raise ParameterError(f"{whole.strip()} combines nothing: {' or '.join(c.NAME for c in COMBINATIONS)} does")
+        return combination.over(parse(inner))
     name, _, rest = text.strip().partition(" ")
     kind = STRATEGIES.get("sample" if name in ("", "plain") else name)
     if kind is None:

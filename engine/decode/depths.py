@@ -1,0 +1,78 @@
+"""`Depths`: a model that keeps the hidden states of lower layers beside the last, for a formula of both.
+
+They stand in one row [B, T, (1 + m) C], which forks and rewinds as any hidden state does. Knows nothing of transforms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.arrays import logprobs
+from engine.decode.branches import Branches
+from engine.errors import ParameterError
+from metal import mx
+
+if TYPE_CHECKING:
+    from models.cache import Cache
+    from models.model import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """A model whose head contrasts its last layer with that of `layers` which says most else."""
+
+    model: "LanguageModel"
+    layers: tuple[int, ...]
+    least: float
+
+    @classmethod
+    def of(cls, model: "LanguageModel", below: int, least: float) -> "Depths":
+        """With every second of the first `below` layers, the embedding among them; half of all where it is 0.
+        ParameterError for more than there are."""
+        most = int(model.config.layers)
+        if below > most:
+            raise ParameterError(f"the model has {most} layers, so there are none below {below}: name a lower one")
+        return cls(model, tuple(range(0, below or max(most // 2, 1), 2)), least)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def hidden(self, tokens: mx.array, cache: "Cache | None" = None) -> mx.array:
+        seen = self.model.inspect(tokens, cache)
+        return mx.concatenate([seen.final, *(seen.hidden[layer] for layer in self.layers)], axis=-1)
+
+    def head(self, hidden: mx.array) -> mx.array:
+        last, *lower = mx.split(hidden, 1 + len(self.layers), axis=-1)
+        p = logprobs(self.model.head(last).astype(mx.float32), mx)
+        q = mx.stack([logprobs(self.model.lens(each).astype(mx.float32), mx) for each in lower])
+        far = mx.argmax(divergence(p[None], q), axis=0)
+        chosen = mx.take_along_axis(q, far[None, ..., None], axis=0)[0]
+        kept = p >= mx.max(p, axis=-1, keepdims=True) + mx.log(mx.array(self.least))
+        return mx.where(kept, p - chosen, -mx.inf)
+
+
+def divergence(p: mx.array, q: mx.array) -> mx.array:
+    """The Jensen-Shannon divergence, in nats, of two distributions given by log-probabilities [..., V]."""
+    middle = mx.logaddexp(p, q) - float(np.log(2))
+
+    def kl(a: mx.array) -> mx.array:
+        return mx.sum(mx.where(mx.isfinite(a), mx.exp(a) * (a - middle), 0.0), axis=-1)
+
+    return (kl(p) + kl(q)) / 2
+
+
+def read_again(branches: Branches, model: Depths) -> Branches:
+    """The same places for a model that keeps more: their last token is read again."""
+    place = branches.fork()
+    last: Sequence[int] = [ids[-1] for ids in place.ids]
+    if not place.reaches(place.length - 1):
+        raise ParameterError("this model's cache slides and cannot go back by a token: contrast it with another model")
+    place.rewind(place.length - 1)
+    deeper = Branches(model, place.cache)  # type: ignore[arg-type]
+    deeper.ids, deeper.numbers = place.ids, place.numbers
+    deeper._hidden, deeper._rows, deeper._named = [], place.length, place._named
+    deeper.feed(last)
+    deeper.settle(last)
+    return deeper

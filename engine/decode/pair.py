@@ -1,0 +1,106 @@
+"""`PairedBranches`: branches whose logits are a formula of two, behind prompts or models of their own.
+
+The second cache forks, rewinds and drops its rows with the first. Knows nothing of transforms.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.arrays import logprobs
+from engine.decode.branches import Branches
+from engine.errors import ContextOverflow
+from metal import mx
+
+if TYPE_CHECKING:
+    from models.model import LanguageModel
+
+Formula = Callable[[mx.array, mx.array], mx.array]  # log-probabilities [B, V] of the first and of the second
+
+
+def second(model: "LanguageModel", ids: Sequence[int], rows: int) -> Branches:
+    """A model at the end of a prompt, as often as the first one stands there."""
+    place = Branches(model, model.make_cache())
+    for _ in place.read(ids):
+        pass
+    place.select([0] * rows)
+    return place
+
+
+def contrasted(strength: float, least: float) -> Formula:
+    """(1 + strength) a - strength b where a is at least the largest + log(least)."""
+
+    def formula(a: mx.array, b: mx.array) -> mx.array:
+        kept = a >= mx.max(a, axis=-1, keepdims=True) + mx.log(mx.array(least))
+        return mx.where(kept, (1 + strength) * a - strength * b, -mx.inf)
+
+    return formula
+
+
+def guided(scale: float) -> Formula:
+    """b + scale (a - b): b where a is as likely, and where neither is possible."""
+    return lambda a, b: mx.where(mx.isfinite(a) & mx.isfinite(b), b + scale * (a - b), a)
+
+
+class PairedBranches(Branches):
+    """The first of two, with the logits of a formula; it says where both stand."""
+
+    def __init__(self, first: Branches, other: Branches, formula: Formula) -> None:
+        self.first, self.other, self.formula = first, other, formula
+        self._combined: mx.array | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.first, name)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def length(self) -> int:
+        return self.first.length
+
+    def logits(self) -> mx.array:
+        if self._combined is None:
+            rows = [logprobs(each.logits().astype(mx.float32), mx) for each in (self.first, self.other)]
+            self._combined = self.formula(*rows)
+        return self._combined
+
+    def feed(self, tokens: Sequence[Any]) -> None:
+        context = int(self.other.model.config.context)
+        if self.other.length + 1 > context:
+            raise ContextOverflow(f"the second of two distributions has no room for more than {context} tokens")
+        self._combined = None
+        self.first.feed(tokens)
+        self.other.feed(tokens)
+
+    def settle(self, tokens: Sequence[int]) -> None:
+        self.first.settle(tokens)
+        self.other.settle(tokens)
+
+    def select(self, rows: Sequence[int]) -> None:
+        rows = list(rows)
+        self._combined = None
+        self.first.select(rows)
+        self.other.select(rows)
+
+    def reaches(self, length: int) -> bool:
+        return self.first.reaches(length) and self.other.reaches(length - self._apart)
+
+    def rewind(self, length: int) -> None:
+        apart = self._apart
+        self._combined = None
+        self.first.rewind(length)
+        self.other.rewind(length - apart)
+
+    def name(self) -> int:
+        return self.first.name()
+
+    def fork(self) -> "PairedBranches":
+        return PairedBranches(self.first.fork(), self.other.fork(), self.formula)
+
+    def read(self, ids: Sequence[int]) -> Iterator[int]:
+        raise NotImplementedError("a pair stands behind prompts that were read")
+
+    @property
+    def _apart(self) -> int:
+        """By how many positions the first is ahead of the second."""
+        return self.first.length - self.other.length
