@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS evaluation (
 CREATE TABLE IF NOT EXISTS result (
     evaluation TEXT NOT NULL, number INTEGER NOT NULL, cluster TEXT, measures TEXT NOT NULL, detail TEXT NOT NULL,
     PRIMARY KEY (evaluation, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS place (evaluation TEXT PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS problem (
     evaluation TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL, words TEXT NOT NULL, scored INTEGER NOT NULL,
     PRIMARY KEY (evaluation, number, kind)) WITHOUT ROWID;
@@ -40,6 +41,7 @@ class Evaluation:
     model: str
     asked: Mapping[str, Any]
     command: Sequence[str] = ()  # that began it
+    place: Mapping[str, Any] = field(default_factory=dict)  # where its items are (`app.task_sources`)
 
     @property
     def id(self) -> str:
@@ -90,6 +92,9 @@ class Evaluations:
                 (evaluation.id, evaluation.task, evaluation.model, json.dumps(dict(evaluation.asked)),
                  json.dumps(list(evaluation.command)), now, now, now, evaluation.model),
             )  # fmt: skip
+            if evaluation.place:
+                said = json.dumps(dict(evaluation.place))
+                db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (evaluation.id, said))
         rows = self._db.execute("SELECT number FROM result WHERE evaluation = ?", (evaluation.id,))
         return {number for (number,) in rows}
 
@@ -141,9 +146,32 @@ class Evaluations:
 
     def all(self, tasks: Sequence[str] = ()) -> list[Evaluation]:
         """Every evaluation, of these tasks alone if any are named, the latest first."""
-        found = self._db.execute("SELECT task, model, asked, command FROM evaluation ORDER BY updated DESC").fetchall()
-        made = [Evaluation(task, model, json.loads(asked), json.loads(c)) for task, model, asked, c in found]
+        found = self._db.execute(
+            "SELECT task, model, asked, command, said FROM evaluation LEFT JOIN place ON place.evaluation = id "
+            "ORDER BY updated DESC"
+        ).fetchall()
+        made = [
+            Evaluation(task, model, json.loads(asked), json.loads(command), json.loads(place or "{}"))
+            for task, model, asked, command, place in found
+        ]
         return [each for each in made if not tasks or each.task in tasks]
+
+    def latest(self, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Evaluation]:
+        """The latest of each task and model, as far as they can be set side by side: of the same items, asked alike."""
+        found: dict[tuple[str, str], Evaluation] = {}
+        alike: dict[str, tuple[object, ...]] = {}
+        for each in self.all(tasks):
+            if models and each.model not in models:
+                continue
+            if alike.setdefault(each.task, _items(each)) == _items(each):
+                found.setdefault((each.task, each.model), each)
+        return list(found.values())
+
+
+def _items(evaluation: Evaluation) -> tuple[object, ...]:
+    """What two evaluations have in common whose items can be compared."""
+    protocol = {**evaluation.asked.get("protocol", {}), "unconditional": None}
+    return evaluation.asked.get("source"), sorted(protocol.items(), key=lambda item: item[0])
 
 
 def _below(number: int | None) -> int:

@@ -4,6 +4,7 @@ What the engine reports goes through under the engine's names (`engine.decode.ev
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -116,6 +117,47 @@ class TrainOn:
     control: TrainControl
 
 
+@dataclass(slots=True)
+class EvaluateControl:
+    """Pauses or stops an evaluation, from any thread: looked at after every item."""
+
+    paused: bool = False
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Measure models on tasks: `Progressed`, a scoreboard as it grows, and every item's outcome.
+
+    A model is a name or an adapter's folder; "" is the one chosen last.
+    """
+
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    limit: int | None = None
+    control: EvaluateControl = field(default_factory=EvaluateControl)
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The scoreboard of what was measured before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One task under one model or two, item by item: `TaskDetail`."""
+
+    task: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write what the scoreboard shows as one HTML file: `Reported`."""
+
+    path: Path
+
+
 ModelRequest = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -215,6 +257,13 @@ class AdaptersChanged:
 
     model: str
     attached: tuple[Attached, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report was written."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,15 @@ from engine.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     from app.evaluations import Evaluation, Evaluations, Row
+    from app.evaluator import Evaluator
+    from app.scoreboard import Measurement
+    from app.task_sources import Sourced
     from engine.evaluate.estimates import Estimate
-    from engine.evaluate.evaluation import Outcome, Protocol
     from engine.evaluate.figures import ComparedMeasure, Tally
-    from engine.evaluate.tasks import Problem, Task
+    from engine.evaluate.tasks import Problem
     from engine.session import Session
 
-KEEP_S = 1.0  # results are written that often
+SHOWN_S = 1.0  # the line of progress changes that often
 
 
 @click.command()
@@ -96,6 +97,8 @@ def command(
     likely eval --compare --report evaluations.html   what was measured before
     """
     from app.evaluations import Evaluations
+    from app.evaluator import Evaluator
+    from app.task_sources import sources
     from engine.evaluate.evaluation import Protocol
     from engine.home import home
 
@@ -112,10 +115,11 @@ def command(
         else:
             unconditional = not measures or "acc_mutual_info" in measures
             protocol = Protocol(prefix, window, chat, strategy, samples, temperature, seed, unconditional)
-            run = _Run(store, protocol, limit, fresh, quiet=as_json and not sys.stderr.isatty())
-            done = run.all(
-                _sources(tasks, text, shots, cluster), models or (os.environ.get("LIKELY_MODEL", ""),), adapters
+            evaluator = Evaluator(
+                store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
+            run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
+            done = run.all(sources(tasks, text, shots, cluster), models or (os.environ.get("LIKELY_MODEL", ""),))
         _say(store, done, measures, as_json, items, comparing=stored)
         if report is not None:
             from app.report import write
@@ -131,201 +135,43 @@ def command(
 # -- what is measured -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _TextFile:
-    """A file whose perplexity is asked for."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def identity(self) -> str:
-        from engine.evaluate.tasks import digest
-
-        return digest(self.path)
-
-    def read(self) -> str:
-        try:
-            text = self.path.read_bytes().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{self.path} must be UTF-8: {error.reason} at byte {error.start}") from None
-        except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror}") from None
-        if not text:
-            raise DataError(f"{self.path} is empty: there is nothing to measure")
-        return text
-
-
-def _sources(
-    names: Sequence[str], text: Path | None, shots: int | None, cluster: str | None
-) -> "list[Task | _TextFile]":
-    from engine.evaluate import tasks
-    from engine.evaluate.generated import MAKERS, generated
-
-    found: list[Task | _TextFile] = []
-    for name in names:
-        path, made = Path(name).expanduser(), generated(name)
-        if made is None and not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
-            raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
-        found += [_changed(task, shots, cluster) for task in (tasks.read(path) if made is None else [made])]
-    if text is not None:
-        _TextFile(text).read()
-        found.append(_TextFile(text))
-    for source in found:  # what is wrong with a task is said before a model is loaded
-        if not isinstance(source, _TextFile):
-            _ = source.form
-    names_ = [source.name for source in found]
-    for name in names_:
-        if names_.count(name) > 1:
-            raise ParameterError(f"two tasks are called {name}: give one another name (name = ... in a .toml file)")
-    return found
-
-
-def _changed(task: "Task", shots: int | None, cluster: str | None) -> "Task":
-    """The task with what options say in place of its own lines."""
-    own = task.settings
-    settings = replace(
-        own, shots=own.shots if shots is None else shots, cluster=own.cluster if cluster is None else cluster
-    )
-    if settings == own:
-        return task
-    return replace(task, settings=settings, identity=f"{task.identity} {settings.shots} {settings.cluster}")
-
-
-@dataclass(frozen=True)
-class _Done:
-    """Measures of one task by one model."""
-
-    evaluation: "Evaluation"
-    below: int | None
-    protocol: dict[str, Any]
-
-
 class _Run:
-    """Models asked one after another, each all tasks, and the results kept as they come."""
+    """A run of the evaluator with a line of progress; what was measured of each task by each model."""
 
-    def __init__(
-        self, store: "Evaluations", protocol: "Protocol", limit: int | None, fresh: bool, *, quiet: bool
-    ) -> None:
-        self.store, self.protocol, self.limit, self.fresh, self.quiet = store, protocol, limit, fresh, quiet
+    def __init__(self, evaluator: "Evaluator", *, quiet: bool) -> None:
+        self.evaluator, self.quiet = evaluator, quiet
         self.stopped = False
 
-    def all(self, sources: "Sequence[Task | _TextFile]", models: Sequence[str], adapters: Sequence[str]) -> list[_Done]:
-        done = []
-        with Progress() as progress:
-            for model in models:
-                session, identity = _open(model, adapters)
-                name = model or session.info.name
-                for source in sources:
-                    done.append(self._one(session, name, identity, source, progress))
-                    if self.stopped:
-                        return done
-                del session
-        return done
-
-    def _one(
-        self, session: "Session", name: str, identity: str, source: "Task | _TextFile", progress: Progress
-    ) -> _Done:
-        from app.evaluations import Evaluation, asked_of
-
-        text = source.read() if isinstance(source, _TextFile) else None
-        protocol = self.protocol
-        if text is not None:
-            protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=0, unconditional=True)
-        form = "text" if isinstance(source, _TextFile) else source.form.NAME
-        token = protocol.token(session.tokenizer)
-        asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
-                         likely=version("likely"))  # fmt: skip
-        evaluation = Evaluation(source.name, name, asked, sys.argv)
-        aside = 0 if isinstance(source, _TextFile) else source.aside
-        below = None if self.limit is None else self.limit + aside
-        known = self.store.begin(evaluation, fresh=self.fresh)
-        if known and not self.quiet:
-            click.echo(f"{source.name}, {name}: {len(known)} items are known from before", err=True)
-        outcomes = self._outcomes(session, source, text, protocol, known)
-        total = self._total(source, text)
-        try:
-            self._keep(evaluation, outcomes, progress, total, below)
-        except KeyboardInterrupt:
-            self.stopped = True
-        progress.show("", 0, 0)
-        said = {"form": form, **_relevant(asked["protocol"], form), "prefix_token": token, "likely": asked["likely"]}
-        if not isinstance(source, _TextFile):
-            own = {"shots": source.settings.shots, "cluster": source.settings.cluster}
-            said |= {name: value for name, value in own.items() if value}
-        if not isinstance(source, _TextFile) and source.entropy is not None:
-            said["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
-        if form == "text":
-            said["items"] = "windows"
-        return _Done(evaluation, below, said)
-
-    def _outcomes(
-        self, session: "Session", source: "Task | _TextFile", text: str | None, protocol: "Protocol", known: set[int]
-    ) -> "Iterator[Outcome]":
-        from engine.decode.strategies import parse
-        from engine.evaluate import evaluation
-
-        if isinstance(source, _TextFile):
-            assert text is not None
-            return evaluation.document(session, text, protocol, done=known, limit=self.limit)
-        strategy = parse(protocol.strategy)
-        return evaluation.evaluate(session, source, protocol, strategy=strategy, done=known, limit=self.limit)
-
-    def _total(self, source: "Task | _TextFile", text: str | None) -> int:
-        """Items, for the progress line; 0 where nobody looks."""
-        if text is not None or not sys.stderr.isatty() or isinstance(source, _TextFile):
-            return 0
-        count = sum(1 for _ in source.rows()) - source.aside
-        return count if self.limit is None else min(count, self.limit)
-
-    def _keep(
-        self,
-        evaluation: "Evaluation",
-        outcomes: "Iterator[Outcome]",
-        progress: Progress,
-        total: int,
-        below: int | None,
-    ) -> None:
-        from app.evaluations import Row
+    def all(self, sources: "Sequence[Sourced]", models: Sequence[str]) -> "list[Measurement]":
+        from app.scoreboard import Measurement
+        from engine.evaluate.figures import Tally
         from engine.evaluate.tasks import Problem
 
-        tally = self.store.tally(evaluation, below)
-        rows: list[Row] = []
-        problems: list[Problem] = []
-        began = last = time.monotonic()
-        before = len(tally.numbers)
+        found: list[Measurement] = []
+        tally, before, began, last = Tally(), 0, 0.0, 0.0
+        with Progress() as progress, closing(self.evaluator.run(sources, models)) as events:
+            try:
+                for event in events:
+                    now = time.monotonic()
+                    if isinstance(event, Measurement):
+                        found.append(event)
+                        self._known(event)
+                        tally = self.evaluator.store.tally(event.evaluation, event.below)
+                        before, began, last = len(tally.numbers), now, now
+                    elif not isinstance(event, Problem):
+                        tally.add(event.number, event.cluster, event.values)
+                    if now - last >= SHOWN_S:
+                        last, measured, total = now, len(tally.numbers), found[-1].total
+                        left = (total - measured) * (now - began) / max(1, measured - before)
+                        progress.show(_line(found[-1].evaluation, tally, left if total else None), measured, total)
+            except KeyboardInterrupt:
+                self.stopped = True
+        return found
 
-        def write() -> None:
-            self.store.keep(evaluation, rows, problems)
-            rows.clear()
-            problems.clear()
-
-        try:
-            for outcome in outcomes:
-                if isinstance(outcome, Problem):
-                    problems.append(outcome)
-                else:
-                    tally.add(outcome.number, outcome.cluster, outcome.values)
-                    rows.append(Row(outcome.number, outcome.cluster, outcome.values, outcome.detail))
-                now = time.monotonic()
-                if now - last >= KEEP_S:
-                    write()
-                    last = now
-                    measured = len(tally.numbers)
-                    left = (total - measured) * (now - began) / max(1, measured - before)
-                    progress.show(_line(evaluation, tally, left if total else None), measured, total)
-        finally:
-            write()
-
-
-def _relevant(protocol: dict[str, Any], form: str) -> dict[str, Any]:
-    """The part of the protocol that the items of a form depend on."""
-    drawn = ("strategy", "samples", "temperature", "seed")
-    names = {"questions": drawn, "text": ("window",), "documents": ("window",)}.get(form, ())
-    return {name: protocol[name] for name in ("chat", *names)}
+    def _known(self, event: "Measurement") -> None:
+        if event.known and not self.quiet:
+            said = event.evaluation
+            click.echo(f"{said.task}, {said.model}: {event.known} items are known from before", err=True)
 
 
 def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
@@ -338,6 +184,7 @@ def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
 
 def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     """A session on a model or an adapter's folder, and what its weights are known by."""
+    from app.evaluator import files, weights
     from engine.tune import adapters as stored
 
     folder = Path(model).expanduser()
@@ -349,41 +196,35 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
             raise click.UsageError("--adapter goes with a model: -M names an adapter's folder already")
         with Progress() as progress:
             session = Session(open_model(model, progress.show))
-        return session, f"{_weights(session)} {_files(folder)}"
+        return session, f"{weights(session)} {files(folder)}"
     session = open_session(model, adapters=adapters)
     weighed = [weighed_adapter(given) for given in adapters]
-    return session, " ".join([_weights(session), *(f"{_files(Path(f).expanduser())}={w}" for f, w in weighed)])
+    return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
 
 
-def _weights(session: "Session") -> str:
-    """The weights and how they are computed with: packed weights and the graph differ by rounding."""
-    return f"{session.info.weights} {type(session.model).__name__} {getattr(session.model, 'dtype', '')}"
-
-
-def _files(folder: Path) -> str:
-    from engine.evaluate.tasks import digest
-
-    return digest(*sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")))
-
-
-def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> list[_Done]:
+def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> "list[Measurement]":
     """Results of earlier runs, the latest of each task and model."""
+    from app.scoreboard import Measurement
+
     names = [Path(name).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".csv") for name in tasks]
-    latest: dict[tuple[str, str], Evaluation] = {}
-    for each in store.all([*tasks, *names]):
-        if not models or each.model in models:
-            latest.setdefault((each.task, each.model), each)
+    latest = store.latest([*tasks, *names], models)
     if not latest:
         raise DataError("nothing was measured yet of these: likely eval TASK measures")
-    found = sorted(latest.values(), key=lambda each: (each.task, models.index(each.model) if models else 0))
-    return [_Done(each, None, {"form": each.asked["form"], **each.asked["protocol"]}) for each in found]
+    found = sorted(latest, key=lambda each: (each.task, models.index(each.model) if models else 0))
+    return [Measurement(each, None, {"form": each.asked["form"], **each.asked["protocol"]}) for each in found]
 
 
 # -- how it is said ---------------------------------------------------------------------------------------------------
 
 
 def _say(
-    store: "Evaluations", done: Sequence[_Done], measures: Sequence[str], as_json: bool, items: bool, *, comparing: bool
+    store: "Evaluations",
+    done: "Sequence[Measurement]",
+    measures: Sequence[str],
+    as_json: bool,
+    items: bool,
+    *,
+    comparing: bool,
 ) -> None:
     if items:
         for each in done:
@@ -419,7 +260,7 @@ def _say(
         click.echo(_sentence(change))
 
 
-def _figure(each: _Done, name: str, found: "Estimate", odd: dict[str, dict[str, int]]) -> dict[str, Any]:
+def _figure(each: "Measurement", name: str, found: "Estimate", odd: dict[str, dict[str, int]]) -> dict[str, Any]:
     low, high = found.interval
     return {
         "task": each.evaluation.task,
@@ -434,7 +275,7 @@ def _figure(each: _Done, name: str, found: "Estimate", odd: dict[str, dict[str, 
     }
 
 
-def _item(each: _Done, row: "Row") -> dict[str, Any]:
+def _item(each: "Measurement", row: "Row") -> dict[str, Any]:
     return {
         "task": each.evaluation.task,
         "model": each.evaluation.model,
@@ -466,7 +307,7 @@ def _finite(x: float) -> float | None:
     return x if math.isfinite(x) else None
 
 
-def _table(rows: "Sequence[tuple[_Done, str, Estimate, Any]]") -> None:
+def _table(rows: "Sequence[tuple[Measurement, str, Estimate, Any]]") -> None:
     cells = [("task", "model", "measure", "value", "95 %", "n")]
     for each, name, found, _ in rows:
         e = each.evaluation
@@ -495,7 +336,7 @@ def _span(found: "Estimate") -> str:
     )
 
 
-def _odd(each: _Done, problems: "Sequence[Problem]") -> None:
+def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
     """Which rows are not like the others, so that none is dropped in silence."""
     kinds: dict[tuple[str, bool], list[Problem]] = {}
     for problem in problems:

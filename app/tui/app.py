@@ -25,6 +25,7 @@ from engine.sources import preferences
 
 if TYPE_CHECKING:
     from app import requests as r
+    from app.evaluation_jobs import RunEvaluator
     from app.jobs import ModelProvider, Trainer
     from app.store import Store
     from app.tui.chat.auto_saver import AutoSaver
@@ -53,6 +54,13 @@ def local_trainer() -> Trainer:
     from app.local_trainer import LocalTrainer
 
     return LocalTrainer()
+
+
+def local_evaluator() -> RunEvaluator:
+    """An evaluator on this machine. Called in its own thread: everything of mlx hangs on this import."""
+    from app.local_evaluator import LocalEvaluator
+
+    return LocalEvaluator()
 
 
 def palette() -> Any:
@@ -104,13 +112,14 @@ class LikelyApp(App[str]):
         resume: str = "",
         adapters: Sequence[tuple[str, float]] = (),
         trainer: Callable[[], Trainer] = local_trainer,
+        evaluator: Callable[[], RunEvaluator] = local_evaluator,
         tune: tuple[Config, bool] | None = None,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`provider` and `trainer` are called in their workers' threads. `adapters` (directory, weight) are put on the
-        first model. `tune` opens a run (its options, whether it is resumed) in the place of the chat, whose model is
-        loaded when somebody goes there."""
+        """`provider`, `trainer` and `evaluator` are called in their workers' threads. `adapters` (directory, weight)
+        are put on the first model. `tune` opens a run (its options, whether it is resumed) in the place of the chat,
+        whose model is loaded when somebody goes there."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
@@ -120,7 +129,7 @@ class LikelyApp(App[str]):
         self.home: Path = home
         self.wanted = model
         self.resume = resume
-        self.provider, self.trainer = provider, trainer
+        self.provider, self.trainer, self.evaluator = provider, trainer, evaluator
         self._adapters = tuple(adapters)
         self.tune_order = tune
         self.training: Training | None = None  # the run under way or the last one

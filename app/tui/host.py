@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
     from app import requests as r
+    from app.evaluation_jobs import RunEvaluator
     from app.jobs import Trainer
     from app.store import Store
     from app.tui.chat.auto_saver import AutoSaver
@@ -34,6 +35,7 @@ class ViewHost(Painted, Protocol):
     session: "ChatSession | None"  # the chat that is open
     prompts: list[str]  # that were sent, oldest first
     trainer: "Callable[[], Trainer]"
+    evaluator: "Callable[[], RunEvaluator]"
     training: "Training | None"  # the run under way or the last one
     tune_order: "tuple[Config, bool] | None"  # the run that the program was started for, and whether it is resumed
 

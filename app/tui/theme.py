@@ -106,6 +106,7 @@ class Look:
     band: Style  # the ground of a heading that is a bar
     accent: Style
     alarm: Style
+    better: Style
     heading: Style
 
 
@@ -150,6 +151,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
             band=Style(),
             accent=Style(color=yellow, bold=not basic),
             alarm=Style(color="red" if basic else None, bold=True),
+            better=Style(color="green" if basic else None, bold=True),
             heading=Style(bold=True, dim=True),
         )
 
@@ -179,6 +181,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
         tab=on("background", "foreground", bold=True),
         accent=ink("accent"),
         alarm=ink("error"),
+        better=ink("success"),
         heading=ink("faint", bold=True),
     )
 
@@ -217,7 +220,7 @@ ASCII = {
         ("▶▸", ">"), ("◀", "<"), ("▾▼↓", "v"), ("↑", "^"), ("┊", ":"), ("│▏", "|"), ("▎▍▌▋▊▉█", "#"), ("▁␣", "_"),
         ("▂·…", "."), ("▃─", "-"), ("▄≈", "~"), ("▅━", "="), ("▆├╭╮╰╯", "+"), ("▇", "*"), ("●◌∅", "o"), ("‖", "="),
         ("└", "`"), ("∎◆", "#"), ("⏎", "$"), ("⇥→", ">"), ("←", "<"), ("┤", "+"), ("▲", "^"), ("±", "~"), ("−", "-"),
-        ("✕×", "x"),
+        ("✕×", "x"), ("╶╴", "-"), ("√", "+"),
     )
     for picture in pictures
 }  # fmt: skip

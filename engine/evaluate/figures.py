@@ -37,25 +37,38 @@ class Tally:
         """Of the first measure: what is shown while it runs."""
         if not self.numbers:
             return None
-        name = next(iter(self.values))
-        return self.figures()["perplexity"] if name in LIKELIHOOD else self._estimate(name)
+        name = self.first
+        return self._likelihood()["perplexity"] if name in LIKELIHOOD else self.estimate(name)
+
+    @property
+    def first(self) -> str:
+        """The measure that stands for the task; "" before there is an item."""
+        return next(iter(self.values), "")
 
     def figures(self) -> dict[str, Estimate]:
         """Each measure's estimate. Of documents: total nats, tokens and bytes, perplexity a token, bits a byte."""
         if set(self.values) >= set(LIKELIHOOD):
             return self._likelihood()
-        found = {name: self._estimate(name) for name in self.values}
-        if {"acc", "confidence"} <= set(self.values):
-            rows = [[self.values[name][n] for name in ("confidence", "acc")] for n in self.numbers]
-            found["ece"] = bootstrap(np.array(rows), _ece, self._named("acc"), samples=RESAMPLED)
+        found = {name: self.estimate(name) for name in self.values}
+        if (rows := self.confidences()) is not None:
+            found["ece"] = bootstrap(rows, _ece, self._named("acc"), samples=RESAMPLED)
         return found
+
+    def confidences(self) -> np.ndarray | None:
+        """Items [n, 2]: confidence in what was taken, and whether it was right; None where none is known."""
+        if not {"acc", "confidence"} <= set(self.values):
+            return None
+        return np.array([[self.values[name][n] for name in ("confidence", "acc")] for n in self.numbers])
 
     def _named(self, name: str) -> list[str] | None:
         """The clusters of the items that have a measure; None where there are none."""
         found = [c for n, c in zip(self.numbers, self.clusters, strict=True) if n in self.values[name]]
         return None if any(c is None for c in found) else [c for c in found if c is not None]
 
-    def _estimate(self, name: str) -> Estimate:
+    def estimate(self, name: str) -> Estimate:
+        """One measure of the items, or one that documents add up to."""
+        if name not in self.values:
+            return self._likelihood()[name]
         of = self.values[name]
         values = [of[n] for n in self.numbers if n in of]
         clusters = self._named(name)
@@ -134,14 +147,15 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure
             for measure in first.values:
                 if measure not in second.values or measure in NEITHER:
                     continue
-                change, n = _change(first, second, measure)
+                change, n = changed(first, second, measure)
                 if n:
                     found.append((task, measure, (models[0], other), change, n))
     corrected = holm([change.p for *_, change, _ in found])
     return [ComparedMeasure(*each[:4], p, each[4]) for each, p in zip(found, corrected, strict=True)]
 
 
-def _change(first: Tally, second: Tally, measure: str) -> tuple[Change, int]:
+def changed(first: Tally, second: Tally, measure: str) -> tuple[Change, int]:
+    """By how much the second is above the first over the items that both have, and how many these are."""
     a, b = first.values[measure], second.values[measure]
     numbers = [number for number in first.numbers if number in a and number in b]
     named = dict(zip(first.numbers, first.clusters, strict=True))

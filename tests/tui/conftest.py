@@ -17,6 +17,7 @@ from app.tui.views.chat import ChatScreen
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.sampler import Sliders
 from engine.tune.config import Config
+from tests.tui.evaluators import ScriptedEvaluator
 from tests.tui.fakes import ScriptedEngine, ScriptedShop
 from tests.tui.trainers import ScriptedTrainer
 
@@ -135,6 +136,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         empty: bool = False,
         trainer: ScriptedTrainer | None = None,
         tune: Config | None = None,
+        evaluator: ScriptedEvaluator | None = None,
     ) -> AsyncIterator[Stage]:
         for name, value in (environ or {}).items():
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
@@ -144,6 +146,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             tmp_path / "home",
             resume=resume,
             trainer=lambda: trainer or ScriptedTrainer(),
+            evaluator=lambda: evaluator or ScriptedEvaluator(),
             tune=None if tune is None else (tune, False),
             environ=environ or {},
             clock=lambda: 1e9,

@@ -55,7 +55,7 @@ class Picture:
 EMPTY = Picture()
 
 
-class _Board:
+class Board:
     """Cells that later things are drawn over: a character and the index of an ink in each."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -102,7 +102,7 @@ class Chart(Canvas):
         if rows < 1 or width - axis < 4:
             return lines
         frame = self._frame(it, width - axis, rows)
-        board = _Board(frame.width, rows)
+        board = Board(frame.width, rows)
         named = self._ticks(frame, rows) if it.axis else {}
         for curve in it.curves:
             board.draw(plot.curve(frame, curve.xs, curve.ys, dotted=curve.dotted), curve.ink)
@@ -148,7 +148,7 @@ class Chart(Canvas):
         return {frame.row(value): plot.label(value, step) for value in found}
 
     @staticmethod
-    def _mark(board: _Board, frame: plot.Frame, marks: Sequence[Mark]) -> None:
+    def _mark(board: Board, frame: plot.Frame, marks: Sequence[Mark]) -> None:
         for mark in apart(frame, marks):
             column = frame.column(mark.x)
             for row in range(frame.row(mark.high), frame.row(mark.low) + 1):

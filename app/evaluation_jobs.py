@@ -1,0 +1,110 @@
+"""Jobs of an evaluation worker: a run of models over tasks with its scoreboard as it grows, and a look into one task.
+
+The evaluator comes from outside: nothing here imports mlx.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+from app import requests as r
+from app.differing import detail
+from app.evaluations import Evaluations
+from app.report import write
+from app.scoreboard import Cell, Measurement, ScoreKeeper
+from app.worker import Tell
+from engine.errors import DataError, LikelyError
+from engine.evaluate.tasks import Problem
+
+BOARD_S = 0.4  # between two boards
+
+Progress = Callable[[str, int, int], None]  # a stage, what is done, of how much
+
+
+class RunEvaluator(Protocol):
+    """What measures; used by one thread only."""
+
+    def run(self, order: r.Evaluate, store: Evaluations, progress: Progress) -> Generator[Any]:
+        """A `Measurement` before each task by each model, then its outcomes. Closing it keeps what came."""
+        ...
+
+
+class EvaluationJobs:
+    """The executor of one screen's evaluations. The database belongs to this thread."""
+
+    def __init__(self, evaluator: Callable[[], RunEvaluator], path: Path) -> None:
+        """`evaluator` is called when something is first measured."""
+        self._make, self.path = evaluator, path
+        self._store: Evaluations | None = None
+        self.scores = ScoreKeeper()
+
+    @property
+    def store(self) -> Evaluations:
+        if self._store is None:
+            self._store = Evaluations(self.path)
+        return self._store
+
+    def execute(self, request: r.Evaluate | r.Look | r.Recall | r.Report, tell: Tell) -> Iterator[Any]:
+        match request:
+            case r.Recall():
+                self.scores = ScoreKeeper()
+                self.scores.read(self.store)
+                yield self.scores.board()
+            case r.Look(task, models):
+                cells = [(task, model) for model in models]
+                for cell in cells:
+                    if cell not in self.scores.tallies:
+                        raise LikelyError(f"{cell[0]} was not measured with {cell[1]}")
+                there = [cell for cell in cells if self.scores.tallies[cell].numbers]
+                if there:
+                    yield detail(
+                        self.store,
+                        [self.scores.evaluations[cell] for cell in there],
+                        [self.scores.tallies[cell] for cell in there],
+                    )
+            case r.Report(path):
+                if not self.scores.evaluations:
+                    raise DataError("nothing was measured yet: there is nothing to report")
+                write(path, self.store, [(each, None) for each in self.scores.evaluations.values()])
+                yield r.Reported(path)
+            case r.Evaluate():
+                yield from self._evaluate(request, tell)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def _evaluate(self, order: r.Evaluate, tell: Tell) -> Iterator[Any]:
+        control = order.control
+
+        def progress(stage: str, done: int = 0, total: int = 0) -> None:
+            if control.stopped:
+                raise LikelyError("stopped before anything was measured")
+            tell(r.Progressed("", stage, done, total))
+
+        self.scores = ScoreKeeper()
+        live: Cell | None = None
+        shown = began = monotonic()
+        known = total = 0
+        with closing(self._make().run(order, self.store, progress)) as events:
+            for event in events:
+                if isinstance(event, Measurement):
+                    live = event.evaluation.task, event.evaluation.model
+                    self.scores.begin(event.evaluation, self.store.tally(event.evaluation, event.below), event.total)
+                    known, total, began = len(self.scores.tallies[live].numbers), event.total, monotonic()
+                    yield self.scores.board(live)
+                else:
+                    if not isinstance(event, Problem) and live is not None:
+                        self.scores.tallies[live].add(event.number, event.cluster, event.values)
+                    yield event  # whoever asks something has a turn
+                if live is not None and monotonic() - shown >= BOARD_S:
+                    shown, done = monotonic(), len(self.scores.tallies[live].numbers)
+                    left = (total - done) * (shown - began) / max(1, done - known) if total else None
+                    yield self.scores.board(live, left)
+                while control.paused and not control.stopped:
+                    yield None
+                if control.stopped:
+                    break
+        yield self.scores.board()

@@ -1,0 +1,129 @@
+"""Evaluator: models asked one after another, each all tasks, and every item's result kept as it comes.
+
+What the verb and the screen's worker share. A model is opened when its turn comes and let go after it.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from app.evaluations import Evaluation, Evaluations, Row, asked_of
+from app.scoreboard import Measurement
+from app.task_sources import Sourced, TextFile
+from engine.decode.strategies import parse
+from engine.evaluate import evaluation
+from engine.evaluate.evaluation import Outcome, Protocol
+from engine.evaluate.tasks import Problem, Task, digest
+from engine.session import Session
+
+KEEP_S = 1.0  # results are written that often
+
+Opener = Callable[[str], tuple[Session, str]]  # a model's name -> a session, and what its weights are known by
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """What is asked, how, and where its results go."""
+
+    store: Evaluations
+    open: Opener
+    protocol: Protocol
+    limit: int | None = None
+    fresh: bool = False  # measure again what is known
+    command: Sequence[str] = ()  # to measure it again
+    counts: bool = True  # items are counted before they are asked, which reads a task's file once more
+
+    def run(self, sources: Sequence[Sourced], models: Sequence[str]) -> Generator[Measurement | Outcome]:
+        """A `Measurement` at the beginning of each task by each model, then its items' outcomes.
+
+        Closing it, or whatever is raised in it, keeps what came until then.
+        """
+        for model in models:
+            session, identity = self.open(model)
+            name = model or session.info.name
+            for each in sources:
+                yield from self._one(session, name, identity, each)
+            del session
+
+    def _one(self, session: Session, name: str, identity: str, each: Sourced) -> Iterator[Measurement | Outcome]:
+        source, protocol = each.source, self.protocol
+        text = source.read() if isinstance(source, TextFile) else None
+        if text is not None:
+            protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=0, unconditional=True)
+        form = source.form.NAME if isinstance(source, Task) else "text"
+        token = protocol.token(session.tokenizer)
+        asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
+                         likely=version("likely"))  # fmt: skip
+        begun = Evaluation(source.name, name, asked, self.command, each.place)
+        aside = source.aside if isinstance(source, Task) else 0
+        below = None if self.limit is None else self.limit + aside
+        known = self.store.begin(begun, fresh=self.fresh)
+        yield Measurement(begun, below, _said(asked, source), len(known), self._total(source))
+        if text is not None:
+            outcomes: Iterator[Outcome] = evaluation.document(session, text, protocol, done=known, limit=self.limit)
+        else:
+            assert isinstance(source, Task)
+            outcomes = evaluation.evaluate(
+                session, source, protocol, strategy=parse(protocol.strategy), done=known, limit=self.limit
+            )
+        yield from self._kept(begun, outcomes)
+
+    def _kept(self, begun: Evaluation, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        rows: list[Row] = []
+        problems: list[Problem] = []
+
+        def write() -> None:
+            self.store.keep(begun, rows, problems)
+            rows.clear()
+            problems.clear()
+
+        last = time.monotonic()
+        try:
+            for outcome in outcomes:
+                if isinstance(outcome, Problem):
+                    problems.append(outcome)
+                else:
+                    rows.append(Row(outcome.number, outcome.cluster, outcome.values, outcome.detail))
+                if time.monotonic() - last >= KEEP_S:
+                    write()
+                    last = time.monotonic()
+                yield outcome
+        finally:
+            write()
+
+    def _total(self, source: Task | TextFile) -> int:
+        """Items; 0 where nobody looks, or it is not known before."""
+        if not self.counts or isinstance(source, TextFile):
+            return 0
+        count = sum(1 for _ in source.rows()) - source.aside
+        return count if self.limit is None else min(count, self.limit)
+
+
+def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
+    """The protocol as far as the items of a form depend on it."""
+    drawn = ("strategy", "samples", "temperature", "seed")
+    form, protocol = asked["form"], asked["protocol"]
+    names = {"questions": drawn, "text": ("window",), "documents": ("window",)}.get(form, ())
+    said = {"form": form, **{name: protocol[name] for name in ("chat", *names)}}
+    said |= {"prefix_token": asked["prefix_token"], "likely": asked["likely"]}
+    if isinstance(source, Task):
+        own = {"shots": source.settings.shots, "cluster": source.settings.cluster}
+        said |= {name: value for name, value in own.items() if value}
+        if source.entropy is not None:
+            said["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
+    else:
+        said["items"] = "windows"
+    return said
+
+
+def weights(session: Session) -> str:
+    """The weights and how they are computed with: packed weights and the graph differ by rounding."""
+    return f"{session.info.weights} {type(session.model).__name__} {getattr(session.model, 'dtype', '')}"
+
+
+def files(folder: Path) -> str:
+    """What an adapter's folder is known by."""
+    return digest(*sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")))

@@ -1,0 +1,48 @@
+"""Evaluator on this machine. Imported in its worker's thread and nowhere else: everything of mlx hangs on it."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+from app.awake import kept_awake
+from app.evaluations import Evaluations
+from app.evaluator import Evaluator, files, weights
+from app.model_provider import loaded
+from app.requests import Evaluate
+from app.scoreboard import Measurement
+from app.task_sources import sources
+from engine.evaluate.evaluation import Outcome, Protocol
+from engine.session import Session
+from engine.sources import store
+from engine.sources.checkpoint import load
+from engine.sources.fetch.progress import Report
+from engine.tune.stored import CONFIG
+from engine.tune.tuned import open_model
+
+
+class LocalEvaluator:
+    """The models of this machine, over the weights that are in memory already where one is loaded to be talked to."""
+
+    def run(self, order: Evaluate, store: Evaluations, progress: Report) -> Generator[Measurement | Outcome]:
+        asked = sources(order.tasks)
+        models = order.models or (_default(),)
+        command = ("likely", "eval", *order.tasks, *(word for name in models for word in ("-M", name)))
+        limit = ("--limit", str(order.limit)) if order.limit is not None else ()
+        evaluator = Evaluator(
+            store, lambda name: _open(name, progress), Protocol(), order.limit, command=(*command, *limit)
+        )
+        with kept_awake():
+            yield from evaluator.run(asked, models)
+
+
+def _default() -> str:
+    found = store.default()
+    return found.name if found is not None else ""
+
+
+def _open(name: str, progress: Report) -> tuple[Session, str]:
+    folder = Path(name).expanduser()
+    if name and (folder / CONFIG).exists():
+        session = Session(open_model(name, progress))
+        return session, f"{weights(session)} {files(folder)}"
+    session = Session(loaded(name) or load(name, progress))
+    return session, weights(session)

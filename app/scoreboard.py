@@ -1,0 +1,123 @@
+"""Scoreboard: models side by side over tasks, each figure with its interval and what comparing it with the first says.
+
+Plain data and what keeps it while items come. No model, no mlx.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.evaluations import Evaluation, Evaluations
+from engine.evaluate.estimates import Change, Estimate, holm
+from engine.evaluate.figures import LIKELIHOOD, SMALLER_IS_BETTER, ComparedMeasure, Tally, changed
+
+SHOWN = 60  # evaluations, the latest
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One task by one model: an evaluation as a run asks for it, those of its items that lie below a number."""
+
+    evaluation: Evaluation
+    below: int | None
+    protocol: Mapping[str, Any]
+    known: int = 0  # items from before
+    total: int = 0  # items there are; 0 where that is not known
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """A task's first measure by one model. Of documents it is bits a byte."""
+
+    measure: str
+    estimate: Estimate
+    total: int = 0  # items there will be; 0 where that is not known
+
+    @property
+    def smaller_is_better(self) -> bool:
+        return self.measure in SMALLER_IS_BETTER
+
+
+Cell = tuple[str, str]  # task, model
+
+
+@dataclass(frozen=True, slots=True)
+class Scoreboard:
+    """Tasks and models in the order in which they came; `compared` is each model against the first, after Holm's
+    correction over all of them. `live` is what is being measured."""
+
+    tasks: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    scores: Mapping[Cell, TaskScore] = field(default_factory=dict)
+    compared: Mapping[Cell, ComparedMeasure] = field(default_factory=dict)
+    live: Cell | None = None
+    left_s: float | None = None  # until the live one is done, as far as can be told
+    left_out: int = 0  # stored evaluations that are not shown
+
+
+class ScoreKeeper:
+    """Tallies of a scoreboard's cells, and the figures that did not change since they were last asked for."""
+
+    def __init__(self) -> None:
+        self.evaluations: dict[Cell, Evaluation] = {}
+        self.tallies: dict[Cell, Tally] = {}
+        self.totals: dict[Cell, int] = {}
+        self.left_out = 0
+        self._scores: dict[Cell, tuple[int, TaskScore]] = {}
+        self._changes: dict[Cell, tuple[tuple[object, ...], Change, int]] = {}
+
+    def read(self, store: Evaluations) -> None:
+        """What was measured before: the latest of each task and model."""
+        found = store.latest()
+        self.left_out = max(0, len(found) - SHOWN)
+        for each in reversed(found[:SHOWN]):
+            self.begin(each, store.tally(each))
+
+    def begin(self, evaluation: Evaluation, tally: Tally, total: int = 0) -> None:
+        """A cell, in the place of one of the same task and model."""
+        cell = evaluation.task, evaluation.model
+        self.evaluations[cell], self.tallies[cell], self.totals[cell] = evaluation, tally, total
+        self._scores.pop(cell, None)
+        self._changes.clear()
+
+    def board(self, live: Cell | None = None, left_s: float | None = None) -> Scoreboard:
+        tasks = tuple(dict.fromkeys(task for task, _ in self.tallies))
+        models = tuple(dict.fromkeys(model for _, model in self.tallies))
+        scores = {cell: self._score(cell) for cell in self.tallies if self.tallies[cell].numbers}
+        return Scoreboard(tasks, models, scores, self._compared(tasks, models), live, left_s, self.left_out)
+
+    def _score(self, cell: Cell) -> TaskScore:
+        tally = self.tallies[cell]
+        known = self._scores.get(cell)
+        if known is None or known[0] != len(tally.numbers):
+            name = "bits_per_byte" if tally.first in LIKELIHOOD else tally.first
+            known = len(tally.numbers), TaskScore(name, tally.estimate(name), self.totals[cell])
+            self._scores[cell] = known
+        return known[1]
+
+    def _compared(self, tasks: Sequence[str], models: Sequence[str]) -> dict[Cell, ComparedMeasure]:
+        found: dict[Cell, tuple[str, str, Change, int]] = {}
+        for task in tasks:
+            here = [model for model in models if (task, model) in self.tallies]
+            for other in here[1:]:
+                first, second = self.tallies[task, here[0]], self.tallies[task, other]
+                if not first.numbers or first.first not in second.values:
+                    continue
+                state = len(first.numbers), len(second.numbers), here[0]
+                known = self._changes.get((task, other))
+                if known is None or known[0] != state:
+                    known = self._changes[task, other] = (state, *changed(first, second, first.first))
+                if known[2]:
+                    found[task, other] = first.first, here[0], known[1], known[2]
+        corrected = holm([change.p for _, _, change, _ in found.values()])
+        return {
+            cell: ComparedMeasure(cell[0], measure, (base, cell[1]), change, p, n)
+            for (cell, (measure, base, change, n)), p in zip(found.items(), corrected, strict=True)
+        }
+
+
+def half(estimate: Estimate) -> float:
+    """Half of the 95 % interval; infinite for one item."""
+    low, high = estimate.interval
+    return (high - low) / 2 if math.isfinite(high - low) else math.inf

@@ -1,0 +1,95 @@
+"""Sources of an evaluation's items: tasks by their files or built-in names, and text files. Knows no model, no mlx."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import DataError, LikelyError, ParameterError
+from engine.evaluate import tasks
+from engine.evaluate.generated import MAKERS, generated
+from engine.evaluate.tasks import Task
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file whose perplexity is asked for."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def identity(self) -> str:
+        return tasks.digest(self.path)
+
+    def read(self) -> str:
+        """Its text; DataError for one that is empty or not UTF-8."""
+        try:
+            text = self.path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path} must be UTF-8: {error.reason} at byte {error.start}") from None
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror}") from None
+        if not text:
+            raise DataError(f"{self.path} is empty: there is nothing to measure")
+        return text
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A task or a text file, and what it takes to find it again."""
+
+    source: Task | TextFile
+    place: Mapping[str, Any]
+
+
+def sources(
+    names: Sequence[str], text: Path | None = None, shots: int | None = None, cluster: str | None = None
+) -> list[Sourced]:
+    """Every task that is named, with what options say in place of its own lines, then the text file.
+
+    DataError for what is not there or malformed, before a model is loaded; ParameterError for two of one name.
+    """
+    found: list[Sourced] = []
+    for name in names:
+        path, made = Path(name).expanduser(), generated(name)
+        if made is None and not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
+            raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
+        place = {"task": name if made is not None else str(path.absolute()), "shots": shots, "cluster": cluster}
+        read = tasks.read(path) if made is None else [made]
+        found += [Sourced(_changed(task, shots, cluster), place) for task in read]
+    if text is not None:
+        TextFile(text).read()
+        found.append(Sourced(TextFile(text), {"text": str(text.absolute())}))
+    for each in found:
+        if isinstance(each.source, Task):
+            _ = each.source.form
+    called = [each.source.name for each in found]
+    for name in called:
+        if called.count(name) > 1:
+            raise ParameterError(f"two tasks are called {name}: give one another name (name = ... in a .toml file)")
+    return found
+
+
+def again(place: Mapping[str, Any], identity: str) -> Task | None:
+    """The task of this identity where it was found before; None where it is gone, is another by now, or is a text."""
+    if "task" not in place:
+        return None
+    try:
+        found = sources([place["task"]], None, place["shots"], place["cluster"])
+    except LikelyError:
+        return None
+    return next((s.source for s in found if isinstance(s.source, Task) and s.source.identity == identity), None)
+
+
+def _changed(task: Task, shots: int | None, cluster: str | None) -> Task:
+    own = task.settings
+    settings = replace(
+        own, shots=own.shots if shots is None else shots, cluster=own.cluster if cluster is None else cluster
+    )
+    if settings == own:
+        return task
+    return replace(task, settings=settings, identity=f"{task.identity} {settings.shots} {settings.cluster}")

@@ -1,0 +1,424 @@
+"""Evaluations: models side by side with intervals that shrink, how sure against how right, and where they differ."""
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+
+from app import requests as r
+from app.differing import DifferingItem, TaskDetail
+from app.evaluation_jobs import EvaluationJobs
+from app.scoreboard import Scoreboard, half
+from app.training_plan import duration
+from app.tui import keys
+from app.tui.dialogs.evaluation import NewEvaluation
+from app.tui.dialogs.overlays import Read
+from app.tui.sampling import Sampling
+from app.tui.training.status import RunStatus
+from app.tui.view import Command, View
+from app.tui.widgets.bars import Hints, TopBar
+from app.tui.widgets.caption import Caption
+from app.tui.widgets.differing import DifferingItems, ItemPanel
+from app.tui.widgets.gauge import Gauge
+from app.tui.widgets.reliability import ReliabilityPlot
+from app.tui.widgets.score_table import ScoreTable, letter, number
+from app.worker import Closed, Failed, Worker
+from engine.conversation import Conversation, Fork, Node
+from engine.evaluate.figures import SMALLER_IS_BETTER
+from engine.evaluate.tasks import Problem
+
+TICK_S = 0.15
+WIDE, SLIM = 110, 76  # columns
+AGAIN_S = 2.0  # between two looks at a task that is being measured
+PARTS_SHOWN = ("scores", "differ", "reliability")
+SENTENCE = " How good is each model, and are we sure? Whiskers are 95 % intervals, each row on its own scale; "
+SHORT = "   How good, and are we sure? Whiskers: 95 %"
+FORMULA = """\
+Δ is the mean over the items that both models answered of the second's measure minus the first's:
+
+    Δ = mean(b_i − a_i)        se = sd(b_i − a_i) / √n
+
+Paired: what makes an item hard for both is in neither. Items that come in clusters count by clusters.
+A share has Wilson's interval, a mean Student's; bits a byte vary by document.
+Right or wrong: the exact McNemar test; else a paired t test. Each p is corrected by Holm over all comparisons shown,
+and the verdict is better, worse, or not seen: then the items it would take to see a difference of that size,
+four times in five, are n = (z₀.₉₇₅ + z₀.₈)² sd² / Δ²."""
+
+
+class RunsScreen(View):
+    """What was measured, and what is being measured. Goes on while another view is looked at."""
+
+    NAME = "runs"
+    PARTS = (ScoreTable, DifferingItems)
+    STAYS = True
+    NEEDS_MODEL = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "New", show=False, id="runs.new"),
+        Binding("space", "pause", "Pause", show=False, id="runs.pause"),
+        Binding("s", "stop", "Stop and keep", show=False, id="runs.stop"),
+        Binding("d", "part('differ')", "Differences", show=False, id="runs.differences"),
+        Binding("r", "part('reliability')", "Reliability", show=False, id="runs.reliability"),
+        Binding("enter", "open", "Open", show=False, id="runs.open"),
+        Binding("e", "report", "Report", show=False, id="runs.report"),
+        Binding("equals_sign", "formula", "Formula", show=False, id="runs.formula"),
+        Binding("escape", "back", "Back", show=False, id="runs.back"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worker: Worker | None = None
+        self.order: r.Evaluate | None = None
+        self.state = "stored"  # stored | opening | measuring | paused | stopping | done | stopped | failed
+        self.stage = ""
+        self.failure = ""
+        self.odd = 0  # rows that are not like the others
+        self.board = Scoreboard()
+        self.detail: TaskDetail | None = None
+        self._run = -1  # jobs
+        self._look = -1
+        self._asked: r.Look | None = None
+        self._looked_s = 0.0
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.NAME, id="top")
+        yield Caption(id="sentence")
+        yield Gauge(id="standing")
+        yield ScoreTable(id="scores")
+        yield Caption(id="verdict")
+        with Horizontal(id="panels"):
+            yield ReliabilityPlot(id="reliability")
+            yield DifferingItems(id="differ")
+            yield ItemPanel(id="item")
+        yield Caption(id="formula")
+        yield Hints(id="hints")
+
+    def on_mount(self) -> None:
+        self.table = self.query_one(ScoreTable)
+        self.items = self.query_one(DifferingItems)
+        self._show_part("scores")
+        self.worker = Worker(
+            lambda: EvaluationJobs(self.host.evaluator, self.host.home / "evaluations.db"), "evaluator"
+        )
+        self.worker.start()
+        self._run = self.worker.submit(r.Recall())
+        self.set_interval(TICK_S, self.tick)
+        self.table.focus()
+        self.reshow()
+
+    def on_unmount(self) -> None:
+        if self.order is not None:
+            self.order.control.stopped = True
+        if self.worker is not None:
+            self.worker.close()
+
+    def on_resize(self) -> None:
+        title, cut = (" evaluations", "accent"), self.host.glyphs.cut
+        wide = self.size.width >= WIDE
+        self.set_class(not wide, "-terse")
+        self.set_class(self.size.width < SLIM, "-slim")
+        rows = ((title,), ((SENTENCE, "faint"), (cut, "faint"), (" is where A lies.", "faint")))
+        short = ((title, (SHORT, "faint"), (f", {cut} is A", "faint")),)
+        self.query_one("#sentence", Caption).show(*(rows if wide else short))
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted:
+            self.host.restyle()
+            self.reshow()
+
+    @property
+    def busy(self) -> bool:
+        return self.state in ("opening", "measuring", "paused", "stopping")
+
+    # -- a run -------------------------------------------------------------------------------------------------------
+
+    def action_new(self) -> None:
+        if self.busy:
+            self.hints.say("a run is under way: s stops and keeps it")
+            return
+        current = self.host.engine.current
+        models = self.order.models if self.order is not None else (current.name,) if current is not None else ()
+        tasks = self.order.tasks if self.order is not None else ()
+        self.app.push_screen(NewEvaluation(" ".join(tasks), " ".join(models)), self._ordered)
+
+    def _ordered(self, order: r.Evaluate | None) -> None:
+        if order is not None:
+            self.start(order)
+
+    def start(self, order: r.Evaluate) -> None:
+        """Measure."""
+        assert self.worker is not None
+        self.order, self.state, self.stage, self.failure, self.odd = order, "opening", "opening the model", "", 0
+        self.board, self.detail = Scoreboard(), None
+        self._run = self.worker.submit(order)
+        self.table.show(self.board)
+        self._show_part("scores")
+        self.reshow()
+
+    def tick(self) -> None:
+        """Take in what was reported, and show it at once."""
+        if self.worker is None:
+            return
+        events = self.worker.drain()
+        for job, event in events:
+            self._take(job, event)
+        live = self.board.live
+        if live is not None and live[0] == self.table.chosen and time.monotonic() - self._looked_s > AGAIN_S:
+            self.look()
+        if events and self.is_current:
+            self.reshow()
+
+    def _take(self, job: int, event: Any) -> None:
+        match event:
+            case Scoreboard() if job == self._run:
+                self.board = event
+                self.table.show(event)
+                if self.state == "opening":
+                    self.state = "measuring"
+                if self.detail is None:
+                    self.look()
+            case r.Progressed(_, stage, done, total):
+                self.stage = f"{stage} {done / total:.0%}" if total else stage
+            case Problem() if event.kind != "example":
+                self.odd += 1
+            case TaskDetail() if job == self._look:
+                self.detail = event
+                self._show_detail()
+            case r.Reported(path):
+                self.hints.say(f"report: {path}")
+            case Failed(line):
+                if job == self._run and self.busy:
+                    stopped = self.order is not None and self.order.control.stopped
+                    self.state, self.failure = ("stopped" if stopped else "failed"), line
+                self.hints.say(line, alarm=True)
+            case Closed() if job == self._run and self.busy:
+                stopped = self.order is not None and self.order.control.stopped
+                self.state = "stopped" if stopped else "done"
+            case Closed() if job == self._look:
+                self._look, asked = -1, self._asked
+                self._asked = None
+                if asked is not None:
+                    self.look()
+
+    def look(self) -> None:
+        """Have the task that is chosen looked into, under the first model and the one that is chosen."""
+        assert self.worker is not None
+        task, board = self.table.chosen, self.board
+        there = [m for m in dict.fromkeys((self._base(task), self.table.picked)) if (task, m) in board.scores]
+        if not there:
+            return
+        request = r.Look(task, tuple(there))
+        if self._look >= 0:  # one at a time
+            self._asked = request
+            return
+        self._looked_s = time.monotonic()
+        self._look = self.worker.submit(request)
+
+    def _base(self, task: str) -> str:
+        """The first model that was asked: what the others are compared with."""
+        return next((model for model in self.board.models if (task, model) in self.board.scores), "")
+
+    def on_score_table_moved(self) -> None:
+        self.look()
+        self.reshow()
+
+    def on_differing_items_moved(self) -> None:
+        self._show_detail()
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_pause(self) -> None:
+        if self.order is not None and self.state in ("measuring", "paused"):
+            self.order.control.paused = not self.order.control.paused
+            self.state = "paused" if self.order.control.paused else "measuring"
+            self.reshow()
+
+    def action_stop(self) -> None:
+        if self.order is not None and self.busy:
+            self.order.control.stopped = True
+            self.state = "stopping"
+            self.reshow()
+
+    def interrupt(self) -> bool:
+        """Stop and keep; else back to the chat."""
+        if self.busy:
+            self.action_stop()
+        else:
+            self.host.go("chat")
+        return True
+
+    def action_part(self, name: str) -> None:
+        """Which part fills a screen that is too small for all of them; on a large one, what has the keys."""
+        shown = next((part for part in PARTS_SHOWN if self.has_class(f"-{part}")), "scores")
+        self._show_part("scores" if shown == name else name)
+
+    def _show_part(self, name: str) -> None:
+        for part in PARTS_SHOWN:
+            self.set_class(part == name, f"-{part}")
+        (self.items if name == "differ" else self.table).focus()
+        self.call_after_refresh(self.reshow)
+
+    def action_open(self) -> None:
+        """Into the items; there, the one that is chosen in the chat."""
+        if self.focused is not self.items:
+            self._show_part("differ")
+        elif self.items.item is not None and self.detail is not None:
+            self._open(self.items.item, self.detail)
+
+    def _open(self, item: DifferingItem, detail: TaskDetail) -> None:
+        """What the chosen model said, after what it was asked: in the chat where that went through the template, else
+        as the plain text that it was. There every token is measured by the model itself."""
+        index = min(self._picked(detail), len(item.said) - 1)
+        said, model = item.said[index], detail.models[index]
+        if detail.note:
+            self.hints.say("the item's text is not there any more: it cannot be opened", alarm=True)
+            return
+        now = self.host.clock()
+        fresh = Conversation(
+            secrets.token_hex(4), title=f"{detail.task}, item {item.number + 1}",
+            kind="chat" if detail.chat else "text", recipe=Sampling().recipe, created=now, updated=now,
+        )  # fmt: skip
+        if detail.chat:
+            fresh = fresh.add(Node(secrets.token_hex(4), Fork(), "user", text=said.before))
+            leaf = fresh.leaf
+            assert leaf is not None
+            fresh = fresh.add(Node(secrets.token_hex(4), Fork(leaf.id), "assistant", text=said.text, finish="eot"))
+        else:
+            fresh = fresh.add(Node(secrets.token_hex(4), Fork(), "text", text=said.before + said.text))
+        if base := detail.bases.get(model):
+            self.host.chat_with(base, model)
+        else:
+            self.host.switch_model(model)
+        self.host.open(fresh)
+
+    def _picked(self, detail: TaskDetail) -> int:
+        """The model of a task's detail that is chosen in the table."""
+        return detail.models.index(self.table.picked) if self.table.picked in detail.models else 0
+
+    def action_report(self) -> None:
+        assert self.worker is not None
+        path = self.host.home / f"evaluations-{time.strftime('%Y%m%d-%H%M%S')}.html"
+        self.worker.submit(r.Report(path))
+
+    def action_formula(self) -> None:
+        self.app.push_screen(Read("what the figures mean", FORMULA))
+
+    def action_back(self) -> None:
+        if self.has_class("-scores") and self.focused is not self.items:
+            self.host.go("chat")
+        else:
+            self._show_part("scores")
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    def models_changed(self) -> None:
+        self.reshow()
+
+    def reshow(self) -> None:
+        """Everything as it is now; what did not change draws nothing."""
+        if not self.is_mounted:
+            return
+        board = self.board
+        items = sum(score.estimate.n for score in board.scores.values())
+        facts = (f"{len(board.tasks)} tasks", f"{items:,} items")
+        models = f"{len(board.models)} models" if len(board.models) != 1 else board.models[0]
+        self.top.show(models if board.models else "evaluations", facts if board.scores else ())
+        self.query_one(Gauge).show(self._standing())
+        self.query_one("#verdict", Caption).show(self._verdict())
+        self.query_one("#formula", Caption).show(self._formula())
+        self._show_detail()
+        self._hint()
+
+    def _show_detail(self) -> None:
+        it = self.detail if self.detail is not None and self.detail.task == self.table.chosen else None
+        letters = [self.board.models.index(m) for m in it.models if m in self.board.models] if it is not None else []
+        if it is not None and len(letters) != len(it.models):
+            it, letters = None, []
+        self.query_one(ReliabilityPlot).show(it, letters)
+        self.items.show(it, letters)
+        self.query_one(ItemPanel).show(self.items.item, letters, self._picked(it) if it is not None else 0)
+
+    def _standing(self) -> RunStatus:
+        board, glyphs = self.board, self.host.glyphs
+        if self.state == "failed":
+            return RunStatus(f"▲ {self.failure}", facts=("n measures something else",), alarm=True)
+        if self.state == "opening":
+            return RunStatus(f"{glyphs.live} {self.stage}…")
+        odd = (f"{self.odd:,} rows are not like the others: likely eval lists them",) if self.odd else ()
+        if self.state in ("measuring", "paused", "stopping") and board.live is not None:
+            task, model = board.live
+            score = board.scores.get(board.live)
+            done = score.estimate.n if score is not None else 0
+            total = score.total if score is not None else 0
+            of = f"{done:,}/{total:,}" if total else f"{done:,}"
+            doing = {"paused": f"{glyphs.held} paused · ", "stopping": f"{glyphs.live} keeping what is there · "}
+            words = f"{doing.get(self.state, glyphs.live + ' ')}{task} · {model.rpartition('/')[2]} · {of}"
+            left = f"{duration(board.left_s)} left" if board.left_s is not None else ""
+            return RunStatus(words, done / total if total else None, left, odd)
+        if self.state in ("done", "stopped"):
+            kept = "the same tasks and models go on from there" if self.state == "stopped" else "kept"
+            return RunStatus(f"∎ {self.state} · {kept}", facts=odd)
+        if not board.scores:
+            return RunStatus("nothing was measured yet · n begins", facts=("or: likely eval arithmetic lookup",))
+        more = f" · {board.left_out} older ones are not shown" if board.left_out else ""
+        return RunStatus(f"∎ what was measured before{more}")
+
+    def _verdict(self) -> tuple[tuple[str, str], ...]:
+        board, task = self.board, self.table.chosen
+        if not board.compared:
+            return ()
+        words = f" after Holm over {len(board.compared)} comparison{'s' * (len(board.compared) > 1)}"
+        found = board.compared.get((task, self.table.picked))
+        if found is not None and found.verdict == "not seen" and (needed := found.change.needed) and needed > found.n:
+            words += f" · to see {abs(found.change.estimate.mean):.3f} in {task}: {needed:,} items"
+        words += " · not seen: it may be chance"
+        return ((words, "faint"),)
+
+    def _formula(self) -> tuple[tuple[str, str], ...]:
+        board, task = self.board, self.table.chosen
+        path: tuple[tuple[str, str], ...] = (
+            (" tokenizer → model → decoder → ", "cut"),
+            ("metric", "model"),
+            ("  │ ", "rule"),
+        )
+        found = board.compared.get((task, self.table.picked))
+        if found is not None:
+            estimate, unit = found.change.estimate, " nats a token" if found.measure == "nats" else ""
+            value = f"{estimate.mean:+.3f} ± {number(half(estimate))}{unit}"
+            tail = f"   paired, n {found.n:,} · p {found.p:.2g}"
+            return (*path, ("Δ = mean(b_i − a_i) = ", "text"), (value, "chosen"), (tail, "faint"))
+        score = board.scores.get((task, self.table.picked))
+        if score is None:
+            return path
+        low, high = score.estimate.interval
+        value = f"{number(score.estimate.mean)} [{number(low)}, {number(high)}]"
+        way = " lower is better" if score.measure in SMALLER_IS_BETTER else ""
+        return (*path, (f"{score.measure} = ", "text"), (value, "chosen"), (f"   n {score.estimate.n:,}{way}", "faint"))
+
+    def _hint(self) -> None:
+        own: tuple[tuple[str, str], ...] = (("↑↓", "Task"), ("←→", "Model"), ("⏎", "Items"))
+        if self.focused is self.items:
+            who = letter(self.table.model)
+            own = (("↑↓", "Item"), ("⏎", f"Open {who}'s in the chat"), ("esc", "Tasks"))
+        if self.state in ("measuring", "paused"):
+            own = (*own, ("space", "Go on" if self.state == "paused" else "Pause"), ("s", "Stop and keep"))
+        elif not self.busy:
+            own = (*own, ("n", "New"))
+        self.hints.show((*own, ("d", "Differences"), ("e", "Report"), ("=", "Formula"), (keys.help_key(), "Keys")))
+
+    def on_descendant_focus(self) -> None:
+        self.call_later(self.reshow)
+
+    def commands(self) -> Iterator[Command]:
+        if self.busy:
+            yield f"runs: {'Go on' if self.state == 'paused' else 'Pause'}", "after this item", self.action_pause
+            yield "runs: Stop and keep", "the same again goes on from there", self.action_stop
+        else:
+            yield "runs: New…", "tasks and models", self.action_new
+        yield "runs: Report", "one HTML file", self.action_report
+        yield "runs: Formula", "what the figures mean", self.action_formula
+        yield "runs: Reliability", "as sure as right?", lambda: self.action_part("reliability")
+        yield "runs: Differences", "the items where two models differ", lambda: self.action_part("differ")

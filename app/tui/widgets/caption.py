@@ -1,0 +1,34 @@
+"""`Caption`: rows of words in inks, cut where the screen ends: a sentence above a picture, a formula below it."""
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+
+from app.tui.tokens import cells
+from app.tui.widgets.canvas import Canvas, Line
+
+Words = Sequence[tuple[str, str]]  # (words, ink)
+
+
+class Caption(Canvas):
+    """Shows the rows that it was given last."""
+
+    rows: Sequence[Words] = ()
+
+    def show(self, *rows: Words) -> None:
+        if rows != self.rows:
+            self.rows = rows
+            self.redraw()
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        return [self._line(words, width) for words in self.rows]
+
+    def _line(self, words: Words, width: int) -> Line:
+        segments, room = [], width
+        for text, ink in words:
+            shown = cells.fit(cells.clean(text), room)
+            segments.append(Segment(shown, getattr(self.look, ink)))
+            room -= cells.width(shown)
+            if room <= 0:
+                break
+        return segments
