@@ -22,7 +22,7 @@ BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ModelAnswer:
     """One model's answer to an item: its text after what stands `before` it, whether it was right, and log p of the
     right one in nats."""
 
@@ -41,7 +41,7 @@ class DifferingItem:
     title: str
     prompt: str
     answer: str
-    said: tuple[Said, ...]
+    said: tuple[ModelAnswer, ...]
 
     @property
     def bits(self) -> float | None:
@@ -193,17 +193,17 @@ def _title(prompt: str, task: Task | None) -> str:
     return (own or lines or [""])[-1]
 
 
-def _said(row: Row, body: object, name: str, before: str) -> Said:
+def _said(row: Row, body: object, name: str, before: str) -> ModelAnswer:
     detail: Mapping[str, Any] = row.detail
     value = float(row.measures.get(name, math.nan))
     lls, gold = detail.get("loglikelihoods") or [], _gold(row)
     if "answers" in detail:
-        return Said(str(next(iter(detail["answers"]), "")), before, value, value >= 0.5)
+        return ModelAnswer(str(next(iter(detail["answers"]), "")), before, value, value >= 0.5)
     if isinstance(body, Choices) or "gold" in detail:
         best = max(range(len(lls)), key=lambda i: lls[i])
         text = body.choices[best] if isinstance(body, Choices) else f"choice {best + 1}"
-        return Said(text, before, value, value == 1.0, gold)
+        return ModelAnswer(text, before, value, value == 1.0, gold)
     if len(lls) == 2:
         text = (body.good if value else body.bad) if isinstance(body, MinimalPair) else ("good" if value else "bad")
-        return Said(text, "", value, value == 1.0, gold)
-    return Said("", before, value, False, -row.measures.get("nats", math.nan))
+        return ModelAnswer(text, "", value, value == 1.0, gold)
+    return ModelAnswer("", before, value, False, -row.measures.get("nats", math.nan))

@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]  # a stage, what is done, of how much
 
 
 class RunEvaluator(Protocol):
-    """What measures; used by one thread only."""
+    """A source of outcomes; used by one thread only."""
 
     def run(self, order: r.Evaluate, store: Evaluations, progress: Progress) -> Generator[Any]:
         """A `Measurement` before each task by each model, then its outcomes. Closing it keeps what came."""
@@ -46,13 +46,13 @@ class EvaluationJobs:
             self._store = Evaluations(self.path)
         return self._store
 
-    def execute(self, request: r.Evaluate | r.Look | r.Recall | r.Report, tell: Tell) -> Iterator[Any]:
+    def execute(self, request: r.Evaluate | r.Examine | r.Recall | r.Report, tell: Tell) -> Iterator[Any]:
         match request:
             case r.Recall():
                 self.scores = ScoreKeeper()
                 self.scores.read(self.store)
                 yield self.scores.board()
-            case r.Look(task, models):
+            case r.Examine(task, models):
                 cells = [(task, model) for model in models]
                 for cell in cells:
                     if cell not in self.scores.tallies:

@@ -169,7 +169,7 @@ class Evaluations:
 
 
 def _items(evaluation: Evaluation) -> tuple[object, ...]:
-    """What two evaluations have in common whose items can be compared."""
+    """Equal for evaluations whose items can be compared."""
     protocol = {**evaluation.asked.get("protocol", {}), "unconditional": None}
     return evaluation.asked.get("source"), sorted(protocol.items(), key=lambda item: item[0])
 

@@ -26,7 +26,7 @@ Opener = Callable[[str], tuple[Session, str]]  # a model's name -> a session, an
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What is asked, how, and where its results go."""
+    """Settings of a run: how items are asked, and where their results go."""
 
     store: Evaluations
     open: Opener
@@ -125,5 +125,5 @@ def weights(session: Session) -> str:
 
 
 def files(folder: Path) -> str:
-    """What an adapter's folder is known by."""
+    """Identity of an adapter's folder."""
     return digest(*sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")))

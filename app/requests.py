@@ -144,7 +144,7 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Examine:
     """One task under one model or two, item by item: `TaskDetail`."""
 
     task: str

@@ -68,7 +68,7 @@ class ScoreKeeper:
         self._changes: dict[Cell, tuple[tuple[object, ...], Change, int]] = {}
 
     def read(self, store: Evaluations) -> None:
-        """What was measured before: the latest of each task and model."""
+        """Take in earlier measurements: the latest of each task and model."""
         found = store.latest()
         self.left_out = max(0, len(found) - SHOWN)
         for each in reversed(found[:SHOWN]):

@@ -54,15 +54,19 @@ class ScriptedEvaluator:
                 known = store.begin(evaluation)
                 total = sum(1 for _ in task.rows()) - task.aside
                 yield Measurement(evaluation, None, asked, len(known), total)
-                for entry in task.items(order.limit):
-                    if isinstance(entry, Problem):
-                        yield entry
-                    elif entry.number not in known:
-                        self.pace(model, entry.number)
-                        self.asked.append((task.name, model, entry.number))
-                        outcome = answer(model, entry)
-                        store.keep(evaluation, [Row(entry.number, None, outcome.values, outcome.detail)])
-                        yield outcome
+                rows: list[Row] = []
+                try:
+                    for entry in task.items(order.limit):
+                        if isinstance(entry, Problem):
+                            yield entry
+                        elif entry.number not in known:
+                            self.pace(model, entry.number)
+                            self.asked.append((task.name, model, entry.number))
+                            outcome = answer(model, entry)
+                            rows.append(Row(entry.number, None, outcome.values, outcome.detail))
+                            yield outcome
+                finally:
+                    store.keep(evaluation, rows)
 
 
 def answer(model: str, item: Item) -> ScriptedOutcome:

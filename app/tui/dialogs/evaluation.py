@@ -1,4 +1,4 @@
-"""What is to be measured: tasks, models, how many items."""
+"""Form of an evaluation: tasks, models, how many items."""
 
 from typing import ClassVar
 
@@ -49,7 +49,7 @@ class NewEvaluation(ModalScreen[Evaluate | None]):
         self.query_one("#asked-tasks", Input).focus()
 
     def read(self) -> Evaluate:
-        """What was typed; LikelyError for what cannot be measured."""
+        """The order as it was typed; LikelyError for what cannot be measured."""
         typed = {name: self.query_one(f"#asked-{name}", Input).value.strip() for name, _ in FIELDS}
         tasks = tuple(typed["tasks"].split())
         if not tasks:

@@ -50,7 +50,7 @@ four times in five, are n = (z₀.₉₇₅ + z₀.₈)² sd² / Δ²."""
 
 
 class RunsScreen(View):
-    """What was measured, and what is being measured. Goes on while another view is looked at."""
+    """Scores that were measured, and that are being measured. Goes on while another view is looked at."""
 
     NAME = "runs"
     PARTS = (ScoreTable, DifferingItems)
@@ -80,7 +80,7 @@ class RunsScreen(View):
         self.detail: TaskDetail | None = None
         self._run = -1  # jobs
         self._look = -1
-        self._asked: r.Look | None = None
+        self._asked: r.Examine | None = None
         self._looked_s = 0.0
 
     def compose(self) -> ComposeResult:
@@ -210,7 +210,7 @@ class RunsScreen(View):
         there = [m for m in dict.fromkeys((self._base(task), self.table.picked)) if (task, m) in board.scores]
         if not there:
             return
-        request = r.Look(task, tuple(there))
+        request = r.Examine(task, tuple(there))
         if self._look >= 0:  # one at a time
             self._asked = request
             return
@@ -221,11 +221,11 @@ class RunsScreen(View):
         """The first model that was asked: what the others are compared with."""
         return next((model for model in self.board.models if (task, model) in self.board.scores), "")
 
-    def on_score_table_moved(self) -> None:
+    def on_score_table_task_chosen(self) -> None:
         self.look()
         self.reshow()
 
-    def on_differing_items_moved(self) -> None:
+    def on_differing_items_item_chosen(self) -> None:
         self._show_detail()
 
     # -- keys --------------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class RunsScreen(View):
             self._open(self.items.item, self.detail)
 
     def _open(self, item: DifferingItem, detail: TaskDetail) -> None:
-        """What the chosen model said, after what it was asked: in the chat where that went through the template, else
+        """The chosen model's answer after the item's words: in the chat where that went through the template, else
         as the plain text that it was. There every token is measured by the model itself."""
         index = min(self._picked(detail), len(item.said) - 1)
         said, model = item.said[index], detail.models[index]

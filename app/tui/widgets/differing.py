@@ -10,7 +10,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from app.differing import DifferingItem, Said, TaskDetail
+from app.differing import DifferingItem, ModelAnswer, TaskDetail
 from app.tui import theme
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
@@ -29,7 +29,7 @@ class DifferingItems(Canvas, can_focus=True):
         Binding("pagedown", "move(10)", "Ten down", show=False, id="items.pagedown"),
     ]
 
-    class Moved(Message):
+    class ItemChosen(Message):
         """Another item is looked at."""
 
     detail: TaskDetail | None = None
@@ -60,7 +60,7 @@ class DifferingItems(Canvas, can_focus=True):
         if at != self.at:
             self.at = at
             self.redraw()
-            self.post_message(self.Moved())
+            self.post_message(self.ItemChosen())
 
     def on_click(self, event: events.Click) -> None:
         self.action_move(event.y - 2 + self._top(self.size.height - 3) - self.at if event.y >= 2 else 0)
@@ -161,7 +161,7 @@ class ItemPanel(Canvas):
             lines += self._costs(costs, width)
         return lines
 
-    def _said(self, index: int, said: Said, width: int, rows: int) -> list[Line]:
+    def _said(self, index: int, said: ModelAnswer, width: int, rows: int) -> list[Line]:
         look = self.look
         name = letter(self.letters[index]) if index < len(self.letters) else "·"
         mark = self.glyphs.chosen if index == self.picked else " "

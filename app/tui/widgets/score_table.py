@@ -31,7 +31,7 @@ class ScoreTable(Canvas, can_focus=True):
         Binding("right", "turn(1)", "Model", show=False, id="scores.right"),
     ]
 
-    class Moved(Message):
+    class TaskChosen(Message):
         """Another task or model is looked at."""
 
     board: Scoreboard = Scoreboard()
@@ -84,7 +84,7 @@ class ScoreTable(Canvas, can_focus=True):
         if (at, model) != (self.at, self.model):
             self.at, self.model = at, model
             self.redraw()
-            self.post_message(self.Moved())
+            self.post_message(self.TaskChosen())
 
     def on_click(self, event: events.Click) -> None:
         larger = len(self._group(False))
@@ -235,7 +235,7 @@ class ScoreTable(Canvas, can_focus=True):
 
 
 def letter(index: int) -> str:
-    """What a model is called beside the table."""
+    """A column's name beside the table."""
     return chr(ord("A") + index) if index < 26 else "·"
 
 
