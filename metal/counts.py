@@ -242,18 +242,19 @@ def _vocabulary(v: int) -> Callable[[str], CountRow]:
 
 def _token(bits: int) -> Callable[[str], CountRow]:
     def run(name: str) -> CountRow:
-        q, k, v = _normal(1, 1, 16, 128), _normal(1, 1, 4, 128), _normal(1, 1, 4, 128)
+        heads, kv_heads = 16, 4
+        new = _normal(1, 1, heads + 2 * kv_heads, 128)
         weight, turns = _normal(128), mx.ones((64,))
         form = qkv_prepare.Format(bits, 64)
         with recorded() as reports:
             norm, rotary = qkv_prepare.Norm(weight, weight), qkv_prepare.Rotary(turns)
             qkv_prepare.prepare(
-                qkv_prepare.Projected(q, k, v, mx.zeros((1,), dtype=mx.int32), rotary, norm, form, form)
+                qkv_prepare.Projected(new, kv_heads, mx.zeros((1,), dtype=mx.int32), rotary, norm, form, form)
             )
         ours = total(reports)
-        rows = k.nbytes + v.nbytes
+        rows = new.nbytes * 2 * kv_heads // (heads + 2 * kv_heads)
         stored = rows if bits == 16 else rows * bits // 16 + rows // 64 * 2
-        minimum = 2 * q.nbytes + rows + stored + 2 * weight.nbytes + turns.nbytes + 4
+        minimum = 2 * (new.nbytes - rows) + rows + stored + 2 * weight.nbytes + turns.nbytes + 4
         return CountRow(name, ours, None, minimum, (Target("distinct / minimum", ours.distinct / minimum, 1.05),))
 
     return run

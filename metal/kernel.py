@@ -9,6 +9,7 @@ step is data. Knows nothing of what a kernel computes.
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,48 @@ def _kernel(
     )
 
 
+Outputs = tuple[tuple[str, tuple[int, ...], mx.Dtype], ...]  # name, shape, dtype
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCall:
+    """A kernel of one structure for inputs of one shape: all of a call but its arrays, so that each call is short."""
+
+    name: str
+    kernel: Any
+    options: dict[str, Any]
+
+    def __call__(self, inputs: list[mx.array]) -> list[mx.array]:
+        """The outputs, in order."""
+        launches[self.name] += 1
+        return self.kernel(inputs=inputs, **self.options)  # type: ignore[no-any-return]
+
+
+def prepared(
+    file: str,
+    inputs: tuple[str, ...],
+    outputs: Outputs,
+    *,
+    grid: tuple[int, int, int],
+    threads: int,
+    defines: Mapping[str, int] | None = None,
+    template: Mapping[str, Constant] | None = None,
+) -> KernelCall:
+    """Launches of `kernels/<file>` on inputs of these names. `grid` counts groups of `threads` threads."""
+    assert threads <= THREADS and threads % 32 == 0
+    kernel = _kernel(
+        mx.fast.metal_kernel, file, tuple((defines or {}).items()), inputs, tuple(n for n, _, _ in outputs)
+    )
+    options = {
+        "template": list(template.items()) if template else None,
+        "grid": (grid[0] * threads, grid[1], grid[2]),
+        "threadgroup": (threads, 1, 1),
+        "output_shapes": [shape for _, shape, _ in outputs],
+        "output_dtypes": [dtype for _, _, dtype in outputs],
+    }
+    return KernelCall(file.removesuffix(".metal"), kernel, options)
+
+
 def launch(
     file: str,
     inputs: Mapping[str, mx.array],
@@ -98,20 +141,10 @@ def launch(
     defines: Mapping[str, int] | None = None,
     template: Mapping[str, Constant] | None = None,
 ) -> dict[str, mx.array]:
-    """The outputs of one launch of `kernels/<file>`, by name. `grid` counts groups of `threads` threads."""
-    assert threads <= THREADS and threads % 32 == 0
-    defines = defines or {}
-    kernel = _kernel(mx.fast.metal_kernel, file, tuple(defines.items()), tuple(inputs), tuple(outputs))
-    launches[file.removesuffix(".metal")] += 1
-    arrays = kernel(
-        inputs=list(inputs.values()),
-        template=list(template.items()) if template else None,
-        grid=(grid[0] * threads, grid[1], grid[2]),
-        threadgroup=(threads, 1, 1),
-        output_shapes=[shape for shape, _ in outputs.values()],
-        output_dtypes=[dtype for _, dtype in outputs.values()],
-    )
-    return dict(zip(outputs, arrays, strict=True))
+    """The outputs of one launch, by name; `prepared` is for those of every layer of every token."""
+    found = tuple((name, shape, dtype) for name, (shape, dtype) in outputs.items())
+    once = prepared(file, tuple(inputs), found, grid=grid, threads=threads, defines=defines, template=template)
+    return dict(zip(outputs, once(list(inputs.values())), strict=True))
 
 
 def variant(name: str, dtype: mx.Dtype, head_size: int = 0) -> str:

@@ -6,6 +6,8 @@ Knows nothing of caches.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from metal import kernel, mx
 from metal.errors import KernelError
@@ -45,49 +47,47 @@ class Norm:
     eps: float = 1e-6
 
 
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """All of a `Projected` but its numbers."""
+
+    rows: Dims
+    dtype: mx.Dtype
+    kv_heads: int
+    offsets: tuple[Dims, mx.Dtype]
+    frequencies: tuple[Dims, mx.Dtype]
+    traditional: bool
+    norm: tuple[Dims, Dims, float] | None  # of both weights, and its epsilon
+    formats: tuple[Format, Format]
+
+
 @dataclass(frozen=True, slots=True)
 class Projected:
     """T new tokens as a layer's projections give them, the first at position `offsets`, and what becomes of them.
 
-    KernelError, naming the argument, where they do not fit together.
+    `prepare` raises KernelError, naming the argument, where they do not fit together.
     """
 
-    queries: mx.array  # [B, T, H, D]
-    keys: mx.array  # [B, T, Hkv, D]
-    values: mx.array  # as keys
+    rows: mx.array  # [B, T, H + 2 Hkv, D]: of each token the queries, the keys, the values
+    kv_heads: int
     offsets: mx.array  # int32 [B] or [1]
     rotary: Rotary
     norm: Norm | None = None
     key_format: Format = PLAIN
     value_format: Format = PLAIN
 
-    def __post_init__(self) -> None:
-        if self.queries.ndim != 4 or 0 in self.queries.shape:
-            raise KernelError(f"queries must be [B, T, H, D] with no empty dimension, got {self.queries.shape}")
-        b, t, h, d = self.queries.shape
-        keys, values, offsets = self.keys, self.values, self.offsets
-        if keys.ndim != 4 or keys.shape[:2] != (b, t) or keys.shape[3] != d or not keys.shape[2] or h % keys.shape[2]:
-            raise KernelError(f"keys must be [{b}, {t}, a divisor of {h}, {d}], got {keys.shape}")
-        if values.shape != keys.shape:
-            raise KernelError(f"values must have the shape of keys {keys.shape}, got {values.shape}")
-        dtypes = self.queries.dtype, keys.dtype, values.dtype
-        if len(set(dtypes)) > 1 or dtypes[0] not in (mx.float32, mx.float16, mx.bfloat16):
-            raise KernelError(f"queries, keys and values must share a float dtype, got {dtypes[0]}, {dtypes[1]}")
-        if offsets.dtype != mx.int32 or offsets.shape not in ((1,), (b,)):
-            raise KernelError(f"offsets must be int32 [1] or [{b}], got {offsets.dtype} {offsets.shape}")
-        turns, norm = self.rotary.frequencies, self.norm
-        if turns.dtype != mx.float32 or turns.ndim != 1 or not 0 < 2 * turns.size <= d:
-            raise KernelError(f"rotary.frequencies must be float32 [1..{d // 2}], got {turns.dtype} {turns.shape}")
-        if norm is not None and (norm.query.shape != (d,) or norm.key.shape != (d,)):
-            raise KernelError(f"norm weights must be [{d}], got {norm.query.shape} and {norm.key.shape}")
-        for name, form in (("key_format", self.key_format), ("value_format", self.value_format)):
-            if form.bits not in (4, 8, 16):
-                raise KernelError(f"{name}.bits must be 4, 8 or 16, got {form.bits}")
-            if form.bits < 16 and (form.group_size not in (32, 64, 128) or d % form.group_size):
-                raise KernelError(f"{name}.group_size must be 32, 64 or 128 and divide D = {d}, got {form.group_size}")
-        quantised = [form for form in (self.key_format, self.value_format) if form.bits < 16]
-        if len({form.scales for form in quantised}) > 1:
-            raise KernelError("key_format.scales and value_format.scales must be the same dtype")
+    @property
+    def shapes(self) -> tuple[object, ...]:
+        """The values of `_Shapes`, as a key: this runs for every layer of every token."""
+        rows, offsets, rotary, norm = self.rows, self.offsets, self.rotary, self.norm
+        turns, key, value = rotary.frequencies, self.key_format, self.value_format
+        normed = None if norm is None else (norm.query.shape, norm.key.shape, norm.eps)
+        formats = None if key is PLAIN and value is PLAIN else (key, value)
+        where, angles = (offsets.shape, offsets.dtype), (turns.shape, turns.dtype)
+        return rows.shape, rows.dtype, self.kv_heads, where, angles, rotary.traditional, normed, formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,42 @@ class PreparedRows:
 
 def prepare(new: Projected) -> PreparedRows:
     """The rows of new tokens: by our kernel where there is Metal."""
-    dtype, d = new.queries.dtype, new.queries.shape[3]
-    ours = kernel.available() and kernel.enabled("qkv_prepare", dtype, d)
+    rows = new.rows
+    ours = kernel.available() and (not kernel.switched_off or kernel.enabled("qkv_prepare", rows.dtype, rows.shape[-1]))
     return by_kernel(new) if ours else by_reference(new)
+
+
+@lru_cache(maxsize=256)
+def _checked(*shapes: Any) -> _Shapes:
+    """KernelError where shapes and dtypes do not fit together."""
+    *others, formats = shapes
+    known = _Shapes(*others, formats=formats or (PLAIN, PLAIN))
+    rows, heads = known.rows, known.kv_heads
+    if len(rows) != 4 or 0 in rows:
+        raise KernelError(f"rows must be [B, T, H + 2 Hkv, D] with no empty dimension, got {rows}")
+    b, _, every, d = rows
+    if heads < 1 or every <= 2 * heads or (every - 2 * heads) % heads:
+        raise KernelError(
+            f"rows must have H query heads, a multiple of Hkv = {heads}, and 2 Hkv more, got {every} in all"
+        )
+    if known.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+        raise KernelError(f"rows must be float32, float16 or bfloat16, got {known.dtype}")
+    offsets, position = known.offsets
+    if position != mx.int32 or offsets not in ((1,), (b,)):
+        raise KernelError(f"offsets must be int32 [1] or [{b}], got {position} {offsets}")
+    turns, angle = known.frequencies
+    if angle != mx.float32 or len(turns) != 1 or not 0 < 2 * turns[0] <= d:
+        raise KernelError(f"rotary.frequencies must be float32 [1..{d // 2}], got {angle} {turns}")
+    if known.norm is not None and known.norm[:2] != ((d,), (d,)):
+        raise KernelError(f"norm weights must be [{d}], got {known.norm[0]} and {known.norm[1]}")
+    for name, form in zip(("key_format", "value_format"), known.formats, strict=True):
+        if form.bits not in (4, 8, 16):
+            raise KernelError(f"{name}.bits must be 4, 8 or 16, got {form.bits}")
+        if form.bits < 16 and (form.group_size not in (32, 64, 128) or d % form.group_size):
+            raise KernelError(f"{name}.group_size must be 32, 64 or 128 and divide D = {d}, got {form.group_size}")
+    if len({form.scales for form in known.formats if form.bits < 16}) > 1:
+        raise KernelError("key_format.scales and value_format.scales must be the same dtype")
+    return known
 
 
 def quantize(x: mx.array, form: Format) -> Quantized:
@@ -122,7 +155,9 @@ def quantize(x: mx.array, form: Format) -> Quantized:
 
 def by_reference(new: Projected) -> PreparedRows:
     """The same by mlx's own operations."""
-    turns, norm = new.rotary.frequencies, new.norm
+    _checked(*new.shapes)
+    turns, norm, every = new.rotary.frequencies, new.norm, new.rows.shape[2]
+    own_queries, own_keys, own_values = mx.split(new.rows, [every - 2 * new.kv_heads, every - new.kv_heads], axis=2)
 
     def turned(x: mx.array, weight: mx.array | None) -> mx.array:
         if norm is not None:
@@ -140,46 +175,61 @@ def by_reference(new: Projected) -> PreparedRows:
     def stored(x: mx.array, form: Format) -> mx.array | Quantized:
         return x if form.bits == 16 else quantize(x, form)
 
-    keys = turned(new.keys, norm.key if norm else None)
     return PreparedRows(
-        turned(new.queries, norm.query if norm else None),
-        stored(keys, new.key_format),
-        stored(new.values.swapaxes(1, 2), new.value_format),
+        turned(own_queries, norm.query if norm else None),
+        stored(turned(own_keys, norm.key if norm else None), new.key_format),
+        stored(own_values.swapaxes(1, 2), new.value_format),
     )
+
+
+@lru_cache(maxsize=256)
+def _plan(make: object, *shapes: Any) -> tuple[kernel.KernelCall, mx.array]:
+    """A launch for rows of these shapes by what `make` makes (mx.fast.metal_kernel or a stand-in), and parameters."""
+    known = _checked(*shapes)
+    (b, t, every, d), heads, dtype = known.rows, known.kv_heads, known.dtype
+    (pairs,), eps = known.frequencies[0], 0.0 if known.norm is None else known.norm[2]
+    h = every - 2 * heads
+    params = kernel.int32(h, heads, t, pairs, kernel.bits(eps), int(known.offsets[0] != (1,)))
+    inputs: tuple[str, ...] = ("rows", "offsets", "frequencies", "params")
+    if known.norm is not None:
+        inputs = (*inputs, "query_weight", "key_weight")
+    outputs: list[tuple[str, Dims, mx.Dtype]] = [("out", (b, h, t, d), dtype)]
+    defines = {"NORM": int(known.norm is not None)}
+    template: dict[str, Constant] = {"T": dtype, "D": d, "TRADITIONAL": int(known.traditional)}
+    for name, form in zip(("key", "value"), known.formats, strict=True):
+        letter = name[0].upper()
+        defines |= {f"{letter}_BITS": form.bits, f"{letter}_GROUP": form.group_size if form.bits < 16 else 0}
+        if form.bits == 16:
+            outputs.append((f"{name}s", (b, heads, t, d), dtype))
+            continue
+        template["S"] = form.scales
+        outputs.append((f"{name}_codes", (b, heads, t, d * form.bits // 32), mx.uint32))
+        outputs += [
+            (f"{name}_{part}", (b, heads, t, d // form.group_size), form.scales) for part in ("scales", "biases")
+        ]
+    made = kernel.prepared(
+        "qkv_prepare.metal",
+        inputs,
+        tuple(outputs),
+        grid=(every, t, b),
+        threads=32,
+        defines=defines,
+        template=template,
+    )
+    return made, params
 
 
 def by_kernel(new: Projected) -> PreparedRows:
     """One launch of `qkv_prepare.metal`."""
-    b, t, h, d = new.queries.shape
-    heads, dtype = new.keys.shape[2], new.queries.dtype
-    turns, norm = new.rotary.frequencies, new.norm
-    formats = {"key": new.key_format, "value": new.value_format}
-    params = kernel.int32(h, heads, t, turns.size, kernel.bits(norm.eps if norm else 0.0), int(new.offsets.size > 1))
-    inputs = {"queries": new.queries, "new_keys": new.keys, "new_values": new.values, "offsets": new.offsets}
-    inputs |= {"frequencies": turns, "params": params}
+    launch, params = _plan(mx.fast.metal_kernel, *new.shapes)
+    norm, inputs = new.norm, [new.rows, new.offsets, new.rotary.frequencies, params]
     if norm is not None:
-        inputs |= {"query_weight": norm.query, "key_weight": norm.key}
-    outputs: dict[str, tuple[tuple[int, ...], mx.Dtype]] = {"out": ((b, h, t, d), dtype)}
-    defines = {"NORM": int(norm is not None)}
-    template: dict[str, Constant] = {"T": dtype, "D": d, "TRADITIONAL": int(new.rotary.traditional)}
-    for name, form in formats.items():
-        letter = name[0].upper()
-        defines |= {f"{letter}_BITS": form.bits, f"{letter}_GROUP": form.group_size if form.bits < 16 else 0}
-        if form.bits == 16:
-            outputs[f"{name}s"] = ((b, heads, t, d), dtype)
-            continue
-        template["S"] = form.scales
-        outputs[f"{name}_codes"] = ((b, heads, t, d * form.bits // 32), mx.uint32)
-        for part in ("scales", "biases"):
-            outputs[f"{name}_{part}"] = ((b, heads, t, d // form.group_size), form.scales)
-    grid = (h + 2 * heads, t, b)
-    got = kernel.launch("qkv_prepare.metal", inputs, outputs, grid=grid, threads=32, defines=defines, template=template)
+        inputs += [norm.query, norm.key]
+    out, *rows = launch(inputs)
 
-    def rows(name: str) -> mx.array | Quantized:
-        form = formats[name]
+    def stored(form: Format) -> mx.array | Quantized:
         if form.bits == 16:
-            return got[f"{name}s"]
-        codes, scales, biases = (got[f"{name}_{part}"] for part in ("codes", "scales", "biases"))
-        return Quantized(codes, scales, biases, form.group_size, form.bits)
+            return rows.pop(0)
+        return Quantized(rows.pop(0), rows.pop(0), rows.pop(0), form.group_size, form.bits)
 
-    return PreparedRows(got["out"], rows("key"), rows("value"))
+    return PreparedRows(out, stored(new.key_format), stored(new.value_format))

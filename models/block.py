@@ -134,11 +134,12 @@ class Block:
         By our kernel they are packed too, where the cache takes them so.
         """
         if step.turn is not None and self.prepared:
-            heads = y.reshape(*y.shape[:2], -1, self.size)
+            b, t, _ = y.shape
+            heads = y.reshape(b, t, -1, self.size)
             rotary, offsets = step.turn.rotaries[self.turn], step.turn.offsets
-            q, k, v = mx.split(heads, [self.heads, self.rotated], axis=2)
-            formats = () if cache is None else cache.formats(y.shape[1])
-            rows = qkv_prepare.prepare(qkv_prepare.Projected(q, k, v, offsets, rotary, self.norm, *formats))
+            formats = () if cache is None else cache.formats(t)
+            new = qkv_prepare.Projected(heads, self.kv_heads, offsets, rotary, self.norm, *formats)
+            rows = qkv_prepare.prepare(new)
             return rows.queries, rows.keys, rows.values
         qk, v = self._apart(y)
         if self.rotation is not None:
@@ -148,10 +149,11 @@ class Block:
 
     def warm(self, turn: RowRotation, dtype: mx.Dtype) -> Array:
         """Our kernel run on zeros, under a norm of zeros where there is one."""
-        q, k = (mx.zeros((1, 1, count, self.size), dtype) for count in (self.heads, self.kv_heads))
+        rows = mx.zeros((1, 1, self.rotated + self.kv_heads, self.size), dtype)
         zeros = mx.zeros((self.size,), dtype)
         norm = self.norm and qkv_prepare.Norm(zeros, zeros, self.norm.eps)
-        return qkv_prepare.prepare(qkv_prepare.Projected(q, k, k, turn.offsets, turn.rotaries[self.turn], norm)).queries
+        new = qkv_prepare.Projected(rows, self.kv_heads, turn.offsets, turn.rotaries[self.turn], norm)
+        return qkv_prepare.prepare(new).queries
 
     def _apart(self, y: Array) -> tuple[Array, Array]:
         """Queries and keys [B, H + Hkv, T, D], normed and not turned yet, and values [B, Hkv, T, D]."""

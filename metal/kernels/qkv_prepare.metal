@@ -54,13 +54,12 @@ const int b = int(threadgroup_position_in_grid.z);
 const bool is_query = head < heads;
 const bool is_key = head >= heads && head < heads + kv_heads;
 const int own = is_query ? head : (head - heads) % kv_heads;
-const size_t from = (size_t(b) * size_t(tokens) + size_t(t)) * size_t(is_query ? heads : kv_heads) + size_t(own);
+const size_t from = (size_t(b) * size_t(tokens) + size_t(t)) * size_t(heads + 2 * kv_heads) + size_t(head);
 const size_t to = (size_t(b) * size_t(is_query ? heads : kv_heads) + size_t(own)) * size_t(tokens) + size_t(t);
 
 float squares = 0.0f;
 for (int i = lane; i < D; i += 32) {
-  size_t at = from * D + size_t(i);
-  x[i] = is_query ? float(queries[at]) : is_key ? float(new_keys[at]) : float(new_values[at]);
+  x[i] = float(rows[from * D + size_t(i)]);
   squares = fma(x[i], x[i], squares);
 }
 #if NORM

@@ -35,6 +35,11 @@ def operands(d: int, dtype: mx.Dtype, b: int = 2, t: int = 2) -> tuple[mx.array,
     return tuple(normal(seed, b, t, heads, d, dtype=dtype) for seed, heads in ((1, 4), (2, 2), (3, 2)))  # type: ignore[return-value]
 
 
+def joined(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> Projected:
+    """Of queries, keys and values [B, T, heads, D]."""
+    return Projected(mx.concatenate([q, k, v], axis=2), k.shape[2], **options)
+
+
 CASES = each(
     (64, 80, 96, 128, 256, 64, 128),
     DTYPES,
@@ -60,9 +65,9 @@ def test_rows_match_float64(
     options: dict[str, Any] = {"offsets": mx.array(offsets, dtype=mx.int32), "rotary": rotary, "norm": norm}
     options |= {"key_format": chosen[0], "value_format": chosen[1]}
     with recorded() as reports:
-        ours = prepare(Projected(q, k, v, **options))
+        ours = prepare(joined(q, k, v, **options))
     assert len(reports) == 1
-    theirs = prepare(Projected(q, k, v, **options))
+    theirs = prepare(joined(q, k, v, **options))
     queries = truth(q, offsets, rotary, norm.query if norm else None, 1e-6)
     keys = truth(k, offsets, rotary, norm.key if norm else None, 1e-6)
     assert error(ours.queries, queries) <= 1.25 * error(theirs.queries, queries) + ulp(dtype, queries)
@@ -109,8 +114,8 @@ def test_the_kernel_quantises_as_the_reference_does() -> None:
         form = Format(8, 32, mx.float32)
         options: dict[str, Any] = {"offsets": mx.zeros((1,), dtype=mx.int32), "rotary": rotary, "value_format": form}
         with recorded():
-            ours = prepare(Projected(sign, sign, sign, **options)).values
-        theirs = prepare(Projected(sign, sign, sign, **options)).values
+            ours = prepare(joined(sign, sign, sign, **options)).values
+        theirs = prepare(joined(sign, sign, sign, **options)).values
         assert isinstance(ours, Quantized) and isinstance(theirs, Quantized)
         assert mx.array_equal(ours.codes, theirs.codes)
         assert mx.array_equal(ours.scales, theirs.scales)
@@ -121,15 +126,16 @@ def test_bad_input_is_named() -> None:
     q, k, v = operands(64, mx.float32)
     good: dict[str, Any] = {"offsets": mx.zeros((2,), dtype=mx.int32), "rotary": Rotary(mx.ones((32,)))}
 
-    def call(q: mx.array = q, k: mx.array = k, v: mx.array = v, **more: Any) -> PreparedRows:
-        return prepare(Projected(q, k, v, **(good | more)))
+    rows = mx.concatenate([q, k, v], axis=2)
 
-    rejects(lambda: call(q=q[0]), "queries")
-    rejects(lambda: call(q=q[:, :0], k=k[:, :0], v=v[:, :0]), "queries", "empty")
-    rejects(lambda: call(k=k[:, :1]), "keys must be [2, 2")
-    rejects(lambda: call(q=q[:, :, :3]), "keys", "a divisor of 3")
-    rejects(lambda: call(v=v[:, :, :1]), "values must have the shape of keys")
-    rejects(lambda: call(v=v.astype(mx.float16)), "share a float dtype")
+    def call(rows: mx.array = rows, kv_heads: int = 2, **more: Any) -> PreparedRows:
+        return prepare(Projected(rows, kv_heads, **(good | more)))
+
+    rejects(lambda: call(rows[0]), "rows must be [B, T, H + 2 Hkv, D]")
+    rejects(lambda: call(rows[:, :0]), "rows", "empty")
+    rejects(lambda: call(rows[:, :, :7]), "a multiple of Hkv = 2", "got 7")
+    rejects(lambda: call(rows, 4), "a multiple of Hkv = 4", "got 8")
+    rejects(lambda: call(rows.astype(mx.int32)), "rows must be float32", "int32")
     rejects(lambda: call(offsets=mx.zeros((3,), dtype=mx.int32)), "offsets", "(3,)")
     rejects(lambda: call(offsets=mx.zeros((2,))), "offsets", "float32")
     rejects(lambda: call(rotary=Rotary(mx.ones((33,)))), "rotary.frequencies", "(33,)")
@@ -139,7 +145,6 @@ def test_bad_input_is_named() -> None:
     rejects(
         lambda: call(key_format=Format(8, 64, mx.float32), value_format=Format(8, 64, mx.bfloat16)), "scales", "dtype"
     )
-    narrow = [x[..., :48] for x in (q, k, v)]
     rotary = Rotary(mx.ones((8,)))
-    rejects(lambda: call(*narrow, rotary=rotary, key_format=Format(8)), "key_format.group_size", "D = 48")
+    rejects(lambda: call(rows[..., :48], rotary=rotary, key_format=Format(8)), "key_format.group_size", "D = 48")
     assert qkv_prepare.PLAIN.bits == 16
