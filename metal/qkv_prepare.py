@@ -61,7 +61,11 @@ class _Shapes:
     frequencies: tuple[Dims, mx.Dtype]
     traditional: bool
     norm: tuple[Dims, Dims, float] | None  # of both weights, and its epsilon
-    formats: tuple[Format, Format]
+    special: tuple[Format, Format] | None  # of keys and values, where they are not both PLAIN
+
+    @property
+    def formats(self) -> tuple[Format, Format]:
+        return self.special or (PLAIN, PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,7 @@ def prepare(new: Projected) -> PreparedRows:
 @lru_cache(maxsize=256)
 def _checked(*shapes: Any) -> _Shapes:
     """KernelError where shapes and dtypes do not fit together."""
-    *others, formats = shapes
-    known = _Shapes(*others, formats=formats or (PLAIN, PLAIN))
+    known = _Shapes(*shapes)
     rows, heads = known.rows, known.kv_heads
     if len(rows) != 4 or 0 in rows:
         raise KernelError(f"rows must be [B, T, H + 2 Hkv, D] with no empty dimension, got {rows}")
