@@ -3,29 +3,23 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from pathlib import Path as FilePath
+from typing import Any
 
 import click
 
 from app.cli.opening import adapter_option, model_option, open_session, read_text
-from app.cli.sampling import Limits, read_recipe, sampling_options
+from app.cli.sampling import read_recipe, sampling_options
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Rated
-from engine.decode.power import Power
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
-from engine.evaluate.program import Verifier, VerifierError
-from engine.prompt import Prompt
-from engine.reason.paths import Path, PathCollector, VoteOutcome, by_score, by_vote
-from engine.reason.scorers import SCORERS, Scorer, scorer
-from engine.reason.thought import THOUGHTS, Thought, thought
+from engine.evaluate.program import Verifier
+from engine.reason.paths import Path, VoteOutcome
+from engine.reason.reasoning import METHODS, Reasoning
+from engine.reason.scorers import SCORERS, scorer
+from engine.reason.thought import THOUGHTS, thought
 from engine.reason.vote import interval
-
-if TYPE_CHECKING:
-    from engine.session import Session
 
 BAR = 24  # cells of a full one
 
@@ -36,7 +30,7 @@ BAR = 24  # cells of a full one
 @adapter_option
 @click.option(
     "--method",
-    type=click.Choice(["vote", "best", "power"]),
+    type=click.Choice(METHODS),
     default="vote",
     show_default=True,
     help="Count equal answers, take the best by a score, or draw from p to a power.",
@@ -63,13 +57,20 @@ BAR = 24  # cells of a full one
     help="Stop once the vote is decided with this probability, such as 0.95.",
 )
 @click.option("--alpha", type=float, default=4.0, show_default=True, help="The power of --method power.")
+@click.option(
+    "--file",
+    "-f",
+    type=click.Path(exists=True, dir_okay=False, path_type=FilePath),
+    help="Problems with answers, rows of prompt and answer: what the method gains over greedy decoding.",
+)
+@click.option("--limit", type=click.IntRange(1), help="At most so many problems of --file.")
 @click.option("--raw", is_flag=True, help="Continue the question as it is, without template and chat template.")
 @click.option("--json", "as_json", is_flag=True, help="One object at the end.")
 @sampling_options
 def command(
     question: str | None, model: str, adapters: tuple[str, ...], method: str, paths: int | None, template: str,
     extract: str | None, by: str | None, verifier: str | None, timeout: float, confidence: float | None, alpha: float,
-    raw: bool, as_json: bool, **values: object,
+    file: FilePath | None, limit: int | None, raw: bool, as_json: bool, **values: object,
 ) -> None:  # fmt: skip
     """Think about QUESTION several times, and choose an answer.
 
@@ -78,80 +79,55 @@ def command(
     likely reason "..." --method best --scorer certainty
     likely reason "..." --method best --verifier "python check.py"
     likely reason "..." --method power --alpha 4
+    likely reason --file sums.jsonl --template few-shot -n 16
     """
     recipe, limits = read_recipe(values, searches=method == "power")
-    n = paths if paths is not None else (1 if method == "power" else 16)
-    if not 1 <= n <= 256:
-        raise ParameterError(f"the number of paths must be in [1, 256], got {n}")
     if verifier is not None and (by is not None or method != "best"):
         raise click.UsageError("--verifier chooses the best: use it with --method best, in the place of --scorer")
     if method == "power" and confidence is not None:
         raise click.UsageError("--confidence stops paths that are drawn side by side: use it with --method vote")
+    if file is not None and question is not None:
+        raise click.UsageError("--file has the questions: it takes no QUESTION")
+    if file is not None and confidence is not None:
+        raise click.UsageError("--confidence stops a vote early, and a file's votes are compared at all their sizes")
     asks = thought(template)
-    extraction = Extraction(extract or asks.extract)
-    weigh = scorer(by) if by is not None else None
-    judge = Verifier.of(verifier, timeout) if verifier is not None else None
+    n = paths if paths is not None else 1 if method == "power" else 16
+    way = Reasoning(
+        asks, Extraction(extract or asks.extract), method, n,
+        scorer(by) if by is not None else None, Verifier.of(verifier, timeout) if verifier is not None else None,
+        confidence, alpha, limits.max_tokens, limits.stop, raw,
+    )  # fmt: skip
+    if file is not None:
+        from app.cli.problems import show_problems
+
+        session = open_session(model, adapters=adapters)
+        show_problems(session, file, way, recipe, limits.seed, limit=limit, as_json=as_json)
+        return
     text = read_text(question, "QUESTION")
     if not text.strip():
         raise ParameterError("there is nothing to think about: the question is empty")
     session = open_session(model, adapters=adapters)
     from app.plain import interruptible
 
-    ids = _ids(session, asks, text, raw=raw)
-    control = RunControl(recipe)
-    sampling = PathCollector(extraction, n, control, confidence if method == "vote" else None)
-    events = _events(session, ids, control, limits, n, Power(alpha) if method == "power" else None)
+    control, drawn, said = RunControl(recipe), list[Path](), set[str]()
     with interruptible(control):
-        for path in sampling.watch(events):
+        for path in way.draw(session, way.ids(session, text), control, limits.seed):
+            drawn.append(path)
             if not as_json:
-                _show_path(path, len(sampling.paths))
-    if method == "best":
-        verdict = by_score(sampling.paths, _judge(judge, weigh or scorer("mean"), text))
-    else:
-        verdict = by_vote(sampling.paths, weigh, seed=limits.seed)
+                _show_path(path, len(drawn))
+
+    def complain(path: Path, line: str) -> None:  # once for each reason
+        if line not in said:
+            click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
+        said.add(line)
+
+    verdict = way.choose(drawn, text, limits.seed, complain)
     if as_json:
         click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
     else:
         _show_verdict(verdict)
-    if control.cancelled and not any(path.whole for path in sampling.paths):
+    if control.cancelled and not any(path.whole for path in drawn):
         sys.exit(130)
-
-
-def _events(
-    session: "Session", ids: list[int], control: RunControl, limits: Limits, n: int, chain: Power | None
-) -> Iterator[Event]:
-    """Those of n paths side by side, or of n chains, one after the other."""
-    asked: dict[str, Any] = {"max_tokens": limits.max_tokens, "stop": limits.stop}
-    if chain is None:
-        yield from session.generate(ids, control, n=n, seed=limits.seed, **asked)
-        return
-    for i in range(n):
-        for event in session.generate(ids, control, seed=limits.seed + i, strategy=chain, **asked):
-            yield replace(event, branch=i) if isinstance(event, Emitted | Done | Rated) else event
-
-
-def _ids(session: "Session", asks: Thought, question: str, *, raw: bool) -> list[int]:
-    if raw:
-        return Prompt(parts=(question,)).ids(session.tokenizer)
-    return asks.ask(question, chat=session.tokenizer.chat_template is not None).ids(session.tokenizer)
-
-
-def _judge(verifier: Verifier | None, by: Scorer, question: str) -> Callable[[Path], float | None]:
-    """The verifier's verdict, where it gives one: what is wrong with it is said on stderr, once for each reason."""
-    said: set[str] = set()
-
-    def judge(path: Path) -> float | None:
-        if verifier is None:
-            return by.of(path.steps)
-        try:
-            return verifier(question, path.text, answer=path.answer)
-        except VerifierError as error:
-            if str(error) not in said:
-                click.echo(f"likely: path {path.branch + 1}: {error}", err=True)
-            said.add(str(error))
-            return None
-
-    return judge
 
 
 def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:

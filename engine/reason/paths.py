@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
 from engine.evaluate.extraction import Extraction
 from engine.reason import vote
 from engine.reason.scorers import Scorer, logprob
@@ -27,6 +27,7 @@ class Path:
     text: str
     answer: str | None
     finish: str
+    drawn: int = 0  # tokens, also those that a search has rejected, where it says so
 
     @property
     def tokens(self) -> int:
@@ -55,8 +56,8 @@ class VoteOutcome:
 
     @property
     def tokens(self) -> int:
-        """Drawn in all, also in paths that were stopped."""
-        return sum(path.tokens for path in self.paths)
+        """Drawn in all, also in paths that were stopped, and what was rejected."""
+        return sum(max(path.tokens, path.drawn) for path in self.paths)
 
     @property
     def unanswered(self) -> int:
@@ -77,6 +78,7 @@ class PathCollector:
     confidence: float | None = None
     paths: list[Path] = field(default_factory=list)
     steps: dict[int, list[TokenStep]] = field(default_factory=dict)
+    drawn: dict[int, int] = field(default_factory=dict)
 
     def watch(self, events: Iterable[Event]) -> Iterator[Path]:
         for event in events:
@@ -89,10 +91,13 @@ class PathCollector:
                     self.steps.pop(branch, None)
                 case Revised(branch, position, step):
                     self.steps[branch] = [step if s.position == position else s for s in self.steps[branch]]
+                case Rated(branch, figures):
+                    self.drawn[branch] = int(figures.get("drawn", 0))
                 case Done(branch, reason, _, rest):
                     steps = tuple(self.steps.pop(branch, ()))
                     text = "".join(step.text for step in steps) + rest
-                    path = Path(branch, steps, text, self.extract(text) if reason != "cancelled" else None, reason)
+                    answer = self.extract(text) if reason != "cancelled" else None
+                    path = Path(branch, steps, text, answer, reason, self.drawn.pop(branch, 0))
                     self.paths.append(path)
                     yield path
                     self._stop()

@@ -1,0 +1,91 @@
+"""A file of problems for `likely reason`: a line for each, then what the method gains over greedy decoding."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app import plain
+from engine.decode.control import RunControl
+from engine.evaluate.estimates import Estimate
+from engine.reason import problems
+from engine.reason.paths import Path as ReasonPath
+
+if TYPE_CHECKING:
+    from engine.reason.reasoning import Reasoning
+    from engine.session import Session
+    from engine.trace.trace import Recipe
+
+
+def show_problems(
+    session: "Session", file: Path, way: "Reasoning", recipe: "Recipe", seed: int, *, limit: int | None, as_json: bool
+) -> None:
+    """Write figures over a file's problems; with `as_json` one object at the end. Exit code 130 if it was stopped."""
+    questions, said = problems.read(file, limit), set[str]()
+
+    def complain(path: ReasonPath, line: str) -> None:
+        if line not in said:
+            click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
+        said.add(line)
+
+    control, done = RunControl(recipe), list[problems.Attempt]()
+    with plain.interruptible(control):
+        for one in problems.attempt(session, questions, way, control, seed, complain):
+            done.append(one)
+            if not as_json:
+                signs = {True: "right", False: "wrong"}
+                answer = one.outcome.answer if one.outcome.answer is not None else "no answer"
+                greedy = signs[one.right(one.greedy)] if one.greedy.answer is not None else "no answer"
+                line = " ".join(one.question.prompt.split())[:48]
+                click.echo(f"[{len(done)}] {line} · {answer} {signs[one.solved]} · greedy {greedy}")
+    if done:
+        gain = problems.gain(done)
+        if as_json:
+            click.echo(json.dumps(gain_object(gain)))
+        else:
+            _show(gain, way)
+    if control.cancelled:
+        click.echo(f"likely: stopped after {len(done)} of {len(questions)} problems", err=True)
+        sys.exit(130)
+
+
+def gain_object(gain: problems.Gain) -> dict[str, Any]:
+    """The object that `--json` prints."""
+    return {
+        "problems": gain.p,
+        "greedy": _object(gain.greedy) | {"tokens": gain.greedy_tokens},
+        "method": _object(gain.method) | {"tokens": gain.tokens},
+        "difference": _object(gain.change.estimate) | {"p": gain.change.p},
+        "curve": [
+            {"paths": s.paths, "tokens": s.tokens, "pass": _object(s.one), "maj": _object(s.vote)} for s in gain.curve
+        ],
+        "plurality_right": gain.plurality,
+        "unanswered": gain.unanswered,
+    }
+
+
+def _object(estimate: Estimate) -> dict[str, Any]:
+    low, high = estimate.interval
+    return {"mean": estimate.mean, "low": low, "high": high} if estimate.n > 1 else {"mean": estimate.mean}
+
+
+def _show(gain: problems.Gain, way: "Reasoning") -> None:
+    click.echo()
+    click.echo(f"greedy  {_said(gain.greedy)}  {gain.greedy_tokens:8.1f} tokens a problem")
+    click.echo(f"{way.method:7} {_said(gain.method)}  {gain.tokens:8.1f} tokens a problem · {way.n} paths")
+    change, low, high = gain.change.estimate.mean, *gain.change.estimate.interval
+    interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if gain.p > 1 else ""
+    click.echo(f"{way.method} over greedy, paired: {100 * change:+.1f} points{interval}, {gain.change.verdict()}")
+    click.echo(f"{'paths':>6} {'tokens':>9}  one is right         a vote is right")
+    for spent in gain.curve:
+        click.echo(f"{spent.paths:6} {spent.tokens:9.1f}  {_said(spent.one)}  {_said(spent.vote)}")
+    none = f" · {gain.unanswered} paths without an answer" if gain.unanswered else ""
+    click.echo(f"in {gain.plurality:.0%} of {gain.p} problems most paths are right: what a vote tends to{none}")
+
+
+def _said(estimate: Estimate) -> str:
+    low, high = estimate.interval
+    interval = f" [{100 * max(low, 0):.0f}, {100 * min(high, 1):.0f}]" if estimate.n > 1 else ""
+    return f"{100 * estimate.mean:5.1f} %{interval:10}"

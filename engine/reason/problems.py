@@ -1,0 +1,144 @@
+"""Problems with known answers: a way of reasoning beside greedy decoding, and what more paths would have brought.
+
+Right is an answer that is, in its one form, one of those known; no answer is counted by itself, and is not right.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+from engine.decode.control import RunControl
+from engine.errors import DataError
+from engine.evaluate import tasks
+from engine.evaluate.estimates import Change, Estimate, compare, mean, share
+from engine.evaluate.extraction import canonical
+from engine.evaluate.tasks import Problem, Question
+from engine.reason.paths import Path, VoteOutcome
+from engine.reason.reasoning import Reasoning
+from engine.reason.vote import maj_at, pass_at
+from engine.trace.trace import Recipe
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One problem: its greedy path, what the method made of it, and the answers that are right."""
+
+    question: Question
+    greedy: Path
+    outcome: VoteOutcome
+
+    @property
+    def known(self) -> frozenset[str]:
+        return frozenset(map(canonical, self.question.answers))
+
+    def right(self, path: Path) -> bool:
+        return path.answer is not None and path.answer in self.known
+
+    @property
+    def solved(self) -> bool:
+        """Whether the method's answer is right."""
+        return self.outcome.answer is not None and self.outcome.answer in self.known
+
+    def answers(self) -> list[str | None]:
+        """Of all paths, those that are right as one and the same."""
+        return ["right" if self.right(path) else path.answer for path in self.outcome.paths]
+
+    @property
+    def plurality(self) -> bool:
+        """Whether more paths give a right answer than any other."""
+        return bool(maj_at(len(self.outcome.paths), self.answers(), "right", draws=1) == 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Accuracy at a number of paths: one of k is right, a vote of k is, and the tokens that they take."""
+
+    paths: int
+    tokens: float
+    one: Estimate
+    vote: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Figures of a method over problems, each with its interval."""
+
+    greedy: Estimate
+    method: Estimate
+    change: Change  # from greedy to the method, paired
+    greedy_tokens: float
+    tokens: float  # of the method, a problem
+    unanswered: int  # whole paths without an answer
+    curve: tuple[Spent, ...]
+    plurality: float  # the share of problems in which most paths are right: what a vote of very many tends to
+    p: int = 0  # problems
+
+
+def read(path: FilePath, limit: int | None = None) -> list[Question]:
+    """The problems of a file of rows with prompt and answer. DataError for others, and where there are none."""
+    found: list[Question] = []
+    for task in tasks.read(path):
+        for item in task.items(limit):
+            if isinstance(item, Problem):
+                if not item.scored and item.kind not in ("example", "duplicate"):
+                    raise DataError(f"{path}, row {item.number + 1}: {item.words}")
+            elif isinstance(item.body, Question):
+                found.append(item.body)
+            else:
+                raise DataError(f"{path}: problems are rows with prompt and answer, not {item.body.NAME}")
+    if not found:
+        raise DataError(f"{path}: no problem is in it")
+    return found
+
+
+def attempt(
+    session: "Session",
+    questions: Sequence[Question],
+    way: Reasoning,
+    control: RunControl,
+    seed: int,
+    complain: Callable[[Path, str], None],
+) -> Iterator[Attempt]:
+    """Each problem when it was thought about; problem i draws with seed + i * paths. Ends early where `control` is
+    cancelled: what was not whole is left out."""
+    greedy = replace(way, method="vote", n=1, confidence=None, verifier=None)
+    for i, question in enumerate(questions):
+        ids = way.ids(session, question.prompt)
+        (path,) = greedy.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
+        own = RunControl(control.recipe)
+        paths = []
+        for one in way.draw(session, ids, own, seed + i * way.n):
+            paths.append(one)
+            if control.cancelled:
+                own.cancel()
+        if control.cancelled:
+            return
+        outcome = way.choose(paths, question.prompt, seed + i, complain)
+        yield Attempt(question, path, outcome)
+
+
+def gain(attempts: Sequence[Attempt]) -> Gain:
+    """Figures of attempts; pass@k and maj@k are unbiased for every k up to the number of paths (Chen et al.,
+    arXiv:2107.03374; a vote's ties count by their share)."""
+    before = [float(each.right(each.greedy)) for each in attempts]
+    now = [float(each.solved) for each in attempts]
+    tokens = [each.outcome.tokens for each in attempts]
+    most = min(len(each.outcome.paths) for each in attempts)
+    steps = sorted({*(2**e for e in range(most.bit_length()) if 2**e <= most), most})
+    curve = []
+    for k in steps:
+        one = [pass_at(k, sum(map(each.right, each.outcome.paths)), len(each.outcome.paths)) for each in attempts]
+        vote = [maj_at(k, each.answers(), "right") for each in attempts]
+        spent = math.fsum(each.outcome.tokens / len(each.outcome.paths) * k for each in attempts) / len(attempts)
+        curve.append(Spent(k, spent, mean(one), mean(vote)))
+    return Gain(
+        share(before), share(now), compare(before, now),
+        math.fsum(each.greedy.tokens for each in attempts) / len(attempts), math.fsum(tokens) / len(attempts),
+        sum(each.outcome.unanswered for each in attempts), tuple(curve),
+        sum(each.plurality for each in attempts) / len(attempts), len(attempts),
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""Problems with answers: figures of a method against what is known of tables, and a file through the command."""
+
+import json
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from app.cli import reason
+from engine.decode.control import RunControl
+from engine.errors import DataError, ParameterError
+from engine.evaluate.extraction import Extraction
+from engine.evaluate.program import Verifier
+from engine.evaluate.tasks import Question
+from engine.reason import problems
+from engine.reason.paths import Path
+from engine.reason.reasoning import Reasoning
+from engine.reason.thought import Thought
+from engine.session import Session
+from engine.trace.trace import Recipe
+from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel
+
+SHARES = {"?": {"7": 0.6, "5": 0.4}, "!": {"3": 0.3, "4": 0.45, "5": 0.25}}  # of the answers to the two questions
+
+
+def table() -> np.ndarray:
+    """After `?` or `!` a digit with those shares, and then the end."""
+    found = np.full((VOCAB, VOCAB), -np.inf)
+    found[:, EOS] = 0.0
+    for asked, answers in SHARES.items():
+        found[ord(asked)] = -np.inf
+        for answer, share in answers.items():
+            found[ord(asked), ord(answer)] = np.log(share)
+    return found
+
+
+def session() -> Session:
+    return Session(FakeCheckpoint(MarkovModel(table())))  # type: ignore[arg-type]
+
+
+def way(**settings: Any) -> Reasoning:
+    return Reasoning(Thought(), Extraction("number"), max_tokens=4, raw=True, **settings)
+
+
+ASKED = [*[Question(f"{i}?", ("7.0",)) for i in range(12)], *[Question(f"{i}!", ("3",)) for i in range(12)]]
+
+
+def attempts(how: Reasoning, **more: Any) -> list[problems.Attempt]:
+    control = more.pop("control", RunControl(Recipe()))
+    return list(problems.attempt(session(), ASKED, how, control, 5, more.pop("complain", lambda path, line: None)))
+
+
+def test_figures_are_those_of_the_shares() -> None:
+    """Greedy is right on the first half alone. A vote of many tends to that too: the second half's plurality is wrong,
+    though three paths in ten are right."""
+    found = attempts(way(n=64))
+    gain = problems.gain(found)
+    assert gain.greedy.mean == 0.5 and gain.greedy_tokens == 2 and gain.tokens == 128 and gain.p == 24
+    one = {spent.paths: spent.one.mean for spent in gain.curve}
+    assert list(one) == [1, 2, 4, 8, 16, 32, 64]
+    band = 4 * (0.25 / (24 * 64)) ** 0.5
+    for k in (1, 2):
+        expected = (1 - 0.4**k + 1 - 0.7**k) / 2
+        assert one[k] == pytest.approx(expected, abs=k * band)
+    vote = [spent.vote.mean for spent in gain.curve]
+    assert vote[0] == pytest.approx(one[1], abs=0.02) and abs(vote[-1] - 0.5) < 0.1
+    assert 0 <= vote[-1] - gain.plurality < 0.05  # of a tie, half is right
+    assert [spent.tokens for spent in gain.curve] == [2 * k for k in one]
+    assert gain.change.estimate.mean == pytest.approx(gain.method.mean - 0.5) and gain.unanswered == 0
+
+
+def test_paths_without_an_answer_are_counted_and_are_not_right() -> None:
+    no = Reasoning(Thought(), Extraction("boxed"), n=3, max_tokens=4, raw=True)
+    gain = problems.gain(attempts(no))
+    assert gain.unanswered == 3 * 24 and gain.method.mean == 0 and gain.curve[0].one.mean == 0
+
+
+def test_a_verifier_that_gives_no_verdict_leaves_the_search_as_it_is() -> None:
+    said: list[str] = []
+
+    def complain(path: Path, line: str) -> None:
+        said.append(line)
+
+    found = attempts(way(n=2, method="best", verifier=Verifier(("/no/such",))), complain=complain)
+    assert len(found) == 24 and all("cannot start the verifier" in line for line in said) and said
+    assert all(each.outcome.answer is None and len(each.outcome.paths) == 2 for each in found)
+
+
+def test_stopping_keeps_the_problems_so_far() -> None:
+    control = RunControl(Recipe())
+    found = []
+    for one in problems.attempt(session(), ASKED, way(n=2), control, 5, lambda path, line: None):
+        found.append(one)
+        if len(found) == 3:
+            control.cancel()
+    assert len(found) == 3
+
+
+def test_power_counts_what_it_rejected() -> None:
+    (one, *_) = attempts(way(n=1, method="power"))
+    assert one.outcome.tokens > one.outcome.paths[0].tokens
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ('{"prompt": "1?", "answer": "7"}\n{"prompt": "2?"}\n', "row 2: lacks answer"),
+        ('{"good": "a", "bad": "b"}\n', "problems are rows with prompt and answer, not pairs"),
+        ("", "no"), ("rubbish\n", "1"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_is_said_in_one_line(tmp_path: FilePath, rows: str, line: str) -> None:
+    (tmp_path / "p.jsonl").write_text(rows)
+    with pytest.raises(DataError, match=line) as error:
+        problems.read(tmp_path / "p.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_no_paths_are_refused() -> None:
+    for n in (0, 257):
+        with pytest.raises(ParameterError, match="the number of paths must be in"):
+            way(n=n)
+
+
+def test_the_command_reads_a_file(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"prompt": each.prompt, "answer": each.answers[0]} for each in ASKED]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(reason, "open_session", lambda *_, **__: session())
+    options = ["--file", str(tmp_path / "p.jsonl"), "--raw", "-n", "4", "--temp", "1", "--seed", "3", "-m", "4"]
+    shown = CliRunner().invoke(reason.command, options)
+    assert shown.exit_code == 0, shown.output
+    assert (
+        "[24] 11! ·" in shown.output
+        and "over greedy, paired" in shown.output
+        and "what a vote tends to" in shown.output
+    )
+    told = json.loads(CliRunner().invoke(reason.command, [*options, "--json"]).stdout)
+    assert told["problems"] == 24 and told["greedy"]["mean"] == 0.5 and [c["paths"] for c in told["curve"]] == [1, 2, 4]
+    assert told["curve"][0]["maj"]["mean"] == pytest.approx(told["curve"][0]["pass"]["mean"], abs=0.02)
+    for extra in (["why?"], ["--confidence", "0.9"]):
+        assert CliRunner().invoke(reason.command, [*options, *extra]).exit_code == 2
