@@ -314,6 +314,7 @@ class PackedModel:
         self._kept: list[Any] = []  # what the structs point to
         self._taken: set[str] = set()
         self._tables: dict[Rope, np.ndarray] = {}
+        self._ropes = tuple(dict.fromkeys(rope for rope in config.ropes if rope is not None))
         self._turning = threading.Lock()  # twins in other threads share the tables
         c = config
         ropes = [rope for rope in c.ropes if rope is not None]
@@ -462,7 +463,7 @@ class PackedModel:
             self._grow_tables(length)
 
     def _grow_tables(self, length: int) -> None:
-        for rope in dict.fromkeys(rope for rope in self.config.ropes if rope is not None):
+        for rope in self._ropes:
             have = self._tables.get(rope)
             if have is not None and len(have) >= length:
                 continue

@@ -69,11 +69,12 @@ class Draw:
         token = int(self.token)
         row = None if self.kernel is None else self.kernel.statistics(self.logits.shape[-1], token)
         if row is None:
-            known = np.append(edited_ids(self.recipe.transforms, self.states), ids[-RECENT:])
+            known = [*edited_ids(self.recipe.transforms, self.states).tolist(), *ids[-RECENT:]]
             row = measured(_on_host(self.logits), token, known)
-        if self.kernel is None:
-            said: dict[str, Any] = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
-        else:
+        said: dict[str, Any] = {}  # nothing was transformed
+        if self.kernel is None and self.after is not self.logits:
+            said = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
+        elif self.kernel is not None:
             said = {"found": self.kernel.found(self.recipe, row, lambda: _on_host(self.logits))}
         return observe(row, token, **said, recipe=self.recipe, position=len(ids), origin=self.origin)
 

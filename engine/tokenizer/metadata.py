@@ -89,11 +89,12 @@ def _byte_level(metadata: Mapping[str, Any], vocabulary: TokenTable, rule: Preto
     library.pre_tokenizer = pre_tokenizers.Sequence(
         [*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
+    normal = int(Kind.NORMAL)  # an int is compared faster than a member of an enumeration, and all but a few are that
     library.add_tokens(
         [
             tokenizers.AddedToken(text, special=kind != Kind.USER_DEFINED, normalized=False)
             for text, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
-            if text and kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
+            if kind != normal and text and kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
         ]
     )
     return LibraryEncoder(library)

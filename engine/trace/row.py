@@ -42,7 +42,7 @@ def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray
     NotFinite for a NaN or +inf among them, and where no token is possible.
     """
     try:
-        found = statistics(raw, token, np.append(edited_ids, token).astype(np.int64))
+        found = statistics(raw, token, [*map(int, edited_ids), token])
     except LogitsError:  # numpy says which it is
         found = None
     if found is None:
@@ -134,8 +134,8 @@ def by_numpy(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray
 
 def with_others(best: np.ndarray, edited_ids: Sequence[int] | np.ndarray, token: int) -> np.ndarray:
     """Ids int32: the best, then those of the others that are not among them, ascending."""
-    others = {*np.asarray(edited_ids, np.int64).tolist(), int(token)} - {*best.tolist()}
-    return np.concatenate([best, np.array(sorted(others), np.int64)]).astype(np.int32)
+    others = {*map(int, edited_ids), int(token)} - {*best.tolist()}
+    return np.concatenate([best, np.array(sorted(others), np.int32)], dtype=np.int32, casting="same_kind")
 
 
 def most_likely(raw: np.ndarray, count: int) -> np.ndarray:

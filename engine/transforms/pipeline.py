@@ -54,13 +54,22 @@ def run(
             logits = xp.where(mask, logits, -math.inf)
             kept.append((index, mask))
     if greedy:
-        mask = xp.arange(logits.shape[-1]) == xp.argmax(logits)
+        mask = _only(xp.argmax(logits), logits.shape[-1], xp)
         logits = xp.where(mask, logits, -math.inf)
         kept.append((len(transforms), mask))
     removed_by = xp.full(logits.shape, STAYS, dtype=xp.int8)
     for index, mask in reversed(kept):  # the first to remove a token has the last word
         removed_by = xp.where(mask, removed_by, xp.array(index, dtype=xp.int8))
     return logits, removed_by
+
+
+def _only(token: Array, size: int, xp: Namespace) -> Array:
+    """bool [size]: whether it is the token."""
+    if xp is not np:
+        return xp.arange(size) == token
+    mask = np.zeros(size, bool)
+    mask[token] = True
+    return mask
 
 
 def draw(logits: Array, key: Key, xp: Namespace) -> Array:
@@ -92,5 +101,7 @@ def advance(transforms: Sequence[Transform], states: States, token: Any, after: 
 def edited_ids(transforms: Sequence[Transform], states: States) -> np.ndarray:
     """int64 [n]: the ids whose logits the transforms change one by one, each once."""
     found = [ids for t, s in zip(transforms, states, strict=True) if len(ids := t.edited_ids(s))]
-    ids = np.sort(np.concatenate(found, dtype=np.int64)) if found else np.empty(0, np.int64)
+    if not found:
+        return np.empty(0, np.int64)
+    ids = np.sort(np.concatenate(found, dtype=np.int64))
     return ids[np.diff(ids, prepend=-1) > 0]  # np.unique would import numpy.ma, a tenth of the time to a first token
