@@ -18,7 +18,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
 from engine.decode.events import Event as RunEvent
 from engine.errors import LikelyError
-from engine.prompt import Encoding, locate
+from engine.prompt import Encoding, Prompt, locate
 from engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
 from engine.tune.control import Event as TrainEvent
 
@@ -103,7 +103,8 @@ class ModelJobs:
             case r.Score(name, prompt, contents):
                 engine = self._engine(name)
                 steps = tuple(engine.score(prompt.ids(engine.tokenizer)))
-                yield r.Scored(steps, locate([step.piece for step in steps], contents))
+                last = len(Prompt(parts=prompt.parts[-1:], whole=True).ids(engine.tokenizer))
+                yield r.Scored(steps, locate([step.piece for step in steps], contents), last)
             case r.Exact(name, prompt):
                 engine = self._engine(name)
                 logits = engine.logits_after(prompt.ids(engine.tokenizer))

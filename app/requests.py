@@ -224,10 +224,12 @@ class Cached:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A step for every token; `spans` are the token ranges that cover the contents asked for (None: not found)."""
+    """A step for every token; `spans` are the token ranges that cover the contents asked for (None: not found), and
+    the `last` tokens are those of the prompt's last part."""
 
     steps: tuple[TokenStep, ...]
     spans: tuple[tuple[int, int] | None, ...] = ()
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)

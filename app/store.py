@@ -37,6 +37,7 @@ class Summary:
     updated: float
     tokens: int
     found: str = ""
+    leaves: int = 1
 
 
 Row = tuple[Any, ...]
@@ -285,6 +286,10 @@ class Store:
         found = self.snapshot(session, node, i)
         return step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
 
+    def version(self) -> int:
+        """A number that is another one once somebody else has written to the database."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     def sessions(self, query: str = "", limit: int = 200) -> list[Summary]:
         """Conversations, newest first; with a query, those in which all of its words are said or are in the title."""
         found: dict[str, str] = {}
@@ -302,12 +307,14 @@ class Store:
             "SELECT id, CASE WHEN title != '' THEN title ELSE ifnull((SELECT substr(text, 1, 60) FROM node"
             " WHERE node.session = session.id AND parent = '' ORDER BY node.rowid LIMIT 1), '') END,"
             " kind, model, created, updated,"
-            " (SELECT count(*) FROM step WHERE step.session = session.id) FROM session WHERE deleted IS NULL"
-            " ORDER BY updated DESC"
+            " (SELECT count(*) FROM step WHERE step.session = session.id),"
+            # a node ends a branch where nothing follows all of it
+            " (SELECT count(*) - count(DISTINCT CASE WHEN at IS NULL AND parent != '' THEN parent END) FROM node"
+            " WHERE node.session = session.id) FROM session WHERE deleted IS NULL ORDER BY updated DESC"
         )
         kept = [
-            Summary(id, title, kind, model, created, updated, tokens, found.get(id, ""))
-            for id, title, kind, model, created, updated, tokens in rows
+            Summary(id, title, kind, model, created, updated, tokens, found.get(id, ""), leaves)
+            for id, title, kind, model, created, updated, tokens, leaves in rows
             if not query.strip() or id in found or all(w.lower() in title.lower() for w in query.split())
         ]
         return kept[:limit]

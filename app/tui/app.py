@@ -9,8 +9,10 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from traceback import format_exc
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.filter import LineFilter
@@ -138,6 +140,7 @@ class LikelyApp(App[str]):
         self.store_news = ""
         self.names: dict[str, Names] = {}
         self.session: ChatSession | None = None
+        self.sidebar = False
         self.prompts: list[str] = []
         self._ticker: Timer | None = None
 
@@ -213,6 +216,11 @@ class LikelyApp(App[str]):
 
     def keys_of(self, action: str, default: str = "") -> str:
         return self._keymap.get(action) or default or self.key_table()[action]
+
+    def _fatal_error(self) -> None:
+        """A mistake of ours ends the program with its trace alone: all that was in memory beside it took minutes."""
+        self._exit_renderables.append(Text(format_exc()))
+        self._close_messages_no_wait()
 
     def on_unmount(self) -> None:
         if self.training is not None:

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.binding import Binding
 from textual.screen import Screen
 from textual.widget import Widget
+from textual.widgets import TextArea
 
 from app.tui import keys
 from app.tui.host import ViewHost, host
 from app.tui.views import VIEWS, numbered
 from app.tui.widgets.bars import Hints, TopBar
+from app.tui.widgets.sessions import SessionList
 from engine.errors import DataError
 
 if TYPE_CHECKING:
     from engine.conversation import Conversation
 
+BROAD = "-broad"  # a screen that is wide enough for a sidebar
 Command = tuple[str, str, Callable[[], object]]  # `noun: Verb`, what it does in words, and what does it
 
 
@@ -103,29 +106,62 @@ class View(Screen[None]):
         self.app.push_screen(Read("keys", keys_text(self)))
 
     def action_sessions(self) -> None:
-        """All conversations, texts and comparisons: another one is opened, the open one renamed or put away."""
-        from app.tui.dialogs.sessions import SessionsDialog
-
-        host, store, current = self.host, self.host.store, self.current()
-        if store is None:
+        """All conversations, texts and comparisons: another one is opened, the open one renamed or put away. Where
+        there is room they stand beside what is open, until they are closed."""
+        current = self.current()
+        if self.host.store is None:
             self.hints.say("conversations are not being saved", alarm=True)
             return
-
-        def removed() -> str:
-            self.fresh()
-            current = self.current()
-            return current.id if current is not None else ""
-
-        def picked(id: str | None) -> None:
-            try:
-                host.open(store.load(id)) if id is not None else None
-            except DataError as error:
-                self.hints.say(str(error), alarm=True)
-
         if current is not None:
-            host.save(current)
-        dialog = SessionsDialog(host, current.id if current else "", named=self.rename, removed=removed)
-        self.app.push_screen(dialog, picked)
+            self.host.save(current)
+        if self.has_class(BROAD):
+            lists = self.query(".sidebar")
+            self.host.sidebar = not (self.host.sidebar and lists and lists.first().has_focus_within)
+            self._beside()
+            if self.host.sidebar:
+                self.call_after_refresh(self.query(".sidebar").first(SessionList).action_list)
+            else:
+                self._to_field()
+            return
+        from app.tui.dialogs.sessions import SessionsDialog
+
+        dialog = SessionsDialog(self._open_id, named=self.rename, removed=self.fresh)
+        self.app.push_screen(dialog, self._open_kept)
+
+    def _beside(self) -> None:
+        """The conversations stand beside what is open, or do not, as in every view."""
+        lists = self.query(".sidebar")
+        if self.host.sidebar and not lists:
+            self.mount(SessionList(self._open_id, named=self.rename, removed=self.fresh, classes="sidebar"))
+        elif lists and not self.host.sidebar:
+            lists.remove()
+
+    def _open_id(self) -> str:
+        current = self.current()
+        return current.id if current is not None else ""
+
+    def _open_kept(self, id: str | None) -> None:
+        store = self.host.store
+        try:
+            if id is not None and store is not None:
+                self.host.open(store.load(id))
+        except DataError as error:
+            self.hints.say(str(error), alarm=True)
+
+    def _to_field(self) -> None:
+        """The focus to where a person writes."""
+        for field in self.query(TextArea):
+            field.focus()
+
+    def on_screen_resume(self) -> None:
+        self._beside()
+
+    def on_session_list_session_picked(self, event: SessionList.SessionPicked) -> None:
+        self._open_kept(event.session)
+        self._to_field()
+
+    def on_session_list_abandoned(self) -> None:
+        self._to_field()
 
     def action_goto(self) -> None:
         """The next digit names a view."""

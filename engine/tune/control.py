@@ -60,10 +60,11 @@ Request = Complete | Compare
 @dataclass(slots=True)
 class TrainControl:
     """The handle on a run. Written by any thread, read by the loop's before a step; each write is one reference,
-    so a signal handler may write too."""
+    so a signal handler may write too. `reading` is the loop's: trained tokens of this step, of so many."""
 
     paused: bool = False
     stopped: bool = False
+    reading: tuple[int, int] = (0, 0)
 
     def pause(self) -> None:
         """Wait after the step that is being taken."""

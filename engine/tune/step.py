@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.tune import batches, full, lora, objectives, optimisers
+from engine.tune.control import TrainControl
 from engine.tune.run import TrainingRun
 from engine.tune.samples import TrainingSample
 from metal import mx
@@ -15,8 +16,15 @@ from metal import mx
 Array = mx.array
 
 
-def accumulated(run: TrainingRun, taken: Sequence[Sequence[int]], t: int) -> tuple[list[float], dict[str, Array]]:
-    """Sums of loss, count, KL, pairs ranked right and trained tokens over a step's batches, and of the gradients."""
+def accumulated(
+    run: TrainingRun, taken: Sequence[Sequence[int]], t: int, control: TrainControl | None = None
+) -> tuple[list[float], dict[str, Array]]:
+    """Sums of loss, count, KL, pairs ranked right and trained tokens over a step's batches, and of the gradients.
+
+    The control is told after each batch how many tokens of the step have been read.
+    """
+    control = control or TrainControl()
+    control.reading = (0, sum(run.rows.train[i].targets for indices in taken for i in indices))
     c = run.config
     rank, ranks = (0, 1) if run.group is None else (run.group.rank(), run.group.size())
     total = [0.0] * 5
@@ -35,6 +43,7 @@ def accumulated(run: TrainingRun, taken: Sequence[Sequence[int]], t: int) -> tup
         trained = sum(item.targets for item in items)
         found = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained))
         total = [a + b for a, b in zip(total, found, strict=True)]
+        control.reading = (int(total[4]), control.reading[1])
     if isinstance(run.trained, lora.Adapter):
         objectives.set_dropout(run.model, 0.0, 0, 0, 0)
     if ranks > 1:

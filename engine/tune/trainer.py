@@ -47,7 +47,7 @@ def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
                 end = Ended("stopped", counters.step)
                 break
             taken = [next(order) for _ in range(c.accumulate)]
-            stepped = _step(run, [indices for _, indices in taken], per_epoch)
+            stepped = _step(run, [indices for _, indices in taken], per_epoch, control)
             if isinstance(stepped, Ended):
                 end = stepped
                 break
@@ -88,12 +88,12 @@ def _held(run: TrainingRun, control: TrainControl) -> Iterator[Paused]:
         time.sleep(GLANCE_S)
 
 
-def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int) -> Stepped | Ended:
+def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int, control: TrainControl) -> Stepped | Ended:
     """Take a step, or say why it was not taken: the weights are those before it then."""
     began = time.perf_counter()
     c, counters = run.config, run.counters
     t = counters.step + 1
-    sums, gradients = step.accumulated(run, taken, t)
+    sums, gradients = step.accumulated(run, taken, t, control)
     count = max(1.0, sums[1])
     gradients = {name: g / count for name, g in gradients.items()}
     step.regularise(run, gradients)

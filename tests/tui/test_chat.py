@@ -5,6 +5,7 @@ from pathlib import Path
 from app.heat import MARKED
 from app.tui.dialogs.overlays import Alternatives
 from app.tui.tokens.layout import Spot, TokenPlace
+from app.tui.widgets.place_editor import PlaceEditor
 from engine.conversation import Fork
 from tests.tui.conftest import Play
 from tests.tui.fakes import BLUE, SKY, THOUGHT, ScriptedEngine
@@ -204,8 +205,12 @@ async def test_edit_reruns_and_loses_nothing(play: Play) -> None:
         stage.chat.pane.view.focus()
         stage.chat.pane.view.move_to(TokenPlace(0, 0))
         await stage.pilot.press("e")
-        assert stage.chat.composer.text == ASK
-        await stage.ask("Why red ?")
+        await stage.until(lambda: isinstance(stage.app.focused, PlaceEditor))
+        box = stage.app.focused
+        assert isinstance(box, PlaceEditor) and box.text == ASK
+        box.take("Why red ?")
+        await stage.pilot.press("enter")
+        await stage.until(lambda: stage.ended and stage.texts[0] == "Why red ?")
         assert stage.texts == ["Why red ?", SKY]
         stage.chat.pane.view.focus()
         stage.chat.pane.view.move_to(TokenPlace(0, 0))

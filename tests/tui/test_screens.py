@@ -93,9 +93,9 @@ async def test_the_open_conversation_can_be_deleted_and_brought_back(play: Play)
         screen = stage.app.screen
         assert isinstance(screen, SessionsDialog)
         await stage.pilot.press(*"sky", "home", "delete")  # edits the words
-        await stage.until(lambda: screen.query_one("#query").value == "ky" and not screen.deleted)  # type: ignore[attr-defined]
+        await stage.until(lambda: screen.query_one("#query").value == "ky" and not screen.list.deleted)  # type: ignore[attr-defined]
         await stage.pilot.press("end", "backspace", "backspace", "delete")
-        await stage.until(lambda: screen.found == [] and screen.deleted == [id])
+        await stage.until(lambda: screen.found == [] and screen.list.deleted == [id])
         assert stage.chat.talk.conversation.id != id and stage.texts == []
         await stage.pilot.press("ctrl+z")
         await stage.until(lambda: [summary.id for summary in screen.found] == [id])

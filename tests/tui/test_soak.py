@@ -1,6 +1,12 @@
-"""Random keys on every screen, at four sizes, with a scripted model: nothing ends the program. Seeds are printed."""
+"""Random keys on every screen, at four sizes, with a scripted model: nothing ends the program. Seeds are printed.
 
+A press that takes long has every thread say where it is.
+"""
+
+import faulthandler
 import random
+import sys
+import time
 
 import pytest
 from textual.events import Paste
@@ -23,6 +29,9 @@ TYPED = ("Why is the sky blue?", "/step", "/ban sky", "/allow", "/system Be brie
          "/export markdown", "/heat rank", "/find sky", "/seed 1", "/title sky", "@")  # fmt: skip
 
 
+PATIENCE_S = 30.0  # for a press, after which every thread says where it is
+
+
 def key(chance: random.Random) -> str:
     """One key; those that act are likelier than letters."""
     kind = chance.random()
@@ -37,7 +46,7 @@ def key(chance: random.Random) -> str:
 async def walk(play: Play, size: tuple[int, int], seed: int, presses: int) -> int:
     """Press so many keys at random; gives how many were pressed before the program was left by one of them."""
     print(f"seed {seed} at {size[0]}x{size[1]}")
-    chance, pressed = random.Random(seed), []
+    chance, pressed, slowest = random.Random(seed), [], (0.0, "")
     engine = ScriptedEngine(scripts=[SKY, BLUE, THOUGHT])
     engine.plan = chance.choice(["", "", "search", "lost", "revised"])
     async with play(engine, ScriptedEngine("other"), size=size) as stage:
@@ -54,13 +63,19 @@ async def walk(play: Play, size: tuple[int, int], seed: int, presses: int) -> in
                 await stage.pilot.resize_terminal(*chance.choice(SIZES))
                 pressed.append("resize")
             pressed.append(key(chance))
+            faulthandler.dump_traceback_later(PATIENCE_S, file=sys.__stderr__ or sys.stderr)
+            began = time.monotonic()
             try:
                 await stage.pilot.press(pressed[-1])
             except Exception:
                 print("the last keys:", *pressed[-30:])
                 raise
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+                slowest = max(slowest, (time.monotonic() - began, pressed[-1]))
         if app._exception is not None:
             print("the last keys:", *pressed[-30:])
+    print(f"{len(pressed)} pressed, the slowest {slowest[1]} in {slowest[0]:.1f} s")
     return len(pressed)
 
 

@@ -3,6 +3,7 @@
 from itertools import combinations, product
 from pathlib import Path
 
+import pytest
 from textual import events
 from textual.binding import Binding
 
@@ -14,6 +15,7 @@ from app.tui.view import View
 from app.tui.widgets.suggestions import Suggestions
 from engine.presets import PARAMETERS
 from tests.tui.conftest import Play
+from tests.tui.fakes import ScriptedEngine
 
 
 def test_bans_and_biases_are_told_apart_and_lifted() -> None:
@@ -130,3 +132,16 @@ def test_every_place_of_two_sliders_is_a_recipe() -> None:
             sampling = Sampling().with_value(one.name, a)[0].with_value(other.name, b)[0]
             assert sampling.recipe.greedy == (sampling.values["temp"] == 0)
             assert words(sampling.recipe)
+
+
+@pytest.mark.parametrize("plan", ["search", "lost", "revised", "several"])
+async def test_step_mode_looks_at_one_token_whatever_the_strategy_does(play: Play, plan: str) -> None:
+    engine = ScriptedEngine()
+    async with play(engine) as stage:
+        await stage.ask("Why is the sky blue?")
+        engine.plan = plan
+        stage.chat.pane.view.focus()
+        await stage.pilot.press("s")
+        await stage.until(lambda: stage.chat.talk.peek is not None and not stage.chat.talk.running, "a token to pick")
+        await stage.pilot.press("escape")
+        assert not stage.chat.talk.stepping and stage.app._exception is None

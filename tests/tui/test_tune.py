@@ -74,11 +74,21 @@ def form_line(stage: Stage) -> str:
     return str(screen(stage).query_one("#form-line", Label).visual)
 
 
+async def to_the_run(stage: Stage) -> None:
+    """The focus from the field to the run: its keys act. Nothing where the run could not begin."""
+    await stage.until(lambda: screen(stage).prompt.has_focus or screen(stage).has_class("-form"), "a field to write in")
+    if screen(stage).has_class("-form"):
+        return
+    await stage.pilot.press("escape")
+    await stage.until(lambda: screen(stage).gauge.has_focus)
+
+
 @asynccontextmanager
 async def running(play: Play, trainer: ScriptedTrainer, config: Config = ROWS, **how: Any) -> AsyncIterator[Stage]:
     """A run that was started with the program, at its first step or where the trainer holds."""
     async with play(trainer=trainer, tune=config, **{"size": (100, 30), **how}) as stage:
         await stage.until(lambda: isinstance(stage.app.screen, TuneScreen), "the tune screen")
+        await to_the_run(stage)
         yield stage
 
 
@@ -114,9 +124,48 @@ async def test_before_the_first_step_a_row_is_seen_as_the_model_sees_it(play: Pl
         assert "60 rows, batch 4: 15 batches, 15 steps an epoch · a step takes about 2.0 s" in words(stage) + picture
         stage.app.clock = lambda: 1e9 + 75
         await stage.until(lambda: "the first step · 1 min 15 s" in stage.picture(), "a sign of life")
+        run_of(stage).control.reading = (700, 1400)  # the loop tells it after every batch
+        await stage.until(lambda: "1 min 15 s · 700 of 1,400 tokens" in stage.picture(), "tokens that were read")
+        assert "nats a token" in stage.picture()
         held.go(0)
         await reach(stage, 3)
         assert "the first step" not in stage.picture()
+
+
+async def test_what_is_typed_is_a_question_until_the_run_has_the_focus(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    held = Held(trainer, 5)
+    async with running(play, trainer) as stage:
+        it = screen(stage)
+        await reach(stage, 5)
+        it.set_focus(None)  # as after a click beside everything
+        await stage.pilot.press(*"yes hpsc")
+        assert it.prompt.has_focus and it.prompt.text == "yes hpsc"
+        assert run_of(stage).state == "training" and not stage.app._clipboard and len(stage.app.screen_stack) == 3
+        await stage.pilot.press("escape", "space")  # the run's keys, once it has the focus
+        assert it.gauge.has_focus and "pausing after this step" in words(stage) and it.prompt.text == "yes hpsc"
+        held.go(5)
+        await state(stage, "paused")
+        await stage.pilot.press("space", "t")
+        assert it.prompt.has_focus
+        await state(stage, "ended")
+
+
+async def test_a_question_before_there_is_a_model_stays_written(play: Play) -> None:
+    trainer = ScriptedTrainer()
+    gate, opened = threading.Event(), trainer.open
+
+    def slow(*how: Any) -> TrainingPlan:
+        gate.wait(30)
+        return opened(*how)
+
+    trainer.open = slow  # type: ignore[method-assign]
+    async with play(trainer=trainer, tune=ROWS) as stage:
+        await stage.until(lambda: isinstance(stage.app.screen, TuneScreen) and screen(stage).prompt.has_focus)
+        await stage.pilot.press(*"Why", "enter")
+        assert screen(stage).prompt.text == "Why" and "no model to ask yet" in screen(stage).hints.news
+        gate.set()
+        await state(stage, "ended")
 
 
 @pytest.mark.parametrize(("rows", "batch", "batches", "accumulate", "steps"), [(60, 4, 15, 1, 15), (60, 4, 15, 2, 8)])
@@ -165,6 +214,7 @@ async def test_stopping_asks_nothing_keeps_the_run_and_tells_how_to_go_on(play: 
     async with play(trainer=trainer) as stage:
         await stage.pilot.press("f5")
         screen(stage).start(configure({"data": "my rows.jsonl", "steps": 40, "rank": 4}), False)
+        await to_the_run(stage)
         await reach(stage, 7)
         await stage.pilot.press(key)
         assert "finishing this step" in words(stage)
@@ -208,6 +258,7 @@ async def test_a_run_goes_on_while_another_screen_is_looked_at(play: Play) -> No
     async with play(trainer=trainer) as stage:
         await stage.pilot.press("f5")
         screen(stage).start(ROWS, False)
+        await to_the_run(stage)
         await reach(stage, 3)
         await stage.pilot.press("escape")
         assert stage.app.screen is stage.chat
@@ -269,7 +320,7 @@ async def test_an_answer_can_be_asked_for_at_every_validation(play: Play) -> Non
 
 async def test_what_moved_is_measured_at_validations_and_when_asked(play: Play) -> None:
     trainer = ScriptedTrainer()
-    held = Held(trainer, 3)
+    held = Held(trainer, 3, 4)
     async with running(play, trainer) as stage:
         await reach(stage, 3)
         it = screen(stage)
@@ -278,6 +329,7 @@ async def test_what_moved_is_measured_at_validations_and_when_asked(play: Play) 
         await stage.until(lambda: (along := it.watching.along) is not None and along.step == 4)
         view = it.query_one(Candidates).view
         assert view is not None and view.title == "NEXT" and view.rows
+        held.go(4)
         await stage.until(lambda: it.watching.found[it.watching.text].step >= 10)
         assert it.watching.found[it.watching.text].difference.kl > 0
         await state(stage, "ended")
@@ -416,6 +468,7 @@ async def test_the_form_starts_a_run_and_says_what_is_wrong(play: Play, tmp_path
             {"data": "rows.jsonl", "model": "scripted", "out": "mine", "steps": 6, "optimiser": "lion"}
         )
         assert trainer.step == 6
+        await to_the_run(stage)
         await stage.pilot.press("n")
         assert it.has_class("-form")
 
@@ -486,6 +539,7 @@ async def test_what_was_learned_is_put_on_the_chats_model(play: Play) -> None:
     async with play(trainer=ScriptedTrainer()) as stage:
         await stage.pilot.press("f5")
         screen(stage).start(configure({"data": "rows.jsonl", "model": "scripted", "out": "mine"}), False)
+        await to_the_run(stage)
         await state(stage, "ended")
         await stage.pilot.press("enter")
         await stage.until(lambda: stage.app.screen is stage.chat and stage.app.engine.attached)

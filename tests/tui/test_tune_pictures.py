@@ -14,7 +14,7 @@ from engine.errors import DataError
 from engine.tune.config import configure
 from tests.tui.conftest import COLOURS, Play, Stage
 from tests.tui.test_pictures import compare
-from tests.tui.test_tune import Held, reach, screen, state
+from tests.tui.test_tune import Held, reach, screen, state, to_the_run
 from tests.tui.trainers import ScriptedTrainer
 
 SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x24": (60, 24)}
@@ -73,6 +73,7 @@ async def paused(play: Play, scene: str, painted: str, name: str, **how: object)
     held = Held(trainer, STOP - 1)
     async with play(trainer=trainer, tune=ROWS, **how) as stage:
         await stage.until(lambda: isinstance(stage.app.screen, TuneScreen))
+        await to_the_run(stage)
         await reach(stage, STOP - 1)
         await stage.pilot.press("space")
         held.go(STOP - 1)
@@ -124,5 +125,6 @@ async def test_a_failure(play: Play) -> None:
     trainer = ScriptedTrainer(fail={STOP: DataError("cannot write adapter/state.safetensors: No space left on device")})
     async with play(trainer=trainer, tune=ROWS, size=(80, 24)) as stage:
         await stage.until(lambda: isinstance(stage.app.screen, TuneScreen))
+        await to_the_run(stage)
         await state(stage, "failed")
         await compare(stage, "tune-failed-80x24.txt", stage.picture)

@@ -17,7 +17,7 @@ from app.tui.sampling import Sampling
 from app.tui.sampling import words as recipe_words
 from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace
-from app.tui.tokens.transcript import Transcript
+from app.tui.tokens.transcript import EDITED, Transcript
 from app.worker import Failed
 from engine.conversation import ROOT, Conversation, Fork, Node
 from engine.decode.control import RunControl
@@ -37,8 +37,21 @@ class Heard:
     branched: bool = False  # there are several branches: the tree has changed
     ended: bool = False  # the run is over
     scored: bool | None = None  # whether words that were measured can be shown so
+    rewritten: bool = False  # an answer has other words: a branch that is checked out
     failure: Failed | None = None
     news: str = ""  # a line to say
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """An answer that a person writes anew: where its branch leaves, and `whole`, where it would without the tokens
+    that stay."""
+
+    fork: Fork
+    joins: bool
+    text: str
+    whole: Fork
+    go_on: bool
 
 
 class ChatSession:
@@ -65,6 +78,7 @@ class ChatSession:
         self.adapters = ""  # on the model, in words
         self.strategy: Strategy = PLAIN  # how tokens are found
         self.scoring: dict[int, str] = {}  # nodes by job
+        self.rewriting: dict[int, Rewriting] = {}  # by job
         self.stepping = False
         self.peek: TokenStep | None = None  # in step mode: what could come next
         self.stats: Stats | None = None
@@ -89,13 +103,41 @@ class ChatSession:
         leaf = self.conversation.leaf
         self._say(Fork(leaf.id) if leaf is not None else Fork(), text)
 
-    def edit(self, index: int, text: str, force: str = "") -> None:
-        """Say a message in other words: a sibling, answered anew. Of the model's: it goes on from the new words."""
-        node = self.transcript.shown[index].message.segments[0].node
-        if node.role == "user":
-            self._say(node.fork, text)
+    def edit(self, index: int, text: str, *, go_on: bool = False) -> None:
+        """Say a message in other words: a sibling, answered anew. Of the model's: another branch from the first token
+        on that differs, whose tokens are given and measured by the model; with `go_on` it goes on from there."""
+        self.stop()
+        message = self.transcript.shown[index].message
+        if message.role == "user":
+            self._say(message.segments[0].node.fork, text)
+            return
+        kept, characters = common(message.steps, text)
+        fork = self.transcript.fork_at(TokenPlace(index, kept)) if kept else message.segments[0].node.fork
+        job = Rewriting(fork, kept > 0, text, message.segments[0].node.fork, go_on)
+        rest = text[characters:]
+        if self.facts is None:
+            self._rewritten(job, None)
+        elif not rest:
+            self._rewritten(job, ())
         else:
-            self.answer(node.fork, force=text)
+            prompt = before(self.conversation, fork)
+            prompt = replace(prompt, parts=(*prompt.parts, rest))
+            self.rewriting[self.send(r.Score(self.facts.name, prompt))] = job
+
+    def _rewritten(self, job: "Rewriting", steps: tuple[TokenStep, ...] | None) -> None:
+        """Put the branch in. Without steps, since nothing could be measured, it is all of the words, as written."""
+        if steps is None:
+            node = Node(self.new_id(), job.whole, "assistant", text=job.text, finish=EDITED)
+        else:
+            node = Node(self.new_id(), job.fork, "assistant", steps=steps, joins=job.joins, finish=EDITED)
+        self.change(lambda talk: talk.add(node))
+        if job.go_on:
+            self.answer(Fork(node.id), joins=True)
+
+    def instruct(self, system: str) -> None:
+        """Another system prompt, from the next run on: what was measured under the old one was measured under that."""
+        self.conversation = replace(self.conversation, system=system.strip(), updated=self.clock())
+        self.transcript.forget()
 
     def _say(self, fork: Fork, text: str) -> None:
         node = Node(self.new_id(), fork, "user", text=text)
@@ -313,6 +355,12 @@ class ChatSession:
         for event in events:
             if isinstance(event, Failed):
                 heard.failure = event
+                if job in self.rewriting:
+                    self._rewritten(self.rewriting.pop(job), None)
+                    heard.rewritten = True
+            elif isinstance(event, r.Scored) and job in self.rewriting:
+                self._rewritten(self.rewriting.pop(job), event.steps[len(event.steps) - event.last :])
+                heard.rewritten = True
             elif isinstance(event, r.Scored):
                 heard.scored = self._scored(job, event)
         run = self.run
@@ -386,3 +434,15 @@ class ChatSession:
             message = self.conversation.messages()[-1]
             if message.last.id == run.node:
                 self.transcript.grew(message)
+
+
+def common(steps: Sequence[TokenStep], text: str) -> tuple[int, int]:
+    """The tokens of an answer that a text begins with, and the characters that these are. None ends in a character."""
+    kept = characters = 0
+    for index, step in enumerate(steps):
+        if step.special or not step.text:
+            continue
+        if not text.startswith(step.text, characters):
+            break
+        kept, characters = index + 1, characters + len(step.text)
+    return kept, characters

@@ -11,7 +11,9 @@ from app.tui import presets
 from app.tui.chat import slash
 from app.tui.view import Command
 from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.place_editor import PlaceEditor
 from app.tui.widgets.sampler import Sliders
+from app.tui.widgets.system_line import SystemLine
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.tree import TreePane
 from engine.presets import ORDERS
@@ -27,6 +29,8 @@ KEYS: dict[type[Widget], Keys] = {
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
+    PlaceEditor: (("⏎", "Keep"), ("tab", "Keep and go on"), ("^j", "New line"), ("esc", "Leave")),
+    SystemLine: (("e", "Edit"), ("z", "Open or fold")),
     TreePane: (("↑↓", "Pick"), ("⏎", "Check out"), ("z", "Pruned")),
 }  # fmt: skip
 ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))

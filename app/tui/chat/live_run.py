@@ -53,7 +53,13 @@ class LiveRun:
         fresh: list[TokenStep] = []
         self.turned, self.news = False, ""
         for event in events:
+            if self.stepping and isinstance(event, Done):
+                if self.ended:
+                    break
+                event = replace(event, branch=0)
             match event:
+                case Emitted(branch) | Forked(branch) | Pruned(branch) | Revised(branch) if self._passed(event, branch):
+                    continue
                 case Emitted(branch, step):
                     if branch not in self.nodes:
                         talk = self._beside(talk, branch)
@@ -82,6 +88,10 @@ class LiveRun:
             if not isinstance(event, Revised):
                 self._revised = None
         return talk, [] if self.turned else fresh
+
+    def _passed(self, event: Emitted | Forked | Pruned | Revised, branch: int) -> bool:
+        """Whether a step is not concerned: a person picks one token after another, on one branch."""
+        return self.stepping and (branch != 0 or not isinstance(event, Emitted))
 
     def _beside(self, talk: Conversation, branch: int) -> Conversation:
         """With a node for a branch that is there from the beginning: a sibling of the first."""

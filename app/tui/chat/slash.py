@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from app.heat import HEATS, bits_of
 from app.tui import presets
 from app.tui.chat import decoding
 from app.tui.dialogs.overlays import Ask, Pick, Read
-from app.tui.dialogs.text_dialog import TextDialog
 from app.tui.sampling import BAN, given, typed
 from app.tui.tokens import cells
 from app.tui.views import VIEWS
@@ -190,23 +189,10 @@ def steered(screen: "ChatScreen") -> str:
 
 def _system(screen: "ChatScreen", text: str) -> None:
     """Set the system prompt; without a text, edit the one that is there."""
-
-    def written(text: str | None) -> None:
-        if text is None:
-            return
-        talk = screen.talk
-        talk.conversation = replace(talk.conversation, system=text.strip())
-        talk.transcript.scores.clear()
-        talk.transcript.began_ids.clear()
-        screen.save()
-        screen.reshow()
-        screen.hints.say(f"system prompt: {' '.join(text.split())}" if text.strip() else "no system prompt")
-
     if text:
-        written(text)
+        screen.instruct(text)
     else:
-        title = "system prompt · enter keeps it · ctrl+j breaks the line"
-        screen.app.push_screen(TextDialog(title, screen.talk.conversation.system), written)
+        screen.pane.edit_system()
 
 
 def _title(screen: "ChatScreen", text: str) -> None:

@@ -55,6 +55,7 @@ class MessageBlock:
     thinking: tuple[int, int] | None = None  # half-open token range
     folded: bool = False
     specials: bool = False  # show control tokens
+    edited: bool = False  # an answer with words of a person's: given tokens are told apart
     rendered: list[Any] | None = None  # strips of the Markdown view, in place of the tokens
     width: int = 0  # columns; 0: not on a screen yet
     parts: list[Part] = field(default_factory=lambda: [Part(0, 0)])

@@ -17,7 +17,8 @@ from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 
-ENDS = ("cancelled", "length", "interrupted", "pruned", "revised")  # that are said
+EDITED = "edited"  # how an answer ends that a person wrote anew
+ENDS = ("cancelled", "length", "interrupted", "pruned", "revised", EDITED)  # that are said
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Transcript:
         block = MessageBlock(
             message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
         )
+        block.edited = any(segment.node.finish == EDITED for segment in message.segments)
         steps = list(message.steps) or self.scores.get(message.last.id, [])
         block.scored = block.scored or bool(steps)
         block.fill([self.token(step) for step in steps] if steps else words(message.text))
@@ -115,12 +117,13 @@ class Transcript:
         if shown.message.role == "user":
             return (branch,)
         steps = shown.steps
-        drawn = [step for step in steps if step.origin == "drawn"] or steps
+        own = [step for step in steps if step.origin != "given"]
+        drawn = [step for step in own if step.origin == "drawn"] or own
         label, recipe = shown.message.last.label, recipe_words(drawn[-1].recipe) if drawn else ""
         parts = (label or recipe).split(" · ") if label or recipe else []
         if not label:
             parts.sort(key=lambda part: not part.startswith("T "))  # temperature comes first
-        count = f"{len(steps)} tok" if drawn else ""
+        count = f"{len(steps)} tok" if steps else ""
         found = perplexity(step.logprob for step in steps)
         ppl = f"ppl {found:.1f}" if found is not None else ""
         finish = shown.message.last.finish

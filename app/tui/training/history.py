@@ -24,6 +24,7 @@ FEWEST = 20  # steps of it at least
 class TrainingHistory:
     """The steps and validations of a run, oldest first."""
 
+    per: str = "token"  # that the loss is a mean over
     last: Stepped | None = None
     validated: list[Validated] = field(default_factory=list)
     _columns: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in KEPT})
@@ -77,7 +78,7 @@ class TrainingHistory:
         return Picture(self._loss_words(glyphs), curves, marks, right, left)
 
     def _loss_words(self, glyphs: Glyphs) -> Parts:
-        parts: list[tuple[str, str]] = [("LOSS", "heading"), (" nats", "faint")]
+        parts: list[tuple[str, str]] = [("LOSS", "heading"), (f" nats a {self.per}", "faint")]
         if self.last is not None:
             parts.append((f"  {glyphs.line} train {self.last.smooth:.3f}", "bar"))
         if self.validated:

@@ -40,7 +40,9 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
     left = f"{duration(course.left_s)} left" if course.left_s is not None else ""
     if course.last is None and training.state == "training":  # a step may take long: what it is, and since when
         since = f" · {duration(waited)}" if waited >= 1 else ""
-        return RunStatus(f"{glyphs.live} the first step{since} · 0/{steps:,}", share, "", training.plan.pace)
+        done, count = training.control.reading
+        read = f" · {done:,} of {count:,} tokens" if count else ""
+        return RunStatus(f"{glyphs.live} the first step{since}{read}", share, f"of {steps:,}", training.plan.pace)
     return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, left, course.facts())
 
 

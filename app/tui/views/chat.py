@@ -17,11 +17,12 @@ from textual.binding import Binding, BindingType
 from app import requests as r
 from app.heat import BITS, HEATS
 from app.tui import keys
-from app.tui.chat import commands, slash, status, titler
+from app.tui.chat import commands, slash, status, stepping, titler
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.candidates import Names
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.inspection import Subject
+from app.tui.chat.resuming import resumed
 from app.tui.chat.titler import Titler
 from app.tui.chat.token_look import TokenLook
 from app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
@@ -35,23 +36,24 @@ from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.composer import Composer
 from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.inspector import Inspector
+from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
 from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.suggestions import Suggestions
+from app.tui.widgets.system_line import SystemLine
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.transcript_pane import TranscriptPane
 from app.tui.widgets.tree import TreePane
 from engine.conversation import Conversation
-from engine.errors import DataError
 
-STEP_NEWS = "step: enter takes the picked candidate · space the model's own · esc ends"
 STATUS_S = 0.5  # between two looks at speed and context while tokens come
+BEGUN = 16  # tokens, which the tree shows of a branch
 
 
 class ChatScreen(View):
     """Talk to a model, look at every token, steer, branch."""
 
     NAME = "chat"
-    PARTS = (TokenView, TranscriptPane, Candidates, Sliders, TreePane, Composer)
+    PARTS = (TokenView, TranscriptPane, SystemLine, PlaceEditor, Candidates, Sliders, TreePane, Composer)
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -72,6 +74,7 @@ class ChatScreen(View):
         super().__init__()
         self.session: ChatSession | None = None
         self._saved_s = self._status_s = 0.0
+        self._progress = ""  # of a model that is loading, as it was said last
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -113,17 +116,10 @@ class ChatScreen(View):
         return self.session
 
     def _open_first(self) -> None:
-        wanted, store = self.host.resume, self.host.store
-        if wanted and store is not None:
-            try:
-                found = store.load(wanted)
-                self.open(found if found.kind == "chat" else self._fresh())
-                if found.kind != "chat":
-                    self.call_after_refresh(self.host.open, found)
-                return
-            except DataError as error:
-                self.host.store_news = str(error)
-        self.open(self._fresh())
+        found = resumed(self.host)
+        self.open(found if found is not None and found.kind == "chat" else self._fresh())
+        if found is not None and found.kind != "chat":
+            self.call_after_refresh(self.host.open, found)
 
     def _fresh(self) -> Conversation:
         now = self.host.clock()
@@ -141,7 +137,6 @@ class ChatScreen(View):
         talk.adapters = status.adapters(self.host.engine)
         self.look = TokenLook(talk, self.host.store)
         self.inspector.outcomes.clear()
-        self.composer.editing = None
         if self.host.engine.current is not None:
             talk.ready(self.host.engine.current)
         self.pane.open(talk.transcript)
@@ -205,12 +200,13 @@ class ChatScreen(View):
             self.inspector.look()
         if heard.ended:
             self._finished()
-        elif heard.reshow:
+        elif heard.reshow or heard.rewritten:
+            self.save()
             self.reshow()
         elif heard.branched:
             self.inspector.show_tree(talk.conversation)
         if heard.tokens and not heard.ended:
-            self._drawn()
+            self._drawn(len(heard.tokens))
         if heard.news:
             self.call_later(self.hints.say, heard.news, True)
         if talk.run is not None and talk.run is run and run.read is not None:
@@ -218,9 +214,12 @@ class ChatScreen(View):
         elif run is not None and not heard.failure and self.hints.news.startswith("reading the prompt"):
             self._hint()
 
-    def _drawn(self) -> None:
+    def _drawn(self, count: int) -> None:
         """Tokens were drawn: the panel looks a few times a second, the top line less often."""
         now = monotonic()
+        if self.talk.run is not None and len(self.talk.run.steps) - count < BEGUN:
+            self.talk.keep()
+            self.inspector.tree_pane.show(self.talk.conversation)
         if self.pane.cursor is None or self.talk.peek is not None:
             self.inspector.look_soon()
         if now - self._status_s >= STATUS_S:
@@ -243,10 +242,7 @@ class ChatScreen(View):
             self._name_it()
         else:
             self.inspector.look()
-            if self.talk.peek is not None:
-                panel.picked = 0
-                panel.focus()
-                self.hints.say(STEP_NEWS)
+            stepping.peeked(self)
         self.status()
         self.inspector.rest()
 
@@ -259,8 +255,9 @@ class ChatScreen(View):
             self.talk.ready(facts)
             self.reshow()
         self.status()
-        if loading is not None and not self.hints.alarm:
-            self.hints.say(status.progress(loading))
+        if not self.hints.alarm and (loading is not None or self.hints.news == self._progress):
+            self._progress = "" if loading is None else status.progress(loading)
+            self.hints.say(self._progress)
 
     def adapters_changed(self) -> None:
         """The model computes something else: what was measured of the text was measured by another."""
@@ -308,16 +305,20 @@ class ChatScreen(View):
         self.status()
 
     def on_descendant_focus(self) -> None:
-        self.call_later(self._hint)
+        self.call_later(self._show_keys)
 
     def on_key(self) -> None:
         if self.hints.news and not self.talk.stepping:
             self.hints.say("")
 
-    def _hint(self) -> None:
+    def _show_keys(self) -> None:
         """The keys that act on what has the focus."""
         stop = (("esc", "Stop"),) if self.talk.running else ()
         self.hints.show((*stop, *commands.keys(self.focused), (keys.help_key(), "Keys")))
+
+    def _hint(self) -> None:
+        """The keys; news of what was before are over."""
+        self._show_keys()
         if not self.hints.alarm and not self.talk.stepping:
             facts = self.host.engine.current
             base = facts is not None and not facts.chat and not self.pane.shown
@@ -342,10 +343,7 @@ class ChatScreen(View):
         self.pane.view.move_to(None)
         if not self.talk.conversation.title:
             self.rename(titler.first_words(event.text))
-        if event.editing is not None and event.editing < len(self.pane.shown):
-            self.talk.edit(event.editing, event.text)
-        else:
-            self.talk.submit(event.text)
+        self.talk.submit(event.text)
         self.save()
         self.reshow(follow=True)
         if self.talk.waiting is not None:
@@ -353,9 +351,22 @@ class ChatScreen(View):
         elif event.news:
             self.hints.say(event.news)
 
-    def on_transcript_pane_edited(self, event: TranscriptPane.Edited) -> None:
-        self.composer.rewrite(event.index, event.text)
-        self.hints.say(f"editing: enter sends ({event.outcome}) · esc leaves it as it was")
+    def on_place_editor_kept(self, event: PlaceEditor.Kept) -> None:
+        if event.index == SYSTEM:
+            self.instruct(event.text)
+        elif event.index < len(self.pane.shown):
+            self.titler.stop()
+            self.talk.edit(event.index, event.text, go_on=event.go_on)
+            self.save()
+            self.reshow(follow=self.talk.running or None)
+
+    def instruct(self, system: str) -> None:
+        """Another system prompt, from the next answer on."""
+        self.talk.instruct(system)
+        self.save()
+        self.reshow()
+        told = "told so from the next answer on · ^r draws the last one again" if self.pane.shown else "told so"
+        self.hints.say(f"the model is {told}" if system.strip() else "no system prompt")
 
     # -- steering ----------------------------------------------------------------------------------------------------
 
@@ -443,22 +454,7 @@ class ChatScreen(View):
 
     def action_step(self) -> None:
         """Step mode: the person chooses, token by token."""
-        if self.talk.stepping:
-            self.end_steps()
-            return
-        begun = self.talk.step_on()
-        self.begun(begun, "step mode needs a message to answer, and a model")
-        if begun:
-            self.hints.say(STEP_NEWS)
-            self.inspector.open()
-
-    def end_steps(self) -> None:
-        """Leave step mode; what was chosen stays."""
-        self.talk.step_off()
-        self.hints.say("")
-        self.reshow()
-        self.save()
-        self.composer.focus()
+        stepping.turn(self)
 
     def key_space(self) -> None:
         if self.talk.stepping and not self.composer.has_focus:
@@ -478,7 +474,7 @@ class ChatScreen(View):
         if self.composer.list.display:
             self.composer.list.offer(())
         elif self.talk.stepping:
-            self.end_steps()
+            stepping.end(self)
         elif self.host.engine.stop_loading():
             self.hints.say("stopping the download…")
         elif self.talk.stop(hear=True):

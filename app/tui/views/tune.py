@@ -101,6 +101,7 @@ class TuneScreen(View):
 
     def on_mount(self) -> None:
         self.prompt = self.query_one(PromptInput)
+        self.gauge = self.query_one(Gauge)
         self.panel = self.query_one(MovedPanel)
         self.said = self.query_one("#answers", HeatView)
         self.action_view("loss")
@@ -139,10 +140,11 @@ class TuneScreen(View):
             self.training.close()
         worker = Worker(lambda: TrainingJobs(self.host.trainer()), "trainer")
         self.training = self.host.training = Training(worker, config, resume=resume)
-        self.course, self.watching = TrainingHistory(), Probes(self.training.ask)
+        per = "token" if config.objective == "sft" else "pair"
+        self.course, self.watching = TrainingHistory(per), Probes(self.training.ask)
         self.said.show([])
         self.set_class(False, "-form")
-        self.set_focus(None)
+        self.prompt.focus()
         self.stage, self.closer = "opening", False
         self.reshow()
 
@@ -187,7 +189,7 @@ class TuneScreen(View):
     def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
         if event.text.strip():
             self.prompt.prompts.append(event.text)
-            self.prompt.take("")
+            self.prompt.take("" if self.ready else event.text)
             self.try_out(event.text)
 
     def try_out(self, text: str) -> None:
@@ -296,9 +298,9 @@ class TuneScreen(View):
         return True
 
     def action_back(self) -> None:
-        """Out of the field that is being written in; else to the chat, while the run goes on."""
-        if self.focused is not None and not self.has_class("-form"):
-            self.set_focus(None)
+        """From the field that is being written in to the run and its keys; else to the chat, while the run goes on."""
+        if self.focused is not self.gauge and not self.has_class("-form"):
+            self.gauge.focus()
         elif self.host.tune_order is None:
             self.host.go("chat")
 
@@ -351,7 +353,7 @@ class TuneScreen(View):
         self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
         self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
         if training is not None:
-            self.query_one(Gauge).show(standing(training, course, self.stage, glyphs, self.host.clock() - self.began_s))
+            self.gauge.show(standing(training, course, self.stage, glyphs, self.host.clock() - self.began_s))
         plan = training.plan if training is not None else None
         name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
         self.top.show(name, (training.state,) if training is not None else ())
@@ -371,16 +373,23 @@ class TuneScreen(View):
 
     def on_key(self, event: events.Key) -> None:
         self.hints.say("")
-        if self.has_class("-form") and event.is_printable and not isinstance(self.focused, Input):
+        if not event.is_printable or isinstance(self.focused, Input):
+            return
+        if not self.has_class("-form"):
+            if self.focused is None:  # a page with a field gives typing to it
+                event.stop()
+                self.prompt.focus()
+                self.prompt.insert(event.character or "")
+        else:
             event.stop()
-            field = self.query_one(TuneForm).field("data")  # a page of fields gives typing to them
+            field = self.query_one(TuneForm).field("data")
             field.select_on_focus = False  # or the next letter takes the place of this one
             field.focus()
             field.insert_text_at_cursor(event.character or "")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The keys of a run do not act on the form."""
-        return not self.has_class("-form") or action not in OF_A_RUN
+        """The keys of a run do not act on the form, nor where nothing has the focus: what is typed is a question."""
+        return action not in OF_A_RUN or (not self.has_class("-form") and self.focused is not None)
 
     def _hint(self) -> None:
         training = self.training
@@ -389,7 +398,7 @@ class TuneScreen(View):
             self.hints.show((*filling, (keys.help_key(), "Keys")))
             return
         if self.focused is self.prompt:
-            self.hints.show((("⏎", "Ask"), ("esc", "Back to the run"), (keys.help_key(), "Keys")))
+            self.hints.show((("⏎", "Ask"), ("esc", "The run: pause, stop, what moved"), (keys.help_key(), "Keys")))
             return
         state = training.state if training is not None else ""
         own: tuple[tuple[str, str], ...] = (("w", "What moved"), ("t", "Try"), ("l", "Loss"))

@@ -23,11 +23,11 @@ class Composer(PromptInput):
     """A prompt that sends messages and commands."""
 
     class Said(Message):
-        """A message, attachments and all; `editing` is the message on the screen that it takes the place of."""
+        """A message, attachments and all."""
 
-        def __init__(self, text: str, editing: int | None, news: str) -> None:
+        def __init__(self, text: str, news: str) -> None:
             super().__init__()
-            self.text, self.editing, self.news = text, editing, news
+            self.text, self.news = text, news
 
     class Commanded(Message):
         """A slash command."""
@@ -38,7 +38,6 @@ class Composer(PromptInput):
 
     def __init__(self, *, placeholder: str, id: str | None = None) -> None:
         super().__init__(placeholder=placeholder, id=id)
-        self.editing: int | None = None
         self.attached: list[Attachment] = []
         self.busy: Callable[[], bool] = lambda: False  # an answer is under way: nothing can be said
         self.room: Callable[[], int] = lambda: 0  # tokens left of the context
@@ -48,17 +47,11 @@ class Composer(PromptInput):
         self.turn: Callable[[], object] = lambda: None  # to another example
         self.list = Suggestions()  # shows completions as one types
 
-    def rewrite(self, index: int, text: str) -> None:
-        """Write a message of the screen anew."""
-        self.editing = index
-        self.take(text)
-        self.focus()
-
     def drop(self) -> bool:
-        """Give up editing, and what is attached; gives whether there was anything."""
-        had = self.editing is not None or bool(self.attached)
+        """Give up what is attached; gives whether there was anything."""
+        had = bool(self.attached)
         if had:
-            self.editing, self.attached, self.text = None, [], ""
+            self.attached, self.text = [], ""
         return had
 
     def action_send(self) -> None:
@@ -73,7 +66,7 @@ class Composer(PromptInput):
                     return
                 text = picked.text
         self.list.offer(())
-        if text.startswith("/") and not text.startswith("//") and self.editing is None:
+        if text.startswith("/") and not text.startswith("//"):
             self.text = ""
             self._remember(text)
             self.post_message(self.Commanded(text))
@@ -98,8 +91,8 @@ class Composer(PromptInput):
 
     def _say(self, text: str, news: str = "") -> None:
         self._remember(text)
-        self.post_message(self.Said(text, self.editing, news))
-        self.editing, self.attached, self.text = None, [], ""
+        self.post_message(self.Said(text, news))
+        self.attached, self.text = [], ""
 
     def _count(self, text: str, attached: Sequence[Attachment]) -> None:
         """Attach files: their tokens are counted first, and what does not fit is refused."""
@@ -142,7 +135,7 @@ class Composer(PromptInput):
 
     def on_text_area_changed(self) -> None:
         """List what could be meant, but for a prompt of earlier times."""
-        if self._at is None and self.editing is None and self.list.is_attached:
+        if self._at is None and self.list.is_attached:
             self.list.offer([each for each in self._suggested(self.text) if each.text != self.text])
 
     def pick(self, by: int) -> bool:

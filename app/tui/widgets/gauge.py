@@ -11,8 +11,9 @@ from app.tui.widgets.canvas import Canvas, Line
 NARROWEST = 8  # cells of the bar
 
 
-class Gauge(Canvas):
-    """Words, a bar and what is left; below them facts, dropped from the right."""
+class Gauge(Canvas, can_focus=True):
+    """Words, a bar and what is left; below them facts, dropped from the right. While it has the focus, keys act on the
+    run."""
 
     standing: RunStatus = RunStatus()
 
@@ -21,10 +22,16 @@ class Gauge(Canvas):
             self.standing = standing
             self.redraw()
 
+    def on_focus(self) -> None:
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self.redraw()
+
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs, it = self.look, self.glyphs, self.standing
         words = cells.fit(cells.clean(f" {it.words}"), width - 1)
-        line = [Segment(words, look.alarm if it.alarm else look.text)]
+        line = [Segment(words, look.alarm if it.alarm else look.row if self.has_focus else look.text)]
         room = width - cells.width(words) - cells.width(it.tail) - 5
         if it.share is not None and room >= NARROWEST:
             done = round(min(max(it.share, 0.0), 1.0) * room)

@@ -220,9 +220,9 @@ class Inspector(Vertical, CachedWidget):
         return next((face for face in FACES if self.has_class(f"-{face}")), "" if self.has_class("-shut") else "glance")
 
     def next_face(self) -> None:
-        """The drawer's next part, at last shut."""
+        """The drawer's next part, at last shut. Where there is room, the tree stands beside the sampler."""
         if self.is_drawer:
-            turns = ("glance", "entropy", "tree", "sampler", "")
+            turns = ("glance", "entropy", *(("tree",) if self.has_class("-slim") else ()), "sampler", "")
             shown = self.face if self.display else ""
             self.turn(turns[(turns.index(shown) + 1) % len(turns)] if shown in turns else "glance")
 

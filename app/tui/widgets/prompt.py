@@ -67,7 +67,7 @@ class PromptInput(TextArea, CachedWidget):
 
     def _is(self, event: events.Key, action: str) -> bool:
         """Whether a key is a binding's, remapped or not. Priority bindings would overtake what was typed before."""
-        default = next(b.key for b in self.BINDINGS if isinstance(b, Binding) and b.id == action)
+        default = next(b.key for b in PromptInput.BINDINGS if isinstance(b, Binding) and b.id == action)
         return event.key in host(self).keys_of(action, default).split(",")
 
     async def _on_key(self, event: events.Key) -> None:

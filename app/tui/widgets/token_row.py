@@ -67,6 +67,8 @@ def _ink(block: MessageBlock, token: int, look: Look) -> Style | None:
     it = block.tokens[token]
     if it.special:
         return look.faint
+    if it.given and block.edited:  # a person's words in an answer
+        return (look.heat[it.level] if it.level else look.you) + Style(italic=True, bold=False)
     if it.level:
         return look.heat[it.level]
     thinking = block.thinking

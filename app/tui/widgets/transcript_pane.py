@@ -21,7 +21,9 @@ from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import ShownMessage
 from app.tui.widgets.bars import JumpToLatest
 from app.tui.widgets.body import Left
+from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
 from app.tui.widgets.rows import TranscriptRows
+from app.tui.widgets.system_line import SystemLine
 from app.tui.widgets.token_view import TokenView
 from app.tui.widgets.welcome import EXAMPLES, Welcome
 from engine.conversation import Conversation, Fork, Way
@@ -89,13 +91,6 @@ class TranscriptPane(Left):
             super().__init__()
             self.token = token
 
-    class Edited(Message):
-        """A person wants to write a message anew; `outcome` is what that will do, in words."""
-
-        def __init__(self, index: int, text: str, outcome: str) -> None:
-            super().__init__()
-            self.index, self.text, self.outcome = index, text, outcome
-
     class Rendered(Message):
         """The same is shown in another way: what says something of a token may have to look again."""
 
@@ -106,24 +101,29 @@ class TranscriptPane(Left):
         self._put_away: list[Way] = []  # the last one is brought back first
 
     def compose(self) -> ComposeResult:
+        yield SystemLine(id="system")
         yield TokenView(id="transcript")
         yield Welcome(id="welcome")
         yield JumpToLatest(id="pill")
 
     def on_mount(self) -> None:
         self.view = self.query_one(TokenView)
+        self.system = self.query_one(SystemLine)
+        self.system.display = False
 
     # -- content -----------------------------------------------------------------------------------------------------
 
     def open(self, transcript: "Transcript") -> None:
         """Show another conversation from its newest token on."""
         self.transcript = transcript
+        self.close_editor()
         self.view.cursor = None
         self._put_away.clear()
 
     def reshow(self, *, follow: bool | None = None) -> None:
         """Show the lineage anew, after it has changed."""
         blocks = self.transcript.blocks()
+        self.system.show(self.conversation.system)
         self.query_one(Welcome).display = not blocks
         self.view.show(blocks, follow=follow)
 
@@ -406,15 +406,46 @@ class TranscriptPane(Left):
         here = options.index(self.conversation.option(fork))
         self.check_out(fork, options[(here + by) % len(options)])
 
+    # -- editing in place --------------------------------------------------------------------------------------------
+
     def action_edit(self) -> None:
-        """Edit the message under the cursor, or the last one of the person's, and have it answered anew."""
+        """Edit the message under the cursor where it stands, or the last one of the person's."""
         yours = [i for i, each in enumerate(self.shown) if each.message.role == "user"]
         index = self.view.cursor.block if self.view.cursor is not None else max(yours, default=-1)
         if index < 0:
             self._say("there is nothing to edit")
             return
-        outcome = "a new branch, nothing is lost" if index in yours else "the model goes on from these words"
-        self.post_message(self.Edited(index, self.shown[index].message.text, outcome))
+        shown = self.shown[index]
+        self._edit(PlaceEditor(index, shown.block.who, shown.message.text, self.view))
+
+    def edit_system(self) -> None:
+        """Edit the system prompt where it stands."""
+        self._edit(PlaceEditor(SYSTEM, "system", self.conversation.system, self.view))
+
+    def _edit(self, editor: PlaceEditor) -> None:
+        self.close_editor()
+        self.mount(editor)
+        editor.focus()
+
+    def close_editor(self) -> None:
+        for editor in self.query(PlaceEditor):
+            editor.remove()
+
+    def on_resize(self) -> None:
+        for editor in self.query(PlaceEditor):
+            self.call_after_refresh(editor.lie)
+
+    def on_place_editor_edit_ended(self) -> None:
+        self.close_editor()
+        self.view.focus()
+
+    def on_system_line_grown(self) -> None:
+        """The welcome begins below it."""
+        self.query_one(Welcome).styles.margin = (self.system.size.height if self.system.display else 0, 0, 0, 0)
+        self.on_resize()
+
+    def on_system_line_asked(self) -> None:
+        self.edit_system()
 
     def on_token_view_chosen(self, event: TokenView.Chosen) -> None:
         """The alternatives to a token, beside it."""

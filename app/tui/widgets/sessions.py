@@ -1,0 +1,320 @@
+"""`SessionList`: the conversations that are kept, newest first: search, open, rename, duplicate, put away, bring back.
+
+In a sidebar they stand in two rows each, by days; in a dialog in one. Which one is open, and what becomes of the open
+one, is told from outside.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import Input, Label, OptionList
+from textual.widgets.option_list import Option
+
+from app.store import Store, Summary
+from app.tui import keys
+from app.tui.dialogs.overlays import Ask
+from app.tui.host import host
+from app.tui.tokens import cells
+from app.tui.views import VIEWS
+from app.tui.widgets.canvas import Canvas, Line
+from engine.errors import DataError
+
+LOOK_S = 1.0  # between two looks at whether the database has changed
+ROOMY = 60  # columns from which on a conversation has one row
+ALL = "all"
+
+
+class KindRow(Canvas):
+    """The kinds of conversations, the chosen one lit."""
+
+    kinds: tuple[str, ...] = (ALL, *(entry.opens for entry in VIEWS.values() if entry.opens))
+    kind = ALL
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        look = self.look
+        segments = [Segment(" ")]
+        for name in self.kinds:
+            segments += [Segment(name, look.row if name == self.kind else look.faint), Segment("  ")]
+        return [segments]
+
+    def turn(self, by: int) -> None:
+        self.kind = self.kinds[(self.kinds.index(self.kind) + by) % len(self.kinds)]
+        self.redraw()
+
+    def at(self, x: int) -> str:
+        """The kind at a column, "" for none."""
+        start = 1
+        for name in self.kinds:
+            if start <= x < start + len(name):
+                return name
+            start += len(name) + 2
+        return ""
+
+
+class SessionList(Vertical):
+    """A search field, and the conversations that match."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "list", "List", show=False, id="sessions.list"),
+        Binding("slash", "search", "Search", show=False, id="sessions.search"),
+        Binding("left", "kind(-1)", "Kind", show=False, id="sessions.previous_kind"),
+        Binding("right", "kind(1)", "Kind", show=False, id="sessions.next_kind"),
+        Binding("r", "rename", "Rename", show=False, id="sessions.rename"),
+        Binding("d", "duplicate", "Duplicate", show=False, id="sessions.duplicate"),
+        Binding("delete,backspace", "remove", "Put away", show=False, id="sessions.remove"),
+        Binding("u,ctrl+z", "undo", "Bring back", show=False, id="sessions.undo"),
+        Binding("escape", "leave", "Back", show=False, id="sessions.leave"),
+    ]
+
+    class SessionPicked(Message):
+        """A person opens a conversation."""
+
+        def __init__(self, session: str) -> None:
+            super().__init__()
+            self.session = session
+
+    class Abandoned(Message):
+        """A person goes back to what is open."""
+
+    def __init__(
+        self,
+        current: Callable[[], str],
+        *,
+        named: Callable[[str], None],
+        removed: Callable[[], None],
+        classes: str | None = None,
+    ) -> None:
+        """`current` gives the id of the conversation that is open: `named` is told its new name, and `removed` opens
+        another in its place."""
+        super().__init__(classes=classes)
+        self.current, self.named, self.removed = current, named, removed
+        self.found: list[Summary] = []
+        self.deleted: list[str] = []
+        self._seen: tuple[object, ...] = ()
+
+    @property
+    def store(self) -> Store:
+        store = host(self).store
+        assert store is not None
+        return store
+
+    @property
+    def narrow(self) -> bool:
+        return self.has_class("sidebar")
+
+    def compose(self) -> ComposeResult:
+        yield Label("conversations", classes="sheet-title", id="sessions-title", markup=False)
+        about = "find in titles and text" if self.narrow else "search in everything that was said"
+        yield Input(placeholder=about, id="query")
+        yield KindRow(id="kinds")
+        yield OptionList(id="list", markup=False)
+        yield Label("", classes="faint", id="sessions-keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(KindRow).display = self.narrow
+        self.set_timer(0.05, self.search)  # what was just handed over is written first
+        self.set_interval(LOOK_S, self.follow)
+        self.search()
+
+    def follow(self) -> None:
+        """List anew where the database has changed, or another one is open."""
+        if self.is_attached and self.display and self._state() != self._seen:
+            self.search()
+
+    def _state(self) -> tuple[object, ...]:
+        return self.store.version(), self.current()
+
+    # -- listing -----------------------------------------------------------------------------------------------------
+
+    def search(self) -> None:
+        """List what matches."""
+        self._seen = self._state()
+        kind = self.query_one(KindRow).kind
+        found = self.store.sessions(self.query_one("#query", Input).value)
+        rows, here = self.query_one("#list", OptionList), self.picked
+        self.found = [summary for summary in found if kind in (ALL, summary.kind)]
+        at = rows.highlighted or 0
+        rows.clear_options()
+        rows.add_options(self._options())
+        ids = [option.id for option in rows.options]
+        if self.found:
+            here = here or self.current()
+            rows.highlighted = ids.index(here) if here in ids else min(at, len(ids) - 1)
+            if rows.options[rows.highlighted].disabled:
+                rows.highlighted = min(rows.highlighted + 1, len(ids) - 1)
+        if self.narrow:
+            self.query_one("#sessions-title", Label).update(self._heading())
+        self._say(self._keys() if self.found else "nothing found · esc")
+
+    def _heading(self) -> Text:
+        look = host(self).look
+        text = Text("CONVERSATIONS", look.heading, no_wrap=True)
+        text.append(cells.pad(f"  {len(self.found)}", self.size.width - len(text) - 11), look.faint)
+        text.append(keys.pretty(host(self).keys_of("chat.sessions")), look.accent)
+        text.append(" closes", look.faint)
+        return text
+
+    def _options(self) -> Iterator[Option]:
+        day = ""
+        for summary in self.found:
+            if self.narrow and (its := self._day(summary)) != day:
+                day = its
+                yield Option(Text(f"\n {day}", host(self).look.heading), disabled=True)
+            yield Option(self._rows(summary) if self.narrow else self._line(summary), id=summary.id)
+
+    def _day(self, summary: Summary) -> str:
+        """The days that a conversation stands under."""
+        days = self._date(host(self).clock()) - self._date(summary.updated)
+        names = ((0, "TODAY"), (1, "YESTERDAY"), (6, "LAST WEEK"))
+        return next((name for most, name in names if days <= timedelta(most)), "BEFORE")
+
+    @staticmethod
+    def _date(seconds: float) -> datetime:
+        return datetime.fromtimestamp(seconds).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def _when(self, summary: Summary) -> str:
+        day, then = self._day(summary), datetime.fromtimestamp(summary.updated)
+        return then.strftime("%H:%M" if day in ("TODAY", "YESTERDAY") else "%a %d" if day == "LAST WEEK" else "%d %b")
+
+    def _rows(self, summary: Summary) -> Text:
+        """A conversation in two rows: its title; its kind, how much there is of it, and when it was."""
+        look, width = host(self).look, max(self.size.width - 3, 12)
+        mark = "▎" if summary.id == self.current() else " "
+        much = f"{summary.leaves} leaves" if summary.leaves > 1 else f"{summary.tokens:,} tok"
+        when = self._when(summary)
+        about = cells.pad(f"{summary.kind} · {much}", width - len(when) - 1)
+        text = Text(no_wrap=True)
+        text.append(mark, look.chosen)
+        text.append(f"{cells.pad(cells.clean(summary.title or 'untitled'), width)}\n", look.text)
+        text.append(mark, look.chosen)
+        text.append(f"{about} {when}", look.faint)
+        if summary.found:
+            text.append(f"\n {cells.fit(cells.clean(summary.found), width)}", look.faint)
+        return text
+
+    def _line(self, summary: Summary) -> str:
+        width = max(min(self.screen.size.width, 88) - 8, 30)
+        age = ago(host(self).clock() - summary.updated)
+        mark = "● " if summary.id == self.current() else "  "
+        model = summary.model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+        by = model if summary.kind == "chat" else summary.kind
+        tail = f"{cells.pad(cells.clean(by), 12)}  {summary.tokens:>6} tok  {age:>4}"
+        title = cells.pad(cells.clean(summary.title or "untitled"), max(width - len(tail) - 4, 10))
+        line = f"{mark}{title}  {tail}"
+        if summary.found:
+            line += f"\n    {cells.fit(cells.clean(summary.found), width - 4)}"
+        return line
+
+    def _keys(self) -> str:
+        if self.deleted:
+            return "put away · u brings it back" if self.narrow else "deleted · ^z brings it back"
+        if self.narrow:
+            return "r rename · del put away · / find"
+        return "⏎ open · ^r rename · ^d duplicate · del delete · ^z undo · esc"
+
+    @property
+    def picked(self) -> str | None:
+        rows = self.query_one("#list", OptionList)
+        return rows.options[rows.highlighted].id if rows.highlighted is not None and self.found else None
+
+    def _say(self, line: str) -> None:
+        self.query_one("#sessions-keys", Label).update(line)
+
+    # -- what a person does ------------------------------------------------------------------------------------------
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.search()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        if self.picked is not None:
+            self.post_message(self.SessionPicked(self.picked))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if event.option.id is not None:
+            self.post_message(self.SessionPicked(event.option.id))
+
+    def on_click(self, event: events.Click) -> None:
+        row = self.query_one(KindRow)
+        if event.widget is row and (kind := row.at(event.x)):
+            row.kind = kind
+            self.action_kind(0)
+
+    def action_list(self) -> None:
+        self.query_one("#list").focus()
+
+    def action_search(self) -> None:
+        self.query_one("#query").focus()
+
+    def action_leave(self) -> None:
+        self.post_message(self.Abandoned())
+
+    def action_kind(self, by: int) -> None:
+        """Another kind of conversations."""
+        if self.narrow:
+            self.query_one(KindRow).turn(by)
+            self.search()
+
+    def action_rename(self) -> None:
+        id = self.picked
+        if id is None:
+            return
+        title = next(summary.title for summary in self.found if summary.id == id)
+
+        def named(text: str | None) -> None:
+            if text:
+                self._change(lambda store: store.rename(id, cells.fit(cells.clean(text), 60)))
+                if id == self.current():
+                    self.named(cells.clean(text))
+
+        self.app.push_screen(Ask("name", title), named)
+
+    def action_duplicate(self) -> None:
+        id = self.picked
+        if id is not None:
+            self._change(lambda store: store.duplicate(id, secrets.token_hex(4)))
+
+    def action_remove(self) -> None:
+        id = self.picked
+        if id is None:
+            return
+        query = self.query_one("#query", Input)
+        if query.has_focus and query.cursor_position < len(query.value):  # the key is meant for the words
+            query.action_delete_right()
+            return
+        if id == self.current():
+            self.removed()
+        self.deleted.append(id)
+        self._change(lambda store: store.delete(id))
+
+    def action_undo(self) -> None:
+        if self.deleted:
+            id = self.deleted.pop()
+            self._change(lambda store: store.undelete(id))
+
+    def _change(self, action: Callable[[Store], None]) -> None:
+        """Do something to the database, and list anew."""
+        try:
+            action(self.store)
+            self.search()
+        except DataError as error:
+            self._say(str(error))
+
+
+def ago(seconds: float) -> str:
+    """How long ago, in one unit."""
+    for size, unit in ((86_400 * 365, "y"), (86_400 * 7, "w"), (86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return "now"
