@@ -11,6 +11,8 @@ FOLDER holds llama.cpp's libraries for this machine (libllama.v0.4.0.so and its 
     prefill   512 tokens of each file, over llama.cpp's time for the Q8_0 file of the same model
     batch     a step of eight answers side by side over a step of one, ours alone
     mlx-lm    a token of mlx-lm, float32 weights, the same BLAS with our products of one row, over ours (SmolLM2)
+    kl        with --text FILE: how far the packed distribution is from that of the same weights in float32, over the
+              file's first 4,000 tokens, in nats a token, and how often the most likely token is another
 
 Figures: ratios of lower quartiles by the clock, and by processor time, which is what counts on a busy machine with one
 thread. One JSON line at the end.
@@ -32,7 +34,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-WHAT = ("decode", "long", "prefill", "batch", "mlx-lm")
+WHAT = ("decode", "long", "prefill", "batch", "mlx-lm", "kl")
 LIMITS = {"q4_1": 0.65, "q8_0": 0.8, "q4_0": 1.1, "gemma3": 1.0}  # of a token, over llama.cpp's
 SAME_MODEL = {"gemma3": "gemma3-q8_0"}  # the file whose prefill is the measure; q8_0 for the others
 CONTEXT, LONG, PROMPT, ANSWERS = 100, 4000, 512, 8
@@ -288,6 +290,29 @@ def reading(worker: Worker) -> Callable[[], Sequence[Clock]]:
     return lambda: [tuple(worker.run(context=PROMPT, tokens=1)["prefill"])]
 
 
+def divergence(path: Path, text: Path, count: int = 4000, chunk: int = 64) -> dict[str, float]:
+    """KL(float32 || packed) a token, and the share of tokens whose most likely successor differs."""
+    import numpy as np
+
+    from engine import arrays
+    from engine.sources.checkpoint import load
+    from metal import mx
+    from models.native import NativeModel
+
+    checkpoint = load(str(path))
+    model = checkpoint.model
+    assert isinstance(model, NativeModel)
+    ids = checkpoint.tokenizer.encode(text.read_text()[: 16 * count], bos=True)[:count]
+    caches, sums, other = (model.make_cache(count), model.graph.make_cache(count)), 0.0, 0
+    for at in range(0, len(ids), chunk):
+        tokens = mx.array([ids[at : at + chunk]])
+        both = [np.array(m(tokens, c))[0] for m, c in zip((model, model.graph), caches, strict=True)]
+        ours, exact = (arrays.logprobs(x, np, exact=True) for x in both)
+        sums += float(arrays.kl(exact, ours, np).sum())
+        other += int((both[0].argmax(-1) != both[1].argmax(-1)).sum())
+    return {"nats": float(f"{sums / len(ids):.2g}"), "other_top": round(other / len(ids), 5), "tokens": len(ids)}
+
+
 def written(folder: Path, source: Path, kind: str) -> Path:
     """The same model with its matrices in `kind`, by the gguf package."""
     import gguf
@@ -341,6 +366,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "likely-bench-packed")
+    parser.add_argument("--text", type=Path)
     parser.add_argument("--worker")
     parser.add_argument("--file")
     options = parser.parse_args()
@@ -374,6 +400,8 @@ def main() -> None:
                 with workers(("likely", path), folder=folder, threads=threads) as (ours,):
                     many, one = (steps(ours, tokens, context=CONTEXT, answers=n) for n in (ANSWERS, 1))
                     tell(f"batch {at}", ratios(*by_turns(many, one, rounds)))
+            if "kl" in chosen and options.text and threads == 1:
+                tell(f"kl {at}", divergence(path, options.text))
             if "mlx-lm" in chosen and model == "q4_1":
                 from benchmarks.peers import export
 

@@ -62,111 +62,12 @@ typedef F sum_t;
         EACH(r) total[p * R + r] += o * sums[(g) * R + r];                                                             \
     }
 
+#define K(p) (scales + (p) * apart) /* each panel's scales of a block */
 #define OF_BLOCKS OF_BLOCK, const float *factors
 
-/* Q4_1, or without an offset Q4_0, whose codes are 8 more than they say. */
-INLINE void q4(TEMPLATE, const int offset, OF_BLOCKS) {
-    sum_t sum[P * R];
-    BOTH(i) sum[i] = (sum_t){0};
-#pragma unroll
-    for (int c = 0; c < 4; c++) {
-        I w[P];
-        EVERY(p) w[p] = WORD(c, p), FETCH(c, p);
-        ADD_NIBBLES(sum, w, c, 1)
-    }
-    SCALED(total, sum, 0, wide(scales + p * apart, FLOAT16))
-    SHIFTED(total, 0, offset ? wide(scales + p * apart + 32, FLOAT16) : -8 * wide(scales + p * apart, FLOAT16))
-}
-
-/* Q5_1, or without an offset Q5_0, whose codes are 16 more than they say. The fifth bits of four codes are a bit of the
- * last word's four bytes. */
-INLINE void q5(TEMPLATE, const int offset, OF_BLOCKS) {
-    sum_t sum[P * R];
-    BOTH(i) sum[i] = (sum_t){0};
-    EVERY(p) FETCH(4, p);
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-#pragma unroll
-        for (int c = 0; c < 4; c++) {
-            I w[P];
-            EVERY(p) {
-                I fifth = half ? (I)((U)WORD(4, p) >> c) : WORD(4, p) << (4 - c);
-                w[p] = ((WORD(c, p) >> 4 * half) & 0x0f0f0f0f) | (fifth & 0x10101010);
-                if (!half)
-                    FETCH(c, p);
-            }
-            ADD_BYTES(sum, w, 0, 4 * half + c)
-        }
-    SCALED(total, sum, 0, wide(scales + p * apart, FLOAT16))
-    SHIFTED(total, 0, offset ? wide(scales + p * apart + 32, FLOAT16) : -16 * wide(scales + p * apart, FLOAT16))
-}
-
-INLINE void q8(TEMPLATE, OF_BLOCKS) {
-    sum_t sum[P * R];
-    BOTH(i) sum[i] = (sum_t){0};
-#pragma unroll
-    for (int c = 0; c < 8; c++) {
-        I w[P];
-        EVERY(p) w[p] = WORD(c, p), FETCH(c, p);
-        ADD_BYTES(sum, w, 1, c)
-    }
-    SCALED(total, sum, 0, wide(scales + p * apart, FLOAT16))
-}
-
-/* Q4_K, and with a fifth bit Q5_K: in four runs of eight words one group has the low bits, the next the high ones. */
-INLINE void k45(TEMPLATE, const int fifth, OF_BLOCKS) {
-#pragma nounroll
-    for (int t = 0; t < 4; t++)
-#pragma nounroll
-        for (int odd = 0; odd < 2; odd++) {
-            int g = 2 * t + odd;
-            sum_t sum[P * R];
-            BOTH(i) sum[i] = (sum_t){0};
-#pragma unroll
-            for (int c = 0; c < 8; c++) {
-                I w[P];
-                EVERY(p) w[p] = (WORD(8 * t + c, p) >> 4 * odd) & 0x0f0f0f0f;
-                if (!odd)
-                    EVERY(p) FETCH(8 * t + c, p);
-                if (fifth)
-                    EVERY(p) w[p] |= ((WORD(32 + c, p) >> g) & 0x01010101) << 4;
-                ADD_BYTES(sum, w, 0, 8 * g + c)
-            }
-#define K(p) (scales + (p) * apart)
-            SCALED(total, sum, g, wide(K(p), FLOAT16) * FLOATS(LOAD(B, K(p) + 64 + 16 * g)))
-            SHIFTED(total, g, -wide(K(p) + 32, FLOAT16) * FLOATS(LOAD(B, K(p) + 192 + 16 * g)))
-        }
-}
-
-/* In two halves of 128 columns 16 words of low bits, those of two quarters under those of the other two, and 8 words of
- * high ones, of which each quarter has a pair. */
-INLINE void k6(TEMPLATE, OF_BLOCKS) {
-#pragma nounroll
-    for (int h = 0; h < 2; h++)
-#pragma nounroll
-        for (int part = 0; part < 4; part++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                sum_t sum[P * R];
-                BOTH(i) sum[i] = (sum_t){0};
-#pragma unroll
-                for (int c = 4 * half; c < 4 * half + 4; c++) {
-                    I w[P];
-                    EVERY(p) {
-                        I lower = (WORD(16 * h + 8 * (part & 1) + c, p) >> 4 * (part >> 1)) & 0x0f0f0f0f;
-                        I upper = (WORD(32 + 8 * h + c, p) >> 2 * part) & 0x03030303;
-                        w[p] = (I)((B64)(lower | upper << 4) - 32);
-                        if (part < 2)
-                            FETCH(16 * h + 8 * part + c, p);
-                        else if (part == 2)
-                            FETCH(32 + 8 * h + c, p);
-                    }
-                    ADD_BYTES(sum, w, 1, 32 * h + 8 * part + c)
-                }
-                SCALED(total, sum, 4 * h + part,
-                       wide(K(p), FLOAT16) * FLOATS(LOAD(S, K(p) + 32 + 16 * (8 * h + 2 * part + half))))
-            }
-}
+#define NAMED(kind) kind
+#define SUM sum_t
+#include "blocks.h"
 
 INLINE void affine(TEMPLATE, const int bits, int number, int group, OF_BLOCKS) {
     F all[P * R];
@@ -306,12 +207,23 @@ INLINE int together(int rows, int *which) {
 
 enum { AT_ONCE = 64 }; /* rows of activations that stay in the second cache while all panels pass */
 
+#if WORDS == 256
+#include "tile.h"
+#endif
+
 /* Panels first..end-1 by all rows. */
 static void multiply(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add) {
     long each = x->columns + x->columns / SUMMED; /* floats of a row */
     for (int some = 0, last; some < x->rows; some = last) {
         last = some + AT_ONCE < x->rows ? some + AT_ONCE : x->rows;
         int which, most;
+#if WORDS == 256
+        if (last - some >= MANY && m->layout <= Q6_K) {
+            for (int p = first; p < end; p++)
+                by_tiles(m, p, x, some, last, y, next, add);
+            continue;
+        }
+#endif
         together(last - some, &which);
         most = many[which];
         for (int p = first, n; p < end; p += n) {

@@ -1,6 +1,6 @@
 /* Runs metal/packed without Python or libc, for machines that only an emulator is at hand for: reads a request from its
  * input, writes floats. A matrix and activations give its numbers and their product; logits what a scan says of them; a
- * small model of float32 weights and tokens its logits. */
+ * small model and tokens its logits. */
 #include "forward.h"
 #include "standalone.h"
 
@@ -87,11 +87,13 @@ static void scan(void) {
     out(sums, sizeof sums);
 }
 
-static const matrix_t *floats(int rows, int columns) {
+/* A matrix as its layout, the bytes of a row and these say. */
+static const matrix_t *weights(int rows, int columns) {
     matrix_t *m = room(sizeof *m);
-    *m = (matrix_t){.layout = FLOAT, .rows = rows, .columns = columns};
+    *m = (matrix_t){.layout = number(), .rows = rows, .columns = columns};
+    int bytes = number();
     m->data = room(likely_layout(m));
-    likely_pack(m, in((long)rows * columns * 4), columns * 4, 0, 0, rows);
+    likely_pack(m, in((long)rows * bytes), bytes, 0, 0, rows);
     return m;
 }
 
@@ -103,14 +105,14 @@ static void forward(void) {
     int rows = number(), q = m.heads * m.size, kv = m.kv_heads * m.size;
     const int *tokens = in(rows * 4);
     const float *turns = in((long)rows * m.size * 4);
-    m.embed = m.head = floats(vocabulary, m.width);
+    m.embed = m.head = weights(vocabulary, m.width);
     layer_t *layers = room(m.layers * sizeof *layers);
     for (int i = 0; i < m.layers; i++)
         layers[i] = (layer_t){
-            .qkv = {{floats(q, m.width), floats(kv, m.width), floats(kv, m.width)}, 3},
-            .out = {{floats(m.width, q)}, 1},
-            .gate_up = {{floats(m.mlp_width, m.width), floats(m.mlp_width, m.width)}, 2},
-            .down = {{floats(m.width, m.mlp_width)}, 1},
+            .qkv = {{weights(q, m.width), weights(kv, m.width), weights(kv, m.width)}, 3},
+            .out = {{weights(m.width, q)}, 1},
+            .gate_up = {{weights(m.mlp_width, m.width), weights(m.mlp_width, m.width)}, 2},
+            .down = {{weights(m.width, m.mlp_width)}, 1},
             .attn_norm = in(m.width * 4),
             .mlp_norm = in(m.width * 4),
             .turns = turns,

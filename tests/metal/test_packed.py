@@ -8,16 +8,20 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
-from gguf.quants import dequantize
+from gguf.quants import dequantize, quantize
 
 from engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
 from metal import mx, packed
 from metal.packed import LEVELS, NUMBERS, PackedError, PackedMatrix
+from models.families import registry
+from tests.models.oracle import flat, reference
+from tests.models.test_families import SAME, V
 
 pytestmark = pytest.mark.linux
 FOLDER = Path(packed.__file__).parent
@@ -364,3 +368,35 @@ def test_a_scan_on_both_machines(machine: str, standalone: dict[str, list[str]])
     counts, rest = np.frombuffer(out[1088 : 1088 + 256], np.int32), ordered[:-256]
     bounds = [0, *np.searchsorted(rest, edges[1:-1]), len(rest)]
     assert counts.tolist() == np.diff(bounds).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_whole_pass_on_both_machines(machine: str, standalone: dict[str, list[str]]) -> None:
+    """A Llama whose matrices are packed in several ways by turns, against the graph of the same numbers."""
+    config = SAME["llama"] | {"hidden_size": 96, "intermediate_size": 160, "head_dim": 16, "num_hidden_layers": 2}
+    arrays = {name: np.array(a) for name, a in flat(reference(config).parameters()).items()}
+    shape = registry.described(config, arrays)
+    names, kinds = registry.family("llama").names(shape), cycle(["Q8_0", "Q4_0", "F32", "Q5_1", "Q4_1"])
+    request = [struct.pack("<6i", V, shape.layers, shape.width, shape.heads, shape.kv_heads, shape.head_size)]
+    ids = np.random.default_rng(0).integers(0, V, 45).astype(np.int32)
+    request += [struct.pack("<ifi", shape.mlp_width, shape.scale, len(ids)), ids.tobytes()]
+    assert shape.ropes[0] is not None
+    angles = np.arange(len(ids))[:, None] / np.array(shape.ropes[0].periods(len(ids)))
+    request.append(np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32).tobytes())
+
+    def matrix(path: str) -> bytes:
+        kind, w = next(kinds), arrays[f"{path}.weight"]
+        raw = quantize(w, GGMLQuantizationType[kind])
+        arrays[f"{path}.weight"] = dequantize(raw, GGMLQuantizationType[kind])
+        return struct.pack("<2i", packed.LAYOUTS.index(kind), raw.nbytes // len(w)) + raw.tobytes()
+
+    request.append(matrix(names.path("embed")))
+    for i in range(shape.layers):
+        request += [matrix(names.path(role, i)) for role in ("q", "k", "v", "o", "gate", "up", "down")]
+        request += [arrays[f"{names.path(role, i)}.weight"].tobytes() for role in ("attn_norm", "mlp_norm")]
+    request.append(arrays[f"{names.path('norm')}.weight"].tobytes())
+    got = np.frombuffer(run(standalone, machine, 2, *request), np.float32).reshape(len(ids), V)
+    graph = registry.build(config, {name: mx.array(a) for name, a in arrays.items()})
+    want = np.array(graph(mx.array(ids[None]))[0])
+    assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
