@@ -149,7 +149,7 @@ def _confidence(tally: Tally) -> Confidence | None:
     if rows is None:
         return None
     bins = reliability(rows[:, 0].tolist(), rows[:, 1].tolist(), BINS)
-    return Confidence(tuple(bins), tally.figures()["ece"])
+    return Confidence(tuple(bins), tally.calibrated("ece"))
 
 
 def _bodies(task: Task | None, wanted: set[int]) -> dict[int, Item]:

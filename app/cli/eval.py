@@ -1,28 +1,26 @@
 """`likely eval`: how good models are at tasks and on texts, every number with its error bar."""
 
-import json
-import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from app.cli.eval_output import Figure, number, say, show, span
 from app.cli.opening import Progress, adapter_option, open_session, weighed_adapter
-from engine.errors import DataError, ParameterError
+from engine.errors import DataError
 
 if TYPE_CHECKING:
-    from app.evaluations import Evaluation, Evaluations, Row
+    from app.evaluations import Evaluation, Evaluations
     from app.evaluator import Evaluator
     from app.scoreboard import Measurement
     from app.task_sources import Sourced
-    from engine.evaluate.estimates import Estimate
-    from engine.evaluate.figures import ComparedMeasure, Tally
-    from engine.evaluate.tasks import Problem
+    from engine.evaluate.figures import Tally
+    from engine.evaluate.scaling import Answered
     from engine.session import Session
 
 SHOWN_S = 1.0  # the line of progress changes that often
@@ -61,6 +59,16 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@n.")
 @click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
+@click.option("--calibrate-on", "validation", metavar="TASK", help="Choices to fit a temperature on: adds *_scaled.")
+@click.option(
+    "--generated", type=click.Path(path_type=Path, dir_okay=False), help="Texts to set against those of --reference."
+)
+@click.option("--reference", type=click.Path(path_type=Path, dir_okay=False), help="Texts as they should be.")
+@click.option(
+    "--training",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where n-grams are looked up. Default: --reference.",
+)
 @click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
 @click.option("--compare", "stored", is_flag=True, help="Show what was measured before, of TASKS or of all.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write one HTML file.")
@@ -82,6 +90,10 @@ def command(
     samples: int,
     temperature: float,
     seed: int,
+    validation: str | None,
+    generated: Path | None,
+    reference: Path | None,
+    training: Path | None,
     fresh: bool,
     stored: bool,
     report: Path | None,
@@ -94,6 +106,7 @@ def command(
     likely eval pairs.jsonl                           rows of good and bad, or of context, choices and gold, or ...
     likely eval arithmetic pairs.jsonl -M smollm2 -M my-adapter
     likely eval --text book.txt --window 512          perplexity and bits a byte
+    likely eval --generated a.jsonl --reference b.jsonl   texts against texts; -M names the model of the features
     likely eval --compare --report evaluations.html   what was measured before
     """
     from app.evaluations import Evaluations
@@ -104,12 +117,20 @@ def command(
 
     if items and not as_json:
         raise click.UsageError("--items is for programs: give --json too")
+    if (generated is None) != (reference is None) or (training is not None and generated is None):
+        raise click.UsageError("--generated and --reference go together, and --training goes with them")
+    if generated is not None and reference is not None:
+        if tasks or text is not None or stored or report is not None or items or len(models) > 1:
+            raise click.UsageError("--generated measures texts by itself: no tasks, at most one -M, none of the others")
+        _samples(generated, reference, training, models, adapters, measures, as_json)
+        return
     if not stored and not tasks and text is None:
         raise click.UsageError("name a task (a .jsonl, .csv or .toml file, or a built-in one), or give --text FILE")
     if adapters and len(models) > 1:
         raise click.UsageError("--adapter goes with one model: name an adapter's folder as a model with -M instead")
     store = Evaluations(home() / "evaluations.db")
     try:
+        held: list[Sourced] = []
         if stored:
             done = _stored(store, tasks, models)
         else:
@@ -118,9 +139,15 @@ def command(
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
+            asked = sources(tasks, text, shots, cluster)
+            held = sources((validation,), None, shots, cluster) if validation is not None else []
+            _check_held(held, asked)
             run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
-            done = run.all(sources(tasks, text, shots, cluster), models or (os.environ.get("LIKELY_MODEL", ""),))
-        _say(store, done, measures, as_json, items, comparing=stored)
+            done = run.all([*held, *asked], models or (os.environ.get("LIKELY_MODEL", ""),))
+        aside = [each for each in done if each.evaluation.task == held[0].source.name] if held else []
+        done = [each for each in done if each not in aside]
+        more = [figure for each in done for figure in _scaled(store, each, aside)]
+        say(store, done, measures, as_json, items, comparing=stored, more=more)
         if report is not None:
             from app.report import write
 
@@ -177,7 +204,7 @@ class _Run:
 def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
     """The progress line: the first measure with its interval as it is so far, and the time left."""
     found = tally.main
-    shown = "" if found is None else f" {_number(found.mean)} {_span(found)}"
+    shown = "" if found is None else f" {number(found.mean)} {span(found)}"
     wait = "" if left is None else f" {left / 60:.0f} min left" if left > 90 else f" {max(0.0, left):.0f} s left"
     return f"{evaluation.task} {evaluation.model}{shown} ({len(tally.numbers)}){wait}"
 
@@ -202,6 +229,60 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
 
 
+def _check_held(held: "Sequence[Sourced]", asked: "Sequence[Sourced]") -> None:
+    """UsageError where the temperature would be fitted on what is reported, or on no choices."""
+    from engine.evaluate.tasks import Task
+
+    for each in held:
+        if not isinstance(each.source, Task) or each.source.form.NAME != "choices":
+            raise click.UsageError("--calibrate-on wants a task of choices")
+        if len(held) > 1 or any(s.source.identity == each.source.identity for s in asked):
+            raise click.UsageError("--calibrate-on wants one task, and other items than those that are reported")
+        if any(s.source.name == each.source.name for s in asked):
+            raise click.UsageError(f"two tasks are called {each.source.name}: give the validation items another name")
+
+
+def _samples(
+    generated: Path,
+    reference: Path,
+    training: Path | None,
+    models: Sequence[str],
+    adapters: Sequence[str],
+    measures: Sequence[str],
+    as_json: bool,
+) -> None:
+    from app.cli.eval_samples import measured
+
+    if adapters and not models:
+        raise click.UsageError("--adapter goes with a model: -M names the one whose features are taken")
+    model = models[0] if models else None
+    found = measured(generated, reference, training, model, lambda name: _open(name, adapters)[0])
+    task = f"{generated.name} against {reference.name}"
+    show([Figure(task, str(said["features"]), name, figure, said) for name, figure, said in found], measures,
+         as_json=as_json)  # fmt: skip
+
+
+def _scaled(store: "Evaluations", each: "Measurement", validated: "Sequence[Measurement]") -> "list[Figure]":
+    """The figures of choices at the temperature that was fitted on the same model's validation items."""
+    from engine.evaluate.scaling import fit, scaled
+
+    model = each.evaluation.model
+    held = next((v for v in validated if v.evaluation.model == model), None)
+    if held is None or each.protocol["form"] != "choices":
+        return []
+    temperature = fit(_answered(store, held))
+    protocol = {**each.protocol, "temperature": temperature, "fitted_on": held.evaluation.task}
+    found = scaled(_answered(store, each), temperature)
+    return [Figure(each.evaluation.task, model, name, figure, protocol) for name, figure in found.items()]
+
+
+def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":
+    from engine.evaluate.scaling import Answered
+
+    for row in store.rows(each.evaluation, each.below):
+        yield Answered(row.number, row.cluster, row.detail["loglikelihoods"], int(row.detail["gold"]))
+
+
 def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> "list[Measurement]":
     """Results of earlier runs, the latest of each task and model."""
     from app.scoreboard import Measurement
@@ -212,150 +293,3 @@ def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -
         raise DataError("nothing was measured yet of these: likely eval TASK measures")
     found = sorted(latest, key=lambda each: (each.task, models.index(each.model) if models else 0))
     return [Measurement(each, None, {"form": each.asked["form"], **each.asked["protocol"]}) for each in found]
-
-
-# -- how it is said ---------------------------------------------------------------------------------------------------
-
-
-def _say(
-    store: "Evaluations",
-    done: "Sequence[Measurement]",
-    measures: Sequence[str],
-    as_json: bool,
-    items: bool,
-    *,
-    comparing: bool,
-) -> None:
-    if items:
-        for each in done:
-            for row in store.rows(each.evaluation, each.below):
-                click.echo(json.dumps(_item(each, row), ensure_ascii=False))
-        return
-    from engine.evaluate.figures import comparisons, left_out
-
-    tallies = {(e.evaluation.task, e.evaluation.model): store.tally(e.evaluation, e.below) for e in done}
-    rows = []
-    for each in done:
-        task, model = each.evaluation.task, each.evaluation.model
-        odd = left_out(store.problems(each.evaluation, each.below))
-        figures = tallies[task, model].figures()
-        for name in measures:
-            if name not in figures:
-                raise ParameterError(f"{task} has no measure {name}: it has {', '.join(figures)}")
-        rows += [(each, name, found, odd) for name, found in figures.items() if not measures or name in measures]
-    models = list(dict.fromkeys(e.evaluation.model for e in done))
-    compared = comparisons(tallies, models) if len(models) > 1 else []
-    compared = [each for each in compared if not measures or each.measure in measures]
-    if as_json:
-        for each, name, found, odd in rows:
-            click.echo(json.dumps(_figure(each, name, found, odd), ensure_ascii=False))
-        if comparing:
-            for change in compared:
-                click.echo(json.dumps(_comparison(change), ensure_ascii=False))
-        return
-    _table(rows)
-    for each in done:
-        _odd(each, store.problems(each.evaluation, each.below))
-    for change in compared:
-        click.echo(_sentence(change))
-
-
-def _figure(each: "Measurement", name: str, found: "Estimate", odd: dict[str, dict[str, int]]) -> dict[str, Any]:
-    low, high = found.interval
-    return {
-        "task": each.evaluation.task,
-        "model": each.evaluation.model,
-        "measure": name,
-        "value": _finite(found.mean),
-        "se": _finite(found.error),
-        "low": _finite(low),
-        "high": _finite(high),
-        "n": found.n,
-        "protocol": {**each.protocol, **({"rows": odd} if odd else {})},
-    }
-
-
-def _item(each: "Measurement", row: "Row") -> dict[str, Any]:
-    return {
-        "task": each.evaluation.task,
-        "model": each.evaluation.model,
-        "item": row.number,
-        **({"cluster": row.cluster} if row.cluster is not None else {}),
-        **row.measures,
-        **row.detail,
-    }
-
-
-def _comparison(found: "ComparedMeasure") -> dict[str, Any]:
-    low, high = found.change.estimate.interval
-    return {
-        "task": found.task,
-        "measure": found.measure,
-        "models": list(found.models),
-        "difference": _finite(found.change.estimate.mean),
-        "se": _finite(found.change.estimate.error),
-        "low": _finite(low),
-        "high": _finite(high),
-        "p": found.p,
-        "n": found.n,
-        "needed": found.change.needed,
-        "verdict": found.verdict,
-    }
-
-
-def _finite(x: float) -> float | None:
-    return x if math.isfinite(x) else None
-
-
-def _table(rows: "Sequence[tuple[Measurement, str, Estimate, Any]]") -> None:
-    cells = [("task", "model", "measure", "value", "95 %", "n")]
-    for each, name, found, _ in rows:
-        e = each.evaluation
-        exact = name in ("tokens", "bytes")
-        value, span = (f"{found.mean:.0f}", "") if exact else (_number(found.mean), _span(found))
-        cells.append((e.task, e.model, name, value, span, str(found.n)))
-    wide = [max(len(row[i]) for row in cells) for i in range(6)]
-    for row in cells:
-        left = "  ".join(cell.ljust(w) for cell, w in zip(row[:3], wide[:3], strict=True))
-        right = "  ".join(cell.rjust(w) for cell, w in zip(row[3:], wide[3:], strict=True))
-        click.echo(f"{left}  {right}")
-
-
-def _number(x: float) -> str:
-    return (
-        "-" if not math.isfinite(x) else f"{x:.4f}" if abs(x) < 10 else f"{x:.2f}" if abs(x) < 10_000 else f"{x:,.0f}"
-    )
-
-
-def _span(found: "Estimate") -> str:
-    low, high = found.interval
-    return (
-        f"{_number(low)} to {_number(high)}"
-        if math.isfinite(low) and math.isfinite(high)
-        else "from one item: no error"
-    )
-
-
-def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
-    """Which rows are not like the others, so that none is dropped in silence."""
-    kinds: dict[tuple[str, bool], list[Problem]] = {}
-    for problem in problems:
-        kinds.setdefault((problem.kind, problem.scored), []).append(problem)
-    for (kind, scored), found in kinds.items():
-        rows = ", ".join(str(problem.number + 1) for problem in found[:8]) + (", ..." if len(found) > 8 else "")
-        fate = "scored" if scored else "left out"
-        words = f"{each.evaluation.task}, {each.evaluation.model}: {len(found)} {kind} ({fate}), row {rows}"
-        click.echo(f"{words}: {found[0].words}", err=True)
-
-
-def _sentence(found: "ComparedMeasure") -> str:
-    low, high = found.change.estimate.interval
-    span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
-    unit = " a token" if found.measure == "nats" else ""
-    hint = ""
-    if found.verdict == "not seen" and found.change.needed and found.change.needed > found.n:
-        hint = f"; {found.change.needed:,} items would show a difference of this size four times in five"
-    return (
-        f"{found.task} {found.measure}: {found.models[1]} against {found.models[0]} "
-        f"{found.change.estimate.mean:+.4f}{unit} ({span}; {found.n} items, p {found.p:.2g}): {found.verdict}{hint}"
-    )

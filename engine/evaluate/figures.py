@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +11,24 @@ from engine.evaluate import calibration
 from engine.evaluate.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
 from engine.evaluate.tasks import Problem
 
-SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece"})
+SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
+                               "rmsce_debiased"})  # fmt: skip
 COUNTS = ("tokens", "bytes")
 NEITHER = frozenset({*COUNTS, "confidence"})  # more of it is neither better nor worse
 RESAMPLED = 500  # times, for what has no error by itself
 LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
+
+
+def _bins(rows: np.ndarray, binned: Callable[..., Sequence[calibration.Bin]]) -> Sequence[calibration.Bin]:
+    return binned(rows[:, 0].tolist(), rows[:, 1].tolist())
+
+
+# Of items [n, 2], confidence and whether it was right: 15 bins of equal width, or of as many items each.
+CALIBRATION: dict[str, Callable[[np.ndarray], float]] = {
+    "ece": lambda rows: calibration.ece(_bins(rows, calibration.reliability)),
+    "ece_adaptive": lambda rows: calibration.ece(_bins(rows, calibration.adaptive)),
+    "rmsce_debiased": lambda rows: calibration.debiased(_bins(rows, calibration.reliability)),
+}
 
 
 @dataclass
@@ -50,9 +63,15 @@ class Tally:
         if set(self.values) >= set(LIKELIHOOD):
             return self._likelihood()
         found = {name: self.estimate(name) for name in self.values}
-        if (rows := self.confidences()) is not None:
-            found["ece"] = bootstrap(rows, _ece, self._named("acc"), samples=RESAMPLED)
+        if self.confidences() is not None:
+            found |= {name: self.calibrated(name) for name in CALIBRATION}
         return found
+
+    def calibrated(self, name: str) -> Estimate:
+        """An error of calibration, with the items resampled, or their clusters."""
+        rows = self.confidences()
+        assert rows is not None
+        return bootstrap(rows, CALIBRATION[name], self._named("acc"), samples=RESAMPLED)
 
     def confidences(self) -> np.ndarray | None:
         """Items [n, 2]: confidence in what was taken, and whether it was right; None where none is known."""
@@ -104,11 +123,6 @@ class Tally:
             "perplexity": token.map(_exp, _exp(token.mean)),
             "bits_per_byte": byte.map(lambda x: x / math.log(2), 1 / math.log(2)),
         }
-
-
-def _ece(rows: np.ndarray) -> float:
-    """The expected calibration error of items [n, 2]: confidence, and whether it was right; 15 bins of equal width."""
-    return calibration.ece(calibration.reliability(rows[:, 0].tolist(), rows[:, 1].tolist()))
 
 
 def _exp(x: float) -> float:

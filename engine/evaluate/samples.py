@@ -13,6 +13,8 @@ from zlib import crc32
 
 import numpy as np
 
+PERMUTATIONS = 500
+
 Texts = Sequence[Sequence[object]]  # words or tokens
 
 
@@ -20,7 +22,7 @@ def spectrum(texts: Texts, n: int = 2, size: int = 512) -> np.ndarray:
     """Features without a model: how often each n-gram stands in a text, hashed to `size` places, of length 1."""
     found = np.zeros((len(texts), size))
     for row, text in zip(found, texts, strict=True):
-        for gram in _grams(text, n):
+        for gram in grams(text, n):
             row[_place(gram, size)] += 1
     found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
     return found
@@ -30,7 +32,8 @@ def _place(gram: tuple[object, ...], size: int) -> int:
     return crc32(repr(gram).encode()) % size  # the same in every process
 
 
-def _grams(text: Sequence[object], n: int) -> list[tuple[object, ...]]:
+def grams(text: Sequence[object], n: int) -> list[tuple[object, ...]]:
+    """A text's n-grams, in order."""
     return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
 
 
@@ -54,19 +57,26 @@ class Discrepancy:
 
 
 def mmd(
-    x: np.ndarray, y: np.ndarray, *, width: float | None = None, permutations: int = 500, seed: int = 0
+    x: np.ndarray, y: np.ndarray, *, width: float | None = None, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> Discrepancy:
     """MMD^2 (Gretton et al. 2012, eq. 3) with a Gaussian kernel exp(-d^2 / 2 l^2); l is the median distance of the
     pooled samples unless given, 1 where that is 0."""
-    n, m = len(x), len(y)
-    if min(n, m) < 2:
+    if min(len(x), len(y)) < 2:
         return Discrepancy(math.nan, 1.0, math.nan)
-    pooled = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)])
-    squares = distances(pooled, pooled)
-    if width is None:
-        width = math.sqrt(float(np.median(squares[~np.eye(n + m, dtype=bool)]))) or 1.0
-    kernel = np.exp(squares / (-2 * width * width))
-    np.fill_diagonal(kernel, 0.0)
+    squares = pooled(x, y)
+    width = width or median(squares)
+    return mmd_of(gaussian(squares, width), len(x), width, permutations=permutations, seed=seed)
+
+
+def pooled(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The squared distances of every two points of both [n + m, n + m], those of x first."""
+    points = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)])
+    return distances(points, points)
+
+
+def mmd_of(kernel: np.ndarray, n: int, width: float, *, permutations: int = PERMUTATIONS, seed: int = 0) -> Discrepancy:
+    """`mmd` of a kernel with 0 on its diagonal, the first n of whose points are one side."""
+    m = len(kernel) - n
     sides = np.zeros((permutations + 1, n + m))
     sides[0, :n] = 1
     random = np.random.default_rng(seed)
@@ -79,6 +89,19 @@ def mmd(
     found = within / (n * (n - 1)) + other / (m * (m - 1)) - 2 * across / (n * m)
     p = (1 + int((found[1:] >= found[0] - 1e-12).sum())) / (permutations + 1)
     return Discrepancy(float(found[0]), p, width)
+
+
+def gaussian(squares: np.ndarray, width: float) -> np.ndarray:
+    """exp(-d^2 / 2 l^2) from squared distances [n, n], 0 of a point with itself."""
+    kernel: np.ndarray = np.exp(squares / (-2 * width * width))
+    np.fill_diagonal(kernel, 0.0)
+    return kernel
+
+
+def median(squares: np.ndarray) -> float:
+    """The median distance of two points; 1 where that is 0."""
+    above = squares[np.triu_indices(len(squares), 1)]
+    return math.sqrt(float(np.median(above))) or 1.0
 
 
 # -- coverage -------------------------------------------------------------------------------------------------------
@@ -102,22 +125,35 @@ def coverage(real: np.ndarray, made: np.ndarray, k: int = 5) -> Coverage:
     """
     if not 1 <= k < min(len(real), len(made)):
         raise ValueError(f"k must be between 1 and {min(len(real), len(made)) - 1}, got {k}")
-    real, made = np.asarray(real, np.float64), np.asarray(made, np.float64)
-    across = distances(real, made)
-    of_real, of_made = _radii(real, k), _radii(made, k)
-    close = 1 + 1e-9
-    inside = across <= of_real[:, None] * close
+    balls = neighbourhoods(pooled(real, made), len(real), k)
     return Coverage(
-        float(inside.any(axis=0).mean()),
-        float((across <= of_made[None] * close).any(axis=1).mean()),
-        float(inside.sum(axis=0).mean() / k),
-        float(inside.any(axis=1).mean()),
+        float(balls.inside.any(axis=0).mean()),
+        float(balls.reached.mean()),
+        float(balls.inside.sum(axis=0).mean() / k),
+        float(balls.inside.any(axis=1).mean()),
     )
 
 
-def _radii(points: np.ndarray, k: int) -> np.ndarray:
-    """The squared distance of each to its k-th neighbour."""
-    squares = distances(points, points)
+@dataclass(frozen=True, slots=True)
+class Neighbourhoods:
+    """`inside` [real, made]: whether a made point lies in a real one's ball; `reached` [real]: whether a real point
+    lies in any made one's."""
+
+    inside: np.ndarray
+    reached: np.ndarray
+
+
+def neighbourhoods(squares: np.ndarray, reals: int, k: int) -> Neighbourhoods:
+    """Which points lie in which balls, from the squared distances of all of them, the real ones first."""
+    across = squares[:reals, reals:]
+    of_real, of_made = _radii(squares[:reals, :reals], k), _radii(squares[reals:, reals:], k)
+    close = 1 + 1e-9
+    return Neighbourhoods(across <= of_real[:, None] * close, np.any(across <= of_made[None] * close, axis=1))
+
+
+def _radii(squares: np.ndarray, k: int) -> np.ndarray:
+    """The squared distance of each point to its k-th neighbour."""
+    squares = squares.copy()
     np.fill_diagonal(squares, np.inf)
     found: np.ndarray = np.partition(squares, k - 1, axis=1)[:, k - 1]
     return found
@@ -127,13 +163,20 @@ def _radii(points: np.ndarray, k: int) -> np.ndarray:
 
 
 def mauve(
-    x: np.ndarray, y: np.ndarray, *, buckets: int | None = None, scale: float = 5.0, smooth: float = 0.5, seed: int = 0
+    x: np.ndarray, y: np.ndarray, *, count: int | None = None, scale: float = 5.0, smooth: float = 0.5, seed: int = 0
 ) -> float:
     """MAUVE (Pillutla et al. 2021) of points in the buckets of k-means: 1 for one law, down to 0.
 
     Points are put on the sphere, their principal axes taken to 90 % of the variance, and clustered into a tenth as many
     buckets as there are points on a side. `smooth` is added to each count (the corrected form; 0 for the first one).
     """
+    count = count or max(2, min(len(x), len(y)) // 10)
+    labels = buckets(x, y, count, seed=seed)
+    return mauve_in(labels[: len(x)], labels[len(x) :], count, scale, smooth)
+
+
+def buckets(x: np.ndarray, y: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
+    """The bucket of each point of both, those of x first."""
     pooled = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)])
     pooled = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
     pooled = pooled - pooled.mean(axis=0)
@@ -141,9 +184,12 @@ def mauve(
     values, axes = values[::-1], axes[:, ::-1]
     share = np.cumsum(values) / max(float(values.sum()), 1e-300)
     points = pooled @ axes[:, : int(np.searchsorted(share, 0.9)) + 1]
-    count = buckets or max(2, min(len(x), len(y)) // 10)
-    labels = _kmeans(points.astype(np.float32), count, seed)
-    p, q = (np.bincount(side, minlength=count) + smooth for side in (labels[: len(x)], labels[len(x) :]))
+    return _kmeans(points.astype(np.float32), count, seed)
+
+
+def mauve_in(x: np.ndarray, y: np.ndarray, count: int, scale: float = 5.0, smooth: float = 0.5) -> float:
+    """MAUVE of points by their buckets."""
+    p, q = (np.bincount(side, minlength=count) + smooth for side in (x, y))
     return mauve_of(p / p.sum(), q / q.sum(), scale)
 
 
@@ -197,19 +243,25 @@ def _kmeans(points: np.ndarray, count: int, seed: int, restarts: int = 5, rounds
 
 def distinct(texts: Texts, n: int) -> float:
     """The share of n-grams that are different ones (Li et al. 2016). Falls with the length of the texts."""
-    grams = [gram for text in texts for gram in _grams(text, n)]
-    return len(set(grams)) / len(grams) if grams else math.nan
+    every = [gram for text in texts for gram in grams(text, n)]
+    return len(set(every)) / len(every) if every else math.nan
 
 
 def self_bleu(texts: Texts, n: int = 4) -> float:
     """The mean BLEU of each text against all others (Zhu et al. 2018), 0 to 1: smoothed as sacrebleu's `exp`, of as
-    many orders as the text has. Quadratic in the number of texts."""
-    counts = [[Counter(_grams(text, order)) for text in texts] for order in range(1, n + 1)]
+    many orders as the text has."""
+    scores = self_bleus(texts, n)
+    return math.fsum(scores) / len(scores) if scores else math.nan
+
+
+def self_bleus(texts: Texts, n: int = 4) -> list[float]:
+    """Each text's, of those that are not empty."""
+    counts = [[Counter(grams(text, order)) for text in texts] for order in range(1, n + 1)]
+    most = [_most(each) for each in counts]
     lengths = [len(text) for text in texts]
     scores = []
     for i in range(len(texts)):
-        others = [j for j in range(len(texts)) if j != i]
-        if not others or not lengths[i]:
+        if len(texts) < 2 or not lengths[i]:
             continue
         logs, zeros = [], 0
         for order in range(n):
@@ -218,15 +270,26 @@ def self_bleu(texts: Texts, n: int = 4) -> float:
                 break
             hits = 0
             for gram, count in counts[order][i].items():
-                hits += min(count, max(counts[order][j][gram] for j in others))
+                largest, owner, second = most[order][gram]
+                hits += min(count, second if owner == i else largest)
             if not hits:
                 zeros += 1
             logs.append(math.log(hits / total if hits else 1 / (2**zeros * total)))
-        nearest = min((abs(lengths[j] - lengths[i]), lengths[j]) for j in others)[1]
+        nearest = min((abs(size - lengths[i]), size) for j, size in enumerate(lengths) if j != i)[1]
         brevity = min(0.0, 1 - nearest / lengths[i])
         found = math.exp(brevity + math.fsum(logs) / len(logs))
         scores.append(0.0 if zeros == len(logs) else found)
-    return math.fsum(scores) / len(scores) if scores else math.nan
+    return scores
+
+
+def _most(counts: Sequence[Counter[tuple[object, ...]]]) -> dict[tuple[object, ...], tuple[int, int, int]]:
+    """Of each n-gram: how often it stands in one text at most, in which, and at most in any other."""
+    found: dict[tuple[object, ...], tuple[int, int, int]] = {}
+    for i, own in enumerate(counts):
+        for gram, count in own.items():
+            largest, owner, second = found.get(gram, (0, -1, 0))
+            found[gram] = (count, i, largest) if count > largest else (largest, owner, max(second, count))
+    return found
 
 
 def vendi(similarity: np.ndarray) -> float:
@@ -237,8 +300,30 @@ def vendi(similarity: np.ndarray) -> float:
     return math.exp(-float((values * np.log(values)).sum()))
 
 
+def vendi_of(features: np.ndarray) -> float:
+    """`vendi` with the cosine of features [n, d] as the similarity; its eigenvalues are those of d by d products."""
+    rows = np.asarray(features, np.float64)
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    products = rows.T @ rows if rows.shape[1] < len(rows) else rows @ rows.T
+    values = np.linalg.eigvalsh(products / len(rows))
+    values = values[values > 1e-12]
+    return math.exp(-float((values * np.log(values)).sum()))
+
+
 def novelty(texts: Texts, known: Texts, n: int) -> float:
     """The share of n-grams that stand nowhere in the known texts."""
-    there = {gram for text in known for gram in _grams(text, n)}
-    grams = [gram for text in texts for gram in _grams(text, n)]
-    return sum(gram not in there for gram in grams) / len(grams) if grams else math.nan
+    there = ngrams(known, n)
+    counts = [new(text, there, n) for text in texts]
+    total = sum(every for _, every in counts)
+    return sum(fresh for fresh, _ in counts) / total if total else math.nan
+
+
+def ngrams(texts: Texts, n: int) -> set[tuple[object, ...]]:
+    """Every n-gram of texts."""
+    return {gram for text in texts for gram in grams(text, n)}
+
+
+def new(text: Sequence[object], known: set[tuple[object, ...]], n: int) -> tuple[int, int]:
+    """How many n-grams of a text are not known, and how many it has."""
+    own = grams(text, n)
+    return sum(gram not in known for gram in own), len(own)

@@ -298,3 +298,43 @@ def test_wrong_calls_are_one_line(likely: Run, tmp_path: Path) -> None:
     assert "give --window 4096" in likely("--text", path, "--window", "5000")[2]
     code, _, err = likely("--text", path, "--prefix-token", "x")
     assert code == 1 and "must be none or an id below 258, got 'x'" in err
+
+
+def test_a_temperature_is_fitted_on_other_items_than_those_that_are_reported(likely: Run, tmp_path: Path) -> None:
+    rows = [{"context": f"Q{i}:", "choices": ["a", "no", "maybe"], "gold": i % 3} for i in range(90)]
+    task, held = write(tmp_path / "task.jsonl", rows[:60]), write(tmp_path / "held.jsonl", rows[60:])
+    found = figures(likely(task, "--calibrate-on", held, "--json")[1])
+    said = found["nll_scaled"]["protocol"]
+    assert said["fitted_on"] == "held" and said["temperature"] > 1  # the model is as wrong as it is sure
+    assert found["nll_scaled"]["value"] < found["nll"]["value"] and found["ece_scaled"]["value"] < found["ece"]["value"]
+    assert {"ece_adaptive", "rmsce_debiased", "ece_adaptive_scaled", "brier_score_scaled"} <= set(found)
+    items = [json.loads(line) for line in likely(task, "--json", "--items")[1].splitlines()]
+    logs = [np.array(item["loglikelihoods"]) / said["temperature"] for item in items]
+    exact = np.mean([np.logaddexp.reduce(z) - z[item["gold"]] for z, item in zip(logs, items, strict=True)])
+    assert found["nll_scaled"]["value"] == pytest.approx(exact)
+    pairs = write(tmp_path / "pairs.jsonl", [{"good": "a", "bad": "b"}])
+    assert likely(task, "--calibrate-on", task)[0] == 2 and likely(task, "--calibrate-on", pairs)[0] == 2
+
+
+def test_texts_are_set_against_texts(likely: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+
+    def drawn(low: int) -> list[dict[str, str]]:
+        return [{"text": " ".join(f"w{k}" for k in random.integers(low, low + 30, 20))} for _ in range(40)]
+
+    made, real, near = (write(tmp_path / f"{n}.jsonl", drawn(k)) for n, k in (("made", 20), ("real", 0), ("near", 0)))
+    far, close = (figures(likely("--generated", x, "--reference", real, "--json")[1]) for x in (made, near))
+    assert far["mmd2"]["value"] > 5 * abs(close["mmd2"]["value"]) and far["mmd2_p"]["value"] < 0.01
+    assert close["mmd2_p"]["value"] > 0.01 and far["mauve"]["value"] < close["mauve"]["value"]
+    names = {"precision", "recall", "density", "coverage", "vendi", "distinct_2", "self_bleu", "novelty_4"}
+    assert names <= set(far) and far["vendi"]["protocol"]["features"] == "bigrams"
+    assert all(row["low"] <= row["value"] <= row["high"] for row in far.values())
+    (tmp_path / "known.txt").write_text("\n".join(json.loads(line)["text"] for line in made.read_text().splitlines()))
+    known = figures(likely("--generated", made, "--reference", real, "--training", tmp_path / "known.txt", "--json")[1])
+    assert known["novelty_4"]["value"] == 0 and far["novelty_4"]["value"] == 1
+    assert "distinct_1" in likely("--generated", made, "--reference", real)[1]
+    assert "has no measure x: it has mmd2" in likely("--generated", made, "--reference", real, "--measure", "x")[2]
+    assert likely("--generated", made)[0] == 2 and likely(made, "--generated", made, "--reference", real)[0] == 2
+    few, odd = write(tmp_path / "few.jsonl", drawn(0)[:3]), write(tmp_path / "odd.jsonl", [{"a": 1}])
+    assert "10 texts of each kind" in likely("--generated", few, "--reference", real)[2]
+    assert "row 1: expected a text" in likely("--generated", odd, "--reference", real)[2]

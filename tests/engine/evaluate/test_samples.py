@@ -1,11 +1,14 @@
 """Distances and diversity of samples: values computed by hand or with the named packages, laws, and limits."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.evaluate import calibration, samples
+from engine.errors import DataError
+from engine.evaluate import calibration, sample_metrics, samples
 from engine.evaluate.samples import coverage, distinct, mauve, mauve_of, mmd, novelty, self_bleu, spectrum, vendi
 
 
@@ -115,4 +118,81 @@ def test_two_thousand_samples_of_512_features() -> None:
     x, y = random.normal(0, 1, (2, 2000, 512))
     assert mmd(x, y, permutations=100).p > 0.01
     assert coverage(x, y).precision > 0.3
-    assert 0 <= samples.mauve(x, y, buckets=50) <= 1
+    assert 0 <= samples.mauve(x, y, count=50) <= 1
+
+
+# -- values of other packages: tests/data/samples/peers.py
+
+PEERS = json.loads((Path(__file__).parents[2] / "data" / "samples" / "peers.json").read_text())
+
+
+def points(seed: int, n: int, d: int, shift: float) -> np.ndarray:
+    return np.random.default_rng(seed).normal(shift, 1, (n, d))
+
+
+def test_precision_recall_density_and_coverage_as_prdc_has_them() -> None:
+    for each in PEERS["prdc"]:
+        case = each["case"]
+        found = coverage(points(100, case[1], case[2], 0.0), points(*case), k=each["k"])
+        for name in ("precision", "recall", "density", "coverage"):
+            assert getattr(found, name) == pytest.approx(each[name], abs=1e-12), (case, name)
+
+
+def test_mmd_by_scikit_learns_kernel() -> None:
+    for each in PEERS["mmd"]:
+        case = each["case"]
+        found = mmd(points(100, case[1], case[2], 0.0), points(*case), width=each["width"], permutations=1)
+        assert found.squared == pytest.approx(each["squared"], abs=1e-12)
+
+
+def test_mauve_as_mauve_text_has_it() -> None:
+    for each in PEERS["mauve"]:
+        assert mauve_of(np.array(each["p"]), np.array(each["q"])) == pytest.approx(each["mauve"], abs=1e-9)
+
+
+def test_vendi_as_vendi_score_has_it() -> None:
+    for each in PEERS["vendi"]:
+        rows = points(*each["case"])
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        assert vendi(unit @ unit.T) == pytest.approx(each["value"], rel=1e-6)
+        assert samples.vendi_of(rows) == pytest.approx(each["value"], rel=1e-6)
+
+
+def test_self_bleu_as_sacrebleu_has_it() -> None:
+    texts = [text.split() for text in PEERS["self_bleu"]["texts"]]
+    assert samples.self_bleus(texts) == pytest.approx(PEERS["self_bleu"]["scores"], abs=1e-9)
+
+
+def test_calibration_as_scikit_learn_has_it() -> None:
+    given = PEERS["calibration"]
+    said, right = given["confidence"], given["right"]
+    for bins, names in (
+        (calibration.reliability(said, right), ("accuracy", "means")),
+        (calibration.adaptive(said, right), ("adaptive_accuracy", "adaptive_means")),
+    ):
+        assert [each.accuracy for each in bins] == pytest.approx(given[names[0]])
+        assert [each.confidence for each in bins] == pytest.approx(given[names[1]])
+    assert calibration.brier(said, right) == pytest.approx(given["brier"])
+    assert calibration.nll(said, right) == pytest.approx(given["nll"])
+
+
+def test_errors_are_those_of_other_generated_texts() -> None:
+    """The error of a figure against how it varies over fresh samples, the references being the same."""
+    reference = points(0, 150, 5, 0.2)
+    drawn = [sample_metrics.of_features(points(seed, 150, 5, 0.0), reference) for seed in range(1, 25)]
+    for name in ("mmd2", "precision", "coverage", "vendi"):
+        true = float(np.std([each[name].mean for each in drawn], ddof=1))
+        said = float(np.mean([each[name].error for each in drawn]))
+        assert 0.4 * true < said < 2.5 * true, (name, true, said)
+    with pytest.raises(DataError, match="10 texts of each"):
+        sample_metrics.of_features(reference[:5], reference)
+    with pytest.raises(DataError, match="not finite"):
+        sample_metrics.of_features(reference * np.nan, reference)
+
+
+def test_errors_of_texts() -> None:
+    random = np.random.default_rng(0)
+    texts = [list(map(str, random.integers(0, 40, 12))) for _ in range(60)]
+    found = sample_metrics.of_texts(texts, texts[:30])
+    assert found["distinct_1"].mean == distinct(texts, 1) and found["self_bleu"].mean == pytest.approx(self_bleu(texts))
+    assert found["novelty_4"].mean == novelty(texts, texts[:30], 4) and 0 < found["novelty_4"].error < 0.2

@@ -1,0 +1,185 @@
+"""Figures of `likely eval` for a person or a program: a table, sentences of comparison, one JSON object a row."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.errors import ParameterError
+
+if TYPE_CHECKING:
+    from app.evaluations import Evaluations, Row
+    from app.scoreboard import Measurement
+    from engine.evaluate.estimates import Estimate
+    from engine.evaluate.figures import ComparedMeasure
+    from engine.evaluate.tasks import Problem
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measure of one task by one model, and all that it depends on."""
+
+    task: str
+    model: str
+    measure: str
+    estimate: "Estimate"
+    protocol: Mapping[str, Any]
+
+
+def say(
+    store: "Evaluations",
+    done: "Sequence[Measurement]",
+    measures: Sequence[str],
+    as_json: bool,
+    items: bool,
+    *,
+    comparing: bool,
+    more: Sequence[Figure] = (),
+) -> None:
+    """Every figure, or every item; then which of two models is better. `more` are figures from elsewhere."""
+    if items:
+        for each in done:
+            for row in store.rows(each.evaluation, each.below):
+                click.echo(json.dumps(_item(each, row), ensure_ascii=False))
+        return
+    from engine.evaluate.figures import comparisons, left_out
+
+    tallies = {(e.evaluation.task, e.evaluation.model): store.tally(e.evaluation, e.below) for e in done}
+    rows: list[Figure] = []
+    for each in done:
+        task, model = each.evaluation.task, each.evaluation.model
+        odd = left_out(store.problems(each.evaluation, each.below))
+        protocol = {**each.protocol, **({"rows": odd} if odd else {})}
+        rows += [Figure(task, model, name, found, protocol) for name, found in tallies[task, model].figures().items()]
+        rows += [each for each in more if (each.task, each.model) == (task, model)]
+    models = list(dict.fromkeys(e.evaluation.model for e in done))
+    compared = comparisons(tallies, models) if len(models) > 1 else []
+    show(rows, measures, as_json=as_json)
+    compared = [each for each in compared if not measures or each.measure in measures]
+    if as_json:
+        for change in compared if comparing else ():
+            click.echo(json.dumps(_comparison(change), ensure_ascii=False))
+        return
+    for each in done:
+        _odd(each, store.problems(each.evaluation, each.below))
+    for change in compared:
+        click.echo(_sentence(change))
+
+
+def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> None:
+    """Figures, of these measures alone if any are named; ParameterError for a task that has not one of them."""
+    for task, model in dict.fromkeys((row.task, row.model) for row in rows):
+        there = [row.measure for row in rows if (row.task, row.model) == (task, model)]
+        for name in measures:
+            if name not in there:
+                raise ParameterError(f"{task} has no measure {name}: it has {', '.join(there)}")
+    rows = [row for row in rows if not measures or row.measure in measures]
+    if not as_json:
+        _table(rows)
+        return
+    for row in rows:
+        click.echo(json.dumps(_figure(row), ensure_ascii=False))
+
+
+def _figure(row: Figure) -> dict[str, Any]:
+    low, high = row.estimate.interval
+    return {
+        "task": row.task,
+        "model": row.model,
+        "measure": row.measure,
+        "value": _finite(row.estimate.mean),
+        "se": _finite(row.estimate.error),
+        "low": _finite(low),
+        "high": _finite(high),
+        "n": row.estimate.n,
+        "protocol": dict(row.protocol),
+    }
+
+
+def _item(each: "Measurement", row: "Row") -> dict[str, Any]:
+    return {
+        "task": each.evaluation.task,
+        "model": each.evaluation.model,
+        "item": row.number,
+        **({"cluster": row.cluster} if row.cluster is not None else {}),
+        **row.measures,
+        **row.detail,
+    }
+
+
+def _comparison(found: "ComparedMeasure") -> dict[str, Any]:
+    low, high = found.change.estimate.interval
+    return {
+        "task": found.task,
+        "measure": found.measure,
+        "models": list(found.models),
+        "difference": _finite(found.change.estimate.mean),
+        "se": _finite(found.change.estimate.error),
+        "low": _finite(low),
+        "high": _finite(high),
+        "p": found.p,
+        "n": found.n,
+        "needed": found.change.needed,
+        "verdict": found.verdict,
+    }
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def _table(rows: Sequence[Figure]) -> None:
+    cells = [("task", "model", "measure", "value", "95 %", "n")]
+    for row in rows:
+        found = row.estimate
+        exact = row.measure in ("tokens", "bytes")
+        value, shown = (f"{found.mean:.0f}", "") if exact else (number(found.mean), span(found))
+        cells.append((row.task, row.model, row.measure, value, shown, str(found.n)))
+    wide = [max(len(row[i]) for row in cells) for i in range(6)]
+    for line in cells:
+        left = "  ".join(cell.ljust(w) for cell, w in zip(line[:3], wide[:3], strict=True))
+        right = "  ".join(cell.rjust(w) for cell, w in zip(line[3:], wide[3:], strict=True))
+        click.echo(f"{left}  {right}")
+
+
+def number(x: float) -> str:
+    """Four digits after the point, fewer for what is large."""
+    return (
+        "-" if not math.isfinite(x) else f"{x:.4f}" if abs(x) < 10 else f"{x:.2f}" if abs(x) < 10_000 else f"{x:,.0f}"
+    )
+
+
+def span(found: "Estimate") -> str:
+    """The 95 % interval."""
+    low, high = found.interval
+    return (
+        f"{number(low)} to {number(high)}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
+    )
+
+
+def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
+    """Which rows are not like the others, so that none is dropped in silence."""
+    kinds: dict[tuple[str, bool], list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault((problem.kind, problem.scored), []).append(problem)
+    for (kind, scored), found in kinds.items():
+        rows = ", ".join(str(problem.number + 1) for problem in found[:8]) + (", ..." if len(found) > 8 else "")
+        fate = "scored" if scored else "left out"
+        words = f"{each.evaluation.task}, {each.evaluation.model}: {len(found)} {kind} ({fate}), row {rows}"
+        click.echo(f"{words}: {found[0].words}", err=True)
+
+
+def _sentence(found: "ComparedMeasure") -> str:
+    low, high = found.change.estimate.interval
+    span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
+    unit = " a token" if found.measure == "nats" else ""
+    hint = ""
+    if found.verdict == "not seen" and found.change.needed and found.change.needed > found.n:
+        hint = f"; {found.change.needed:,} items would show a difference of this size four times in five"
+    return (
+        f"{found.task} {found.measure}: {found.models[1]} against {found.models[0]} "
+        f"{found.change.estimate.mean:+.4f}{unit} ({span}; {found.n} items, p {found.p:.2g}): {found.verdict}{hint}"
+    )

@@ -1,0 +1,63 @@
+"""`likely eval --generated FILE --reference FILE`: one set of texts against another, by sample metrics."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import DataError
+
+if TYPE_CHECKING:
+    from engine.evaluate.estimates import Estimate
+    from engine.session import Session
+
+SPECTRUM = "bigrams"
+
+
+def measured(
+    generated: Path, reference: Path, training: Path | None, model: str | None, open_model: "Callable[[str], Session]"
+) -> "list[tuple[str, Estimate, dict[str, Any]]]":
+    """Measures by name with what they depend on. Features are a model's, or without one the spectra of bigrams.
+
+    Both sets are cut to the smaller one's size, on which most of these depend.
+    """
+    from engine.evaluate import sample_metrics, samples
+
+    made, real = texts(generated), texts(reference)
+    known = texts(training) if training is not None else real
+    n = min(len(made), len(real))
+    words = [text.split() for text in made[:n]]
+    if model is None:
+        name = SPECTRUM
+        features = [samples.spectrum(words), samples.spectrum([text.split() for text in real[:n]])]
+    else:
+        from engine.evaluate.features import pooled
+
+        session = open_model(model)
+        name = f"mean-pooled hidden states of {model or session.info.name}"
+        features = [pooled(session, some[:n]) for some in (made, real)]
+    said = dict(sample_metrics.protocol(name, n))
+    said |= {"texts": [len(made), len(real)], "known": str(training or reference)}
+    found = sample_metrics.of_features(*features) | sample_metrics.of_texts(words, [text.split() for text in known])
+    return [(measure, figure, said) for measure, figure in found.items()]
+
+
+def texts(path: Path) -> Sequence[str]:
+    """The `text` of each row of a JSONL or CSV file, or the lines of any other; DataError for none."""
+    from engine.evaluate import tasks
+
+    kind = Path(path.name.removesuffix(".gz")).suffix
+    if kind in (".jsonl", ".csv"):
+        found = []
+        for number, row in enumerate(tasks.rows(path), 1):
+            if not isinstance(row.get("text"), str):
+                raise DataError(f"{path}, row {number}: expected a text, got {', '.join(map(str, row)) or 'nothing'}")
+            found.append(str(row["text"]))
+    else:
+        try:
+            found = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read {path}: {error}") from None
+    found = [text for text in found if text.strip()]
+    if not found:
+        raise DataError(f"{path} has no texts: a .jsonl or .csv file with a column text, or a line each")
+    return found

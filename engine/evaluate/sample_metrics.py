@@ -1,0 +1,96 @@
+"""Sample metrics by name: generated texts against reference texts, each figure with its error. No mlx.
+
+The errors take the other sample, the kernel's width and MAUVE's buckets as given: they say how much the figure would
+vary with other generated texts, not with other references. None of these can be set beside one of other features,
+another n or another k.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.evaluate import samples
+from engine.evaluate.estimates import Estimate, jackknife, mean, share
+
+BLEU = 200  # texts of which self-BLEU is taken: it is quadratic
+LEAST = 10
+NEIGHBOUR = 5
+
+
+def of_features(
+    generated: np.ndarray, reference: np.ndarray, *, k: int = NEIGHBOUR, seed: int = 0
+) -> dict[str, Estimate]:
+    """mmd2 and its p by permutations; precision, recall, density, coverage; mauve (its counts smoothed); vendi.
+
+    Features [n, d] and [m, d]. DataError for fewer than ten of either, or numbers that are not finite.
+    """
+    if min(len(generated), len(reference)) < LEAST:
+        raise DataError(f"{LEAST} texts of each kind or more are wanted, got {len(generated)} and {len(reference)}")
+    if not (np.isfinite(generated).all() and np.isfinite(reference).all()):
+        raise DataError("the features are not finite: of texts that a model cannot measure nothing can be said")
+    x, y = np.asarray(generated, np.float64), np.asarray(reference, np.float64)
+    n, m, squares = len(x), len(y), samples.pooled(y, x)
+    width = samples.median(squares)
+    kernel = samples.gaussian(squares, width)
+    p = samples.mmd_of(kernel, m, width, seed=seed).p
+    own, across, other = kernel[m:, m:], kernel[m:, :m].sum(axis=1), kernel[:m, :m].sum() / (m * (m - 1))
+
+    def distance(kept: np.ndarray) -> float:
+        size = len(kept)
+        return float(own[np.ix_(kept, kept)].sum() / (size * (size - 1)) + other - 2 * across[kept].sum() / (size * m))
+
+    found = {"mmd2": jackknife(n, distance), "mmd2_p": Estimate(p, math.sqrt(p * (1 - p) / samples.PERMUTATIONS), n=n)}
+    balls = samples.neighbourhoods(squares, m, k)
+    found["precision"] = share(balls.inside.any(axis=0).astype(float).tolist())
+    found["recall"] = share(balls.reached.astype(float).tolist())
+    found["density"] = mean((balls.inside.sum(axis=0) / k).tolist())
+    found["coverage"] = share(balls.inside.any(axis=1).astype(float).tolist())
+    count = max(2, min(len(x), len(y)) // 10)
+    labels = samples.buckets(x, y, count, seed=seed)
+    found["mauve"] = jackknife(len(x), lambda kept: samples.mauve_in(labels[: len(x)][kept], labels[len(x) :], count))
+    found["vendi"] = jackknife(len(x), lambda kept: samples.vendi_of(x[kept]))
+    return found
+
+
+def of_texts(
+    generated: Sequence[Sequence[str]], known: Sequence[Sequence[str]], *, orders: Sequence[int] = (1, 2, 3)
+) -> dict[str, Estimate]:
+    """distinct_n of the words of texts, self_bleu of the first 200, and the share of n-grams of four and more words
+    that stand nowhere in the known texts."""
+    texts = [list(text) for text in generated]
+    found = {f"distinct_{n}": _distinct(texts, n) for n in orders}
+    found["self_bleu"] = mean(samples.self_bleus(texts[:BLEU]))
+    for n in (4, 8):
+        there = samples.ngrams(known, n)
+        counts = [samples.new(text, there, n) for text in texts]
+        found[f"novelty_{n}"] = _ratio(counts)
+    return found
+
+
+def _distinct(texts: Sequence[Sequence[str]], n: int) -> Estimate:
+    """`samples.distinct` over the n-grams by their numbers."""
+    numbers: dict[tuple[object, ...], int] = {}
+    rows = [
+        np.array([numbers.setdefault(gram, len(numbers)) for gram in samples.grams(text, n)], int) for text in texts
+    ]
+
+    def share_of(kept: np.ndarray) -> float:
+        every = np.concatenate([rows[i] for i in kept])
+        return len(np.unique(every)) / len(every) if len(every) else math.nan
+
+    return jackknife(len(texts), share_of)
+
+
+def _ratio(counts: Sequence[tuple[int, int]]) -> Estimate:
+    """The share of all n-grams that are new, from each text's (new, all)."""
+    fresh, total = (np.array([pair[i] for pair in counts], float) for i in range(2))
+    return jackknife(
+        len(counts), lambda kept: float(fresh[kept].sum() / total[kept].sum()) if total[kept].sum() else math.nan
+    )
+
+
+def protocol(features: str, n: int, k: int = NEIGHBOUR) -> Mapping[str, object]:
+    """All that a figure depends on beside the texts."""
+    return {"features": features, "n": n, "k": k, "buckets": max(2, n // 10), "scale": 5.0, "smooth": 0.5}

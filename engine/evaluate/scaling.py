@@ -1,0 +1,51 @@
+"""Temperature scaling of choices: one number, fitted on items that nothing is reported of, and its effect. No mlx."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.evaluate import calibration
+from engine.evaluate.estimates import Estimate
+from engine.evaluate.figures import CALIBRATION, Tally
+
+MEASURES = ("brier_score", "nll", *CALIBRATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Choices as they were scored: log-probabilities in nats, and the number of the right one."""
+
+    number: int
+    cluster: str | None
+    loglikelihoods: Sequence[float]
+    gold: int
+
+
+def fit(validation: Iterable[Answered]) -> float:
+    """The temperature with the least -log p of the right choice; DataError without items."""
+    rows = list(validation)
+    if not rows:
+        raise DataError("a temperature is fitted on choices: the validation task has none that were scored")
+    return calibration.temperature([row.loglikelihoods for row in rows], [row.gold for row in rows])
+
+
+def scaled(answered: Iterable[Answered], temperature: float) -> dict[str, Estimate]:
+    """The measures that a temperature changes; which choice is taken it does not."""
+    tally = Tally()
+    for row in answered:
+        said = np.asarray(row.loglikelihoods, np.float64) / temperature
+        logs = said - np.logaddexp.reduce(said)
+        right = np.arange(len(said)) == row.gold
+        values = {
+            "acc": float(np.argmax(said) == row.gold),
+            "brier_score": float(np.sum((np.exp(logs) - right) ** 2)),
+            "nll": float(-logs[row.gold]),
+            "confidence": float(np.exp(logs.max())),
+        }
+        tally.add(row.number, row.cluster, values)
+    if not tally.numbers:
+        return {}
+    figures = tally.figures()
+    return {f"{name}_scaled": figures[name] for name in MEASURES}
