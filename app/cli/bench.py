@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.opening import Progress, default_model, model_option
+from app.cli.rules import Ruled
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:
     from engine.bench import Bench
 
 
-@click.command()
+@click.command("bench", cls=Ruled)
 @click.argument("what", type=click.Choice(["model", "kernels"]), default="model")
 @model_option
 @click.option("--rounds", type=click.IntRange(2), default=5, show_default=True, help="Runs of each measurement.")

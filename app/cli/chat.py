@@ -2,20 +2,27 @@
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from app.cli.opening import adapter_option, model_option, open_session, parallel_option, weighed_adapter
+from app.cli.rules import Ruled
 from app.cli.sampling import read_recipe, sampling_options
+from engine.presets import ORDERS, PARAMETERS
+
+if TYPE_CHECKING:
+    from app.tui.chat.start import Start
 
 
-@click.command()
+@click.command("chat", cls=Ruled)
 @model_option
 @adapter_option
 @click.option("--plain", is_flag=True, help="Lines instead of a full screen: for pipes, ssh and screen readers.")
 @click.option("--resume", metavar="ID", help="Reopen a conversation where it was left.")
-@click.option("--system", metavar="TEXT", help="System prompt (--plain).")
+@click.option("--system", metavar="TEXT", help="System prompt.")
 @parallel_option
 @sampling_options
 def command(
@@ -50,8 +57,29 @@ def command(
         return
     if parallel is not None:
         raise click.UsageError("the full screen is one process's: use --plain with --parallel")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not on_terminal():
         raise click.UsageError("the full screen needs a terminal; use --plain in a pipe")
     from app.tui import run as screen
 
-    sys.exit(screen(model=model or None, resume=resume, adapters=[weighed_adapter(given) for given in adapters]))
+    weighed = [weighed_adapter(given) for given in adapters]
+    sys.exit(screen(model=model or None, resume=resume, adapters=weighed, start=_start(values, system)))
+
+
+def on_terminal() -> bool:
+    """Whether somebody sits there who can see a screen."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":
+    """The settings that the full screen's conversations begin with, where any were given."""
+    recipe, limits = read_recipe(values)
+    source = click.get_current_context().get_parameter_source("order")
+    drawn = any(values[name] is not None for name in (*PARAMETERS, "preset")) or values["bias"]
+    sampled = drawn or source is ParameterSource.COMMANDLINE
+    if not (sampled or system or values["seed"] is not None or values["max_tokens"]):
+        return None
+    from app.tui.chat.start import Start
+
+    order = tuple(kind.__name__ for kind in ORDERS[values["order"]]) if sampled else ()
+    seed = None if values["seed"] is None else limits.seed
+    return Start(recipe if sampled else None, order, system or "", seed, values["max_tokens"])

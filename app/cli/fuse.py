@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from app.cli.opening import Progress
+from app.cli.rules import Ruled
 from engine.errors import ParameterError
 
 KINDS = ("f16", "q8_0", "q4_0")
 BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
 
 
-@click.command()
+@click.command("fuse", cls=Ruled)
 @click.argument("adapter", type=click.Path(path_type=Path))
 @click.option("--model", "-M", help="The base model. Default: the one that the adapter names.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="A folder, or a file that ends with .gguf.")

@@ -13,6 +13,7 @@ from engine.home import home as data_home
 
 if TYPE_CHECKING:
     from app.tui.app import LikelyApp
+    from app.tui.chat.start import Start
     from engine.tune.config import Config
 
 PATIENCE_S = 0.3  # a wait that needs no words
@@ -23,10 +24,12 @@ def run(
     resume: str | None = None,
     home: Path | None = None,
     adapters: Sequence[tuple[str, float]] = (),
+    start: "Start | None" = None,
 ) -> int:
     """Open the chat with a model (None: the default) and, if named, a conversation. Gives the exit code.
 
-    `adapters` are directories and weights, to be put on the model as soon as it is there.
+    `adapters` are directories and weights, to be put on the model as soon as it is there. `start` is what conversations
+    begin with.
 
     Says on the way out how to come back to the conversation that was open.
     """
@@ -38,6 +41,7 @@ def run(
         model=model or "",
         resume=resume or "",
         adapters=adapters,
+        start=start,
     )
     if left := app.run():
         print(f"likely chat --resume {left}")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from app.tui.chat.auto_saver import AutoSaver
     from app.tui.chat.candidates import Names
     from app.tui.chat.chat_session import ChatSession
+    from app.tui.chat.start import Start
     from app.tui.engine_client import EngineClient
     from app.tui.host import ViewHost
     from app.tui.training.run import Training
@@ -116,6 +117,7 @@ class LikelyApp(App[str]):
         trainer: Callable[[], Trainer] = local_trainer,
         evaluator: Callable[[], RunEvaluator] = local_evaluator,
         tune: tuple[Config, bool] | None = None,
+        start: Start | None = None,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -134,6 +136,7 @@ class LikelyApp(App[str]):
         self.provider, self.trainer, self.evaluator = provider, trainer, evaluator
         self._adapters = tuple(adapters)
         self.tune_order = tune
+        self._start = start
         self.training: Training | None = None  # the run under way or the last one
         self.keeper: AutoSaver | None = None
         self.store: Store | None = None
@@ -164,9 +167,11 @@ class LikelyApp(App[str]):
         """Everything that the first paint did not wait for."""
         from app.jobs import ModelJobs
         from app.tui.chat import attach
+        from app.tui.chat.start import Start
         from app.tui.engine_client import EngineClient
         from app.worker import Worker
 
+        self.start = self._start or Start()
         self._open_store()
         self._remap()
         self.prompts = attach.read_history(self.home / attach.HISTORY)

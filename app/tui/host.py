@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.tui.chat.auto_saver import AutoSaver
     from app.tui.chat.candidates import Names
     from app.tui.chat.chat_session import ChatSession
+    from app.tui.chat.start import Start
     from app.tui.engine_client import EngineClient
     from app.tui.training.run import Training
     from engine.conversation import Conversation
@@ -30,6 +31,7 @@ class ViewHost(Painted, Protocol):
     clock: Callable[[], float]
     store: "Store | None"  # None where conversations cannot be saved
     keeper: "AutoSaver | None"
+    start: "Start"  # what conversations begin with
     store_news: str  # about the store and the keys, when the program began
     resume: str  # the conversation that was asked for, "" for none
     session: "ChatSession | None"  # the chat that is open

@@ -3,8 +3,9 @@
 An unknown key is an error that names the nearest one. Plain data: imports no mlx.
 """
 
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -93,7 +94,8 @@ class Config:
             if meta["choices"] and value not in meta["choices"]:
                 raise ParameterError(f"{f.name} must be one of {', '.join(meta['choices'])}, got {value!r}")
             low, high = meta["low"], meta["high"]
-            if (low is not None and value < low) or (high is not None and value > high) or value != value:
+            endless = isinstance(value, float) and not math.isfinite(value)
+            if (low is not None and value < low) or (high is not None and value > high) or endless:
                 allowed = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
                 raise ParameterError(f"{f.name} must be {allowed}, got {value:g}")
         lora_only = {
@@ -140,6 +142,15 @@ HINTS = get_type_hints(Config)
 RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # what files and flags of before call them
 
 
+# Options that would change nothing without another, and are refused where they are given so.
+NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
+    "rank": (lambda c: c.kind != "full", "kind = lora or dora: full training has no adapter"),
+    "beta": (lambda c: c.objective != "sft", "objective = dpo or orpo"),
+    "group_size": (lambda c: c.quantize, "quantize = 2, 3, 4, 5, 6 or 8"),
+    "floor": (lambda c: c.schedule != "constant", "a schedule that falls: linear, cosine or wsd"),
+}
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The options in a TOML file; DataError with line and column for what is not TOML."""
     try:
@@ -166,6 +177,11 @@ def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
             raise ParameterError(f"unknown option {raw}; {hint}")
         changed[name] = _typed(name, value)
     found = replace(base or Config(), **changed)
+    for needing, (goes, needed) in NEEDS.items():
+        if needing in changed and not goes(found):
+            raise ParameterError(f"{needing} goes with {needed}")
+    if changed.get("epochs") and changed.get("steps"):
+        raise ParameterError("give epochs or steps, not both")
     if changed.get("packing") and not found.batch:  # who asks for packed batches wants them large
         found = replace(found, batch=BATCH)
     return found.checked()

@@ -79,7 +79,7 @@ def test_tune_diff_and_fuse(likely: Any, model: Path, rows: Path, tmp_path: Path
     assert code == 0 and "KL to the base" in text, err
     code, text, _ = likely("diff", out, tmp_path / "fused", "tag 3", "--json")
     assert json.loads(text)["kl"] < 1e-6
-    code, text, _ = likely("fuse", out, "--data", rows, "--peft", tmp_path / "peft")
+    code, text, _ = likely("fuse", out, "--peft", tmp_path / "peft")
     assert code == 0 and (tmp_path / "peft" / "adapter_model.safetensors").exists()
 
 

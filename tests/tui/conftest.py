@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from app.tui.app import LikelyApp
+from app.tui.chat.start import Start
 from app.tui.tokens.transcript import ShownMessage
 from app.tui.views.chat import ChatScreen
 from app.tui.widgets.candidates import Candidates
@@ -136,6 +137,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         empty: bool = False,
         trainer: ScriptedTrainer | None = None,
         tune: Config | None = None,
+        start: Start | None = None,
         evaluator: ScriptedEvaluator | None = None,
     ) -> AsyncIterator[Stage]:
         for name, value in (environ or {}).items():
@@ -148,6 +150,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             trainer=lambda: trainer or ScriptedTrainer(),
             evaluator=lambda: evaluator or ScriptedEvaluator(),
             tune=None if tune is None else (tune, False),
+            start=start,
             environ=environ or {},
             clock=lambda: 1e9,
         )

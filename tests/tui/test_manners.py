@@ -8,8 +8,12 @@ from textual.widgets import Input
 
 from app.store import Store
 from app.tui.chat import titler
+from app.tui.chat.start import Start
+from app.tui.sampling import Sampling
 from app.tui.tokens.layout import TokenPlace
+from engine.conversation import Conversation
 from engine.decode.events import Reloaded
+from engine.trace.trace import Recipe
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import SKY, ScriptedEngine
 from tests.tui.test_chat import ASK, held
@@ -188,3 +192,18 @@ async def test_the_form_of_a_training_gets_what_is_typed(play: Play) -> None:
         await stage.pilot.press(*"why spchz", "space", "q")
         assert stage.app.screen is screen and stage.app.clipboard == before
         assert screen.query_one("#field-data", Input).value == "why spchz q" and screen.has_class("-form")
+
+
+async def test_the_command_lines_settings_hold_in_every_chat(play: Play) -> None:
+    """In the first conversation, in a new one, and over those of a conversation that is resumed."""
+    start = Start(Sampling().with_value("temp", 0.3)[0].recipe, system="Be brief.", seed=7, max_tokens=9)
+    async with play(start=start) as stage:
+        await stage.pilot.press("ctrl+n")
+        await stage.pilot.pause()
+        talk = stage.chat.talk
+        assert talk.sampling.values["temp"] == 0.3
+        assert (talk.conversation.system, talk.max_tokens) == ("Be brief.", 9)
+        assert [talk.new_seed(), talk.new_seed()] == [7, 8]
+    old = Conversation("a", recipe=Recipe(), system="Be long.")
+    assert start.of(old).recipe == start.recipe and start.of(old).system == "Be brief."
+    assert Start(seed=1).of(old) == old

@@ -117,13 +117,12 @@ class ChatScreen(View):
 
     def _open_first(self) -> None:
         found = resumed(self.host)
-        self.open(found if found is not None and found.kind == "chat" else self._fresh())
+        self.open(self.host.start.of(found) if found is not None and found.kind == "chat" else self._fresh())
         if found is not None and found.kind != "chat":
             self.call_after_refresh(self.host.open, found)
 
     def _fresh(self) -> Conversation:
-        now = self.host.clock()
-        return Conversation(secrets.token_hex(4), recipe=Sampling().recipe, created=now, updated=now)
+        return self.host.start.fresh(secrets.token_hex(4), self.host.clock())
 
     def open(self, conversation: Conversation) -> None:
         """Show a conversation, at the branch that was checked out."""
@@ -133,6 +132,7 @@ class ChatScreen(View):
             heat, least = self.session.transcript.heat, self.session.transcript.least
         talk = ChatSession(conversation, self._submit, clock=self.host.clock)
         self.session = self.host.session = talk
+        talk.max_tokens, talk.new_seed = self.host.start.max_tokens, self.host.start.new_seed or talk.new_seed
         talk.transcript.heat, talk.transcript.least = heat, least
         talk.adapters = status.adapters(self.host.engine)
         self.look = TokenLook(talk, self.host.store)

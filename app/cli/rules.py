@@ -1,0 +1,94 @@
+"""Rules of which options go together, of all verbs: what one needs and excludes, said before anything is loaded.
+
+They look at what was given on the command line, not at values, so that an option which would be ignored is refused even
+where its value is the default. Values that contradict each other are refused where they are read. Knows nothing of what
+options do.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from engine.presets import PARAMETERS
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRule:
+    """Where `when` holds, of the options of a verb by parameter name: `only` these, or none `without` these."""
+
+    when: Callable[[Values], bool]  # of all values, the defaults too
+    line: str  # what the rule is about: "OPTION {line}"
+    refused: Collection[str] = ()
+    only: Collection[str] = ()
+
+
+def _named(name: str) -> Callable[[Values], bool]:
+    return lambda values: bool(values[name])
+
+
+RULES: dict[str, tuple[OptionRule, ...]] = {
+    "run": (
+        OptionRule(
+            _named("replay"),
+            "is of a run of the model: --replay shows a saved one, and takes sampling parameters and --json",
+            only=("replay", "as_json", "prompt", "save", "preset", "order", "bias", *PARAMETERS),
+        ),
+    ),
+    "chat": (
+        OptionRule(_named("plain"), "is for the full screen: leave out --plain", refused=("resume",)),
+        OptionRule(
+            lambda values: not values["plain"],
+            "is for --plain: on the full screen an answer ends where the model ends it, or by esc",
+            refused=("stop",),
+        ),
+    ),
+    "fuse": (
+        OptionRule(
+            lambda values: bool(values["peft"] or values["lora"]),
+            "is about a fused model: --peft and --lora write the adapter alone, as it is",
+            refused=("bits", "group_size", "kind", "data", "rows", "force"),
+        ),
+        OptionRule(
+            lambda values: values["bits"] in ("0", "16", "32"),
+            "is of quantised weights: it goes with --bits 2, 3, 4, 5, 6 or 8",
+            refused=("group_size",),
+        ),
+    ),
+    "bench": (
+        OptionRule(
+            lambda values: values["what"] == "kernels",
+            "is of a model: `likely bench kernels` has none, and takes --case and --json",
+            refused=("model", "rounds", "tokens", "contexts", "answers", "against"),
+        ),
+        OptionRule(
+            lambda values: values["what"] == "model",
+            "chooses among kernels: likely bench kernels --case TEXT",
+            refused=("case",),
+        ),
+    ),
+}
+
+
+def check(ctx: click.Context) -> None:
+    """UsageError, naming the option, for the first that would be ignored."""
+    by_name = {param.name: param for param in ctx.command.params if param.name is not None}
+    given = [n for n in by_name if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    for rule in RULES.get(ctx.command.name or "", ()):
+        if not rule.when(ctx.params):
+            continue
+        for name in given:
+            if name in rule.refused or (rule.only and name not in rule.only):
+                raise click.UsageError(f"{by_name[name].opts[0]} {rule.line}", ctx)
+
+
+class Ruled(click.Command):
+    """A verb whose options are checked against the rules before it runs."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        check(ctx)
+        return super().invoke(ctx)

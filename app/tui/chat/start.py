@@ -1,0 +1,37 @@
+"""`Start`: what a command line asked of the chats of a full screen. Plain data; knows nothing of screens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+
+from app.tui.sampling import Sampling
+from engine.conversation import Conversation
+from engine.trace.trace import Recipe
+
+
+@dataclass(frozen=True)
+class Start:
+    """Settings that conversations begin with, each None or "" where the screen's own hold."""
+
+    recipe: Recipe | None = None
+    order: tuple[str, ...] = ()  # of the recipe's transforms by name
+    system: str = ""
+    seed: int | None = None  # of the first answer; the next ones count on from it
+    max_tokens: int | None = None
+
+    def of(self, conversation: Conversation) -> Conversation:
+        """A conversation with what was asked for in place of its own."""
+        found = conversation
+        if self.recipe is not None:
+            found = replace(found, recipe=self.recipe, order=self.order)
+        return replace(found, system=self.system) if self.system else found
+
+    def fresh(self, id: str, now: float) -> Conversation:
+        """A new conversation."""
+        return self.of(Conversation(id, recipe=Sampling().recipe, created=now, updated=now))
+
+    @cached_property
+    def new_seed(self) -> Callable[[], int] | None:
+        """Seeds of one answer after another; None where nobody asked."""
+        return None if self.seed is None else count(self.seed).__next__

@@ -1,0 +1,84 @@
+"""Which options go together: what would be ignored is refused by its name, before a model is looked for."""
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from app.cli import likely as program
+from app.cli.rules import RULES, OptionRule
+from app.tui.chat.start import Start
+from engine.errors import ParameterError
+from engine.presets import ORDERS
+from engine.transforms import Temperature
+from engine.tune.config import NEEDS, configure
+
+STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb holds, in the order of the table
+    "run": [["--replay", "x.jsonl"]],
+    "chat": [["--plain"], []],
+    "fuse": [["adapter", "--peft", "y"], ["adapter", "--out", "z"]],
+    "bench": [["kernels"], ["model"]],
+}
+CASES = [(verb, state, rule) for verb, rules in RULES.items() for state, rule in zip(STATES[verb], rules, strict=True)]
+
+
+def value_of(param: click.Parameter) -> list[str]:
+    """A value that the option takes, its default where it has one."""
+    assert isinstance(param, click.Option)
+    if param.is_flag:
+        return []
+    kind: Any = param.type
+    if isinstance(kind, click.Choice):
+        return [str(kind.choices[0])]
+    return ["1"]
+
+
+@pytest.mark.parametrize(("verb", "state", "rule"), CASES)
+def test_what_a_rule_excludes_is_refused_by_name(verb: str, state: list[str], rule: OptionRule) -> None:
+    command = program.get_command(click.Context(program), verb)  # type: ignore[attr-defined]
+    options = {param.name: param for param in command.params if isinstance(param, click.Option)}
+    out = set(rule.refused) | (options.keys() - set(rule.only) if rule.only else set())
+    assert out <= options.keys() | {"what"}
+    for name in out & options.keys():
+        flag = options[name].opts[0]
+        result = CliRunner().invoke(program, [verb, *state, flag, *value_of(options[name])])
+        assert result.exit_code == 2, (flag, result.output)
+        assert flag in result.output, (flag, result.output)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_training_option_that_would_change_nothing_is_refused(name: str) -> None:
+    """Even where it has its default; beside what it needs it is taken."""
+    alone: dict[str, Any] = {"rank": {"kind": "full"}, "floor": {"schedule": "constant"}}.get(name, {})
+    beside: dict[str, Any] = {"beta": {"objective": "dpo"}, "group_size": {"quantize": 4}}.get(name, {})
+    value = {"rank": 8, "beta": 0.1, "group_size": 64, "floor": 0.0}[name]
+    with pytest.raises(ParameterError, match=name):
+        configure({name: value, **alone})
+    assert getattr(configure({name: value, **beside}), name) == value
+
+
+def test_a_training_has_one_length_and_it_is_a_number() -> None:
+    with pytest.raises(ParameterError, match="epochs or steps"):
+        configure({"epochs": 2.0, "steps": 10})
+    for name in ("epochs", "rate", "clip"):
+        with pytest.raises(ParameterError, match=name):
+            configure({name: float("inf")})
+
+
+def test_the_full_screen_takes_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the options of a chat reach the screen, and a chat without any begins as the screen does."""
+    seen: list[Any] = []
+    monkeypatch.setattr("app.tui.run", lambda **given: seen.append(given["start"]) or 0)
+    monkeypatch.setattr("app.cli.chat.on_terminal", lambda: True)
+    asked = ["--temp", "0.3", "--top-k", "5", "--order", "llama.cpp", "--system", "S", "--seed", "7", "-m", "9"]
+    for args in ([], asked, ["--seed", "0"]):
+        result = CliRunner().invoke(program, ["chat", *args])
+        assert result.exit_code == 0, result.output
+    nothing, start, seeded = seen
+    assert nothing is None
+    assert isinstance(start, Start) and start.recipe is not None
+    assert Temperature(0.3) in start.recipe.transforms
+    assert start.order == tuple(kind.__name__ for kind in ORDERS["llama.cpp"])
+    assert (start.system, start.seed, start.max_tokens) == ("S", 7, 9)
+    assert seeded == Start(seed=0)
