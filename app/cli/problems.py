@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 from app import plain
 from engine.decode.control import RunControl
 from engine.evaluate.estimates import Estimate
-from engine.reason import problems
+from engine.reason import chains, problems
 from engine.reason.paths import Path as ReasonPath
 
 if TYPE_CHECKING:
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
 
 def show_problems(
-    session: "Session", file: Path, way: "Reasoning", recipe: "Recipe", seed: int, *, limit: int | None, as_json: bool
+    session: "Session",
+    file: Path,
+    way: "Reasoning",
+    recipe: "Recipe",
+    seed: int,
+    *,
+    limit: int | None,
+    analyse: bool,
+    as_json: bool,
 ) -> None:
     """Write figures over a file's problems; with `as_json` one object at the end. Exit code 130 if it was stopped."""
     questions, said = problems.read(file, limit), set[str]()
@@ -41,11 +50,13 @@ def show_problems(
                 line = " ".join(one.question.prompt.split())[:48]
                 click.echo(f"[{len(done)}] {line} · {answer} {signs[one.solved]} · greedy {greedy}")
     if done:
-        gain = problems.gain(done)
+        gain = problems.gain(done, way.method)
+        chain = chains.sensitivity(session, way, done) if analyse else {}
         if as_json:
-            click.echo(json.dumps(gain_object(gain)))
+            click.echo(json.dumps(gain_object(gain) | {"changed": {how: _object(e) for how, e in chain.items()}}))
         else:
             _show(gain, way)
+            _show_chains(chain)
     if control.cancelled:
         click.echo(f"likely: stopped after {len(done)} of {len(questions)} problems", err=True)
         sys.exit(130)
@@ -63,7 +74,7 @@ def gain_object(gain: problems.Gain) -> dict[str, Any]:
         ],
         "plurality_right": gain.plurality,
         "unanswered": gain.unanswered,
-    }
+    } | ({"flips": asdict(gain.flips)} if gain.flips is not None else {})
 
 
 def _object(estimate: Estimate) -> dict[str, Any]:
@@ -78,11 +89,23 @@ def _show(gain: problems.Gain, way: "Reasoning") -> None:
     change, low, high = gain.change.estimate.mean, *gain.change.estimate.interval
     interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if gain.p > 1 else ""
     click.echo(f"{way.method} over greedy, paired: {100 * change:+.1f} points{interval}, {gain.change.verdict()}")
-    click.echo(f"{'paths':>6} {'tokens':>9}  one is right         a vote is right")
+    if gain.curve:
+        click.echo(f"{'paths':>6} {'tokens':>9}  one is right         a vote is right")
     for spent in gain.curve:
         click.echo(f"{spent.paths:6} {spent.tokens:9.1f}  {_said(spent.one)}  {_said(spent.vote)}")
+    if gain.flips is not None:
+        lost, won = gain.flips.right_to_wrong, gain.flips.wrong_to_right
+        click.echo(f"from the first answer to the last: {lost} right to wrong, {won} wrong to right")
     none = f" · {gain.unanswered} paths without an answer" if gain.unanswered else ""
-    click.echo(f"in {gain.plurality:.0%} of {gain.p} problems most paths are right: what a vote tends to{none}")
+    if gain.curve:
+        click.echo(f"in {gain.plurality:.0%} of {gain.p} problems most paths are right: what a vote tends to{none}")
+
+
+def _show_chains(changed: dict[str, Estimate]) -> None:
+    """Of a chain of thought that is changed, how often the answer changes with it."""
+    for how, estimate in changed.items():
+        if estimate.n:
+            click.echo(f"chain {how:10} {_said(estimate)} of {estimate.n} answers change")
 
 
 def _said(estimate: Estimate) -> str:

@@ -15,6 +15,7 @@ from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.evaluate.program import Verifier
+from engine.reason import belief
 from engine.reason.paths import Path, VoteOutcome
 from engine.reason.reasoning import METHODS, Reasoning
 from engine.reason.scorers import SCORERS, scorer
@@ -33,7 +34,7 @@ BAR = 24  # cells of a full one
     type=click.Choice(METHODS),
     default="vote",
     show_default=True,
-    help="Count equal answers, take the best by a score, or draw from p to a power.",
+    help="Count equal answers, take the best by a score, draw from p to a power, search by steps, or reflect.",
 )
 @click.option("--paths", "-n", type=int, help="How many ways of thought. Default: 16; of power 1.")
 @click.option(
@@ -48,7 +49,9 @@ BAR = 24  # cells of a full one
     metavar="RULE",
     help="How the answer is found: number, answer, choice, boxed, line, all, or a regular expression.",
 )
-@click.option("--scorer", "by", metavar="NAME", help=f"What weighs a vote, or chooses the best: {', '.join(SCORERS)}.")
+@click.option(
+    "--scorer", "by", metavar="NAME", help=f"What weighs a vote, or chooses the best: {', '.join(SCORERS)}, p-true."
+)
 @click.option("--verifier", metavar="COMMAND", help="A program that reads an answer as JSON and prints a number.")
 @click.option("--timeout", type=float, default=10.0, show_default=True, help="Seconds that a verifier may take.")
 @click.option(
@@ -56,6 +59,8 @@ BAR = 24  # cells of a full one
     type=click.FloatRange(0, 1, min_open=True),
     help="Stop once the vote is decided with this probability, such as 0.95.",
 )
+@click.option("--beams", type=int, default=4, show_default=True, help="Beginnings kept by --method steps.")
+@click.option("--step-end", default="\\n", show_default=True, help="The text that ends a step.")
 @click.option("--alpha", type=float, default=4.0, show_default=True, help="The power of --method power.")
 @click.option(
     "--file",
@@ -64,13 +69,15 @@ BAR = 24  # cells of a full one
     help="Problems with answers, rows of prompt and answer: what the method gains over greedy decoding.",
 )
 @click.option("--limit", type=click.IntRange(1), help="At most so many problems of --file.")
+@click.option("--analyse", is_flag=True, help="Of --file: how many answers change when their chains are changed.")
 @click.option("--raw", is_flag=True, help="Continue the question as it is, without template and chat template.")
 @click.option("--json", "as_json", is_flag=True, help="One object at the end.")
 @sampling_options
 def command(
     question: str | None, model: str, adapters: tuple[str, ...], method: str, paths: int | None, template: str,
     extract: str | None, by: str | None, verifier: str | None, timeout: float, confidence: float | None, alpha: float,
-    file: FilePath | None, limit: int | None, raw: bool, as_json: bool, **values: object,
+    file: FilePath | None, limit: int | None, analyse: bool, beams: int, step_end: str, raw: bool, as_json: bool,
+    **values: object,
 ) -> None:  # fmt: skip
     """Think about QUESTION several times, and choose an answer.
 
@@ -82,26 +89,33 @@ def command(
     likely reason --file sums.jsonl --template few-shot -n 16
     """
     recipe, limits = read_recipe(values, searches=method == "power")
-    if verifier is not None and (by is not None or method != "best"):
-        raise click.UsageError("--verifier chooses the best: use it with --method best, in the place of --scorer")
+    if verifier is not None and (by is not None or method not in ("best", "steps")):
+        raise click.UsageError(
+            "--verifier chooses the best: use it with --method best or steps, in the place of --scorer"
+        )
     if method == "power" and confidence is not None:
         raise click.UsageError("--confidence stops paths that are drawn side by side: use it with --method vote")
+    if by == belief.NAME and method != "best":
+        raise click.UsageError("--scorer p-true asks the model about whole answers: use it with --method best")
     if file is not None and question is not None:
         raise click.UsageError("--file has the questions: it takes no QUESTION")
     if file is not None and confidence is not None:
         raise click.UsageError("--confidence stops a vote early, and a file's votes are compared at all their sizes")
     asks = thought(template)
-    n = paths if paths is not None else 1 if method == "power" else 16
+    n = paths if paths is not None else {"power": 1, "reflect": 2}.get(method, 16)
+    if analyse and file is None:
+        raise click.UsageError("--analyse changes the chains of many problems: give them by --file")
     way = Reasoning(
         asks, Extraction(extract or asks.extract), method, n,
-        scorer(by) if by is not None else None, Verifier.of(verifier, timeout) if verifier is not None else None,
-        confidence, alpha, limits.max_tokens, limits.stop, raw,
+        scorer(by) if by is not None and by != belief.NAME else None,
+        Verifier.of(verifier, timeout) if verifier is not None else None,
+        confidence, alpha, limits.max_tokens, limits.stop, raw, by == belief.NAME, beams, step_end.replace("\\n", "\n"),
     )  # fmt: skip
     if file is not None:
         from app.cli.problems import show_problems
 
         session = open_session(model, adapters=adapters)
-        show_problems(session, file, way, recipe, limits.seed, limit=limit, as_json=as_json)
+        show_problems(session, file, way, recipe, limits.seed, limit=limit, analyse=analyse, as_json=as_json)
         return
     text = read_text(question, "QUESTION")
     if not text.strip():
@@ -111,7 +125,7 @@ def command(
 
     control, drawn, said = RunControl(recipe), list[Path](), set[str]()
     with interruptible(control):
-        for path in way.draw(session, way.ids(session, text), control, limits.seed):
+        for path in way.draw(session, way.ids(session, text), control, limits.seed, text):
             drawn.append(path)
             if not as_json:
                 _show_path(path, len(drawn))
@@ -121,7 +135,7 @@ def command(
             click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
         said.add(line)
 
-    verdict = way.choose(drawn, text, limits.seed, complain)
+    verdict = way.choose(session, drawn, text, limits.seed, complain)
     if as_json:
         click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
     else:

@@ -17,6 +17,7 @@ from engine.evaluate.extraction import canonical
 from engine.evaluate.tasks import Problem, Question
 from engine.reason.paths import Path, VoteOutcome
 from engine.reason.reasoning import Reasoning
+from engine.reason.reflection import Flips, ends, flips
 from engine.reason.vote import maj_at, pass_at
 from engine.trace.trace import Recipe
 
@@ -77,6 +78,7 @@ class Gain:
     curve: tuple[Spent, ...]
     plurality: float  # the share of problems in which most paths are right: what a vote of very many tends to
     p: int = 0  # problems
+    flips: Flips | None = None  # from the first to the last answer of a reflection
 
 
 def read(path: FilePath, limit: int | None = None) -> list[Question]:
@@ -112,33 +114,35 @@ def attempt(
         (path,) = greedy.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
         own = RunControl(control.recipe)
         paths = []
-        for one in way.draw(session, ids, own, seed + i * way.n):
+        for one in way.draw(session, ids, own, seed + i * way.n, question.prompt):
             paths.append(one)
             if control.cancelled:
                 own.cancel()
         if control.cancelled:
             return
-        outcome = way.choose(paths, question.prompt, seed + i, complain)
+        outcome = way.choose(session, paths, question.prompt, seed + i, complain)
         yield Attempt(question, path, outcome)
 
 
-def gain(attempts: Sequence[Attempt]) -> Gain:
-    """Figures of attempts; pass@k and maj@k are unbiased for every k up to the number of paths (Chen et al.,
-    arXiv:2107.03374; a vote's ties count by their share)."""
+def gain(attempts: Sequence[Attempt], method: str = "vote") -> Gain:
+    """Figures of attempts; where a method draws each path by itself, pass@k and maj@k without bias for every k up to
+    their number (Chen et al., arXiv:2107.03374; a vote's ties count by their share)."""
     before = [float(each.right(each.greedy)) for each in attempts]
     now = [float(each.solved) for each in attempts]
     tokens = [each.outcome.tokens for each in attempts]
     most = min(len(each.outcome.paths) for each in attempts)
     steps = sorted({*(2**e for e in range(most.bit_length()) if 2**e <= most), most})
     curve = []
-    for k in steps:
+    for k in steps if method in ("vote", "best", "power") else ():
         one = [pass_at(k, sum(map(each.right, each.outcome.paths)), len(each.outcome.paths)) for each in attempts]
         vote = [maj_at(k, each.answers(), "right") for each in attempts]
         spent = math.fsum(each.outcome.tokens / len(each.outcome.paths) * k for each in attempts) / len(attempts)
         curve.append(Spent(k, spent, mean(one), mean(vote)))
+    pairs = [tuple(map(each.right, ends(each.outcome.paths))) for each in attempts]
+    flipped = flips([(pair[0], pair[1]) for pair in pairs if pair]) if method == "reflect" else None
     return Gain(
         share(before), share(now), compare(before, now),
         math.fsum(each.greedy.tokens for each in attempts) / len(attempts), math.fsum(tokens) / len(attempts),
         sum(each.outcome.unanswered for each in attempts), tuple(curve),
-        sum(each.plurality for each in attempts) / len(attempts), len(attempts),
+        sum(each.plurality for each in attempts) / len(attempts), len(attempts), flipped,
     )  # fmt: skip

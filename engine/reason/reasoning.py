@@ -14,14 +14,18 @@ from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.evaluate.program import Verifier, VerifierError
 from engine.prompt import Prompt
+from engine.reason.belief import p_true
 from engine.reason.paths import Path, PathCollector, VoteOutcome, by_score, by_vote
+from engine.reason.reflection import again
 from engine.reason.scorers import Scorer, scorer
+from engine.reason.step_beam import StepBeam
 from engine.reason.thought import Thought
+from engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
     from engine.session import Session
 
-METHODS = ("vote", "best", "power")
+METHODS = ("vote", "best", "power", "steps", "reflect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,20 @@ class Reasoning:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     raw: bool = False  # a question is the prompt, as it is
+    believes: bool = False  # the model is asked how sure it is of an answer, and that chooses the best
+    beams: int = 4  # of a search by steps, of n ways in all at each
+    step_end: str = "\n"
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= 256:
             raise ParameterError(f"the number of paths must be in [1, 256], got {self.n}")
+        if self.method == "steps":
+            self._search()
+        if self.method == "reflect" and (self.n < 2 or self.raw):
+            raise ParameterError(
+                f"a reflection asks again, of {self.n} answers{', with a template' if self.raw else ''}: "
+                + ("drop --raw" if self.raw else "take 2 or more")
+            )
 
     def ids(self, session: "Session", question: str) -> list[int]:
         """The prompt of a question."""
@@ -50,20 +64,50 @@ class Reasoning:
             return Prompt(parts=(question,)).ids(session.tokenizer)
         return self.asks.ask(question, chat=session.tokenizer.chat_template is not None).ids(session.tokenizer)
 
-    def draw(self, session: "Session", ids: Sequence[int], control: RunControl, seed: int) -> Iterator[Path]:
-        """Each path when it ends."""
+    def _search(self) -> StepBeam:
+        return StepBeam(self.beams, max(self.n // max(self.beams, 1), 1), self.step_end, self.max_tokens)
+
+    def draw(
+        self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str = ""
+    ) -> Iterator[Path]:
+        """Each path when it ends; `question` is for a method that judges or asks again on the way."""
+        if self.method == "steps":
+
+            def value(text: str, steps: Sequence[TokenStep], whole: bool) -> float | None:
+                if self.verifier is None:
+                    return (self.weigh or scorer("mean")).of(steps)
+                try:
+                    return self.verifier(question, text, answer=self.extract(text) if whole else None)
+                except VerifierError:
+                    return None
+
+            return iter(self._search().search(session, ids, control, value, extract=self.extract, seed=seed))
+        if self.method == "reflect":
+            return self._reflect(session, ids, control, seed, question)
         confidence = self.confidence if self.method == "vote" else None
         collector = PathCollector(self.extract, self.n, control, confidence)
         return collector.watch(self._events(session, ids, control, seed))
 
     def choose(
-        self, paths: Sequence[Path], question: str, seed: int, complain: Callable[[Path, str], None]
+        self,
+        session: "Session",
+        paths: Sequence[Path],
+        question: str,
+        seed: int,
+        complain: Callable[[Path, str], None],
     ) -> VoteOutcome:
         """The answer that the method takes; `complain` hears of a path for which the verifier gave no verdict."""
+        if self.method in ("steps", "reflect"):
+            said = [path for path in paths if path.answer is not None]
+            chosen = None if not said else said[0] if self.method == "steps" else said[-1]
+            outcome = by_vote(paths, seed=seed)
+            return replace(outcome, answer=chosen.answer if chosen else None, chosen=chosen)
         if self.method != "best":
             return by_vote(paths, self.weigh, seed=seed)
 
         def judge(path: Path) -> float | None:
+            if self.believes:
+                return p_true(session, question, path.text.strip())
             if self.verifier is None:
                 return (self.weigh or scorer("mean")).of(path.steps)
             try:
@@ -73,6 +117,20 @@ class Reasoning:
                 return None
 
         return by_score(paths, judge)
+
+    def _reflect(
+        self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str
+    ) -> Iterator[Path]:
+        """An answer, and what becomes of it each time that the model is asked to check it."""
+        once, said = replace(self, method="vote", n=1), list[str]()
+        for i in range(self.n):
+            (path,) = once.draw(session, ids, control, seed + i)
+            yield replace(path, branch=i)
+            if control.cancelled:
+                return
+            said.append(path.text)
+            chat = session.tokenizer.chat_template is not None
+            ids = again(self.asks, question, said, chat=chat).ids(session.tokenizer)
 
     def _events(self, session: "Session", ids: Sequence[int], control: RunControl, seed: int) -> Iterator[Event]:
         """Those of n paths side by side, or of n chains, one after the other."""

@@ -252,10 +252,12 @@ def test_reason_counts_what_gave_no_answer(likely: Any) -> None:
 
 
 def test_a_verifier_that_crashes_keeps_the_paths(likely: Any) -> None:
-    code, out, err = likely(
-        "reason", "hello", "-n", "2", "--temp", "0", "--method", "best", "--extract", "line", "--verifier", "false"
-    )
-    assert code == 0 and out.count("xyz") >= 3 and err.count("the verifier ended with code 1: it said nothing") == 1
+    asked = "reason", "hello", "-n", "2", "--temp", "0", "--method", "best", "--extract", "line", "--verifier"
+    code, out, err = likely(*asked, "sh -c 'exit 3'")
+    assert code == 0 and out.count("xyz") >= 3 and err.count("the verifier ended with 3: it said nothing") == 1
+    assert "no path has an answer that was judged" in out
+    code, out, err = likely(*asked, "false", "--json")  # which says wrong
+    assert code == 0 and [path["score"] for path in json.loads(out)["paths"]] == [0.0, 0.0] and "verifier" not in err
 
 
 @pytest.mark.parametrize(

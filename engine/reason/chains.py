@@ -1,0 +1,76 @@
+"""Analysis of chains of thought: whether the answer comes of them, and where they go wrong first.
+
+A chain is cut in half, one number in it is changed, or it is exchanged for another problem's; the model goes on from
+that greedily. An answer that stays was not read off the chain (Lanham et al., arXiv:2307.13702).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.decode.control import RunControl
+from engine.evaluate.estimates import Estimate, share
+from engine.reason.problems import Attempt
+from engine.reason.reasoning import Reasoning
+from engine.trace.trace import Recipe
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+CHANGES = ("kept", "cut", "corrupted", "exchanged")  # kept: how many change by being drawn again alone
+
+
+def units(text: str) -> list[str]:
+    """The steps of a text, each with what parts it from the next: lines, else sentences, else words."""
+    for pattern in (r"[^\n]*\n+|[^\n]+$", r".*?[.!?](?:\s+|$)|.+$", r"\S+\s*"):
+        found = re.findall(pattern, text, re.DOTALL if pattern.startswith(".") else 0)
+        if len(found) > 1:
+            return [str(unit) for unit in found]
+    return [text] if text else []
+
+
+def changed(chain: Sequence[str], how: str, other: Sequence[str]) -> str | None:
+    """The chain after a change of `CHANGES`; None where it cannot be made."""
+    if how == "kept":
+        return "".join(chain)
+    if how == "cut":
+        return "".join(chain[: len(chain) // 2])
+    if how == "exchanged":
+        return "".join(other) if other and list(other) != list(chain) else None
+    numbers = [i for i, unit in enumerate(chain) if re.search(r"\d+", unit)]
+    if not numbers:
+        return None
+    at = numbers[len(numbers) // 2]
+    wrong = re.sub(r"\d+(?!.*\d)", lambda match: str(int(match[0]) + 1), chain[at], count=1, flags=re.DOTALL)
+    return "".join([*chain[:at], wrong, *chain[at + 1 :]])
+
+
+def sensitivity(session: "Session", way: Reasoning, attempts: Sequence[Attempt]) -> dict[str, Estimate]:
+    """For each of `CHANGES` the share of greedy answers that change with the chain, of those that it can be made for;
+    the chain is all of the text but its last step."""
+    answered = [each for each in attempts if each.greedy.answer is not None and len(units(each.greedy.text)) > 1]
+    chains = [units(each.greedy.text)[:-1] for each in answered]
+    once = replace(way, method="vote", n=1, confidence=None, verifier=None)
+    found: dict[str, list[float]] = {how: [] for how in CHANGES}
+    for i, each in enumerate(answered):
+        prompt = way.ids(session, each.question.prompt)
+        for how in CHANGES:
+            text = changed(chains[i], how, chains[(i + 1) % len(chains)])
+            if text is None:
+                continue
+            ids = [*prompt, *session.tokenizer.encode(text)]
+            (path,) = once.draw(session, ids, RunControl(Recipe(greedy=True)), 0)
+            found[how].append(float(way.extract(text + path.text) != each.greedy.answer))
+    return {how: share(values) for how, values in found.items()}
+
+
+def first_wrong(text: str, judge: Callable[[str], float]) -> int | None:
+    """The index of the first step with which a text is wrong, by a judge of beginnings (right from 0.5 on); None where
+    none is."""
+    said = ""
+    for i, unit in enumerate(units(text)):
+        said += unit
+        if judge(said) < 0.5:
+            return i
+    return None

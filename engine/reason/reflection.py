@@ -1,0 +1,50 @@
+"""Reflection: a model is shown its own answer, asked to check it, and answers again.
+
+Without a check from outside it turns right answers into wrong ones about as readily (Huang et al., arXiv:2310.01798):
+both are to be counted.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.prompt import Prompt
+
+if TYPE_CHECKING:
+    from engine.reason.paths import Path
+    from engine.reason.thought import Thought
+
+CHECK = "Check this answer step by step. If it is wrong, correct it. Then give the final answer again."
+
+
+def again(asks: "Thought", question: str, said: Sequence[str], *, chat: bool) -> Prompt:
+    """The prompt that shows what was said and asks for it anew."""
+    first = asks.ask(question, chat=chat)
+    if chat:
+        turns = list(first.turns)
+        for text in said:
+            turns += [("assistant", text), ("user", CHECK + asks.after)]
+        return Prompt(tuple(turns), system=asks.system)
+    shown = "".join(f" {text.strip()}\n\n{CHECK}\nAnswer:" for text in said)
+    return Prompt(parts=("".join(map(str, first.parts)) + shown,))
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """How often answers changed from the first to the last."""
+
+    right_to_wrong: int
+    wrong_to_right: int
+    kept: int
+
+
+def flips(pairs: Sequence[tuple[bool, bool]]) -> Flips:
+    """Of whether the first and the last answer of each problem are right."""
+    lost, won = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return Flips(lost, won, len(pairs) - lost - won)
+
+
+def ends(paths: "Sequence[Path]") -> Iterator["Path"]:
+    """The first and the last of the answers that were given."""
+    said = [path for path in paths if path.answer is not None]
+    yield from (said[0], said[-1]) if said else ()
