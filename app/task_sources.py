@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import DataError, LikelyError, ParameterError
 from engine.evaluate import tasks
 from engine.evaluate.generated import MAKERS, generated
+from engine.evaluate.harness_tasks import PREFIX, named
 from engine.evaluate.tasks import Task
 
 
@@ -55,7 +56,8 @@ def sources(
     """
     found: list[Sourced] = []
     for name in names:
-        path, made = Path(name).expanduser(), generated(name)
+        path = Path(name).expanduser()
+        made = named(name) if name.startswith(PREFIX) else generated(name)
         if made is None and not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
             raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
         place = {"task": name if made is not None else str(path.absolute()), "shots": shots, "cluster": cluster}
