@@ -8,6 +8,7 @@ select, rewind, freeze. Knows neither mlx nor files.
 
 import ctypes
 import math
+import mmap
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # tokens of one call: what is between two products stays in the processor's cache
 FIRST = 256  # rows of a new buffer
+LARGE = 8 << 20  # bytes of a buffer that goes back to the system as soon as it is outgrown
 WIDEST, GROUP = 256, 16  # numbers of a head, and heads that share their keys, at most (forward.c)
 ACTIVATIONS = ("silu", "gelu_tanh")
 BATCH = CHUNK  # texts side by side: a token of each in one call
@@ -546,8 +548,15 @@ class PackedModel:
 
 
 def _room(*shape: int) -> np.ndarray:
-    """Float32 that begins at a cache line. What is in it is no row, and no row is made of it."""
-    return packed.aligned(4 * math.prod(shape)).view(np.float32).reshape(shape)
+    """Float32 that begins at a cache line. What is in it is no row, and no row is made of it.
+
+    What is large has pages of its own: the allocator would keep those of every buffer that a text has outgrown.
+    """
+    nbytes = 4 * math.prod(shape)
+    if nbytes < LARGE:
+        return packed.aligned(nbytes).view(np.float32).reshape(shape)
+    pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, np.float32).reshape(shape)
 
 
 def _spans(text: _Sequence) -> Iterator[_Span]:

@@ -1,16 +1,18 @@
 """A model on packed weights against the graph with the same weights, and the verbs of its cache."""
 
+import mmap
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from metal import mx, packed
+from metal import malloc, mx, packed
 from metal.packed import LEVELS, PackedMatrix
 from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from models.families import registry
@@ -203,6 +205,29 @@ def test_a_frozen_prefix_is_shared_and_gone_back_into(model: PackedModel) -> Non
     assert cache.length == 25
     want = read(model, np.concatenate([x[:, :25], y[:1]], axis=1))
     np.testing.assert_array_equal(model.step(y[:1], cache), want)
+
+
+def test_buffers_that_a_text_has_outgrown_go_back_to_the_system() -> None:
+    """What the process holds is what the text takes, and the small buffers that it began in."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    with malloc.giving_back():
+        pass  # from here on the allocator is as it is after a load: it keeps what is freed
+    layers, heads, size = shape = (30, 3, 64)
+    cache, before = PackedCache(shape), resident()
+    for _ in range(8):
+        (sequence,) = cache.texts
+        cache.reserve(256)
+        assert sequence.own is not None
+        for rows in (sequence.own.keys, sequence.own.values):
+            first = sequence.rows * rows.shape[2] // sequence.own.capacity
+            rows[:, :, first : first + 256 * rows.shape[2] // sequence.own.capacity] = 1
+        sequence.rows += 256
+    took = 2 * 4 * layers * heads * size * 2048
+    assert cache.nbytes == took
+    assert resident() - before < 1.3 * took
 
 
 def test_long_texts_come_in_chunks(model: PackedModel) -> None:
