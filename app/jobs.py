@@ -23,6 +23,7 @@ from engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
 from engine.tune.control import Event as TrainEvent
 
 if TYPE_CHECKING:
+    from app.looks import Look
     from engine.decode.strategy import Strategy
     from engine.sources.fetch.progress import Report
     from engine.trace.trace import TokenStep
@@ -56,6 +57,10 @@ class Engine(Protocol):
     def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...
     def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
         """Change the adapters as `Adapt` says; gives all that are there then."""
+        ...
+
+    def look_inside(self, ids: Sequence[int], look: "Look", control: RunControl) -> Iterator[Any]:
+        """Answer a look of `app.looks` in pieces: between two of them others have their turn."""
         ...
 
     def close(self) -> None: ...
@@ -114,6 +119,12 @@ class ModelJobs:
                 yield r.Tokenized(tuple(self._engine(name).tokenizer.encode(text)))
             case r.Adapt(name, change, what, weight):
                 yield r.AdaptersChanged(name, self._engine(name).adapt(change, what, weight))
+            case r.Inside(name, prompt, look, control):
+                engine = self._engine(name)
+                for found in engine.look_inside(prompt.ids(engine.tokenizer), look, control):
+                    yield found
+                    if self.engines.get(name) is not engine:
+                        raise LikelyError(f"{name} was unloaded")
             case r.Offer():
                 yield r.Offered(tuple(self.provider.offers()))
 

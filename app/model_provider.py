@@ -1,8 +1,8 @@
 """Provider of this machine's models. Imported in a worker's thread and nowhere else: everything of mlx hangs on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from app.requests import ModelFacts, ModelOffer
@@ -18,6 +18,9 @@ from models import Transformer
 from models.native import NativeModel
 
 if TYPE_CHECKING:
+    from app.inside_jobs import InsideJobs
+    from app.looks import Look
+    from engine.decode.control import RunControl
     from engine.tune.stack import Stack
 
 
@@ -36,6 +39,8 @@ def loaded(name: str) -> Checkpoint | None:
 
 class LoadedModel(Session):
     """A loaded model as `app.jobs` wants it: a session with facts and adapters."""
+
+    inside: "InsideJobs | None" = None  # once somebody has looked
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -56,6 +61,7 @@ class LoadedModel(Session):
 
     def adopt(self, checkpoint: Checkpoint) -> None:
         super().adopt(checkpoint)
+        self.inside = None
         if isinstance(checkpoint.model, Transformer | NativeModel):
             self.pristine = checkpoint.twin()  # before there is an adapter
             _loaded[checkpoint.info.path, checkpoint.info.weights] = self.pristine
@@ -77,10 +83,21 @@ class LoadedModel(Session):
                 self.stack.remove(what)
             case _:
                 raise ParameterError(f"an adapter can be added, weighed, switched to or removed, not {change!r}")
+        if self.inside is not None:
+            self.inside.forget()
         return self.stack.attached
+
+    def look_inside(self, ids: Sequence[int], look: "Look", control: "RunControl") -> Iterator[Any]:
+        """Look into the model as it is now, adapters and all."""
+        if self.inside is None:
+            from app.inside_jobs import InsideJobs  # a chat in which nobody looks does not pay for it
+
+            self.inside = InsideJobs(self)
+        yield from self.inside.look(ids, look, control)
 
     def close(self) -> None:
         """Let the caches go."""
+        self.inside = None
         self.forget()
 
 

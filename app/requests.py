@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from app.looks import Look
 from engine.decode.control import RunControl
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
@@ -102,6 +103,19 @@ class Adapt:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """Look into a model while it reads a prompt: what `app.looks` has for the look.
+
+    `control` breaks it off.
+    """
+
+    model: str
+    prompt: Prompt
+    look: Look
+    control: RunControl = field(default_factory=RunControl)
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     """Open a run and train: `Progressed`, `TrainingPlan`, the engine's events."""
 
@@ -158,7 +172,7 @@ class Report:
     path: Path
 
 
-ModelRequest = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt
+ModelRequest = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt | Inside
 
 # -- events ----------------------------------------------------------------------------------------------------------
 

@@ -197,7 +197,7 @@ def _lens(session: "Session", seen: "InspectedText", ids: list[int], asked: dict
 
     hidden = states(seen)
     if asked["tuned"]:
-        path = _lens_path(session)
+        path = tuned_lens.place(session.info.weights)
         if not path.exists():
             raise ParameterError(
                 f"no tuned lens is kept for {session.info.name}: likely inside --tune-lens FILE fits one"
@@ -206,13 +206,6 @@ def _lens(session: "Session", seen: "InspectedText", ids: list[int], asked: dict
     found = Lens(tuple(reversed(list(rows(seen, hidden)))))
     numbers = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank")}
     return {**numbers, "decided": found.decided.tolist()}
-
-
-def _lens_path(session: "Session") -> Path:
-    """Where the tuned lens of a model is kept."""
-    from engine.home import home
-
-    return home() / "lenses" / f"{session.info.weights[:32]}.safetensors"
 
 
 def _tune_lens(session: "Session", file: Path) -> None:
@@ -224,7 +217,7 @@ def _tune_lens(session: "Session", file: Path) -> None:
     ids = session.tokenizer.encode(read_given(file, None, "fit a lens to"), bos=True)
     with Progress() as progress:
         found = tuned_lens.fit(transformer(session), ids, progress=lambda done, all_: progress.show("lens", done, all_))
-    tuned_lens.save(_lens_path(session), found)
+    tuned_lens.save(tuned_lens.place(session.info.weights), found)
     kl = " ".join(f"{old:.2f}→{new:.2f}" for old, new in zip(found.before, found.after, strict=True))
     click.echo(f"KL to the last layer on held-out text, nats, from the embedding up: {kl}", err=True)
     if found.worse:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from app.tui.training.run import Training
     from app.tui.view import View
     from engine.conversation import Conversation
+    from engine.prompt import Prompt
     from engine.tune.config import Config
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
@@ -76,7 +77,7 @@ def palette() -> Any:
 def view_bindings() -> list[Binding]:
     """The keys that go to each view."""
     return [
-        Binding(entry.key, f"go('{name}')", entry.title.capitalize(), show=False, id=f"app.{name}")
+        Binding(entry.key, f"go('{name}')", entry.title.capitalize(), show=False, priority=True, id=f"app.{name}")
         for name, entry in VIEWS.items()
     ]
 
@@ -144,6 +145,7 @@ class LikelyApp(App[str]):
         self.names: dict[str, Names] = {}
         self.session: ChatSession | None = None
         self.sidebar = False
+        self.looked_into: tuple[Prompt, int] | None = None
         self.prompts: list[str] = []
         self._ticker: Timer | None = None
 
@@ -296,7 +298,7 @@ class LikelyApp(App[str]):
             self.engine.adapt("add", adapter)
         else:
             self.engine.load(model, adapters=((adapter, 1.0),))
-        self.action_go("chat")
+        self.go("chat")
 
     def _used_last(self) -> tuple[str, ...]:
         """The models that were in use: of the conversation to resume; else the one chosen last, then of the newest."""
@@ -403,7 +405,8 @@ class LikelyApp(App[str]):
             self.say("nothing is selected · ctrl+q quits")
 
     def action_go(self, name: str) -> None:
-        self.go(name)
+        if self.screen in self.views:  # a dialog is answered or left first
+            self.go(name)
 
     def go(self, name: str) -> None:
         """Another view; those between it and the first one are left, and gone unless they stay."""

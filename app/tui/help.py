@@ -27,6 +27,7 @@ ABOUT = {
     "token.marks": "bookmarks", "token.prune": "put this message away, with what follows",
     "token.restore": "bring back what was put away", "tree.prune": "put this way out of sight",
     "chat.find": "search this conversation", "tree.restore": "bring back what was put away",
+    "token.inside": "look inside: layers, heads, causes of this token",
     "token.go": "then the number of a view", "candidates.up": "pick",
     "candidates.branch": "branch with the picked one", "candidates.force": "force it next, while drawing",
     "candidates.ban": "ban it from now on, or allow it again", "sampler.up": "pick",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.tui.engine_client import EngineClient
     from app.tui.training.run import Training
     from engine.conversation import Conversation
+    from engine.prompt import Prompt
     from engine.tune.config import Config
 
 
@@ -36,6 +37,7 @@ class ViewHost(Painted, Protocol):
     resume: str  # the conversation that was asked for, "" for none
     session: "ChatSession | None"  # the chat that is open
     sidebar: bool  # conversations stand beside what is open, where there is room
+    looked_into: "tuple[Prompt, int] | None"  # a text to look into, and the tokens after the one to begin at
     prompts: list[str]  # that were sent, oldest first
     trainer: "Callable[[], Trainer]"
     evaluator: "Callable[[], RunEvaluator]"

@@ -5,7 +5,7 @@ apart. Amber in running text is surprise, blue is probability, yellow the cursor
 grey. The thresholds and the ramps are `app.heat`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,8 @@ DARK = Theme(
         "rule": "#333c45",
         "track": "#39434d",
         "row": "#242c34",
+        "tint": "#27508f",
+        "tile": "#4c93f7",
         "footer-key-foreground": "#f5a742",
         "block-cursor-foreground": "#e3e5e8",
         "block-cursor-background": "#242c34",
@@ -74,6 +76,8 @@ LIGHT = Theme(
         "rule": "#c9cdd1",
         "track": "#c3c8cd",
         "row": "#e6e8ea",
+        "tint": "#a3c4f3",
+        "tile": "#2f6fd0",
         "footer-key-foreground": "#a04e00",
         "block-cursor-foreground": "#1b1f23",
         "block-cursor-background": "#e6e8ea",
@@ -108,6 +112,11 @@ class Look:
     alarm: Style
     better: Style
     heading: Style
+    tints: tuple[Style, ...]  # a share 0 to 1 behind words: the ground's colour towards one hue, or levels of heat
+    tiles: tuple[Style, ...]  # the same of cells without words; () where there are no colours for it
+
+
+SHADES = 17  # steps of a tint
 
 
 def tinted(tint: heat.Tint) -> Style:
@@ -153,6 +162,8 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
             alarm=Style(color="red" if basic else None, bold=True),
             better=Style(color="green" if basic else None, bold=True),
             heading=Style(bold=True, dim=True),
+            tints=levels,
+            tiles=(),
         )
 
     def ink(name: str, **more: Any) -> Style:
@@ -183,7 +194,21 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
         alarm=ink("error"),
         better=ink("success"),
         heading=ink("faint", bold=True),
+        tints=_towards(variables, "tint", 1.1),
+        tiles=_towards(variables, "tile", 0.8),
     )
+
+
+def _towards(variables: Mapping[str, str], name: str, power: float) -> tuple[Style, ...]:
+    """Grounds from the background to a colour of the theme, for shares 0 to 1."""
+    ground, hue = (Color.parse(variables.get(each, "#000000")) for each in ("background", name))
+    steps = [ground.blend(hue, (i / (SHADES - 1)) ** power) for i in range(SHADES)]
+    return tuple(Style(bgcolor=step.hex) for step in steps)
+
+
+def shade(steps: Sequence[Style], share: float) -> Style:
+    """The step of a share 0 to 1."""
+    return steps[round(min(max(share, 0.0), 1.0) * (len(steps) - 1))]
 
 
 @dataclass(frozen=True)

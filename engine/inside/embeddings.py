@@ -110,15 +110,35 @@ class EmbeddingTable:
 
         ParameterError for fewer than three tokens.
         """
+        centre, axes, kept = self._axes(ids)
+        return ((np.array(self.rows(ids), np.float64) - centre) @ axes.T).astype(np.float32), kept
+
+    def shadow(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
+        """All tokens on the plane of these: float32 [V, 2], and the share that it keeps of how these differ."""
+        centre, axes, kept = self._axes(ids)
+        middle, both = (mx.array(x.astype(np.float32)) for x in (centre, axes))
+        return np.concatenate([np.array((part - middle) @ both.T) for part in self.parts()]), kept
+
+    def alikeness(self) -> float:
+        """The mean cosine of two different tokens, of rows as they are: 0 where they point everywhere alike."""
+        total, zero = mx.zeros((self.width,)), 0
+        for part in self.parts():
+            lengths = mx.linalg.norm(part, axis=-1, keepdims=True)
+            total = total + mx.sum(part / mx.maximum(lengths, 1e-30), axis=0)
+            zero += int(mx.sum(lengths == 0))
+        n = self.size - zero
+        return float((mx.sum(mx.square(total)) - n) / (n * (n - 1))) if n > 1 else 0.0
+
+    def _axes(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, float]:
+        """The mean [C] of these tokens, the two directions [2, C] in which they differ most, and what these keep."""
         if len(ids) < 3:
             raise ParameterError(f"a map needs three tokens or more, got {len(ids)}")
         rows = np.array(self.rows(ids), np.float64)
-        rows -= rows.mean(axis=0)
-        _, lengths, axes = np.linalg.svd(rows, full_matrices=False)
+        centre = rows.mean(axis=0)
+        _, lengths, axes = np.linalg.svd(rows - centre, full_matrices=False)
         axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(axis=1)[:, None], axis=1))
         variance = lengths**2
-        kept = float(variance[:2].sum() / variance.sum()) if variance.sum() else 1.0
-        return (rows @ axes.T).astype(np.float32), kept
+        return centre, axes, float(variance[:2].sum() / variance.sum()) if variance.sum() else 1.0
 
     def _floats(self, ids: mx.array) -> mx.array:
         matrix = self.matrix

@@ -5,7 +5,7 @@ of kind are mean attention, 0 to 1: to the token before, to the same token earli
 (induction, Olsson et al. 2022), to the first token. Attention shows what is read, not what it causes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -30,13 +30,14 @@ def entropies(subject: InspectedText) -> np.ndarray:
     return np.stack([np.array(x[0]) for x in found])  # type: ignore[index]
 
 
-def pattern(subject: InspectedText, layer: int) -> np.ndarray:
+def pattern(subject: InspectedText, layer: int, hidden: Sequence[mx.array] = ()) -> np.ndarray:
     """The attention of one layer's heads, float32 [H, N, T]: row i sums to 1 over the positions that it reads.
 
-    The layers above are not run. ParameterError where there is no such layer.
+    The layers above are not run, nor those below where their `states` are given as `hidden`. ParameterError where there
+    is no such layer.
     """
     check(subject.model, layer)
-    return next(_patterns(subject, range(layer, layer + 1)))
+    return next(_patterns(subject, range(layer, layer + 1), hidden))
 
 
 def check(model: Transformer, layer: int, head: int = 0) -> None:
@@ -48,10 +49,12 @@ def check(model: Transformer, layer: int, head: int = 0) -> None:
         )
 
 
-def _patterns(subject: InspectedText, layers: range) -> Iterator[np.ndarray]:
+def _patterns(subject: InspectedText, layers: range, hidden: Sequence[mx.array] = ()) -> Iterator[np.ndarray]:
     """The weights [H, N, T] of these layers, one after another."""
     tapped, t = subject.open(), len(subject.ids)
-    for index in range(layers.stop):
+    if hidden:
+        tapped.x = hidden[layers.start]
+    for index in range(layers.start if hidden else 0, layers.stop):
         if index not in layers:
             tapped.layer(index)
             continue
@@ -138,12 +141,25 @@ def kinds(
     return HeadScores(**mean)
 
 
-def rollout(patterns: Sequence[np.ndarray]) -> np.ndarray:
+def rolled_out(subject: InspectedText) -> np.ndarray:
+    """The rollout of all layers' mean heads over a text, [T, T]; ParameterError where its beginning is not seen."""
+    if subject.first:
+        raise ParameterError(
+            f"rollout goes from the first token to the last, and {len(subject.ids)} are too many to be seen together: "
+            f"the last {len(subject.positions)} are; shorten the text"
+        )
+    return rollout(weights.mean(axis=0) for weights in _patterns(subject, range(len(subject.model.blocks))))
+
+
+def rollout(patterns: Iterable[np.ndarray]) -> np.ndarray:
     """Attention rollout of layers' mean heads [T, T], from the first layer up: the product of (A + I) / 2
     (arXiv:2005.00928), whose rows sum to 1."""
-    total = np.eye(len(patterns[0]))
+    total: np.ndarray | None = None
     for weights in patterns:
-        total = (weights + np.eye(len(weights))) / 2 @ total
+        step = (weights + np.eye(len(weights))) / 2
+        total = step if total is None else step @ total
+    if total is None:
+        raise ParameterError("there is no attention to follow: give the patterns of a layer or more")
     return total
 
 

@@ -5,7 +5,7 @@ distribution. Probabilities and KL in nats are by position. Knows nothing of how
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class LensRow:
     p: np.ndarray  # float32 [N], its probability
     kl: np.ndarray  # float32 [N], KL(final || this layer) in nats
     rank: np.ndarray  # int32 [N], of the final layer's token: 1 is the most likely
+    best: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int32))  # [N, k], the k most likely tokens
+    shares: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # [N, k], their probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ def states(subject: InspectedText) -> list[mx.array]:
     return found
 
 
-def rows(subject: InspectedText, hidden: list[mx.array], positions: slice = slice(None)) -> Iterator[LensRow]:
+def rows(
+    subject: InspectedText, hidden: list[mx.array], positions: slice = slice(None), best: int = 0
+) -> Iterator[LensRow]:
     """The lens over `positions` of `states`, one layer after another, the model's own distribution first.
 
     A screen shows each row as it comes; the last to come is the embedding's. Few positions of many layers go through
@@ -65,7 +69,7 @@ def rows(subject: InspectedText, hidden: list[mx.array], positions: slice = slic
     if n > AT_ONCE:
         spans = range(*positions.indices(hidden[0].shape[1]))
         parts = [
-            rows(subject, hidden, slice(low, min(low + AT_ONCE, spans.stop)))
+            rows(subject, hidden, slice(low, min(low + AT_ONCE, spans.stop)), best)
             for low in range(spans.start, spans.stop, AT_ONCE)
         ]
         yield from map(_joined, zip(*parts, strict=True))
@@ -79,9 +83,9 @@ def rows(subject: InspectedText, hidden: list[mx.array], positions: slice = slic
         for layer in logits if mx.default_device() != mx.cpu else np.asarray(logits):
             if final is None:
                 final = _Final.of(layer)
-                yield final.own(layer)
+                yield final.own(layer, best)
             else:
-                yield final.row(layer)
+                yield final.row(layer, best)
 
 
 def lens(subject: InspectedText) -> Lens:
@@ -105,20 +109,26 @@ class _Final:
         p = xp.exp(logits - lse[:, None])
         return _Final(xp, xp.argmax(logits, axis=-1), p, xp.einsum("nv,nv->n", p, logits) - lse)
 
-    def own(self, logits: Any) -> LensRow:
+    def own(self, logits: Any, best: int) -> LensRow:
         """The row of the last layer, whose KL is 0 and not what rounding makes of it."""
-        return replace(self.row(logits), kl=np.zeros(logits.shape[0], np.float32))
+        return replace(self.row(logits, best), kl=np.zeros(logits.shape[0], np.float32))
 
-    def row(self, logits: Any) -> LensRow:
+    def row(self, logits: Any, best: int) -> LensRow:
         """KL(p || q) = sum p log p - sum p l + lse(l), so that no array of log-probabilities is made."""
         xp = self.xp
         lse, top = arrays.logsumexp(logits, xp), xp.argmax(logits, axis=-1)
         chosen = xp.exp(arrays.chosen(logits, top, xp) - lse)
         kl = xp.maximum(self.negentropy - xp.einsum("nv,nv->n", self.p, logits) + lse, 0)
         rank = arrays.rank(logits, self.top, xp)
-        return LensRow(
-            np.array(top, np.int32), np.array(chosen, np.float32), np.array(kl, np.float32), np.array(rank, np.int32)
-        )
+        if best:
+            ids = arrays.top(logits, min(best, logits.shape[-1]), xp)
+            shares = xp.exp(xp.take_along_axis(logits, ids, axis=-1) - lse[:, None])
+        else:
+            ids, shares = top[:, None][:, :0], chosen[:, None][:, :0]
+        whole = (np.array(x, np.int32) for x in (top, rank, ids))
+        parts = (np.array(x, np.float32) for x in (chosen, kl, shares))
+        (first, place, found), (p, away, some) = whole, parts
+        return LensRow(first, p, away, place, found, some)
 
 
 def _joined(parts: Sequence[LensRow]) -> LensRow:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import CheckpointError, DataError, ParameterError
+from engine.home import home
 from engine.inside.lens import rows, states
 from engine.inside.subject import InspectedText
 from metal import mx
@@ -124,6 +125,11 @@ def _kl(model: Transformer, pieces: Sequence[tuple[int, ...]], lens: TunedLens) 
         total += [row.kl.sum(dtype=np.float64) for row in reversed(found[1:])]
         count += len(piece)
     return tuple(float(x) for x in total / count)
+
+
+def place(weights: str) -> Path:
+    """Where the lens of a model with such weights is kept."""
+    return home() / "lenses" / f"{weights[:32]}.safetensors"
 
 
 def save(path: Path, lens: TunedLens) -> None:

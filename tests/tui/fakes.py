@@ -19,7 +19,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, ParameterError
 from engine.trace.observe import observe
 from engine.trace.trace import TokenStep
 from engine.transforms import run, start
@@ -285,6 +285,11 @@ class ScriptedEngine:
             for each, value in (others | {name: weight}).items():
                 self.adapters[each] = replace(self.adapters[each], weight=value)
         return tuple(self.adapters.values())
+
+    def look_inside(self, ids: Sequence[int], look: Any, control: RunControl) -> Iterator[Any]:
+        """There is nothing inside a script."""
+        raise ParameterError(f"{self.facts.name} is a script: there is nothing inside")
+        yield
 
     def close(self) -> None:
         self.calls.append(("close", []))

@@ -24,7 +24,7 @@ NAMES = {
 MOVES = ("up", "down", "left", "right", "home", "end", "pageup", "pagedown", "tab", "shift+tab", "enter", "escape")
 COMMANDS = ("backspace", "delete", "ctrl+r", "ctrl+t", "ctrl+g", "ctrl+o", "ctrl+n", "ctrl+f", "ctrl+c", "ctrl+p",
             "ctrl+d", "ctrl+z", "ctrl+j", "shift+left", "shift+right", "f1")  # fmt: skip
-VIEWS = ("f2", "f3", "f4", "f5")
+VIEWS = ("f2", "f3", "f4", "f5", "f6")
 TYPED = ("Why is the sky blue?", "/step", "/ban sky", "/allow", "/system Be brief", "/redo 1.2", "/prefill Hello",
          "/export markdown", "/heat rank", "/find sky", "/seed 1", "/title sky", "@")  # fmt: skip
 

@@ -25,7 +25,7 @@ Keys = tuple[tuple[str, str], ...]
 KEYS: dict[type[Widget], Keys] = {
     TokenView: (
         ("⏎", "Alternatives"), ("n", "Surprise"), ("b", "Re-sample"), ("[ ]", "Siblings"), ("e", "Edit"),
-        ("m", "Read"), ("y", "Copy"),
+        ("i", "Inside"), ("m", "Read"), ("y", "Copy"),
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
@@ -66,6 +66,7 @@ def offered(screen: "ChatScreen") -> Iterator[Command]:
     if pane.shown and not talk.running and host.engine.current is not None:
         yield "answer: Step by step", "choose every token", screen.action_step
     if answered:
+        yield "answer: Look inside", "layers, heads, causes of the token under the cursor", pane.action_inside
         yield "branch: Re-sample from here", "draw again from the cursor on", pane.action_resample
         yield "branch: Edit message", "and have it answered anew", pane.action_edit
     if conversation.forks():

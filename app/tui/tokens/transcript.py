@@ -206,6 +206,12 @@ class Transcript:
             return Prompt(parts=(ids,), whole=True)
         return before(self.conversation, self.fork_at(place))
 
+    def read_until(self, place: TokenPlace) -> tuple[Prompt, int]:
+        """The prompt that ends with an answer, and how many tokens of it stand from a place on."""
+        shown = self.shown[place.block]
+        count = len(shown.steps)
+        return self.context_before(TokenPlace(place.block, count)), count - min(place.token, count)
+
 
 def _key(message: Message) -> tuple[tuple[str, int], ...]:
     return tuple((segment.node.id, segment.length) for segment in message.segments)

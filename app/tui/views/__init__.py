@@ -38,6 +38,7 @@ VIEWS: dict[str, ViewEntry] = {
     ),
     "text": ViewEntry("f4", "app.tui.views.text:TextScreen", "text mode", "any text, without a chat template", "text"),
     "tune": ViewEntry("f5", "app.tui.views.tune:TuneScreen", "fine-tuning", "a training, watched as it goes"),
+    "inside": ViewEntry("f6", "app.tui.views.inside:InsideScreen", "the inside", "layers, heads, embeddings, causes"),
     "runs": ViewEntry(
         "f7", "app.tui.views.runs:RunsScreen", "evaluations", "how good models are, and how sure that is"
     ),

@@ -14,6 +14,7 @@ from textual.message import Message
 from app.heat import HEATS
 from app.tui.chat import attach, places
 from app.tui.chat.candidates import CandidateTable
+from app.tui.chat.context import before
 from app.tui.chat.places import SearchHit
 from app.tui.host import host
 from app.tui.tokens.block import MessageBlock, ShownToken
@@ -56,6 +57,7 @@ class TranscriptPane(Left):
         Binding("K", "marks", "Bookmarks", show=False, id="token.marks"),
         Binding("delete,backspace", "prune", "Put away", show=False, id="token.prune"),
         Binding("u", "restore", "Bring back", show=False, id="token.restore"),
+        Binding("i", "inside", "Inside", show=False, id="token.inside"),
         Binding("g", "screen.goto", "Go", show=False, id="token.go"),
         Binding("question_mark", "screen.keys", "Keys", show=False, id="token.keys"),
         *(Binding(str(n), f"screen.take({n})", f"Take {n}", show=False, id=f"token.take_{n}") for n in range(1, 10)),
@@ -110,6 +112,16 @@ class TranscriptPane(Left):
         self.view = self.query_one(TokenView)
         self.system = self.query_one(SystemLine)
         self.system.display = False
+
+    def action_inside(self) -> None:
+        """Look into the model where it came to the token under the cursor; else at the end of the branch."""
+        place = self.place
+        app, talk = host(self), self.transcript.conversation
+        if place is not None and self.shown[place.block].message.role == "assistant":
+            app.looked_into = self.transcript.read_until(place)
+        elif talk.leaf is not None:
+            app.looked_into = before(talk, Fork(talk.leaf.id)), 0
+        app.go("inside")
 
     # -- content -----------------------------------------------------------------------------------------------------
 

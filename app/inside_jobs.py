@@ -1,0 +1,246 @@
+"""Jobs of the inside view, in the engine's thread: looks into one model, on one text at a time.
+
+The residual streams of the text that was looked at last are kept, 4 bytes a number, so that the lens at other positions
+and the heads of another layer need no pass from the beginning. Attention is made for one layer at a time, and only its
+weights leave. Everything that is given is plain data (`app.looks`).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from app import looks
+from engine.decode.control import RunControl
+from engine.errors import ParameterError
+from engine.inside import heads, patching, tuned_lens
+from engine.inside.attribution import attribution
+from engine.inside.embeddings import EmbeddingTable, Neighbour
+from engine.inside.importance import importance
+from engine.inside.lens import LensRow, rows, states
+from engine.inside.merges import merges
+from engine.inside.relations import accuracies, family_tokens
+from engine.inside.subject import InspectedText, subject
+from engine.inside.tokenisation import tokenisation
+from engine.session import Session
+from metal import mx
+
+PART = 32  # positions of the lens in one turn
+BEST = 5  # tokens of every cell
+
+
+class InsideJobs:
+    """Looks into the model of a session; `forget` when it computes something else."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.text: InspectedText | None = None
+        self.hidden: list[mx.array] = []
+        self._maps: dict[str, looks.WordMap] = {}
+        self._kinds: looks.Kinds | None = None
+
+    def forget(self) -> None:
+        """The model computes something else now."""
+        self.text, self.hidden, self._kinds = None, [], None
+        self._maps.clear()
+
+    def look(self, ids: Sequence[int], look: looks.Look, control: RunControl) -> Iterator[Any]:
+        """Answer a look in pieces; ends early where `control` is cancelled. Raises what the engine raises."""
+        if self.text is None or self.text.ids != tuple(ids):
+            self.text, self.hidden = None, []
+            self.text = subject(self.session, ids)
+        text = self.text
+        match look:
+            case looks.OpenLook():
+                yield self._opened(text)
+            case looks.LensLook():
+                yield from self._lens(text, look, control)
+            case looks.PatternLook(layer):
+                heads.check(text.model, layer)
+                yield looks.Pattern(layer, heads.pattern(text, layer, self._states(text)))
+            case looks.KindsLook():
+                if self._kinds is None:
+                    found = heads.kinds(text.model, bos=self.session.tokenizer.encode("", bos=True))
+                    names = (*heads.HeadScores.KINDS, "distance", "entropy")
+                    self._kinds = looks.Kinds({name: getattr(found, name) for name in names})
+                yield self._kinds
+            case looks.RolloutLook():
+                yield looks.Rollout(heads.rolled_out(text))
+            case looks.MapLook(table):
+                if table not in self._maps:
+                    self._maps[table] = self._map(text, table)
+                yield self._maps[table]
+            case looks.NearLook():
+                yield self._near(text, look)
+            case looks.AttributionLook(position, against):
+                made = attribution(self._until(text, position), against=against)
+                yield looks.Attributed(
+                    look, made.token, made.embedding, made.heads, made.mlp, made.bias, made.total, made.logit
+                )
+            case looks.ImportanceLook(position):
+                owed = importance(self._until(text, position))
+                yield looks.Mattered(look, owed.token, owed.logprob, owed.left_out, owed.gradient, owed.agreement)
+            case looks.AblationLook(position, layer, head):
+                gone = patching.ablate(self._until(text, position), layer, head)
+                yield looks.Ablated(look, gone.token, gone.logit, gone.effect)
+            case looks.PatchLook():
+                yield self._patched(text, look)
+            case looks.SpellingsLook():
+                yield self._spelled(text, look)
+
+    def _opened(self, text: InspectedText) -> looks.TextOpened:
+        config = text.model.config
+        return looks.TextOpened(
+            text.ids,
+            text.first,
+            len(text.model.blocks),
+            config.heads,
+            config.kv_heads,
+            config.head_size,
+            config.width,
+            config.tied,
+            tuned_lens.place(self.session.info.weights).exists(),
+        )
+
+    def _states(self, text: InspectedText) -> list[mx.array]:
+        if not self.hidden:
+            self.hidden = states(text)
+        return self.hidden
+
+    def _lens(self, text: InspectedText, look: looks.LensLook, control: RunControl) -> Iterator[looks.LensPart | None]:
+        hidden = self._states(text)
+        if look.tuned:
+            path = tuned_lens.place(self.session.info.weights)
+            if not path.exists():
+                raise ParameterError(
+                    f"no tuned lens is kept for {self.session.info.name}: likely inside --tune-lens FILE"
+                )
+            hidden = tuned_lens.read(path).translate(hidden)
+        known = {position - text.first for position in look.known}
+        for span in spans(len(text.positions), look.start - text.first, look.stop - text.first):
+            for start, stop in without(span, known):
+                if control.cancelled:
+                    return
+                found = list(rows(text, hidden, slice(start, stop), BEST))
+                yield looks.LensPart(text.first + start, *_stacked(found[::-1]))
+
+    def _until(self, text: InspectedText, position: int) -> InspectedText:
+        """The text up to a position, which is its last then."""
+        return subject(self.session, text.ids[: position + 1])
+
+    def _token(self, word: str) -> int | None:
+        ids = self.session.tokenizer.encode(f" {word}")
+        return ids[0] if len(ids) == 1 else None
+
+    def _map(self, text: InspectedText, name: str) -> looks.WordMap:
+        table = EmbeddingTable(text.model, name)
+        words = family_tokens(self._token)
+        ids = [id for family in words.values() for id, _ in family]
+        if len(ids) < 3:
+            raise ParameterError(f"a map needs words that are one token, and {self.session.info.name} has {len(ids)}")
+        points, kept = table.shadow(ids)
+        found = accuracies(table, self._token)
+        return looks.WordMap(
+            name,
+            points,
+            kept,
+            tuple((family, tuple(id for id, _ in members)) for family, members in words.items()),
+            table.norms(),
+            table.alikeness(),
+            tuple(looks.RelationRow(a.name, a.sums, a.kept.mean, a.left_out.mean, _half(a.left_out)) for a in found),
+        )
+
+    def _near(self, text: InspectedText, look: looks.NearLook) -> looks.Near:
+        table = EmbeddingTable(text.model, look.table)
+        if look.minus or len(look.plus) > 1:
+            kept, rest = (table.sum_neighbours(look.plus, look.minus, 5, inputs=inputs) for inputs in (True, False))
+            return looks.Near(look, _pairs(rest), _pairs(kept))
+        token = look.plus[0]
+        cosines = table.cosines(table.rows([token])[0], centred=True)
+        nearest = table.neighbours(token, centred=True)
+        others = np.delete(cosines, token)
+        return looks.Near(
+            look,
+            _pairs(nearest),
+            (),
+            float(np.median(others)),
+            float(np.quantile(others, 0.99)),
+        )
+
+    def _patched(self, text: InspectedText, look: looks.PatchLook) -> looks.Patched:
+        clean = self._until(text, look.position)
+        corrupted = subject(self.session, look.corrupted.ids(self.session.tokenizer))
+        found = patching.patch(patching.pair(clean, corrupted), look.part)
+        assert found.estimates is not None
+        return looks.Patched(
+            look,
+            corrupted.ids,
+            found.answer,
+            found.foil,
+            found.clean,
+            found.corrupted,
+            found.effects,
+            found.estimates,
+            found.correlation,
+        )
+
+    def _spelled(self, text: InspectedText, look: looks.SpellingsLook) -> looks.Spelled:
+        tokenizer = self.session.tokenizer
+        ids = list(text.ids[look.start : look.stop])
+        word = b"".join(map(tokenizer.piece, ids))
+        made, ways, refused = [], None, ""
+        try:
+            made = merges(tokenizer, word.decode())
+            ways = tokenisation(
+                self.session, word.decode(), before=tokenizer.decode(text.ids[: look.start], special=True)
+            )
+        except (ParameterError, UnicodeDecodeError) as error:
+            refused = str(error)
+        return looks.Spelled(
+            look,
+            word,
+            tuple(made),
+            tuple((way.ids, way.logprob, way.own) for way in ways.spellings) if ways is not None else (),
+            ways.logprob if ways is not None else 0.0,
+            ways.complete if ways is not None else False,
+            refused,
+        )
+
+
+def spans(n: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """0..n in parts: what is on the screen first and at once, then outwards, the nearer side first."""
+    start, stop = max(0, min(start, n - 1)), max(1, min(stop, n))
+    yield start, stop
+    low, high = start, stop
+    while low > 0 or high < n:
+        if low > 0:
+            yield (next_low := max(0, low - PART)), low
+            low = next_low
+        if high < n:
+            yield high, (next_high := min(n, high + PART))
+            high = next_high
+
+
+def without(span: tuple[int, int], known: set[int]) -> Iterator[tuple[int, int]]:
+    """The runs of a span that are not known."""
+    start: int | None = None
+    for i in range(span[0], span[1] + 1):
+        if i < span[1] and i not in known:
+            start = i if start is None else start
+        elif start is not None:
+            yield start, i
+            start = None
+
+
+def _stacked(found: list[LensRow]) -> Iterator[np.ndarray]:
+    for name in ("top", "p", "kl", "rank", "best", "shares"):
+        yield np.stack([getattr(row, name) for row in found])
+
+
+def _pairs(found: Sequence[Neighbour]) -> tuple[tuple[int, float], ...]:
+    return tuple((near.id, near.cosine) for near in found)
+
+
+def _half(estimate: Any) -> float:
+    low, high = estimate.interval
+    return float(high - low) / 2

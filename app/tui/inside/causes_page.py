@@ -1,0 +1,286 @@
+"""Causes page: which parts wrote the next token's logit, what goes without them, and which words of the text mattered.
+
+What a part wrote is exact and yet no cause; silencing it and patching it are measured beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from app import looks
+from app.tui.inside.page import WIDE, Page, Part, fold, missing, text_rows, told
+from app.tui.inside.reading import Reading
+from app.tui.inside.sheet import Sheet
+from app.tui.theme import shade
+from app.tui.tokens import cells
+from engine.prompt import Prompt
+
+PARTS = ("residual", "attention", "mlp")  # what a patch is of
+MEASURED = 6  # heads that are silenced, those that wrote most
+SHORT_TEXT = 64  # tokens up to which each is left out unasked
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """A part of the model and its addend."""
+
+    name: str
+    value: float
+    head: tuple[int, int] | None = None
+
+
+class CausesPage(Page):
+    """Looks at what comes after the cursor's position; `corrupted` is the other prompt of the patches."""
+
+    NAME = "causes"
+    SENTENCE = "Which parts wrote this answer, what goes without them, and which words of the text brought it about?"
+    SHORT = "Which parts and words brought it about?"
+    KEYS = (("←→", "Token"), ("f", "Foil"), ("x", "Silence heads"), ("p", "Patch"), ("w", "Part"), ("i", "Words"))
+    DOES: ClassVar[tuple[str, ...]] = ("ablate", "part", "table")
+    ASKS: ClassVar[dict[str, str]] = {
+        "foil": "compare with the logit of another token (empty: none)",
+        "patch": "another text of as many tokens, of which the answer differs (empty: none)",
+    }
+    SETTLES = True  # it costs too much to be asked at every step of the cursor
+
+    def __init__(self) -> None:
+        self.against: int | None = None
+        self.corrupted: Prompt | None = None
+        self.of = PARTS[0]
+        self.silences = False
+        self.by_words: int | None = None  # the position whose words were asked for, however long the text is
+
+    # -- what it asks and does ---------------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        self.by_words, self.corrupted, self.silences = None, None, False
+
+    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
+        wanted: list[looks.Look] = [self.written(at)]
+        if self.corrupted is not None:
+            wanted.append(self.patched(at, self.corrupted))
+        if at.position and (at.position < SHORT_TEXT or self.by_words == at.position):
+            wanted.append(looks.ImportanceLook(at.position))
+        if self.silences:
+            wanted += self.silenced(at)
+        return next((look for look in wanted if missing(at, look)), None)
+
+    def written(self, at: Reading) -> looks.AttributionLook:
+        return looks.AttributionLook(at.position, self.against)
+
+    def patched(self, at: Reading, corrupted: Prompt) -> looks.PatchLook:
+        return looks.PatchLook(at.position, corrupted, self.of)
+
+    def silenced(self, at: Reading) -> list[looks.AblationLook]:
+        """The heads that wrote most, each to be silenced."""
+        heads = [each.head for each in self.parts(at) if each.head is not None][:MEASURED]
+        return [looks.AblationLook(at.position, *head) for head in heads]
+
+    def parts(self, at: Reading) -> list[Wrote]:
+        """All addends, the largest first."""
+        made = at.answers.get(self.written(at))
+        if not isinstance(made, looks.Attributed):
+            return []
+        heads = np.ndenumerate(made.heads)
+        found = [Wrote(f"head {l}.{h}", float(x), (l, h)) for (l, h), x in heads]
+        found += [Wrote(f"mlp {l}", float(x)) for l, x in enumerate(made.mlp)]
+        found += [Wrote("embedding", made.embedding), Wrote("biases", made.bias)]
+        return sorted(found, key=lambda each: -abs(each.value))
+
+    def foil(self, at: Reading, text: str) -> str:
+        """Compare with another token's logit."""
+        if not text.strip():
+            self.against = None
+            return "the logit by itself, with its free constant"
+        found = [*at.names.encode(f" {text.strip()}"), *at.names.encode(text)]
+        if not found:
+            return f"{text.strip()} is not one token of this model"
+        self.against = found[0]
+        return ""
+
+    def patch(self, at: Reading, text: str) -> str:
+        """Take activations from this text into another one."""
+        self.corrupted = Prompt(parts=(text,)) if text.strip() else None
+        return ""
+
+    def ablate(self, at: Reading) -> str:
+        self.silences = not self.silences
+        return f"the {MEASURED} heads that wrote most are silenced, one at a time" if self.silences else ""
+
+    def part(self, at: Reading) -> str:
+        self.of = PARTS[(PARTS.index(self.of) + 1) % len(PARTS)]
+        return f"patches of the {self.of}"
+
+    def table(self, at: Reading) -> str:
+        self.by_words = at.position
+        return f"each of {at.position + 1} tokens is left out once" if at.position >= SHORT_TEXT else ""
+
+    def formula(self, at: Reading) -> Sequence[Part]:
+        made = at.answers.get(self.written(at))
+        if not isinstance(made, looks.Attributed):
+            return ()
+        name = at.name(made.token)
+        over = f" − logit({at.name(self.against)})" if self.against is not None else ""
+        return (
+            (f"logit({name}){over} = Σ_c (W_U · γ c) / r = ", False),
+            (f"{made.total:.3f}", True),
+            ("   by the model ", False),
+            (f"{made.logit:.3f}", True),
+        )
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def draw(self, at: Reading, sheet: Sheet) -> None:
+        if sheet.width >= WIDE:
+            left = sheet.width * 52 // 100
+            body = sheet.part(0, 0, left - 2, sheet.height)
+            sheet.part(left, 0, 1, sheet.height).rule(0)
+            side = sheet.part(left + 2, 0, sheet.width - left - 2, sheet.height)
+            y = self._words(at, body, 3)
+            self._wrote(at, body.part(0, y, body.width, body.height - y))
+            y = self._silenced(at, side)
+            self._patches(at, side.part(0, y, side.width, side.height - y))
+            return
+        if self.corrupted is not None:
+            self._patches(at, sheet)
+            return
+        y = self._words(at, sheet, 1)
+        rows = max((sheet.height - y) // (2 if self.silences else 1), 3)
+        self._wrote(at, sheet.part(0, y, sheet.width, rows))
+        if self.silences:
+            self._silenced(at, sheet.part(0, y + rows, sheet.width, sheet.height - y - rows))
+
+    def _words(self, at: Reading, sheet: Sheet, most: int) -> int:
+        """The text, bright where leaving a token out takes from the answer."""
+        look, asked = sheet.look, looks.ImportanceLook(at.position)
+        made = at.answers.get(asked)
+        found = isinstance(made, looks.Mattered)
+        about = f"nats of {at.name(made.token)} that go without each word" if isinstance(made, looks.Mattered) else ""
+        sheet.heading(0, "WORDS", cells.fit(about, max(sheet.width - 8, 4)))
+        top = float(np.abs(made.left_out).max()) or 1.0 if isinstance(made, looks.Mattered) else 1.0
+        y = 1
+        for row in text_rows(at, sheet.width, most):
+            x, free = 0, -1
+            for position in row:
+                text, ink = at.running(position), look.faint
+                value = 0.0
+                if isinstance(made, looks.Mattered) and position <= at.position:
+                    value = float(made.left_out[position])
+                    ink = look.tick + shade(look.tints, value / top) if value > 0.05 * top else look.text
+                if position == at.position:
+                    ink = look.cursor
+                end = sheet.put(x, y, text, ink)
+                number = f"{value:.1f}"
+                if abs(value) >= max(0.25 * top, 0.05) and end - len(number) > free:
+                    sheet.put(end - len(number), y + 1, number, look.bar)
+                    free = end
+                x = end
+            y += 2
+        if not found:
+            if at.position >= SHORT_TEXT and missing(at, asked) and self.by_words != at.position:
+                words = f"i leaves out each of the {at.position + 1} tokens once"
+                sheet.put(0, y - 1, cells.fit(words, sheet.width), look.faint)
+            elif at.position:
+                told(sheet, y - 1, at, asked, "each is left out once")
+        elif isinstance(made, looks.Mattered) and made.agreement is not None and sheet.height >= 12:
+            words = f"gradient × input ranks the words alike by {made.agreement:.2f}"
+            sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
+            y += 1
+        return y + 1
+
+    def _wrote(self, at: Reading, sheet: Sheet) -> None:
+        """The largest addends, to the right where they help and to the left where they hinder."""
+        look, asked = sheet.look, self.written(at)
+        made, parts = at.answers.get(asked), self.parts(at)
+        name = at.name(made.token) if isinstance(made, looks.Attributed) else "the next token"
+        over = f" over {at.name(self.against)}" if self.against is not None else ""
+        sheet.heading(0, "WROTE", cells.fit(f"of the logit of {name}{over}", max(sheet.width - 18, 8)))
+        if not isinstance(made, looks.Attributed):
+            told(sheet, 1, at, asked)
+            return
+        sheet.right(0, f"Σ {made.total:.2f}", look.chosen)
+        rows = max(sheet.height - 3, 1)
+        most = abs(parts[0].value) or 1.0
+        room = max(sheet.width - 12 - 9, 2)
+        for y, each in enumerate(parts[:rows], 1):
+            sheet.put(0, y, each.name, look.text, size=12)
+            size = max(round(abs(each.value) / most * room), 1)
+            sheet.put(12, y, sheet.glyphs.blocks[-1] * size, look.bar if each.value > 0 else look.bar_cut)
+            sheet.right(y, f"{each.value:+.3f}", look.text if each.value > 0 else look.faint)
+        rest = parts[rows:]
+        if rest:
+            words = f"and {len(rest)} smaller ones, together {sum(each.value for each in rest):+.3f}"
+            sheet.put(0, rows + 1, cells.fit(words, sheet.width), look.faint)
+        if self.against is None:
+            sheet.put(0, rows + 2, cells.fit("a logit has a free constant: f compares it", sheet.width), look.faint)
+
+    def _silenced(self, at: Reading, sheet: Sheet) -> int:
+        look = sheet.look
+        sheet.heading(0, "SILENCED", "what it wrote · the logit without it")
+        if not self.silences:
+            sheet.put(0, 1, cells.fit("x silences the heads that wrote most", sheet.width), look.faint)
+            return 3
+        wrote = {each.head: each.value for each in self.parts(at)}
+        points: list[tuple[float, float]] = []
+        for y, asked in enumerate(self.silenced(at), 1):
+            sheet.put(0, y, f"head {asked.layer}.{asked.head}", look.text, size=12)
+            value = wrote[asked.layer, asked.head]
+            sheet.put(12, y, f"{value:+8.3f}", look.text)
+            gone = at.answers.get(asked)
+            if isinstance(gone, looks.Ablated):
+                points.append((value, gone.effect))
+                sheet.put(22, y, f"{gone.effect:+8.3f}", look.bar)
+            else:
+                sheet.put(25, y, cells.fit(at.refused.get(asked, "…"), sheet.width - 25), look.faint)
+        y = len(self.silenced(at)) + 1
+        spread = np.std(points, axis=0) if points else np.zeros(2)
+        if len(points) > 2 and spread.all():
+            r = float(np.corrcoef(np.transpose(points))[0, 1])
+            words = f"r = {r:.2f}; −1 where what is written is what is missed"
+            sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
+        return y + 2
+
+    def _patches(self, at: Reading, sheet: Sheet) -> None:
+        """Where the answer comes back: the clean text's activations in the other one, layers downwards."""
+        look = sheet.look
+        sheet.heading(0, "PATCHES", f"of the {self.of}: what each brings back")
+        if self.corrupted is None:
+            words = "p takes another text of as many tokens, with another answer: France for Italy"
+            for y, part in enumerate(fold(words, sheet.width), 1):
+                sheet.put(0, y, part, look.faint)
+            return
+        asked = self.patched(at, self.corrupted)
+        made = at.answers.get(asked)
+        if not isinstance(made, looks.Patched):
+            told(sheet, 1, at, asked)
+            return
+        layers, t = made.effects.shape
+        rows = min(layers, sheet.height - 6)
+        size = max(min((sheet.width - 5) // t, 4), 1)
+        columns = min(t, (sheet.width - 5) // size)
+        left = t - columns
+        for i in range(columns):
+            other = made.ids[left + i]
+            differs = other != at.ids[left + i]
+            first = at.name(other).lstrip("·")[:1] or sheet.glyphs.dot
+            first = first if cells.width(first) == 1 else sheet.glyphs.dot
+            sheet.put(5 + size * i, 1, first, look.accent if differs else look.faint)
+        for y in range(rows):
+            layer = y * layers // rows
+            sheet.put(0, 2 + y, f"{layer:>3}", look.faint)
+            for i in range(columns):
+                sheet.tile(5 + size * i, 2 + y, float(made.effects[layer, left + i]), size=size)
+        y = 3 + rows
+        best = np.unravel_index(int(np.argmax(made.effects)), made.effects.shape)
+        name = at.name(made.ids[int(best[1])])
+        sheet.words(
+            0, y, (f"{at.name(made.answer)} over {at.name(made.foil)}  ", look.chosen),
+            (f"{made.clean:.1f} here, {made.corrupted:.1f} there", look.faint),
+        )  # fmt: skip
+        words = f"most, {100 * made.effects[best]:.0f} %, by layer {best[0]} at {name}"
+        sheet.put(0, y + 1, cells.fit(words, sheet.width), look.faint)
+        if made.correlation is not None:
+            words = f"the gradient's estimate correlates by {made.correlation:.2f}"
+            sheet.put(0, y + 2, cells.fit(words, sheet.width), look.faint)

@@ -1,0 +1,307 @@
+"""Map page: tokens as points, the nearest ones to a token or to a sum, and how often such sums come out."""
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from rich.style import Style
+
+from app import looks
+from app.tui import plot
+from app.tui.inside.page import WIDE, Page, Part, missing, told
+from app.tui.inside.reading import Reading
+from app.tui.inside.sheet import Sheet
+from app.tui.tokens import cells
+
+DOTS = 1500  # tokens of the cloud that are drawn
+ZOOM, DEEPEST = 1.6, 40.0
+RADIUS = 4.0  # how much farther aside than ahead a word may lie, to be walked to
+INKS = ("bar", "accent", "chosen", "alarm", "text", "faint", "tick")  # of the families, in turn
+SUM = re.compile(r"\s*([+\-−]?)\s*([^\s+\-−]+)")
+
+
+class MapPage(Page):
+    """`token` is that of the cursor, None the text's; `sum` a sum of words, as ids that are added and taken off."""
+
+    NAME = "map"
+    SENTENCE = "A token is a point. Near means used alike; the flat shadow keeps only a part of how words differ."
+    SHORT = "Which tokens are used alike?"
+    KEYS = (("/", "Find"), ("←→↑↓", "Walk"), ("+ -", "Zoom"), ("a", "Arithmetic"), ("i", "Input or output"))
+    DOES: ClassVar[tuple[str, ...]] = ("closer", "farther", "table", "fold")
+    ASKS: ClassVar[dict[str, str]] = {"find": "find a word", "arithmetic": "a sum of words, as in king - man + woman"}
+
+    SETTLES = True
+
+    def __init__(self) -> None:
+        self.table_name = "input"
+        self.token: int | None = None
+        self.sum: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self.zoom = 1.0
+        self.whole = False  # on a small screen: the map in the place of the list
+
+    # -- what it asks and does ---------------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        self.token = None
+
+    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
+        wanted: list[looks.Look] = [looks.NearLook((self.at_token(at),), (), self.table_name)]
+        wanted.append(looks.MapLook(self.table_name))
+        plus, minus = self.summands(at)
+        if plus:
+            wanted.append(looks.NearLook(plus, minus, self.table_name))
+        return next((look for look in wanted if missing(at, look)), None)
+
+    def at_token(self, at: Reading) -> int:
+        """The token of the cursor."""
+        return at.ids[at.position] if self.token is None else self.token
+
+    def summands(self, at: Reading) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sum that is shown; of words that the vocabulary has, king - man + woman where none was asked for."""
+        if self.sum is not None:
+            return self.sum
+        known = [at.names.encode(f" {word}") for word in ("king", "woman", "man")]
+        return ((known[0][0], known[1][0]), (known[2][0],)) if all(known) else ((), ())
+
+    def closer(self, at: Reading) -> str:
+        self.zoom = min(self.zoom * ZOOM, DEEPEST)
+        return ""
+
+    def farther(self, at: Reading) -> str:
+        self.zoom = max(self.zoom / ZOOM, 0.2)
+        return ""
+
+    def fold(self, at: Reading) -> str:
+        self.whole = not self.whole
+        return ""
+
+    def table(self, at: Reading) -> str:
+        if at.opened is not None and at.opened.tied:
+            return "input and output are the same rows in this model"
+        self.table_name = "output" if self.table_name == "input" else "input"
+        return f"rows of the {'head' if self.table_name == 'output' else 'input embedding'}"
+
+    def find(self, at: Reading, text: str) -> str:
+        """Stand on the token that is a word."""
+        found = [*at.names.encode(f" {text.strip()}"), *at.names.encode(text)]
+        if not found:
+            return f"{text.strip() or 'nothing'} is not one token of this model"
+        self.token = found[0]
+        return ""
+
+    def arithmetic(self, at: Reading, text: str) -> str:
+        """Another sum."""
+        plus: list[int] = []
+        minus: list[int] = []
+        for sign, word in SUM.findall(text):
+            found = at.names.encode(f" {word}") or at.names.encode(word)
+            if not found:
+                return f"{word} is not one token of this model: a sum is of such words"
+            (minus if sign in ("-", "−") and sign else plus).append(found[0])
+        if not plus or len(plus) + len(minus) < 2:
+            return "a sum has two words or more, as in king - man + woman"
+        self.sum = tuple(plus), tuple(minus)
+        return ""
+
+    def found(self, at: Reading) -> looks.WordMap | None:
+        """The map, once it is known."""
+        answer = at.answers.get(looks.MapLook(self.table_name))
+        return answer if isinstance(answer, looks.WordMap) else None
+
+    def move(self, at: Reading, dx: int, dy: int) -> None:
+        """To the nearest named word in a direction; straight ahead counts more than aside."""
+        made = self.found(at)
+        if made is None:
+            at.move(dx)
+            return
+        words = np.array([id for _, ids in made.families for id in ids])
+        here = made.points[self.at_token(at)]
+        away = (made.points[words] - here) * np.array([1.0, -2.0])  # a cell is twice as high as wide
+        ahead, aside = (away[:, 0] * dx, abs(away[:, 1])) if dx else (away[:, 1] * dy, abs(away[:, 0]))
+        cost = np.where(ahead > 1e-6, ahead + RADIUS * aside, np.inf)
+        if np.isfinite(cost).any():
+            self.token = int(words[int(np.argmin(cost))])
+
+    def facts(self, at: Reading) -> tuple[str, ...]:
+        opened = at.opened
+        if opened is None:
+            return ()
+        return (
+            f"{len(at.names.pieces):,} tokens", f"{opened.width} dimensions",
+            "tied" if opened.tied else f"the {self.table_name} table",
+        )  # fmt: skip
+
+    def formula(self, at: Reading) -> Sequence[Part]:
+        token = self.at_token(at)
+        near = at.answers.get(looks.NearLook((token,), (), self.table_name))
+        if not isinstance(near, looks.Near) or not near.found:
+            return ()
+        nearest, cosine = near.found[0]
+        return (
+            (f"cos(a, b) = (e_a − μ)·(e_b − μ) / |·||·|   cos({at.name(token)}, {at.name(nearest)}) = ", False),
+            (f"{cosine:.3f}", True),
+        )
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def draw(self, at: Reading, sheet: Sheet) -> None:
+        if sheet.width >= WIDE:
+            left = sheet.width * 58 // 100
+            self._map(at, sheet.part(0, 0, left - 1, sheet.height))
+            sheet.part(left, 0, 1, sheet.height).rule(0)
+            side = sheet.part(left + 2, 0, sheet.width - left - 2, sheet.height)
+        elif self.whole:
+            self._map(at, sheet)
+            return
+        else:
+            side = sheet
+        y = self._nearest(at, side)
+        for panel in (self._sum, self._often, self._norm):
+            rest = side.part(0, y, side.width, side.height - y)
+            if rest.height < 2:
+                break
+            y += panel(at, rest)
+
+    def _nearest(self, at: Reading, sheet: Sheet) -> int:
+        look, token = sheet.look, self.at_token(at)
+        asked = looks.NearLook((token,), (), self.table_name)
+        sheet.words(0, 0, ("NEAREST", look.heading), ("  to ", look.faint), (at.name(token), look.chosen))
+        if sheet.width >= 40:
+            sheet.right(0, "mean removed", look.faint)
+        near = at.answers.get(asked)
+        rows = 10 if sheet.height >= 24 else 5
+        if not isinstance(near, looks.Near):
+            told(sheet, 1, at, asked)
+        else:
+            for y, (other, cosine) in enumerate(near.found[:rows], 1):
+                sheet.put(0, y, f"{y:>2}", look.faint)
+                sheet.part(4, y, sheet.width - 4, 1).row(
+                    0, at.name(other), cosine, f"{cosine:.3f}", ink=look.text, fill=look.bar, left=11
+                )
+            words = f"all others: median {near.median:.2f} · 99 % below {near.below:.2f}"
+            sheet.put(0, rows + 1, cells.fit(words, sheet.width), look.faint)
+        return rows + 3
+
+    def _sum(self, at: Reading, sheet: Sheet) -> int:
+        look = sheet.look
+        plus, minus = self.summands(at)
+        if not plus:
+            return 0
+        asked = looks.NearLook(plus, minus, self.table_name)
+        words = " + ".join(at.name(id).lstrip("·") for id in plus[:1])
+        words += "".join(f" − {at.name(id).lstrip('·')}" for id in minus)
+        words += "".join(f" + {at.name(id).lstrip('·')}" for id in plus[1:])
+        sheet.heading(0, "ARITHMETIC", cells.fit(words, max(sheet.width - 24, 8)))
+        sheet.right(0, "a edits", look.faint)
+        near = at.answers.get(asked)
+        if not isinstance(near, looks.Near):
+            told(sheet, 1, at, asked)
+            return 3
+        half = (sheet.width - 2) // 2
+        for x, title, found in ((0, "inputs kept", near.inputs), (half + 2, "inputs left out", near.found)):
+            column = sheet.part(x, 1, half, 5)
+            column.put(0, 0, cells.fit(title, half), look.faint)
+            for y, (token, cosine) in enumerate(found[:4], 1):
+                column.row(y, at.name(token), cosine, f"{cosine:.3f}", ink=look.text, fill=look.bar, left=10)
+        return 7
+
+    def _often(self, at: Reading, sheet: Sheet) -> int:
+        look, made = sheet.look, self.found(at)
+        sums = max((row.sums for row in made.relations[:-1]), default=0) if made is not None else 90
+        sheet.heading(0, "HOW OFTEN", f"right, of {sums} sums")
+        if made is None:
+            told(sheet, 1, at, looks.MapLook(self.table_name))
+            return 3
+        if sheet.height < 9:
+            rows: Sequence[looks.RelationRow] = made.relations[-1:]
+        else:
+            rows = made.relations
+            sheet.right(0, " kept   left out", look.faint)
+        for y, row in enumerate(rows, 1):
+            sheet.put(0, y, row.name, look.text, size=16)
+            track = sheet.width - 16 - 17
+            if track >= 8:
+                column = round(row.left_out * (track - 1))
+                low, high = (round(min(max(row.left_out + s * row.half, 0), 1) * (track - 1)) for s in (-1, 1))
+                for i in range(track):
+                    glyph = sheet.glyphs.knob if i == column else "─" if low <= i <= high else sheet.glyphs.dot
+                    sheet.put(16 + i, y, glyph, look.bar if low <= i <= high else look.track)
+            sheet.right(y, f"{100 * row.kept:.0f}% {100 * row.left_out:>5.0f}% ±{100 * row.half:<3.0f}", look.text)
+        note = "one famous success is not a rule"
+        sheet.put(0, len(rows) + 1, cells.fit(note, sheet.width), look.faint)
+        return len(rows) + 3
+
+    def _norm(self, at: Reading, sheet: Sheet) -> int:
+        made, look, token = self.found(at), sheet.look, self.at_token(at)
+        if made is None:
+            return 0
+        sheet.heading(0, "NORM", "of the rows, as they are")
+        sheet.words(
+            0, 1, (f"{at.name(token)} ", look.faint), (f"{made.norms[token]:.2f}", look.text),
+            ("   median ", look.faint), (f"{np.median(made.norms):.2f}", look.text),
+            ("   mean cosine ", look.faint), (f"{made.cosine:.2f}", look.text),
+        )  # fmt: skip
+        return 3
+
+    def _map(self, at: Reading, sheet: Sheet) -> None:
+        look, made = sheet.look, self.found(at)
+        if made is None:
+            sheet.heading(0, "MAP", "first two principal components of families of words")
+            told(sheet, 1, at, looks.MapLook(self.table_name))
+            return
+        count = sum(len(ids) for _, ids in made.families)
+        sheet.heading(0, "MAP", f"two directions keep {100 * made.kept:.0f} % of how {count} words differ")
+        area = sheet.part(0, 1, sheet.width, sheet.height - 3)
+        frame = self._frame(made, at, area)
+        sample = made.points[:: max(len(made.points) // DOTS, 1)] if self.zoom <= 2 else made.points
+        inside = (
+            (sample[:, 0] >= frame.left) & (sample[:, 0] <= frame.right)
+            & (sample[:, 1] >= frame.bottom) & (sample[:, 1] <= frame.top)
+        )  # fmt: skip
+        sample = sample[inside][:DOTS]
+        bits = np.zeros((frame.height, frame.width), np.uint8)
+        px, py = (np.rint(each).astype(int) for each in frame.dots(sample[:, 0], sample[:, 1]))
+        np.bitwise_or.at(bits, (py // 4, px // 2), plot.BITS[py % 4, px % 2])
+        area.dots(0, 0, bits, look.track)
+        token = self.at_token(at)
+        taken: set[tuple[int, int]] = set()
+        members = [(id, getattr(look, ink)) for (_, ids), ink in zip(made.families, INKS, strict=False) for id in ids]
+        members = [(token, look.chosen), *(each for each in members if each[0] != token)]
+        spots = {id: spot for id, _ in members if (spot := _spot(frame, made.points[id])) is not None}
+        taken |= set(spots.values())
+        for id, ink in members:
+            if id in spots:
+                area.put(*spots[id], "◆" if id == token else "•", ink)
+                self._named(area, spots[id], at.name(id).lstrip("·"), ink, taken)
+        x = 0
+        for (family, _), ink in zip(made.families, INKS, strict=False):
+            x = sheet.words(x, sheet.height - 1, ("•", getattr(look, ink)), (f"{family} ", look.faint))
+
+    def _frame(self, made: looks.WordMap, at: Reading, area: Sheet) -> plot.Frame:
+        """The families' extent, closer around the cursor's token the more it is zoomed."""
+        points = made.points[[id for _, ids in made.families for id in ids]]
+        low, high = points.min(axis=0), points.max(axis=0)
+        size = (high - low) * 1.15 / self.zoom
+        centre = (low + high) / 2 if self.zoom <= 1 else made.points[self.at_token(at)]
+        (left, bottom), (right, top) = centre - size / 2, centre + size / 2
+        return plot.Frame(float(left), float(right), float(bottom), float(top), max(area.width, 2), max(area.height, 2))
+
+    @staticmethod
+    def _named(area: Sheet, spot: tuple[int, int], name: str, ink: Style, taken: set[tuple[int, int]]) -> None:
+        """A word's name beside its point, where that covers no other."""
+        size, (column, row) = cells.width(name), spot
+        for start in (column + 1, column - size):
+            covered = {(i, row) for i in range(start, start + size)}
+            if start >= 0 and start + size <= area.width and not covered & taken:
+                area.put(start, row, name, ink)
+                taken |= covered
+                return
+
+
+def _spot(frame: plot.Frame, point: np.ndarray) -> tuple[int, int] | None:
+    """The cell of a point; None outside the frame."""
+    x, y = float(point[0]), float(point[1])
+    if not (frame.left <= x <= frame.right and frame.bottom <= y <= frame.top):
+        return None
+    return frame.column(x), frame.row(y)

@@ -1,0 +1,145 @@
+"""Reading: a text that a model reads, and all that is known by now of what happens inside meanwhile.
+
+Plain data without widgets: the view asks the engine and hands over what comes. Of attention one layer is kept, of the
+rest what was found last; another text is another reading.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from app import looks
+from app.tui.chat.candidates import LN2, Names
+from app.tui.tokens import cells
+from engine.prompt import Prompt
+
+KEPT = 64  # answers to looks
+Answer = (
+    looks.Kinds
+    | looks.Rollout
+    | looks.WordMap
+    | looks.Near
+    | looks.Attributed
+    | looks.Mattered
+    | looks.Ablated
+    | looks.Patched
+    | looks.Spelled
+)
+
+
+class LensTable:
+    """The lens as far as it is known: arrays [layers + 1, N], and which positions have come."""
+
+    def __init__(self, layers: int, n: int) -> None:
+        self.known = np.zeros(n, bool)
+        self.top = np.zeros((layers + 1, n), np.int32)
+        self.rank = np.zeros((layers + 1, n), np.int32)
+        self.p = np.zeros((layers + 1, n), np.float32)
+        self.kl = np.zeros((layers + 1, n), np.float32)  # bits
+        self.best: np.ndarray | None = None
+        self.shares: np.ndarray | None = None
+
+    def take(self, part: looks.LensPart, first: int) -> None:
+        """Positions that have come."""
+        low = part.start - first
+        span = slice(low, low + part.top.shape[1])
+        if self.best is None or self.shares is None:
+            shape = (*self.top.shape, part.best.shape[2])
+            self.best, self.shares = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        for name in ("top", "p", "rank", "best", "shares"):
+            getattr(self, name)[:, span] = getattr(part, name)
+        self.kl[:, span] = part.kl / LN2
+        self.known[span] = True
+
+    def decided(self) -> np.ndarray:
+        """The row from which the most likely token stays what it is at last, [N]."""
+        stays = np.flip(np.minimum.accumulate(np.flip(self.top == self.top[-1], axis=0), axis=0), axis=0)
+        return np.asarray(np.argmax(stays, axis=0))
+
+
+@dataclass
+class Reading:
+    """One text, the position of the cursor in it, and what was found."""
+
+    model: str
+    prompt: Prompt
+    names: Names
+    after: int = 0  # tokens that stand after the position that is looked at first
+    opened: looks.TextOpened | None = None
+    position: int = 0
+    lenses: dict[bool, LensTable] = field(default_factory=dict)  # by whether it is the tuned one
+    pattern: looks.Pattern | None = None
+    answers: dict[looks.Look, Answer] = field(default_factory=dict)
+    refused: dict[looks.Look, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.opened.ids if self.opened is not None else ()
+
+    @property
+    def first(self) -> int:
+        """The first position that is looked at."""
+        return self.opened.first if self.opened is not None else 0
+
+    def take(self, look: looks.Look, event: Any) -> None:
+        """Something was found."""
+        match event:
+            case looks.TextOpened():
+                if self.opened is None:
+                    self.opened = event
+                    self.position = max(event.first, len(event.ids) - 1 - self.after)
+            case looks.LensPart() if isinstance(look, looks.LensLook) and self.opened is not None:
+                shape = self.opened.layers, len(self.ids) - self.first
+                self.lenses.setdefault(look.tuned, LensTable(*shape)).take(event, self.first)
+            case looks.Pattern():
+                self.pattern = event
+            case _:
+                while len(self.answers) >= KEPT:
+                    self.answers.pop(next(iter(self.answers)))
+                self.answers[look] = event
+
+    def has(self, look: looks.Look) -> bool:
+        """Whether all that answers a look is known."""
+        match look:
+            case looks.OpenLook():
+                return self.opened is not None
+            case looks.LensLook():
+                table = self.lenses.get(look.tuned)
+                return table is not None and bool(table.known.all())
+            case looks.PatternLook(layer):
+                return self.pattern is not None and self.pattern.layer == layer
+        return look in self.answers
+
+    def move(self, by: int) -> None:
+        """The cursor, as far as there is text that is looked at."""
+        if self.opened is not None:
+            self.position = min(max(self.position + by, self.first), len(self.ids) - 1)
+
+    def name(self, token: int) -> str:
+        return self.names.name(token)
+
+    def name_at(self, position: int) -> str:
+        """The token at a position, as a name."""
+        return self.names.name(self.ids[position]) if 0 <= position < len(self.ids) else ""
+
+    def running(self, position: int) -> str:
+        """The token at a position, as it stands in running text."""
+        piece = self.names.piece(self.ids[position])
+        text = piece.decode(errors="replace")
+        return cells.clean(text).replace("\n", "⏎").replace("\t", " ") or "∅"
+
+
+def wrapped(texts: Sequence[str], width: int) -> list[list[int]]:
+    """Running tokens in rows of at most `width` cells, by index."""
+    rows: list[list[int]] = [[]]
+    used = 0
+    for index, text in enumerate(texts):
+        size = cells.width(text)
+        if used + size > width and rows[-1]:
+            rows.append([])
+            used = 0
+        rows[-1].append(index)
+        used += size
+    return rows

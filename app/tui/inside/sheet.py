@@ -1,0 +1,147 @@
+"""Sheet: a rectangle of cells to draw on, of which a part can be given to whoever draws a panel.
+
+What falls off the edge is cut, a wide character that does not fit is left out; a part shares its cells with the whole.
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+
+from app.tui import plot
+from app.tui.theme import Glyphs, Look, bar, shade
+from app.tui.tokens import cells
+from app.tui.widgets.canvas import Line
+
+LEVELS = " ░▒▓█"  # of a tile, where there are no colours
+
+
+class Sheet:
+    """Cells of `width` x `height`, with the look that they are drawn in."""
+
+    def __init__(self, width: int, height: int, look: Look, glyphs: Glyphs) -> None:
+        self.width, self.height, self.look, self.glyphs = width, height, look, glyphs
+        self._x = self._y = 0
+        self._texts: list[list[str]] = [[" "] * width for _ in range(height)]
+        self._inks: list[list[Style | None]] = [[None] * width for _ in range(height)]
+
+    def part(self, x: int, y: int, width: int, height: int) -> Self:
+        """The cells from (x, y) on, as a sheet of their own."""
+        found = object.__new__(type(self))
+        found.look, found.glyphs = self.look, self.glyphs
+        found._texts, found._inks = self._texts, self._inks
+        found._x, found._y = self._x + x, self._y + y
+        found.width = max(0, min(width, self.width - x))
+        found.height = max(0, min(height, self.height - y))
+        return found
+
+    def put(self, x: int, y: int, text: str, ink: Style | None = None, *, size: int | None = None) -> int:
+        """Write a cleaned text, in `size` cells where that is given; gives the column after it."""
+        if size is not None:
+            text = cells.pad(text, size)
+        if not 0 <= y < self.height:
+            return x + cells.width(text)
+        texts, inks = self._texts[self._y + y], self._inks[self._y + y]
+        for cluster, wide in cells.clusters(text):
+            if wide and x >= 0 and x + wide <= self.width:
+                at = self._x + x
+                texts[at], inks[at] = cluster, ink
+                if wide == 2:
+                    texts[at + 1], inks[at + 1] = "", ink
+            x += wide
+        return x
+
+    def right(self, y: int, text: str, ink: Style | None = None, *, end: int | None = None) -> None:
+        """Write a text that ends at the right edge, or before column `end`."""
+        self.put((self.width if end is None else end) - cells.width(text), y, text, ink)
+
+    def words(self, x: int, y: int, *parts: tuple[str, Style | None]) -> int:
+        """Texts one after another, cut at the edge; gives the column after them."""
+        for text, ink in parts:
+            if x < self.width:
+                x = self.put(x, y, cells.fit(text, self.width - x), ink)
+        return x
+
+    def heading(self, y: int, word: str, about: str = "", number: str = "") -> None:
+        """A panel's first row: what it is, and its one number at the right."""
+        self.words(0, y, (word, self.look.heading), (f"  {about}" if about else "", self.look.faint))
+        if number:
+            self.put(self.width - cells.width(number) - 1, y, " ")
+            self.right(y, number, self.look.chosen)
+
+    def row(self, y: int, name: str, share: float, number: str, *, ink: Style, fill: Style, left: int) -> None:
+        """A name in `left` cells, a bar, and its number at the right."""
+        room = self.width - left - cells.width(number) - 2
+        self.put(0, y, name, ink, size=left)
+        if room > 2:
+            self.put(left, y, bar(share, room, self.glyphs), fill)
+        self.right(y, number, ink)
+
+    def tile(self, x: int, y: int, share: float, *, size: int = 1, mark: str = "") -> None:
+        """Cells without words, darker or brighter by a share 0 to 1; `mark` is put on the first of them."""
+        tiles = self.look.tiles
+        text = " " * size if tiles else LEVELS[round(min(max(share, 0.0), 1.0) * 4)] * size
+        ink = shade(tiles, share) if tiles else None
+        self.put(x, y, text, ink)
+        if mark:
+            self.put(x, y, mark, (ink or Style()) + self.look.tick)
+
+    def dots(self, x: int, y: int, bits: np.ndarray, ink: Style) -> None:
+        """Braille (`app.tui.plot.curve`), over what is there."""
+        for row, column in np.argwhere(bits):
+            self.put(x + int(column), y + int(row), chr(plot.BRAILLE + int(bits[row, column])), ink)
+
+    def rule(self, x: int) -> None:
+        """A vertical line."""
+        for y in range(self.height):
+            self.put(x, y, self.glyphs.tick, self.look.rule)
+
+    def lines(self) -> Sequence[Line]:
+        """The cells as rows of segments, neighbours of one ink together."""
+        found: list[Line] = []
+        for texts, inks in zip(self._texts, self._inks, strict=True):
+            line: list[Segment] = []
+            start = 0
+            for at in range(1, len(texts) + 1):
+                if at == len(texts) or inks[at] is not inks[start]:
+                    line.append(Segment("".join(texts[start:at]), inks[start]))
+                    start = at
+            found.append(line)
+        return found
+
+
+def chart(
+    sheet: Sheet,
+    xs: Sequence[float],
+    curves: Sequence[tuple[np.ndarray, Style]],
+    at: int | None,
+    labels: Sequence[tuple[float, str]],
+    axis: int = 7,
+) -> None:
+    """Curves over layers, the present one marked; `labels` are values and their names, the outermost of them the edges.
+
+    The last row names the layers.
+    """
+    width, height = sheet.width - axis, sheet.height - 1
+    if width < 4 or height < 2:
+        return
+    values = [value for value, _ in labels]
+    frame = plot.Frame(xs[0], xs[-1], min(values), max(values), width, height)
+    named = {frame.row(value): name for value, name in labels}
+    for y in range(height):
+        sheet.put(0, y, cells.pad(named.get(y, ""), axis - 2, right=True) + " ", sheet.look.faint)
+        sheet.put(axis - 1, y, "┤" if y in named else sheet.glyphs.tick, sheet.look.rule)
+    for ys, ink in curves:
+        sheet.dots(axis, 0, plot.curve(frame, xs, ys), ink)
+    if at is not None and curves:
+        ys = curves[-1][0]
+        sheet.put(axis + frame.column(xs[at]), frame.row(float(ys[at])), sheet.glyphs.knob, sheet.look.chosen)
+    last = f"{xs[-1]:g}"
+    for value in plot.ticks(xs[0], xs[-1], max(width // 8, 2)):
+        name = f"{value:g}"
+        column = frame.column(value)
+        if column + len(name) < width - len(last) - 1:
+            sheet.put(axis + column, height, name, sheet.look.faint)
+    sheet.right(height, last, sheet.look.faint)

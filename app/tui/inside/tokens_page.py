@@ -1,0 +1,139 @@
+"""Tokens page: the merges that made a word's tokens, and its other tokenisations with their probabilities."""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from app import looks
+from app.tui.chat.candidates import LN2
+from app.tui.inside.page import WIDE, Page, Part, fold, missing, text_rows, told
+from app.tui.inside.reading import Reading
+from app.tui.inside.sheet import Sheet
+from app.tui.tokens import cells
+
+
+class TokensPage(Page):
+    """Looks at the word that the cursor's token is a part of."""
+
+    NAME = "tokens"
+    SENTENCE = "A text has many tokenisations, and the model gives each its own probability; the tokenizer takes one."
+    SHORT = "How else could this be cut?"
+    MAP = "tokenizer"
+    KEYS = (("←→", "Token"),)
+    DOES: ClassVar[tuple[str, ...]] = ()
+
+    def wants(self, at: Reading, width: int, height: int) -> looks.Look | None:
+        look = self.asked(at)
+        return look if look is not None and missing(at, look) else None
+
+    def asked(self, at: Reading) -> looks.SpellingsLook | None:
+        """The word at the cursor; None where nothing stands before it."""
+        start, stop = word(at)
+        return looks.SpellingsLook(start, stop) if start else None
+
+    def found(self, at: Reading) -> looks.Spelled | None:
+        look = self.asked(at)
+        answer = at.answers.get(look) if look is not None else None
+        return answer if isinstance(answer, looks.Spelled) else None
+
+    def formula(self, at: Reading) -> Sequence[Part]:
+        made = self.found(at)
+        own = next((way for way in made.ways if way[2]), None) if made is not None else None
+        if made is None or own is None:
+            return ()
+        sign = "=" if made.complete else "≥"
+        share = math.exp(own[1] - made.logprob)
+        return (
+            (f"p(text | x<i) {sign} Σ p(tokens | x<i) over {len(made.ways)} = ", False),
+            (f"2^{made.logprob / LN2:.2f}", True),
+            ("   its own ", False),
+            (f"{100 * share:.2f} %", True),
+        )
+
+    def draw(self, at: Reading, sheet: Sheet) -> None:
+        look = sheet.look
+        sheet.heading(0, "TEXT", "a token beside a token, the word at the cursor marked")
+        start, stop = word(at)
+        y = 1
+        for row in text_rows(at, sheet.width, 3 if sheet.height >= 20 else 1):
+            x = 0
+            for position in row:
+                inside = start <= position < stop
+                ink = look.cursor if position == at.position else look.chosen if inside else look.text
+                ink = look.faint if not inside and position % 2 else ink
+                x = sheet.put(x, y, at.running(position), ink)
+            y += 1
+        rest = sheet.part(0, y + 1, sheet.width, sheet.height - y - 1)
+        asked = self.asked(at)
+        if asked is None:
+            rest.put(0, 0, cells.fit("nothing stands before the first token: take a later one", rest.width), look.faint)
+            return
+        made = self.found(at)
+        if made is None:
+            told(rest, 0, at, asked)
+        elif rest.width >= WIDE:
+            left = rest.width * 42 // 100
+            self._merges(at, rest.part(0, 0, left - 2, rest.height), made)
+            rest.rule(left)
+            self._ways(at, rest.part(left + 2, 0, rest.width - left - 2, rest.height), made)
+        else:
+            half = min(len(made.merges) + 2, rest.height // 2)
+            self._merges(at, rest.part(0, 0, rest.width, half), made)
+            self._ways(at, rest.part(0, half, rest.width, rest.height - half), made)
+
+    def _merges(self, at: Reading, sheet: Sheet, made: looks.Spelled) -> None:
+        """The pieces after each merge; the last of them where there is no room for all."""
+        look = sheet.look
+        sheet.heading(0, "MERGES", f"{len(made.merges) - 1} in the order they were learned" if made.merges else "")
+        if not made.merges:
+            self._why(sheet, made)
+            return
+        hidden = max(len(made.merges) - (sheet.height - 1), 0)
+        for y, pieces in enumerate(made.merges[hidden:], 1):
+            new = set(pieces) - set(made.merges[hidden + y - 2]) if hidden + y - 2 >= 0 else set()
+            parts = [(f"{hidden + y - 1:>2}  ", look.faint)]
+            for index, piece in enumerate(pieces):
+                parts += [("│" if index else "", look.rule)]
+                parts += [(cells.piece_text(piece), look.chosen if piece in new else look.text)]
+            sheet.words(0, y, *parts)
+
+    def _ways(self, at: Reading, sheet: Sheet, made: looks.Spelled) -> None:
+        look = sheet.look
+        sheet.heading(0, "TOKENISATIONS", f"{'all' if made.complete else 'the shortest'} {len(made.ways)}, by bits")
+        if not made.ways:
+            self._why(sheet, made)
+            return
+        best = made.ways[0][1]
+        room = min(sheet.width * 5 // 9, 34)
+        for y, (ids, logprob, own) in enumerate(made.ways[: sheet.height - 2], 1):
+            name = "│".join(at.name(id) for id in ids)
+            ink = look.chosen if own else look.text
+            sheet.put(0, y, sheet.glyphs.chosen if own else " ", ink)
+            sheet.part(2, y, sheet.width - 2, 1).row(
+                0, name, math.exp(max((logprob - best) / 8, -20)), f"{-logprob / LN2:.1f} bits",
+                ink=ink, fill=look.chosen_bar if own else look.bar, left=room,
+            )  # fmt: skip
+        y = min(len(made.ways), sheet.height - 2) + 1
+        words = f"{sheet.glyphs.chosen} the tokenizer's own"
+        sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
+
+    @staticmethod
+    def _why(sheet: Sheet, made: looks.Spelled) -> None:
+        for y, words in enumerate(fold(made.refused, sheet.width), 1):
+            sheet.put(0, y, words, sheet.look.faint)
+
+
+def word(at: Reading) -> tuple[int, int]:
+    """The positions of the word that the cursor's token is a part of."""
+
+    def begins(position: int) -> bool:
+        text = at.names.piece(at.ids[position])[:1]
+        return not text.isalnum() and text < b"\x80"
+
+    start = at.position
+    while start > at.first and not begins(start) and start > 0:
+        start -= 1
+    stop = at.position + 1
+    while stop < len(at.ids) and not begins(stop):
+        stop += 1
+    return start, stop

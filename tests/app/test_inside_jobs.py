@@ -1,0 +1,171 @@
+"""Looks into a real, tiny model through the worker's door: each is what the engine's own functions say."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app import looks
+from app import requests as r
+from app.inside_jobs import PART, InsideJobs, spans, without
+from app.jobs import ModelJobs
+from app.model_provider import LocalModelProvider
+from app.worker import Closed, Failed, Worker
+from engine.decode.control import RunControl
+from engine.errors import ParameterError
+from engine.inside import heads, lens, tuned_lens
+from engine.inside.subject import InspectedText
+from engine.prompt import Prompt
+from metal import mx
+from models.tap import TappedPass
+from tests.engine import tiny
+
+CONFIG = {**tiny.LLAMA, "num_hidden_layers": 3}
+IDS = tuple(b"what is seen of a text, from its first token to its last")
+WHOLE = Prompt(parts=(IDS,), whole=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG).items()}
+    return str(tiny.write_folder(tmp_path_factory.mktemp("jobs") / "model", CONFIG, arrays))
+
+
+@pytest.fixture
+def jobs(folder: str) -> ModelJobs:
+    made = ModelJobs(LocalModelProvider())
+    list(made.execute(r.Load(folder), lambda _: None))
+    return made
+
+
+@pytest.fixture
+def look(jobs: ModelJobs, folder: str) -> Callable[..., list[Any]]:
+    def ask(look: looks.Look, control: RunControl | None = None) -> list[Any]:
+        return list(jobs.execute(r.Inside(folder, WHOLE, look, control or RunControl()), lambda _: None))
+
+    return ask
+
+
+def subject(jobs: ModelJobs, folder: str) -> InspectedText:
+    inside = jobs.engines[folder].inside  # type: ignore[attr-defined]
+    assert isinstance(inside, InsideJobs) and inside.text is not None
+    return inside.text
+
+
+def test_the_lens_comes_from_the_screen_outwards_and_is_the_engines(
+    look: Callable[..., list[Any]], jobs: ModelJobs, folder: str
+) -> None:
+    (opened,) = look(looks.OpenLook())
+    assert opened.ids == IDS and (opened.layers, opened.heads, opened.first, opened.tuned) == (3, 4, 0, False)
+    parts = look(looks.LensLook(40, 48))
+    assert [(part.start, part.top.shape[1]) for part in parts] == [(40, 8), (8, 32), (48, len(IDS) - 48), (0, 8)]
+    whole = lens.lens(subject(jobs, folder))
+    for part in parts:
+        at = slice(part.start, part.start + part.top.shape[1])
+        for name in ("top", "p", "kl", "rank"):
+            assert np.allclose(getattr(part, name), np.stack([getattr(row, name)[at] for row in whole.rows]), atol=1e-4)
+        assert (part.best[..., 0] == part.top).all() and np.allclose(part.shares[..., 0], part.p)
+        assert (np.diff(part.shares, axis=-1) <= 0).all() and (part.shares.sum(axis=-1) <= 1 + 1e-5).all()
+    known = tuple(range(8, 48))
+    assert sorted(part.start for part in look(looks.LensLook(0, 8, False, known))) == [0, 48]
+
+
+def test_parts_cover_every_position_once() -> None:
+    for n, start, stop in ((1, 0, 1), (200, 90, 98), (200, -9, 700), (70, 69, 70), (33, 0, 8)):
+        found = [i for low, high in spans(n, start, stop) for i in range(low, high)]
+        assert sorted(found) == list(range(n))
+        assert max(high - low for low, high in list(spans(n, start, stop))[1:] or [(0, 0)]) <= PART
+    assert list(without((3, 9), {4, 5, 8})) == [(3, 4), (6, 8)]
+
+
+def test_a_lens_that_is_broken_off_ends(look: Callable[..., list[Any]]) -> None:
+    control = RunControl()
+    control.cancel()
+    assert look(looks.LensLook(0, 8), control) == []
+
+
+def test_one_layers_pattern_needs_none_of_the_others(
+    look: Callable[..., list[Any]], jobs: ModelJobs, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(looks.LensLook(0, 8))
+    text = subject(jobs, folder)
+    whole = heads.pattern(text, 2)
+    read: list[int] = []
+    layer = TappedPass.layer
+
+    def counted(self: TappedPass, index: int, *rest: Any, **more: Any) -> Any:
+        read.append(index)
+        return layer(self, index, *rest, **more)
+
+    monkeypatch.setattr(TappedPass, "layer", counted)
+    (found,) = look(looks.PatternLook(2))
+    assert np.allclose(found.weights, whole, atol=1e-6) and read == [2]
+
+
+def test_every_other_look(look: Callable[..., list[Any]]) -> None:
+    (kinds,) = look(looks.KindsLook())
+    assert set(kinds.scores) == {"induction", "duplicate", "previous", "first", "distance", "entropy"}
+    (rolled,) = look(looks.RolloutLook())
+    assert np.allclose(rolled.weights.sum(axis=1), 1)
+    last = len(IDS) - 1
+    (wrote,) = look(looks.AttributionLook(last))
+    assert abs(wrote.total - wrote.logit) < 1e-4
+    (mattered,) = look(looks.ImportanceLook(9))
+    assert mattered.left_out.shape == (10,)
+    (gone,) = look(looks.AblationLook(last, 1, 2))
+    assert gone.token == wrote.token and abs(gone.logit - wrote.logit) < 1e-3
+    corrupted = Prompt(parts=((*IDS[:9], 7),), whole=True)
+    (patched,) = look(looks.PatchLook(9, corrupted))
+    assert patched.effects.shape == (3, 10) and patched.ids[9] == 7
+    (near,) = look(looks.NearLook((100,)))
+    assert len(near.found) == 10 and 100 not in [id for id, _ in near.found]
+    (summed,) = look(looks.NearLook((100, 101), (102,)))
+    assert not {100, 101, 102} & {id for id, _ in summed.found} and len(summed.inputs) == 5
+    (spelled,) = look(looks.SpellingsLook(3, 5))
+    assert spelled.word and bool(spelled.refused) is not bool(spelled.ways)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (looks.PatternLook(9), "no head 9.0"),
+        (looks.LensLook(0, 8, True), "no tuned lens is kept"),
+        (looks.MapLook(), "words that are one token"),
+        (looks.NearLook((4000,)), "must be 0 to"),
+        (looks.PatchLook(9, Prompt(parts=((1, 2),), whole=True)), "as many"),
+    ],
+)
+def test_what_is_refused(look: Callable[..., list[Any]], asked: looks.Look, words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        look(asked)
+
+
+def test_a_tuned_lens_that_is_kept_is_used(
+    look: Callable[..., list[Any]], jobs: ModelJobs, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path))
+    look(looks.OpenLook())
+    model = subject(jobs, folder).model
+    ids = np.random.default_rng(0).integers(0, 200, 300).tolist()
+    tuned_lens.save(tuned_lens.place(jobs.engines[folder].info.weights), tuned_lens.fit(model, ids, rank=2, length=30))  # type: ignore[attr-defined]
+    (opened,) = look(looks.OpenLook())
+    plain, tuned = (look(looks.LensLook(0, len(IDS), kind))[0] for kind in (False, True))
+    assert opened.tuned and not np.allclose(plain.kl, tuned.kl) and np.allclose(plain.kl[-1], tuned.kl[-1])
+
+
+def test_a_look_takes_turns_with_other_jobs(folder: str) -> None:
+    """Through the worker: what is asked for while a lens is made is answered before the lens is whole."""
+    worker = Worker(lambda: ModelJobs(LocalModelProvider()))
+    load = worker.submit(r.Load(folder))
+    wide = worker.submit(r.Inside(folder, WHOLE, looks.LensLook(0, 1)))
+    count = worker.submit(r.Count(folder, "abc"))
+    bad = worker.submit(r.Inside("nowhere", WHOLE, looks.OpenLook()))
+    worker.finish()
+    worker.start()
+    assert worker.join(30)
+    reported = worker.drain()
+    order = [job for job, event in reported if not isinstance(event, Closed)]
+    assert order[0] == load and order.index(count) < len(order) - 1 - order[::-1].index(wide)
+    assert [event.line for job, event in reported if job == bad and isinstance(event, Failed)]

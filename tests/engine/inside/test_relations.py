@@ -1,0 +1,109 @@
+"""Relations and merges, by their definitions in numpy and by the library's own encoder."""
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from engine.errors import ParameterError
+from engine.inside.embeddings import EmbeddingTable
+from engine.inside.merges import merges
+from engine.inside.relations import FAMILIES, RELATIONS, accuracies, family_tokens
+from engine.tokenizer.encoder import LibraryEncoder
+from metal import mx
+
+WORDS = sorted({word for pairs in RELATIONS.values() for pair in pairs for word in pair})
+
+
+def table(rows: np.ndarray) -> EmbeddingTable:
+    found = object.__new__(EmbeddingTable)
+    found.matrix, found._mean = mx.array(rows.astype(np.float32)), None
+    found.size, found.width = rows.shape
+    return found
+
+
+def test_accuracy_by_its_definition() -> None:
+    """Two relations that are a constant shift, to noise; the others at random: against cosines one by one."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(len(WORDS) + 20, 24))
+    for name in ("cat : cats", "go : went"):
+        shift = rng.normal(size=24)
+        for one, other in RELATIONS[name]:
+            rows[WORDS.index(other)] = rows[WORDS.index(one)] + shift + 0.4 * rng.normal(size=24)
+    found = {each.name: each for each in accuracies(table(rows), WORDS.index)}
+    rows = rows - rows.mean(axis=0)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for name, pairs in RELATIONS.items():
+        kept, left_out = [], []
+        for (a, b), (c, d) in itertools.permutations([tuple(map(WORDS.index, pair)) for pair in pairs], 2):
+            cosines = units @ (units[b] - units[a] + units[c])
+            kept.append(cosines.argmax() == d)
+            cosines[[a, b, c]] = -np.inf
+            left_out.append(cosines.argmax() == d)
+        assert found[name].sums == 90
+        assert found[name].kept.mean == pytest.approx(np.mean(kept))
+        assert found[name].left_out.mean == pytest.approx(np.mean(left_out))
+    assert found["cat : cats"].left_out.mean > 0.5 > found["big : bigger"].left_out.mean
+    assert found["all"].sums == 450
+    low, high = found["cat : cats"].left_out.interval
+    assert high - low > 2 * 1.96 * np.sqrt(0.25 / 90) * 0.5  # sums of one pair are not independent
+
+
+def test_words_that_are_cut_are_left_out() -> None:
+    known = {"man": 0, "woman": 1, "king": 2, "queen": 3, "cat": 4}
+    found = accuracies(table(np.random.default_rng(1).normal(size=(9, 6))), known.get)
+    assert [(each.name, each.sums) for each in found] == [("man : woman", 2), ("all", 2)]
+    assert accuracies(table(np.eye(3)), lambda _: None) == []
+    assert family_tokens(known.get)["people"][0] == (0, "man") and set(family_tokens(known.get)) == set(FAMILIES)
+
+
+def test_a_shadow_is_the_plane_of_the_words_under_all_tokens() -> None:
+    rows = np.random.default_rng(2).normal(size=(30, 7)) + 3
+    made = table(rows)
+    (points, kept), (all_points, same) = made.plane([1, 4, 7, 9]), made.shadow([1, 4, 7, 9])
+    assert kept == same and all_points.shape == (30, 2)
+    assert np.allclose(all_points[[1, 4, 7, 9]], points, atol=1e-4)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = units @ units.T
+    assert made.alikeness() == pytest.approx((cosines.sum() - 30) / (30 * 29), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    """A byte-pair encoding that was trained here."""
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    made.train_from_iterator(["the cat sat on the mat, the cats sat on the mats and the bats"] * 4, trainer)
+    return made
+
+
+def wrapped(library: Any) -> Any:
+    def piece(token: int) -> bytes:
+        return bytes(library.decode([token]), "utf-8") if token < library.get_vocab_size() else b""
+
+    return SimpleNamespace(encoder=LibraryEncoder(library), piece=piece, encode=lambda text: library.encode(text).ids)
+
+
+@pytest.mark.parametrize("text", ["the cats sat", " mats", "bathe", "t", "\n\nthe"])
+def test_merges_end_at_the_tokens(library: Any, text: str) -> None:
+    steps = merges(wrapped(library), text)
+    assert [len(step) for step in steps] == list(
+        range(len(text), len(steps[-1]) - 1, -1)
+    )  # ASCII: one joined each time
+    assert all(b"".join(step) == text.encode() for step in steps)
+    assert list(steps[-1]) == [library.decode([id]).encode() for id in library.encode(text).ids]
+
+
+def test_a_tokenizer_without_merges_says_so(library: Any) -> None:
+    other = tokenizers.Tokenizer(models.WordLevel({"the": 0}, unk_token="the"))
+    for encoder in (LibraryEncoder(other), SimpleNamespace()):
+        with pytest.raises(ParameterError, match="not by a table of merges"):
+            merges(SimpleNamespace(encoder=encoder), "the")  # type: ignore[arg-type]
