@@ -27,7 +27,7 @@ class TopBar(Canvas):
     """The program, its views, the model, what it costs, and the legend of the heat.
 
     Where space is short facts go from the right, then the word of the legend, then the facts that matter most, the
-    names of the other views, and the legend; the first `kept` facts stay.
+    names of the other views and of the program, and the legend; the first `kept` facts stay.
     """
 
     class ViewAsked(Message):
@@ -65,6 +65,8 @@ class TopBar(Canvas):
         names = {name: f" {number} {name} " for number, name in enumerate(VIEWS, 1)}
         if x + sum(map(len, names.values())) + 3 + LEAST_NAME + _width(legend) > width:
             names = {name: text if name == self.current else f" {text[1]} " for name, text in names.items()}
+            if x + sum(map(len, names.values())) + 3 + LEAST_NAME + _width(legend) > width >= 40:
+                x, segments = 0, []
         for name, text in names.items():
             here = name == self.current
             if x + len(text) > width or (width < 40 and not here):
