@@ -287,8 +287,11 @@ class Store:
         return step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
 
     def version(self) -> int:
-        """A number that is another one once somebody else has written to the database."""
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        """A number that is another one once somebody else has written to the database; DataError if it is not there."""
+        try:
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise DataError(f"{self.path} cannot be read: {error}") from error
 
     def sessions(self, query: str = "", limit: int = 200) -> list[Summary]:
         """Conversations, newest first; with a query, those in which all of its words are said or are in the title."""

@@ -180,6 +180,22 @@ async def test_editing_while_the_answer_comes_ends_it(play: Play) -> None:
         assert len(stage.chat.talk.conversation.nodes) == 3
 
 
+async def test_an_edit_that_is_being_measured_when_another_conversation_opens_is_kept_as_words(play: Play) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        talk, send = stage.chat.talk, stage.chat.talk.send
+        talk.send = lambda request: -7  # the answer never comes
+        talk.edit(1, " The sky looks red")
+        assert talk.rewriting and stage.texts[1] == SKY
+        talk.send = send
+        await stage.pilot.press("ctrl+n")
+        assert not stage.shown and talk.conversation.messages()[1].text == " The sky looks red"
+        store = stage.app.store
+        assert store is not None
+        kept = lambda: store.load(talk.conversation.id).messages()[1].text == " The sky looks red"  # noqa: E731
+        await stage.until(kept, "it on the disk")
+
+
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (30, 8)])
 async def test_an_editor_fits_every_screen(play: Play, size: tuple[int, int]) -> None:
     async with play(size=size) as stage:

@@ -134,6 +134,11 @@ class ChatSession:
         if job.go_on:
             self.answer(Fork(node.id), joins=True)
 
+    def settle(self) -> None:
+        """Put in as words what was not measured in time: another conversation is opened."""
+        for job in [*self.rewriting]:
+            self._rewritten(replace(self.rewriting.pop(job), go_on=False), None)
+
     def instruct(self, system: str) -> None:
         """Another system prompt, from the next run on: what was measured under the old one was measured under that."""
         self.conversation = replace(self.conversation, system=system.strip(), updated=self.clock())
@@ -361,7 +366,7 @@ class ChatSession:
             elif isinstance(event, r.Scored) and job in self.rewriting:
                 self._rewritten(self.rewriting.pop(job), event.steps[len(event.steps) - event.last :])
                 heard.rewritten = True
-            elif isinstance(event, r.Scored):
+            elif isinstance(event, r.Scored) and job in self.scoring:
                 heard.scored = self._scored(job, event)
         run = self.run
         if run is None or job != self.job:

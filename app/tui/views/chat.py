@@ -153,6 +153,7 @@ class ChatScreen(View):
         if self.talk.stepping:
             self.talk.step_off()
         self.talk.stop()
+        self.talk.settle()
         self.save()
 
     def current(self) -> Conversation | None:

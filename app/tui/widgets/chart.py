@@ -160,6 +160,8 @@ class Chart(Canvas):
         text = [" "] * frame.width
         end = f"step {frame.right:,.0f}" if frame.width > 24 else f"{frame.right:,.0f}"
         for value in plot.ticks(frame.left, frame.right, max(frame.width // 12, 1)):
+            if value != round(value):  # there is no half a step
+                continue
             name = f"{value:,.0f}"
             at = min(max(frame.column(value) - len(name) // 2, 0), frame.width - len(name))
             if at + len(name) < frame.width - len(end) - 1:

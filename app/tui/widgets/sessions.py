@@ -127,8 +127,11 @@ class SessionList(Vertical):
 
     def follow(self) -> None:
         """List anew where the database has changed, or another one is open."""
-        if self.is_attached and self.display and self._state() != self._seen:
-            self.search()
+        try:
+            if self.is_attached and self.display and self._state() != self._seen:
+                self.search()
+        except DataError as error:
+            self._say(str(error))
 
     def _state(self) -> tuple[object, ...]:
         return self.store.version(), self.current()

@@ -49,7 +49,7 @@ class SystemLine(Canvas, can_focus=True):
         if (text, model) == (self.text, self.model):
             return
         self.text, self.model, self.tokens = text, model, None
-        self.display = bool(text)
+        self.set_class(bool(text), "-told")
         self.refresh(layout=True)
         self.redraw()
         if text and model:

@@ -111,7 +111,6 @@ class TranscriptPane(Left):
     def on_mount(self) -> None:
         self.view = self.query_one(TokenView)
         self.system = self.query_one(SystemLine)
-        self.system.display = False
 
     def action_inside(self) -> None:
         """Look into the model where it came to the token under the cursor; else at the end of the branch."""

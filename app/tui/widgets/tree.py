@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
+from textual.widget import Widget
 
 from app.tui.chat import tallies
 from app.tui.chat.live_run import PRUNED
@@ -180,7 +181,10 @@ class TreePane(Canvas, can_focus=True):
         count += f", {self.pruned} pruned" if self.pruned else ""
         heads = "".join(f"{head:>{size}}" for head, size in zip(self.columns, self._sizes(), strict=True))
         count = cells.pad(cells.fit(count, width - 4 - len(heads)), width - 4 - len(heads)) + heads
-        lines: list[Line] = [[Segment("TREE", look.heading), Segment(count, look.faint)]]
+        heading: Line = [Segment("TREE", look.heading), Segment(count, look.faint)]
+        if cast(Widget, self.parent).has_class("-drawer"):
+            heading = list(Segment.apply_style(heading, look.band))
+        lines: list[Line] = [heading]
         room = max(height - 1, 0)
         here = max((i for i, way in enumerate(self.ways) if way.on), default=0)
         focus = self.picked if self.picked is not None and self.has_focus else here
