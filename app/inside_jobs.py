@@ -128,18 +128,14 @@ class InsideJobs:
         """The text up to a position, which is its last then."""
         return subject(self.session, text.ids[: position + 1])
 
-    def _token(self, word: str) -> int | None:
-        ids = self.session.tokenizer.encode(f" {word}")
-        return ids[0] if len(ids) == 1 else None
-
     def _map(self, text: InspectedText, name: str) -> looks.WordMap:
         table = EmbeddingTable(text.model, name)
-        words = family_tokens(self._token)
+        words = family_tokens(self.session.tokenizer)
         ids = [id for family in words.values() for id, _ in family]
         if len(ids) < 3:
             raise ParameterError(f"a map needs words that are one token, and {self.session.info.name} has {len(ids)}")
         points, kept = table.shadow(ids)
-        found = accuracies(table, self._token)
+        found = accuracies(table, self.session.tokenizer)
         return looks.WordMap(
             name,
             points,

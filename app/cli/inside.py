@@ -53,6 +53,8 @@ class Head(click.ParamType):
     "--scores", is_flag=True, help="What kind each head is: previous token, duplicate, induction, first token."
 )
 @click.option("--attention", type=Head(), help="What one head reads at each token.")
+@click.option("--without-first", is_flag=True, help="With --attention or --rollout: the first token (a sink) left out.")
+@click.option("--rollout", is_flag=True, help="What each token reads through all layers, mean heads.")
 @click.option("--attribution", is_flag=True, help="What each part wrote of the next token's logit.")
 @click.option(
     "--against",
@@ -81,6 +83,9 @@ class Head(click.ParamType):
     help="With --toward: keep the direction; likely chat --adapter FOLDER=2 steers by it.",
 )
 @click.option("--neighbours", type=int, metavar="ID", help="The tokens whose embeddings lie nearest.")
+@click.option("--sum", "summed", metavar="WORDS", help="The tokens nearest to a sum, as in 'king - man + woman'.")
+@click.option("--relations", is_flag=True, help="How often such sums come out, over a built-in set of pairs.")
+@click.option("--merges", metavar="WORD", help="The merges that made the tokens of a word.")
 @click.option("--centred", is_flag=True, help="With --neighbours: after the mean of all tokens is taken off.")
 @click.option("--output", is_flag=True, help="With --neighbours: rows of the head instead of the input embedding.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write activations as safetensors.")
@@ -113,7 +118,9 @@ def command(
     asked["chat"] = chat
     looks = [look for look in LOOKS if asked[look] not in (None, False, ())]
     textless = (
-        (looks == ["neighbours"] or (asked["tune_lens"] is not None and not looks)) and text is None and file is None
+        ((looks and set(looks) <= TEXTLESS) or (asked["tune_lens"] is not None and not looks))
+        and text is None
+        and file is None
     )
     given = "" if textless else read_given(file, text, "look into")
     if chat and asked["spellings"] is not None:
@@ -144,7 +151,13 @@ def command(
         click.echo(f"{len(kept)} activations are in {asked['save']}", err=True)
     words = inside_text.Words(session.tokenizer, ids, seen.first if seen is not None else 0)
     if as_json:
-        names = {"ablate": "ablation", "patch": "patching", "toward": "steering", "spellings": "tokenisation"}
+        names = {
+            "ablate": "ablation",
+            "patch": "patching",
+            "toward": "steering",
+            "spellings": "tokenisation",
+            "summed": "sum",
+        }
         first = {"first": seen.first} if seen is not None and seen.first else {}
         click.echo(json.dumps({"ids": ids, **first, **{names.get(look, look): value for look, value in found.items()}}))
         return
@@ -168,7 +181,8 @@ def _check(chat: bool, raw: bool, forms: tuple[bool, ...], asked: dict[str, Any]
     needs = {
         "against": ("attribution", "patch"),
         "centred": ("neighbours",),
-        "output": ("neighbours",),
+        "output": ("neighbours", "summed", "relations"),
+        "without_first": ("attention", "rollout"),
         "keep": ("save",),
         "tuned": ("lens",),
         "away": ("toward",),
@@ -247,7 +261,19 @@ def _attention(session: "Session", seen: "InspectedText", ids: list[int], asked:
 
     layer, head = asked["attention"]
     check(seen.model, layer, head)
-    return pattern(seen, layer)[head].tolist()  # type: ignore[no-any-return]
+    return _kept(pattern(seen, layer)[head], asked)
+
+
+def _rollout(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+    from engine.inside.heads import rolled_out
+
+    return _kept(rolled_out(seen), asked)
+
+
+def _kept(weights: Any, asked: dict[str, Any]) -> list[Any]:
+    from engine.inside.heads import without_first
+
+    return (without_first(weights) if asked["without_first"] else weights).tolist()  # type: ignore[no-any-return]
 
 
 def _attribution(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
@@ -336,11 +362,56 @@ def _neighbours(session: "Session", seen: "InspectedText | None", ids: list[int]
     return [{"id": near.id, "cosine": near.cosine} for near in found]
 
 
+def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    from engine.inside.embeddings import EmbeddingTable
+    from engine.inside.relations import accuracies, summands
+    from engine.inside.subject import transformer
+
+    table = EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
+    plus, minus = summands(asked["summed"], session.tokenizer)
+    found = {
+        name: [{"id": near.id, "cosine": near.cosine} for near in table.sum_neighbours(plus, minus, inputs=inputs)]
+        for name, inputs in (("left_out", False), ("kept", True))
+    }
+    together = accuracies(table, session.tokenizer)[-1:]
+    return {"plus": plus, "minus": minus, **found, "accuracy": together[0].left_out.mean if together else None}
+
+
+def _relations(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+    from engine.inside.embeddings import EmbeddingTable
+    from engine.inside.relations import accuracies
+    from engine.inside.subject import transformer
+
+    found = accuracies(
+        EmbeddingTable(transformer(session), "output" if asked["output"] else "input"), session.tokenizer
+    )
+    if not found:
+        raise ParameterError(f"{session.info.name} cuts the words of every relation: there is nothing to ask")
+    return [
+        {
+            "name": a.name,
+            "sums": a.sums,
+            "kept": a.kept.mean,
+            "left_out": a.left_out.mean,
+            "interval": a.left_out.interval,
+        }
+        for a in found
+    ]
+
+
+def _merges(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+    from engine.inside.merges import merges
+
+    return [[piece.decode(errors="replace") for piece in step] for step in merges(session.tokenizer, asked["merges"])]
+
+
+TEXTLESS = {"neighbours", "summed", "relations", "merges"}  # looks that need no text
 LOOKS: dict[str, Any] = {
     "lens": _lens,
     "heads": _heads,
     "scores": _scores,
     "attention": _attention,
+    "rollout": _rollout,
     "attribution": _attribution,
     "ablate": _ablate,
     "patch": _patch,
@@ -348,4 +419,7 @@ LOOKS: dict[str, Any] = {
     "spellings": _spellings,
     "toward": _toward,
     "neighbours": _neighbours,
+    "summed": _sum,
+    "relations": _relations,
+    "merges": _merges,
 }

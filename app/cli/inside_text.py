@@ -9,7 +9,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -283,6 +283,36 @@ def neighbours(found: list[dict[str, Any]], words: Words) -> Values:
     )
 
 
+def rollout(found: list[list[float]], words: Words) -> Grid:
+    grid = attention(found, words)
+    return replace(grid, title="What each token reads through all layers, mean heads: the product of (A + I) / 2")
+
+
+def summed(found: dict[str, Any], words: Words) -> Values:
+    rows = [(f"{words.name(near['id'])} ({near['id']})", near["cosine"]) for near in found["left_out"]]
+    kept = ", ".join(f"{words.name(near['id'])} {near['cosine']:.3f}" for near in found["kept"][:3])
+    right = found["accuracy"]
+    return Values(
+        "Nearest tokens to the sum, its own words left out",
+        rows,
+        f"with them: {kept}" + ("" if right is None else f" · of the built-in sums {right:.0%} come out (--relations)"),
+    )
+
+
+def relations(found: list[dict[str, Any]], words: Words) -> Values:
+    return Values(
+        "How often b - a + c gives the word that is right, the inputs left out",
+        [(row["name"], row["left_out"]) for row in found],
+        "95 %, by pair: " + ", ".join(f"{low:.0%} to {high:.0%}" for low, high in (row["interval"] for row in found))
+        + " · with the inputs: " + ", ".join(f"{row['kept']:.0%}" for row in found),
+    )  # fmt: skip
+
+
+def merges(found: list[list[str]], words: Words) -> Values:
+    rows = [("|".join(piece.replace(" ", "·") for piece in step), float(len(step))) for step in found]
+    return Values("The pieces of the word before the first merge and after each, and how many they are", rows)
+
+
 FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
     "lens": lens,
     "heads": heads,
@@ -295,4 +325,8 @@ FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
     "spellings": spellings,
     "toward": steering,
     "neighbours": neighbours,
+    "rollout": rollout,
+    "summed": summed,
+    "relations": relations,
+    "merges": merges,
 }

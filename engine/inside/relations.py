@@ -6,11 +6,14 @@ interval clusters them by the pair that is asked for. Words are taken as tokens 
 a tokenizer cuts are left out, with their pairs. Knows nothing of how it is shown.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from engine.errors import ParameterError
 from engine.evaluate.estimates import Estimate, share
 from engine.inside.embeddings import EmbeddingTable
 from metal import mx
@@ -47,7 +50,36 @@ FAMILIES = {
     "food": "bread wine coffee sugar cheese milk rice meat butter fruit",
 }
 
-Token = Callable[[str], int | None]  # the token that a word is, with the space before it; None where it is several
+SUMMAND = re.compile(r"\s*([+\-−]?)\s*([^\s+\-−]+)")
+
+
+class Encodes(Protocol):
+    """A tokenizer, as far as words are asked of it."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+def token_of(tokenizer: Encodes, word: str) -> int | None:
+    """The token that a word is, with the space before it; None where it is several."""
+    ids = tokenizer.encode(f" {word}")
+    return ids[0] if len(ids) == 1 else None
+
+
+def summands(text: str, tokenizer: Encodes) -> tuple[list[int], list[int]]:
+    """The tokens that a sum of words adds and takes off: king - man + woman.
+
+    ParameterError for a word that is no token, and for fewer than two.
+    """
+    plus: list[int] = []
+    minus: list[int] = []
+    for sign, word in SUMMAND.findall(text):
+        token = token_of(tokenizer, word)
+        if token is None:
+            raise ParameterError(f"{word} is not one token of this model: a sum is of such words")
+        (minus if sign in ("-", "−") and sign else plus).append(token)
+    if not plus or len(plus) + len(minus) < 2:
+        raise ParameterError(f"a sum has two words or more, as in king - man + woman, got {text!r}")
+    return plus, minus
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +92,18 @@ class Accuracy:
     left_out: Estimate
 
 
-def accuracies(table: EmbeddingTable, token: Token) -> list[Accuracy]:
+def accuracies(table: EmbeddingTable, tokenizer: Encodes) -> list[Accuracy]:
     """Of each relation of which the vocabulary has two pairs, then of all together."""
     found: list[Accuracy] = []
     all_kept: list[float] = []
     all_out: list[float] = []
     all_pairs: list[object] = []
     for name, words in RELATIONS.items():
-        pairs = [(a, b) for a, b in ((token(one), token(other)) for one, other in words) if a is not None is not b]
+        pairs = [
+            (a, b)
+            for a, b in ((token_of(tokenizer, a), token_of(tokenizer, b)) for a, b in words)
+            if a is not None is not b
+        ]
         if len(pairs) < 2:
             continue
         kept, left_out, asked = _asked(table, np.array(pairs))
@@ -107,9 +143,11 @@ def _by_row(table: EmbeddingTable, sums: mx.array) -> np.ndarray:
     return np.concatenate(found, axis=1)
 
 
-def family_tokens(token: Token) -> dict[str, Sequence[tuple[int, str]]]:
+def family_tokens(tokenizer: Encodes) -> dict[str, Sequence[tuple[int, str]]]:
     """The words of each family that are a token, with their ids."""
     return {
-        family: [(id, word) for word, id in ((word, token(word)) for word in words.split()) if id is not None]
+        family: [
+            (id, word) for word, id in ((word, token_of(tokenizer, word)) for word in words.split()) if id is not None
+        ]
         for family, words in FAMILIES.items()
     }

@@ -196,3 +196,24 @@ def test_a_model_that_is_not_ours_says_what_it_cannot_show(inside: Any, monkeypa
     monkeypatch.setattr("app.cli.inside.open_session", lambda model, **_: session)
     code, out, err = inside("hello", "--lens")
     assert (code, out) == (1, "") and "whose layers and heads cannot be seen here" in err and err.count("\n") == 1
+
+
+def test_rollout_and_sinks_for_programs(inside: Any) -> None:
+    code, out, _ = inside("hello", "--rollout", "--attention", "1.0", "--without-first", "--json")
+    found = json.loads(out)
+    assert code == 0 and np.shape(found["rollout"]) == (5, 5)
+    for name in ("rollout", "attention"):
+        weights = np.array(found[name])
+        assert (weights[:, 0] == 0).all() and np.allclose(weights[1:].sum(axis=1), 1)
+    assert inside("hello", "--rollout")[0] == 0
+
+
+def test_sums_relations_and_merges_need_no_text(inside: Any) -> None:
+    code, out, _ = inside("--merges", "abc", "--json")
+    assert code == 0 and json.loads(out)["merges"] == [["a", "b", "c"], ["ab", "c"]]
+    assert inside("--merges", "ab")[0] == 0
+    code, _, err = inside("--sum", "king - man + woman")
+    assert code and "king is not one token" in err
+    code, _, err = inside("--relations")
+    assert code and "cuts the words" in err
+    assert inside("hello", "--without-first")[0] == 2
