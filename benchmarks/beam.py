@@ -3,8 +3,10 @@
     python benchmarks/beam.py [--rounds 3] [--tokens 64] [--beams 8] [--context 512]
 
 One process, so the same weights, BLAS and device for both; they take turns, and the first round warms up. Figures: the
-median of the rounds' ratios of decoding time, and the median of the processor's milliseconds in which the candidates of
-eight beams over 152,064 tokens are found and sifted, log-softmax and observation left out. One JSON line.
+median of the rounds' ratios of decoding time, the ratio of the most bytes of their keys and values, the median of the
+ratios of 16 runs in turn, which share what was read of the prompt, to a vote of 16 (processor time of the whole
+process, from the prompt on), and the median of the processor's milliseconds in which the candidates of eight beams over
+152,064 tokens are found and sifted, log-softmax and observation left out. One JSON line.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from time import perf_counter, thread_time
+from time import perf_counter, process_time, thread_time
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -33,6 +35,7 @@ def main() -> None:
     from engine.decode.control import RunControl
     from engine.decode.events import Emitted
     from engine.decode.sample import Sample
+    from engine.decode.several import Vote
     from engine.decode.strategy import Strategy
     from engine.session import Session
     from engine.sources.checkpoint import load
@@ -41,22 +44,38 @@ def main() -> None:
     session.tokenizer.eos = frozenset()  # both draw as many tokens
     ids = prompt(options.context)
 
-    def decode(strategy: Strategy, n: int) -> float:
-        """Seconds from the first token on."""
+    def decode(strategy: Strategy, n: int) -> tuple[float, int]:
+        """Seconds from the first token on, and the most bytes of keys and values."""
         session.forget()
-        began = 0.0
+        began, most = 0.0, 0
         for event in session.generate(ids, RunControl(), n=n, max_tokens=options.tokens, strategy=strategy):
             if isinstance(event, Emitted):
                 began = began or perf_counter()
-        return perf_counter() - began
+                most = max(most, session.cache_nbytes)
+        return perf_counter() - began, most
 
-    ratios = []
+    def draw(strategy: Strategy, seeds: range) -> float:
+        """The processor's seconds for a run with each seed."""
+        session.forget()
+        began = process_time()
+        for seed in seeds:
+            for _ in session.generate(ids, RunControl(), seed=seed, max_tokens=options.tokens, strategy=strategy):
+                pass
+        return process_time() - began
+
+    ratios, votes = [], []
     for round_ in range(options.rounds + 1):
-        samples, beams = decode(Sample(), options.beams), decode(Beam(options.beams, 0.0, "never"), 1)
+        (samples, held), (beams, most) = decode(Sample(), options.beams), decode(Beam(options.beams, 0.0, "never"), 1)
+        turns, vote = draw(Sample(), range(16)), draw(Vote(16), range(1))
+        print(f"in turn {turns:7.2f} s   vote  {vote:7.2f} s", flush=True)
         print(f"samples {samples:7.2f} s   beams {beams:7.2f} s", flush=True)
         if round_:
             ratios.append(beams / samples)
-    figures = {"beams_to_samples": round(median(ratios), 3), "choice_ms": round(choice(options.beams), 2)}
+            votes.append(turns / vote)
+    figures = {
+        "beams_to_samples": round(median(ratios), 3), "memory": round(most / held, 3),
+        "turns_to_vote": round(median(votes), 2), "choice_ms": round(choice(options.beams), 2),
+    }  # fmt: skip
     print(json.dumps({"benchmark": "beam", "model": "smollm2", **vars(options), **figures}))
 
 

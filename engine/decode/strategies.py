@@ -4,6 +4,7 @@ from dataclasses import MISSING, Field, replace
 from typing import Any, get_args
 
 from engine.decode.beam import GNMT, Beam, DiverseBeam
+from engine.decode.budget import Budget
 from engine.decode.combine import OVER, Combination, Contrast, Guidance, Layers
 from engine.decode.exact import ExactMode
 from engine.decode.guessing import Drafting, NGram
@@ -17,7 +18,7 @@ from engine.errors import ParameterError
 COMBINATIONS: tuple[type[Combination], ...] = (Contrast, Layers, Guidance)
 KINDS: tuple[type[Strategy], ...] = (
     *(Sample, NGram, Drafting),
-    *(Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power, Vote),
+    *(Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power, Vote, Budget),
     *COMBINATIONS,
 )
 STRATEGIES = {kind.NAME: kind for kind in KINDS}

@@ -52,11 +52,10 @@ class Reasoning:
             raise ParameterError(f"the number of paths must be in [1, 256], got {self.n}")
         if self.method == "steps":
             self._search()
-        if self.method == "reflect" and (self.n < 2 or self.raw):
-            raise ParameterError(
-                f"a reflection asks again, of {self.n} answers{', with a template' if self.raw else ''}: "
-                + ("drop --raw" if self.raw else "take 2 or more")
-            )
+        if self.method == "reflect" and self.raw:
+            raise ParameterError("a reflection asks again by its template, which --raw leaves out: drop --raw")
+        if self.method == "reflect" and self.n < 2:
+            raise ParameterError(f"a reflection asks again: it takes 2 answers or more, got {self.n}")
 
     def ids(self, session: "Session", question: str) -> list[int]:
         """The prompt of a question."""

@@ -72,12 +72,12 @@ def maj_at(k: int, answers: Sequence[str | None], right: str, draws: int = 2000,
     random = np.random.default_rng(seed)
     names = {answer: i for i, answer in enumerate(dict.fromkeys([right, *answers])) if answer is not None}
     ids = np.array([names.get(answer, -1) if answer is not None else -1 for answer in answers])
-    won = 0.0
-    for _ in range(draws):
-        some = ids[random.permutation(len(ids))[:k]]
-        counts = np.bincount(some[some >= 0], minlength=len(names))
-        won += (counts[0] == counts.max()) / np.sum(counts == counts.max()) if counts[0] else 0.0
-    return won / draws
+    some = ids[random.random((draws, len(ids))).argsort(axis=1)[:, :k]]
+    places = np.arange(draws)[:, None] * len(names) + some
+    counts = np.bincount(places[some >= 0], minlength=draws * len(names)).reshape(draws, -1)
+    most = counts.max(axis=1)
+    tied = (counts == most[:, None]).sum(axis=1)
+    return float(np.mean(np.where((counts[:, 0] == most) & (most > 0), 1 / tied, 0.0)))
 
 
 def borda(scores: Sequence[float], power: float = 0.5) -> list[float]:

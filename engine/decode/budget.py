@@ -1,0 +1,80 @@
+"""Budget forcing: a thought that is cut after so many tokens, and gone on with where it would end too early
+(Muennighoff et al., arXiv:2501.19393). An experiment: only models that were trained to think gain by it.
+
+Knows nothing of caches; no mlx while it is loaded.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
+from engine.decode.strategy import Steps, Strategy
+from engine.errors import ParameterError
+from engine.transforms.transform import within
+
+if TYPE_CHECKING:
+    from engine.decode.branches import Branches
+    from engine.decode.sampler import Sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Budget(Strategy):
+    """Draw, but have a thought end after `tokens`; where it would end by itself, the first `waits` times it says "Wait"
+    instead. What is put there is forced, and has the log-probability that the model gave it."""
+
+    NAME: ClassVar[str] = "budget"
+    TITLE: ClassVar[str] = "a budget of thought"
+    ABOUT: ClassVar[str] = "thinking cut short, or made to go on"
+
+    tokens: int = 512
+    waits: int = 0
+    marker: str = field(default="</think>", repr=False)
+    word: str = field(default="Wait", repr=False)
+    end: int = field(default=-1, repr=False, compare=False)  # the marker's token, once it is bound
+    more: tuple[int, ...] = field(default=(), repr=False, compare=False)  # the word's, likewise
+
+    def __post_init__(self) -> None:
+        within("the budget of a thought", self.tokens, "[1, 1000000]", whole=True)
+        within("the number of waits", self.waits, "[0, 100]", whole=True)
+
+    @property
+    def words(self) -> str:
+        return f"a thought of {self.tokens} tokens" + (f", {self.waits} waits" if self.waits else "")
+
+    def check(self, n: int) -> None:
+        if n > 1:
+            raise ParameterError(f"{self.NAME} watches over one answer: run it {n} times, with other seeds")
+
+    def bind(self, models: Mapping[str, Any], tokenizer: Any) -> "Budget":
+        ids = tokenizer.encode(self.marker, special=True)
+        if len(ids) != 1:
+            raise ParameterError(f"this model does not think: its tokenizer has no token {self.marker}")
+        return replace(self, end=ids[0], more=tuple(tokenizer.encode(self.word)))
+
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        ends: frozenset[int] = frozenset() if sampler.vocabulary is None else frozenset(sampler.vocabulary.eos)
+        sampler, (number,) = sampler.on_host(branches.ids), branches.numbers
+        ours: deque[int] = deque()
+        waits, thinking = self.waits, True
+        for spent in range(limit):
+            forced = control.take_forced()
+            if forced is None and ours:
+                forced = ours.popleft()
+            (draw,) = sampler.draw(branches, forced, kernel=False)
+            over = int(draw.token) == self.end or int(draw.token) in ends
+            if thinking and forced is None:
+                if spent >= self.tokens and not over:
+                    (draw,) = sampler.draw(branches, self.end, kernel=False)
+                elif over and waits and spent < self.tokens:
+                    waits, ours = waits - 1, deque(self.more)
+                    (draw,) = sampler.draw(branches, ours.popleft(), kernel=False)
+            step = draw.step(branches.ids[0])
+            thinking = thinking and step.token != self.end
+            branches.feed([step.token])
+            branches.settle([step.token])
+            if (yield Emitted(number, step)):
+                return
+            sampler = sampler.advance([draw]).follow(control, branches.ids)
