@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from app.heat import visible
 from metal.errors import LikelyError
 
 VERBS = {
@@ -93,20 +94,20 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The exit code of the verb that was called."""
+    """The exit code of the verb that was called. No line has a byte that moves a terminal: files choose their words."""
     try:
         code = likely.main(standalone_mode=False, prog_name="likely")
         sys.stdout.flush()
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.UsageError as error:
-        _helped(error).show()
+        click.UsageError(visible(_helped(error).format_message()), error.ctx).show()
         code = 2
     except click.ClickException as error:
-        error.show()
+        click.ClickException(visible(error.format_message())).show()
         code = error.exit_code
     except LikelyError as error:
-        click.echo(f"likely: {error}", err=True)
+        click.echo(f"likely: {visible(str(error))}", err=True)
         code = 1
     except SystemExit as end:
         code = end.code

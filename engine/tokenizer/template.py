@@ -1,8 +1,10 @@
 """Chat templates: programs that come with a checkpoint and write a conversation as its model was trained on it.
 
-They are untrusted code, and run in `engine.tokenizer.sandbox`, which is imported when the first template is read.
+They are untrusted code, and run in `engine.sandbox.environment`: those that are known by their text here, all others
+in a process that can be ended (`engine.sandbox.process`). Both are imported when the first template is read.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +15,7 @@ from engine.errors import ParameterError, TemplateError
 if TYPE_CHECKING:
     import jinja2
 
-    from engine.tokenizer.sandbox import Sandbox
+    from engine.sandbox.environment import Sandbox
 
 __all__ = ["ChatTemplate", "Message"]
 
@@ -57,36 +59,51 @@ class ChatTemplate:
     @cached_property
     def variables(self) -> frozenset[str]:
         """The names that the template reads from outside."""
-        return self._program[0].reads(self.source)
+        if self.known:
+            return self._program[0].reads(self.source)
+        return frozenset(map(str, self._asked(None)["reads"]))
+
+    @cached_property
+    def known(self) -> bool:
+        """Whether somebody has read this very text and found that it ends."""
+        return hashlib.sha256(self.source.encode(errors="surrogatepass")).hexdigest() in KNOWN
 
     @cached_property
     def _program(self) -> "tuple[Sandbox, jinja2.Template]":
-        from engine.tokenizer.sandbox import Sandbox
+        from engine.sandbox.environment import Sandbox
 
         sandbox = Sandbox()
-        try:
-            return sandbox, sandbox.from_string(self.source)
-        except Exception as error:  # compiling what strangers wrote: syntax, depth, size, Python's own limits
-            raise TemplateError(f"the model's chat template cannot be read: {_line(error)}; {_INSTEAD}") from error
+        return sandbox, sandbox.from_string(self.source)
 
     def _run(self, values: Mapping[str, Any]) -> str:
-        sandbox, program = self._program
-        from engine.tokenizer.sandbox import Refusal, SecurityError
+        if self.known:
+            sandbox, program = self._program
+            return sandbox.run(program, values)
+        return str(self._asked({**values, "messages": [dict(message) for message in values["messages"]]})["text"])
+
+    def _asked(self, values: dict[str, Any] | None) -> dict[str, Any]:
+        """The answer of the process that runs it, or TemplateError."""
+        from engine.sandbox.process import Stopped, ask
 
         try:
-            return sandbox.run(program, values)
-        except Refusal as error:
-            raise TemplateError(f"the model's chat template refuses this conversation: {_line(error)}") from error
-        except SecurityError as error:
-            line = f"the model's chat template was stopped at the edge of its sandbox: {_line(error)}; {_INSTEAD}"
-            raise TemplateError(line) from error
-        except Exception as error:  # a program can raise anything
-            line = f"the model's chat template failed: {type(error).__name__}: {_line(error)}; {_INSTEAD}"
-            raise TemplateError(line) from error
+            found = ask(self.source, values)
+        except Stopped as error:
+            raise TemplateError(f"{_STOPPED}: {error}; {_INSTEAD}") from None
+        how, line, kind = (str(found.get(name, "")) for name in ("failed", "line", "kind"))
+        match how:
+            case "":
+                return found
+            case "unreadable":
+                raise TemplateError(f"the model's chat template cannot be read: {line or kind}; {_INSTEAD}")
+            case "refuses":
+                raise TemplateError(f"the model's chat template refuses this conversation: {line or kind}")
+            case "stopped":
+                raise TemplateError(f"{_STOPPED}: {line or kind}; {_INSTEAD}")
+        raise TemplateError(f"the model's chat template failed: {kind}: {line or kind}; {_INSTEAD}")
 
 
+_STOPPED = "the model's chat template was stopped at the edge of its sandbox"
 _INSTEAD = "talk to the model without it (--raw)"
 
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+# SHA-256 of templates whose loops are over messages and whose texts only grow by them: those of the models by name
+KNOWN = frozenset({"872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788"})  # SmolLM2

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import app.cli
+from engine.errors import DataError
 from engine.session import Session
 from engine.trace.file import load
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, certain_table
@@ -336,3 +338,18 @@ def test_a_terminal_that_draws_no_screen_gets_lines_and_is_told(likely: Any, mon
     code, out, err = likely("chat", stdin=b"hello\n")
     assert code == 0 and out == "xyz\n"
     assert err.splitlines()[0] == "this terminal draws no full screen (TERM=dumb): likely chat --plain, line by line"
+
+
+@pytest.mark.parametrize("raised", [DataError, click.UsageError, click.ClickException])
+def test_no_error_line_moves_the_terminal(
+    raised: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a file chose may stand in an error: OSC 52 would write the clipboard."""
+
+    def fails(**_: Any) -> None:
+        raise raised("a row of \x1b]52;c;aGk=\x07 and \x9b2J")
+
+    monkeypatch.setattr(app.cli.likely, "main", fails)
+    assert app.cli._run() in (1, 2)
+    said = capsys.readouterr().err
+    assert "a row of" in said and not set(said) & {"\x1b", "\x07", "\x9b"}

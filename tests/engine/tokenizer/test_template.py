@@ -1,5 +1,6 @@
 """Chat templates: rendered as transformers renders them, in a sandbox that holds, and where each message stands."""
 
+import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ParameterError, TemplateError
-from engine.tokenizer import ChatTemplate, Message, from_folder, from_gguf
+from engine.sandbox import process
+from engine.tokenizer import ChatTemplate, Message, from_folder, from_gguf, template
 from engine.tokenizer.turns import turns
 from tests.engine.vocabularies import CHATML, byte_level, folder, scored
 
@@ -59,7 +61,7 @@ def test_the_environment_that_templates_are_written_for(source: str, expected: s
         ("{{ strftime_now.__globals__['json'] }}", "sandbox"),
         ("{% for i in range(99999999999) %}{% endfor %}", "sandbox"),
         ("{% for i in range(4000) %}{% for j in range(4000) %}{% endfor %}{% endfor %}", "more than 262144 steps"),
-        ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(30) }}", "steps"),
+        ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(30) }}", "sandbox"),
         ("{{ 'x'.ljust(10 ** 9) }}", "sandbox"),
         ("{{ 'x' * 10 ** 9 }}", "sandbox"),
         ("{{ 10 ** 10 ** 10 }}", "sandbox"),
@@ -70,6 +72,58 @@ def test_refusals_failures_and_escapes_are_one_line(source: str, line: str) -> N
     with pytest.raises(TemplateError, match=line) as caught:
         render(source)
     assert "\n" not in str(caught.value)
+
+
+HOSTILE = [
+    "{% set ns=namespace(s=3) %}{% for i in range(60) %}{% set ns.s=ns.s*ns.s %}{% endfor %}",
+    "{% set s = messages[0].content * 60000 %}{% for a in s %}{% for b in s %}{% endfor %}{% endfor %}",
+    "{{ lipsum(n=100000) }}",
+    "{{ [1]|slice(10**9)|list }}",
+    "{{ '%3000000000d' % 1 }}",
+    "{{ 'a'|center(3000000000) }}",
+    "{{ '{:3000000000}'.format('a') }}",
+    "{{ 'a\nb'|indent(3000000000) }}",
+    "{{ {'a': 1}|tojson(indent=3000000000) }}",
+    "{% set ns=namespace(s='aa') %}{% for i in range(40) %}{% set ns.s=ns.s~ns.s %}{% endfor %}",
+    "{% set ns=namespace(s=[1]) %}{% for i in range(40) %}{% set ns.s=ns.s+ns.s %}{% endfor %}",
+]
+
+
+@pytest.mark.slow  # some take all the time that they are given
+@pytest.mark.parametrize("source", HOSTILE)
+def test_a_template_without_end_or_measure_is_stopped(source: str) -> None:
+    """In a process of its own: this one neither waits nor grows, and the next template is run as ever."""
+    with pytest.raises(TemplateError, match="chat template") as caught:
+        render(source)
+    assert "\n" not in str(caught.value)
+    assert render("{{ messages[0].content }}") == "hi"
+
+
+def test_a_process_that_takes_too_long_is_ended_and_another_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert render("{{ 1 }}") == "1"
+    first = process._children[0].process
+    monkeypatch.setattr(process, "TIME_S", 0.3)
+    with pytest.raises(TemplateError, match=r"more than 0\.3 seconds"):
+        render(HOSTILE[0])
+    assert first.poll() is not None
+    monkeypatch.undo()
+    assert render("{{ 2 }}") == "2"
+    assert process._children[0].process.pid != first.pid
+
+
+@pytest.mark.linux
+def test_memory_is_the_childs_and_bounded() -> None:
+    with pytest.raises(TemplateError, match="more than 1 GB of memory"):
+        render("{{ 'a'|center(3000000000) }}")
+    resource = __import__("resource")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20  # kB: not here
+
+
+def test_what_is_known_by_its_text_runs_here_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = render(CHATML, generation_prompt=True)
+    monkeypatch.setattr(template, "KNOWN", {hashlib.sha256(CHATML.encode()).hexdigest()})
+    monkeypatch.setattr(process, "ask", None)
+    assert render(CHATML, generation_prompt=True) == there
 
 
 def test_options_reach_the_template_or_are_refused() -> None:

@@ -1,0 +1,127 @@
+"""`ask`: chat templates run in a process of their own, kept warm, which is ended where it takes too long or too much.
+
+A template is a program, and bounding its constructs one by one is a race: what grows or never ends is known by growing
+or not ending. The child (`child`) has a bound of memory from the system; where that has none (a Mac) its
+size is looked at from here. Knows nothing of conversations.
+"""
+
+import atexit
+import json
+import os
+import pickle
+import select
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from engine.sandbox.child import LENGTH, MEMORY
+
+TIME_S = 3.0  # for one text
+START_S = 60.0  # for the child to begin, on a busy machine
+LONGEST = 1 << 28  # bytes of an answer
+LOOK_S = 0.2
+CODE = "from engine.sandbox.child import main; main()"
+
+
+class Stopped(Exception):
+    """The child was ended: what it did too much of."""
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen[bytes]
+    ready: bool = False
+
+
+_lock = threading.Lock()
+_children: list[_Child] = []  # the one that is warm
+
+
+def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
+    """The child's answer for a template and values, or for None about its names. Raises Stopped."""
+    data = pickle.dumps({"source": source, "values": values})
+    with _lock:
+        child = _warm()
+        try:
+            stdin = child.process.stdin
+            assert stdin is not None
+            stdin.write(LENGTH.pack(len(data)) + data)
+            stdin.flush()
+            return _read(child, TIME_S)
+        except (Stopped, BrokenPipeError, KeyboardInterrupt) as error:
+            end()
+            if isinstance(error, BrokenPipeError):
+                raise Stopped("its process ended") from None
+            raise
+
+
+def end() -> None:
+    """Let the warm child go; the next template starts another."""
+    while _children:
+        process = _children.pop().process
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+        process.wait()
+
+
+atexit.register(end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_children.clear)  # the parent's
+
+
+def _warm() -> _Child:
+    if _children and _children[0].process.poll() is None:
+        return _children[0]
+    end()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}
+    command = [sys.executable, "-c", CODE]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, bufsize=0, start_new_session=True
+    )
+    _children.append(_Child(process))
+    try:
+        _read(_children[0], START_S)
+    except Stopped as error:
+        end()
+        raise Stopped(f"its process did not begin: {error}") from None
+    return _children[0]
+
+
+def _read(child: _Child, seconds: float) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    size = LENGTH.unpack(_exactly(child, LENGTH.size, deadline))[0]
+    if size > LONGEST:
+        raise Stopped(f"it wrote more than {LONGEST} bytes")
+    found: dict[str, Any] = json.loads(_exactly(child, size, deadline))
+    return found
+
+
+def _exactly(child: _Child, size: int, deadline: float) -> bytes:
+    out = child.process.stdout
+    assert out is not None
+    data = b""
+    while len(data) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Stopped(f"it took more than {TIME_S:g} seconds")
+        if not select.select([out], [], [], min(left, LOOK_S))[0]:
+            if sys.platform != "linux" and _resident(child.process.pid) > MEMORY:
+                raise Stopped(f"it took more than {MEMORY >> 30} GB of memory")
+            continue
+        part = os.read(out.fileno(), min(size - len(data), 1 << 16))
+        if not part:
+            raise Stopped("its process ended, for want of memory perhaps")
+        data += part
+    return data
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process holds; 0 where nobody says."""
+    found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return 1024 * int(found) if found.strip().isdigit() else 0
