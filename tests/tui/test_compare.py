@@ -239,3 +239,18 @@ async def test_a_comparison_that_was_saved_is_there_in_another_program(play: Pla
         screen.columns[1].view.focus()
         await stage.pilot.press("left")
         assert screen.line.view is not None and len(screen.line.view.rows) > 3  # its distribution, from disk
+
+
+@pytest.mark.parametrize("plan", ["search", "lost"])
+async def test_a_column_whose_search_gave_branches_up_is_adopted(play: Play, plan: str) -> None:
+    engine = ScriptedEngine()
+    engine.plan = plan
+    async with play(engine) as stage:
+        screen = await compared(stage)
+        picked = screen.columns[0]
+        assert picked.talk.conversation.pruned
+        picked.view.focus()
+        await stage.pilot.press("a")
+        await stage.until(lambda: stage.app.screen is stage.chat and len(stage.shown) == 2, "the answer in the chat")
+        adopted = stage.chat.talk.conversation
+        assert not adopted.pruned and {fork.node for fork in adopted.chosen} <= {*adopted.nodes, ""}

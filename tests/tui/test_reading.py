@@ -2,6 +2,8 @@
 
 import pytest
 
+from app.tui.tokens.layout import TokenPlace
+from app.tui.widgets.candidates import Candidates
 from tests.tui.conftest import Play
 from tests.tui.fakes import SKY
 
@@ -56,3 +58,27 @@ async def test_a_message_in_step_mode_is_answered_step_by_step_and_escape_tells_
         assert not talk.stepping and not stage.chat.hints.news
         await stage.ask("what about sunsets")  # drawn freely again
         assert stage.texts[-1] == SKY
+
+
+@pytest.mark.parametrize("key", ["delete", "right_square_bracket"])
+async def test_another_branch_ends_step_mode(play: Play, key: str) -> None:
+    """The token that could come next at the end of one branch is not picked at the end of another."""
+    async with play() as stage:
+        await stage.ask(ASK)
+        talk, view = stage.chat.talk, stage.chat.pane.view
+        talk.new_seed = lambda: 1
+        await stage.pilot.press("ctrl+r")
+        await stage.until(lambda: stage.ended and len(talk.conversation.nodes) == 3)
+        view.focus()
+        await stage.pilot.press("s")
+        await stage.until(lambda: talk.peek is not None and not talk.running)
+        view.focus()
+        view.move_to(TokenPlace(0 if key == "delete" else 1, 0))
+        await stage.pilot.press(key)
+        await stage.pilot.pause()
+        nodes = len(talk.conversation.nodes)
+        assert not talk.stepping and talk.peek is None and "step:" not in stage.chat.hints.news
+        stage.chat.on_candidates_picked(Candidates.Picked(300, "branch"))  # as by a key that was faster
+        talk.pick(None)
+        await stage.pilot.pause()
+        assert stage.app._exception is None and len(talk.conversation.nodes) >= nodes

@@ -274,7 +274,9 @@ class ChatSession:
 
     def change(self, change: Callable[[Conversation], Conversation], *, keeps_run: bool = False) -> None:
         """Go on with another state of the conversation; a run is over then, unless what it draws is not concerned."""
-        if not keeps_run:
+        if not keeps_run and self.stepping:  # what could come next there says nothing of here
+            self.step_off()
+        elif not keeps_run:
             self.stop()
         self._change(change(self.conversation))
 

@@ -37,7 +37,8 @@ Answers = Sequence[tuple[str, Sequence[ShownMessage]]]  # a column's label and i
 
 def gathered(base: Conversation, answers: Answers, now: float) -> Conversation:
     """One conversation of all columns: their answers are siblings, the last one checked out; `base` gives the rest."""
-    talk = replace(base, id=secrets.token_hex(4), kind="chat", nodes={}, chosen={}, created=now, updated=now, title="")
+    alone = replace(base, kind="chat", nodes={}, chosen={}, pruned=frozenset(), marks={}, title="")
+    talk = replace(alone, id=secrets.token_hex(4), created=now, updated=now)
     asked = Node(secrets.token_hex(6), Fork(), "user", text=answers[-1][1][0].message.text)
     talk = talk.add(asked)
     for label, messages in answers:
