@@ -3,7 +3,8 @@
     python benchmarks/evaluate.py [--items 12] [--shots 10] [--rounds 2]
 
 `choices`: questions with four choices each after the same examples; `rolling`: documents of 50 to 400 tokens, scored
-whole. They take turns; every score is compared: mlx-lm's sum over the vocabulary is 3e-5 nats a token off on a CPU. The
+whole. LIKELY_PACKED=off has ours by the graph, as mlx-lm's is; else it may be packed. They take turns;
+every score is compared: mlx-lm's sum over the vocabulary is 3e-5 nats a token off on a CPU. The
 harness itself is not needed: mlx-lm's class is called with requests. One JSON line at the end.
 """
 
@@ -65,11 +66,13 @@ def main() -> None:
     from engine.mlx_lm_baseline import MlxLm
     from engine.session import Session
     from engine.sources.checkpoint import load
+    from models import Transformer
 
     checkpoint = load("smollm2")
     tokenizer = checkpoint.tokenizer
-    other = MlxLm(checkpoint.info, checkpoint.model.dtype).model
-    other.load_weights(list(checkpoint.model.arrays.items()), strict=False)
+    other = MlxLm(checkpoint.info, checkpoint.precision.dtype).model
+    if isinstance(checkpoint.model, Transformer):  # on our very arrays; a packed model's are rearranged
+        other.load_weights(list(checkpoint.model.arrays.items()), strict=False)
     theirs = peer(
         other,
         SimpleNamespace(encode=lambda text, add_special_tokens: tokenizer.encode(text)),
@@ -111,7 +114,17 @@ def main() -> None:
         figures[f"{name}_s"], figures[f"{name}_peer_s"] = median(seconds[0]), median(seconds[1])
         figures[f"{name}_ratio"] = figures[f"{name}_peer_s"] / figures[f"{name}_s"]
         figures[f"{name}_difference"] = max(abs(a - b) for a, b in zip(*scores, strict=True))
-    print(json.dumps({"benchmark": "evaluate", "model": "smollm2", **vars(options), **figures}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "evaluate",
+                "model": "smollm2",
+                "way": type(checkpoint.model).__name__,
+                **vars(options),
+                **figures,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

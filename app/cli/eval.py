@@ -67,7 +67,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option(
     "--training",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where n-grams are looked up. Default: --reference.",
+    help="Where n-grams are looked up; with TASKS, which items it holds.",
 )
 @click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
 @click.option("--compare", "stored", is_flag=True, help="Show what was measured before, of TASKS or of all.")
@@ -117,8 +117,10 @@ def command(
 
     if items and not as_json:
         raise click.UsageError("--items is for programs: give --json too")
-    if (generated is None) != (reference is None) or (training is not None and generated is None):
-        raise click.UsageError("--generated and --reference go together, and --training goes with them")
+    if (generated is None) != (reference is None):
+        raise click.UsageError("--generated and --reference go together")
+    if training is not None and generated is None and (stored or not tasks):
+        raise click.UsageError("--training goes with TASKS that are measured, or with --generated")
     if generated is not None and reference is not None:
         if tasks or text is not None or stored or report is not None or items or len(models) > 1:
             raise click.UsageError("--generated measures texts by itself: no tasks, at most one -M, none of the others")
@@ -131,6 +133,7 @@ def command(
     store = Evaluations(home() / "evaluations.db")
     try:
         held: list[Sourced] = []
+        asked: list[Sourced] = []
         if stored:
             done = _stored(store, tasks, models)
         else:
@@ -147,6 +150,8 @@ def command(
         aside = [each for each in done if each.evaluation.task == held[0].source.name] if held else []
         done = [each for each in done if each not in aside]
         more = [figure for each in done for figure in _scaled(store, each, aside)]
+        if training is not None:
+            more += _contaminated(store, done, asked, training)
         say(store, done, measures, as_json, items, comparing=stored, more=more)
         if report is not None:
             from app.report import write
@@ -274,6 +279,28 @@ def _scaled(store: "Evaluations", each: "Measurement", validated: "Sequence[Meas
     protocol = {**each.protocol, "temperature": temperature, "fitted_on": held.evaluation.task}
     found = scaled(_answered(store, each), temperature)
     return [Figure(each.evaluation.task, model, name, figure, protocol) for name, figure in found.items()]
+
+
+def _contaminated(
+    store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[Sourced]", training: Path
+) -> "list[Figure]":
+    """How much of each task stands in the training texts, and what is left of its score without that."""
+    from app.cli.eval_samples import texts
+    from engine.evaluate import contamination
+    from engine.evaluate.tasks import Task
+
+    known = contamination.known(texts(training))
+    told = {s.source.name: contamination.seen(s.source, known) for s in asked if isinstance(s.source, Task)}
+    found = []
+    for each in done:
+        name, model = each.evaluation.task, each.evaluation.model
+        rows = store.rows(each.evaluation, each.below) if name in told else ()
+        least = {row.number: row.detail["min_20"] for row in rows if "min_20" in row.detail}
+        if name in told:
+            figures = contamination.figures(store.tally(each.evaluation, each.below), told[name], least)
+            protocol = {**each.protocol, "training": str(training), "run": contamination.RUN}
+            found += [Figure(name, model, measure, figure, protocol) for measure, figure in figures.items()]
+    return found
 
 
 def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":

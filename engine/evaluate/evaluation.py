@@ -20,6 +20,7 @@ from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate import verifiers
+from engine.evaluate.contamination import least_likely
 from engine.evaluate.likelihood import ROWS, WINDOW, Likelihood, Reader, Request, windows
 from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task
@@ -212,7 +213,8 @@ class _Scored:
             nats = -math.fsum(each.total for (each,) in found)
             tokens = sum(len(each.tokens) for (each,) in found)
             values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
-            return Result(item.number, item.cluster, values, {"loglikelihoods": [-nats]})
+            detail = {"loglikelihoods": [-nats], "min_20": least_likely(np.concatenate([e.tokens for (e,) in found]))}
+            return Result(item.number, item.cluster, values, detail)
         totals = [each.total for each in found[0]]
         if isinstance(body, MinimalPair):
             return Result(item.number, item.cluster, {"acc": float(totals[0] > totals[1])}, {"loglikelihoods": totals})

@@ -338,3 +338,13 @@ def test_texts_are_set_against_texts(likely: Run, tmp_path: Path) -> None:
     few, odd = write(tmp_path / "few.jsonl", drawn(0)[:3]), write(tmp_path / "odd.jsonl", [{"a": 1}])
     assert "10 texts of each kind" in likely("--generated", few, "--reference", real)[2]
     assert "row 1: expected a text" in likely("--generated", odd, "--reference", real)[2]
+
+
+def test_items_that_the_training_texts_hold_are_counted(likely: Run, tmp_path: Path) -> None:
+    rows = [{"text": " ".join(f"w{i * 20 + k}" for k in range(20))} for i in range(30)]
+    path = write(tmp_path / "t.jsonl", rows)
+    seen = write(tmp_path / "training.jsonl", rows[:10])
+    found = figures(likely(path, "--training", seen, "--json")[1])
+    assert found["contaminated"]["value"] == pytest.approx(1 / 3) and found["bits_per_byte_clean"]["n"] == 20
+    assert found["min_20_auc"]["protocol"]["training"] == str(seen)
+    assert likely("--compare", "--training", seen)[0] == 2

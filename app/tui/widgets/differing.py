@@ -16,7 +16,7 @@ from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from app.tui.widgets.score_table import letter
 
-SAID, BITS = 8, 7  # cells of a column
+SAID, BITS = 8, 7  # cells of a column, where there are two models
 
 
 class DifferingItems(Canvas, can_focus=True):
@@ -35,6 +35,7 @@ class DifferingItems(Canvas, can_focus=True):
     detail: TaskDetail | None = None
     letters: Sequence[int] = ()
     at = 0
+    said = SAID  # cells of a column
 
     def show(self, detail: TaskDetail | None, letters: Sequence[int]) -> None:
         if (detail, letters) == (self.detail, self.letters):
@@ -77,9 +78,10 @@ class DifferingItems(Canvas, can_focus=True):
         two = len(it.models) == 2
         title = f" WHERE {names[0]} AND {names[1]} DIFFER" if two else f" WHERE {names[0] if names else 'A'} IS WRONG"
         counts = f"  {it.differing:,} of {it.common:,}"
-        heads = "".join(cells.pad(name, SAID, right=True) for name in names)
+        self.said = SAID if two else max(width // 3, SAID)
+        heads = "".join(cells.pad(name, self.said, right=True) for name in names)
         tail = cells.pad("Δ bits" if two else "", BITS, right=True) if two else ""
-        name = max(width - SAID * len(names) - len(tail) - 4, 6)
+        name = max(width - self.said * len(names) - len(tail) - 4, 6)
         lines: list[Line] = [
             [Segment(title, look.heading), Segment(counts, look.faint)],
             [
@@ -106,8 +108,8 @@ class DifferingItems(Canvas, can_focus=True):
         line = [Segment(f" {self.glyphs.chosen if picked else ' '} ", look.chosen)]
         line.append(Segment(cells.pad(cells.clean(item.title), name), style))
         for said in item.said:
-            text = cells.fit(cells.clean(said.text.strip()) or _bits(-said.value), SAID - 3)
-            shown = cells.pad(f" {text} {'√' if said.right else ' '}", SAID, right=True)
+            text = cells.fit(cells.clean(said.text.strip()) or _bits(-said.value), self.said - 3)
+            shown = cells.pad(f" {text} {'√' if said.right else ' '}", self.said, right=True)
             line.append(Segment(shown, look.tick if said.right else look.faint))
         if len(item.said) == 2:
             bits = item.bits
