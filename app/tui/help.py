@@ -21,7 +21,7 @@ ABOUT = {
     "token.resample": "draw again from here", "token.edit": "edit this message and have it answered anew",
     "token.previous_sibling": "previous branch at this fork", "token.next_sibling": "next branch at this fork",
     "token.previous_fork": "previous fork", "token.next_fork": "next fork",
-    "token.read": "read as Markdown, and back", "token.fold": "fold the thinking", "token.copy": "copy the answer",
+    "token.markdown": "raw text, or Markdown again", "token.fold": "fold the thinking", "token.copy": "copy the answer",
     "token.copy_code": "copy the code block", "token.step": "step mode: choose every token",
     "token.find": "search, on every branch", "token.mark": "bookmark this token, or take the mark away",
     "token.marks": "bookmarks", "token.prune": "put this message away, with what follows",

@@ -6,7 +6,7 @@ grey. The thresholds and the ramps are `app.heat`'s.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.segment import Segment
@@ -16,6 +16,7 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from app import heat
+from app.tui.tokens import face
 
 DARK = Theme(
     name="likely-dark",
@@ -114,9 +115,32 @@ class Look:
     heading: Style
     tints: tuple[Style, ...]  # a share 0 to 1 behind words: the ground's colour towards one hue, or levels of heat
     tiles: tuple[Style, ...]  # the same of cells without words; () where there are no colours for it
+    kinds: Mapping[int, Style]  # of each bit of a face
+    _faces: dict[int, Style | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def face(self, bits: int) -> Style | None:
+        """How a face is drawn; None for plain text."""
+        if bits not in self._faces:
+            styles = [style for bit, style in self.kinds.items() if bits & bit]
+            self._faces[bits] = Style.combine(styles) if styles else None
+        return self._faces[bits]
+
+    def ground(self, bits: int) -> Style | None:
+        """How a face is drawn where there is no word."""
+        return self.face(bits & face.CODE)
 
 
 SHADES = 17  # steps of a tint
+# what a face is in every colour mode: underline is surprise alone
+SHAPES = {
+    face.BOLD: Style(bold=True),
+    face.ITALIC: Style(italic=True),
+    face.STRIKE: Style(strike=True),
+    face.TITLE: Style(bold=True),
+    face.KEYWORD: Style(bold=True),
+    face.NAME: Style(bold=True),
+    face.COMMENT: Style(italic=True, dim=True),
+}
 
 
 def tinted(tint: heat.Tint) -> Style:
@@ -164,6 +188,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
             heading=Style(bold=True, dim=True),
             tints=levels,
             tiles=(),
+            kinds=SHAPES | {face.LINK: Style(color=blue), face.MARKUP: Style(dim=True)},
         )
 
     def ink(name: str, **more: Any) -> Style:
@@ -196,6 +221,16 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
         heading=ink("faint", bold=True),
         tints=_towards(variables, "tint", 1.1),
         tiles=_towards(variables, "tile", 0.8),
+        kinds=SHAPES
+        | {
+            face.LINK: ink("primary"),
+            face.CODE: Style(bgcolor=variables.get("row")),
+            face.KEYWORD: ink("secondary"),
+            face.STRING: ink("success"),
+            face.NUMBER: ink("success"),
+            face.COMMENT: ink("faint", italic=True),
+            face.MARKUP: ink("faint"),
+        },
     )
 
 
@@ -245,7 +280,7 @@ ASCII = {
         ("▶▸", ">"), ("◀", "<"), ("▾▼↓", "v"), ("↑", "^"), ("┊", ":"), ("│▏", "|"), ("▎▍▌▋▊▉█", "#"), ("▁␣", "_"),
         ("▂·…", "."), ("▃─", "-"), ("▄≈", "~"), ("▅━", "="), ("▆├╭╮╰╯", "+"), ("▇", "*"), ("●◌∅", "o"), ("‖", "="),
         ("└", "`"), ("∎◆", "#"), ("⏎", "$"), ("⇥→", ">"), ("←", "<"), ("┤", "+"), ("▲", "^"), ("±", "~"), ("−", "-"),
-        ("✕×", "x"), ("╶╴", "-"), ("√", "+"),
+        ("✕×", "x"), ("╶╴", "-"), ("√", "+"), ("•", "*"),
     )
     for picture in pictures
 }  # fmt: skip

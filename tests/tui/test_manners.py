@@ -162,27 +162,6 @@ async def test_a_conversation_is_named_as_soon_as_it_begins(play: Play, tmp_path
         assert stage.chat.talk.conversation.title == ASK  # what the model said is no name
 
 
-async def test_what_is_read_as_markdown_can_be_looked_at_and_walked(play: Play) -> None:
-    async with play(ScriptedEngine(scripts=["It is **Rayleigh** scattering:\n\n- blue\n- red"])) as stage:
-        await stage.ask(ASK)
-        view = stage.chat.pane.view
-        view.focus()
-        last = stage.panel.view
-        await stage.pilot.press("m")
-        assert view.blocks[1].rendered is not None and stage.panel.view is not None and last is not None
-        assert stage.panel.view.title == last.title  # of the answer, not of what was asked
-        await stage.pilot.press("end")
-        assert view.cursor is None and view.following and view.newest().block == 1  # type: ignore[union-attr]
-        assert stage.panel.view.title == last.title and view.blocks[1].rendered is not None
-        await stage.pilot.press("left")
-        assert view.cursor is not None and view.cursor.block == 1 and view.blocks[1].rendered is None
-        await stage.pilot.press("m")
-        assert view.blocks[1].rendered is not None
-        view.move_to(TokenPlace(0, 0))
-        await stage.pilot.press("n")
-        assert view.cursor is not None and view.cursor.block in (0, 1)
-
-
 async def test_the_form_of_a_training_gets_what_is_typed(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f5")

@@ -25,7 +25,7 @@ Keys = tuple[tuple[str, str], ...]
 KEYS: dict[type[Widget], Keys] = {
     TokenView: (
         ("⏎", "Alternatives"), ("n", "Surprise"), ("b", "Re-sample"), ("[ ]", "Siblings"), ("e", "Edit"),
-        ("i", "Inside"), ("m", "Read"), ("y", "Copy"),
+        ("i", "Inside"), ("m", "Raw text"), ("y", "Copy"),
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
@@ -62,7 +62,6 @@ def offered(screen: "ChatScreen") -> Iterator[Command]:
         yield "answer: Continue", "go on where it stopped", screen.action_resume
         yield "answer: Copy", "as Markdown", pane.action_copy_answer
         yield "answer: Copy code block", "the one under the cursor", pane.action_copy_code
-        yield "view: Read or tokens", "the answer as Markdown, and back", pane.action_read
     if pane.shown and not talk.running and host.engine.current is not None:
         yield "answer: Step by step", "choose every token", screen.action_step
     if answered:
@@ -107,6 +106,7 @@ def offered(screen: "ChatScreen") -> Iterator[Command]:
         if heat != talk.transcript.heat:
             yield f"heat: {heat.capitalize()}", "what the tint says", partial(pane.set_heat, heat)
     yield "heat: From so many bits on…", "below them nothing is tinted", partial(screen.composer.take, "/heat ")
+    yield "view: Raw text", "answers as they were written, or their Markdown", pane.action_markdown
     yield "view: Control tokens", "show or hide them", pane.toggle_specials
     yield "view: Line ends", "show or hide them", pane.action_line_ends
     for name, command in slash.table().items():

@@ -9,11 +9,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from app.tui.tokens.wrap import Wrap
+from app.tui.tokens.markdown import Divider, Markdown
+from app.tui.tokens.wrap import NOBODY, Wrap
 
 WORD = re.compile(r"\s*\S+|\s+")
 THINKING = (b"<think>", b"</think>")
@@ -34,12 +35,14 @@ class ShownToken(NamedTuple):
 
 @dataclass(slots=True)
 class Part:
-    """Tokens from one line break to a later one, or to the end of the message."""
+    """Tokens from one line break to a later one, or to the end of the message; `listed` where a list may go on."""
 
     first: int
     end: int
     rows: int = 0  # estimated until there is a wrap
     wrap: Wrap | None = None
+    markdown: Markdown | None = None  # what feeds the wrap, where the message is rendered
+    listed: bool = False
 
 
 @dataclass
@@ -56,7 +59,9 @@ class MessageBlock:
     folded: bool = False
     specials: bool = False  # show control tokens
     edited: bool = False  # an answer with words of a person's: given tokens are told apart
-    rendered: list[Any] | None = None  # strips of the Markdown view, in place of the tokens
+    rendered: bool = False  # as Markdown
+    growing: bool = False  # more may come
+    raw: int = NOBODY  # a token that is shown as it was written, whatever its rendering is
     width: int = 0  # columns; 0: not on a screen yet
     parts: list[Part] = field(default_factory=lambda: [Part(0, 0)])
     laid: int = 0  # tokens that were laid out, each time anew: what the work is counted in
@@ -81,6 +86,29 @@ class MessageBlock:
         self.specials = on
         self._divide()
 
+    def render(self, on: bool) -> None:
+        """Show Markdown as what it means, or as it was written."""
+        if on != self.rendered:
+            self.rendered, self.raw = on, NOBODY
+            self._divide()
+
+    def grow(self, growing: bool) -> None:
+        """Whether more may come: what has been opened is taken as closed by the end then."""
+        if growing != self.growing:
+            self.growing = growing
+            self._unlay(len(self.parts) - 1)
+
+    def show_raw(self, token: int) -> bool:
+        """Show a token as it was written, and none that was shown so before; whether a part has to be laid out anew."""
+        parts = [(each, self.part_of(each)) for each in {self.raw, token} if each != NOBODY]
+        self.raw, changed = token, False
+        for each, index in parts:
+            markdown = self.parts[index].markdown
+            if markdown is not None and each in markdown.changed:
+                self._unlay(index)
+                changed = True
+        return changed
+
     def extend(self, tokens: Iterable[ShownToken]) -> int:
         """Append tokens; gives the first body row that changed."""
         first = len(self.tokens)
@@ -88,8 +116,13 @@ class MessageBlock:
         self._think(first)
         self._lay(len(self.parts) - 1)
         dirty = self.body_rows - 1
-        for token in range(first, len(self.tokens)):
-            dirty = min(dirty, self._push(token))
+        while first < len(self.tokens):
+            end = first + 1
+            if self.rendered:  # as many at once as there can be: what is open is rendered anew
+                while end < len(self.tokens) and not self.tokens[end - 1].text.endswith("\n"):
+                    end += 1
+            dirty = min(dirty, self._push(first, end))
+            first = end
         return dirty
 
     def shown(self, token: int) -> str:
@@ -128,11 +161,11 @@ class MessageBlock:
 
     @property
     def fold_rows(self) -> int:
-        return int(self.thinking is not None and self.rendered is None)
+        return int(self.thinking is not None)
 
     @property
     def body_rows(self) -> int:
-        return len(self.rendered) if self.rendered is not None else self.tops[-1] + self.parts[-1].rows
+        return self.tops[-1] + self.parts[-1].rows
 
     @property
     def rows(self) -> int:
@@ -153,9 +186,8 @@ class MessageBlock:
     def resize(self, width: int) -> None:
         """Have another width. Nothing is laid out."""
         self.width = width
-        for part in self.parts:
-            part.rows, part.wrap = 0, None
-        self._tops = None
+        for part in range(len(self.parts)):
+            self._unlay(part)
 
     def part_of(self, token: int) -> int:
         """The part that holds a token."""
@@ -175,41 +207,72 @@ class MessageBlock:
         count = len(self.tokens)
         self._lead = count
         self._lead = next((token for token in range(count) if self.shown(token)), count)
-        self.parts, first = [], 0
+        self.parts, first, listed = [], 0, False
+        divider = Divider() if self.rendered else None
         for end, token in enumerate(self.tokens, 1):
+            if divider is not None and not token.special:
+                divider.push(self.shown(end - 1))
             if end - first >= PART and token.text.endswith("\n") and self._ends_line(end - 1):
-                self.parts.append(Part(first, end))
-                first = end
-        self.parts.append(Part(first, count))
+                if divider is not None and not divider.ended:
+                    continue
+                self.parts.append(Part(first, end, listed=listed))
+                first, listed = end, divider is not None and divider.listed
+        self.parts.append(Part(first, count, listed=listed))
+        self._tops = None
+
+    def _unlay(self, index: int) -> None:
+        part = self.parts[index]
+        part.rows, part.wrap, part.markdown = 0, None, None
         self._tops = None
 
     def _lay(self, index: int) -> Wrap:
         part = self.parts[index]
         if part.wrap is None:
-            wrap = part.wrap = Wrap(self.width, part.first)
-            for token in range(part.first, part.end):
-                wrap.push(self.shown(token))
+            if self.rendered:
+                wrap = self._begin(part)
+                self._render(part, part.first, part.end)
+            else:
+                wrap = part.wrap = Wrap(self.width, part.first)
+                for token in range(part.first, part.end):
+                    wrap.push(self.shown(token))
             self.laid += part.end - part.first
             if index < len(self.parts) - 1:
                 wrap.close()
             part.rows = len(wrap.rows)
             self._tops = None
+        return part.wrap or wrap
+
+    def _begin(self, part: Part) -> Wrap:
+        part.markdown = Markdown(
+            self.width, part.first, listed=part.listed, raw=self.raw, growing=self.growing and part is self.parts[-1]
+        )
+        part.wrap = part.markdown.wrap
         return part.wrap
 
-    def _push(self, token: int) -> int:
-        """Lay the next token out; gives the first body row that changed."""
-        part, text = self.parts[-1], self.shown(token)
-        if not text and self._lead == token:
-            self._lead += 1
+    def _render(self, part: Part, first: int, end: int) -> int:
+        assert part.markdown is not None
+        return part.markdown.push((self.shown(token), self.tokens[token].special) for token in range(first, end))
+
+    def _push(self, first: int, end: int) -> int:
+        """Lay the next tokens out, of which at most the last ends a line; gives the first body row that changed."""
+        part = self.parts[-1]
         top, wrap = self.tops[-1], part.wrap
         assert wrap is not None
-        dirty = top + wrap.push(text)
-        self.laid += 1
-        part.end = token + 1
-        if part.end - part.first >= PART and text.endswith("\n"):
+        while first <= self._lead < end and not self.shown(self._lead):
+            self._lead += 1
+        text = self.shown(end - 1)
+        dirty = top + (self._render(part, first, end) if self.rendered else wrap.push(text))
+        self.laid += end - first
+        part.end = end
+        ended = part.markdown is None or part.markdown.ended
+        if part.end - part.first >= PART and text.endswith("\n") and ended:
             wrap.close()
             part.rows = len(wrap.rows)
-            self.parts.append(Part(part.end, part.end, 1, Wrap(self.width, part.end)))
+            self.parts.append(Part(end, end, 1, listed=part.markdown is not None and part.markdown.listed))
+            if self.rendered:
+                self._begin(self.parts[-1])
+            else:
+                self.parts[-1].wrap = Wrap(self.width, end)
             self.tops.append(top + part.rows)
         else:
             part.rows = len(wrap.rows)

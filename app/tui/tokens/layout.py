@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from app.tui.tokens.block import MessageBlock
-from app.tui.tokens.wrap import CellRow
+from app.tui.tokens.wrap import NOBODY, CellRow
 
-HEAD = -1  # the part of a spot above the body, or in a rendered one
+HEAD = -1  # the part of a spot above the body
 
 
 class TokenPlace(NamedTuple):
@@ -79,6 +79,15 @@ class BlockLayout:
         if self.blocks:
             self.height = self._tops[-1] + self.blocks[-1].rows
 
+    def show_raw(self, place: TokenPlace | None) -> bool:
+        """Show a token as it was written, and none that was shown so before; whether rows have changed."""
+        changed = False
+        for index, block in enumerate(self.blocks):
+            token = place.token if place is not None and place.block == index else NOBODY
+            if block.raw != token and block.show_raw(token):
+                changed = True
+        return changed
+
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def top(self, block: int) -> int:
@@ -94,7 +103,7 @@ class BlockLayout:
             return None
         index = bisect_right(self._tops, y) - 1
         block, row = self.blocks[index], y - self._tops[index]
-        if row < block.head_rows or block.rendered is not None:
+        if row < block.head_rows:
             return Spot(index, HEAD, row)
         row -= block.head_rows
         part = block.part_at(row)
@@ -110,10 +119,7 @@ class BlockLayout:
                 y += 1
                 continue
             block = self.blocks[spot.block]
-            if spot.part != HEAD:
-                rows = block.parts[spot.part].rows
-            else:
-                rows = block.rows if block.rendered is not None else block.head_rows
+            rows = block.parts[spot.part].rows if spot.part != HEAD else block.head_rows
             for row in range(spot.row, min(spot.row + end - y, rows)):
                 yield Spot(spot.block, spot.part, row)
                 y += 1
@@ -125,7 +131,7 @@ class BlockLayout:
         return self.body_top(spot.block) + self.blocks[spot.block].tops[spot.part] + spot.row
 
     def row(self, spot: Spot) -> CellRow | None:
-        """The tokens of a row; None for a heading, a fold or a rendered row."""
+        """The tokens of a row; None for a heading or a fold."""
         if spot.part == HEAD:
             return None
         self._lay(spot.block, spot.part)
@@ -173,13 +179,12 @@ class BlockLayout:
             block = self.blocks[index]
             if self._tops[index] > last:
                 return
-            if block.rendered is None:
-                top = self.body_top(index)
-                for part in range(begin, len(block.parts)):
-                    if top + block.tops[part] > last:
-                        return
-                    if block.parts[part].wrap is None:
-                        yield index, part
+            top = self.body_top(index)
+            for part in range(begin, len(block.parts)):
+                if top + block.tops[part] > last:
+                    return
+                if block.parts[part].wrap is None:
+                    yield index, part
             begin = 0
 
     def _lay(self, index: int, part: int) -> bool:
@@ -187,9 +192,6 @@ class BlockLayout:
         block = self.blocks[index]
         if block.parts[part].wrap is not None:
             return False
-        if block.rendered is not None:  # nothing of it is on the screen
-            block.wrap(part)
-            return True
         guess = block.parts[part].rows
         top = self.body_top(index) + block.tops[part]
         block.wrap(part)
@@ -222,8 +224,6 @@ class BlockLayout:
     def cell_of(self, place: TokenPlace) -> tuple[int, int]:
         """(x, y) where a token begins to be seen."""
         block = self.blocks[place.block]
-        if block.rendered is not None:
-            return 0, self.top(place.block) + 1
         part = block.part_of(place.token)
         self._lay(place.block, part)
         row, x = block.wrap(part).place(self.lit(place))
@@ -287,6 +287,7 @@ class BlockLayout:
         _, y = self.cell_of(place)
         spot = self.spot(y)
         row = self.row(spot) if spot is not None else None
-        if row is None or not row.spans:
+        if row is None or row.at(0) is None:
             return place, place
-        return TokenPlace(place.block, row.spans[0].token), TokenPlace(place.block, row.spans[-1].token)
+        tokens = [span.token for span in row.spans if span.token != NOBODY]
+        return TokenPlace(place.block, min(tokens)), TokenPlace(place.block, max(tokens))

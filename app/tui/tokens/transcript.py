@@ -39,6 +39,7 @@ class Transcript:
         self.heat = HEATS[0]
         self.least = BITS[0]  # bits: below them nothing is tinted
         self.specials = False  # control tokens are shown
+        self.markdown = True  # answers are rendered
         self.folds: dict[str, bool] = {}  # what a person folded or unfolded, by block
         self.scores: dict[str, list[TokenStep]] = {}  # of a person's nodes
         self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
@@ -59,6 +60,7 @@ class Transcript:
         for index, shown in enumerate(self.shown):
             shown.block.note, *shorter = self.notes(index)
             shown.block.notes = tuple(shorter)
+            shown.block.grow(not shown.message.last.finish)
         return [shown.block for shown in self.shown]
 
     def _show(self, message: Message) -> ShownMessage:
@@ -74,6 +76,7 @@ class Transcript:
         block.edited = any(segment.node.finish == EDITED for segment in message.segments)
         steps = list(message.steps) or self.scores.get(message.last.id, [])
         block.scored = block.scored or bool(steps)
+        block.render(self.markdown and not yours)
         block.fill([self.token(step) for step in steps] if steps else words(message.text))
         if block.thinking is not None:
             block.fold(self.folds.get(block.key, bool(message.last.finish)))
@@ -102,6 +105,12 @@ class Transcript:
         self.specials = on
         for shown in self._known.values():
             shown.block.show_specials(on)
+
+    def render(self, on: bool) -> None:
+        """Show the Markdown of answers as what it means, or as it was written."""
+        self.markdown = on
+        for shown in self._known.values():
+            shown.block.render(on and shown.message.role != "user")
 
     def note(self, index: int) -> str:
         """The words beside a message's name: branch, recipe, tokens, perplexity, how it ended."""

@@ -271,7 +271,6 @@ class ChatScreen(View):
     def reshow(self, *, follow: bool | None = None) -> None:
         """Show the lineage anew, after it has changed."""
         self.look.forget()
-        self.pane.running = self.talk.running
         self.pane.reshow(follow=follow)
         self.inspector.show_tree(self.talk.conversation)
         self.inspector.look()

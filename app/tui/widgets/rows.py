@@ -4,7 +4,7 @@ They are tinted, may be selected, and follow the newest until the reader scrolls
 is decided elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from rich.segment import Segment
@@ -106,6 +106,22 @@ class TranscriptRows(ScrollView):
         self.layout_.measure()
         self._settle()
         self.redraw()
+
+    def show_otherwise(self, change: Callable[[], None]) -> None:
+        """Lay out anew after a change of the blocks; what was seen stays where it was."""
+        place = self.cursor or self.layout_.first_seen()
+        above = self.layout_.cell_of(place)[1] - self.layout_.seen if place is not None else 0
+        change()
+        self.layout_.measure()
+        if place is not None and not self.following:
+            self.layout_.seen = max(self.layout_.cell_of(place)[1] - above, 0)
+        self._settle()
+        self.redraw()
+
+    def _show_raw(self, place: TokenPlace | None) -> None:
+        """Show the signs of a token that its rendering hides, and none of another."""
+        if self.layout_.show_raw(place):
+            self.relay()
 
     def redraw(self) -> None:
         """Draw everything again: other levels, other colours."""
@@ -249,9 +265,7 @@ class TranscriptRows(ScrollView):
             return token_row.tokens(block, row, self.look, lit, mark, self.line_ends)
         if spot.row < HEADING_ROWS:
             return token_row.heading(block, self.size.width, self.look) if spot.row else []
-        if block.rendered is None:
-            return token_row.fold(block, self.look, self.glyphs)
-        return [Segment(" " * GUTTER), *block.rendered[spot.row - HEADING_ROWS]]
+        return token_row.fold(block, self.look, self.glyphs)
 
     # -- selection ---------------------------------------------------------------------------------------------------
 
@@ -270,10 +284,9 @@ class TranscriptRows(ScrollView):
             if spot is None or span is None:
                 continue
             row = layout.row(spot)
-            line = " " * GUTTER + (row.text.rstrip("\n") if row is not None else self._draw(spot).text.strip())
-            start, end = span
-            text = line[max(start, GUTTER) : None if end == -1 else end]
-            soft = row is not None and not row.broken and end == -1 and not layout.is_last(spot)
+            start, end = max(span[0] - GUTTER, 0), None if span[1] == -1 else max(span[1] - GUTTER, 0)
+            text = row.said(start, end) if row is not None else self._draw(spot).text.strip()[start:end]
+            soft = row is not None and not row.broken and end is None and not layout.is_last(spot)
             parts.append(text if soft else text + "\n")
         self._settle()
         return "".join(parts).rstrip("\n"), "\n"

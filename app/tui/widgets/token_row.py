@@ -8,7 +8,8 @@ from rich.style import Style
 from app.tui.theme import Glyphs, Look
 from app.tui.tokens import cells
 from app.tui.tokens.block import MessageBlock
-from app.tui.tokens.wrap import CellRow
+from app.tui.tokens.face import RULE
+from app.tui.tokens.wrap import NOBODY, CellRow, Span
 
 GUTTER = 1
 UNDERLINED = Style(underline=True, bold=True)
@@ -35,21 +36,21 @@ def tokens(
 ) -> Iterator[Segment]:
     """The tokens of a row. `lit` is under the cursor; `mark` is underlined; with `ends` every line end is seen.
 
-    Only words are drawn, no space around them; but a cursor on a token without a word is seen.
+    Only words are tinted, no space around them; but a cursor on a token without a word is seen.
     """
     yield Segment(" " * GUTTER)
     plain: list[str] = []
     for span in row.spans:
-        text, under = span.text, span.token == lit
-        style = look.cursor if under else _ink(block, span.token, look)
-        if span.token == mark:
+        text, under = span.text, span.token == lit != NOBODY
+        style = look.cursor if under else _ink(block, span, look)
+        if span.token == mark != NOBODY:
             style = (style or Style()) + UNDERLINED
         if text == "\n":
             seen = under or ends
             text = ("⏎" if seen else " ") * span.width
-            style = (style or look.faint) if seen else None
+            style = (style or look.faint) if seen else look.face(row.fill)
         elif style is not None and not text.strip(" \u00a0"):
-            style = style if under and not block.tokens[lit].text.strip(" \u00a0") else None
+            style = style if under and not block.tokens[lit].text.strip(" \u00a0") else look.ground(span.face)
         if style is None:
             plain.append(text)
             continue
@@ -60,16 +61,20 @@ def tokens(
             yield Segment(text, style)
     if plain:
         yield Segment("".join(plain))
+    if row.fill and row.width < block.width:
+        yield Segment(" " * (block.width - row.width), look.face(row.fill))
 
 
-def _ink(block: MessageBlock, token: int, look: Look) -> Style | None:
-    """A token's own style; None for plain text."""
-    it = block.tokens[token]
-    if it.special:
-        return look.faint
-    if it.given and block.edited:  # a person's words in an answer
-        return (look.heat[it.level] if it.level else look.you) + Style(italic=True, bold=False)
-    if it.level:
-        return look.heat[it.level]
+def _ink(block: MessageBlock, span: Span, look: Look) -> Style | None:
+    """A token's own style, over that of its face; None for plain text."""
+    face = look.face(span.face) if span.face else None
+    if span.token == NOBODY:
+        return face
+    it = block.tokens[span.token]
+    style = look.heat[it.level] if it.level and not span.face & RULE else None
+    if it.given and block.edited and not it.special:  # a person's words in an answer
+        style = (style or look.you) + Style(italic=True, bold=False)
     thinking = block.thinking
-    return look.faint if thinking is not None and thinking[0] <= token < thinking[1] else None
+    if it.special or (style is None and thinking is not None and thinking[0] <= span.token < thinking[1]):
+        style = look.faint
+    return face + style if face is not None and style is not None else style or face

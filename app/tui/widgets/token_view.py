@@ -65,11 +65,9 @@ class TokenView(TranscriptRows, can_focus=True):
         return ends[1] if ends else None
 
     def move_to(self, place: TokenPlace | None, *, scroll: bool = True) -> None:
-        """Put the cursor on a token, of which a rendered message shows its tokens; None follows the newest again."""
-        if place is not None and self._exists(place) and self.blocks[place.block].rendered is not None:
-            self.blocks[place.block].rendered = None
-            self.relay()
+        """Put the cursor on a token, which is shown as it was written; None follows the newest again."""
         old, self.cursor = self.cursor, place
+        self._show_raw(place if place is not None and self._exists(place) else None)
         if scroll and place is not None:
             self._bring(self.layout_.cell_of(place)[1])
         for at in (old, place):

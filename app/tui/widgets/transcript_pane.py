@@ -45,7 +45,7 @@ class TranscriptPane(Left):
         Binding("right_square_bracket", "sibling(1)", "Sibling", show=False, id="token.next_sibling"),
         Binding("left_curly_bracket", "fork(-1)", "Fork", show=False, id="token.previous_fork"),
         Binding("right_curly_bracket", "fork(1)", "Fork", show=False, id="token.next_fork"),
-        Binding("m", "read", "Read", show=False, id="token.read"),
+        Binding("m", "markdown", "Raw text", show=False, id="token.markdown"),
         Binding("z", "fold", "Fold", show=False, id="token.fold"),
         Binding("w", "screen.panel", "Panel", show=False, id="token.panel"),
         Binding("l", "line_ends", "Line ends", show=False, id="token.line_ends"),
@@ -98,7 +98,6 @@ class TranscriptPane(Left):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.running = False  # the last message grows: it has no last word yet
         self.table: Callable[[], CandidateTable | None] = lambda: None  # of the token that is looked at
         self._put_away: list[Way] = []  # the last one is brought back first
 
@@ -227,28 +226,12 @@ class TranscriptPane(Left):
         self.view.line_ends = not self.view.line_ends
         self.view.redraw()
 
-    def action_read(self) -> None:
-        """Show the answer under the cursor as Markdown, or its tokens again."""
-        from app.tui.tokens.markdown import strips
-
-        place, blocks = self.place, self.view.blocks
-        rendered = next((i for i, block in enumerate(blocks) if block.rendered is not None), -1)
-        index = place.block if place is not None else rendered
-        if index < 0:
-            return
-        if self.view.cursor is None:
-            index = len(blocks) - 1
-        block = blocks[index]
-        if block.rendered is not None:
-            block.rendered = None
-        elif self.running and index == len(blocks) - 1:
-            self._say("it is rendered once the answer has ended")
-            return
-        else:
-            block.rendered = strips(self.app, self.shown[index].message.text, self.view.layout_.width)
-            self.view.move_to(None)
-        self.view.relay()
-        self.post_message(self.Rendered())
+    def action_markdown(self) -> None:
+        """Show answers as they were written, or their Markdown as what it means."""
+        on = not self.transcript.markdown
+        self.view.show_otherwise(lambda: self.transcript.render(on))
+        self.view.move_to(self.view.cursor)
+        self._say("Markdown" if on else "raw text")
 
     def action_fold(self) -> None:
         """Fold or unfold the thinking of the message under the cursor."""

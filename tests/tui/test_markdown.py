@@ -1,0 +1,229 @@
+"""Markdown as rows of tokens: inline rules beside an implementation that we did not write, and laws of the stream."""
+
+from threading import Event
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from textual.selection import SELECT_ALL
+
+from app.tui.tokens import cells
+from app.tui.tokens.face import BOLD, CODE, ITALIC, LINK, STRIKE
+from app.tui.tokens.inline import inline
+from app.tui.tokens.layout import TokenPlace
+from app.tui.tokens.markdown import Markdown
+from tests.tui.conftest import Play, Stage
+from tests.tui.fakes import ScriptedEngine
+
+PEER = MarkdownIt("commonmark").enable("strikethrough").disable(["html_inline", "entity"])
+SIGNS = [*"_`[)a. é", "*", "**", "***", "__", "~~", "``", "](u)", "](", "\\*", "<http://a.b>", "b c"]
+OPENED = {"strong_open": BOLD, "em_open": ITALIC, "s_open": STRIKE, "link_open": LINK}
+
+
+def peer(text: str) -> list[tuple[str, int]]:
+    """Characters and faces of a paragraph, as the peer has them."""
+    found: list[tuple[str, int]] = []
+
+    def read(tokens: list[Token], around: int) -> None:
+        stack = [around]
+        for token in tokens:
+            if token.type in OPENED:
+                stack.append(stack[-1] | OPENED[token.type])
+            elif token.type.endswith("_close"):
+                stack.pop()
+            else:
+                face = stack[-1] | (CODE if token.type == "code_inline" else 0)
+                found.extend((character, face) for character in token.content)
+
+    tokens = PEER.parse(text)
+    if [token.type for token in tokens] != ["paragraph_open", "inline", "paragraph_close"]:
+        return [("not a paragraph", 0)]
+    read(tokens[1].children or [], 0)
+    return found
+
+
+def ours(text: str) -> list[tuple[str, int]]:
+    return [
+        (character, run.face)
+        for run in inline(text).runs
+        for character in (text[run.start : run.end] if run.shown is None else run.shown)
+    ]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.sampled_from(SIGNS), max_size=14))
+def test_inline_is_as_the_peer_has_it(parts: list[str]) -> None:
+    text = "".join(parts).strip()
+    wanted = peer(text)
+    if "~~~" not in text and wanted != [("not a paragraph", 0)]:
+        assert ours(text) == wanted
+
+
+LINES = [
+    "# Title", "## The **sky** ##", "Air scatters `blue` light **much more", "than** red, by *far*.", "", "", "- Blue",
+    "  - nested and *long enough* to wrap", "* * *", "1. one", "12) two `code", "   goes on", "> quoted **words** here",
+    "---", "```python", "def f(x):  # ünïcode", '    """doc', "```", "~~~", "| a | b |", "|---|:-:|", "|", "a | b",
+    "| 日本 | x **y** `z|` |", "    indented", "[a link](http://a.b/c) and ![alt](u)", "\\*no\\* &amp; \\(x_1\\)",
+    "*", "#", "- ", "👍🏽 é 日本語の文",
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(LINES), min_size=1, max_size=9).map("\n".join).filter(bool)
+CUTS = st.lists(st.integers(1, 7), min_size=1, max_size=12)
+
+
+def tokens(text: str, cuts: list[int]) -> list[str]:
+    """A text cut into tokens, anywhere."""
+    found, at = [], 0
+    while at < len(text):
+        size = cuts[len(found) % len(cuts)]
+        found.append(text[at : at + size])
+        at += size
+    return found
+
+
+def drawn(it: Markdown) -> list[object]:
+    return [row.drawn for row in it.wrap.rows]
+
+
+def at_once(text: list[str], width: int, growing: bool = True) -> Markdown:
+    it = Markdown(width, growing=growing)
+    it.push([(token, False) for token in text])
+    return it
+
+
+@settings(max_examples=600, deadline=None)
+@given(TEXTS, CUTS, st.integers(1, 5), st.integers(6, 40))
+def test_a_stream_is_what_comes_at_once(text: str, cuts: list[int], batch: int, width: int) -> None:
+    """Batch by batch the rows are those of the text so far; those before the first that is said to change stay."""
+    parts, it = tokens(text, cuts), Markdown(width, growing=True)
+    for begin in range(0, len(parts), batch):
+        before = drawn(it)
+        dirty = it.push([(token, False) for token in parts[begin : begin + batch]])
+        assert drawn(it) == drawn(at_once(parts[: begin + batch], width))
+        assert drawn(it)[:dirty] == before[:dirty]
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, CUTS, st.integers(6, 40))
+def test_every_row_fits_and_every_token_is_found_where_it_is(text: str, cuts: list[int], width: int) -> None:
+    parts = tokens(text, cuts)
+    it = at_once(parts, width, growing=False)
+    for row in it.wrap.rows:
+        assert row.width == sum(span.width for span in row.spans) <= width
+    for token in range(len(parts)):
+        rows = [y for y, row in enumerate(it.wrap.rows) if any(span.token == token for span in row.spans)]
+        assert not rows or list(it.wrap.rows_of(token)) == rows
+        y, x = it.wrap.place(token)
+        if any(span.token == token and span.width and span.text.strip() for row in it.wrap.rows for span in row.spans):
+            assert it.wrap.rows[y].at(x) == token
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, CUTS, st.integers(12, 40), st.data())
+def test_the_token_under_the_cursor_is_shown_as_it_was_written(text, cuts, width, data) -> None:  # type: ignore[no-untyped-def]
+    parts = tokens(text, cuts)
+    token = data.draw(st.integers(0, len(parts) - 1))
+    it = Markdown(width, raw=token)
+    it.push([(part, False) for part in parts])
+    seen = "".join(span.text for row in it.wrap.rows for span in row.spans if span.token == token)
+    assert "".join(seen.split()) == "".join(cells.clean(parts[token]).split())
+
+
+ANSWER = """## Why it is blue
+
+Light **scatters** in air:
+
+- *short* waves most
+  - see [Rayleigh](http://a.b/c)
+1. red
+
+> a quote
+
+```python
+def f(x):
+    return x + 1  # one
+```
+
+| colour | nm |
+|---|--:|
+| violet | 400 |
+| red | 1700 |
+
+Half **of it
+"""
+
+
+def shown(stage: Stage) -> list[str]:
+    """The transcript's rows."""
+    return [line[:72].rstrip() for line in stage.picture().split("\n")]
+
+
+async def test_markdown_is_rendered_while_it_streams(play: Play) -> None:
+    engine = ScriptedEngine(scripts=[ANSWER])
+    gate, seen = Event(), []
+    engine.pace = lambda drawn: seen.append(drawn) or (drawn < 40 or gate.wait(5))  # type: ignore[func-returns-value,assignment]
+    async with play(engine) as stage:
+        await stage.type("Why is the sky blue?")
+        await stage.until(lambda: len(seen) > 40 and "most" in stage.picture())
+        assert stage.chat.talk.running
+        assert " Why it is blue" in shown(stage) and " Light scatters in air:" in shown(stage)
+        gate.set()
+        await stage.until(lambda: stage.ended)
+        for line in (
+            " Why it is blue", " Light scatters in air:", "  • short waves most", "    • see Rayleigh", "  1. red",
+            " │ a quote", "  def f(x):", "  return x + 1  # one".replace("  r", "      r"), "  colour     nm",
+            "  violet    400", "  red      1700", " Half **of it",
+        ):  # fmt: skip
+            assert line in shown(stage), line
+
+
+async def test_tokens_stay_walkable_and_what_is_hidden_is_shown_under_the_cursor(play: Play) -> None:
+    async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
+        await stage.ask("Why is the sky blue?")
+        view, block = stage.chat.pane.view, stage.chat.pane.view.blocks[1]
+        view.focus()
+        await stage.pilot.press("up", *["left"] * len(block.tokens), "ctrl+home")
+        place, walked = TokenPlace(1, 0), []
+        view.move_to(place)
+        while True:
+            _, y = view.layout_.cell_of(view.cursor)  # type: ignore[arg-type]
+            spot = view.layout_.spot(y)
+            row = view.layout_.row(spot)  # type: ignore[arg-type]
+            assert view.cursor is not None and row is not None
+            walked.append(view.cursor.token)
+            text = block.tokens[view.cursor.token].text.strip()
+            mine = "".join(span.text for span in row.spans if span.token == view.cursor.token)
+            assert block.tokens[view.cursor.token].special or text in mine
+            await stage.pilot.press("right")
+            if view.cursor.token == walked[-1]:
+                break
+        assert walked == list(range(len(block.tokens)))
+        bold = next(i for i, token in enumerate(block.tokens) if "**" in token.text)
+        view.move_to(TokenPlace(1, bold))
+        assert "Light **scatters in air:" in stage.picture() or "Light **scatters** in air:" in stage.picture()
+        view.move_to(TokenPlace(1, 0))
+        await stage.pilot.pause()
+        assert "Light scatters in air:" in stage.picture()
+        await stage.pilot.press("m")
+        assert "Light **scatters** in air:" in stage.picture() and "```python" in stage.picture()
+        await stage.pilot.press("m")
+        assert "Light scatters in air:" in stage.picture()
+
+
+async def test_a_click_finds_a_token_of_what_is_rendered(play: Play) -> None:
+    async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
+        await stage.ask("Why is the sky blue?")
+        view = stage.chat.pane.view
+        for word in ("Rayleigh", "1700", "return"):
+            lines = stage.picture().split("\n")
+            y = next(i for i, line in enumerate(lines) if word in line[:70])
+            await stage.pilot.click(offset=(lines[y].index(word) + 1, y))
+            assert view.cursor is not None and word in view.blocks[1].tokens[view.cursor.token].text
+
+
+async def test_what_is_selected_is_the_words_without_the_margin(play: Play) -> None:
+    async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
+        await stage.ask("Why is the sky blue?")
+        view = stage.chat.pane.view
+        text, _ = view.get_selection(SELECT_ALL) or ("", "")
+        assert "def f(x):\n    return x + 1  # one\n" in text and "\n• short waves most\n" in text
