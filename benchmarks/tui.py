@@ -1,5 +1,6 @@
-"""What the screen costs: its thread's time a batch of tokens, with every panel and bare; until the first paint; the
-opening and the scrolling of a long conversation; and the speed of an answer beside `likely run`'s.
+"""What the screen costs: its thread's time a batch of tokens, with every panel and bare, and of Markdown rendered and
+raw; until the first paint; the opening and the scrolling of a long conversation; and the speed of an answer beside
+`likely run`'s.
 
 Headless at 120x40, with the encoding of escape sequences that a terminal would get. Batches of 4 tokens are 120 tokens
 a second at 30 frames. What is compared takes turns in one run, for these machines stall at random. One JSON line.
@@ -15,6 +16,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -75,6 +77,45 @@ def steps(count: int = 64) -> Sequence[TokenStep]:
     return found
 
 
+MARKDOWN = """## Why the sky is blue
+
+Sunlight holds **every colour** of the rainbow. Air molecules are far smaller than its wavelengths, and *particles that
+small* scatter `short` waves much more than long ones, as [Rayleigh](https://a.b/c) found.
+
+- **Blue** is scattered about six times as strongly as red, so it comes to your eye from every corner of the sky.
+  - Violet even more, but the Sun emits less of it.
+- At sunset the light crosses some forty times as much air.
+
+1. The first point, with *one* word in italics.
+2. The second point, with `code` in it.
+
+```python
+def scatter(wavelength: float) -> float:
+    # how strongly light is scattered
+    return 1 / wavelength**4
+
+print([scatter(x / 100) for x in range(40, 70)], "of red")
+```
+
+| colour | wavelength | scattered |
+|---|--:|:-:|
+| violet | 400 nm | 9.4 |
+| blue | 450 nm | 5.9 |
+| green | 530 nm | 3.0 |
+| red | 700 nm | 1.0 |
+
+> With no air nothing is scattered, so the sky of the Moon is black at noon.
+
+"""
+
+
+def written(steps: Sequence[TokenStep], text: str) -> list[TokenStep]:
+    """A text as tokens of some words and signs, with the numbers of the steps in turn."""
+    words = re.findall(r"\n\n|\n| ?\w+| ?[^\w\s]+|\s", text)
+    turns = itertools.cycle(steps)
+    return [replace(step, piece=word.encode(), text=word) for step, word in zip(turns, words, strict=False)]
+
+
 class Bare(App[None]):
     """A transcript and nothing else."""
 
@@ -88,12 +129,12 @@ class Bare(App[None]):
         yield TokenView()
 
 
-async def bare(stream: Iterator[TokenStep], tokens: int, batches: int) -> list[float]:
-    """Milliseconds of the screen's thread for each batch, after so many tokens."""
+async def bare(stream: Iterator[TokenStep], tokens: int, batches: int, rendered: bool = False) -> list[float]:
+    """Milliseconds of the screen's thread for each batch, after so many tokens; `rendered` as Markdown."""
     app = Bare()
     async with app.run_test(size=(120, 40)) as pilot:
         view = app.query_one(TokenView)
-        view.show([MessageBlock("a", "model", scored=True)], follow=True)
+        view.show([MessageBlock("a", "model", scored=True, rendered=rendered, growing=True)], follow=True)
 
         def batch(size: int) -> None:
             view.extend(ShownToken(step.text, heat_level(step, "surprisal")) for step in itertools.islice(stream, size))
@@ -113,6 +154,7 @@ async def full(stream: Iterator[TokenStep], tokens: int, batches: int) -> tuple[
         talk.conversation = talk.conversation.add(Node("a", Fork("u"), "assistant"))
         talk.run = LiveRun("a", RunControl(talk.sampling.recipe), str)
         talk.job = 10**6
+        talk.transcript.markdown = False  # as the bare one
         chat.reshow(follow=True)
 
         def batch(size: int) -> None:
@@ -287,11 +329,14 @@ def main() -> None:
     wanted = parser.parse_args()
     HeadlessDriver.is_headless = property(lambda self: False)  # type: ignore[assignment,method-assign]
     kinds = steps()
-    spent: dict[str, list[float]] = {"bare": [], "full": [], "full_long": []}
+    answer = written(kinds, MARKDOWN)
+    spent: dict[str, list[float]] = {"bare": [], "raw": [], "markdown": [], "full": [], "full_long": []}
     strips = {}
     for _ in range(3):
         part = wanted.batches // 3
         spent["bare"] += asyncio.run(bare(itertools.cycle(kinds), 2000, part))
+        for name, rendered in (("raw", False), ("markdown", True)):
+            spent[name] += asyncio.run(bare(itertools.cycle(answer), 2000, part, rendered))
         for name, tokens in (("full", 2000), ("full_long", 20_000)):
             found, strips[name] = asyncio.run(full(itertools.cycle(kinds), tokens, part))
             spent[name] += found
@@ -318,6 +363,8 @@ def main() -> None:
                 "ms_a_batch_median": {name: round(value, 2) for name, value in median.items()},
                 "full_over_bare": round(mean["full"] / mean["bare"], 2),
                 "full_over_bare_median": round(median["full"] / median["bare"], 2),
+                "markdown_over_raw": round(mean["markdown"] / mean["raw"], 2),
+                "markdown_over_raw_median": round(median["markdown"] / median["raw"], 2),
                 "growth_from_2000_to_20000": round(mean["full_long"] / mean["full"], 2),
                 "strips_a_batch": {name: round(value, 1) for name, value in strips.items()},
                 "first_paint_s": {name: round(value, 3) for name, value in paint.items()},

@@ -36,6 +36,28 @@ THOUGHT = (
     "<think>\nThe person asks about light.\n</think>\n\n"
     "It is **Rayleigh** scattering:\n\n```python\nprint(1 / 400**4)\n```\n"
 )
+ANSWER = """## Why it is blue
+
+Light **scatters** in air:
+
+- *short* waves most
+  - see [Rayleigh](http://a.b/c)
+1. red
+
+> a quote
+
+```python
+def f(x):
+    return x + 1  # one
+```
+
+| colour | nm |
+|---|--:|
+| violet | 400 |
+| red | 1700 |
+
+Half **of it
+"""
 SCRIPTS = (SKY, BLUE)
 PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by turn
     "search": (

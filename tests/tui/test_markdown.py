@@ -1,6 +1,7 @@
 """Markdown as rows of tokens: inline rules beside an implementation that we did not write, and laws of the stream."""
 
 from threading import Event
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,12 +10,13 @@ from markdown_it.token import Token
 from textual.selection import SELECT_ALL
 
 from app.tui.tokens import cells
+from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.tokens.face import BOLD, CODE, ITALIC, LINK, STRIKE
 from app.tui.tokens.inline import inline
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.markdown import Markdown
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import ScriptedEngine
+from tests.tui.fakes import ANSWER, ScriptedEngine
 
 PEER = MarkdownIt("commonmark").enable("strikethrough").disable(["html_inline", "entity"])
 SIGNS = [*"_`[)a. é", "*", "**", "***", "__", "~~", "``", "](u)", "](", "\\*", "<http://a.b>", "b c"]
@@ -129,28 +131,25 @@ def test_the_token_under_the_cursor_is_shown_as_it_was_written(text, cuts, width
     assert "".join(seen.split()) == "".join(cells.clean(parts[token]).split())
 
 
-ANSWER = """## Why it is blue
-
-Light **scatters** in air:
-
-- *short* waves most
-  - see [Rayleigh](http://a.b/c)
-1. red
-
-> a quote
-
-```python
-def f(x):
-    return x + 1  # one
-```
-
-| colour | nm |
-|---|--:|
-| violet | 400 |
-| red | 1700 |
-
-Half **of it
-"""
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, CUTS, st.integers(1, 5), st.integers(6, 30))
+def test_a_message_has_the_same_parts_and_rows_however_it_came(text, cuts, batch, width) -> None:  # type: ignore[no-untyped-def]
+    """Divided and laid out at once, or as it streams; and its parts are the rows of the whole."""
+    made = [ShownToken(token) for token in tokens(text, cuts)]
+    grown, filled = (MessageBlock("key", "model", scored=True, rendered=True, growing=True) for _ in range(2))
+    with patch("app.tui.tokens.block.PART", 2):
+        grown.resize(width)
+        for begin in range(0, len(made), batch):
+            grown.extend(made[begin : begin + batch])
+        filled.fill(made)
+        filled.resize(width)
+        places = [(part.first, part.end, part.listed) for part in grown.parts]
+        assert places == [(part.first, part.end, part.listed) for part in filled.parts]
+        rows = [[row.drawn for part in range(len(it.parts)) for row in it.wrap(part).rows] for it in (grown, filled)]
+    assert rows[0] == rows[1] and grown.body_rows == filled.body_rows == len(rows[0])
+    whole = Markdown(width, growing=True)
+    whole.push([(filled.shown(token), False) for token in range(len(made))])
+    assert rows[0] == drawn(whole)
 
 
 def shown(stage: Stage) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from app.tui.tokens.layout import TokenPlace
 from tests.tui.conftest import COLOURS, Play, Stage
-from tests.tui.fakes import THOUGHT, ScriptedEngine
+from tests.tui.fakes import ANSWER, ScriptedEngine
 
 PICTURES = Path(__file__).with_name("pictures")
 SIZES = {"120x40": (120, 40), "80x24": (80, 24), "60x20": (60, 20)}
@@ -70,8 +70,11 @@ async def sliders(stage: Stage) -> None:
 
 async def markdown(stage: Stage) -> None:
     await stage.ask(ASK)
-    stage.chat.pane.view.focus()
-    await stage.pilot.press("m")
+    view = stage.chat.pane.view
+    view.focus()
+    hidden = next(i for i, token in enumerate(view.blocks[1].tokens) if "**" in token.text)
+    view.move_to(TokenPlace(1, hidden))
+    await stage.pilot.pause()
 
 
 async def sessions(stage: Stage) -> None:
@@ -139,7 +142,7 @@ SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
 @pytest.mark.parametrize("size", ["120x40", "80x24", pytest.param("60x20", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scene", SCENES)
 async def test_screens(play: Play, scene: str, size: str) -> None:
-    engines = [ScriptedEngine(scripts=[THOUGHT])] if scene == "markdown" else []
+    engines = [ScriptedEngine(scripts=[ANSWER])] if scene == "markdown" else []
     first = scene == "offer"
     async with play(*engines, size=SIZES[size], empty=first, loaded=not first) as stage:
         await SCENES[scene](stage)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from app.tui.tokens.markdown import Divider, Markdown
+from app.tui.tokens.lines import Divider
+from app.tui.tokens.markdown import Markdown
 from app.tui.tokens.wrap import NOBODY, Wrap
 
 WORD = re.compile(r"\s*\S+|\s+")

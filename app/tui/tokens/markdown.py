@@ -17,17 +17,21 @@ from app.tui.tokens import cells, table
 from app.tui.tokens.face import BOLD, CODE, MARKUP, RULE, TITLE
 from app.tui.tokens.highlight import Highlight, Place
 from app.tui.tokens.inline import Inline, inline
+from app.tui.tokens.lines import (
+    CLOSING,
+    FENCE,
+    HEADING,
+    INDENTED,
+    INTERRUPTING,
+    ITEM,
+    MAYBE_RULER,
+    QUOTE,
+    RULER,
+    closes,
+    lists,
+)  # fmt: skip
 from app.tui.tokens.wrap import NOBODY, CellRow, RowMark, Span, Wrap
 
-HEADING = re.compile(r" *#{1,6}(?:[ \t]+|$)")
-RULER = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$")
-FENCE = re.compile(r"( *)(`{3,}|~{3,})([^`]*)$")
-ITEM = re.compile(r"([ \t]*)([-*+]|\d{1,9}[.)])([ \t]+)")
-QUOTE = re.compile(r" {0,3}(?:> ?)+")
-INTERRUPTING = (HEADING, FENCE, RULER, ITEM, QUOTE)  # a paragraph ends before them
-INDENTED = re.compile(r" {4}|\t")
-_MAYBE_RULER = re.compile(r"[-*_ \t]*$")
-_CLOSING = re.compile(r"(?:^|[ \t]+)#*[ \t]*$")
 BULLET, BAR, LINE = "•", "│", "─"
 MARGIN = 1  # columns before a list or a table
 BOUNDLESS = 1 << 30  # columns
@@ -44,38 +48,13 @@ class _Fence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LineState:
-    """What a line means depends on: the fence around it, whether a list may go on, whether the line before is blank,
-    and the margin of the paragraph that one is in the middle of."""
+    """All that a line's meaning depends on: the fence around it, whether a list may go on, whether the line before is
+    blank, and the margin of the paragraph that one is in the middle of."""
 
     fence: _Fence | None = None
     listed: bool = False
     blank: bool = True
     paragraph: tuple[Span, ...] | None = None
-
-
-class Divider:
-    """The lines of a text, for where it may be divided: what `Markdown` knows after a line, without rendering it."""
-
-    def __init__(self) -> None:
-        self.listed, self._blank, self._fence, self._line = False, True, "", ""
-
-    def push(self, text: str) -> None:
-        """Append text."""
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            if self._fence:
-                self._fence = "" if _closes(line, self._fence) else self._fence
-                self._blank = False
-                continue
-            self.listed = _lists(line, self.listed, self._blank)
-            self._blank = not line.strip()
-            if (found := FENCE.match(line)) is not None:
-                self._fence = found.group(2)
-
-    @property
-    def ended(self) -> bool:
-        """Whether what comes next has nothing to do with what is here, except that a list may go on."""
-        return not self._line and not self._fence and self._blank
 
 
 class _Anchor(NamedTuple):
@@ -207,7 +186,7 @@ class Markdown:
         line, end, whole = self._line(at)
         if state.fence is not None:
             return self._code(state.fence, line, at, end, whole)
-        after = LineState(listed=_lists(line, state.listed, state.blank), blank=False)
+        after = LineState(listed=lists(line, state.listed, state.blank), blank=False)
         if not line.strip():
             self._put(at, end)
             return self._end(end, whole, LineState(listed=state.listed))
@@ -246,7 +225,7 @@ class Markdown:
 
     def _heading(self, at: int, first: int, end: int, whole: bool) -> None:
         words = self.text[first:end]
-        last = first + len(_CLOSING.sub("", words)) if whole or not self.growing else end
+        last = first + len(CLOSING.sub("", words)) if whole or not self.growing else end
         self._put(at, first, "", TITLE)
         self._inline(first, last, TITLE)
         self._put(last, end, "", TITLE)
@@ -330,7 +309,7 @@ class Markdown:
             begin = self.text.rfind("\n", 0, start + at) + 1
             line = self._line(begin)[0]
             said = self.text[begin : start + at].strip()
-            if not line.lstrip().startswith("|") and not _MAYBE_RULER.match(line) and (said or begin <= start):
+            if not line.lstrip().startswith("|") and not MAYBE_RULER.match(line) and (said or begin <= start):
                 return at
             at = found.settled(text, max(begin - start, 0))
         return 0
@@ -375,7 +354,7 @@ class Markdown:
     def _code(self, fence: _Fence, line: str, at: int, end: int, whole: bool) -> int:
         """A line of code, or the end of it."""
         self._pad(fence.indent, at)
-        if _closes(line, fence.sign):
+        if closes(line, fence.sign):
             self._put(at, end, "", CODE)
             return self._end(end, whole, LineState(listed=self._state.listed, blank=False))
         first = at + min(len(line) - len(line.lstrip(" ")), fence.indent)
@@ -428,7 +407,7 @@ class Markdown:
         return grid.end + 1
 
     def _cells(self, row: table.TableLine, heading: bool) -> tuple[list[CellRow], list[CellRow]]:
-        """What stands before each cell of a row and after the last one, and the cells, each on a row of its own."""
+        """The signs before each cell of a row and after the last one, and the cells, each on a row of its own."""
         gaps: list[CellRow] = []
         inside: list[CellRow] = []
         at = row.start
@@ -447,18 +426,6 @@ class Markdown:
         self._into = Wrap(BOUNDLESS)
         self._put(start, end, shown, MARKUP)
         return self._into.rows[0]
-
-
-def _lists(line: str, listed: bool, blank: bool) -> bool:
-    """Whether a list may go on after the first line of a construct: one that is not indented after a blank line ends
-    it."""
-    return ITEM.match(line) is not None or (listed and (not blank or line[:1] in (" ", "\t", "")))
-
-
-def _closes(line: str, sign: str) -> bool:
-    """Whether a line ends the code that a fence began."""
-    line = line.strip()
-    return line.startswith(sign) and not line.strip(sign[0])
 
 
 @lru_cache(8)

@@ -231,7 +231,6 @@ class TranscriptPane(Left):
         on = not self.transcript.markdown
         self.view.show_otherwise(lambda: self.transcript.render(on))
         self.view.move_to(self.view.cursor)
-        self._say("Markdown" if on else "raw text")
 
     def action_fold(self) -> None:
         """Fold or unfold the thinking of the message under the cursor."""

@@ -1,0 +1,50 @@
+"""Lines of Markdown by their kind, and the places between them where a text may be divided."""
+
+import re
+
+HEADING = re.compile(r" *#{1,6}(?:[ \t]+|$)")
+RULER = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$")
+FENCE = re.compile(r"( *)(`{3,}|~{3,})([^`]*)$")
+ITEM = re.compile(r"([ \t]*)([-*+]|\d{1,9}[.)])([ \t]+)")
+QUOTE = re.compile(r" {0,3}(?:> ?)+")
+INTERRUPTING = (HEADING, FENCE, RULER, ITEM, QUOTE)  # a paragraph ends before them
+INDENTED = re.compile(r" {4}|\t")
+MAYBE_RULER = re.compile(r"[-*_ \t]*$")
+CLOSING = re.compile(r"(?:^|[ \t]+)#*[ \t]*$")
+
+
+def lists(line: str, listed: bool, blank: bool) -> bool:
+    """Whether a list may go on after the first line of a construct: one that is not indented after a blank line ends
+    it."""
+    return ITEM.match(line) is not None or (listed and (not blank or line[:1] in (" ", "\t", "")))
+
+
+def closes(line: str, sign: str) -> bool:
+    """Whether a line ends the code that a fence began."""
+    line = line.strip()
+    return line.startswith(sign) and not line.strip(sign[0])
+
+
+class Divider:
+    """The lines of a text, for where it may be divided: what `Markdown` knows after a line, without rendering it."""
+
+    def __init__(self) -> None:
+        self.listed, self._blank, self._fence, self._line = False, True, "", ""
+
+    def push(self, text: str) -> None:
+        """Append text."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if self._fence:
+                self._fence = "" if closes(line, self._fence) else self._fence
+                self._blank = False
+                continue
+            self.listed = lists(line, self.listed, self._blank)
+            self._blank = not line.strip()
+            if (found := FENCE.match(line)) is not None:
+                self._fence = found.group(2)
+
+    @property
+    def ended(self) -> bool:
+        """Whether what comes next has nothing to do with what is here, except that a list may go on."""
+        return not self._line and not self._fence and self._blank
