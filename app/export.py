@@ -7,7 +7,6 @@ it). Files are written whole or not at all.
 import html
 import json
 import math
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ from engine.conversation import Conversation, Fork, Message, Node
 from engine.errors import DataError, LikelyError
 from engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
 from engine.trace.trace import Recipe, TokenStep
+from engine.whole_file import write_whole
 
 VERSION = 1
 SUFFIX = {"markdown": "md", "html": "html", "jsonl": "jsonl"}
@@ -30,14 +30,7 @@ LARGEST = 1_000_000_000  # bytes of a file to import
 def write(talk: Conversation, kind: str, path: Path) -> None:
     """Write a conversation as `markdown`, `html` or `jsonl`. Raises DataError where the file cannot be written."""
     lines = {"markdown": markdown, "html": page, "jsonl": jsonl}[kind](talk)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{path} was not written: {error.strerror}") from error
+    write_whole(path, lines)
 
 
 def free(path: Path) -> Path:

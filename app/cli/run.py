@@ -103,6 +103,8 @@ def command(
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
         )
+    if save is not None and save.is_dir():
+        raise DataError(f"--save takes the name of a file, got the folder {save.absolute()}")
     if save is not None and not save.absolute().parent.is_dir():
         raise DataError(f"{save}: the run cannot be saved there, as {save.parent} is no folder: make it first")
     text = read_text(prompt, "PROMPT")

@@ -8,7 +8,6 @@ version number.
 import base64
 import json
 import operator
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from engine.trace.fields import FIELDS
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 from engine.transforms import TRANSFORMS, Transform
 from engine.transforms.snapshot import ARRAYS, BINS, Snapshot
+from engine.whole_file import write_whole
 
 VERSION = 1
 _REMOVED_BY = "cut"  # the key of version 1
@@ -39,15 +39,8 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
 
 def save(traces: Sequence[Trace], path: Path) -> None:
     """Writes the traces; the file appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for trace in traces:
-                file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in _lines(trace))
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{path}: the trace cannot be written there: {error.strerror}") from error
+    rows = (line for trace in traces for line in _lines(trace))
+    write_whole(path, (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 def load(path: Path) -> list[Trace]:

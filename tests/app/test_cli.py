@@ -175,6 +175,7 @@ def test_plain_chat_talks_line_by_line(likely: Any) -> None:
         (["run", "hi", "--kv-bits", "3"], 2, "kv-bits"),
         (["run", "hi", "--seed", "x"], 2, "seed"),
         (["run", "--replay", "/nowhere/at/all.jsonl"], 1, "/nowhere/at/all.jsonl"),
+        (["run", "hi", "--save", ""], 1, "the name of a file"),
         (["explain", ""], 1, "empty"),
         (["explain", "--file", "/nowhere/at/all"], 1, "cannot read"),
         (["nonsense"], 2, "The commands are"),

@@ -207,7 +207,7 @@ def test_a_mutated_file_loads_or_is_refused(path):
 
 
 def test_where_it_cannot_be_written_or_read(tmp_path):
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="was not written"):
         save([made()], tmp_path / "missing" / "run.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
         load(tmp_path / "run.jsonl")

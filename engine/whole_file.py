@@ -1,0 +1,37 @@
+"""The writer of a person's files: a file appears whole or not at all, and nothing but a file is ever replaced.
+
+A link is followed, so that it stays one; a device or a pipe is written through, for whoever reads at its other end.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from engine.errors import DataError
+
+
+def write_whole(path: Path, parts: Iterable[str]) -> None:
+    """Write texts as a file in UTF-8. Raises DataError, with what was there before untouched, where that cannot be."""
+    try:
+        target = path.resolve()
+        mode = target.stat().st_mode if target.exists() else 0
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(0, "it is a folder, and a file is wanted")
+        if mode and not stat.S_ISREG(mode):
+            with target.open("w", encoding="utf-8", newline="\n") as through:
+                through.writelines(parts)
+            return
+        partial = target.with_name(target.name + ".partial")
+        if partial.is_dir():
+            raise IsADirectoryError(0, f"{partial.name} beside it is a folder: move it away")
+        try:
+            with partial.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(parts)
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"{path} was not written: {reason}") from error

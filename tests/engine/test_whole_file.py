@@ -1,0 +1,57 @@
+"""The writer of a person's files: whole or not at all, and what is no file stays what it is."""
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import DataError
+from engine.whole_file import write_whole
+
+
+def test_a_file_is_replaced_whole_or_left(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_whole(path, ["é", "\n"])
+    assert path.read_bytes() == "é\n".encode()
+
+    def breaks() -> Iterator[str]:
+        yield "half"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, breaks())
+    assert path.read_bytes() == "é\n".encode() and os.listdir(tmp_path) == ["a"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "file")
+    for text in ("one", "two"):  # made, and replaced
+        write_whole(tmp_path / "link", [text])
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "far" / "file").read_text() == text
+
+
+def test_a_pipe_is_written_through_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_whole(pipe, ["through"])
+    reader.join(10)
+    assert read == ["through"] and stat.S_ISFIFO(pipe.stat().st_mode)
+    write_whole(Path(os.devnull), ["nothing"])
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "b.partial").mkdir()
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    for path in (tmp_path, Path(""), tmp_path / "b", tmp_path / "no" / "c", tmp_path / ("n" * 300), tmp_path / "round"):
+        with pytest.raises(DataError, match="was not written") as caught:
+            write_whole(path, ["x"])
+        assert "\n" not in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == ["b.partial", "round"]
