@@ -1,0 +1,61 @@
+"""Whole searches as a conversation keeps them: every text that a search gives is a branch there, with its rating."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app import requests as r
+from app.tui.chat.live_run import LiveRun
+from engine.conversation import Conversation, Fork, Node
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Forked, Pruned, Rated
+from engine.decode.strategies import parse
+from engine.session import Session
+from engine.trace.trace import Recipe
+from tests.fakes import FakeCheckpoint, MarkovModel, random_table
+
+PROMPT = list(b"ask")
+SEARCHES = ["beam 4", "beam 5 0.0 never", "diverse 4", "gnmt 3", "stochastic 4", "exact 9", "power 2 3 3", "vote 4"]
+
+
+@pytest.mark.parametrize("every", [1, 7, 10**6])
+@pytest.mark.parametrize("text", SEARCHES)
+def test_every_answer_of_a_search_is_a_branch(text: str, every: int) -> None:
+    session = Session(FakeCheckpoint(MarkovModel(random_table(2, 1.5))))  # type: ignore[arg-type]
+    run_of: dict[str, Any] = {"seed": 4, "max_tokens": 8, "strategy": parse(text)}
+    events: list[Any] = list(session.generate(PROMPT, RunControl(Recipe()), **run_of))
+    tokens: dict[int, list[int]] = {0: []}
+    scores: dict[int, float] = {}
+    for event in events:
+        match event:
+            case Emitted(branch, step):
+                tokens[branch].append(step.token)
+            case Forked(parent, child):
+                tokens[child] = list(tokens[parent])
+            case Pruned(branch):
+                del tokens[branch]
+            case Rated(branch, figures):
+                scores[branch] = figures["score"]
+    ended = {event.branch for event in events if isinstance(event, Done)}
+    ids = iter(range(10**6))
+    talk = Conversation("c").add(Node("u", Fork(), "user", text="ask")).add(Node("a", Fork("u"), "assistant"))
+    run = LiveRun("a", RunControl(), lambda: f"n{next(ids)}")
+    for start in range(0, len(events), every):
+        talk, _ = run.take(talk, [r.Began(tuple(PROMPT)), *events[start : start + every]])
+        talk = run.keep(talk)
+    assert run.ended and sorted(tokens) == sorted(ended)
+    bare, kept = replace(talk, pruned=frozenset()), []
+    for node in talk.nodes.values():
+        if node.finish and node.finish != "pruned" and node.role == "assistant":
+            message = bare.reveal(node.id, len(node)).messages()[-1]
+            kept.append(([step.token for step in message.steps], node.figures.get("score", math.nan)))
+    assert sorted(k for k, _ in kept) == sorted(tokens[branch] for branch in ended)
+    for branch, score in scores.items():
+        if branch in ended:
+            assert any(t == tokens[branch] and s == score for t, s in kept)
+    shown = [step.token for step in talk.messages()[-1].steps]
+    if scores:
+        best = max((branch for branch in ended), key=lambda branch: scores[branch])
+        assert shown == tokens[best]
