@@ -18,7 +18,8 @@ from models.cache import FIRST, Cache, KVCache, RowSize
 from models.errors import ConfigError
 from models.families import FAMILIES, registry
 from models.model import Activations, LanguageModel
-from models.packed import PackedCache, PackedModel, Weights, refusal
+from models.packed import PackedModel, Weights, refusal
+from models.packed_cache import PackedCache
 from models.rotation import Rotation
 from models.transformer import Transformer
 

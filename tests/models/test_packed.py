@@ -16,7 +16,8 @@ from metal import malloc, mx, packed
 from metal.packed import LEVELS, PackedMatrix
 from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from models.families import registry
-from models.packed import CHUNK, PackedCache, PackedModel, refusal
+from models.packed import CHUNK, PackedModel, refusal
+from models.packed_cache import PackedCache
 from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
 

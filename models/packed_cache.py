@@ -1,0 +1,253 @@
+"""Cache of a model on packed weights: keys and values in numpy, in the order that suits the kernels (forward.h).
+
+It keeps the contract of `models.cache`: fork, select, rewind, freeze. Knows neither mlx nor the model.
+"""
+
+import ctypes
+import math
+import mmap
+import weakref
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from metal import packed
+from metal.packed import LANES
+from models.errors import CacheError
+
+FIRST = 256  # rows of a new buffer
+LARGE = 8 << 20  # bytes of a buffer that goes back to the system as soon as it is outgrown
+
+
+class CSpan(ctypes.Structure):
+    """`span_t` of forward.h."""
+
+    _fields_ = (
+        ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("capacity", ctypes.c_int),
+        ("length", ctypes.c_int),
+    )
+
+
+class CText(ctypes.Structure):
+    """`text_t` of forward.h."""
+
+    _fields_ = (("spans", ctypes.c_void_p), ("count", ctypes.c_int), ("before", ctypes.c_int))
+
+
+class _PackedSegment:
+    """Keys and values of all layers for some positions of a text; texts that fork share them until they differ."""
+
+    __slots__ = ("__weakref__", "capacity", "holders", "keys", "used", "values")
+
+    def __init__(self, shape: tuple[int, int, int], capacity: int) -> None:
+        layers, heads, size = shape
+        self.capacity = -(-capacity // LANES) * LANES
+        self.keys = _room(layers, heads, self.capacity // LANES, size, LANES)
+        self.values = _room(layers, heads, self.capacity, size)
+        self.used = 0  # rows that somebody wrote
+        self.holders: weakref.WeakSet[_Sequence] = weakref.WeakSet()
+
+    def copied(self, rows: int, capacity: int, shape: tuple[int, int, int]) -> "_PackedSegment":
+        """The first `rows` in a buffer of their own."""
+        twin = _PackedSegment(shape, capacity)
+        panels = -(-rows // LANES)
+        twin.keys[:, :, :panels] = self.keys[:, :, :panels]
+        twin.values[:, :, :rows] = self.values[:, :, :rows]
+        twin.used = rows
+        return twin
+
+
+class _Sequence:
+    """One text: frozen spans, which are never written again, and rows of its own behind them."""
+
+    __slots__ = ("__weakref__", "own", "prefix", "rows")
+
+    def __init__(self) -> None:
+        self.prefix: tuple[tuple[_PackedSegment, int], ...] = ()
+        self.own: _PackedSegment | None = None
+        self.rows = 0  # of its own
+
+    @property
+    def before(self) -> int:
+        return sum(length for _, length in self.prefix)
+
+    @property
+    def length(self) -> int:
+        return self.before + self.rows
+
+    def fork(self) -> "_Sequence":
+        twin = _Sequence()
+        twin.prefix, twin.own, twin.rows = self.prefix, self.own, self.rows
+        if self.own is not None:
+            self.own.holders.add(twin)
+        return twin
+
+    def reserve(self, count: int, first: int, shape: tuple[int, int, int]) -> None:
+        """Room for `count` more rows that nobody else sees."""
+        end = self.rows + count
+        if self.own is None:
+            self._take(_PackedSegment(shape, max(first, -(-end // FIRST) * FIRST)))
+        own = self.own
+        assert own is not None
+        if len(own.holders) == 1:
+            own.used = self.rows
+        if end > own.capacity or own.used > self.rows:
+            capacity = own.capacity if end <= own.capacity else max(2 * own.capacity, -(-end // FIRST) * FIRST)
+            self._take(own.copied(self.rows, capacity, shape))
+        assert self.own is not None
+        self.own.used = end
+
+    def _take(self, rows: _PackedSegment | None) -> None:
+        if self.own is not None:
+            self.own.holders.discard(self)
+        self.own = rows
+        if rows is not None:
+            rows.holders.add(self)
+
+    def freeze(self) -> None:
+        if self.own is not None and self.rows:
+            self.prefix = (*self.prefix, (self.own, self.rows))
+            self._take(None)
+        self.rows = 0
+
+    def rewind(self, n: int) -> None:
+        own = min(n, self.rows)
+        self.rows, n = self.rows - own, n - own
+        spans = list(self.prefix)
+        while n:
+            rows, length = spans.pop()
+            if n < length:
+                spans.append((rows, length - n))
+            n -= min(n, length)
+        self.prefix = tuple(spans)
+
+
+class PackedCache:
+    """Cache of a `PackedModel`: keys and values of the tokens it has read, of B texts side by side."""
+
+    def __init__(self, shape: tuple[int, int, int], capacity: int = FIRST) -> None:
+        """`shape`: layers, Hkv and D."""
+        self.shape, self._first = shape, capacity
+        self.texts = [_Sequence()]
+
+    @property
+    def length(self) -> int:
+        """Positions read, the maximum over B."""
+        return max(text.length for text in self.texts)
+
+    @property
+    def each(self) -> list[int] | None:
+        """Positions held by each of B, where they differ."""
+        lengths = [text.length for text in self.texts]
+        return lengths if min(lengths) != max(lengths) else None
+
+    @property
+    def room(self) -> int:
+        """How many positions one text can go back."""
+        return min(text.length for text in self.texts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all buffers, each once; frozen ones are shared and count for nobody."""
+        own = {id(text.own): text.own for text in self.texts if text.own is not None}
+        return sum(rows.keys.nbytes + rows.values.nbytes for rows in own.values())
+
+    def spread(self, b: int) -> None:
+        """Be B texts, where it was one."""
+        if len(self.texts) == 1 and b > 1:
+            self.select([0] * b)
+        if len(self.texts) != b:
+            raise CacheError(f"the cache holds {len(self.texts)} texts, {b} were to be read")
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these of B, in this order; a text may be taken several times."""
+        self.texts = [self.texts[i].fork() for i in rows]
+
+    def rewind(self, n: int | Sequence[int]) -> None:
+        """Forget the last n positions, or as many of each of B; CacheError, with nothing touched, if that cannot be."""
+        back = [n] * len(self.texts) if isinstance(n, int) else list(n)
+        if len(back) != len(self.texts):
+            raise CacheError(f"rewind needs a number for each of {len(self.texts)} rows, got {len(back)}")
+        for count, text in zip(back, self.texts, strict=True):
+            if not 0 <= count <= text.length:
+                raise CacheError(f"cannot go back {count} positions: {text.length} are held")
+        for count, text in zip(back, self.texts, strict=True):
+            text.rewind(count)
+
+    def fork(self) -> "PackedCache":
+        """A second cache with the same content; the first to write past the common rows keeps the buffer."""
+        twin = PackedCache(self.shape, self._first)
+        twin.texts = [text.fork() for text in self.texts]
+        return twin
+
+    def freeze(self) -> None:
+        """Turn what is held into a prefix that is never written again, so that forks of it and `select` share it."""
+        if self.each is not None:
+            raise CacheError("rows of different lengths cannot be frozen into one prefix")
+        for text in self.texts:
+            text.freeze()
+
+    def reserve(self, t: int) -> None:
+        """Room for T more rows of each of B."""
+        for text in self.texts:
+            text.reserve(t, self._first, self.shape)
+
+    def needs(self, positions: int) -> int:
+        """Bytes that it holds at most when a text of so many positions was read."""
+        layers, heads, size = self.shape
+        capacity = max(self._first, LANES)
+        while capacity < positions:
+            capacity *= 2
+        return 2 * layers * heads * size * 4 * (-(-capacity // FIRST) * FIRST)
+
+    def taken(self, start: int, end: int, text: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of the keys and values [layers, Hkv, end - start, D] of a text's positions start..end-1."""
+        layers, heads, size = self.shape
+        keys, values = (np.empty((layers, heads, end - start, size), np.float32) for _ in range(2))
+        held, begin = self.texts[text], 0
+        spans = held.prefix if held.own is None else (*held.prefix, (held.own, held.rows))
+        for rows, length in spans:
+            low, high = max(start - begin, 0), min(end - begin, length)
+            if low < high:
+                out = slice(begin + low - start, begin + high - start)
+                first, last = low // LANES, -(-high // LANES)
+                panels = rows.keys[:, :, first:last].swapaxes(3, 4).reshape(layers, heads, -1, size)
+                keys[:, :, out] = panels[:, :, low - first * LANES : high - first * LANES]
+                values[:, :, out] = rows.values[:, :, low:high]
+            begin += length
+        return keys, values
+
+    def put(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Hold these [layers, Hkv, n, D], as `taken` gave them: a text from its beginning. For a cache without one."""
+        layers, heads, n, size = keys.shape
+        text = self.texts[0]
+        assert len(self.texts) == 1 and not text.length
+        text.reserve(n, self._first, self.shape)
+        assert text.own is not None
+        panels = -(-n // LANES)
+        padded = np.zeros((layers, heads, panels * LANES, size), np.float32)
+        padded[:, :, :n] = keys
+        text.own.keys[:, :, :panels] = padded.reshape(layers, heads, panels, LANES, size).swapaxes(3, 4)
+        text.own.values[:, :, :n] = values
+        text.rows = n
+
+
+def _room(*shape: int) -> np.ndarray:
+    """Float32 that begins at a cache line. What is in it is no row, and no row is made of it.
+
+    What is large has pages of its own: the allocator would keep those of every buffer that a text has outgrown.
+    """
+    nbytes = 4 * math.prod(shape)
+    if nbytes < LARGE:
+        return packed.aligned(nbytes).view(np.float32).reshape(shape)
+    pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, np.float32).reshape(shape)
+
+
+def spans(text: _Sequence) -> Iterator[CSpan]:
+    """The buffers of a text that has room for what comes, in their order."""
+    assert text.own is not None
+    for rows, length in (*text.prefix, (text.own, text.rows)):
+        yield CSpan(rows.keys.ctypes.data, rows.values.ctypes.data, rows.capacity, length)
