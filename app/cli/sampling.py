@@ -80,9 +80,12 @@ def _fresh_seed() -> int:
 def _bias(entry: str) -> tuple[int, float]:
     token, _, value = entry.partition("=")
     try:
-        return int(token), float(value)
+        found = int(token), float(value)
     except ValueError:
         raise ParameterError(f"--logit-bias must be ID=BIAS such as 42=-100, got {entry!r}") from None
+    if not 0 <= found[0] < 2**31 or found[1] != found[1]:
+        raise ParameterError(f"--logit-bias must be the id of a token and a number, got {entry!r}")
+    return found
 
 
 def _help(text: str, low: float, high: float, off: float | None) -> str:
