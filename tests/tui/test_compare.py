@@ -254,3 +254,12 @@ async def test_a_column_whose_search_gave_branches_up_is_adopted(play: Play, pla
         await stage.until(lambda: stage.app.screen is stage.chat and len(stage.shown) == 2, "the answer in the chat")
         adopted = stage.chat.talk.conversation
         assert not adopted.pruned and {fork.node for fork in adopted.chosen} <= {*adopted.nodes, ""}
+
+
+async def test_an_added_column_says_what_to_do(play: Play) -> None:
+    async with play() as stage:
+        await stage.pilot.press("f3")
+        await stage.pilot.press("tab", "plus")
+        await stage.until(lambda: "what this column does differently" in stage.picture())
+        await stage.pilot.press("escape")
+        await stage.until(lambda: "c sets it up" in stage.picture())

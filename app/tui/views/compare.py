@@ -380,6 +380,7 @@ class CompareScreen(View):
         column = self._column(like.talk.sampling, like.model, like.talk.strategy)
         await self.query_one("#columns").mount(column)
         self.models_changed()
+        self.call_after_refresh(self.refresh_feet)
         self.set_up(column)
 
     async def action_remove(self) -> None:

@@ -19,6 +19,8 @@ from engine.conversation import Conversation
 from engine.evaluate.scores import perplexity
 from engine.trace.trace import TokenStep
 
+EMPTY = "c sets it up · ⏎ in the prompt runs it"
+
 
 class Column(Vertical):
     """A `ChatSession` and the view of its answer."""
@@ -140,4 +142,6 @@ class Column(Vertical):
         while len(parts) > 1 and cells.width(" · ".join(parts)) > room:  # speed matters least, then how many tokens
             parts.pop()
         said = " · ".join(parts)
+        if not steps and not self.talk.running:
+            said = EMPTY if cells.width(EMPTY) <= room else EMPTY.partition(" · ")[0]
         self._foot.update(cells.fit(said, room))
