@@ -370,7 +370,7 @@ async def test_tokens_are_guessed_ahead_where_it_is_asked_for(play: Play) -> Non
         await stage.ask("and red?")
         assert [name for name in stage.engine.strategies if name] == ["ngram"]
         await stage.type("/strategy draft")
-        assert "/strategy is one of" in stage.chat.hints.news
+        assert "expected draft MODEL" in stage.chat.hints.news
 
 
 async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path) -> None:
