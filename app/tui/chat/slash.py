@@ -387,7 +387,7 @@ COMMANDS: dict[str, Slash] = {
     "allow": Slash("[word]", "lift the ban or bias of a word, or of all", _allow, lambda s: _steered(s)),
     "heat": Slash("name", "surprisal, entropy, rank, off; or bits: from where on", _heat, lambda _: list(HEATS)),
     "specials": Slash("", "show or hide control tokens", lambda s, _: s.pane.toggle_specials()),
-    "strategy": Slash("name", "guess tokens ahead: the same ones, sooner", _strategy, _strategies),
+    "strategy": Slash("name", "how tokens are found: drawn, guessed ahead, searched, voted", _strategy, _strategies),
     "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),
     "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),
     "import": Slash("path", "open a conversation from a file", _import),
