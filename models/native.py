@@ -30,13 +30,17 @@ def refused(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
         return f"LIKELY_PACKED={packed.OFF}" if packed.load() is not None else "no kernels for this processor"
     if config.get("model_type") not in FAMILIES:
         return f"a {config.get('model_type')} runs by mlx-lm's class"
+    family = registry.family(str(config["model_type"]))
+    if family.by_head or any(map(family.turned, names)):
+        return f"the tensors of a {config['model_type']} are rearranged"
     return refusal(registry.described(config, _renamed(config, names)))
 
 
 def _renamed(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
     """A checkpoint's names of tensors by those that the family gives them, without what it does not read.
 
-    No family that runs this way rearranges more: what others do is to experts, or to matrices that lie on their side.
+    Nothing else is left to be prepared in a family that runs this way: `refused` has those whose rows go by heads or whose
+    matrices lie on their side, and experts.
     """
     rename = registry.family(str(config["model_type"])).rename
     return {ours: name for name in names if (ours := rename(name)) is not None}

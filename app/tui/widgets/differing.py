@@ -25,8 +25,8 @@ class DifferingItems(Canvas, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Item", show=False, id="items.up"),
         Binding("down", "move(1)", "Item", show=False, id="items.down"),
-        Binding("pageup", "move(-10)", "Ten up", show=False, id="items.pageup"),
-        Binding("pagedown", "move(10)", "Ten down", show=False, id="items.pagedown"),
+        Binding("pageup,comma", "move(-10)", "Ten up", show=False, id="items.pageup"),
+        Binding("pagedown,full_stop", "move(10)", "Ten down", show=False, id="items.pagedown"),
     ]
 
     class ItemChosen(Message):
