@@ -41,6 +41,7 @@ ABOUT = {
     "app.copy": "copy the selection",
     "compare.add": "add a column", "compare.remove": "remove the column",
     "compare.adopt": "adopt the column into the chat", "compare.set_up": "set the column up",
+    "compare.markdown": "raw text, or Markdown again",
     "compare.stop": "stop, or back to chat", "compare.redo": "run again with another seed",
     "text.continue": "continue from the cursor", "text.stop": "stop, or back to chat",
     "text.sampler": "to the sliders", "text.sessions": "conversations", "text.new": "an empty text",

@@ -16,7 +16,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.prompt import Prompt
 from tests.tui.conftest import Play, Stage
-from tests.tui.fakes import BLUE, SKY, ScriptedEngine, ScriptedShop
+from tests.tui.fakes import ANSWER, BLUE, SKY, ScriptedEngine, ScriptedShop
 
 ASK = "Why is the sky blue?"
 
@@ -263,3 +263,30 @@ async def test_an_added_column_says_what_to_do(play: Play) -> None:
         await stage.until(lambda: "what this column does differently" in stage.picture())
         await stage.pilot.press("escape")
         await stage.until(lambda: "c sets it up" in stage.picture())
+
+
+async def test_answers_are_rendered_or_raw_in_every_column(play: Play) -> None:
+    async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
+        screen = await compared(stage)
+        lines = lambda text: sum(line.count(text) for line in stage.picture().splitlines())  # noqa: E731
+        assert (lines("Light scatters in air"), lines("Light **scatters**")) == (3, 0)
+        await stage.pilot.press("m")
+        assert (lines("Light scatters in air"), lines("Light **scatters**")) == (0, 3)
+        screen.prompt.focus()
+        await stage.pilot.press("m")  # a letter of the prompt
+        assert screen.prompt.text.endswith("m") and lines("Light **scatters**") == 3
+        await stage.pilot.press("enter")  # what is drawn from now on is shown as chosen, in columns that are new too
+        await over(stage, screen)
+        assert lines("Light **scatters**") == 3
+        screen.columns[0].view.focus()
+        await stage.pilot.press("minus")
+        await stage.until(lambda: len(screen.columns) == 2)
+        await stage.pilot.press("plus", "escape")
+        await stage.until(lambda: len(screen.columns) == 3)
+        screen.prompt.focus()
+        await stage.pilot.press("enter")
+        await over(stage, screen)
+        assert lines("Light **scatters**") == 3
+        screen.columns[0].view.focus()
+        await stage.pilot.press("m")
+        assert (lines("Light scatters in air"), lines("Light **scatters**")) == (3, 0)

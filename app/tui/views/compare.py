@@ -49,6 +49,7 @@ class CompareScreen(View):
         Binding("minus", "remove", "Remove", show=False, id="compare.remove"),
         Binding("a", "adopt", "Adopt", show=False, id="compare.adopt"),
         Binding("c", "set_up", "Set up", show=False, id="compare.set_up"),
+        Binding("m", "markdown", "Raw text", show=False, id="compare.markdown"),
         Binding("ctrl+o", "sessions", "Sessions", show=False, id="compare.sessions"),
         Binding("ctrl+n", "new", "New", show=False, id="compare.new"),
     ]
@@ -57,6 +58,7 @@ class CompareScreen(View):
         super().__init__()
         self.prompt_text = ""
         self.seed = 7
+        self.markdown = True  # answers are rendered
         self.kept: Conversation | None = None  # what is saved of the columns
 
     def compose(self) -> ComposeResult:
@@ -189,6 +191,12 @@ class CompareScreen(View):
     def on_key(self) -> None:
         self.hints.say("")
 
+    def action_markdown(self) -> None:
+        """Show every column's answer as it was written, or its Markdown as what it means."""
+        self.markdown = not self.markdown
+        for column in self.columns:
+            column.render_markdown(self.markdown)
+
     # -- actions -----------------------------------------------------------------------------------------------------
 
     def action_stop(self) -> None:
@@ -316,6 +324,7 @@ class CompareScreen(View):
         yield "compare: Add column", "a copy of the picked one", self.action_add
         yield "compare: Set up column…", "parameters, their order, strategy or model", self.action_set_up
         yield "compare: Adopt into chat", "the others become branches", self.action_adopt
+        yield "view: Raw text", "answers as they were written, or their Markdown", self.action_markdown
         yield "compare: Remove column", "the picked one; its answer is put away", self.action_remove
         yield "compare: New seed", "the same one for every column", self.action_redo
         yield "compare: New", "empty columns", self.action_new
@@ -336,7 +345,10 @@ class CompareScreen(View):
         return {name for column in self.columns for name in column.models}
 
     def refresh_heads(self) -> None:
+        """Say above each column what tells it apart; its model too, where not all have the same."""
+        several = len({self._model_of(column) for column in self.columns}) > 1
         for column in self.columns:
+            column.named = several
             column.head()
 
     def refresh_feet(self) -> None:
@@ -365,6 +377,7 @@ class CompareScreen(View):
         talk = ChatSession(kept or self._conversation(sampling, None), lambda _: 0, clock=self.host.clock)
         talk.sampling, talk.strategy = sampling, strategy
         talk.new_seed = lambda: self.seed
+        talk.transcript.render(self.markdown)
         label = kept.messages()[-1].last.label if kept is not None else ""
         column = Column(talk, model, self.host.store, label)
         talk.send = lambda request: self.host.engine.submit(request, partial(self._heard, column))

@@ -32,6 +32,7 @@ class Column(Vertical):
         self.look = TokenLook(talk, store)
         self.model = model  # a name to load; "" for the one that is current
         self.kept_label = label
+        self.named = False  # its model is said first: another column has another
         self.parts_at: int | None = None  # the first token that is not the first column's
         # held, not looked up: events may come before they are mounted, and while they go
         self.view = TokenView()
@@ -67,9 +68,10 @@ class Column(Vertical):
         if self.kept_label:
             return self.kept_label
         sampling, facts = self.talk.sampling, self.talk.facts
-        model = facts.title if facts is not None and self.model else self.model
+        model = (facts.title or facts.name) if facts is not None and (self.model or self.named) else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
-        parts = (sampling.preset_name or words(sampling.recipe), order, self.talk.strategy.words, model)
+        drawn = (sampling.preset_name or words(sampling.recipe), order, self.talk.strategy.words)
+        parts = (model, *drawn) if self.named else (*drawn, model)  # what is first stays where there is little room
         return " · ".join(part for part in parts if part)
 
     @property
@@ -108,6 +110,11 @@ class Column(Vertical):
         for block in blocks:
             block.note = ""
         self.view.show(blocks, follow=follow)
+
+    def render_markdown(self, on: bool) -> None:
+        """Show the answer's Markdown as what it means, or as it was written; the token looked at stays in view."""
+        self.view.show_otherwise(lambda: self.talk.transcript.render(on))
+        self.view.move_to(self.view.cursor)
 
     def unmark(self) -> None:
         """Compare with the first column from the beginning."""

@@ -1,0 +1,75 @@
+"""Two real models side by side: SmolLM2 as it came, and a copy of it in mlx's four bits."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input
+
+from app.tui.app import LikelyApp, local_models
+from app.tui.views.compare import CompareScreen
+from engine.quantize.plan import Settings
+from engine.quantize.run import quantize
+from engine.sources.model_info import ModelInfo
+from tests.tui.conftest import Stage
+from tests.tui.test_compare import choose
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+TOKENS = 12
+
+
+class Patient(Stage):
+    """Waits as long as a model takes."""
+
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        for _ in range(1200):
+            if condition():
+                await self.pilot.pause()
+                return
+            await self.pilot.pause(0.05)
+        raise AssertionError(f"it never came to this: {what or condition}\n{self.picture()}")
+
+
+async def test_two_models_answer_side_by_side(smollm2: ModelInfo, tmp_path: Path) -> None:
+    folder = tmp_path / "in-four-bits"
+    quantize(smollm2, folder, Settings(bits=4), text="The sea is wide. " * 120)
+    app = LikelyApp(local_models, tmp_path / "home", model="smollm2")
+    async with app.run_test(size=(80, 24)) as pilot:
+        stage = Patient(app, pilot, None, None)  # type: ignore[arg-type]
+        await stage.until(lambda: app.session is not None and app.engine.current is not None, "a model")
+        await pilot.press("f3")
+        screen = app.screen
+        assert isinstance(screen, CompareScreen)
+        one, other = screen.columns  # 40 cells each
+        one.talk.max_tokens = other.talk.max_tokens = TOKENS
+        other.view.focus()
+        await pilot.press("c")
+        await choose(stage, "greedy")
+        await pilot.press("c")
+        await choose(stage, "another model")
+        await stage.until(lambda: app.screen.query(Input), "a field for a path")
+        app.screen.query_one(Input).focus()
+        app.screen.query_one(Input).value = str(folder)
+        await pilot.press("enter")
+        await stage.until(lambda: other.talk.facts is not None and other.talk.facts.name == str(folder), "the copy")
+        screen.prompt.take("What is the capital of France?")
+        screen.prompt.focus()
+        await pilot.press("enter")
+        await stage.until(
+            lambda: all(len(c.steps) >= 8 and not c.talk.running for c in (one, other)), "an answer in both columns"
+        )
+        assert one.talk.facts is not None and one.talk.facts.name == "smollm2"
+        read, read_too = (list(c.talk.transcript.began_ids.values()) for c in (one, other))
+        assert read and read == read_too  # the same prompt, token by token
+        assert "Paris" in one.talk.transcript.shown[-1].message.text
+        a, b = one.steps[0], other.steps[0]
+        assert a.snapshot is not None and b.snapshot is not None and a.entropy is not None and b.entropy is not None
+        assert abs(a.entropy - b.entropy) > 1e-3  # four bits are not what it was
+        lines = stage.picture().splitlines()
+        head = next(line for line in lines if "greedy" in line)
+        assert head[:40].strip().startswith("smollm2 · greedy") and "in-four-bits · greedy" in head[40:]
+        foot = next(line for line in lines if "tok" in line and "ppl" in line)
+        assert "ppl" in foot[:40] and "ppl" in foot[40:] and ("differs at" in foot[40:] or "the same" in foot[40:])
+        assert f"{len(one.steps)} tok" in foot[:40] and f"{len(other.steps)} tok" in foot[40:]
+    assert app.return_code in (0, None)
