@@ -39,8 +39,8 @@ def refused(config: Mapping[str, Any], names: Sequence[str]) -> str | None:
 def _renamed(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
     """A checkpoint's names of tensors by those that the family gives them, without what it does not read.
 
-    Nothing else is left to be prepared in a family that runs this way: `refused` has those whose rows go by heads or whose
-    matrices lie on their side, and experts.
+    Nothing else is left to be prepared in a family that runs this way: `refused` has those whose rows go by heads or
+    whose matrices lie on their side, and experts.
     """
     rename = registry.family(str(config["model_type"])).rename
     return {ours: name for name in names if (ours := rename(name)) is not None}
