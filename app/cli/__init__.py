@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from app.cli import streams
 from app.heat import visible
 from metal.errors import LikelyError
 
@@ -86,6 +87,7 @@ def likely(ctx: click.Context) -> None:
 
 def main() -> None:
     """The entry point: run a verb, and turn what a person can act on into one line and an exit code."""
+    streams.settle()
     if "MLX_RANK" in os.environ or "OMPI_COMM_WORLD_SIZE" in os.environ:
         from app.cli import together
 
@@ -115,8 +117,12 @@ def _run() -> int:
         code = 130
     except BrokenPipeError:
         # the reader went away (`likely run ... | head`): nothing is wrong, and nothing more can be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard(sys.stdout)
         code = 0
+    except streams.OutputError as error:
+        streams.discard(sys.stdout)
+        click.echo(f"likely: standard output cannot be written: {error.strerror}", err=True)
+        code = 1
     return code if isinstance(code, int) else 0
 
 
