@@ -5,11 +5,13 @@ import time
 from itertools import count
 
 import pytest
+from textual.widgets import Label
 
 from app import requests as r
 from app.jobs import ModelJobs
 from app.tui.chat.comparison import columns as columns_of
 from app.tui.chat.comparison import divergence
+from app.tui.tokens import cells
 from app.tui.views.compare import CompareScreen
 from app.worker import Worker
 from engine.decode.control import RunControl
@@ -290,3 +292,15 @@ async def test_answers_are_rendered_or_raw_in_every_column(play: Play) -> None:
         screen.columns[0].view.focus()
         await stage.pilot.press("m")
         assert (lines("Light scatters in air"), lines("Light **scatters**")) == (3, 0)
+
+
+async def test_what_a_column_came_to_fits_when_the_terminal_becomes_narrower(play: Play) -> None:
+    async with play() as stage:
+        screen = await compared(stage)
+        await stage.pilot.resize_terminal(60, 20)
+        await stage.until(lambda: all(column.size.width <= 20 for column in screen.columns), "narrow columns")
+        feet = [str(column.query_one(".column-foot", Label).content) for column in screen.columns]
+        assert all(cells.width(foot) <= column.size.width for foot, column in zip(feet, screen.columns, strict=True))
+        assert feet[1:] == ["differs at 1", "the same"] and feet[0].startswith("ppl")
+        await stage.pilot.resize_terminal(120, 40)
+        await stage.until(lambda: "tok/s" in stage.picture(), "what there is room for again")

@@ -88,6 +88,7 @@ class CompareScreen(View):
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.refresh_heads)
+        self.call_after_refresh(self.refresh_feet)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
