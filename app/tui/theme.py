@@ -310,6 +310,13 @@ def track(share: float, size: int, look: Look, glyphs: Glyphs, *, on: bool, pick
     ]
 
 
+def column(share: float, row: int, rows: int, glyphs: Glyphs) -> str:
+    """The cell of a column that is `share` of `rows` high, in the row `row`, 0 the lowest; something of it is seen."""
+    levels = glyphs.levels
+    full = min(max(round(share * len(levels) * rows), 1), len(levels) * rows) - row * len(levels)
+    return levels[min(full, len(levels)) - 1] if full > 0 else " "
+
+
 def bar(share: float, size: int, glyphs: Glyphs) -> str:
     """A bar of `share` of `size` cells, in fractions of a cell; what is left is blank."""
     parts = len(glyphs.blocks) - 1

@@ -16,6 +16,7 @@ from app.tui import keys
 from app.tui.chat import text_document
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.context import before
+from app.tui.chat.greedy_continuation import GreedyContinuation
 from app.tui.chat.inspection import Inspection, Subject, entropies
 from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from app.tui.sampling import Sampling
@@ -27,7 +28,9 @@ from app.tui.widgets.buffer import TextBuffer
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.inspector import Inspector
 from app.tui.widgets.sampler import Sliders
+from app.tui.widgets.text_measures import TextMeasures
 from app.tui.widgets.tree import TreePane
+from app.tui.widgets.word_strip import WordStrip
 from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
@@ -62,6 +65,7 @@ class TextScreen(View):
         self.measured = ""
         self.next_logits: tuple[str, np.ndarray] | None = None
         self.run: LiveRun | None = None
+        self.going_on = GreedyContinuation()
         self.new_seed: Callable[[], int] = lambda: secrets.randbits(31)
         self._job = -1
         self._typing: Timer | None = None
@@ -72,12 +76,14 @@ class TextScreen(View):
         with Body(id="body"):
             with Left(id="left"):
                 yield TextBuffer(id="buffer")
+                yield TextMeasures(id="measures")
             yield Inspector(id="inspector")
         yield InspectorLine(id="glance")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
         self.buffer = self.query_one(TextBuffer)
+        self.measures = self.query_one(TextMeasures)
         self.inspector = self.query_one(Inspector)
         self.inspector.subject = lambda: Subject(self.inspection(), entropies(self.steps), self.here())
         self._show(self.conversation or self._fresh())
@@ -136,6 +142,7 @@ class TextScreen(View):
 
     def on_text_buffer_moved(self) -> None:
         if self.run is not None:
+            self._fit_measures()
             return
         self.inspect()
         if self._typing is not None:
@@ -150,6 +157,7 @@ class TextScreen(View):
         if not text:
             self.steps, self.measured = [], ""
             self.buffer.tint("", [])
+            self.going_on.stop()
             self.inspect()
             return
 
@@ -172,6 +180,37 @@ class TextScreen(View):
         context = Prompt(parts=(text,))
         self.host.engine.submit(r.Score(facts.name, context), measured)
         self.host.engine.submit(r.Exact(facts.name, context), followed)
+
+    def show_measures(self) -> None:
+        """Fill the room that the text leaves with what was measured of it."""
+        text, facts, going_on = self.buffer.text, self.host.engine.current, self.going_on
+        current = bool(text) and self.measured == text
+        if going_on.after and (going_on.after != text or not current):
+            going_on.stop()
+        if not self._fit_measures():
+            return
+        if current and facts is not None and self.run is None and going_on.after != text:
+            going_on.ask(text, facts.name, self.host.engine.submit, self.show_measures)
+        known, spans = self.buffer.measured, text_document.spans(self.steps)
+        steps = [step for step, (_, end) in zip(self.steps, spans, strict=True) if end <= known]
+        self.measures.show(steps, self.here(), going_on)
+        self._fit_measures()
+
+    def _fit_measures(self) -> bool:
+        """Give them the rows that are left; gives whether there are any."""
+        if not self.is_attached:
+            return False
+        rows = self.buffer.wrapped_document.height if self.buffer.text else 0
+        width, height = self.query_one(Left).size
+        return self.measures.fit(width, height, rows)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_measures)
+
+    def on_word_strip_word_pointed(self, event: WordStrip.WordPointed) -> None:
+        lead = len(event.word.text) - len(event.word.text.lstrip())
+        self.buffer.stand(event.word.start + lead)
+        self.buffer.focus()
 
     def _tint(self) -> None:
         levels: list[int] = []
@@ -202,6 +241,7 @@ class TextScreen(View):
     def inspect(self) -> None:
         """Bring the panel and the top line up to date with the cursor and the sliders."""
         self.inspector.look()
+        self.show_measures()
         self.status()
 
     def status(self) -> None:
@@ -234,6 +274,7 @@ class TextScreen(View):
             self.hints.say("no model is loaded" if facts is None else "it is being continued: esc stops")
             return
         whole, prefix = self.buffer.text, self.buffer.text[: self.buffer.place]
+        self.going_on.stop()
         self._commit(whole)
         fork = self._commit(prefix)
         prompt = before(self.talk, fork)
@@ -247,6 +288,7 @@ class TextScreen(View):
             control.force([token])
         self.run = LiveRun(node.id, control, _new_id)
         self._write(prefix)
+        self.call_after_refresh(self.show_measures)
         request = r.Generate(facts.name, prompt, control, node.seed)
         self._job = self.host.engine.submit(request, self.take_events)
         self.save()
@@ -302,6 +344,7 @@ class TextScreen(View):
 
     def leave(self) -> None:
         """Stop and save before something else is shown."""
+        self.going_on.stop()
         if self.run is not None:
             self.run.control.cancel()
             self._end(self.run, CANCELLED)

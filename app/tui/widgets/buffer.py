@@ -48,6 +48,11 @@ class TextBuffer(TextArea):
         assert isinstance(self.document, Document)
         self.move_cursor(self.document.get_location_from_index(index))
 
+    @property
+    def measured(self) -> int:
+        """How many of its first characters stand as they did when they were tinted."""
+        return len(self._levels_text)
+
     def tint(self, text: str, levels: list[int]) -> None:
         """Tint the characters of `text`; those of the buffer that differ from it stay plain."""
         self._levels, self._levels_text = levels, text

@@ -50,6 +50,7 @@ class Picture:
     left: float = 0.0
     axis: bool = True
     floor: float | None = None  # the bottom, where it is not the least of the values
+    along: str = "step"  # what the axis counts
 
 
 EMPTY = Picture()
@@ -116,7 +117,7 @@ class Chart(Canvas):
             segments += [Segment(run, self._ink(ink)) for run, ink in board.runs(row)]
             lines.append(segments)
         if len(lines) < height and axis:
-            lines.append(self._steps(frame, axis))
+            lines.append(self._steps(frame, axis, it.along))
         return lines
 
     def _ink(self, name: str) -> Style:
@@ -155,10 +156,10 @@ class Chart(Canvas):
                 board.put(row, column, BAR, "chosen")
             board.put(frame.row(mark.y), column, BEST if mark.best else POINT, "chosen")
 
-    def _steps(self, frame: plot.Frame, axis: int) -> Line:
+    def _steps(self, frame: plot.Frame, axis: int, along: str) -> Line:
         """The axis of steps: a label under each round number, the last one at the edge."""
         text = [" "] * frame.width
-        end = f"step {frame.right:,.0f}" if frame.width > 24 else f"{frame.right:,.0f}"
+        end = f"{along} {frame.right:,.0f}" if frame.width > 24 else f"{frame.right:,.0f}"
         for value in plot.ticks(frame.left, frame.right, max(frame.width // 12, 1)):
             if value != round(value):  # there is no half a step
                 continue

@@ -6,6 +6,7 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
+from app.tui.theme import column
 from app.tui.widgets.canvas import Canvas, Line
 
 TOP = 8.0  # bits at which a column is full
@@ -65,13 +66,11 @@ class EntropyRow(Canvas):
 
     def row(self, row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
-        levels = self.glyphs.levels
         lit = self.at // self._each if self.at is not None else -1
         segments = []
-        for column, value in enumerate(self._columns):
-            full = min(max(round(value / TOP * len(levels) * rows), 1), len(levels) * rows) - row * len(levels)
-            glyph = levels[min(full, len(levels)) - 1] if full > 0 else " "
-            segments.append(Segment(glyph, self.look.chosen_bar if column == lit else self.look.bar))
+        for x, value in enumerate(self._columns):
+            glyph = column(value / TOP, row, rows, self.glyphs)
+            segments.append(Segment(glyph, self.look.chosen_bar if x == lit else self.look.bar))
         return list(Segment.simplify(segments))
 
     def on_click(self, event: events.Click) -> None:

@@ -1,0 +1,48 @@
+"""Surprisal by the word, and its running sum: what is drawn below a text. Plain Python; how it looks is a widget's.
+
+A word is what stands between two spaces, with the space before it; its surprisal is the sum over its tokens (the chain
+rule), without what was not measured: the first token, which follows nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from engine.trace.trace import TokenStep
+
+
+class WordSurprisal(NamedTuple):
+    """A word, half-open ranges of characters and of tokens; `bits` is None where nothing was measured."""
+
+    text: str
+    start: int
+    end: int
+    first: int
+    last: int
+    bits: float | None
+
+
+def bits_of_words(steps: Sequence[TokenStep]) -> list[WordSurprisal]:
+    """The words of a measured text. A token of several words counts to the first of them, one without text (control
+    tokens, parts of a character) to the word that it stands in."""
+    found: list[WordSurprisal] = []
+    at = 0
+    for index, step in enumerate(steps):
+        text = "" if step.special else step.text
+        bits = None if step.logprob is None else -step.logprob / math.log(2)
+        last = found[-1] if found else None
+        begins = text[:1].isspace() or (last is not None and last.text[-1:].isspace())
+        if last is None or (begins and text and last.text.strip()):
+            found.append(WordSurprisal(text, at, at + len(text), index, index + 1, bits))
+        else:
+            both = [each for each in (last.bits, bits) if each is not None]
+            whole = sum(both) if both else None
+            found[-1] = WordSurprisal(last.text + text, last.start, at + len(text), last.first, index + 1, whole)
+        at += len(text)
+    return found
+
+
+def running_sum(steps: Sequence[TokenStep]) -> list[float]:
+    """Bits of all tokens up to each, from 0.0 before the first: one more than there are tokens."""
+    return list(accumulate((-(step.logprob or 0.0) / math.log(2) for step in steps), initial=0.0))
