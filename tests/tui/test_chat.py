@@ -1,6 +1,7 @@
 """The chat screen with a scripted engine: every action, by its state."""
 
 from pathlib import Path
+from threading import Event
 
 from app.heat import MARKED
 from app.tui.dialogs.overlays import Alternatives
@@ -15,8 +16,6 @@ ASK = "Why is the sky blue?"
 
 def held(engine: ScriptedEngine, at: int) -> None:
     """Make the engine wait before a token until it is told to go on, or its run is cancelled."""
-    from threading import Event
-
     engine.gate = Event()  # type: ignore[attr-defined]
 
     def pace(drawn: int) -> None:
@@ -391,6 +390,23 @@ async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path)
         assert len(stage.shown) == 2
 
 
+async def test_a_file_that_is_not_there_is_said_and_a_name_stays_a_word(play: Play) -> None:
+    engine, gate = ScriptedEngine(), Event()
+    engine.pace = lambda drawn: gate.wait(5)  # type: ignore[assignment,return-value]
+    async with play(engine) as stage:
+        await stage.type("@noets.txt says what?")
+        await stage.until(lambda: "there is no file noets.txt here" in stage.chat.hints.news, "a word about it")
+        assert stage.texts[0] == "@noets.txt says what?"
+        gate.set()
+        await stage.until(lambda: stage.ended)
+        gate.clear()
+        await stage.type("Ask @alice. She knows")
+        await stage.until(lambda: stage.chat.talk.running)
+        assert stage.chat.hints.news == ""
+        gate.set()
+        await stage.until(lambda: stage.ended)
+
+
 async def test_a_huge_paste_is_attached(play: Play) -> None:
     from textual import events
 
@@ -417,7 +433,6 @@ async def test_the_engine_failing_keeps_the_text(play: Play) -> None:
 
 
 async def test_a_message_waits_for_the_model(play: Play) -> None:
-    from threading import Event
 
     gate = Event()
 

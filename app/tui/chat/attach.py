@@ -39,6 +39,13 @@ def found(text: str) -> list[Attachment]:
     return attachments
 
 
+def mistaken(text: str) -> str:
+    """A line about a word that begins with @ and looks like a file's name but names none, or ""."""
+    names = [match[1] for match in _NAMED.finditer(text)]
+    absent = [name for name in names if len(Path(name).suffix) > 1 and not Path(name).expanduser().is_file()]
+    return f"there is no file {absent[0]} here: it was sent as a word" if absent else ""
+
+
 def read(path: Path) -> Attachment:
     """A text file. Raises DataError where it is none, or too large."""
     try:

@@ -87,7 +87,7 @@ class Composer(PromptInput):
         if attached:
             self._count(text, attached)
         else:
-            self._say(text)
+            self._say(text, attach.mistaken(text))
 
     def _say(self, text: str, news: str = "") -> None:
         self._remember(text)
