@@ -1,13 +1,18 @@
 """The sqlite file behind the store: its tables, its version, and what is done when it is locked or damaged."""
 
+import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from app import rescue
 from engine.errors import DataError
 from engine.trace.fields import FIELDS, Field
+from engine.trace.file import recipe_row
+from engine.trace.trace import Recipe
 
 VERSION = 1
 BUSY_S = 3.0  # how long another program may hold the database before we say so
@@ -44,24 +49,53 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, str]:
     """A connection to the database, made if need be; and a line on what happened to it, or "".
 
     Raises DataError, one line, where it is locked, cannot be opened, or was written by another version. A damaged file
-    is moved aside and kept, and a new one begun.
+    is moved aside and kept, and what can be read of it stands in the new one.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return _connect(path), ""
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if rescue.damaged(error) and path.exists():
+            return renew(path)
         if _busy(error):
             raise DataError(f"{path} is locked by another program: close it, or set LIKELY_HOME") from error
-        if not path.exists() or isinstance(error, sqlite3.OperationalError):
-            raise DataError(f"{path} cannot be opened ({error}): check its folder, or set LIKELY_HOME") from error
-        aside = _aside(path)
-        return _connect(path), f"the session database was damaged: it is kept as {aside.name}, and a new one was begun"
+        raise DataError(f"{path} cannot be opened ({error}): check its folder, or set LIKELY_HOME") from error
     except OSError as error:
         raise DataError(f"{path} cannot be opened ({error.strerror}): check its folder, or set LIKELY_HOME") from error
 
 
+def renew(path: Path) -> tuple[sqlite3.Connection, str]:
+    """A new database in the place of a damaged one, with what can be read of that; and a line that says so.
+
+    The damaged one is moved only when the new one is whole. Raises DataError where that cannot be written.
+    """
+    fresh = path.with_name(f"{path.name}.rescued-{os.getpid()}")
+    try:
+        count = _rescue(path, fresh)
+        aside = _aside(path)
+        fresh.replace(path)
+    except (OSError, sqlite3.Error) as error:
+        raise DataError(f"{path} is damaged, and no new one can be written ({error}): move it away") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    kept = {0: "nothing in it could be read", 1: "1 conversation was rescued"}.get(
+        count, f"{count} conversations were rescued"
+    )
+    line = f"the session database was damaged: {kept}, it is kept as {aside.name}, and a new one was begun"
+    return _connect(path), line
+
+
+def _rescue(path: Path, fresh: Path) -> int:
+    """Write what can be read of a damaged database into another file; how many conversations."""
+    for suffix in ("", "-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    with closing(_connect(fresh)) as new, closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as old:
+        return rescue.copy(old, new, json.dumps(recipe_row(Recipe())))
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    db.text_factory = lambda data: data.decode("utf-8", "replace")  # a damaged letter costs no conversation
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
@@ -108,7 +142,7 @@ def change(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise DataError(f"not saved: {'another program holds the database' if _busy(error) else error}") from error
 
 
-def _busy(error: sqlite3.Error) -> bool:
+def _busy(error: Exception) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 

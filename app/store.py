@@ -8,15 +8,20 @@ conversation opens at once. Knows nothing of the screen.
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from app.database import change, open_database
+from app.database import change, open_database, renew
+from app.rescue import damaged
 from app.rows import STEP, figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
@@ -40,14 +45,37 @@ class Summary:
     leaves: int = 1
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Row = tuple[Any, ...]
+_TIME = "max(0, min(4e9, ifnull(CAST({} AS REAL), 0)))"  # whatever a damaged row holds
+_MENDING = Lock()
 _HOLES = ",".join("?" * len(STEP.split()))
+
+
+def _mended(method: "Callable[Concatenate[Store, P], R]") -> "Callable[Concatenate[Store, P], R]":
+    """A method that is called again on the database that was rescued, if the file turns out to be damaged."""
+
+    @wraps(method)
+    def call(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(store, *args, **kwargs)
+        except (sqlite3.Error, UnicodeDecodeError, DataError) as error:
+            if not damaged(error) and not damaged(error.__cause__):
+                if isinstance(error, DataError):
+                    raise
+                raise DataError(f"{store.path} cannot be read: {error}") from error
+        store.mend()
+        return method(store, *args, **kwargs)
+
+    return call
 
 
 class Store:
     """The database. Used by one thread; several programs may have it open.
 
-    Raises DataError, one line, where it is locked or of another version. `notice` says where a damaged file is kept,
+    Raises DataError, one line, where it is locked or of another version. One that turns out to be damaged, at once or
+    later, is renewed with what can be read of it. `notice` says where the damaged file is kept,
     and that the file was removed under it: then a new one is begun, with all that is saved from then on.
     """
 
@@ -64,6 +92,24 @@ class Store:
         self.notice = notice or self.notice
         self._inode = self.path.stat().st_ino
 
+    def mend(self) -> None:
+        """Put a new database in the place of a damaged one, unless another connection of this program already has."""
+        with _MENDING:
+            if self.path.exists() and self.path.stat().st_ino == self._inode:
+                self._connection.close()
+                self._forget()
+                self._connection, self.notice = renew(self.path)
+                self._inode = self.path.stat().st_ino
+
+    def _forget(self) -> None:
+        for known in (self._written, self._sides, self._recipes):
+            known.clear()
+
+    def taken_notice(self) -> str:
+        """The news to say; given once."""
+        notice, self.notice = self.notice, ""
+        return notice
+
     @property
     def _db(self) -> sqlite3.Connection:
         """The connection to the file that is there now."""
@@ -73,9 +119,9 @@ class Store:
             there = False
         if not there:
             self._connection.close()
-            for known in (self._written, self._sides, self._recipes):
-                known.clear()
-            self.notice = "the session database was removed: a new one was begun, with what is open"
+            self._forget()
+            if not self.path.exists():  # else another connection has renewed it, and says so
+                self.notice = "the session database was removed: a new one was begun, with what is open"
             self._open()
         return self._connection
 
@@ -84,6 +130,7 @@ class Store:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
+    @_mended
     def save(self, talk: Conversation) -> None:
         """Write what is new in a conversation. One that was deleted meanwhile stays deleted."""
         with change(self._db) as db:
@@ -170,15 +217,18 @@ class Store:
             self._recipes[recipe] = db.execute("SELECT id FROM recipe WHERE row=?", (row,)).fetchone()[0]
         return self._recipes[recipe]
 
+    @_mended
     def delete(self, session: str) -> None:
         """Put a conversation away; `undelete` brings it back until `sweep`."""
         with change(self._db) as db:
             db.execute("UPDATE session SET deleted=? WHERE id=?", (time.time(), session))
 
+    @_mended
     def undelete(self, session: str) -> None:
         with change(self._db) as db:
             db.execute("UPDATE session SET deleted=NULL WHERE id=?", (session,))
 
+    @_mended
     def sweep(self, before: float) -> None:
         """Remove for good what was deleted before a time (seconds since the epoch)."""
         with change(self._db) as db:
@@ -187,10 +237,12 @@ class Store:
                 db.executemany(f"DELETE FROM {table} WHERE session=?", [(id,) for id in gone])
             db.executemany("DELETE FROM session WHERE id=?", [(id,) for id in gone])
 
+    @_mended
     def rename(self, session: str, title: str) -> None:
         with change(self._db) as db:
             db.execute("UPDATE session SET title=? WHERE id=?", (title, session))
 
+    @_mended
     def duplicate(self, session: str, id: str) -> None:
         """A copy of a conversation under a new id, snapshots included."""
         with change(self._db) as db:
@@ -210,6 +262,7 @@ class Store:
                 db.execute(f"INSERT INTO {into} SELECT ?, {columns} FROM {table} WHERE {name}=?", (id, session))
             db.execute("INSERT INTO said SELECT text, ?, node FROM said WHERE session=?", (id, session))
 
+    @_mended
     def remember_vocabulary(self, model: str, pieces: Sequence[bytes]) -> None:
         """Keep what a model's ids stand for, so that its candidates have names without it."""
         with change(self._db) as db:
@@ -217,11 +270,14 @@ class Store:
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
+    @_mended
     def load(self, session: str) -> Conversation:
         """A conversation without its snapshots. Raises DataError where there is none, or it is damaged."""
         try:
             return self._load(session)
-        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            if damaged(error):
+                raise
             raise DataError(f"conversation {session} cannot be read: {error}") from error
 
     def _load(self, session: str) -> Conversation:
@@ -230,7 +286,7 @@ class Store:
         ).fetchone()
         if row is None:
             raise DataError(f"there is no conversation {session}: `likely chat` and ctrl+o list those there are")
-        recipes = {id: recipe_from_row(json.loads(text)) for id, text in self._db.execute("SELECT id, row FROM recipe")}
+        recipes = self._read_recipes()
         steps: dict[str, list[TokenStep]] = {}
         for node, *values in self._db.execute(
             f"SELECT node, {STEP} FROM step WHERE session=? ORDER BY node, i", (session,)
@@ -265,12 +321,24 @@ class Store:
             pruned=frozenset((Fork(parent, at), option) for _, parent, at, option in pruned),
         )  # fmt: skip
 
+    def _read_recipes(self) -> dict[int, Recipe]:
+        """All that can be read: a damaged one costs only the conversations that were drawn with it."""
+        found: dict[int, Recipe] = {}
+        for id, text in self._db.execute("SELECT id, row FROM recipe"):
+            with suppress(ValueError, KeyError, TypeError, AttributeError, DataError):
+                found[id] = recipe_from_row(json.loads(text))
+        return found
+
+    @_mended
     def snapshot(self, session: str, node: str, i: int) -> tuple[Snapshot, np.ndarray] | None:
         """The snapshot before a node's token, and what removed each candidate; None where it was not kept."""
         row = self._db.execute(
             "SELECT data FROM snapshot WHERE session=? AND node=? AND i=?", (session, node, i)
         ).fetchone()
-        return None if row is None else unpack(row[0])
+        try:
+            return None if row is None else unpack(row[0])
+        except (ValueError, TypeError):  # damaged: as if it had not been kept
+            return None
 
     def with_snapshots(self, talk: Conversation) -> Conversation:
         """A conversation with every snapshot that is on disk, for a file."""
@@ -286,13 +354,12 @@ class Store:
         found = self.snapshot(session, node, i)
         return step if found is None else replace(step, snapshot=found[0], removed_by=found[1])
 
+    @_mended
     def version(self) -> int:
         """A number that is another one once somebody else has written to the database; DataError if it is not there."""
-        try:
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.Error as error:
-            raise DataError(f"{self.path} cannot be read: {error}") from error
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
+    @_mended
     def sessions(self, query: str = "", limit: int = 200) -> list[Summary]:
         """Conversations, newest first; with a query, those in which all of its words are said or are in the title."""
         found: dict[str, str] = {}
@@ -304,16 +371,18 @@ class Store:
                     (words,),
                 ):
                     found.setdefault(session, " ".join(text.split()))
-            except sqlite3.OperationalError:
-                pass
+            except sqlite3.OperationalError as error:
+                if damaged(error):
+                    raise
         rows = self._db.execute(
-            "SELECT id, CASE WHEN title != '' THEN title ELSE ifnull((SELECT substr(text, 1, 60) FROM node"
-            " WHERE node.session = session.id AND parent = '' ORDER BY node.rowid LIMIT 1), '') END,"
-            " kind, model, created, updated,"
+            "SELECT CAST(id AS TEXT), CAST(CASE WHEN title != '' THEN title ELSE ifnull((SELECT substr(text, 1, 60)"
+            " FROM node WHERE node.session = session.id AND parent = '' ORDER BY node.rowid LIMIT 1), '') END AS TEXT),"
+            f" CAST(kind AS TEXT), CAST(model AS TEXT), {_TIME.format('created')}, {_TIME.format('updated')},"
             " (SELECT count(*) FROM step WHERE step.session = session.id),"
             # a node ends a branch where nothing follows all of it
             " (SELECT count(*) - count(DISTINCT CASE WHEN at IS NULL AND parent != '' THEN parent END) FROM node"
-            " WHERE node.session = session.id) FROM session WHERE deleted IS NULL ORDER BY updated DESC"
+            " WHERE node.session = session.id) FROM session"
+            " WHERE deleted IS NULL AND id IS NOT NULL ORDER BY updated DESC"
         )
         kept = [
             Summary(id, title, kind, model, created, updated, tokens, found.get(id, ""), leaves)
@@ -322,11 +391,16 @@ class Store:
         ]
         return kept[:limit]
 
+    @_mended
     def vocabulary(self, model: str) -> tuple[bytes, ...]:
         """The pieces of a model that was used before; none where it was not."""
         row = self._db.execute("SELECT pieces FROM vocabulary WHERE model=?", (model,)).fetchone()
-        return () if row is None else unpack_pieces(row[0])
+        try:
+            return () if row is None else unpack_pieces(row[0])
+        except (ValueError, TypeError, IndexError, zlib.error):
+            return ()
 
+    @_mended
     def models(self, session: str = "") -> tuple[str, ...]:
         """The models that conversations were held with: that of `session` first, then the newest."""
         rows = self._db.execute(
@@ -334,4 +408,4 @@ class Store:
             " ORDER BY id = ? DESC, updated DESC LIMIT 50",
             (session,),
         )
-        return tuple(dict.fromkeys(model for (model,) in rows))
+        return tuple(dict.fromkeys(str(model) for (model,) in rows))

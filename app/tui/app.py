@@ -197,7 +197,7 @@ class LikelyApp(App[str]):
         path = self.home / "sessions.db"
         try:
             self.store = Store(path)
-            self.store_news = self.store.notice
+            self.store_news = self.store.taken_notice()
             self.keeper = AutoSaver(path)
             self.keeper.do(lambda store: store.sweep(self.clock() - KEPT_S))
         except DataError as error:  # the conversation goes on without being saved, and the line says so

@@ -296,3 +296,94 @@ def test_branches_of_one_run_and_revised_tails_come_back(store: Store) -> None:
     assert dict(found.nodes) == dict(light(talk).nodes) and found.chosen == talk.chosen
     assert found.messages()[-1].text == " w0 w1 w2 w3" and len(found.pruned) == 1
     assert found.check_out("y").messages()[-1].text == " w0! w2 w4 w5"
+
+
+def several(path: Path, count: int = 24) -> None:
+    """A database of so many conversations, all in its one file."""
+    store = Store(path)
+    for n in range(count):
+        store.save(replace(talk(), id=f"c{n}", title=f"Sky {n}"))
+    store.close()
+
+
+def use(store: Store) -> int:
+    """Everything a person does with a database; the conversations that are listed."""
+    listed = store.sessions()
+    for summary in listed:
+        try:
+            loaded = store.load(summary.id)
+        except DataError:
+            continue
+        for node in loaded.nodes.values():
+            store.snapshot(loaded.id, node.id, 0)
+    store.sessions("sky")
+    store.vocabulary("m")
+    store.models()
+    store.save(replace(talk(), id="new"))
+    assert store.load("new").title == "Sky"
+    return len(listed)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_overwritten_pages_cost_what_was_on_them(tmp_path: Path, seed: int) -> None:
+    path, random = tmp_path / "s.db", np.random.default_rng(seed)
+    several(path)
+    data = bytearray(path.read_bytes())
+    for page in random.integers(1, len(data) // 4096, 3):
+        data[page * 4096 : page * 4096 + 4096] = random.bytes(4096)
+    path.write_bytes(data)
+    store = Store(path)
+    use(store)
+    kept = list(tmp_path.glob("s.db.damaged-*"))
+    assert len(kept) <= 1 and all(file.name in store.notice for file in kept)
+    if kept:
+        assert kept[0].read_bytes()[:100] == data[:100]
+        assert not damaged_notice_again(path)
+
+
+def damaged_notice_again(path: Path) -> str:
+    """What a second start says."""
+    store = Store(path)
+    use(store)
+    return store.notice
+
+
+def test_a_page_that_is_lost_while_open_is_rescued_for_all_connections(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    several(path)
+    with sqlite3.connect(path) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'chosen'").fetchone()[0]
+    one, two = Store(path), Store(path)
+    with path.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    one.save(replace(talk(), id="new"))
+    assert "25 conv" not in one.notice and "24 conversations were rescued" in one.notice
+    assert two.load("new").title == "Sky" and not two.notice
+    assert dict(two.load("c7").nodes) == dict(light(talk()).nodes)
+    assert len(two.sessions("sky")) == 25
+
+
+def test_values_of_other_types_are_listed_as_text(store: Store) -> None:
+    store.save(talk())
+    store._db.execute("UPDATE session SET title = CAST(x'ff41' AS TEXT), updated = 'soon', model = x'00ff'")
+    store._db.execute("UPDATE snapshot SET data = x'00'")
+    (listed,) = store.sessions()
+    assert listed.title == "\ufffdA" and listed.updated == 0 and store.models()
+    assert store.snapshot("c", "a", 0) is None
+    store._db.execute("UPDATE session SET title = x'ff41', updated = 9e999")
+    assert store.sessions("a")[0].title == "\ufffdA"
+
+
+def test_a_conversation_whose_own_row_is_lost_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    several(path, 2)
+    with sqlite3.connect(path) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'session'").fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    store = Store(path)
+    assert [summary.title for summary in store.sessions()] == ["Why is the sky blue?"] * 2
+    assert dict(store.load("c1").nodes) == dict(light(talk()).nodes)
+    assert len(store.sessions("sky")) == len(store.sessions("w3")) == 2  # what was asked, and what was answered

@@ -1,6 +1,7 @@
 """What goes wrong around an open conversation: files that vanish, a full disk, a second program."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,28 @@ async def test_the_session_file_is_removed_while_it_is_open(play: Play, tmp_path
         assert stage.texts == [ASK, SKY, "and red?", SKY]
         assert stage.app.store is not None
         assert stage.app.store.snapshot(id, stage.shown[1].message.last.id, 0) is not None
+
+
+async def test_a_page_that_is_lost_is_said_once_in_the_list(play: Play, tmp_path: Path) -> None:
+    async with play() as stage:
+        await stage.ask(ASK)
+        await kept(stage)
+        assert stage.app.keeper is not None and stage.app.store is not None
+        path = stage.app.store.path
+    with sqlite3.connect(path) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'chosen'").fetchone()[0]
+        node = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'node'").fetchone()[0]
+    async with play() as stage:
+        with path.open("r+b") as file:
+            for page in (root, node):
+                file.seek((page - 1) * 4096)
+                file.write(b"\xff" * 4096)
+        await stage.pilot.press("ctrl+o")
+        said = str(stage.app.screen.query_one("#sessions-keys").render())
+        assert "the session database was damaged" in said and len(list(path.parent.glob("*.damaged-*[0-9]"))) == 1
+        assert len(stage.app.screen.found) == 1  # type: ignore[attr-defined]
+        await stage.pilot.press("escape", "ctrl+o")
+        assert "damaged" not in str(stage.app.screen.query_one("#sessions-keys").render())
 
 
 async def test_a_full_disk_is_said_and_what_could_not_be_saved_is_saved_later(play: Play, tmp_path: Path) -> None:

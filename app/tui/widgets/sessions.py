@@ -100,6 +100,7 @@ class SessionList(Vertical):
         self.found: list[Summary] = []
         self.deleted: list[str] = []
         self._seen: tuple[object, ...] = ()
+        self._news = ""  # of the store, for as long as the list is open
 
     @property
     def store(self) -> Store:
@@ -140,9 +141,13 @@ class SessionList(Vertical):
 
     def search(self) -> None:
         """List what matches."""
-        self._seen = self._state()
+        try:
+            self._seen = self._state()
+            found = self.store.sessions(self.query_one("#query", Input).value)
+        except DataError as error:
+            self._say(str(error))
+            return
         kind = self.query_one(KindRow).kind
-        found = self.store.sessions(self.query_one("#query", Input).value)
         rows, here = self.query_one("#list", OptionList), self.picked
         self.found = [summary for summary in found if kind in (ALL, summary.kind)]
         at = rows.highlighted or 0
@@ -156,7 +161,8 @@ class SessionList(Vertical):
                 rows.highlighted = min(rows.highlighted + 1, len(ids) - 1)
         if self.narrow:
             self.query_one("#sessions-title", Label).update(self._heading())
-        self._say(self._keys() if self.found else "nothing found · esc")
+        self._news = self.store.taken_notice() or self._news
+        self._say(self._news or (self._keys() if self.found else "nothing found · esc"))
 
     def _heading(self) -> Text:
         look = host(self).look
