@@ -35,3 +35,16 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"{path} was not written: {reason}") from error
+
+
+def check_new_folder(folder: Path, option: str) -> None:
+    """DataError, naming the option that gave it, where a folder of ours would lie in one that holds anything."""
+    if not folder.name:
+        raise DataError(f"{option} takes the name of a folder to make, got {str(folder)!r}")
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise DataError(f"{folder} is not empty: choose another {option}")
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder} is a file, and {option} takes a folder: choose another {option}")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be {option}: {error.strerror}") from error

@@ -8,6 +8,7 @@ import click
 from app.cli.opening import Progress
 from app.cli.rules import Ruled
 from engine.errors import ParameterError
+from engine.whole_file import check_new_folder
 
 KINDS = ("f16", "q8_0", "q4_0")
 BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
@@ -57,6 +58,9 @@ def command(
         raise ParameterError(f"--gguf goes with an --out that ends with .gguf, got {out}")
     if to_file and bits != "0":
         raise ParameterError(f"--bits is of a folder; a .gguf file is written by --gguf {', '.join(KINDS)}")
+    for option, folder in (("--out", None if to_file else out), ("--peft", peft)):
+        if folder is not None:
+            check_new_folder(folder, option)  # before a model is loaded
     from engine.tune import adapters, fusion, gguf_adapter, sites
     from engine.tune import data as sources
     from engine.tune import peft as forms

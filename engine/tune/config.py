@@ -89,6 +89,8 @@ class Config:
 
     def checked(self) -> "Config":
         """Itself; ParameterError for a value out of its range and for options that contradict each other."""
+        if not self.out:
+            raise ParameterError("--out takes the name of the folder to write to, got nothing")
         for f in fields(self):
             value, meta = getattr(self, f.name), f.metadata
             if meta["choices"] and value not in meta["choices"]:

@@ -18,6 +18,7 @@ from engine.sources.hf_folder import FLOATS, stored_dtype
 from engine.sources.model_info import ModelInfo
 from engine.tune import full, lora, sites
 from engine.tune.stored import write_arrays, write_whole
+from engine.whole_file import check_new_folder
 from metal import mx
 from models import Transformer
 from models.weights import PackedLayout
@@ -82,10 +83,9 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     """The model as a folder that mlx-lm and `likely` read. `dtype`: of what is not packed; None: as in the base's file.
 
     The tokenizer's files are those of the base's folder, or made of a GGUF file's metadata. CheckpointError where those
-    cannot be said in a tokenizer.json (export to GGUF instead), and where the directory is in use.
+    cannot be said in a tokenizer.json (export to GGUF instead); DataError where the directory is in use.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise CheckpointError(f"{folder} is not empty: choose another --out")
+    check_new_folder(folder, "--out")
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(checkpoint, folder)
     found, settings = arrays(sites.trainable(checkpoint.model))

@@ -21,6 +21,7 @@ from engine.tokenizer import Tokenizer
 from engine.tune import adapters, fuse, gguf, lora, sites
 from engine.tune.rows import TrainingRow
 from engine.tune.samples import encode
+from engine.whole_file import check_new_folder
 from metal import mx
 from models import LanguageModel
 
@@ -80,13 +81,14 @@ def fuse_to(
 ) -> FusionError:
     """Merge a stored adapter, or whole weights, into `checkpoint` and write that to `out`; what the file has kept.
 
-    CheckpointError where the file has lost the change (unless forced: it is written then), where `out` is in use, and
-    for what the form cannot hold; nothing is at `out` then. The model of `checkpoint` is changed all the same.
+    CheckpointError where the file has lost the change (unless forced: it is written then), and for what the form cannot
+    hold; DataError where `out` is in use. Nothing is written at `out` then. The model of `checkpoint` is
+    changed all the same.
     """
     if not texts:
         raise CheckpointError("fusing is judged on rows of text: give --data")
-    if not form.gguf and out.exists() and any(out.iterdir()):
-        raise CheckpointError(f"{out} is not empty: choose another --out")
+    if not form.gguf:
+        check_new_folder(out, "--out")
     model = sites.trainable(checkpoint.model)
     tokens = [mx.array([list(ids)]) for ids in texts]
     progress("the base", 0, 0)

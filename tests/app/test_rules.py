@@ -1,5 +1,6 @@
 """Which options go together: what would be ignored is refused by its name, before a model is looked for."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 from app.cli import likely as program
 from app.cli.rules import RULES, OptionRule
 from app.tui.chat.start import Start
-from engine.errors import ParameterError
+from engine.errors import DataError, ParameterError
 from engine.presets import ORDERS
 from engine.transforms import Temperature
 from engine.tune.config import NEEDS, configure
@@ -56,6 +57,26 @@ def test_a_training_option_that_would_change_nothing_is_refused(name: str) -> No
     with pytest.raises(ParameterError, match=name):
         configure({name: value, **alone})
     assert getattr(configure({name: value, **beside}), name) == value
+
+
+@pytest.mark.parametrize("option", ["--out", "--peft"])
+def test_fuse_writes_only_into_a_folder_of_its_own(option: str, tmp_path: Path) -> None:
+    """Said before an adapter is looked for, and what is there is untouched."""
+    file, folder = tmp_path / "file", tmp_path / "model"
+    folder.mkdir()
+    for path in (file, folder / "model.safetensors"):
+        path.write_text("kept")
+    for place, words in ((file, "is a file"), (folder, "is not empty"), ("", "takes the name of a folder")):
+        result = CliRunner().invoke(program, ["fuse", "adapter", option, str(place)])
+        assert isinstance(result.exception, DataError) and words in str(result.exception), result
+        assert option in str(result.exception)
+    assert file.read_text() == (folder / "model.safetensors").read_text() == "kept"
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_training_needs_a_folder_with_a_name() -> None:
+    with pytest.raises(ParameterError, match="--out"):
+        configure({"out": ""})
 
 
 def test_a_training_has_one_length_and_it_is_a_number() -> None:

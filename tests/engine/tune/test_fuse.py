@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import engine.tune.lora as lora
-from engine.errors import CheckpointError, ParameterError
+from engine.errors import CheckpointError, DataError, ParameterError
 from engine.evaluate import compare
 from engine.sources.checkpoint import Checkpoint, load
 from engine.tune import adapters, fuse, fusion, gguf, sites
@@ -58,9 +58,9 @@ def test_a_fused_folder_is_the_model_with_its_adapter_here_and_in_mlx_lm(tmp_pat
     assert kept.adapter > 1e-3 and kept.fused == pytest.approx(kept.adapter, rel=1e-3) and kept.error < 1e-6
     assert difference(load(tmp_path / "fused").model(X), attached) <= 1e-5
     assert difference(load_model(tmp_path / "fused")[0](X), attached) <= 1e-5
-    with pytest.raises(CheckpointError, match="is not empty"):
+    with pytest.raises(DataError, match="is not empty"):
         fuse.write(checkpoint, tmp_path / "fused")
-    with pytest.raises(CheckpointError, match="is not empty"):
+    with pytest.raises(DataError, match="is not empty"):
         fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS)
 
 
