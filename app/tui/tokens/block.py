@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
+from app.tui.tokens import cells
 from app.tui.tokens.lines import Divider
 from app.tui.tokens.markdown import Markdown
 from app.tui.tokens.wrap import NOBODY, Wrap
@@ -32,6 +33,7 @@ class ShownToken(NamedTuple):
     level: int = 0  # heat
     special: bool = False
     given: bool = False  # not drawn: a person's words or choice
+    piece: bytes = b""  # its bytes, where they are not those of its text: some are of a character that it shares
 
 
 @dataclass(slots=True)
@@ -141,6 +143,20 @@ class MessageBlock:
         it = self.tokens[token]
         folded = self.folded and self.thinking is not None and self.thinking[0] <= token < self.thinking[1]
         return not folded and (not it.special or bool(self.shown(token)))
+
+    def sharers(self, token: int) -> range:
+        """The tokens whose bytes make the first character of a token, itself the last: one cell stands for them all."""
+        first, it = token, self.tokens[token]
+        if it.piece and it.text and it.text[0] != "�":
+            while first and not self.tokens[first - 1].text and self.tokens[first - 1].piece:
+                first -= 1
+            first -= int(first > 0 and cells.unfinished(self.tokens[first - 1].piece))
+        return range(first, token + 1)
+
+    def level(self, token: int) -> int:
+        """The heat of a token's cells: the highest of those that they stand for."""
+        it = self.tokens[token]
+        return max(self.tokens[each].level for each in self.sharers(token)) if it.piece else it.level
 
     def _think(self, first: int) -> None:
         """Find the model's thinking in the tokens from `first` on."""

@@ -115,6 +115,16 @@ def piece_text(piece: bytes) -> str:
     return text or "∅"
 
 
+def unfinished(piece: bytes) -> bool:
+    """Whether bytes end inside a character."""
+    for back, byte in enumerate(reversed(piece[-3:]), 1):
+        if 0xC0 <= byte < 0xF8:  # begins a character of two bytes, of three from 0xE0 on, of four from 0xF0 on
+            return back < 2 + (byte >= 0xE0) + (byte >= 0xF0)
+        if not 0x80 <= byte < 0xC0:
+            break
+    return False
+
+
 def same_width(text: str) -> bool:
     """Whether the terminal library measures a cleaned text as we do (tested for everything that `clean` gives)."""
     return cell_len(text) == width(text)

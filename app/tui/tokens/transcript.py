@@ -92,7 +92,9 @@ class Transcript:
         """A step as the transcript shows it."""
         special = step.special and step.piece not in THINKING
         text = step.piece.decode(errors="replace") if step.special else step.text
-        return ShownToken(text, heat_level(step, self.heat, self.least), special, step.origin == "given")
+        level = heat_level(step, self.heat, self.least)
+        piece = b"" if special or text.encode(errors="replace") == step.piece else step.piece
+        return ShownToken(text, level, special, step.origin == "given", piece)
 
     def recolour(self, heat: str, least: float) -> None:
         """Tint by another number, or from other bits on."""

@@ -214,8 +214,12 @@ class TextScreen(View):
 
     def _tint(self) -> None:
         levels: list[int] = []
+        highest = 0  # of the tokens that make one character together
         for step, (start, end) in zip(self.steps, text_document.spans(self.steps), strict=True):
-            levels += [heat_level(step, "surprisal")] * (end - start)
+            highest = max(highest, heat_level(step, "surprisal"))
+            if end > start:
+                levels += [highest] * (end - start)
+                highest = 0
         self.buffer.tint(self.measured, levels)
 
     def here(self) -> int | None:

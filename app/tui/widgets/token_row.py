@@ -71,7 +71,8 @@ def _ink(block: MessageBlock, span: Span, look: Look) -> Style | None:
     if span.token == NOBODY:
         return face
     it = block.tokens[span.token]
-    style = look.heat[it.level] if it.level and not span.face & RULE else None
+    level = block.level(span.token)
+    style = look.heat[level] if level and not span.face & RULE else None
     if it.given and block.edited and not it.special:  # a person's words in an answer
         style = (style or look.you) + Style(italic=True, bold=False)
     thinking = block.thinking

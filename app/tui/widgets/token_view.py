@@ -5,11 +5,13 @@ It knows nothing of conversations or of the engine.
 
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from app.heat import MARKED
+from app.tui.tokens import cells
 from app.tui.tokens.block import HEADING_ROWS
 from app.tui.tokens.layout import HEAD, TokenPlace
 from app.tui.widgets.rows import TranscriptRows
@@ -58,6 +60,7 @@ class TokenView(TranscriptRows, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._goal: int | None = None  # column that vertical moves try to keep
+        self._said = ""  # of the cell under the mouse
 
     def newest(self) -> TokenPlace | None:
         """The last token that the cursor can stand on."""
@@ -140,6 +143,27 @@ class TokenView(TranscriptRows, can_focus=True):
         here = self.cursor or self.newest()
         if here is not None:
             self.post_message(self.Chosen(here))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Say what a cell is made of where several tokens share it."""
+        offset, said = event.get_content_offset(self), ""
+        if offset is not None:
+            x, y = offset.x - GUTTER, offset.y + self.scroll_offset.y
+            spot = self.layout_.spot(y)
+            row = self.layout_.row(spot) if spot is not None else None
+            if spot is not None and row is not None and 0 <= x < row.width:
+                said = self._shared(spot.block, row.at(x))
+        if said != self._said:
+            self._said, self.tooltip = said, Text(said) if said else None
+
+    def _shared(self, block: int, token: int | None) -> str:
+        """The tokens that make one character, in words; "" where it is one alone."""
+        it = self.blocks[block]
+        if token is None or len(it.sharers(token)) == 1:
+            return ""
+        pieces = [it.tokens[each].piece for each in it.sharers(token)]
+        character = cells.clean(it.tokens[token].text[:1])
+        return f"{character} is made by {len(pieces)} tokens: {'  '.join(map(cells.piece_text, pieces))}"
 
     def on_click(self, event: events.Click) -> None:
         if self.text_selection is not None and event.chain == 1 and self.screen.get_selected_text():
