@@ -16,7 +16,8 @@ import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,21 @@ class Named:
 class Prefixes:
     """The segments that are kept for one model with one adapter.
 
-    `model` and `adapter` are hashes; `folder`, if given, is shared by all models.
+    `model` and `adapter` are hashes; `folder`, if given, is shared by all models. Where it cannot be written, `tell`
+    hears so once, and only memory is used from then on.
     """
 
     def __init__(
-        self, model: str, adapter: str = "", *, folder: Path | None = None, memory: int = MEMORY, disk: int = DISK
+        self,
+        model: str,
+        adapter: str = "",
+        *,
+        folder: Path | None = None,
+        memory: int = MEMORY,
+        disk: int = DISK,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self._tell = tell
         self.model, self.adapter, self.folder = model, adapter, folder
         self.memory, self.disk = memory, disk
         self._segments: OrderedDict[str, PrefixSegment] = OrderedDict()  # the most recently used last
@@ -121,10 +131,12 @@ class Prefixes:
         ready, self._flying = self._flying, found
         if not ahead() or len(branch.ids[0]) >= branch.cache.expected:
             ready, self._flying = [*ready, *found], []
-        for place, segment in ready:
-            self._save(place, segment)
+        with self._files():
+            for place, segment in ready:
+                self._save(place, segment)
         self._used(path)
-        self._bound()
+        with self._files():
+            self._bound()
 
     def _places(self, ids: Sequence[int], branch: Branches, total: int) -> Iterator[Named]:
         """The segments of a text of `total` tokens that begins with `ids`, as far as that is whole segments."""
@@ -150,19 +162,30 @@ class Prefixes:
         for i, place in enumerate(reversed(path)):
             if place.name in self._segments:
                 self._segments.move_to_end(place.name)
-            if self._stored(place):
-                os.utime(self._file(place), ns=(now + i, now + i))
+            with self._files():
+                if self._stored(place):
+                    os.utime(self._file(place), ns=(now + i, now + i))
         while self._segments and self.nbytes > self.memory:
             self._segments.popitem(last=False)
 
     # -- files ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _files(self) -> Iterator[None]:
+        """No answer is lost for files that only save time: where they cannot be written they are left alone."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # RuntimeError: mlx's own writer
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            folder, self.folder = self.folder, None
+            self._tell(f"prefixes are not kept from here on: {folder} cannot be written ({reason})")
 
     def _file(self, place: Named) -> Path:
         assert self.folder is not None
         return self.folder / f"{place.name}.safetensors"
 
     def _stored(self, place: Named) -> bool:
-        return self.folder is not None and self._file(place).exists()
+        return self.folder is not None and os.path.exists(self._file(place))  # False where it may not be looked at
 
     def _save(self, place: Named, segment: PrefixSegment) -> None:
         if self.folder is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.heat import visible
 from engine import ranks
 from engine.errors import DataError
 
@@ -91,7 +92,7 @@ def open_session(
             from engine.prefix import Prefixes
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
-            prefixes = Prefixes(identity, folder=home() / "prefixes")
+            prefixes = Prefixes(identity, folder=home() / "prefixes", tell=_tell)
         session = Session(checkpoint, prefixes, ranks=together, **cache)
         if weighed:
             from engine.tune.stack import Stack
@@ -103,6 +104,10 @@ def open_session(
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _tell(line: str) -> None:
+    click.echo(f"likely: {visible(line)}", err=True)
 
 
 def default_model() -> str:

@@ -277,3 +277,29 @@ def test_a_second_session_starts_at_once(tmp_path: Path, answers: int) -> None:
         done = next(e for e in events if isinstance(e, Done))
     assert done.stats.reused_tokens == len(TEXT)
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("where", ["a folder that cannot be made", "no room for a file", "a file that is not ours"])
+def test_files_that_cannot_be_written_cost_no_answer(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once, and what was read is remembered in memory all the same."""
+    folder, said = tmp_path / "prefixes", list[str]()
+    if where == "a folder that cannot be made":
+        folder.write_text("kept")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no room") if where == "no room for a file" else PermissionError(1, "not permitted")
+
+    if where == "no room for a file":
+        monkeypatch.setattr(mx, "save_safetensors", refuse)
+    if where == "a file that is not ours":
+        monkeypatch.setattr(prefix.os, "utime", refuse)
+    net, prefixes = model(), Prefixes("m", folder=folder, tell=said.append)
+    branch, count = read_all(net, TEXT, prefixes)
+    assert count == len(TEXT) and len(said) == 1 and str(folder) in said[0]
+    again, rest = read_all(net, TEXT, prefixes)
+    assert rest < count and len(said) == 1
+    assert drawn(again, 5)[0] == drawn(branch, 5)[0]
+    if where == "a folder that cannot be made":
+        assert folder.read_text() == "kept"
