@@ -18,8 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.tui.app import LikelyApp, local_models
 from app.tui.tokens.layout import TokenPlace
+from app.tui.views.inside import InsideScreen
 from app.tui.views.tune import TuneScreen
 from benchmarks.effect import WORDS, rule
+from engine.prompt import Prompt
 from engine.tune.config import configure
 from tests.tui.conftest import Stage
 
@@ -81,6 +83,15 @@ async def text(stage: Stage) -> None:
     await stage.until(lambda: screen.next_logits is not None and screen.steps)  # type: ignore[attr-defined]
 
 
+async def inside(stage: Stage) -> None:
+    """What each layer would say at every word of a sentence."""
+    await stage.pilot.press("f6")
+    screen = stage.app.screen
+    assert isinstance(screen, InsideScreen)
+    screen.read(Prompt(parts=("When the sun sets over the sea, the sky turns red, and the capital of France is",)))
+    await stage.until(lambda: screen.reading.lenses and screen.reading.opened and not screen._flying)
+
+
 async def tune(stage: Stage) -> None:
     """A rule of answering, learned from 150 rows in 40 steps; after 30 of them."""
     folder = stage.app.home
@@ -107,6 +118,7 @@ PICTURES: dict[str, tuple[Callable[[Stage], Awaitable[None]], tuple[int, int], s
     "chat-light": (chat, (120, 40), "light"),
     "compare": (compare, (120, 30), "dark"),
     "text": (text, (120, 40), "dark"),
+    "inside": (inside, (120, 40), "dark"),
     "tune": (tune, (120, 40), "dark"),
 }
 
