@@ -404,9 +404,13 @@ class LikelyApp(App[str]):
         elif self.screen not in self.views or not self.views[-1].interrupt():
             self.say("nothing is selected · ctrl+q quits")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "go" and self.screen not in self.views:  # a dialog is left first; the key is its own
+            return False
+        return super().check_action(action, parameters)
+
     def action_go(self, name: str) -> None:
-        if self.screen in self.views:  # a dialog is answered or left first
-            self.go(name)
+        self.go(name)
 
     def go(self, name: str) -> None:
         """Another view; those between it and the first one are left, and gone unless they stay."""

@@ -404,7 +404,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         ({"schedul": "cosine"}, "unknown option schedul; did you mean schedule?"),
         ({"rank": 2.5}, "rank must be a whole number"),
         ({"optimiser": "adam"}, "optimiser must be one of adamw"),
-        ({"epochs": -1.0}, "epochs must be at least 0"),
+        ({"epochs": -1.0, "steps": 0}, "epochs must be at least 0"),
     ):
         with pytest.raises(ParameterError, match=line):
             config(**values)
