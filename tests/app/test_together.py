@@ -29,6 +29,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"folder": folder, "gguf": write_gguf(at / "tiny.gguf", "llama", LONG, arrays, "Q8_0")}
 
 
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chat with a named model is remembered: not for whoever runs the tests."""
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+
+
 def alone(*arguments: str, given: str = "") -> str:
     """What one process writes."""
     done = subprocess.run([sys.executable, *MAIN, *arguments], input=given, capture_output=True, text=True, check=True)
