@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import ModuleType, SimpleNamespace
@@ -71,8 +72,9 @@ def main() -> None:
     checkpoint = load("smollm2")
     tokenizer = checkpoint.tokenizer
     other = MlxLm(checkpoint.info, checkpoint.precision.dtype).model
-    if isinstance(checkpoint.model, Transformer):  # on our very arrays; a packed model's are rearranged
-        other.load_weights(list(checkpoint.model.arrays.items()), strict=False)
+    graph = load("smollm2", precision=replace(checkpoint.precision, native=False)).model
+    assert isinstance(graph, Transformer)  # its very arrays; what mlx-lm reads by itself is rounded to 16 bits
+    other.load_weights(list(graph.arrays.items()), strict=False)
     theirs = peer(
         other,
         SimpleNamespace(encode=lambda text, add_special_tokens: tokenizer.encode(text)),
