@@ -100,6 +100,16 @@ async def test_a_slash_lists_commands_that_are_narrowed_and_run(play: Play) -> N
         assert stage.chat.composer.text == "/help" and not listed.display
 
 
+async def test_enter_means_what_is_written_and_not_a_list_of_fewer_letters(play: Play) -> None:
+    async with play() as stage:
+        composer, listed = stage.chat.composer, stage.chat.query_one(Suggestions)
+        await stage.pilot.press(*"/heat e")
+        assert listed.picked is not None and listed.picked.text == "/heat entropy"
+        composer.text += "ntropy please"  # the list has not heard of it yet
+        composer.action_send()
+        assert composer.prompts[-1] == "/heat entropy please"  # sent as it was written
+
+
 async def test_a_file_is_attached_by_its_path(play: Play, tmp_path: Path) -> None:
     (tmp_path / "my notes.txt").write_text("Blue light is scattered")
     (tmp_path / "big.txt").write_text("Blue light " * 9000)

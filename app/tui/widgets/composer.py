@@ -46,6 +46,7 @@ class Composer(PromptInput):
         self.example: Callable[[], str] = lambda: ""  # what enter says where nothing is written
         self.turn: Callable[[], object] = lambda: None  # to another example
         self.list = Suggestions()  # shows completions as one types
+        self._listed = ""  # the words that it is for
 
     def drop(self) -> bool:
         """Give up what is attached; gives whether there was anything."""
@@ -55,6 +56,8 @@ class Composer(PromptInput):
         return had
 
     def action_send(self) -> None:
+        if self._listed != self.text:  # typed so fast that the list is still of fewer letters
+            self.on_text_area_changed()
         text, self._at = self.text, None
         host(self).say("")
         picked, begun = self.list.picked, text != "/" and not text.endswith(" ")
@@ -135,6 +138,7 @@ class Composer(PromptInput):
 
     def on_text_area_changed(self) -> None:
         """List what could be meant, but for a prompt of earlier times."""
+        self._listed = self.text
         if self._at is None and self.list.is_attached:
             self.list.offer([each for each in self._suggested(self.text) if each.text != self.text])
 
