@@ -13,7 +13,7 @@ from app import requests as r
 from app.differing import detail
 from app.evaluations import Evaluations
 from app.report import write
-from app.scoreboard import Cell, Measurement, ScoreKeeper
+from app.scoreboard import Cell, Measurement, ScoreKeeper, left_s
 from app.worker import Tell
 from engine.errors import DataError, LikelyError
 from engine.evaluate.tasks import Problem
@@ -101,7 +101,7 @@ class EvaluationJobs:
                     yield event  # whoever asks something has a turn
                 if live is not None and monotonic() - shown >= BOARD_S:
                     shown, done = monotonic(), len(self.scores.tallies[live].numbers)
-                    left = (total - done) * (shown - began) / max(1, done - known) if total else None
+                    left = left_s(total, done, known, shown - began)
                     yield self.scores.board(live, left)
                 while control.paused and not control.stopped:
                     yield None

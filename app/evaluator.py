@@ -18,6 +18,9 @@ from engine.evaluate import evaluation
 from engine.evaluate.evaluation import Outcome, Protocol
 from engine.evaluate.tasks import Problem, Task, digest
 from engine.session import Session
+from engine.sources.fetch.progress import Report
+from engine.tune.stored import CONFIG
+from engine.tune.tuned import open_model
 
 KEEP_S = 1.0  # results are written that often
 
@@ -122,6 +125,17 @@ def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
 def weights(session: Session) -> str:
     """The weights and how they are computed with: packed weights and the graph differ by rounding."""
     return f"{session.info.weights} {type(session.model).__name__} {getattr(session.model, 'dtype', '')}"
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a model is named by an adapter's folder."""
+    return bool(name) and (Path(name).expanduser() / CONFIG).exists()
+
+
+def open_adapter(name: str, progress: Report) -> tuple[Session, str]:
+    """A session on an adapter's folder, over the model that it was trained on, and what its weights are known by."""
+    session = Session(open_model(name, progress))
+    return session, f"{weights(session)} {files(Path(name).expanduser())}"
 
 
 def files(folder: Path) -> str:

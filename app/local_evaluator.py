@@ -1,11 +1,10 @@
 """Evaluator on this machine. Imported in its worker's thread and nowhere else: everything of mlx hangs on it."""
 
 from collections.abc import Generator
-from pathlib import Path
 
 from app.awake import kept_awake
 from app.evaluations import Evaluations
-from app.evaluator import Evaluator, files, weights
+from app.evaluator import Evaluator, is_adapter, open_adapter, weights
 from app.model_provider import loaded
 from app.requests import Evaluate
 from app.scoreboard import Measurement
@@ -15,8 +14,6 @@ from engine.session import Session
 from engine.sources import store
 from engine.sources.checkpoint import load
 from engine.sources.fetch.progress import Report
-from engine.tune.stored import CONFIG
-from engine.tune.tuned import open_model
 
 
 class LocalEvaluator:
@@ -40,9 +37,7 @@ def _default() -> str:
 
 
 def _open(name: str, progress: Report) -> tuple[Session, str]:
-    folder = Path(name).expanduser()
-    if name and (folder / CONFIG).exists():
-        session = Session(open_model(name, progress))
-        return session, f"{weights(session)} {files(folder)}"
+    if is_adapter(name):
+        return open_adapter(name, progress)
     session = Session(loaded(name) or load(name, progress))
     return session, weights(session)

@@ -117,6 +117,11 @@ class ScoreKeeper:
         }
 
 
+def left_s(total: int, done: int, before: int, elapsed_s: float) -> float | None:
+    """Seconds until all items are done, at the pace of those since `before`; None where `total` is not known (0)."""
+    return (total - done) * elapsed_s / max(1, done - before) if total else None
+
+
 def half(estimate: Estimate) -> float:
     """Half of the 95 % interval; infinite for one item."""
     low, high = estimate.interval

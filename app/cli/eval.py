@@ -175,7 +175,7 @@ class _Run:
         self.stopped = False
 
     def all(self, sources: "Sequence[Sourced]", models: Sequence[str]) -> "list[Measurement]":
-        from app.scoreboard import Measurement
+        from app.scoreboard import Measurement, left_s
         from engine.evaluate.figures import Tally
         from engine.evaluate.tasks import Problem
 
@@ -194,8 +194,8 @@ class _Run:
                         tally.add(event.number, event.cluster, event.values)
                     if now - last >= SHOWN_S:
                         last, measured, total = now, len(tally.numbers), found[-1].total
-                        left = (total - measured) * (now - began) / max(1, measured - before)
-                        progress.show(_line(found[-1].evaluation, tally, left if total else None), measured, total)
+                        left = left_s(total, measured, before, now - began)
+                        progress.show(_line(found[-1].evaluation, tally, left), measured, total)
             except KeyboardInterrupt:
                 self.stopped = True
         return found
@@ -216,19 +216,13 @@ def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
 
 def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     """A session on a model or an adapter's folder, and what its weights are known by."""
-    from app.evaluator import files, weights
-    from engine.tune import adapters as stored
+    from app.evaluator import files, is_adapter, open_adapter, weights
 
-    folder = Path(model).expanduser()
-    if model and (folder / stored.CONFIG).exists():
-        from engine.session import Session
-        from engine.tune.tuned import open_model
-
+    if is_adapter(model):
         if adapters:
             raise click.UsageError("--adapter goes with a model: -M names an adapter's folder already")
         with Progress() as progress:
-            session = Session(open_model(model, progress.show))
-        return session, f"{weights(session)} {files(folder)}"
+            return open_adapter(model, progress.show)
     session = open_session(model, adapters=adapters)
     weighed = [weighed_adapter(given) for given in adapters]
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
