@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,19 +27,14 @@ def show_problems(
     way: "Reasoning",
     recipe: "Recipe",
     seed: int,
+    complain: Callable[[ReasonPath, str], None],
     *,
     limit: int | None,
     analyse: bool,
     as_json: bool,
 ) -> None:
     """Write figures over a file's problems; with `as_json` one object at the end. Exit code 130 if it was stopped."""
-    questions, said = problems.read(file, limit), set[str]()
-
-    def complain(path: ReasonPath, line: str) -> None:
-        if line not in said:
-            click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
-        said.add(line)
-
+    questions = problems.read(file, limit)
     control, done = RunControl(recipe), list[problems.Attempt]()
     with plain.interruptible(control):
         for one in problems.attempt(session, questions, way, control, seed, complain):

@@ -111,11 +111,18 @@ def command(
         Verifier.of(verifier, timeout) if verifier is not None else None,
         confidence, alpha, limits.max_tokens, limits.stop, raw, by == belief.NAME, beams, step_end.replace("\\n", "\n"),
     )  # fmt: skip
+    said = set[str]()
+
+    def complain(path: Path, line: str) -> None:  # once for each reason
+        if line not in said:
+            click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
+        said.add(line)
+
     if file is not None:
         from app.cli.problems import show_problems
 
         session = open_session(model, adapters=adapters)
-        show_problems(session, file, way, recipe, limits.seed, limit=limit, analyse=analyse, as_json=as_json)
+        show_problems(session, file, way, recipe, limits.seed, complain, limit=limit, analyse=analyse, as_json=as_json)
         return
     text = read_text(question, "QUESTION")
     if not text.strip():
@@ -123,17 +130,12 @@ def command(
     session = open_session(model, adapters=adapters)
     from app.plain import interruptible
 
-    control, drawn, said = RunControl(recipe), list[Path](), set[str]()
+    control, drawn = RunControl(recipe), list[Path]()
     with interruptible(control):
         for path in way.draw(session, way.ids(session, text), control, limits.seed, text):
             drawn.append(path)
             if not as_json:
                 _show_path(path, len(drawn))
-
-    def complain(path: Path, line: str) -> None:  # once for each reason
-        if line not in said:
-            click.echo(f"likely: path {path.branch + 1}: {line}", err=True)
-        said.add(line)
 
     verdict = way.choose(session, drawn, text, limits.seed, complain)
     if as_json:
