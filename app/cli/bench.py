@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import Progress, default_model, model_option
-from app.cli.rules import Ruled
+from app.cli.opening import Progress, Ruled, default_model, model_option
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:

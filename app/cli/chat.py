@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from app.cli.opening import adapter_option, model_option, open_session, parallel_option, weighed_adapter
-from app.cli.rules import Ruled
+from app.cli.opening import Ruled, adapter_option, model_option, open_session, parallel_option, weighed_adapter
 from app.cli.sampling import read_recipe, sampling_options
 from engine.presets import ORDERS, PARAMETERS
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from app.cli.opening import Progress
-from app.cli.rules import Ruled
+from app.cli.opening import Progress, Ruled
 from engine.errors import ParameterError
 from engine.whole_file import check_new_folder
 

@@ -135,6 +135,16 @@ def weighed_adapter(given: str) -> tuple[str, float]:
         raise click.UsageError(f"--adapter takes FOLDER or FOLDER=WEIGHT, got {given}: {weight} is no number") from None
 
 
+class Ruled(click.Command):
+    """A verb whose options are checked against `app.cli.rules` before it runs; its help does not load them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from app.cli.rules import check
+
+        check(ctx)
+        return super().invoke(ctx)
+
+
 class Progress:
     """One line on stderr that is rewritten while something takes long, and gone when it is over."""
 

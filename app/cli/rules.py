@@ -84,11 +84,3 @@ def check(ctx: click.Context) -> None:
         for name in given:
             if name in rule.refused or (rule.only and name not in rule.only):
                 raise click.UsageError(f"{by_name[name].opts[0]} {rule.line}", ctx)
-
-
-class Ruled(click.Command):
-    """A verb whose options are checked against the rules before it runs."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        check(ctx)
-        return super().invoke(ctx)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import adapter_option, model_option, open_session, parallel_option, read_text
-from app.cli.rules import Ruled
+from app.cli.opening import Ruled, adapter_option, model_option, open_session, parallel_option, read_text
 from app.cli.sampling import read_recipe, sampling_options
 from app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
