@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from app import looks
+from app.scoreboard import half
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.inside import heads, patching, tuned_lens
 from engine.inside.attribution import attribution
-from engine.inside.embeddings import EmbeddingTable, Neighbour
+from engine.inside.embeddings import NEAREST, EmbeddingTable, Neighbour, nearest
 from engine.inside.importance import importance
 from engine.inside.lens import LensRow, rows, states
 from engine.inside.merges import merges
@@ -36,12 +37,14 @@ class InsideJobs:
         self.session = session
         self.text: InspectedText | None = None
         self.hidden: list[mx.array] = []
+        self._tables: dict[str, EmbeddingTable] = {}  # each keeps its mean row
         self._maps: dict[str, looks.WordMap] = {}
         self._kinds: looks.Kinds | None = None
 
     def forget(self) -> None:
         """The model computes something else now."""
         self.text, self.hidden, self._kinds = None, [], None
+        self._tables.clear()
         self._maps.clear()
 
     def look(self, ids: Sequence[int], look: looks.Look, control: RunControl) -> Iterator[Any]:
@@ -110,12 +113,7 @@ class InsideJobs:
     def _lens(self, text: InspectedText, look: looks.LensLook, control: RunControl) -> Iterator[looks.LensPart | None]:
         hidden = self._states(text)
         if look.tuned:
-            path = tuned_lens.place(self.session.info.weights)
-            if not path.exists():
-                raise ParameterError(
-                    f"no tuned lens is kept for {self.session.info.name}: likely inside --tune-lens FILE"
-                )
-            hidden = tuned_lens.read(path).translate(hidden)
+            hidden = tuned_lens.kept(self.session.info).translate(hidden)
         known = {position - text.first for position in look.known}
         for span in spans(len(text.positions), look.start - text.first, look.stop - text.first):
             for start, stop in without(span, known):
@@ -128,8 +126,13 @@ class InsideJobs:
         """The text up to a position, which is its last then."""
         return subject(self.session, text.ids[: position + 1])
 
+    def _table(self, text: InspectedText, name: str) -> EmbeddingTable:
+        if name not in self._tables:
+            self._tables[name] = EmbeddingTable(text.model, name)
+        return self._tables[name]
+
     def _map(self, text: InspectedText, name: str) -> looks.WordMap:
-        table = EmbeddingTable(text.model, name)
+        table = self._table(text, name)
         words = family_tokens(self.session.tokenizer)
         ids = [id for family in words.values() for id, _ in family]
         if len(ids) < 3:
@@ -143,21 +146,20 @@ class InsideJobs:
             tuple((family, tuple(id for id, _ in members)) for family, members in words.items()),
             table.norms(),
             table.alikeness(),
-            tuple(looks.RelationRow(a.name, a.sums, a.kept.mean, a.left_out.mean, _half(a.left_out)) for a in found),
+            tuple(looks.RelationRow(a.name, a.sums, a.kept.mean, a.left_out.mean, half(a.left_out)) for a in found),
         )
 
     def _near(self, text: InspectedText, look: looks.NearLook) -> looks.Near:
-        table = EmbeddingTable(text.model, look.table)
+        table = self._table(text, look.table)
         if look.minus or len(look.plus) > 1:
             kept, rest = (table.sum_neighbours(look.plus, look.minus, 5, inputs=inputs) for inputs in (True, False))
             return looks.Near(look, _pairs(rest), _pairs(kept))
         token = look.plus[0]
         cosines = table.cosines(table.rows([token])[0], centred=True)
-        nearest = table.neighbours(token, centred=True)
         others = np.delete(cosines, token)
         return looks.Near(
             look,
-            _pairs(nearest),
+            _pairs(nearest(cosines, NEAREST, [token])),
             (),
             float(np.median(others)),
             float(np.quantile(others, 0.99)),
@@ -235,8 +237,3 @@ def _stacked(found: list[LensRow]) -> Iterator[np.ndarray]:
 
 def _pairs(found: Sequence[Neighbour]) -> tuple[tuple[int, float], ...]:
     return tuple((near.id, near.cosine) for near in found)
-
-
-def _half(estimate: Any) -> float:
-    low, high = estimate.interval
-    return float(high - low) / 2

@@ -12,6 +12,7 @@ from app.cli.opening import adapter_option, model_option, open_session
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:
+    from engine.inside.embeddings import EmbeddingTable
     from engine.inside.subject import InspectedText
     from engine.session import Session
 
@@ -211,12 +212,7 @@ def _lens(session: "Session", seen: "InspectedText", ids: list[int], asked: dict
 
     hidden = states(seen)
     if asked["tuned"]:
-        path = tuned_lens.place(session.info.weights)
-        if not path.exists():
-            raise ParameterError(
-                f"no tuned lens is kept for {session.info.name}: likely inside --tune-lens FILE fits one"
-            )
-        hidden = tuned_lens.read(path).translate(hidden)
+        hidden = tuned_lens.kept(session.info).translate(hidden)
     found = Lens(tuple(reversed(list(rows(seen, hidden)))))
     numbers = {name: [getattr(row, name).tolist() for row in found.rows] for name in ("top", "p", "kl", "rank")}
     return {**numbers, "decided": found.decided.tolist()}
@@ -271,7 +267,7 @@ def _rollout(session: "Session", seen: "InspectedText", ids: list[int], asked: d
 
 
 def _kept(weights: Any, asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.heads import without_first
+    from engine.inside.sink import without_first
 
     return (without_first(weights) if asked["without_first"] else weights).tolist()  # type: ignore[no-any-return]
 
@@ -353,21 +349,22 @@ def _toward(session: "Session", seen: "InspectedText", ids: list[int], asked: di
     return {"layer": layer, "norm": found.norm, "weights": list(WEIGHTS), "kl": kl}
 
 
-def _neighbours(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+def _table(session: "Session", asked: dict[str, Any]) -> "EmbeddingTable":
     from engine.inside.embeddings import EmbeddingTable
     from engine.inside.subject import transformer
 
-    table = EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
-    found = table.neighbours(asked["neighbours"], centred=asked["centred"])
+    return EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
+
+
+def _neighbours(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
+    found = _table(session, asked).neighbours(asked["neighbours"], centred=asked["centred"])
     return [{"id": near.id, "cosine": near.cosine} for near in found]
 
 
 def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
-    from engine.inside.embeddings import EmbeddingTable
     from engine.inside.relations import accuracies, summands
-    from engine.inside.subject import transformer
 
-    table = EmbeddingTable(transformer(session), "output" if asked["output"] else "input")
+    table = _table(session, asked)
     plus, minus = summands(asked["summed"], session.tokenizer)
     found = {
         name: [{"id": near.id, "cosine": near.cosine} for near in table.sum_neighbours(plus, minus, inputs=inputs)]
@@ -378,13 +375,9 @@ def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked
 
 
 def _relations(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> list[Any]:
-    from engine.inside.embeddings import EmbeddingTable
     from engine.inside.relations import accuracies
-    from engine.inside.subject import transformer
 
-    found = accuracies(
-        EmbeddingTable(transformer(session), "output" if asked["output"] else "input"), session.tokenizer
-    )
+    found = accuracies(_table(session, asked), session.tokenizer)
     if not found:
         raise ParameterError(f"{session.info.name} cuts the words of every relation: there is nothing to ask")
     return [

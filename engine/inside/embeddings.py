@@ -80,7 +80,7 @@ class EmbeddingTable:
 
     def neighbours(self, token: int, count: int = NEAREST, *, centred: bool = False) -> list[Neighbour]:
         """The nearest tokens by cosine, the nearest first, the token itself left out."""
-        return _nearest(self.cosines(self.rows([token])[0], centred=centred), count, [token])
+        return nearest(self.cosines(self.rows([token])[0], centred=centred), count, [token])
 
     def sum_neighbours(
         self,
@@ -102,7 +102,7 @@ class EmbeddingTable:
         units = rows / mx.maximum(mx.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
         signs = mx.array([1.0] * len(plus) + [-1.0] * len(minus))
         target = mx.sum(units * signs[:, None], axis=0) + mean
-        return _nearest(self.cosines(target, centred=centred), count, [] if inputs else [*plus, *minus])
+        return nearest(self.cosines(target, centred=centred), count, [] if inputs else [*plus, *minus])
 
     def plane(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
         """The two directions in which these tokens differ most: coordinates float32 [N, 2], and the share of their
@@ -148,7 +148,8 @@ class EmbeddingTable:
         return rows
 
 
-def _nearest(cosines: np.ndarray, count: int, without: Sequence[int]) -> list[Neighbour]:
+def nearest(cosines: np.ndarray, count: int, without: Sequence[int] = ()) -> list[Neighbour]:
+    """The tokens of the largest cosines [V], the nearest first, those of `without` left out."""
     cosines = cosines.copy()
     cosines[list(without)] = -np.inf
     order = np.argsort(-cosines, kind="stable")[:count]

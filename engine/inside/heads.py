@@ -161,11 +161,3 @@ def rollout(patterns: Iterable[np.ndarray]) -> np.ndarray:
     if total is None:
         raise ParameterError("there is no attention to follow: give the patterns of a layer or more")
     return total
-
-
-def without_first(weights: np.ndarray) -> np.ndarray:
-    """Weights [..., N, T] with the first token left out, each row to sum to 1 again; 0 where it read nothing else."""
-    rest = weights.copy()
-    rest[..., 0] = 0
-    total = rest.sum(axis=-1, keepdims=True)
-    return np.asarray(np.divide(rest, total, out=np.zeros_like(rest), where=total > 0))

@@ -18,6 +18,7 @@ from engine.errors import CheckpointError, DataError, ParameterError
 from engine.home import home
 from engine.inside.lens import rows, states
 from engine.inside.subject import InspectedText
+from engine.sources.model_info import ModelInfo
 from metal import mx
 from models.transformer import Transformer
 
@@ -130,6 +131,14 @@ def _kl(model: Transformer, pieces: Sequence[tuple[int, ...]], lens: TunedLens) 
 def place(weights: str) -> Path:
     """Where the lens of a model with such weights is kept."""
     return home() / "lenses" / f"{weights[:32]}.safetensors"
+
+
+def kept(info: ModelInfo) -> TunedLens:
+    """The lens that is kept for a model; ParameterError where there is none."""
+    path = place(info.weights)
+    if not path.exists():
+        raise ParameterError(f"no tuned lens is kept for {info.name}: likely inside --tune-lens FILE fits one")
+    return read(path)
 
 
 def save(path: Path, lens: TunedLens) -> None:

@@ -12,6 +12,7 @@ from app.tui.inside.reading import Reading
 from app.tui.inside.sheet import Sheet
 from app.tui.theme import shade
 from app.tui.tokens import cells
+from engine.inside.sink import without_first
 
 SCORES = {
     "induction": "how much it reads what came after last time",
@@ -119,12 +120,7 @@ class AttentionPage(Page):
             weights = None
         else:
             weights = at.pattern.weights[self.head]
-        if weights is None or not self.no_sink:
-            return weights
-        rest = weights.copy()
-        rest[:, 0] = 0
-        total = rest.sum(axis=1, keepdims=True)
-        return np.asarray(np.divide(rest, total, out=np.zeros_like(rest), where=total > 0))
+        return without_first(weights) if weights is not None and self.no_sink else weights
 
     def formula(self, at: Reading) -> Sequence[Part]:
         weights, opened = self.weights(at), at.opened

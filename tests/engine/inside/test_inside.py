@@ -17,6 +17,7 @@ from engine.inside.attribution import attribution
 from engine.inside.embeddings import EmbeddingTable
 from engine.inside.lens import Lens, LensRow, lens, rows, states
 from engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
+from engine.inside.sink import without_first
 from engine.inside.subject import InspectedText, subject
 from engine.session import Session
 from engine.sources.checkpoint import load
@@ -207,7 +208,7 @@ def test_rollout_and_sinks() -> None:
     a = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5]])
     want = [[1, 0, 0], [0.4375, 0.5625, 0], [0.2125, 0.225, 0.5625]]
     assert np.allclose(heads.rollout([a, a]), want)
-    assert np.allclose(heads.without_first(a), [[0, 0, 0], [0, 1, 0], [0, 0.375, 0.625]])
+    assert np.allclose(without_first(a), [[0, 0, 0], [0, 1, 0], [0, 0.375, 0.625]])
 
 
 def brute(texts: PromptPair, part: str) -> np.ndarray:
