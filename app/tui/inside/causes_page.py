@@ -94,10 +94,10 @@ class CausesPage(Page):
         if not text.strip():
             self.against = None
             return "the logit by itself, with its free constant"
-        found = [*at.names.encode(f" {text.strip()}"), *at.names.encode(text)]
-        if not found:
+        found = at.token(text)
+        if found is None:
             return f"{text.strip()} is not one token of this model"
-        self.against = found[0]
+        self.against = found
         return ""
 
     def patch(self, at: Reading, text: str) -> str:
@@ -224,7 +224,8 @@ class CausesPage(Page):
             return 3
         wrote = {each.head: each.value for each in self.parts(at)}
         points: list[tuple[float, float]] = []
-        for y, asked in enumerate(self.silenced(at), 1):
+        heads = self.silenced(at)
+        for y, asked in enumerate(heads, 1):
             sheet.put(0, y, f"head {asked.layer}.{asked.head}", look.text, size=12)
             value = wrote[asked.layer, asked.head]
             sheet.put(12, y, f"{value:+8.3f}", look.text)
@@ -234,7 +235,7 @@ class CausesPage(Page):
                 sheet.put(22, y, f"{gone.effect:+8.3f}", look.bar)
             else:
                 sheet.put(25, y, cells.fit(at.refused.get(asked, "…"), sheet.width - 25), look.faint)
-        y = len(self.silenced(at)) + 1
+        y = len(heads) + 1
         spread = np.std(points, axis=0) if points else np.zeros(2)
         if len(points) > 2 and spread.all():
             r = float(np.corrcoef(np.transpose(points))[0, 1])

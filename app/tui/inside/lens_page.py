@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from app import looks
-from app.tui.inside.page import TALL, WIDE, Page, Part, fold, shown_layers, text_rows, told
+from app.tui.inside.page import TALL, WIDE, Page, Part, shown_layers, text_rows, told
 from app.tui.inside.reading import LensTable, Reading
 from app.tui.inside.sheet import Sheet, chart
 from app.tui.theme import bar, shade
@@ -99,8 +99,7 @@ class LensPage(Page):
 
     def _window(self, at: Reading, width: int) -> tuple[int, int]:
         """The positions in the grid, which follows the cursor."""
-        panel = PANEL if width >= WIDE else 30 if width >= 72 else 0
-        count = max((width - panel - LABEL - 1) // CELL, 1)
+        count = max((width - _panel_width(width) - LABEL - 1) // CELL, 1)
         end = len(at.ids)
         if not self.start <= at.position < self.start + count:
             self.start = at.position if at.position < self.start else at.position - count + 1
@@ -113,7 +112,7 @@ class LensPage(Page):
         roomy = sheet.height >= TALL and sheet.width >= WIDE
         top = self._text(at, sheet, table) if roomy else 0
         left = LABEL + CELL * (stop - start)
-        panel = PANEL if sheet.width >= WIDE else 30 if sheet.width >= 72 else 0
+        panel = _panel_width(sheet.width)
         grid = sheet.part(0, top, sheet.width - panel, sheet.height - top)
         self._grid(at, grid, table, start, stop, roomy)
         if panel:
@@ -238,16 +237,12 @@ class LensPage(Page):
     def _panel(self, at: Reading, sheet: Sheet, table: LensTable | None) -> None:
         """The cell of the cursor: its best tokens, and how the final token came up."""
         look, layer, i = sheet.look, self.at_layer(at), at.position - at.first
-        kl = table is not None and table.known[i]
         about = f"after {at.name_at(at.position)}" if sheet.width >= 34 else ""
-        sheet.heading(
-            0, f"LAYER {layer}", about, f"KL {table.kl[layer, i]:.1f} bits" if table is not None and kl else ""
-        )
-        if table is None or not kl or table.best is None or table.shares is None:
-            why = at.refused.get(looks.LensLook(0, 0, self.is_tuned))
-            for y, words in enumerate(fold(why or "it is being computed…", sheet.width), 1):
-                sheet.put(0, y, words, look.alarm if why else look.faint)
+        if table is None or not table.known[i] or table.best is None or table.shares is None:
+            sheet.heading(0, f"LAYER {layer}", about)
+            told(sheet, 1, at, looks.LensLook(0, 0, self.is_tuned))
             return
+        sheet.heading(0, f"LAYER {layer}", about, f"KL {table.kl[layer, i]:.1f} bits")
         final, y = int(table.top[-1, i]), 1
         shares = table.shares[layer, i]
         for token, share in zip(table.best[layer, i], shares, strict=True):
@@ -300,6 +295,11 @@ class LensPage(Page):
         top = float(max(kl.max(), median.max(), 1.0))
         names = [(0.0, "0"), (top / 2, f"{top / 2:.0f}" if top >= 4 else f"{top / 2:.1f}"), (top, f"{top:.0f}")]
         chart(sheet.part(0, y + 1, sheet.width, height - 1), xs, [(median, look.bar_cut), (kl, look.bar)], layer, names)
+
+
+def _panel_width(width: int) -> int:
+    """Columns of the panel beside the grid; 0 where there is no room for it."""
+    return PANEL if width >= WIDE else 30 if width >= 72 else 0
 
 
 def _low(number: int) -> str:

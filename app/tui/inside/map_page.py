@@ -84,10 +84,10 @@ class MapPage(Page):
 
     def find(self, at: Reading, text: str) -> str:
         """Stand on the token that is a word."""
-        found = [*at.names.encode(f" {text.strip()}"), *at.names.encode(text)]
-        if not found:
+        found = at.token(text)
+        if found is None:
             return f"{text.strip() or 'nothing'} is not one token of this model"
-        self.token = found[0]
+        self.token = found
         return ""
 
     def arithmetic(self, at: Reading, text: str) -> str:
@@ -95,10 +95,10 @@ class MapPage(Page):
         plus: list[int] = []
         minus: list[int] = []
         for sign, word in SUM.findall(text):
-            found = at.names.encode(f" {word}") or at.names.encode(word)
-            if not found:
+            found = at.token(word)
+            if found is None:
                 return f"{word} is not one token of this model: a sum is of such words"
-            (minus if sign in ("-", "−") and sign else plus).append(found[0])
+            (minus if sign in ("-", "−") and sign else plus).append(found)
         if not plus or len(plus) + len(minus) < 2:
             return "a sum has two words or more, as in king - man + woman"
         self.sum = tuple(plus), tuple(minus)

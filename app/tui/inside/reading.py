@@ -124,6 +124,11 @@ class Reading:
         """The token at a position, as a name."""
         return self.names.name(self.ids[position]) if 0 <= position < len(self.ids) else ""
 
+    def token(self, text: str) -> int | None:
+        """The token that is a word, after a space or as it is written; None where none is."""
+        found = [*self.names.encode(f" {text.strip()}"), *self.names.encode(text)]
+        return found[0] if found else None
+
     def running(self, position: int) -> str:
         """The token at a position, as it stands in running text."""
         piece = self.names.piece(self.ids[position])
