@@ -172,6 +172,7 @@ class RunsScreen(View):
             self.reshow()
 
     def _take(self, job: int, event: Any) -> None:
+        stopped = self.order is not None and self.order.control.stopped
         match event:
             case Scoreboard() if job == self._run:
                 self.board = event
@@ -191,11 +192,9 @@ class RunsScreen(View):
                 self.hints.say(f"report: {path}")
             case Failed(line):
                 if job == self._run and self.busy:
-                    stopped = self.order is not None and self.order.control.stopped
                     self.state, self.failure = ("stopped" if stopped else "failed"), line
                 self.hints.say(line, alarm=True)
             case Closed() if job == self._run and self.busy:
-                stopped = self.order is not None and self.order.control.stopped
                 self.state = "stopped" if stopped else "done"
             case Closed() if job == self._look:
                 self._look, asked = -1, self._asked

@@ -171,7 +171,8 @@ class ScoreTable(Canvas, can_focus=True):
         reference = scores[0].estimate.mean if scores and scores[0] is not None else math.nan
         for index in shown:
             size = self._wide(index, whisker, shown)
-            line += self._cell(task, index, scores[index], (low, high, reference), whisker, size)
+            span = low, high, reference
+            line += self._cell(task, index, scores[index], span, whisker, size, picked=here and index == self.model)
         return line
 
     def _items(self, task: str, found: Sequence[TaskScore]) -> str:
@@ -181,7 +182,15 @@ class ScoreTable(Canvas, can_focus=True):
         return f"{max((score.estimate.n for score in found), default=0):,}" if found else ""
 
     def _cell(
-        self, task: str, index: int, score: TaskScore | None, span: tuple[float, float, float], whisker: int, size: int
+        self,
+        task: str,
+        index: int,
+        score: TaskScore | None,
+        span: tuple[float, float, float],
+        whisker: int,
+        size: int,
+        *,
+        picked: bool,
     ) -> Line:
         look = self.look
         if score is None:
@@ -191,7 +200,7 @@ class ScoreTable(Canvas, can_focus=True):
         ink = {"better": look.better, "worse": look.alarm}.get(verdict, look.bar)
         wide = half(score.estimate)
         error = f"±{number(wide).removeprefix('0')}" if math.isfinite(wide) else ""
-        style = look.chosen if index == self.model and task == self.chosen else look.text
+        style = look.chosen if picked else look.text
         segments = [
             Segment(cells.pad(number(score.estimate.mean), 6), style),
             Segment(cells.pad(error, FIGURE - 6), look.faint),
