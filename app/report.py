@@ -12,10 +12,10 @@ from html import escape
 from pathlib import Path
 
 from app.evaluations import Evaluation, Evaluations
-from engine.errors import DataError
 from engine.evaluate.calibration import Bin, reliability
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.figures import ComparedMeasure, Tally, comparisons, left_out
+from engine.whole_file import write_whole
 
 Measured = Sequence[tuple[Evaluation, int | None]]  # and below which number its items count
 
@@ -33,10 +33,7 @@ svg text{font:12px system-ui,sans-serif;fill:#444}.better{color:#1d7a50}.worse{c
 
 def write(path: Path, store: Evaluations, measured: Measured) -> None:
     """Write the report; DataError where the file cannot be written."""
-    try:
-        path.write_text(page(store, measured), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}") from None
+    write_whole(path, [page(store, measured)])
 
 
 def page(store: Evaluations, measured: Measured) -> str:
