@@ -30,18 +30,6 @@ FONT = "DejaVu Sans Mono"
 ASK = "Why is the sky blue?"
 
 
-class Patient(Stage):
-    """A stage whose engine is a real one: it waits as long as a model takes."""
-
-    async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        for _ in range(1200):
-            if condition():
-                await self.pilot.pause()
-                return
-            await self.pilot.pause(0.1)
-        raise AssertionError(f"it never came to this: {what or condition}")
-
-
 async def chat(stage: Stage) -> None:
     """An answer with two branches, the cursor on a token that could have been another."""
     await stage.ask(ASK)
@@ -129,7 +117,7 @@ async def draw(name: str) -> None:
     with tempfile.TemporaryDirectory() as home:
         app = LikelyApp(local_models, Path(home), model="smollm2", environ={"LIKELY_THEME": theme})
         async with app.run_test(size=size) as pilot:
-            stage = Patient(app, pilot, None, None)
+            stage = Stage(app, pilot, None, None, 0.1, 1200)
             await stage.until(lambda: app.session is not None and app.engine.current is not None)
             stage.chat.talk.new_seed = lambda: 0
             await scene(stage)

@@ -25,12 +25,14 @@ from tests.tui.trainers import ScriptedTrainer
 
 @dataclass
 class Stage:
-    """A running app, its pilot and its first engine."""
+    """A running app, its pilot and its first engine; how often it looks whether something holds, and how many times."""
 
     app: LikelyApp
     pilot: Pilot[str]
     engine: ScriptedEngine
     shop: ScriptedShop
+    pause_s: float = 0.005
+    pauses: int = 600
 
     @property
     def chat(self) -> ChatScreen:
@@ -51,12 +53,12 @@ class Stage:
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
         """Wait until something holds."""
-        for _ in range(600):
+        for _ in range(self.pauses):
             if condition():
                 await self.pilot.pause()
                 return
-            await self.pilot.pause(0.005)
-        raise AssertionError(f"it never came to this: {what or condition}")
+            await self.pilot.pause(self.pause_s)
+        raise AssertionError(f"it never came to this: {what or condition}\n{self.picture()}")
 
     async def type(self, text: str) -> None:
         """Put a text into the prompt and send it."""

@@ -1,6 +1,5 @@
 """Two real models side by side: SmolLM2 as it came, and a copy of it in mlx's four bits."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,12 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 TOKENS = 12
 
 
-class Patient(Stage):
-    """Waits as long as a model takes."""
-
-    async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        for _ in range(1200):
-            if condition():
-                await self.pilot.pause()
-                return
-            await self.pilot.pause(0.05)
-        raise AssertionError(f"it never came to this: {what or condition}\n{self.picture()}")
-
-
 async def test_two_models_answer_side_by_side(smollm2: ModelInfo, tmp_path: Path) -> None:
     folder = tmp_path / "in-four-bits"
     quantize(smollm2, folder, Settings(bits=4), text="The sea is wide. " * 120)
     app = LikelyApp(local_models, tmp_path / "home", model="smollm2")
     async with app.run_test(size=(80, 24)) as pilot:
-        stage = Patient(app, pilot, None, None)  # type: ignore[arg-type]
+        stage = Stage(app, pilot, None, None, 0.05, 1200)  # type: ignore[arg-type]
         await stage.until(lambda: app.session is not None and app.engine.current is not None, "a model")
         await pilot.press("f3")
         screen = app.screen

@@ -53,18 +53,6 @@ def app(home: Path, config: Config, *, resume: bool = False, trainer: Callable[[
     return LikelyApp(lambda: None, home, trainer=trainer, tune=(config, resume))  # type: ignore[arg-type,return-value]
 
 
-class Patient(Stage):
-    """Waits as long as a model takes."""
-
-    async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        for _ in range(600):
-            if condition():
-                await self.pilot.pause()
-                return
-            await self.pilot.pause(0.05)
-        raise AssertionError(f"it never came to this: {what or condition}")
-
-
 def learned(folder: Path) -> dict[str, np.ndarray]:
     loaded: Any = mx.load(str(folder / "adapters.safetensors"))
     return {name: np.array(a) for name, a in loaded.items()}
@@ -77,7 +65,7 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
 
     first = app(tmp_path / "home", alone)
     async with first.run_test(size=(100, 30)) as pilot:
-        stage = Patient(first, pilot, None, None)  # type: ignore[arg-type]
+        stage = Stage(first, pilot, None, None, 0.05)  # type: ignore[arg-type]
         await stage.until(lambda: first.training is not None and first.training.state == "ended", "the end")
         it = first.screen
         assert isinstance(it, TuneScreen)
@@ -92,7 +80,7 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
     gate = threading.Event()
     second = app(tmp_path / "home", watched, trainer=lambda: Held(STOP, gate))
     async with second.run_test(size=(100, 30)) as pilot:
-        stage = Patient(second, pilot, None, None)  # type: ignore[arg-type]
+        stage = Stage(second, pilot, None, None, 0.05)  # type: ignore[arg-type]
         await stage.until(lambda: isinstance(second.screen, TuneScreen) and second.screen.course.step == STOP, "a step")
         it = second.screen
         assert isinstance(it, TuneScreen)
@@ -106,7 +94,7 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
 
     third = app(tmp_path / "home", watched, resume=True)
     async with third.run_test(size=(100, 30)) as pilot:
-        stage = Patient(third, pilot, None, None)  # type: ignore[arg-type]
+        stage = Stage(third, pilot, None, None, 0.05)  # type: ignore[arg-type]
         await stage.until(lambda: third.training is not None and third.training.state == "ended", "the end")
         it = third.screen
         assert isinstance(it, TuneScreen)
@@ -124,7 +112,7 @@ async def test_what_is_wrong_with_the_data_or_the_folder_is_said_on_the_form(
     config = configure({**options, "data": str(bad), "out": str(tmp_path / "adapter")})
     it = app(tmp_path / "home", config)
     async with it.run_test(size=(100, 30)) as pilot:
-        stage = Patient(it, pilot, None, None)  # type: ignore[arg-type]
+        stage = Stage(it, pilot, None, None, 0.05)  # type: ignore[arg-type]
         await stage.until(lambda: it.screen.has_class("-form"), "the form")
         assert "bad.jsonl:2" in str(it.screen.query_one("#form-line").visual)
         assert not (tmp_path / "adapter").exists()
