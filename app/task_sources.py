@@ -10,6 +10,7 @@ from engine.evaluate import tasks
 from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.harness_tasks import PREFIX, named
 from engine.evaluate.tasks import Task
+from engine.whole_file import read_whole
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,7 @@ class TextFile:
 
     def read(self) -> str:
         """Its text; DataError for one that is empty or not UTF-8."""
-        try:
-            text = self.path.read_bytes().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{self.path} must be UTF-8: {error.reason} at byte {error.start}") from None
-        except OSError as error:
-            raise DataError(f"cannot read {self.path}: {error.strerror}") from None
+        text = read_whole(self.path, newline="")  # its bytes are counted
         if not text:
             raise DataError(f"{self.path} is empty: there is nothing to measure")
         return text

@@ -1,4 +1,4 @@
-"""The writer of a person's files: a file appears whole or not at all, and nothing but a file is ever replaced.
+"""The reader and writer of a person's files: one appears whole or not at all, and nothing but a file is ever replaced.
 
 A link is followed, so that it stays one; a device or a pipe is written through, for whoever reads at its other end.
 """
@@ -9,6 +9,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import DataError
+
+
+def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = None) -> str:
+    """The text of a file in UTF-8, its line ends as `open` takes them with `newline`. Raises DataError."""
+    try:
+        with path.open(encoding=encoding, newline=newline) as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} must be UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
 def write_whole(path: Path, parts: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import DataError
+from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from engine.evaluate.estimates import Estimate
@@ -53,10 +54,7 @@ def texts(path: Path) -> Sequence[str]:
                 raise DataError(f"{path}, row {number}: expected a text, got {', '.join(map(str, row)) or 'nothing'}")
             found.append(str(row["text"]))
     else:
-        try:
-            found = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read {path}: {error}") from None
+        found = read_whole(path).splitlines()
     found = [text for text in found if text.strip()]
     if not found:
         raise DataError(f"{path} has no texts: a .jsonl or .csv file with a column text, or a line each")

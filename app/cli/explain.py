@@ -11,7 +11,8 @@ import click
 
 from app import heat
 from app.cli.opening import adapter_option, model_option, open_session, read_text
-from engine.errors import DataError, ParameterError
+from engine.errors import ParameterError
+from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,12 +86,7 @@ def read_given(file: Path | None, text: str | None, verb: str) -> str:
 def _read_file(file: Path, text: str | None) -> str:
     if text is not None:
         raise click.UsageError("give either TEXT or --file, not both")
-    try:
-        return file.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} must be UTF-8: {error.reason} at byte {error.start}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}") from None
+    return read_whole(file)
 
 
 def factorisation(steps: "Sequence[TokenStep]") -> "Iterator[str]":

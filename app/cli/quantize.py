@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.opening import Progress
-from engine.errors import DataError
+from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from engine.quantize import QuantizationReport
@@ -47,7 +47,7 @@ def command(
     from engine.sources import store
 
     settings = Settings(bits, group, mode, recipe or "", awq)
-    words = None if text is None else _read(text)
+    words = None if text is None else read_whole(text)
     with Progress() as progress:
         info = store.resolve(model) or store.pull(model, progress.show)
         name = (
@@ -72,10 +72,3 @@ def lines(report: "QuantizationReport") -> list[str]:
         f"({report.cost.mean:+.4f} nats/token, {rise[0]:+.4f} to {rise[1]:+.4f})",
         f"worst layers  {worst} (error of what the layer adds)",
     ]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} as UTF-8 text: {error}") from None

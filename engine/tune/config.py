@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from engine.errors import DataError, ParameterError
+from engine.whole_file import read_whole
 
 OBJECTIVES = ("sft", "dpo", "orpo")
 KINDS = ("lora", "dora", "full")
@@ -156,11 +157,9 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
 def read_config(path: Path) -> dict[str, Any]:
     """The options in a TOML file; DataError with line and column for what is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_whole(path))
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from None
 
 
 def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:

@@ -18,6 +18,7 @@ from engine.errors import CheckpointError, DataError
 from engine.sources.fetch.progress import Report, silent
 from engine.tune.rows import TrainingRow, parse
 from engine.tune.stored import write_whole
+from engine.whole_file import read_whole
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
@@ -141,12 +142,7 @@ def _rows(file: Path, names: Mapping[str, str] | None) -> Iterator[TrainingRow]:
 
 
 def _decode(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} must be UTF-8: {error.reason} at byte {error.start}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}") from None
+    return read_whole(file, encoding="utf-8-sig")
 
 
 def _jsonl(file: Path) -> Iterator[tuple[Any, str]]:
