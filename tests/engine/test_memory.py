@@ -1,6 +1,7 @@
 """The memory of a run: what stays resident, with a device that says it is a Mac, and what lies dead."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.pool import SPARE
 from engine.session import Session
+from engine.sources.checkpoint import load
 from metal import device, memory, mx
 from metal.simulator import simulated
 from models.cache import RowSize
-from tests.engine.tiny import LLAMA, weights
+from tests.engine.tiny import LLAMA, weights, write_folder
 from tests.fakes import FakeCheckpoint
 from tests.metal.test_whole_models import model
 
@@ -103,3 +105,34 @@ def test_a_cache_that_grows_leaves_little_dead(
         mx.synchronize()
         most = max(most, mx.get_cache_memory() / cache.nbytes)
     assert most <= 0.25 and mx.get_peak_memory() - before <= 1.25 * cache.nbytes
+
+
+def test_what_is_freed_is_given_back_while_a_run_reads_and_draws(
+    unlimited: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the run itself: after a chunk of the prompt, and while it draws."""
+    monkeypatch.setattr(memory, "FLOOR", 1 << 12)
+    cleared: list[int] = []
+    clear = mx.clear_cache
+    monkeypatch.setattr(mx, "clear_cache", lambda: (cleared.append(0), clear()))
+    session = Session(FakeCheckpoint(model()))  # type: ignore[arg-type]
+    place = session.pool.acquire([5])
+    for _ in place.read([5, 17, 3] * 100):
+        pass
+    read = len(cleared)
+    assert read
+    for _ in session.generate([5, 17, 3] * 100, RunControl(), max_tokens=150):
+        pass
+    assert len(cleared) > read + 1
+
+
+def test_what_mlx_keeps_is_bounded_when_a_model_is_loaded(
+    limits: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[int] = []
+    monkeypatch.setattr(mx, "set_cache_limit", bounds.append)
+    monkeypatch.setattr(mx, "device_info", lambda *_: {"memory_size": 16 << 30})
+    monkeypatch.setattr("metal.kernel.available", lambda: False)  # its kernels are another matter
+    device._device.cache_clear()
+    load(write_folder(tmp_path / "tiny", LLAMA, {name: mx.array(a) for name, a in weights(LLAMA).items()}))
+    assert bounds == [1 << 30]
