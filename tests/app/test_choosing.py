@@ -1,5 +1,6 @@
 """`likely pull`, `models`, `rm`, and which model a verb uses where none is named."""
 
+import io
 import json
 import os
 import pty
@@ -12,7 +13,7 @@ import pytest
 
 import app.cli
 from app.cli import choosing
-from engine.sources import catalogue, preferences, store
+from engine.sources import catalogue, checkpoint, preferences, store
 from metal import mx
 from tests.engine import hub_server, tiny
 
@@ -131,6 +132,27 @@ def test_a_pipe_uses_the_only_model_and_of_several_the_chosen_one(person: Path) 
     assert "`likely models --default NAME`" in done.stderr
     preferences.choose("me/two")
     assert run().returncode == 0
+
+
+@pytest.mark.parametrize("words", [("run", "hi", "--raw", "--max-tokens", "2"), ("explain", "hi"), ("chat", "--plain")])
+def test_one_choice_holds_for_every_verb(
+    likely: Any, person: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    for name in ("one", "two"):
+        put(person, name)
+    opened: list[str] = []
+    load = checkpoint.load
+
+    def noted(name: str | Path, *args: Any, **options: Any) -> checkpoint.Checkpoint:
+        opened.append(str(name))
+        return load(name, *args, **options)
+
+    monkeypatch.setattr(checkpoint, "load", noted)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"/quit\n")))
+    for name in ("me/two", "me/one"):
+        preferences.choose(name)
+        code, _, err = likely(*words)
+        assert (code, opened.pop()) == (0, name), err
 
 
 def test_a_terminal_is_asked_once(person: Path) -> None:

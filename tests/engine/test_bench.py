@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from app.cli.bench import block, table
+from app.cli.bench import block, command, table
 from engine.bench import Growth, Rate, plot, run, timed
 from engine.errors import ParameterError
 from engine.mlx_lm_baseline import MlxLm
@@ -100,6 +101,16 @@ def test_what_is_pasted_into_an_issue_says_machine_versions_model_and_every_rati
     for name in {rate.name for rate in bench.rates}:
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         assert "likely " in line and "clockwork " in line and line.endswith(f": {bench.ratio(name):.2f}x")
+
+
+@pytest.mark.slow
+def test_a_comparison_with_mlx_lm_ends_with_the_block_for_an_issue(folder: Path) -> None:
+    words = ["-M", str(folder), "--against", "mlx-lm", "--rounds", "2", "--tokens", "3", "--contexts", "4", "-n", "2"]
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    pasted = done.stdout.partition("to paste into an issue:")[2].split("```")
+    assert len(pasted) == 3 and pasted[2] == "\n"  # the last thing that is printed
+    assert "likely " in pasted[1] and "mlx-lm " in pasted[1] and str(folder) in pasted[1]
 
 
 def test_what_cannot_be_measured_is_refused(folder: Path) -> None:
