@@ -57,6 +57,14 @@ ABOUT = {
     "tune.new": "another run", "tune.chat": "the chat, with what was learned", "tune.leave": "stop, keep and leave",
     "tune.back": "back to the chat; the run goes on", "form.next": "next field", "form.previous": "the field before",
     "form.resume": "go on with the run in the adapter's folder",
+    "runs.new": "measure models on tasks", "runs.pause": "pause after the item, or go on",
+    "runs.stop": "stop; the same again goes on from there", "runs.differences": "the items where two models differ",
+    "runs.reliability": "as sure as right?", "runs.open": "the items; there, the chosen one in the chat",
+    "runs.report": "a report: one HTML file", "runs.formula": "what the figures mean",
+    "runs.back": "back to the table, then to the chat", "scores.up": "the task above",
+    "scores.down": "the task below", "scores.left": "the model on the left", "scores.right": "the model on the right",
+    "items.up": "the item above", "items.down": "the item below", "items.pageup": "ten items up",
+    "items.pagedown": "ten items down",
 }  # fmt: skip
 
 SAID = {

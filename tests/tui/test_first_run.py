@@ -146,3 +146,6 @@ async def test_the_text_page_greets_and_help_names_what_acts_there(play: Play) -
         await stage.pilot.press("escape", "f2", "f1")
         text = str(stage.app.screen.query_one("VerticalScroll Static").render())
         assert "/preset" in text and "click a token" in text
+        await stage.pilot.press("escape", "f7", "f1")
+        text = str(stage.app.screen.query_one("VerticalScroll Static").render())
+        assert "measure models on tasks" in text and "the model on the right" in text and "/preset" not in text

@@ -61,6 +61,18 @@ async def test_the_context_is_counted_after_escape_branch_and_continue(play: Pla
         assert counted(stage) == 0
 
 
+async def test_the_context_of_a_first_answer_that_was_stopped_is_counted(play: Play) -> None:
+    engine = ScriptedEngine()
+    held(engine, 5)
+    async with play(engine) as stage:
+        await stage.type(ASK)
+        await stage.until(lambda: len(stage.shown) == 2 and len(stage.shown[1].steps) == 5)
+        await stage.pilot.press("escape")
+        engine.gate.set()  # type: ignore[attr-defined]
+        await stage.until(lambda: not stage.chat.talk.running)
+        assert counted(stage) == taken(stage) > 5
+
+
 async def test_ctrl_c_stops_an_answer_and_says_so_and_copies_what_is_selected(play: Play) -> None:
     engine = ScriptedEngine()
     held(engine, 4)

@@ -11,6 +11,7 @@ import time
 import pytest
 from textual.events import Paste
 
+from app.tui.views import VIEWS
 from tests.tui.conftest import Play
 from tests.tui.fakes import BLUE, SKY, THOUGHT, ScriptedEngine
 
@@ -24,7 +25,7 @@ NAMES = {
 MOVES = ("up", "down", "left", "right", "home", "end", "pageup", "pagedown", "tab", "shift+tab", "enter", "escape")
 COMMANDS = ("backspace", "delete", "ctrl+r", "ctrl+t", "ctrl+g", "ctrl+o", "ctrl+n", "ctrl+f", "ctrl+c", "ctrl+p",
             "ctrl+d", "ctrl+z", "ctrl+j", "shift+left", "shift+right", "f1")  # fmt: skip
-VIEWS = ("f2", "f3", "f4", "f5", "f6")
+TO_VIEWS = tuple(entry.key for entry in VIEWS.values())  # a view that is new is walked too
 TYPED = ("Why is the sky blue?", "/step", "/ban sky", "/allow", "/system Be brief", "/redo 1.2", "/prefill Hello",
          "/export markdown", "/heat rank", "/find sky", "/seed 1", "/title sky", "@")  # fmt: skip
 
@@ -40,7 +41,7 @@ def key(chance: random.Random) -> str:
         return NAMES.get(letter, letter)
     if kind < 0.75:
         return chance.choice(MOVES)
-    return chance.choice(VIEWS if kind > 0.93 else COMMANDS)
+    return chance.choice(TO_VIEWS if kind > 0.93 else COMMANDS)
 
 
 async def walk(play: Play, size: tuple[int, int], seed: int, presses: int) -> int:
