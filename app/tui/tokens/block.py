@@ -120,10 +120,9 @@ class MessageBlock:
         self._lay(len(self.parts) - 1)
         dirty = self.body_rows - 1
         while first < len(self.tokens):
-            end = first + 1
-            if self.rendered:  # as many at once as there can be: what is open is rendered anew
-                while end < len(self.tokens) and not self.tokens[end - 1].text.endswith("\n"):
-                    end += 1
+            end = first + 1  # as many at once as there can be: what is open is rendered anew
+            while end < len(self.tokens) and not self.tokens[end - 1].text.endswith("\n"):
+                end += 1
             dirty = min(dirty, self._push(first, end))
             first = end
         return dirty
@@ -216,8 +215,7 @@ class MessageBlock:
 
     def wrap(self, part: int) -> Wrap:
         """The rows of a part, laid out where they were not yet."""
-        wrap = self.parts[part].wrap
-        return self._lay(part) if wrap is None else wrap
+        return self._lay(part)
 
     def _divide(self) -> None:
         """Find the parts, after what is shown of the tokens has changed. Nothing is laid out."""
@@ -229,7 +227,7 @@ class MessageBlock:
         for end, token in enumerate(self.tokens, 1):
             if divider is not None and not token.special:
                 divider.push(self.shown(end - 1))
-            if end - first >= PART and token.text.endswith("\n") and self._ends_line(end - 1):
+            if end - first >= PART and token.text.endswith("\n") and self.shown(end - 1).endswith("\n"):
                 if divider is not None and not divider.ended:
                     continue
                 self.parts.append(Part(first, end, listed=listed))
@@ -244,31 +242,34 @@ class MessageBlock:
 
     def _lay(self, index: int) -> Wrap:
         part = self.parts[index]
-        if part.wrap is None:
-            if self.rendered:
-                wrap = self._begin(part)
-                self._render(part, part.first, part.end)
-            else:
-                wrap = part.wrap = Wrap(self.width, part.first)
-                for token in range(part.first, part.end):
-                    wrap.push(self.shown(token))
-            self.laid += part.end - part.first
-            if index < len(self.parts) - 1:
-                wrap.close()
-            part.rows = len(wrap.rows)
-            self._tops = None
-        return part.wrap or wrap
+        if part.wrap is not None:
+            return part.wrap
+        wrap = self._begin(part)
+        self._put(part, part.first, part.end)
+        self.laid += part.end - part.first
+        if index < len(self.parts) - 1:
+            wrap.close()
+        part.rows = len(wrap.rows)
+        self._tops = None
+        return wrap
 
     def _begin(self, part: Part) -> Wrap:
-        part.markdown = Markdown(
-            self.width, part.first, listed=part.listed, raw=self.raw, growing=self.growing and part is self.parts[-1]
-        )
-        part.wrap = part.markdown.wrap
+        """An empty wrap for a part, of Markdown where the message is rendered."""
+        if self.rendered:
+            growing = self.growing and part is self.parts[-1]
+            part.markdown = Markdown(self.width, part.first, listed=part.listed, raw=self.raw, growing=growing)
+        part.wrap = part.markdown.wrap if part.markdown is not None else Wrap(self.width, part.first)
         return part.wrap
 
-    def _render(self, part: Part, first: int, end: int) -> int:
-        assert part.markdown is not None
-        return part.markdown.push((self.shown(token), self.tokens[token].special) for token in range(first, end))
+    def _put(self, part: Part, first: int, end: int) -> int:
+        """Append tokens to a part's wrap; gives the first of its rows that changed."""
+        if part.markdown is not None:
+            return part.markdown.push((self.shown(token), self.tokens[token].special) for token in range(first, end))
+        assert part.wrap is not None
+        dirty = len(part.wrap.rows) - 1
+        for token in range(first, end):
+            part.wrap.push(self.shown(token))
+        return dirty
 
     def _push(self, first: int, end: int) -> int:
         """Lay the next tokens out, of which at most the last ends a line; gives the first body row that changed."""
@@ -277,26 +278,19 @@ class MessageBlock:
         assert wrap is not None
         while first <= self._lead < end and not self.shown(self._lead):
             self._lead += 1
-        text = self.shown(end - 1)
-        dirty = top + (self._render(part, first, end) if self.rendered else wrap.push(text))
+        dirty = top + self._put(part, first, end)
         self.laid += end - first
         part.end = end
         ended = part.markdown is None or part.markdown.ended
-        if part.end - part.first >= PART and text.endswith("\n") and ended:
+        if part.end - part.first >= PART and self.shown(end - 1).endswith("\n") and ended:
             wrap.close()
             part.rows = len(wrap.rows)
             self.parts.append(Part(end, end, 1, listed=part.markdown is not None and part.markdown.listed))
-            if self.rendered:
-                self._begin(self.parts[-1])
-            else:
-                self.parts[-1].wrap = Wrap(self.width, end)
+            self._begin(self.parts[-1])
             self.tops.append(top + part.rows)
         else:
             part.rows = len(wrap.rows)
         return dirty
-
-    def _ends_line(self, token: int) -> bool:
-        return self.shown(token).endswith("\n")
 
     def _estimate(self, index: int) -> int:
         part = self.parts[index]
