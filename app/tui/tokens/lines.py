@@ -13,6 +13,12 @@ MAYBE_RULER = re.compile(r"[-*_ \t]*$")
 CLOSING = re.compile(r"(?:^|[ \t]+)#*[ \t]*$")
 
 
+def line_at(text: str, at: int) -> tuple[str, int, bool]:
+    """The line from a place on without its break, where it ends, and whether there is a break."""
+    end = text.find("\n", at)
+    return (text[at:end], end, True) if end >= 0 else (text[at:], len(text), False)
+
+
 def lists(line: str, listed: bool, blank: bool) -> bool:
     """Whether a list may go on after the first line of a construct: one that is not indented after a blank line ends
     it."""

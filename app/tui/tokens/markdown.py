@@ -28,6 +28,7 @@ from app.tui.tokens.lines import (
     QUOTE,
     RULER,
     closes,
+    line_at,
     lists,
 )  # fmt: skip
 from app.tui.tokens.wrap import NOBODY, CellRow, RowMark, Span, Wrap
@@ -173,17 +174,12 @@ class Markdown:
 
     # -- constructs --------------------------------------------------------------------------------------------------
 
-    def _line(self, at: int) -> tuple[str, int, bool]:
-        """A line without its break, where it ends, and whether there is a break."""
-        end = self.text.find("\n", at)
-        return (self.text[at:end], end, True) if end >= 0 else (self.text[at:], len(self.text), False)
-
     def _construct(self, at: int) -> int:
         """Render what begins at a place; gives where it ends."""
         state = self._state
         if state.paragraph is not None:
             return self._paragraph(at, state.paragraph)
-        line, end, whole = self._line(at)
+        line, end, whole = line_at(self.text, at)
         if state.fence is not None:
             return self._code(state.fence, line, at, end, whole)
         after = LineState(listed=lists(line, state.listed, state.blank), blank=False)
@@ -273,9 +269,9 @@ class Markdown:
 
     def _extent(self, at: int) -> tuple[int, bool]:
         """Where a paragraph ends, before a line break or with the text, and whether more text cannot change that."""
-        _, end, whole = self._line(at)
+        _, end, whole = line_at(self.text, at)
         while whole and end + 1 < len(self.text):
-            line, after, next_whole = self._line(end + 1)
+            line, after, next_whole = line_at(self.text, end + 1)
             if not line.strip():
                 if next_whole:
                     return end, True
@@ -307,7 +303,7 @@ class Markdown:
         at = found.settled(text, len(text))
         while at > 0:
             begin = self.text.rfind("\n", 0, start + at) + 1
-            line = self._line(begin)[0]
+            line = line_at(self.text, begin)[0]
             said = self.text[begin : start + at].strip()
             if not line.lstrip().startswith("|") and not MAYBE_RULER.match(line) and (said or begin <= start):
                 return at

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from app.tui.tokens.lines import line_at
 from app.tui.tokens.wrap import NOBODY, CellRow, Span, Wrap
 
 GAP = 3  # columns between two cells
@@ -48,7 +49,7 @@ def find(text: str, at: int, growing: bool) -> Table | None:
     stop = text.find("\n", at)
     if stop < 0 or not text[at:stop].lstrip().startswith("|"):
         return None
-    head, (rule, end, whole) = _row(text, at, stop), _line(text, stop + 1)
+    head, (rule, end, whole) = _row(text, at, stop), line_at(text, stop + 1)
     aligned = tuple(_alignment(text[a:b]) for a, b in _row(text, stop + 1, end).cells)
     if whole or not growing:
         if not _WHOLE.match(rule) or len(aligned) != len(head.cells):
@@ -57,7 +58,7 @@ def find(text: str, at: int, growing: bool) -> Table | None:
         return None
     lines, sure = [head, TableLine(stop + 1, end, ())], False
     while whole:
-        line, after, whole = _line(text, end + 1)
+        line, after, whole = line_at(text, end + 1)
         if not line.lstrip().startswith("|"):
             sure = whole
             break
@@ -136,11 +137,6 @@ def _gap(row: CellRow, signs: CellRow | None, size: int) -> None:
 def _pad(row: CellRow, size: int) -> None:
     if size > 0:
         row.spans.append(Span(NOBODY, " " * size, size))
-
-
-def _line(text: str, at: int) -> tuple[str, int, bool]:
-    end = text.find("\n", at)
-    return (text[at:end], end, True) if end >= 0 else (text[at:], len(text), False)
 
 
 def _row(text: str, start: int, end: int) -> TableLine:
