@@ -13,12 +13,12 @@ from textual.message import Message
 from textual.widget import Widget
 
 from app.tui.chat import tallies
+from app.tui.chat.candidates import LN2
 from app.tui.chat.live_run import PRUNED
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
 
-LN2 = math.log(2)
 TALLEST = 8  # rows of the tree beside the other panels
 
 
@@ -37,20 +37,14 @@ class Way:
     numbers: tuple[str, ...] = ()  # one under each heading of `columns`
 
 
-def columns(talk: Conversation) -> tuple[str, ...]:
-    """Headings of what is known of the ways: of a vote's paths their answers, of a search's its scores, in bits."""
-    if tallies.tally(talk) is not None:
-        return "answer", "log₂p/tok"
-    return ("log₂p", "score") if any("score" in node.figures for node in talk.nodes.values()) else ()
+def given_up(talk: Conversation) -> frozenset[tuple[Fork, str | None]]:
+    """The ways that a search has put away."""
+    return frozenset(way for way in talk.pruned if talk.nodes[way[1] or way[0].node].finish == PRUNED)
 
 
-def ways(talk: Conversation, *, away: bool = False) -> list[Way]:
+def ways(talk: Conversation, numbers: "_Numbers", *, away: bool = False) -> list[Way]:
     """The lines of a conversation's tree, from the root down; `away`: those that a search gave up too."""
-    shown = talk
-    if away:
-        searched = {way for way in talk.pruned if talk.nodes[way[1] or way[0].node].finish == PRUNED}
-        shown = replace(talk, pruned=talk.pruned - searched)
-    numbers = _Numbers(talk)
+    shown = replace(talk, pruned=talk.pruned - given_up(talk)) if away else talk
     lineage = {segment.node.id: segment.length for segment in talk.lineage()}
     found = []
     for fork, option, depth in shown.walk():
@@ -66,10 +60,16 @@ def ways(talk: Conversation, *, away: bool = False) -> list[Way]:
 
 
 class _Numbers:
-    """Numbers of the texts that end at a place of a conversation, one for each of its `columns`."""
+    """Numbers of the texts that end at a place of a conversation, one for each of its `columns`: of a vote's paths
+    their answers, of a search's its scores, in bits."""
 
     def __init__(self, talk: Conversation) -> None:
-        self.talk, self.columns, self.tally = talk, columns(talk), tallies.tally(talk)
+        self.talk, self.tally = talk, tallies.tally(talk)
+        self.columns: tuple[str, ...] = ()
+        if self.tally is not None:
+            self.columns = "answer", "log₂p/tok"
+        elif any("score" in node.figures for node in talk.nodes.values()):
+            self.columns = "log₂p", "score"
         self._before: dict[str, tuple[float, int]] = {ROOT: (0.0, 0)}
 
     def of(self, end: Fork) -> tuple[str, ...]:
@@ -79,13 +79,10 @@ class _Numbers:
         if node.role != "assistant":
             return ("",) * len(self.columns)
         total, count = self._sum(end)
-        bits = f"{total / LN2:.2f}".replace("-", "−") if count else ""
         if self.tally is not None:
-            mean = f"{total / LN2 / count:.2f}".replace("-", "−") if count else ""
-            return cells.fit(self.tally.said.get(node.id) or "", 10), mean
-        score = node.figures.get("score") if end.at is None or end.at == len(node) else None
-        told = "" if score is None or not math.isfinite(score) else f"{score / LN2:.2f}".replace("-", "−")
-        return bits, told
+            return cells.fit(self.tally.said.get(node.id) or "", 10), _bits(total / count) if count else ""
+        score = node.figures.get("score", math.nan) if end.at is None or end.at == len(node) else math.nan
+        return _bits(total) if count else "", _bits(score) if math.isfinite(score) else ""
 
     def _sum(self, end: Fork) -> tuple[float, int]:
         """The log-probability of an answer up to a place, in nats, and how many of its tokens were drawn."""
@@ -95,6 +92,10 @@ class _Numbers:
         total, count = self._before[node.id]
         steps = node.steps[: end.at]
         return total + sum(step.logprob or 0.0 for step in steps), count + len(steps)
+
+
+def _bits(nats: float) -> str:
+    return f"{nats / LN2:.2f}".replace("-", "−")
 
 
 def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) -> str:
@@ -156,9 +157,9 @@ class TreePane(Canvas, can_focus=True):
 
     def show(self, talk: Conversation) -> None:
         self.talk, had = talk, (self.columns, self.pruned)
-        self.columns = columns(talk)
-        self.pruned = sum(talk.nodes[option or fork.node].finish == PRUNED for fork, option in talk.pruned)
-        found = ways(talk, away=self.unfolded)
+        numbers = _Numbers(talk)
+        self.columns, self.pruned = numbers.columns, len(given_up(talk))
+        found = ways(talk, numbers, away=self.unfolded)
         if found != self.ways or had != (self.columns, self.pruned):
             taller = self._tall(found) != self._tall(self.ways) or had[0] != self.columns
             self.ways, self.leaves = found, talk.leaves()
