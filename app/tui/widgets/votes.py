@@ -6,6 +6,7 @@ from rich.segment import Segment
 from textual.geometry import Size
 
 from app.tui.chat.tallies import Share, VoteCount
+from app.tui.theme import bar
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
@@ -60,8 +61,6 @@ class Votes(Canvas):
     def _share(self, share: Share, first: bool, label: int, size: int) -> list[Line]:
         look, glyphs = self.look, self.glyphs
         n = max(len(self.tally.said) if self.tally is not None else 0, 1)
-        eighths = round(share.count / n * size * 8)
-        bar = glyphs.blocks[8] * (eighths // 8) + (glyphs.blocks[eighths % 8] if eighths % 8 else "")
         name = cells.pad(cells.fit(cells.clean(share.answer), label), label + 2)
         number = f"{share.count:>4}{100 * share.count / n:>7.1f} %"
         low, high = round(share.low * (size - 1)), round(share.high * (size - 1))
@@ -71,7 +70,7 @@ class Votes(Canvas):
         return [
             [
                 Segment(name, look.chosen if first else look.text),
-                Segment(cells.pad(bar, size), look.bar if first else look.bar_cut),
+                Segment(bar(share.count / n, size, glyphs), look.bar if first else look.bar_cut),
                 Segment(number, look.chosen if first else look.text),
             ],
             [Segment(" " * (label + 2)), Segment(whisker, look.faint), Segment(between, look.faint)],
