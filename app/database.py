@@ -89,13 +89,20 @@ def _rescue(path: Path, fresh: Path) -> int:
     """Write what can be read of a damaged database into another file; how many conversations."""
     for suffix in ("", "-wal", "-shm"):
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
-    with closing(_connect(fresh)) as new, closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as old:
+    with closing(_connect(fresh)) as new, closing(_reader(path)) as old:
         return rescue.copy(old, new, json.dumps(recipe_row(Recipe())))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _reader(path: Path) -> sqlite3.Connection:
+    """A connection to whatever is there; a damaged letter costs no conversation."""
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    db.text_factory = lambda data: data.decode("utf-8", "replace")  # a damaged letter costs no conversation
+    db.text_factory = lambda data: data.decode("utf-8", "replace")
+    return db
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection to a database of this version, its tables made if need be."""
+    db = _reader(path)
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):

@@ -30,7 +30,6 @@ def copy(old: sqlite3.Connection, new: sqlite3.Connection, recipe: str) -> int:
     One whose own row is lost gets `recipe`, and no title.
     """
     until = time.monotonic() + MOST_S
-    old.text_factory = lambda data: data.decode("utf-8", "replace")
     list(_some(old, "PRAGMA writable_schema = ON"))  # a table that is described wrongly hides no other
     new.execute("BEGIN")
     for table in BY_NUMBER:

@@ -63,7 +63,7 @@ class AutoSaver:
             try:
                 store = store or Store(self._path)
                 unsaved, self.trouble = _done([*todo, *unsaved.values()], store)
-                self.news, store.notice = store.notice or self.news, ""
+                self.news = store.taken_notice() or self.news
             except DataError as error:
                 unsaved |= newest
                 self.trouble = str(error)
