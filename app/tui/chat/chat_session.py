@@ -37,7 +37,6 @@ class Heard:
     branched: bool = False  # there are several branches: the tree has changed
     ended: bool = False  # the run is over
     scored: bool | None = None  # whether words that were measured can be shown so
-    rewritten: bool = False  # an answer has other words: a branch that is checked out
     failure: Failed | None = None
     news: str = ""  # a line to say
 
@@ -221,29 +220,14 @@ class ChatSession:
         words = "" if self.strategy.SEARCHES and not recipe.transforms else recipe_words(recipe)
         return " · ".join(filter(None, (found_by, words, self.adapters))) if found_by or self.adapters else ""
 
-    def _generate(
-        self,
-        node: Node,
-        prompt: Prompt,
-        recipe: Recipe,
-        tokens: Sequence[int],
-        force: str,
-    ) -> None:
+    def _generate(self, node: Node, prompt: Prompt, recipe: Recipe, tokens: Sequence[int], force: str) -> None:
         assert self.facts is not None
         max_tokens = len(tokens) + len(force.encode()) + 1 if self.stepping else self.max_tokens
         control, strategy = RunControl(recipe), PLAIN if self.stepping else self.strategy
         control.force(list(tokens))
         self.run = LiveRun(node.id, control, self.new_id, stepping=self.stepping)
         self.job = self.send(
-            r.Generate(
-                self.facts.name,
-                prompt,
-                control,
-                node.seed,
-                max_tokens,
-                force,
-                strategy=strategy,
-            )
+            r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=strategy)
         )
 
     def stop(self, *, hear: bool = False) -> bool:
@@ -364,10 +348,10 @@ class ChatSession:
                 heard.failure = event
                 if job in self.rewriting:
                     self._rewritten(self.rewriting.pop(job), None)
-                    heard.rewritten = True
+                    heard.reshow = True
             elif isinstance(event, r.Scored) and job in self.rewriting:
                 self._rewritten(self.rewriting.pop(job), event.steps[len(event.steps) - event.last :])
-                heard.rewritten = True
+                heard.reshow = True
             elif isinstance(event, r.Scored) and job in self.scoring:
                 heard.scored = self._scored(job, event)
         run = self.run

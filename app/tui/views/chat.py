@@ -201,7 +201,7 @@ class ChatScreen(View):
             self.inspector.look()
         if heard.ended:
             self._finished()
-        elif heard.reshow or heard.rewritten:
+        elif heard.reshow:
             self.save()
             self.reshow()
         elif heard.branched:
