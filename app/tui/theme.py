@@ -269,7 +269,6 @@ class Glyphs:
     lift: str = "✕"
     down: str = "▼"
     dot: str = "·"
-    approx: str = "≈"
 
 
 GLYPHS = Glyphs()

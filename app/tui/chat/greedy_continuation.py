@@ -3,11 +3,11 @@
 It is the model's first guess, not the likeliest text of this length: that would be a search.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from app import requests as r
+from app.tui.chat.candidates import LN2
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
 from engine.prompt import Prompt
@@ -44,7 +44,7 @@ class GreedyContinuation:
                 match event:
                     case Emitted(_, step):
                         self.text += "" if step.special else step.text
-                        self.bits -= (step.logprob or 0.0) / math.log(2)
+                        self.bits -= (step.logprob or 0.0) / LN2
                     case Done(_, reason):
                         self.whole = reason in ("eot", "stop")
             heard()

@@ -4,11 +4,11 @@ A word is what stands between two spaces, with the space before it; its surprisa
 rule), without what was not measured: the first token, which follows nothing.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from app.tui.chat.candidates import LN2
 from engine.trace.trace import TokenStep
 
 
@@ -30,7 +30,7 @@ def bits_of_words(steps: Sequence[TokenStep]) -> list[WordSurprisal]:
     at = 0
     for index, step in enumerate(steps):
         text = "" if step.special else step.text
-        bits = None if step.logprob is None else -step.logprob / math.log(2)
+        bits = None if step.logprob is None else -step.logprob / LN2
         last = found[-1] if found else None
         begins = text[:1].isspace() or (last is not None and last.text[-1:].isspace())
         if last is None or (begins and text and last.text.strip()):
@@ -45,4 +45,4 @@ def bits_of_words(steps: Sequence[TokenStep]) -> list[WordSurprisal]:
 
 def running_sum(steps: Sequence[TokenStep]) -> list[float]:
     """Bits of all tokens up to each, from 0.0 before the first: one more than there are tokens."""
-    return list(accumulate((-(step.logprob or 0.0) / math.log(2) for step in steps), initial=0.0))
+    return list(accumulate((-(step.logprob or 0.0) / LN2 for step in steps), initial=0.0))

@@ -173,10 +173,8 @@ class Inspector(Vertical, CachedWidget):
             heights: dict[Widget, int | None] = dict.fromkeys(self._parts())
         else:
             votes = Votes.rows(self.votes.tally)
-            room, rows = (
-                self.size.height - votes - bool(votes),
-                self.sampler.get_content_height(self.size, self.size, self.size.width),
-            )
+            room = self.size.height - votes - bool(votes)
+            rows = self.sampler.get_content_height(self.size, self.size, self.size.width)
             rows = min(rows, max(room - LOW - 2 - GAPS, FEWEST))
             tree = self.tree_pane.get_content_height(self.size, self.size, self.size.width)
             steps = [(TALL, 3, tree), (TALL, 3, 1), (TALL, 1, 1), (LOW, 1, 1)]

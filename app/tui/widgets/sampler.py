@@ -258,7 +258,7 @@ class Sliders(Canvas, can_focus=True):
             self._find_by(lambda: with_setting(strategy, name[1:], word))
 
     def action_step(self, by: int) -> None:
-        if self.chosen == STRATEGY or self.chosen.startswith("="):
+        if self.chosen in self._found_by():
             self._step_strategy(by)
         if (p := self.parameter) is not None:
             self.picked = p.name  # a row that is moved joins those that act, and is picked there

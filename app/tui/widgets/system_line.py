@@ -15,8 +15,6 @@ from textual.message import Message
 from app import requests as r
 from app.tui.host import host
 from app.tui.tokens import cells
-from app.tui.tokens.block import words
-from app.tui.tokens.cells import clean
 from app.tui.tokens.wrap import Wrap
 from app.tui.widgets.canvas import Canvas, Line
 
@@ -66,8 +64,7 @@ class SystemLine(Canvas, can_focus=True):
 
     def _rows(self, width: int) -> list[str]:
         wrapped = Wrap(max(width - INDENT - 1, 8))
-        for word in words(self.text):
-            wrapped.push(word.text)
+        wrapped.push(self.text)
         return [row.text.rstrip("\n") for row in wrapped.rows]
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
@@ -77,7 +74,7 @@ class SystemLine(Canvas, can_focus=True):
         head = f" {sign} system  "
         ink = look.accent if self.has_focus else look.faint
         room = max(width - cells.width(head) - len(count) - 3, 0)
-        said = cells.fit(" ".join(clean(self.text).split()), room) if self.folded else ""
+        said = cells.fit(" ".join(cells.clean(self.text).split()), room) if self.folded else ""
         space = " " * (width - cells.width(head + said) - len(count) - 1)
         first = [Segment(head, ink), Segment(said, look.text), Segment(f"{space}{count}", look.faint)]
         if self.folded:

@@ -68,8 +68,7 @@ class TextMeasures(Vertical):
             return
         wrap = Wrap(max(self.size.width - 2, 8))
         wrap.push(going_on.text)
-        lines = ["".join(row.text).rstrip().lstrip(" ") for row in wrap.rows]
-        lines = [line for line in lines if line]
+        lines = [line for row in wrap.rows if (line := row.text.rstrip().lstrip(" "))]
         if lines and (len(lines) > rows - 1 or not going_on.whole):
             lines[min(len(lines), rows - 1) - 1] += "…"
         named = (*heading, (f"  {going_on.bits:.1f} bits", "text"), ("  each time the most likely token", "faint"))

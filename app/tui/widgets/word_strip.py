@@ -45,8 +45,9 @@ class WordStrip(Canvas):
 
     def rows(self, width: int, most: int) -> int:
         """The rows that it fills of at most so many."""
-        each = (most - 1) // max(len(self._named(width)), 1)
-        return min(most, LOW if each < 2 else 1 + min(each, HIGHEST + 1) * len(self._named(width)))
+        count = len(self._named(width))
+        each = (most - 1) // count
+        return min(most, LOW if each < 2 else 1 + min(each, HIGHEST + 1) * count)
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         self._spots = []
