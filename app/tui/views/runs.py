@@ -322,7 +322,7 @@ class RunsScreen(View):
             return
         board = self.board
         items = sum(score.estimate.n for score in board.scores.values())
-        facts = (f"{len(board.tasks)} tasks", f"{items:,} items")
+        facts = (f"{len(board.tasks)} task{'s' if len(board.tasks) != 1 else ''}", f"{items:,} items")
         models = f"{len(board.models)} models" if len(board.models) != 1 else board.models[0]
         self.top.show(models if board.models else "evaluations", facts if board.scores else ())
         self.query_one(Gauge).show(self._standing())
