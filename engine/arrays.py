@@ -81,10 +81,11 @@ def kl(p: Array, q: Array, xp: Namespace, *, fast: bool = False) -> Array:
     return xp.sum(xp.where(xp.abs(r) < 1, near, mass * r + (xp.exp(q) - mass)), axis=-1)
 
 
-def js(p: Array, q: Array, xp: Namespace) -> Array:
-    """The Jensen-Shannon divergence, [...]: the mean KL to the mixture of both, between 0 and log 2. Lin 1991."""
+def js(p: Array, q: Array, xp: Namespace, *, fast: bool = False) -> Array:
+    """The Jensen-Shannon divergence, [...]: the mean KL to the mixture of both, between 0 and log 2. Lin 1991. `fast`
+    as in `kl`."""
     mixture = xp.logaddexp(p, q) - math.log(2)
-    return (kl(p, mixture, xp) + kl(q, mixture, xp)) / 2
+    return (kl(p, mixture, xp, fast=fast) + kl(q, mixture, xp, fast=fast)) / 2
 
 
 def tv(p: Array, q: Array, xp: Namespace) -> Array:

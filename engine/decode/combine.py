@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from engine.decode.control import RunControl
+from engine.decode.guessing import Drafting, NGram, beside
 from engine.decode.sample import Sample
 from engine.decode.strategy import Steps, Strategy
 from engine.errors import ParameterError
@@ -42,7 +43,7 @@ class Combination(Strategy):
 
     def over(self, inner: Strategy) -> Self:
         """The same with another strategy over it. ParameterError for one that reads a model by itself."""
-        if inner.needs or isinstance(inner, Combination) or inner.NAME == "ngram":
+        if isinstance(inner, Combination | NGram | Drafting):
             raise ParameterError(f"{inner} asks the model itself, and cannot go over {self.NAME}: a search can")
         return replace(self, inner=inner)
 
@@ -98,14 +99,8 @@ class Contrast(Combination):
         return f"what is said more than {self.model} would"
 
     def bind(self, models: Mapping[str, Any], tokenizer: Any) -> "Contrast":
-        if self.model not in models:
-            raise ParameterError(f"'{self}' is no way of drawing while {self.model} is not loaded: load it first")
-        if models[self.model].tokenizer.fingerprint != tokenizer.fingerprint:
-            raise ParameterError(
-                f"a contrast needs two models with one tokenizer, and {models[self.model].info.name} has another one: "
-                "choose a smaller model of the same family"
-            )
-        return replace(self, loaded=models[self.model])
+        wanted = "a contrast needs two models with one tokenizer"
+        return replace(self, loaded=beside(self, self.model, models, tokenizer, wanted))
 
     def check(self, n: int) -> None:
         if self.loaded is None:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from engine.arrays import logprobs
+from engine.arrays import js, logprobs
 from engine.decode.branches import Branches
+from engine.decode.pair import plausible
 from engine.errors import ParameterError
 from metal import mx
 
@@ -47,20 +46,9 @@ class Depths:
         last, *lower = mx.split(hidden, 1 + len(self.layers), axis=-1)
         p = logprobs(self.model.head(last).astype(mx.float32), mx)
         q = mx.stack([logprobs(self.model.lens(each).astype(mx.float32), mx) for each in lower])
-        far = mx.argmax(divergence(p[None], q), axis=0)
+        far = mx.argmax(js(p[None], q, mx, fast=True), axis=0)
         chosen = mx.take_along_axis(q, far[None, ..., None], axis=0)[0]
-        kept = p >= mx.max(p, axis=-1, keepdims=True) + mx.log(mx.array(self.least))
-        return mx.where(kept, p - chosen, -mx.inf)
-
-
-def divergence(p: mx.array, q: mx.array) -> mx.array:
-    """The Jensen-Shannon divergence, in nats, of two distributions given by log-probabilities [..., V]."""
-    middle = mx.logaddexp(p, q) - float(np.log(2))
-
-    def kl(a: mx.array) -> mx.array:
-        return mx.sum(mx.where(mx.isfinite(a), mx.exp(a) * (a - middle), 0.0), axis=-1)
-
-    return (kl(p) + kl(q)) / 2
+        return mx.where(plausible(p, self.least), p - chosen, -mx.inf)
 
 
 def read_again(branches: Branches, model: Depths) -> Branches:

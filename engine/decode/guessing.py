@@ -79,20 +79,26 @@ class Drafting(Strategy):
             self.bind({}, None)
 
     def bind(self, models: Mapping[str, Any], tokenizer: Any) -> "Drafting":
-        if self.model not in models:
-            raise ParameterError(f"'{self}' is no way of drawing while {self.model} is not loaded: load it first")
-        if models[self.model].tokenizer.fingerprint != tokenizer.fingerprint:
-            raise ParameterError(
-                "a draft model needs the tokenizer of the model that it drafts for, and "
-                f"{models[self.model].info.name} has another one: choose a smaller model of the same family"
-            )
-        return replace(self, loaded=models[self.model])
+        wanted = "a draft model needs the tokenizer of the model that it drafts for"
+        return replace(self, loaded=beside(self, self.model, models, tokenizer, wanted))
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         from engine.decode.draft import Draft
         from engine.decode.speculative import Speculative
 
         return Speculative(Draft(self.loaded.model)).steps(branches, sampler, control, limit=limit)
+
+
+def beside(strategy: Strategy, name: str, models: Mapping[str, Any], tokenizer: Any, wanted: str) -> Any:
+    """The second model of a strategy. ParameterError where it is not loaded, or has another tokenizer than is
+    `wanted`."""
+    if name not in models:
+        raise ParameterError(f"'{strategy}' is no way of drawing while {name} is not loaded: load it first")
+    if models[name].tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ParameterError(
+            f"{wanted}, and {models[name].info.name} has another one: choose a smaller model of the same family"
+        )
+    return models[name]
 
 
 def _alone(strategy: Strategy, n: int) -> None:

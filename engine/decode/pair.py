@@ -27,13 +27,13 @@ def second(model: "LanguageModel", ids: Sequence[int], rows: int) -> Branches:
 
 
 def contrasted(strength: float, least: float) -> Formula:
-    """(1 + strength) a - strength b where a is at least the largest + log(least)."""
+    """(1 + strength) a - strength b where a is plausible."""
+    return lambda a, b: mx.where(plausible(a, least), (1 + strength) * a - strength * b, -mx.inf)
 
-    def formula(a: mx.array, b: mx.array) -> mx.array:
-        kept = a >= mx.max(a, axis=-1, keepdims=True) + mx.log(mx.array(least))
-        return mx.where(kept, (1 + strength) * a - strength * b, -mx.inf)
 
-    return formula
+def plausible(p: mx.array, least: float) -> mx.array:
+    """Whether a token of log-probabilities [..., V] has at least this share of the largest probability."""
+    return p >= mx.max(p, axis=-1, keepdims=True) + mx.log(mx.array(least))
 
 
 def guided(scale: float) -> Formula:
