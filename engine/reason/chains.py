@@ -6,7 +6,6 @@ that greedily. An answer that stays was not read off the chain (Lanham et al., a
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.decode.control import RunControl
@@ -51,7 +50,6 @@ def sensitivity(session: "Session", way: Reasoning, attempts: Sequence[Attempt])
     the chain is all of the text but its last step."""
     answered = [each for each in attempts if each.greedy.answer is not None and len(units(each.greedy.text)) > 1]
     chains = [units(each.greedy.text)[:-1] for each in answered]
-    once = replace(way, method="vote", n=1, confidence=None, verifier=None)
     found: dict[str, list[float]] = {how: [] for how in CHANGES}
     for i, each in enumerate(answered):
         prompt = way.ids(session, each.question.prompt)
@@ -60,7 +58,7 @@ def sensitivity(session: "Session", way: Reasoning, attempts: Sequence[Attempt])
             if text is None:
                 continue
             ids = [*prompt, *session.tokenizer.encode(text)]
-            (path,) = once.draw(session, ids, RunControl(Recipe(greedy=True)), 0)
+            (path,) = way.once.draw(session, ids, RunControl(Recipe(greedy=True)), 0)
             found[how].append(float(way.extract(text + path.text) != each.greedy.answer))
     return {how: share(values) for how, values in found.items()}
 

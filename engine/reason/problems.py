@@ -5,7 +5,7 @@ Right is an answer that is, in its one form, one of those known; no answer is co
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
@@ -108,10 +108,9 @@ def attempt(
 ) -> Iterator[Attempt]:
     """Each problem when it was thought about; problem i draws with seed + i * paths. Ends early where `control` is
     cancelled: what was not whole is left out."""
-    greedy = replace(way, method="vote", n=1, confidence=None, verifier=None)
     for i, question in enumerate(questions):
         ids = way.ids(session, question.prompt)
-        (path,) = greedy.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
+        (path,) = way.once.draw(session, ids, RunControl(Recipe(greedy=True)), seed)
         own = RunControl(control.recipe)
         paths = []
         for one in way.draw(session, ids, own, seed + i * way.n, question.prompt):

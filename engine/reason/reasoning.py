@@ -57,6 +57,11 @@ class Reasoning:
         if self.method == "reflect" and self.n < 2:
             raise ParameterError(f"a reflection asks again: it takes 2 answers or more, got {self.n}")
 
+    @property
+    def once(self) -> "Reasoning":
+        """The same question, answered once."""
+        return replace(self, method="vote", n=1, confidence=None, verifier=None)
+
     def ids(self, session: "Session", question: str) -> list[int]:
         """The prompt of a question."""
         if self.raw:
@@ -73,10 +78,8 @@ class Reasoning:
         if self.method == "steps":
 
             def value(text: str, steps: Sequence[TokenStep], whole: bool) -> float | None:
-                if self.verifier is None:
-                    return (self.weigh or scorer("mean")).of(steps)
                 try:
-                    return self.verifier(question, text, answer=self.extract(text) if whole else None)
+                    return self._worth(question, text, steps, self.extract(text) if whole else None)
                 except VerifierError:
                     return None
 
@@ -107,21 +110,25 @@ class Reasoning:
         def judge(path: Path) -> float | None:
             if self.believes:
                 return p_true(session, question, path.text.strip())
-            if self.verifier is None:
-                return (self.weigh or scorer("mean")).of(path.steps)
             try:
-                return self.verifier(question, path.text, answer=path.answer)
+                return self._worth(question, path.text, path.steps, path.answer)
             except VerifierError as error:
                 complain(path, str(error))
                 return None
 
         return by_score(paths, judge)
 
+    def _worth(self, question: str, text: str, steps: Sequence[TokenStep], answer: str | None) -> float:
+        """Of a text: the verifier's verdict, or what its tokens weigh. VerifierError where there is no verdict."""
+        if self.verifier is None:
+            return (self.weigh or scorer("mean")).of(steps)
+        return self.verifier(question, text, answer=answer)
+
     def _reflect(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str
     ) -> Iterator[Path]:
         """An answer, and what becomes of it each time that the model is asked to check it."""
-        once, said = replace(self, method="vote", n=1), list[str]()
+        once, said = self.once, list[str]()
         for i in range(self.n):
             (path,) = once.draw(session, ids, control, seed + i)
             yield replace(path, branch=i)

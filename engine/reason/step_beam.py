@@ -70,11 +70,10 @@ class StepBeam:
             scores = {text: value(each.text, each.steps, bool(each.finish)) for text, each in different.items()}
             order = sorted(different, key=lambda text: -_or_worst(scores[text]))
             kept = [different[text] for text in order[: self.beams]]
-        paths = [
+        return [
             Path(i, e.steps, e.text, extract(e.text) if e.finish else None, e.finish or "cancelled", drawn * (not i))
             for i, e in enumerate(kept)
         ]
-        return paths
 
     def _go_on(
         self, session: "Session", ids: Sequence[int], control: RunControl, at: StepText, seed: int
