@@ -85,6 +85,21 @@ def nll(confidence: Sequence[float], right: Sequence[float]) -> float:
         return float(-np.mean(np.where(was > 0, np.log(said), np.log1p(-said))))
 
 
+def of_choice(totals: Sequence[float], gold: int) -> dict[str, float]:
+    """Measures of one question by its choices' log-probabilities, in nats: acc (of equals, the first is taken);
+    brier_score, the squared distance of probabilities that add up to 1 from the right choice, 0 to 2; nll, minus the
+    logarithm of the right one's; confidence, the probability of the one taken."""
+    said = np.asarray(totals, np.float64)
+    lse = np.logaddexp.reduce(said)
+    mass = np.exp(said - lse)
+    return {
+        "acc": float(np.argmax(said) == gold),
+        "brier_score": float(np.sum((mass - (np.arange(len(said)) == gold)) ** 2)),
+        "nll": float(lse - said[gold]),
+        "confidence": float(mass.max()),
+    }
+
+
 def temperature(logits: Sequence[Sequence[float]], gold: Sequence[int]) -> float:
     """The T of softmax(logits / T) with the least -log p of what is right, for items that nothing is reported of.
 

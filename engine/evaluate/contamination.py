@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.evaluate import samples
 from engine.evaluate.estimates import Estimate, bootstrap, share
-from engine.evaluate.figures import Tally
+from engine.evaluate.figures import LIKELIHOOD, Tally
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Question, Task
 
 RUN, LEAST = 13, 8  # words
@@ -81,8 +81,7 @@ def figures(tally: Tally, told: Mapping[int, bool], least: Mapping[int, float]) 
     found = {"contaminated": share([float(told[number]) for number in numbers])}
     clean = _without(tally, {number for number in numbers if told[number]})
     if clean.numbers:
-        name = next(iter(clean.figures() if "nats" in clean.values else clean.values))
-        name = "bits_per_byte" if name == "nats" else name
+        name = "bits_per_byte" if clean.first in LIKELIHOOD else clean.first
         found[f"{name}_clean"] = clean.estimate(name)
     rows = np.array([[float(told[number]), least[number]] for number in numbers if number in least]).reshape(-1, 2)
     if 0 < rows[:, 0].sum() < len(rows):

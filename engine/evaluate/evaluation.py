@@ -19,7 +19,7 @@ from engine.decode.events import Done, Emitted, Forked
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
-from engine.evaluate import verifiers
+from engine.evaluate import calibration, verifiers
 from engine.evaluate.contamination import least_likely
 from engine.evaluate.likelihood import ROWS, WINDOW, Likelihood, Reader, Request, windows
 from engine.evaluate.program import VerifierError
@@ -247,20 +247,14 @@ def after(context: str, continuation: str, tokenizer: Tokenizer, prefix: int | N
 def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) -> dict[str, float]:
     """The harness's measures of one question, from each choice's log-probability; of equals, the first is taken.
 
-    acc_norm divides by a choice's characters, acc_bytes by its bytes; brier_score is the squared distance of the
-    probabilities of the choices, which add up to 1, from the right one: between 0 and 2. `nll` is minus the logarithm
-    of the right one's, `confidence` the probability of the one taken.
+    acc_norm divides by a choice's characters, acc_bytes by its bytes; the others are `calibration.of_choice`.
     """
-    said = np.asarray(totals, np.float64)
-    mass = np.exp(said - np.logaddexp.reduce(said))
-    right = np.arange(len(said)) == gold
+    said, measures = np.asarray(totals, np.float64), calibration.of_choice(totals, gold)
     return {
-        "acc": float(np.argmax(said) == gold),
+        "acc": measures["acc"],
         "acc_norm": float(np.argmax(said / [len(choice) for choice in choices]) == gold),
         "acc_bytes": float(np.argmax(said / [len(choice.encode()) for choice in choices]) == gold),
-        "brier_score": float(np.sum((mass - right) ** 2)),
-        "nll": float(np.logaddexp.reduce(said) - said[gold]),
-        "confidence": float(mass.max()),
+        **measures,
     }
 
 

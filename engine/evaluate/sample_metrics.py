@@ -47,10 +47,10 @@ def of_features(
     found["recall"] = share(balls.reached.astype(float).tolist())
     found["density"] = mean((balls.inside.sum(axis=0) / k).tolist())
     found["coverage"] = share(balls.inside.any(axis=1).astype(float).tolist())
-    count = max(2, min(len(x), len(y)) // 10)
+    count = samples.bucket_count(min(n, m))
     labels = samples.buckets(x, y, count, seed=seed)
-    found["mauve"] = jackknife(len(x), lambda kept: samples.mauve_in(labels[: len(x)][kept], labels[len(x) :], count))
-    found["vendi"] = jackknife(len(x), lambda kept: samples.vendi_of(x[kept]))
+    found["mauve"] = jackknife(n, lambda kept: samples.mauve_in(labels[:n][kept], labels[n:], count))
+    found["vendi"] = jackknife(n, lambda kept: samples.vendi_of(x[kept]))
     return found
 
 
@@ -93,4 +93,4 @@ def _ratio(counts: Sequence[tuple[int, int]]) -> Estimate:
 
 def protocol(features: str, n: int, k: int = NEIGHBOUR) -> Mapping[str, object]:
     """All that a figure depends on beside the texts."""
-    return {"features": features, "n": n, "k": k, "buckets": max(2, n // 10), "scale": 5.0, "smooth": 0.5}
+    return {"features": features, "n": n, "k": k, "buckets": samples.bucket_count(n), "scale": 5.0, "smooth": 0.5}

@@ -24,7 +24,12 @@ def spectrum(texts: Texts, n: int = 2, size: int = 512) -> np.ndarray:
     for row, text in zip(found, texts, strict=True):
         for gram in grams(text, n):
             row[_place(gram, size)] += 1
-    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return _on_sphere(found)
+
+
+def _on_sphere(points: np.ndarray) -> np.ndarray:
+    """Each point [n, d] at length 1; one at 0 stays there."""
+    found: np.ndarray = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     return found
 
 
@@ -170,20 +175,24 @@ def mauve(
     Points are put on the sphere, their principal axes taken to 90 % of the variance, and clustered into a tenth as many
     buckets as there are points on a side. `smooth` is added to each count (the corrected form; 0 for the first one).
     """
-    count = count or max(2, min(len(x), len(y)) // 10)
+    count = count or bucket_count(min(len(x), len(y)))
     labels = buckets(x, y, count, seed=seed)
     return mauve_in(labels[: len(x)], labels[len(x) :], count, scale, smooth)
 
 
+def bucket_count(n: int) -> int:
+    """How many buckets n points on a side are put into."""
+    return max(2, n // 10)
+
+
 def buckets(x: np.ndarray, y: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
     """The bucket of each point of both, those of x first."""
-    pooled = np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)])
-    pooled = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-    pooled = pooled - pooled.mean(axis=0)
-    values, axes = np.linalg.eigh(pooled.T @ pooled)
+    points = _on_sphere(np.concatenate([np.asarray(x, np.float64), np.asarray(y, np.float64)]))
+    points = points - points.mean(axis=0)
+    values, axes = np.linalg.eigh(points.T @ points)
     values, axes = values[::-1], axes[:, ::-1]
     share = np.cumsum(values) / max(float(values.sum()), 1e-300)
-    points = pooled @ axes[:, : int(np.searchsorted(share, 0.9)) + 1]
+    points = points @ axes[:, : int(np.searchsorted(share, 0.9)) + 1]
     return _kmeans(points.astype(np.float32), count, seed)
 
 
@@ -295,17 +304,18 @@ def _most(counts: Sequence[Counter[tuple[object, ...]]]) -> dict[tuple[object, .
 def vendi(similarity: np.ndarray) -> float:
     """How many different ones there are (Friedman and Dieng 2023, eq. 2): exp of the entropy of the eigenvalues of
     K / n, K [n, n] with ones on the diagonal."""
-    values = np.linalg.eigvalsh(np.asarray(similarity, np.float64) / len(similarity))
-    values = values[values > 1e-12]
-    return math.exp(-float((values * np.log(values)).sum()))
+    return _effective(np.linalg.eigvalsh(np.asarray(similarity, np.float64) / len(similarity)))
 
 
 def vendi_of(features: np.ndarray) -> float:
     """`vendi` with the cosine of features [n, d] as the similarity; its eigenvalues are those of d by d products."""
-    rows = np.asarray(features, np.float64)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows = _on_sphere(np.asarray(features, np.float64))
     products = rows.T @ rows if rows.shape[1] < len(rows) else rows @ rows.T
-    values = np.linalg.eigvalsh(products / len(rows))
+    return _effective(np.linalg.eigvalsh(products / len(rows)))
+
+
+def _effective(values: np.ndarray) -> float:
+    """exp of the entropy of eigenvalues: how many of them there are, as it were."""
     values = values[values > 1e-12]
     return math.exp(-float((values * np.log(values)).sum()))
 

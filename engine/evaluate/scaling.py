@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from engine.errors import DataError
 from engine.evaluate import calibration
 from engine.evaluate.estimates import Estimate
@@ -35,16 +33,8 @@ def scaled(answered: Iterable[Answered], temperature: float) -> dict[str, Estima
     """The measures that a temperature changes; which choice is taken it does not."""
     tally = Tally()
     for row in answered:
-        said = np.asarray(row.loglikelihoods, np.float64) / temperature
-        logs = said - np.logaddexp.reduce(said)
-        right = np.arange(len(said)) == row.gold
-        values = {
-            "acc": float(np.argmax(said) == row.gold),
-            "brier_score": float(np.sum((np.exp(logs) - right) ** 2)),
-            "nll": float(-logs[row.gold]),
-            "confidence": float(np.exp(logs.max())),
-        }
-        tally.add(row.number, row.cluster, values)
+        said = [each / temperature for each in row.loglikelihoods]
+        tally.add(row.number, row.cluster, calibration.of_choice(said, row.gold))
     if not tally.numbers:
         return {}
     figures = tally.figures()
