@@ -65,18 +65,16 @@ class EmbeddingTable:
         mean = self.mean if centred else 0
         return np.concatenate([np.array(mx.linalg.norm(part - mean, axis=-1)) for part in self.parts()])
 
-    def cosines(self, vector: mx.array, *, centred: bool = False) -> np.ndarray:
-        """The cosine of every row with `vector` [C], float32 [V]; 0 where either is 0. `centred` is for the rows, and
-        for a vector that still has the mean in it."""
+    def cosines(self, vectors: mx.array, *, centred: bool = False) -> np.ndarray:
+        """The cosine of every row with each of `vectors` [..., C], float32 [..., V]; 0 where either is 0. `centred` is
+        for the rows, and for vectors that still have the mean in them."""
         mean = self.mean if centred else mx.zeros((self.width,))
-        vector = vector - mean
-        vector = vector / mx.maximum(mx.linalg.norm(vector), 1e-30)
-        found = []
+        wanted, found = units(vectors - mean), []
         for part in self.parts():
             part = part - mean
             lengths = mx.linalg.norm(part, axis=-1)
-            found.append(np.array(part @ vector / mx.maximum(lengths, 1e-30)))
-        return np.concatenate(found)
+            found.append(np.array(wanted @ part.T / mx.maximum(lengths, 1e-30)))
+        return np.concatenate(found, axis=-1)
 
     def neighbours(self, token: int, count: int = NEAREST, *, centred: bool = False) -> list[Neighbour]:
         """The nearest tokens by cosine, the nearest first, the token itself left out."""
@@ -98,10 +96,8 @@ class EmbeddingTable:
         if not plus:
             raise ParameterError("a sum of embeddings needs a token that is added")
         mean = self.mean if centred else mx.zeros((self.width,))
-        rows = self.rows([*plus, *minus]) - mean
-        units = rows / mx.maximum(mx.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
         signs = mx.array([1.0] * len(plus) + [-1.0] * len(minus))
-        target = mx.sum(units * signs[:, None], axis=0) + mean
+        target = mx.sum(units(self.rows([*plus, *minus]) - mean) * signs[:, None], axis=0) + mean
         return nearest(self.cosines(target, centred=centred), count, [] if inputs else [*plus, *minus])
 
     def plane(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
@@ -110,12 +106,12 @@ class EmbeddingTable:
 
         ParameterError for fewer than three tokens.
         """
-        centre, axes, kept = self._axes(ids)
-        return ((np.array(self.rows(ids), np.float64) - centre) @ axes.T).astype(np.float32), kept
+        rows, centre, axes, kept = self._axes(ids)
+        return ((rows - centre) @ axes.T).astype(np.float32), kept
 
     def shadow(self, ids: Sequence[int]) -> tuple[np.ndarray, float]:
         """All tokens on the plane of these: float32 [V, 2], and the share that it keeps of how these differ."""
-        centre, axes, kept = self._axes(ids)
+        _, centre, axes, kept = self._axes(ids)
         middle, both = (mx.array(x.astype(np.float32)) for x in (centre, axes))
         return np.concatenate([np.array((part - middle) @ both.T) for part in self.parts()]), kept
 
@@ -123,14 +119,14 @@ class EmbeddingTable:
         """The mean cosine of two different tokens, of rows as they are: 0 where they point everywhere alike."""
         total, zero = mx.zeros((self.width,)), 0
         for part in self.parts():
-            lengths = mx.linalg.norm(part, axis=-1, keepdims=True)
-            total = total + mx.sum(part / mx.maximum(lengths, 1e-30), axis=0)
-            zero += int(mx.sum(lengths == 0))
+            total = total + mx.sum(units(part), axis=0)
+            zero += int(mx.sum(mx.all(part == 0, axis=-1)))
         n = self.size - zero
         return float((mx.sum(mx.square(total)) - n) / (n * (n - 1))) if n > 1 else 0.0
 
-    def _axes(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, float]:
-        """The mean [C] of these tokens, the two directions [2, C] in which they differ most, and what these keep."""
+    def _axes(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Rows [N, C] of these tokens, their mean [C], the two directions [2, C] in which they differ most, and what
+        these keep."""
         if len(ids) < 3:
             raise ParameterError(f"a map needs three tokens or more, got {len(ids)}")
         rows = np.array(self.rows(ids), np.float64)
@@ -138,7 +134,7 @@ class EmbeddingTable:
         _, lengths, axes = np.linalg.svd(rows - centre, full_matrices=False)
         axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(axis=1)[:, None], axis=1))
         variance = lengths**2
-        return centre, axes, float(variance[:2].sum() / variance.sum()) if variance.sum() else 1.0
+        return rows, centre, axes, float(variance[:2].sum() / variance.sum()) if variance.sum() else 1.0
 
     def _floats(self, ids: mx.array) -> mx.array:
         matrix = self.matrix
@@ -146,6 +142,11 @@ class EmbeddingTable:
             return matrix.map(lambda part: part[ids]).floats(mx.float32)
         rows: mx.array = matrix[ids].astype(mx.float32)
         return rows
+
+
+def units(rows: mx.array) -> mx.array:
+    """Rows [..., C] at length 1; one of zeros stays as it is."""
+    return rows / mx.maximum(mx.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
 
 
 def nearest(cosines: np.ndarray, count: int, without: Sequence[int] = ()) -> list[Neighbour]:

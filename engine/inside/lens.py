@@ -125,10 +125,10 @@ class _Final:
             shares = xp.exp(xp.take_along_axis(logits, ids, axis=-1) - lse[:, None])
         else:
             ids, shares = top[:, None][:, :0], chosen[:, None][:, :0]
-        whole = (np.array(x, np.int32) for x in (top, rank, ids))
-        parts = (np.array(x, np.float32) for x in (chosen, kl, shares))
-        (first, place, found), (p, away, some) = whole, parts
-        return LensRow(first, p, away, place, found, some)
+        return LensRow(
+            np.array(top, np.int32), np.array(chosen, np.float32), np.array(kl, np.float32), np.array(rank, np.int32),
+            np.array(ids, np.int32), np.array(shares, np.float32),
+        )  # fmt: skip
 
 
 def _joined(parts: Sequence[LensRow]) -> LensRow:

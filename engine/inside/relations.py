@@ -15,8 +15,7 @@ import numpy as np
 
 from engine.errors import ParameterError
 from engine.evaluate.estimates import Estimate, share
-from engine.inside.embeddings import EmbeddingTable
-from metal import mx
+from engine.inside.embeddings import EmbeddingTable, units
 
 RELATIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "France : Paris": (
@@ -123,24 +122,13 @@ def _asked(table: EmbeddingTable, pairs: np.ndarray) -> tuple[list[float], list[
     i, j = (x.ravel() for x in np.meshgrid(np.arange(n), np.arange(n), indexing="ij"))
     i, j = i[i != j], j[i != j]
     inputs = np.stack([pairs[i, 1], pairs[i, 0], pairs[j, 0]])
-    rows = table.rows([int(x) for x in inputs.ravel()]) - table.mean
-    units = (rows / mx.maximum(mx.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)).reshape(3, len(i), -1)
-    cosines = _by_row(table, units[0] - units[1] + units[2])
+    one, off, other = units(table.rows(inputs.ravel().tolist()) - table.mean).reshape(3, len(i), -1)
+    cosines = table.cosines(one - off + other + table.mean, centred=True)
     wanted = pairs[j, 1]
     kept = cosines.argmax(axis=1) == wanted
     np.put_along_axis(cosines, inputs.T, -np.inf, axis=1)
     left_out = cosines.argmax(axis=1) == wanted
     return kept.astype(float).tolist(), left_out.astype(float).tolist(), j.tolist()
-
-
-def _by_row(table: EmbeddingTable, sums: mx.array) -> np.ndarray:
-    """The cosine of each sum [N, C] with every row after the mean is taken off, up to the sum's length: [N, V]."""
-    found = []
-    for part in table.parts():
-        part = part - table.mean
-        units = part / mx.maximum(mx.linalg.norm(part, axis=-1, keepdims=True), 1e-30)
-        found.append(np.array(sums @ units.T))
-    return np.concatenate(found, axis=1)
 
 
 def family_tokens(tokenizer: Encodes) -> dict[str, Sequence[tuple[int, str]]]:
