@@ -99,7 +99,6 @@ class PackedModel:
         self._ropes = tuple(dict.fromkeys(rope for rope in config.ropes if rope is not None))
         self._turning = threading.Lock()  # twins in other threads share the tables
         c = config
-        ropes = [rope for rope in c.ropes if rope is not None]
         self.embed = self._matrix(names.path("embed"), c.vocab_size, c.width)
         self.out = self.embed if c.tied else self._matrix(names.path("head"), c.vocab_size, c.width)
         self._layers = (_Layer * c.layers)(*map(self._layer, range(c.layers)))
@@ -110,8 +109,8 @@ class PackedModel:
             c.kv_heads,
             c.head_size,
             c.mlp_width,
-            ropes[0].dims // 2 if ropes else 0,
-            int(bool(ropes) and ropes[0].traditional),
+            self._ropes[0].dims // 2 if self._ropes else 0,
+            int(bool(self._ropes) and self._ropes[0].traditional),
             ACTIVATIONS.index(c.activation),
             c.eps,
             c.scale,
