@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from engine.sandbox.child import LENGTH, MEMORY
@@ -30,14 +29,10 @@ class Stopped(Exception):
     """The child was ended: what it did too much of."""
 
 
-@dataclass
-class _Child:
-    process: subprocess.Popen[bytes]
-    ready: bool = False
-
+Child = subprocess.Popen[bytes]
 
 _lock = threading.Lock()
-_children: list[_Child] = []  # the one that is warm
+_children: list[Child] = []  # the one that is warm
 
 
 def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
@@ -46,7 +41,7 @@ def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
     with _lock:
         child = _warm()
         try:
-            stdin = child.process.stdin
+            stdin = child.stdin
             assert stdin is not None
             stdin.write(LENGTH.pack(len(data)) + data)
             stdin.flush()
@@ -61,7 +56,7 @@ def ask(source: str, values: dict[str, Any] | None) -> dict[str, Any]:
 def end() -> None:
     """Let the warm child go; the next template starts another."""
     while _children:
-        process = _children.pop().process
+        process = _children.pop()
         process.kill()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
@@ -74,8 +69,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_children.clear)  # the parent's
 
 
-def _warm() -> _Child:
-    if _children and _children[0].process.poll() is None:
+def _warm() -> Child:
+    if _children and _children[0].poll() is None:
         return _children[0]
     end()
     env = os.environ | {"PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}
@@ -84,16 +79,16 @@ def _warm() -> _Child:
     process = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, bufsize=0, start_new_session=True
     )
-    _children.append(_Child(process))
+    _children.append(process)
     try:
-        _read(_children[0], START_S)
+        _read(process, START_S)
     except Stopped as error:
         end()
         raise Stopped(f"its process did not begin: {error}") from None
-    return _children[0]
+    return process
 
 
-def _read(child: _Child, seconds: float) -> dict[str, Any]:
+def _read(child: Child, seconds: float) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     size = LENGTH.unpack(_exactly(child, LENGTH.size, deadline))[0]
     if size > LONGEST:
@@ -102,8 +97,8 @@ def _read(child: _Child, seconds: float) -> dict[str, Any]:
     return found
 
 
-def _exactly(child: _Child, size: int, deadline: float) -> bytes:
-    out = child.process.stdout
+def _exactly(child: Child, size: int, deadline: float) -> bytes:
+    out = child.stdout
     assert out is not None
     data = b""
     while len(data) < size:
@@ -111,7 +106,7 @@ def _exactly(child: _Child, size: int, deadline: float) -> bytes:
         if left <= 0:
             raise Stopped(f"it took more than {TIME_S:g} seconds")
         if not select.select([out], [], [], min(left, LOOK_S))[0]:
-            if sys.platform != "linux" and _resident(child.process.pid) > MEMORY:
+            if sys.platform != "linux" and _resident(child.pid) > MEMORY:
                 raise Stopped(f"it took more than {MEMORY >> 30} GB of memory")
             continue
         part = os.read(out.fileno(), min(size - len(data), 1 << 16))
