@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.explain import read_given
-from app.cli.opening import adapter_option, model_option, open_session
+from app.cli.opening import Ruled, adapter_option, model_option, open_session
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Head(click.ParamType):
         return int(layer), int(head)
 
 
-@click.command()
+@click.command("inside", cls=Ruled)
 @click.argument("text", required=False)
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
 @model_option
@@ -84,7 +84,7 @@ class Head(click.ParamType):
     help="With --toward: keep the direction; likely chat --adapter FOLDER=2 steers by it.",
 )
 @click.option("--neighbours", type=int, metavar="ID", help="The tokens whose embeddings lie nearest.")
-@click.option("--sum", "summed", metavar="WORDS", help="The tokens nearest to a sum, as in 'king - man + woman'.")
+@click.option("--sum", metavar="WORDS", help="The tokens nearest to a sum, as in 'king - man + woman'.")
 @click.option("--relations", is_flag=True, help="How often such sums come out, over a built-in set of pairs.")
 @click.option("--merges", metavar="WORD", help="The merges that made the tokens of a word.")
 @click.option("--centred", is_flag=True, help="With --neighbours: after the mean of all tokens is taken off.")
@@ -115,9 +115,14 @@ def command(
     likely inside "The capital of France is" --save inside.safetensors --keep 'layers.*.residual'
     likely inside --neighbours 3504 --centred --json
     """
-    _check(chat, raw, (as_json, as_csv, as_svg), asked)
+    from app.cli.rules import is_given
+
+    if chat and raw:
+        raise click.UsageError("give either --chat or --raw")
+    if as_json + as_csv + as_svg > 1:
+        raise click.UsageError("give one of --json, --csv and --svg")
     asked["chat"] = chat
-    looks = [look for look in LOOKS if asked[look] not in (None, False, ())]
+    looks = [look for look in LOOKS if is_given(asked[look])]
     textless = (
         ((looks and set(looks) <= TEXTLESS) or (asked["tune_lens"] is not None and not looks))
         and text is None
@@ -157,7 +162,6 @@ def command(
             "patch": "patching",
             "toward": "steering",
             "spellings": "tokenisation",
-            "summed": "sum",
         }
         first = {"first": seen.first} if seen is not None and seen.first else {}
         click.echo(json.dumps({"ids": ids, **first, **{names.get(look, look): value for look, value in found.items()}}))
@@ -172,27 +176,6 @@ def command(
             click.echo(inside_text.svg(shown))
         else:
             raise click.UsageError(f"--svg draws a grid, and --{look} is none: take --csv")
-
-
-def _check(chat: bool, raw: bool, forms: tuple[bool, ...], asked: dict[str, Any]) -> None:
-    if chat and raw:
-        raise click.UsageError("give either --chat or --raw")
-    if sum(forms) > 1:
-        raise click.UsageError("give one of --json, --csv and --svg")
-    needs = {
-        "against": ("attribution", "patch"),
-        "centred": ("neighbours",),
-        "output": ("neighbours", "summed", "relations"),
-        "without_first": ("attention", "rollout"),
-        "keep": ("save",),
-        "tuned": ("lens",),
-        "away": ("toward",),
-        "layer": ("toward",),
-        "direction": ("toward",),
-    }
-    for option, looks in needs.items():
-        if asked[option] not in (None, False, ()) and all(asked[look] in (None, False, ()) for look in looks):
-            raise click.UsageError(f"--{option} goes with {' or '.join('--' + look for look in looks)}")
 
 
 def _ids(session: "Session", text: str, chat: bool) -> list[int]:
@@ -365,7 +348,7 @@ def _sum(session: "Session", seen: "InspectedText | None", ids: list[int], asked
     from engine.inside.relations import accuracies, summands
 
     table = _table(session, asked)
-    plus, minus = summands(asked["summed"], session.tokenizer)
+    plus, minus = summands(asked["sum"], session.tokenizer)
     found = {
         name: [{"id": near.id, "cosine": near.cosine} for near in table.sum_neighbours(plus, minus, inputs=inputs)]
         for name, inputs in (("left_out", False), ("kept", True))
@@ -398,7 +381,7 @@ def _merges(session: "Session", seen: "InspectedText | None", ids: list[int], as
     return [[piece.decode(errors="replace") for piece in step] for step in merges(session.tokenizer, asked["merges"])]
 
 
-TEXTLESS = {"neighbours", "summed", "relations", "merges"}  # looks that need no text
+TEXTLESS = {"neighbours", "sum", "relations", "merges"}  # looks that need no text
 LOOKS: dict[str, Any] = {
     "lens": _lens,
     "heads": _heads,
@@ -412,7 +395,7 @@ LOOKS: dict[str, Any] = {
     "spellings": _spellings,
     "toward": _toward,
     "neighbours": _neighbours,
-    "summed": _sum,
+    "sum": _sum,
     "relations": _relations,
     "merges": _merges,
 }

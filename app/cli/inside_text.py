@@ -326,7 +326,7 @@ FORMS: dict[str, Callable[[Any, Words], Grid | Values]] = {
     "toward": steering,
     "neighbours": neighbours,
     "rollout": rollout,
-    "summed": summed,
+    "sum": summed,
     "relations": relations,
     "merges": merges,
 }

@@ -31,6 +31,17 @@ def _named(name: str) -> Callable[[Values], bool]:
     return lambda values: bool(values[name])
 
 
+def is_given(value: object) -> bool:
+    """Whether an option that has no default has a value: 0 is one."""
+    return value is not None and value is not False and value != ()
+
+
+def _goes_with(options: tuple[str, ...], *refused: str) -> OptionRule:
+    """Without any of `options`, which are called as their parameters, there is nothing that `refused` are about."""
+    line = f"goes with {' or '.join('--' + name for name in options)}"
+    return OptionRule(lambda values: not any(is_given(values[name]) for name in options), line, refused)
+
+
 RULES: dict[str, tuple[OptionRule, ...]] = {
     "run": (
         OptionRule(
@@ -58,6 +69,16 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             "is of quantised weights: it goes with --bits 2, 3, 4, 5, 6 or 8",
             refused=("group_size",),
         ),
+    ),
+    "inside": (
+        _goes_with(("attribution", "patch"), "against"),
+        _goes_with(("neighbours",), "centred"),
+        _goes_with(("neighbours", "sum", "relations"), "output"),
+        _goes_with(("attention", "rollout"), "without_first"),
+        _goes_with(("save",), "keep"),
+        _goes_with(("lens",), "tuned"),
+        _goes_with(("toward",), "away", "layer", "direction"),
+        _goes_with(("patch",), "part"),
     ),
     "bench": (
         OptionRule(

@@ -73,6 +73,7 @@ def test_neighbours_need_no_text(inside: Any) -> None:
     assert [near["cosine"] for near in found] == sorted((near["cosine"] for near in found), reverse=True)
     assert found != json.loads(inside("--neighbours", "65", "--json")[1])["neighbours"]
     assert found != json.loads(inside("--neighbours", "65", "--centred", "--output", "--json")[1])["neighbours"]
+    assert len(json.loads(inside("--neighbours", "0", "--json")[1])["neighbours"]) == 10  # the first token is one too
 
 
 def test_patching_for_programs(inside: Any) -> None:
@@ -168,6 +169,10 @@ def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Any, tmp_path: Path
         (("hello", "--patch", "hallo", "--against", "288"), 1, "must be 0 to 287, got 288"),
         (("hello", "--toward", "yes"), 1, "two sets of prompts: give at least one of each"),
         (("hello", "--layer", "1"), 2, "--layer goes with --toward"),
+        (("hello", "--layer", "0"), 2, "--layer goes with --toward"),
+        (("hello", "--without-first"), 2, "--without-first goes with --attention or --rollout"),
+        (("hello", "--output"), 2, "--output goes with --neighbours or --sum or --relations"),
+        (("hello", "--part", "residual"), 2, "--part goes with --patch"),
         (("hello", "--chat"), 1, "has no chat template"),
         (("hello", "--chat", "--raw"), 2, "either --chat or --raw"),
         (("hello", "--json", "--csv"), 2, "one of --json, --csv and --svg"),
