@@ -273,6 +273,26 @@ def test_where_stock_needs_an_array_it_is_taken_only_if_measured_faster(monkeypa
                 assert error(out, oracle.attention(q, kv, scale=0.125, mask=mask).out) < 3e-3
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_packed_rows_are_read_by_ours_unless_stock_on_the_dequantised_was_faster(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "none")
+    q, k = normal(1, 1, 4, 1, 64, dtype=mx.float16), normal(2, 1, 2, 1024, 64, dtype=mx.float16)
+    packed = qkv_prepare.quantize(k, qkv_prepare.Format(bits, 64))
+    for ours in (0.5e-3, 2e-3):
+        dispatch.faster.clear()
+        with simulated() as launches:
+            tuning_cache.forget()
+            with monkeypatch.context() as clock:
+                fake_clock(clock, ours=ours, stock=1e-3)
+                autotune.prepare([replace(SHAPE, bits=(bits, bits))])
+            launches.clear()
+            out = attention(q, cache(packed, packed, 1000), scale=0.125)
+            assert bool(launches) == (ours < 1e-3)
+            assert error(out, oracle.attention(q, cache(packed, packed, 1000), scale=0.125, mask=Mask()).out) < 3e-3
+
+
 def test_timings_are_found_by_the_key_that_attention_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[str] = []
     key = dispatch.key

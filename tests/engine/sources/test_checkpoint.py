@@ -131,6 +131,16 @@ def test_gguf_kept_quantised(tmp_path: Path, type_: str) -> None:
     assert sum(a.nbytes for a in kept.model.arrays.values()) < sum(a.nbytes for a in full.model.arrays.values()) / 2
 
 
+def test_a_model_that_is_too_narrow_is_read_again_in_the_next_wider_type(tmp_path: Path) -> None:
+    path = tiny.write_folder(tmp_path / "m", CONFIG, arrays())
+    now, found = load(path, precision=Precision(mx.float16, packed=False)), list[mx.Dtype]()
+    while (wider := now.widened()) is not None:
+        now = wider
+        found.append(now.precision.dtype)
+        assert {array.dtype for array in now.model.arrays.values()} == {now.precision.dtype}
+    assert found == [mx.bfloat16, mx.float32]
+
+
 def test_the_choice_of_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.sources.precision.available_memory", lambda: 8 << 30)
     if mx.default_device() == mx.cpu:
