@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.eval_output import Figure, number, say, show, span
-from app.cli.opening import Progress, adapter_option, open_session, weighed_adapter
+from app.cli.opening import Progress, Ruled, adapter_option, open_session, weighed_adapter
 from engine.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHOWN_S = 1.0  # the line of progress changes that often
 
 
-@click.command()
+@click.command("eval", cls=Ruled)
 @click.argument("tasks", nargs=-1)
 @click.option(
     "--model",
@@ -119,11 +119,11 @@ def command(
         raise click.UsageError("--items is for programs: give --json too")
     if (generated is None) != (reference is None):
         raise click.UsageError("--generated and --reference go together")
-    if training is not None and generated is None and (stored or not tasks):
+    if training is not None and generated is None and not tasks:
         raise click.UsageError("--training goes with TASKS that are measured, or with --generated")
     if generated is not None and reference is not None:
-        if tasks or text is not None or stored or report is not None or items or len(models) > 1:
-            raise click.UsageError("--generated measures texts by itself: no tasks, at most one -M, none of the others")
+        if tasks or len(models) > 1:
+            raise click.UsageError("--generated measures texts by itself: no tasks, at most one -M")
         _samples(generated, reference, training, models, adapters, measures, as_json)
         return
     if not stored and not tasks and text is None:

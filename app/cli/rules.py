@@ -70,6 +70,18 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             refused=("group_size",),
         ),
     ),
+    "eval": (
+        OptionRule(
+            _named("generated"),
+            "is of tasks: --generated takes --reference, --training, --model, --adapter, --measure and --json",
+            only=("tasks", "generated", "reference", "training", "models", "adapters", "measures", "as_json"),
+        ),
+        OptionRule(
+            _named("stored"),
+            "is of what is measured now: --compare takes TASKS, --model, --measure, --report, --json and --items",
+            only=("tasks", "stored", "models", "measures", "report", "as_json", "items"),
+        ),
+    ),
     "inside": (
         _goes_with(("attribution", "patch"), "against"),
         _goes_with(("neighbours",), "centred"),

@@ -19,6 +19,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
     "run": [["--replay", "x.jsonl"]],
     "chat": [["--plain"], []],
     "fuse": [["adapter", "--peft", "y"], ["adapter", "--out", "z"]],
+    "eval": [["--generated", "a", "--reference", "b"], ["--compare"]],
     "inside": [["hello"]] * 8,
     "bench": [["kernels"], ["model"]],
 }
