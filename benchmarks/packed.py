@@ -34,10 +34,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.decode import prompt, quartiles
+from benchmarks.peers import export
+
 WHAT = ("decode", "long", "prefill", "batch", "mlx-lm", "kl")
 LIMITS = {"q4_1": 0.65, "q8_0": 0.8, "q4_0": 1.1, "gemma3": 1.0}  # of a token, over llama.cpp's
 SAME_MODEL = {"gemma3": "gemma3-q8_0"}  # the file whose prefill is the measure; q8_0 for the others
 CONTEXT, LONG, PROMPT, ANSWERS = 100, 4000, 512, 8
+VOCABULARY = 49_152  # tokens of which prompts are, at most
 Clock = tuple[float, float]  # by the wall, of the processor
 Run = Callable[..., dict[str, Any]]
 
@@ -48,12 +52,6 @@ def now() -> Clock:
 
 def between(times: Sequence[Clock]) -> list[Clock]:
     return [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(times)]
-
-
-def prompt(context: int, vocabulary: int) -> list[int]:
-    import numpy as np
-
-    return [int(t) for t in np.random.default_rng(0).integers(100, min(vocabulary, 49_152) - 100, context)]
 
 
 # --- workers: a line {"context", "tokens", ...} in, {"prefill", "steps"} out -----------------------------------------
@@ -68,7 +66,7 @@ def likely(path: str) -> Run:
 
     session = Session(load(path))
     session.tokenizer.eos = frozenset()
-    ids = prompt(LONG, session.model.config.vocab_size)
+    ids = prompt(LONG, min(session.model.config.vocab_size, VOCABULARY))
 
     def run(context: int, tokens: int, *, read: bool = False, answers: int = 0) -> dict[str, Any]:
         """`answers` are drawn, by default one is picked greedily."""
@@ -98,7 +96,7 @@ def mlx_lm(path: str) -> Run:
 
     def run(context: int, tokens: int) -> dict[str, Any]:
         times = [now()]
-        for _token, _ in generate_step(mx.array(prompt(context, 49_152)), model, max_tokens=tokens):
+        for _token, _ in generate_step(mx.array(prompt(context)), model, max_tokens=tokens):
             times.append(now())
         return {"prefill": between(times)[0], "steps": between(times)[1:]}
 
@@ -193,7 +191,7 @@ def llama(path: str, folder: Path, threads: int) -> Run:
 
     def run(context: int, tokens: int, *, read: bool = False) -> dict[str, Any]:
         nonlocal have
-        ids = prompt(context, vocabulary)
+        ids = prompt(context, min(vocabulary, VOCABULARY))
         if read and have == context:
             remove(memory, 0, context - 1, -1)
             ids = ids[-1:]
@@ -257,13 +255,9 @@ def workers(*kinds: tuple[str, Path], folder: Path, threads: int) -> Iterator[li
             worker.process.wait()
 
 
-def quartile(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 4]
-
-
 def ratios(ours: Sequence[Clock], theirs: Sequence[Clock]) -> dict[str, float]:
     """Lower quartiles: milliseconds of ours by the clock, and ours over theirs by the clock and by the processor."""
-    wall, spent = ([quartile([clock[i] for clock in times]) for times in (ours, theirs)] for i in (0, 1))
+    wall, spent = ([quartiles([clock[i] for clock in times])[0] for times in (ours, theirs)] for i in (0, 1))
     return {
         "ms": round(1e3 * wall[0], 2),
         "clock": round(wall[0] / wall[1], 3),
@@ -403,8 +397,6 @@ def main() -> None:
             if "kl" in chosen and options.text and threads == 1:
                 tell(f"kl {at}", divergence(path, options.text))
             if "mlx-lm" in chosen and model == "q4_1":
-                from benchmarks.peers import export
-
                 peer = export(options.folder, "float32")
                 with workers(("mlx-lm", peer), ("likely", path), folder=folder, threads=threads) as (theirs, ours):
                     runs = [steps(w, tokens, context=CONTEXT) for w in (theirs, ours)]

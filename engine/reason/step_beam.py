@@ -58,6 +58,7 @@ class StepBeam:
         """The texts kept at the end, the best first; the first says how many tokens were drawn in all. Those that are
         still open when it is cancelled are among them."""
         kept, drawn, turn = [StepText("", ())], 0, 0
+        scores: dict[str, float | None] = {}
         while any(not each.finish for each in kept) and not control.cancelled:
             found = [each for each in kept if each.finish]
             for each in kept:
@@ -67,7 +68,12 @@ class StepBeam:
                     turn += self.ways
                     found += fresh
             different = {" ".join(each.text.split()): each for each in reversed(found)}
-            scores = {text: value(each.text, each.steps, bool(each.finish)) for text, each in different.items()}
+            scores = {  # what was whole before has been judged
+                text: scores[text]
+                if any(each is old for old in kept)
+                else value(each.text, each.steps, bool(each.finish))
+                for text, each in different.items()
+            }
             order = sorted(different, key=lambda text: -_or_worst(scores[text]))
             kept = [different[text] for text in order[: self.beams]]
         return [
