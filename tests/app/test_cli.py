@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +216,24 @@ def test_kernels_are_counted_where_there_is_no_metal(likely: Any) -> None:
     code, out, _ = likely("bench", "kernels", "--case", "cascade", "--json")
     found = json.loads(out)
     assert found["kind"] == "simulator" and all(t["got"] <= t["limit"] for c in found["counts"] for t in c["targets"])
+
+
+def test_what_the_first_person_with_a_mac_is_asked_to_run_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    text = (root / "docs" / "first-mac.md").read_text()
+    rows = re.findall(r"^\| \d \| `([^`]+)` \|", text, re.MULTILINE)
+    assert len(rows) == 5
+    targets = re.findall(r"^(\w+):", (root / "Makefile").read_text(), re.MULTILINE)
+    for row in rows:
+        program, verb, *words = shlex.split(row)
+        if program == "make":
+            assert verb in targets
+        else:
+            assert program == "venv/bin/likely"
+            command = app.cli.likely.get_command(click.Context(app.cli.likely), verb)
+            assert command is not None
+            command.make_context(verb, words)  # a usage error where an option is not there
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

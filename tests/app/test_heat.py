@@ -1,6 +1,7 @@
 """Colours and control characters of the plain commands."""
 
 import io
+import math
 
 import pytest
 
@@ -67,6 +68,27 @@ def test_the_tints_stand_out_more_and_more_without_their_hue(dark: bool) -> None
     assert shapes[0] == shapes[1] == (1.0, False) and shapes[2] == (1.0, True)  # the first differs in colour alone
     assert 1.0 < shapes[3][0] < shapes[4][0]
     assert luminance(heat.RAMPS["true", dark][1].ink) != luminance(GROUNDS[dark][1])
+
+
+def lch(colour: str) -> tuple[float, float]:
+    """Chroma and hue, in degrees, of an sRGB colour in OKLab (Ottosson 2020)."""
+    parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    long = math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b)
+    medium = math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b)
+    short = math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b)
+    x = 1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short
+    y = 0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short
+    return math.hypot(x, y), math.degrees(math.atan2(y, x)) % 360
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_the_tints_are_of_one_hue(dark: bool) -> None:
+    assert lch("#ff0000") == pytest.approx((0.2577, 29.2), rel=0.01)  # as published
+    tints = heat.RAMPS["true", dark][1:]
+    found = [lch(colour) for tint in tints for colour in (tint.ink, tint.fill) if colour]
+    hues = [hue for chroma, hue in found if chroma > 0.03]  # the others are a white
+    assert len(hues) >= 5 and max(hues) - min(hues) < 35
 
 
 def test_a_pipe_gets_no_codes() -> None:
