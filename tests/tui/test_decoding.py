@@ -161,3 +161,20 @@ async def test_leaving_while_it_searches_keeps_what_was_found(play: Play) -> Non
         gate.set()
         await stage.pilot.pause()
         assert stage.texts == []
+
+
+async def test_step_mode_draws_by_the_sampler_whatever_the_strategy(play: Play) -> None:
+    async with play(searching()) as stage:
+        await stage.ask(ASK)
+        await choose(stage, "beam 3")
+        talk, recipes = stage.chat.talk, []
+        assert talk.recipe != talk.sampling.recipe
+        stage.chat.action_step()
+        await stage.until(lambda: talk.peek is not None and not talk.running)
+        await stage.type("and why red")
+        for count in (0, 1, 2):
+            await stage.until(lambda count=count: len(stage.shown) == 4 and len(stage.shown[3].steps) == count)
+            await stage.until(lambda: talk.peek is not None and not talk.running)
+            recipes.append(talk.peek.recipe if talk.peek is not None else None)
+            talk.pick(None)
+        assert recipes == [talk.sampling.recipe] * 3 and talk.recipe == talk.sampling.recipe

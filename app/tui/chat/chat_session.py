@@ -209,25 +209,30 @@ class ChatSession:
         """By which tokens would be drawn now."""
         return self._recipe(self.sampling)
 
+    @property
+    def _acting(self) -> Strategy:
+        """The strategy of the next run: a person who picks every token picks them one by one."""
+        return PLAIN if self.stepping else self.strategy
+
     def _recipe(self, sampling: Sampling) -> Recipe:
         """The settings as the strategy takes them: a search draws nothing, and of them only bans and biases act."""
-        return (sampling.unshaped() if self.strategy.SEARCHES else sampling).recipe
+        return (sampling.unshaped() if self._acting.SEARCHES else sampling).recipe
 
     def _how(self, recipe: Recipe) -> str:
         """How an answer is drawn, in words, where the recipe of its tokens does not say it."""
-        several = (self.strategy.SEARCHES or self.strategy.FORKS) and not self.stepping
-        found_by = str(self.strategy) if several else ""
-        words = "" if self.strategy.SEARCHES and not recipe.transforms else recipe_words(recipe)
+        strategy = self._acting
+        found_by = str(strategy) if strategy.SEARCHES or strategy.FORKS else ""
+        words = "" if strategy.SEARCHES and not recipe.transforms else recipe_words(recipe)
         return " · ".join(filter(None, (found_by, words, self.adapters))) if found_by or self.adapters else ""
 
     def _generate(self, node: Node, prompt: Prompt, recipe: Recipe, tokens: Sequence[int], force: str) -> None:
         assert self.facts is not None
         max_tokens = len(tokens) + len(force.encode()) + 1 if self.stepping else self.max_tokens
-        control, strategy = RunControl(recipe), PLAIN if self.stepping else self.strategy
+        control = RunControl(recipe)
         control.force(list(tokens))
         self.run = LiveRun(node.id, control, self.new_id, stepping=self.stepping)
         self.job = self.send(
-            r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=strategy)
+            r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=self._acting)
         )
 
     def stop(self, *, hear: bool = False) -> bool:
@@ -237,7 +242,7 @@ class ChatSession:
             return False
         first = not self.run.control.cancelled
         self.run.control.cancel()
-        if hear and first and self.strategy.SEARCHES and self.run.rated:
+        if hear and first and self.run.rated:
             return True
         self._close(CANCELLED)
         return True
@@ -286,7 +291,7 @@ class ChatSession:
         assert node is not None
         self.peek = None
         prompt = before(self.conversation, Fork(node.id))
-        self._generate(node, prompt, self.sampling.recipe, [token], "")
+        self._generate(node, prompt, self.recipe, [token], "")
 
     def step_off(self) -> None:
         """Leave step mode; the answer stays as it is."""
