@@ -381,8 +381,11 @@ class Store:
             " (SELECT count(*) FROM step WHERE step.session = session.id),"
             # a node ends a branch where nothing follows all of it
             " (SELECT count(*) - count(DISTINCT CASE WHEN at IS NULL AND parent != '' THEN parent END) FROM node"
-            " WHERE node.session = session.id) FROM session"
-            " WHERE deleted IS NULL AND id IS NOT NULL ORDER BY updated DESC"
+            " WHERE node.session = session.id)"
+            # of those that are listed alone: the list is read again each time that something was saved
+            " FROM (SELECT * FROM session WHERE deleted IS NULL AND id IS NOT NULL ORDER BY updated DESC LIMIT ?)"
+            " AS session ORDER BY updated DESC",
+            (-1 if query.strip() else limit,),
         )
         kept = [
             Summary(id, title, kind, model, created, updated, tokens, found.get(id, ""), leaves)
