@@ -100,6 +100,17 @@ def test_pull_and_rm_of_what_the_hub_has(likely: Any, person: Path, monkeypatch:
     assert likely("rm", REPO, "--yes", "--shared")[0] == 0 and not place.exists()
 
 
+def test_a_size_that_nobody_has_seen_is_checked_at_the_first_pull(
+    likely: Any, person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, source = catalogue.KNOWN["qwen3-0.6b"], model(person / "source")
+    assert isinstance(known.source, catalogue.Hub) and not known.checked
+    with hub_server.serve(known.source.repo, {path.name: path.read_bytes() for path in source.iterdir()}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        code, _, err = likely("pull", "qwen3-0.6b")
+    assert code == 0 and f"the catalogue of {catalogue.DATE} computed" in err and "it is 0 MB" in err
+
+
 def test_rm_leaves_what_another_program_has(likely: Any, person: Path) -> None:
     path = put(person, "one")
     code, _, err = likely("rm", "me/one", "--yes", "--shared")
