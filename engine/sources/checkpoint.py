@@ -223,8 +223,8 @@ def _file_not_native(header: gguf.Header, config: dict[str, Any], precision: Pre
 def _folder_not_native(info: ModelInfo, config: dict[str, Any], precision: Precision) -> str | None:
     if _on_gpu():
         return GPU
-    reason = packed_folder.refused(info.path, config, expand=not precision.packed)
-    return reason or native.refused(config, hf_folder.tensor_names(info.path))
+    stored = packed_folder.tensors(info.path)
+    return packed_folder.refused(stored, config, expand=not precision.packed) or native.refused(config, [*stored])
 
 
 def _on_gpu() -> bool:

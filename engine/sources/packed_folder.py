@@ -24,20 +24,20 @@ STORED = dict(zip(("F32", "F16", "BF16"), NUMBERS, strict=True))
 NO_MEMORY = "weights that would have to be expanded, and there is not the memory"
 PACKED_BITS = (4, 8)
 SCALES, OFFSETS = ".scales", ".biases"
+KINDS = (".weight", SCALES, OFFSETS)
+Located = Mapping[str, tuple[Path, StoredTensor]]  # tensors by name, and the file that each is in
 
 
-def refused(folder: Path, config: Mapping[str, Any], *, expand: bool) -> str | None:
+def refused(stored: Located, config: Mapping[str, Any], *, expand: bool) -> str | None:
     """Why the weights of a folder do not stay packed outside of the graph; None if they do.
 
     `expand`: there is memory for the matrices that have no packed layout.
     """
-    stored = tensors(folder)
     settings = quantization_of(dict(config))
     if "quant_method" in settings:
         return f"weights that {settings['quant_method']} packed are translated"
-    shapes = {name: held for name, (_, held) in stored.items()}
     try:
-        layouts = [layout(name.removesuffix(SCALES), shapes, settings) for name in stored if name.endswith(SCALES)]
+        layouts = [layout(name.removesuffix(SCALES), stored, settings) for name in stored if name.endswith(SCALES)]
     except CheckpointError as error:  # the graph says what is wrong, or reads it
         return str(error)
     if not any(map(_keeps, layouts)):
@@ -51,35 +51,33 @@ def refused(folder: Path, config: Mapping[str, Any], *, expand: bool) -> str | N
 
 def read_packed(folder: Path, config: Mapping[str, Any]) -> dict[str, PackedMatrix | np.ndarray]:
     """Weights by the names that they have in the folder."""
-    stored = tensors(folder)
-    settings, shapes = quantization_of(dict(config)), {name: held for name, (_, held) in stored.items()}
+    stored, settings = tensors(folder), quantization_of(dict(config))
     weights: dict[str, PackedMatrix | np.ndarray] = {}
     for name, (_, held) in stored.items():
         path = name.removesuffix(".weight")
         if name.endswith((SCALES, OFFSETS)) and f"{name.rpartition('.')[0]}.weight" in stored:
             continue
         if path != name and f"{path}{SCALES}" in stored:
-            weights[name] = _codes(path, stored, layout(path, shapes, settings))
+            weights[name] = _codes(path, stored, layout(path, stored, settings))
             continue
         values = _floats(_read(name, stored), held)
         weights[name] = PackedMatrix("F32", *held.shape).fill(values) if values.ndim == 2 else values
     return weights
 
 
-def tensors(folder: Path) -> dict[str, tuple[Path, StoredTensor]]:
-    """Where each tensor is."""
+def tensors(folder: Path) -> Located:
+    """The tensors of a folder, by the headers of its files."""
     return {name: (file, held) for file in weight_files(folder) for name, held in safetensors.read_header(file).items()}
 
 
-def layout(path: str, stored: Mapping[str, StoredTensor], settings: Mapping[str, Any]) -> PackedLayout:
+def layout(path: str, stored: Located, settings: Mapping[str, Any]) -> PackedLayout:
     """How the matrix at a path is packed, by its tensors and the group that the configuration says for it.
 
     CheckpointError where they do not go together.
     """
-    found = [stored.get(f"{path}{kind}") for kind in (".weight", SCALES, OFFSETS)]
+    codes, scales, offsets = (stored[name][1] if (name := f"{path}{kind}") in stored else None for kind in KINDS)
     said = settings.get(path, settings)
     group = said.get("group_size") if isinstance(said, Mapping) else None
-    codes, scales, offsets = found
     if codes is None or scales is None or codes.dtype != "U32" or len(codes.shape) < 2 or not isinstance(group, int):
         raise CheckpointError(f"weights: {path} is not packed as the config's quantization says: {said!r}")
     columns = scales.shape[-1] * group
@@ -96,13 +94,12 @@ def _keeps(found: PackedLayout) -> bool:
     return found.mode == "affine" and found.bits in PACKED_BITS
 
 
-def _codes(path: str, stored: Mapping[str, tuple[Path, StoredTensor]], found: PackedLayout) -> PackedMatrix:
-    kinds = (".weight", SCALES, OFFSETS)
-    for kind in kinds:
+def _codes(path: str, stored: Located, found: PackedLayout) -> PackedMatrix:
+    for kind in KINDS:
         if f"{path}{kind}" not in stored:
             raise CheckpointError(f"weights: {path}{kind} is missing")
-    codes, scales, offsets = (_read(f"{path}{kind}", stored) for kind in kinds)
-    held = [stored[f"{path}{kind}"][1] for kind in kinds]
+    codes, scales, offsets = (_read(f"{path}{kind}", stored) for kind in KINDS)
+    held = [stored[f"{path}{kind}"][1] for kind in KINDS]
     rows, groups = held[1].shape
     columns = groups * found.group_size
     if not _keeps(found):
@@ -119,7 +116,7 @@ def _codes(path: str, stored: Mapping[str, tuple[Path, StoredTensor]], found: Pa
     return matrix.fill_affine(codes.reshape(rows, -1), scales.reshape(rows, -1), offsets.reshape(rows, -1))
 
 
-def _read(name: str, stored: Mapping[str, tuple[Path, StoredTensor]]) -> np.ndarray:
+def _read(name: str, stored: Located) -> np.ndarray:
     file, held = stored[name]
     unit = safetensors.SIZES[held.dtype]
     with open(file, "rb") as opened:

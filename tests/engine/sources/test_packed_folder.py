@@ -134,8 +134,9 @@ def test_a_plain_folder_and_one_without_memory_take_the_graph(tmp_path: Path) ->
     assert not_native(describe(folder)) == reason and not isinstance(load(folder).model, NativeModel)
     mixed = write(tmp_path / "mixed", own={"up_proj": {"group_size": 64, "bits": 6}})
     config = json.loads((mixed / "config.json").read_text())
-    assert packed_folder.refused(mixed, config, expand=True) is None
-    assert packed_folder.refused(mixed, config, expand=False) == packed_folder.NO_MEMORY
+    stored = packed_folder.tensors(mixed)
+    assert packed_folder.refused(stored, config, expand=True) is None
+    assert packed_folder.refused(stored, config, expand=False) == packed_folder.NO_MEMORY
 
 
 def test_damage_is_named_in_a_line(tmp_path: Path) -> None:
