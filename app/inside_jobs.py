@@ -78,14 +78,14 @@ class InsideJobs:
             case looks.AttributionLook(position, against):
                 made = attribution(self._until(text, position), against=against)
                 yield looks.Attributed(
-                    look, made.token, made.embedding, made.heads, made.mlp, made.bias, made.total, made.logit
+                    made.token, made.embedding, made.heads, made.mlp, made.bias, made.total, made.logit
                 )
             case looks.ImportanceLook(position):
                 owed = importance(self._until(text, position))
-                yield looks.Mattered(look, owed.token, owed.logprob, owed.left_out, owed.gradient, owed.agreement)
+                yield looks.Mattered(owed.token, owed.left_out, owed.agreement)
             case looks.AblationLook(position, layer, head):
                 gone = patching.ablate(self._until(text, position), layer, head)
-                yield looks.Ablated(look, gone.token, gone.logit, gone.effect)
+                yield looks.Ablated(gone.token, gone.logit, gone.effect)
             case looks.PatchLook():
                 yield self._patched(text, look)
             case looks.SpellingsLook():
@@ -140,7 +140,6 @@ class InsideJobs:
         points, kept = table.shadow(ids)
         found = accuracies(table, self.session.tokenizer)
         return looks.WordMap(
-            name,
             points,
             kept,
             tuple((family, tuple(id for id, _ in members)) for family, members in words.items()),
@@ -153,12 +152,11 @@ class InsideJobs:
         table = self._table(text, look.table)
         if look.minus or len(look.plus) > 1:
             kept, rest = (table.sum_neighbours(look.plus, look.minus, 5, inputs=inputs) for inputs in (True, False))
-            return looks.Near(look, _pairs(rest), _pairs(kept))
+            return looks.Near(_pairs(rest), _pairs(kept))
         token = look.plus[0]
         cosines = table.cosines(table.rows([token])[0], centred=True)
         others = np.delete(cosines, token)
         return looks.Near(
-            look,
             _pairs(nearest(cosines, NEAREST, [token])),
             (),
             float(np.median(others)),
@@ -169,16 +167,13 @@ class InsideJobs:
         clean = self._until(text, look.position)
         corrupted = subject(self.session, look.corrupted.ids(self.session.tokenizer))
         found = patching.patch(patching.pair(clean, corrupted), look.part)
-        assert found.estimates is not None
         return looks.Patched(
-            look,
             corrupted.ids,
             found.answer,
             found.foil,
             found.clean,
             found.corrupted,
             found.effects,
-            found.estimates,
             found.correlation,
         )
 
@@ -195,7 +190,6 @@ class InsideJobs:
         except (ParameterError, UnicodeDecodeError) as error:
             refused = str(error)
         return looks.Spelled(
-            look,
             word,
             tuple(made),
             tuple((way.ids, way.logprob, way.own) for way in ways.spellings) if ways is not None else (),

@@ -1,6 +1,6 @@
 """Looks into a model and what is found, as plain data: what the inside view asks for and gets. No mlx.
 
-A look is a part of one `Inside` request on one text. What is found says which look it answers by its own fields.
+A look is a part of one `Inside` request on one text. Whoever asked knows which look an answer is for.
 """
 
 from dataclasses import dataclass
@@ -190,7 +190,6 @@ class RelationRow:
 class WordMap:
     """Two directions of a table: all tokens [V, 2], the families' words, the share of their variance that is kept."""
 
-    table: str
     points: np.ndarray
     kept: float
     families: tuple[tuple[str, tuple[int, ...]], ...]
@@ -203,7 +202,6 @@ class WordMap:
 class Near:
     """The nearest tokens with their cosines, the mean taken off; of a sum, also with its inputs among them."""
 
-    look: NearLook
     found: tuple[tuple[int, float], ...]
     inputs: tuple[tuple[int, float], ...] = ()
     median: float = 0.0
@@ -214,7 +212,6 @@ class Near:
 class Attributed:
     """Addends of a logit: `heads` [layers, H], `mlp` [layers]."""
 
-    look: AttributionLook
     token: int
     embedding: float
     heads: np.ndarray
@@ -226,21 +223,17 @@ class Attributed:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mattered:
-    """Nats of the next token's log-probability that each token up to a position brings, [T], and by its gradient."""
+    """Nats of the next token's log-probability that each token up to a position brings, [T]."""
 
-    look: ImportanceLook
     token: int
-    logprob: float
     left_out: np.ndarray
-    gradient: np.ndarray
-    agreement: float | None
+    agreement: float | None  # with the ranks by gradient
 
 
 @dataclass(frozen=True, slots=True)
 class Ablated:
     """The logit of the intact model's token, and its change without the head."""
 
-    look: AblationLook
     token: int
     logit: float
     effect: float
@@ -248,24 +241,21 @@ class Ablated:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Patched:
-    """Shares of the answer that patches bring back, [layers, T], and their estimates by the gradient."""
+    """Shares of the answer that patches bring back, [layers, T]."""
 
-    look: PatchLook
     ids: tuple[int, ...]  # of the corrupted prompt
     answer: int
     foil: int
     clean: float
     corrupted: float
     effects: np.ndarray
-    estimates: np.ndarray
-    correlation: float | None
+    correlation: float | None  # with their estimates by the gradient
 
 
 @dataclass(frozen=True, slots=True)
 class Spelled:
     """A word's merges (the pieces after each), and its tokenisations with their log-probabilities, nats."""
 
-    look: SpellingsLook
     word: bytes
     merges: tuple[tuple[bytes, ...], ...]
     ways: tuple[tuple[tuple[int, ...], float, bool], ...]

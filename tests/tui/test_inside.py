@@ -61,7 +61,7 @@ class Glass(ScriptedEngine):
             case looks.RolloutLook():
                 weights = np.tril(np.ones((t, t)))
                 yield looks.Rollout(weights / weights.sum(axis=1, keepdims=True))
-            case looks.MapLook(table):
+            case looks.MapLook():
                 points = np.random.default_rng(1).normal(size=(len(self.facts.vocabulary), 2)).astype(np.float32)
                 words = tuple(self.tokenizer.ids[word] for word in (b" sky", b" blue", b" red", b" light"))
                 rows = (
@@ -69,29 +69,29 @@ class Glass(ScriptedEngine):
                     looks.RelationRow("all", 90, 0.1, 0.6, 0.2),
                 )
                 norms = np.linalg.norm(points, axis=1)
-                yield looks.WordMap(table, points, 0.4, (("colour", words),), norms, 0.3, rows)
+                yield looks.WordMap(points, 0.4, (("colour", words),), norms, 0.3, rows)
             case looks.NearLook():
-                yield looks.Near(look, tuple((300 + i, 0.9 - i / 20) for i in range(10)), ((301, 0.8),), 0.1, 0.4)
+                yield looks.Near(tuple((300 + i, 0.9 - i / 20) for i in range(10)), ((301, 0.8),), 0.1, 0.4)
             case looks.AttributionLook(position):
                 heads = rng.normal(size=(LAYERS, HEADS)).astype(np.float32)
                 mlp = rng.normal(size=LAYERS).astype(np.float32)
                 total = float(heads.sum() + mlp.sum() + 1.5)
-                yield looks.Attributed(look, 300 + position, 1.0, heads, mlp, 0.5, total, total)
+                yield looks.Attributed(300 + position, 1.0, heads, mlp, 0.5, total, total)
             case looks.ImportanceLook(position):
                 left_out = rng.normal(size=position + 1).astype(np.float32)
-                yield looks.Mattered(look, 300 + position, -1.0, left_out, left_out / 2, 1.0)
+                yield looks.Mattered(300 + position, left_out, 1.0)
             case looks.AblationLook(position):
-                yield looks.Ablated(look, 300 + position, 2.0, -0.25)
+                yield looks.Ablated(300 + position, 2.0, -0.25)
             case looks.PatchLook(position, corrupted):
                 other = tuple(corrupted.ids(self.tokenizer))
                 if len(other) != position + 1:
                     raise ParameterError("both must have as many tokens")
                 effects = rng.random((LAYERS, position + 1)).astype(np.float32)
-                yield looks.Patched(look, other, 300, 301, 4.0, -3.0, effects, effects, 0.75)
+                yield looks.Patched(other, 300, 301, 4.0, -3.0, effects, 0.75)
             case looks.SpellingsLook(start, stop):
                 own = tuple(ids[start:stop])
                 word = b"".join(self.facts.vocabulary[id] for id in own)
-                yield looks.Spelled(look, word, ((b"a", b"b"), (b"ab",)), ((own, -1.0, True),), -0.9, False)
+                yield looks.Spelled(word, ((b"a", b"b"), (b"ab",)), ((own, -1.0, True),), -0.9, False)
 
     def part(self, low: int, high: int, tuned: bool) -> looks.LensPart:
         """Layer l says token 300 + l at the positions, with probability l / layers; the last two layers agree."""
