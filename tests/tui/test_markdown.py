@@ -3,15 +3,19 @@
 from threading import Event
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from pygments.lexers import get_lexer_by_name
+from pygments.token import Comment, Keyword, Name, Number, Operator, String
 from textual.selection import SELECT_ALL
 
 from app.tui.tokens import cells
 from app.tui.tokens.block import MessageBlock, ShownToken
-from app.tui.tokens.face import BOLD, CODE, ITALIC, LINK, STRIKE
+from app.tui.tokens.face import BOLD, CODE, COMMENT, ITALIC, KEYWORD, LINK, NAME, NUMBER, STRIKE, STRING
+from app.tui.tokens.highlight import Highlight, Place
 from app.tui.tokens.inline import inline
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.markdown import Markdown
@@ -152,6 +156,35 @@ def test_a_message_has_the_same_parts_and_rows_however_it_came(text, cuts, batch
     assert rows[0] == drawn(whole)
 
 
+CODES = {
+    "python": 'class A:\n    """a doc\n    of lines"""\n    @b\n    def f(self):  # one\n        return not 1.5\n',
+    "c": "/* of\n two lines */\nint f(void) {\n  return 3; // one\n}\n",
+    "html": "<p class='a'>words\n<!-- of -->\n &amp; 3</p>\n",
+    "no such language": "def f(x)\n",
+}
+
+
+@pytest.mark.parametrize("language", CODES)
+def test_code_is_lit_line_by_line_as_its_lexer_lights_it_whole(language: str) -> None:
+    text, place, start = CODES[language], Place(0), 0
+    ours = [0] * len(text)
+    highlight = Highlight(language)
+    for line in text.splitlines(keepends=True):
+        found, place = highlight.line(text, place, start, start + len(line))
+        for begin, end, face in found:
+            ours[begin:end] = [face] * (end - begin)
+        start += len(line)
+    whole = [0] * len(text)
+    if language != "no such language":
+        for at, kind, value in get_lexer_by_name(language).get_tokens_unprocessed(text):
+            groups = {COMMENT: [Comment], STRING: [String], NUMBER: [Number], KEYWORD: [Keyword, Operator.Word],
+                      NAME: [Name.Function, Name.Class, Name.Tag, Name.Decorator]}  # fmt: skip
+            face = next((face for face, kinds in groups.items() if any(kind in each for each in kinds)), 0)
+            whole[at : at + len(value)] = [face] * len(value)
+        assert len({*whole}) >= 4 - (language == "html")
+    assert ours == whole
+
+
 def shown(stage: Stage) -> list[str]:
     """The transcript's rows."""
     return [line[:72].rstrip() for line in stage.picture().split("\n")]
@@ -226,3 +259,27 @@ async def test_what_is_selected_is_the_words_without_the_margin(play: Play) -> N
         view = stage.chat.pane.view
         text, _ = view.get_selection(SELECT_ALL) or ("", "")
         assert "def f(x):\n    return x + 1  # one\n" in text and "\n• short waves most\n" in text
+
+
+async def test_what_is_rendered_keeps_its_tint_and_code_its_colours(play: Play) -> None:
+    async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
+        await stage.ask("Why is the sky blue?")
+        view, look = stage.chat.pane.view, stage.app.look
+        block = view.blocks[1]
+        words = ("short", "Rayleigh", "return", "1700", "blue")  # emphasis, a link, code, a table, a heading
+        for hot in (False, True):
+            for index, token in enumerate(block.tokens):
+                block.tokens[index] = token._replace(
+                    level=4 if hot and any(word in token.text for word in words) else 0
+                )
+            view.redraw()
+            await stage.pilot.pause()
+            cells_of = [s for strip in stage.strips()[3:] for s in strip.crop(0, 72) if s.style is not None]
+            for word in words:
+                filled = [s.style.bgcolor == look.heat[4].bgcolor for s in cells_of if s.text.strip() == word]
+                assert any(filled) is hot, word
+            if not hot:
+                ink = {
+                    word: {s.style.color for s in cells_of if s.text.strip() == word} for word in ("def", "return", "x")
+                }
+                assert ink["def"] != ink["x"] and ink["return"] == ink["def"]
