@@ -74,12 +74,6 @@ class AdapterSliders(Canvas, can_focus=True):
             Segment(about, look.faint),
         ]
 
-    def on_focus(self) -> None:
-        self.redraw()
-
-    def on_blur(self) -> None:
-        self.redraw()
-
     def action_pick(self, by: int) -> None:
         if 0 <= self.picked + by < len(self.attached):
             self.picked += by

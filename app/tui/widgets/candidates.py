@@ -149,10 +149,6 @@ class Candidates(Canvas, can_focus=True):
     def on_focus(self) -> None:
         if self.picked is None and self.view is not None and self.view.rows:
             self.picked = next((i for i, row in enumerate(self.view.rows) if row.chosen), 0)
-        self.redraw()
-
-    def on_blur(self) -> None:
-        self.redraw()
 
     def action_pick(self, by: int) -> None:
         if self.view is not None and self.view.rows:

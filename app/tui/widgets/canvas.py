@@ -72,6 +72,12 @@ class Canvas(Widget):
     def on_resize(self) -> None:
         self.redraw()
 
+    def on_focus(self) -> None:
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self.redraw()
+
     def render_lines(self, crop: Region) -> list[Strip]:
         """The rows as they are kept, where no border or padding has to be put around them."""
         return self._drawn() if crop == self.size.region else super().render_lines(crop)

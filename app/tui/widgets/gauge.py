@@ -22,12 +22,6 @@ class Gauge(Canvas, can_focus=True):
             self.standing = standing
             self.redraw()
 
-    def on_focus(self) -> None:
-        self.redraw()
-
-    def on_blur(self) -> None:
-        self.redraw()
-
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look, glyphs, it = self.look, self.glyphs, self.standing
         words = cells.fit(cells.clean(f" {it.words}"), width - 1)

@@ -196,11 +196,9 @@ class Sliders(Canvas, can_focus=True):
 
     def on_focus(self) -> None:
         self.refresh(layout=True)
-        self.redraw()
 
     def on_blur(self) -> None:
         self.refresh(layout=True)
-        self.redraw()
 
     def change(self, sampling: Sampling) -> None:
         """Other settings, by a person."""

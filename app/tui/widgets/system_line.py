@@ -84,17 +84,10 @@ class SystemLine(Canvas, can_focus=True):
         return [first, *([Segment(" " * INDENT), Segment(row, look.text)] for row in kept)]
 
     def on_resize(self) -> None:
-        self.redraw()
         self.post_message(self.Grown())
 
     def on_hide(self) -> None:
         self.post_message(self.Grown())
-
-    def on_focus(self) -> None:
-        self.redraw()
-
-    def on_blur(self) -> None:
-        self.redraw()
 
     def action_fold(self) -> None:
         self.folded = not self.folded

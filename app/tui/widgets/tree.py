@@ -227,10 +227,6 @@ class TreePane(Canvas, can_focus=True):
     def on_focus(self) -> None:
         if self.picked is None and self.ways:
             self.picked = max((i for i, way in enumerate(self.ways) if way.on), default=0)
-        self.redraw()
-
-    def on_blur(self) -> None:
-        self.redraw()
 
     def action_pick(self, by: int) -> None:
         if self.ways:
