@@ -5,6 +5,7 @@ The evaluator comes from outside: nothing here imports mlx.
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from app import requests as r
 from app.differing import detail
 from app.evaluations import Evaluations
 from app.report import write
-from app.scoreboard import Cell, Measurement, ScoreKeeper, left_s
+from app.scoreboard import Cell, Measurement, Scoreboard, ScoreKeeper, left_s
 from app.worker import Tell
 from engine.errors import DataError, LikelyError
 from engine.evaluate.tasks import Problem
@@ -38,20 +39,27 @@ class EvaluationJobs:
         """`evaluator` is called when something is first measured."""
         self._make, self.path = evaluator, path
         self._store: Evaluations | None = None
+        self._unkept = ""
         self.scores = ScoreKeeper()
 
     @property
     def store(self) -> Evaluations:
         if self._store is None:
-            self._store = Evaluations(self.path)
+            self._store = Evaluations(self.path, self._told)
         return self._store
+
+    def _told(self, line: str) -> None:
+        self._unkept = line
+
+    def _board(self, live: Cell | None = None, left_s: float | None = None) -> Scoreboard:
+        return replace(self.scores.board(live, left_s), unkept=self._unkept)
 
     def execute(self, request: r.Evaluate | r.Examine | r.Recall | r.Report, tell: Tell) -> Iterator[Any]:
         match request:
             case r.Recall():
                 self.scores = ScoreKeeper()
                 self.scores.read(self.store)
-                yield self.scores.board()
+                yield self._board()
             case r.Examine(task, models):
                 cells = [(task, model) for model in models]
                 for cell in cells:
@@ -94,7 +102,7 @@ class EvaluationJobs:
                     live = event.evaluation.task, event.evaluation.model
                     self.scores.begin(event.evaluation, self.store.tally(event.evaluation, event.below), event.total)
                     known, total, began = len(self.scores.tallies[live].numbers), event.total, monotonic()
-                    yield self.scores.board(live)
+                    yield self._board(live)
                 else:
                     if not isinstance(event, Problem) and live is not None:
                         self.scores.tallies[live].add(event.number, event.cluster, event.values)
@@ -102,9 +110,9 @@ class EvaluationJobs:
                 if live is not None and monotonic() - shown >= BOARD_S:
                     shown, done = monotonic(), len(self.scores.tallies[live].numbers)
                     left = left_s(total, done, known, shown - began)
-                    yield self.scores.board(live, left)
+                    yield self._board(live, left)
                 while control.paused and not control.stopped:
                     yield None
                 if control.stopped:
                     break
-        yield self.scores.board()
+        yield self._board()

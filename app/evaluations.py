@@ -1,17 +1,20 @@
 """Evaluations in an sqlite database: every item's result as it comes, and all that is needed to measure it again.
 
 What was measured of one task by one model under one protocol is one evaluation, whatever was stopped in between: a
-second run does what is left. Knows nothing of models and the screen.
+second run does what is left. A disk that is full costs what would be kept, not the answer. Knows nothing of models and
+the screen.
 """
 
 import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from app.database import BUSY_S, change
 from engine.errors import DataError
@@ -60,21 +63,43 @@ class Row:
 
 
 class Evaluations:
-    """The database. DataError, one line, where it cannot be opened or written, or is another version's."""
+    """The database; where it cannot be opened or written, one in memory that begins with what can be read of it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, tell: Callable[[str], None] = lambda line: None) -> None:
+        """`tell` is called once, with a line, if results are not kept from there on."""
+        self.path, self._tell, self.kept = path, tell, True
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, VERSION):
-                raise DataError(f"{path} was written by another version ({version}): use the likely that wrote it")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-        except (sqlite3.Error, OSError) as error:
-            raise DataError(f"{path} cannot be opened ({error}): move it away, or set LIKELY_HOME") from error
+            self._db = _opened(str(path))
+        except (sqlite3.Error, OSError, DataError) as error:
+            self._db = _in_memory(path)
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.kept = False
+        cause = error.__cause__ or error
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        self._tell(f"results are not kept in {self.path} ({reason}): mend that, or set LIKELY_HOME")
+
+    def _write(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """A transaction, all of it or nothing; in memory from the first on that the disk refuses."""
+        try:
+            with change(self._db) as db:
+                work(db)
+        except DataError as error:
+            if not self.kept:
+                raise
+            with closing(self._db) as before:
+                self._db = _in_memory(self.path, before)
+            self._give_up(error)
+            self._write(work)
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        """Rows as they are read; DataError where they cannot be."""
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise DataError(f"{self.path} cannot be read ({error}): move it away, or set LIKELY_HOME") from error
 
     def close(self) -> None:
         self._db.close()
@@ -82,7 +107,8 @@ class Evaluations:
     def begin(self, evaluation: Evaluation, *, fresh: bool = False) -> set[int]:
         """Begin an evaluation, or go on with it: the numbers of the items that it has; `fresh` forgets them."""
         now = time.time()
-        with change(self._db) as db:
+
+        def write(db: sqlite3.Connection) -> None:
             if fresh:
                 for table in ("result", "problem"):
                     db.execute(f"DELETE FROM {table} WHERE evaluation = ?", (evaluation.id,))
@@ -95,13 +121,16 @@ class Evaluations:
             if evaluation.place:
                 said = json.dumps(dict(evaluation.place))
                 db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (evaluation.id, said))
-        rows = self._db.execute("SELECT number FROM result WHERE evaluation = ?", (evaluation.id,))
+
+        self._write(write)
+        rows = self._read("SELECT number FROM result WHERE evaluation = ?", (evaluation.id,))
         return {number for (number,) in rows}
 
     def keep(self, evaluation: Evaluation, rows: Sequence[Row], problems: Sequence[Problem] = ()) -> None:
         """Add results, all or none of them."""
         id = evaluation.id
-        with change(self._db) as db:
+
+        def write(db: sqlite3.Connection) -> None:
             db.executemany(
                 "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?)",
                 [(id, r.number, r.cluster, json.dumps(dict(r.measures)), json.dumps(dict(r.detail))) for r in rows],
@@ -112,9 +141,11 @@ class Evaluations:
             )
             db.execute("UPDATE evaluation SET updated = ? WHERE id = ?", (time.time(), id))
 
+        self._write(write)
+
     def rows(self, evaluation: Evaluation, below: int | None = None) -> Iterator[Row]:
         """Its results by number, as they are read; `below`: those of lower numbers alone."""
-        found = self._db.execute(
+        found = self._read(
             "SELECT number, cluster, measures, detail FROM result WHERE evaluation = ? AND number < ? ORDER BY number",
             (evaluation.id, _below(below)),
         )
@@ -131,7 +162,7 @@ class Evaluations:
                 yield row, other
 
     def problems(self, evaluation: Evaluation, below: int | None = None) -> list[Problem]:
-        found = self._db.execute(
+        found = self._read(
             "SELECT number, kind, words, scored FROM problem WHERE evaluation = ? AND number < ? ORDER BY number",
             (evaluation.id, _below(below)),
         )
@@ -146,10 +177,10 @@ class Evaluations:
 
     def all(self, tasks: Sequence[str] = ()) -> list[Evaluation]:
         """Every evaluation, of these tasks alone if any are named, the latest first."""
-        found = self._db.execute(
+        found = self._read(
             "SELECT task, model, asked, command, said FROM evaluation LEFT JOIN place ON place.evaluation = id "
             "ORDER BY updated DESC"
-        ).fetchall()
+        )
         made = [
             Evaluation(task, model, json.loads(asked), json.loads(command), json.loads(place or "{}"))
             for task, model, asked, command, place in found
@@ -166,6 +197,35 @@ class Evaluations:
             if alike.setdefault(each.task, _items(each)) == _items(each):
                 found.setdefault((each.task, each.model), each)
         return list(found.values())
+
+
+def _opened(place: str) -> sqlite3.Connection:
+    """A connection to a database of this version, its tables made if need be; DataError for another version's."""
+    db = sqlite3.connect(place, timeout=BUSY_S, isolation_level=None)
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, VERSION):
+            raise DataError(f"it was written by another version, {version}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(SCHEMA)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _in_memory(path: Path, before: sqlite3.Connection | None = None) -> sqlite3.Connection:
+    """A database in memory, with what stands in one that is there, if that is whole and of this version."""
+    with suppress(sqlite3.Error, OSError, DataError):
+        place = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"  # which needs no file beside it
+        with closing(before or sqlite3.connect(place, uri=True)) as source:
+            found = sqlite3.connect(":memory:", isolation_level=None)
+            source.backup(found)
+        said = [found.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "quick_check(1)")]
+        if said == [VERSION, "ok"]:
+            return found
+    return _opened(":memory:")
 
 
 def _items(evaluation: Evaluation) -> tuple[object, ...]:

@@ -109,7 +109,7 @@ def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
     """The protocol as far as the items of a form depend on it."""
     drawn = ("strategy", "samples", "temperature", "seed")
     form, protocol = asked["form"], asked["protocol"]
-    names = {"questions": drawn, "text": ("window",), "documents": ("window",)}.get(form, ())
+    names = {"questions": drawn, "text": ("window", "stride"), "documents": ("window", "stride")}.get(form, ())
     said = {"form": form, **{name: protocol[name] for name in ("chat", *names)}}
     said |= {"prefix_token": asked["prefix_token"], "likely": asked["likely"]}
     if isinstance(source, Task):

@@ -54,6 +54,7 @@ class Scoreboard:
     live: Cell | None = None
     left_s: float | None = None  # until the live one is done, as far as can be told
     left_out: int = 0  # stored evaluations that are not shown
+    unkept: str = ""  # why results are not kept, where they are not
 
 
 class ScoreKeeper:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from app.cli.eval_output import Figure, number, say, show, span
-from app.cli.opening import Progress, Ruled, adapter_option, open_session, weighed_adapter
+from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
 from engine.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from engine.evaluate.scaling import Answered
     from engine.session import Session
 
+COMMANDLINE = ParameterSource.COMMANDLINE
 SHOWN_S = 1.0  # the line of progress changes that often
 
 
@@ -41,6 +43,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option(
     "--window", default=512, show_default=True, type=click.IntRange(2), help="Tokens that are predicted from."
 )
+@click.option("--stride", default=0, type=click.IntRange(0), help="Tokens that a window predicts. Default: all.")
 @click.option(
     "--prefix-token",
     "prefix",
@@ -55,6 +58,11 @@ SHOWN_S = 1.0  # the line of progress changes that often
 )
 @click.option("--cluster", metavar="COLUMN", help="Items that are equal in this column are not independent.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Show these measures alone; repeatable.")
+@click.option("--by", "column", metavar="COLUMN", help="Also the figures of each value in this column: of each domain.")
+@click.option("--positions", is_flag=True, help="Also perplexity by how many tokens stood before, of texts.")
+@click.option(
+    "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
+)
 @click.option("--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`.")
 @click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@n.")
 @click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
@@ -80,12 +88,16 @@ def command(
     adapters: tuple[str, ...],
     text: Path | None,
     window: int,
+    stride: int,
     prefix: str,
     chat: bool,
     limit: int | None,
     shots: int | None,
     cluster: str | None,
     measures: tuple[str, ...],
+    column: str | None,
+    positions: bool,
+    difference: float | None,
     strategy: str,
     samples: int,
     temperature: float,
@@ -130,7 +142,11 @@ def command(
         raise click.UsageError("name a task (a .jsonl, .csv or .toml file, or a built-in one), or give --text FILE")
     if adapters and len(models) > 1:
         raise click.UsageError("--adapter goes with one model: name an adapter's folder as a model with -M instead")
-    store = Evaluations(home() / "evaluations.db")
+    if column is not None and not tasks and not stored:
+        raise click.UsageError("--by is of TASKS, whose rows have columns")
+    if difference is not None and len(models) < 2 and not stored:
+        raise click.UsageError("--difference is between two models: name both with -M")
+    store = Evaluations(home() / "evaluations.db", tell)
     try:
         held: list[Sourced] = []
         asked: list[Sourced] = []
@@ -138,11 +154,12 @@ def command(
             done = _stored(store, tasks, models)
         else:
             unconditional = not measures or "acc_mutual_info" in measures
-            protocol = Protocol(prefix, window, chat, strategy, samples, temperature, seed, unconditional)
+            protocol = Protocol(prefix, window, stride, chat, strategy, samples, temperature, seed, unconditional)
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
             asked = sources(tasks, text, shots, cluster)
+            _check_asked(asked, window, stride)
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
             run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
@@ -152,7 +169,11 @@ def command(
         more = [figure for each in done for figure in _scaled(store, each, aside)]
         if training is not None:
             more += _contaminated(store, done, asked, training)
-        say(store, done, measures, as_json, items, comparing=stored, more=more)
+        if column is not None:
+            more += _by_column(done, store, column)
+        if positions:
+            more += _by_position(done, store)
+        say(store, done, measures, as_json, items, comparing=stored, more=more, difference=difference)
         if report is not None:
             from app.report import write
 
@@ -160,7 +181,8 @@ def command(
     finally:
         store.close()
     if not stored and run.stopped:
-        click.echo("stopped; what was measured is kept, and the same command goes on from there", err=True)
+        kept = "; what was measured is kept, and the same command goes on from there" if store.kept else ""
+        click.echo(f"stopped{kept}", err=True)
         raise click.exceptions.Exit(130)
 
 
@@ -226,6 +248,24 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     session = open_session(model, adapters=adapters)
     weighed = [weighed_adapter(given) for given in adapters]
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
+
+
+def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int) -> None:
+    """UsageError for an option that none of the tasks has a use for."""
+    from engine.evaluate.tasks import Document, Question, Task
+
+    if stride > window:
+        raise click.UsageError(f"--stride is at most the window, {window} tokens, got {stride}")
+    ctx = click.get_current_context()
+    given = {p.name: p.opts[0] for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) == COMMANDLINE}
+    forms = {each.source.form if isinstance(each.source, Task) else Document for each in asked}
+    for form, what, options in (
+        (Document, "of texts: --text FILE, or a task whose rows have a text", ("window", "stride", "positions")),
+        (Question, "of tasks whose answers are drawn", ("strategy", "samples", "temperature", "seed")),
+    ):
+        for name in options if form not in forms else ():
+            if name in given:
+                raise click.UsageError(f"{given[name]} is {what}")
 
 
 def _check_held(held: "Sequence[Sourced]", asked: "Sequence[Sourced]") -> None:
@@ -295,6 +335,32 @@ def _contaminated(
             protocol = {**each.protocol, "training": str(training), "run": contamination.RUN}
             found += [Figure(name, model, measure, figure, protocol) for measure, figure in figures.items()]
     return found
+
+
+def _by_column(done: "Sequence[Measurement]", store: "Evaluations", column: str) -> "Iterator[Figure]":
+    from app.task_sources import again
+    from engine.evaluate.subgroups import by_column
+
+    for each in done:
+        name, model, source = each.evaluation.task, each.evaluation.model, str(each.evaluation.asked["source"])
+        task = again(each.evaluation.place, source)
+        if task is None and each.protocol["form"] != "text":
+            raise DataError(f"{name} is not where it was when it was measured: --by reads its rows again")
+        found = by_column(store.tally(each.evaluation, each.below), task, column) if task is not None else {}
+        yield from (Figure(name, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
+
+
+def _by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
+    from engine.evaluate.subgroups import by_position
+
+    texts = [each for each in done if each.protocol["form"] in ("documents", "text")]
+    if not texts:
+        raise click.UsageError("--positions is of texts: --text FILE, or a task whose rows have a text")
+    for each in texts:
+        rows = store.rows(each.evaluation, each.below)
+        found = by_position((r.number, r.cluster, r.detail["positions"]) for r in rows if "positions" in r.detail)
+        task, model = each.evaluation.task, each.evaluation.model
+        yield from (Figure(task, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
 
 
 def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":

@@ -27,6 +27,11 @@ class Figure:
     measure: str
     estimate: "Estimate"
     protocol: Mapping[str, Any]
+    subgroup: str = ""  # of the items, or of their tokens; "": all
+
+    @property
+    def name(self) -> str:
+        return f"{self.measure} {self.subgroup}".rstrip()
 
 
 def say(
@@ -38,8 +43,10 @@ def say(
     *,
     comparing: bool,
     more: Sequence[Figure] = (),
+    difference: float | None = None,
 ) -> None:
-    """Every figure, or every item; then which of two models is better. `more` are figures from elsewhere."""
+    """Every figure, or every item; then which of two models is better, and how many items would show a named
+    `difference`. `more` are figures from elsewhere."""
     if items:
         for each in done:
             for row in store.rows(each.evaluation, each.below):
@@ -61,18 +68,18 @@ def say(
     compared = [each for each in compared if not measures or each.measure in measures]
     if as_json:
         for change in compared if comparing else ():
-            click.echo(json.dumps(_comparison(change), ensure_ascii=False))
+            click.echo(json.dumps(_comparison(change, difference), ensure_ascii=False))
         return
     for each in done:
         _odd(each, store.problems(each.evaluation, each.below))
     for change in compared:
-        click.echo(_sentence(change))
+        click.echo(_sentence(change, difference))
 
 
 def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> None:
     """Figures, of these measures alone if any are named; ParameterError for a task that has not one of them."""
     for task, model in dict.fromkeys((row.task, row.model) for row in rows):
-        there = [row.measure for row in rows if (row.task, row.model) == (task, model)]
+        there = list(dict.fromkeys(row.measure for row in rows if (row.task, row.model) == (task, model)))
         for name in measures:
             if name not in there:
                 raise ParameterError(f"{task} has no measure {name}: it has {', '.join(there)}")
@@ -89,7 +96,7 @@ def _figure(row: Figure) -> dict[str, Any]:
     return {
         "task": row.task,
         "model": row.model,
-        "measure": row.measure,
+        "measure": row.name,
         "value": _finite(row.estimate.mean),
         "se": _finite(row.estimate.error),
         "low": _finite(low),
@@ -110,7 +117,7 @@ def _item(each: "Measurement", row: "Row") -> dict[str, Any]:
     }
 
 
-def _comparison(found: "ComparedMeasure") -> dict[str, Any]:
+def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str, Any]:
     low, high = found.change.estimate.interval
     return {
         "task": found.task,
@@ -122,7 +129,8 @@ def _comparison(found: "ComparedMeasure") -> dict[str, Any]:
         "high": _finite(high),
         "p": found.p,
         "n": found.n,
-        "needed": found.change.needed,
+        "needed": found.change.needed if difference is None else found.change.items_to_see(difference),
+        **({"needed_for": difference} if difference is not None else {}),
         "verdict": found.verdict,
     }
 
@@ -137,7 +145,7 @@ def _table(rows: Sequence[Figure]) -> None:
         found = row.estimate
         exact = row.measure in ("tokens", "bytes")
         value, shown = (f"{found.mean:.0f}", "") if exact else (number(found.mean), span(found))
-        cells.append((row.task, row.model, row.measure, value, shown, str(found.n)))
+        cells.append((row.task, row.model, row.name, value, shown, str(found.n)))
     wide = [max(len(row[i]) for row in cells) for i in range(6)]
     for line in cells:
         left = "  ".join(cell.ljust(w) for cell, w in zip(line[:3], wide[:3], strict=True))
@@ -172,12 +180,14 @@ def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
         click.echo(f"{words}: {found[0].words}", err=True)
 
 
-def _sentence(found: "ComparedMeasure") -> str:
+def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
     low, high = found.change.estimate.interval
     span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
     unit = " a token" if found.measure == "nats" else ""
     hint = ""
-    if found.verdict == "not seen" and found.change.needed and found.change.needed > found.n:
+    if difference is not None:
+        hint = f"; to see {difference:g} four times in five: {found.change.items_to_see(difference) or 0:,} items"
+    elif found.verdict == "not seen" and found.change.needed and found.change.needed > found.n:
         hint = f"; {found.change.needed:,} items would show a difference of this size four times in five"
     return (
         f"{found.task} {found.measure}: {found.models[1]} against {found.models[0]} "

@@ -92,7 +92,7 @@ def open_session(
             from engine.prefix import Prefixes
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
-            prefixes = Prefixes(identity, folder=home() / "prefixes", tell=_tell)
+            prefixes = Prefixes(identity, folder=home() / "prefixes", tell=tell)
         session = Session(checkpoint, prefixes, ranks=together, **cache)
         if weighed:
             from engine.tune.stack import Stack
@@ -106,7 +106,8 @@ def open_session(
         gc.enable()
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Say what has to be known beside the answer, which goes on."""
     click.echo(f"likely: {visible(line)}", err=True)
 
 

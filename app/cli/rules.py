@@ -78,8 +78,20 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         ),
         OptionRule(
             _named("stored"),
-            "is of what is measured now: --compare takes TASKS, --model, --measure, --report, --json and --items",
-            only=("tasks", "stored", "models", "measures", "report", "as_json", "items"),
+            "is of what is measured now: --compare takes TASKS, --model, --measure, --by, --positions, --difference, "
+            "--report, --json and --items",
+            only=(
+                "tasks",
+                "stored",
+                "models",
+                "measures",
+                "column",
+                "positions",
+                "difference",
+                "report",
+                "as_json",
+                "items",
+            ),
         ),
     ),
     "inside": (

@@ -6,7 +6,7 @@ words where all of them stand there in a row; of a shorter one nothing is said. 
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,7 +79,7 @@ def figures(tally: Tally, told: Mapping[int, bool], least: Mapping[int, float]) 
     """
     numbers = [number for number in tally.numbers if number in told]
     found = {"contaminated": share([float(told[number]) for number in numbers])}
-    clean = _without(tally, {number for number in numbers if told[number]})
+    clean = tally.only({number for number in tally.numbers if not told.get(number)})
     if clean.numbers:
         name = "bits_per_byte" if clean.first in LIKELIHOOD else clean.first
         found[f"{name}_clean"] = clean.estimate(name)
@@ -87,14 +87,6 @@ def figures(tally: Tally, told: Mapping[int, bool], least: Mapping[int, float]) 
     if 0 < rows[:, 0].sum() < len(rows):
         found["min_20_auc"] = bootstrap(rows, _auc, samples=500)
     return found
-
-
-def _without(tally: Tally, out: Set[int]) -> Tally:
-    kept = Tally()
-    for number, cluster in zip(tally.numbers, tally.clusters, strict=True):
-        if number not in out:
-            kept.add(number, cluster, {name: of[number] for name, of in tally.values.items() if number in of})
-    return kept
 
 
 def _auc(rows: np.ndarray) -> float:

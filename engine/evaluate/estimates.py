@@ -165,7 +165,16 @@ class Change:
 
     estimate: Estimate
     p: float  # of a difference as large where there is none, two-sided
-    needed: int | None  # items to see a difference of this size four times in five; None where there is none
+
+    @property
+    def needed(self) -> int | None:
+        """Items to see a difference of this size four times in five; None where there is none."""
+        return self.items_to_see(self.estimate.mean)
+
+    def items_to_see(self, difference: float) -> int | None:
+        """The same of a named difference, where items vary as these do; None for one of 0, or from a single item."""
+        spread = self.estimate.error * math.sqrt(self.estimate.n)
+        return needed(spread, difference) if difference and math.isfinite(spread) else None
 
     def verdict(self, p: float | None = None, *, larger_is_better: bool = True) -> str:
         """better | worse | not seen, by p, or by what a correction made of it, at 5 %."""
@@ -181,8 +190,7 @@ def compare(before: Sequence[float], now: Sequence[float], clusters: Sequence[ob
     found = mean(differences) if clusters is None else clustered(differences, clusters)
     binary = clusters is None and all(value in (0, 1) for value in (*before, *now))
     p = mcnemar(sum(d > 0 for d in differences), sum(d < 0 for d in differences)) if binary else _p(found)
-    spread = found.error * math.sqrt(len(differences)) if differences else math.nan
-    return Change(found, p, needed(spread, found.mean) if found.mean and math.isfinite(spread) else None)
+    return Change(found, p)
 
 
 def _p(found: Estimate) -> float:

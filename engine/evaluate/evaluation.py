@@ -40,6 +40,7 @@ class Protocol:
 
     prefix: str = "default"  # default: BOS, else EOS | none | an id
     window: int = 512
+    stride: int = 0  # tokens that a window after the first predicts; 0: all of it
     chat: bool = False
     strategy: str = ""
     samples: int = 1  # answers to a question
@@ -111,7 +112,7 @@ def document(
     for index, (found,) in reader.read(request for _, request in left):
         number = left[index][0]
         values = {"nats": -found.total, "tokens": float(len(found.tokens)), "bytes": float(sizes[number])}
-        yield Result(number, None, values)
+        yield Result(number, None, values, {"positions": by_position([(left[index][1], found)])})
 
 
 def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterator[Request]:
@@ -120,7 +121,7 @@ def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterat
         raise ParameterError(
             f"a window of {protocol.window} tokens is more than this model reads: give --window {session.context}"
         )
-    return windows(ids, protocol.window, protocol.token(session.tokenizer))
+    return windows(ids, protocol.window, protocol.token(session.tokenizer), protocol.stride)
 
 
 def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
@@ -161,7 +162,7 @@ class _Scored:
                 own.append(likelihoods)
                 item, requests = asked[owners[index]]
                 if len(own) == len(requests):
-                    yield self._result(item, found.pop(owners[index]))
+                    yield self._result(item, requests, found.pop(owners[index]))
 
     def _requests(self, item: Item) -> list[Request] | Problem:
         body = item.body
@@ -207,13 +208,17 @@ class _Scored:
         while len(self.known) > max(KNOWN, len(wanted)):
             self.known.popitem(last=False)
 
-    def _result(self, item: Item, found: Sequence[tuple[Likelihood, ...]]) -> Result:
+    def _result(self, item: Item, requests: Sequence[Request], found: Sequence[tuple[Likelihood, ...]]) -> Result:
         body = item.body
         if isinstance(body, Document):
             nats = -math.fsum(each.total for (each,) in found)
             tokens = sum(len(each.tokens) for (each,) in found)
             values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
-            detail = {"loglikelihoods": [-nats], "min_20": least_likely(np.concatenate([e.tokens for (e,) in found]))}
+            detail = {
+                "loglikelihoods": [-nats],
+                "min_20": least_likely(np.concatenate([each.tokens for (each,) in found])),
+                "positions": by_position([(r, each) for r, (each,) in zip(requests, found, strict=True)]),
+            }
             return Result(item.number, item.cluster, values, detail)
         totals = [each.total for each in found[0]]
         if isinstance(body, MinimalPair):
@@ -224,6 +229,15 @@ class _Scored:
             gains = [total - self.known[choice] for total, choice in zip(totals, body.choices, strict=True)]
             values["acc_mutual_info"] = float(np.argmax(gains) == body.gold)
         return Result(item.number, item.cluster, values, {"loglikelihoods": totals, "gold": body.gold})
+
+
+def by_position(read: Sequence[tuple[Request, Likelihood]]) -> dict[str, list[float]]:
+    """Nats and number of the tokens that had 1, 2 or 3, 4 to 7, ... tokens of their window before them, by the least of
+    these numbers."""
+    before = np.concatenate([np.arange(len(each.tokens)) + request.starts[0] for request, each in read])
+    nats = -np.concatenate([each.tokens for _, each in read])
+    power = np.log2(before).astype(int)
+    return {str(2**p): [float(nats[power == p].sum()), float((power == p).sum())] for p in np.unique(power).tolist()}
 
 
 def alone(text: str, tokenizer: Tokenizer, prefix: int | None) -> tuple[tuple[int, ...], int]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +44,14 @@ class Tally:
         self.clusters.append(cluster)
         for name, value in values.items():
             self.values.setdefault(name, {})[number] = value
+
+    def only(self, numbers: Container[int]) -> "Tally":
+        """Those of these items."""
+        kept = Tally()
+        for number, cluster in zip(self.numbers, self.clusters, strict=True):
+            if number in numbers:
+                kept.add(number, cluster, {name: of[number] for name, of in self.values.items() if number in of})
+        return kept
 
     @property
     def main(self) -> Estimate | None:

@@ -252,15 +252,18 @@ def _leaves(
         scored[i][j][1].extend(numbers[low:high])
 
 
-def windows(ids: Sequence[int], length: int, prefix: int | None) -> Iterator[Request]:
+def windows(ids: Sequence[int], length: int, prefix: int | None, stride: int = 0) -> Iterator[Request]:
     """A document as lm-evaluation-harness reads it: each token is predicted once, from up to `length` before it.
 
     The first window is the prefix token and the first length - 1 tokens, and predicts `length`; the later ones predict
-    the next `length` each; the last reaches as far back as its length allows. Without a prefix token the first token is
-    not scored.
+    the next `stride` each, from as far back as their length allows: rolling windows where that is `length` (0), else
+    sliding ones, in which every token but the first has length - stride or more before it. Without a prefix token the
+    first token is not scored.
     """
     if length < 2:
         raise ParameterError(f"a window must be 2 tokens or more, got {length}")
+    if not 0 <= stride <= length:
+        raise ParameterError(f"a window of {length} tokens moves on by 1 to {length} of them, got {stride}")
     ids = list(ids)
     if prefix is not None:
         yield Request(((prefix, *ids[:length]),), (1,))
@@ -270,7 +273,7 @@ def windows(ids: Sequence[int], length: int, prefix: int | None) -> Iterator[Req
             yield Request((tuple(ids[: length + 1]),), (1,))
         done = min(length + 1, len(ids))
     while done < len(ids):
-        end = min(done + length, len(ids))
+        end = min(done + (stride or length), len(ids))
         low = max(0, end - length - 1)
         yield Request((tuple(ids[low:end]),), (done - low,))
         done = end

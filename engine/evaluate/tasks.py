@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.errors import DataError
+from engine.whole_file import read_whole
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".csv", ".toml")
@@ -175,7 +176,7 @@ class Task:
         if not self.settings.cluster:
             return None
         if self.settings.cluster not in row:
-            raise DataError(f"{self.name}: no column {self.settings.cluster!r} to cluster by in {_keys(row)}")
+            raise DataError(f"{self.name}: there is no column {self.settings.cluster!r} in {_keys(row)}")
         return str(row[self.settings.cluster])
 
     def _form(self, row: Row, number: int) -> type[Body]:
@@ -357,8 +358,8 @@ def digest(*paths: Path) -> str:
 
 def _described(path: Path) -> list[Task]:
     try:
-        described = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        described = tomllib.loads(read_whole(path))
+    except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: {error}") from None
     if "tasks" in described:
         listed = described.pop("tasks")

@@ -15,6 +15,7 @@ import pytest
 
 import app.cli
 import app.cli.eval
+from app import evaluations
 from engine import arrays
 from engine.evaluate import evaluation
 from engine.session import Session
@@ -141,6 +142,40 @@ def test_perplexity_of_a_file_by_rolling_windows(likely: Run, tables: dict[str, 
     assert chat["tokens"]["value"] > size and chat["nats"]["protocol"]["chat"] is True
 
 
+def test_sliding_windows_and_the_figures_of_parts(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """A model that looks one token back gives every token the same however windows lie; parts add up to the whole."""
+    path = tmp_path / "book.txt"
+    path.write_text("Ein Tag. " * 30)
+    whole, parted = (
+        {
+            row["measure"]: row
+            for row in map(json.loads, likely("--text", path, "--window", "32", "--json", *more)[1].splitlines())
+        }
+        for more in ((), ("--stride", "8", "--positions"))
+    )
+    assert parted["nats"]["value"] == pytest.approx(whole["nats"]["value"], rel=1e-6)
+    assert parted["nats"]["n"] == 1 + math.ceil((270 - 32) / 8) and parted["nats"]["protocol"]["stride"] == 8
+    spots = {name: row for name, row in parted.items() if "position=" in name}
+    assert list(spots) == [f"perplexity position={at}" for at in ("1", "2-3", "4-7", "8-15", "16-31", "32-63")]
+    assert spots["perplexity position=1"]["value"] == pytest.approx(math.exp(-logprob(tables[""], "E")), rel=1e-5)
+    rows = [{"text": f"{word} {i}", "source": word} for i in range(12) for word in ("wiki", "code")]
+    task = write(tmp_path / "texts.jsonl", rows)
+    out = [
+        json.loads(line)
+        for line in likely(task, "--by", "source", "--json", "--measure", "bits_per_byte")[1].splitlines()
+    ]
+    assert [row["measure"] for row in out] == [
+        "bits_per_byte",
+        "bits_per_byte source=code",
+        "bits_per_byte source=wiki",
+    ]
+    exact = sum(-logprob(tables[""], row["text"]) for row in rows if row["source"] == "wiki")
+    size = sum(len(row["text"]) for row in rows if row["source"] == "wiki")
+    assert out[2]["value"] == pytest.approx(exact / size / math.log(2), rel=1e-5) and out[2]["n"] == 12
+    assert likely("--compare", "--by", "source", "--json")[1].count("source=wiki") == 2
+    assert "there is no column 'where' in text, source" in likely(task, "--by", "where")[2]
+
+
 def test_a_text_of_known_entropy(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
     """A Markov model's perplexity on its own texts is exp H, within three standard errors."""
     random = np.random.default_rng(0)
@@ -226,6 +261,10 @@ def test_two_models_are_compared_item_by_item(likely: Run, tmp_path: Path) -> No
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and {row.get("model") for row in rows if "value" in row} == {"one", "two"}
     (change,) = [row for row in rows if "verdict" in row]
+    named = json.loads(likely("--compare", "--json", "--difference", "0.01")[1].splitlines()[-1])
+    spread = change["se"] * math.sqrt(60)
+    assert named["needed_for"] == 0.01 and named["needed"] == math.ceil((1.959964 + 0.841621) ** 2 * spread**2 / 1e-4)
+    assert "to see 0.01 four times in five: " in likely("--compare", "--difference", "0.01")[1]
     assert change["n"] == 60 and change["low"] <= change["difference"] <= change["high"]
     assert likely("--compare", "nothing")[0] == 1
 
@@ -259,6 +298,37 @@ def test_what_was_stopped_goes_on_where_it_was(likely: Run, monkeypatch: pytest.
     assert len(asked) == 30 + 10 + 30  # another file is another task
 
 
+def test_a_disk_that_keeps_nothing_costs_no_answer(
+    likely: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Refused at once, in the middle, and a file that is no database; what it held before is gone on from."""
+    path = write(tmp_path / "pairs.jsonl", [{"good": f"a{i}", "bad": f"b{i}"} for i in range(300)])
+    code, whole, _ = likely(path, "--limit", "40", "--json")
+    home = tmp_path / "home"
+    plain = evaluations._opened
+
+    def filling(place: str) -> Any:
+        db = plain(place)
+        if place != ":memory:":
+            pages = db.execute("PRAGMA page_count").fetchone()[0]
+            db.execute(f"PRAGMA max_page_count = {pages}")
+        return db
+
+    with monkeypatch.context() as full:
+        full.setattr(evaluations, "_opened", filling)
+        code, out, err = likely(path, "--json")
+        assert code == 0 and json.loads(out)["n"] == 300
+        assert err.count("results are not kept") == 1 and "(database or disk is full)" in err
+    assert json.loads(likely("--compare", "--json")[1])["n"] == 40  # as it was
+    (home / "evaluations.db").write_bytes(b"no database at all" * 400)
+    code, out, err = likely(path, "--limit", "40", "--json")
+    assert (code, out) == (0, whole) and "(file is not a database)" in err
+    assert "nothing was measured yet" in likely("--compare")[2]
+    monkeypatch.setenv("LIKELY_HOME", str(path))
+    code, out, err = likely(path, "--limit", "40", "--json")
+    assert (code, out) == (0, whole) and err.count("results are not kept") == 1
+
+
 def test_odd_items_are_counted(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
     rows = [
         {"good": "a", "bad": "b"},
@@ -275,6 +345,22 @@ def test_odd_items_are_counted(likely: Run, tables: dict[str, np.ndarray], tmp_p
     assert row["protocol"]["rows"] == {"left out": {"too long": 1, "unanswerable": 1}, "scored": {"duplicate": 1}}
 
 
+def test_options_without_a_use_are_refused(likely: Run, tmp_path: Path) -> None:
+    pairs, text = write(tmp_path / "pairs.jsonl", [{"good": "a", "bad": "b"}]), tmp_path / "a.txt"
+    text.write_text("text")
+    for words, line in (
+        ((pairs, "--stride", "4"), "--stride is of texts"),
+        ((pairs, "--window", "512"), "--window is of texts"),
+        ((pairs, "--positions"), "--positions is of texts"),
+        ((pairs, "--temp", "1"), "--temp is of tasks whose answers are drawn"),
+        (("--text", text, "--stride", "600"), "--stride is at most the window, 512 tokens, got 600"),
+        (("--text", text, "--by", "source"), "--by is of TASKS"),
+        ((pairs, "--difference", "0.1"), "--difference is between two models"),
+    ):
+        code, _, err = likely(*words)
+        assert code == 2 and line in err, words
+
+
 def test_items_of_a_cluster_and_examples_by_an_option(likely: Run, tmp_path: Path) -> None:
     rows = [{"context": f"Q{i // 5}:", "choices": ["<", "b"], "gold": i // 5 % 2, "of": i // 5} for i in range(60)]
     path = write(tmp_path / "t.jsonl", rows)
@@ -284,7 +370,7 @@ def test_items_of_a_cluster_and_examples_by_an_option(likely: Run, tmp_path: Pat
     shot = figures(likely(path, "--json", "--shots", "2")[1])["acc"]
     assert shot["n"] == 58 and shot["protocol"]["shots"] == 2
     assert shot["protocol"]["rows"]["left out"] == {"example": 2}
-    assert "no column 'uid' to cluster by" in likely(path, "--cluster", "uid")[2]
+    assert "there is no column 'uid' in context" in likely(path, "--cluster", "uid")[2]
 
 
 def test_wrong_calls_are_one_line(likely: Run, tmp_path: Path) -> None:

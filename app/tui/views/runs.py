@@ -175,6 +175,8 @@ class RunsScreen(View):
         stopped = self.order is not None and self.order.control.stopped
         match event:
             case Scoreboard() if job == self._run:
+                if event.unkept and not self.board.unkept:
+                    self.hints.say(event.unkept, alarm=True)
                 self.board = event
                 self.table.show(event)
                 if self.state == "opening":
@@ -359,7 +361,7 @@ class RunsScreen(View):
             return RunStatus(words, done / total if total else None, left, odd)
         if self.state in ("done", "stopped"):
             kept = "the same tasks and models go on from there" if self.state == "stopped" else "kept"
-            return RunStatus(f"∎ {self.state} · {kept}", facts=odd)
+            return RunStatus(f"∎ {self.state} · {'not kept' if board.unkept else kept}", facts=odd)
         if not board.scores:
             return RunStatus("nothing was measured yet · n begins", facts=("or: likely eval arithmetic lookup",))
         more = f" · {board.left_out} older ones are not shown" if board.left_out else ""

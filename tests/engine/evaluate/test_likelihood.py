@@ -110,13 +110,19 @@ def test_windows_are_those_of_the_harness() -> None:
         ([3, 4, 5, 6], [4, 5, 6, 7]),
         ([5, 6, 7, 8], [8, 9]),
     ]
+    assert shown(list(windows(range(10), 4, 99, 2))) == [  # its context_len of 3
+        ([99, 0, 1, 2], [0, 1, 2, 3]),
+        ([1, 2, 3, 4], [4, 5]),
+        ([3, 4, 5, 6], [6, 7]),
+        ([5, 6, 7, 8], [8, 9]),
+    ]
     plain = shown(list(windows(range(10), 4, None)))
     assert [token for _, scored in plain for token in scored] == list(range(1, 10))
     assert all(len(read) <= 4 for read, _ in plain)
     assert shown(list(windows([5], 4, None))) == [] and shown(list(windows([5], 4, 1))) == [([1], [5])]
     for n in range(1, 30):
-        for length in (2, 3, 7):
-            scored = [t for _, part in shown(list(windows(range(n), length, 99))) for t in part]
+        for length, stride in ((2, 0), (3, 1), (7, 7), (7, 3)):
+            scored = [t for _, part in shown(list(windows(range(n), length, 99, stride))) for t in part]
             assert scored == list(range(n))
 
 
@@ -128,4 +134,6 @@ def test_what_cannot_be_scored() -> None:
         list(loglikelihoods(model, [Request(((1, 2),), (0,))]))
     with pytest.raises(ParameterError, match="window"):
         list(windows([1, 2], 1, None))
+    with pytest.raises(ParameterError, match="a window of 4 tokens moves on by 1 to 4 of them, got 5"):
+        list(windows([1, 2], 4, None, 5))
     assert math.isclose(next(iter(loglikelihoods(model, [Request(((1,),), (1,))])))[0].total, 0)

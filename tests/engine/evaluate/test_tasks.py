@@ -124,7 +124,7 @@ def test_a_toml_file_describes_a_task_of_columns(tmp_path: Path) -> None:
         ("t.toml", "shots = 3", "data must name"),
         ("t.toml", 'data = "r.jsonl"\nshots = "3"', "shots must be a whole number, got '3'"),
         ("t.toml", 'data = "r.jsonl"\nprompt = "{x}"\nanswer = "{q}"', "no column 'x' for prompt, only q"),
-        ("t.toml", 'data = "r.jsonl"\nprompt = "{q}"\nanswer = "{q}"\ncluster = "u"', "no column 'u' to cluster by"),
+        ("t.toml", 'data = "r.jsonl"\nprompt = "{q}"\nanswer = "{q}"\ncluster = "u"', "there is no column 'u' in"),
         ("t.toml", "= 3", "t.toml: "),
     ],
 )
