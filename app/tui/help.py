@@ -60,7 +60,7 @@ ABOUT = {
     "runs.new": "measure models on tasks", "runs.pause": "pause after the item, or go on",
     "runs.stop": "stop; the same again goes on from there", "runs.differences": "the items where two models differ",
     "runs.reliability": "as sure as right?", "runs.open": "the items; there, the chosen one in the chat",
-    "runs.report": "a report: one HTML file", "runs.formula": "what the figures mean",
+    "runs.report": "a report: one HTML file",
     "runs.back": "back to the table, then to the chat", "scores.up": "the task above",
     "scores.down": "the task below", "scores.left": "the model on the left", "scores.right": "the model on the right",
     "items.up": "the item above", "items.down": "the item below", "items.pageup": "ten items up",

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import TextArea
 
 from app.tui import keys
+from app.tui.formula import Formula
 from app.tui.host import ViewHost, host
 from app.tui.views import VIEWS, numbered
 from app.tui.widgets.bars import Hints, TopBar
@@ -39,8 +40,14 @@ class View(Screen[None]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "NAME" in vars(cls):
-            help_key = Binding(keys.HELP, "keys", "Keys", show=False, id=f"{cls.NAME}.keys", tooltip="this help")
-            cls.BINDINGS = [*vars(cls).get("BINDINGS", []), help_key]
+            everywhere = [
+                Binding(keys.HELP, "keys", "Keys", show=False, id=f"{cls.NAME}.keys", tooltip="this help"),
+                Binding(
+                    keys.FORMULA, "formula", "Formula", show=False, id=f"{cls.NAME}.formula",
+                    tooltip="the number here, as a formula of p",
+                ),
+            ]  # fmt: skip
+            cls.BINDINGS = [*vars(cls).get("BINDINGS", []), *everywhere]
         super().__init_subclass__(**options)
 
     @property
@@ -69,6 +76,10 @@ class View(Screen[None]):
     def models_in_use(self) -> set[str]:
         """Models that have to stay loaded, beside the current one."""
         return set()
+
+    def formula(self) -> Formula | None:
+        """The number that is looked at, as a formula; None where there is none yet."""
+        return None
 
     def commands(self) -> Iterator[Command]:
         """The palette's entries here, as things are."""
@@ -104,6 +115,16 @@ class View(Screen[None]):
         from app.tui.help import keys_text
 
         self.app.push_screen(Read("keys", keys_text(self)))
+
+    def action_formula(self) -> None:
+        """Which map of p the number that is looked at belongs to, and its formula with the present values."""
+        found = self.formula()
+        if found is None:
+            self.hints.say("there is no number here yet")
+            return
+        from app.tui.dialogs.formula import FormulaSheet
+
+        self.app.push_screen(FormulaSheet(found))
 
     def action_sessions(self) -> None:
         """All conversations, texts and comparisons: another one is opened, the open one renamed or put away. Where

@@ -172,8 +172,12 @@ async def test_what_was_measured_before_is_there_and_can_be_reported(play: Play,
         await stage.pilot.press("e")
         await stage.until(lambda: list(stage.app.home.glob("evaluations-*.html")))
         await stage.until(lambda: "report: " in view(stage).hints.news)
+        score = view(stage).board.scores["sums", "mild"]
         await stage.pilot.press("equals_sign")
-        assert "four times in five" in stage.picture()
+        assert (
+            "four times in five" in stage.picture()
+            and f"{score.measure} = {score.estimate.mean:.3f} [" in stage.picture()
+        )
 
 
 async def test_a_run_is_asked_for_in_a_few_fields_and_mistakes_stay_to_be_mended(play: Play, sums: str) -> None:

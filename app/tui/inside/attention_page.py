@@ -7,7 +7,8 @@ import numpy as np
 
 from app import looks
 from app.tui.chat.candidates import LN2
-from app.tui.inside.page import TALL, WIDE, Page, Part, missing, text_rows, told
+from app.tui.formula import Part
+from app.tui.inside.page import TALL, WIDE, Page, missing, text_rows, told
 from app.tui.inside.reading import Reading
 from app.tui.inside.sheet import Sheet
 from app.tui.theme import shade

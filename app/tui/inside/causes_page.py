@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from app import looks
-from app.tui.inside.page import WIDE, Page, Part, fold, missing, text_rows, told
+from app.tui.formula import Part
+from app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
 from app.tui.inside.reading import Reading
 from app.tui.inside.sheet import Sheet
 from app.tui.theme import shade

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from app import looks
-from app.tui.inside.page import TALL, WIDE, Page, Part, shown_layers, text_rows, told
+from app.tui.formula import Part, low
+from app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
 from app.tui.inside.reading import LensTable, Reading
 from app.tui.inside.sheet import Sheet, chart
 from app.tui.theme import bar, shade
@@ -87,11 +88,11 @@ class LensPage(Page):
         i = at.position - at.first
         if table is None or not table.known[i]:
             return ()
-        state = f"translate(h{_low(layer)})" if self.is_tuned else f"h{_low(layer)}"
+        state = f"translate(h{low(layer)})" if self.is_tuned else f"h{low(layer)}"
         last = table.top.shape[0] - 1
         return (
-            (f"p{_low(layer)}(· | x≤{at.position}) = softmax(W_U norm({state}))   ", False),
-            (f"KL(p{_low(last)} ‖ p{_low(layer)}) = ", False),
+            (f"p{low(layer)}(· | x≤{at.position}) = softmax(W_U norm({state}))   ", False),
+            (f"KL(p{low(last)} ‖ p{low(layer)}) = ", False),
             (f"{table.kl[layer, i]:.2f} bits", True),
         )
 
@@ -300,8 +301,3 @@ class LensPage(Page):
 def _panel_width(width: int) -> int:
     """Columns of the panel beside the grid; 0 where there is no room for it."""
     return PANEL if width >= WIDE else 30 if width >= 72 else 0
-
-
-def _low(number: int) -> str:
-    """A number as a subscript."""
-    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

@@ -9,7 +9,8 @@ from rich.style import Style
 
 from app import looks
 from app.tui import plot
-from app.tui.inside.page import WIDE, Page, Part, missing, told
+from app.tui.formula import Part
+from app.tui.inside.page import WIDE, Page, missing, told
 from app.tui.inside.reading import Reading
 from app.tui.inside.sheet import Sheet
 from app.tui.tokens import cells

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from app import looks
+from app.tui.formula import Part
 from app.tui.inside.reading import Reading, wrapped
 from app.tui.inside.sheet import Sheet
 from app.tui.tokens import cells
 
 WIDE, TALL = 100, 30  # from which on a page shows all of its panels
-Part = tuple[str, bool]  # words of a formula, and whether they are the present value
 
 
 class Page:

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from app import looks
 from app.tui.chat.candidates import LN2
-from app.tui.inside.page import WIDE, Page, Part, fold, missing, text_rows, told
+from app.tui.formula import Part
+from app.tui.inside.page import WIDE, Page, fold, missing, text_rows, told
 from app.tui.inside.reading import Reading
 from app.tui.inside.sheet import Sheet
 from app.tui.tokens import cells

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.tui.chat.candidates import LN2
+from app.tui.formula import Formula, Part
 from app.tui.theme import Glyphs
 from app.tui.widgets.chart import Curve, Mark, Picture
 from engine.tune.control import Stepped, Validated
@@ -129,6 +130,19 @@ class TrainingHistory:
         if last.kl:
             facts.append(f"KL to the base {last.kl / LN2:.3f} bits")
         return facts
+
+    def formula(self) -> Formula | None:
+        """The loss of the last step; None before the first."""
+        last = self.last
+        if last is None:
+            return None
+        of = "−(1/n) Σ log p(xᵢ | x<i)" if self.per == "token" else f"mean loss of a {self.per}"
+        parts: list[Part] = [(f"L = {of} = ", False), (f"{last.loss:.3f} nats", True), ("   smoothed ", False)]
+        parts.append((f"{last.smooth:.3f}", True))
+        if self.per == "token":
+            parts += [("   e^L = ", False), (f"{np.exp(last.smooth):.2f}", True)]
+        note = f"step {last.step:,}: θ ← θ − η·update, η = {power(last.rate)}, gradient's norm {last.norm:.3g}"
+        return Formula("metric", parts, note)
 
 
 def power(value: float) -> str:

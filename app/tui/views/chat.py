@@ -21,11 +21,13 @@ from app.tui.chat import commands, slash, status, stepping, titler
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.candidates import Names
 from app.tui.chat.chat_session import ChatSession
+from app.tui.chat.formulas import of_ids
 from app.tui.chat.inspection import Subject
 from app.tui.chat.resuming import resumed
 from app.tui.chat.titler import Titler
 from app.tui.chat.token_look import TokenLook
 from app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
+from app.tui.formula import Formula
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
@@ -289,6 +291,11 @@ class ChatScreen(View):
         """The token that is looked at."""
         return self.look.subject(self.pane.place, self.pane.cursor, self.names(), self.host.engine.current)
 
+    def formula(self) -> Formula | None:
+        facts, writes = self.host.engine.current, self.composer.has_focus or not self.pane.shown
+        reads = of_ids(self.talk.context_tokens(), facts.context) if facts is not None and writes else None
+        return reads or self.inspector.formula()
+
     def on_resize(self) -> None:
         """The panel and the one line that stands for it take turns as the width changes."""
         if self.is_mounted:
@@ -384,7 +391,6 @@ class ChatScreen(View):
         self.begun(self.talk.regenerate(sampling, seed), "there is no answer to draw again")
 
     def action_resume(self) -> None:
-        """Go on with the last answer."""
         self.begun(self.talk.resume(), "there is no answer to go on with")
 
     def action_take(self, number: int) -> None:
@@ -453,7 +459,6 @@ class ChatScreen(View):
         self.pane.action_restore()
 
     def action_step(self) -> None:
-        """Step mode: the person chooses, token by token."""
         stepping.turn(self)
 
     def key_space(self) -> None:
@@ -496,7 +501,6 @@ class ChatScreen(View):
         self.inspector.to_sampler(back=self.composer)
 
     def action_panel(self) -> None:
-        """Where the screen is narrow: another part of the panel."""
         self.inspector.next_face()
 
     def action_heat(self) -> None:

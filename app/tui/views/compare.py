@@ -15,8 +15,10 @@ from app.heat import HEATS
 from app.tui import keys, presets
 from app.tui.chat import comparison
 from app.tui.chat.chat_session import ChatSession
-from app.tui.chat.inspection import recent
+from app.tui.chat.formulas import of_answers, of_token
+from app.tui.chat.inspection import Inspection, recent
 from app.tui.dialogs.overlays import Ask, Pick
+from app.tui.formula import Formula
 from app.tui.sampling import Sampling, given, typed
 from app.tui.tokens import cells
 from app.tui.view import Command, View
@@ -157,16 +159,21 @@ class CompareScreen(View):
 
     def inspect(self) -> None:
         """The token under the cursor of the focused column, in one line."""
-        if not self.columns:  # others are being put in their place
-            return
-        column = self.picked()
-        place = column.place
+        if self.columns:  # else others are being put in their place
+            column = self.picked()
+            at, place = self._inspection(column), column.place
+            bits = recent(column.look.around(place), place.token) if at is not None and place is not None else ()
+            self.line.show(at.table() if at is not None else None, bits)
+
+    def _inspection(self, column: Column) -> Inspection | None:
         names = self.host.names_of(column.talk.conversation.model)
-        at = column.look.at(place, names, live=column.view.cursor is None)
-        if at is None or place is None:
-            self.line.show(None, ())
-        else:
-            self.line.show(at.table(), recent(column.look.around(place), place.token))
+        return column.look.at(column.place, names, live=column.view.cursor is None)
+
+    def formula(self) -> Formula | None:
+        """Of the token under the cursor; while a prompt is written, of each column's answer."""
+        if isinstance(self.focused, TokenView) and (at := self._inspection(self.picked())) is not None:
+            return of_token(at)
+        return of_answers([column.steps for column in self.columns])
 
     def on_token_view_cursor_moved(self) -> None:
         self.inspect()

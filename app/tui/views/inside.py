@@ -19,6 +19,7 @@ from app import requests as r
 from app.tui import keys
 from app.tui.chat import context
 from app.tui.dialogs.overlays import Ask
+from app.tui.formula import Formula, path
 from app.tui.inside.attention_page import AttentionPage
 from app.tui.inside.causes_page import CausesPage
 from app.tui.inside.lens_page import LensPage
@@ -36,7 +37,6 @@ from engine.decode.control import RunControl
 from engine.prompt import Prompt
 
 SETTLE_S = 0.3  # how long the cursor rests before the engine is asked for what costs much
-MAPS = ("tokenizer", "model", "decoder", "metric")
 EMPTY = (
     "There is no text to look into yet.",
     "n takes one; or say something in the chat, and press i on a token of the answer.",
@@ -274,6 +274,11 @@ class InsideScreen(View):
             self.hints.say(self.page.does(name, at))
             self.reshow()
 
+    def formula(self) -> Formula | None:
+        at = self.reading
+        parts = self.page.formula(at) if at is not None and at.opened is not None else ()
+        return Formula(self.page.MAP, parts, self.page.SENTENCE) if parts else None
+
     def commands(self) -> Iterator[Command]:
         yield "inside: Another text…", "as it is, without a chat template", self.action_new
         for page in self.pages:
@@ -287,7 +292,7 @@ class InsideScreen(View):
         at, facts = self.reading, self.host.engine.current
         name = (facts.title or facts.name) if facts is not None else "no model"
         self.top.show(name, self.page.facts(at) if at is not None else ())
-        self.hints.show((*self.page.KEYS, ("tab", "Page"), ("n", "Text"), (keys.help_key(), "Keys")))
+        self.hints.show((*self.page.KEYS, ("tab", "Page"), ("n", "Text"), ("=", "Formula"), (keys.help_key(), "Keys")))
         self.canvas.redraw()
         self.ask()
 
@@ -335,18 +340,12 @@ class InsideScreen(View):
 
     def _formula(self, sheet: Sheet, y: int) -> None:
         """The map of p that the page's numbers belong to, and its formula with the present values."""
-        look, x = sheet.look, 1
-        if sheet.width >= WIDE:
-            for i, name in enumerate(MAPS):
-                x = sheet.words(
-                    x, y, (" → " if i else "", look.cut), (name, look.model if name == self.page.MAP else look.cut)
-                )
-            x = sheet.words(x, y, (f" {sheet.glyphs.tick} ", look.rule))
-        else:
-            x = sheet.words(x, y, (f"{self.page.MAP}  ", look.model))
-        at = self.reading
-        for words, value in self.page.formula(at) if at is not None and at.opened is not None else ():
-            x = sheet.words(x, y, (words, look.chosen if value else look.text))
+        x, found = 1, self.formula()
+        name = found.map if found is not None else self.page.MAP
+        whole = sheet.width >= WIDE
+        words = [*path(name, whole=whole), (f" {sheet.glyphs.tick} " if whole else "  ", "rule")]
+        for text, ink in [*words, *(found.words() if found is not None else ())]:
+            x = sheet.words(x, y, (text, getattr(sheet.look, ink)))
 
     def on_click(self, event: events.Click) -> None:
         for start, end, name in self._spots:

@@ -16,7 +16,7 @@ from app.scoreboard import Scoreboard, half
 from app.training_plan import duration
 from app.tui import keys
 from app.tui.dialogs.evaluation import NewEvaluation
-from app.tui.dialogs.overlays import Read
+from app.tui.formula import Formula, path
 from app.tui.sampling import Sampling
 from app.tui.training.status import RunStatus
 from app.tui.view import Command, View
@@ -64,7 +64,6 @@ class RunsScreen(View):
         Binding("r", "part('reliability')", "Reliability", show=False, id="runs.reliability"),
         Binding("enter", "open", "Open", show=False, id="runs.open"),
         Binding("e", "report", "Report", show=False, id="runs.report"),
-        Binding("equals_sign", "formula", "Formula", show=False, id="runs.formula"),
         Binding("escape", "back", "Back", show=False, id="runs.back"),
     ]
 
@@ -304,9 +303,6 @@ class RunsScreen(View):
         path = self.host.home / f"evaluations-{time.strftime('%Y%m%d-%H%M%S')}.html"
         self.worker.submit(r.Report(path))
 
-    def action_formula(self) -> None:
-        self.app.push_screen(Read("what the figures mean", FORMULA))
-
     def action_back(self) -> None:
         if self.has_class("-scores") and self.focused is not self.items:
             self.host.go("chat")
@@ -329,7 +325,9 @@ class RunsScreen(View):
         self.top.show(models if board.models else "evaluations", facts if board.scores else ())
         self.query_one(Gauge).show(self._standing())
         self.query_one("#verdict", Caption).show(self._verdict())
-        self.query_one("#formula", Caption).show(self._formula())
+        formula = self.formula()
+        line = ((" ", "text"), *path("metric", whole=True), ("  │ ", "rule"), *(formula.words() if formula else ()))
+        self.query_one("#formula", Caption).show(line)
         self._show_detail()
         self._hint()
 
@@ -378,26 +376,22 @@ class RunsScreen(View):
         words += " · not seen: it may be chance"
         return ((words, "faint"),)
 
-    def _formula(self) -> tuple[tuple[str, str], ...]:
+    def formula(self) -> Formula | None:
         board, task = self.board, self.table.chosen
-        path: tuple[tuple[str, str], ...] = (
-            (" tokenizer → model → decoder → ", "cut"),
-            ("metric", "model"),
-            ("  │ ", "rule"),
-        )
         found = board.compared.get((task, self.table.picked))
         if found is not None:
             estimate, unit = found.change.estimate, " nats a token" if found.measure == "nats" else ""
             value = f"{estimate.mean:+.3f} ± {number(half(estimate))}{unit}"
             tail = f"   paired, n {found.n:,} · p {found.p:.2g}"
-            return (*path, ("Δ = mean(b_i − a_i) = ", "text"), (value, "chosen"), (tail, "faint"))
+            return Formula("metric", (("Δ = mean(b_i − a_i) = ", False), (value, True), (tail, False)), FORMULA)
         score = board.scores.get((task, self.table.picked))
         if score is None:
-            return path
+            return None
         low, high = score.estimate.interval
         value = f"{number(score.estimate.mean)} [{number(low)}, {number(high)}]"
         way = " lower is better" if score.measure in SMALLER_IS_BETTER else ""
-        return (*path, (f"{score.measure} = ", "text"), (value, "chosen"), (f"   n {score.estimate.n:,}{way}", "faint"))
+        parts = ((f"{score.measure} = ", False), (value, True), (f"   n {score.estimate.n:,}{way}", False))
+        return Formula("metric", parts, FORMULA)
 
     def _hint(self) -> None:
         own: tuple[tuple[str, str], ...] = (("↑↓", "Task"), ("←→", "Model"), ("⏎", "Items"))

@@ -16,9 +16,11 @@ from app.tui import keys
 from app.tui.chat import text_document
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.context import before
+from app.tui.chat.formulas import of_text
 from app.tui.chat.greedy_continuation import GreedyContinuation
 from app.tui.chat.inspection import Inspection, Subject, entropies
 from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from app.tui.formula import Formula
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
 from app.tui.view import Command, View
@@ -247,6 +249,10 @@ class TextScreen(View):
         self.inspector.look()
         self.show_measures()
         self.status()
+
+    def formula(self) -> Formula | None:
+        """Of the token before the cursor; at the end, of the whole text."""
+        return self.inspector.formula() if self.here() is not None or not self.buffer.has_focus else of_text(self.steps)
 
     def status(self) -> None:
         facts = self.host.engine.current

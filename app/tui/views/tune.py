@@ -14,6 +14,7 @@ from app.jobs import TrainingJobs
 from app.requests import Progressed, TrainingPlan
 from app.tui import keys
 from app.tui.dialogs.overlays import Ask, Read
+from app.tui.formula import Formula
 from app.tui.training import drift
 from app.tui.training.history import TrainingHistory
 from app.tui.training.probes import Probes
@@ -358,6 +359,9 @@ class TuneScreen(View):
         name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
         self.top.show(name, (training.state,) if training is not None else ())
         self._hint()
+
+    def formula(self) -> Formula | None:
+        return self.course.formula()
 
     def on_token_view_cursor_moved(self) -> None:
         self.reshow()

@@ -17,7 +17,9 @@ from textual.widget import Widget
 from app import requests as r
 from app.tui.chat import tallies
 from app.tui.chat.candidates import CandidateTable, Outcome
+from app.tui.chat.formulas import of_draw, of_token
 from app.tui.chat.inspection import Subject, recent
+from app.tui.formula import Formula
 from app.tui.host import host
 from app.tui.widgets.bars import InspectorLine
 from app.tui.widgets.candidates import Candidates
@@ -94,6 +96,15 @@ class Inspector(Vertical, CachedWidget):
         self.entropy.show(subject.bits, subject.cursor)
         if self.line.display:
             self.line.show(table, recent(subject.bits, subject.cursor))
+
+    def formula(self) -> Formula | None:
+        """Of the token that is looked at: its draw where candidates or sliders are used, else what the model says."""
+        subject = self.subject()
+        picks = self.candidates.has_focus
+        drawn = of_draw(self._table(subject), self.sampler.sampling.recipe, self.candidates.picked if picks else None)
+        if subject.at is None or subject.at.upcoming or picks or self.sampler.has_focus:
+            return drawn
+        return of_token(subject.at) or drawn
 
     def look_soon(self) -> None:
         """Look, but not at once after the last time: with a batch of tokens, to share its repaint; by a timer only

@@ -1,0 +1,93 @@
+"""Formulas of what a text's views show: of a token by the model, of a draw from it, of a whole text, of its tokens."""
+
+import math
+from collections.abc import Sequence
+
+from app.tui.chat.candidates import LN2, CandidateTable
+from app.tui.chat.inspection import Inspection
+from app.tui.formula import Formula, Part, low
+from app.tui.sampling import words
+from engine.evaluate.scores import perplexity
+from engine.trace.trace import Recipe, TokenStep
+
+
+def of_token(at: Inspection) -> Formula | None:
+    """The model's own probability of a token that was drawn or measured; None where it gave none."""
+    step = at.step
+    if step is None or step.logprob is None:
+        return None
+    name, i = at.names.name(step.token), step.position
+    parts: list[Part] = [
+        (f"p(x{low(i)} = {name} | x<{i}) = softmax(logits){low(step.token)} = ", False),
+        (share(math.exp(step.logprob)), True),
+        ("   −log₂ p = ", False),
+        (f"{-step.logprob / LN2:.2f} bits", True),
+    ]
+    if step.entropy is not None:
+        parts += [("   H(p) = ", False), (f"{step.entropy / LN2:.2f} bits", True)]
+    return Formula("model", parts, "before the transforms: what the model says, whatever is drawn")
+
+
+def of_draw(table: CandidateTable | None, recipe: Recipe, picked: int | None = None) -> Formula | None:
+    """A candidate before and after the transforms: the one that is picked, else the one that was drawn, else the best.
+
+    None where nothing is known of what they leave.
+    """
+    rows = table.rows if table is not None else ()
+    if table is None or not rows:
+        return None
+    at = picked if picked is not None else next((i for i, row in enumerate(rows) if row.chosen), 0)
+    row = rows[at]
+    if row.after is None:
+        return None
+    q: list[Part] = [
+        (f"q({row.name}) = T(p)({row.name}) = ", False),
+        (f"0, cut by {row.removed_by}" if row.removed_by else share(row.after), True),
+        (f"   p({row.name}) = ", False),
+        (share(row.before), True),
+        ("   kept ", False),
+        (" to ".join(dict.fromkeys(f"{count:,.0f}" for count in table.kept)), True),
+        (f" of {table.vocab:,}", False),
+    ]
+    return Formula("decoder", q, f"T: {words(recipe) or 'nothing changes p'}, the rest shared out to sum to 1")
+
+
+def of_text(steps: Sequence[TokenStep]) -> Formula | None:
+    """The probability of all tokens that were measured, and the perplexity; None where there are none."""
+    logprobs = [step.logprob for step in steps if step.logprob is not None]
+    ppl = perplexity(logprobs)
+    if ppl is None:
+        return None
+    bits, n = -sum(logprobs) / LN2, len(logprobs)
+    parts: list[Part] = [
+        ("p(x₁..ₙ) = Π p(xᵢ | x<i) = ", False),
+        (f"2^−{bits:.1f}", True),
+        ("   n = ", False),
+        (f"{n:,}", True),
+        ("   ppl = p^(−1/n) = ", False),
+        (f"{ppl:.2f}", True),
+    ]
+    return Formula("metric", parts, f"{bits / n:.2f} bits a token")
+
+
+def of_answers(answers: Sequence[Sequence[TokenStep]]) -> Formula | None:
+    """The mean surprisal of each answer under the model that gave it; None where none was given yet."""
+    parts: list[Part] = []
+    for number, steps in enumerate(answers, 1):
+        logprobs = [step.logprob for step in steps if step.logprob is not None]
+        if logprobs:
+            parts += [(f"   column {number} ", False), (f"{-sum(logprobs) / len(logprobs) / LN2:.2f} bits", True)]
+    if not parts:
+        return None
+    return Formula("metric", [("−(1/n) Σ log₂ p(xᵢ | x<i):", False), *parts], "each answer by the model that gave it")
+
+
+def of_ids(count: int, context: int) -> Formula:
+    """How many tokens the model reads, of those it can."""
+    parts: list[Part] = [("x₁..ₙ = encode(template(messages))   n = ", False), (f"{count:,}", True)]
+    return Formula("tokenizer", [*parts, (f" of {context:,}", False)], "every word is read as the ids of its tokens")
+
+
+def share(p: float) -> str:
+    """A probability: in percent, or as a power of two where that would be all zeros."""
+    return f"{100 * p:.2f} %" if p >= 5e-5 or p == 0 else f"2^{math.log2(p):.1f}"

@@ -1,0 +1,43 @@
+"""The formula of what is on the screen: which map of p its number belongs to, and a line with the present values."""
+
+from typing import ClassVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from app.tui import keys
+from app.tui.formula import MAPS, Formula, Inked, path
+from app.tui.tokens import cells
+from app.tui.widgets.canvas import Painted
+
+APART = "   "  # between two equations of a line: here each has a line
+
+
+class FormulaSheet(ModalScreen[None]):
+    """The maps, the line, and what there is to say beside it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(f"escape,enter,q,{keys.FORMULA}", "dismiss(None)", "Back", show=False),
+    ]
+
+    def __init__(self, formula: Formula) -> None:
+        super().__init__()
+        self.formula = formula
+
+    def compose(self) -> ComposeResult:
+        found = self.formula
+        with Vertical(classes="sheet wide"):
+            yield Static(self._text(path(found.map, whole=True)))
+            yield Static(self._text([(f"{MAPS[found.map]}\n", "faint")]))
+            with VerticalScroll():
+                yield Static(self._text([(text.replace(APART, "\n"), ink) for text, ink in found.words()]))
+                if found.note:
+                    yield Static(self._text([(f"\n{found.note}", "faint")]))
+
+    def _text(self, words: list[Inked]) -> Text:
+        look = cast(Painted, self.app).look
+        return Text.assemble(*((cells.clean(text), getattr(look, ink)) for text, ink in words))
