@@ -15,7 +15,7 @@ from app.task_sources import again
 from engine.evaluate.calibration import Bin, reliability
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.figures import Tally
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Question, Task
+from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
 
 LISTED = 200
 BINS = 10
@@ -139,6 +139,8 @@ def _gold(row: Row) -> float | None:
     lls = row.detail.get("loglikelihoods")
     if not lls:
         return None
+    if "kl" in row.measures:
+        return -row.measures["kl"]
     if "gold" in row.detail:
         return float(lls[row.detail["gold"]])
     return float(lls[0] - lls[1]) if len(lls) == 2 else float(lls[0])
@@ -176,8 +178,8 @@ def _item(entry: Sequence[Row], item: Item | None, name: str, task: Task | None)
             prompt, answer = body.context, body.choices[body.gold]
         case MinimalPair():
             answer = body.good
-        case Document():
-            prompt = body.text
+        case Document(text) | KnownLaw(text):
+            prompt = text
     title = _title(prompt or answer, task) or f"item {number + 1}"
     before = prompt + (task.settings.delimiter if task is not None and isinstance(body, Choices) else "")
     said = tuple(_said(row, body, name, before) for row in entry)
@@ -203,7 +205,7 @@ def _said(row: Row, body: object, name: str, before: str) -> ModelAnswer:
         best = max(range(len(lls)), key=lambda i: lls[i])
         text = body.choices[best] if isinstance(body, Choices) else f"choice {best + 1}"
         return ModelAnswer(text, before, value, value == 1.0, gold)
-    if len(lls) == 2:
+    if len(lls) == 2 and "acc" in row.measures:
         text = (body.good if value else body.bad) if isinstance(body, MinimalPair) else ("good" if value else "bad")
         return ModelAnswer(text, "", value, value == 1.0, gold)
-    return ModelAnswer("", before, value, False, -row.measures.get("nats", math.nan))
+    return ModelAnswer("", before, value, False, gold)

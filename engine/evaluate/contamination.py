@@ -14,7 +14,7 @@ import numpy as np
 from engine.evaluate import samples
 from engine.evaluate.estimates import Estimate, bootstrap, share
 from engine.evaluate.figures import LIKELIHOOD, Tally
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Question, Task
+from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
 
 RUN, LEAST = 13, 8  # words
 WORD = re.compile(r"\w+")
@@ -66,7 +66,7 @@ def _text(item: Item) -> str:
             return f"{context} {choices[gold]}"
         case MinimalPair(good):
             return good
-        case Document(text):
+        case Document(text) | KnownLaw(text):
             return text
 
 

@@ -21,9 +21,9 @@ from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate import calibration, verifiers
 from engine.evaluate.contamination import least_likely
-from engine.evaluate.likelihood import ROWS, WINDOW, Likelihood, Reader, Request, windows
+from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, windows
 from engine.evaluate.program import VerifierError
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task
+from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
 from engine.evaluate.verifiers import judge
 from engine.reason.vote import pass_at
 from engine.session import Session
@@ -131,14 +131,13 @@ def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
 
 
 class _Scored:
-    """Items whose texts are given: pairs, choices, documents."""
+    """Items whose texts are given: pairs, choices, documents, laws."""
 
     def __init__(self, session: Session, task: Task, protocol: Protocol) -> None:
         self.session, self.task, self.protocol = session, task, protocol
         self.tokenizer = session.tokenizer
         self.prefix = protocol.token(session.tokenizer)
-        rows = ROWS
-        self.reader, self.other = Reader(session.model, rows=rows), Reader(session.model, rows=rows)
+        self.reader, self.other = Reader(session.model), Reader(session.model)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 
     def outcomes(self, items: Iterable[Item | Problem]) -> Iterator[Outcome]:
@@ -149,10 +148,10 @@ class _Scored:
                 if isinstance(entry, Problem):
                     yield entry
                     continue
-                requests = self._requests(entry)
-                if isinstance(requests, Problem):
-                    yield requests
-                else:
+                requests, odd = self._requests(entry)
+                if odd is not None:
+                    yield odd
+                if requests:
                     asked.append((entry, requests))
             self._learn([item.body for item, _ in asked])
             found: dict[int, list[tuple[Likelihood, ...]]] = {}
@@ -164,34 +163,41 @@ class _Scored:
                 if len(own) == len(requests):
                     yield self._result(item, requests, found.pop(owners[index]))
 
-    def _requests(self, item: Item) -> list[Request] | Problem:
+    def _requests(self, item: Item) -> tuple[list[Request], Problem | None]:
+        """Requests of an item, none where it cannot be scored; and what is odd about it."""
         body = item.body
         if isinstance(body, Document):
             ids = _whole(body.text, self.tokenizer, self.protocol)
-            found = list(_windows(ids, self.session, self.protocol))
-            return found or Problem(item.number, "unanswerable", "no token of the text has a distribution")
+            if found := list(_windows(ids, self.session, self.protocol)):
+                return found, None
+            return [], Problem(item.number, "unanswerable", "no token of the text has a distribution")
         if isinstance(body, MinimalPair):
-            asked = [self._alone(text) for text in (body.good, body.bad)]
+            asked = [(*self._alone(text), True) for text in (body.good, body.bad)]
+        elif isinstance(body, KnownLaw):
+            asked = [self._after(body.context, text) for text, _ in body.law]
         else:
             assert isinstance(body, Choices)
             asked = [self._after(body.context, f"{self.task.settings.delimiter}{choice}") for choice in body.choices]
-        request = Request(tuple(text for text, _ in asked), tuple(start for _, start in asked))
+        request = Request(tuple(text for text, *_ in asked), tuple(start for _, start, _ in asked))
         context = self.session.context
         if request.length - 1 > context:
             words = f"has {request.length} tokens, the model reads at most {context}"
-            return Problem(item.number, "too long", words)
-        if any(len(text) <= start for text, start in asked):
+            return [], Problem(item.number, "too long", words)
+        if any(len(text) <= start for text, start, _ in asked):
             words = "a choice becomes one token with the context before it, or has no token of its own"
-            return Problem(item.number, "unanswerable", words)
-        return [request]
+            return [], Problem(item.number, "unanswerable", words)
+        if not all(apart for *_, apart in asked):
+            words = "the context's tokens are others where a choice follows, and are read as they stand alone"
+            return [request], Problem(item.number, "boundary", words, scored=True)
+        return [request], None
 
     def _alone(self, text: str) -> tuple[tuple[int, ...], int]:
         return alone(text, self.tokenizer, self.prefix)
 
-    def _after(self, context: str, continuation: str) -> tuple[tuple[int, ...], int]:
+    def _after(self, context: str, continuation: str) -> tuple[tuple[int, ...], int, bool]:
         if self.protocol.chat:
             before = self.tokenizer.chat([{"role": "user", "content": context}])
-            return (*before, *self.tokenizer.encode(continuation.lstrip(" "))), len(before)
+            return (*before, *self.tokenizer.encode(continuation.lstrip(" "))), len(before), True
         return after(context, continuation, self.tokenizer, self.prefix)
 
     def _learn(self, bodies: Sequence[object]) -> None:
@@ -223,6 +229,8 @@ class _Scored:
         totals = [each.total for each in found[0]]
         if isinstance(body, MinimalPair):
             return Result(item.number, item.cluster, {"acc": float(totals[0] > totals[1])}, {"loglikelihoods": totals})
+        if isinstance(body, KnownLaw):
+            return Result(item.number, item.cluster, law_measures(totals, body), {"loglikelihoods": totals})
         assert isinstance(body, Choices)
         values = choice_measures(totals, body.choices, body.gold)
         if self.protocol.unconditional and all(choice in self.known for choice in body.choices):
@@ -247,15 +255,18 @@ def alone(text: str, tokenizer: Tokenizer, prefix: int | None) -> tuple[tuple[in
     return (*before, *ids), 1
 
 
-def after(context: str, continuation: str, tokenizer: Tokenizer, prefix: int | None) -> tuple[tuple[int, ...], int]:
-    """Ids of a context and what follows it, and where that begins."""
+def after(
+    context: str, continuation: str, tokenizer: Tokenizer, prefix: int | None
+) -> tuple[tuple[int, ...], int, bool]:
+    """Ids of a context and what follows it, where that begins, and whether the two texts together begin with the
+    context's own tokens, which are taken in either case."""
     if not context:
-        return alone(continuation, tokenizer, prefix)
+        return *alone(continuation, tokenizer, prefix), True
     stripped = context.rstrip()
     continuation = context[len(stripped) :] + continuation
     before = tokenizer.encode(stripped, bos=True)
     whole = tokenizer.encode(stripped + continuation, bos=True)
-    return (*before, *whole[len(before) :]), len(before)
+    return (*before, *whole[len(before) :]), len(before), whole[: len(before)] == before
 
 
 def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) -> dict[str, float]:
@@ -270,6 +281,13 @@ def choice_measures(totals: Sequence[float], choices: Sequence[str], gold: int) 
         "acc_bytes": float(np.argmax(said / [len(choice.encode()) for choice in choices]) == gold),
         **measures,
     }
+
+
+def law_measures(totals: Sequence[float], body: KnownLaw) -> dict[str, float]:
+    """KL(law || model) in nats, exact by summing over all that the law allows, from each text's log-probability as the
+    tokenizer writes it; and the mass that the model gives to them together."""
+    kl = math.fsum(p * (math.log(p) - total) for total, (_, p) in zip(totals, body.law, strict=True))
+    return {"kl": kl, "mass": math.fsum(map(math.exp, totals))}
 
 
 # -- answers that are drawn -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from engine.evaluate import calibration
 from engine.evaluate.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
 from engine.evaluate.tasks import Problem
 
-SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
+SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "kl", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
                                "rmsce_debiased"})  # fmt: skip
 COUNTS = ("tokens", "bytes")
 NEITHER = frozenset({*COUNTS, "confidence"})  # more of it is neither better nor worse

@@ -30,7 +30,7 @@ class Maker:
     about: str
     rows: Callable[[random.Random, int], Iterator[Row]]
     size: int
-    scorer: str = "exact"
+    scorer: str = "exact"  # "": nothing is drawn
     shots: int = 3
     max_tokens: int = 48
     stop: tuple[str, ...] = ("\n",)
@@ -107,14 +107,24 @@ LETTERS = "abcdefgh"
 LAW = (0.5, 0.25, 0.125, 0.125)  # of the letters that may follow: 1.75 bits
 
 
-def _markov(chance: random.Random, size: int) -> Iterator[Row]:
-    """Texts in which each letter has four that may follow, by the same law; which four is drawn once."""
+def _chain(chance: random.Random, size: int) -> Iterator[tuple[str, list[str]]]:
+    """Texts in which each letter has four that may follow, by the same law, and these four of the last; which four is
+    drawn once."""
     after = {letter: chance.sample(LETTERS, 4) for letter in LETTERS}
     while True:
         text = [chance.choice(LETTERS)]
         while len(text) < size:
             text += chance.choices(after[text[-1]], LAW)
-        yield {"text": " " + " ".join(text)}
+        yield " " + " ".join(text), after[text[-1]]
+
+
+def _markov(chance: random.Random, size: int) -> Iterator[Row]:
+    return ({"text": text} for text, _ in _chain(chance, size))
+
+
+def _markov_law(chance: random.Random, size: int) -> Iterator[Row]:
+    for text, after in _chain(chance, size):
+        yield {"context": text, "law": {f" {letter}": p for letter, p in zip(after, LAW, strict=True)}}
 
 
 MAKERS: dict[str, Maker] = {
@@ -126,9 +136,10 @@ MAKERS: dict[str, Maker] = {
     "lookup": Maker("the value of a key", _endless(_lookup), 8, "numeric", max_tokens=12),
     "brackets": Maker("what closes a sequence of brackets", _endless(_brackets), 10),
     "markov": Maker(
-        "texts of 1.75 bits a letter", _markov, 200, shots=0,
+        "texts of 1.75 bits a letter", _markov, 200, "", shots=0,
         entropy=lambda size: (math.log(len(LETTERS)) - (size - 1) * sum(p * math.log(p) for p in LAW)) / size,
     ),
+    "markov-law": Maker("what follows such a text, against the true law", _markov_law, 100, "", shots=0),
 }  # fmt: skip
 FORM = re.compile(r"(?P<name>[a-z-]+)(?::(?P<options>.*))?")
 
@@ -149,14 +160,14 @@ def generated(text: str) -> Task | None:
             raise ParameterError(f"{text}: expected size, seed, items or shots = a number, got {part!r}")
         options[key] = int(value)
     size, items, shots = options["size"], options["items"], options["shots"]
-    if size < 1 or items < 1 or (maker.entropy is not None and shots):
+    if size < 1 or items < 1 or (not maker.scorer and shots):
         raise ParameterError(f"{text}: size and items must be 1 or more, and texts have no examples")
 
     def rows() -> Iterator[Row]:
         return islice(maker.rows(random.Random(f"{name} {options['seed']}"), size), shots + items)
 
     settings = TaskSettings(
-        shots=shots, separator="\n", scorers=() if maker.entropy else (maker.scorer,), max_tokens=maker.max_tokens,
+        shots=shots, separator="\n", scorers=(maker.scorer,) if maker.scorer else (), max_tokens=maker.max_tokens,
         stop=maker.stop,
     )  # fmt: skip
     identity = f"generated 1 {name} {sorted(options.items())}"

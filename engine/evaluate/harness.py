@@ -47,7 +47,7 @@ class _Answers:
         grouped, found = [], []
         for _, same in groupby((request.args for request in requests), key=lambda args: args[0]):
             pairs = [after(context, continuation, tokenizer, prefix) for context, continuation in same]
-            grouped.append(Request(tuple(ids for ids, _ in pairs), tuple(start for _, start in pairs)))
+            grouped.append(Request(tuple(ids for ids, *_ in pairs), tuple(start for _, start, _ in pairs)))
         answers = dict(Reader(self.session.model).read(grouped))
         for index in range(len(grouped)):
             found += [(each.total, each.greedy) for each in answers[index]]

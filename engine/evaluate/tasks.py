@@ -10,11 +10,12 @@ import difflib
 import gzip
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,8 +71,19 @@ class Document:
     KEYS: ClassVar[tuple[str, ...]] = ("text",)
 
 
-Body = MinimalPair | Choices | Question | Document
-FORMS: tuple[type[Body], ...] = (MinimalPair, Choices, Question, Document)
+@dataclass(frozen=True, slots=True)
+class KnownLaw:
+    """A beginning, and the true probability of each way to go on: none begins another, and they sum to 1."""
+
+    context: str
+    law: tuple[tuple[str, float], ...]
+
+    NAME: ClassVar[str] = "laws"
+    KEYS: ClassVar[tuple[str, ...]] = ("context", "law")
+
+
+Body = MinimalPair | Choices | Question | Document | KnownLaw
+FORMS: tuple[type[Body], ...] = (MinimalPair, Choices, Question, Document, KnownLaw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,7 @@ class Problem:
     """A row that is not like the others, and whether it is scored nevertheless."""
 
     number: int
-    kind: str  # duplicate | empty | unanswerable | too long | example | verifier
+    kind: str  # duplicate | empty | unanswerable | too long | boundary | example | verifier
     words: str
     scored: bool = False
 
@@ -109,7 +121,7 @@ class TaskSettings:
     cluster: str = ""  # the column that names the cluster
 
 
-COLUMNS = ("good", "bad", "context", "choices", "gold", "prompt", "answer", "text")
+COLUMNS = tuple(dict.fromkeys(key for form in FORMS for key in form.KEYS))
 
 
 @dataclass(frozen=True)
@@ -191,7 +203,7 @@ class Task:
         if not self.columns and (missing := [key for key in form.KEYS if key not in row]):
             return Problem(number, "unanswerable", f"lacks {', '.join(missing)}, which the first row has")
         values = {key: _value(row, self.columns.get(key), key, self.name, number) for key in form.KEYS}
-        made = {MinimalPair: _pair, Choices: _choices, Question: _question, Document: _document}[form](values, row)
+        made = _MADE[form](values, row)
         if isinstance(made, str):
             kind, _, words = made.partition(": ")
             return Problem(number, kind, words)
@@ -214,7 +226,7 @@ def _value(row: Row, template: Any, key: str, task: str, number: int) -> Any:
             raise DataError(f"{task}, row {number + 1}: no column {name!r} for {key}, only {_keys(row)}")
         return row[name]
 
-    if re.fullmatch(r"\w+", template) and key in ("choices", "gold"):
+    if re.fullmatch(r"\w+", template) and key in ("choices", "gold", "law"):
         return column(template)
     if alone := re.fullmatch(r"\{(\w+)\}", template):
         return column(alone[1])
@@ -270,6 +282,28 @@ def _question(values: Row, row: Row) -> Question | str:
 def _document(values: Row, _: Row) -> Document | str:
     text = values["text"]
     return Document(text) if isinstance(text, str) and text else "empty: text must be a text"
+
+
+def _law(values: Row, _: Row) -> KnownLaw | str:
+    context, law = values["context"], values["law"]
+    if not isinstance(context, str) or not isinstance(law, dict) or not law or "" in law:
+        return "empty: context must be a text, and law an object of texts and their probabilities"
+    if not all(isinstance(p, int | float) and not isinstance(p, bool) and 0 < p <= 1 for p in law.values()):
+        return "unanswerable: each probability of a law must be above 0 and at most 1"
+    if abs(math.fsum(law.values()) - 1) > 1e-6:
+        return f"unanswerable: a law's probabilities must sum to 1, got {math.fsum(law.values()):.6g}"
+    if twice := next((a for a, b in pairwise(sorted(law)) if b.startswith(a)), None):
+        return f"unanswerable: {twice!r} begins another text of the law"
+    return KnownLaw(context, tuple((text, float(p)) for text, p in law.items()))
+
+
+_MADE: dict[type[Body], Callable[[Row, Row], Body | str]] = {
+    MinimalPair: _pair,
+    Choices: _choices,
+    Question: _question,
+    Document: _document,
+    KnownLaw: _law,
+}
 
 
 def _listed(text: str) -> list[str]:

@@ -434,3 +434,41 @@ def test_items_that_the_training_texts_hold_are_counted(likely: Run, tmp_path: P
     assert found["contaminated"]["value"] == pytest.approx(1 / 3) and found["bits_per_byte_clean"]["n"] == 20
     assert found["min_20_auc"]["protocol"]["training"] == str(seen)
     assert likely("--compare", "--training", seen)[0] == 2
+
+
+def test_a_known_law_is_summed_over_all_that_it_allows(
+    likely: Run, tables: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """KL in nats, by hand from the table; a model that is the law is 0 from it; laws that are none are left out."""
+    laws = [{"ab": 0.5, "b": 0.25, "c": 0.25}, {"x": 1.0}, {"a": 0.5, "ab": 0.5}, {"a": 0.4}, {"a": 1.5, "b": -0.5}, {}]
+    path = write(tmp_path / "laws.jsonl", [{"context": f"Q{i}", "law": law} for i, law in enumerate(laws)])
+    code, out, err = likely(path, "--json", "--items")
+    items = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [item["item"] for item in items] == [0, 1] and err == ""
+    for item, law in zip(items, laws, strict=False):
+        before = ord(str(item["item"]))
+        said = {text: logprob(tables[""], text, before) for text in law}
+        assert item["kl"] == pytest.approx(sum(p * (math.log(p) - said[t]) for t, p in law.items()), abs=1e-4)
+        assert item["mass"] == pytest.approx(sum(map(math.exp, said.values())), rel=1e-4)
+    err = likely(path)[2]
+    assert "3 unanswerable (left out), row 3, 4, 5: 'a' begins another text of the law" in err
+    assert "1 empty (left out), row 6" in err
+    found = figures(likely(path, "--json")[1])
+    assert list(found) == ["kl", "mass"] and found["kl"]["n"] == 2
+    tables["law"] = np.full((VOCAB, VOCAB), -60.0)
+    tables["law"][ord("y"), ord(" ")] = 0
+    tables["law"][ord(" "), list(b"xyz")] = np.log([0.5, 0.25, 0.25])
+    exact = write(tmp_path / "exact.jsonl", [{"context": "say", "law": {" x": 0.5, " y": 0.25, " z": 0.25}}] * 2)
+    own = figures(likely(exact, "-M", "law", "--json")[1])
+    assert abs(own["kl"]["value"]) < 1e-6 and own["mass"]["value"] == pytest.approx(1)
+
+
+def test_a_context_that_is_written_otherwise_before_a_choice_is_said(
+    likely: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Beginning, "encode", lambda self, text, **_: list(text.replace("bx", "BX").encode()))
+    rows = [{"context": context, "choices": ["x", "z"], "gold": 0} for context in ("Yes or no", "Mayb")]
+    (tmp_path / "t.toml").write_text('data = "rows.jsonl"\ndelimiter = ""')
+    write(tmp_path / "rows.jsonl", rows)
+    code, _, err = likely(tmp_path / "t.toml")
+    assert code == 0 and "1 boundary (scored), row 2: the context's tokens are others where a choice follows" in err

@@ -33,6 +33,20 @@ def test_a_seed_makes_the_same_items_and_another_others(name: str) -> None:
     assert all(entry.kind in ("example", "duplicate") for entry in entries if isinstance(entry, Problem))
 
 
+def test_the_law_of_what_follows_is_that_of_the_texts() -> None:
+    """Over many contexts of one chain, the letters before each law's own are those that the others were drawn from."""
+    rows = list(task("markov-law:items=300,size=30").rows())
+    laws = {row["context"][-1]: row["law"] for row in rows}
+    assert len(laws) == 8 and all(row["law"] == laws[row["context"][-1]] for row in rows)
+    seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        for a, b in pairwise(row["context"].split()):
+            seen[a][f" {b}"] += 1
+    for letter, counts in seen.items():
+        assert set(counts) == set(laws[letter])
+        assert all(abs(counts[b] / counts.total() - p) < 0.08 for b, p in laws[letter].items())
+
+
 def test_answers_are_right() -> None:
     def last(question: Question) -> str:
         return question.prompt.splitlines()[-1]
