@@ -13,6 +13,7 @@ from typing import Any
 from app.evaluations import Evaluation, Evaluations, Row
 from app.task_sources import again
 from engine.evaluate.calibration import Bin, reliability
+from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.figures import Tally
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
@@ -178,6 +179,14 @@ def _item(entry: Sequence[Row], item: Item | None, name: str, task: Task | None)
             prompt, answer = body.context, body.choices[body.gold]
         case MinimalPair():
             answer = body.good
+        case JudgedPair():
+            prompt, answer = body.prompt, body.answer_a
+        case Conditioned():
+            prompt, answer = body.context, body.continuation
+        case Restated():
+            prompt, answer = body.original, body.paraphrase
+        case ChangedContext():
+            prompt = body.changed
         case Document(text) | KnownLaw(text):
             prompt = text
     title = _title(prompt or answer, task) or f"item {number + 1}"

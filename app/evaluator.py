@@ -15,6 +15,7 @@ from app.scoreboard import Measurement
 from app.task_sources import Sourced, TextFile
 from engine.decode.strategies import parse
 from engine.evaluate import evaluation
+from engine.evaluate.conditional import JUDGE, JudgedPair, Restated
 from engine.evaluate.evaluation import Outcome, Protocol
 from engine.evaluate.tasks import Problem, Task, digest
 from engine.session import Session
@@ -117,6 +118,11 @@ def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
         said |= {name: value for name, value in own.items() if value}
         if source.entropy is not None:
             said["entropy"] = source.entropy  # nats a symbol, which no model can be below but by luck
+        said |= {"about": source.about} if source.about else {}
+        if form == JudgedPair.NAME:
+            said["judge"] = source.settings.judge or JUDGE
+        if form == Restated.NAME:
+            said["embedding"] = "mean-pooled last hidden states of this model"
     else:
         said["items"] = "windows"
     return said

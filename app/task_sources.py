@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.errors import DataError, LikelyError, ParameterError
 from engine.evaluate import tasks
+from engine.evaluate.derived import DERIVATIONS, derived
 from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.harness_tasks import PREFIX, named
 from engine.evaluate.tasks import Task
@@ -54,10 +55,18 @@ def sources(
     for name in names:
         path = Path(name).expanduser()
         made = named(name) if name.startswith(PREFIX) else generated(name)
-        if made is None and not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
-            raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
-        place = {"task": name if made is not None else str(path.absolute()), "shots": shots, "cluster": cluster}
-        read = tasks.read(path) if made is None else [made]
+        kind, _, file = name.partition(":")
+        if made is not None:
+            read, where = [made], name
+        elif kind in DERIVATIONS and file:
+            path = Path(file).expanduser()
+            read, where = derived(kind, path), f"{kind}:{path.absolute()}"
+        else:
+            if not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
+                there = ", ".join((*MAKERS, *(f"{each}:FILE" for each in DERIVATIONS)))
+                raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {there}")
+            read, where = tasks.read(path), str(path.absolute())
+        place = {"task": where, "shots": shots, "cluster": cluster}
         found += [Sourced(_changed(task, shots, cluster), place) for task in read]
     if text is not None:
         TextFile(text).read()

@@ -70,6 +70,9 @@ def say(
         for change in compared if comparing else ():
             click.echo(json.dumps(_comparison(change, difference), ensure_ascii=False))
         return
+    for task, about in {(e.evaluation.task, e.protocol.get("about")): None for e in done}:
+        if about:
+            click.echo(f"{task}: {about}.")
     for each in done:
         _odd(each, store.problems(each.evaluation, each.below))
     for change in compared:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engine.evaluate import samples
+from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
 from engine.evaluate.estimates import Estimate, bootstrap, share
 from engine.evaluate.figures import LIKELIHOOD, Tally
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
@@ -66,7 +67,9 @@ def _text(item: Item) -> str:
             return f"{context} {choices[gold]}"
         case MinimalPair(good):
             return good
-        case Document(text) | KnownLaw(text):
+        case Conditioned(context, continuation):
+            return f"{context} {continuation}"
+        case JudgedPair(text) | Restated(text) | ChangedContext(text) | Document(text) | KnownLaw(text):
             return text
 
 

@@ -20,9 +20,12 @@ from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate import calibration, verifiers
+from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
 from engine.evaluate.contamination import least_likely
+from engine.evaluate.features import cosines
 from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, windows
 from engine.evaluate.program import VerifierError
+from engine.evaluate.shift import shift
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
 from engine.evaluate.verifiers import judge
 from engine.reason.vote import pass_at
@@ -92,6 +95,8 @@ def evaluate(
     items = (entry for entry in task.items(limit) if isinstance(entry, Problem) or entry.number not in done)
     if task.form is Question:
         yield from _drawn(session, task, items, protocol, strategy or PLAIN)
+    elif task.form is ChangedContext:
+        yield from _shifts(session, items, protocol)
     else:
         yield from _Scored(session, task, protocol).outcomes(items)
 
@@ -137,6 +142,8 @@ class _Scored:
         self.session, self.task, self.protocol = session, task, protocol
         self.tokenizer = session.tokenizer
         self.prefix = protocol.token(session.tokenizer)
+        if self.prefix is None and task.form in (Conditioned, Restated):
+            raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
         self.reader, self.other = Reader(session.model), Reader(session.model)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 
@@ -154,14 +161,16 @@ class _Scored:
                 if requests:
                     asked.append((entry, requests))
             self._learn([item.body for item, _ in asked])
-            found: dict[int, list[tuple[Likelihood, ...]]] = {}
-            owners = [index for index, (_, requests) in enumerate(asked) for _ in requests]
-            for index, likelihoods in self.reader.read(request for _, requests in asked for request in requests):
-                own = found.setdefault(owners[index], [])
-                own.append(likelihoods)
-                item, requests = asked[owners[index]]
+            found: dict[int, dict[int, tuple[Likelihood, ...]]] = {}
+            owners = [(index, place) for index, (_, requests) in enumerate(asked) for place in range(len(requests))]
+            for number, likelihoods in self.reader.read(request for _, requests in asked for request in requests):
+                index, place = owners[number]
+                own = found.setdefault(index, {})
+                own[place] = likelihoods
+                item, requests = asked[index]
                 if len(own) == len(requests):
-                    yield self._result(item, requests, found.pop(owners[index]))
+                    ordered = [likelihoods for _, likelihoods in sorted(found.pop(index).items())]
+                    yield self._result(item, requests, ordered)
 
     def _requests(self, item: Item) -> tuple[list[Request], Problem | None]:
         """Requests of an item, none where it cannot be scored; and what is odd about it."""
@@ -172,24 +181,27 @@ class _Scored:
                 return found, None
             return [], Problem(item.number, "unanswerable", "no token of the text has a distribution")
         if isinstance(body, MinimalPair):
-            asked = [(*self._alone(text), True) for text in (body.good, body.bad)]
+            groups = [[(*self._alone(text), True) for text in (body.good, body.bad)]]
         elif isinstance(body, KnownLaw):
-            asked = [self._after(body.context, text) for text, _ in body.law]
+            groups = [[self._after(body.context, text) for text, _ in body.law]]
+        elif isinstance(body, Choices):
+            groups = [[self._after(body.context, f"{self.task.settings.delimiter}{each}") for each in body.choices]]
         else:
-            assert isinstance(body, Choices)
-            asked = [self._after(body.context, f"{self.task.settings.delimiter}{choice}") for choice in body.choices]
-        request = Request(tuple(text for text, *_ in asked), tuple(start for _, start, _ in asked))
-        context = self.session.context
-        if request.length - 1 > context:
-            words = f"has {request.length} tokens, the model reads at most {context}"
+            assert isinstance(body, JudgedPair | Conditioned | Restated)
+            groups = [[self._after(context, each) for each in said] for context, said in body.asked(self.task.settings)]
+        asked = [each for group in groups for each in group]
+        longest, context = max(len(text) for text, *_ in asked), self.session.context
+        if longest - 1 > context:
+            words = f"has {longest} tokens, the model reads at most {context}"
             return [], Problem(item.number, "too long", words)
         if any(len(text) <= start for text, start, _ in asked):
             words = "a choice becomes one token with the context before it, or has no token of its own"
             return [], Problem(item.number, "unanswerable", words)
+        requests = [Request(tuple(text for text, *_ in each), tuple(start for _, start, _ in each)) for each in groups]
         if not all(apart for *_, apart in asked):
             words = "the context's tokens are others where a choice follows, and are read as they stand alone"
-            return [request], Problem(item.number, "boundary", words, scored=True)
-        return [request], None
+            return requests, Problem(item.number, "boundary", words, scored=True)
+        return requests, None
 
     def _alone(self, text: str) -> tuple[tuple[int, ...], int]:
         return alone(text, self.tokenizer, self.prefix)
@@ -226,7 +238,12 @@ class _Scored:
                 "positions": by_position([(r, each) for r, (each,) in zip(requests, found, strict=True)]),
             }
             return Result(item.number, item.cluster, values, detail)
-        totals = [each.total for each in found[0]]
+        totals = [each.total for likelihoods in found for each in likelihoods]
+        if isinstance(body, JudgedPair | Conditioned | Restated):
+            values = body.measures(totals)
+            if isinstance(body, Restated):
+                values |= cosines(self.session, body.texts)
+            return Result(item.number, item.cluster, values, {"loglikelihoods": totals})
         if isinstance(body, MinimalPair):
             return Result(item.number, item.cluster, {"acc": float(totals[0] > totals[1])}, {"loglikelihoods": totals})
         if isinstance(body, KnownLaw):
@@ -288,6 +305,23 @@ def law_measures(totals: Sequence[float], body: KnownLaw) -> dict[str, float]:
     tokenizer writes it; and the mass that the model gives to them together."""
     kl = math.fsum(p * (math.log(p) - total) for total, (_, p) in zip(totals, body.law, strict=True))
     return {"kl": kl, "mass": math.fsum(map(math.exp, totals))}
+
+
+def _shifts(session: Session, items: Iterable[Item | Problem], protocol: Protocol) -> Iterator[Outcome]:
+    """Contexts changed: how far the next-token distribution moves."""
+    for entry in items:
+        if isinstance(entry, Problem):
+            yield entry
+            continue
+        body = entry.body
+        assert isinstance(body, ChangedContext)
+        before, now = (_prompt(text, session.tokenizer, protocol) for text in (body.context, body.changed))
+        longest = max(len(before), len(now))
+        if longest > session.context:
+            words = f"has {longest} tokens, the model reads at most {session.context}"
+            yield Problem(entry.number, "too long", words)
+        else:
+            yield Result(entry.number, entry.cluster, shift(session.model, before, now))
 
 
 # -- answers that are drawn -----------------------------------------------------------------------------------------

@@ -11,10 +11,13 @@ from engine.evaluate import calibration
 from engine.evaluate.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
 from engine.evaluate.tasks import Problem
 
-SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "kl", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
-                               "rmsce_debiased"})  # fmt: skip
+SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
+                               "rmsce_debiased", "unclear", "kl", "reverse_kl", "js", "tv"})  # fmt: skip
 COUNTS = ("tokens", "bytes")
-NEITHER = frozenset({*COUNTS, "confidence"})  # more of it is neither better nor worse
+NEITHER = frozenset(
+    {*COUNTS, "confidence", "first_position", "ties", "pmi_shuffled", "surprisal_drop_shuffled", "cosine_shuffled"}
+)  # more of it is neither better nor worse
+PARTS = frozenset({"win_rate", "win_probability", "first_position", "ties", "unclear"})  # of 1, not only 0 or all of it
 RESAMPLED = 500  # times, for what has no error by itself
 LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
 
@@ -99,7 +102,7 @@ class Tally:
         of = self.values[name]
         values = [of[n] for n in self.numbers if n in of]
         clusters = self._named(name)
-        if all(value in (0.0, 1.0) for value in values):
+        if all(value in (0.0, 1.0) for value in values) or (name in PARTS and len(set(values)) == 1):
             return share(values, clusters)
         return mean(values) if clusters is None else clustered(values, clusters)
 

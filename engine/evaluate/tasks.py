@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.errors import DataError
+from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
 from engine.whole_file import read_whole
 
 Row = Mapping[str, Any]
+ODD = "likely: odd"  # the key by which a row that is made says what is wrong with it, as "kind: words"
 SUFFIXES = (".jsonl", ".csv", ".toml")
 
 
@@ -82,8 +84,10 @@ class KnownLaw:
     KEYS: ClassVar[tuple[str, ...]] = ("context", "law")
 
 
-Body = MinimalPair | Choices | Question | Document | KnownLaw
-FORMS: tuple[type[Body], ...] = (MinimalPair, Choices, Question, Document, KnownLaw)
+Body = MinimalPair | Choices | Question | JudgedPair | Conditioned | Restated | ChangedContext | Document | KnownLaw
+FORMS: tuple[type[Body], ...] = (
+    MinimalPair, Choices, Question, JudgedPair, Conditioned, Restated, ChangedContext, Document, KnownLaw,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class TaskSettings:
     max_tokens: int = 256
     stop: tuple[str, ...] = ("\n\n",)
     cluster: str = ""  # the column that names the cluster
+    judge: str = ""  # what a judge of pairs is asked, with {prompt}, {first} and {second}; "" for our own words
 
 
 COLUMNS = tuple(dict.fromkeys(key for form in FORMS for key in form.KEYS))
@@ -136,6 +141,9 @@ class Task:
     columns: Mapping[str, Any] = field(default_factory=dict)  # key of a form -> template over the columns of a row
     examples: Callable[[], Iterator[Row]] | None = None
     entropy: float | None = None
+    about: str = ""  # what its measures are, and are not
+    vary: Callable[[Body, Row, int], Body | str] | None = None  # an item, its row and number -> another, or what is odd
+    arrange: Callable[[list[Body]], list[Body]] | None = None  # the examples
 
     @property
     def aside(self) -> int:
@@ -159,7 +167,11 @@ class Task:
             if digest in before:
                 yield Problem(number, "duplicate", "equal to a row before it", scored=True)
             before.add(digest)
-            yield Item(number, _after(shots, body, self.settings), self._cluster(row))
+            varied = self.vary(body, row, number) if self.vary is not None else body
+            if isinstance(varied, str):
+                yield _odd(number, varied)
+                continue
+            yield Item(number, _after(shots, varied, self.settings), self._cluster(row))
 
     @property
     def form(self) -> type[Body]:
@@ -182,7 +194,7 @@ class Task:
             )
         if form not in (Choices, Question):
             raise DataError(f"{self.name}: examples go before choices and questions, not before {form.NAME}")
-        return self.aside, bodies, form
+        return self.aside, self.arrange(bodies) if self.arrange is not None else bodies, form
 
     def _cluster(self, row: Row) -> str | None:
         if not self.settings.cluster:
@@ -200,14 +212,18 @@ class Task:
         raise DataError(f"{self.name}, row {number + 1}: expected the keys of one form ({wanted}), got {_keys(keys)}")
 
     def _body(self, row: Row, number: int, form: type[Body]) -> Body | Problem:
+        if ODD in row:
+            return _odd(number, str(row[ODD]))
         if not self.columns and (missing := [key for key in form.KEYS if key not in row]):
             return Problem(number, "unanswerable", f"lacks {', '.join(missing)}, which the first row has")
         values = {key: _value(row, self.columns.get(key), key, self.name, number) for key in form.KEYS}
-        made = _MADE[form](values, row)
-        if isinstance(made, str):
-            kind, _, words = made.partition(": ")
-            return Problem(number, kind, words)
-        return made
+        made = _MAKERS[form](values, row)
+        return _odd(number, made) if isinstance(made, str) else made
+
+
+def _odd(number: int, said: str) -> Problem:
+    kind, _, words = said.partition(": ")
+    return Problem(number, kind, words)
 
 
 def _keys(row: Row) -> str:
@@ -297,13 +313,10 @@ def _law(values: Row, _: Row) -> KnownLaw | str:
     return KnownLaw(context, tuple((text, float(p)) for text, p in law.items()))
 
 
-_MADE: dict[type[Body], Callable[[Row, Row], Body | str]] = {
-    MinimalPair: _pair,
-    Choices: _choices,
-    Question: _question,
-    Document: _document,
-    KnownLaw: _law,
-}
+_MAKERS: dict[type[Body], Callable[[Row, Row], Body | str]] = {
+    MinimalPair: _pair, Choices: _choices, Question: _question, Document: _document, KnownLaw: _law,
+    **{form: form.of for form in (JudgedPair, Conditioned, Restated, ChangedContext)},
+}  # fmt: skip
 
 
 def _listed(text: str) -> list[str]:

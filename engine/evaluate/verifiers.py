@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from engine.errors import ParameterError
+from engine.evaluate.conditional import check_judge
 from engine.evaluate.extraction import extracted, number
 from engine.evaluate.program import Verifier
 from engine.evaluate.tasks import Question, TaskSettings
@@ -30,6 +31,8 @@ def check(settings: TaskSettings) -> None:
         raise ParameterError(f"cannot start the verifier {settings.program[0]}: there is no such program")
     if "regex" in settings.scorers and not settings.pattern:
         raise ParameterError("the scorer regex needs a pattern")
+    if lacking := check_judge(settings.judge):
+        raise ParameterError(lacking)
     try:
         re.compile(settings.pattern)
     except re.error as error:

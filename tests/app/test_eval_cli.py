@@ -472,3 +472,32 @@ def test_a_context_that_is_written_otherwise_before_a_choice_is_said(
     write(tmp_path / "rows.jsonl", rows)
     code, _, err = likely(tmp_path / "t.toml")
     assert code == 0 and "1 boundary (scored), row 2: the context's tokens are others where a choice follows" in err
+
+
+def test_pairs_are_judged_by_a_named_model_both_ways_round(likely: Run, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "answer_a": "x", "answer_b": "y", "preferred": "tie"} for i in range(12)]
+    found = figures(likely(write(tmp_path / "pairs.jsonl", rows), "-M", "one", "--json")[1])
+    names = ["win_rate", "win_probability", "first_position", "consistent", "ties", "unclear", "agreement"]
+    assert list(found) == names and found["win_rate"]["model"] == "one"
+    said = found["win_rate"]["protocol"]
+    assert "{first}" in said["judge"] and said["form"] == "judged"
+    # a table that goes by the last letter sees ":" alone: the two orders are one, and no verdict is likely
+    assert found["unclear"]["value"] == 1 == found["agreement"]["value"]
+    assert found["win_rate"]["value"] == 0.5 and found["win_rate"]["low"] < 0.3 and found["win_rate"]["high"] > 0.7
+
+
+def test_stand_ins_say_what_they_are_and_are_not(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    texts = [{"text": f"One two three {i}. Four five six seven {i}."} for i in range(20)]
+    path = write(tmp_path / "texts.jsonl", [*texts, {"text": "short"}])
+    code, out, err = likely(f"coherence:{path}", f"fluency:{path}")
+    assert code == 0 and "coherence:texts: how much less surprising" in out and "not whether the one follows" in out
+    assert "1 unanswerable (left out), row 21: it has fewer than 8 words" in err
+    found = figures(likely(f"coherence:{path}", "--json")[1])
+    table = tables[""]
+    gain = logprob(table, " ", ord(".")) - logprob(table, " ")  # the only byte that knows what is before it
+    assert found["pmi"]["value"] == pytest.approx(gain / math.log(2), abs=1e-4)
+    assert found["own_context"]["value"] == 0.5
+    assert found["pmi"]["protocol"]["about"].startswith("how much less surprising")
+    pairs = write(tmp_path / "pairs.jsonl", [{"good": "a", "bad": "b"}])
+    assert "coherence is made of rows with text: pairs has good, bad" in likely(f"coherence:{pairs}")[2]
+    assert "there is no file" in likely(f"coherence:{tmp_path / 'none.jsonl'}")[2]
