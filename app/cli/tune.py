@@ -19,7 +19,8 @@ from app.awake import kept_awake
 from app.cli.opening import Progress
 from app.training_plan import describe, duration, outcome
 from engine.errors import LikelyError
-from engine.tune.config import HINTS, RENAMED, Config, configure, read_config
+from engine.options import read_toml
+from engine.tune.config import HINTS, RENAMED, Config, configure
 
 if TYPE_CHECKING:
     from engine.tune.control import Ended, TrainControl
@@ -80,7 +81,7 @@ def command(
     likely tune rows.jsonl --out my-adapter --resume go on where a run was stopped or killed
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
-    base = configure(read_config(config)) if config is not None else Config()
+    base = configure(read_toml(config)) if config is not None else Config()
     settings = configure({**given, **({"data": data} if data else {})}, base)
     if screen:
         if dry_run or as_json:

@@ -3,16 +3,12 @@
 An unknown key is an error that names the nearest one. Plain data: imports no mlx.
 """
 
-import math
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
-from engine.errors import DataError, ParameterError
-from engine.whole_file import read_whole
+from engine.errors import ParameterError
+from engine.options import check_ranges, option, typed, unknown
 
 OBJECTIVES = ("sft", "dpo", "orpo")
 KINDS = ("lora", "dora", "full")
@@ -23,13 +19,6 @@ OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
 BATCH = 4  # samples a batch where nothing is asked, at most
 FLOOR = 100  # steps that a run takes where nothing is asked; an adapter has hardly moved after fewer
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
-
-
-def option(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
-) -> Any:
-    """A field with what its flag needs to know."""
-    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -92,15 +81,7 @@ class Config:
         """Itself; ParameterError for a value out of its range and for options that contradict each other."""
         if not self.out:
             raise ParameterError("--out takes the name of the folder to write to, got nothing")
-        for f in fields(self):
-            value, meta = getattr(self, f.name), f.metadata
-            if meta["choices"] and value not in meta["choices"]:
-                raise ParameterError(f"{f.name} must be one of {', '.join(meta['choices'])}, got {value!r}")
-            low, high = meta["low"], meta["high"]
-            endless = isinstance(value, float) and not math.isfinite(value)
-            if (low is not None and value < low) or (high is not None and value > high) or endless:
-                allowed = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
-                raise ParameterError(f"{f.name} must be {allowed}, got {value:g}")
+        check_ranges(self)
         lora_only = {
             "rslora": False,
             "init": "zero",
@@ -154,14 +135,6 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
 }
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The options in a TOML file; DataError with line and column for what is not TOML."""
-    try:
-        return tomllib.loads(read_whole(path))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: not TOML: {error}") from None
-
-
 def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
     """The configuration with these values over `base`; ParameterError for an unknown name or a wrong type."""
     known = {f.name: f for f in fields(Config)}
@@ -173,10 +146,8 @@ def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
             before = next((old for old, new in RENAMED.items() if new == name), raw)
             raise ParameterError(f"{before} is called {name} now: give one of them")
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ParameterError(f"unknown option {raw}; {hint}")
-        changed[name] = _typed(name, value)
+            raise unknown(raw, known)
+        changed[name] = typed(name, value, HINTS[name])
     found = replace(base or Config(), **changed)
     for needing, (goes, needed) in NEEDS.items():
         if needing in changed and not goes(found):
@@ -186,17 +157,3 @@ def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
     if changed.get("packing") and not found.batch:  # who asks for packed batches wants them large
         found = replace(found, batch=BATCH)
     return found.checked()
-
-
-def _typed(name: str, value: Any) -> Any:
-    kind = HINTS[name]
-    if kind == tuple[str, ...]:
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise ParameterError(f"{name} must be a list of texts, got {value!r}")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        named = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise ParameterError(f"{name} must be {named[kind]}, got {value!r}")
-    return value

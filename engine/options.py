@@ -1,0 +1,68 @@
+"""Options of a verb as a table: frozen dataclasses whose fields say default, meaning and range, filled from TOML.
+
+An unknown key is an error that names the nearest one. Knows no particular option; no mlx.
+"""
+
+import math
+import tomllib
+from collections.abc import Iterable
+from dataclasses import field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from engine.errors import DataError, ParameterError
+from engine.whole_file import read_whole
+
+TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def option(
+    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+) -> Any:
+    """A field with what its flag needs to know."""
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a file; DataError with line and column for what is not TOML."""
+    try:
+        return tomllib.loads(read_whole(path))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path}: not TOML: {error}") from None
+
+
+def unknown(name: str, known: Iterable[str]) -> ParameterError:
+    """The error of a name that there is not, with the nearest one."""
+    known = list(known)
+    near = get_close_matches(name.replace("-", "_"), known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return ParameterError(f"unknown option {name}; {hint}")
+
+
+def typed(name: str, value: Any, kind: Any) -> Any:
+    """The value as a field of this type holds it; ParameterError where it is of another."""
+    if kind == tuple[str, ...]:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ParameterError(f"{name} must be a list of texts, got {value!r}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ParameterError(f"{name} must be {TYPES[kind]}, got {value!r}")
+    return value
+
+
+def check_ranges(options: Any) -> None:
+    """ParameterError for a value of a dataclass that is none of its choices or out of its range."""
+    for f in fields(options):
+        value, meta = getattr(options, f.name), f.metadata
+        if not meta:
+            continue
+        if meta["choices"] and value not in meta["choices"]:
+            raise ParameterError(f"{f.name} must be one of {', '.join(meta['choices'])}, got {value!r}")
+        low, high = meta["low"], meta["high"]
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if (low is not None and value < low) or (high is not None and value > high) or endless:
+            allowed = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+            raise ParameterError(f"{f.name} must be {allowed}, got {value:g}")
