@@ -21,6 +21,7 @@ VERBS = {
     "explain": "Show what a model thinks of every token of a given text.",
     "eval": "Measure models on tasks and texts, with error bars.",
     "inside": "Look inside a model: layers, heads, embeddings, causes.",
+    "synth": "Make rows to train on, by a model, checked.",
     "tune": "Fine-tune a model on rows of text.",
     "bench": "Measure how fast a model runs on this machine.",
     "quantize": "Write a model in fewer bits, and measure what that costs.",

@@ -54,12 +54,13 @@ def seen(task: Task, training: WordRuns) -> dict[int, bool]:
     bare = replace(task, settings=replace(task.settings, shots=0))
     found = {}
     for item in bare.items():
-        if isinstance(item, Item) and (told := training.has(words(_text(item)))) is not None:
+        if isinstance(item, Item) and (told := training.has(words(text_of(item)))) is not None:
             found[item.number] = told
     return found
 
 
-def _text(item: Item) -> str:
+def text_of(item: Item) -> str:
+    """An item as one text, with the right answer."""
     match item.body:
         case Question(prompt, answers):
             return f"{prompt} {answers[0]}"

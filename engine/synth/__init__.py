@@ -1,0 +1,1 @@
+"""Rows made by a model: a pipeline from drawing to files, where each row came from, and what they do to the law."""

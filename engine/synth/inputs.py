@@ -1,0 +1,97 @@
+"""Inputs of a pipeline: problems with known answers, rows to start from, texts to stay away from. No mlx."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.errors import DataError
+from engine.evaluate import tasks
+from engine.evaluate.contamination import text_of
+from engine.evaluate.generated import MAKERS, generated
+from engine.evaluate.tasks import Item, Question, Task
+from engine.synth.row import sides
+from engine.tune import data
+from engine.tune.rows import FORMS, TrainingRow
+
+
+@dataclass(frozen=True, slots=True)
+class AskedProblem:
+    """A problem as it is asked, with its task's examples before it, and `bare`, as it is trained on."""
+
+    number: int
+    asked: Question
+    bare: Question
+
+
+def task_of(name: str) -> Task:
+    """A generated task, or that of a file. DataError where there is none, or several."""
+    if (made := generated(name)) is not None:
+        return made
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
+    found = tasks.read(path)
+    if len(found) != 1:
+        raise DataError(f"{path} is a suite of {len(found)} tasks: name one of them")
+    return found[0]
+
+
+def problems(task: Task, limit: int = 0) -> list[AskedProblem]:
+    """Its questions; DataError where it has none."""
+    if task.form is not Question:
+        raise DataError(f"{task.name}: problems are rows with prompt and answer, not {task.form.NAME}")
+    aside = task.aside
+    alone = replace(task, settings=replace(task.settings, shots=0), examples=None)
+    bare = {item.number: item.body for item in alone.items() if isinstance(item, Item)}
+    found = []
+    for item in task.items(limit or None):
+        if isinstance(item, Item) and item.number >= aside:
+            body, own = item.body, bare[item.number]
+            assert isinstance(body, Question) and isinstance(own, Question)
+            found.append(AskedProblem(item.number, body, own))
+    if not found:
+        raise DataError(f"{task.name}: no problem is in it")
+    return found
+
+
+def rows(source: str, limit: int = 0) -> tuple[TrainingRow, ...]:
+    """Rows of a file or a folder, in their order."""
+    found = data.read(source, valid=0).train
+    return found[: limit or None]
+
+
+def identity(found: Iterable[TrainingRow]) -> str:
+    """Another one for other rows."""
+    return hashlib.sha256(repr([row.content for row in found]).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def pairs(source: str) -> list[tuple[str, str]]:
+    """Question and answer of rows of any form, or of the items of a task."""
+    path = Path(source).expanduser()
+    if generated(source) is None and path.exists() and not _is_task(path):
+        return [sides(row) for row in rows(source)]
+    task = task_of(source)
+    bare = replace(task, settings=replace(task.settings, shots=0), examples=None)
+    found = []
+    for item in bare.items():
+        if isinstance(item, Item):
+            prompt = item.body.prompt if isinstance(item.body, Question) else ""
+            whole = text_of(item)
+            found.append((prompt, whole[len(prompt) :].lstrip() if prompt else whole))
+    return found
+
+
+def _is_task(path: Path) -> bool:
+    """Whether a file's rows are items of a task rather than rows of training."""
+    if path.suffix == ".toml":
+        return True
+    if path.is_dir() or Path(path.name.removesuffix(".gz")).suffix not in (".jsonl", ".csv"):
+        return False
+    first = next(iter(tasks.rows(path)), {})
+    return not any(all(key in first for key in keys) for keys in FORMS.values())
+
+
+def texts(found: Sequence[tuple[str, str]]) -> list[str]:
+    """Each as one text."""
+    return ["\n".join(side for side in each if side) for each in found]

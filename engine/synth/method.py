@@ -1,0 +1,79 @@
+"""`RowMethod`: what every method of making rows offers: jobs by their numbers, each with rows that follow from the
+seed, the job and the rows before it alone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from zlib import crc32
+
+from engine.errors import ParameterError
+from engine.presets import OFF, values
+from engine.reason.paths import Path
+from engine.synth.config import GenerateOptions, PipelineConfig
+from engine.synth.row import RowSource, SynthRow
+from engine.synth.writer import Writer
+
+LONG = "generate: longer than max_tokens"
+
+
+@dataclass
+class RowMethod(ABC):
+    """A method on the inputs of a pipeline. `writer` is None for one that draws nothing."""
+
+    config: PipelineConfig
+    writer: Writer | None = None
+
+    @property
+    def options(self) -> GenerateOptions:
+        return self.config.generate
+
+    @property
+    @abstractmethod
+    def jobs(self) -> int:
+        """How many there are."""
+
+    @property
+    def identity(self) -> str:
+        """Another one for other inputs."""
+        return ""
+
+    @abstractmethod
+    def make(self, job: int, before: Sequence[SynthRow]) -> Iterator[SynthRow]:
+        """The rows of a job, where these were made before it."""
+
+    @property
+    def draws(self) -> Writer:
+        if self.writer is None:
+            raise ParameterError(f"{self.options.method} draws, so it needs a model")
+        return self.writer
+
+    def seed(self, job: int, phase: int = 0) -> int:
+        """With which the branches of a job draw: branch b with this + b."""
+        return crc32(f"{self.config.seed} {job} {phase}".encode()) >> 1
+
+    @cached_property
+    def recipe(self) -> dict[str, float]:
+        return {} if self.writer is None else {k: v for k, v in values(self.writer.recipe).items() if v != OFF[k]}
+
+    def row(
+        self,
+        content: Mapping[str, Any],
+        job: int,
+        branch: int,
+        parent: str,
+        *,
+        seed: int | None = None,
+        path: Path | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> SynthRow:
+        """A row and where it came from; of one that was drawn also the mean log-probability of its tokens, in nats."""
+        model = "" if self.writer is None else self.writer.session.info.name
+        seed = self.seed(job) + branch if seed is None else seed
+        source = RowSource(self.options.method, job, branch, seed, parent, model, self.recipe, attributes or {})
+        found = SynthRow(content, source)
+        if path is None:
+            return found
+        found = found.scored(logprob=path.logprob / max(path.tokens, 1), tokens=path.tokens)
+        return found.out(LONG) if path.finish == "length" else found

@@ -1,0 +1,262 @@
+"""The pipeline: draw, filter, deduplicate, decontaminate, balance, split; from one configuration to files, as events.
+
+Drawing and what models score go into journals, a job at a time, so a run that was killed goes on from the last whole
+job. All that comes after is computed anew from them, and the same journals give the same files. Over ranks every rank
+does every job with the model that they share; rank 0 alone writes. Prints nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine import ranks
+from engine.decode.strategies import parse
+from engine.errors import ContextOverflow, DataError
+from engine.presets import recipe
+from engine.synth import filters, journal, stages
+from engine.synth.config import PipelineConfig
+from engine.synth.instruct import cells
+from engine.synth.method import RowMethod
+from engine.synth.methods import KINDS, WITHOUT_MODEL
+from engine.synth.row import SynthRow, digest, line, of_value
+from engine.synth.verified import Verified
+from engine.synth.writer import Writer
+from engine.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+ROWS, SCORES, DROPPED = "drawn.jsonl", "scored.jsonl", "dropped.jsonl"
+FEW = 8  # rows from which one can say that a generator only repeats
+REPEATS = 0.05  # the share of different rows at which it does
+
+OpenModel = Callable[[str, Sequence[str]], "Session"]  # a name and adapters
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """So many jobs are done; how many rows there are so far, and how many of them are aside."""
+
+    done: int
+    jobs: int
+    rows: int
+    aside: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowsScored:
+    """So many rows have been scored by a model."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageYield:
+    """Yield of a stage: rows that came and that were kept, and why the others were not."""
+
+    stage: str
+    came: int
+    kept: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsWarned:
+    """Something that the person should know of the rows."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsWritten:
+    """The files are there."""
+
+    folder: Path
+    sides: Mapping[str, int]
+    dropped: int
+
+
+SynthEvent = JobDone | RowsScored | StageYield | RowsWarned | RowsWritten
+
+
+def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
+    """Make the rows, or what is left of them to make. Models are opened when something is left for them to do.
+
+    DataError where nothing is left to train on, or what there is must not be trained on: a generator that only repeats,
+    a verifier that passes nothing, or wrong answers too. The rows are in `dropped.jsonl` then, and there is no
+    `train.jsonl`.
+    """
+    folder, sessions = Path(config.out).expanduser(), dict[str, "Session"]()
+    g = config.generate
+
+    def session(name: str) -> "Session":
+        if name not in sessions:
+            sessions[name] = open_model(name, g.adapters if name == g.model else ())
+        return sessions[name]
+
+    method = KINDS[g.method](config)
+    head = {"pipeline": config.fingerprint, "inputs": method.identity, "jobs": method.jobs}
+    with journal.opened(folder / ROWS, head) as drawn:
+        rows = [of_value(value) for entry in drawn.entries for value in entry["rows"]]
+        first = len(drawn.entries)
+        if first < method.jobs and g.method not in WITHOUT_MODEL:
+            opened = session(g.model)
+            strategy = parse(g.strategy).bind({}, opened.tokenizer)
+            method.writer = Writer(opened, recipe(g.sampling), strategy, g.max_tokens, g.chat)
+        for job in range(first, method.jobs):
+            yield JobDone(job, method.jobs, len(rows), sum(bool(row.dropped) for row in rows))
+            made = _made(method, job, rows)
+            drawn.add({"job": job, "rows": [row.value() for row in made]})
+            rows += made
+    yield from _finished(config, method, rows, folder, session)
+
+
+def _finished(
+    config: PipelineConfig, method: RowMethod, rows: list[SynthRow], folder: Path, session: "Callable[[str], Session]"
+) -> Iterator[SynthEvent]:
+    """All that comes after drawing."""
+    if _leads():
+        for side in stages.SIDES:
+            (folder / f"{side}.jsonl").unlink(missing_ok=True)
+    told = _yield("generate", len(rows), rows)
+    yield told
+    wrong, warning = _repeats(rows), ""
+    if not wrong and isinstance(method, Verified):
+        wrong, warning = _blind(method, rows)
+    if warning:
+        yield RowsWarned(warning)
+    if wrong:
+        _write(folder / DROPPED, [row if row.dropped else row.out(f"generate: {wrong}") for row in rows])
+        raise DataError(f"{wrong}; nothing was written to train on, the rows are in {folder / DROPPED}")
+    rows = list(filters.alone(rows, config.filter))
+    rows = yield from _scored(config, rows, folder, session)
+    after: tuple[tuple[str, Callable[[Sequence[SynthRow]], list[SynthRow]]], ...] = (
+        ("filter", lambda rows: filters.tails(rows, config.filter)),
+        ("deduplicate", lambda rows: stages.deduplicate(rows, config.deduplicate)),
+        ("decontaminate", lambda rows: stages.decontaminate(rows, config.decontaminate)),
+        ("balance", lambda rows: stages.balance(rows, config.balance, config.seed)),
+    )
+    for name, stage in after:
+        rows = stage(rows)
+        told = _yield(name, told.kept, rows)
+        yield told
+    for missing in _missing(config, rows):
+        yield RowsWarned(missing)
+    sides = stages.split(rows, config.split, config.seed)
+    aside = [row for row in rows if row.dropped]
+    _write(folder / DROPPED, aside)
+    if not told.kept:
+        raise DataError(f"no row is left of {len(rows)}: {folder / DROPPED} says why; loosen what dropped them")
+    if not sides["train"]:  # few parents: all fell on the other sides
+        sides = {"train": [row for row in rows if not row.dropped], "valid": [], "test": []}
+    for side in reversed(stages.SIDES):  # the one that says that all is there comes last
+        if sides[side]:
+            _write(folder / f"{side}.jsonl", sides[side])
+    yield RowsWritten(folder, {side: len(found) for side, found in sides.items()}, len(aside))
+
+
+def _scored(
+    config: PipelineConfig, rows: list[SynthRow], folder: Path, session: "Callable[[str], Session]"
+) -> Generator[SynthEvent, None, list[SynthRow]]:
+    """The rows with the numbers that models give them; what is in the journal is not asked again."""
+    asked = _scorers(config)
+    if not asked:
+        return rows
+    kept = [row for row in rows if not row.dropped]
+    with journal.opened(folder / SCORES, {"models": asked, "pipeline": config.fingerprint}) as known:
+        scores: dict[str, dict[str, float]] = {}
+        for entry in known.entries:
+            for key, found in entry["scores"].items():
+                scores.setdefault(key, {}).update(found)
+        for what, model in asked.items():
+            score = filters.perplexities if what == "perplexity" else filters.judged
+            there = {key for entry in known.entries if entry["what"] == what for key in entry["asked"]}
+            left = [row for row in kept if row.id not in there]
+            for low in range(0, len(left), filters.CHUNK):
+                yield RowsScored(what, len(there) + low, len(kept))
+                part = left[low : low + filters.CHUNK]
+                new = score(session(model), part)
+                known.add({"what": what, "asked": [row.id for row in part], "scores": new})
+                for key, value in new.items():
+                    scores.setdefault(key, {}).update(value)
+    return [row.scored(**scores.get(row.id, {})) for row in rows]
+
+
+def _missing(config: PipelineConfig, rows: Sequence[SynthRow]) -> Iterator[str]:
+    """Classes and cells of which no row is left."""
+    for name in stages.empty_classes(rows, config.balance):
+        yield f"class {name!r} has no rows: it will not be learned"
+    there = [row.source.attributes for row in rows if not row.dropped]
+    empty = [cell for cell in cells(config.generate.grid) if cell not in there] if config.generate.grid else []
+    for cell in empty[:FEW]:
+        yield f"no row is left for {', '.join(f'{name} {value}' for name, value in cell.items())}"
+    if len(empty) > FEW:
+        yield f"nor for {len(empty) - FEW} cells more"
+
+
+def _made(method: RowMethod, job: int, before: Sequence[SynthRow]) -> list[SynthRow]:
+    """The rows of a job; a prompt that leaves no room is a row aside."""
+    try:
+        return list(method.make(job, before))
+    except ContextOverflow as error:
+        return [method.row({"text": str(error)}, job, 0, f"job:{job}").out("generate: the prompt is too long")]
+
+
+def _repeats(rows: Sequence[SynthRow]) -> str:
+    """Why nothing is to be trained on rows that are nearly all the same; "" for others."""
+    if not rows:
+        return "nothing was drawn"
+    texts = [row.text for row in rows]
+    different = len({digest(text) for text in texts})
+    if len(rows) >= FEW and different <= max(1, REPEATS * len(rows)):
+        shown = max(set(texts), key=texts.count).strip()[:60]
+        return f"the generator only repeats: {different} different rows of {len(rows)}, mostly {shown!r}"
+    return ""
+
+
+def _blind(method: Verified, rows: Sequence[SynthRow]) -> tuple[str, str]:
+    """Why the verdicts are not to be trusted, or what there is to say of them."""
+    judged = [row.scores["verified"] for row in rows if not row.dropped]
+    if not any(judged):
+        failed = sum(row.dropped.startswith("generate: no verdict") for row in rows)
+        why = f", and gave no verdict on {failed}" if failed else ""
+        return f"the verifier passes none of {len(judged)} answers{why}", ""
+    if not all(judged):
+        return "", ""
+    passed, asked = method.fooled()
+    if passed and 2 * passed >= asked:
+        said = f"the verifier passes every answer, and {passed} of {asked} answers to other problems"
+        return f"{said}: it does not see whether they are right", ""
+    of = f"; of {asked} answers to other problems it refuses {asked - passed}" if asked else ""
+    return "", f"the verifier passes every answer: the problems are easy for this model{of}"
+
+
+def _scorers(config: PipelineConfig) -> dict[str, str]:
+    """The number that a model is asked for -> the model."""
+    f, found = config.filter, {}
+    if f.low_tail or f.high_tail:
+        found["perplexity"] = f.perplexity_model or config.generate.model
+    if f.judge:
+        found["p_true"] = f.judge_model or config.generate.model
+    return found
+
+
+def _leads() -> bool:
+    together = ranks.joined()
+    return together is None or together.leads
+
+
+def _yield(stage: str, came: int, rows: Sequence[SynthRow]) -> StageYield:
+    """Yield of a stage, by what it wrote on the rows that it kept aside."""
+    reasons = Counter(row.dropped.partition(": ")[2] for row in rows if row.dropped.startswith(f"{stage}: "))
+    return StageYield(stage, came, came - reasons.total(), dict(reasons.most_common()))
+
+
+def _write(path: Path, rows: Sequence[SynthRow]) -> None:
+    if _leads():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (line(row.value()) for row in rows))

@@ -1,0 +1,87 @@
+"""A synthetic row: what is trained on, in a form of `engine.tune.rows`, and where it came from. Plain data, no mlx."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from engine.evaluate.contamination import words
+from engine.tune.rows import TrainingRow, parse
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """Where a row came from: with the pipeline's seed all that it takes to draw it again."""
+
+    method: str
+    job: int  # of the pipeline
+    branch: int  # of the job
+    seed: int  # with which the branch drew
+    parent: str  # the problem, row, document or cell that it was made from
+    model: str = ""
+    recipe: Mapping[str, float] = field(default_factory=dict)  # parameters that are not off
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SynthRow:
+    """`content` is the row itself. `scores` are the numbers that filters look at; `dropped` is why it is kept aside."""
+
+    content: Mapping[str, Any]
+    source: RowSource
+    scores: Mapping[str, float] = field(default_factory=dict)
+    dropped: str = ""  # STAGE: reason
+
+    @property
+    def id(self) -> str:
+        return f"{self.source.job:06}-{self.source.branch:03}"
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        return sides(parse(dict(self.content), self.id))
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        return "\n".join(side for side in self.sides if side)
+
+    @property
+    def said(self) -> str:
+        """The part that a model is to learn to say."""
+        return self.sides[1]
+
+    def scored(self, **scores: float) -> "SynthRow":
+        return replace(self, scores={**self.scores, **scores})
+
+    def out(self, why: str) -> "SynthRow":
+        """Itself, kept aside."""
+        return replace(self, dropped=why)
+
+    def value(self) -> dict[str, Any]:
+        """As JSON has it: the row's own keys, and beside them its id, source and scores."""
+        more = {"dropped": self.dropped} if self.dropped else {}
+        return {**self.content, "id": self.id, "source": asdict(self.source), "scores": dict(self.scores), **more}
+
+
+def of_value(value: Mapping[str, Any]) -> SynthRow:
+    """The row that `SynthRow.value` wrote."""
+    content = {k: v for k, v in value.items() if k not in ("id", "source", "scores", "dropped")}
+    return SynthRow(content, RowSource(**value["source"]), value["scores"], value.get("dropped", ""))
+
+
+def sides(row: TrainingRow) -> tuple[str, str]:
+    """Question and answer of a row; ("", text) of a text."""
+    if row.form == "text":
+        return "", row.text
+    said = [str(message.get("content") or "") for message in row.messages]
+    return "\n".join(said[:-1]), said[-1]
+
+
+def digest(text: str) -> str:
+    """Equal for texts of the same words."""
+    return hashlib.sha256(" ".join(words(text)).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"

@@ -1,0 +1,121 @@
+"""Stages after drawing and filtering: duplicates, contamination, balance and split. Each keeps rows aside with why.
+
+Every one is a function of rows and options alone: run again, it gives the same.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from engine.errors import DataError
+from engine.evaluate import contamination
+from engine.evaluate.contamination import words
+from engine.synth import inputs
+from engine.synth.config import BalanceOptions, DecontaminateOptions, DeduplicateOptions, SplitOptions
+from engine.synth.duplicates import duplicates
+from engine.synth.row import SynthRow, digest
+
+SIDES = ("train", "valid", "test")
+
+
+def deduplicate(rows: Sequence[SynthRow], options: DeduplicateOptions) -> list[SynthRow]:
+    """All rows; those that repeat one before them, or one of `against`, are kept aside with its id."""
+    before = inputs.texts([pair for source in options.against for pair in inputs.pairs(source)])
+    kept = [row for row in rows if not row.dropped]
+    same = dict(zip((row.id for row in kept), duplicates([row.text for row in kept], options, before), strict=True))
+    found = []
+    for row in rows:
+        if not row.dropped and (of := same[row.id]) is not None:
+            number, similar = of
+            kind = "equal to" if similar == 1 else "nearly"
+            row = row.scored(jaccard=similar).out(f"deduplicate: {kind} {'a known row' if number < 0 else 'another'}")
+        found.append(row)
+    return found
+
+
+def decontaminate(rows: Sequence[SynthRow], options: DecontaminateOptions) -> list[SynthRow]:
+    """All rows; those that share a run of 13 words with what is to be stayed away from, or ask the same, aside."""
+    known = [pair for source in options.against for pair in inputs.pairs(source)]
+    if not known:
+        return list(rows)
+    runs = contamination.known(inputs.texts(known))
+    asked = {digest(asks) for asks, _ in known if asks}
+    whole = {digest(text) for text in inputs.texts(known)}
+
+    def why(row: SynthRow) -> str:
+        asks, _ = row.sides
+        if asks and digest(asks) in asked:
+            return "decontaminate: asks what is evaluated"
+        if digest(row.text) in whole or runs.has(words(row.text)):
+            return f"decontaminate: shares {contamination.RUN} words"
+        return ""
+
+    return [row.out(reason) if not row.dropped and (reason := why(row)) else row for row in rows]
+
+
+def class_of(row: SynthRow, by: str) -> str:
+    """The class that a row is in: what it says, or an attribute. DataError where it has no such attribute."""
+    if by == "answer":
+        return " ".join(words(row.said))
+    if by not in row.source.attributes:
+        there = ", ".join(row.source.attributes) or "none"
+        raise DataError(f"balance.by = {by!r} is no attribute of these rows ({there}): give one, or answer")
+    return row.source.attributes[by]
+
+
+def balance(rows: Sequence[SynthRow], options: BalanceOptions, seed: int) -> list[SynthRow]:
+    """All rows; of each parent and then of each class only so many are kept, chosen by a hash of their ids. Those of
+    a class that there should not be are aside."""
+    aside: dict[str, str] = {}
+
+    def left() -> list[SynthRow]:
+        return sorted(
+            (row for row in rows if not row.dropped and row.id not in aside), key=lambda row: _rank(row, seed)
+        )
+
+    if options.per_parent:
+        seen: Counter[str] = Counter()
+        for row in left():
+            seen[row.source.parent] += 1
+            if seen[row.source.parent] > options.per_parent:
+                aside[row.id] = "balance: enough of this problem"
+    if options.by:
+        groups: defaultdict[str, list[SynthRow]] = defaultdict(list)
+        named = {" ".join(words(name)) for name in options.classes} if options.by == "answer" else set()
+        allowed = set(named or options.classes)
+        for row in left():
+            kind = class_of(row, options.by)
+            if allowed and kind not in allowed:
+                aside[row.id] = "balance: of no class"
+            else:
+                groups[kind].append(row)
+        most = options.most or min((len(each) for each in groups.values()), default=0)
+        for each in groups.values():
+            aside |= {row.id: "balance: enough of this class" for row in each[most:]}
+    return [row.out(aside[row.id]) if row.id in aside else row for row in rows]
+
+
+def empty_classes(rows: Sequence[SynthRow], options: BalanceOptions) -> list[str]:
+    """Classes that there should be and no row is of."""
+    if not options.classes:
+        return []
+    there = {class_of(row, options.by) for row in rows if not row.dropped}
+    return [
+        name for name in options.classes if (" ".join(words(name)) if options.by == "answer" else name) not in there
+    ]
+
+
+def split(rows: Sequence[SynthRow], options: SplitOptions, seed: int) -> dict[str, list[SynthRow]]:
+    """The rows that are kept, by side; all of one parent are on one. Which side follows from the parent's name."""
+    found: dict[str, list[SynthRow]] = {side: [] for side in SIDES}
+    for row in rows:
+        if row.dropped:
+            continue
+        place = int.from_bytes(hashlib.sha256(f"{seed} {row.source.parent}".encode()).digest()[:6], "big") / 2**48
+        side = "valid" if place < options.valid else "test" if place < options.valid + options.test else "train"
+        found[side].append(row)
+    return found
+
+
+def _rank(row: SynthRow, seed: int) -> str:
+    return hashlib.sha256(f"{seed} {row.id}".encode()).hexdigest()

@@ -1,0 +1,53 @@
+"""`Writer`: a session that draws texts, several side by side over one prompt, as the pipeline says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from engine.decode.control import RunControl
+from engine.decode.strategy import Strategy
+from engine.evaluate.extraction import Extraction
+from engine.prompt import Prompt, asked
+from engine.reason.paths import Path, PathCollector
+from engine.trace.trace import Recipe
+
+if TYPE_CHECKING:
+    from engine.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Draws with a recipe and a strategy."""
+
+    session: "Session"
+    recipe: Recipe
+    strategy: Strategy
+    max_tokens: int
+    chat: bool = False
+
+    def prompt(self, text: str) -> Prompt:
+        """One text as the model is asked."""
+        return asked(text, self.session.tokenizer, raw=not self.chat)
+
+    def draw(self, prompt: Prompt, n: int, seed: int, stop: Sequence[str] = ()) -> list[Path]:
+        """`n` answers in the order of their branches; a search gives its n best, a strategy that forks its own number.
+
+        Branch b draws what it would alone with seed + b. ContextOverflow where the prompt leaves no room.
+        """
+        strategy = self.strategy
+        if strategy.SEARCHES:
+            strategy, n = strategy.best(n), 1
+        elif strategy.FORKS:
+            n = 1
+        control = RunControl(self.recipe)
+        events = self.session.generate(
+            prompt.ids(self.session.tokenizer), control, n=n, seed=seed, max_tokens=self.max_tokens, stop=tuple(stop),
+            strategy=strategy,
+        )  # fmt: skip
+        found = list(PathCollector(Extraction("all"), n, control).watch(events))
+        return found if strategy.SEARCHES else sorted(found, key=lambda path: path.branch)
+
+    def once(self, prompt: Prompt, seed: int, stop: Sequence[str] = ()) -> Path:
+        """The most likely answer."""
+        greedy = replace(self, recipe=Recipe(greedy=True))
+        return greedy.draw(prompt, 1, seed, stop)[0]
