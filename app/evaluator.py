@@ -17,7 +17,8 @@ from engine.decode.strategies import parse
 from engine.evaluate import evaluation
 from engine.evaluate.conditional import JUDGE, JudgedPair, Restated
 from engine.evaluate.evaluation import Outcome, Protocol
-from engine.evaluate.tasks import Problem, Task, digest
+from engine.evaluate.task_files import digest
+from engine.evaluate.tasks import Problem, Task
 from engine.session import Session
 from engine.sources.fetch.progress import Report
 from engine.tune.stored import CONFIG

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError, LikelyError, ParameterError
-from engine.evaluate import tasks
+from engine.evaluate import task_files
 from engine.evaluate.derived import DERIVATIONS, derived
 from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.harness_tasks import PREFIX, named
@@ -26,7 +26,7 @@ class TextFile:
 
     @property
     def identity(self) -> str:
-        return tasks.digest(self.path)
+        return task_files.digest(self.path)
 
     def read(self) -> str:
         """Its text; DataError for one that is empty or not UTF-8."""
@@ -62,10 +62,10 @@ def sources(
             path = Path(file).expanduser()
             read, where = derived(kind, path), f"{kind}:{path.absolute()}"
         else:
-            if not path.exists() and path.suffix not in (*tasks.SUFFIXES, ".gz"):
+            if not path.exists() and path.suffix not in (*task_files.SUFFIXES, ".gz"):
                 there = ", ".join((*MAKERS, *(f"{each}:FILE" for each in DERIVATIONS)))
                 raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {there}")
-            read, where = tasks.read(path), str(path.absolute())
+            read, where = task_files.read(path), str(path.absolute())
         place = {"task": where, "shots": shots, "cluster": cluster}
         found += [Sourced(_changed(task, shots, cluster), place) for task in read]
     if text is not None:

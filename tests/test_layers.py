@@ -70,6 +70,7 @@ def test_the_worker_knows_no_screen() -> None:
         "engine.evaluate.figures",
         "engine.evaluate.generated",
         "engine.evaluate.tasks",
+        "engine.evaluate.task_files",
         "engine.evaluate.verifiers",
         "engine.tune.control",
         "engine.tune.config",

@@ -44,12 +44,12 @@ def measured(
 
 def texts(path: Path) -> Sequence[str]:
     """The `text` of each row of a JSONL or CSV file, or the lines of any other; DataError for none."""
-    from engine.evaluate import tasks
+    from engine.evaluate.task_files import rows
 
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind in (".jsonl", ".csv"):
         found = []
-        for number, row in enumerate(tasks.rows(path), 1):
+        for number, row in enumerate(rows(path), 1):
             if not isinstance(row.get("text"), str):
                 raise DataError(f"{path}, row {number}: expected a text, got {', '.join(map(str, row)) or 'nothing'}")
             found.append(str(row["text"]))

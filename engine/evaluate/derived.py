@@ -15,7 +15,8 @@ from typing import TypeVar
 from engine.errors import DataError
 from engine.evaluate.conditional import Conditioned, Restated
 from engine.evaluate.probes import probes
-from engine.evaluate.tasks import ODD, Body, Choices, Document, Problem, Question, Row, Task, TaskSettings, read
+from engine.evaluate.task_files import read
+from engine.evaluate.tasks import ODD, Body, Choices, Document, Problem, Question, Row, Task, TaskSettings
 
 T = TypeVar("T")
 BLOCK = 256  # rows among which another is drawn

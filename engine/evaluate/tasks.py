@@ -1,31 +1,24 @@
 """Tasks: where items come from, their form, and how they are asked and judged. Plain data, no model.
 
-A task is a JSONL or CSV file whose rows have the keys of one of the forms, or a TOML file that says where the rows are
-and how to make a form of their columns. What is wrong with a row becomes a `Problem` beside the items: listed and
+Rows have the keys of one of the forms, or a task says how to make a form of their columns
+(`engine.evaluate.task_files` reads them). What is wrong with a row becomes a `Problem` beside the items: listed and
 counted, so that a score always says of how many rows it is.
 """
 
-import csv
-import difflib
-import gzip
 import hashlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.errors import DataError
 from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
-from engine.whole_file import read_whole
 
 Row = Mapping[str, Any]
 ODD = "likely: odd"  # the key by which a row that is made says what is wrong with it, as "kind: words"
-SUFFIXES = (".jsonl", ".csv", ".toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,117 +336,3 @@ def _after(shots: Sequence[Body], body: Body, settings: TaskSettings) -> Body:
         return replace(body, context=before + body.context)
     assert isinstance(body, Question)
     return replace(body, prompt=before + body.prompt)
-
-
-# -- files ----------------------------------------------------------------------------------------------------------
-
-
-def read(path: Path) -> list[Task]:
-    """The tasks of a file: one of rows (.jsonl, .csv, either as .gz), or those that a .toml describes.
-
-    DataError, one line, for what is missing, malformed or unknown.
-    """
-    if not path.exists():
-        raise DataError(f"there is no file {path}: a task is a .jsonl, .csv or .toml file, or one that is built in")
-    if path.suffix == ".toml":
-        return _described(path)
-    return [Task(_name(path), lambda: rows(path), digest(path))]
-
-
-def _name(path: Path) -> str:
-    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
-
-
-def rows(path: Path) -> Iterator[Row]:
-    """The rows of a JSONL or CSV file as they are read; DataError naming the line of a malformed one."""
-    kind = Path(path.name.removesuffix(".gz")).suffix
-    if kind not in (".jsonl", ".csv"):
-        raise DataError(f"{path} must be a .jsonl, .csv or .toml file")
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            if kind == ".csv":
-                for row in csv.DictReader(file):
-                    yield {key: value for key, value in row.items() if key is not None}
-                return
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{path}:{number}: no JSON ({error})") from None
-                if not isinstance(value, dict):
-                    raise DataError(f"{path}:{number}: expected an object, got {type(value).__name__}")
-                yield value
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be UTF-8: {error.reason} at byte {error.start}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def digest(*paths: Path) -> str:
-    """SHA-256 of files."""
-    found = hashlib.sha256()
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from None
-    return found.hexdigest()
-
-
-def _described(path: Path) -> list[Task]:
-    try:
-        described = tomllib.loads(read_whole(path))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: {error}") from None
-    if "tasks" in described:
-        listed = described.pop("tasks")
-        if described or not isinstance(listed, list):
-            raise DataError(f"{path}: a suite is a list of files, tasks = [...], and nothing else")
-        return [task for name in listed for task in read(path.parent / str(name))]
-    known = {f.name: f for f in fields(TaskSettings)}
-    others = ("name", "data", "examples", "scorer", *COLUMNS)
-    for key in described:
-        if key not in (*known, *others):
-            near = difflib.get_close_matches(key, [*known, *others], 1)
-            hint = f"; is {near[0]} meant?" if near else ""
-            raise DataError(f"{path}: there is no {key}{hint} (known: {', '.join([*others, *known])})")
-    if not isinstance(described.get("data"), str):
-        raise DataError(f"{path}: data must name a .jsonl or .csv file beside it")
-    if "scorer" in described:
-        described.setdefault("scorers", [described.pop("scorer")])
-    data = path.parent / described["data"]
-    given = {key: _setting(path, key, described[key], known[key].default) for key in known if key in described}
-    examples = path.parent / described["examples"] if isinstance(described.get("examples"), str) else None
-    columns = {key: described[key] for key in COLUMNS if key in described}
-    for key, value in columns.items():
-        if not isinstance(value, str | list):
-            raise DataError(f"{path}: {key} must be a column or a template such as '{{question}}', got {value!r}")
-    settings = TaskSettings(**given)
-    stored = digest(data, *([examples] if examples else []))
-    said = json.dumps([stored, columns, asdict(settings)], sort_keys=True)
-    return [
-        Task(
-            str(described.get("name", path.stem)),
-            lambda: rows(data),
-            hashlib.sha256(said.encode()).hexdigest(),
-            settings,
-            columns,
-            (lambda: rows(examples)) if examples else None,
-        )
-    ]
-
-
-def _setting(path: Path, key: str, value: Any, default: Any) -> Any:
-    if isinstance(default, tuple):
-        value = [value] if isinstance(value, str) else value
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return tuple(value)
-    elif isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return float(value)
-    elif type(value) is type(default) and (not isinstance(value, int) or value >= 0):
-        return value
-    want = {tuple: "a text or a list of them", float: "a number above 0", int: "a whole number", str: "a text"}
-    raise DataError(f"{path}: {key} must be {want[type(default)]}, got {value!r}")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from engine.decode.control import RunControl
 from engine.errors import DataError
-from engine.evaluate import tasks
 from engine.evaluate.estimates import Change, Estimate, compare, mean, share
 from engine.evaluate.extraction import canonical
+from engine.evaluate.task_files import read as read_tasks
 from engine.evaluate.tasks import Problem, Question
 from engine.reason.paths import Path, VoteOutcome
 from engine.reason.reasoning import Reasoning
@@ -84,7 +84,7 @@ class Gain:
 def read(path: FilePath, limit: int | None = None) -> list[Question]:
     """The problems of a file of rows with prompt and answer. DataError for others, and where there are none."""
     found: list[Question] = []
-    for task in tasks.read(path):
+    for task in read_tasks(path):
         for item in task.items(limit):
             if isinstance(item, Problem):
                 if not item.scored and item.kind not in ("example", "duplicate"):

@@ -13,7 +13,8 @@ import pytest
 from engine.errors import DataError, ParameterError
 from engine.evaluate.extraction import number
 from engine.evaluate.program import VerifierError
-from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task, TaskSettings, read
+from engine.evaluate.task_files import read
+from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task, TaskSettings
 from engine.evaluate.verifiers import check as check_settings
 from engine.evaluate.verifiers import judge, normalised
 
