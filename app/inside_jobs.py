@@ -16,12 +16,12 @@ from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.inside import heads, patching, tuned_lens
 from engine.inside.attribution import attribution
-from engine.inside.embeddings import NEAREST, EmbeddingTable, Neighbour, nearest
+from engine.inside.embeddings import NEAREST, EmbeddingTable, Neighbour, nearest, units
 from engine.inside.importance import importance
 from engine.inside.lens import LensRow, rows, states
 from engine.inside.merges import merges
 from engine.inside.relations import accuracies, family_tokens
-from engine.inside.subject import InspectedText, subject
+from engine.inside.subject import InspectedText, subject, transformer
 from engine.inside.tokenisation import tokenisation
 from engine.session import Session
 from metal import mx
@@ -49,6 +49,9 @@ class InsideJobs:
 
     def look(self, ids: Sequence[int], look: looks.Look, control: RunControl) -> Iterator[Any]:
         """Answer a look in pieces; ends early where `control` is cancelled. Raises what the engine raises."""
+        if isinstance(look, looks.NearLook):  # what is kept of a text stays
+            yield self._near(look)
+            return
         if self.text is None or self.text.ids != tuple(ids):
             self.text, self.hidden = None, []
             self.text = subject(self.session, ids)
@@ -71,10 +74,8 @@ class InsideJobs:
                 yield looks.Rollout(heads.rolled_out(text))
             case looks.MapLook(table):
                 if table not in self._maps:
-                    self._maps[table] = self._map(text, table)
+                    self._maps[table] = self._map(table)
                 yield self._maps[table]
-            case looks.NearLook():
-                yield self._near(text, look)
             case looks.AttributionLook(position, against):
                 made = attribution(self._until(text, position), against=against)
                 yield looks.Attributed(
@@ -126,13 +127,13 @@ class InsideJobs:
         """The text up to a position, which is its last then."""
         return subject(self.session, text.ids[: position + 1])
 
-    def _table(self, text: InspectedText, name: str) -> EmbeddingTable:
+    def _table(self, name: str) -> EmbeddingTable:
         if name not in self._tables:
-            self._tables[name] = EmbeddingTable(text.model, name)
+            self._tables[name] = EmbeddingTable(transformer(self.session), name)
         return self._tables[name]
 
-    def _map(self, text: InspectedText, name: str) -> looks.WordMap:
-        table = self._table(text, name)
+    def _map(self, name: str) -> looks.WordMap:
+        table = self._table(name)
         words = family_tokens(self.session.tokenizer)
         ids = [id for family in words.values() for id, _ in family]
         if len(ids) < 3:
@@ -148,17 +149,19 @@ class InsideJobs:
             tuple(looks.RelationRow(a.name, a.sums, a.kept.mean, a.left_out.mean, half(a.left_out)) for a in found),
         )
 
-    def _near(self, text: InspectedText, look: looks.NearLook) -> looks.Near:
-        table = self._table(text, look.table)
+    def _near(self, look: looks.NearLook) -> looks.Near:
+        table = self._table(look.table)
         if look.minus or len(look.plus) > 1:
             kept, rest = (table.sum_neighbours(look.plus, look.minus, 5, inputs=inputs) for inputs in (True, False))
             return looks.Near(_pairs(rest), _pairs(kept))
         token = look.plus[0]
         cosines = table.cosines(table.rows([token])[0], centred=True)
-        others = np.delete(cosines, token)
+        others, found = np.delete(cosines, token), nearest(cosines, NEAREST, [token])
+        rows = units(table.rows([token, *(near.id for near in found)]))
         return looks.Near(
-            _pairs(nearest(cosines, NEAREST, [token])),
+            _pairs(found),
             (),
+            tuple(np.array(rows[1:] @ rows[0]).tolist()),
             float(np.median(others)),
             float(np.quantile(others, 0.99)),
         )

@@ -53,7 +53,7 @@ class MapLook:
 
 @dataclass(frozen=True, slots=True)
 class NearLook:
-    """The nearest tokens to a token, or to a sum: `Near`."""
+    """The nearest tokens to a token, or to a sum: `Near`. Says nothing of the text, which may be none."""
 
     plus: tuple[int, ...]
     minus: tuple[int, ...] = ()
@@ -200,10 +200,12 @@ class WordMap:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """The nearest tokens with their cosines, the mean taken off; of a sum, also with its inputs among them."""
+    """The nearest tokens with their cosines, the mean taken off; of a sum, also with its inputs among them. Of a token
+    also `raw`, the cosines of the rows as they are."""
 
     found: tuple[tuple[int, float], ...]
     inputs: tuple[tuple[int, float], ...] = ()
+    raw: tuple[float, ...] = ()
     median: float = 0.0
     below: float = 0.0  # 99 % of all others are
 

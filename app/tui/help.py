@@ -28,6 +28,8 @@ ABOUT = {
     "token.restore": "bring back what was put away", "tree.prune": "put this way out of sight",
     "chat.find": "search this conversation", "tree.restore": "bring back what was put away",
     "token.inside": "look inside: layers, heads, causes of this token",
+    "token.near": "tokens that lie nearest, or the candidates again",
+    "candidates.near": "tokens that lie nearest, or these again",
     "token.go": "then the number of a view", "candidates.up": "pick",
     "candidates.branch": "branch with the picked one", "candidates.force": "force it next, while drawing",
     "candidates.ban": "ban it from now on, or allow it again", "sampler.up": "pick",

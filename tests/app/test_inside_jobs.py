@@ -16,6 +16,7 @@ from app.worker import Closed, Failed, Worker
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.inside import heads, lens, tuned_lens
+from engine.inside.embeddings import EmbeddingTable
 from engine.inside.subject import InspectedText
 from engine.prompt import Prompt
 from metal import mx
@@ -125,6 +126,21 @@ def test_every_other_look(look: Callable[..., list[Any]]) -> None:
     assert not {100, 101, 102} & {id for id, _ in summed.found} and len(summed.inputs) == 5
     (spelled,) = look(looks.SpellingsLook(3, 5))
     assert spelled.word and bool(spelled.refused) is not bool(spelled.ways)
+
+
+def test_neighbours_need_no_text_and_leave_the_one_that_is_looked_at(
+    look: Callable[..., list[Any]], jobs: ModelJobs, folder: str
+) -> None:
+    list(look(looks.LensLook(0, 2)))
+    text = subject(jobs, folder)
+    (near,) = jobs.execute(r.Inside(folder, Prompt(), looks.NearLook((100,))), lambda _: None)
+    assert subject(jobs, folder) is text and jobs.engines[folder].inside.hidden  # type: ignore[attr-defined]
+    table = EmbeddingTable(text.model)
+    rows = np.array(table.rows(range(table.size)), np.float64)
+    for centred, cosines in ((True, [cosine for _, cosine in near.found]), (False, near.raw)):
+        points = rows - rows.mean(axis=0) * centred
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        assert np.allclose([points[100] @ points[id] for id, _ in near.found], cosines, atol=1e-5)
 
 
 @pytest.mark.parametrize(

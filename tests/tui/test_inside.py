@@ -71,7 +71,8 @@ class Glass(ScriptedEngine):
                 norms = np.linalg.norm(points, axis=1)
                 yield looks.WordMap(points, 0.4, (("colour", words),), norms, 0.3, rows)
             case looks.NearLook():
-                yield looks.Near(tuple((300 + i, 0.9 - i / 20) for i in range(10)), ((301, 0.8),), 0.1, 0.4)
+                found = tuple((300 + i, 0.9 - i / 20) for i in range(10))
+                yield looks.Near(found, ((301, 0.8),), tuple(0.95 - i / 20 for i in range(10)), 0.1, 0.4)
             case looks.AttributionLook(position):
                 heads = rng.normal(size=(LAYERS, HEADS)).astype(np.float32)
                 mlp = rng.normal(size=LAYERS).astype(np.float32)
@@ -242,6 +243,39 @@ async def test_it_opens_on_the_answer_under_the_cursor(play: Play) -> None:
         steps = stage.shown[1].steps
         assert list(at.ids[-len(steps) :]) == [step.token for step in steps]
         assert at.ids[at.position + 1] == steps[3].token  # what is said after it is the token that was pressed on
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)])
+async def test_a_tokens_neighbours_stand_in_the_place_of_its_candidates(play: Play, size: tuple[int, int]) -> None:
+    engine = Glass()
+    async with play(engine, size=size) as stage:
+        await stage.ask(TEXT)
+        stage.chat.pane.view.focus()
+        stage.chat.pane.view.move_to(TokenPlace(1, 3))
+        assert not engine.looks  # nothing is computed for whoever does not look
+        token = stage.shown[1].steps[3].token
+        await stage.pilot.press("v")
+        table = stage.chat.inspector.table
+        await stage.until(lambda: table().rows and table().title == "NEAREST", "neighbours")  # type: ignore[union-attr]
+        assert engine.looks == [looks.NearLook((token,))]
+        names = stage.chat.names()
+        assert names.name(300) in stage.picture() and (size[0] < 120 or "mean removed" in stage.picture())
+        await stage.pilot.press("left", "right")
+        await stage.until(lambda: table().name == names.name(token))  # type: ignore[union-attr]
+        assert engine.looks.count(looks.NearLook((token,))) == 1  # it is known
+        found = stage.chat.inspector.formula()
+        assert found is not None and "cos(" in found.parts[0][0] and found.parts[1] == ("0.900", True)
+        await stage.pilot.press("v")
+        assert table().title.startswith("TOKEN")  # type: ignore[union-attr]
+
+
+async def test_neighbours_that_cannot_be_seen_say_so(play: Play) -> None:
+    async with play() as stage:  # a script has no embedding
+        await stage.ask(TEXT)
+        stage.chat.pane.view.focus()
+        stage.chat.pane.view.move_to(TokenPlace(1, 3))
+        await stage.pilot.press("v")
+        await stage.until(lambda: "is a script" in stage.picture())
 
 
 async def test_without_a_text_it_says_how_to_get_one(play: Play) -> None:

@@ -49,6 +49,7 @@ class CandidateTable:
     cut_by: str  # the transforms that removed something, in words
     exact: bool
     live: bool
+    OF: ClassVar[str] = "next token"  # over the names
     HEADS: ClassVar[tuple[str, str]] = ("raw %", "after %")  # over the figures before and after
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
 

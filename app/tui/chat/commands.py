@@ -65,6 +65,7 @@ def offered(screen: "ChatScreen") -> Iterator[Command]:
     if pane.shown and not talk.running and host.engine.current is not None:
         yield "answer: Step by step", "choose every token", screen.action_step
     if answered:
+        yield "token: Nearest tokens", "in the embedding, or the candidates again", screen.inspector.turn_near
         yield "answer: Look inside", "layers, heads, causes of the token under the cursor", pane.action_inside
         yield "branch: Re-sample from here", "draw again from the cursor on", pane.action_resample
         yield "branch: Edit message", "and have it answered anew", pane.action_edit

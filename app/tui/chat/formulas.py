@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from app.tui.chat.candidates import LN2, CandidateTable
 from app.tui.chat.inspection import Inspection
+from app.tui.chat.neighbours import Neighbours
 from app.tui.formula import Formula, Part, low
 from app.tui.sampling import words
 from engine.evaluate.scores import perplexity
@@ -50,6 +51,16 @@ def of_draw(table: CandidateTable | None, recipe: Recipe, picked: int | None = N
         (f" of {table.vocab:,}", False),
     ]
     return Formula("decoder", q, f"T: {words(recipe) or 'nothing changes p'}, the rest shared out to sum to 1")
+
+
+def of_neighbour(table: Neighbours, picked: int | None) -> Formula | None:
+    """How near a token's embedding lies, the one that is picked or the nearest; None where none is known."""
+    if not table.rows:
+        return None
+    row = table.rows[picked or 0]
+    line = f"cos({table.name}, {row.name}) = (e_a − μ)·(e_b − μ) / |·||·| = "
+    parts: list[Part] = [(line, False), (f"{row.after or 0:.3f}", True), ("   of the rows ", False)]
+    return Formula("model", [*parts, (f"{row.before:.3f}", True)], "e: rows of the input embedding, μ: their mean")
 
 
 def of_text(steps: Sequence[TokenStep]) -> Formula | None:

@@ -92,7 +92,7 @@ class ChatScreen(View):
         self.pane = self.query_one(TranscriptPane)
         self.inspector = self.query_one(Inspector)
         self.inspector.subject = self.subject
-        self.pane.table = self.inspector.table
+        self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
         self.composer = self.query_one(Composer)
         self.titler = Titler(self.host.engine.submit)
         self.composer.prompts = self.host.prompts

@@ -34,6 +34,7 @@ class Candidates(Canvas, can_focus=True):
         Binding("enter", "branch", "Branch", show=False, id="candidates.branch"),
         Binding("f", "force", "Force next", show=False, id="candidates.force"),
         Binding("x", "ban", "Ban", show=False, id="candidates.ban"),
+        Binding("v", "near", "Nearest", show=False, id="candidates.near"),
         *(Binding(str(n), f"take({n})", f"Take {n}", show=False, id=f"candidates.take_{n}") for n in range(1, 10)),
     ]
 
@@ -44,6 +45,9 @@ class Candidates(Canvas, can_focus=True):
             super().__init__()
             self.token = token
             self.verb = verb
+
+    class NearAsked(Message):
+        """A person wants the nearest tokens in their place, or them again."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -169,6 +173,9 @@ class Candidates(Canvas, can_focus=True):
     def action_ban(self) -> None:
         self._post("ban")
 
+    def action_near(self) -> None:
+        self.post_message(self.NearAsked())
+
     def action_take(self, number: int) -> None:
         if self.view is not None and number <= len(self.view.rows):
             self.picked = number - 1
@@ -192,7 +199,7 @@ def columns(view: CandidateTable, look: Look, width: int, indent: int = 0) -> Li
     """The headings over the columns of `row`."""
     before, after = view.HEADS
     both = width - indent >= ROOMY
-    name = cells.pad(" " * (indent + 2) + "next token", max(width - AFTER - (RAW if both else 0), 0))
+    name = cells.pad(" " * (indent + 2) + view.OF, max(width - AFTER - (RAW if both else 0), 0))
     return [Segment(f"{name}{f'{before:>{RAW}}' if both else ''}{after:>{AFTER}}", look.faint)]
 
 

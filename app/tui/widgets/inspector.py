@@ -14,13 +14,15 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widget import Widget
 
+from app import looks
 from app import requests as r
-from app.tui.chat import tallies
+from app.tui.chat import neighbours, tallies
 from app.tui.chat.candidates import CandidateTable, Outcome
-from app.tui.chat.formulas import of_draw, of_token
+from app.tui.chat.formulas import of_draw, of_neighbour, of_token
 from app.tui.chat.inspection import Subject, recent
 from app.tui.formula import Formula
 from app.tui.host import host
+from app.tui.tokens import cells
 from app.tui.widgets.bars import InspectorLine
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.canvas import CachedWidget
@@ -28,7 +30,9 @@ from app.tui.widgets.entropy import EntropyRow
 from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.tree import TreePane
 from app.tui.widgets.votes import Votes
+from app.worker import Failed
 from engine.conversation import Conversation
+from engine.prompt import Prompt
 from engine.trace.trace import Recipe
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
@@ -51,6 +55,8 @@ class Inspector(Vertical, CachedWidget):
         self._strategies = strategies
         self.subject: Callable[[], Subject] = Subject
         self.outcomes: dict[tuple[Hashable, Recipe], Outcome] = {}
+        self.near = False  # the tokens whose embeddings lie nearest are shown, in the place of the candidates
+        self._near: dict[tuple[str, int], looks.Near | str | None] = {}  # by model and token; None: asked for
         self._settle: Timer | None = None
         self._late: Timer | None = None
         self._looked_s = 0.0
@@ -80,6 +86,9 @@ class Inspector(Vertical, CachedWidget):
 
     def _table(self, subject: Subject) -> CandidateTable | None:
         at = subject.at
+        if self.near and at is not None and at.step is not None and not at.upcoming:
+            token, name = at.step.token, cells.piece_text(at.step.piece)
+            return neighbours.table(name, self._near.get((self._model(), token)), at.names)
         return subject.instead if at is None else at.table(self.outcomes.get((at.key, at.recipe)))
 
     def look(self) -> None:
@@ -100,8 +109,10 @@ class Inspector(Vertical, CachedWidget):
     def formula(self) -> Formula | None:
         """Of the token that is looked at: its draw where candidates or sliders are used, else what the model says."""
         subject = self.subject()
-        picks = self.candidates.has_focus
-        drawn = of_draw(self._table(subject), self.sampler.sampling.recipe, self.candidates.picked if picks else None)
+        picks, table = self.candidates.has_focus, self._table(subject)
+        if isinstance(table, neighbours.Neighbours):
+            return of_neighbour(table, self.candidates.picked)
+        drawn = of_draw(table, self.sampler.sampling.recipe, self.candidates.picked if picks else None)
         if subject.at is None or subject.at.upcoming or picks or self.sampler.has_focus:
             return drawn
         return of_token(subject.at) or drawn
@@ -130,8 +141,12 @@ class Inspector(Vertical, CachedWidget):
         self._settle = self.set_timer(SETTLE_S, self.ask)
 
     def ask(self) -> None:
-        """Ask for all of the subject's raw distribution, where its replay is not exact."""
+        """Ask for all of the subject's raw distribution, where its replay is not exact; or for its neighbours."""
         subject = self.subject()
+        if self.near:
+            if subject.at is not None and subject.at.step is not None:
+                self._ask_near(self._model(), subject.at.step.token)
+            return
         step, table = subject.at.step if subject.at is not None else None, self._table(subject)
         if not subject.model or subject.exact is None or step is None or step.logprob is None:
             return
@@ -151,6 +166,36 @@ class Inspector(Vertical, CachedWidget):
                     self.look()
 
         host(self).engine.submit(r.Exact(subject.model, at.prompt), answered)
+
+    def _model(self) -> str:
+        current = host(self).engine.current
+        return current.name if current is not None else ""
+
+    def turn_near(self) -> None:
+        """Show the nearest tokens in the place of the candidates, or these again."""
+        self.near = not self.near
+        self.look()
+        self.ask()
+
+    def on_candidates_near_asked(self) -> None:
+        self.turn_near()
+
+    def _ask_near(self, model: str, token: int) -> None:
+        """Ask for a token's neighbours, once."""
+        key = model, token
+        if not model or key in self._near:
+            return
+        while len(self._near) >= KNOWN:
+            self._near.pop(next(iter(self._near)))
+        self._near[key] = None
+
+        def answered(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, looks.Near | Failed):
+                    self._near[key] = event.line if isinstance(event, Failed) else event
+                    self.look()
+
+        host(self).engine.submit(r.Inside(model, Prompt(), looks.NearLook((token,))), answered)
 
     def show_tree(self, talk: Conversation) -> None:
         """The tree of a conversation, and where its branches are a vote, the votes."""

@@ -58,6 +58,7 @@ class TranscriptPane(Left):
         Binding("delete,backspace", "prune", "Put away", show=False, id="token.prune"),
         Binding("u", "restore", "Bring back", show=False, id="token.restore"),
         Binding("i", "inside", "Inside", show=False, id="token.inside"),
+        Binding("v", "near", "Nearest", show=False, id="token.near"),
         Binding("g", "screen.goto", "Go", show=False, id="token.go"),
         Binding("question_mark", "screen.keys", "Keys", show=False, id="token.keys"),
         *(Binding(str(n), f"screen.take({n})", f"Take {n}", show=False, id=f"token.take_{n}") for n in range(1, 10)),
@@ -99,6 +100,7 @@ class TranscriptPane(Left):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.table: Callable[[], CandidateTable | None] = lambda: None  # of the token that is looked at
+        self.near: Callable[[], None] = lambda: None  # its nearest tokens are wanted, or its candidates again
         self._put_away: list[Way] = []  # the last one is brought back first
 
     def compose(self) -> ComposeResult:
@@ -110,6 +112,9 @@ class TranscriptPane(Left):
     def on_mount(self) -> None:
         self.view = self.query_one(TokenView)
         self.system = self.query_one(SystemLine)
+
+    def action_near(self) -> None:
+        self.near()
 
     def action_inside(self) -> None:
         """Look into the model where it came to the token under the cursor; else at the end of the branch."""

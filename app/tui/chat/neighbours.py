@@ -1,0 +1,35 @@
+"""Neighbours of a token in the model's embedding, as a table for the panel: cosines as rows are, and centred."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from app import looks
+from app.tui.chat.candidates import Candidate, CandidateTable, Names
+from app.tui.theme import Glyphs
+
+NOTHING = (0, (0, 0), (0.0, 0.0), "", True, False)  # no sampling is meant
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours(CandidateTable):
+    """The candidate table's place: the bar is the cosine after the mean row is taken off, the tick that of the rows."""
+
+    words: str = ""
+    OF: ClassVar[str] = "near it"
+    HEADS: ClassVar[tuple[str, str]] = ("rows %", "cos %")
+    BAR: ClassVar[tuple[str, str]] = ("mean removed", "rows as they are")
+
+    def summary(self, glyphs: Glyphs) -> str:
+        return self.words
+
+
+def table(name: str, found: looks.Near | str | None, names: Names) -> Neighbours:
+    """Of a token: what was found, why nothing was, or None while it is looked for."""
+    if not isinstance(found, looks.Near):
+        return Neighbours("NEAREST", name, found or "looking…", (), *NOTHING)
+    rows = tuple(
+        Candidate(token, names.name(token), raw, max(cosine, 0.0))
+        for (token, cosine), raw in zip(found.found, found.raw, strict=True)
+    )
+    words = f"all others: median {found.median:.2f}, 99 % below {found.below:.2f}"
+    return Neighbours("NEAREST", name, "in the embedding", rows, *NOTHING, words)
