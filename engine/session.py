@@ -109,7 +109,7 @@ class Session:
         if self.ranks is not None:
             ids, n, seed, max_tokens = self.ranks.broadcast([list(ids), n, seed, max_tokens])
             run = Lockstep(self.ranks, strategy, control)
-            control = RunControl(control.recipe, control.forced)  # cancelled when all are
+            control = RunControl(control.recipe, control.forced)  # cancelled when all are, and no branch alone
         self._check(ids)
         budget = self.pool.token_budget(len(ids), strategy.width(n))
         budget = budget if max_tokens is None else min(max_tokens, budget)
@@ -120,7 +120,8 @@ class Session:
             for step in stream.flush():
                 yield Emitted(branch, step)
             stats = Stats(len(ids), reused, stream.tokens, (first or now) - began, now - (first or now))
-            reason = stream.reason or ("cancelled" if control.cancelled else "length")
+            stopped = control.cancelled or branch in control.given_up
+            reason = stream.reason or ("cancelled" if stopped else "length")
             yield Done(branch, reason, stats, stream.rest)
 
         text, reused = list(ids), 0  # read and drawn, by one branch
@@ -154,6 +155,7 @@ class Session:
                                     for step in streams[branch].push(raw, now - began):
                                         yield Emitted(branch, step)
                                     over = bool(streams[branch].reason) or (control.cancelled and not strategy.SEARCHES)
+                                    over = over or branch in control.given_up
                                     if over:
                                         yield from end(branch)
                                 case Revised(branch, position, raw):

@@ -11,6 +11,7 @@ import click
 
 from app import heat, plain
 from app.cli.answers import trace
+from app.cli.walks import walk_lines
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
 from engine.trace.fields import step_object
@@ -28,6 +29,7 @@ class Hypothesis:
 
     steps: list[TokenStep] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)  # each time that it was rated
     done: Done | None = None
 
     @property
@@ -79,6 +81,7 @@ def show_hypotheses(
                     del held[branch]
                 case Rated(branch, figures):
                     held[branch].figures = dict(figures)
+                    held[branch].scores.append(figures["score"])
                 case Done(branch):
                     held[branch].done = event
                 case Reloaded(line):
@@ -93,6 +96,8 @@ def show_hypotheses(
         click.echo(click.style(f"[{place}] {bits:.2f} bits · {said} · {one.done and one.done.reason}", dim=True))
         shown = "".join(plain.shown(step, special) for step in one.steps)
         click.echo(shown + (one.done.text if one.done else ""))
+        for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
+            click.echo(line, err=True)
     if not quiet and found and found[0].done is not None:
         stats = found[0].done.stats
         click.echo(

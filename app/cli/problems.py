@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.decode.control import RunControl
 from engine.evaluate.estimates import Estimate
 from engine.reason import chains, problems
 from engine.reason.paths import Path as ReasonPath
+from engine.reason.vote import interval
 
 if TYPE_CHECKING:
     from engine.reason.reasoning import Reasoning
@@ -48,11 +50,17 @@ def show_problems(
     if done:
         gain = problems.gain(done, way.method)
         chain = chains.sensitivity(session, way, done) if analyse else {}
+        wrong = chains.first_wrong_steps(done, way.verifier, complain) if analyse and way.verifier is not None else None
         if as_json:
-            click.echo(json.dumps(gain_object(gain) | {"changed": {how: _object(e) for how, e in chain.items()}}))
+            found = gain_object(gain) | {"changed": {how: _object(e) for how, e in chain.items()}}
+            if wrong is not None:
+                found["first_wrong"] = {"none" if i is None else i + 1: wrong[i] for i in _by_step(wrong)}
+            click.echo(json.dumps(found))
         else:
             _show(gain, way)
             _show_chains(chain)
+            if wrong is not None:
+                _show_first_wrong(wrong)
     if control.cancelled:
         click.echo(f"likely: stopped after {len(done)} of {len(questions)} problems", err=True)
         sys.exit(130)
@@ -102,6 +110,21 @@ def _show_chains(changed: dict[str, Estimate]) -> None:
     for how, estimate in changed.items():
         if estimate.n:
             click.echo(f"chain {how:10} {_said(estimate)} of {estimate.n} answers change")
+
+
+def _by_step(wrong: Counter[int | None]) -> list[int | None]:
+    return sorted(wrong, key=lambda step: -1 if step is None else step)
+
+
+def _show_first_wrong(wrong: Counter[int | None]) -> None:
+    """Of greedy texts, with which of their steps they go wrong, by a verifier."""
+    total = wrong.total()
+    for step in _by_step(wrong):
+        low, high = interval(wrong[step], total)
+        name = "no step is wrong" if step is None else f"wrong from step {step + 1}"
+        click.echo(f"{name:18} {wrong[step]:4} of {total} [{low:.0%}, {high:.0%}]")
+    if not total:
+        click.echo("the verifier judged no beginning: there is no first wrong step to tell")
 
 
 def _said(estimate: Estimate) -> str:

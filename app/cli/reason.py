@@ -11,6 +11,7 @@ import click
 
 from app.cli.opening import adapter_option, model_option, open_session, read_text
 from app.cli.sampling import read_recipe, sampling_options
+from app.cli.walks import walk_lines
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
@@ -34,7 +35,8 @@ BAR = 24  # cells of a full one
     type=click.Choice(METHODS),
     default="vote",
     show_default=True,
-    help="Count equal answers, take the best by a score, draw from p to a power, search by steps, or reflect.",
+    help="Count equal answers, take the best by a score, draw from p to a power, part where the model is unsure, "
+    "search by steps, or reflect.",
 )
 @click.option("--paths", "-n", type=int, help="How many ways of thought. Default: 16; of power 1.")
 @click.option(
@@ -59,9 +61,16 @@ BAR = 24  # cells of a full one
     type=click.FloatRange(0, 1, min_open=True),
     help="Stop once the vote is decided with this probability, such as 0.95.",
 )
+@click.option(
+    "--hopeless",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Draw half of a vote, then give up paths that become less confident than this share of it was, such as 0.1.",
+)
 @click.option("--beams", type=int, default=4, show_default=True, help="Beginnings kept by --method steps.")
 @click.option("--step-end", default="\\n", show_default=True, help="The text that ends a step.")
 @click.option("--alpha", type=float, default=4.0, show_default=True, help="The power of --method power.")
+@click.option("--bits", type=float, default=3.0, show_default=True, help="Entropy at which --method entropy parts.")
 @click.option(
     "--file",
     "-f",
@@ -69,14 +78,19 @@ BAR = 24  # cells of a full one
     help="Problems with answers, rows of prompt and answer: what the method gains over greedy decoding.",
 )
 @click.option("--limit", type=click.IntRange(1), help="At most so many problems of --file.")
-@click.option("--analyse", is_flag=True, help="Of --file: how many answers change when their chains are changed.")
+@click.option(
+    "--analyse",
+    is_flag=True,
+    help="Of --file: how many answers change when their chains are changed, and by --verifier the first wrong step.",
+)
 @click.option("--raw", is_flag=True, help="Continue the question as it is, without template and chat template.")
 @click.option("--json", "as_json", is_flag=True, help="One object at the end.")
 @sampling_options
 def command(
     question: str | None, model: str, adapters: tuple[str, ...], method: str, paths: int | None, template: str,
-    extract: str | None, by: str | None, verifier: str | None, timeout: float, confidence: float | None, alpha: float,
-    file: FilePath | None, limit: int | None, analyse: bool, beams: int, step_end: str, raw: bool, as_json: bool,
+    extract: str | None, by: str | None, verifier: str | None, timeout: float, confidence: float | None,
+    hopeless: float | None, alpha: float, bits: float, file: FilePath | None, limit: int | None, analyse: bool,
+    beams: int, step_end: str, raw: bool, as_json: bool,
     **values: object,
 ) -> None:  # fmt: skip
     """Think about QUESTION several times, and choose an answer.
@@ -89,10 +103,13 @@ def command(
     likely reason --file sums.jsonl --template few-shot -n 16
     """
     recipe, limits = read_recipe(values, searches=method == "power")
-    if verifier is not None and (by is not None or method not in ("best", "steps")):
+    if verifier is not None and (by is not None or method not in ("best", "steps")) and not analyse:
         raise click.UsageError(
-            "--verifier chooses the best: use it with --method best or steps, in the place of --scorer"
+            "--verifier chooses the best, or finds first wrong steps: use it with --method best or steps, in the place "
+            "of --scorer, or with --analyse"
         )
+    if hopeless is not None and method != "vote":
+        raise click.UsageError("--hopeless gives up paths of a vote: use it with --method vote")
     if method == "power" and confidence is not None:
         raise click.UsageError("--confidence stops paths that are drawn side by side: use it with --method vote")
     if by == belief.NAME and method != "best":
@@ -109,7 +126,8 @@ def command(
         asks, Extraction(extract or asks.extract), method, n,
         scorer(by) if by is not None and by != belief.NAME else None,
         Verifier.of(verifier, timeout) if verifier is not None else None,
-        confidence, alpha, limits.max_tokens, limits.stop, raw, by == belief.NAME, beams, step_end.replace("\\n", "\n"),
+        confidence, hopeless, alpha, limits.max_tokens, limits.stop, raw, by == belief.NAME, beams,
+        step_end.replace("\\n", "\n"), bits,
     )  # fmt: skip
     said = set[str]()
 
@@ -141,7 +159,7 @@ def command(
     if as_json:
         click.echo(json.dumps(verdict_object(verdict), ensure_ascii=False))
     else:
-        _show_verdict(verdict)
+        _show_verdict(verdict, sampled=method in ("vote", "best", "power"))
     if control.cancelled and not any(path.whole for path in drawn):
         sys.exit(130)
 
@@ -161,10 +179,12 @@ def _show_path(path: Path, place: int) -> None:
     bits = -path.logprob / math.log(2)
     click.echo(click.style(f"[{place}] {path.tokens} tokens · {bits:.1f} bits · {said}", bold=True))
     click.echo(path.text.strip())
+    for line in walk_lines(path.figures, path.scores, path.tokens):
+        click.echo(line, err=True)
 
 
-def _show_verdict(verdict: VoteOutcome) -> None:
-    """The votes as bars with 95 % intervals of their shares, the answer, and what was spent."""
+def _show_verdict(verdict: VoteOutcome, *, sampled: bool) -> None:
+    """The votes as bars, with 95 % intervals of their shares where paths are a sample; the answer; what was spent."""
     whole = sum(path.whole for path in verdict.paths)
     total = sum(verdict.votes.values())
     width = min(max((len(answer) for answer in verdict.votes), default=0), 40)
@@ -173,7 +193,8 @@ def _show_verdict(verdict: VoteOutcome) -> None:
         share = weight / total if total else 0.0
         low, high = interval(share * whole, whole)
         bar = "█" * round(BAR * share)
-        click.echo(f"{answer[:40]:{width}}  {bar:{BAR}} {share:4.0%}  [{low:.0%}, {high:.0%}]")
+        between = f"  [{low:.0%}, {high:.0%}]" if sampled else ""
+        click.echo(f"{answer[:40]:{width}}  {bar:{BAR}} {share:4.0%}{between}")
     if verdict.unanswered:
         click.echo(f"{verdict.unanswered} of {whole} paths gave no answer that the rule finds")
     if verdict.answer is None:

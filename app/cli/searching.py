@@ -12,8 +12,9 @@ from engine.decode.exact import ExactMode
 from engine.decode.stochastic_beam import StochasticBeam
 from engine.decode.strategies import parse
 from engine.decode.strategy import Strategy
-from engine.errors import DataError, ParameterError
+from engine.errors import ParameterError
 from engine.transforms import Constraint
+from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -77,10 +78,7 @@ def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
         raise click.UsageError("--regex, --json-schema and --choice are three constraints: choose one of them")
     ((kind, grammar),) = asked
     if kind == "json" and not grammar.lstrip().startswith(("{", "true", "false")):
-        try:
-            grammar = Path(grammar).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{grammar}: the schema cannot be read: {getattr(error, 'strerror', error)}") from None
+        grammar = read_whole(Path(grammar))
     return Constraint(kind, grammar if isinstance(grammar, str) else json.dumps(grammar), start)
 
 

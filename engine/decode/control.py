@@ -20,6 +20,9 @@ class RunControl:
 
     recipe: Recipe = field(default_factory=Recipe)
     forced: deque[int] = field(default_factory=deque)
+    given_up: set[int] = field(
+        default_factory=set
+    )  # branches that end at their next token, as if they alone were cancelled
     _cancelled: Flag = field(default_factory=Flag)
 
     def cancel(self) -> None:

@@ -98,11 +98,11 @@ class Power(Strategy):
                 yield Rated(number, figures)
             if control.cancelled:
                 break
-        for i, token in enumerate(text.tokens):
-            go(text.place, text.start, text.tokens[:i])
-            draw = NextTokens.at(text.place, text.samplers[i]).draw(SearchNode(0.0, 0.0, 0, token))
-            yield Rated(number, figures | {"score": math.fsum(text.p)})
-            if (yield Emitted(number, draw.step(text.place.ids[0]))):
+        yield Rated(number, figures | {"score": math.fsum(text.p)})
+        for at, (token, before) in enumerate(zip(text.tokens, text.samplers, strict=False), text.start):
+            logits = text.place.logits_at(at - 1, at)[:, 0]  # of what was read, which is not read again
+            draw = NextTokens.of(logits, before, [number], at).draw(SearchNode(0.0, 0.0, 0, token))
+            if (yield Emitted(number, draw.step(text.place.ids[0][:at]))):
                 return
 
 

@@ -73,10 +73,16 @@ class NextTokens:
 
     @classmethod
     def at(cls, branches: "Branches", sampler: "Sampler") -> "NextTokens":
+        """Where the branches stand."""
+        return cls.of(branches.logits(), sampler, branches.numbers, branches.length)
+
+    @classmethod
+    def of(cls, logits: Any, sampler: "Sampler", numbers: Sequence[int], position: int) -> "NextTokens":
+        """From raw logits [B, V] of the tokens at a position, of branches with these numbers."""
         from metal import mx
 
-        before = logprobs(np.asarray(branches.logits().astype(mx.float32)), np)
-        keys = [(sampler.seed + number, branches.length) for number in branches.numbers]
+        before = logprobs(np.asarray(logits.astype(mx.float32)), np)
+        keys = [(sampler.seed + number, position) for number in numbers]
         transforms = sampler.recipe.transforms
         if not transforms:
             return cls(sampler, before, before, [np.full(before.shape[-1], STAYS, np.int8)] * len(before), keys)

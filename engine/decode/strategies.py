@@ -6,6 +6,7 @@ from typing import Any, get_args
 from engine.decode.beam import GNMT, Beam, DiverseBeam
 from engine.decode.budget import Budget
 from engine.decode.combine import OVER, Combination, Contrast, Guidance, Layers
+from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.exact import ExactMode
 from engine.decode.guessing import Drafting, NGram
 from engine.decode.power import Power
@@ -18,7 +19,7 @@ from engine.errors import ParameterError
 COMBINATIONS: tuple[type[Combination], ...] = (Contrast, Layers, Guidance)
 KINDS: tuple[type[Strategy], ...] = (
     *(Sample, NGram, Drafting),
-    *(Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power, Vote, Budget),
+    *(Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power, Vote, EntropyBranching, Budget),
     *COMBINATIONS,
 )
 STRATEGIES = {kind.NAME: kind for kind in KINDS}

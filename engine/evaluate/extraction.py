@@ -2,13 +2,18 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from engine.errors import ParameterError
+from engine.evaluate.program import VerifierError
 
-NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s*/\s*\d+)?(?:[eE][-+]?\d{1,3})?")
+# the blanks of a fraction are bounded: a text of blanks alone would take time that goes like their number squared
+NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s{0,8}/\s{0,8}\d+)?(?:[eE][-+]?\d{1,3})?")
+PATIENCE_S = 1.0  # for a person's expression and one text
 MARKED = re.compile(r"####\s*|\\boxed\{|answer is:?\s*|answer:\s*", re.IGNORECASE)
 
 
@@ -41,13 +46,41 @@ def _number(text: str) -> str | None:
 
 
 def _last(pattern: str, flags: int = 0) -> Callable[[str], str | None]:
+    """The last match of one of our expressions, none of which takes long."""
     compiled = re.compile(pattern, flags)
+    return lambda text: _answer(compiled.finditer(text))
+
+
+def _answer(matches: Iterable[Any]) -> str | None:
+    """The first group of the last match that has one, else all of it; None for no match."""
+    last = next(iter(deque(matches, maxlen=1)), None)
+    return None if last is None else next((g for g in last.groups() if g is not None), str(last.group()))
+
+
+def sought(pattern: str) -> Callable[[str], str | None]:
+    """The same for a person's, which may go back and forth without end. ParameterError for one that is none; what it
+    gives raises VerifierError where that takes longer than `PATIENCE_S`."""
+    import regex
+
+    try:
+        compiled = regex.compile(pattern)
+    except regex.error as error:
+        raise ParameterError(f"{pattern!r} is no regular expression: {error}") from None
 
     def find(text: str) -> str | None:
-        found = [next((g for g in match.groups() if g is not None), match.group()) for match in compiled.finditer(text)]
-        return found[-1] if found else None
+        try:
+            return _answer(compiled.finditer(text, timeout=PATIENCE_S))
+        except TimeoutError:
+            raise VerifierError(
+                f"{pattern!r} was not done with a text of {len(text)} characters in {PATIENCE_S:g} s: repeat less in it"
+            ) from None
 
     return find
+
+
+def _line(text: str) -> str | None:
+    """The last line that is not blank."""
+    return next((line for line in reversed(text.split("\n")) if line.strip()), None)
 
 
 def _boxed(text: str) -> str | None:
@@ -66,7 +99,7 @@ RULES: dict[str, Callable[[str], str | None]] = {
     "answer": _last(r"answer\s*(?:is|:|=)\s*([^\n]+)", re.IGNORECASE),
     "choice": _last(r"\(([A-Z])\)|\b([A-Z])\b(?=[.):]|\s*$)"),
     "boxed": _boxed,
-    "line": _last(r"[^\n]*\S[^\n]*"),
+    "line": _line,
     "all": str,
 }
 
@@ -85,14 +118,11 @@ class Extraction:
                 raise ParameterError(
                     f"{self.rule!r} is no rule of extraction: one of {', '.join(RULES)}, or a regular expression"
                 )
-            try:
-                find = _last(self.rule)
-            except re.error as error:
-                raise ParameterError(f"{self.rule!r} is no regular expression: {error}") from None
+            find = sought(self.rule)
         object.__setattr__(self, "_find", find)
 
     def __call__(self, text: str) -> str | None:
-        """The answer in its one form; None where the text has none."""
+        """The answer in its one form; None where the text has none. VerifierError as `sought` says."""
         found = self._find(text)
         return (canonical(found) or None) if found is not None else None
 
@@ -102,8 +132,3 @@ def canonical(answer: str) -> str:
     text = " ".join(unicodedata.normalize("NFKC", answer).replace("−", "-").split()).strip(" .,:;!*$").casefold()
     found = value(text) if NUMBER.fullmatch(text) else None
     return text if found is None else str(found)
-
-
-def extracted(said: str, pattern: str) -> str:
-    """The last match of a pattern, of its first group if it has one; "" for none."""
-    return _last(pattern)(said) or ""

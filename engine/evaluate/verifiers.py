@@ -3,7 +3,6 @@
 Each says exactly what it does, since a score is worth no more than its verifier. No model.
 """
 
-import re
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -11,8 +10,8 @@ from fractions import Fraction
 
 from engine.errors import ParameterError
 from engine.evaluate.conditional import check_judge
-from engine.evaluate.extraction import extracted, number
-from engine.evaluate.program import Verifier
+from engine.evaluate.extraction import number, sought
+from engine.evaluate.program import Verifier, VerifierError
 from engine.evaluate.tasks import Question, TaskSettings
 
 SCORERS = ("exact", "normalised", "numeric", "regex", "program")
@@ -33,16 +32,13 @@ def check(settings: TaskSettings) -> None:
         raise ParameterError("the scorer regex needs a pattern")
     if lacking := check_judge(settings.judge):
         raise ParameterError(lacking)
-    try:
-        re.compile(settings.pattern)
-    except re.error as error:
-        raise ParameterError(f"pattern {settings.pattern!r} is no regular expression: {error}") from None
+    sought(settings.pattern)
 
 
 def judge(question: Question, said: str, settings: TaskSettings) -> dict[str, float]:
     """1 or 0 by each scorer: those that are set, or exact, normalised and, where the answer is a number, numeric.
 
-    Raises VerifierError where a program gives no verdict.
+    Raises VerifierError where a program, or the pattern, gives no verdict.
     """
     names = settings.scorers
     if not names:
@@ -65,7 +61,10 @@ def final(said: str, scorer: str, settings: TaskSettings) -> str:
         value = number(said)
         return "" if value is None else str(value)
     if scorer == "regex":
-        return extracted(said, settings.pattern)
+        try:
+            return sought(settings.pattern)(said) or ""
+        except VerifierError:  # `judge` has said so
+            return ""
     return normalised(said) if scorer == "normalised" else said.strip()
 
 
@@ -90,5 +89,5 @@ _RIGHT: dict[str, Callable[[str, str, TaskSettings], bool]] = {
     "exact": exact,
     "normalised": lambda said, answer, _: normalised(said) == normalised(answer) != "",
     "numeric": _numeric,
-    "regex": lambda said, answer, s: extracted(said, s.pattern).strip() == answer.strip(),
+    "regex": lambda said, answer, s: (sought(s.pattern)(said) or "").strip() == answer.strip(),
 }

@@ -5,11 +5,15 @@ that greedily. An answer that stays was not read off the chain (Lanham et al., a
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine.decode.control import RunControl
 from engine.evaluate.estimates import Estimate, share
+from engine.evaluate.program import Verifier, VerifierError
+from engine.evaluate.tasks import Question
+from engine.reason.paths import Path, answer_in
 from engine.reason.problems import Attempt
 from engine.reason.reasoning import Reasoning
 from engine.trace.trace import Recipe
@@ -59,7 +63,7 @@ def sensitivity(session: "Session", way: Reasoning, attempts: Sequence[Attempt])
                 continue
             ids = [*prompt, *session.tokenizer.encode(text)]
             (path,) = way.once.draw(session, ids, RunControl(Recipe(greedy=True)), 0)
-            found[how].append(float(way.extract(text + path.text) != each.greedy.answer))
+            found[how].append(float(answer_in(text + path.text, way.extract)[0] != each.greedy.answer))
     return {how: share(values) for how, values in found.items()}
 
 
@@ -72,3 +76,23 @@ def first_wrong(text: str, judge: Callable[[str], float]) -> int | None:
         if judge(said) < 0.5:
             return i
     return None
+
+
+def first_wrong_steps(
+    attempts: Sequence[Attempt], verifier: Verifier, complain: Callable[[Path, str], None]
+) -> Counter[int | None]:
+    """How many greedy texts go wrong first with each of their steps, by a program that is asked of every beginning:
+    it reads the answer as null until the text is whole. None: with none. What it cannot judge is left out."""
+    found: Counter[int | None] = Counter()
+    for each in attempts:
+        path, asked = each.greedy, each.question
+
+        def judge(said: str, path: Path = path, asked: Question = asked) -> float:
+            answer = path.answer if said == path.text else None
+            return verifier(asked.prompt, said, answer=answer, answers=asked.answers, row=asked.row)
+
+        try:
+            found[first_wrong(path.text, judge)] += 1
+        except VerifierError as error:
+            complain(path, str(error))
+    return found

@@ -1,9 +1,10 @@
 """Paths: several sampled answers to one question, and what is chosen of them: by vote, by a score, by a verifier.
 
-Takes the events of a run, whatever way they were drawn; stops it when the vote is decided. Knows nothing of models.
+Takes the events of a run, whatever way they were drawn; stops it when the vote is decided, and a path of it that has no
+prospect. Knows nothing of models.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised
 from engine.evaluate.extraction import Extraction
+from engine.evaluate.program import VerifierError
 from engine.reason import vote
-from engine.reason.scorers import Scorer, logprob
+from engine.reason.scorers import WINDOW, Scorer, groups, logprob
 from engine.trace.trace import TokenStep
 
 Judge = Callable[["Path"], float | None]  # None: no verdict
@@ -27,7 +29,10 @@ class Path:
     text: str
     answer: str | None
     finish: str
-    drawn: int = 0  # tokens, also those that a search has rejected, where it says so
+    drawn: int | None = None  # tokens for it alone: not those that it has of another path, but those that were rejected
+    figures: Mapping[str, float] = field(default_factory=dict)  # what its strategy said of it in the end
+    scores: tuple[float, ...] = ()  # each time that it was rated
+    trouble: str = ""  # why no answer could be looked for
 
     @property
     def tokens(self) -> int:
@@ -57,7 +62,7 @@ class VoteOutcome:
     @property
     def tokens(self) -> int:
         """Drawn in all, also in paths that were stopped, and what was rejected."""
-        return sum(max(path.tokens, path.drawn) for path in self.paths)
+        return sum(path.tokens if path.drawn is None else path.drawn for path in self.paths)
 
     @property
     def unanswered(self) -> int:
@@ -69,43 +74,70 @@ class VoteOutcome:
 class PathCollector:
     """Paths while they are drawn: `watch` takes the events of a run and gives each path when it ends.
 
-    With a `confidence` the run is cancelled once a vote of its `n` paths is decided so surely.
+    With a `confidence` the run is cancelled once a vote of its `n` paths is decided so surely. With a `doubt` a path is
+    given up whose last `WINDOW` tokens are less confident than that (Fu et al., arXiv:2508.15260, online).
     """
 
     extract: Extraction
     n: int
     control: RunControl
     confidence: float | None = None
+    doubt: float | None = None
     paths: list[Path] = field(default_factory=list)
     steps: dict[int, list[TokenStep]] = field(default_factory=dict)
-    drawn: dict[int, int] = field(default_factory=dict)
+    ratings: dict[int, list[Mapping[str, float]]] = field(default_factory=dict)
+    shared: dict[int, int] = field(default_factory=dict)  # tokens that a branch has of the one that it parted from
+
+    def despair(self, share: float) -> None:
+        """From now on give up a path that is, at some place, less confident than this share of the whole ones were at
+        their least confident one."""
+        lows = [float(groups(path.steps).min()) for path in self.paths if path.whole]
+        self.doubt = float(np.quantile(lows, share)) if lows else None
 
     def watch(self, events: Iterable[Event]) -> Iterator[Path]:
         for event in events:
             match event:
                 case Emitted(branch, step):
-                    self.steps.setdefault(branch, []).append(step)
+                    steps = self.steps.setdefault(branch, [])
+                    steps.append(step)
+                    if self.doubt is not None and len(steps) >= WINDOW and groups(steps[-WINDOW:])[0] < self.doubt:
+                        self.control.given_up.add(branch)
                 case Forked(parent, child):
                     self.steps[child] = list(self.steps.get(parent, ()))
+                    self.shared[child] = len(self.steps[child])
                 case Pruned(branch):
                     self.steps.pop(branch, None)
                 case Revised(branch, position, step):
                     self.steps[branch] = [step if s.position == position else s for s in self.steps[branch]]
                 case Rated(branch, figures):
-                    self.drawn[branch] = int(figures.get("drawn", 0))
+                    self.ratings.setdefault(branch, []).append(figures)
                 case Done(branch, reason, _, rest):
-                    steps = tuple(self.steps.pop(branch, ()))
-                    text = "".join(step.text for step in steps) + rest
-                    answer = self.extract(text) if reason != "cancelled" else None
-                    path = Path(branch, steps, text, answer, reason, self.drawn.pop(branch, 0))
+                    path = self._path(branch, tuple(self.steps.pop(branch, ())), rest, reason)
                     self.paths.append(path)
                     yield path
                     self._stop()
 
+    def _path(self, branch: int, steps: tuple[TokenStep, ...], rest: str, reason: str) -> Path:
+        text = "".join(step.text for step in steps) + rest
+        answer, trouble = answer_in(text, self.extract) if reason != "cancelled" else (None, "")
+        ratings, own = self.ratings.pop(branch, [{}]), len(steps) - self.shared.pop(branch, 0)
+        scores = tuple(figures["score"] for figures in ratings if "score" in figures)
+        drawn = int(ratings[-1].get("drawn", own))
+        return Path(branch, steps, text, answer, reason, drawn, ratings[-1], scores, trouble)
+
     def _stop(self) -> None:
         whole = [path.answer for path in self.paths if path.whole]
-        if self.confidence is not None and len(whole) < self.n and vote.decided(whole, self.n, self.confidence):
+        n = self.n - len(self.paths) + len(whole)  # what was given up votes no more
+        if self.confidence is not None and len(whole) < n and vote.decided(whole, n, self.confidence):
             self.control.cancel()
+
+
+def answer_in(text: str, extract: Extraction) -> tuple[str | None, str]:
+    """The answer in a text, and why none could be looked for."""
+    try:
+        return extract(text), ""
+    except VerifierError as error:
+        return None, str(error)
 
 
 def by_vote(paths: Sequence[Path], scorer: Scorer | None = None, *, seed: int = 0) -> VoteOutcome:

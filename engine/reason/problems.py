@@ -125,14 +125,16 @@ def attempt(
 
 def gain(attempts: Sequence[Attempt], method: str = "vote") -> Gain:
     """Figures of attempts; where a method draws each path by itself, pass@k and maj@k without bias for every k up to
-    their number (Chen et al., arXiv:2107.03374; a vote's ties count by their share)."""
+    their number (Chen et al., arXiv:2107.03374; a vote's ties count by their share). There is none where paths were
+    given up: those that are left are no chance ones."""
     before = [float(each.right(each.greedy)) for each in attempts]
     now = [float(each.solved) for each in attempts]
     tokens = [each.outcome.tokens for each in attempts]
     most = min(len(each.outcome.paths) for each in attempts)
     steps = sorted({*(2**e for e in range(most.bit_length()) if 2**e <= most), most})
     curve = []
-    for k in steps if method in ("vote", "best", "power") else ():
+    whole = all(path.whole for each in attempts for path in each.outcome.paths)
+    for k in steps if whole and method in ("vote", "best", "power") else ():
         one = [pass_at(k, sum(map(each.right, each.outcome.paths)), len(each.outcome.paths)) for each in attempts]
         vote = [maj_at(k, each.answers(), "right") for each in attempts]
         spent = math.fsum(each.outcome.tokens / len(each.outcome.paths) * k for each in attempts) / len(attempts)

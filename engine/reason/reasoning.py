@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.decode.control import RunControl
+from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.events import Done, Emitted, Event, Rated
 from engine.decode.power import Power
+from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.evaluate.program import Verifier, VerifierError
@@ -25,7 +27,7 @@ from engine.trace.trace import TokenStep
 if TYPE_CHECKING:
     from engine.session import Session
 
-METHODS = ("vote", "best", "power", "steps", "reflect")
+METHODS = ("vote", "best", "power", "entropy", "steps", "reflect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Reasoning:
     weigh: Scorer | None = None
     verifier: Verifier | None = None
     confidence: float | None = None  # with which a vote is to be decided before it stops
+    hopeless: float | None = None  # the share of a vote's first half of which the other's paths must not be worse
     alpha: float = 4.0
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
@@ -46,10 +49,12 @@ class Reasoning:
     believes: bool = False  # the model is asked how sure it is of an answer, and that chooses the best
     beams: int = 4  # of a search by steps, of n ways in all at each
     step_end: str = "\n"
+    bits: float = 3.0  # of entropy, at which paths part
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= 256:
             raise ParameterError(f"the number of paths must be in [1, 256], got {self.n}")
+        self._strategy()
         if self.method == "steps":
             self._search()
         if self.method == "reflect" and self.raw:
@@ -60,7 +65,7 @@ class Reasoning:
     @property
     def once(self) -> "Reasoning":
         """The same question, answered once."""
-        return replace(self, method="vote", n=1, confidence=None, verifier=None)
+        return replace(self, method="vote", n=1, confidence=None, hopeless=None, verifier=None)
 
     def ids(self, session: "Session", question: str) -> list[int]:
         """The prompt of a question."""
@@ -76,19 +81,10 @@ class Reasoning:
     ) -> Iterator[Path]:
         """Each path when it ends; `question` is for a method that judges or asks again on the way."""
         if self.method == "steps":
-
-            def value(text: str, steps: Sequence[TokenStep], whole: bool) -> float | None:
-                try:
-                    return self._worth(question, text, steps, self.extract(text) if whole else None)
-                except VerifierError:
-                    return None
-
-            return iter(self._search().search(session, ids, control, value, extract=self.extract, seed=seed))
+            return self._search_steps(session, ids, control, seed, question)
         if self.method == "reflect":
             return self._reflect(session, ids, control, seed, question)
-        confidence = self.confidence if self.method == "vote" else None
-        collector = PathCollector(self.extract, self.n, control, confidence)
-        return collector.watch(self._events(session, ids, control, seed))
+        return self._side_by_side(session, ids, control, seed)
 
     def choose(
         self,
@@ -98,7 +94,11 @@ class Reasoning:
         seed: int,
         complain: Callable[[Path, str], None],
     ) -> VoteOutcome:
-        """The answer that the method takes; `complain` hears of a path for which the verifier gave no verdict."""
+        """The answer that the method takes; `complain` hears of a path that has no verdict, or in which no answer could
+        be looked for."""
+        for path in paths:
+            if path.trouble:
+                complain(path, path.trouble)
         if self.method in ("steps", "reflect"):
             said = [path for path in paths if path.answer is not None]
             chosen = None if not said else said[0] if self.method == "steps" else said[-1]
@@ -138,12 +138,51 @@ class Reasoning:
             chat = session.tokenizer.chat_template is not None
             ids = again(self.asks, question, said, chat=chat).ids(session.tokenizer)
 
-    def _events(self, session: "Session", ids: Sequence[int], control: RunControl, seed: int) -> Iterator[Event]:
-        """Those of n paths side by side, or of n chains, one after the other."""
-        asked: dict[str, Any] = {"max_tokens": self.max_tokens, "stop": self.stop}
-        if self.method != "power":
-            yield from session.generate(ids, control, n=self.n, seed=seed, **asked)
+    def _search_steps(
+        self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str
+    ) -> Iterator[Path]:
+        trouble = ""
+
+        def value(text: str, steps: Sequence[TokenStep], whole: bool) -> float | None:
+            nonlocal trouble
+            try:
+                return self._worth(question, text, steps, self.extract(text) if whole else None)
+            except VerifierError as error:
+                trouble = trouble or str(error)
+                return None
+
+        for path in self._search().search(session, ids, control, value, extract=self.extract, seed=seed):
+            yield replace(path, trouble=trouble)
+
+    def _side_by_side(self, session: "Session", ids: Sequence[int], control: RunControl, seed: int) -> Iterator[Path]:
+        """Paths that are drawn together; where hopeless ones are to be given up, the second half after the first."""
+        confidence = self.confidence if self.method == "vote" else None
+        collector = PathCollector(self.extract, self.n, control, confidence)
+        if self.hopeless is None or self.n == 1:
+            yield from collector.watch(self._events(session, ids, control, seed, self.n))
             return
-        for i in range(self.n):
-            for event in session.generate(ids, control, seed=seed + i, strategy=Power(self.alpha), **asked):
+        half = (self.n + 1) // 2
+        yield from collector.watch(self._events(session, ids, control, seed, half))
+        if control.cancelled:
+            return
+        collector.despair(self.hopeless)
+        for path in collector.watch(self._events(session, ids, control, seed + half, self.n - half)):
+            yield replace(path, branch=path.branch + half)
+
+    def _strategy(self) -> Strategy | None:
+        """The strategy of each run; None for samples side by side."""
+        if self.method == "power":
+            return Power(self.alpha)
+        return EntropyBranching(self.n, bits=self.bits) if self.method == "entropy" else None
+
+    def _events(
+        self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, n: int
+    ) -> Iterator[Event]:
+        """Those of n paths side by side, or of n chains, one after the other."""
+        asked: dict[str, Any] = {"max_tokens": self.max_tokens, "stop": self.stop, "strategy": self._strategy()}
+        if self.method != "power":
+            yield from session.generate(ids, control, n=1 if self.method == "entropy" else n, seed=seed, **asked)
+            return
+        for i in range(n):
+            for event in session.generate(ids, control, seed=seed + i, **asked):
                 yield replace(event, branch=i) if isinstance(event, Emitted | Done | Rated) else event

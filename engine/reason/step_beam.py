@@ -12,7 +12,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
-from engine.reason.paths import Path
+from engine.reason.paths import Path, answer_in
 from engine.trace.trace import TokenStep
 
 if TYPE_CHECKING:
@@ -76,10 +76,12 @@ class StepBeam:
             }
             order = sorted(different, key=lambda text: -_or_worst(scores[text]))
             kept = [different[text] for text in order[: self.beams]]
-        return [
-            Path(i, e.steps, e.text, extract(e.text) if e.finish else None, e.finish or "cancelled", drawn * (not i))
-            for i, e in enumerate(kept)
-        ]
+        paths = []
+        for i, each in enumerate(kept):
+            answer, trouble = answer_in(each.text, extract) if each.finish else (None, "")
+            finish = each.finish or "cancelled"
+            paths.append(Path(i, each.steps, each.text, answer, finish, drawn * (not i), trouble=trouble))
+        return paths
 
     def _go_on(
         self, session: "Session", ids: Sequence[int], control: RunControl, at: StepText, seed: int

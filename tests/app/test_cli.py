@@ -286,6 +286,31 @@ def test_a_verifier_that_crashes_keeps_the_paths(likely: Any) -> None:
     assert code == 0 and [path["score"] for path in json.loads(out)["paths"]] == [0.0, 0.0] and "verifier" not in err
 
 
+def test_a_search_by_steps_says_what_its_verifier_says(likely: Any) -> None:
+    asked = "reason", "hello", "-n", "2", "--beams", "2", "--temp", "0", "--method", "steps", "--extract", "line"
+    code, out, err = likely(*asked, "--verifier", "sh -c 'exit 3'")
+    assert code == 0 and "answer: xyz" in out and err.count("the verifier ended with 3: it said nothing") == 1
+
+
+def test_power_sampling_says_what_it_cost(likely: Any) -> None:
+    for verb in (["run", "hello", "--strategy", "power 2 3 4"], ["reason", "hello", "--method", "power"]):
+        code, _, err = likely(*verb, "--max-tokens", "6")
+        assert code == 0 and "of the proposals taken, worth" in err and "log₂p of the walk" in err
+        assert "each, none read twice" in err
+
+
+def test_first_wrong_steps_of_a_file(likely: Any, tmp_path: Path) -> None:
+    file = tmp_path / "problems.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"hello {i}", "answer": "xyz"}) + "\n" for i in range(3)))
+    asked = "reason", "--file", str(file), "-n", "1", "--extract", "line", "--analyse", "--temp", "0", "--verifier"
+    code, out, _ = likely(*asked, "false", "--json")
+    assert code == 0 and json.loads(out)["first_wrong"] == {"1": 3}
+    code, out, _ = likely(*asked, "true")
+    assert code == 0 and "no step is wrong      3 of 3" in out
+    code, out, err = likely(*asked, "sh -c 'exit 3'")
+    assert code == 0 and "the verifier judged no beginning" in out and err.count("ended with 3") == 1
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [
@@ -300,6 +325,8 @@ def test_a_verifier_that_crashes_keeps_the_paths(likely: Any) -> None:
         (["reason", "x", "-n", "0"], "the number of paths must be in [1, 256], got 0"),
         (["reason", "x", "--verifier", "true"], "--verifier chooses the best"),
         (["reason", "x", "--extract", "(a"], "is no regular expression"),
+        (["reason", "x", "--hopeless", "0.1", "--method", "best"], "--hopeless gives up paths of a vote"),
+        (["reason", "x", "--method", "entropy", "--bits", "-1"], "the entropy must be in [0, 64], got -1"),
         (["reason", "x", "--template", "y"], "is no template"),
     ],
 )
@@ -332,7 +359,7 @@ def test_an_answer_follows_a_constraint(likely: Any, tmp_path: Path) -> None:
     for args, line in (
         (["--regex", "(a"], "this regular expression cannot be followed"),
         (["--json-schema", '{"type": "integer", "minimum": 5, "maximum": 3}'], "Unsatisfiable schema"),
-        (["--json-schema", "none.json"], "none.json: the schema cannot be read"),
+        (["--json-schema", "none.json"], "cannot read none.json"),
         (["--regex", "a", "--choice", "b"], "choose one of them"),
     ):
         code, out, err = likely("run", "hello", *args)

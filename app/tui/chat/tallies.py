@@ -4,13 +4,18 @@ Plain data, from a conversation; how it looks is the panel's.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from engine.conversation import Conversation, Fork, Node
+from engine.conversation import Conversation, Node
+from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.several import Vote
 from engine.decode.strategies import parse
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.reason import vote
+from engine.reason.paths import answer_in
+from engine.reason.scorers import mean_logprob
+from engine.trace.trace import TokenStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,8 @@ class Share:
 class VoteCount:
     """A vote as far as it has come: `said` is each ended path's answer, None for none."""
 
-    paths: int  # in all
+    paths: int  # in all, as far as they have begun
+    sampled: bool  # each by itself: without that a share has no interval
     shares: tuple[Share, ...]  # the most frequent first
     said: dict[str, str | None]  # by node
 
@@ -51,20 +57,47 @@ def tally(talk: Conversation) -> VoteCount | None:
     how = taken(leaf.label) if leaf is not None and leaf.label else None
     if leaf is None or how is None:
         return None
-    extract = Extraction(how.rule)
     together = paths(talk, leaf)
     ended = [node for node in together if node.finish and node.finish != "cancelled"]
-    said = {node.id: extract("".join(step.text for step in node.steps if not step.special)) for node in ended}
+    said = {
+        node.id: _answer(how.rule, "".join(step.text for step in _steps(talk, node) if not step.special))
+        for node in ended
+    }
     votes = vote.tally(list(said.values()))
     shares = (Share(answer, int(n), *vote.interval(n, len(said))) for answer, n in votes.items())
-    return VoteCount(how.paths, tuple(shares), said)
+    return VoteCount(len(together), not isinstance(how, EntropyBranching), tuple(shares), said)
+
+
+@lru_cache(maxsize=1024)
+def _answer(rule: str, said: str) -> str | None:
+    """The answer in a text, which is asked for each time that the panel is drawn."""
+    return answer_in(said, Extraction(rule))[0]
 
 
 def paths(talk: Conversation, leaf: Node) -> list[Node]:
     """The nodes that were drawn together with one."""
-    fork = Fork(leaf.fork.node, leaf.fork.at)
-    there = (talk.nodes[id] for id in talk.children.get(fork, ()))
-    return [node for node in there if (node.label, node.seed) == (leaf.label, leaf.seed)]
+    first = _lineage(talk, leaf)[0]
+    alike = (node for node in talk.nodes.values() if (node.label, node.seed) == (leaf.label, leaf.seed))
+    return [node for node in alike if _lineage(talk, node)[0].fork == first.fork]
+
+
+def _lineage(talk: Conversation, node: Node) -> list[Node]:
+    """A node behind those that it parted from in the run that drew it."""
+    found = [node]
+    while node.joins and (before := talk.nodes.get(node.fork.node)) is not None:
+        if (before.label, before.seed) != (node.label, node.seed):
+            break
+        found.append(node := before)
+    return found[::-1]
+
+
+def _steps(talk: Conversation, node: Node) -> list[TokenStep]:
+    """A whole path, from where its run began."""
+    line = _lineage(talk, node)
+    found: list[TokenStep] = []
+    for one, after in zip(line, [*line[1:], None], strict=True):
+        found += one.steps if after is None else one.steps[: after.fork.at]
+    return found
 
 
 def winning(talk: Conversation, seed: int) -> str | None:
@@ -73,9 +106,5 @@ def winning(talk: Conversation, seed: int) -> str | None:
     if found is None:
         return None
     answer = vote.winner(vote.tally(list(found.said.values())), seed)
-    saying = [talk.nodes[id] for id, said in found.said.items() if said == answer and said is not None]
-    return max(saying, key=_mean).id if saying else None
-
-
-def _mean(node: Node) -> float:
-    return sum(step.logprob or 0.0 for step in node.steps) / max(len(node.steps), 1)
+    saying = [id for id, said in found.said.items() if said == answer and said is not None]
+    return max(saying, key=lambda id: mean_logprob(_steps(talk, talk.nodes[id])), default=None)

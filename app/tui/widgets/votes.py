@@ -35,7 +35,7 @@ class Votes(Canvas):
         """Rows that a vote takes."""
         if tally is None:
             return 0
-        return 2 + 2 * min(len(tally.shares), MOST) + (len(tally.shares) > MOST)
+        return 2 + (1 + tally.sampled) * min(len(tally.shares), MOST) + (len(tally.shares) > MOST)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return self.rows(self.tally)
@@ -55,7 +55,8 @@ class Votes(Canvas):
         if len(tally.shares) > MOST:
             lines.append([Segment(f"{len(tally.shares) - MOST} answers more", look.faint)])
         none = f" · {tally.unanswered} no answer" if tally.unanswered else ""
-        lines.append([Segment(cells.fit(f"{self.glyphs.line * 2} 95 % (Wilson){none}", width), look.faint)])
+        how = f"{self.glyphs.line * 2} 95 % (Wilson)" if tally.sampled else "no sample: no intervals"
+        lines.append([Segment(cells.fit(f"{how}{none}", width), look.faint)])
         return lines
 
     def _share(self, share: Share, first: bool, label: int, size: int) -> list[Line]:
@@ -63,15 +64,15 @@ class Votes(Canvas):
         n = max(len(self.tally.said) if self.tally is not None else 0, 1)
         name = cells.pad(cells.fit(cells.clean(share.answer), label), label + 2)
         number = f"{share.count:>4}{100 * share.count / n:>7.1f} %"
+        row: Line = [
+            Segment(name, look.chosen if first else look.text),
+            Segment(bar(share.count / n, size, glyphs), look.bar if first else look.bar_cut),
+            Segment(number, look.chosen if first else look.text),
+        ]
+        if self.tally is None or not self.tally.sampled:
+            return [row]
         low, high = round(share.low * (size - 1)), round(share.high * (size - 1))
         whisker = " " * low + glyphs.tick + glyphs.line * max(high - low - 1, 0) + glyphs.tick
         whisker = cells.pad(cells.fit(whisker, size), size)
         between = f"{100 * share.low:.0f}-{100 * share.high:.0f}".rjust(COUNT)
-        return [
-            [
-                Segment(name, look.chosen if first else look.text),
-                Segment(bar(share.count / n, size, glyphs), look.bar if first else look.bar_cut),
-                Segment(number, look.chosen if first else look.text),
-            ],
-            [Segment(" " * (label + 2)), Segment(whisker, look.faint), Segment(between, look.faint)],
-        ]
+        return [row, [Segment(" " * (label + 2)), Segment(whisker, look.faint), Segment(between, look.faint)]]

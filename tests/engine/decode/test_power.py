@@ -83,8 +83,7 @@ def test_it_says_what_it_cost_and_reads_nothing_twice() -> None:
     figures = found.figures[0]
     assert figures["score"] == pytest.approx(sum(s.logprob or 0 for s in found.steps[0]), abs=1e-4)
     assert 0 <= figures["accepted"] <= 1 and figures["effective"] >= 1
-    # every drawn token is read once at most, and the text once more where it is told
-    assert session.model.read <= len(PROMPT) + figures["drawn"] + 2 * len(found.ids[0])
+    assert session.model.read <= len(PROMPT) + figures["drawn"]  # every drawn token once at most
 
 
 def test_a_place_that_goes_on_from_a_fork_leaves_the_prompt_to_the_next_run() -> None:

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path as File
 
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 
 from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Stats
 from engine.errors import DataError, ParameterError
 from engine.evaluate.extraction import Extraction, canonical
 from engine.evaluate.program import Verifier, VerifierError
 from engine.reason import scorers, vote
 from engine.reason.paths import Path, PathCollector, by_score, by_vote
-from engine.reason.thought import THOUGHTS, thought
+from engine.reason.reasoning import Reasoning
+from engine.reason.thought import THOUGHTS, Thought, thought
 from engine.trace.observe import observe
 from engine.trace.trace import Recipe, TokenStep
 from tests.engine.decode.test_beam import PROMPT, markov
@@ -184,6 +187,59 @@ def test_a_run_is_stopped_when_its_vote_is_decided() -> None:
     verdict = by_vote(done)
     assert len(done) == 64 and control.cancelled
     assert verdict.tokens >= 64 and any(not p.whole for p in done) and any(p.whole for p in done)
+
+
+def test_a_path_is_given_up_once_a_group_is_less_confident_than_the_first_ones() -> None:
+    sure, unsure = step([0.9, 0.1]), step([0.5, 0.5])
+    low, high = (float(scorers.confidences([each])[0]) for each in (unsure, sure))
+    assert low < high
+    control = RunControl()
+    sampling = PathCollector(Extraction("all"), 8, control)
+    stats = Stats(1, 0, 1, 0.0, 0.0)
+    warm = [[unsure] * 10 + [sure] * 30, [sure] * 40, [sure] * 40, [sure] * 40]
+    events = [
+        event for b, steps in enumerate(warm) for event in [*(Emitted(b, s) for s in steps), Done(b, "eot", stats)]
+    ]
+    list(sampling.watch(events))
+    assert not control.given_up
+    sampling.despair(0.25)
+    lows = [(10 * low + 22 * high) / 32, high, high, high]
+    assert sampling.doubt == pytest.approx(np.quantile(lows, 0.25))
+    doubtful = [Emitted(0, s) for s in [sure] * 8 + [unsure] * 24]
+    list(sampling.watch([*doubtful[:-1], *(Emitted(1, sure) for _ in range(40))]))
+    assert not control.given_up  # no group of tokens is whole yet
+    list(sampling.watch(doubtful[-1:]))
+    assert control.given_up == {0}
+
+
+def test_hopeless_paths_cost_less_and_do_not_vote() -> None:
+    """What begins with one letter is sure of every token, what begins with the other of none; most begin with the
+    first."""
+    table = np.full((VOCAB, VOCAB), -40.0)
+    table[PROMPT[-1], 97:99] = np.log([0.7, 0.3])
+    table[97, 97] = 0.0
+    table[98:106, 98:106] = math.log(0.125)
+    way = Reasoning(Thought(), Extraction("all"), n=24, hopeless=0.6, max_tokens=60, raw=True)
+    paths = list(way.draw(markov(table), PROMPT, RunControl(), 4))
+    given_up = [path for path in paths if not path.whole]
+    assert sorted(path.branch for path in paths) == list(range(24)) and all(
+        path.whole for path in paths if path.branch < 12
+    )
+    assert given_up and all(path.text[0] == "b" and path.tokens == scorers.WINDOW for path in given_up)
+    assert all(path.text[0] == "a" for path in paths if path.whole and path.branch >= 12)
+    assert by_vote(paths).tokens < 24 * 60
+
+
+def test_an_expression_that_never_ends_is_left_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.evaluate.extraction.PATIENCE_S", 0.05)
+    endless = Extraction("(a|aa)+$")
+    with pytest.raises(VerifierError, match="was not done with a text of 61 characters"):
+        endless("a" * 60 + "b")
+    assert endless("baa") == "a"
+    stats = Stats(1, 0, 1, 0.0, 0.0)
+    collector = PathCollector(endless, 1, RunControl())
+    (found,) = collector.watch([Emitted(0, replace(step([0.9, 0.1]), text="a" * 60 + "b")), Done(0, "eot", stats)])
+    assert found.whole and found.answer is None and "was not done" in found.trouble
 
 
 # -- verifiers -------------------------------------------------------------------------------------------------------
