@@ -32,7 +32,8 @@ def check(settings: TaskSettings) -> None:
         raise ParameterError("the scorer regex needs a pattern")
     if lacking := check_judge(settings.judge):
         raise ParameterError(lacking)
-    sought(settings.pattern)
+    if settings.pattern:
+        sought(settings.pattern)
 
 
 def judge(question: Question, said: str, settings: TaskSettings) -> dict[str, float]:
