@@ -86,7 +86,7 @@ def classifier() -> Callable[[str], str]:
 def perplexities(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict[str, float]]:
     """Of what each row says after what it is asked: exp of the mean surprisal a token; of a text without its first
     token where nothing stands before it. Rows of no token, or longer than the context, have none."""
-    from engine.evaluate.evaluation import Protocol, after, alone
+    from engine.evaluate.evaluation import Protocol, after
     from engine.evaluate.likelihood import Request, loglikelihoods
 
     prefix = Protocol().token(session.tokenizer)
@@ -95,7 +95,7 @@ def perplexities(session: "Session", rows: Sequence[SynthRow]) -> dict[str, dict
         asks, says = row.sides
         if not says.strip():
             continue
-        ids, start = after(asks, says, session.tokenizer, prefix) if asks else alone(says, session.tokenizer, prefix)
+        ids, start, _ = after(asks, says, session.tokenizer, prefix)
         if max(start, 1) < len(ids) <= session.context:
             asked.append(row.id)
             requests.append(Request((tuple(ids),), (max(start, 1),)))
