@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import DataError
-from engine.evaluate import tasks
+from engine.evaluate import task_files
 from engine.evaluate.contamination import text_of
 from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.tasks import Item, Question, Task
@@ -31,7 +31,7 @@ def task_of(name: str) -> Task:
     path = Path(name).expanduser()
     if not path.exists():
         raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
-    found = tasks.read(path)
+    found = task_files.read(path)
     if len(found) != 1:
         raise DataError(f"{path} is a suite of {len(found)} tasks: name one of them")
     return found[0]
@@ -88,7 +88,7 @@ def _is_task(path: Path) -> bool:
         return True
     if path.is_dir() or Path(path.name.removesuffix(".gz")).suffix not in (".jsonl", ".csv"):
         return False
-    first = next(iter(tasks.rows(path)), {})
+    first = next(iter(task_files.rows(path)), {})
     return not any(all(key in first for key in keys) for keys in FORMS.values())
 
 
