@@ -4,7 +4,7 @@ What the verb and the screen's worker share. A model is opened when its turn com
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any
 from app.evaluations import Evaluation, Evaluations, Row, asked_of
 from app.scoreboard import Measurement
 from app.task_sources import Sourced, TextFile
+from engine import ranks
 from engine.decode.strategies import parse
 from engine.evaluate import evaluation
 from engine.evaluate.conditional import JUDGE, JudgedPair, Restated
 from engine.evaluate.evaluation import Outcome, Protocol
+from engine.evaluate.spread import spread
 from engine.evaluate.task_files import digest
 from engine.evaluate.tasks import Problem, Task
 from engine.session import Session
@@ -65,16 +67,21 @@ class Evaluator:
         begun = Evaluation(source.name, name, asked, self.command, each.place)
         aside = source.aside if isinstance(source, Task) else 0
         below = None if self.limit is None else self.limit + aside
+
+        def ask(done: Container[int]) -> Iterator[Outcome]:
+            if text is not None:
+                return evaluation.document(session, text, protocol, done=done, limit=self.limit)
+            assert isinstance(source, Task)
+            strategy = parse(protocol.strategy)
+            return evaluation.evaluate(session, source, protocol, strategy=strategy, done=done, limit=self.limit)
+
+        together = ranks.joined()
+        if together is not None and not together.leads:
+            yield from spread(together, begun.id, set(), ask)
+            return
         known = self.store.begin(begun, fresh=self.fresh)
         yield Measurement(begun, below, _said(asked, source), len(known), self._total(source))
-        if text is not None:
-            outcomes: Iterator[Outcome] = evaluation.document(session, text, protocol, done=known, limit=self.limit)
-        else:
-            assert isinstance(source, Task)
-            outcomes = evaluation.evaluate(
-                session, source, protocol, strategy=parse(protocol.strategy), done=known, limit=self.limit
-            )
-        yield from self._kept(begun, outcomes)
+        yield from self._kept(begun, ask(known) if together is None else spread(together, begun.id, known, ask))
 
     def _kept(self, begun: Evaluation, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         rows: list[Row] = []

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from app.cli.eval_output import Figure, number, say, show, span
 from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
+from engine import ranks
 from engine.errors import DataError
 
 if TYPE_CHECKING:
@@ -133,6 +134,9 @@ def command(
         raise click.UsageError("--generated and --reference go together")
     if training is not None and generated is None and not tasks:
         raise click.UsageError("--training goes with TASKS that are measured, or with --generated")
+    together = ranks.joined()
+    if generated is not None and together is not None:
+        raise click.UsageError("--generated is one process's work: start it without mlx.launch")
     if generated is not None and reference is not None:
         if tasks or len(models) > 1:
             raise click.UsageError("--generated measures texts by itself: no tasks, at most one -M")
@@ -164,6 +168,8 @@ def command(
             _check_held(held, asked)
             run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
             done = run.all([*held, *asked], models or (os.environ.get("LIKELY_MODEL", ""),))
+        if together is not None and not together.leads:
+            return  # rank 0 has everyone's results
         aside = [each for each in done if each.evaluation.task == held[0].source.name] if held else []
         done = [each for each in done if each not in aside]
         more = [figure for each in done for figure in _scaled(store, each, aside)]
@@ -245,7 +251,7 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
             raise click.UsageError("--adapter goes with a model: -M names an adapter's folder already")
         with Progress() as progress:
             return open_adapter(model, progress.show)
-    session = open_session(model, adapters=adapters)
+    session = open_session(model, adapters=adapters, whole=True)
     weighed = [weighed_adapter(given) for given in adapters]
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
 

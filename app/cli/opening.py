@@ -61,18 +61,19 @@ def open_session(
     adapters: Sequence[str] = (),
     keep_prefix: bool = False,
     parallel: str | None = None,
+    whole: bool = False,
     **cache: Any,
 ) -> "Session":
     """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
 
     `adapters` are directories, each with `=` and a weight if it is not 1; `parallel` is how the ranks of a launcher
-    share the model.
+    share the model; with `whole` each has all of it.
 
     `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
     (`LanguageModel.make_cache`).
     """
     weighed = [weighed_adapter(given) for given in adapters]
-    together = ranks.joined()
+    together = None if whole else ranks.joined()
     model = model or default_model()
     if adapters and together is not None:
         raise click.UsageError("--adapter is for one process: likely fuse makes the adapter part of the model first")

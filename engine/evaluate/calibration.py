@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 15
+Numbers = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,14 @@ class Bin:
     accuracy: float
 
 
-def reliability(confidence: Sequence[float], right: Sequence[float], bins: int = BINS) -> list[Bin]:
+def reliability(confidence: Numbers, right: Numbers, bins: int = BINS) -> list[Bin]:
     """Bins of equal width that hold items; a confidence on an edge belongs to the bin below it, 0 to the first."""
     said, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
     edges = np.linspace(0, 1, bins + 1)
     return _binned(said, was, np.clip(np.searchsorted(edges, said - 1e-12, side="left") - 1, 0, bins - 1), edges)
 
 
-def adaptive(confidence: Sequence[float], right: Sequence[float], bins: int = BINS) -> list[Bin]:
+def adaptive(confidence: Numbers, right: Numbers, bins: int = BINS) -> list[Bin]:
     """Bins of as many items each, as far as equal confidences can be parted."""
     said, was = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
     if not len(said):
@@ -44,13 +45,13 @@ def adaptive(confidence: Sequence[float], right: Sequence[float], bins: int = BI
 
 
 def _binned(said: np.ndarray, was: np.ndarray, index: np.ndarray, edges: np.ndarray) -> list[Bin]:
-    found = []
-    for i in range(len(edges) - 1):
-        inside = index == i
-        if count := int(inside.sum()):
-            means = float(said[inside].mean()), float(was[inside].mean())
-            found.append(Bin(float(edges[i]), float(edges[i + 1]), count, *means))
-    return found
+    counts, *sums = (np.bincount(index, each, len(edges) - 1).tolist() for each in (None, said, was))
+    ends = edges.tolist()
+    return [
+        Bin(low, high, count, confidence / count, right / count)
+        for low, high, count, confidence, right in zip(ends[:-1], ends[1:], counts, *sums, strict=True)
+        if count
+    ]
 
 
 def ece(bins: Sequence[Bin]) -> float:

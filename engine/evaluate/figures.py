@@ -23,7 +23,7 @@ LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
 
 
 def _bins(rows: np.ndarray, binned: Callable[..., Sequence[calibration.Bin]]) -> Sequence[calibration.Bin]:
-    return binned(rows[:, 0].tolist(), rows[:, 1].tolist())
+    return binned(rows[:, 0], rows[:, 1])
 
 
 # Of items [n, 2], confidence and whether it was right: 15 bins of equal width, or of as many items each.

@@ -5,7 +5,8 @@ import os
 import queue
 import selectors
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ class Ranks:
     _ended: Callable[[End], None]
     _links: list[Link] = field(default_factory=list)
     _said: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
+    _heard: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)  # on rank 0, from the others
     _done: set[int] = field(default_factory=set)
     _all_done: threading.Event = field(default_factory=threading.Event)
     _over: bool = False  # ended here
@@ -74,6 +76,18 @@ class Ranks:
             return self._said.get()
         self._tell({"value": value})
         return value
+
+    def send(self, value: Any) -> None:
+        """Tell rank 0 a value (what JSON can hold), from another rank."""
+        self._tell({"heard": value})
+
+    def heard(self, *, wait: bool = False) -> Iterator[Any]:
+        """On rank 0, what other ranks have sent by now, each rank's in its order; with `wait`, one value or more."""
+        if wait:
+            yield self._heard.get()
+        with suppress(queue.Empty):
+            while True:
+                yield self._heard.get_nowait()
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Result of `work`, done by rank 0 before the others begin: what it fetched, they find."""
@@ -131,6 +145,9 @@ class Ranks:
     def _act(self, message: dict[str, Any]) -> None:
         if "value" in message:
             self._said.put(message["value"])
+        elif "heard" in message:
+            if self.leads:
+                self._heard.put(message["heard"])
         elif "done" in message:
             self._note(message["done"])
         elif "end" in message:

@@ -1,5 +1,6 @@
 """`likely` as several processes over mlx's ring on this machine: the same words as from one, and one end for all."""
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import app.cli
 from metal import mx
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.processes import finish, free_ports, start
@@ -80,6 +82,37 @@ def test_a_chat_by_lines_is_led_by_rank_0(files: dict[str, Path], tmp_path: Path
     first, second = finish(ranks)
     assert first == (0, alone(*words, given=lines), "")
     assert second == (0, "", "")
+
+
+def test_two_ranks_measure_what_one_process_measures(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every item once, of texts, choices and answers that are drawn, odd rows counted once; and what is known stays."""
+    rows: dict[str, list[dict[str, Any]]] = {
+        "choices": [{"context": f"Q{i} is", "choices": ["one", "another one"], "gold": i % 2} for i in range(21)],
+        "texts": [{"text": f"The text of number {i}. " * (i % 4 + 1)} for i in range(9)] + [{"text": ""}] * 3,
+        "drawn": [{"prompt": f"say {i}", "answer": "it"} for i in range(5)],
+    }
+    for name, listed in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
+    model = ["--model", str(files["folder"]), "--json", "--seed", "1", "--temp", "1", "--samples", "2", "--limit"]
+    words = ["eval", *(str(tmp_path / f"{name}.jsonl") for name in rows), *model]
+
+    def here(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["likely", *arguments])
+        with pytest.raises(SystemExit):
+            app.cli.main()
+        return capfd.readouterr().out
+
+    here(*words, "8")
+    first, second = finish(start(2, tmp_path, [*MAIN, *words, "99"]))
+    assert first[::2] == (0, "") and second == (0, "", "")
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "other"))
+    for mine, ours in zip(here(*words, "99").splitlines(), first[1].splitlines(), strict=True):
+        a, b = json.loads(mine), json.loads(ours)
+        for name in ("value", "se", "low", "high"):
+            assert b.pop(name) == pytest.approx(a.pop(name), rel=1e-4, abs=1e-5), name
+        assert a == b
 
 
 def begun(ranks: list[subprocess.Popen[str]]) -> None:
