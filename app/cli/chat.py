@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from app.cli.opening import Ruled, adapter_option, model_option, open_session, parallel_option, weighed_adapter
+from app.cli.opening import (
+    Ruled,
+    adapter_option,
+    model_option,
+    on_terminal,
+    open_session,
+    parallel_option,
+    weighed_adapter,
+)
 from app.cli.sampling import read_recipe, sampling_options
 from engine.presets import ORDERS, PARAMETERS
 
@@ -40,7 +48,9 @@ def command(
     likely chat -M qwen3-4b           ... with this model, from now on also where none is named
     likely chat --plain --temp 0.7    lines; ctrl-c stops an answer, ctrl-d ends
     """
-    if not plain and os.environ.get("TERM") == "dumb" and sys.stdout.isatty():
+    if not plain and draws_no_screen():
+        if resume is not None:
+            raise click.UsageError("--resume is for the full screen, which this terminal does not draw (TERM=dumb)")
         click.echo("this terminal draws no full screen (TERM=dumb): likely chat --plain, line by line", err=True)
         plain = True
     if plain:
@@ -64,9 +74,9 @@ def command(
     sys.exit(screen(model=model or None, resume=resume, adapters=weighed, start=_start(values, system)))
 
 
-def on_terminal() -> bool:
-    """Whether somebody sits there who can see a screen."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+def draws_no_screen() -> bool:
+    """Whether there is a terminal that can only write lines."""
+    return os.environ.get("TERM") == "dumb" and sys.stdout.isatty()
 
 
 def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":

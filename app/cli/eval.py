@@ -128,8 +128,6 @@ def command(
     from engine.evaluate.evaluation import Protocol
     from engine.home import home
 
-    if items and not as_json:
-        raise click.UsageError("--items is for programs: give --json too")
     if (generated is None) != (reference is None):
         raise click.UsageError("--generated and --reference go together")
     if training is not None and generated is None and not tasks:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import heat
-from app.cli.opening import adapter_option, model_option, open_session, read_text
+from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
 from engine.errors import ParameterError
 from engine.whole_file import read_whole
 
@@ -25,7 +25,7 @@ SHOWN = 5  # candidates a token
 BEFORE = 4  # tokens of the past that a factor spells
 
 
-@click.command()
+@click.command("explain", cls=Ruled)
 @click.argument("text", required=False)
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
 @model_option
@@ -55,8 +55,6 @@ def command(
     """
     from engine.evaluate.explain import attention, continuations, explain
 
-    if attended and not as_json:
-        raise ParameterError("--attention is numbers for every layer, head and token: give --json too")
     given = read_given(file, text, "explain")
     session = open_session(model, adapters=adapters)
     explanation = explain(session, given)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from app.cli.opening import Ruled
 
-@click.command()
+
+@click.command("models", cls=Ruled)
 @click.option("--json", "as_json", is_flag=True, help="One array of objects.")
 @click.option("--default", "chosen", metavar="NAME", help="Use this model where none is named.")
 @click.option(

@@ -55,6 +55,11 @@ def read_text(argument: str | None, what: str) -> str:
         ) from None
 
 
+def on_terminal() -> bool:
+    """Whether somebody sits there who can see a screen."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def open_session(
     model: str,
     *,

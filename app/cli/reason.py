@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from app.cli.opening import adapter_option, model_option, open_session, read_text
+from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
 from app.cli.sampling import read_recipe, sampling_options
 from app.cli.walks import walk_lines
 from engine.decode.control import RunControl
@@ -26,7 +26,7 @@ from engine.reason.vote import interval
 BAR = 24  # cells of a full one
 
 
-@click.command()
+@click.command("reason", cls=Ruled)
 @click.argument("question", required=False)
 @model_option
 @adapter_option
@@ -103,25 +103,10 @@ def command(
     likely reason --file sums.jsonl --template few-shot -n 16
     """
     recipe, limits = read_recipe(values, searches=method == "power")
-    if verifier is not None and (by is not None or method not in ("best", "steps")) and not analyse:
-        raise click.UsageError(
-            "--verifier chooses the best, or finds first wrong steps: use it with --method best or steps, in the place "
-            "of --scorer, or with --analyse"
-        )
-    if hopeless is not None and method != "vote":
-        raise click.UsageError("--hopeless gives up paths of a vote: use it with --method vote")
-    if method == "power" and confidence is not None:
-        raise click.UsageError("--confidence stops paths that are drawn side by side: use it with --method vote")
-    if by == belief.NAME and method != "best":
-        raise click.UsageError("--scorer p-true asks the model about whole answers: use it with --method best")
     if file is not None and question is not None:
         raise click.UsageError("--file has the questions: it takes no QUESTION")
-    if file is not None and confidence is not None:
-        raise click.UsageError("--confidence stops a vote early, and a file's votes are compared at all their sizes")
     asks = thought(template)
     n = paths if paths is not None else {"power": 1, "reflect": 2}.get(method, 16)
-    if analyse and file is None:
-        raise click.UsageError("--analyse changes the chains of many problems: give them by --file")
     way = Reasoning(
         asks, Extraction(extract or asks.extract), method, n,
         scorer(by) if by is not None and by != belief.NAME else None,

@@ -12,7 +12,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from engine.presets import PARAMETERS
+from engine.presets import PARAMETERS, PRESETS
+from engine.reason import belief
+from engine.transforms import TRANSFORMS, Parameter
 
 Values = dict[str, Any]
 
@@ -42,8 +44,34 @@ def _goes_with(options: tuple[str, ...], *refused: str) -> OptionRule:
     return OptionRule(lambda values: not any(is_given(values[name]) for name in options), line, refused)
 
 
+def _set(parameter: Parameter, values: Values) -> float | None:
+    """The value of a sampling parameter, given or of the preset that is named; None where none says it."""
+    given: float | None = values[parameter.name]
+    return PRESETS[values["preset"]].get(parameter.name) if given is None and values["preset"] else given
+
+
+def _details(switch: Parameter, refused: tuple[str, ...]) -> OptionRule:
+    """Parameters of a transform do nothing while the one that switches it leaves it out."""
+    line = f"goes with {switch.flag}, and there with another value than {switch.off:g}"
+    return OptionRule(lambda values: _set(switch, values) in (None, switch.off), line, refused)
+
+
+SAMPLING = (
+    *(
+        _details(next(p for p in kind.parameters if p.off is not None), details)
+        for kind in TRANSFORMS
+        if (details := tuple(p.name for p in kind.parameters if p.off is None))
+    ),
+    OptionRule(
+        lambda values: _set(PARAMETERS["temp"], values) == 0,
+        "moves a temperature, and at 0 the likeliest token is taken: leave out one of them",
+        ("dynatemp_range", "dynatemp_exponent"),
+    ),
+)
+
 RULES: dict[str, tuple[OptionRule, ...]] = {
     "run": (
+        *SAMPLING,
         OptionRule(
             _named("replay"),
             "is of a run of the model: --replay shows a saved one, and takes sampling parameters and --json",
@@ -51,6 +79,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         ),
     ),
     "chat": (
+        *SAMPLING,
         OptionRule(_named("plain"), "is for the full screen: leave out --plain", refused=("resume",)),
         OptionRule(
             lambda values: not values["plain"],
@@ -62,7 +91,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule(
             lambda values: bool(values["peft"] or values["lora"]),
             "is about a fused model: --peft and --lora write the adapter alone, as it is",
-            refused=("bits", "group_size", "kind", "data", "rows", "force"),
+            refused=("bits", "group_size", "kind", "data", "rows", "force", "as_json"),
         ),
         OptionRule(
             lambda values: values["bits"] in ("0", "16", "32"),
@@ -70,7 +99,64 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             refused=("group_size",),
         ),
     ),
+    "reason": (
+        *SAMPLING,
+        _goes_with(("verifier",), "timeout"),
+        _goes_with(("file",), "limit", "analyse"),
+        OptionRule(
+            lambda values: values["method"] != "steps", "is of a search by steps: --method steps", ("beams", "step_end")
+        ),
+        OptionRule(lambda values: values["method"] != "power", "is of the power of --method power", ("alpha",)),
+        OptionRule(lambda values: values["method"] != "entropy", "is of --method entropy", ("bits",)),
+        OptionRule(
+            lambda values: values["method"] not in ("best", "steps") and not values["analyse"],
+            "chooses the best, or finds first wrong steps: use it with --method best or steps, or with --analyse",
+            ("verifier",),
+        ),
+        OptionRule(_named("verifier"), "weighs in the place of --verifier: choose one of them", ("by",)),
+        OptionRule(
+            lambda values: values["method"] == "reflect", "has nothing to weigh: the last answer counts", ("by",)
+        ),
+        OptionRule(
+            lambda values: values["by"] == belief.NAME and values["method"] != "best",
+            f"{belief.NAME} asks the model about whole answers: use it with --method best",
+            ("by",),
+        ),
+        OptionRule(
+            lambda values: values["method"] != "vote",
+            "is of paths that are drawn side by side to be counted: use it with --method vote",
+            ("confidence", "hopeless"),
+        ),
+        OptionRule(
+            _named("file"), "stops a vote early, and a file's votes are compared at all their sizes", ("confidence",)
+        ),
+        OptionRule(_named("raw"), "is how a question is asked, and --raw asks it as it is", ("template",)),
+    ),
+    "explain": (
+        OptionRule(
+            lambda values: not values["as_json"],
+            "is numbers for every layer, head and token: give --json too",
+            ("attended",),
+        ),
+        OptionRule(
+            lambda values: values["formula"] and not values["as_json"],
+            "is of the table of tokens: leave out --formula, or give --json for both",
+            ("top", "candidate"),
+        ),
+    ),
+    "models": (OptionRule(_named("known"), "is of the models that are here: leave out --known", ("chosen", "folder")),),
+    "tune": (
+        OptionRule(
+            _named("screen"), "is for a run without --screen, which shows it as it goes", ("dry_run", "as_json")
+        ),
+    ),
     "eval": (
+        OptionRule(lambda values: not values["as_json"], "is for programs: give --json too", ("items",)),
+        OptionRule(
+            lambda values: values["text"] is not None and not values["tasks"],
+            "is of tasks: --text is one text, which is read as it is",
+            ("shots", "cluster", "validation"),
+        ),
         OptionRule(
             _named("generated"),
             "is of tasks: --generated takes --reference, --training, --model, --adapter, --measure and --json",

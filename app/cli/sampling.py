@@ -69,7 +69,10 @@ def read_recipe(values: Mapping[str, Any], *, searches: bool = False) -> tuple[R
         raise ParameterError("--stop must be a text of at least one character, got an empty one")
     found = recipe(settings, ORDERS[values["order"]], bias=bias)
     if searches and found.greedy:
-        raise ParameterError("a search has no use for temperature 0, it looks for the likeliest by itself: drop it")
+        option = "--temp 0" if "temp" in given else f"--preset {preset}"
+        raise ParameterError(
+            f"a search has no use for temperature 0, it looks for the likeliest by itself: drop {option}"
+        )
     return found, limits
 
 

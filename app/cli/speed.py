@@ -55,10 +55,10 @@ def read_strategy(
         )
     strategy = (parse(text or "") if draft_model is None else Drafting(draft_model)) if search is None else search
     strategy = NGram() if ngram else strategy
-    if answers is not None and strategy.SEARCHES:
-        return strategy.best(answers)
-    if answers is not None and answers > 1:
+    if answers is not None:
         try:
+            if strategy.SEARCHES:
+                return strategy.best(answers)
             strategy.check(answers)
         except ParameterError as error:
             raise click.UsageError(f"{error} (--answers)") from None

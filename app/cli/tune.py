@@ -16,7 +16,7 @@ import click
 
 from app import heat
 from app.awake import kept_awake
-from app.cli.opening import Progress
+from app.cli.opening import Progress, Ruled, on_terminal
 from app.training_plan import describe, duration, outcome
 from engine.errors import LikelyError
 from engine.options import read_toml
@@ -60,7 +60,7 @@ def tuning_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command("tune", cls=Ruled)
 @click.argument("data", required=False)
 @click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -84,9 +84,7 @@ def command(
     base = configure(read_toml(config)) if config is not None else Config()
     settings = configure({**given, **({"data": data} if data else {})}, base)
     if screen:
-        if dry_run or as_json:
-            raise click.UsageError("--screen shows a run as it goes: leave out --dry-run and --json")
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if not on_terminal():
             raise click.UsageError("the full screen needs a terminal; without --screen there is a line of progress")
         from app.tui import tune as watch
 

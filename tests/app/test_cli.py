@@ -325,7 +325,10 @@ def test_first_wrong_steps_of_a_file(likely: Any, tmp_path: Path) -> None:
         (["reason", "x", "-n", "0"], "the number of paths must be in [1, 256], got 0"),
         (["reason", "x", "--verifier", "true"], "--verifier chooses the best"),
         (["reason", "x", "--extract", "(a"], "is no regular expression"),
-        (["reason", "x", "--hopeless", "0.1", "--method", "best"], "--hopeless gives up paths of a vote"),
+        (
+            ["reason", "x", "--hopeless", "0.1", "--method", "best"],
+            "--hopeless is of paths that are drawn side by side",
+        ),
         (["reason", "x", "--method", "entropy", "--bits", "-1"], "the entropy must be in [0, 64], got -1"),
         (["reason", "x", "--template", "y"], "is no template"),
     ],

@@ -8,18 +8,43 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import likely as program
-from app.cli.rules import RULES, OptionRule
+from app.cli.rules import RULES, SAMPLING, OptionRule
 from app.tui.chat.start import Start
 from engine.errors import DataError, ParameterError
 from engine.presets import ORDERS
+from engine.reason import belief
 from engine.transforms import Temperature
 from engine.tune.config import NEEDS, configure
 
+DRAWN: list[list[str]] = [*([["--temp", "1"]] * (len(SAMPLING) - 1)), ["--temp", "0"]]
 STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb holds, in the order of the table
-    "run": [["--replay", "x.jsonl"]],
-    "chat": [["--plain"], []],
+    "run": [*DRAWN, ["--replay", "x.jsonl"]],
+    "chat": [*DRAWN, ["--plain"], []],
     "fuse": [["adapter", "--peft", "y"], ["adapter", "--out", "z"]],
-    "eval": [["--generated", "a", "--reference", "b"], ["--compare"]],
+    "reason": [
+        *DRAWN,
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        ["--method", "best", "--verifier", "x"],
+        ["--method", "reflect"],
+        ["--scorer", "p-true"],
+        ["--method", "best"],
+        ["--file", str(Path(__file__))],
+        ["--raw"],
+    ],
+    "explain": [["hello"], ["hello", "--formula"]],
+    "models": [["--known"]],
+    "tune": [["rows", "--screen"]],
+    "eval": [
+        ["arithmetic"],
+        ["--text", "x"],
+        ["--generated", "a", "--reference", "b"],
+        ["--compare"],
+    ],
     "inside": [["hello"]] * 8,
     "bench": [["kernels"], ["model"]],
 }
@@ -34,7 +59,7 @@ def value_of(param: click.Parameter) -> list[str]:
     kind: Any = param.type
     if isinstance(kind, click.Choice):
         return [str(kind.choices[0])]
-    return ["1"]
+    return [belief.NAME] if param.name == "by" else ["1"]
 
 
 @pytest.mark.parametrize(("verb", "state", "rule"), CASES)
@@ -105,3 +130,38 @@ def test_the_full_screen_takes_what_is_asked(monkeypatch: pytest.MonkeyPatch) ->
     assert start.order == tuple(kind.__name__ for kind in ORDERS["llama.cpp"])
     assert (start.system, start.seed, start.max_tokens) == ("S", 7, 9)
     assert seeded == Start(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        ("chat --plain --resume x", "--resume"),
+        ("chat --stop x", "--stop"),
+        ("run --replay x --special", "--special"),
+        ("run --replay x --seed 1", "--seed"),
+        ("run --replay x --raw", "--raw"),
+        ("tune rows --kind full --rank 4", "rank"),
+        ("tune rows --beta 0.2", "beta"),
+        ("tune rows --epochs 1 --steps 2", "epochs"),
+        ("fuse adapter --peft x --bits 4", "--bits"),
+        ("fuse adapter --out x --group-size 32", "--group-size"),
+        ("bench --case x", "--case"),
+        ("bench kernels -M x", "--model"),
+        ("run x --xtc-threshold 0.2", "--xtc-threshold"),
+        ("run x --preset greedy --dynatemp-range 1", "--dynatemp-range"),
+        ("reason x --limit 2", "--limit"),
+        ("explain x --formula --top 2", "--top"),
+        ("models --known --default x", "--default"),
+        ("eval --text x --shots 4", "--shots"),
+    ],
+)
+def test_a_call_with_an_option_that_would_be_ignored(args: str, option: str) -> None:
+    result = CliRunner().invoke(program, args.split())
+    assert result.exit_code, result.output
+    assert option in result.output + str(result.exception)
+
+
+def test_a_terminal_without_a_screen_resumes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.cli.chat.draws_no_screen", lambda: True)
+    result = CliRunner().invoke(program, ["chat", "--resume", "x"])
+    assert result.exit_code == 2 and "--resume" in result.output

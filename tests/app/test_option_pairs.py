@@ -1,0 +1,225 @@
+"""All pairs of options of every verb: refused by name, or both arrive where the verb hands over what was asked."""
+
+import json
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import click
+import pytest
+
+from app.cli import VERBS as ALL_VERBS
+from engine.presets import PARAMETERS
+from engine.transforms import TRANSFORMS
+from engine.tune.config import HINTS, Config
+from tests.app.boundaries import BARE, FOUND, VERBS, Boundaries, Plan, Refused, flags
+
+Call = dict[str, list[str]]  # words by parameter name, "" for what is no option
+
+FIRST: dict[str, list[str]] = {  # the arguments of a verb
+    "run": ["PROMPT"],
+    "reason": ["QUESTION"],
+    "eval": ["arithmetic"],
+    "tune": ["rows.jsonl"],
+    "fuse": ["adapter"],
+    "quantize": ["model"],
+    "diff": ["a", "b", "TEXT"],
+    "rm": ["model"],
+    "synth": ["one.toml"],
+}
+NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in place of the arguments
+    ("run", "replay"): {"": []},
+    ("run", "length_penalty"): {"beam": ["--beam", "6"]},
+    ("run", "early_stopping"): {"beam": ["--beam", "6"]},
+    ("run", "groups"): {"beam": ["--beam", "6"]},
+    ("run", "diversity"): {"beam": ["--beam", "6"], "groups": ["--groups", "2"]},
+    ("run", "budget"): {"exact_mode": ["--exact-mode"]},
+    ("chat", "stop"): {"plain": ["--plain"]},
+    ("chat", "parallel"): {"plain": ["--plain"]},
+    ("reason", "verifier"): {"method": ["--method", "best"]},
+    ("reason", "timeout"): {"method": ["--method", "best"], "verifier": ["--verifier", "true"]},
+    ("reason", "beams"): {"method": ["--method", "steps"]},
+    ("reason", "step_end"): {"method": ["--method", "steps"]},
+    ("reason", "bits"): {"method": ["--method", "entropy"]},
+    ("reason", "alpha"): {"method": ["--method", "power"]},
+    ("reason", "file"): {"": []},
+    ("reason", "limit"): {"": [], "file": ["--file", "one.txt"]},
+    ("reason", "analyse"): {"": [], "file": ["--file", "one.txt"]},
+    ("eval", "items"): {"as_json": ["--json"]},
+    ("eval", "generated"): {"": [], "reference": ["--reference", "one.txt"]},
+    ("eval", "reference"): {"": [], "generated": ["--generated", "one.txt"]},
+    ("eval", "window"): {"text": ["--text", "one.txt"]},
+    ("eval", "stride"): {"text": ["--text", "one.txt"]},
+    ("eval", "positions"): {"text": ["--text", "one.txt"]},
+    ("eval", "difference"): {"models": ["-M", "a", "-M", "b"]},
+    ("tune", "beta"): {"objective": ["--objective", "dpo"]},
+    ("tune", "group_size"): {"quantize": ["--quantize", "4"]},
+    ("tune", "kl_data"): {"kl": ["--kl", "0.5"]},
+    ("fuse", "kind"): {"out": ["--out", "new.gguf"]},
+    ("fuse", "group_size"): {"bits": ["--bits", "4"], "out": ["--out", "new"]},
+    ("fuse", "peft"): {},
+    ("fuse", "lora"): {},
+    ("bench", "case"): {"": ["kernels"]},
+}
+for kind in TRANSFORMS:
+    switch = next((p for p in kind.parameters if p.off is not None), None)
+    for detail in kind.parameters:
+        if detail.off is None:
+            for verb in ("run", "chat", "reason"):
+                NEEDS[verb, detail.name] = {switch.name: [switch.flag, "0.45"]}
+for name in ("data", "rows", "bits", "force", "as_json", "model"):
+    NEEDS["fuse", name] = {"out": ["--out", "new"]}
+VALUES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("run", "strategy"): ("ngram 3", "beam 3"),
+    ("run", "json_schema"): ("one.txt", "two.txt"),
+    ("run", "groups"): ("2", "3"),
+    ("run", "beam"): ("6", "12"),
+    ("reason", "template"): ("boxed", "few-shot"),
+    ("reason", "by"): ("certainty", "mean"),
+    ("reason", "paths"): ("8", "12"),
+    ("reason", "beams"): ("2", "3"),
+    ("reason", "confidence"): ("0.9", "0.8"),
+    ("reason", "hopeless"): ("0.2", "0.1"),
+    ("eval", "stride"): ("7", "9"),
+    ("eval", "prefix"): ("5", "none"),
+    ("eval", "measures"): ("acc", "acc_norm"),
+    ("eval", "strategy"): ("ngram 3", "beam 3"),
+    ("eval", "validation"): ("one.jsonl", "two.jsonl"),
+    ("tune", "quantize"): ("4", "8"),
+    ("tune", "group_size"): ("32", "128"),
+    ("tune", "map"): ("a=prompt", "b=prompt"),
+    ("tune", "config"): ("one.toml", "two.toml"),
+    ("quantize", "group"): ("32", "128"),
+    ("fuse", "rows"): ("1", "2"),
+    ("fuse", "kind"): ("q8_0", "q4_0"),
+    ("reason", "extract"): ("choice", "line"),
+    ("run", "early_stopping"): ("true", "never"),
+    ("quantize", "bits"): ("3", "5"),
+    ("fuse", "out"): ("new", "new2"),
+    ("fuse", "peft"): ("new", "new2"),
+    ("fuse", "lora"): ("new", "new2"),
+    ("bench", "contexts"): ("5,7", "9"),
+    ("diff", "metrics"): ("js", "tv"),
+}
+for verb in ("run", "chat", "reason"):
+    VALUES |= {(verb, "bias"): ("5=1", "6=1"), (verb, "order"): ("hugging-face",)}
+    VALUES[verb, "preset"] = ("precise", "wild")
+    NEEDS[verb, "order"] = {"preset": ["--preset", "balanced"]}  # of one transform there is one order
+
+
+def values(verb: str, name: str, option: click.Option) -> list[list[str]]:
+    """Two ways to give an option, neither its default: of a flag the one that there is."""
+    flag = option.opts[0]
+    kind, default = option.type, str(option.default)
+    if verb == "tune" and name in HINTS:
+        default = str(getattr(Config(), name))
+    if option.secondary_opts:
+        return [[option.secondary_opts[0] if default == "True" else flag]]
+    if option.is_flag:
+        return [[flag]]
+    if given := VALUES.get((verb, name)):
+        two = list(given)
+    elif isinstance(kind, click.Choice):
+        two = [str(choice) for choice in kind.choices if str(choice) != default][:2]
+    elif isinstance(kind, click.Path):
+        two = ["folder", "folder2"] if not kind.file_okay else ["one.txt", "two.txt"]
+    elif name in PARAMETERS:
+        low, high = max(PARAMETERS[name].low, 0.0), min(PARAMETERS[name].high, 5.0)
+        two = ["3", "4"] if PARAMETERS[name].whole else [f"{low + share * (high - low):g}" for share in (0.3, 0.6)]
+    elif kind.name in ("integer", "integer range"):
+        two = ["7", "9"]
+    elif kind.name in ("float", "float range"):
+        two = ["0.3", "0.6"]
+    else:
+        two = ["word", "other"]
+    return [[flag, value] for value in two]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with the files that are named above."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LIKELY_MODEL", raising=False)
+    for name in ("one.txt", "two.txt"):
+        (tmp_path / name).write_text(f'{{"title": "{name}"}}')
+    for rank, name in ((3, "one"), (5, "two")):
+        (tmp_path / f"{name}.toml").write_text(f"rank = {rank}\nlength = {rank}\n")
+        row = {"context": name, "choices": ["a", "b"], "gold": 0}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    for name in ("folder", "folder2"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+class Asked:
+    """Plans of one verb's calls, each made once."""
+
+    def __init__(self, verb: str, boundaries: Boundaries) -> None:
+        self.verb, self.boundaries = verb, boundaries
+        self.options = flags(verb)
+        self.made: dict[tuple[str, ...], Plan | Refused] = {}
+        VERBS[verb](boundaries)
+
+    def plan(self, call: Call) -> Plan | Refused:
+        words = tuple(word for name in sorted(call) for word in call[name])
+        if words not in self.made:
+            self.made[words] = self.boundaries.call(self.verb, list(words))
+        return self.made[words]
+
+    def call(self, *names: str, other: str = "") -> Call:
+        """A call with these options and what they need; of `other` its second value."""
+        call: Call = {"": FIRST.get(self.verb, [])}
+        for name in names:
+            call |= NEEDS.get((self.verb, name), {})
+        for name in names:
+            call[name] = values(self.verb, name, self.options[name])[name == other]
+        return call
+
+    def faults(self, *names: str) -> Iterator[str]:
+        """What is wrong with the options together: one is ignored, or they are refused without a name."""
+        call = self.call(*names)
+        whole = self.plan(call)
+        if isinstance(whole, Refused):
+            given = [word for words in call.values() for word in words if word.startswith("-")]
+            spelled = [*given, *(word.lstrip("-").replace("-", "_") for word in given)]
+            if not any(word in whole for word in spelled):
+                yield f"{self.verb} {call}: refused without a name: {whole}"
+            return
+        for name in names:
+            without = self.plan({n: words for n, words in call.items() if n != name})
+            if without == whole:
+                yield f"{self.verb} {call}: {name} is ignored"
+
+
+@pytest.fixture
+def asked(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(request.param, Boundaries(monkeypatch))
+
+
+every_verb = pytest.mark.parametrize("asked", VERBS, indirect=True)
+
+
+def test_every_verb_is_asked() -> None:
+    assert {*VERBS, *BARE, *FOUND} == set(ALL_VERBS)
+    assert not any(flags(verb) for verb in BARE)
+
+
+@every_verb
+def test_each_option_arrives_with_its_value(asked: Asked) -> None:
+    faults = []
+    for name, option in asked.options.items():
+        call = asked.call(name)
+        plans = [asked.plan(call), asked.plan({n: words for n, words in call.items() if n != name})]
+        if len(values(asked.verb, name, option)) == 2:
+            plans.append(asked.plan(asked.call(name, other=name)))
+        if isinstance(plans[0], Refused) or len(set(plans)) < len(plans):
+            faults.append(f"{call}: {[plan[-200:] for plan in plans]}")
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+@every_verb
+def test_two_options_both_arrive_or_are_refused_by_name(asked: Asked) -> None:
+    pairs = combinations(asked.options, 2)
+    assert not (faults := [fault for pair in pairs for fault in asked.faults(*pair)]), "\n".join(faults)
