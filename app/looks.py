@@ -243,7 +243,7 @@ class Ablated:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Patched:
-    """Shares of the answer that patches bring back, [layers, T]."""
+    """Shares of the answer that patches bring back, [layers, T], or of heads [layers, H]."""
 
     ids: tuple[int, ...]  # of the corrupted prompt
     answer: int

@@ -1,6 +1,5 @@
 """`likely inside`: what a model does between a text and its next word."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,10 +66,10 @@ class Head(click.ParamType):
 @click.option("--patch", metavar="TEXT", help="A corrupted TEXT of as many tokens: where does the answer come back?")
 @click.option(
     "--part",
-    type=click.Choice(["residual", "attention", "mlp"]),
+    type=click.Choice(["residual", "attention", "mlp", "heads"]),
     default="residual",
     show_default=True,
-    help="With --patch: what is taken from the clean text.",
+    help="With --patch: what is taken from the clean text; a head at all of its tokens.",
 )
 @click.option("--spellings", metavar="TEXT", help="Other ways to write this TEXT in tokens, right after the first.")
 @click.option("--importance", is_flag=True, help="Which tokens of TEXT mattered for the next one.")
@@ -142,7 +141,7 @@ def command(
         looks, asked["lens"] = ["lens"], True
     if (as_csv or as_svg) and len(looks) != 1:
         raise click.UsageError(f"--csv and --svg are one look: ask for one of {', '.join('--' + x for x in LOOKS)}")
-    from app.cli import inside_text
+    from app import inside_tables
     from engine.inside.subject import subject
 
     seen = None if textless else subject(session, ids)
@@ -155,25 +154,20 @@ def command(
         assert seen is not None
         kept = save(asked["save"], seen, asked["keep"] or ("*.residual",), session.info.name)
         click.echo(f"{len(kept)} activations are in {asked['save']}", err=True)
-    words = inside_text.Words(session.tokenizer, ids, seen.first if seen is not None else 0)
+    words = inside_tables.Words(session.tokenizer, ids, seen.first if seen is not None else 0)
     if as_json:
-        names = {
-            "ablate": "ablation",
-            "patch": "patching",
-            "toward": "steering",
-            "spellings": "tokenisation",
-        }
-        first = {"first": seen.first} if seen is not None and seen.first else {}
-        click.echo(json.dumps({"ids": ids, **first, **{names.get(look, look): value for look, value in found.items()}}))
+        click.echo(inside_tables.object_of(ids, seen.first if seen is not None else 0, found))
         return
     for look, value in found.items():
-        shown = inside_text.FORMS[look](value, words)
+        shown = inside_tables.FORMS[look](value, words)
         if as_csv:
-            inside_text.write_csv(shown)
+            click.echo(inside_tables.csv_text(shown), nl=False)
         elif not as_svg:
-            inside_text.show(shown)
-        elif isinstance(shown, inside_text.Grid):
-            click.echo(inside_text.svg(shown))
+            from app.cli.inside_text import show
+
+            show(shown)
+        elif isinstance(shown, inside_tables.Grid):
+            click.echo(inside_tables.svg(shown))
         else:
             raise click.UsageError(f"--svg draws a grid, and --{look} is none: take --csv")
 

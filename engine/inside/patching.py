@@ -3,8 +3,9 @@
 Ablation silences a head at every position. Activation patching (causal tracing, Meng et al. 2022) runs a corrupted text
 and puts, at one layer and position, what the clean text had there: where that brings the clean answer back, the answer
 passes through there. All layers and positions are one sweep: what a patch does not reach, the layers below it and the
-positions before it, is read once, and all patches of a position go through the layers above side by side. Attribution
-patching (Nanda 2023) is the first-order estimate of the same table, from one pass and its gradient.
+positions before it, is read once, and all patches of a position go through the layers above side by side. A head is
+patched at all positions at once: which head carries the answer, beside which layer and position. Attribution patching
+(Nanda 2023) is the first-order estimate of the same table, from one pass and its gradient.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from models.tap import TappedPass
 from models.transformer import Transformer
 
 Array = mx.array
-PARTS = ("residual", "attention", "mlp")
+PARTS = ("residual", "attention", "mlp", "heads")
+TOGETHER = 4096  # tokens of heads' patches that go through the layers side by side, of one layer at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ def _logits(model: Transformer, x: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Patching:
-    """Effects of patches: of the logit difference answer - foil, the share that a patch brings back, [layers, T].
+    """Effects of patches: of the logit difference answer - foil, the share that a patch brings back, [layers, T], or
+    of heads [layers, H].
 
     0 is what the corrupted text says, 1 what the clean one says.
     """
@@ -64,7 +67,7 @@ class Patching:
     foil: int
     clean: float  # the difference of logits
     corrupted: float
-    effects: np.ndarray  # float32 [layers, T]
+    effects: np.ndarray  # float32
     estimates: np.ndarray | None = None  # by attribution patching
 
     @property
@@ -115,22 +118,27 @@ def pair(
 
 
 def patch(texts: PromptPair, part: str = "residual") -> Patching:
-    """Patch `part` ("residual" after a layer, or what its "attention" or "mlp" adds) at every layer and position.
+    """Patch `part` ("residual" after a layer, or what its "attention" or "mlp" adds) at every layer and position, or
+    every one of its "heads" at all positions.
 
     ParameterError for a part that is none.
     """
-    return Patching(part, texts.answer, texts.foil, *_sweeps(texts, part), estimate(texts, part))
+    _check_part(part)
+    found = _head_sweeps(texts) if part == "heads" else _sweeps(texts, part)
+    return Patching(part, texts.answer, texts.foil, *found, estimate(texts, part))
 
 
 def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:
     """Attribution patching: the same table to first order, from the gradient at the corrupted text.
 
-    effect(l, i) = (clean - corrupted activation) . d difference / d activation, float32 [layers, T], as shares too.
+    effect(l, i) = (clean - corrupted activation) . d difference / d activation, float32 [layers, T], as shares too; of
+    heads [layers, H], over all positions.
     """
     _check_part(part)
     model = texts.model
-    clean, corrupted = (_activations(model, ids) for ids in (texts.clean, texts.corrupted))
+    clean, corrupted = (_activations(model, ids, heads=part == "heads") for ids in (texts.clean, texts.corrupted))
     low, high = (_difference(texts, stream.final) for stream in (corrupted, clean))
+    over = (1, 3) if part == "heads" else -1  # [1, T, H, D], or [1, T, C]
     names = [f"layers.{index}.{part}" for index in range(len(model.blocks))]
 
     def metric(added: list[Array]) -> Array:
@@ -141,7 +149,7 @@ def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:
 
     slopes = mx.grad(metric)([mx.zeros_like(corrupted.found[name]) for name in names])
     moves = [
-        mx.sum(slope * (clean.found[name] - corrupted.found[name]), axis=-1)[0]
+        mx.sum(slope * (clean.found[name] - corrupted.found[name]), axis=over)[0]
         for name, slope in zip(names, slopes, strict=True)
     ]
     return np.array(mx.stack(moves)) / (float(high) - float(low))
@@ -149,16 +157,11 @@ def estimate(texts: PromptPair, part: str = "residual") -> np.ndarray:
 
 def _sweeps(texts: PromptPair, part: str) -> tuple[float, float, np.ndarray]:
     """The differences of the clean and of the corrupted text, and the effects [layers, T]."""
-    _check_part(part)
     model, t = texts.model, len(texts.corrupted)
     ids = mx.array([texts.corrupted])
     cache = model.make_cache(capacity=t)
     clean, corrupted = _activations(model, texts.clean), _activations(model, texts.corrupted, cache)
-    low, high = (_difference(texts, stream.final) for stream in (corrupted, clean))
-    if high == low:
-        raise ParameterError(
-            "both texts give the two tokens the same difference of logits: there is nothing to bring back"
-        )
+    low, high = _differences(texts, corrupted, clean)
     patched = _patched(model, part, clean, corrupted)
     table = np.full((len(model.blocks), t), low, np.float64)
     differ = next(i for i, (a, b) in enumerate(zip(texts.clean, texts.corrupted, strict=True)) if a != b)
@@ -177,6 +180,47 @@ def _sweeps(texts: PromptPair, part: str) -> tuple[float, float, np.ndarray]:
     return high, low, ((table - low) / (high - low)).astype(np.float32)
 
 
+def _head_sweeps(texts: PromptPair) -> tuple[float, float, np.ndarray]:
+    """The differences of the clean and of the corrupted text, and the effects [layers, H]."""
+    model, heads = texts.model, texts.model.config.heads
+    clean, corrupted = (_activations(model, ids, heads=True) for ids in (texts.clean, texts.corrupted))
+    low, high = _differences(texts, corrupted, clean)
+    layers, together = len(model.blocks), max(1, TOGETHER // (heads * len(texts.clean)))
+    spans = [range(first, min(first + together, layers)) for first in range(0, layers, together)]
+    table = np.concatenate([_head_sweep(texts, clean, corrupted, span) for span in spans])
+    return high, low, ((table - low) / (high - low)).astype(np.float32)
+
+
+def _head_sweep(texts: PromptPair, clean: "_Stream", corrupted: "_Stream", layers: range) -> np.ndarray:
+    """The difference of logits [these layers, H] with each head's patch.
+
+    At each of these layers the batch grows by one copy of the corrupted text for every head, and all go on to the end.
+    """
+    model, heads = texts.model, texts.model.config.heads
+    rest = TappedPass(model, mx.array([texts.corrupted]), dtype=mx.float32)
+    batch = mx.zeros((0, *rest.x.shape[1:]))
+    for index in range(layers.start, len(model.blocks)):
+        count = batch.shape[0]
+        if index in layers:
+            before = corrupted.found[f"layers.{index - 1}.residual" if index else "embedding"]
+            batch = mx.concatenate([batch, mx.repeat(before, heads, axis=0)])
+
+        def tap(name: str, x: Array, index: int = index, count: int = count) -> Array:
+            if index not in layers or name != f"layers.{index}.heads":
+                return x
+            mine = mx.eye(heads)[:, None, :, None] == 1  # of each copy the head that is its own
+            patched = mx.where(mine, clean.found[name], x[count:])
+            return mx.concatenate([x[:count], patched])
+
+        rest.x = batch
+        rest.step.lengths = mx.full((batch.shape[0],), len(texts.corrupted), dtype=mx.int32)
+        rest.layer(index, tap)
+        batch = rest.x
+        mx.eval(batch)
+    logits = model.head(model.norm(batch[:, -1])).astype(mx.float32)
+    return np.array(logits[:, texts.answer] - logits[:, texts.foil]).reshape(len(layers), heads)
+
+
 @dataclass(frozen=True, slots=True)
 class _Stream:
     """The activations of one text, by name, and its residual stream [1, T, C] at the end."""
@@ -185,11 +229,11 @@ class _Stream:
     final: Array
 
 
-def _activations(model: Transformer, ids: Sequence[int], cache: Cache | None = None) -> _Stream:
+def _activations(model: Transformer, ids: Sequence[int], cache: Cache | None = None, *, heads: bool = False) -> _Stream:
     found: dict[str, Array] = {}
 
     def keep(name: str, x: Array) -> Array:
-        if not name.endswith("heads"):
+        if heads or not name.endswith("heads"):
             found[name] = x
         return x
 
@@ -244,6 +288,16 @@ def _sweep(
 def _check_part(part: str) -> None:
     if part not in PARTS:
         raise ParameterError(f"what is patched must be one of {', '.join(PARTS)}, got {part}")
+
+
+def _differences(texts: PromptPair, corrupted: _Stream, clean: _Stream) -> tuple[float, float]:
+    """Of the corrupted and of the clean text; ParameterError where they are the same."""
+    low, high = (_difference(texts, stream.final) for stream in (corrupted, clean))
+    if high == low:
+        raise ParameterError(
+            "both texts give the two tokens the same difference of logits: there is nothing to bring back"
+        )
+    return low, high
 
 
 def _difference(texts: PromptPair, x: Array) -> float:

@@ -82,6 +82,11 @@ def test_patching_for_programs(inside: Any) -> None:
     assert found["effects"][-1][-1] == pytest.approx(1, abs=1e-4) and found["effects"][-1][:-1] == pytest.approx(
         [0] * 4
     )
+    found = json.loads(inside("hello", "--patch", "hallo", "--against", "7", "--part", "heads", "--json")[1])[
+        "patching"
+    ]
+    assert np.shape(found["effects"]) == np.shape(found["estimates"]) == (3, 4) and found["part"] == "heads"
+    assert "layer and head" in inside("hello", "--patch", "hallo", "--against", "7", "--part", "heads")[1]
     code, _, err = inside("hello", "--patch", "hallo!", "--json")
     assert code == 1 and "as many tokens, got 5 and 6" in err and err.count("\n") == 1
 

@@ -1,10 +1,13 @@
 """The inside view on a scripted engine: it shows what the engine says, and leaving it while it works is safe."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from textual.widgets import Input
 
 from app import looks
 from app.tui.inside.lens_page import LensPage
@@ -18,6 +21,7 @@ from engine.errors import ParameterError
 from engine.prompt import Prompt
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import ScriptedEngine
+from tests.tui.test_pictures import SIZES, compare
 
 LAYERS, HEADS = 4, 2
 TEXT = "Why is the sky blue?"
@@ -83,11 +87,12 @@ class Glass(ScriptedEngine):
                 yield looks.Mattered(300 + position, left_out, 1.0)
             case looks.AblationLook(position):
                 yield looks.Ablated(300 + position, 2.0, -0.25)
-            case looks.PatchLook(position, corrupted):
+            case looks.PatchLook(position, corrupted, part):
                 other = tuple(corrupted.ids(self.tokenizer))
                 if len(other) != position + 1:
                     raise ParameterError("both must have as many tokens")
-                effects = rng.random((LAYERS, position + 1)).astype(np.float32)
+                columns = HEADS if part == "heads" else position + 1
+                effects = rng.random((LAYERS, columns)).astype(np.float32)
                 yield looks.Patched(other, 300, 301, 4.0, -3.0, effects, 0.75)
             case looks.SpellingsLook(start, stop):
                 own = tuple(ids[start:stop])
@@ -208,7 +213,11 @@ async def test_causes_are_measured_beside_what_was_written(play: Play) -> None:
         await stage.pilot.press("p", *"Why is the sky red?", "enter")
         await known(stage, view)
         assert "4.0 here, -3.0 there" in stage.picture() and "correlates by 0.75" in stage.picture()
-        await stage.pilot.press("p", *"too short", "enter")
+        await stage.pilot.press("w", "w", "w")
+        await known(stage, view)
+        assert "PATCHES  of the heads" in stage.picture() and "by head " in stage.picture()
+        assert isinstance(engine.looks[-1], looks.PatchLook) and engine.looks[-1].part == "heads"
+        await stage.pilot.press("w", "p", *"too short", "enter")
         await known(stage, view)
         assert "both must have as many tokens" in stage.picture()
         await stage.pilot.press("f", *"nonsense", "enter")
@@ -216,6 +225,33 @@ async def test_causes_are_measured_beside_what_was_written(play: Play) -> None:
         await stage.pilot.press("f", *"red", "enter")
         await known(stage, view)
         assert "over ·red" in stage.picture()
+
+
+async def test_what_a_page_shows_is_written_as_the_verb_writes_it(play: Play, tmp_path: Path) -> None:
+    async with play(Glass()) as stage:
+        view = await opened(stage)
+        keys = {"attention": "attention", "map": "neighbours", "causes": "attribution", "tokens": "tokenisation"}
+        for page, key in {"lens": "lens", **keys}.items():
+            view.action_show(page)
+            await known(stage, view)
+            await stage.pilot.press("e", "enter")
+            path = stage.app.home / f"inside-{page}.json"
+            found = json.loads(path.read_text())
+            assert list(found) == ["ids", key] and found["ids"] == list(view.reading.ids)  # type: ignore[union-attr]
+            assert str(path) in view.hints.news
+        lens = json.loads((stage.app.home / "inside-lens.json").read_text())["lens"]
+        assert lens["top"][2][0] == 302 and lens["kl"][2][0] == pytest.approx(2) and lens["kl"][-1][0] == 0  # nats
+        for name, page, wanted in (
+            ("a.csv", "lens", "embedding,"), ("a.svg", "attention", "<svg"), ("a.svg", "causes", "drawn of a grid"),
+            ("a", "lens", "got a name without"), ("gone/a.csv", "lens", "was not written"),
+        ):  # fmt: skip
+            view.action_show(page)
+            path = tmp_path / name
+            await stage.pilot.press("e")
+            stage.app.screen.query_one(Input).value = str(path)
+            await stage.pilot.press("enter")
+            said = view.hints.news if view.hints.alarm else path.read_text()
+            assert wanted in said, said
 
 
 async def test_a_word_is_cut_in_other_ways(play: Play) -> None:
@@ -353,6 +389,23 @@ async def test_every_page_fits_every_size(play: Play, size: tuple[int, int]) -> 
                 await stage.pilot.press(key)
             lines = stage.picture().splitlines()
             assert len(lines) == size[1] and "inside" in lines[0]
+
+
+@pytest.mark.parametrize("size", ["120x40", "80x24", "60x20"])
+async def test_pictures(play: Play, size: str) -> None:
+    """Every page beside its picture, the causes with patches of heads: `LIKELY_PICTURES=write` writes them anew."""
+    async with play(Glass(), size=SIZES[size]) as stage:
+        view = await opened(stage, TEXT * 3)
+        for page in view.pages:
+            view.action_show(page.NAME)
+            if page.NAME == "causes":
+                await known(stage, view)
+                await stage.pilot.press("x", "w", "w", "w", "p")
+                stage.app.screen.query_one(Input).value = "Why is the sky red?" + TEXT * 2
+                await stage.pilot.press("enter")
+            await known(stage, view)
+            view.hints.say("")
+            await compare(stage, f"inside-{page.NAME}-{size}.txt", stage.picture)
 
 
 def test_layers_that_do_not_fit_are_folded_from_the_first() -> None:

@@ -1,7 +1,7 @@
 """Attention page: what a head reads, over the text itself; all heads as a grid; one head's pattern as a picture."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -122,6 +122,10 @@ class AttentionPage(Page):
         else:
             weights = at.pattern.weights[self.head]
         return without_first(weights) if weights is not None and self.no_sink else weights
+
+    def export(self, at: Reading) -> tuple[str, Any] | None:
+        weights = self.weights(at)
+        return None if weights is None else ("rollout" if self.rolled else "attention", weights.tolist())
 
     def formula(self, at: Reading) -> Sequence[Part]:
         weights, opened = self.weights(at), at.opened

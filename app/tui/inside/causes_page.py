@@ -5,7 +5,7 @@ What a part wrote is exact and yet no cause; silencing it and patching it are me
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from app.tui.theme import shade
 from app.tui.tokens import cells
 from engine.prompt import Prompt
 
-PARTS = ("residual", "attention", "mlp")  # what a patch is of
+PARTS = ("residual", "attention", "mlp", "heads")  # what a patch is of
 MEASURED = 6  # heads that are silenced, those that wrote most
 SHORT_TEXT = 64  # tokens up to which each is left out unasked
 
@@ -117,6 +117,19 @@ class CausesPage(Page):
     def table(self, at: Reading) -> str:
         self.by_words = at.position
         return f"each of {at.position + 1} tokens is left out once" if at.position >= SHORT_TEXT else ""
+
+    def export(self, at: Reading) -> tuple[str, Any] | None:
+        patched = at.answers.get(self.patched(at, self.corrupted)) if self.corrupted is not None else None
+        if isinstance(patched, looks.Patched):
+            numbers = {name: getattr(patched, name) for name in ("answer", "foil", "clean", "corrupted", "correlation")}
+            return "patch", {"part": self.of, **numbers, "effects": patched.effects.tolist()}
+        made = at.answers.get(self.written(at))
+        if not isinstance(made, looks.Attributed):
+            return None
+        numbers = {name: getattr(made, name) for name in ("embedding", "bias", "logit", "token")}
+        rows = {"heads": made.heads.tolist(), "attention": made.heads.sum(axis=1).tolist(), "mlp": made.mlp.tolist()}
+        over = {} if self.against is None else {"against": self.against}
+        return "attribution", numbers | rows | {"sum": made.total} | over
 
     def formula(self, at: Reading) -> Sequence[Part]:
         made = at.answers.get(self.written(at))
@@ -259,11 +272,16 @@ class CausesPage(Page):
             told(sheet, 1, at, asked)
             return
         layers, t = made.effects.shape
+        heads = asked.part == "heads"
         rows = min(layers, sheet.height - 6)
         size = max(min((sheet.width - 5) // t, 4), 1)
         columns = min(t, (sheet.width - 5) // size)
         left = t - columns
         for i in range(columns):
+            if heads:
+                if not i % 5 or size > 2:
+                    sheet.put(5 + size * i, 1, str(left + i), look.faint)
+                continue
             other = made.ids[left + i]
             differs = other != at.ids[left + i]
             first = at.name(other).lstrip("·")[:1] or sheet.glyphs.dot
@@ -276,12 +294,12 @@ class CausesPage(Page):
                 sheet.tile(5 + size * i, 2 + y, float(made.effects[layer, left + i]), size=size)
         y = 3 + rows
         best = np.unravel_index(int(np.argmax(made.effects)), made.effects.shape)
-        name = at.name(made.ids[int(best[1])])
+        where = f"head {best[0]}.{best[1]}" if heads else f"layer {best[0]} at {at.name(made.ids[int(best[1])])}"
         sheet.words(
             0, y, (f"{at.name(made.answer)} over {at.name(made.foil)}  ", look.chosen),
             (f"{made.clean:.1f} here, {made.corrupted:.1f} there", look.faint),
         )  # fmt: skip
-        words = f"most, {100 * made.effects[best]:.0f} %, by layer {best[0]} at {name}"
+        words = f"most, {100 * made.effects[best]:.0f} %, by {where}"
         sheet.put(0, y + 1, cells.fit(words, sheet.width), look.faint)
         if made.correlation is not None:
             words = f"the gradient's estimate correlates by {made.correlation:.2f}"

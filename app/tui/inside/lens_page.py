@@ -1,11 +1,12 @@
 """Lens page: what the model would say next if it stopped after each layer, as a grid of layers and positions."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from app import looks
+from app.tui.chat.candidates import LN2
 from app.tui.formula import Part, low
 from app.tui.inside.page import TALL, WIDE, Page, shown_layers, text_rows, told
 from app.tui.inside.reading import LensTable, Reading
@@ -82,6 +83,13 @@ class LensPage(Page):
     def facts(self, at: Reading) -> tuple[str, ...]:
         words = (f"{len(at.names.pieces):,} words",) if at.names.pieces else ()
         return (*super().facts(at), *words)
+
+    def export(self, at: Reading) -> tuple[str, Any] | None:
+        table = at.lenses.get(self.is_tuned)
+        if table is None or not table.known.all():
+            return None
+        nats = {"kl": (table.kl * LN2).tolist(), "decided": table.decided().tolist()}
+        return "lens", {name: getattr(table, name).tolist() for name in ("top", "p", "rank")} | nats
 
     def formula(self, at: Reading) -> Sequence[Part]:
         table, layer = at.lenses.get(self.is_tuned), self.at_layer(at)

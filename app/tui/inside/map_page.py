@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from rich.style import Style
@@ -132,6 +132,12 @@ class MapPage(Page):
             f"{len(at.names.pieces):,} tokens", f"{opened.width} dimensions",
             "tied" if opened.tied else f"the {self.table_name} table",
         )  # fmt: skip
+
+    def export(self, at: Reading) -> tuple[str, Any] | None:
+        near = at.answers.get(looks.NearLook((self.at_token(at),), (), self.table_name))
+        if not isinstance(near, looks.Near):
+            return None
+        return "neighbours", [{"id": token, "cosine": cosine} for token, cosine in near.found]
 
     def formula(self, at: Reading) -> Sequence[Part]:
         token = self.at_token(at)

@@ -5,7 +5,7 @@ does.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from app import looks
 from app.tui.formula import Part
@@ -54,6 +54,11 @@ class Page:
 
     def formula(self, at: Reading) -> Sequence[Part]:
         return ()
+
+    def export(self, at: Reading) -> tuple[str, Any] | None:
+        """The look that is shown, by its name in `app.inside_tables`, and what the verb gives for it; None while that
+        is not known."""
+        return None
 
     def facts(self, at: Reading) -> tuple[str, ...]:
         """Of the model and the text, for the top line."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from app import looks
 from app.tui.chat.candidates import LN2
@@ -36,6 +36,13 @@ class TokensPage(Page):
         look = self.asked(at)
         answer = at.answers.get(look) if look is not None else None
         return answer if isinstance(answer, looks.Spelled) else None
+
+    def export(self, at: Reading) -> tuple[str, Any] | None:
+        made = self.found(at)
+        if made is None or not made.ways:
+            return None
+        ways = [{"ids": list(ids), "logprob": logprob, "own": own} for ids, logprob, own in made.ways]
+        return "spellings", {"spellings": ways, "logprob": made.logprob, "complete": made.complete}
 
     def formula(self, at: Reading) -> Sequence[Part]:
         made = self.found(at)

@@ -6,6 +6,7 @@ was asked for is broken off when the view is left, or another text is taken; wha
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.style import Style
@@ -14,7 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
-from app import looks
+from app import export, inside_tables, looks
 from app import requests as r
 from app.tui import keys
 from app.tui.chat import context
@@ -34,7 +35,9 @@ from app.tui.widgets.canvas import Canvas, Line
 from app.worker import Failed
 from engine.conversation import Fork
 from engine.decode.control import RunControl
+from engine.errors import DataError
 from engine.prompt import Prompt
+from engine.whole_file import write_whole
 
 SETTLE_S = 0.3  # how long the cursor rests before the engine is asked for what costs much
 EMPTY = (
@@ -72,6 +75,7 @@ KEYS = (
     ("f", "press('foil')", "foil", "causes: over another token"),
     ("p", "press('patch')", "patch", "causes: patch into another text"),
     ("w", "press('part')", "part", "causes: what is patched"),
+    ("e", "export", "export", "write what the page shows: JSON, CSV, SVG"),
     ("escape", "back", "back", "back to the chat"),
 )  # keys, action, its name in keys.toml, and what it does in words
 
@@ -274,6 +278,25 @@ class InsideScreen(View):
             self.hints.say(self.page.does(name, at))
             self.reshow()
 
+    def action_export(self) -> None:
+        at, page = self.reading, self.page
+        found = page.export(at) if at is not None and at.opened is not None else None
+        if at is None or found is None:
+            self.hints.say("there is nothing to write yet: it is not all known")
+            return
+
+        def named(text: str | None) -> None:
+            if text is not None and text.strip():
+                path = Path(text.strip()).expanduser()
+                try:
+                    write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *found)])
+                    self.hints.say(f"written: {path}")
+                except DataError as error:
+                    self.hints.say(str(error), alarm=True)
+
+        path = export.free(self.host.home / f"inside-{page.NAME}.json")
+        self.app.push_screen(Ask("to which file? .json, .csv, or .svg of a grid", str(path)), named)
+
     def formula(self) -> Formula | None:
         at = self.reading
         parts = self.page.formula(at) if at is not None and at.opened is not None else ()
@@ -292,7 +315,16 @@ class InsideScreen(View):
         at, facts = self.reading, self.host.engine.current
         name = (facts.title or facts.name) if facts is not None else "no model"
         self.top.show(name, self.page.facts(at) if at is not None else ())
-        self.hints.show((*self.page.KEYS, ("tab", "Page"), ("n", "Text"), ("=", "Formula"), (keys.help_key(), "Keys")))
+        self.hints.show(
+            (
+                *self.page.KEYS,
+                ("tab", "Page"),
+                ("n", "Text"),
+                ("e", "Export"),
+                ("=", "Formula"),
+                (keys.help_key(), "Keys"),
+            )
+        )
         self.canvas.redraw()
         self.ask()
 

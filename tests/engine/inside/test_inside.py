@@ -215,13 +215,16 @@ def brute(texts: PromptPair, part: str) -> np.ndarray:
     """Every patch as a pass of its own."""
     kept: dict[str, mx.array] = {}
     TappedPass(texts.model, mx.array([texts.clean])).run(lambda at, x: kept.setdefault(at, x))
-    table = np.zeros((len(texts.model.blocks), len(texts.clean)))
+    columns = texts.model.config.heads if part == "heads" else len(texts.clean)
+    table = np.zeros((len(texts.model.blocks), columns))
     for layer in range(table.shape[0]):
         for i in range(table.shape[1]):
             name = f"layers.{layer}.{part}"
 
             def tap(at: str, x: mx.array, name: str = name, i: int = i) -> mx.array:
-                return mx.concatenate([x[:, :i], kept[at][:, i : i + 1], x[:, i + 1 :]], axis=1) if at == name else x
+                cut = (slice(None),) * (2 if part == "heads" else 1)
+                given = [x[(*cut, slice(i))], kept[at][(*cut, slice(i, i + 1))], x[(*cut, slice(i + 1, None))]]
+                return mx.concatenate(given, axis=len(cut)) if at == name else x
 
             x = TappedPass(texts.model, mx.array([texts.corrupted])).run(tap)
             logits = texts.model.lens(x[:, -1])[0]
@@ -231,16 +234,19 @@ def brute(texts: PromptPair, part: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["llama", "llama sliding", "gemma 2", "gpt-2", "gpt-neox", "olmo 2", "quantised"])
 @pytest.mark.parametrize("part", PARTS)
-def test_patching_is_what_single_passes_give(name: str, part: str) -> None:
+def test_patching_is_what_single_passes_give(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = look_at(name, 14)
+    if name in ("llama", "gpt-2"):  # one layer's heads after another's, and all side by side
+        monkeypatch.setattr("engine.inside.patching.TOGETHER", 1)
     other = list(clean.ids)
     other[3], other[6] = (other[3] + 1) % V, (other[6] + 1) % V
     texts = pair(clean, InspectedText(clean.model, tuple(other)), answer=11, foil=12)
     found = patch(texts, part)
     want = (brute(texts, part) - found.corrupted) / (found.clean - found.corrupted)
     assert np.max(np.abs(found.effects - want)) < 1e-3
-    assert np.all(found.effects[:, :3] == 0)  # before they differ
-    assert found.estimates is not None and np.allclose(found.estimates[:, :3], 0)
+    assert found.estimates is not None and found.estimates.shape == found.effects.shape
+    if part != "heads":
+        assert np.all(found.effects[:, :3] == 0) and np.allclose(found.estimates[:, :3], 0)  # before they differ
 
 
 def test_the_estimate_is_exact_where_the_model_is_linear() -> None:
@@ -265,6 +271,8 @@ def test_patching_recovers_a_planted_circuit() -> None:
     want = np.zeros((2, 6))
     want[0, 3] = want[1, 5] = 1
     assert np.allclose(found.effects, want, atol=1e-3)
+    by_head = patch(pair(InspectedText(model, clean), InspectedText(model, corrupted)), "heads")
+    assert np.allclose(by_head.effects, [[0], [1]], atol=1e-3)  # what says the answer is the head of layer 1
 
 
 def test_texts_that_cannot_be_compared() -> None:
@@ -275,8 +283,8 @@ def test_texts_that_cannot_be_compared() -> None:
         pair(a, a)
     with pytest.raises(ParameterError, match="both texts are answered by token 4"):
         pair(a, InspectedText(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=4)
-    with pytest.raises(ParameterError, match="residual, attention, mlp, got heads"):
-        patch(pair(a, InspectedText(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=5), "heads")
+    with pytest.raises(ParameterError, match="residual, attention, mlp, heads, got head"):
+        patch(pair(a, InspectedText(a.model, (*a.ids[:-1], (a.ids[-1] + 1) % V)), answer=4, foil=5), "head")
 
 
 @pytest.mark.parametrize("name", ["llama", "quantised", "llama wide heads"])
