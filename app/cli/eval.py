@@ -62,7 +62,6 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--by", "column", metavar="COLUMN", help="Also the figures of each value in this column: of each domain.")
 @click.option(
     "--paths",
-    default=0,
     type=click.IntRange(2, 4096),
     help="Also sum over other tokenisations of texts: so many are drawn, each as long as an answer.",
 )
@@ -103,7 +102,7 @@ def command(
     cluster: str | None,
     measures: tuple[str, ...],
     column: str | None,
-    paths: int,
+    paths: int | None,
     positions: bool,
     difference: float | None,
     strategy: str,
@@ -164,7 +163,7 @@ def command(
         else:
             unconditional = not measures or "acc_mutual_info" in measures
             protocol = Protocol(
-                prefix, window, stride, paths, chat, strategy, samples, temperature, seed, unconditional
+                prefix, window, stride, paths or 0, chat, strategy, samples, temperature, seed, unconditional
             )
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
@@ -265,7 +264,7 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
 
 
-def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int, paths: int, chat: bool) -> None:
+def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int, paths: int | None, chat: bool) -> None:
     """UsageError for an option that none of the tasks has a use for."""
     from engine.evaluate.tasks import Document, Question, Task
 

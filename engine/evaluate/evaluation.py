@@ -137,7 +137,7 @@ def _sampler(session: Session, protocol: Protocol) -> PathSampler | None:
 
 
 def _of_tokens(number: int, read: Sequence[tuple[Request, Likelihood]], sampler: PathSampler | None) -> dict[str, Any]:
-    """What is kept of a text's tokens."""
+    """Detail of a text by its tokens."""
     detail: dict[str, Any] = {"positions": by_position(read)}
     return detail if sampler is None else {**detail, "marginal": sampler.marginal(number, read)}
 
