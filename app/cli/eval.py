@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from app.cli.eval_output import Figure, number, say, show, span
+from app.cli.eval_variations import KINDS, VariedTask, figures, paraphrased, planned
 from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
 from engine import ranks
 from engine.errors import DataError
@@ -60,11 +61,6 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--cluster", metavar="COLUMN", help="Items that are equal in this column are not independent.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Show these measures alone; repeatable.")
 @click.option("--by", "column", metavar="COLUMN", help="Also the figures of each value in this column: of each domain.")
-@click.option(
-    "--paths",
-    type=click.IntRange(2, 4096),
-    help="Also sum over other tokenisations of texts: so many are drawn, each as long as an answer.",
-)
 @click.option("--positions", is_flag=True, help="Also perplexity by how many tokens stood before, of texts.")
 @click.option(
     "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
@@ -73,6 +69,15 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@n.")
 @click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
+@click.option(
+    "--vary",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help="Also the same items otherwise: how far scores and distributions move. Repeatable.",
+)
+@click.option("--variants", default=3, show_default=True, type=click.IntRange(1, 32), help="Variations of each kind.")
+@click.option("--paraphraser", metavar="MODEL", help="Writes paraphrases, which rows bring otherwise (paraphrases).")
 @click.option("--calibrate-on", "validation", metavar="TASK", help="Choices to fit a temperature on: adds *_scaled.")
 @click.option(
     "--generated", type=click.Path(path_type=Path, dir_okay=False), help="Texts to set against those of --reference."
@@ -102,13 +107,15 @@ def command(
     cluster: str | None,
     measures: tuple[str, ...],
     column: str | None,
-    paths: int | None,
     positions: bool,
     difference: float | None,
     strategy: str,
     samples: int,
     temperature: float,
     seed: int,
+    kinds: tuple[str, ...],
+    variants: int,
+    paraphraser: str | None,
     validation: str | None,
     generated: Path | None,
     reference: Path | None,
@@ -158,35 +165,37 @@ def command(
     try:
         held: list[Sourced] = []
         asked: list[Sourced] = []
+        varied: list[VariedTask] = []
         if stored:
             done = _stored(store, tasks, models)
         else:
             unconditional = not measures or "acc_mutual_info" in measures
-            protocol = Protocol(
-                prefix, window, stride, paths or 0, chat, strategy, samples, temperature, seed, unconditional
-            )
+            protocol = Protocol(prefix, window, stride, chat, strategy, samples, temperature, seed, unconditional)
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
             asked = sources(tasks, text, shots, cluster)
-            _check_asked(asked, window, stride, paths, chat)
+            _check_asked(asked, window, stride)
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
+            varied = _varied(asked, kinds, variants, seed, limit, paraphraser)
             run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
-            done = run.all([*held, *asked], models or (os.environ.get("LIKELY_MODEL", ""),))
+            others = [source for each in varied for source in each.sources]
+            done = run.all([*held, *asked, *others], models or (os.environ.get("LIKELY_MODEL", ""),))
         if together is not None and not together.leads:
             return  # rank 0 has everyone's results
-        aside = [each for each in done if each.evaluation.task == held[0].source.name] if held else []
+        shown = {each.source.name for each in asked}
+        aside = [] if stored else [each for each in done if each.evaluation.task not in shown]
         done = [each for each in done if each not in aside]
-        more = [figure for each in done for figure in _scaled(store, each, aside)]
+        validated = [each for each in aside if held and each.evaluation.task == held[0].source.name]
+        more = [figure for each in done for figure in _scaled(store, each, validated)]
+        more += figures(store, done, aside, varied)
         if training is not None:
             more += _contaminated(store, done, asked, training)
         if column is not None:
             more += _by_column(done, store, column)
         if positions:
             more += _by_position(done, store)
-        if paths:
-            more += _ambiguity(done, store)
         say(store, done, measures, as_json, items, comparing=stored, more=more, difference=difference)
         if report is not None:
             from app.report import write
@@ -264,21 +273,18 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
 
 
-def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int, paths: int | None, chat: bool) -> None:
+def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int) -> None:
     """UsageError for an option that none of the tasks has a use for."""
     from engine.evaluate.tasks import Document, Question, Task
 
-    if paths and chat:
-        raise click.UsageError("--paths is of plain texts: a chat template's tokens have no others")
     if stride > window:
         raise click.UsageError(f"--stride is at most the window, {window} tokens, got {stride}")
     ctx = click.get_current_context()
     given = {p.name: p.opts[0] for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) == COMMANDLINE}
     forms = {each.source.form if isinstance(each.source, Task) else Document for each in asked}
-    texts, drawn = ("window", "stride", "paths", "positions"), ("strategy", "samples", "temperature", "seed")
     for form, what, options in (
-        (Document, "of texts: --text FILE, or a task whose rows have a text", texts),
-        (Question, "of tasks whose answers are drawn", drawn[:-1] if paths else drawn),
+        (Document, "of texts: --text FILE, or a task whose rows have a text", ("window", "stride", "positions")),
+        (Question, "of tasks whose answers are drawn", ("strategy", "samples", "temperature", "seed")),
     ):
         for name in options if form not in forms else ():
             if name in given:
@@ -296,6 +302,25 @@ def _check_held(held: "Sequence[Sourced]", asked: "Sequence[Sourced]") -> None:
             raise click.UsageError("--calibrate-on wants one task, and other items than those that are reported")
         if any(s.source.name == each.source.name for s in asked):
             raise click.UsageError(f"two tasks are called {each.source.name}: give the validation items another name")
+
+
+def _varied(
+    asked: "Sequence[Sourced]",
+    kinds: Sequence[str],
+    variants: int,
+    seed: int,
+    limit: int | None,
+    paraphraser: str | None,
+) -> "list[VariedTask]":
+    """Every kind of variation of every task; what a model is to say otherwise is said here, before the others load."""
+    found = planned(asked, kinds, variants, seed)
+    if paraphraser is None:
+        return found
+    if "paraphrase" not in kinds:
+        raise click.UsageError("--paraphraser goes with --vary paraphrase")
+    with Progress() as progress:
+        said = paraphrased(_open(paraphraser, ())[0], asked, variants, seed, limit, progress.show)
+    return planned(asked, kinds, variants, seed, said, paraphraser)
 
 
 def _samples(
@@ -378,17 +403,6 @@ def _by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterat
         found = by_position((r.number, r.cluster, r.detail["positions"]) for r in rows if "positions" in r.detail)
         task, model = each.evaluation.task, each.evaluation.model
         yield from (Figure(task, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
-
-
-def _ambiguity(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
-    from engine.evaluate import token_paths
-
-    for each in done:
-        rows = (r for r in store.rows(each.evaluation, each.below) if "marginal" in r.detail)
-        drawn = [(r.number, r.cluster, r.measures["nats"], r.measures["bytes"], r.detail["marginal"]) for r in rows]
-        found = token_paths.figures(drawn) if drawn else {}
-        task, model = each.evaluation.task, each.evaluation.model
-        yield from (Figure(task, model, measure, of, each.protocol) for measure, of in found.items())
 
 
 def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":

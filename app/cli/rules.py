@@ -155,7 +155,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule(
             lambda values: values["text"] is not None and not values["tasks"],
             "is of tasks: --text is one text, which is read as it is",
-            ("shots", "cluster", "validation"),
+            ("shots", "cluster", "validation", "kinds"),
         ),
         OptionRule(
             _named("generated"),
@@ -179,6 +179,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
                 "items",
             ),
         ),
+        OptionRule(lambda values: not values["kinds"], "goes with --vary", refused=("variants", "paraphraser")),
     ),
     "inside": (
         _goes_with(("attribution", "patch"), "against"),

@@ -7,7 +7,7 @@ words where all of them stand there in a row; of a shorter one nothing is said. 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -51,9 +51,8 @@ def words(text: str) -> list[str]:
 def seen(task: Task, training: WordRuns) -> dict[int, bool]:
     """Of each item, by number, whether it was seen: its own words and the right answer, without the examples before it.
     Items too short to tell are not in it."""
-    bare = replace(task, settings=replace(task.settings, shots=0))
     found = {}
-    for item in bare.items():
+    for item in task.bare.items():
         if isinstance(item, Item) and (told := training.has(words(text_of(item)))) is not None:
             found[item.number] = told
     return found

@@ -48,7 +48,7 @@ def _made(kind: str, task: Task) -> Task:
     if task.form is not way.source:
         keys = ", ".join(way.source.KEYS)
         raise DataError(f"{kind} is made of rows with {keys}: {task.name} has {', '.join(task.form.KEYS)}")
-    bare = replace(task, settings=replace(task.settings, shots=0))
+    bare = task.bare
 
     def rows() -> Iterator[Row]:
         return way.rows(_entries(bare))

@@ -107,6 +107,13 @@ def share(values: Sequence[float], clusters: Sequence[object] | None = None) -> 
     return Estimate(p, found.error, found.df, wilson(p, effective, student(found.df)), n)
 
 
+def share_or_mean(values: Sequence[float], clusters: Sequence[object] | None = None) -> Estimate:
+    """The `share` of items that are all 0 or 1, the mean of others, clustered where items are."""
+    if all(value in (0.0, 1.0) for value in values):
+        return share(values, clusters)
+    return mean(values) if clusters is None else clustered(values, clusters)
+
+
 def wilson(p: float, n: float, z: float = Z) -> tuple[float, float]:
     """Wilson's score interval of a share p of n items; (0, 1) of none."""
     if not n:

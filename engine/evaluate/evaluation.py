@@ -24,10 +24,9 @@ from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair,
 from engine.evaluate.contamination import least_likely
 from engine.evaluate.features import cosines
 from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, windows
+from engine.evaluate.metrics import every
 from engine.evaluate.program import VerifierError
-from engine.evaluate.shift import shift
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
-from engine.evaluate.token_paths import PathSampler
 from engine.evaluate.verifiers import judge
 from engine.reason.vote import pass_at
 from engine.session import Session
@@ -45,7 +44,6 @@ class Protocol:
     prefix: str = "default"  # default: BOS, else EOS | none | an id
     window: int = 512
     stride: int = 0  # tokens that a window after the first predicts; 0: all of it
-    paths: int = 0  # tokenisations of each window that are drawn beside the tokenizer's own
     chat: bool = False
     strategy: str = ""
     samples: int = 1  # answers to a question
@@ -116,11 +114,10 @@ def document(
     if sizes and limit is None:
         sizes[-1] += total - sum(sizes)  # what a tokenizer adds, and a first token that is not scored
     left = [(number, request) for number, request in asked if number not in done]
-    sampler = _sampler(session, protocol)
     for index, (found,) in reader.read(request for _, request in left):
         number = left[index][0]
         values = {"nats": -found.total, "tokens": float(len(found.tokens)), "bytes": float(sizes[number])}
-        yield Result(number, None, values, _of_tokens(number, [(left[index][1], found)], sampler))
+        yield Result(number, None, values, {"positions": by_position([(left[index][1], found)])})
 
 
 def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterator[Request]:
@@ -130,16 +127,6 @@ def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterat
             f"a window of {protocol.window} tokens is more than this model reads: give --window {session.context}"
         )
     return windows(ids, protocol.window, protocol.token(session.tokenizer), protocol.stride)
-
-
-def _sampler(session: Session, protocol: Protocol) -> PathSampler | None:
-    return PathSampler(session, protocol.paths, protocol.seed) if protocol.paths else None
-
-
-def _of_tokens(number: int, read: Sequence[tuple[Request, Likelihood]], sampler: PathSampler | None) -> dict[str, Any]:
-    """Detail of a text by its tokens."""
-    detail: dict[str, Any] = {"positions": by_position(read)}
-    return detail if sampler is None else {**detail, "marginal": sampler.marginal(number, read)}
 
 
 def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
@@ -158,7 +145,6 @@ class _Scored:
         if self.prefix is None and task.form in (Conditioned, Restated):
             raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
         self.reader, self.other = Reader(session.model), Reader(session.model)
-        self.sampler = _sampler(session, protocol)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 
     def outcomes(self, items: Iterable[Item | Problem]) -> Iterator[Outcome]:
@@ -243,14 +229,13 @@ class _Scored:
     def _result(self, item: Item, requests: Sequence[Request], found: Sequence[tuple[Likelihood, ...]]) -> Result:
         body = item.body
         if isinstance(body, Document):
-            read = [(request, each) for request, (each,) in zip(requests, found, strict=True)]
-            nats = -math.fsum(each.total for _, each in read)
-            tokens = sum(len(each.tokens) for _, each in read)
+            nats = -math.fsum(each.total for (each,) in found)
+            tokens = sum(len(each.tokens) for (each,) in found)
             values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
             detail = {
                 "loglikelihoods": [-nats],
-                "min_20": least_likely(np.concatenate([each.tokens for _, each in read])),
-                **_of_tokens(item.number, read, self.sampler),
+                "min_20": least_likely(np.concatenate([each.tokens for (each,) in found])),
+                "positions": by_position([(r, each) for r, (each,) in zip(requests, found, strict=True)]),
             }
             return Result(item.number, item.cluster, values, detail)
         totals = [each.total for likelihoods in found for each in likelihoods]
@@ -336,7 +321,8 @@ def _shifts(session: Session, items: Iterable[Item | Problem], protocol: Protoco
             words = f"has {longest} tokens, the model reads at most {session.context}"
             yield Problem(entry.number, "too long", words)
         else:
-            yield Result(entry.number, entry.cluster, shift(session.model, before, now))
+            values = every(session.logits_after(before), session.logits_after(now))
+            yield Result(entry.number, entry.cluster, values)
 
 
 # -- answers that are drawn -----------------------------------------------------------------------------------------
@@ -363,7 +349,7 @@ def _drawn(
             yield Problem(entry.number, "too long", words)
             continue
         seed = protocol.seed + entry.number * protocol.samples
-        said, ends = _answers(session, ids, recipe, task, protocol.samples, seed, strategy)
+        said, ends = answers(session, ids, recipe, protocol.samples, seed, settings.max_tokens, settings.stop, strategy)
         votes: list[dict[str, float]] = []
         for answer in said:
             try:
@@ -381,15 +367,21 @@ def _prompt(prompt: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
     return tokenizer.encode(prompt, bos=True)
 
 
-def _answers(
-    session: Session, ids: list[int], recipe: Recipe, task: Task, n: int, seed: int, strategy: Strategy
+def answers(
+    session: Session,
+    ids: list[int],
+    recipe: Recipe,
+    n: int,
+    seed: int,
+    max_tokens: int,
+    stop: Sequence[str],
+    strategy: Strategy = PLAIN,
 ) -> tuple[list[str], list[str]]:
-    """The answers' texts, and why each ended."""
+    """The texts of n answers, and why each ended."""
     texts: dict[int, list[str]] = {}
     ends: dict[int, str] = {}
-    limit = task.settings.max_tokens
     events = session.generate(
-        ids, RunControl(recipe), n=n, seed=seed, max_tokens=limit, stop=task.settings.stop, strategy=strategy
+        ids, RunControl(recipe), n=n, seed=seed, max_tokens=max_tokens, stop=stop, strategy=strategy
     )
     for event in events:
         if isinstance(event, Emitted):

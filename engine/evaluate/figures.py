@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.evaluate import calibration
-from engine.evaluate.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
+from engine.evaluate.estimates import Change, Estimate, bootstrap, compare, holm, share, share_or_mean
 from engine.evaluate.tasks import Problem
 
 SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
@@ -102,9 +102,9 @@ class Tally:
         of = self.values[name]
         values = [of[n] for n in self.numbers if n in of]
         clusters = self._named(name)
-        if all(value in (0.0, 1.0) for value in values) or (name in PARTS and len(set(values)) == 1):
+        if name in PARTS and len(set(values)) == 1:
             return share(values, clusters)
-        return mean(values) if clusters is None else clustered(values, clusters)
+        return share_or_mean(values, clusters)
 
     def _likelihood(self) -> dict[str, Estimate]:
         """The items, windows or documents, are what varies; those of one cluster add up before."""

@@ -6,6 +6,8 @@ A metric takes log-probabilities [..., V] before and now, and the array namespac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine import arrays
 from engine.arrays import Array, Namespace
 from engine.errors import ParameterError
@@ -29,6 +31,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("tv", "share", arrays.tv, "total variation distance"),
     Metric("same_top", "share", lambda p, q, xp: xp.argmax(p, -1) == xp.argmax(q, -1), "the same most likely token"),
 )
+
+
+def every(before: np.ndarray, now: np.ndarray) -> dict[str, float]:
+    """All of `METRICS` by name, of two distributions by their logits [V]."""
+    p, q = (arrays.logprobs(np.asarray(logits, np.float64), np) for logits in (before, now))
+    return {metric.name: float(metric.of(p, q, np)) for metric in METRICS}
 
 
 def named(names: Sequence[str]) -> tuple[Metric, ...]:

@@ -143,6 +143,11 @@ class Task:
         """Rows at the beginning that are examples and not asked."""
         return 0 if self.examples else self.settings.shots
 
+    @property
+    def bare(self) -> "Task":
+        """Every row as an item, without the examples before it."""
+        return replace(self, settings=replace(self.settings, shots=0))
+
     def items(self, limit: int | None = None) -> Iterator[Item | Problem]:
         """Every row as an item or a problem, or both, in order, the first `limit` after the examples; DataError for
         rows of no form."""

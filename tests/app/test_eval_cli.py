@@ -18,6 +18,7 @@ import app.cli.eval
 from app import evaluations
 from engine import arrays
 from engine.evaluate import evaluation
+from engine.evaluate.variations import Variation, order
 from engine.session import Session
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table, random_table
 
@@ -241,15 +242,6 @@ def test_calibration_is_among_the_figures_of_choices(likely: Run, tmp_path: Path
     assert found["ece"]["value"] == pytest.approx(exact) and found["ece"]["low"] < found["ece"]["high"]
 
 
-def test_a_text_that_ships_with_python_is_a_task(likely: Run, tables: dict[str, np.ndarray]) -> None:
-    from pydoc_data.topics import topics
-
-    first = min(topics)
-    found = figures(likely("python-reference", "--limit", "1", "--by", "topic", "--json")[1])
-    assert found["nats"]["value"] == pytest.approx(-logprob(tables[""], topics[first]), rel=1e-5)
-    assert found["bytes"]["value"] == len(topics[first].encode()) and f"perplexity topic={first}" in found
-
-
 def test_built_in_tasks_have_names(likely: Run) -> None:
     code, out, _ = likely("lookup:items=3,shots=0", "markov:items=2,size=20", "--json")
     rows = [json.loads(line) for line in out.splitlines()]
@@ -401,6 +393,8 @@ def test_a_temperature_is_fitted_on_other_items_than_those_that_are_reported(lik
     found = figures(likely(task, "--calibrate-on", held, "--json")[1])
     said = found["nll_scaled"]["protocol"]
     assert said["fitted_on"] == "held" and said["temperature"] > 1  # the model is as wrong as it is sure
+    beside = figures(likely(task, "--calibrate-on", held, "--vary", "typos", "--variants", "1", "--json")[1])
+    assert beside["nll_scaled"] == found["nll_scaled"]
     assert found["nll_scaled"]["value"] < found["nll"]["value"] and found["ece_scaled"]["value"] < found["ece"]["value"]
     assert {"ece_adaptive", "rmsce_debiased", "ece_adaptive_scaled", "brier_score_scaled"} <= set(found)
     items = [json.loads(line) for line in likely(task, "--json", "--items")[1].splitlines()]
@@ -510,3 +504,43 @@ def test_stand_ins_say_what_they_are_and_are_not(likely: Run, tables: dict[str, 
     pairs = write(tmp_path / "pairs.jsonl", [{"good": "a", "bad": "b"}])
     assert "coherence is made of rows with text: pairs has good, bad" in likely(f"coherence:{pairs}")[2]
     assert "there is no file" in likely(f"coherence:{tmp_path / 'none.jsonl'}")[2]
+
+
+def test_scores_and_distributions_under_variations(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
+    rows = [{"context": f"Item {i} is", "choices": ["a", "no", "maybe"], "gold": i % 3} for i in range(24)]
+    path = write(tmp_path / "t.jsonl", rows)
+    code, out, _ = likely(path, "--vary", "typos", "--vary", "choices", "--variants", "4", "-M", "one", "--json")
+    found = figures(out)
+    assert code == 0 and {row["task"] for row in found.values()} == {"t"}
+    # the table goes by the last letter, and choices begin with a space: which typos stand before is all the same to it
+    assert found["acc_typos"]["value"] == pytest.approx(found["acc"]["value"]) and found["kl_typos"]["value"] < 0.05
+    # of letters under "Answer:" it always says the same one, whatever stands behind it
+    best = int(np.argmax([logprob(tables["one"], f" {letter}", ord(":")) for letter in "ABC"]))
+    taken = [[order(Variation("choices", way), i, 3)[best] for i in range(24)] for way in range(1, 5)]
+    assert found["flips_choices"]["value"] == pytest.approx(np.mean(np.array(taken) != best))
+    right = np.mean(np.array(taken) == np.arange(24) % 3, axis=1)
+    assert found["acc_choices"]["value"] == pytest.approx(right.mean())
+    assert found["acc_choices_spread"]["value"] == pytest.approx(np.std([1 / 3, *right], ddof=1))
+    assert found["acc_choices_worst"]["value"] == pytest.approx(min(1 / 3, *right))
+    said = found["acc_choices_spread"]["protocol"]
+    assert (said["vary"], said["variants"], said["seed"]) == ("choices", 4, 0)
+    items = likely(path, "--vary", "typos", "-M", "one", "--json", "--items")[1].splitlines()
+    assert len(items) == 24
+    questions = [{"prompt": f"{i} say:", "answer": "xyz", "paraphrases": [f"{i} tell:"]} for i in range(4)]
+    asked = write(tmp_path / "q.jsonl", questions)
+    found = figures(likely(asked, "-M", "xyz", "--vary", "paraphrase", "--variants", "1", "--json")[1])
+    assert found["exact_paraphrase"]["value"] == 1 and found["exact_paraphrase_change"]["value"] == 0
+    assert found["kl_paraphrase"]["value"] == pytest.approx(0, abs=1e-9) and found["same_top_paraphrase"]["n"] == 4
+    by = figures(likely(asked, "-M", "xyz", "--vary", "paraphrase", "--paraphraser", "xyz", "--json")[1])
+    assert "exact_paraphrase" in by and by["exact_paraphrase"]["protocol"]["paraphraser"] == "xyz"
+    write(tmp_path / "digits.jsonl", [{"prompt": "1+1=", "answer": "2"}, {"prompt": "say:", "answer": "xyz"}])
+    code, out, err = likely(tmp_path / "digits.jsonl", "-M", "xyz", "--vary", "typos")
+    assert code == 0 and "typos of 1 of 2 items: it has no letter to mistype" in err and "exact_typos" in out
+    write(tmp_path / "none.jsonl", [{"prompt": "1+1=", "answer": "2"}] * 2)
+    code, out, err = likely(tmp_path / "none.jsonl", "-M", "xyz", "--vary", "typos")
+    assert code == 0 and "typos of 0 of 2 items" in err and "typos" not in out
+    assert "--variants goes with --vary" in likely(path, "--variants", "2")[2]
+    assert likely(path, "--vary", "typos", "--paraphraser", "one")[0] == 2
+    assert "--vary is of tasks" in likely("--text", path, "--vary", "typos")[2]
+    assert "choices are varied of choices" in likely(asked, "--vary", "choices")[2]
+    assert likely("--compare", "--vary", "typos")[0] == 2

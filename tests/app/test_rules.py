@@ -44,6 +44,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
         ["--text", "x"],
         ["--generated", "a", "--reference", "b"],
         ["--compare"],
+        ["arithmetic"],
     ],
     "inside": [["hello"]] * 8,
     "bench": [["kernels"], ["model"]],

@@ -1,0 +1,151 @@
+"""`likely eval TASK --vary KIND`: the same items otherwise, and what that does to scores and distributions."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli.eval_output import Figure
+
+if TYPE_CHECKING:
+    from app.evaluations import Evaluations
+    from app.scoreboard import Measurement
+    from app.task_sources import Sourced
+    from engine.evaluate.robustness import Variant
+    from engine.evaluate.tasks import Task
+    from engine.evaluate.variations import Paraphrases, Variation
+    from engine.session import Session
+
+KINDS = ("typos", "paraphrase", "choices", "examples")
+
+
+@dataclass(frozen=True)
+class VariedTask:
+    """A task's variations of one kind: what is asked for them, and what they are set against."""
+
+    task: "Task"
+    kind: str
+    base: "Sourced | None"  # in the place of the task itself, where that is asked otherwise too
+    ways: "Sequence[Variation]"
+    variants: "Sequence[Sourced]"
+    contexts: "Sequence[Sourced]"  # for the distribution after questions
+    by: str = ""  # who paraphrased
+
+    @property
+    def sources(self) -> "list[Sourced]":
+        return [*([self.base] if self.base is not None else []), *self.variants, *self.contexts]
+
+
+def planned(
+    asked: "Sequence[Sourced]",
+    kinds: Sequence[str],
+    variants: int,
+    seed: int,
+    said: "Mapping[str, Paraphrases] | None" = None,
+    by: str = "",
+) -> list[VariedTask]:
+    """ParameterError for a task that a kind is not of."""
+    from app.task_sources import Sourced
+    from engine.errors import ParameterError
+    from engine.evaluate.tasks import Question, Task
+    from engine.evaluate.variations import Variation, contexts, varied
+
+    found = []
+    for each in asked:
+        task = each.source
+        if kinds and not isinstance(task, Task):
+            raise ParameterError("--vary is of TASKS with choices or questions, not of a text file")
+        for kind in dict.fromkeys(kinds):
+            assert isinstance(task, Task)
+            own = said[task.name] if said is not None and kind == "paraphrase" else None
+            ways = [Variation(kind, number, seed, own) for number in range(variants + 1)]
+            others = [varied(task, way) for way in ways]
+            base = Sourced(others[0], {}) if kind == "choices" else None
+            moved = [contexts(task, other) for other in others[1:]] if task.form is Question else []
+            made = [[Sourced(task, {}) for task in some] for some in (others[1:], moved)]
+            found.append(VariedTask(task, kind, base, ways[1:], made[0], made[1], by if own is not None else ""))
+    return found
+
+
+def paraphrased(
+    session: "Session",
+    asked: "Sequence[Sourced]",
+    variants: int,
+    seed: int,
+    limit: int | None,
+    progress: Callable[[str, int, int], None],
+) -> "dict[str, Paraphrases]":
+    """Of each task, the paraphrases of its items by their numbers."""
+    from engine.evaluate.paraphrase import paraphrases
+    from engine.evaluate.tasks import Task
+
+    found: dict[str, Paraphrases] = {}
+    for each in asked:
+        if isinstance(each.source, Task):
+            said = {}
+            for number, texts in paraphrases(session, each.source, variants, limit=limit, seed=seed):
+                said[number] = texts
+                progress(f"{each.source.name} in other words", len(said), 0)
+            found[each.source.name] = said
+    return found
+
+
+def figures(
+    store: "Evaluations", done: "Sequence[Measurement]", aside: "Sequence[Measurement]", varied: Sequence[VariedTask]
+) -> Iterator[Figure]:
+    """Each task's figures of robustness by each model, of the items that all its variations have."""
+    from engine.evaluate import robustness
+
+    there = {(each.evaluation.task, each.evaluation.model): each for each in (*done, *aside)}
+    for own in done:
+        name, model = own.evaluation.task, own.evaluation.model
+        for each in (plan for plan in varied if plan.task.name == name):
+            names = [source.source.name for source in each.variants]
+            base = there.get((each.base.source.name if each.base is not None else name, model))
+            others = [there[key, model] for key in names if (key, model) in there]
+            if base is None or len(others) < len(names):
+                continue  # it was stopped before
+            items = [_items(store, other, way) for other, way in zip(others, each.ways, strict=True)]
+            first = _items(store, base, None)
+            _lost(store, name, model, each.kind, len(set(first).intersection(*items)), len(first), others)
+            found = robustness.figures(first, items, each.kind, _scores(own, each.kind, first))
+            moved = [there.get((source.source.name, model)) for source in each.contexts]
+            tallies = [store.tally(each.evaluation, each.below) for each in moved if each is not None]
+            if tallies and len(tallies) == len(names):
+                found |= robustness.moved(tallies, each.kind)
+            protocol = {**own.protocol, "vary": each.kind, "variants": len(names), "seed": each.ways[0].seed}
+            protocol |= {"paraphraser": each.by} if each.by else {}
+            yield from (Figure(name, model, measure, figure, protocol) for measure, figure in found.items())
+
+
+def _lost(
+    store: "Evaluations", name: str, model: str, kind: str, n: int, all_: int, others: "Sequence[Measurement]"
+) -> None:
+    """Say of how many items a variation is, where some could not be varied."""
+    if n < all_:
+        odd = (p for other in others for p in store.problems(other.evaluation, other.below) if not p.scored)
+        why = next((f": {problem.words}" for problem in odd if problem.kind != "example"), "")
+        click.echo(f"{name}, {model}: {kind} of {n} of {all_} items{why}", err=True)
+
+
+def _scores(own: "Measurement", kind: str, items: "Variant") -> Sequence[str]:
+    """Measures that are looked at: of questions every scorer's; letters are all of one length."""
+    if own.protocol["form"] == "choices":
+        return ("acc",) if kind == "choices" else ("acc", "acc_norm")
+    return [name for name in dict.fromkeys(name for item in items.values() for name in item.values) if " " not in name]
+
+
+def _items(store: "Evaluations", each: "Measurement", way: "Variation | None") -> "Variant":
+    """Its items, choices' log-probabilities in the order that the task itself has them in."""
+    from engine.evaluate.robustness import VariedItem
+    from engine.evaluate.variations import order
+
+    found = {}
+    for row in store.rows(each.evaluation, each.below):
+        logs = row.detail.get("loglikelihoods", ())
+        if way is not None and way.kind == "choices":
+            places = order(way, row.number, len(logs))
+            logs = [logs[places.index(i)] for i in range(len(logs))]
+        found[row.number] = VariedItem(row.cluster, row.measures, logs)
+    return found
