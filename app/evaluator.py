@@ -59,7 +59,8 @@ class Evaluator:
         source, protocol = each.source, self.protocol
         text = source.read() if isinstance(source, TextFile) else None
         if text is not None:
-            protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=0, unconditional=True)
+            seed = protocol.seed if protocol.paths else 0
+            protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=seed, unconditional=True)
         form = source.form.NAME if isinstance(source, Task) else "text"
         token = protocol.token(session.tokenizer)
         asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
@@ -117,8 +118,9 @@ class Evaluator:
 def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
     """The protocol as far as the items of a form depend on it."""
     drawn = ("strategy", "samples", "temperature", "seed")
+    read = ("window", "stride", "paths")
     form, protocol = asked["form"], asked["protocol"]
-    names = {"questions": drawn, "text": ("window", "stride"), "documents": ("window", "stride")}.get(form, ())
+    names = {"questions": drawn, "text": read, "documents": read}.get(form, ())
     said = {"form": form, **{name: protocol[name] for name in ("chat", *names)}}
     said |= {"prefix_token": asked["prefix_token"], "likely": asked["likely"]}
     if isinstance(source, Task):

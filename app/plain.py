@@ -5,16 +5,15 @@ terminal. Ctrl-C between any two tokens stops the answer and keeps the conversat
 """
 
 import math
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
+from signal import SIGTERM
 from typing import IO
 
 from app import heat
 from app.cli.sampling import Limits
+from app.interruption import stopped_by_signals
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
 from engine.errors import DataError, LikelyError
@@ -26,22 +25,6 @@ from engine.trace.trace import Recipe, TokenStep
 HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
 
 LONGEST_LOOP = 64  # tokens
-
-
-@contextmanager
-def interruptible(control: RunControl) -> Iterator[None]:
-    """Ctrl-C cancels the run between two tokens; a second one in the same run interrupts the program."""
-
-    def cancel(number: int, frame: FrameType | None) -> None:
-        if control.cancelled:
-            raise KeyboardInterrupt
-        control.cancel()
-
-    before = signal.signal(signal.SIGINT, cancel)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> tuple[list[TokenStep], Done]:
@@ -129,7 +112,7 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
             ids = asked.ids(session.tokenizer)
             control = RunControl(recipe)
             events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
-            with interruptible(control):
+            with stopped_by_signals(control.cancel) as interruption:
                 steps, done = stream(events, sys.stdout)
         except LikelyError as error:
             sys.stderr.write(f"likely: {error}\n")
@@ -140,6 +123,8 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
         sys.stdout.flush()
         if terminal:
             sys.stderr.write(f"[{summary(steps, done)}]\n")
+        if interruption.came == SIGTERM:  # an answer is not all that it ends
+            return
 
 
 def _line(session: Session, terminal: bool) -> str | None:

@@ -10,6 +10,7 @@ from engine.evaluate import task_files
 from engine.evaluate.derived import DERIVATIONS, derived
 from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.harness_tasks import PREFIX, named
+from engine.evaluate.shipped import SHIPPED, shipped
 from engine.evaluate.tasks import Task
 from engine.whole_file import read_whole
 
@@ -54,7 +55,7 @@ def sources(
     found: list[Sourced] = []
     for name in names:
         path = Path(name).expanduser()
-        made = named(name) if name.startswith(PREFIX) else generated(name)
+        made = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
         kind, _, file = name.partition(":")
         if made is not None:
             read, where = [made], name
@@ -63,7 +64,7 @@ def sources(
             read, where = derived(kind, path), f"{kind}:{path.absolute()}"
         else:
             if not path.exists() and path.suffix not in (*task_files.SUFFIXES, ".gz"):
-                there = ", ".join((*MAKERS, *(f"{each}:FILE" for each in DERIVATIONS)))
+                there = ", ".join((*MAKERS, *SHIPPED, *(f"{each}:FILE" for each in DERIVATIONS)))
                 raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {there}")
             read, where = task_files.read(path), str(path.absolute())
         place = {"task": where, "shots": shots, "cluster": cluster}

@@ -1,12 +1,23 @@
 """What several test folders share: the real model."""
 
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 
 from engine.sources.model_info import ModelInfo
 
 os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the machine, and whichever its owner has chosen
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A verb that runs in the tests' process takes the signals for itself, and does not give them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

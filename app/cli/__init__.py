@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from app import interruption
 from app.cli import streams
 from app.heat import visible
 from metal.errors import LikelyError
@@ -88,12 +89,15 @@ def likely(ctx: click.Context) -> None:
 
 def main() -> None:
     """The entry point: run a verb, and turn what a person can act on into one line and an exit code."""
+    interruption.settle()
     streams.settle()
     if "MLX_RANK" in os.environ or "OMPI_COMM_WORLD_SIZE" in os.environ:
         from app.cli import together
 
         sys.exit(together.run(_run))
-    sys.exit(_run())
+    code = _run()
+    interruption.leave()
+    sys.exit(code)
 
 
 def _run() -> int:
@@ -115,7 +119,8 @@ def _run() -> int:
     except SystemExit as end:
         code = end.code
     except (click.Abort, KeyboardInterrupt):
-        code = 130
+        click.echo("likely: stopped", err=True)
+        code = interruption.INTERRUPTED
     except BrokenPipeError:
         # the reader went away (`likely run ... | head`): nothing is wrong, and nothing more can be written
         streams.discard(sys.stdout)

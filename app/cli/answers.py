@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app import plain
+from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
 from engine.trace.fields import step_object
@@ -42,7 +43,7 @@ def show_answers(
     events = session.generate(
         ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
-    with plain.interruptible(control):
+    with stopped_by_signals(control.cancel):
         if alone and not as_json:
             steps[0], done = plain.stream(events, sys.stdout, special=special)
             click.echo()
@@ -69,7 +70,14 @@ def show_answers(
 
         file.save([trace(session, ids, steps[b], seed + b, end.reason) for b, end in sorted(ends.items())], save)
     if any(end.reason == "cancelled" for end in ends.values()):
-        sys.exit(130)
+        say_kept(save)
+        sys.exit(INTERRUPTED)
+
+
+def say_kept(save: Path | None) -> None:
+    """Say where a run is that was stopped."""
+    if save is not None:
+        click.echo(f"likely: stopped; what was drawn is in {save}", err=True)
 
 
 def _gathered(events: Iterator[Event], steps: dict[int, list[TokenStep]]) -> Iterator[Emitted | Done]:

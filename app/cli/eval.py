@@ -61,6 +61,11 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--cluster", metavar="COLUMN", help="Items that are equal in this column are not independent.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Show these measures alone; repeatable.")
 @click.option("--by", "column", metavar="COLUMN", help="Also the figures of each value in this column: of each domain.")
+@click.option(
+    "--paths",
+    type=click.IntRange(2, 4096),
+    help="Also sum over other tokenisations of texts: so many are drawn, each as long as an answer.",
+)
 @click.option("--positions", is_flag=True, help="Also perplexity by how many tokens stood before, of texts.")
 @click.option(
     "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
@@ -107,6 +112,7 @@ def command(
     cluster: str | None,
     measures: tuple[str, ...],
     column: str | None,
+    paths: int | None,
     positions: bool,
     difference: float | None,
     strategy: str,
@@ -170,12 +176,14 @@ def command(
             done = _stored(store, tasks, models)
         else:
             unconditional = not measures or "acc_mutual_info" in measures
-            protocol = Protocol(prefix, window, stride, chat, strategy, samples, temperature, seed, unconditional)
+            protocol = Protocol(
+                prefix, window, stride, paths or 0, chat, strategy, samples, temperature, seed, unconditional
+            )
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
             asked = sources(tasks, text, shots, cluster)
-            _check_asked(asked, window, stride)
+            _check_asked(asked, window, stride, paths, chat)
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
             varied = _varied(asked, kinds, variants, seed, limit, paraphraser)
@@ -196,6 +204,8 @@ def command(
             more += _by_column(done, store, column)
         if positions:
             more += _by_position(done, store)
+        if paths:
+            more += _ambiguity(done, store)
         say(store, done, measures, as_json, items, comparing=stored, more=more, difference=difference)
         if report is not None:
             from app.report import write
@@ -273,18 +283,21 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
 
 
-def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int) -> None:
+def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int, paths: int | None, chat: bool) -> None:
     """UsageError for an option that none of the tasks has a use for."""
     from engine.evaluate.tasks import Document, Question, Task
 
+    if paths and chat:
+        raise click.UsageError("--paths is of plain texts: a chat template's tokens have no others")
     if stride > window:
         raise click.UsageError(f"--stride is at most the window, {window} tokens, got {stride}")
     ctx = click.get_current_context()
     given = {p.name: p.opts[0] for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) == COMMANDLINE}
     forms = {each.source.form if isinstance(each.source, Task) else Document for each in asked}
+    texts, drawn = ("window", "stride", "paths", "positions"), ("strategy", "samples", "temperature", "seed")
     for form, what, options in (
-        (Document, "of texts: --text FILE, or a task whose rows have a text", ("window", "stride", "positions")),
-        (Question, "of tasks whose answers are drawn", ("strategy", "samples", "temperature", "seed")),
+        (Document, "of texts: --text FILE, or a task whose rows have a text", texts),
+        (Question, "of tasks whose answers are drawn", drawn[:-1] if paths else drawn),
     ):
         for name in options if form not in forms else ():
             if name in given:
@@ -403,6 +416,17 @@ def _by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterat
         found = by_position((r.number, r.cluster, r.detail["positions"]) for r in rows if "positions" in r.detail)
         task, model = each.evaluation.task, each.evaluation.model
         yield from (Figure(task, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
+
+
+def _ambiguity(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
+    from engine.evaluate import token_paths
+
+    for each in done:
+        rows = (r for r in store.rows(each.evaluation, each.below) if "marginal" in r.detail)
+        drawn = [(r.number, r.cluster, r.measures["nats"], r.measures["bytes"], r.detail["marginal"]) for r in rows]
+        found = token_paths.figures(drawn) if drawn else {}
+        task, model = each.evaluation.task, each.evaluation.model
+        yield from (Figure(task, model, measure, of, each.protocol) for measure, of in found.items())
 
 
 def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import heat, plain
-from app.cli.answers import trace
+from app.cli.answers import say_kept, trace
 from app.cli.walks import walk_lines
+from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
 from engine.trace.fields import step_object
@@ -70,7 +71,7 @@ def show_hypotheses(
     events = session.generate(
         ids, control, seed=limits.seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
-    with plain.interruptible(control):
+    with stopped_by_signals(control.cancel):
         for event in events:
             match event:
                 case Emitted(branch, step):
@@ -111,7 +112,8 @@ def show_hypotheses(
         ended = [(one, one.done.reason) for one in found if one.done is not None]
         file.save([trace(session, ids, one.steps, limits.seed, reason) for one, reason in ended], save)
     if any(one.done is not None and one.done.reason == "cancelled" for one in found):
-        sys.exit(130)
+        say_kept(save)
+        sys.exit(INTERRUPTED)
 
 
 def _said(name: str, value: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import plain
+from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.evaluate.estimates import Estimate
 from engine.reason import chains, problems
@@ -38,7 +38,7 @@ def show_problems(
     """Write figures over a file's problems; with `as_json` one object at the end. Exit code 130 if it was stopped."""
     questions = problems.read(file, limit)
     control, done = RunControl(recipe), list[problems.Attempt]()
-    with plain.interruptible(control):
+    with stopped_by_signals(control.cancel):
         for one in problems.attempt(session, questions, way, control, seed, complain):
             done.append(one)
             if not as_json:
@@ -63,7 +63,7 @@ def show_problems(
                 _show_first_wrong(wrong)
     if control.cancelled:
         click.echo(f"likely: stopped after {len(done)} of {len(questions)} problems", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def gain_object(gain: problems.Gain) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
 from app.cli.sampling import read_recipe, sampling_options
 from app.cli.walks import walk_lines
+from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
@@ -131,10 +132,9 @@ def command(
     if not text.strip():
         raise ParameterError("there is nothing to think about: the question is empty")
     session = open_session(model, adapters=adapters)
-    from app.plain import interruptible
 
     control, drawn = RunControl(recipe), list[Path]()
-    with interruptible(control):
+    with stopped_by_signals(control.cancel):
         for path in way.draw(session, way.ids(session, text), control, limits.seed, text):
             drawn.append(path)
             if not as_json:
@@ -146,7 +146,7 @@ def command(
     else:
         _show_verdict(verdict, sampled=method in ("vote", "best", "power"))
     if control.cancelled and not any(path.whole for path in drawn):
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:

@@ -3,13 +3,10 @@
 import json
 import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,13 +14,14 @@ import click
 from app import heat
 from app.awake import kept_awake
 from app.cli.opening import Progress, Ruled, on_terminal
+from app.interruption import INTERRUPTED, stopped_by_signals
 from app.training_plan import describe, duration, outcome
 from engine.errors import LikelyError
 from engine.options import read_toml
 from engine.tune.config import HINTS, RENAMED, Config, configure
 
 if TYPE_CHECKING:
-    from engine.tune.control import Ended, TrainControl
+    from engine.tune.control import Ended
     from engine.tune.open_run import Opened
     from engine.tune.report import RunReport
     from engine.tune.samples import TrainingSample
@@ -118,7 +116,7 @@ def command(
     if end.reason == "stopped":
         words = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
         click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(words)}", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _run(opened: "Opened", as_json: bool) -> "Ended":
@@ -127,7 +125,7 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
 
     run, control = opened.run, TrainControl()
     valid, began = "", run.counters.step
-    with kept_awake(), _interruptible(control), Progress() as progress:
+    with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
         for event in train(run, control):
             if isinstance(event, Ended):
                 if run.leads:
@@ -167,22 +165,6 @@ def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bo
             click.echo("nothing was left to do: --resume with more --epochs or --steps goes on", err=True)
         for line in outcome(far, event.step, run.config.rate, sys.argv[1:]):
             click.echo(line, err=True)
-
-
-@contextmanager
-def _interruptible(control: "TrainControl") -> Iterator[None]:
-    """Ctrl-C ends the run after the step it is in; a second one interrupts the program."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if control.stopped:
-            raise KeyboardInterrupt
-        control.stop()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _painted(opened: "Opened", sample: "TrainingSample") -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from asyncio import get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import format_exc
@@ -18,6 +19,7 @@ from textual.binding import Binding, BindingsMap, BindingType
 from textual.filter import LineFilter
 from textual.timer import Timer
 
+from app.interruption import SIGNALS
 from app.tui import keys, theme
 from app.tui.dialogs.opening import Opening
 from app.tui.views import VIEWS
@@ -152,6 +154,9 @@ class LikelyApp(App[str]):
     # -- life --------------------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
+        if not self.is_headless:
+            for number in SIGNALS:
+                get_running_loop().add_signal_handler(number, self.quit)
         for each in (theme.DARK, theme.LIGHT):
             self.register_theme(each)
         basic = self.console.color_system in (None, "standard", "windows")

@@ -27,6 +27,7 @@ from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, wind
 from engine.evaluate.metrics import every
 from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
+from engine.evaluate.token_paths import PathSampler
 from engine.evaluate.verifiers import judge
 from engine.reason.vote import pass_at
 from engine.session import Session
@@ -44,6 +45,7 @@ class Protocol:
     prefix: str = "default"  # default: BOS, else EOS | none | an id
     window: int = 512
     stride: int = 0  # tokens that a window after the first predicts; 0: all of it
+    paths: int = 0  # tokenisations of each window that are drawn beside the tokenizer's own
     chat: bool = False
     strategy: str = ""
     samples: int = 1  # answers to a question
@@ -114,10 +116,11 @@ def document(
     if sizes and limit is None:
         sizes[-1] += total - sum(sizes)  # what a tokenizer adds, and a first token that is not scored
     left = [(number, request) for number, request in asked if number not in done]
+    sampler = _sampler(session, protocol)
     for index, (found,) in reader.read(request for _, request in left):
         number = left[index][0]
         values = {"nats": -found.total, "tokens": float(len(found.tokens)), "bytes": float(sizes[number])}
-        yield Result(number, None, values, {"positions": by_position([(left[index][1], found)])})
+        yield Result(number, None, values, _of_tokens(number, [(left[index][1], found)], sampler))
 
 
 def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterator[Request]:
@@ -127,6 +130,16 @@ def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterat
             f"a window of {protocol.window} tokens is more than this model reads: give --window {session.context}"
         )
     return windows(ids, protocol.window, protocol.token(session.tokenizer), protocol.stride)
+
+
+def _sampler(session: Session, protocol: Protocol) -> PathSampler | None:
+    return PathSampler(session, protocol.paths, protocol.seed) if protocol.paths else None
+
+
+def _of_tokens(number: int, read: Sequence[tuple[Request, Likelihood]], sampler: PathSampler | None) -> dict[str, Any]:
+    """Detail of a text by its tokens."""
+    detail: dict[str, Any] = {"positions": by_position(read)}
+    return detail if sampler is None else {**detail, "marginal": sampler.marginal(number, read)}
 
 
 def _whole(text: str, tokenizer: Tokenizer, protocol: Protocol) -> list[int]:
@@ -145,6 +158,7 @@ class _Scored:
         if self.prefix is None and task.form in (Conditioned, Restated):
             raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
         self.reader, self.other = Reader(session.model), Reader(session.model)
+        self.sampler = _sampler(session, protocol)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 
     def outcomes(self, items: Iterable[Item | Problem]) -> Iterator[Outcome]:
@@ -229,13 +243,14 @@ class _Scored:
     def _result(self, item: Item, requests: Sequence[Request], found: Sequence[tuple[Likelihood, ...]]) -> Result:
         body = item.body
         if isinstance(body, Document):
-            nats = -math.fsum(each.total for (each,) in found)
-            tokens = sum(len(each.tokens) for (each,) in found)
+            read = [(request, each) for request, (each,) in zip(requests, found, strict=True)]
+            nats = -math.fsum(each.total for _, each in read)
+            tokens = sum(len(each.tokens) for _, each in read)
             values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
             detail = {
                 "loglikelihoods": [-nats],
-                "min_20": least_likely(np.concatenate([each.tokens for (each,) in found])),
-                "positions": by_position([(r, each) for r, (each,) in zip(requests, found, strict=True)]),
+                "min_20": least_likely(np.concatenate([each.tokens for _, each in read])),
+                **_of_tokens(item.number, read, self.sampler),
             }
             return Result(item.number, item.cluster, values, detail)
         totals = [each.total for likelihoods in found for each in likelihoods]

@@ -6,13 +6,14 @@ were scored a better one. Ways are taken by the number of their tokens, the fewe
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine.errors import ParameterError
 from engine.session import Session
+from engine.tokenizer import Tokenizer
 
 WAYS = 32
 LONGEST = 64  # bytes of a text whose ways are looked for
@@ -80,13 +81,8 @@ def tokenisation(session: Session, text: str, *, before: str = "", most: int = W
         raise ParameterError(f"a text of 1 to {LONGEST} bytes can be spelled in other ways, got {len(written)}")
     if tokenizer.encode(before + text, bos=True)[: len(prefix)] != prefix or spelled(session, own) != written:
         raise ParameterError(f"{text!r} is not a run of whole tokens after what precedes it: move the boundary")
-    pieces: dict[bytes, list[int]] = {}
-    for token in range(tokenizer.vocab_size):
-        piece = tokenizer.piece(token)
-        if piece and piece in written and not tokenizer.is_special(token):
-            pieces.setdefault(piece, []).append(token)
     found, complete = [own], True
-    for ids in spellings(pieces, written):
+    for ids in spellings(tokens_by_piece(tokenizer), written):
         if ids == own:
             continue
         if len(found) >= most:
@@ -97,7 +93,16 @@ def tokenisation(session: Session, text: str, *, before: str = "", most: int = W
     return Tokenisation(tuple(sorted(scored, key=lambda spelling: -spelling.logprob)), complete)
 
 
-def spelled(session: Session, ids: tuple[int, ...]) -> bytes:
+def tokens_by_piece(tokenizer: Tokenizer) -> dict[bytes, list[int]]:
+    """The tokens that spell each run of bytes; control tokens spell nothing."""
+    pieces: dict[bytes, list[int]] = {}
+    for token in range(tokenizer.vocab_size):
+        if (piece := tokenizer.piece(token)) and not tokenizer.is_special(token):
+            pieces.setdefault(piece, []).append(token)
+    return pieces
+
+
+def spelled(session: Session, ids: Sequence[int]) -> bytes:
     """The bytes of tokens."""
     return b"".join(session.tokenizer.piece(token) for token in ids)
 

@@ -242,6 +242,15 @@ def test_calibration_is_among_the_figures_of_choices(likely: Run, tmp_path: Path
     assert found["ece"]["value"] == pytest.approx(exact) and found["ece"]["low"] < found["ece"]["high"]
 
 
+def test_a_text_that_ships_with_python_is_a_task(likely: Run, tables: dict[str, np.ndarray]) -> None:
+    from pydoc_data.topics import topics
+
+    first = min(topics)
+    found = figures(likely("python-reference", "--limit", "1", "--by", "topic", "--json")[1])
+    assert found["nats"]["value"] == pytest.approx(-logprob(tables[""], topics[first]), rel=1e-5)
+    assert found["bytes"]["value"] == len(topics[first].encode()) and f"perplexity topic={first}" in found
+
+
 def test_built_in_tasks_have_names(likely: Run) -> None:
     code, out, _ = likely("lookup:items=3,shots=0", "markov:items=2,size=20", "--json")
     rows = [json.loads(line) for line in out.splitlines()]

@@ -13,9 +13,10 @@ from app.task_sources import sources
 from app.tui.widgets.tune_form import Paths
 from engine.errors import LikelyError
 from engine.evaluate.generated import MAKERS
+from engine.evaluate.shipped import SHIPPED
 
 FIELDS = (
-    ("tasks", "files, or built in: " + " ".join(MAKERS)),
+    ("tasks", "files, or built in: " + " ".join((*MAKERS, *SHIPPED))),
     ("models", "one or several; the others are compared with the first"),
     ("items", "of each task, at most; empty: all"),
 )
@@ -53,7 +54,7 @@ class NewEvaluation(ModalScreen[Evaluate | None]):
         typed = {name: self.query_one(f"#asked-{name}", Input).value.strip() for name, _ in FIELDS}
         tasks = tuple(typed["tasks"].split())
         if not tasks:
-            raise LikelyError(f"tasks: give a file, or one of {', '.join(MAKERS)}")
+            raise LikelyError(f"tasks: give a file, or one of {', '.join((*MAKERS, *SHIPPED))}")
         if typed["items"] and not (typed["items"].isdigit() and int(typed["items"])):
             raise LikelyError(f"items: a whole number from 1 on, got {typed['items']!r}")
         sources(tasks)

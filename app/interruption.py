@@ -1,0 +1,62 @@
+"""Interruption by ctrl+c (SIGINT) and by SIGTERM, with which systems end what runs: both the same, for every verb.
+
+The first ends what can end well: a run after its token, a training after its step, all else by KeyboardInterrupt, so
+that what is open is closed. A second one while that is under way ends the process at once and in silence, however long
+the first may take. A signal that whoever started the program has it ignore stays ignored.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # exit code
+
+
+class Interruption:
+    """A handler: the first time it stops, the second time it ends the process. `came` is the signal, 0 before."""
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self.stop = stop
+        self.came = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.came:
+            os._exit(INTERRUPTED)
+        self.came = number
+        self.stop()
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _handle(handler: Any) -> list[tuple[signal.Signals, Any]]:
+    """Let a handler have the signals that are not ignored; gives those that had them."""
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    return [(number, signal.signal(number, handler)) for number in heard]
+
+
+def settle() -> None:
+    """Raise KeyboardInterrupt at the first signal, and end at the second."""
+    _handle(Interruption(_interrupt))
+
+
+def leave() -> None:
+    """The program is over: a signal ends the process as the system does, without a word of Python's."""
+    _handle(signal.SIG_DFL)
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], object]) -> Iterator[Interruption]:
+    """Within the block the first signal calls `stop`, which the work is to see, and the second ends the process."""
+    interruption = Interruption(stop)
+    before = _handle(interruption)
+    try:
+        yield interruption
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

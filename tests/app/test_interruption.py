@@ -1,0 +1,72 @@
+"""Interruption by signals, of real processes: what a run has drawn is kept, and none ends with a traceback."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.trace.file import load
+from metal import mx
+from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
+
+MAIN = [sys.executable, "-c", "from app.cli import main; main()"]
+LONG: dict[str, Any] = LLAMA | {"max_position_embeddings": 1 << 16}
+NEVER = [word for token in (EOS, BYTES.index("Ċ")) for word in ("--logit-bias", f"{token}=-100")]  # an end, a new line
+ENDLESS = (*NEVER, "--temp", "1", "--max-tokens", "60000")
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    arrays = {name: mx.array(array) for name, array in weights(LONG).items()}
+    return write_folder(tmp_path_factory.mktemp("model") / "tiny", LONG, arrays)
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return lambda *words: subprocess.Popen([*MAIN, *words], text=True, **pipes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl+c", "SIGTERM"])
+def test_a_run_that_is_stopped_finishes_its_token_and_is_kept(
+    number: int, folder: Path, tmp_path: Path, start: Start
+) -> None:
+    file = tmp_path / "run.jsonl"
+    with start("run", "hello", "-M", str(folder), *ENDLESS, "--save", str(file), "--json") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f"likely: stopped; what was drawn is in {file}", err
+    (trace,) = load(file)
+    assert trace.finish == "cancelled" and len(trace.steps) == len((first + out).splitlines()) - 1
+
+
+def test_a_chat_by_lines_ends_by_sigterm_and_goes_on_after_ctrl_c(folder: Path, start: Start) -> None:
+    with start("chat", "--plain", "-M", str(folder), *ENDLESS) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process.stdin.write("hello\n")
+            process.stdin.flush()
+            process.stdout.read(1)
+            process.send_signal(number)
+            process.stdout.readline()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_second_signal_ends_without_a_word(folder: Path, start: Start) -> None:
+    with start("run", "hello", "-M", str(folder), *ENDLESS) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err, err
