@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from metal import mx
 from models.config import Experts
 from models.errors import CheckpointError
-from models.layers import AnyLinear, Product, gated, onto
+from models.layers import NVFP4_MAX, AnyLinear, Product, gated, onto
 from models.weights import Matrix, Packed
 
 Array = mx.array
@@ -109,7 +109,7 @@ def gather(x: Array, matrix: Matrix, chosen: Array, ordered: bool) -> Array:
     if not isinstance(matrix, Packed):
         return mx.gather_mm(x, matrix.swapaxes(-1, -2), rhs_indices=chosen, sorted_indices=ordered)
     layout = matrix.layout
-    return mx.gather_qmm(
+    y = mx.gather_qmm(
         x,
         matrix.weight,
         matrix.scales,
@@ -119,9 +119,12 @@ def gather(x: Array, matrix: Matrix, chosen: Array, ordered: bool) -> Array:
         group_size=layout.group_size,
         bits=layout.bits,
         mode=layout.mode,
-        global_scale=matrix.global_scale,
         sorted_indices=ordered,
     )
+    if matrix.global_scale is None:
+        return y
+    gain = matrix.global_scale / NVFP4_MAX  # mlx takes it on a GPU alone
+    return y * gain[chosen][..., None, None].astype(y.dtype)
 
 
 def stack(weights: dict[str, Array], experts: str, names: dict[str, str], count: int) -> None:

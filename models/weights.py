@@ -57,6 +57,9 @@ class Packed:
     def floats(self, dtype: mx.Dtype) -> mx.array:
         """The numbers themselves."""
         group, bits, mode = self.layout.group_size, self.layout.bits, self.layout.mode
+        if self.global_scale is not None and self.global_scale.ndim:  # mlx reads a stack's in products alone
+            each = zip(self.weight, self.scales, self.global_scale, strict=True)
+            return mx.stack([mx.dequantize(w, s, None, group, bits, mode, g, dtype).astype(dtype) for w, s, g in each])
         scales, biases = self.scales, self.biases
         if biases is not None:  # the arithmetic is done in their dtype
             scales, biases = scales.astype(dtype), biases.astype(dtype)

@@ -13,6 +13,7 @@ import click
 import pytest
 
 import app.cli
+from app.cli.opening import _bar
 from engine.errors import DataError
 from engine.session import Session
 from engine.trace.file import load
@@ -407,3 +408,13 @@ def test_no_error_line_moves_the_terminal(
     assert app.cli._run() in (1, 2)
     said = capsys.readouterr().err
     assert "a row of" in said and not set(said) & {"\x1b", "\x07", "\x9b"}
+
+
+def test_a_chat_by_lines_ends_an_answer_before_a_stop(likely: Any) -> None:
+    code, out, err = likely("chat", "--plain", "--temp", "0", "--stop", "z", stdin=b"hello\n")
+    assert (code, out, err) == (0, "xy\n", "")
+
+
+def test_a_bar_of_progress_reaches_its_end() -> None:
+    assert _bar(1.0, 8) == "█" * 8 and _bar(0.0, 8) == " " * 8
+    assert _bar(0.5 + 1 / 64, 8) == "████▏   " and _bar(2.0, 8) == "█" * 8

@@ -166,3 +166,7 @@ def test_a_terminal_without_a_screen_resumes_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("app.cli.chat.draws_no_screen", lambda: True)
     result = CliRunner().invoke(program, ["chat", "--resume", "x"])
     assert result.exit_code == 2 and "--resume" in result.output
+
+
+def test_rows_that_are_there_twice_are_kept_unless_it_is_asked() -> None:
+    assert configure({}).duplicates and not configure({"duplicates": False}).duplicates

@@ -303,3 +303,37 @@ def test_files_that_cannot_be_written_cost_no_answer(
     assert drawn(again, 5)[0] == drawn(branch, 5)[0]
     if where == "a folder that cannot be made":
         assert folder.read_text() == "kept"
+
+
+def test_a_branch_is_straight_until_it_has_read_twice() -> None:
+    branch = Branches(net := model(), net.make_cache())
+    assert branch.straight
+    list(branch.read(LONG[:100]))
+    assert branch.straight
+    list(branch.read(LONG[100:200]))
+    assert not branch.straight and not branch.fork().straight
+    branch.rewind(0)
+    assert branch.straight
+
+
+def test_one_rotation_of_two_that_is_dynamic_names_the_keys() -> None:
+    """Those of full layers, whose frequencies depend on the length; a model that turns nothing has none to name."""
+    scaled = GEMMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 700}}
+    net, prefixes = model(scaled), Prefixes("m")
+    assert [rotation.rope.kind for rotation in net.rotations].count("dynamic") == 1 < len(net.rotations)
+    read_all(net, LONG[:900], prefixes)
+    assert read_all(net, LONG[:900], prefixes)[1] == 0
+    assert read_all(net, LONG[:901], prefixes, keep=False)[1] == 901
+
+
+def test_hidden_states_of_two_readings_are_one_stretch() -> None:
+    net = model()
+    whole, parts = Branches(net, net.make_cache()), Branches(net, net.make_cache())
+    list(whole.read(LONG[:200]))
+    for low, high in ((0, 90), (90, 200)):
+        list(parts.read(LONG[low:high]))
+    for start, end in ((80, 100), (0, 200), (85, 90), (90, 91)):
+        found = parts.hidden(start, end)
+        assert found.shape[1] == end - start
+        np.testing.assert_allclose(np.asarray(found), np.asarray(whole.hidden(start, end)), atol=1e-4)
+    assert parts.score(5, 5).shape == (1, 0) and parts.score(5, 7).shape == (1, 2)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from engine.arrays import kl
 from engine.errors import CheckpointError, ConfigError, ParameterError
 from engine.evaluate.estimates import mean, student
-from engine.quantize import RECIPES, Settings, quantize
+from engine.quantize import RECIPES, Settings, measure, quantize
 from engine.quantize.pack import best, rounded
 from engine.quantize.plan import allocate, lowest
 from engine.sources.checkpoint import load
@@ -328,3 +329,16 @@ def test_memory_holds_a_layer_and_not_the_model(tmp_path: Path) -> None:
         peaks.append(int(done.stdout))
     layer = 4 * (3 * 512 * 2048 + 2 * 512 * 128 + 2 * 512 * 64)
     assert peaks[1] - peaks[0] < layer
+
+
+def test_a_text_is_measured_in_windows_of_128_tokens_however_long_the_context(tmp_path: Path) -> None:
+    checkpoint = load(original(tmp_path / "model"))
+    long = replace(checkpoint.model.config, context=4096)
+    assert measure.windows(checkpoint.tokenizer, long).shape[1] == 128
+    assert measure.windows(checkpoint.tokenizer, replace(long, context=32)).shape[1] == 32
+
+
+def test_a_new_folder_in_new_folders(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "mine" / "small"
+    quantize(describe(original(tmp_path / "model")), target, Settings(group_size=32), text=TEXT)
+    assert (target / "config.json").exists() and [path.name for path in target.parent.iterdir()] == ["small"]

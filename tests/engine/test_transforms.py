@@ -449,3 +449,15 @@ def test_mlx_lm_agrees(logits):
         for process in theirs.make_logits_processors({3: 2.5, 8: -1}, 1.3, 20, 0.4, 20, 0.2, 20):
             expected = process(mx.array(ids), expected)
         np.testing.assert_allclose(np.asarray(after), np.asarray(expected)[0], atol=2e-6, rtol=1e-6)
+
+
+def test_a_cut_by_min_p_is_measured_at_the_temperature_before_it():
+    """Below 1 it makes the share smaller: a token at 0.3 of the likeliest is at 0.09 after a temperature of 0.5."""
+    z = np.log(np.array([1.0, 0.3, 0.01], np.float32))
+    for xp in (np, mx):
+        for transforms, wanted in (
+            ((MinP(0.1), Temperature(0.5)), [-1, -1, 0]),
+            ((Temperature(0.5), MinP(0.1)), [-1, 1, 1]),
+        ):
+            _, removed_by = run(transforms, xp.array(z), start(transforms, None, [], xp), KEY, xp)
+            assert np.asarray(removed_by).tolist() == wanted

@@ -525,3 +525,13 @@ def test_warming_compiles_what_the_first_token_will_launch(bits: int) -> None:
         vocab.statistics(normal(3, 1, 100), vocab.DrawPlan(top_p=0.9), mx.array([[0.5, 0.5]]))
         assert launches
         assert kernel._kernel.cache_info().misses == compiled
+
+
+def test_what_was_timed_for_one_shape_is_kept_when_another_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "none")
+    fake_clock(monkeypatch, ours=1e-3, stock=2e-3)
+    with simulated():
+        first = autotune.prepare([SHAPE])
+        both = autotune.prepare([replace(SHAPE, softcap=20.0)])
+    assert len(both.timings) > len(first.timings) > 0 and both.timings[: len(first.timings)] == first.timings
+    assert first.faster.items() <= both.faster.items() and dispatch.faster == both.faster

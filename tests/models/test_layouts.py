@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import models
+import models.mlp
 from metal import mx
 from models.errors import CheckpointError, ConfigError
 from models.layers import Linear, QuantizedLinear
@@ -180,3 +181,18 @@ def test_packed_tensors_that_do_not_fit() -> None:
             weights[f"{path}.{name}"] = value
         with pytest.raises(CheckpointError, match=line):
             models.build(WIDE, weights)
+
+
+def test_a_stack_of_experts_has_a_scale_of_the_whole_matrix_too() -> None:
+    w = mx.random.normal((2, 64, 128), key=mx.random.key(1)) * 5
+    whole = mx.max(mx.abs(w), axis=(1, 2))
+    each = [mx.quantize(w[i], 16, 4, mode="nvfp4", global_scale=whole[i])[:2] for i in range(2)]
+    codes, scales = (mx.stack(arrays) for arrays in zip(*each, strict=True))
+    packed = models.weights.Packed(codes, scales, models.weights.PackedLayout(16, 4, "nvfp4"), global_scale=whole)
+    x = mx.random.normal((3, 1, 128), key=mx.random.key(2))
+    chosen = mx.array([1, 0, 1])
+    want = x @ packed.floats(mx.float32)[chosen].swapaxes(-1, -2)
+    assert (
+        float(mx.max(mx.abs(packed.floats(mx.float32) - w))) < float(mx.max(whole)) / 6
+    )  # half of the largest step of four bits
+    assert difference(models.mlp.gather(x, packed, chosen, ordered=False), want) < 1e-4

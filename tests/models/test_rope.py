@@ -8,7 +8,7 @@ import pytest
 
 from metal import mx
 from models.checkpoint.keys import Keys
-from models.rope import Rope, scaled
+from models.rope import Rope, read_rope, scaled
 from models.rotation import KernelRotation, TableRotation
 
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -111,3 +111,10 @@ def test_sixteen_bits_stay_sixteen_bits(form: Any) -> None:
         assert got.dtype == mx.float16
         want = rotation(x[:, :, :t].astype(mx.float32), rotation.turns(7, t, 7 + t))
         assert float(mx.max(mx.abs(got - want))) < 5e-3
+
+
+def test_llama3_without_its_factors_has_those_that_meta_published() -> None:
+    table = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64}
+    said = {**table, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    rope, other = (read_rope(Keys({"rope_theta": 1e4, "rope_scaling": each}), 16, 512) for each in (table, said))
+    assert rope == other and rope.periods() == other.periods()

@@ -117,3 +117,11 @@ def test_after_another_width_the_same_token_is_seen_first() -> None:
     first = layout.first_seen()
     layout.resize(23)
     assert first is not None and layout.cell_of(first)[1] == layout.seen
+
+
+def test_a_step_back_from_a_blocks_first_token_is_to_the_last_of_the_block_before() -> None:
+    layout = BlockLayout()
+    layout.blocks[:] = [block(["ab", " cd", "é"]), block([]), block(["x", "y"])]
+    assert layout.step(TokenPlace(2, 0), -1) == TokenPlace(0, 2)
+    assert layout.step(TokenPlace(0, 2), 1) == TokenPlace(2, 0)
+    assert layout.step(TokenPlace(0, 0), -1) == TokenPlace(0, 0)

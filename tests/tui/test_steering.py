@@ -8,12 +8,13 @@ from textual import events
 from textual.binding import Binding
 
 from app.tui import palette
-from app.tui.chat import slash
+from app.tui.chat import attach, slash
 from app.tui.help import ABOUT
 from app.tui.sampling import Sampling, words
 from app.tui.view import View
 from app.tui.views import VIEWS
 from app.tui.widgets.suggestions import Suggestions
+from engine.errors import DataError
 from engine.presets import PARAMETERS
 from tests.tui.conftest import Play
 from tests.tui.fakes import ScriptedEngine
@@ -157,3 +158,11 @@ async def test_step_mode_looks_at_one_token_whatever_the_strategy_does(play: Pla
         await stage.until(lambda: stage.chat.talk.peek is not None and not stage.chat.talk.running, "a token to pick")
         await stage.pilot.press("escape")
         assert not stage.chat.talk.stepping and stage.app._exception is None
+
+
+def test_a_path_whose_quote_is_not_closed_is_no_word(tmp_path: Path) -> None:
+    (tmp_path / "my notes.txt").write_text("x")
+    (named,) = attach.found(f'see @"{tmp_path}/my notes.txt"')
+    assert named.name == "my notes.txt"
+    with pytest.raises(DataError, match="there is no file my: nothing was sent"):
+        attach.found('see @"my notes.txt')

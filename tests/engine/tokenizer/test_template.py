@@ -290,3 +290,24 @@ def test_a_character_of_several_tokens_stays_whole() -> None:
     ]
     ids, spans = tokenizer.spans(messages)
     assert [tokenizer.decode(ids[s.start : s.stop]) for s in spans] == ["😀", "😱", "x"]
+
+
+def test_a_token_that_straddles_the_end_of_a_turn_is_the_turns() -> None:
+    """Half of it is the answer's: a model that has to write that has to write the token."""
+    tokenizer = from_gguf(
+        {**byte_level(), "tokenizer.chat_template": "{% for m in messages %}{{ m['content'] }}e\n{% endfor %}"}
+    )
+    ids, (_, answered) = tokenizer.spans(
+        [{"role": "user", "content": "go"}, {"role": "assistant", "content": "see th"}]
+    )
+    written = b"".join(tokenizer.piece(ids[i]) for i in answered)
+    assert tokenizer.encode(" the") == ids[answered.stop - 1 : answered.stop] and written == b"see the"
+
+
+def test_a_turn_reaches_through_its_end_that_is_no_end_of_text() -> None:
+    metadata = {**byte_level(), "tokenizer.chat_template": CHATML, "tokenizer.ggml.eos_token_id": 0}
+    metadata.pop("tokenizer.ggml.eot_token_id", None)
+    tokenizer = from_gguf(metadata)
+    ids, spans = tokenizer.spans(TALK)
+    ends = [ids[span.stop - 1] for span, message in zip(spans, TALK, strict=True) if message["role"] == "assistant"]
+    assert {tokenizer.piece(token) for token in ends} == {b"<|im_end|>"}

@@ -34,9 +34,9 @@ def every(m: Any) -> list[ModelPart]:
 ROUNDING = 2e-6
 
 
-def moved(m: Any, **options: Any) -> lora.Adapter:
-    """An attached adapter with random factors."""
-    adapter = lora.create(every(m), rank=4, scale=2.0, **options)
+def moved(m: Any, parts: list[ModelPart] | None = None, **options: Any) -> lora.Adapter:
+    """An attached adapter with random factors, on everything in the layers if nothing is said."""
+    adapter = lora.create(parts or every(m), rank=4, scale=2.0, **options)
     lora.attach(adapter)
     keys = mx.random.split(mx.random.key(5), len(adapter.parameters()))
     adapter.set(
@@ -241,3 +241,13 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         adapters.place(model(num_hidden_layers=2), adapters.read(tmp_path))
     with pytest.raises(CheckpointError, match="no adapter directory"):
         adapters.read(tmp_path / "nowhere")
+
+
+def test_detaching_from_the_table_of_an_untied_model_leaves_its_head() -> None:
+    m = model(tie_word_embeddings=False)
+    base, head, table = m(X), m.out, m.embed
+    adapter = moved(m, sites.choose(sites.sites(m), -1, ["embed_tokens", "lm_head"], m.config.layers))
+    assert any(f.site.kind == "table" for f in adapter.factors.values())
+    assert difference(m(X), base) > 0.1
+    lora.detach(adapter)
+    assert m.out is head and m.embed is table and difference(m(X), base) == 0

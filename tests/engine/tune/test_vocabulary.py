@@ -109,3 +109,16 @@ def test_what_no_file_can_say_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(program))
     with pytest.raises(CheckpointError, match="a Unigram tokenizer is not written as GGUF, only BPE"):
         gguf_tokenizer.metadata(ours, tmp_path, 600)
+
+
+def test_whether_an_end_is_added_and_the_end_where_none_is_named_are_written(tmp_path: Path) -> None:
+    folder = vocabularies.folder(tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    ours = from_folder(folder)
+    for add in (True, False):
+        ours.add_eos = add
+        assert gguf_tokenizer.metadata(ours, folder, 600)["tokenizer.ggml.add_eos_token"] is add
+    del config["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    said = gguf_tokenizer.metadata(ours, folder, 600)
+    assert said["tokenizer.ggml.eos_token_id"] == min(ours.eos) and from_gguf(said).eos == ours.eos
