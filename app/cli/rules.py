@@ -191,6 +191,13 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         _goes_with(("toward",), "away", "layer", "direction"),
         _goes_with(("patch",), "part"),
     ),
+    "synth": (
+        OptionRule(
+            lambda values: values["generations"] is not None,
+            "is of rows that are made: --generations learns from real ones and draws",
+            refused=("reported", "effect"),
+        ),
+    ),
     "bench": (
         OptionRule(
             lambda values: values["what"] == "kernels",

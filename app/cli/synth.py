@@ -1,37 +1,67 @@
 """`likely synth`: rows made by a model, as a pipeline file says, each with where it came from."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.opening import Progress, Ruled, open_session
+from app.cli.opening import Progress, Ruled, default_model, open_session
 from engine import ranks
 from engine.synth.config import PipelineConfig, read
 
 if TYPE_CHECKING:
     from engine.session import Session
+    from engine.synth.collapse import Learner
+    from engine.synth.row import SynthRow
 
 
-@click.command(cls=Ruled)
+@click.command("synth", cls=Ruled)
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", "-M", metavar="MODEL", envvar="LIKELY_MODEL", help="In the place of generate.model.")
+@click.option("--model", "-M", metavar="MODEL", help="In the place of generate.model.")
 @click.option("--out", metavar="FOLDER", help="In the place of out.")
 @click.option("--seed", type=click.IntRange(0), help="In the place of seed.")
+@click.option("--report", "reported", is_flag=True, help="Then set the rows against real ones: [report].")
+@click.option("--effect", is_flag=True, help="Then train on real rows, on made ones and on both, and compare: [train].")
+@click.option(
+    "--generations",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Make no rows: learn from rows and draw them N times over, replacing and accumulating: [collapse].",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
-def command(pipeline: Path, model: str | None, out: str | None, seed: int | None, as_json: bool) -> None:
+def command(
+    pipeline: Path, model: str | None, out: str | None, seed: int | None, reported: bool, effect: bool,
+    generations: int | None, as_json: bool,
+) -> None:  # fmt: skip
     """Make rows as PIPELINE says, a TOML file, and write train.jsonl, valid.jsonl and dropped.jsonl to its folder.
 
     \b
     likely synth sums.toml                      draw, filter, deduplicate, decontaminate, balance, split
     likely synth sums.toml                      the same again goes on where it was stopped or killed
-    likely synth sums.toml -M my-model --out other
+    likely synth sums.toml --report --effect    are they like real rows, and do they help?
+    likely synth sums.toml --generations 5      what becomes of a model that learns from itself
     likely tune made/ --loss completion         train on what was made
     """
     config = read(pipeline, model=model, out=out, seed=seed)
+    if not config.generate.model and (named := os.environ.get("LIKELY_MODEL")):
+        config = read(pipeline, model=named, out=out, seed=seed)
+    if generations is not None:
+        _generations(config, generations, as_json)
+        return
+    if effect and not config.train.task:
+        raise click.UsageError("--effect evaluates on a task: name one in the file, task = ... under [train]")
+    if (reported or effect) and not config.real:
+        raise click.UsageError("real rows are wanted: name them in the file, real = ... under [report]")
+    if (reported or effect) and ranks.joined() is not None:
+        raise click.UsageError("--report and --effect are one process's work: start them without mlx.launch")
     _make(config, as_json)
+    if reported:
+        _report(config, as_json)
+    if effect:
+        _effect(config, as_json)
 
 
 def _open(name: str, adapters: "tuple[str, ...]") -> "Session":
@@ -66,6 +96,88 @@ def _make(config: PipelineConfig, as_json: bool) -> None:
     except KeyboardInterrupt:
         click.echo("stopped; what was drawn is kept, and the same command goes on from there", err=True)
         sys.exit(130)
+
+
+def _report(config: PipelineConfig, as_json: bool) -> None:
+    """Set the rows against real ones."""
+    import numpy as np
+
+    from app.cli.synth_text import report_lines, report_object
+    from engine.synth import inputs
+    from engine.synth.report import report
+
+    made, real = _kept(config), inputs.pairs(config.real)
+    heldout = inputs.pairs(config.report.heldout) if config.report.heldout else []
+    features = None
+    if config.report.model:
+        from engine.evaluate.features import pooled
+
+        session = open_session(config.report.model)
+        texts = ([row.text for row in made], inputs.texts(real), inputs.texts(heldout))
+        features = tuple(pooled(session, some) if some else np.zeros((0, 1)) for some in texts)
+    found = report(made, real, features, heldout=heldout, grid=config.generate.grid)  # type: ignore[arg-type]
+    if as_json:
+        click.echo(json.dumps({"event": "report", **report_object(found)}))
+    else:
+        click.echo("\n".join(report_lines(found)))
+
+
+def _effect(config: PipelineConfig, as_json: bool) -> None:
+    """Train on real rows, on made ones and on both."""
+    from app.cli.synth_text import arm_line, arm_object
+    from engine.sources.checkpoint import load
+    from engine.synth import inputs, training
+
+    made = inputs.rows(str(Path(config.out).expanduser() / "train.jsonl"))
+    real = inputs.training_rows(config.real)
+    task = inputs.task_of(config.train.task)
+    with Progress() as progress:
+        checkpoint = load(config.generate.model or default_model(), progress.show)
+    known: dict[str, training.Arm] = {}
+    sets = {"real": real, "made": made, "both": (*real, *made)}
+    for arm in training.arms(checkpoint, sets, task, config.train, Path(config.out).expanduser() / "effect"):
+        known[arm.name] = arm
+        click.echo(json.dumps(arm_object(arm, known)) if as_json else arm_line(arm, known))
+
+
+def _generations(config: PipelineConfig, count: int, as_json: bool) -> None:
+    """Learn and draw over and over, in both ways."""
+    from app.cli.synth_text import generation_line, generation_object
+    from engine.synth import collapse, inputs
+
+    if not config.real:
+        raise click.UsageError("--generations begins with real rows: name them in the file, real = ... under [report]")
+    real = inputs.training_rows(config.real)
+    c, kind = config.collapse, inputs.KIND_OF[config.collapse.kind]
+    for way in collapse.WAYS:
+        learner = _learner(config, way)
+        for each in collapse.generations(real, learner, count, way, kind, n=c.rows, seed=config.seed):
+            click.echo(json.dumps(generation_object(each)) if as_json else generation_line(each))
+
+
+def _learner(config: PipelineConfig, way: str) -> "Learner[Any]":
+    from engine.presets import recipe
+    from engine.synth.collapse import Frequencies
+
+    if config.collapse.learner == "counts":
+        return Frequencies()
+    from engine.decode.strategies import parse
+    from engine.synth.training import TaughtModel
+    from engine.synth.writer import Writer
+
+    session, g = open_session(config.generate.model), config.generate
+    writer = Writer(session, recipe(g.sampling), parse(g.strategy), g.max_tokens, g.chat)
+    folder = Path(config.out).expanduser() / "generations" / way
+    return TaughtModel(session.checkpoint, config.train, writer, folder, g.stop)
+
+
+def _kept(config: PipelineConfig) -> "list[SynthRow]":
+    from engine.evaluate.task_files import rows
+    from engine.synth.row import of_value
+    from engine.synth.stages import SIDES
+
+    files = [Path(config.out).expanduser() / f"{side}.jsonl" for side in SIDES]
+    return [of_value(value) for file in files if file.exists() for value in rows(file)]
 
 
 def _say(event: Any, as_json: bool) -> None:

@@ -15,6 +15,8 @@
     per_parent = 2
     [split]
     [report]                    # what the rows are set against
+    [train]                     # the adapters of --effect and --generations
+    [collapse]
 
 Plain data; imports no mlx.
 """
@@ -31,6 +33,7 @@ from engine.options import check_ranges, option, read_toml, typed, unknown
 from engine.presets import PARAMETERS, recipe
 
 METHODS = ("verified", "preference", "self-instruct", "magpie", "rewrite", "document", "grid", "augment")
+KINDS = ("row", "answer", "opening")
 MEASURES = ("ngram", "kl")
 CHANGES = ("mask", "drop", "swap", "noise")
 
@@ -130,15 +133,34 @@ class ReportOptions:
     real: str = option("", "rows as they should be; those that the pipeline starts from")
     heldout: str = option("", "real rows that the generator has not seen, for privacy")
     model: str = option("", "the model of the features; none: spectra of bigrams")
-    task: str = option("", "what --effect evaluates on")
-    steps: int = option(100, "steps of each training of --effect", low=1)
-    rate: float = option(2e-4, "its learning rate", low=0)
-    rank: int = option(8, "rank of its adapters", low=1)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Table `train`: the adapters of --effect and of --generations."""
+
+    task: str = option("", "--effect: what is evaluated")
+    steps: int = option(100, "steps of the arm on real rows, the others have its tokens; of a generation", low=1)
+    rate: float = option(2e-4, "learning rate", low=0)
+    rank: int = option(8, "rank of the adapter", low=1)
+    batch: int = option(8, "rows a step", low=1)
+    length: int = option(512, "longest row in tokens", low=2)
+    seed: int = option(0, "of the adapter's start and the order", low=0)
+
+
+@dataclass(frozen=True)
+class CollapseOptions:
+    """Table `collapse`: what --generations learns, and of what it counts kinds."""
+
+    learner: str = option("counts", "frequencies of rows, or the model with an adapter", choices=("counts", "model"))
+    rows: int = option(0, "rows of a generation; 0: as many as real ones", low=0)
+    kind: str = option("row", "what is counted: whole rows, answers, or how rows begin", choices=KINDS)
 
 
 TABLES: dict[str, type] = {
     "generate": GenerateOptions, "filter": FilterOptions, "deduplicate": DeduplicateOptions,
     "decontaminate": DecontaminateOptions, "balance": BalanceOptions, "split": SplitOptions, "report": ReportOptions,
+    "train": TrainOptions, "collapse": CollapseOptions,
 }  # fmt: skip
 
 
@@ -155,6 +177,13 @@ class PipelineConfig:
     balance: BalanceOptions = BalanceOptions()
     split: SplitOptions = SplitOptions()
     report: ReportOptions = ReportOptions()
+    train: TrainOptions = TrainOptions()
+    collapse: CollapseOptions = CollapseOptions()
+
+    @property
+    def real(self) -> str:
+        """Where real rows are."""
+        return self.report.real or self.generate.data or self.generate.task
 
     @property
     def fingerprint(self) -> str:

@@ -1,18 +1,18 @@
 """Inputs of a pipeline: problems with known answers, rows to start from, texts to stay away from. No mlx."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import DataError
 from engine.evaluate import task_files
-from engine.evaluate.contamination import text_of
+from engine.evaluate.contamination import text_of, words
 from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.tasks import Item, Question, Task
-from engine.synth.row import sides
+from engine.synth.row import digest, sides
 from engine.tune import data
-from engine.tune.rows import FORMS, TrainingRow
+from engine.tune.rows import FORMS, TrainingRow, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,23 @@ def _is_task(path: Path) -> bool:
         return False
     first = next(iter(task_files.rows(path)), {})
     return not any(all(key in first for key in keys) for keys in FORMS.values())
+
+
+def training_rows(source: str) -> tuple[TrainingRow, ...]:
+    """Rows of any form, or the items of a task as rows of prompt and completion, or of text."""
+    if generated(source) is None and (path := Path(source).expanduser()).exists() and not _is_task(path):
+        return rows(source)
+    return tuple(
+        parse({"prompt": asks, "completion": f" {says}"} if asks else {"text": says}, f"{source}:{number}")
+        for number, (asks, says) in enumerate(pairs(source), 1)
+    )
+
+
+KIND_OF: Mapping[str, Callable[[TrainingRow], str]] = {
+    "row": lambda row: digest("\n".join(sides(row))),
+    "answer": lambda row: " ".join(words(sides(row)[1])),
+    "opening": lambda row: " ".join(words("\n".join(sides(row)))[:2]),
+}
 
 
 def texts(found: Sequence[tuple[str, str]]) -> list[str]:

@@ -48,6 +48,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
     ],
     "inside": [["hello"]] * 8,
     "bench": [["kernels"], ["model"]],
+    "synth": [[__file__, "--generations", "2"]],
 }
 CASES = [(verb, state, rule) for verb, rules in RULES.items() for state, rule in zip(STATES[verb], rules, strict=True)]
 

@@ -27,6 +27,7 @@ class PlainTokenizer(ByteTokenizer):
     """Of a base model."""
 
     chat_template = None
+    end = None
 
 
 class CountedSession(Session):

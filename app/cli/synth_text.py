@@ -1,0 +1,98 @@
+"""Texts and objects of a report on made rows, of trainings on them, and of generations."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from app.heat import visible
+from engine.evaluate.estimates import Estimate
+from engine.synth.collapse import Generation
+from engine.synth.report import RowsReport
+from engine.synth.training import Arm
+
+CELLS = 24  # of a full bar
+MEANS = {
+    "mmd2": "distance of the two laws by these features, without bias", "mmd2_p": "p that there is none",
+    "precision": "made rows near a real one: low, bad rows", "recall": "real rows near a made one: low, lost modes",
+    "vendi": "how many different rows there are, as it were", "novelty_4": "word 4-grams in no real row",
+    "self_bleu": "how alike made rows are", "nearer": "nearer a real row than 95 % of held-out ones: 5 % by chance",
+    "shares_more": "share a longer run than 95 % of held-out rows: 5 % by chance",
+    "longest_run": "words in a row that stand in a real row", "length_js": "bits, of lengths by doubling",
+    "label_js": "bits, of answers",
+}  # fmt: skip
+
+
+def report_lines(found: RowsReport) -> Iterator[str]:
+    """A line a figure, then histograms and the grid."""
+    yield f"{found.made} made rows against {found.real} real ones"
+    for name, estimate in found.figures.items():
+        said = estimate if not name.endswith("_js") else estimate.map(lambda nats: nats / math.log(2), 1 / math.log(2))
+        yield f"  {name:20} {_figure(said):28} {MEANS.get(name, '')}".rstrip()
+    text, ours, theirs = found.template
+    yield f"  commonest opening    {ours:.0%} of made rows, {theirs:.0%} of real ones: {visible(text)!r}"
+    for title, shares in (("words", found.lengths), ("answers", found.labels)):
+        for name, made, real in shares:
+            bars = f"made {made:5.1%} {_bar(made):{CELLS}} real {real:5.1%} {_bar(real)}"
+            yield f"  {title} {visible(name)[:20]:20} {bars}"
+    if found.asked is not None:
+        yield f"  grid: {found.asked.filled} of {found.asked.cells} cells have a row"
+        for name, counts in found.asked.counts.items():
+            yield f"  {visible(name)}: " + ", ".join(f"{visible(value)} {count}" for value, count in counts.items())
+    yield from (f"  {note}" for note in found.notes)
+
+
+def report_object(found: RowsReport) -> dict[str, Any]:
+    return {**asdict(found), "figures": {name: _estimate(each) for name, each in found.figures.items()}}
+
+
+def arm_line(arm: Arm, known: Mapping[str, Arm]) -> str:
+    """Accuracy of a training, and its paired differences to the base and to real rows."""
+    said = f"{arm.name:6} {arm.rows:6} rows {arm.tokens:9} tokens  {_figure(arm.accuracy)}"
+    for name in ("base", "real"):
+        if name in known and name != arm.name and arm.name != "base":
+            change = arm.over(known[name])
+            low, high = change.estimate.interval
+            said += f"  over {name} {change.estimate.mean:+.3f} [{low:+.3f}, {high:+.3f}] {change.verdict()}"
+    return said
+
+
+def arm_object(arm: Arm, known: Mapping[str, Arm]) -> dict[str, Any]:
+    over = {}
+    for name, other in known.items():
+        if name != arm.name:
+            change = arm.over(other)
+            over[name] = _estimate(change.estimate) | {"p": change.p}
+    said = {"arm": arm.name, "rows": arm.rows, "tokens": arm.tokens, "accuracy": _estimate(arm.accuracy)}
+    return {"event": "arm", **said, "over": over}
+
+
+def generation_line(each: Generation) -> str:
+    """Diversity as a bar, with a mark where it was to be expected."""
+    bar, at = _bar(each.diversity.mean).ljust(CELLS), min(CELLS - 1, round(each.expected * CELLS))
+    drawn = f"{bar[:at]}│{bar[at + 1 :]}"
+    low, high = each.diversity.interval
+    head = f"{each.way:10} {each.number:3}  {each.rows:6} rows {each.kinds:6} kinds"
+    return f"{head}  {drawn} {each.diversity.mean:.3f} [{low:.3f}, {high:.3f}]  │ expected {each.expected:.3f}"
+
+
+def generation_object(each: Generation) -> dict[str, Any]:
+    said = {name: value for name, value in asdict(each).items() if name != "diversity"}
+    return {"event": "generation", **said, "diversity": _estimate(each.diversity)}
+
+
+def _figure(estimate: Estimate) -> str:
+    if not math.isfinite(estimate.error):
+        return f"{estimate.mean:.3f}"
+    low, high = estimate.interval
+    return f"{estimate.mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    low, high = estimate.interval
+    return {name: value for name, value in {"mean": estimate.mean, "low": low, "high": high}.items()
+            if math.isfinite(value)}  # fmt: skip
+
+
+def _bar(share: float) -> str:
+    return "█" * round(min(max(share, 0.0), 1.0) * CELLS)

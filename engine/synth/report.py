@@ -1,0 +1,185 @@
+"""Report on made rows: how far they are from real ones, what they lack, and whether they give real ones away. No mlx.
+
+Distances, coverage, diversity and novelty are `engine.evaluate.sample_metrics`; added here are histograms (length,
+label), the commonest template, the grid that was asked for, and privacy. A small distance says that no difference was
+seen by these features, not that there is none.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from engine.evaluate import sample_metrics, samples
+from engine.evaluate.contamination import words
+from engine.evaluate.estimates import Estimate, mean, share
+from engine.synth.instruct import cells
+from engine.synth.row import SynthRow
+
+OPENING = 4  # words of a template
+LABELS = 50  # different answers up to which they are labels
+FAR = 0.95  # quantile of held-out rows that a made one is set against
+BLOCK = 1024  # rows whose distances are held at once
+
+Kind = TypeVar("Kind", int, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Coverage of a grid: cells with a row, of all; the rows of each value of each attribute."""
+
+    filled: int
+    cells: int
+    counts: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsReport:
+    """Figures by name with their errors, and what is plain counting. Divergences in nats."""
+
+    made: int
+    real: int
+    figures: Mapping[str, Estimate]
+    template: tuple[str, float, float]  # the commonest opening, its share of made rows and of real ones
+    lengths: tuple[tuple[str, float, float], ...] = ()  # words from, share of made rows and of real ones
+    labels: tuple[tuple[str, float, float], ...] = ()  # likewise, where answers are labels
+    asked: Asked | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def report(
+    made: Sequence[SynthRow],
+    real: Sequence[tuple[str, str]],
+    features: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    *,
+    heldout: Sequence[tuple[str, str]] = (),
+    grid: Mapping[str, Sequence[str]] | None = None,
+) -> RowsReport:
+    """Made rows against (question, answer) of real ones; `heldout` are real ones that the generator has not seen.
+
+    `features` of made, real and held-out texts, or else spectra of bigrams. DataError where there are fewer than ten of
+    either.
+    """
+    pairs = [row.sides for row in made]
+    ours, theirs, kept = ([words("\n".join(pair)) for pair in some] for some in (pairs, real, heldout))
+    if features is None:
+        features = samples.spectrum(ours), samples.spectrum(theirs), samples.spectrum(kept)
+    n = min(len(ours), len(theirs))  # on which most of these depend
+    figures = dict(sample_metrics.of_features(features[0][:n], features[1][:n]))
+    figures |= sample_metrics.of_texts(ours, theirs)
+    lengths = histogram([_bin(text) for text in ours], [_bin(text) for text in theirs])
+    figures["length_js"] = divergence(lengths)
+    says = [[" ".join(words(answer)) for _, answer in some] for some in (pairs, real)]
+    labels = histogram(*says)
+    few = len(labels) <= LABELS and len(labels) <= n / 2
+    if few:
+        figures["label_js"] = divergence(labels)
+    figures |= privacy(ours, theirs, kept, features)
+    notes = [] if heldout else ["no held-out rows (report.heldout): nothing is said of privacy against them"]
+    if len(ours) != len(theirs):
+        notes.append(f"distances, precision and recall are of the first {n} rows of each")
+    return RowsReport(
+        len(ours), len(theirs), figures, top_template(ours, theirs),
+        tuple((f"from {low}", a, b) for low, a, b in lengths), tuple(labels) if few else (),
+        coverage(made, grid or {}), tuple(notes),
+    )  # fmt: skip
+
+
+def coverage(rows: Sequence[SynthRow], grid: Mapping[str, Sequence[str]]) -> Asked | None:
+    """How the rows fill the grid; None of no grid."""
+    if not grid:
+        return None
+    every = cells(grid)
+    there = [row.source.attributes for row in rows]
+    counts = {name: {value: sum(a.get(name) == value for a in there) for value in of} for name, of in grid.items()}
+    return Asked(sum(cell in there for cell in every), len(every), counts)
+
+
+def histogram(made: Sequence[Kind], real: Sequence[Kind]) -> list[tuple[Kind, float, float]]:
+    """Shares of each kind in both, in order."""
+    ours, theirs = Counter(made), Counter(real)
+    kinds = sorted(ours | theirs)
+    return [(kind, ours[kind] / max(len(made), 1), theirs[kind] / max(len(real), 1)) for kind in kinds]
+
+
+def divergence(shares: Sequence[tuple[object, float, float]]) -> Estimate:
+    """Jensen-Shannon of two histograms, 0 to log 2; what chance alone would give is in it."""
+    p, q = (np.array([row[side] for row in shares], np.float64) for side in (1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = 0.0
+        for a, b in ((p, q), (q, p)):
+            on = a > 0
+            found += float((a[on] * np.log(a[on] / ((a[on] + b[on]) / 2))).sum()) / 2
+    return Estimate(max(0.0, found), math.nan, n=len(shares))
+
+
+def template(text: Sequence[str]) -> str:
+    """How a text begins, digits as #."""
+    return re.sub(r"\d", "#", " ".join(text[:OPENING]))
+
+
+def top_template(ours: Sequence[Sequence[str]], theirs: Sequence[Sequence[str]]) -> tuple[str, float, float]:
+    """The opening that is the commonest among made rows, and its share of those and of real ones."""
+    counts = [Counter(map(template, some)) for some in (ours, theirs)]
+    top, count = counts[0].most_common(1)[0]
+    return top, count / len(ours), counts[1][top] / max(len(theirs), 1)
+
+
+# -- privacy ----------------------------------------------------------------------------------------------------------
+
+
+def privacy(
+    made: Sequence[Sequence[str]],
+    real: Sequence[Sequence[str]],
+    heldout: Sequence[Sequence[str]],
+    features: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> dict[str, Estimate]:
+    """Of made rows the distance to the nearest real one and the longest run of words that stands in one, each beside
+    the same of held-out rows; and the shares that are nearer, or share more, than 95 % of held-out rows. That is 5 %
+    where the made ones give no more away than any text of the kind."""
+    runs = Runs(real)
+    near, longest = nearest(features[0], features[1]), [runs.longest(text) for text in made]
+    found = {"nearest": mean(near.tolist()), "longest_run": mean(longest)}
+    if not heldout:
+        return found
+    held, theirs = nearest(features[2], features[1]), [runs.longest(text) for text in heldout]
+    found |= {"nearest_heldout": mean(held.tolist()), "longest_run_heldout": mean(theirs)}
+    edge, most = float(np.quantile(held, 1 - FAR)), float(np.quantile(theirs, FAR))
+    found["nearer"] = share((near < edge).astype(float).tolist())
+    found["shares_more"] = share([float(run > most) for run in longest])
+    return found
+
+
+def nearest(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The Euclidean distance of each point [n, d] to the nearest of others [m, d]."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    parts = [samples.distances(x[i : i + BLOCK], y).min(axis=1) for i in range(0, len(x), BLOCK)]
+    return np.sqrt(np.concatenate(parts)) if parts else np.zeros(0)
+
+
+class Runs:
+    """Runs of words of some texts, by length, as far as they were asked for."""
+
+    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
+        self.texts = texts
+        self._of: dict[int, set[tuple[object, ...]]] = {}
+
+    def longest(self, text: Sequence[str]) -> int:
+        """Words of the longest run that stands in one of them too: where a longer one does, so does each shorter."""
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if middle not in self._of:
+                self._of[middle] = samples.ngrams(self.texts, middle)
+            shared = any(gram in self._of[middle] for gram in samples.grams(text, middle))
+            low, high = (middle, high) if shared else (low, middle - 1)
+        return low
+
+
+def _bin(text: Sequence[str]) -> int:
+    """Lengths by doubling: from 0, 1, 2, 4, ... words."""
+    return 1 << len(text).bit_length() >> 1

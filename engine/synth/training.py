@@ -1,0 +1,149 @@
+"""Training on made rows: does it help? Adapters from one start on real rows, on made ones, on both, at equal tokens.
+
+Each arm begins at the base anew, as STaR does, and is asked the same items, so that differences are paired. Equal
+tokens are as near as whole steps come; how many each arm saw is told.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from engine.errors import DataError
+from engine.evaluate.estimates import Change, Estimate, compare, mean, share
+from engine.evaluate.evaluation import Protocol, Result, evaluate
+from engine.evaluate.tasks import Task
+from engine.prompt import Prompt
+from engine.session import Session
+from engine.synth.config import TrainOptions
+from engine.synth.row import sides
+from engine.synth.writer import Writer
+from engine.tune import data, lora
+from engine.tune.config import configure
+from engine.tune.open_run import Opened, assemble
+from engine.tune.rows import TrainingRow, parse
+from engine.tune.trainer import train
+
+if TYPE_CHECKING:
+    from engine.sources.checkpoint import Checkpoint
+
+SIDE_BY_SIDE = 64  # rows of a generation over one prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An adapter trained on rows: what it took, each item's measure, and how it differs from others on the same."""
+
+    name: str
+    rows: int
+    tokens: int  # read in training, every pass counted
+    values: tuple[float, ...]
+
+    @property
+    def accuracy(self) -> Estimate:
+        binary = all(value in (0.0, 1.0) for value in self.values)
+        return share(self.values) if binary else mean(self.values)
+
+    def over(self, other: "Arm") -> Change:
+        """By how much it is above another, paired."""
+        return compare(other.values, self.values)
+
+
+@contextmanager
+def taught(
+    checkpoint: "Checkpoint", rows: Sequence[TrainingRow], options: TrainOptions, folder: Path, *, tokens: int = 0
+) -> Iterator[tuple[Opened, int]]:
+    """The checkpoint with an adapter trained on the rows, for as long as the block runs, and the tokens that it read:
+    about `tokens`, or by the options' steps."""
+    found = data.Data(tuple(rows), (), (), {}, 0, 0, False)
+    settings = {"out": str(folder), "steps": options.steps, "rate": options.rate, "rank": options.rank, "valid": 0.0,
+                "batch": options.batch, "loss": "completion", "eval_every": 0, "save_every": 0, "packing": False,
+                "seed": options.seed, "length": min(options.length, checkpoint.model.config.context)}  # fmt: skip
+    opened = assemble(checkpoint, configure(settings), found)
+    run = opened.run
+    each = sum(len(item.ids) for item in run.rows.train) / run.per_epoch  # tokens of a step, in the mean
+    if tokens:
+        run.steps = max(1, round(tokens / each))
+        run.config = replace(run.config, steps=run.steps)
+    try:
+        for _ in train(run):
+            pass
+        assert run.session is not None
+        run.session.forget()
+        yield opened, round(each * run.counters.step)
+    finally:
+        if isinstance(run.trained, lora.Adapter):
+            lora.detach(run.trained)
+
+
+def asked(name: str, session: Session, task: Task, rows: int, tokens: int) -> Arm:
+    """The task's first measure of every item by a model, most likely answers."""
+    found = {each.number: next(iter(each.values.values()))
+             for each in evaluate(session, task, Protocol()) if isinstance(each, Result)}  # fmt: skip
+    if not found:
+        raise DataError(f"{task.name}: no item of it can be asked")
+    return Arm(name, rows, tokens, tuple(found[number] for number in sorted(found)))
+
+
+def arms(
+    checkpoint: "Checkpoint",
+    rows: Mapping[str, Sequence[TrainingRow]],
+    task: Task,
+    options: TrainOptions,
+    folder: Path,
+    *,
+    tokens: Mapping[str, int] | None = None,
+) -> Iterator[Arm]:
+    """The base, then an arm for each set of rows: the first by the options' steps, the others at its tokens, or at
+    those that are named for them."""
+    yield asked("base", Session(checkpoint, reload=False), task, 0, 0)
+    equal = 0
+    for name, some in rows.items():
+        with taught(checkpoint, some, options, folder / name, tokens=(tokens or {}).get(name, equal)) as (opened, read):
+            equal = equal or read
+            assert opened.run.session is not None
+            yield asked(name, opened.run.session, task, len(some), read)
+
+
+class TaughtModel:
+    """A learner of rows of training by an adapter, for `engine.synth.collapse`: it draws answers to the rows' own
+    prompts, in turn, or texts from their beginning."""
+
+    def __init__(
+        self, checkpoint: "Checkpoint", options: TrainOptions, writer: Writer, folder: Path, stop: tuple[str, ...] = ()
+    ) -> None:
+        """`writer` says how rows are drawn, until `stop`; its session is that of the model without an adapter."""
+        self.checkpoint, self.options, self.writer, self.folder = checkpoint, options, writer, folder
+        self._stop = stop
+        self._rows: Sequence[TrainingRow] = ()
+
+    def fit(self, rows: Sequence[TrainingRow]) -> None:
+        self._rows = rows
+
+    def draw(self, n: int, seed: int) -> list[TrainingRow]:
+        wanted = Counter(sides(self._rows[i % len(self._rows)])[0] for i in range(n))
+        found: list[TrainingRow] = []
+        with taught(self.checkpoint, self._rows, self.options, self.folder / str(seed)) as (opened, _):
+            assert opened.run.session is not None
+            writer = replace(self.writer, session=opened.run.session)
+            for number, (prompt, count) in enumerate(wanted.items()):
+                begin = writer.prompt(prompt) if prompt else _beginning(opened.run.session)
+                for low in range(0, count, SIDE_BY_SIDE):
+                    own = crc32(f"{seed} {number} {low}".encode()) >> 1
+                    paths = writer.draw(begin, min(SIDE_BY_SIDE, count - low), own, self._stop)
+                    found += [_row(prompt, path.text) for path in paths]
+        return found
+
+
+def _beginning(session: Session) -> Prompt:
+    """Before a text: its BOS token, or the end of another text."""
+    tokenizer = session.tokenizer
+    first = tokenizer.bos if tokenizer.bos is not None else tokenizer.end
+    return Prompt(parts=((first,),) if first is not None else ("\n",), whole=True)
+
+
+def _row(prompt: str, text: str) -> TrainingRow:
+    return parse({"prompt": prompt, "completion": text} if prompt else {"text": text}, "made")

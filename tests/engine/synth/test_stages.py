@@ -1,0 +1,226 @@
+"""Filters, duplicates, contamination, balance and split: each against what can be counted by hand or simulated."""
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import DataError
+from engine.synth import filters, stages
+from engine.synth.config import (
+    BalanceOptions,
+    DecontaminateOptions,
+    DeduplicateOptions,
+    FilterOptions,
+    SplitOptions,
+)
+from engine.synth.duplicates import _Index, duplicates, jaccard, match, shingles, turning_point
+from engine.synth.row import RowSource, SynthRow
+from tests.engine.synth.makers import config, rows_of, run, session, table, write_rows
+from tests.fakes import random_table
+
+
+def row(job: int, text: str, asks: str = "", **attributes: str) -> SynthRow:
+    content = {"prompt": asks, "completion": text} if asks else {"text": text}
+    return SynthRow(content, RowSource("grid", job, 0, job, f"parent {job}", attributes=attributes))
+
+
+def reasons(rows: list[SynthRow]) -> list[str]:
+    return [each.dropped.partition(": ")[2] for each in rows]
+
+
+# -- filters ----------------------------------------------------------------------------------------------------------
+
+
+def test_length_repetition_and_language() -> None:
+    texts = ["", "one two three four", "no no no no no no no no", "a b c d e f g h i j k l",
+             "Das ist ein längerer Satz über einen Hund im Garten"]  # fmt: skip
+    rows = [row(i, text, "what?") if text else row(i, " ", "what?") for i, text in enumerate(texts)]
+    found = list(filters.alone(rows, FilterOptions(least_words=3, most_words=11, repetition=0.5)))
+    assert reasons(found) == ["too short", "", "repetition", "too long", ""]
+    assert found[2].scores["repetition"] == pytest.approx(5 / 6)  # six trigrams, one kind
+    german = list(filters.alone(rows[4:], FilterOptions(languages=("en",))))
+    assert reasons(german) == ["language"]
+    assert reasons(list(filters.alone(rows[4:], FilterOptions(languages=("de", "en"))))) == [""]
+
+
+def test_both_tails_of_perplexity_are_cut() -> None:
+    rows = [row(i, "text").scored(perplexity=float(p)) for i, p in enumerate([9, 1, 5, 7, 3, 8, 2, 6, 4, 10])]
+    found = filters.tails([*rows, row(10, "short")], FilterOptions(low_tail=0.1, high_tail=0.2))
+    assert [i for i, each in enumerate(found) if each.dropped == "filter: low perplexity"] == [1]
+    assert [i for i, each in enumerate(found) if each.dropped == "filter: high perplexity"] == [0, 9]
+
+
+def test_perplexity_is_that_of_the_table() -> None:
+    law = random_table(3)
+    logp = law - np.logaddexp.reduce(law, axis=1, keepdims=True)
+    found = filters.perplexities(session(law), [row(0, "ab", "x"), row(1, "abc"), row(2, " ", "x")])
+    asked = [logp[ord(a), ord(b)] for a, b in ("xa", "ab")]
+    assert found["000000-000"]["perplexity"] == pytest.approx(math.exp(-np.mean(asked)), rel=1e-4)
+    alone = [logp[ord(a), ord(b)] for a, b in ("ab", "bc")]  # this tokenizer puts nothing before a text
+    assert found["000001-000"]["perplexity"] == pytest.approx(math.exp(-np.mean(alone)), rel=1e-4)
+    assert "000002-000" not in found
+
+
+def test_numbers_of_models_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fair = table({"7": 0.5, "5": 0.5})
+    calls: list[int] = []
+
+    def judged(using: Any, rows: list[SynthRow]) -> dict[str, dict[str, float]]:
+        calls.append(len(rows))
+        return {each.id: {"p_true": float(each.source.job % 2)} for each in rows}
+
+    monkeypatch.setattr(filters, "judged", judged)
+    monkeypatch.setattr(filters, "CHUNK", 8)
+    made = config(tmp_path / "made", {"answers": 4}, filter={"judge": 0.5})
+    run(made, session(fair))
+    first, kept = sum(calls), rows_of(tmp_path / "made" / "train.jsonl")
+    assert first > 10 and all(each["source"]["job"] % 2 for each in kept)
+    scored = (tmp_path / "made" / "scored.jsonl").read_bytes()
+    (tmp_path / "made" / "scored.jsonl").write_bytes(scored[: len(scored) * 2 // 3])
+    calls.clear()
+    run(made, session(fair))
+    assert 0 < sum(calls) < first and (tmp_path / "made" / "scored.jsonl").read_bytes() == scored
+    assert rows_of(tmp_path / "made" / "train.jsonl") == kept
+
+
+# -- duplicates -------------------------------------------------------------------------------------------------------
+
+
+def test_probabilities_of_a_match_are_the_known_ones() -> None:
+    assert turning_point(14, 8) == pytest.approx(0.719008, abs=1e-6)
+    assert match(0.75, 14, 8) == pytest.approx(0.771634, abs=1e-6)
+    assert turning_point(20, 5) == pytest.approx(0.549280, abs=1e-6)
+    assert match(0.8, 20, 5) == pytest.approx(0.999644, abs=1e-6)
+    assert match(0.5, 20, 5) == pytest.approx(0.470051, abs=1e-6)
+
+
+def pair(shared: int, own: int, name: int) -> tuple[str, str]:
+    """Two texts of words that no other has; their shingles of one word have Jaccard shared / (shared + 2 own)."""
+    common = [f"c{name}x{i}" for i in range(shared)]
+    return tuple(" ".join([*common, *(f"{side}{name}x{i}" for i in range(own))]) for side in "ab")  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("shared", "own"), [(40, 20), (60, 10)])
+def test_banding_meets_pairs_as_often_as_it_should(shared: int, own: int) -> None:
+    similar, runs = shared / (shared + 2 * own), 400
+    options = DeduplicateOptions(shingle=1, bands=20, per_band=5, jaccard=similar - 1e-9)
+    met = sum(duplicates(pair(shared, own, i), options)[1] is not None for i in range(runs))
+    p = match(similar, 20, 5)
+    assert abs(met / runs - p) <= 4 * math.sqrt(p * (1 - p) / runs) + 1e-9
+
+
+def test_minhash_estimates_jaccard() -> None:
+    texts = [" ".join(f"w{i}" for i in range(low, low + 100)) for low in (0, 50)]
+    index = _Index(texts, DeduplicateOptions(shingle=1, bands=256, per_band=4))
+    signatures = []
+    for number in range(2):
+        index.find(number)
+        signatures.append(index._last[1])
+    assert abs(signatures[0].jaccard(signatures[1]) - 1 / 3) <= 4 * math.sqrt(2 / 9 / 1024)  # type: ignore[attr-defined]
+
+
+def test_near_duplicates_are_those_of_all_pairs() -> None:
+    """Against comparing every row with every one before it that was new."""
+    chance, options = random.Random(1), DeduplicateOptions()
+    texts = [" ".join(chance.choice("abcdefghijkl") * 3 for _ in range(40)) for _ in range(60)]
+    for i in range(0, 60, 2):  # every second is the one before it with some words changed
+        said = texts[i].split()
+        for _ in range(chance.randrange(6)):
+            said[chance.randrange(40)] = "zzz"
+        texts[i + 1] = " ".join(said)
+    sets, new = [frozenset(shingles(text, 5)) for text in texts], []
+    wanted = []
+    for number, own in enumerate(sets):
+        best = max(((jaccard(own, sets[other]), -other) for other in new), default=(0.0, 0))
+        if best[0] >= options.jaccard:
+            wanted.append((-best[1], best[0]))
+        else:
+            wanted.append(None)
+            new.append(number)
+    assert duplicates(texts, options) == wanted and 5 < sum(each is not None for each in wanted) < 30
+
+
+def test_equal_rows_and_known_ones_are_found_without_the_library(tmp_path: Path) -> None:
+    known = write_rows(tmp_path / "known.jsonl", [{"text": "Known  TEXT."}])
+    rows = [row(0, "a text"), row(1, "A text!"), row(2, "known text"), row(3, "b")]
+    found = stages.deduplicate(rows, DeduplicateOptions(near=False, against=(known,)))
+    assert reasons(found) == ["", "equal to another", "equal to a known row", ""]
+
+
+# -- contamination, balance, split ------------------------------------------------------------------------------------
+
+WORDS = [f"w{i}" for i in range(40)]
+
+
+def test_rows_with_what_is_evaluated_in_them_are_kept_aside(tmp_path: Path) -> None:
+    task = write_rows(tmp_path / "eval.jsonl", [{"prompt": "What is 3 + 4?", "answer": "7"}])
+    book = write_rows(tmp_path / "book.jsonl", [{"text": " ".join(WORDS)}])
+    rows = [
+        row(0, "it is 7", "what is 3 + 4"), row(1, "other " + " ".join(WORDS[5:18])),
+        row(2, "other " + " ".join(WORDS[5:17])), row(3, "7", "what is 3 + 5?"),
+    ]  # fmt: skip
+    found = stages.decontaminate(rows, DecontaminateOptions(against=(task, book)))
+    assert reasons(found) == ["asks what is evaluated", "shares 13 words", "", ""]
+    assert reasons(stages.decontaminate(rows, DecontaminateOptions())) == [""] * 4
+
+
+def test_generated_tasks_can_be_stayed_away_from() -> None:
+    from engine.synth import inputs
+
+    asks, says = inputs.pairs("copying:items=3,seed=0,size=4")[0]
+    found = stages.decontaminate([row(0, says, asks), row(1, says, asks + " x")],
+                                 DecontaminateOptions(against=("copying:items=3,seed=0,size=4",)))  # fmt: skip
+    assert reasons(found) == ["asks what is evaluated", ""]
+
+
+def test_classes_are_balanced_and_empty_ones_told() -> None:
+    rows = [row(i, "x", kind="a" if i < 6 else "b" if i < 8 else "c") for i in range(9)]
+    options = BalanceOptions(by="kind", classes=("a", "b", "d"))
+    found = stages.balance(rows, options, 0)
+    kept = [each.source.attributes["kind"] for each in found if not each.dropped]
+    assert sorted(kept) == ["a", "a", "b", "b"] and found[8].dropped == "balance: of no class"
+    assert stages.empty_classes(rows, options) == ["d"]
+    assert found == stages.balance(rows, options, 0) and found != stages.balance(rows, options, 1)
+    three = stages.balance(rows, BalanceOptions(by="kind", most=3), 0)
+    assert sum(not each.dropped for each in three) == 6
+    with pytest.raises(DataError, match=r"balance\.by = 'kinds' is no attribute of these rows"):
+        stages.balance(rows, BalanceOptions(by="kinds"), 0)
+    answers = [row(i, text, "?") for i, text in enumerate((" Yes.", "no", "yes", "perhaps"))]
+    by_answer = BalanceOptions(by="answer", classes=("yes", "no"), most=9)
+    assert reasons(stages.balance(answers, by_answer, 0)) == ["", "", "", "of no class"]
+
+
+def test_of_each_problem_only_so_many_are_kept() -> None:
+    rows = [SynthRow({"text": f"{i}"}, RowSource("verified", i, 0, 0, f"problem {i % 3}")) for i in range(12)]
+    found = stages.balance(rows, BalanceOptions(per_parent=2), 0)
+    kept = [each.source.parent for each in found if not each.dropped]
+    assert sorted(kept) == [f"problem {i}" for i in (0, 0, 1, 1, 2, 2)]
+
+
+def test_rows_of_one_parent_are_on_one_side() -> None:
+    rows = [SynthRow({"text": f"{i}"}, RowSource("verified", i, 0, 0, f"problem {i % 200}")) for i in range(600)]
+    sides = stages.split(rows, SplitOptions(valid=0.2, test=0.1), 0)
+    parents = [{each.source.parent for each in found} for found in sides.values()]
+    assert sum(map(len, parents)) == 200
+    assert [len(found) for found in sides.values()] == [3 * len(found) for found in parents]
+    for found, p in zip(parents, (0.7, 0.2, 0.1), strict=True):
+        assert abs(len(found) - 200 * p) <= 4 * math.sqrt(200 * p * (1 - p))
+
+
+def test_a_class_and_a_cell_without_rows_are_told(tmp_path: Path) -> None:
+    from engine.synth.pipeline import RowsWarned
+
+    law = table({"7": 0.5, "5": 0.5})
+    generate = {"method": "grid", "grid": {"n": ["7", "8"]}, "template": "say {n}?", "answers": 4, "max_tokens": 4}
+    balance = {"by": "answer", "classes": ["7", "8"], "most": 9}
+    events = run(config(tmp_path / "made", generate, balance=balance, deduplicate={"near": False}), session(law))
+    told = [event.line for event in events if isinstance(event, RowsWarned)]
+    assert told == ["class '8' has no rows: it will not be learned"]
+    law[ord("?")] = -np.inf
+    law[ord("?"), ord("5")] = 0
+    with pytest.raises(DataError, match="no row is left of 8"):
+        run(config(tmp_path / "none", generate, balance=balance), session(law))
