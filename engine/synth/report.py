@@ -29,7 +29,7 @@ Kind = TypeVar("Kind", int, str)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GridCoverage:
     """Coverage of a grid: cells with a row, of all; the rows of each value of each attribute."""
 
     filled: int
@@ -47,7 +47,7 @@ class RowsReport:
     template: tuple[str, float, float]  # the commonest opening, its share of made rows and of real ones
     lengths: tuple[tuple[str, float, float], ...] = ()  # words from, share of made rows and of real ones
     labels: tuple[tuple[str, float, float], ...] = ()  # likewise, where answers are labels
-    asked: Asked | None = None
+    asked: GridCoverage | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -89,14 +89,14 @@ def report(
     )  # fmt: skip
 
 
-def coverage(rows: Sequence[SynthRow], grid: Mapping[str, Sequence[str]]) -> Asked | None:
+def coverage(rows: Sequence[SynthRow], grid: Mapping[str, Sequence[str]]) -> GridCoverage | None:
     """How the rows fill the grid; None of no grid."""
     if not grid:
         return None
     every = cells(grid)
     there = [row.source.attributes for row in rows]
     counts = {name: {value: sum(a.get(name) == value for a in there) for value in of} for name, of in grid.items()}
-    return Asked(sum(cell in there for cell in every), len(every), counts)
+    return GridCoverage(sum(cell in there for cell in every), len(every), counts)
 
 
 def histogram(made: Sequence[Kind], real: Sequence[Kind]) -> list[tuple[Kind, float, float]]:
