@@ -59,6 +59,12 @@ class Engine(Protocol):
         """Change the adapters as `Adapt` says; gives all that are there then."""
         ...
 
+    def steer(
+        self, name: str, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int | None
+    ) -> "tuple[Attached, ...]":
+        """Make a direction and put it on the model as `Steer` says; gives all adapters that are there then."""
+        ...
+
     def look_inside(self, ids: Sequence[int], look: "Look", control: RunControl) -> Iterator[Any]:
         """Answer a look of `app.looks` in pieces: between two of them others have their turn."""
         ...
@@ -119,6 +125,10 @@ class ModelJobs:
                 yield r.Tokenized(tuple(self._engine(name).tokenizer.encode(text)))
             case r.Adapt(name, change, what, weight):
                 yield r.AdaptersChanged(name, self._engine(name).adapt(change, what, weight))
+            case r.Steer(name, called, toward, away, layer):
+                engine = self._engine(name)
+                to, off = ([prompt.ids(engine.tokenizer) for prompt in side] for side in (toward, away))
+                yield r.AdaptersChanged(name, engine.steer(called, to, off, layer))
             case r.Inside(name, prompt, look, control):
                 engine = self._engine(name)
                 for found in engine.look_inside(prompt.ids(engine.tokenizer), look, control):

@@ -101,6 +101,11 @@ class SpellingsLook:
     stop: int
 
 
+@dataclass(frozen=True, slots=True)
+class ShiftLook:
+    """How far the adapters on the model move what comes next, along the end of the text: `Shifted`."""
+
+
 Look = (
     OpenLook
     | LensLook
@@ -114,6 +119,7 @@ Look = (
     | AblationLook
     | PatchLook
     | SpellingsLook
+    | ShiftLook
 )
 
 
@@ -264,3 +270,10 @@ class Spelled:
     logprob: float
     complete: bool
     refused: str = ""  # why there are no ways
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """KL of the next token, the model as it is || without its adapters, nats: a mean over the last positions."""
+
+    kl: float

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from app.looks import Shifted, ShiftLook
 from app.requests import ModelFacts, ModelOffer
 from engine import machine
 from engine.errors import CheckpointError, ParameterError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from engine.tune.stack import Stack
 
 
+READ = 256  # tokens at a text's end along which it is measured how far adapters move it
 _loaded: WeakValueDictionary[tuple[Path, str], Checkpoint] = WeakValueDictionary()  # by file and content
 
 
@@ -68,27 +70,55 @@ class LoadedModel(Session):
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
         """Put an adapter on the model, weigh it, or take it off; what is there then."""
+        stack = self._stacked()
+        match change:
+            case "add":
+                stack.add(what, weight)
+            case "weigh":
+                stack.weigh(what, weight)
+            case "only":
+                stack.only(what, weight)
+            case "remove":
+                stack.remove(what)
+            case _:
+                raise ParameterError(f"an adapter can be added, weighed, switched to or removed, not {change!r}")
+        return self._attached(stack)
+
+    def steer(
+        self, name: str, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int | None
+    ) -> tuple[Attached, ...]:
+        """Make a direction between texts, keep it in likely's folder, and put it on the model."""
+        from engine.inside import steering
+        from engine.inside.subject import transformer
+
+        model, stack = transformer(self), self._stacked()
+        layer = len(model.blocks) // 2 if layer is None else layer
+        stack.check_name(name)
+        folder = steering.place(name)
+        if folder.exists():
+            raise ParameterError(f"a direction called {name} is kept already: /adapter {folder} puts it on the model")
+        steering.save(folder, steering.direction(model, toward, away, layer, self.info.name))
+        stack.add(folder, name=name)
+        return self._attached(stack)
+
+    def _stacked(self) -> "Stack":
         if self.stack is None:
             from engine.tune.stack import Stack  # training's imports are not for every start
 
             self.stack = Stack(self)
-        match change:
-            case "add":
-                self.stack.add(what, weight)
-            case "weigh":
-                self.stack.weigh(what, weight)
-            case "only":
-                self.stack.only(what, weight)
-            case "remove":
-                self.stack.remove(what)
-            case _:
-                raise ParameterError(f"an adapter can be added, weighed, switched to or removed, not {change!r}")
+        return self.stack
+
+    def _attached(self, stack: "Stack") -> tuple[Attached, ...]:
+        """What is on the model, after a change: nothing that was seen inside it holds."""
         if self.inside is not None:
             self.inside.forget()
-        return self.stack.attached
+        return stack.attached
 
     def look_inside(self, ids: Sequence[int], look: "Look", control: "RunControl") -> Iterator[Any]:
         """Look into the model as it is now, adapters and all."""
+        if isinstance(look, ShiftLook):
+            yield Shifted(self._stacked().shift(ids[-READ:]))
+            return
         if self.inside is None:
             from app.inside_jobs import InsideJobs  # a chat in which nobody looks does not pay for it
 

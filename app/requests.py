@@ -103,6 +103,18 @@ class Adapt:
 
 
 @dataclass(frozen=True, slots=True)
+class Steer:
+    """Make a direction from texts to others, at a layer (the middle one if None), keep it under a name in likely's
+    folder, and put it on the model: `AdaptersChanged`."""
+
+    model: str
+    name: str
+    toward: tuple[Prompt, ...]
+    away: tuple[Prompt, ...]
+    layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Inside:
     """Look into a model while it reads a prompt: what `app.looks` has for the look.
 
@@ -172,7 +184,7 @@ class Report:
     path: Path
 
 
-ModelRequest = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt | Inside
+ModelRequest = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt | Steer | Inside
 
 # -- events ----------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Session:
         """
         self.ranks = ranks
         self.reload = reload and ranks is None
+        self.adapters: tuple[str, ...] = ()  # on the model, as a recipe names them
         self.adapted = False  # whether there is something on the model that is not in its file
         self._options: dict[str, Any] = {"prefixes": prefixes, "kv_budget": kv_budget, **cache}
         self.adopt(checkpoint)
@@ -138,10 +139,12 @@ class Session:
                 else:
                     require_finite(np.asarray(mx.logsumexp(branches.logits(), axis=-1).astype(mx.float32)))
                     branches.select([0] * n)
-                    sampler = Sampler.start(control.recipe, branches.ids, seed=seed, vocabulary=self.tokenizer)
+                    control.adapters = self.adapters
+                    sampler = Sampler.start(control.drawn_by, branches.ids, seed=seed, vocabulary=self.tokenizer)
                     over = None
                     with closing(run.steps(branches, sampler, control, limit=left)) as steps:
                         while True:
+                            control.adapters = self.adapters
                             try:
                                 event = steps.send(over)
                             except StopIteration:
@@ -240,14 +243,15 @@ class Session:
         """Drop every cache, and what was compiled: the model may have other weights now."""
         self.pool.forget()
 
-    def changed(self, adapter: str) -> None:
+    def changed(self, adapter: str, adapters: tuple[str, ...] = ()) -> None:
         """The model computes something else from now on: nothing that was read before is used again.
 
         `adapter` is a hash of what was put on the model, "" for nothing; it is part of the names under which prefixes
-        are kept. An answer that is being drawn goes on with what it has read.
+        are kept. `adapters` are its parts as a recipe names them. An answer that is being drawn goes on with what it
+        has read.
         """
         self.forget()
-        self.adapted = bool(adapter)
+        self.adapted, self.adapters = bool(adapter), adapters
         if self.pool.prefixes is not None:
             self.pool.prefixes.adapter = adapter
 

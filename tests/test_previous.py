@@ -33,7 +33,7 @@ def check(step: TokenStep, known: dict[str, Any], whole: bool = True) -> None:
     plain = {name: value for name, value in known.items() if name in there - {"piece", "removed_by"}}
     assert len(plain) == 12
     assert {name: getattr(step, name) for name in plain} == plain
-    assert step.piece.hex() == known["piece"] and repr(step.recipe) == known["transforms"]
+    assert step.piece.hex() == known["piece"] and repr(step.recipe).replace(", adapters=()", "") == known["transforms"]
     if whole:
         assert step.snapshot is not None and step.removed_by is not None
         assert step.removed_by.tolist() == known["removed_by"]

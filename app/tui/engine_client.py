@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from app import requests as r
 from app.worker import Closed, Failed, Worker
 from engine.decode.control import RunControl
+from engine.prompt import Prompt
 from engine.tune.attached import Attached
 
 Handler = Callable[[int, list[Any]], None]  # a job's id, and its events since the last time
@@ -164,6 +165,16 @@ class EngineClient:
             self.submit(
                 r.Adapt(self.current.name, change, what, weight), lambda _, events: self._adapted(events, heard)
             )
+
+    def steer(self, name: str, toward: Sequence[str], away: Sequence[str], layer: int | None) -> None:
+        """Put a direction between texts on the current model, from its next token on."""
+        if self.current is None:
+            self._listener.say("a direction wants a model: /model chooses one", alarm=True)
+            return
+        to, off = (tuple(Prompt(parts=(text,)) for text in side) for side in (toward, away))
+        self.submit(
+            r.Steer(self.current.name, name, to, off, layer), lambda _, events: self._adapted(events, lambda _: None)
+        )
 
     def _adapted(self, events: list[Any], heard: Callable[[str], None]) -> None:
         for event in events:

@@ -5,7 +5,7 @@ itself: budget, stop strings, end of text and cancelling are the session's.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event as Flag
 
 from engine.trace.trace import Recipe
@@ -16,14 +16,22 @@ class RunControl:
     """The handle on a run. Written by one thread, read by the engine's between two tokens; each write is one reference.
 
     `recipe` is how the next token that is not yet queued is drawn. `force` names tokens to take instead of drawing.
+    `adapters` are those on the model by now: the session's, not a person's, to write.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
     forced: deque[int] = field(default_factory=deque)
+    adapters: tuple[str, ...] = ()
     given_up: set[int] = field(
         default_factory=set
     )  # branches that end at their next token, as if they alone were cancelled
     _cancelled: Flag = field(default_factory=Flag)
+
+    @property
+    def drawn_by(self) -> Recipe:
+        """The recipe, with the adapters that are on the model."""
+        recipe = self.recipe
+        return recipe if recipe.adapters == self.adapters else replace(recipe, adapters=self.adapters)
 
     def cancel(self) -> None:
         """Stop before the next token; the tokens so far and the cache stay usable."""

@@ -159,14 +159,14 @@ class Sampler:
 
     def ahead(self, draws: Sequence[Draw], control: RunControl) -> "Sampler | None":
         """The sampler of the tokens behind these, which are in flight; None where that has to wait for them."""
-        flying = all(isinstance(d.token, mx.array) for d in draws) and control.recipe == self.recipe
+        flying = all(isinstance(d.token, mx.array) for d in draws) and control.drawn_by == self.recipe
         if not flying or any(t.sync for t in self.recipe.transforms):
             return None
         return self._advanced(draws, [d.token for d in draws])
 
     def follow(self, control: RunControl, texts: Sequence[Sequence[int]]) -> "Sampler":
         """The sampler by the control's recipe, for branches that stand behind `texts`."""
-        latest = control.recipe
+        latest = control.drawn_by
         if latest.transforms == self.recipe.transforms:
             return self if latest is self.recipe else replace(self, recipe=latest)
         states = tuple(

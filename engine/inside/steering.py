@@ -10,16 +10,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any
 
 from engine import arrays
 from engine.errors import CheckpointError, DataError, ParameterError
+from engine.home import home
 from metal import mx
 from models.tap import TappedPass
 from models.transformer import Transformer
 
 CONFIG, VECTOR = "steering.json", "steering.safetensors"
 FORMAT = 1
+NAMED = frozenset(ascii_letters + digits + "-_.")
+LAST = 64  # positions of a text along which KL is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +110,21 @@ def detach(model: Transformer, layer: int, steered: SteeredBlock) -> None:
 
 
 def shift(model: Transformer, found: Direction, ids: Sequence[int], weight: float) -> float:
-    """KL(steered || as it is) of the next token, the mean over the positions of a text, nats."""
-    tokens = mx.array([list(ids)])
-    plain = arrays.logprobs(model(tokens)[0].astype(mx.float32), mx)
+    """KL(steered || as it is) of the next token, the mean over the last positions of a text, nats."""
+    plain = next_logprobs(model, ids)
     steered = attach(model, found, weight)
     try:
-        moved = arrays.logprobs(model(tokens)[0].astype(mx.float32), mx)
-        return float(mx.mean(arrays.kl(moved, plain, mx)))
+        return float(mx.mean(arrays.kl(next_logprobs(model, ids), plain, mx)))
     finally:
         detach(model, found.layer, steered)
+
+
+def next_logprobs(model: Transformer, ids: Sequence[int]) -> mx.array:
+    """Log-probabilities of the next token after each of the last positions of a text, float32 [N, V], N <= `LAST`."""
+    hidden = model.hidden(mx.array([list(ids)]))[0, -LAST:]
+    found: mx.array = arrays.logprobs(model.head(hidden).astype(mx.float32), mx)
+    mx.eval(found)
+    return found
 
 
 def save(folder: Path, found: Direction) -> None:
@@ -125,6 +135,13 @@ def save(folder: Path, found: Direction) -> None:
         (folder / CONFIG).write_text(json.dumps({"format": FORMAT, "layer": found.layer, "model": found.model}) + "\n")
     except (OSError, RuntimeError) as error:
         raise DataError(f"cannot write {folder}: {error}") from None
+
+
+def place(name: str) -> Path:
+    """Where a direction of that name is kept; ParameterError for a name that is no folder's."""
+    if not name or name.startswith(".") or not set(name) <= NAMED:
+        raise ParameterError(f"a direction's name is of letters, digits, - _ and ., got {name!r}")
+    return home() / "directions" / name
 
 
 def is_direction(folder: Path) -> bool:

@@ -154,12 +154,16 @@ def recipe_row(recipe: Recipe) -> Mapping[str, Any]:
         {"transform": type(transform).__name__} | {f.name: getattr(transform, f.name) for f in fields(transform)}  # type: ignore[arg-type]
         for transform in recipe.transforms
     ]
-    return {"greedy": recipe.greedy, "transforms": rows}
+    beside = {"adapters": list(recipe.adapters)} if recipe.adapters else {}
+    return {"greedy": recipe.greedy, "transforms": rows, **beside}
 
 
 def recipe_from_row(row: Mapping[str, Any]) -> Recipe:
     """The recipe that `recipe_row` made a row of; raises as `step_from_row`, ParameterError out of a range."""
-    return Recipe(tuple(_transform(dict(each)) for each in row["transforms"]), row["greedy"])
+    adapters = row.get("adapters", [])
+    if not isinstance(adapters, list) or not all(isinstance(each, str) for each in adapters):
+        raise TypeError(f"adapters is {adapters!r}")
+    return Recipe(tuple(_transform(dict(each)) for each in row["transforms"]), row["greedy"], tuple(adapters))
 
 
 def _transform(row: dict[str, Any]) -> Transform:

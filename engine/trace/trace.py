@@ -15,10 +15,14 @@ from engine.transforms import Snapshot, Transform
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How tokens are drawn: the transforms in the order they run. `greedy` takes the most likely token instead."""
+    """How tokens are drawn: the transforms in the order they run. `greedy` takes the most likely token instead.
+
+    `adapters` are those on the model then, directions that steer it among them: `NAME=WEIGHT` and a hash of its files.
+    """
 
     transforms: tuple[Transform, ...] = ()
     greedy: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,18 @@ Belongs to the thread that owns the session. A change in the middle of an answer
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine import arrays
 from engine.errors import ParameterError
 from engine.inside import steering
+from engine.inside.subject import transformer
 from engine.session import Session
 from engine.tune import adapters, lora
 from engine.tune.attached import Attached
+from metal import mx
 from models.native import NativeModel, as_graph
 from models.transformer import Transformer
 
@@ -67,6 +71,23 @@ class Stack:
         """The adapters in their order, those with weight 0 included."""
         return tuple(entry.shown for entry in self._entries.values())
 
+    def shift(self, ids: Sequence[int]) -> float:
+        """KL(as it is now || without any adapter) of the next token, the mean over the text's last positions, nats.
+
+        ParameterError for a model whose layers are not ours.
+        """
+        model = transformer(self.session)
+        moved = steering.next_logprobs(model, ids)
+        felt = {name: entry.shown.weight for name, entry in self._entries.items() if entry.shown.weight}
+        try:
+            for name in felt:
+                self._set(self._entries[name], 0.0)
+            plain = steering.next_logprobs(model, ids)
+        finally:
+            for name, weight in felt.items():
+                self._set(self._entries[name], weight)
+        return float(mx.mean(arrays.kl(moved, plain, mx)))
+
     @property
     def identity(self) -> str:
         """A hash of what the model computes beside the base: "" where that is nothing."""
@@ -81,8 +102,7 @@ class Stack:
         """
         folder = Path(folder).expanduser()
         name = name or folder.resolve().name
-        if name in self._entries:
-            raise ParameterError(f"an adapter called {name} is on the model already: remove it, or give another name")
+        self.check_name(name)
         _check(weight)
         if steering.is_direction(folder):
             return self._steer(folder, weight, name)
@@ -114,6 +134,11 @@ class Stack:
                 raise
         self._tell()
         return shown
+
+    def check_name(self, name: str) -> None:
+        """ParameterError for a name that is taken."""
+        if name in self._entries:
+            raise ParameterError(f"an adapter called {name} is on the model already: remove it, or give another name")
 
     def _steer(self, folder: Path, weight: float, name: str) -> Attached:
         """Put a direction on the model (`engine.inside.steering`)."""
@@ -189,7 +214,9 @@ class Stack:
     def _tell(self) -> None:
         if isinstance(self.session.model, NativeModel):
             self.session.model.altered = bool(self.identity)
-        self.session.changed(self.identity)
+        felt = [entry for entry in self._entries.values() if entry.shown.weight]
+        names = (f"{e.shown.name}={e.shown.weight:g} {e.digest[:16]}" for e in felt)
+        self.session.changed(self.identity, tuple(names))
 
 
 def _check(weight: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from app.looks import Shifted, ShiftLook
 from app.requests import ModelFacts, ModelOffer
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
@@ -308,8 +309,19 @@ class ScriptedEngine:
                 self.adapters[each] = replace(self.adapters[each], weight=value)
         return tuple(self.adapters.values())
 
+    def steer(
+        self, name: str, toward: Sequence[Sequence[int]], away: Sequence[Sequence[int]], layer: int | None
+    ) -> tuple[Attached, ...]:
+        """The direction of a script has the texts' lengths in its name."""
+        words = f"{[len(ids) for ids in toward]} {[len(ids) for ids in away]} {layer}"
+        self.adapters[name] = Attached(name, Path(words), 1.0, "steering", 1, 1.0, ("layers.0",), 64, "scripted")
+        return tuple(self.adapters.values())
+
     def look_inside(self, ids: Sequence[int], look: Any, control: RunControl) -> Iterator[Any]:
-        """There is nothing inside a script."""
+        """There is nothing inside a script. Each unit of an adapter's weight moves it by a bit."""
+        if isinstance(look, ShiftLook):
+            yield Shifted(math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values()))
+            return
         raise ParameterError(f"{self.facts.name} is a script: there is nothing inside")
         yield
 

@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import pytest
+
+from app import looks
+from app import requests as r
+from app.jobs import ModelJobs
 from app.model_provider import LoadedModel
 from app.tui.dialogs.adapters import Adapters, AdapterSliders
 from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.bars import TopBar
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
-from engine.sources.checkpoint import load
+from engine.errors import ParameterError
+from engine.prompt import Prompt
+from engine.sources.checkpoint import Checkpoint, load
 from engine.trace.trace import Recipe
 from metal import mx
 from tests.engine import tiny
@@ -70,6 +77,58 @@ async def test_sliders(play: Play) -> None:
         assert screen.query_one(AdapterSliders).picked == 0
         await stage.pilot.press("escape")
         assert stage.app.screen is stage.chat
+
+
+async def test_a_direction_is_made_weighed_both_ways_and_its_kl_is_shown(play: Play) -> None:
+    async with play(size=(60, 20)) as stage:
+        await stage.ask("Why is the sky blue?")
+        for wrong in ("calm", "calm: a", "calm: a | ", ": a | b | c"):
+            await stage.type(f"/steer {wrong}")
+            assert "/steer NAME: toward" in stage.chat.hints.news and not stage.app.engine.attached
+        await stage.type("/steer calm: blue ; blue sky | red @ 3")
+        await stage.until(lambda: weights(stage) == {"calm": 1.0})
+        made = stage.app.engine.attached[0]
+        assert made.kind == "steering" and str(made.folder) == "[1, 2] [1] 3"
+        await stage.type("/adapter")
+        await stage.until(lambda: "KL to the model as it came: 1.000 bits" in stage.picture())
+        await stage.pilot.press(*["left"] * 6)
+        await stage.until(lambda: weights(stage) == {"calm": -2.0})
+        await stage.until(lambda: "as it came: 2.000 bits" in stage.picture())
+        await stage.pilot.press("space")
+        await stage.until(lambda: weights(stage) == {"calm": 0.0} and "as it came" not in stage.picture())
+        await stage.pilot.press("delete")
+        await stage.until(lambda: not stage.app.engine.attached)
+
+
+def test_a_direction_is_kept_and_put_on_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    arrays = {name: mx.array(a) for name, a in tiny.weights(CONFIG).items()}
+    jobs = ModelJobs(_Shop(load(tiny.write_folder(tmp_path / "model", CONFIG, arrays))))  # type: ignore[arg-type]
+    (loaded,) = jobs.execute(r.Load("tiny"), lambda _: None)
+    to, off = Prompt(parts=("ab",)), Prompt(parts=("ba",))
+    (changed,) = jobs.execute(r.Steer("tiny", "calm", (to,), (off,)), lambda _: None)
+    assert isinstance(loaded, r.Loaded) and isinstance(changed, r.AdaptersChanged)
+    assert (changed.attached[0].kind, changed.attached[0].folder) == ("steering", tmp_path / "home/directions/calm")
+    (moved,) = jobs.execute(r.Inside("tiny", to, looks.ShiftLook()), lambda _: None)
+    assert moved.kl > 0
+    for name, words in (("calm", "on the model already"), ("../x", "letters, digits")):
+        with pytest.raises(ParameterError, match=words):
+            list(jobs.execute(r.Steer("tiny", name, (to,), (off,)), lambda _: None))
+    list(jobs.execute(r.Adapt("tiny", "remove", "calm"), lambda _: None))
+    (moved,) = jobs.execute(r.Inside("tiny", to, looks.ShiftLook()), lambda _: None)
+    assert moved.kl == 0
+    with pytest.raises(ParameterError, match=r"is kept already: /adapter .*calm"):
+        list(jobs.execute(r.Steer("tiny", "calm", (to,), (off,)), lambda _: None))
+
+
+class _Shop:
+    """One model."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    def open(self, model: str, progress: object) -> LoadedModel:
+        return LoadedModel(model, self.checkpoint)
 
 
 def test_the_next_token_of_a_run_is_the_adapted_models(tmp_path: Path) -> None:

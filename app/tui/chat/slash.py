@@ -344,6 +344,17 @@ def _adapter(screen: "ChatScreen", text: str) -> None:
         screen.host.engine.adapt("add", str(Path(text).expanduser()))
 
 
+def _steer(screen: "ChatScreen", text: str) -> None:
+    """Make a direction from texts to others and put it on the model: `calm: Be calm. ; All is well. | Hurry! @ 12`."""
+    name, colon, rest = text.partition(":")
+    texts, at, layer = rest.rpartition("@") if rest.rpartition("@")[2].strip().isdecimal() else (rest, "", "")
+    sides = [[part.strip() for part in side.split(";") if part.strip()] for side in texts.split("|")]
+    if not colon or len(sides) != 2 or not all(sides):
+        screen.hints.say("/steer NAME: toward ; toward | away ; away @ LAYER (the layer may be left out)", alarm=True)
+    else:
+        screen.host.engine.steer(name.strip(), sides[0], sides[1], int(layer) if at else None)
+
+
 def _weight(text: str) -> float | None:
     try:
         return float(text)
@@ -363,6 +374,7 @@ COMMANDS: dict[str, Slash] = {
     "help": Slash("", "keys and commands", lambda s, _: s.action_keys()),
     "model": Slash("[name]", "switch the model", _model, lambda s: sorted(s.host.engine.models)),
     "adapter": Slash("[folder or name] [weight]", "put one on the model; a number, only, off", _adapter, _adapters),
+    "steer": Slash("name: texts | others", "move the model from the others to the texts; ; between two", _steer),
     "reload": Slash("", "load the model again", lambda s, _: s.host.reload_model()),
     "system": Slash("[text]", "the system prompt of this conversation", _system),
     "new": Slash("", "a new conversation", lambda s, _: s.action_new()),

@@ -2,24 +2,34 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
+from textual.timer import Timer
 from textual.widgets import Input, Label
 
+from app import looks
+from app import requests as r
+from app.tui.chat.candidates import LN2
+from app.tui.chat.context import before
 from app.tui.theme import track
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
+from app.worker import Failed
+from engine.conversation import Fork
 from engine.tune.attached import Attached
 
 if TYPE_CHECKING:
     from app.tui.host import ViewHost
 
 MOST = 2.0  # what the sliders reach; /adapter takes any weight
+FARTHEST = 8.0  # either way, what they reach where a direction steers the model
+STEP, STRIDE = 0.1, 0.5  # of an adapter's slider, of a direction's
+SETTLE_S = 0.3  # how long a slider rests before it is measured how far it moves the model
 NAME, ABOUT = 20, 34  # cells
 
 
@@ -29,8 +39,8 @@ class AdapterSliders(Canvas, can_focus=True):
     BINDINGS = [  # noqa: RUF012
         Binding("up", "pick(-1)", "Pick", show=False),
         Binding("down", "pick(1)", "Pick", show=False),
-        Binding("left", "weigh(-0.1)", "Less", show=False),
-        Binding("right", "weigh(0.1)", "More", show=False),
+        Binding("left", "weigh(-1)", "Less", show=False),
+        Binding("right", "weigh(1)", "More", show=False),
         Binding("space", "switch", "On or off", show=False),
         Binding("o", "only", "This one only", show=False),
         Binding("delete,backspace", "remove", "Take off", show=False),
@@ -66,10 +76,11 @@ class AdapterSliders(Canvas, can_focus=True):
         about = cells.fit(cells.clean(about), ABOUT) if width >= NAME + ABOUT + 24 else ""
         size = max(width - NAME - cells.width(about) - 8, 6)
         label = look.row if picked else look.text if on else look.faint
+        low, high, _ = _reach(adapter)
         return [
             Segment(cells.pad(cells.clean(adapter.name), NAME), label),
             Segment(" "),
-            *track(adapter.weight / MOST, size, look, self.glyphs, on=on, picked=picked),
+            *track((adapter.weight - low) / (high - low), size, look, self.glyphs, on=on, picked=picked),
             Segment(f" {adapter.weight:5.2f}", look.text if on else look.faint),
             Segment(about, look.faint),
         ]
@@ -81,11 +92,12 @@ class AdapterSliders(Canvas, can_focus=True):
         elif by > 0:
             self.screen.query_one(Input).focus()
 
-    def action_weigh(self, by: float) -> None:
+    def action_weigh(self, by: int) -> None:
         if self.attached:
             adapter = self.attached[self.picked]
-            weight = round(self._asked.get(adapter.name, adapter.weight) + by, 2)
-            self._asked[adapter.name] = min(max(weight, 0.0), MOST)
+            low, high, step = _reach(adapter)
+            weight = round(self._asked.get(adapter.name, adapter.weight) + by * step, 2)
+            self._asked[adapter.name] = min(max(weight, low), high)
             self._change("weigh", self._asked[adapter.name])
 
     def action_switch(self) -> None:
@@ -104,14 +116,20 @@ class AdapterSliders(Canvas, can_focus=True):
         self.host.engine.adapt(change, self.attached[self.picked].name, weight, self.heard)
 
 
+def _reach(adapter: Attached) -> tuple[float, float, float]:
+    """The least and the most that its slider goes to, and its step: a direction has a way back."""
+    return (-FARTHEST, FARTHEST, STRIDE) if adapter.kind == "steering" else (0.0, MOST, STEP)
+
+
 class Adapters(ModalScreen[None]):
-    """The sliders, and a line for the directory of another adapter."""
+    """The sliders, how far what they say moves the model, and a line for the directory of another adapter."""
 
     BINDINGS = [Binding("escape", "dismiss(None)", "Back", show=False)]  # noqa: RUF012
 
     def __init__(self, host: "ViewHost") -> None:
         super().__init__()
         self.host = host
+        self._settle: Timer | None = None
 
     def compose(self) -> ComposeResult:
         model = self.host.engine.current
@@ -119,9 +137,10 @@ class Adapters(ModalScreen[None]):
         with Vertical(classes="sheet wide"):
             yield Label(title, classes="sheet-title", markup=False)
             yield AdapterSliders(self.host, self.changed)
-            yield Label("", markup=False)
+            yield Label("", id="shift", classes="faint", markup=False)
             yield Input(placeholder="the directory of an adapter: mlx-lm's or PEFT's")
-            yield Label("←→ weight · space on or off · o only this · del take off · esc", classes="faint", markup=False)
+            keys = "←→ weight · space on or off · o only this · del take off · esc"
+            yield Label(keys, id="adapter-keys", classes="faint", markup=False)
 
     def on_mount(self) -> None:
         self.changed()
@@ -130,9 +149,32 @@ class Adapters(ModalScreen[None]):
     def changed(self, refused: str = "") -> None:
         """The adapters are others than before, or a change was refused."""
         if refused and self.is_mounted:
-            self.query_one(".faint", Label).update(refused)
+            self.query_one("#adapter-keys", Label).update(refused)
         elif self.is_attached:
             self.query_one(AdapterSliders).show()
+            if self._settle is not None:
+                self._settle.stop()
+            self._settle = self.set_timer(SETTLE_S, self.measure)
+
+    def measure(self) -> None:
+        """Ask how far the adapters move what comes next in the conversation that is open."""
+        current, session = self.host.engine.current, self.host.session
+        leaf = session.conversation.leaf if session is not None else None
+        line = self.query_one("#shift", Label)
+        if current is None or session is None or leaf is None or not any(a.weight for a in self.host.engine.attached):
+            line.update("")
+            return
+        asked = self.host.engine.attached
+
+        def found(job: int, events: list[Any]) -> None:
+            for event in events if self.is_attached and asked == self.host.engine.attached else ():
+                if isinstance(event, Failed):
+                    line.update(event.line)
+                elif isinstance(event, looks.Shifted):
+                    line.update(f"KL to the model as it came: {event.kl / LN2:.3f} bits a token of this conversation")
+
+        prompt = before(session.conversation, Fork(leaf.id))
+        self.host.engine.submit(r.Inside(current.name, prompt, looks.ShiftLook()), found)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():

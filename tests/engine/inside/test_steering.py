@@ -6,14 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.cli.answers import trace
 from engine.decode.control import RunControl
+from engine.decode.events import Emitted
 from engine.errors import CheckpointError, ParameterError
 from engine.inside import steering
 from engine.inside.attribution import attribution
 from engine.inside.lens import states
 from engine.inside.subject import InspectedText
 from engine.session import Session
+from engine.trace import file
 from engine.trace.trace import Recipe
+from engine.transforms import Temperature
 from engine.tune.stack import Stack
 from metal import mx
 from tests.engine import tiny
@@ -87,6 +91,48 @@ def test_in_a_running_chat_it_is_one_more_adapter(session: Session, tmp_path: Pa
     assert np.array_equal(session.logits_after(TEXT), steered)
     stack.clear()
     assert stack.attached == () and drawn() == plain and np.array_equal(session.logits_after(TEXT), logits)
+
+
+def test_a_trace_says_which_tokens_were_drawn_under_it(session: Session, tmp_path: Path) -> None:
+    """From its next token on, through a file, and not once it is off; what is drawn with nothing on it says nothing."""
+    _, found = found_in(session)
+    steering.save(tmp_path / "kind", found)
+    stack, control, steps = Stack(session), RunControl(Recipe((Temperature(0.8),))), []
+    for event in session.generate(TEXT, control, max_tokens=9):
+        if isinstance(event, Emitted):
+            steps.append(event.step)
+            match len(steps):
+                case 3:
+                    stack.add(tmp_path / "kind", 6.0)
+                case 5:
+                    control.recipe = Recipe(greedy=True)
+                case 6:
+                    stack.weigh("kind", -2.0)
+                case 8:
+                    stack.clear()
+    names = [step.recipe.adapters for step in steps]
+    assert names[:3] == [()] * 3 and names[8] == () and not control.recipe.adapters
+    assert all(len(each) == 1 and each[0].startswith("kind=6 ") for each in names[4:6])
+    assert all(len(each) == 1 and each[0].startswith("kind=-2 ") for each in names[7:8])
+    assert steps[4].recipe.transforms == (Temperature(0.8),) and steps[6].recipe.greedy
+    run = trace(session, TEXT, steps, 0, "length")
+    file.save([run], tmp_path / "run.jsonl")
+    (again,) = file.load(tmp_path / "run.jsonl")
+    assert [step.recipe for step in again.steps] == [step.recipe for step in steps]
+
+
+def test_how_far_all_that_is_on_the_model_moves_a_text(session: Session, tmp_path: Path) -> None:
+    model, found = found_in(session)
+    stack = Stack(session)
+    assert stack.shift(TEXT) == 0
+    steering.save(tmp_path / "kind", found)
+    stack.add(tmp_path / "kind", 4.0)
+    logits = session.logits_after(TEXT)
+    assert stack.shift(TEXT) > 1e-3 and np.array_equal(session.logits_after(TEXT), logits)  # it is as it was
+    stack.weigh("kind", 0.0)
+    want = steering.shift(model, found, TEXT, 4.0)
+    stack.weigh("kind", 4.0)
+    assert stack.shift(TEXT) == pytest.approx(want, rel=1e-4)
 
 
 def test_what_is_no_direction(session: Session, tmp_path: Path) -> None:
