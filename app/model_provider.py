@@ -109,7 +109,7 @@ class LoadedModel(Session):
         return self.stack
 
     def _attached(self, stack: "Stack") -> tuple[Attached, ...]:
-        """What is on the model, after a change: nothing that was seen inside it holds."""
+        """The adapters on the model, after a change: nothing that was seen inside it holds."""
         if self.inside is not None:
             self.inside.forget()
         return stack.attached
