@@ -12,7 +12,9 @@ from textual.widgets import Input, Label
 
 from app import requests as r
 from app.differing import TaskDetail
+from app.evaluation_jobs import EvaluationJobs
 from app.evaluations import Evaluations
+from app.scoreboard import Scoreboard
 from app.tui.dialogs.evaluation import NewEvaluation
 from app.tui.palette import entries
 from app.tui.views.runs import RunsScreen
@@ -201,6 +203,17 @@ async def test_a_run_is_asked_for_in_a_few_fields_and_mistakes_stay_to_be_mended
         await stage.pilot.press("enter")
         await stage.until(lambda: isinstance(stage.app.screen, RunsScreen) and view(stage).state == "done")
         assert [each[1:] for each in evaluator.asked] == [("scripted", n) for n in range(4)]
+
+
+def test_a_disk_that_keeps_nothing_is_said_and_costs_no_score(sums: str) -> None:
+    jobs = EvaluationJobs(ScriptedEvaluator, Path(sums) / "evaluations.db")  # in a file, where no folder can be
+    events = list(jobs.execute(r.Evaluate((sums,), ("mild", "good")), lambda event: None))
+    boards = [each for each in events if isinstance(each, Scoreboard)]
+    assert all("results are not kept" in each.unkept for each in boards)
+    assert {score.estimate.n for score in boards[-1].scores.values()} == {40} and boards[-1].compared
+    (detail,) = jobs.execute(r.Examine("sums", ("mild", "good")), lambda event: None)
+    assert detail.common == 40
+    jobs.close()
 
 
 async def test_what_cannot_be_measured_is_said_and_the_view_goes_on(play: Play, sums: str) -> None:

@@ -88,6 +88,25 @@ def test_a_large_vocabulary_is_summed_as_in_float64() -> None:
     assert np.abs(got.tokens - exact[list(text[:-1]), list(text[1:])]).max() < 2e-6
 
 
+def test_memory_depends_neither_on_tokens_times_vocabulary_nor_on_items() -> None:
+    """The most that mlx holds, over the table: less than half of the logits of one text, for one such text or three."""
+    table = np.random.default_rng(0).normal(0, 1, (8, 49_152)).astype(np.float32)
+    model = MarkovModel(table)
+    text = tuple(np.random.default_rng(1).integers(0, 8, 401).tolist())
+
+    def peak(count: int) -> int:
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        for _ in loglikelihoods(model, (Request((text[i:],), (1,)) for i in range(count))):  # type: ignore[arg-type]
+            pass
+        return mx.get_peak_memory() - before
+
+    one, several = peak(1), peak(3)
+    assert one < 0.5 * 400 * table.shape[1] * 4
+    assert several < 1.1 * one
+
+
 def test_whether_a_text_is_the_most_likely_one() -> None:
     table = random_table(1)
     best = table.argmax(-1)
