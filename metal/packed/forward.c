@@ -98,7 +98,7 @@ static void attend_part(void *context, int index) {
     const pass_t *p = context;
     const model_t *m = p->m;
     const kernels_t *kernels = likely_kernels();
-    int part = index % p->parts, head = index / p->parts % m->kv_heads, task = index / p->parts / m->kv_heads;
+    int task = index % p->tasks, part = index / p->tasks % p->parts, head = index / p->tasks / p->parts;
     int group = m->heads / m->kv_heads, size = m->size, first = p->first[task], rows = p->count[task];
     int queries = rows * group, start = part * PART;
     const text_t *text = p->texts + p->text[first];
@@ -115,8 +115,13 @@ static void attend_part(void *context, int index) {
     for (int r = 0; r < rows; r++)
         __builtin_memcpy(q + r * group * size, p->qkv + (first + r) * next + (long)head * group * size,
                          group * size * sizeof(float));
-    kernels->arrange(q, size, 0, queries, size, PLAIN, arranged);
-    activations_t x = {arranged, queries, size};
+    int asked = queries; /* with such of zeros as fill up the registers */
+    if (queries > kernels->most)
+        for (; asked % kernels->most; asked++)
+            for (int d = 0; d < size; d++)
+                q[asked * size + d] = 0;
+    kernels->arrange(q, size, 0, asked, size, PLAIN, arranged);
+    activations_t x = {arranged, asked, size};
     for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
         const span_t *span = text->spans + i;
         int held = i + 1 < text->count ? span->length : span->capacity;

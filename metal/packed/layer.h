@@ -50,9 +50,10 @@ static void gate_by(const float *gate, const float *up, int n, int activation, f
  * multiple of 16, 0. Before `first` too. Returns the largest, and their sum. */
 static float soften(float *scores, int first, int n, int padded, float *total) {
     F best = all(-__builtin_inff()), sums = {0};
-    for (int i = 0; i < padded; i++)
-        if (i < first || i >= n)
-            scores[i] = -__builtin_inff();
+    for (int i = 0; i < first && i < padded; i++)
+        scores[i] = -__builtin_inff();
+    for (int i = n > 0 ? n : 0; i < padded; i++)
+        scores[i] = -__builtin_inff();
     for (int i = 0; i < padded; i += LANES)
         best = largest(LOAD(F, scores + i), best);
     float most = best[0];
@@ -68,67 +69,64 @@ static float soften(float *scores, int first, int n, int padded, float *total) {
     return most;
 }
 
-/* out [R, size] += weights [R, next] by `count` values [*, size], in their order: WIDTH vectors of a value at once. */
-#define WIDTH 4
+enum { AHEAD = 16, CACHED = 4096 }; /* values fetched ahead; numbers that stay in the first cache */
+
+/* out [R, size] += weights [R, next] by `count` values [*, size], in their order: `width` vectors of a value at once, as
+ * many as there are registers for. */
 #define OVER(i, width) _Pragma("unroll") for (int i = 0; i < width; i++)
+INLINE int mix_some(const int R, const int width, const float *weights, long next, int count, const float *values,
+                    int size, float *out, int d) {
+    for (; d + width * LANES <= size; d += width * LANES) {
+        F sums[R][width];
+        EACH(r) OVER(i, width) sums[r][i] = LOAD(F, out + r * size + d + LANES * i);
+        for (int j = 0; j < count; j++) {
+            const float *value = values + (long)j * size + d;
+            OVER(i, width) {
+                F v = LOAD(F, value + LANES * i);
+                __builtin_prefetch(value + (long)AHEAD * size + LANES * i, 0, 2);
+                EACH(r) sums[r][i] += weights[r * next + j] * v;
+            }
+        }
+        EACH(r) OVER(i, width) *(F *)(out + r * size + d + LANES * i) = sums[r][i];
+    }
+    return d;
+}
+
+INLINE void mix_rows(const int R, const int width, const float *weights, long next, int count, const float *values,
+                     int size, float *out) {
+    int d = mix_some(R, width, weights, next, count, values, size, out, 0);
+    d = width > 1 ? mix_some(R, 1, weights, next, count, values, size, out, d) : d;
+    for (; d < size; d++)
+        for (int j = 0; j < count; j++)
+            EACH(r) out[r * size + d] += weights[r * next + j] * values[(long)j * size + d];
+}
+
 #define MIX_OF(R, width)                                                                                               \
-    INLINE int mix_##R##_##width(const float *weights, long next, int count, const float *values, int size,            \
-                                 float *out, int d) {                                                                  \
-        for (; d + width * LANES <= size; d += width * LANES) {                                                        \
-            F sums[R][width];                                                                                          \
-            EACH(r) OVER(i, width) sums[r][i] = LOAD(F, out + r * size + d + LANES * i);                               \
-            for (int j = 0; j < count; j++) {                                                                          \
-                const float *value = values + (long)j * size + d;                                                      \
-                OVER(i, width) {                                                                                       \
-                    F v = LOAD(F, value + LANES * i);                                                                  \
-                    __builtin_prefetch(value + (long)AHEAD * size + LANES * i, 0, 2);                                  \
-                    EACH(r) sums[r][i] += weights[r * next + j] * v;                                                   \
-                }                                                                                                      \
-            }                                                                                                          \
-            EACH(r) OVER(i, width) *(F *)(out + r * size + d + LANES * i) = sums[r][i];                                \
-        }                                                                                                              \
-        return d;                                                                                                      \
-    }
-
-#define MIX_ALL(R)                                                                                                     \
-    MIX_OF(R, WIDTH)                                                                                                   \
-    MIX_OF(R, 1)                                                                                                       \
     static void mix_##R(const float *weights, long next, int count, const float *values, int size, float *out) {       \
-        int d = mix_##R##_WIDTH(weights, next, count, values, size, out, 0);                                           \
-        d = mix_##R##_1(weights, next, count, values, size, out, d);                                                   \
-        for (; d < size; d++)                                                                                          \
-            for (int j = 0; j < count; j++)                                                                            \
-                EACH(r) out[r * size + d] += weights[r * next + j] * values[(long)j * size + d];                       \
+        mix_rows(R, width, weights, next, count, values, size, out);                                                   \
     }
 
-enum { AHEAD = 16 }; /* values fetched ahead */
-
-#define R 1
-MIX_ALL(1)
-#undef R
+typedef void (*mix_t)(const float *, long, int, const float *, int, float *);
 #if MOST == 8
-#define R 2
-MIX_ALL(2)
-#undef R
-#define R 3
-MIX_ALL(3)
-#undef R
-#define R 4
-MIX_ALL(4)
-#undef R
-#endif
-
-static void mix(const float *weights, long next, int rows, int count, const float *values, int size, float *out) {
-    typedef void (*mix_t)(const float *, long, int, const float *, int, float *);
-#if MOST == 8
-    static const mix_t mixes[] = {mix_1, mix_2, mix_3, mix_4};
+MIX_OF(1, 4) MIX_OF(2, 4) MIX_OF(3, 4) MIX_OF(4, 4)
+static const mix_t mixes[] = {mix_1, mix_2, mix_3, mix_4};
+#elif MOST >= 2
+MIX_OF(1, 4) MIX_OF(2, 2) MIX_OF(3, 2) MIX_OF(4, 1)
+static const mix_t mixes[] = {mix_1, mix_2, mix_3, mix_4};
 #else
-    static const mix_t mixes[] = {mix_1};
+MIX_OF(1, 4)
+static const mix_t mixes[] = {mix_1};
 #endif
-    int most = sizeof mixes / sizeof *mixes;
-    for (int r = 0, some; r < rows; r += some) {
-        some = rows - r < most ? rows - r : most;
-        mixes[some - 1](weights + r * next, next, count, values, size, out + (long)r * size);
+
+/* Some values stay in the first cache for all rows: their sums are put aside meanwhile, which changes no bit. */
+static void mix(const float *weights, long next, int rows, int count, const float *values, int size, float *out) {
+    int most = sizeof mixes / sizeof *mixes, together = rows > most ? CACHED / size : count;
+    for (int j = 0, n; j < count; j += n) {
+        n = count - j < together ? count - j : together;
+        for (int r = 0, some; r < rows; r += some) {
+            some = rows - r < most ? rows - r : most;
+            mixes[some - 1](weights + r * next + j, next, n, values + (long)j * size, size, out + (long)r * size);
+        }
     }
 }
 
