@@ -100,6 +100,12 @@ class NativeModel:
         twin.altered, twin._graph = self.altered, copy.deepcopy(self._graph, memo)
         return twin
 
+    def with_activations(self, bits: int) -> "NativeModel":
+        """A second one whose native passes have activations of so many bits; ConfigError where they gain nothing."""
+        twin = NativeModel(self._fast.with_activations(bits), self._expand, self._weights)
+        twin.altered, twin._graph = self.altered, self._graph
+        return twin
+
     @property
     def graph(self) -> Transformer:
         """The same model whose parts can be seen and replaced; expanded by the first who asks."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metal import packed
-from metal.packed import PackedMatrix
+from metal.packed import EIGHT, EXACT, FEW_BITS, PackedMatrix
 from models.checkpoint.keys import refuse_left
 from models.config import ModelConfig
 from models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
@@ -74,7 +74,7 @@ class _Model(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int) for name in ("layers", "width", "heads", "kv_heads", "size", "mlp_width")),
-        *((name, ctypes.c_int) for name in ("pairs", "neighbours", "activation")),
+        *((name, ctypes.c_int) for name in ("pairs", "neighbours", "activation", "activation_bits")),
         *((name, ctypes.c_float) for name in ("eps", "scale", "embed_scale", "residual_scale")),
         *((name, ctypes.c_void_p) for name in ("layer", "norm", "embed", "head")),
     )
@@ -83,15 +83,23 @@ class _Model(ctypes.Structure):
 class PackedModel:
     """p(x_i | x_<i) as logits, of packed weights: `hidden`, `head` and, in one call, `step`."""
 
-    def __init__(self, config: ModelConfig, names: "TensorNames", weights: Weights) -> None:
+    def __init__(
+        self, config: ModelConfig, names: "TensorNames", weights: Weights, activation_bits: int = EXACT
+    ) -> None:
         """`weights` by the checkpoint's names of tensors, matrices packed, vectors float32.
 
-        ConfigError where `refusal` has a reason, CheckpointError where a tensor is missing, has another shape or no
-        place.
+        ConfigError where `refusal` has a reason, or no matrix takes activations of EIGHT bits that were asked for;
+        CheckpointError where a tensor is missing, has another shape or no place.
         """
         if (reason := refusal(config)) is not None:
             raise ConfigError(f"packed weights: {reason} is not known to the decode call")
-        self.config = config
+        found = {matrix.layout for matrix in weights.values() if isinstance(matrix, PackedMatrix)}
+        if activation_bits == EIGHT and not found & {*FEW_BITS}:
+            raise ConfigError(
+                f"8-bit activations are for weights of 4 and 5 bits, and this model has none (it has "
+                f"{', '.join(sorted(found))}): leave its activations exact"
+            )
+        self.config, self.activation_bits = config, activation_bits
         self._weights, self._names = weights, names
         self._kept: list[Any] = []  # what the structs point to
         self._taken: set[str] = set()
@@ -112,6 +120,7 @@ class PackedModel:
             self._ropes[0].dims // 2 if self._ropes else 0,
             int(bool(self._ropes) and self._ropes[0].traditional),
             ACTIVATIONS.index(c.activation),
+            activation_bits,
             c.eps,
             c.scale,
             c.embed_scale,
@@ -127,6 +136,10 @@ class PackedModel:
         self._forward = library.handle.likely_forward
         self._floats = library.handle.likely_forward_floats
         self._forward.restype, self._floats.restype = None, ctypes.c_long
+
+    def with_activations(self, bits: int) -> "PackedModel":
+        """The same weights multiplied by activations of so many bits; ConfigError as at first."""
+        return PackedModel(self.config, self._names, self._weights, bits)
 
     def make_cache(self, capacity: int = FIRST) -> PackedCache:
         """An empty cache of one text."""
@@ -155,7 +168,7 @@ class PackedModel:
     def head(self, hidden: np.ndarray) -> np.ndarray:
         """Logits [..., V] of hidden states [..., C]."""
         rows = np.ascontiguousarray(hidden, np.float32).reshape(-1, self.config.width)
-        return self._scaled(self.out.product(rows)).reshape(*hidden.shape[:-1], -1)
+        return self._scaled(self.out.product(rows, self.activation_bits)).reshape(*hidden.shape[:-1], -1)
 
     def _run(self, tokens: np.ndarray, cache: PackedCache, wanted: Sequence[int]) -> np.ndarray:
         """Logits [B, wanted, V]; a long text is read CHUNK rows at a time."""

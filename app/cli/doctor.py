@@ -57,6 +57,7 @@ def _rounding(info: "ModelInfo") -> str:
     from engine.errors import CheckpointError
     from engine.evaluate import activation_rounding
     from engine.sources.checkpoint import load
+    from metal.packed import EIGHT
 
     if info.parameters > MEASURED:
         return f"not measured: {info.name} is large"
@@ -64,10 +65,12 @@ def _rounding(info: "ModelInfo") -> str:
         found = activation_rounding.measure(load(info.path))
     except CheckpointError as error:
         return f"not measured: {error}"
-    return (
-        f"KL {found.kl:.1e} nats a token to float32 activations, at most {found.largest:.1e}; the most likely token "
-        f"differs in {found.flips} of {found.tokens} ({info.name})"
+    of = "; ".join(
+        f"{'--activation-bits 8: ' if one.bits == EIGHT else ''}KL {one.kl:.1e} nats a token, at most "
+        f"{one.largest:.1e}, another most likely token in {one.flips} of {one.tokens}"
+        for one in found
     )
+    return f"to float32 activations ({info.name}): {of}"
 
 
 def _compile(device: str, compiles: bool) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app import heat
-from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
+from app.cli.opening import Ruled, activation_option, adapter_option, model_option, open_session, read_text
 from engine.errors import ParameterError
 from engine.whole_file import read_whole
 
@@ -30,6 +30,7 @@ BEFORE = 4  # tokens of the past that a factor spells
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
 @model_option
 @adapter_option
+@activation_option
 @click.option("--top", default=SHOWN, show_default=True, type=click.IntRange(0, 256), help="Candidates a position.")
 @click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after the text?")
 @click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to (with --json).")
@@ -40,6 +41,7 @@ def command(
     file: Path | None,
     model: str,
     adapters: tuple[str, ...],
+    activation_bits: str | None,
     top: int,
     candidate: tuple[str, ...],
     attended: bool,
@@ -56,7 +58,7 @@ def command(
     from engine.evaluate.explain import attention, continuations, explain
 
     given = read_given(file, text, "explain")
-    session = open_session(model, adapters=adapters)
+    session = open_session(model, adapters=adapters, activation_bits=activation_bits)
     explanation = explain(session, given)
     named = continuations(session, given, candidate)
     if as_json:

@@ -32,6 +32,12 @@ adapter_option = click.option(
     help="Put an adapter on the model: mlx-lm's or PEFT's. Several add up.",
 )
 
+activation_option = click.option(
+    "--activation-bits",
+    type=click.Choice(["8"]),
+    help="Round activations in packed products: faster with several answers, less exact (likely doctor says how much).",
+)
+
 parallel_option = click.option(
     "--parallel",
     type=click.Choice(["tensor", "pipeline"]),
@@ -67,12 +73,14 @@ def open_session(
     keep_prefix: bool = False,
     parallel: str | None = None,
     whole: bool = False,
+    activation_bits: str | None = None,
     **cache: Any,
 ) -> "Session":
     """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
 
     `adapters` are directories, each with `=` and a weight if it is not 1; `parallel` is how the ranks of a launcher
-    share the model; with `whole` each has all of it.
+    share the model; with `whole` each has all of it. `activation_bits` are of products with packed weights, by default
+    as exact as float32.
 
     `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
     (`LanguageModel.make_cache`).
@@ -88,10 +96,12 @@ def open_session(
     try:
         from engine.session import Session
         from engine.sources.checkpoint import Parting, load
+        from metal.packed import EXACT
 
         parting = None if together is None else Parting(together, parallel or "tensor")
         with Progress() as progress:
-            checkpoint = load(model, progress=progress.show, parting=parting)
+            bits = EXACT if activation_bits is None else int(activation_bits)
+            checkpoint = load(model, progress=progress.show, parting=parting, activation_bits=bits)
         prefixes = None
         if keep_prefix:
             from engine.home import home

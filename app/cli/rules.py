@@ -69,9 +69,20 @@ SAMPLING = (
     ),
 )
 
+
+def _rounds(*graph: str) -> OptionRule:
+    """Activations are rounded in native passes alone; what `graph` asks for goes through mlx's."""
+    return OptionRule(
+        _named("activation_bits"),
+        "goes through the graph, whose activations are exact: leave out --activation-bits",
+        graph,
+    )
+
+
 RULES: dict[str, tuple[OptionRule, ...]] = {
     "run": (
         *SAMPLING,
+        _rounds("adapters", "kv_bits", "parallel"),
         OptionRule(
             _named("replay"),
             "is of a run of the model: --replay shows a saved one, and takes sampling parameters and --json",
@@ -133,6 +144,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule(_named("raw"), "is how a question is asked, and --raw asks it as it is", ("template",)),
     ),
     "explain": (
+        _rounds("adapters", "attended"),
         OptionRule(
             lambda values: not values["as_json"],
             "is numbers for every layer, head and token: give --json too",

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import Ruled, adapter_option, model_option, open_session, parallel_option, read_text
+from app.cli.opening import (
+    Ruled,
+    activation_option,
+    adapter_option,
+    model_option,
+    open_session,
+    parallel_option,
+    read_text,
+)
 from app.cli.sampling import read_recipe, sampling_options
 from app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--answers", "-n", type=click.IntRange(1, 256), help="Draw so many answers side by side, or the n best.")
 @parallel_option
+@activation_option
 @speed_options
 @search_options
 @sampling_options
@@ -55,6 +64,7 @@ def command(
     replay: Path | None,
     answers: int | None,
     parallel: str | None,
+    activation_bits: str | None,
     strategy: str | None,
     draft_model: str | None,
     ngram: bool,
@@ -110,7 +120,11 @@ def command(
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
     session = open_session(
-        model, adapters=adapters, parallel=parallel, **cache_options(kv_bits, kv_budget, prefix_cache)
+        model,
+        adapters=adapters,
+        parallel=parallel,
+        activation_bits=activation_bits,
+        **cache_options(kv_bits, kv_budget, prefix_cache),
     )
     ids = prompt_ids(session, text, system=system, raw=raw)
     session.tokenizer.eos |= known_ends(eos, session)

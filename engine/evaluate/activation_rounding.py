@@ -3,15 +3,18 @@
 Both read the same text with the same weights; the graph has activations of float32. Knows no screen.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine import arrays
-from engine.errors import DataError
+from engine.errors import ConfigError, DataError
 from engine.quantize.measure import TEXT
 from engine.sources.checkpoint import Checkpoint
 from metal import mx
+from metal.packed import EIGHT
+from models.model import LanguageModel
 from models.native import NativeModel
 
 TOKENS = 200
@@ -21,14 +24,17 @@ TOKENS = 200
 class ActivationRounding:
     """KL(graph || native) in nats a token over a text."""
 
+    bits: int  # of activations
     tokens: int
     kl: float  # the mean
     largest: float
     flips: int  # tokens whose most likely next token is another
 
 
-def measure(checkpoint: Checkpoint, text: str | None = None) -> ActivationRounding:
-    """Of a text's first TOKENS tokens, of ours by default; DataError for a model that has no native path, and no text.
+def measure(checkpoint: Checkpoint, text: str | None = None) -> list[ActivationRounding]:
+    """Of the model as it is, and with 8-bit activations where it takes them.
+
+    Over a text's first TOKENS tokens, of ours by default; DataError for a model that has no native path, and no text.
 
     The graph's weights are made for it, float32, and let go with the checkpoint.
     """
@@ -40,7 +46,18 @@ def measure(checkpoint: Checkpoint, text: str | None = None) -> ActivationRoundi
     if not ids:
         raise DataError("the text is empty: there is nothing to compare")
     tokens = mx.array([ids])
-    logits = [np.array(one(tokens)[0], np.float64) for one in (model.graph, model)]
-    p, q = (arrays.logprobs(rows, np) for rows in logits)
-    kl = np.asarray(arrays.kl(p, q, np))
-    return ActivationRounding(len(ids), float(kl.mean()), float(kl.max()), int((p.argmax(-1) != q.argmax(-1)).sum()))
+    measured = {checkpoint.precision.activation_bits: model}
+    with suppress(ConfigError):  # none of its weights takes them
+        measured.setdefault(EIGHT, model.with_activations(EIGHT))
+    p = _logprobs(model.graph, tokens)
+    found = []
+    for bits, one in measured.items():
+        q = _logprobs(one, tokens)
+        kl = np.asarray(arrays.kl(p, q, np))
+        flips = int((p.argmax(-1) != q.argmax(-1)).sum())
+        found.append(ActivationRounding(bits, len(ids), float(kl.mean()), float(kl.max()), flips))
+    return found
+
+
+def _logprobs(model: LanguageModel, tokens: mx.array) -> np.ndarray:
+    return np.asarray(arrays.logprobs(np.array(model(tokens)[0], np.float64), np))

@@ -23,7 +23,7 @@ from engine.sources.model_info import ModelInfo, quantization_of, read_json
 from engine.sources.precision import Precision, choose
 from engine.tokenizer import Tokenizer, from_folder, from_gguf
 from metal import kernel, malloc, memory, mx
-from metal.packed import LAYOUTS
+from metal.packed import EXACT, LAYOUTS
 from models import native
 
 if TYPE_CHECKING:
@@ -86,19 +86,38 @@ class Parting:
 
 
 def load(
-    name: str | Path, progress: Report = silent, *, precision: Precision | None = None, parting: Parting | None = None
+    name: str | Path,
+    progress: Report = silent,
+    *,
+    precision: Precision | None = None,
+    parting: Parting | None = None,
+    activation_bits: int = EXACT,
 ) -> Checkpoint:
     """The checkpoint that `name` stands for (an alias, a hub repository, a folder, a .gguf file), fetched if need be.
 
-    `precision` is chosen for this machine unless given. With `parting`, every rank calls this and reads what is its
-    own. CheckpointError where it cannot be found, fetched, verified, or is not a model that can be run here. Belongs in
-    the thread that will run the model.
+    `precision` is chosen for this machine unless given. `activation_bits` may be 8 where weights stay packed:
+    CheckpointError where they do not, ConfigError where none of them gains by it. With `parting`, every rank calls this
+    and reads what is its own. CheckpointError where it cannot be found, fetched, verified, or is no model that can be
+    run here. Belongs in the thread that will run the model.
     """
     info = _find(str(name), progress)
     progress(f"loading {info.name}", 0, 0)
     memory.bound()
     with malloc.giving_back():
-        return _load(info, precision, parting, progress)
+        found = _load(info, precision, parting, progress)
+    return found if activation_bits == EXACT else _rounded(found, activation_bits)
+
+
+def _rounded(checkpoint: Checkpoint, activation_bits: int) -> Checkpoint:
+    """The same checkpoint with activations of so many bits."""
+    if not isinstance(checkpoint.model, native.NativeModel):
+        reason = not_native(checkpoint.info) or "ranks share it"
+        raise CheckpointError(
+            f"{activation_bits}-bit activations are for weights that stay packed, and {checkpoint.info.name} runs by "
+            f"the graph ({reason}): leave its activations exact"
+        )
+    precision = replace(checkpoint.precision, activation_bits=activation_bits)
+    return replace(checkpoint, model=checkpoint.model.with_activations(activation_bits), precision=precision)
 
 
 def _find(name: str, progress: Report) -> ModelInfo:

@@ -3,8 +3,8 @@
 Decoding is bound by memory: a token reads every weight once, so the fewer bytes a weight has, the faster it is. A
 `PackedMatrix` keeps the blocks of a GGUF file, or mlx's affine codes, with 16 rows interleaved (`packed.h`), and its
 product unpacks them in registers. Activations are float32; AVX-512 and AVX2 kernels round them to 16 bits, those of 32
-columns by a scale of their own, which costs 5e-8 nats a token (docs/decisions/packed.md). A row's result does not
-depend on the rows beside it nor on the threads.
+columns by a scale of their own, which costs 5e-8 nats a token (docs/decisions/packed.md), and all of them to 8 bits
+where that is asked for. A row's result does not depend on the rows beside it nor on the threads.
 
 The library is prebuilt for the two Linux architectures (`make metal/packed`) and chooses AVX-512, AVX2 or neither at
 run time, NEON on aarch64; `LIKELY_PACKED` = plain | avx2 | avx512 is an upper bound, for tests, and with off no weights
@@ -29,6 +29,8 @@ LAYOUTS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "AFFI
 NUMBERS = ("float32", "float16", "bfloat16")
 LEVELS = ("plain", "avx2", "avx512")
 OFF = "off"
+FEW_BITS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "AFFINE4")  # those of LAYOUTS that take 8-bit activations
+EXACT, EIGHT = 16, 8  # bits of activations: the default, and what has to be asked for
 LANES, SUMMED = 16, 32
 ALIGNED = 64  # bytes
 
@@ -72,7 +74,7 @@ def load() -> Library | None:
         "likely_pack_affine": (None, [pointer, pointer, pointer, pointer, number, number]),
         "likely_rows": (None, [pointer, pointer, number, pointer]),
         "likely_arranged": (long, [number, number]),
-        "likely_product": (None, [pointer, pointer, long, number, pointer, long, number, pointer]),
+        "likely_product": (None, [pointer, pointer, long, number, pointer, long, number, number, pointer]),
     }
     for name, (result, arguments) in takes.items():
         function = getattr(handle, name)
@@ -204,8 +206,11 @@ class PackedMatrix:
         _library().likely_rows(ctypes.byref(self.struct), index.ctypes.data, len(index), out.ctypes.data)
         return out
 
-    def product(self, x: np.ndarray) -> np.ndarray:
-        """x W^T for x float32 [n, columns]: [n, rows]. Other Python threads run meanwhile."""
+    def product(self, x: np.ndarray, activation_bits: int = EXACT) -> np.ndarray:
+        """x W^T for x float32 [n, columns]: [n, rows]. Other Python threads run meanwhile.
+
+        With EIGHT `activation_bits` those of 32 columns become whole numbers up to 127, in layouts of FEW_BITS.
+        """
         if x.ndim != 2 or x.shape[1] != self.struct.columns or x.dtype != np.float32:
             raise PackedError(f"float32 rows of {self.struct.columns} expected, got {x.dtype} {x.shape}")
         x = np.ascontiguousarray(x)
@@ -214,6 +219,6 @@ class PackedMatrix:
             work = np.empty(len(x) * (x.shape[1] + x.shape[1] // SUMMED), np.float32)
             _library().likely_product(
                 ctypes.byref(self.struct), x.ctypes.data, x.shape[1], len(x), y.ctypes.data, y.shape[1], 0,
-                work.ctypes.data,
+                activation_bits, work.ctypes.data,
             )  # fmt: skip
         return y

@@ -121,7 +121,7 @@ static void attend_part(void *context, int index) {
             for (int d = 0; d < size; d++)
                 q[asked * size + d] = 0;
     kernels->arrange(q, size, 0, asked, size, PLAIN, arranged);
-    activations_t x = {arranged, asked, size};
+    activations_t x = {arranged, asked, size, PLAIN};
     for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
         const span_t *span = text->spans + i;
         int held = i + 1 < text->count ? span->length : span->capacity;
@@ -187,8 +187,8 @@ static void join_part(void *context, int task) {
 
 /* --- all layers ------------------------------------------------------------------------------------------------- */
 
-/* y [rows, all parts' rows] (+)= x l^T + bias. */
-static void product(const linear_t *l, const float *x, int rows, float *y, int add, float *work) {
+/* y [rows, all parts' rows] (+)= x l^T + bias, with so many bits of activations. */
+static void product(const linear_t *l, const float *x, int rows, float *y, int add, int bits, float *work) {
     int columns = l->parts[0]->columns, all = 0;
     float *outs[3];
     long next[3];
@@ -196,12 +196,12 @@ static void product(const linear_t *l, const float *x, int rows, float *y, int a
         outs[i] = y + all, all += l->parts[i]->rows;
     for (int i = 0; i < l->count; i++)
         next[i] = all;
-    activations_t arranged = {work, rows, columns};
     for (int i = 0, n; i < l->count; i += n) { /* those that want the activations as this one does go with it */
-        int order = likely_order(l->parts[i]);
-        for (n = 1; i + n < l->count && likely_order(l->parts[i + n]) == order; n++)
+        int order = likely_order(l->parts[i], bits);
+        for (n = 1; i + n < l->count && likely_order(l->parts[i + n], bits) == order; n++)
             ;
         likely_arrange(x, columns, rows, columns, order, work);
+        activations_t arranged = {work, rows, columns, order};
         likely_multiply(l->parts + i, n, &arranged, outs + i, next, add);
     }
     if (l->bias)
@@ -222,10 +222,10 @@ static void each_row(part_t run, pass_t *p) {
 
 static void add_product(const linear_t *l, const float *post_norm, const float *x, pass_t *p, float *work) {
     if (!post_norm && p->m->residual_scale == 1) {
-        product(l, x, p->rows, p->x, 1, work);
+        product(l, x, p->rows, p->x, 1, p->m->activation_bits, work);
         return;
     }
-    product(l, x, p->rows, p->normed, 0, work);
+    product(l, x, p->rows, p->normed, 0, p->m->activation_bits, work);
     p->weight = post_norm;
     each_row(onto_part, p);
 }
@@ -281,7 +281,7 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         p.index = i;
         p.weight = layer->attn_norm;
         each_row(norm_part, &p);
-        product(&layer->qkv, p.normed, rows, p.qkv, 0, work);
+        product(&layer->qkv, p.normed, rows, p.qkv, 0, m->activation_bits, work);
         each_row(append_part, &p);
         share(attend_part, &p, p.tasks * m->kv_heads * p.parts);
         if (p.tasks > 1)
@@ -291,7 +291,7 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         add_product(&layer->out, layer->attn_post_norm, p.attended, &p, work);
         p.weight = layer->mlp_norm;
         each_row(norm_part, &p);
-        product(&layer->gate_up, p.normed, rows, p.hidden, 0, work);
+        product(&layer->gate_up, p.normed, rows, p.hidden, 0, m->activation_bits, work);
         each_row(gate_part, &p);
         float *gated = p.normed;
         p.normed = p.hidden; /* where a product goes that is normed */
@@ -308,5 +308,5 @@ EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const 
         __builtin_memcpy(p.hidden + (long)i * m->width, p.normed + (long)wanted[i] * m->width,
                          m->width * sizeof(float));
     linear_t head = {{m->head}, 1, 0};
-    product(&head, p.hidden, count, logits, 0, work);
+    product(&head, p.hidden, count, logits, 0, m->activation_bits, work);
 }

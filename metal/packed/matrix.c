@@ -339,12 +339,14 @@ static void arrange_part(void *context, int part) {
     kernels->arrange(a->x, a->next, first, left < a->each ? left : a->each, a->columns, a->order, a->out);
 }
 
-/* How a matrix wants its activations. */
-int likely_order(const matrix_t *m) {
+/* How a matrix wants its activations. Those of 8 bits are for codes of at most 5: wider ones gain nothing by them. */
+int likely_order(const matrix_t *m, int bits) {
+    static const int few[LAYOUTS] = {[Q4_0] = HALVES8, [Q4_1] = HALVES8, [Q5_0] = BYTES8,     [Q5_1] = BYTES8,
+                                     [Q4_K] = BYTES8,  [Q5_K] = BYTES8,  [AFFINE4] = NIBBLES8};
     static const int orders[LAYOUTS] = {[Q4_0] = HALVES, [Q4_1] = HALVES,     [Q5_0] = BYTES, [Q5_1] = BYTES,
                                         [Q8_0] = SIGNED, [Q4_K] = BYTES,      [Q5_K] = BYTES, [Q6_K] = SIGNED,
                                         [AFFINE4] = NIBBLES, [AFFINE8] = BYTES};
-    return orders[m->layout];
+    return bits == 8 && few[m->layout] ? few[m->layout] : orders[m->layout];
 }
 
 void likely_arrange(const float *x, long next, int rows, int columns, int order, float *out) {
@@ -388,10 +390,12 @@ void likely_multiply(const matrix_t *const *m, int count, const activations_t *x
     share(multiply_part, &all, all.starts[count]);
 }
 
-/* y [rows, next_y] = x m^T for x [rows, next_x]; `work` has room for the activations (`likely_arranged`). */
+/* y [rows, next_y] = x m^T for x [rows, next_x], its activations in 16 `bits` or 8; `work` has room for them
+ * (`likely_arranged`). */
 EXPORT void likely_product(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
-                           float *work) {
-    likely_arrange(x, next_x, rows, m->columns, likely_order(m), work);
-    activations_t arranged = {work, rows, m->columns};
+                           int bits, float *work) {
+    int order = likely_order(m, bits);
+    likely_arrange(x, next_x, rows, m->columns, order, work);
+    activations_t arranged = {work, rows, m->columns, order};
     likely_multiply(&m, 1, &arranged, &y, &next_y, add);
 }

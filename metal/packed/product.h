@@ -1,4 +1,5 @@
-/* Products of a few rows of activations with the panels of a matrix: in floats, or with WORDS in 16-bit numbers.
+/* Products of a few rows of activations with the panels of a matrix: in floats, or with WORDS in 16-bit numbers, or
+ * where they are asked for in 8-bit ones (`bytes.h`).
  *
  * P panels by R rows at once: for each pair one vector of sums over a block, in the order of the codes, and one over
  * the row, to which a block's sums come with its scale. So a row's result is the same, to the bit, whatever stands beside
@@ -10,41 +11,6 @@
 
 #define OF_BLOCK const uint8_t *scales, const uint8_t *codes, long apart, const float *x, const float *sums, F *total
 #define TEMPLATE const int P, const int R
-
-/* A run of sums: `sum` begins at zero, takes words, and is `summed`, [P, R] floats, in the end. */
-#if WORDS
-/* Codes and activations are 16-bit numbers, two in a word; the activations of SUMMED columns share a scale. */
-typedef I sum_t;
-#define ACTIVATIONS(columns) ((columns) / 2)
-#define SCALES_OF(sums, all) ((sums) + (all) / SUMMED * R)
-#define ADD(sum, value, at)                                                                                            \
-    EVERY(p) {                                                                                                         \
-        I v = value;                                                                                                   \
-        EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, ((const int *)x)[(long)(at) * R + r]);                         \
-    }
-#define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
-    _Pragma("unroll") for (int j = 0; j < 4; j++) ADD(sum, (I)((U)w[p] >> 4 * j) & 0x000f000f, 4 * (n) + j)
-#define ADD_BYTES(sum, w, sign, n)                                                                                     \
-    _Pragma("unroll") for (int j = 0; j < 2; j++) ADD(sum, pair_of_bytes(w[p], j, sign), 2 * (n) + j)
-#define SUMMED_UP(sum, i, g) (FLOATS(sum[i]) * factors[(g) * R + (i) % R])
-#else
-/* Floats, the codes where they stand in their word. */
-typedef F sum_t;
-#define ACTIVATIONS(columns) (columns)
-#define SCALES_OF(sums, all) 0
-#define ADD(sum, value, at)                                                                                            \
-    EVERY(p) {                                                                                                         \
-        F v = value;                                                                                                   \
-        EACH(r) sum[p * R + r] += v * x[(long)(at) * R + r];                                                           \
-    }
-#define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
-    _Pragma("unroll") for (int j = 0; j < 8; j++)                                                                      \
-        ADD(sum, cut(w[p], j, 4), halves ? 4 * (n) + (j >> 1) + 16 * (j & 1) : 8 * (n) + j)
-#define ADD_BYTES(sum, w, sign, n)                                                                                     \
-    _Pragma("unroll") for (int j = 0; j < 4; j++)                                                                      \
-        ADD(sum, sign ? signed_byte(w[p], j) : cut(w[p], j, 8), 4 * (n) + j)
-#define SUMMED_UP(sum, i, g) (sum[i])
-#endif
 
 /* Word n of each panel's block, and the one that will stand there when the next panels come. */
 #define WORD(n, p) LOAD(I, codes + (p) * apart + (n) * 64L)
@@ -65,80 +31,6 @@ typedef F sum_t;
 #define K(p) (scales + (p) * apart) /* each panel's scales of a block */
 #define OF_BLOCKS OF_BLOCK, const float *factors
 
-#define NAMED(kind) kind
-#define SUM sum_t
-#include "blocks.h"
-
-INLINE void affine(TEMPLATE, const int bits, int number, int group, OF_BLOCKS) {
-    F all[P * R];
-    float before[R];
-    BOTH(i) all[i] = (F){0};
-    EACH(r) before[r] = 0;
-#pragma nounroll
-    for (int part = 0; part < group / SUMMED; part++, x += ACTIVATIONS(SUMMED) * R, codes += 8 * bits * 8L) {
-        sum_t sum[P * R];
-        BOTH(i) sum[i] = (sum_t){0};
-#pragma unroll
-        for (int c = 0; c < bits; c++) {
-            I w[P];
-            EVERY(p) w[p] = WORD(c, p), FETCH(c, p);
-            if (bits == 4)
-                ADD_NIBBLES(sum, w, c, 0)
-            else
-                ADD_BYTES(sum, w, 0, c)
-        }
-        BOTH(i) all[i] += SUMMED_UP(sum, i, part);
-        EACH(r) before[r] += sums[part * R + r];
-    }
-    EVERY(p) {
-        const uint8_t *of = scales + p * apart;
-        F scale = wide(of, number), offset = wide(of + (number == FLOAT32 ? 64 : 32), number);
-        EACH(r) total[p * R + r] += all[p * R + r] * scale;
-        EACH(r) total[p * R + r] += offset * before[r];
-    }
-}
-
-/* P panels by R rows; `layout` is known to the compiler. */
-INLINE void panels(TEMPLATE, const int layout, const matrix_t *m, const uint8_t *scales, const float *x,
-                   F *total) {
-    const uint8_t *codes = scales + m->scales;
-    long apart = m->panel;
-    BOTH(i) total[i] = (F){0};
-    if (layout == FLOAT) {
-        for (int c = 0; c < m->columns; c++, codes += 64)
-            EVERY(p) {
-                F v = LOAD(F, codes + p * apart);
-                __builtin_prefetch(codes + (p + P) * apart, 0, 2);
-                EACH(r) total[p * R + r] += v * x[(long)c * R + r];
-            }
-        return;
-    }
-    const float *sums = x + ACTIVATIONS((long)m->columns) * R, *factors = SCALES_OF(sums, m->columns);
-    int of_block = layout == AFFINE4 || layout == AFFINE8 ? m->block : layout >= Q4_K ? 256 : 32;
-#pragma nounroll
-    for (int b = 0; b < m->blocks; b++) {
-#define AT scales, codes, apart, x, sums, total, factors
-        EVERY(p) for (int i = 0; i < m->block_scales; i += 64)
-            __builtin_prefetch(scales + (p + P) * apart + i, 0, 2);
-        if (layout == Q4_0 || layout == Q4_1)
-            q4(P, R, layout == Q4_1, AT);
-        if (layout == Q5_0 || layout == Q5_1)
-            q5(P, R, layout == Q5_1, AT);
-        if (layout == Q8_0)
-            q8(P, R, AT);
-        if (layout == Q4_K || layout == Q5_K)
-            k45(P, R, layout == Q5_K, AT);
-        if (layout == Q6_K)
-            k6(P, R, AT);
-        if (layout == AFFINE4 || layout == AFFINE8)
-            affine(P, R, layout == AFFINE4 ? 4 : 8, m->number, m->group, AT);
-        scales += m->block_scales, codes += m->block_codes;
-        x += ACTIVATIONS(of_block) * R, sums += of_block / SUMMED * R;
-        if (WORDS)
-            factors += of_block / SUMMED * R;
-    }
-}
-
 /* `count` of the 16 P outputs of R rows, y [R, next]. */
 INLINE void store(TEMPLATE, F *total, int count, float *y, long next, int add) {
     EVERY(p) EACH(r) {
@@ -154,47 +46,61 @@ INLINE void store(TEMPLATE, F *total, int count, float *y, long next, int add) {
 
 typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, int count, float *y, long next, int add);
 
-#define BLOCK_OF(P, R, layout)                                                                                         \
-    static void block_##layout##_##P##_##R(const matrix_t *m, const uint8_t *at, const float *x, int count, float *y,  \
-                                           long next, int add) {                                                       \
-        F total[P * R];                                                                                                \
-        panels(P, R, layout, m, at, x, total);                                                                         \
-        store(P, R, total, count, y, next, add);                                                                       \
-    }
-
-#define BLOCKS_OF(P, R)                                                                                                \
-    BLOCK_OF(P, R, Q4_0) BLOCK_OF(P, R, Q4_1) BLOCK_OF(P, R, Q5_0) BLOCK_OF(P, R, Q5_1) BLOCK_OF(P, R, Q8_0)           \
-    BLOCK_OF(P, R, Q4_K) BLOCK_OF(P, R, Q5_K) BLOCK_OF(P, R, Q6_K) BLOCK_OF(P, R, AFFINE4) BLOCK_OF(P, R, AFFINE8)     \
-    BLOCK_OF(P, R, FLOAT)
-
-#define ROW_OF(P, R)                                                                                                   \
-    {block_Q4_0_##P##_##R,    block_Q4_1_##P##_##R,    block_Q5_0_##P##_##R,                                           \
-     block_Q5_1_##P##_##R,    block_Q8_0_##P##_##R,                                                                    \
-     block_Q4_K_##P##_##R,    block_Q5_K_##P##_##R,    block_Q6_K_##P##_##R,                                           \
-     block_AFFINE4_##P##_##R, block_AFFINE8_##P##_##R, block_FLOAT_##P##_##R} /* as in packed.h */
-
-/* For 1, 2, 4 and 8 rows, as far as the registers go: how many panels at once, the functions for them and for one. */
+/* For 1, 2, 4 and 8 rows, as far as the registers go: how many panels at once. */
 #if MOST == 8
-BLOCKS_OF(4, 1) BLOCKS_OF(4, 2) BLOCKS_OF(2, 4) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2) BLOCKS_OF(1, 4) BLOCKS_OF(1, 8)
 static const int many[] = {4, 4, 2, 1};
-static const block_t wide_blocks[][LAYOUTS] = {ROW_OF(4, 1), ROW_OF(4, 2), ROW_OF(2, 4), ROW_OF(1, 8)};
-static const block_t blocks[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2), ROW_OF(1, 4), ROW_OF(1, 8)};
 #elif MOST == 4
-BLOCKS_OF(2, 1) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2) BLOCKS_OF(1, 4)
 static const int many[] = {2, 1, 1};
-static const block_t wide_blocks[][LAYOUTS] = {ROW_OF(2, 1), ROW_OF(1, 2), ROW_OF(1, 4)};
-static const block_t blocks[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2), ROW_OF(1, 4)};
 #elif MOST == 2
-BLOCKS_OF(2, 1) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2)
 static const int many[] = {2, 1};
-static const block_t wide_blocks[][LAYOUTS] = {ROW_OF(2, 1), ROW_OF(1, 2)};
-static const block_t blocks[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2)};
 #else
-BLOCKS_OF(1, 1)
 static const int many[] = {1};
-static const block_t wide_blocks[][LAYOUTS] = {ROW_OF(1, 1)};
-static const block_t blocks[][LAYOUTS] = {ROW_OF(1, 1)};
 #endif
+
+#define OF_FEW_BITS(X, P, R)                                                                                           \
+    X(P, R, Q4_0) X(P, R, Q4_1) X(P, R, Q5_0) X(P, R, Q5_1) X(P, R, Q4_K) X(P, R, Q5_K) X(P, R, AFFINE4)
+#include "bytes.h"
+
+/* A run of sums: `sum` begins at zero, takes words, and is `summed`, [P, R] floats, in the end. */
+#if WORDS
+/* Codes and activations are 16-bit numbers, two in a word; the activations of SUMMED columns share a scale. */
+#define SUM I
+#define FACTORS 1
+#define ACTIVATIONS(columns) ((columns) / 2)
+#define SCALES_OF(sums, all) ((sums) + (all) / SUMMED * R)
+#define ADD(sum, value, at)                                                                                            \
+    EVERY(p) {                                                                                                         \
+        I v = value;                                                                                                   \
+        EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, ((const int *)x)[(long)(at) * R + r]);                         \
+    }
+#define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
+    _Pragma("unroll") for (int j = 0; j < 4; j++) ADD(sum, (I)((U)w[p] >> 4 * j) & 0x000f000f, 4 * (n) + j)
+#define ADD_BYTES(sum, w, sign, n)                                                                                     \
+    _Pragma("unroll") for (int j = 0; j < 2; j++) ADD(sum, pair_of_bytes(w[p], j, sign), 2 * (n) + j)
+#define SUMMED_UP(sum, i, g) (FLOATS(sum[i]) * factors[(g) * R + (i) % R])
+#else
+/* Floats, the codes where they stand in their word. */
+#define SUM F
+#define FACTORS 0
+#define ACTIVATIONS(columns) (columns)
+#define SCALES_OF(sums, all) (sums) /* none */
+#define ADD(sum, value, at)                                                                                            \
+    EVERY(p) {                                                                                                         \
+        F v = value;                                                                                                   \
+        EACH(r) sum[p * R + r] += v * x[(long)(at) * R + r];                                                           \
+    }
+#define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
+    _Pragma("unroll") for (int j = 0; j < 8; j++)                                                                      \
+        ADD(sum, cut(w[p], j, 4), halves ? 4 * (n) + (j >> 1) + 16 * (j & 1) : 8 * (n) + j)
+#define ADD_BYTES(sum, w, sign, n)                                                                                     \
+    _Pragma("unroll") for (int j = 0; j < 4; j++)                                                                      \
+        ADD(sum, sign ? signed_byte(w[p], j) : cut(w[p], j, 8), 4 * (n) + j)
+#define SUMMED_UP(sum, i, g) (sum[i])
+#endif
+
+#define NAMED(kind) kind
+#define OF_LAYOUTS(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, Q6_K) X(P, R, AFFINE8) X(P, R, FLOAT)
+#include "panels.h"
 
 /* How many of `rows` go together next, and which row of `blocks` takes them. */
 INLINE int together(int rows, int *which) {
@@ -214,11 +120,13 @@ enum { AT_ONCE = 64 }; /* rows of activations that stay in the second cache whil
 /* Panels first..end-1 by all rows. */
 static void multiply(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add) {
     long each = x->columns + x->columns / SUMMED; /* floats of a row */
+    const int bytes = x->order >= HALVES8;
+    const block_t(*wide)[LAYOUTS] = bytes ? wide_blocks_8 : wide_blocks, (*one)[LAYOUTS] = bytes ? blocks_8 : blocks;
     for (int some = 0, last; some < x->rows; some = last) {
         last = some + AT_ONCE < x->rows ? some + AT_ONCE : x->rows;
         int which, most;
 #if WORDS == 256
-        if (last - some >= MANY && m->layout <= Q6_K) {
+        if (last - some >= MANY && m->layout <= Q6_K && !bytes) {
             for (int p = first; p < end; p++)
                 by_tiles(m, p, x, some, last, y, next, add);
             continue;
@@ -235,15 +143,60 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
                 float *to = y + r * next + p * LANES;
                 const float *from = x->values + r * each;
                 if (n == many[which])
-                    (n > 1 ? wide_blocks : blocks)[which][m->layout](m, at, from, outputs, to, next, add);
+                    (n > 1 ? wide : one)[which][m->layout](m, at, from, outputs, to, next, add);
                 else
                     for (int i = 0; i < n; i++) {
                         int rest = outputs - i * LANES;
-                        blocks[which][m->layout](m, at + i * m->panel, from, rest < LANES ? rest : LANES,
+                        one[which][m->layout](m, at + i * m->panel, from, rest < LANES ? rest : LANES,
                                                             to + i * LANES, next, add);
                     }
             }
         }
+    }
+}
+
+/* SUMMED activations as whole numbers up to `limit`, what they are multiplied by, and their sum as rounded: a code's
+ * offset then weighs what its number weighs. */
+INLINE void rounded(const float *x, float limit, I *low, I *high, float *factor, float *total) {
+    F a = LOAD(F, x), b = LOAD(F, x + LANES);
+    I sign = (I){0} + 0x7fffffff;
+    F sizes = largest((F)((I)a & sign), (F)((I)b & sign));
+    float most = 0;
+    for (int i = 0; i < LANES; i++)
+        most = sizes[i] > most ? sizes[i] : most;
+    *factor = most * (1 / limit) + 0 * sum(a + b); /* what is no number stays none */
+    float scale = most > 0 ? limit / most : 0;
+    if (!(scale < __builtin_inff())) /* below 1e-34: as good as none */
+        scale = 0;
+    const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
+    *low = __builtin_convertvector((a * scale + magic) - magic, I);
+    *high = __builtin_convertvector((b * scale + magic) - magic, I);
+    *total = sum(FLOATS(*low + *high)) * *factor; /* whole numbers below 2^21: exact */
+}
+
+/* Rows of activations as whole numbers of 8 bits, four in a word, in the order in which codes come. */
+static void arrange_bytes(const float *x, int columns, int order, int count, int r, float *out) {
+#define FOUR_OF(a, step) a, a + step, a + 2 * (step), a + 3 * (step)
+    typedef int8_t all_t __attribute__((vector_size(SUMMED)));
+    float *sums = out + (long)columns / 4 * count, *scales = sums + columns / SUMMED * count;
+    for (int g = 0; g < columns / SUMMED; g++, x += SUMMED) {
+        I low, high;
+        rounded(x, 127, &low, &high, scales + g * count + r, sums + g * count + r);
+        S a = __builtin_convertvector(low, S), b = __builtin_convertvector(high, S);
+        all_t all;
+        if (order == HALVES8)
+            all = __builtin_shufflevector(a, b, FOUR_OF(0, 1), FOUR_OF(16, 1), FOUR_OF(4, 1), FOUR_OF(20, 1), FOUR_OF(8, 1),
+                                          FOUR_OF(24, 1), FOUR_OF(12, 1), FOUR_OF(28, 1));
+        else if (order == NIBBLES8)
+            all = __builtin_shufflevector(a, b, FOUR_OF(0, 2), FOUR_OF(1, 2), FOUR_OF(8, 2), FOUR_OF(9, 2), FOUR_OF(16, 2),
+                                          FOUR_OF(17, 2), FOUR_OF(24, 2), FOUR_OF(25, 2));
+        else
+            all = __builtin_shufflevector(a, b, FOUR_OF(0, 1), FOUR_OF(4, 1), FOUR_OF(8, 1), FOUR_OF(12, 1), FOUR_OF(16, 1),
+                                          FOUR_OF(20, 1), FOUR_OF(24, 1), FOUR_OF(28, 1));
+        int words[SUMMED / 4], *to = (int *)out + (long)g * (SUMMED / 4) * count + r;
+        __builtin_memcpy(words, &all, sizeof words);
+        for (int i = 0; i < SUMMED / 4; i++)
+            to[i * count] = words[i];
     }
 }
 
@@ -260,23 +213,10 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
     0 + n, 1 + n, 4 + n, 5 + n, 8 + n, 9 + n, 12 + n, 13 + n,                                                          \
         16 + n, 17 + n, 20 + n, 21 + n, 24 + n, 25 + n, 28 + n, 29 + n
 
-/* SUMMED activations as whole numbers of 16 bits, two in a word, what they are multiplied by, and their sum as rounded:
- * a code's offset then weighs what its number weighs. */
+/* SUMMED activations as whole numbers of 16 bits, two in a word. */
 INLINE I words_of(const float *x, int order, float *factor, float *total) {
-    F a = LOAD(F, x), b = LOAD(F, x + LANES);
-    I sign = (I){0} + 0x7fffffff;
-    F sizes = largest((F)((I)a & sign), (F)((I)b & sign));
-    float most = 0;
-    for (int i = 0; i < LANES; i++)
-        most = sizes[i] > most ? sizes[i] : most;
-    *factor = most * (1.0f / 32767) + 0 * sum(a + b); /* what is no number stays none */
-    float scale = most > 0 ? 32767 / most : 0;
-    if (!(scale < __builtin_inff())) /* below 1e-34: as good as none */
-        scale = 0;
-    const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
-    I low = __builtin_convertvector((a * scale + magic) - magic, I);
-    I high = __builtin_convertvector((b * scale + magic) - magic, I);
-    *total = sum(FLOATS(low + high)) * *factor; /* whole numbers below 2^21: exact */
+    I low, high;
+    rounded(x, 32767, &low, &high, factor, total);
 #define TAKE(columns) __builtin_shufflevector(low, high, columns)
     I first, second;
     if (order == HALVES)
@@ -347,6 +287,9 @@ static void arrange(const float *x, long next, int first, int rows, int columns,
     for (int row = first, which, count; row < first + rows; row += count) {
         count = together(first + rows - row, &which);
         for (int r = 0; r < count; r++)
+            if (order >= HALVES8)
+                arrange_bytes(x + (row + r) * next, columns, order, count, r, out + row * each);
+            else
 #if WORDS
             if (order != PLAIN)
                 arrange_words(x + (row + r) * next, columns, order, count, r, out + row * each);

@@ -10,12 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import doctor
-from engine import machine
+from app.cli import explain as explaining
+from app.cli import run as running
+from engine import arrays, machine
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
 from engine.decode.guessing import Drafting, NGram
 from engine.decode.strategies import parse
-from engine.errors import DataError
+from engine.errors import CheckpointError, ConfigError, DataError
 from engine.evaluate import activation_rounding
 from engine.execution import GRAPH, NATIVE, PATHS
 from engine.inside import steering
@@ -227,16 +229,49 @@ def test_the_rounding_of_activations_is_measured_against_the_graph(path: Path) -
     library = load_library()
     assert library is not None
     text = "It rained, and nobody minded. " * 9
-    found = activation_rounding.measure(load(path), text)
-    assert found.tokens == 200 and 0 <= found.kl <= found.largest < 1e-5 and not found.flips
+    (found,) = activation_rounding.measure(load(path), text)
+    assert (found.bits, found.tokens) == (16, 200) and 0 <= found.kl <= found.largest < 1e-5 and not found.flips
     library.handle.likely_packed_init(LEVELS.index("plain"))
     try:
-        plain = activation_rounding.measure(load(path), text)
+        (plain,) = activation_rounding.measure(load(path), text)
     finally:
         library.handle.likely_packed_init(len(LEVELS) - 1)
     assert plain.largest < 1e-10 and (library.kernels not in ROUNDS or plain.kl < found.kl)
     with pytest.raises(DataError, match="runs through the graph"):
         activation_rounding.measure(load(path, precision=Precision(mx.float32, packed=False)))
+
+
+def test_activations_of_8_bits_are_the_same_for_drawing_and_scoring(path: Path, tmp_path: Path) -> None:
+    """In the file's packed products alone, and said to be worse; who cannot have them is told so by name."""
+    four = write_gguf(tmp_path / "four.gguf", "llama", CONFIG, weights(CONFIG), "Q4_1")
+    rounded = load(four, activation_bits=8)
+    exact, text = load(four), "It rained, and nobody minded. " * 9
+    found = activation_rounding.measure(exact, text)
+    assert [one.bits for one in found] == [16, 8] and 0 <= 100 * found[0].kl < found[1].kl < 0.1
+    session = Session(rounded)
+    steps = [event.step for event in session.generate(REPEATING, GREEDY, max_tokens=6) if isinstance(event, Emitted)]
+    ids = mx.array([[*REPEATING, *(step.token for step in steps)]])
+    for model, is_same in ((rounded.model, True), (exact.model, False)):
+        logits = np.array(model(ids)[0, len(REPEATING) - 1 : -1], np.float64)
+        scores = arrays.logprobs(logits, np)[range(6), [step.token for step in steps]]
+        assert np.allclose(scores, [step.logprob for step in steps], rtol=0, atol=1e-6) == is_same
+    with pytest.raises(ConfigError, match="8-bit activations are for weights of 4 and 5 bits"):
+        load(path, activation_bits=8)
+    with pytest.raises(CheckpointError, match="runs by the graph"):
+        load(four, precision=Precision(mx.float32, packed=False), activation_bits=8)
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "line"),
+    [
+        (running, ["--adapter", "a"], "--adapter goes through the graph"),
+        (running, ["--kv-bits", "8"], "--kv-bits goes through the graph"),
+        (explaining, ["--attention", "--json"], "--attention goes through the graph"),
+    ],
+)
+def test_what_would_not_have_them_is_refused_with_them(verb: Any, options: list[str], line: str) -> None:
+    said = CliRunner().invoke(verb.command, ["Hi", "--activation-bits", "8", *options])
+    assert said.exit_code == 2 and line in said.output
 
 
 def test_doctor_says_what_takes_which_path_and_what_rounding_costs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +281,11 @@ def test_doctor_says_what_takes_which_path_and_what_rounding_costs(path: Path, m
     said = json.loads(CliRunner().invoke(doctor.command, ["--json"]).output)
     assert [row["use"] for row in said["paths"]] == [row.use for row in PATHS] and "KL" in said["rounding"]
     shown = CliRunner().invoke(doctor.command, []).output
-    assert all(row.use in shown and row.why in shown for row in PATHS) and "of 200 (m)" in shown
+    assert (
+        all(row.use in shown and row.why in shown for row in PATHS)
+        and "float32 activations (m)" in shown
+        and "of 200" in shown
+    )
     monkeypatch.setattr(doctor, "MEASURED", 0)
     assert "not measured: m is large" in CliRunner().invoke(doctor.command, []).output
     monkeypatch.setenv("LIKELY_PACKED", "off")

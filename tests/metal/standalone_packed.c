@@ -16,7 +16,7 @@ void likely_pack(const matrix_t *m, const uint8_t *raw, long bytes, const int *o
 void likely_pack_affine(const matrix_t *m, const uint8_t *codes, const uint8_t *scales, const uint8_t *offsets,
                         int first, int count);
 void likely_product(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
-                    float *work);
+                    int bits, float *work);
 void likely_scan(const float *x, int n, scan_t *out, int *ids, uint64_t *work);
 void likely_bins(const float *x, int n, const scan_t *found, const int *ids, const int *apart, int count,
                  const float *edges, int *counts, double *sums, float *base);
@@ -68,9 +68,11 @@ static void matrix(void) {
         ids[i] = i;
     float *numbers = room((long)m.rows * m.columns * 4), *y = room((long)rows * m.rows * 4);
     likely_rows(&m, ids, m.rows, numbers);
-    likely_product(&m, x, m.columns, rows, y, m.rows, 0, room(likely_arranged(rows, m.columns) * 4));
     out(numbers, (long)m.rows * m.columns * 4);
-    out(y, (long)rows * m.rows * 4);
+    for (int bits = 16; bits >= 8; bits -= 8) {
+        likely_product(&m, x, m.columns, rows, y, m.rows, 0, bits, room(likely_arranged(rows, m.columns) * 4));
+        out(y, (long)rows * m.rows * 4);
+    }
 }
 
 static void scan(void) {

@@ -18,7 +18,7 @@ from gguf.quants import dequantize, quantize
 
 from engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
 from metal import mx, packed
-from metal.packed import LEVELS, NUMBERS, PackedError, PackedMatrix
+from metal.packed import FEW_BITS, LEVELS, NUMBERS, PackedError, PackedMatrix
 from models.families import registry
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
@@ -151,6 +151,42 @@ def test_products_with_mlx_codes_equal_float64(bits: int, group: int, number: st
     check_product(y, x, w, 4 * largest, kernels)  # what a code spans is at most twice the largest, and so is an offset
 
 
+def eight_bits(x: np.ndarray) -> np.ndarray:
+    """float64 rows, those of 32 columns rounded to whole numbers up to 127 times a factor, a float32."""
+    groups = x.reshape(len(x), -1, 32)
+    most = np.abs(groups).max(-1, keepdims=True)
+    whole = np.rint(groups.astype(float) * (np.float32(127) / most))
+    return (whole * (most * (np.float32(1) / np.float32(127))).astype(float)).reshape(x.shape)
+
+
+@pytest.mark.parametrize("layout", FEW_BITS)
+@pytest.mark.parametrize("rows", [1, 2, 7, 33])
+def test_activations_of_8_bits_are_rounded_and_then_multiplied_exactly(layout: str, rows: int, kernels: str) -> None:
+    x = np.random.default_rng(rows).normal(size=(rows, 768)).astype(np.float32)
+    for outputs in (1, 40, 99):
+        if layout in GGUF:
+            raw = blocks(layout, outputs, 768, outputs)
+            w = dequantize(raw, GGMLQuantizationType[layout])
+            matrix, size = PackedMatrix(layout, outputs, 768).fill(raw), magnitude(layout, raw, w)
+        else:
+            parts, w = affine(4, 64, "float32", outputs, 768)
+            matrix = PackedMatrix(layout, outputs, 768, group=64).fill_affine(*parts)
+            size = 4 * np.abs(w).reshape(outputs, -1, 64).max(-1).repeat(64, axis=-1)
+        y = matrix.product(x, 8)
+        check_product(y, eight_bits(x), w, size)
+        assert (y != matrix.product(x)).any()
+
+
+def test_the_largest_sums_of_8_bits_fit(kernels: str) -> None:
+    """Codes and activations that are all the largest, of one sign."""
+    for layout in ("Q4_1", "Q5_1"):
+        raw = np.full((16, 64 // 32, GGUF[layout][1]), 255, np.uint8)
+        raw[:, :, :4] = np.array([1, 0], "<f2").view(np.uint8)
+        matrix = PackedMatrix(layout, 16, 64).fill(raw.reshape(16, -1))
+        x = np.repeat(np.array([[127.0], [-127.0]], np.float32), 64, axis=1)
+        np.testing.assert_array_equal(matrix.product(x, 8), x @ matrix.rows().T, err_msg=layout)
+
+
 @pytest.mark.parametrize("columns", [1, 31, 576])
 def test_products_with_floats_equal_float64(columns: int, kernels: str) -> None:
     rng = np.random.default_rng(0)
@@ -171,9 +207,10 @@ def test_a_row_is_the_same_whatever_stands_beside_it(layout: str, kernels: str) 
     else:
         matrix.fill_affine(*affine(int(layout[-1]), 64, "float32", 99, 768)[0])
     x = rng.normal(size=(33, 768)).astype(np.float32)
-    together, alone = matrix.product(x), np.concatenate([matrix.product(row[None]) for row in x])
-    np.testing.assert_array_equal(together, alone)
-    np.testing.assert_array_equal(matrix.product(x[5:18]), together[5:18])
+    for bits in (16, 8):
+        together, alone = matrix.product(x, bits), np.concatenate([matrix.product(row[None], bits) for row in x])
+        np.testing.assert_array_equal(together, alone)
+        np.testing.assert_array_equal(matrix.product(x[5:18], bits), together[5:18])
 
 
 @pytest.mark.parametrize("layout", ["Q4_1", "Q8_0", "AFFINE4"])
@@ -340,7 +377,9 @@ def test_numbers_and_products_on_both_machines(layout: str, machine: str, standa
         head = struct.pack("<7i", layout_number, numbers, 64, 37, 512, width, rows)
         out = np.frombuffer(run(standalone, machine, 0, head, *parts, x.tobytes()), np.float32)
         np.testing.assert_array_equal(out[: want.size].view(np.uint32), want.reshape(-1).view(np.uint32))
-        check_product(out[want.size :].reshape(rows, 37), x, want, size)
+        exact, eight = out[want.size :].reshape(2, rows, 37)
+        check_product(exact, x, want, size)
+        check_product(eight, eight_bits(x) if layout in FEW_BITS else x, want, size)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
