@@ -18,7 +18,7 @@ from engine.tune.config import NEEDS, configure
 
 DRAWN: list[list[str]] = [*([["--temp", "1"]] * (len(SAMPLING) - 1)), ["--temp", "0"]]
 STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb holds, in the order of the table
-    "run": [*DRAWN, ["--replay", "x.jsonl"]],
+    "run": [*DRAWN, ["--activation-bits", "8"], ["--replay", "x.jsonl"]],
     "chat": [*DRAWN, ["--plain"], []],
     "fuse": [["adapter", "--peft", "y"], ["adapter", "--out", "z"]],
     "reason": [
@@ -36,7 +36,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
         ["--file", str(Path(__file__))],
         ["--raw"],
     ],
-    "explain": [["hello"], ["hello", "--formula"]],
+    "explain": [["hello", "--activation-bits", "8"], ["hello"], ["hello", "--formula"]],
     "models": [["--known"]],
     "tune": [["rows", "--screen"]],
     "eval": [

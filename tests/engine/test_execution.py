@@ -10,8 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import doctor
-from app.cli import explain as explaining
-from app.cli import run as running
 from engine import arrays, machine
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted
@@ -259,19 +257,6 @@ def test_activations_of_8_bits_are_the_same_for_drawing_and_scoring(path: Path, 
         load(path, activation_bits=8)
     with pytest.raises(CheckpointError, match="runs by the graph"):
         load(four, precision=Precision(mx.float32, packed=False), activation_bits=8)
-
-
-@pytest.mark.parametrize(
-    ("verb", "options", "line"),
-    [
-        (running, ["--adapter", "a"], "--adapter goes through the graph"),
-        (running, ["--kv-bits", "8"], "--kv-bits goes through the graph"),
-        (explaining, ["--attention", "--json"], "--attention goes through the graph"),
-    ],
-)
-def test_what_would_not_have_them_is_refused_with_them(verb: Any, options: list[str], line: str) -> None:
-    said = CliRunner().invoke(verb.command, ["Hi", "--activation-bits", "8", *options])
-    assert said.exit_code == 2 and line in said.output
 
 
 def test_doctor_says_what_takes_which_path_and_what_rounding_costs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
