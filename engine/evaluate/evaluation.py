@@ -5,6 +5,7 @@ continuation are split where the context's own tokens end, trailing spaces of th
 empty context is the prefix token. Yields as it goes; whoever takes the results keeps them. Prints nothing.
 """
 
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
 from engine.evaluate.token_paths import PathSampler
 from engine.evaluate.verifiers import judge
-from engine.reason.vote import pass_at
+from engine.reason.vote import maj_at, pass_at
 from engine.session import Session
 from engine.tokenizer import Tokenizer
 from engine.trace.trace import Recipe
@@ -414,7 +415,7 @@ def answer_measures(
     question: Question, said: Sequence[str], votes: Sequence[Mapping[str, float]], task: Task
 ) -> dict[str, float]:
     """The mean over the answers; of several also pass@k (any of k is right, unbiased: Chen et al. 2021) for k up to
-    all of them, by doubling, and maj@n: whether the commonest answer is right."""
+    all of them, by doubling, and maj@k: whether the commonest of any k is right, equals by their share."""
     found: dict[str, float] = {}
     n = len(votes)
     for name in votes[0]:
@@ -422,12 +423,11 @@ def answer_measures(
         found[name] = math.fsum(right) / n
         if n == 1:
             continue
-        c, k = int(sum(right)), 1
-        while k < n:
-            k = min(2 * k, n)
-            found[f"{name} pass@{k}"] = pass_at(k, c, n)
+        sizes = [*itertools.takewhile(lambda k: k < n, (2**i for i in itertools.count(1))), n]
+        found |= {f"{name} pass@{k}": pass_at(k, int(sum(right)), n) for k in sizes}
         if name != "program":
-            finals = [verifiers.final(text, name, task.settings) for text in said]
-            best = max(dict.fromkeys(finals), key=finals.count)
-            found[f"{name} maj@{n}"] = right[finals.index(best)]
+            finals = [verifiers.final(text, name, task.settings) or None for text in said]
+            one = next((final for final, is_right in zip(finals, right, strict=True) if is_right), None)
+            said_alike = [one if is_right else final for final, is_right in zip(finals, right, strict=True)]
+            found |= {f"{name} maj@{k}": maj_at(k, said_alike, one) if one is not None else 0.0 for k in sizes}
     return found

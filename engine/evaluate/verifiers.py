@@ -9,12 +9,13 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from engine.errors import ParameterError
+from engine.evaluate import mathematics
 from engine.evaluate.conditional import check_judge
-from engine.evaluate.extraction import number, sought
+from engine.evaluate.extraction import RULES, canonical, number, sought
 from engine.evaluate.program import Verifier, VerifierError
 from engine.evaluate.tasks import Question, TaskSettings
 
-SCORERS = ("exact", "normalised", "numeric", "regex", "program")
+SCORERS = ("exact", "normalised", "numeric", "regex", "math", "program")
 CLOSE = Fraction(1, 10**6)
 RIGHT = 0.5  # the least verdict of a program that says right
 
@@ -28,6 +29,8 @@ def check(settings: TaskSettings) -> None:
         raise ParameterError("the scorer program needs a program: a list of the words that start it")
     if "program" in settings.scorers and shutil.which(settings.program[0]) is None:
         raise ParameterError(f"cannot start the verifier {settings.program[0]}: there is no such program")
+    if "math" in settings.scorers and not mathematics.is_there():
+        raise ParameterError(mathematics.MISSING)
     if "regex" in settings.scorers and not settings.pattern:
         raise ParameterError("the scorer regex needs a pattern")
     if lacking := check_judge(settings.judge):
@@ -39,7 +42,7 @@ def check(settings: TaskSettings) -> None:
 def judge(question: Question, said: str, settings: TaskSettings) -> dict[str, float]:
     """1 or 0 by each scorer: those that are set, or exact, normalised and, where the answer is a number, numeric.
 
-    Raises VerifierError where a program, or the pattern, gives no verdict.
+    Raises VerifierError where a program, math-verify or the pattern gives no verdict.
     """
     names = settings.scorers
     if not names:
@@ -61,6 +64,8 @@ def final(said: str, scorer: str, settings: TaskSettings) -> str:
     if scorer == "numeric":
         value = number(said)
         return "" if value is None else str(value)
+    if scorer == "math":
+        return canonical(RULES["boxed"](said) or said)
     if scorer == "regex":
         try:
             return sought(settings.pattern)(said) or ""
@@ -90,5 +95,6 @@ _RIGHT: dict[str, Callable[[str, str, TaskSettings], bool]] = {
     "exact": exact,
     "normalised": lambda said, answer, _: normalised(said) == normalised(answer) != "",
     "numeric": _numeric,
+    "math": lambda said, answer, s: mathematics.same(said, answer, s.seconds),
     "regex": lambda said, answer, s: (sought(s.pattern)(said) or "").strip() == answer.strip(),
 }

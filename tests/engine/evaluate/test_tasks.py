@@ -4,13 +4,18 @@ import gzip
 import json
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.errors import DataError, ParameterError
+from engine.evaluate import mathematics
+from engine.evaluate.evaluation import answer_measures
 from engine.evaluate.extraction import number
 from engine.evaluate.program import VerifierError
 from engine.evaluate.task_files import read
@@ -153,6 +158,52 @@ def test_verifiers() -> None:
     assert [number(t) for t in ("none", "-3", "3/4", "1e3", "$1,000,000.", "The answer is 5, not 6", "1/0")] == [
         None, -3, Fraction(3, 4), 1000, 1_000_000, 5, None,
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_answers_are_the_same_mathematics_or_not() -> None:
+    """By math-verify, in a process that is ended where it does not end: 10^10^10 is never written out."""
+    settings = TaskSettings(scorers=("math",), seconds=30.0)
+    for said, answer, same in (
+        ("so it is $\\frac{1}{2}$.", "0.5", 1),
+        ("\\boxed{\\frac{2}{4}}", "\\frac12", 1),
+        ("$x^2+2x+1$", "(x+1)^2", 1),
+        ("$\\{1, 2\\}$", "\\{2, 1\\}", 1),
+        ("3\\sqrt{2}", "3\\sqrt{2}", 1),
+        ("3", "3\\sqrt{2}", 0),
+        ("3\\sqrt{2}", "3", 0),
+        ("the answer is 8", "7", 0),
+        ("nothing", "7", 0),
+    ):
+        assert judge(Question("p", (answer,)), said, settings) == {"math": same}, (said, answer)
+    with pytest.raises(VerifierError, match=r"no verdict within 0\.3 s: it was stopped"):
+        judge(Question("p", ("7",)), "$10^{10^{10}}$", replace(settings, seconds=0.3))
+    assert judge(Question("p", ("7",)), "7", settings) == {"math": 1}  # another one was started
+
+
+def test_without_math_verify_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mathematics, "is_there", lambda: False)
+    with pytest.raises(ParameterError, match="pip install math-verify"):
+        check_settings(TaskSettings(scorers=("math",)))
+
+
+def test_pass_and_majority_of_any_k() -> None:
+    """Of five answers 7, 7, 8, 9 and none: every subset by hand."""
+    said = ["7", "7", "8", "9", "?"]
+    votes = [{"numeric": float(text == "7")} for text in said]
+    found = answer_measures(Question("p", ("7",)), said, votes, Task("t", lambda: iter(()), "t"))
+    assert found["numeric"] == pytest.approx(0.4)
+    for k in (2, 4, 5):
+        subsets = list(combinations(said, k))
+        passed, won = 0.0, 0.0
+        for some in subsets:
+            passed += "7" in some
+            counts = Counter(text for text in some if text != "?")
+            most = [text for text, count in counts.items() if count == max(counts.values())]
+            won += ("7" in most) / len(most)
+        assert found[f"numeric pass@{k}"] == pytest.approx(passed / len(subsets))
+        assert found[f"numeric maj@{k}"] == pytest.approx(won / len(subsets), abs=0.03)
+    assert found["numeric maj@5"] == 1
 
 
 def test_a_program_judges_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
