@@ -69,9 +69,13 @@ class RowMethod(ABC):
         attributes: Mapping[str, str] | None = None,
     ) -> SynthRow:
         """A row and where it came from; of one that was drawn also the mean log-probability of its tokens, in nats."""
-        model = "" if self.writer is None else self.writer.session.info.name
+        options, model = self.options, ""
+        if self.writer is not None:
+            model = " + ".join([options.model or self.writer.session.info.name, *options.adapters])
         seed = self.seed(job) + branch if seed is None else seed
-        source = RowSource(self.options.method, job, branch, seed, parent, model, self.recipe, attributes or {})
+        source = RowSource(
+            options.method, job, branch, seed, parent, model, options.strategy, self.recipe, attributes or {}
+        )
         found = SynthRow(content, source)
         if path is None:
             return found

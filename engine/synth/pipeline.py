@@ -167,20 +167,21 @@ def _scored(
     if not asked:
         return rows
     kept = [row for row in rows if not row.dropped]
-    with journal.opened(folder / SCORES, {"models": asked, "pipeline": config.fingerprint}) as known:
+    with journal.opened(folder / SCORES, {"pipeline": config.fingerprint}) as known:
         scores: dict[str, dict[str, float]] = {}
-        for entry in known.entries:
-            for key, found in entry["scores"].items():
-                scores.setdefault(key, {}).update(found)
         for what, model in asked.items():
             score = filters.perplexities if what == "perplexity" else filters.judged
-            there = {key for entry in known.entries if entry["what"] == what for key in entry["asked"]}
+            before = [entry for entry in known.entries if (entry["what"], entry["model"]) == (what, model)]
+            there = {key for entry in before for key in entry["asked"]}
+            for entry in before:
+                for key, found in entry["scores"].items():
+                    scores.setdefault(key, {}).update(found)
             left = [row for row in kept if row.id not in there]
             for low in range(0, len(left), filters.CHUNK):
                 yield RowsScored(what, len(there) + low, len(kept))
                 part = left[low : low + filters.CHUNK]
                 new = score(session(model), part)
-                known.add({"what": what, "asked": [row.id for row in part], "scores": new})
+                known.add({"what": what, "model": model, "asked": [row.id for row in part], "scores": new})
                 for key, value in new.items():
                     scores.setdefault(key, {}).update(value)
     return [row.scored(**scores.get(row.id, {})) for row in rows]
@@ -222,8 +223,8 @@ def _blind(method: Verified, rows: Sequence[SynthRow]) -> tuple[str, str]:
     """Why the verdicts are not to be trusted, or what there is to say of them."""
     judged = [row.scores["verified"] for row in rows if not row.dropped]
     if not any(judged):
-        failed = sum(row.dropped.startswith("generate: no verdict") for row in rows)
-        why = f", and gave no verdict on {failed}" if failed else ""
+        aside = Counter(row.dropped.removeprefix("generate: ") for row in rows if row.dropped)
+        why = "".join(f"; {count} have {reason}" for reason, count in aside.most_common(1))
         return f"the verifier passes none of {len(judged)} answers{why}", ""
     if not all(judged):
         return "", ""

@@ -19,7 +19,8 @@ class RowSource:
     branch: int  # of the job
     seed: int  # with which the branch drew
     parent: str  # the problem, row, document or cell that it was made from
-    model: str = ""
+    model: str = ""  # and the adapters on it
+    strategy: str = ""
     recipe: Mapping[str, float] = field(default_factory=dict)  # parameters that are not off
     attributes: Mapping[str, str] = field(default_factory=dict)
 

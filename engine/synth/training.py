@@ -4,6 +4,7 @@ Each arm begins at the base anew, as STaR does, and is asked the same items, so 
 tokens are as near as whole steps come; how many each arm saw is told.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from engine.tune.trainer import train
 if TYPE_CHECKING:
     from engine.sources.checkpoint import Checkpoint
 
+GREEDY = Protocol()
 SIDE_BY_SIDE = 64  # rows of a generation over one prompt
 
 
@@ -57,7 +59,8 @@ def taught(
     checkpoint: "Checkpoint", rows: Sequence[TrainingRow], options: TrainOptions, folder: Path, *, tokens: int = 0
 ) -> Iterator[tuple[Opened, int]]:
     """The checkpoint with an adapter trained on the rows, for as long as the block runs, and the tokens that it read:
-    about `tokens`, or by the options' steps."""
+    about `tokens`, or by the options' steps. The adapter is kept in the folder, in the place of what was there."""
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier call left
     found = data.Data(tuple(rows), (), (), {}, 0, 0, False)
     settings = {"out": str(folder), "steps": options.steps, "rate": options.rate, "rank": options.rank, "valid": 0.0,
                 "batch": options.batch, "loss": "completion", "eval_every": 0, "save_every": 0, "packing": False,
@@ -79,10 +82,10 @@ def taught(
             lora.detach(run.trained)
 
 
-def asked(name: str, session: Session, task: Task, rows: int, tokens: int) -> Arm:
-    """The task's first measure of every item by a model, most likely answers."""
+def asked(name: str, session: Session, task: Task, rows: int, tokens: int, protocol: Protocol = GREEDY) -> Arm:
+    """The task's first measure of every item by a model."""
     found = {each.number: next(iter(each.values.values()))
-             for each in evaluate(session, task, Protocol()) if isinstance(each, Result)}  # fmt: skip
+             for each in evaluate(session, task, protocol) if isinstance(each, Result)}  # fmt: skip
     if not found:
         raise DataError(f"{task.name}: no item of it can be asked")
     return Arm(name, rows, tokens, tuple(found[number] for number in sorted(found)))
@@ -126,7 +129,7 @@ class TaughtModel:
     def draw(self, n: int, seed: int) -> list[TrainingRow]:
         wanted = Counter(sides(self._rows[i % len(self._rows)])[0] for i in range(n))
         found: list[TrainingRow] = []
-        with taught(self.checkpoint, self._rows, self.options, self.folder / str(seed)) as (opened, _):
+        with taught(self.checkpoint, self._rows, self.options, self.folder) as (opened, _):
             assert opened.run.session is not None
             writer = replace(self.writer, session=opened.run.session)
             for number, (prompt, count) in enumerate(wanted.items()):

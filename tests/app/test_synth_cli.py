@@ -1,6 +1,7 @@
 """`likely synth` as a person calls it: a pipeline file, what it prints, and the reports behind it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ rows = 4
     write_rows(tmp_path / "task.jsonl", task)
     (tmp_path / "task.toml").write_text('data = "task.jsonl"\nmax_tokens = 3\n')
     file = pipeline(tmp_path, text)
-    done = called(file, "--effect", "--json")
+    called(file, "--effect", "--json")
+    done = called(file, "--effect", "--json")  # what the first left is in nobody's way
     assert done.exit_code == 0, done.output
     arms = {each["arm"]: each for each in map(json.loads, done.output.splitlines()) if each["event"] == "arm"}
     assert list(arms) == ["base", "real", "made", "both"] and arms["both"]["rows"] > arms["made"]["rows"] > 16
@@ -124,3 +126,36 @@ rows = 4
     done = called(file, "--generations", "1", "--json")
     assert done.exit_code == 0, done.output
     assert [json.loads(line)["rows"] for line in done.output.splitlines()] == [16, 4, 16, 20]
+
+
+@pytest.mark.slow
+def test_two_ranks_make_the_rows_that_one_process_makes(tmp_path: Path, tiny: str) -> None:
+    """Also where a journal is there already, which rank 0 alone reads."""
+    from tests.app.test_together import MAIN
+    from tests.processes import finish, start
+
+    write_rows(tmp_path / "task.jsonl", [{"prompt": f"what is {i}?", "answer": "x"} for i in range(4)])
+    yes = tmp_path / "yes.py"
+    yes.write_text("import json, sys\nprint(len(json.loads(sys.stdin.readline())['said']) % 2)\n")
+    text = f"""
+[generate]
+task = "@/task.jsonl"
+model = "{tiny}"
+answers = 4
+max_tokens = 12
+stop = ["1", "2", "a", "e", "x"]
+verifier = "{sys.executable} {yes}"
+"""
+    file = pipeline(tmp_path, text)
+    words = ["synth", str(file), "--out"]
+    alone = called(file, "--out", tmp_path / "alone")
+    assert alone.exit_code == 0, alone.output
+    whole = (tmp_path / "alone" / "drawn.jsonl").read_bytes()
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "drawn.jsonl").write_bytes(whole[: whole.index(b"\n", len(whole) // 3) + 1])
+    first, second = finish(start(2, tmp_path, [*MAIN, *words, str(tmp_path / "both")]))
+    assert first[0] == 0 and second == (0, "", ""), first
+    for name in ("drawn", "train", "dropped"):
+        kept = [rows_of(tmp_path / folder / f"{name}.jsonl") for folder in ("alone", "both")]
+        assert len(kept[0]) == len(kept[1]) > 0
+        assert [row.get("completion") for row in kept[0]] == [row.get("completion") for row in kept[1]]
