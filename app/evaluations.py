@@ -176,9 +176,11 @@ class Evaluations:
         return tally
 
     def all(self, tasks: Sequence[str] = ()) -> list[Evaluation]:
-        """Every evaluation, of these tasks alone if any are named, the latest first."""
+        """Every evaluation that has come to a row, of these tasks alone if any are named, the latest first."""
         found = self._read(
             "SELECT task, model, asked, command, said FROM evaluation LEFT JOIN place ON place.evaluation = id "
+            "WHERE EXISTS (SELECT 1 FROM result WHERE result.evaluation = id) "
+            "OR EXISTS (SELECT 1 FROM problem WHERE problem.evaluation = id) "
             "ORDER BY updated DESC"
         )
         made = [

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -173,10 +174,11 @@ def span(found: "Estimate") -> str:
 
 def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
     """Which rows are not like the others, so that none is dropped in silence."""
-    kinds: dict[tuple[str, bool], list[Problem]] = {}
+    kinds: dict[tuple[str, bool, str], list[Problem]] = {}
     for problem in problems:
-        kinds.setdefault((problem.kind, problem.scored), []).append(problem)
-    for (kind, scored), found in kinds.items():
+        reason = re.sub(r"\d+", "", problem.words.partition(", got")[0])
+        kinds.setdefault((problem.kind, problem.scored, reason), []).append(problem)
+    for (kind, scored, _), found in kinds.items():
         rows = ", ".join(str(problem.number + 1) for problem in found[:8]) + (", ..." if len(found) > 8 else "")
         fate = "scored" if scored else "left out"
         words = f"{each.evaluation.task}, {each.evaluation.model}: {len(found)} {kind} ({fate}), row {rows}"
@@ -189,7 +191,8 @@ def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
     unit = " a token" if found.measure == "nats" else ""
     hint = ""
     if difference is not None:
-        hint = f"; to see {difference:g} four times in five: {found.change.items_to_see(difference) or 0:,} items"
+        items = found.change.items_to_see(difference)
+        hint = f"; to see {difference:g} four times in five: {f'{items:,} items' if items else 'these do not tell'}"
     elif found.verdict == "not seen" and found.change.needed and found.change.needed > found.n:
         hint = f"; {found.change.needed:,} items would show a difference of this size four times in five"
     return (

@@ -179,9 +179,10 @@ class Change:
         return self.items_to_see(self.estimate.mean)
 
     def items_to_see(self, difference: float) -> int | None:
-        """The same of a named difference, where items vary as these do; None for one of 0, or from a single item."""
+        """The same of a named difference, where items vary as these do; None for one of 0, from a single item, and
+        where they do not vary, which says nothing of those to come."""
         spread = self.estimate.error * math.sqrt(self.estimate.n)
-        return needed(spread, difference) if difference and math.isfinite(spread) else None
+        return needed(spread, difference) if difference and 0 < spread < math.inf else None
 
     def verdict(self, p: float | None = None, *, larger_is_better: bool = True) -> str:
         """better | worse | not seen, by p, or by what a correction made of it, at 5 %."""

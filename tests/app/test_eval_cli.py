@@ -133,6 +133,8 @@ def test_perplexity_of_a_file_by_rolling_windows(likely: Run, tables: dict[str, 
     assert found["bits_per_byte"]["value"] == pytest.approx(nats / size / math.log(2), rel=1e-5)
     assert found["perplexity"]["low"] < found["perplexity"]["value"] < found["perplexity"]["high"]
     assert found["nats"]["protocol"]["window"] == 64 and found["nats"]["n"] == -(-size // 64)
+    assert likely("--text", path, "--window", "9999")[0] == 1  # which is no result, and hides none
+    assert figures(likely("--compare", "--json")[1])["nats"]["value"] == found["nats"]["value"]
     none = figures(likely("--text", path, "--window", "64", "--prefix-token", "none", "--json")[1])
     assert none["tokens"]["value"] == size - 1 and none["bytes"]["value"] == size
     assert none["nats"]["value"] == pytest.approx(-logprob(tables[""], text[1:], ord("E")), rel=1e-6)
@@ -345,14 +347,16 @@ def test_odd_items_are_counted(likely: Run, tables: dict[str, np.ndarray], tmp_p
         {"good": "a", "bad": "b"},
         {"good": "c", "bad": "c"},
         {"good": "x" * 5000, "bad": "y"},
+        {"good": "only"},
     ]
     path = write(tmp_path / "pairs.jsonl", rows)
     code, _, err = likely(path)
-    assert code == 0 and "1 duplicate (scored), row 2" in err and "1 unanswerable (left out), row 3" in err
+    assert code == 0 and "1 duplicate (scored), row 2" in err and "1 unanswerable (left out), row 3: good" in err
+    assert "1 unanswerable (left out), row 5: lacks bad, which the first row has" in err
     assert "1 too long (left out), row 4: has 5001 tokens, the model reads at most 4096" in err
     row = json.loads(likely(path, "--json")[1])
     assert row["n"] == 2
-    assert row["protocol"]["rows"] == {"left out": {"too long": 1, "unanswerable": 1}, "scored": {"duplicate": 1}}
+    assert row["protocol"]["rows"] == {"left out": {"too long": 1, "unanswerable": 2}, "scored": {"duplicate": 1}}
 
 
 def test_options_without_a_use_are_refused(likely: Run, tmp_path: Path) -> None:
@@ -463,7 +467,9 @@ def test_a_known_law_is_summed_over_all_that_it_allows(
         assert item["kl"] == pytest.approx(sum(p * (math.log(p) - said[t]) for t, p in law.items()), abs=1e-4)
         assert item["mass"] == pytest.approx(sum(map(math.exp, said.values())), rel=1e-4)
     err = likely(path)[2]
-    assert "3 unanswerable (left out), row 3, 4, 5: 'a' begins another text of the law" in err
+    assert "1 unanswerable (left out), row 3: 'a' begins another text of the law" in err
+    assert "1 unanswerable (left out), row 4: a law's probabilities must sum to 1, got 0.4" in err
+    assert "1 unanswerable (left out), row 5: each probability of a law must be above 0 and at most 1" in err
     assert "1 empty (left out), row 6" in err
     found = figures(likely(path, "--json")[1])
     assert list(found) == ["kl", "mass"] and found["kl"]["n"] == 2

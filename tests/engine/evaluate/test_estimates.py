@@ -127,6 +127,8 @@ def test_a_comparison_says_better_worse_or_not_seen() -> None:
     assert compare(a, b).verdict() == "better" and compare(b, a).verdict() == "worse"
     assert compare(a, b).verdict(larger_is_better=False) == "worse"
     assert compare(a, a).verdict() == "not seen" and compare(a, a).needed is None
+    assert compare(a, a).items_to_see(0.1) is None and compare([0.0], [1.0]).items_to_see(0.1) is None
+    assert compare(a, b).items_to_see(0.1) == needed(np.std(np.subtract(b, a), ddof=1), 0.1)
     assert compare([0.0, 1.0], [1.0, 1.0]).verdict() == "not seen"
     assert compare([1.0] * 9, [1.5] * 9).verdict() == "better"  # the same difference at every item
     assert compare(a, b, list(range(100))).p < 0.001 and compare(a, b, [0] * 50 + [1] * 50).p > 0.0
