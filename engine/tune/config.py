@@ -129,6 +129,7 @@ RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # wha
 # Options that would change nothing without another, and are refused where they are given so.
 NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
     "rank": (lambda c: c.kind != "full", "kind = lora or dora: full training has no adapter"),
+    "modules": (lambda c: c.kind != "full", "kind = lora or dora: full training is of all that the layers have"),
     "beta": (lambda c: c.objective != "sft", "objective = dpo or orpo"),
     "group_size": (lambda c: c.quantize, "quantize = 2, 3, 4, 5, 6 or 8"),
     "floor": (lambda c: c.schedule != "constant", "a schedule that falls: linear, cosine or wsd"),

@@ -13,7 +13,7 @@ from engine.trace.file import load
 from metal import mx
 from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
 
-MAIN = [sys.executable, "-c", "from app.cli import main; main()"]
+MAIN = [sys.executable, "-m", "app"]
 LONG: dict[str, Any] = LLAMA | {"max_position_embeddings": 1 << 16}
 NEVER = [word for token in (EOS, BYTES.index("Ċ")) for word in ("--logit-bias", f"{token}=-100")]  # an end, a new line
 ENDLESS = (*NEVER, "--temp", "1", "--max-tokens", "60000")

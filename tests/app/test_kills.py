@@ -259,5 +259,11 @@ def test_two_signals_at_any_moment_end_without_a_traceback(verb: str, model: Pat
         for _ in range(2):
             process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
             time.sleep(rng.choice([0.0, 0.01, 0.1]))
-        _, err = process.communicate(timeout=60)
+        try:
+            _, err = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:  # two at once may be heard as one, and what they interrupt may go on
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        if "Fatal Python error: init_import_site" in err:
+            continue  # Python itself was still starting
         assert "Traceback" not in err and "Exception ignored" not in err, err

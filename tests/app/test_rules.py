@@ -80,9 +80,13 @@ def test_what_a_rule_excludes_is_refused_by_name(verb: str, state: list[str], ru
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_training_option_that_would_change_nothing_is_refused(name: str) -> None:
     """Even where it has its default; beside what it needs it is taken."""
-    alone: dict[str, Any] = {"rank": {"kind": "full"}, "floor": {"schedule": "constant"}}.get(name, {})
+    alone: dict[str, Any] = {
+        "rank": {"kind": "full"},
+        "modules": {"kind": "full"},
+        "floor": {"schedule": "constant"},
+    }.get(name, {})
     beside: dict[str, Any] = {"beta": {"objective": "dpo"}, "group_size": {"quantize": 4}}.get(name, {})
-    value = {"rank": 8, "beta": 0.1, "group_size": 64, "floor": 0.0}[name]
+    value = {"rank": 8, "modules": ("*",), "beta": 0.1, "group_size": 64, "floor": 0.0}[name]
     with pytest.raises(ParameterError, match=name):
         configure({name: value, **alone})
     assert getattr(configure({name: value, **beside}), name) == value

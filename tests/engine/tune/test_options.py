@@ -1,0 +1,118 @@
+"""Every option of a training: on a tiny model what comes out is another with it, or it is refused by its name."""
+
+import hashlib
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import ParameterError
+from engine.tune.config import Config, configure
+from engine.tune.control import Saved, Stepped, Validated
+from engine.tune.open_run import open_run
+from engine.tune.trainer import train
+from metal import mx
+from tests.engine import tiny
+
+BASE: dict[str, Any] = {"steps": 3, "length": 48, "batch": 2, "rate": 1e-2, "save_every": 0, "eval_every": 1}
+OTHER: dict[str, Any] = {  # another value than the default's and BASE's
+    "valid": 0.3, "duplicates": False, "loss": "all", "length": 24, "too_long": "drop", "packing": True,
+    "objective": "orpo", "beta": 0.5, "kind": "dora", "rank": 2, "alpha": 3.0, "scale": 5.0, "rslora": True,
+    "init": "pissa", "layers": 1, "modules": ("q_proj",), "dropout": 0.5, "quantize": 4, "group_size": 32,
+    "optimiser": "sgd", "rate": 1e-3, "lora_plus_ratio": 8.0, "schedule": "linear", "warmup": 2, "floor": 0.5,
+    "epochs": 0.5, "steps": 2, "batch": 1, "accumulate": 2, "clip": 0.01, "decay": 0.5, "l1": 0.1, "l2_sp": 5.0,
+    "kl": 5.0, "kl_data": "other.jsonl", "seed": 1, "eval_every": 2, "eval_rows": 1, "patience": 1, "save_every": 1,
+    "tensorboard": True, "out": "elsewhere", "data": "other.jsonl", "map": ("asked=prompt",),
+}  # fmt: skip
+BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would be hidden by
+    "beta": {"objective": "orpo", "data": "pairs.jsonl"},
+    "objective": {"data": "pairs.jsonl", "objective": "dpo"},
+    "group_size": {"quantize": 4},
+    "kl_data": {"kl": 5.0},
+    "epochs": {"steps": 0, "epochs": 1.0},
+    "patience": {"rate": 0.0, "steps": 4},
+    "packing": {"packing": False},
+    "map": {"data": "mapped.jsonl", "map": ("question=prompt",)},
+}
+SAME = {"checkpointing"}  # less memory for the same numbers: test_trainer.py
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two models and files of rows."""
+    at = tmp_path_factory.mktemp("options")
+    for name, seed in (("model", 0), ("model2", 1)):
+        arrays = {key: mx.array(array) for key, array in tiny.weights(tiny.LLAMA, seed).items()}
+        tiny.write_folder(at / name, tiny.LLAMA, arrays)
+    rows = [{"prompt": f"tag {i}", "completion": f"<{i * 7}>" + "ab" * (4 * i)} for i in range(12)]
+    pairs = [{"prompt": f"tag {i}", "chosen": f"<{i}>", "rejected": f"{i}"} for i in range(12)]
+    mapped = [{"question": f"tag {i}", "asked": f"other {i}", "completion": f"<{i}>"} for i in range(12)]
+    for name, values in (("rows", [*rows, *rows[:4]]), ("other", rows[::-2]), ("pairs", pairs), ("mapped", mapped)):
+        (at / f"{name}.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+    return at
+
+
+def outcome(folder: Path, at: Path, **values: Any) -> tuple[object, ...]:
+    """What a training leaves and tells, without its times."""
+    for name in ("data", "kl_data"):
+        if values.get(name):
+            values[name] = str(folder / values[name])
+    given = {"model": str(folder / values.pop("model", "model")), "data": str(folder / "rows.jsonl")} | values
+    opened = open_run(configure({"out": str(at / "out"), **BASE, **given}), lambda *_: None)
+    told = [
+        (type(event).__name__, getattr(event, "step", 0), getattr(event, "loss", 0.0), getattr(event, "rate", 0.0))
+        for event in train(opened.run)
+        if isinstance(event, Stepped | Validated | Saved)
+    ]
+    weights = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in at.rglob("adapters.safetensors")}
+    return told, weights, sorted({str(path.relative_to(at)).partition(".tfevents")[0] for path in at.rglob("*")})
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """Outcomes without the option, by what stands beside it."""
+    return {}
+
+
+def test_every_option_is_asked_for() -> None:
+    assert OTHER.keys() | SAME | {"model"} == {f.name for f in fields(Config)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model", *OTHER])
+def test_an_option_makes_another_training(
+    name: str, folder: Path, tmp_path: Path, known: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    beside, other = BESIDE.get(name, {}), "model2" if name == "model" else OTHER[name]
+    if str(beside) not in known:
+        known[str(beside)] = outcome(folder, tmp_path / "without", **beside)
+    if name == "out":
+        other = str(tmp_path / "with" / other)
+    assert outcome(folder, tmp_path / "with", **{**beside, name: other}) != known[str(beside)]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "context",
+    [{"kind": "full"}, {"optimiser": "sgd"}, {"optimiser": "adafactor"}, {"schedule": "constant"}, {"packing": True}],
+    ids=str,
+)
+def test_an_option_beside_another_is_refused_by_name_or_makes_another_training(
+    context: dict[str, Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ignored = []
+    for name in OTHER.keys() - {"out", "data"} - context.keys():
+        beside, at = {**BESIDE.get(name, {}), **context}, tmp_path / name
+        try:
+            found = outcome(folder, at / "with", **{**beside, name: OTHER[name]})
+        except ParameterError as error:
+            if not any(option in str(error) for option in (name, *beside)):
+                ignored.append(f"{name}: {error}")
+            continue
+        if found == outcome(folder, at / "without", **beside):
+            ignored.append(name)
+    assert not ignored
