@@ -115,6 +115,7 @@ def _eval(b: Boundaries) -> None:
     b.note("app.cli.eval._stored", [])
     b.note("app.cli.eval._scaled", [])
     b.note("app.cli.eval._contaminated", [])
+    b.note("app.cli.eval._varied", [])
     b.note("app.cli.eval._by_column", [])
     b.note("app.cli.eval._by_position", [])
     b.note("app.cli.eval.say")
@@ -124,8 +125,10 @@ def _eval(b: Boundaries) -> None:
 
 
 def _synth(b: Boundaries) -> None:
-    b.note("app.cli.synth.read", "config")
-    b.note("app.cli.synth._make")
+    named = SimpleNamespace(model="m", task="t")
+    b.note("app.cli.synth.read", SimpleNamespace(generate=named, train=named, real=("rows",)))
+    for done in ("_make", "_report", "_effect", "_generations"):
+        b.note(f"app.cli.synth.{done}")
 
 
 def _tune(b: Boundaries) -> None:
