@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from app.cli import eval_judged, eval_variations
 from app.cli.eval_output import Figure, number, say, show, span
-from app.cli.eval_variations import KINDS, VariedTask, figures, paraphrased, planned
 from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
 from engine import ranks
 from engine.errors import DataError
@@ -78,11 +78,12 @@ SHOWN_S = 1.0  # the line of progress changes that often
     "--vary",
     "kinds",
     multiple=True,
-    type=click.Choice(KINDS),
+    type=click.Choice(eval_variations.KINDS),
     help="Also the same items otherwise: how far scores and distributions move. Repeatable.",
 )
 @click.option("--variants", default=3, show_default=True, type=click.IntRange(1, 32), help="Variations of each kind.")
 @click.option("--paraphraser", metavar="MODEL", help="Writes paraphrases, which rows bring otherwise (paraphrases).")
+@click.option("--judge", metavar="MODEL", help="Says whose answers are better, the others' or the first model's.")
 @click.option("--calibrate-on", "validation", metavar="TASK", help="Choices to fit a temperature on: adds *_scaled.")
 @click.option(
     "--generated", type=click.Path(path_type=Path, dir_okay=False), help="Texts to set against those of --reference."
@@ -122,6 +123,7 @@ def command(
     kinds: tuple[str, ...],
     variants: int,
     paraphraser: str | None,
+    judge: str | None,
     validation: str | None,
     generated: Path | None,
     reference: Path | None,
@@ -154,6 +156,8 @@ def command(
     together = ranks.joined()
     if generated is not None and together is not None:
         raise click.UsageError("--generated is one process's work: start it without mlx.launch")
+    if judge is not None and together is not None:
+        raise click.UsageError("--judge is one process's work: start it without mlx.launch")
     if generated is not None and reference is not None:
         if tasks or len(models) > 1:
             raise click.UsageError("--generated measures texts by itself: no tasks, at most one -M")
@@ -171,7 +175,8 @@ def command(
     try:
         held: list[Sourced] = []
         asked: list[Sourced] = []
-        varied: list[VariedTask] = []
+        varied: list[eval_variations.VariedTask] = []
+        judged: list[Measurement] = []
         if stored:
             done = _stored(store, tasks, models)
         else:
@@ -186,10 +191,16 @@ def command(
             _check_asked(asked, window, stride, paths, chat)
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
-            varied = _varied(asked, kinds, variants, seed, limit, paraphraser)
+            if judge is not None:
+                eval_judged.check(asked, models)
+            varied = eval_variations.plan(
+                asked, kinds, variants, seed, limit, paraphraser, lambda model: _open(model, ())[0]
+            )
             run = _Run(evaluator, quiet=as_json and not sys.stderr.isatty())
             others = [source for each in varied for source in each.sources]
             done = run.all([*held, *asked, *others], models or (os.environ.get("LIKELY_MODEL", ""),))
+            if judge is not None and not run.stopped:
+                judged = run.all(eval_judged.pairs(store, done, asked), (judge,))
         if together is not None and not together.leads:
             return  # rank 0 has everyone's results
         shown = {each.source.name for each in asked}
@@ -197,7 +208,8 @@ def command(
         done = [each for each in done if each not in aside]
         validated = [each for each in aside if held and each.evaluation.task == held[0].source.name]
         more = [figure for each in done for figure in _scaled(store, each, validated)]
-        more += figures(store, done, aside, varied)
+        more += eval_variations.figures(store, done, aside, varied)
+        done += judged
         if training is not None:
             more += _contaminated(store, done, asked, training)
         if column is not None:
@@ -315,25 +327,6 @@ def _check_held(held: "Sequence[Sourced]", asked: "Sequence[Sourced]") -> None:
             raise click.UsageError("--calibrate-on wants one task, and other items than those that are reported")
         if any(s.source.name == each.source.name for s in asked):
             raise click.UsageError(f"two tasks are called {each.source.name}: give the validation items another name")
-
-
-def _varied(
-    asked: "Sequence[Sourced]",
-    kinds: Sequence[str],
-    variants: int,
-    seed: int,
-    limit: int | None,
-    paraphraser: str | None,
-) -> "list[VariedTask]":
-    """Every kind of variation of every task; what a model is to say otherwise is said here, before the others load."""
-    found = planned(asked, kinds, variants, seed)
-    if paraphraser is None:
-        return found
-    if "paraphrase" not in kinds:
-        raise click.UsageError("--paraphraser goes with --vary paraphrase")
-    with Progress() as progress:
-        said = paraphrased(_open(paraphraser, ())[0], asked, variants, seed, limit, progress.show)
-    return planned(asked, kinds, variants, seed, said, paraphraser)
 
 
 def _samples(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.eval_output import Figure
+from app.cli.opening import Progress
 
 if TYPE_CHECKING:
     from app.evaluations import Evaluations
@@ -35,6 +36,26 @@ class VariedTask:
     @property
     def sources(self) -> "list[Sourced]":
         return [*([self.base] if self.base is not None else []), *self.variants, *self.contexts]
+
+
+def plan(
+    asked: "Sequence[Sourced]",
+    kinds: Sequence[str],
+    variants: int,
+    seed: int,
+    limit: int | None,
+    paraphraser: str | None,
+    open_model: "Callable[[str], Session]",
+) -> list[VariedTask]:
+    """Every kind of variation of every task; what a model is to say otherwise is said here, before the others load."""
+    found = planned(asked, kinds, variants, seed)
+    if paraphraser is None:
+        return found
+    if "paraphrase" not in kinds:
+        raise click.UsageError("--paraphraser goes with --vary paraphrase")
+    with Progress() as progress:
+        said = paraphrased(open_model(paraphraser), asked, variants, seed, limit, progress.show)
+    return planned(asked, kinds, variants, seed, said, paraphraser)
 
 
 def planned(

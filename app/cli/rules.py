@@ -167,7 +167,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule(
             lambda values: values["text"] is not None and not values["tasks"],
             "is of tasks: --text is one text, which is read as it is",
-            ("shots", "cluster", "validation", "kinds"),
+            ("shots", "cluster", "validation", "kinds", "judge"),
         ),
         OptionRule(
             _named("generated"),

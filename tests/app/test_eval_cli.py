@@ -559,3 +559,28 @@ def test_scores_and_distributions_under_variations(likely: Run, tables: dict[str
     assert "--vary is of tasks" in likely("--text", path, "--vary", "typos")[2]
     assert "choices are varied of choices" in likely(asked, "--vary", "choices")[2]
     assert likely("--compare", "--vary", "typos")[0] == 2
+
+
+def test_the_answers_of_two_models_are_judged_by_a_third(
+    likely: Run, tables: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    tables["uvw"], tables["judge"] = certain_table(b":uvw"), random_table(7)
+    rows = [{"prompt": f"{i} say:", "answer": "xyz"} for i in range(9)]
+    (tmp_path / "t.toml").write_text('data = "rows.jsonl"\nprompt = "{prompt}"\nanswer = "{answer}"\n'
+                                     'judge = "{prompt}{first}{second}"\n')  # fmt: skip
+    write(tmp_path / "rows.jsonl", rows)
+    call = (tmp_path / "t.toml", "-M", "uvw", "-M", "xyz", "--judge", "judge", "--json")
+    code, out, _ = likely(*call)
+    found = [row for row in map(json.loads, out.splitlines()) if row["model"] == "judge"]
+    assert code == 0 and {row["task"] for row in found} == {"t: xyz against uvw"}
+    values = {row["measure"]: row["value"] for row in found}
+    said = found[0]["protocol"]
+    assert said["judge"] == "{prompt}{first}{second}" and found[0]["n"] == 9
+    items = [json.loads(line) for line in likely(*call, "--items")[1].splitlines()]
+    logs = [item["loglikelihoods"] for item in items if item["model"] == "judge"]
+    table = tables["judge"]
+    exact = [logprob(table, f" {verdict}", ord(end)) for end in "wz" for verdict in "ABC"]
+    assert logs[0] == pytest.approx(exact, abs=1e-4) and values["unclear"] == 1
+    assert "--judge compares two models' answers" in likely(tmp_path / "t.toml", "-M", "xyz", "--judge", "judge")[2]
+    pairs = write(tmp_path / "pairs.jsonl", [{"good": "a", "bad": "b"}])
+    assert "--judge is of answers that are drawn" in likely(pairs, "-M", "one", "-M", "two", "--judge", "judge")[2]

@@ -12,7 +12,8 @@ from engine import arrays
 from engine.errors import ParameterError
 from engine.evaluate.conditional import JUDGE, ChangedContext, Conditioned, JudgedPair, Restated, judged
 from engine.evaluate.evaluation import Protocol, Result, evaluate
-from engine.evaluate.tasks import Problem, Row, Task, TaskSettings
+from engine.evaluate.judging import pairs
+from engine.evaluate.tasks import Item, Problem, Row, Task, TaskSettings
 from engine.session import Session
 from tests.fakes import BOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 
@@ -92,6 +93,14 @@ def test_a_judge_is_asked_both_ways_round() -> None:
     assert found[0] == judged(JUDGE, "why", "two", "one") and found[1] == (" A", " B", " C")
     with pytest.raises(ParameterError, match=r"judge must hold \{second\}"):
         outcomes(table, [{"prompt": "p", "answer_a": "ax", "answer_b": "by"}], judge="{first}")
+
+
+def test_answers_of_two_models_become_pairs_of_the_second_s_wins() -> None:
+    asked = task([{"prompt": f"q{i}", "answer": "x"} for i in range(4)], shots=1, judge="{first}|{second}")
+    made = pairs(asked, ("one", "two"), lambda: iter([(1, "a1", "b1"), (3, "", "b3")]), "id")
+    bodies = [item.body for item in made.items() if isinstance(item, Item)]
+    assert bodies == [JudgedPair("q1", "b1", "a1"), JudgedPair("q3", "b3", "(no answer)")]
+    assert made.name == "t: two against one" and made.settings.judge == "{first}|{second}"
 
 
 def test_mutual_information_of_a_law_of_the_last_letter() -> None:

@@ -1,0 +1,45 @@
+"""`likely eval TASK -M a -M b --judge MODEL`: the answers of the others against the first's, as a model sees them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from app.evaluations import Evaluations
+    from app.scoreboard import Measurement
+    from app.task_sources import Sourced
+
+
+def check(asked: "Sequence[Sourced]", models: Sequence[str]) -> None:
+    """UsageError where there is nothing to judge, before a model is loaded."""
+    from engine.evaluate.tasks import Question, Task
+
+    if len(models) < 2:
+        raise click.UsageError("--judge compares two models' answers: name both with -M; rows of pairs need no --judge")
+    if not any(isinstance(each.source, Task) and each.source.form is Question for each in asked):
+        raise click.UsageError("--judge is of answers that are drawn: TASKS with a prompt and an answer")
+
+
+def pairs(store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[Sourced]") -> "list[Sourced]":
+    """A task of pairs for each model after the first, of the questions that both answered: their first answers."""
+    from app.task_sources import Sourced
+    from engine.evaluate import judging
+    from engine.evaluate.tasks import Question, Task
+
+    found = []
+    for source in (each.source for each in asked):
+        if not isinstance(source, Task) or source.form is not Question:
+            continue
+        first, *others = [each for each in done if each.evaluation.task == source.name]
+        for other in others:
+
+            def answers(a: "Measurement" = first, b: "Measurement" = other) -> judging.Answered:
+                for own, said in store.common(a.evaluation, b.evaluation, a.below):
+                    yield own.number, own.detail["answers"][0], said.detail["answers"][0]
+
+            models = first.evaluation.model, other.evaluation.model
+            identity = f"{first.evaluation.id} {other.evaluation.id}"
+            if next(answers(), None) is not None:
+                found.append(Sourced(judging.pairs(source, models, answers, identity), {}))
+    return found
