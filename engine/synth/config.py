@@ -227,7 +227,10 @@ class PipelineConfig:
 
 OF_METHODS: dict[str, tuple[str, ...]] = {
     "task": ("verified", "preference"), "data": ("self-instruct", "rewrite", "document", "augment"),
-    "verifier": ("verified", "preference"), "hint": ("verified",), "classes": ("self-instruct",),
+    "verifier": ("verified", "preference"), "timeout": ("verified", "preference"),
+    "chat": tuple(name for name in METHODS if name != "magpie"),
+    "limit": tuple(name for name in METHODS if name not in ("magpie", "grid")),
+    "hint": ("verified",), "classes": ("self-instruct",),
     "rows": ("self-instruct", "magpie"), "demos": ("self-instruct",), "own_demos": ("self-instruct",),
     "rouge": ("self-instruct",), "via": ("rewrite",), "measure": ("rewrite",), "least": ("rewrite",),
     "most": ("rewrite",), "changes": ("augment",), "rate": ("augment",), "grid": ("grid",),

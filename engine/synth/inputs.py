@@ -42,8 +42,7 @@ def problems(task: Task, limit: int = 0) -> list[AskedProblem]:
     if task.form is not Question:
         raise DataError(f"{task.name}: problems are rows with prompt and answer, not {task.form.NAME}")
     aside = task.aside
-    alone = replace(task, settings=replace(task.settings, shots=0), examples=None)
-    bare = {item.number: item.body for item in alone.items() if isinstance(item, Item)}
+    bare = {item.number: item.body for item in _bare(task).items() if isinstance(item, Item)}
     found = []
     for item in task.items(limit or None):
         if isinstance(item, Item) and item.number >= aside:
@@ -66,22 +65,6 @@ def identity(found: Iterable[TrainingRow]) -> str:
     return hashlib.sha256(repr([row.content for row in found]).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def pairs(source: str) -> list[tuple[str, str]]:
-    """Question and answer of rows of any form, or of the items of a task."""
-    path = Path(source).expanduser()
-    if generated(source) is None and path.exists() and not _is_task(path):
-        return [sides(row) for row in rows(source)]
-    task = task_of(source)
-    bare = replace(task, settings=replace(task.settings, shots=0), examples=None)
-    found = []
-    for item in bare.items():
-        if isinstance(item, Item):
-            prompt = item.body.prompt if isinstance(item.body, Question) else ""
-            whole = text_of(item)
-            found.append((prompt, whole[len(prompt) :].lstrip() if prompt else whole))
-    return found
-
-
 def _is_task(path: Path) -> bool:
     """Whether a file's rows are items of a task rather than rows of training."""
     if path.suffix == ".toml":
@@ -93,13 +76,28 @@ def _is_task(path: Path) -> bool:
 
 
 def training_rows(source: str) -> tuple[TrainingRow, ...]:
-    """Rows of any form, or the items of a task as rows of prompt and completion, or of text."""
-    if generated(source) is None and (path := Path(source).expanduser()).exists() and not _is_task(path):
+    """Rows of any form, or the items of a task, without its examples, as rows of prompt and completion, or of text."""
+    path = Path(source).expanduser()
+    if generated(source) is None and path.exists() and not _is_task(path):
         return rows(source)
-    return tuple(
-        parse({"prompt": asks, "completion": f" {says}"} if asks else {"text": says}, f"{source}:{number}")
-        for number, (asks, says) in enumerate(pairs(source), 1)
-    )
+    task, found = task_of(source), []
+    for item in _bare(task).items():
+        if isinstance(item, Item):
+            value = {"text": text_of(item)}
+            if isinstance(item.body, Question):
+                value = {"prompt": item.body.prompt, "completion": f" {item.body.answers[0]}"}
+            found.append(parse(value, f"{source}:{item.number}"))
+    return tuple(found)
+
+
+def pairs(source: str) -> list[tuple[str, str]]:
+    """Question and answer of each of them."""
+    return [sides(row) for row in training_rows(source)]
+
+
+def _bare(task: Task) -> Task:
+    """Without examples before its items."""
+    return replace(task, settings=replace(task.settings, shots=0), examples=None)
 
 
 KIND_OF: Mapping[str, Callable[[TrainingRow], str]] = {

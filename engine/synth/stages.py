@@ -19,7 +19,7 @@ SIDES = ("train", "valid", "test")
 
 
 def deduplicate(rows: Sequence[SynthRow], options: DeduplicateOptions) -> list[SynthRow]:
-    """All rows; those that repeat one before them, or one of `against`, are kept aside with its id."""
+    """All rows; those that repeat one before them, or one of `against`, are kept aside, with how similar they are."""
     before = inputs.texts([pair for source in options.against for pair in inputs.pairs(source)])
     kept = [row for row in rows if not row.dropped]
     same = dict(zip((row.id for row in kept), duplicates([row.text for row in kept], options, before), strict=True))
@@ -56,7 +56,7 @@ def decontaminate(rows: Sequence[SynthRow], options: DecontaminateOptions) -> li
 def class_of(row: SynthRow, by: str) -> str:
     """The class that a row is in: what it says, or an attribute. DataError where it has no such attribute."""
     if by == "answer":
-        return " ".join(words(row.said))
+        return _named(row.said, by)
     if by not in row.source.attributes:
         there = ", ".join(row.source.attributes) or "none"
         raise DataError(f"balance.by = {by!r} is no attribute of these rows ({there}): give one, or answer")
@@ -69,9 +69,8 @@ def balance(rows: Sequence[SynthRow], options: BalanceOptions, seed: int) -> lis
     aside: dict[str, str] = {}
 
     def left() -> list[SynthRow]:
-        return sorted(
-            (row for row in rows if not row.dropped and row.id not in aside), key=lambda row: _rank(row, seed)
-        )
+        kept = [row for row in rows if not row.dropped and row.id not in aside]
+        return sorted(kept, key=lambda row: _rank(row, seed))
 
     if options.per_parent:
         seen: Counter[str] = Counter()
@@ -81,8 +80,7 @@ def balance(rows: Sequence[SynthRow], options: BalanceOptions, seed: int) -> lis
                 aside[row.id] = "balance: enough of this problem"
     if options.by:
         groups: defaultdict[str, list[SynthRow]] = defaultdict(list)
-        named = {" ".join(words(name)) for name in options.classes} if options.by == "answer" else set()
-        allowed = set(named or options.classes)
+        allowed = {_named(name, options.by) for name in options.classes}
         for row in left():
             kind = class_of(row, options.by)
             if allowed and kind not in allowed:
@@ -100,9 +98,7 @@ def empty_classes(rows: Sequence[SynthRow], options: BalanceOptions) -> list[str
     if not options.classes:
         return []
     there = {class_of(row, options.by) for row in rows if not row.dropped}
-    return [
-        name for name in options.classes if (" ".join(words(name)) if options.by == "answer" else name) not in there
-    ]
+    return [name for name in options.classes if _named(name, options.by) not in there]
 
 
 def split(rows: Sequence[SynthRow], options: SplitOptions, seed: int) -> dict[str, list[SynthRow]]:
@@ -115,6 +111,11 @@ def split(rows: Sequence[SynthRow], options: SplitOptions, seed: int) -> dict[st
         side = "valid" if place < options.valid else "test" if place < options.valid + options.test else "train"
         found[side].append(row)
     return found
+
+
+def _named(name: str, by: str) -> str:
+    """A class as `class_of` gives it."""
+    return " ".join(words(name)) if by == "answer" else name
 
 
 def _rank(row: SynthRow, seed: int) -> str:

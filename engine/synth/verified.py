@@ -123,7 +123,7 @@ class Preference(OfProblems):
             return
         (worst, _, bad), (best, _, good) = judged[0], judged[-1]
         parent = self.parent(problem)
-        if best == worst:
+        if best == worst or good.text == bad.text:
             content = {"prompt": problem.bare.prompt, "completion": good.text}
             row = self.row(content, job, good.branch, parent)
             yield row.scored(best=best, worst=worst).out("generate: no answer is better than another")

@@ -126,6 +126,9 @@ rows = 4
     done = called(file, "--generations", "1", "--json")
     assert done.exit_code == 0, done.output
     assert [json.loads(line)["rows"] for line in done.output.splitlines()] == [16, 4, 16, 20]
+    write_rows(tmp_path / "texts.jsonl", [{"text": f"text {i}"} for i in range(6)])  # drawn from their beginning
+    done = called(pipeline(tmp_path, text + '[report]\nreal = "@/texts.jsonl"\n'), "--generations", "1", "--json")
+    assert [json.loads(line)["rows"] for line in done.output.splitlines()] == [6, 4, 6, 10], done.output
 
 
 @pytest.mark.slow
