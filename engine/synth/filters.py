@@ -6,7 +6,7 @@ texts of a few words.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 CHUNK = 32  # rows that a model scores between two entries of the journal
-Scores = Mapping[str, Mapping[str, float]]  # by a row's id
 
 
 def alone(rows: Sequence[SynthRow], options: FilterOptions) -> Iterator[SynthRow]:
