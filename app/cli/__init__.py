@@ -28,6 +28,7 @@ VERBS = {
     "quantize": "Write a model in fewer bits, and measure what that costs.",
     "fuse": "Make an adapter part of its model.",
     "diff": "Show how two models differ on a text.",
+    "scale": "Fit laws of scale to runs: what more parameters, tokens or compute would give.",
     "models": "List the models that are here.",
     "pull": "Fetch a model.",
     "rm": "Remove a fetched model.",

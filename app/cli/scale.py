@@ -1,0 +1,187 @@
+"""`likely scale`: what more parameters, tokens or compute would give, by the law of runs that were made."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from engine.scaling.report import Report
+
+MEANS = {
+    "E": "what no model gets below",
+    "A": "of parameters",
+    "B": "of tokens",
+    "alpha": "how fast parameters pay",
+    "beta": "how fast tokens pay",
+    "a": "best size N ~ C^a",
+}
+SHOWN = 12  # rows of a table of runs
+
+
+class Compute(click.ParamType):
+    """A budget in floating-point operations, above 0."""
+
+    name = "flop"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            budget = float(value)
+        except ValueError:
+            budget = math.nan
+        if not 0 < budget < math.inf:
+            self.fail(f"takes floating-point operations above 0 such as 1e18, got {value!r}", param, ctx)
+        return budget
+
+
+@click.group()
+def command() -> None:
+    """Fit laws of scale to runs: how loss falls with parameters, tokens and compute."""
+
+
+@command.command()
+@click.argument("runs", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="NAME=COLUMN[*NUMBER]",
+    help="Where parameters, tokens, loss, compute, unique or embedding is, and its unit; repeatable.",
+)
+@click.option("--keep-all", is_flag=True, help="Leave no run out; a run that cannot be fitted is then an error.")
+@click.option("--budget", "budgets", multiple=True, type=Compute(), help="What this much compute buys; repeatable.")
+@click.option(
+    "--refits", default=2000, show_default=True, type=click.IntRange(100, 100_000), help="That intervals are of."
+)
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of the refits.")
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+def fit(
+    runs: Path,
+    mapped: tuple[str, ...],
+    keep_all: bool,
+    budgets: tuple[float, ...],
+    refits: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Fit L(N, D) = E + A/N^alpha + B/D^beta to RUNS, a CSV file with columns parameters, tokens and loss (nats).
+
+    \b
+    likely scale fit runs.csv --budget 1e18
+    likely scale fit theirs.csv --map "parameters=Model Size" --map "compute=Training FLOP" --json
+    """
+    from engine.scaling.report import report
+    from engine.scaling.runs import mapping, read_runs
+
+    found, left = read_runs(runs, mapping(mapped), keep_all=keep_all)
+    result = report(found, left, budgets, count=refits, seed=seed, keep_all=keep_all)
+    if as_json:
+        click.echo(json.dumps(_object(result), ensure_ascii=False))
+    else:
+        _show(result)
+
+
+def _object(found: "Report") -> dict[str, Any]:
+    fitted = found.fitted
+    return {
+        **asdict(fitted.law),
+        "objective": fitted.objective,
+        "n": len(fitted.runs),
+        "intervals": {name: list(span) for name, span in found.intervals.items()},
+        "left_out": [asdict(each) for each in found.left_out],
+        "a": fitted.law.size_exponent,
+        "coverage": found.coverage,
+        "sensitivity": [asdict(each) for each in found.sensitivity],
+        "held_out": [asdict(each) for each in found.foretold],
+        "broken": None if found.broken is None else asdict(found.broken),
+        "repeated": None if found.repeated is None else asdict(found.repeated),
+        "without_embedding": None if found.without_embedding is None else asdict(found.without_embedding.law),
+        "iso_flop": [{**asdict(each), "bias": each.bias(fitted.law)} for each in found.iso_flop],
+        "exponents": {
+            name: None if each is None else {"a": each.mean, "low": each.interval[0], "high": each.interval[1]}
+            for name, each in (("iso_flop", found.by_parabolas), ("envelope", found.by_envelope))
+        },
+        "budgets": [asdict(each) | {"open": each.is_open} for each in found.purchases],
+    }
+
+
+def _show(found: "Report") -> None:
+    for part in (_law, _doubts, _best_sizes, _forecasts, _other_forms, _purchases):
+        lines = list(part(found))
+        if lines:
+            click.echo("\n".join(lines) + "\n")
+
+
+def _law(found: "Report") -> Iterator[str]:
+    law, runs, off = found.fitted.law, found.fitted.runs, found.fitted.residuals
+    values = {**asdict(law), "a": law.size_exponent}
+    yield f"L(N, D) = E + A/N^alpha + B/D^beta   C = 6 N D   {len(runs)} runs, 95 % of {found.refits} refits"
+    for name, means in MEANS.items():
+        low, high = found.intervals[name]
+        held = "" if found.coverage is None or name not in found.coverage else f"   holds {found.coverage[name]:.0%}"
+        yield f"  {name:<6}{values[name]:>10.4g}  {f'[{low:.4g}, {high:.4g}]':<22}{means}{held}"
+    if found.coverage is not None:
+        yield "  so few runs: simulated anew from this law, an interval held the truth as often as is said beside it"
+    far = int(abs(off).argmax())
+    residuals = f"residuals sd {off.std():.4f}, largest {off[far]:+.4f} in row {runs.row[far]}"
+    yield f"  objective {found.fitted.objective:.6g}; {residuals}"
+    yield from (f"  left out: row {left.row}: {left.reason}" for left in found.left_out[:SHOWN])
+    if len(found.left_out) > SHOWN:
+        yield f"  left out: {len(found.left_out) - SHOWN} more (--json names them)"
+
+
+def _doubts(found: "Report") -> Iterator[str]:
+    yield "What hangs on single runs"
+    for each in found.sensitivity:
+        yield f"  {each.without:<34}alpha {each.alpha:.4f}   beta {each.beta:.4f}   a {each.a:.4f}"
+    if found.without_embedding is not None:
+        law = found.without_embedding.law
+        values = f"alpha {law.alpha:.4f}   beta {law.beta:.4f}   a {law.size_exponent:.4f}"
+        yield f"  {'embedding parameters not counted':<34}{values}"
+
+
+def _best_sizes(found: "Report") -> Iterator[str]:
+    if found.iso_flop:
+        yield "Best size by parabolas of one budget   (bias: the law's own parabola at these sizes over its best size)"
+    for budget in found.iso_flop:
+        best = "not between them" if budget.best is None else f"{budget.best:.3g}"
+        bias = budget.bias(found.fitted.law)
+        said = "" if bias is None else f"   bias {bias:.3f}"
+        yield f"  C {budget.compute:<10.3g}{len(budget.sizes)} sizes, x{budget.window:<6.3g} best {best}{said}"
+    for name, exponent in (("parabolas", found.by_parabolas), ("the envelope", found.by_envelope)):
+        if exponent is not None:
+            low, high = exponent.interval
+            yield f"  a by {name}: {exponent.mean:.3f} [{low:.3f}, {high:.3f}], {exponent.n} points"
+
+
+def _forecasts(found: "Report") -> Iterator[str]:
+    if not found.foretold:
+        return
+    yield "Foretold from the smaller runs alone, then seen"
+    for run in found.foretold[-SHOWN:]:
+        told = f"told {run.told:.4f} [{run.low:.4f}, {run.high:.4f}]"
+        yield f"  C {run.compute:<10.3g}{told}   seen {run.seen:.4f}   {'inside' if run.is_inside else 'outside'}"
+    yield f"  {sum(run.is_inside for run in found.foretold)} of {len(found.foretold)} inside"
+
+
+def _other_forms(found: "Report") -> Iterator[str]:
+    if (bent := found.broken) is not None:
+        yield f"With a break, along the envelope: C^-{bent.before:.3f}, from {bent.at:.2g} on C^-{bent.after:.3f}"
+    if (again := found.repeated) is not None:
+        worth = f"R* {again.half_life:.3g} repetitions; alpha {again.law.alpha:.4f}, beta {again.law.beta:.4f}"
+        yield f"Tokens read again, each repetition worth less: {worth}, objective {again.objective:.6g}"
+
+
+def _purchases(found: "Report") -> Iterator[str]:
+    yield "What compute buys"
+    for bought in found.purchases:
+        said = f"  C {bought.compute:<10.3g}N {bought.parameters:<10.3g}D {bought.tokens:<10.3g}"
+        if bought.intervals is None:
+            yield f"{said}open: {bought.times:.3g} times the largest run, and a law is believed up to ten times it"
+        else:
+            low, high = bought.intervals["loss"]
+            yield f"{said}loss {bought.loss:.4f} [{low:.4f}, {high:.4f}]"

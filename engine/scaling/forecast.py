@@ -1,0 +1,92 @@
+"""Forecasts of a law: the largest runs from the smaller ones, and what a budget buys, closed up to ten times the data.
+
+Knows no files and no machine: a budget is floating-point operations.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.scaling.fitted import Fitted, fit, refits
+from engine.scaling.law import Law
+from engine.scaling.runs import Runs
+
+DECADE = 10.0  # of compute: the share of runs that is held out, and how far beyond the largest a law is believed
+
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """A run that the fit had not seen: loss told, where 95 % of such runs are by the law's uncertainty and by how far
+    runs lie from it, and loss seen."""
+
+    row: int
+    compute: float
+    told: float
+    low: float
+    high: float
+    seen: float
+
+    @property
+    def is_inside(self) -> bool:
+        return self.low <= self.seen <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """The best use of a budget of `compute`; `times` the largest run. Beyond ten times the law is `open`: an interval
+    of its numbers would be one of the form as well, which no run speaks for there."""
+
+    compute: float
+    times: float
+    parameters: float
+    tokens: float
+    loss: float
+    intervals: dict[str, tuple[float, float]] | None  # parameters, tokens, loss; None where open
+
+    @property
+    def is_open(self) -> bool:
+        return self.intervals is None
+
+
+def held_out(runs: Runs, *, seed: int = 0, count: int = 500) -> list[Foretold]:
+    """The runs of the largest decade of compute, or where that leaves too few the largest third, each told by the law
+    of the rest; [] where the rest determine none."""
+    compute = runs.compute
+    large = compute > compute.max() / DECADE * (1 + 1e-6)
+    if (~large).sum() < 6:
+        large = compute > np.sort(compute)[-(len(runs) // 3) - 1]
+    try:
+        fitted = fit(runs.where(~large))
+    except DataError:
+        return []
+    laws = refits(fitted, count, seed=seed)
+    chance = np.exp(np.random.default_rng([seed, len(laws)]).choice(fitted.residuals, len(laws)))
+    found = []
+    for i in np.flatnonzero(large)[np.argsort(compute[large], kind="stable")]:
+        n, d = float(runs.parameters[i]), float(runs.tokens[i])
+        low, high = _span(chance * (laws[:, 0] + laws[:, 1] * n ** -laws[:, 3] + laws[:, 2] * d ** -laws[:, 4]))
+        told = fitted.law.loss(n, d)
+        found.append(Foretold(int(runs.row[i]), float(compute[i]), told, low, high, float(runs.loss[i])))
+    return found
+
+
+def buy(fitted: Fitted, laws: np.ndarray, compute: float) -> Purchase:
+    """What a budget buys by the law, with intervals over its refits [R, 5] up to ten times the largest run."""
+    parameters, tokens = fitted.law.best(compute)
+    loss = fitted.law.loss(parameters, tokens)
+    times = compute / float(fitted.runs.compute.max())
+    if times > DECADE * (1 + 1e-9):
+        return Purchase(compute, times, parameters, tokens, loss, None)
+    spread = np.array([(*law.best(compute), law.loss(*law.best(compute))) for law in map(_law, laws)])
+    spans = {name: _span(each) for name, each in zip(("parameters", "tokens", "loss"), spread.T, strict=True)}
+    return Purchase(compute, times, parameters, tokens, loss, spans)
+
+
+def _law(numbers: np.ndarray) -> Law:
+    return Law(*map(float, numbers))
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)

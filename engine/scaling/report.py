@@ -1,0 +1,109 @@
+"""All that a table of runs says: the law with its intervals, three ways to the best size, doubts, forecasts, purchases.
+
+Knows no files and prints nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.evaluate.estimates import Estimate
+from engine.scaling import fitted as fits
+from engine.scaling.alternatives import Broken, Repeated, broken, repeated
+from engine.scaling.fitted import Fitted
+from engine.scaling.forecast import Foretold, Purchase, buy, held_out
+from engine.scaling.frontier import Budget, budgets, envelope, exponent
+from engine.scaling.runs import LeftOut, Runs
+
+FEW = 30  # runs, below which how often the intervals hold is simulated
+HIGHEST = 5  # losses that a well-known analysis left out: what a law is without them is always said
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """The exponents without some runs."""
+
+    without: str
+    alpha: float
+    beta: float
+    a: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `report` found. `coverage` is there for few runs, `without_embedding` where those parameters are known."""
+
+    fitted: Fitted
+    refits: int
+    intervals: dict[str, tuple[float, float]]
+    coverage: dict[str, float] | None
+    left_out: list[LeftOut]
+    sensitivity: list[Without]
+    iso_flop: list[Budget]
+    by_parabolas: Estimate | None
+    by_envelope: Estimate | None
+    foretold: list[Foretold]
+    broken: Broken | None
+    repeated: Repeated | None
+    without_embedding: Fitted | None
+    purchases: list[Purchase]
+
+
+def report(
+    runs: Runs,
+    left: Sequence[LeftOut],
+    asked: Sequence[float] = (),
+    *,
+    count: int = fits.REFITS,
+    seed: int = 0,
+    keep_all: bool = False,
+) -> Report:
+    """The report of runs, those already left out being named in it. DataError for runs that determine no law."""
+    found, diverged = (fits.fit(runs), []) if keep_all else fits.fit_sound(runs)
+    runs = found.runs
+    laws = fits.refits(found, count, seed=seed)
+    groups = budgets(runs)
+    lowest = [(each.compute, each.best) for each in groups if each.best is not None]
+    best = envelope(runs)
+    largest = float(runs.compute.max())
+    return Report(
+        fitted=found,
+        refits=count,
+        intervals=fits.intervals(laws),
+        coverage=fits.coverage(found, seed=seed) if len(runs) < FEW else None,
+        left_out=sorted([*left, *diverged], key=lambda each: each.row),
+        sensitivity=_sensitivity(found),
+        iso_flop=groups,
+        by_parabolas=exponent(*np.array(lowest).T) if lowest else None,
+        by_envelope=exponent(runs.compute[best], runs.parameters[best]),
+        foretold=held_out(runs, seed=seed),
+        broken=broken(runs),
+        repeated=repeated(found),
+        without_embedding=_without_embedding(runs),
+        purchases=[buy(found, laws, each) for each in (asked or (largest, 10 * largest, 100 * largest))],
+    )
+
+
+def _sensitivity(found: Fitted) -> list[Without]:
+    """The law without the run that it hangs on most, each way, and without the highest losses."""
+    alone = fits.leave_one_out(found)
+    alpha, beta = alone[:, 3], alone[:, 4]
+    a = beta / (alpha + beta)
+    said = [
+        Without(f"without row {found.runs.row[i]}", float(alpha[i]), float(beta[i]), float(a[i]))
+        for i in sorted({int(a.argmin()), int(a.argmax())})
+    ]
+    kept = found.runs.loss < np.sort(found.runs.loss)[-HIGHEST]
+    try:
+        law = fits.fit(found.runs.where(kept)).law
+    except DataError:
+        return said
+    return [*said, Without(f"without the {HIGHEST} highest losses", law.alpha, law.beta, law.size_exponent)]
+
+
+def _without_embedding(runs: Runs) -> Fitted | None:
+    if runs.embedding is None:
+        return None
+    return fits.fit(replace(runs, parameters=runs.parameters - runs.embedding))

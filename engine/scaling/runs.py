@@ -1,0 +1,158 @@
+"""Runs of a ladder: parameters, tokens and loss of each, read from a table that whoever trained them wrote.
+
+A row that no law is about (a loss that is no number, no tokens) is left out with its reason, never in silence. Knows
+nothing of fits, but for which rows they found to have diverged.
+"""
+
+import csv
+import difflib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import DataError, ParameterError
+from engine.scaling.law import FLOP
+from engine.whole_file import read_whole
+
+COLUMNS = ("parameters", "tokens", "loss", "compute", "unique", "embedding")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row of the table that is not fitted: its number, the header being row 1, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Of n runs, float64 [n] each: losses in nats a token; `unique` tokens where some were read more than once, and
+    `embedding` parameters where they are known apart."""
+
+    parameters: np.ndarray
+    tokens: np.ndarray
+    loss: np.ndarray
+    row: np.ndarray  # of the table
+    unique: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @property
+    def compute(self) -> np.ndarray:
+        """Floating-point operations, 6 N D."""
+        operations: np.ndarray = FLOP * self.parameters * self.tokens
+        return operations
+
+    def where(self, kept: np.ndarray) -> "Runs":
+        """Some of them, by a mask [n]."""
+        columns = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return replace(self, **{name: each[kept] for name, each in columns if each is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where one of COLUMNS is in a table, and what its numbers are multiplied by."""
+
+    name: str
+    times: float = 1.0
+
+
+def mapping(texts: Sequence[str]) -> dict[str, Column]:
+    """Columns from texts such as `tokens=train tokens (B)*1e9`. Raises ParameterError."""
+    found: dict[str, Column] = {}
+    for text in texts:
+        ours, equals, theirs = text.partition("=")
+        if not equals or ours not in COLUMNS or not theirs:
+            raise ParameterError(f"--map takes NAME=COLUMN[*NUMBER], NAME one of {', '.join(COLUMNS)}; got {text!r}")
+        name, star, factor = theirs.rpartition("*")
+        try:
+            found[ours] = Column(name, float(factor)) if star else Column(theirs)
+        except ValueError:
+            found[ours] = Column(theirs)  # a star of the column's name
+        if not 0 < found[ours].times < math.inf:
+            raise ParameterError(f"--map multiplies by a number above 0, got {text!r}")
+    return found
+
+
+def read_runs(path: Path, mapped: Mapping[str, Column], *, keep_all: bool = False) -> tuple[Runs, list[LeftOut]]:
+    """The runs of a CSV file with a header, tokens from `compute` / 6 N where that is mapped instead.
+
+    Raises DataError where the file is no such table; with keep_all also where a row cannot be fitted.
+    """
+    table = csv.reader(io.StringIO(read_whole(path, newline="")))
+    try:
+        header = [name.strip() for name in next(table, [])]
+        columns = _columns(path, header, mapped)
+        rows: list[dict[str, float]] = []
+        left: list[LeftOut] = []
+        for number, cells in enumerate(table, 2):
+            if not any(cell.strip() for cell in cells):
+                continue
+            try:
+                rows.append({"row": number, **_row(columns, header, cells)})
+            except ValueError as error:
+                left.append(LeftOut(number, str(error)))
+    except csv.Error as error:
+        raise DataError(f"{path} is no table of comma-separated values: {error}") from None
+    if keep_all and left:
+        raise DataError(f"{path}, row {left[0].row}: {left[0].reason}; such a run cannot be kept: leave out --keep-all")
+    if not rows:
+        reason = f": row {left[0].row}: {left[0].reason}" if left else ""
+        raise DataError(f"{path} has no run to fit{reason}")
+    runs = Runs(**{name: np.array([row[name] for row in rows]) for name in rows[0]})
+    few = int((runs.tokens < runs.parameters).sum())
+    if 2 * few > len(runs) and not keep_all:
+        raise DataError(
+            f"{path}: {few} of {len(runs)} runs saw fewer tokens than they have parameters, so a unit is probably "
+            "another: say --map tokens=COLUMN*1e9, or --keep-all if it is so"
+        )
+    return runs, left
+
+
+def _columns(path: Path, header: Sequence[str], mapped: Mapping[str, Column]) -> dict[str, Column]:
+    """Where each of COLUMNS is; those that a fit needs have to be there."""
+    columns = {name: Column(name) for name in COLUMNS if name in header} | dict(mapped)
+    for name, column in columns.items():
+        if header.count(column.name) != 1:
+            there = "twice" if column.name in header else "not"
+            near = difflib.get_close_matches(column.name, header, 1)
+            hint = f"; did you mean {near[0]!r}?" if near and there == "not" else ""
+            raise DataError(f"{path} has column {column.name!r} ({name}) {there}{hint} It has {', '.join(header)}")
+    if "tokens" not in columns and "compute" not in columns:
+        columns["tokens"] = Column("tokens")
+    for name in ("parameters", "loss", *(() if "compute" in columns else ("tokens",))):
+        if columns.get(name, Column(name)).name not in header:
+            raise DataError(
+                f"{path} has no column {name!r}, but {', '.join(header) or 'no header'}: say --map {name}=COLUMN"
+            )
+    return columns
+
+
+def _row(columns: Mapping[str, Column], header: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
+    """The numbers of a row. ValueError, with the reason, where no law is about them."""
+    found = {}
+    for name, column in columns.items():
+        at = header.index(column.name)
+        text = cells[at].strip() if at < len(cells) else ""
+        try:
+            found[name] = float(text) * column.times
+        except ValueError:
+            raise ValueError(f"{name} is no number: {text[:40]!r}") from None
+    compute = found.pop("compute", None)
+    if "tokens" not in found and compute is not None:
+        found["tokens"] = compute / FLOP / found["parameters"] if found["parameters"] else math.nan
+    if not math.isfinite(found["loss"]):
+        raise ValueError(f"it diverged: its loss is {found['loss']}")
+    for name, value in found.items():
+        if not 0 <= value < math.inf or (value == 0 and name != "embedding"):
+            raise ValueError(f"{name} must be above 0 and finite, got {value:g}")
+    if found.get("embedding", 0) >= found["parameters"]:
+        raise ValueError(f"embedding parameters must be fewer than all, got {found['embedding']:g}")
+    return found

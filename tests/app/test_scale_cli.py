@@ -1,0 +1,104 @@
+"""`likely scale fit` as a person and a program call it."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import app.cli
+from tests.engine.scaling.test_fit import ladder
+
+Fit = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def fit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Fit:
+    """Run `likely scale fit ARGS`; gives (exit code, stdout, stderr)."""
+
+    def run(*args: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", "scale", "fit", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def table(folder: Path, *more: str, sizes: int = 7) -> Path:
+    runs = ladder(5, sizes, 0.005)
+    rows = [f"{n},{d},{loss}" for n, d, loss in zip(runs.parameters, runs.tokens, runs.loss, strict=True)]
+    path = folder / "runs.csv"
+    path.write_text("\n".join(["parameters,tokens,loss", *rows, *more]) + "\n")
+    return path
+
+
+def test_json_has_the_law_its_intervals_and_what_was_left_out(fit: Fit, tmp_path: Path) -> None:
+    path = table(tmp_path, "1e8,1e10,nan", "1e8,1e10,30", "0,1e9,3", "x,1e9,3", "1e8,,3", "", "1e8,1e10,-2")
+    found = json.loads(fit(path, "--json")[1])
+    assert found["n"] == 35 and [each["row"] for each in found["left_out"]] == [37, 38, 39, 40, 41, 43]
+    assert "diverged" in found["left_out"][1]["reason"] and "no number: 'x'" in found["left_out"][3]["reason"]
+    for name in ("E", "A", "B", "alpha", "beta", "a"):
+        low, high = found["intervals"][name]
+        assert low < found[name] < high
+    assert found["objective"] > 0 and found["coverage"] is None
+    assert [each["open"] for each in found["budgets"]] == [False, False, True]
+    assert len(found["iso_flop"]) == 5 and 0 < found["exponents"]["envelope"]["a"] < 1
+
+
+def test_the_same_seed_gives_the_same_and_other_units_the_same_law(fit: Fit, tmp_path: Path) -> None:
+    path = table(tmp_path)
+    _, plain, _ = fit(path, "--json")
+    assert fit(path, "--json")[1] == plain != fit(path, "--json", "--seed", "1")[1]
+    lines = path.read_text().splitlines()
+    rows = [[float(x) for x in line.split(",")] for line in lines[1:]]
+    other = tmp_path / "theirs.csv"
+    text = [f"{n / 1e6!r},{6 * n * d!r},{loss!r}" for n, d, loss in rows]
+    other.write_text("\n".join(["Size (M), FLOP,final loss", *text]))
+    maps = ["--map", "parameters=Size (M)*1e6", "--map", "compute=FLOP", "--map", "loss=final loss"]
+    mapped = json.loads(fit(other, "--json", *maps)[1])
+    assert mapped["alpha"] == pytest.approx(json.loads(plain)["alpha"], rel=1e-6)
+
+
+def test_a_person_sees_what_hangs_on_what(fit: Fit, tmp_path: Path) -> None:
+    path = table(tmp_path, "1e8,1e10,nan", sizes=3)
+    _, text, _ = fit(path, "--budget", "1e21", "--budget", "1e23")
+    for words in (
+        "left out: row 17",
+        "without the 5 highest",
+        "envelope",
+        "told",
+        "open: 100 times",
+        "held the truth",
+        "holds",
+    ):
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ("parameters,loss\n1,2\n", (), "has no column 'tokens', but parameters, loss: say --map tokens=COLUMN"),
+        ("", (), "no header"),
+        ("parameters,tokens,loss\n", (), "no run to fit"),
+        ("parameters,tokens,loss\n1,2,nan\n", (), "no run to fit: row 2: it diverged"),
+        ("parameters,tokens,loss\n1e6,1e7,3\n1e6,1e7,inf\n", ("--keep-all",), "row 3: it diverged: its loss is inf"),
+        ("parameters,tokens,loss\n1e6,1e7,3\n", (), "6 runs or more"),
+        ("parameters,tokens,loss\n1e9,20,3\n1e8,3,4\n", (), "2 of 2 runs saw fewer tokens than they have parameters"),
+        ("N,tokens,loss\n1,2,3\n", ("--map", "parameters=n"), "has column 'n' (parameters) not"),
+        ("N,N,loss\n1,2,3\n", ("--map", "parameters=N"), "'N' (parameters) twice"),
+        ("parameters,tokens,loss\n1,2,3\n", ("--map", "size=N"), "NAME one of parameters, tokens"),
+        ("parameters,tokens,loss\n1,2,3\n", ("--map", "tokens=tokens*0"), "above 0"),
+        ("parameters,tokens,loss\n1,2,3\n", ("--budget", "-1"), "above 0 such as 1e18"),
+        ("parameters,tokens,loss\n1,2,3\n", ("--budget", "nan"), "above 0 such as 1e18"),
+        ("\x00\x01\xff", (), "must be UTF-8"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(fit: Fit, tmp_path: Path, rows: str, options: tuple[str, ...], words: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_bytes(rows.encode("latin-1"))
+    code, out, err = fit(path, *options)
+    assert code in (1, 2) and not out and words in err.strip().splitlines()[-1]
+    assert code == 2 or len(err.strip().splitlines()) == 1
