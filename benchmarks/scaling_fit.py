@@ -1,6 +1,6 @@
 """How often 95 % intervals of a fitted law hold the planted one, and how long a fit takes, on ladders of known laws.
 
-    python benchmarks/scaling_fit.py                     500 ladders of 60 runs, and 500 of 16
+python benchmarks/scaling_fit.py                     500 ladders of 60 runs, and 500 of 16
 """
 
 import argparse
@@ -10,19 +10,19 @@ import time
 import numpy as np
 
 from engine.scaling import fitted
+from engine.scaling.ladder import Ladder
 from engine.scaling.law import FLOP, Law
 from engine.scaling.report import report
-from engine.scaling.runs import Runs
 
 LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
 
 
-def ladder(budgets: int, sizes: int, sd: float, seed: int) -> Runs:
+def ladder(budgets: int, sizes: int, sd: float, seed: int) -> Ladder:
     computes = np.geomspace(1e17, 1e21, budgets)
     n = np.concatenate([LAW.best(c)[0] * np.geomspace(1 / 6, 6, sizes) for c in computes])
     d = np.repeat(computes, sizes) / FLOP / n
     noise = np.exp(np.random.default_rng(seed).normal(0, sd, len(n)))
-    return Runs(n, d, LAW.loss(n, d) * noise, np.arange(len(n)) + 2)
+    return Ladder(n, d, LAW.loss(n, d) * noise, np.arange(len(n)) + 2)
 
 
 def held(budgets: int, sizes: int, sd: float, worlds: int, count: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from engine.scaling.report import Report
+    from engine.scaling.report import LadderReport
 
 MEANS = {
     "E": "what no model gets below",
@@ -74,8 +74,8 @@ def fit(
     likely scale fit runs.csv --budget 1e18
     likely scale fit theirs.csv --map "parameters=Model Size" --map "compute=Training FLOP" --json
     """
+    from engine.scaling.ladder import mapping, read_runs
     from engine.scaling.report import report
-    from engine.scaling.runs import mapping, read_runs
 
     found, left = read_runs(runs, mapping(mapped), keep_all=keep_all)
     result = report(found, left, budgets, count=refits, seed=seed, keep_all=keep_all)
@@ -85,7 +85,7 @@ def fit(
         _show(result)
 
 
-def _object(found: "Report") -> dict[str, Any]:
+def _object(found: "LadderReport") -> dict[str, Any]:
     fitted = found.fitted
     return {
         **asdict(fitted.law),
@@ -109,14 +109,14 @@ def _object(found: "Report") -> dict[str, Any]:
     }
 
 
-def _show(found: "Report") -> None:
+def _show(found: "LadderReport") -> None:
     for part in (_law, _doubts, _best_sizes, _forecasts, _other_forms, _purchases):
         lines = list(part(found))
         if lines:
             click.echo("\n".join(lines) + "\n")
 
 
-def _law(found: "Report") -> Iterator[str]:
+def _law(found: "LadderReport") -> Iterator[str]:
     law, runs, off = found.fitted.law, found.fitted.runs, found.fitted.residuals
     values = {**asdict(law), "a": law.size_exponent}
     yield f"L(N, D) = E + A/N^alpha + B/D^beta   C = 6 N D   {len(runs)} runs, 95 % of {found.refits} refits"
@@ -134,7 +134,7 @@ def _law(found: "Report") -> Iterator[str]:
         yield f"  left out: {len(found.left_out) - SHOWN} more (--json names them)"
 
 
-def _doubts(found: "Report") -> Iterator[str]:
+def _doubts(found: "LadderReport") -> Iterator[str]:
     yield "What hangs on single runs"
     for each in found.sensitivity:
         yield f"  {each.without:<34}alpha {each.alpha:.4f}   beta {each.beta:.4f}   a {each.a:.4f}"
@@ -144,7 +144,7 @@ def _doubts(found: "Report") -> Iterator[str]:
         yield f"  {'embedding parameters not counted':<34}{values}"
 
 
-def _best_sizes(found: "Report") -> Iterator[str]:
+def _best_sizes(found: "LadderReport") -> Iterator[str]:
     if found.iso_flop:
         yield "Best size by parabolas of one budget   (bias: the law's own parabola at these sizes over its best size)"
     for budget in found.iso_flop:
@@ -158,7 +158,7 @@ def _best_sizes(found: "Report") -> Iterator[str]:
             yield f"  a by {name}: {exponent.mean:.3f} [{low:.3f}, {high:.3f}], {exponent.n} points"
 
 
-def _forecasts(found: "Report") -> Iterator[str]:
+def _forecasts(found: "LadderReport") -> Iterator[str]:
     if not found.foretold:
         return
     yield "Foretold from the smaller runs alone, then seen"
@@ -168,7 +168,7 @@ def _forecasts(found: "Report") -> Iterator[str]:
     yield f"  {sum(run.is_inside for run in found.foretold)} of {len(found.foretold)} inside"
 
 
-def _other_forms(found: "Report") -> Iterator[str]:
+def _other_forms(found: "LadderReport") -> Iterator[str]:
     if (bent := found.broken) is not None:
         yield f"With a break, along the envelope: C^-{bent.before:.3f}, from {bent.at:.2g} on C^-{bent.after:.3f}"
     if (again := found.repeated) is not None:
@@ -176,7 +176,7 @@ def _other_forms(found: "Report") -> Iterator[str]:
         yield f"Tokens read again, each repetition worth less: {worth}, objective {again.objective:.6g}"
 
 
-def _purchases(found: "Report") -> Iterator[str]:
+def _purchases(found: "LadderReport") -> Iterator[str]:
     yield "What compute buys"
     for bought in found.purchases:
         said = f"  C {bought.compute:<10.3g}N {bought.parameters:<10.3g}D {bought.tokens:<10.3g}"

@@ -12,8 +12,8 @@ from engine.scaling.fit import descend
 from engine.scaling.fitted import Fitted
 from engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
 from engine.scaling.frontier import envelope
+from engine.scaling.ladder import Ladder
 from engine.scaling.law import Law
-from engine.scaling.runs import Runs
 
 HALF_LIVES = (1.0, 5.0, 15.0, 50.0, 200.0)  # repetitions to start from
 POINTS = 8  # of the envelope that a break takes
@@ -58,7 +58,7 @@ class Broken:
         return float(np.exp(value[0, 0]))
 
 
-def broken(runs: Runs) -> Broken | None:
+def broken(runs: Ladder) -> Broken | None:
     """The broken power law of the best run at each compute; None of fewer than POINTS of them."""
     best = envelope(runs)
     if len(best) < POINTS:

@@ -14,7 +14,7 @@ DELTA = 1e-3  # runs further than 0.1 % from the law count by their distance, no
 ROUNDS = 300
 
 
-class Form(Protocol):
+class LossForm(Protocol):
     """A family of laws at n runs, by P numbers."""
 
     def log_loss(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ def huber(residuals: np.ndarray) -> np.ndarray:
 
 
 def descend(
-    form: Form,
+    form: LossForm,
     theta: np.ndarray,
     log_losses: np.ndarray,
     weights: np.ndarray | None = None,

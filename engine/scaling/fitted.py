@@ -12,8 +12,8 @@ import numpy as np
 from engine.errors import DataError
 from engine.scaling.fit import descend
 from engine.scaling.forms import PowerLaws
+from engine.scaling.ladder import Ladder, LeftOut
 from engine.scaling.law import Law
-from engine.scaling.runs import LeftOut, Runs
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 EXPONENTS = np.geomspace(0.05, 2.0, 12)  # that all pairs of are started from
@@ -31,7 +31,7 @@ class Fitted:
     """A law, the runs that it is of, its theta as the forms have it, and the sum of their Huber losses."""
 
     law: Law
-    runs: Runs
+    runs: Ladder
     theta: np.ndarray
     objective: float
 
@@ -47,7 +47,7 @@ class Fitted:
         return off
 
 
-def fit(runs: Runs) -> Fitted:
+def fit(runs: Ladder) -> Fitted:
     """The law with the least Huber loss of log-losses. DataError for runs that do not determine one."""
     if len(runs) < 6 or len(np.unique(runs.parameters)) < 3 or len(np.unique(runs.tokens)) < 3:
         raise DataError(
@@ -61,7 +61,7 @@ def fit(runs: Runs) -> Fitted:
     return Fitted(form.law(theta[best]), runs, theta[best], float(objective[best]))
 
 
-def fit_sound(runs: Runs) -> tuple[Fitted, list[LeftOut]]:
+def fit_sound(runs: Ladder) -> tuple[Fitted, list[LeftOut]]:
     """The law of all runs but those that lie so far above it that they must have diverged."""
     fitted = fit(runs)
     off = fitted.residuals

@@ -9,8 +9,8 @@ import numpy as np
 
 from engine.errors import DataError
 from engine.scaling.fitted import Fitted, fit, refits
+from engine.scaling.ladder import Ladder
 from engine.scaling.law import Law
-from engine.scaling.runs import Runs
 
 DECADE = 10.0  # of compute: the share of runs that is held out, and how far beyond the largest a law is believed
 
@@ -49,7 +49,7 @@ class Purchase:
         return self.intervals is None
 
 
-def held_out(runs: Runs, *, seed: int = 0, count: int = 500) -> list[Foretold]:
+def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]:
     """The runs of the largest decade of compute, or where that leaves too few the largest third, each told by the law
     of the rest; [] where the rest determine none."""
     compute = runs.compute

@@ -3,7 +3,7 @@
 1, the envelope: of the runs that no cheaper one beats, how parameters grow with compute. 2, isoFLOP: in each group of
 runs of one budget a parabola of the loss in log N, whose lowest point is the best size (Hoffmann et al.,
 arXiv:2203.15556, sec. 3.1 and 3.2). A parabola is not the law: its lowest point is off by the window of sizes, which
-`Budget.bias` says for a law that was fitted. Knows no intervals but those of a line through points.
+`IsoFlop.bias` says for a law that was fitted. Knows no intervals but those of a line through points.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.evaluate.estimates import Estimate, student
+from engine.scaling.ladder import Ladder
 from engine.scaling.law import FLOP, Law
-from engine.scaling.runs import Runs
 
 SAME_BUDGET = 1.15  # runs whose compute differs less than this, one after another, are of one budget
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class IsoFlop:
     """Runs of one compute (FLOP) and the lowest point of their parabola; None where it has none between them."""
 
     compute: float
@@ -52,7 +52,7 @@ def lowest(sizes: np.ndarray, losses: np.ndarray) -> tuple[float | None, float |
     return float(np.exp(at + middle)), float(c - b * b / (4 * a))
 
 
-def budgets(runs: Runs) -> list[Budget]:
+def budgets(runs: Ladder) -> list[IsoFlop]:
     """The groups of at least four sizes at one compute, the cheapest first; none where runs are not so laid out."""
     order = np.argsort(runs.compute)
     compute = runs.compute[order]
@@ -65,11 +65,11 @@ def budgets(runs: Runs) -> list[Budget]:
             continue
         best, loss = lowest(sizes, losses)
         compute_here = float(np.exp(np.log(runs.compute[group]).mean()))
-        found.append(Budget(compute_here, tuple(map(float, sizes)), tuple(map(float, losses)), best, loss))
+        found.append(IsoFlop(compute_here, tuple(map(float, sizes)), tuple(map(float, losses)), best, loss))
     return found
 
 
-def envelope(runs: Runs) -> np.ndarray:
+def envelope(runs: Ladder) -> np.ndarray:
     """The runs that no run of as little compute is better than, the cheapest first: their numbers in `runs`."""
     order = np.lexsort((runs.loss, runs.compute))
     lowest_before = np.minimum.accumulate(np.concatenate([[np.inf], runs.loss[order][:-1]]))

@@ -16,7 +16,7 @@ Number = Any  # a float, or an array of them
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """What no model gets below, and how what is above it falls with parameters and tokens."""
+    """E, that no model gets below, and how fast the rest falls with parameters and with tokens."""
 
     E: float
     A: float

@@ -14,8 +14,8 @@ from engine.scaling import fitted as fits
 from engine.scaling.alternatives import Broken, Repeated, broken, repeated
 from engine.scaling.fitted import Fitted
 from engine.scaling.forecast import Foretold, Purchase, buy, held_out
-from engine.scaling.frontier import Budget, budgets, envelope, exponent
-from engine.scaling.runs import LeftOut, Runs
+from engine.scaling.frontier import IsoFlop, budgets, envelope, exponent
+from engine.scaling.ladder import Ladder, LeftOut
 
 FEW = 30  # runs, below which how often the intervals hold is simulated
 HIGHEST = 5  # losses that a well-known analysis left out: what a law is without them is always said
@@ -32,8 +32,8 @@ class Without:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What `report` found. `coverage` is there for few runs, `without_embedding` where those parameters are known."""
+class LadderReport:
+    """All that was found. `coverage` is there for few runs, `without_embedding` where those parameters are known."""
 
     fitted: Fitted
     refits: int
@@ -41,7 +41,7 @@ class Report:
     coverage: dict[str, float] | None
     left_out: list[LeftOut]
     sensitivity: list[Without]
-    iso_flop: list[Budget]
+    iso_flop: list[IsoFlop]
     by_parabolas: Estimate | None
     by_envelope: Estimate | None
     foretold: list[Foretold]
@@ -52,14 +52,14 @@ class Report:
 
 
 def report(
-    runs: Runs,
+    runs: Ladder,
     left: Sequence[LeftOut],
     asked: Sequence[float] = (),
     *,
     count: int = fits.REFITS,
     seed: int = 0,
     keep_all: bool = False,
-) -> Report:
+) -> LadderReport:
     """The report of runs, those already left out being named in it. DataError for runs that determine no law."""
     found, diverged = (fits.fit(runs), []) if keep_all else fits.fit_sound(runs)
     runs = found.runs
@@ -68,7 +68,7 @@ def report(
     lowest = [(each.compute, each.best) for each in groups if each.best is not None]
     best = envelope(runs)
     largest = float(runs.compute.max())
-    return Report(
+    return LadderReport(
         fitted=found,
         refits=count,
         intervals=fits.intervals(laws),
@@ -103,7 +103,7 @@ def _sensitivity(found: Fitted) -> list[Without]:
     return [*said, Without(f"without the {HIGHEST} highest losses", law.alpha, law.beta, law.size_exponent)]
 
 
-def _without_embedding(runs: Runs) -> Fitted | None:
+def _without_embedding(runs: Ladder) -> Fitted | None:
     if runs.embedding is None:
         return None
     return fits.fit(replace(runs, parameters=runs.parameters - runs.embedding))

@@ -51,7 +51,9 @@ def test_json_has_the_law_its_intervals_and_what_was_left_out(fit: Fit, tmp_path
 def test_the_same_seed_gives_the_same_and_other_units_the_same_law(fit: Fit, tmp_path: Path) -> None:
     path = table(tmp_path)
     _, plain, _ = fit(path, "--json")
-    assert fit(path, "--json")[1] == plain != fit(path, "--json", "--seed", "1")[1]
+    assert fit(path, "--json")[1] == plain
+    for option in ("--seed", "--refits"):
+        assert fit(path, "--json", option, "100")[1] != plain
     lines = path.read_text().splitlines()
     rows = [[float(x) for x in line.split(",")] for line in lines[1:]]
     other = tmp_path / "theirs.csv"

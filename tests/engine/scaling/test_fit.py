@@ -12,15 +12,15 @@ from engine.scaling import fitted
 from engine.scaling.alternatives import broken, repeated
 from engine.scaling.fit import descend, huber
 from engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
+from engine.scaling.ladder import Ladder
 from engine.scaling.law import FLOP, Law, effective
-from engine.scaling.runs import Runs
 
 LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
 PEER = json.loads((Path(__file__).parents[2] / "data" / "scaling" / "peer.json").read_text())
 
 
-def ladder(budgets: int, sizes: int, sd: float = 0.0, *, seed: int = 0, law: Law = LAW) -> Runs:
-    """Runs of `sizes` models around the best one of each of so many budgets."""
+def ladder(budgets: int, sizes: int, sd: float = 0.0, *, seed: int = 0, law: Law = LAW) -> Ladder:
+    """Ladder of `sizes` models around the best one of each of so many budgets."""
     parameters, tokens = [], []
     for compute in np.geomspace(1e17, 1e21, budgets):
         n = law.best(compute)[0] * np.geomspace(1 / 6, 6, sizes)
@@ -28,7 +28,7 @@ def ladder(budgets: int, sizes: int, sd: float = 0.0, *, seed: int = 0, law: Law
         tokens.append(compute / FLOP / n)
     n, d = np.concatenate(parameters), np.concatenate(tokens)
     noise = np.exp(np.random.default_rng(seed).normal(0, sd, len(n))) if sd else 1.0
-    return Runs(n, d, law.loss(n, d) * noise, np.arange(len(n)) + 2)
+    return Ladder(n, d, law.loss(n, d) * noise, np.arange(len(n)) + 2)
 
 
 @pytest.mark.parametrize("law", [LAW, Law(0.8, 30.0, 2000.0, 0.2, 0.45), Law(2.5, 5e4, 60.0, 0.6, 0.25)])
@@ -39,7 +39,7 @@ def test_a_planted_law_is_recovered(law: Law) -> None:
 @pytest.mark.parametrize("case", PEER, ids=lambda case: f"{case['objective']:.1e}")
 def test_the_optimum_is_the_peers(case: dict) -> None:
     n, d, loss = np.array(case["rows"]).T
-    found = fitted.fit(Runs(n, d, loss, np.arange(len(n))))
+    found = fitted.fit(Ladder(n, d, loss, np.arange(len(n))))
     assert found.objective == pytest.approx(case["objective"], rel=1e-9)
     np.testing.assert_allclose(astuple(found.law), case["law"], rtol=1e-4)
 
@@ -122,7 +122,7 @@ def test_runs_that_diverged_are_left_out_by_name_and_others_are_not() -> None:
     runs = ladder(4, 5, 0.01)
     loss = runs.loss.copy()
     loss[[3, 9]] *= [2.5, 1.2]
-    found, left = fitted.fit_sound(Runs(runs.parameters, runs.tokens, loss, runs.row))
+    found, left = fitted.fit_sound(Ladder(runs.parameters, runs.tokens, loss, runs.row))
     assert [each.row for each in left] == [5] and "2.5 times" in left[0].reason
     assert len(found.runs) == 19
     assert fitted.fit_sound(runs)[1] == []
@@ -133,7 +133,7 @@ def test_too_few_runs_are_refused() -> None:
     with pytest.raises(DataError, match=r"6 runs or more.* got 5 of"):
         fitted.fit(runs.where(np.arange(20) < 5))
     with pytest.raises(DataError, match="of 1 and"):
-        fitted.fit(Runs(np.full(20, 1e6), runs.tokens, runs.loss, runs.row))
+        fitted.fit(Ladder(np.full(20, 1e6), runs.tokens, runs.loss, runs.row))
 
 
 def test_repeated_tokens_are_worth_less_and_their_half_life_is_found() -> None:
@@ -144,7 +144,7 @@ def test_repeated_tokens_are_worth_less_and_their_half_life_is_found() -> None:
     worth = effective(tokens, unique, 15.0)
     assert (worth[epochs < 1] == tokens[epochs < 1]).all() and (worth <= np.minimum(tokens, 16 * unique)).all()
     loss = LAW.loss(n, worth)
-    found = fitted.fit(Runs(n, tokens, loss, np.arange(len(n)), unique))
+    found = fitted.fit(Ladder(n, tokens, loss, np.arange(len(n)), unique))
     again = repeated(found)
     assert again is not None and again.objective < 1e-15 < found.objective
     np.testing.assert_allclose([*astuple(again.law), again.half_life], [*astuple(LAW), 15.0], rtol=1e-4)
@@ -156,7 +156,7 @@ def test_a_break_is_found_where_it_is() -> None:
     form = BrokenPowerLaw(compute, float(np.log(compute).mean()))
     value, _ = form.log_loss(np.array([[0.5, 0.0, 0.05, 0.15, 0.4, -0.5]]))
     n = compute**0.5
-    found = broken(Runs(n, compute / FLOP / n, np.exp(value[0]), np.arange(25)))
+    found = broken(Ladder(n, compute / FLOP / n, np.exp(value[0]), np.arange(25)))
     assert found is not None and found.objective < 1e-12
     assert (found.before, found.after) == pytest.approx((0.05, 0.20), abs=1e-3)
     assert np.log(found.at) == pytest.approx(form.centre + 0.4, abs=0.05)

@@ -6,8 +6,8 @@ import pytest
 from engine.scaling import fitted
 from engine.scaling.forecast import buy, held_out
 from engine.scaling.frontier import budgets, envelope, exponent, lowest
+from engine.scaling.ladder import Ladder
 from engine.scaling.law import FLOP, Law
-from engine.scaling.runs import Runs
 from tests.engine.scaling.test_fit import LAW, ladder
 
 
@@ -20,7 +20,7 @@ def test_the_best_division_of_a_budget_is_the_least_loss_along_it() -> None:
 
 @pytest.mark.parametrize(("window", "bias"), [(2, 1.0033), (4, 1.0132), (8, 1.0299)])
 def test_a_parabola_is_off_by_its_window_and_its_exponent_is_not(window: float, bias: float) -> None:
-    found = budgets(Runs(*_centred(window), np.arange(75)))
+    found = budgets(Ladder(*_centred(window), np.arange(75)))
     assert [each.best / LAW.best(each.compute)[0] for each in found if each.best] == pytest.approx([bias] * 5, abs=1e-4)
     assert [each.bias(LAW) for each in found] == pytest.approx([bias] * 5, abs=1e-4)
     assert [each.window for each in found] == pytest.approx([window**2] * 5)
@@ -50,12 +50,12 @@ def test_no_best_size_outside_the_window() -> None:
 def test_runs_without_order_have_no_budgets() -> None:
     random = np.random.default_rng(0)
     n, d = np.exp(random.uniform(10, 20, 12)), np.exp(random.uniform(20, 25, 12))
-    assert budgets(Runs(n, d, LAW.loss(n, d), np.arange(12))) == []
+    assert budgets(Ladder(n, d, LAW.loss(n, d), np.arange(12))) == []
 
 
 def test_the_envelope_is_what_no_cheaper_run_beats() -> None:
     one = np.ones(5)
-    runs = Runs(one, np.array([1.0, 2, 3, 4, 4]), np.array([5.0, 6, 4, 3.5, 3]), np.arange(5))
+    runs = Ladder(one, np.array([1.0, 2, 3, 4, 4]), np.array([5.0, 6, 4, 3.5, 3]), np.arange(5))
     assert list(envelope(runs)) == [0, 2, 4]
 
 
@@ -66,7 +66,7 @@ def test_the_largest_decade_is_told_from_the_rest() -> None:
     exact = held_out(ladder(5, 6))
     assert all(each.told == pytest.approx(each.seen, rel=1e-6) for each in exact)
     assert sum(each.is_inside for each in found) >= 4
-    changed = Runs(runs.parameters, runs.tokens, np.where(runs.compute > 2e20, 9.0, runs.loss), runs.row)
+    changed = Ladder(runs.parameters, runs.tokens, np.where(runs.compute > 2e20, 9.0, runs.loss), runs.row)
     assert [each.told for each in held_out(changed)] == [each.told for each in found]  # what is told is not seen
     assert not any(each.is_inside for each in held_out(changed))
 

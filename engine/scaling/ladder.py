@@ -30,7 +30,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Runs:
+class Ladder:
     """Of n runs, float64 [n] each: losses in nats a token; `unique` tokens where some were read more than once, and
     `embedding` parameters where they are known apart."""
 
@@ -50,38 +50,40 @@ class Runs:
         operations: np.ndarray = FLOP * self.parameters * self.tokens
         return operations
 
-    def where(self, kept: np.ndarray) -> "Runs":
+    def where(self, kept: np.ndarray) -> "Ladder":
         """Some of them, by a mask [n]."""
         columns = ((field.name, getattr(self, field.name)) for field in fields(self))
         return replace(self, **{name: each[kept] for name, each in columns if each is not None})
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class MappedColumn:
     """Where one of COLUMNS is in a table, and what its numbers are multiplied by."""
 
     name: str
     times: float = 1.0
 
 
-def mapping(texts: Sequence[str]) -> dict[str, Column]:
+def mapping(texts: Sequence[str]) -> dict[str, MappedColumn]:
     """Columns from texts such as `tokens=train tokens (B)*1e9`. Raises ParameterError."""
-    found: dict[str, Column] = {}
+    found: dict[str, MappedColumn] = {}
     for text in texts:
         ours, equals, theirs = text.partition("=")
         if not equals or ours not in COLUMNS or not theirs:
             raise ParameterError(f"--map takes NAME=COLUMN[*NUMBER], NAME one of {', '.join(COLUMNS)}; got {text!r}")
         name, star, factor = theirs.rpartition("*")
         try:
-            found[ours] = Column(name, float(factor)) if star else Column(theirs)
+            found[ours] = MappedColumn(name, float(factor)) if star else MappedColumn(theirs)
         except ValueError:
-            found[ours] = Column(theirs)  # a star of the column's name
+            found[ours] = MappedColumn(theirs)  # a star of the column's name
         if not 0 < found[ours].times < math.inf:
             raise ParameterError(f"--map multiplies by a number above 0, got {text!r}")
     return found
 
 
-def read_runs(path: Path, mapped: Mapping[str, Column], *, keep_all: bool = False) -> tuple[Runs, list[LeftOut]]:
+def read_runs(
+    path: Path, mapped: Mapping[str, MappedColumn], *, keep_all: bool = False
+) -> tuple[Ladder, list[LeftOut]]:
     """The runs of a CSV file with a header, tokens from `compute` / 6 N where that is mapped instead.
 
     Raises DataError where the file is no such table; with keep_all also where a row cannot be fitted.
@@ -106,7 +108,7 @@ def read_runs(path: Path, mapped: Mapping[str, Column], *, keep_all: bool = Fals
     if not rows:
         reason = f": row {left[0].row}: {left[0].reason}" if left else ""
         raise DataError(f"{path} has no run to fit{reason}")
-    runs = Runs(**{name: np.array([row[name] for row in rows]) for name in rows[0]})
+    runs = Ladder(**{name: np.array([row[name] for row in rows]) for name in rows[0]})
     few = int((runs.tokens < runs.parameters).sum())
     if 2 * few > len(runs) and not keep_all:
         raise DataError(
@@ -116,9 +118,9 @@ def read_runs(path: Path, mapped: Mapping[str, Column], *, keep_all: bool = Fals
     return runs, left
 
 
-def _columns(path: Path, header: Sequence[str], mapped: Mapping[str, Column]) -> dict[str, Column]:
+def _columns(path: Path, header: Sequence[str], mapped: Mapping[str, MappedColumn]) -> dict[str, MappedColumn]:
     """Where each of COLUMNS is; those that a fit needs have to be there."""
-    columns = {name: Column(name) for name in COLUMNS if name in header} | dict(mapped)
+    columns = {name: MappedColumn(name) for name in COLUMNS if name in header} | dict(mapped)
     for name, column in columns.items():
         if header.count(column.name) != 1:
             there = "twice" if column.name in header else "not"
@@ -126,16 +128,16 @@ def _columns(path: Path, header: Sequence[str], mapped: Mapping[str, Column]) ->
             hint = f"; did you mean {near[0]!r}?" if near and there == "not" else ""
             raise DataError(f"{path} has column {column.name!r} ({name}) {there}{hint} It has {', '.join(header)}")
     if "tokens" not in columns and "compute" not in columns:
-        columns["tokens"] = Column("tokens")
+        columns["tokens"] = MappedColumn("tokens")
     for name in ("parameters", "loss", *(() if "compute" in columns else ("tokens",))):
-        if columns.get(name, Column(name)).name not in header:
+        if columns.get(name, MappedColumn(name)).name not in header:
             raise DataError(
                 f"{path} has no column {name!r}, but {', '.join(header) or 'no header'}: say --map {name}=COLUMN"
             )
     return columns
 
 
-def _row(columns: Mapping[str, Column], header: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
+def _row(columns: Mapping[str, MappedColumn], header: Sequence[str], cells: Sequence[str]) -> dict[str, float]:
     """The numbers of a row. ValueError, with the reason, where no law is about them."""
     found = {}
     for name, column in columns.items():
