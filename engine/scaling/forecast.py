@@ -72,7 +72,7 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]
 
 
 def buy(fitted: Fitted, laws: np.ndarray, compute: float) -> Purchase:
-    """What a budget buys by the law, with intervals over its refits [R, 5] up to ten times the largest run."""
+    """The best use of a budget by the law, with intervals over its refits [R, 5] up to ten times the largest run."""
     parameters, tokens = fitted.law.best(compute)
     loss = fitted.law.loss(parameters, tokens)
     times = compute / float(fitted.runs.compute.max())

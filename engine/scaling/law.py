@@ -40,7 +40,7 @@ class Law:
 
 
 def effective(tokens: np.ndarray, unique: np.ndarray, half_life: Number) -> np.ndarray:
-    """What repeated tokens are worth in unique ones: U + U R* (1 - exp(-R / R*)), R the repetitions after the first
+    """The worth of repeated tokens in unique ones: U + U R* (1 - exp(-R / R*)), R the repetitions after the first
     epoch, R* = `half_life` (Muennighoff et al., arXiv:2305.16264, eq. 5)."""
     used = np.minimum(tokens, unique)
     repeats = tokens / used - 1.0

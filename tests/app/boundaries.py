@@ -1,7 +1,7 @@
 """Where each verb hands what was asked to the engine: stand-ins that write down what arrives, and run nothing.
 
-What arrives there, and what is printed beside it, is a verb's plan. Nothing here loads a model. `inside` and `explain`
-are not here: what they were asked shows only in what they find.
+What arrives there, and what is printed beside it, is a verb's plan. Nothing here loads a model. `inside`, `explain`
+and `scale` are not here: what they were asked shows only in what they find.
 """
 
 from collections.abc import Callable, Mapping
@@ -233,7 +233,7 @@ VERBS: dict[str, Callable[[Boundaries], None]] = {
     "doctor": _doctor,
 }
 BARE = ("pull", "completion")  # no option
-FOUND = ("inside", "explain")  # what was asked shows in what is found
+FOUND = ("inside", "explain", "scale")  # what was asked shows in what is found
 
 
 def flags(verb: str) -> dict[str, click.Option]:
