@@ -191,8 +191,9 @@ def _missing(config: PipelineConfig, rows: Sequence[SynthRow]) -> Iterator[str]:
     """Classes and cells of which no row is left."""
     for name in stages.empty_classes(rows, config.balance):
         yield f"class {name!r} has no rows: it will not be learned"
-    there = [row.source.attributes for row in rows if not row.dropped]
-    empty = [cell for cell in cells(config.generate.grid) if cell not in there] if config.generate.grid else []
+    there = {tuple(row.source.attributes.items()) for row in rows if not row.dropped}
+    grid = config.generate.grid
+    empty = [cell for cell in cells(grid) if tuple(cell.items()) not in there] if grid else []
     for cell in empty[:FEW]:
         yield f"no row is left for {', '.join(f'{name} {value}' for name, value in cell.items())}"
     if len(empty) > FEW:

@@ -23,6 +23,7 @@ from engine.synth.row import SynthRow
 OPENING = 4  # words of a template
 LABELS = 50  # different answers up to which they are labels
 FAR = 0.95  # quantile of held-out rows that a made one is set against
+MOST = 2000  # rows of which all distances are taken
 BLOCK = 1024  # rows whose distances are held at once
 
 Kind = TypeVar("Kind", int, str)
@@ -68,20 +69,22 @@ def report(
     ours, theirs, kept = ([words("\n".join(pair)) for pair in some] for some in (pairs, real, heldout))
     if features is None:
         features = samples.spectrum(ours), samples.spectrum(theirs), samples.spectrum(kept)
-    n = min(len(ours), len(theirs))  # on which most of these depend
-    figures = dict(sample_metrics.of_features(features[0][:n], features[1][:n]))
+    n = min(len(ours), len(theirs), MOST)  # most of these depend on it, and have all pairs at once in memory
+    chance = np.random.default_rng(0)
+    some, others = (each[np.sort(chance.permutation(len(each))[:n])] for each in features[:2])
+    figures = dict(sample_metrics.of_features(some, others))
     figures |= sample_metrics.of_texts(ours, theirs)
     lengths = histogram([_bin(text) for text in ours], [_bin(text) for text in theirs])
     figures["length_js"] = divergence(lengths)
     says = [[" ".join(words(answer)) for _, answer in some] for some in (pairs, real)]
     labels = histogram(*says)
-    few = len(labels) <= LABELS and len(labels) <= n / 2
+    few = len(labels) <= min(LABELS, n / 2)
     if few:
         figures["label_js"] = divergence(labels)
     figures |= privacy(ours, theirs, kept, features)
     notes = [] if heldout else ["no held-out rows (report.heldout): nothing is said of privacy against them"]
-    if len(ours) != len(theirs):
-        notes.append(f"distances, precision and recall are of the first {n} rows of each")
+    if max(len(ours), len(theirs)) > n:
+        notes.append(f"distances, precision and recall are of {n} rows of each, by chance")
     return RowsReport(
         len(ours), len(theirs), figures, top_template(ours, theirs),
         tuple((f"from {low}", a, b) for low, a, b in lengths), tuple(labels) if few else (),
@@ -96,7 +99,8 @@ def coverage(rows: Sequence[SynthRow], grid: Mapping[str, Sequence[str]]) -> Gri
     every = cells(grid)
     there = [row.source.attributes for row in rows]
     counts = {name: {value: sum(a.get(name) == value for a in there) for value in of} for name, of in grid.items()}
-    return GridCoverage(sum(cell in there for cell in every), len(every), counts)
+    filled = {tuple(attributes.items()) for attributes in there}
+    return GridCoverage(sum(tuple(cell.items()) in filled for cell in every), len(every), counts)
 
 
 def histogram(made: Sequence[Kind], real: Sequence[Kind]) -> list[tuple[Kind, float, float]]:

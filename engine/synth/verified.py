@@ -67,6 +67,10 @@ class OfProblems(RowMethod):
             value, why = together.broadcast([value, why])
         return value, why
 
+    def verdicts(self, question: Question, paths: Sequence[Path]) -> dict[str, tuple[float, str]]:
+        """Of each text that was said, however often."""
+        return {text: self.verdict(question, text) for text in dict.fromkeys(path.text for path in paths)}
+
     def _verdict(self, question: Question, said: str) -> float:
         if self.verifier is not None:
             return self.verifier(question.prompt, said, answers=question.answers, row=question.row)
@@ -96,8 +100,10 @@ class Verified(OfProblems):
     ) -> Iterator[SynthRow]:
         """A row an answer, as if it had been asked without examples and hint."""
         seed = self.seed(job, first)
-        for path in self.answers(problem, prompt, self.options.answers, seed):
-            value, why = self.verdict(problem.bare, path.text)
+        paths = self.answers(problem, prompt, self.options.answers, seed)
+        verdicts = self.verdicts(problem.bare, paths)
+        for path in paths:
+            value, why = verdicts[path.text]
             content = {"prompt": problem.bare.prompt, "completion": path.text}
             branch, own = first + path.branch, seed + path.branch
             attributes = {"hint": "yes"} if hinted else {}
@@ -115,7 +121,8 @@ class Preference(OfProblems):
         problem = self.problems[job]
         paths = [p for p in self.answers(problem, problem.asked.prompt, self.options.answers, self.seed(job))
                  if p.finish != "length"]  # fmt: skip
-        judged = [(self.verdict(problem.bare, p.text)[0], p.logprob / max(p.tokens, 1), p) for p in paths]
+        verdicts = self.verdicts(problem.bare, paths)
+        judged = [(verdicts[p.text][0], p.logprob / max(p.tokens, 1), p) for p in paths]
         judged.sort(key=lambda each: each[:2])
         if not judged:
             content = {"prompt": problem.bare.prompt, "completion": ""}
@@ -123,7 +130,7 @@ class Preference(OfProblems):
             return
         (worst, _, bad), (best, _, good) = judged[0], judged[-1]
         parent = self.parent(problem)
-        if best == worst or good.text == bad.text:
+        if best == worst:
             content = {"prompt": problem.bare.prompt, "completion": good.text}
             row = self.row(content, job, good.branch, parent)
             yield row.scored(best=best, worst=worst).out("generate: no answer is better than another")
