@@ -15,6 +15,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,18 @@ def trained(folder: Path, steps: int) -> Path:
     return model
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A kind of problem: what is asked of which model, and the share of a text's steps that are right."""
+
+    model: str
+    questions: list[Any]  # `Question`
+    sound: Callable[[str, str], float]
+    step_end: str
+    recipe: Any  # `Recipe`
+    stop: tuple[str, ...] = ()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("adder"))
@@ -78,18 +92,60 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=240)
     parser.add_argument("--paths", type=int, default=16)
     parser.add_argument("--power", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--smollm2", action="store_true")
     parser.add_argument("--train", action="store_true")
     options = parser.parse_args()
-    model = trained(options.folder, options.steps)
+    asked = few_shot(options.items) if options.smollm2 else long_sums(options.folder, options.steps, options.items)
     if not options.train:
-        print(json.dumps({"benchmark": "reasoning", **figures(model, options.items, options.paths, options.power)}))
+        found = figures(asked, options.paths, with_power=options.power, with_search=options.search)
+        print(json.dumps({"benchmark": "reasoning", "model": asked.model, **found}))
 
 
-def figures(model: Path, items: int, paths: int, with_power: bool) -> dict[str, Any]:
+def long_sums(folder: Path, steps: int, items: int) -> Asked:
+    """Sums of two numbers of three digits, asked of the model that was trained for them."""
+    from engine.evaluate.tasks import Question
+    from engine.trace.trace import Recipe
+
+    fresh = sums(items, 1, frozenset(sums(ROWS, 0)))
+    asked = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in fresh]
+    return Asked(str(trained(folder, steps)), asked, sound, " ", Recipe())
+
+
+def few_shot(items: int) -> Asked:
+    """Sums of three numbers of one digit, asked of SmolLM2 behind six examples that are worked out, at T 0.7."""
+    import numpy as np
+
+    from engine.evaluate.tasks import Question
+    from engine.trace.trace import Recipe
+    from engine.transforms import Temperature
+
+    random, found = np.random.default_rng(2), dict[tuple[int, ...], None]()
+    while len(found) < items + 6:
+        found[tuple(int(x) for x in random.integers(2, 10, 3))] = None
+    (*shots,) = list(found)[:6]
+    shown = "".join(f"Q: {a} + {b} + {c}\nA: {chain(a, b, c)}\n" for a, b, c in shots)
+    asked = [Question(f"{shown}Q: {a} + {b} + {c}\nA:", (str(a + b + c),)) for a, b, c in list(found)[6:]]
+    return Asked("smollm2", asked, chain_sound, ". ", Recipe((Temperature(0.7),)), ("\n",))
+
+
+def chain(a: int, b: int, c: int) -> str:
+    """A sum of three numbers, worked out."""
+    return f"{a} + {b} = {a + b}. {a + b} + {c} = {a + b + c}."
+
+
+def chain_sound(asked: str, text: str) -> float:
+    """The share of the two steps that are right, each worked out from what is asked."""
+    a, b, c = (int(part) for part in asked.rpartition("Q: ")[2].partition("\n")[0].split(" + "))
+    right = [part.strip(" .") for part in chain(a, b, c).split(". ")]
+    said = [part.strip(" .") for part in text.strip().split(". ")]
+    return sum(x == y for x, y in zip(right, said, strict=False)) / 2
+
+
+def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
     from engine.decode.control import RunControl
     from engine.evaluate.estimates import compare
     from engine.evaluate.extraction import Extraction
-    from engine.evaluate.tasks import Question
     from engine.reason import problems
     from engine.reason.paths import by_score
     from engine.reason.reasoning import Reasoning
@@ -98,45 +154,49 @@ def figures(model: Path, items: int, paths: int, with_power: bool) -> dict[str, 
     from engine.reason.vote import maj_at
     from engine.session import Session
     from engine.sources.checkpoint import load
-    from engine.trace.trace import Recipe
 
-    session = Session(load(str(model)))
-    asked = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in sums(items, 1, frozenset(sums(ROWS, 0)))]
+    session, items = Session(load(asked.model)), len(asked.questions)
 
     def attempts(way: Reasoning) -> list[problems.Attempt]:
         found = []
-        for one in problems.attempt(session, asked, way, RunControl(Recipe()), 7, lambda path, line: None):
+        control = RunControl(asked.recipe)
+        for one in problems.attempt(session, asked.questions, way, control, 7, lambda path, line: None):
             found.append(one)
             print(f"\r{way.method} {len(found)} of {items}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         return found
 
-    raw = {"max_tokens": LIMIT, "raw": True}
+    raw = {"max_tokens": LIMIT, "raw": True, "stop": asked.stop}
     vote = attempts(Reasoning(THOUGHTS["plain"], Extraction("number"), "vote", paths, **raw))
     gained = problems.gain(vote)
     greedy = [float(each.right(each.greedy)) for each in vote]
     guided = []
     for each in vote:
         asks = each.question.prompt
-        best = by_score(each.outcome.paths, lambda path, asks=asks: sound(asks, path.text))  # type: ignore[misc]
+        best = by_score(each.outcome.paths, lambda path, asks=asks: asked.sound(asks, path.text))  # type: ignore[misc]
         guided.append(float(best.answer in each.known))
-    stepped, spent = [], []
-    for each in vote:
-        asks = each.question.prompt
-
-        def value(text: str, steps: object, whole: bool, asks: str = asks) -> float:
-            return sound(asks, text)
-
-        ids, by_number = session.tokenizer.encode(asks), Extraction("number")
-        texts = StepBeam(4, 4, " ", LIMIT).search(session, ids, RunControl(Recipe()), value, extract=by_number, seed=7)
-        stepped.append(float(texts[0].answer in each.known))
-        spent.append(texts[0].drawn)
     more: dict[str, Any] = {}
+    if with_search:
+        stepped, spent = [], []
+        for each in vote:
+            asks = each.question.prompt
+
+            def value(text: str, steps: object, whole: bool, asks: str = asks) -> float:
+                return asked.sound(asks, text)
+
+            ids, beam = session.tokenizer.encode(asks), StepBeam(4, 4, asked.step_end, LIMIT, asked.stop)
+            texts = beam.search(session, ids, RunControl(asked.recipe), value, extract=Extraction("number"), seed=7)
+            stepped.append(float(texts[0].answer in each.known))
+            spent.append(texts[0].drawn or 0)
+        more |= {
+            "steps": sum(stepped) / items, "steps_tokens": sum(spent) / items,
+            "steps_over_greedy": row(compare(greedy, stepped).estimate),
+        }  # fmt: skip
     if with_power:
         power = attempts(Reasoning(THOUGHTS["plain"], Extraction("number"), "power", 1, **raw))
         powered = problems.gain(power)
         matched = min(gained.curve, key=lambda s: abs(s.tokens - powered.tokens))
-        more = {
+        more |= {
             "power": row(powered.method), "power_tokens": powered.tokens,
             "vote_at_powers_tokens": [matched.paths, matched.tokens, row(matched.vote)],
             "power_over_greedy": row(compare(greedy, [float(e.solved) for e in power]).estimate),
@@ -152,8 +212,6 @@ def figures(model: Path, items: int, paths: int, with_power: bool) -> dict[str, 
         "vote_curve": [[s.paths, s.tokens, row(s.vote)] for s in gained.curve],
         "pass_at_all": row(gained.curve[-1].one), "guided": sum(guided) / items,
         "guided_over_greedy": row(compare(greedy, guided).estimate),
-        "steps": sum(stepped) / items, "steps_tokens": sum(spent) / items,
-        "steps_over_greedy": row(compare(greedy, stepped).estimate),
         "guided_over_vote": row(compare([float(each.solved) for each in vote], guided).estimate),
         "foretold_to_hurt": len(hurt), "vote_over_sample_where_foretold": row(compare(alone, voted).estimate), **more,
     }  # fmt: skip

@@ -74,7 +74,7 @@ class Reasoning:
         return self.asks.ask(question, chat=session.tokenizer.chat_template is not None).ids(session.tokenizer)
 
     def _search(self) -> StepBeam:
-        return StepBeam(self.beams, max(self.n // max(self.beams, 1), 1), self.step_end, self.max_tokens)
+        return StepBeam(self.beams, max(self.n // max(self.beams, 1), 1), self.step_end, self.max_tokens, self.stop)
 
     def draw(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str = ""

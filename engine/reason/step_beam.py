@@ -38,6 +38,7 @@ class StepBeam:
     ways: int = 4
     end: str = "\n"
     max_tokens: int = 512  # of a text
+    stop: tuple[str, ...] = ()  # what ends a text
 
     def __post_init__(self) -> None:
         if not 1 <= self.beams <= 64 or not 1 <= self.ways <= 64:
@@ -91,7 +92,7 @@ class StepBeam:
         read = [*ids, *session.tokenizer.encode(at.text)] if at.text else list(ids)
         steps: dict[int, list[TokenStep]] = {branch: [] for branch in range(self.ways)}
         own, found = RunControl(control.recipe), []
-        run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=left, stop=(self.end,))
+        run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=left, stop=(self.end, *self.stop))
         for event in run:
             match event:
                 case Emitted(branch, step):
@@ -100,10 +101,18 @@ class StepBeam:
                         own.cancel()
                 case Done(branch, reason, _, rest):
                     text = at.text + "".join(step.text for step in steps[branch]) + rest
-                    more = reason == "stop" and len(at.steps) + len(steps[branch]) < self.max_tokens
-                    finish = "" if more or reason == "cancelled" else "length" if reason == "stop" else reason
+                    stepped = reason == "stop" and not self._stopped(steps[branch])
+                    more = stepped and len(at.steps) + len(steps[branch]) < self.max_tokens
+                    finish = "" if more or reason == "cancelled" else "length" if stepped else reason
                     found.append(StepText(text + self.end * more, (*at.steps, *steps[branch]), finish))
         return found
+
+    def _stopped(self, steps: Sequence[TokenStep]) -> bool:
+        """Whether it is one of `stop` that ended a step, not its own end: the text is cut before either, the bytes of
+        the tokens are not."""
+        said = b"".join(step.piece for step in steps).decode(errors="replace")
+        places = {text: at for text in (self.end, *self.stop) if (at := said.find(text)) >= 0}
+        return bool(places) and min(places, key=lambda text: places[text]) != self.end
 
 
 def _or_worst(value: float | None) -> float:

@@ -85,6 +85,13 @@ def test_stopping_keeps_what_was_found() -> None:
     assert [path.finish for path in paths] == ["cancelled"] and paths[0].text == "a\na\na\n"
 
 
+def test_a_text_ends_at_a_stop_string_and_goes_on_behind_a_step() -> None:
+    rows = table(q={"a": 1.0}, a={"\n": 1.0}, line={";": 1.0})
+    rows[ord(";")] = rows[ord("a")]
+    (path,) = found(rows, StepBeam(1, 1, stop=(";",)), lambda text, steps, whole: 0.0)
+    assert (path.text, path.finish) == ("a\n", "stop")
+
+
 @pytest.mark.parametrize(
     ("settings", "line"), [((0, 4), "beams and ways"), ((4, 65), "beams and ways"), ((1, 1, ""), "end")]
 )
