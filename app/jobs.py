@@ -183,6 +183,9 @@ class ModelJobs:
         yield r.Began(tuple(ids))
         spent_s, done = 0.0, False
         while self.engines.get(request.model) is engine:
+            if request.control.paused:
+                yield None
+                continue
             began = perf_counter()
             event = next(events, None)
             spent_s += perf_counter() - began

@@ -26,6 +26,7 @@ class RunControl:
         default_factory=set
     )  # branches that end at their next token, as if they alone were cancelled
     _cancelled: Flag = field(default_factory=Flag)
+    _paused: Flag = field(default_factory=Flag)
 
     @property
     def drawn_by(self) -> Recipe:
@@ -40,6 +41,14 @@ class RunControl:
     @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
+
+    def pause(self, on: bool) -> None:
+        """Have whoever draws the events take no more of them, or go on; a run that is cancelled goes on."""
+        (self._paused.set if on else self._paused.clear)()
+
+    @property
+    def paused(self) -> bool:
+        return self._paused.is_set() and not self.cancelled
 
     def force(self, tokens: list[int]) -> None:
         """Take these tokens next, whatever is drawn; their log-probabilities are recorded all the same."""

@@ -5,7 +5,9 @@ from threading import Event
 import pytest
 from textual.widgets import OptionList
 
+from app.requests import Count
 from app.store import Store
+from app.tui.widgets.best_texts import BestTexts
 from engine.decode.beam import Beam
 from engine.decode.several import Vote
 from engine.decode.strategies import PLAIN
@@ -118,6 +120,84 @@ async def test_a_vote_shows_its_answers_and_ends_on_one_that_won(play: Play) -> 
         await stage.type("/strategy plain")
         await stage.ask("Hello , what about sunsets")
         assert not votes.display
+
+
+async def test_texts_of_a_search_are_walked_while_it_goes_on_and_one_is_taken(play: Play) -> None:
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 18 else None
+    async with play(engine) as stage:
+        best = stage.chat.query_one(BestTexts)
+        assert not best.display
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: best.ranking is not None and len(best.ranking.rows) == 3)
+        await stage.until(lambda: best.ranking is not None and best.ranking.rows[0].text == "…red because air")
+        assert best.ranking is not None and best.ranking.words == "3 growing, 0 ended"
+        assert [row.numbers[2] for row in best.ranking.rows] == ["−0.72", "−1.73", "−2.16"]  # nats of the plan, in bits
+        best.focus()
+        await stage.pilot.press("up")
+        await stage.until(lambda: stage.texts[1] == " The sky looks red because air")
+        run = stage.chat.talk.run
+        assert run is not None and not run.control.cancelled  # it goes on
+        await stage.pilot.press("down", "down")
+        await stage.until(lambda: stage.texts[1] == " The sky looks red sunlight")
+        await stage.pilot.press("enter")  # and no other
+        await stage.until(lambda: not stage.chat.talk.running)
+        assert run.control.cancelled and stage.texts[1] == " The sky looks red sunlight"
+        gate.set()
+
+
+async def test_a_text_that_is_looked_at_goes_on_growing_there(play: Play) -> None:
+    engine, gate, last = searching(), Event(), Event()
+    engine.pace = lambda turn: {12: gate, 18: last}[turn].wait(5) and None if turn in (12, 18) else None
+    async with play(engine) as stage:
+        best = stage.chat.query_one(BestTexts)
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: best.ranking is not None and "…red" in [row.text for row in best.ranking.rows])
+        best.focus()
+        while stage.texts[1] != " The sky looks red":
+            await stage.pilot.press("up" if best.at else "down")
+        gate.set()
+        await stage.until(lambda: stage.texts[1] == " The sky looks red because air")
+        last.set()
+        await stage.until(lambda: stage.ended)
+
+
+async def test_space_holds_a_search(play: Play) -> None:
+    engine, gate, turns = searching(), Event(), list[int]()
+    engine.pace = lambda turn: turns.append(turn) or (gate.wait(5) and None if turn == 13 else None)
+    async with play(engine) as stage:
+        best = stage.chat.query_one(BestTexts)
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: best.ranking is not None and len(best.ranking.rows) == 3)
+        best.focus()
+        await stage.pilot.press("space")
+        run = stage.chat.talk.run
+        assert run is not None
+        await stage.until(lambda: run.control.paused and "paused" in stage.picture())
+        gate.set()
+        counted: list[object] = []  # other jobs have their turns
+        for _ in range(8):
+            stage.app.engine.submit(Count("scripted", "sky"), lambda job, events: counted.extend(events))
+        await stage.until(lambda: len(counted) == 8)
+        assert turns[-1] <= 14 and stage.chat.talk.running
+        await stage.pilot.press("space")
+        await stage.until(lambda: stage.ended)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 30)])
+async def test_under_110_columns_the_glance_is_at_the_votes(play: Play, size: tuple[int, int]) -> None:
+    async with play(searching(), size=size) as stage:
+        await choose(stage, "vote 4")
+        await stage.ask(ASK)
+        inspector = stage.chat.inspector
+        await stage.until(lambda: inspector.votes.tally is not None and len(inspector.votes.tally.said) == 4)
+        assert "VOTES  4 of 4" in stage.picture() and "4 PATHS" in stage.picture()
+        assert inspector.votes.display and not inspector.candidates.display
+        inspector.next_face()
+        await stage.until(lambda: inspector.candidates.display and not inspector.votes.display)
 
 
 async def test_stopping_a_search_lets_it_tell_what_it_has_found(play: Play) -> None:

@@ -261,13 +261,22 @@ class ChatSession:
         if self.run is not None:
             self.run.control.recipe = self._recipe(sampling)
 
-    def change(self, change: Callable[[Conversation], Conversation], *, keeps_run: bool = False) -> None:
-        """Go on with another state of the conversation; a run is over then, unless what it draws is not concerned."""
+    def change(self, change: Callable[[Conversation], Conversation], *, keeps_run: bool = False) -> bool:
+        """Go on with another state of the conversation; a run is over then, unless what it draws is not concerned, or
+        only another branch of it is looked at. Gives whether what is on the screen is another one."""
+        before = self.conversation.leaf
         if not keeps_run and self.stepping:  # what could come next there says nothing of here
             self.step_off()
         elif not keeps_run:
             self.stop()
+        self.keep()
         self._change(change(self.conversation))
+        after = self.conversation.leaf
+        if (before and before.id) == (after and after.id):
+            return not keeps_run
+        if self.run is not None:
+            self.run.follow(self.conversation)
+        return True
 
     # -- step mode ---------------------------------------------------------------------------------------------------
 

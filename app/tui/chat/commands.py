@@ -10,6 +10,7 @@ from app.heat import HEATS
 from app.tui import presets
 from app.tui.chat import slash
 from app.tui.view import Command
+from app.tui.widgets.best_texts import BestTexts
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.place_editor import PlaceEditor
 from app.tui.widgets.sampler import Sliders
@@ -31,6 +32,7 @@ KEYS: dict[type[Widget], Keys] = {
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
     PlaceEditor: (("⏎", "Keep"), ("tab", "Keep and go on"), ("^j", "New line"), ("esc", "Leave")),
     SystemLine: (("e", "Edit"), ("z", "Open or fold")),
+    BestTexts: (("↑↓", "Show"), ("⏎", "Take it"), ("space", "Pause")),
     TreePane: (("↑↓", "Pick"), ("⏎", "Check out"), ("z", "Pruned")),
 }  # fmt: skip
 ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))

@@ -144,6 +144,12 @@ class LiveRun:
             talk = talk.extend(self.nodes[branch], tuple(steps))
         return talk
 
+    def follow(self, talk: Conversation) -> None:
+        """Another branch is on the screen, by a person's wish; every step that was drawn is kept."""
+        leaf = talk.leaf
+        if leaf is not None and leaf.id in self.nodes.values():
+            self.node, self.steps = leaf.id, list(leaf.steps)
+
     def close(self, talk: Conversation, finish: str) -> Conversation:
         """The same at the end; `finish` is how branches end that have not."""
         talk = self.keep(talk)

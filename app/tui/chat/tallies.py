@@ -60,7 +60,7 @@ def tally(talk: Conversation) -> VoteCount | None:
     together = paths(talk, leaf)
     ended = [node for node in together if node.finish and node.finish != "cancelled"]
     said = {
-        node.id: _answer(how.rule, "".join(step.text for step in _steps(talk, node) if not step.special))
+        node.id: _answer(how.rule, "".join(step.text for step in steps(talk, node) if not step.special))
         for node in ended
     }
     votes = vote.tally(list(said.values()))
@@ -91,7 +91,7 @@ def _lineage(talk: Conversation, node: Node) -> list[Node]:
     return found[::-1]
 
 
-def _steps(talk: Conversation, node: Node) -> list[TokenStep]:
+def steps(talk: Conversation, node: Node) -> list[TokenStep]:
     """A whole path, from where its run began."""
     line = _lineage(talk, node)
     found: list[TokenStep] = []
@@ -107,4 +107,4 @@ def winning(talk: Conversation, seed: int) -> str | None:
         return None
     answer = vote.winner(vote.tally(list(found.said.values())), seed)
     saying = [id for id, said in found.said.items() if said == answer and said is not None]
-    return max(saying, key=lambda id: mean_logprob(_steps(talk, talk.nodes[id])), default=None)
+    return max(saying, key=lambda id: mean_logprob(steps(talk, talk.nodes[id])), default=None)

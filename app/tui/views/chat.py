@@ -33,6 +33,7 @@ from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
 from app.tui.view import Command, View
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from app.tui.widgets.best_texts import BestTexts
 from app.tui.widgets.body import Body
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.composer import Composer
@@ -55,7 +56,7 @@ class ChatScreen(View):
     """Talk to a model, look at every token, steer, branch."""
 
     NAME = "chat"
-    PARTS = (TokenView, TranscriptPane, SystemLine, PlaceEditor, Candidates, Sliders, TreePane, Composer)
+    PARTS = (TokenView, TranscriptPane, BestTexts, SystemLine, PlaceEditor, Candidates, Sliders, TreePane, Composer)
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -92,15 +93,14 @@ class ChatScreen(View):
         self.pane = self.query_one(TranscriptPane)
         self.inspector = self.query_one(Inspector)
         self.inspector.subject = self.subject
+        self.query_one(BestTexts).control = lambda: self.talk.run.control if self.talk.run else None
         self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
         self.composer = self.query_one(Composer)
         self.titler = Titler(self.host.engine.submit)
         self.composer.prompts = self.host.prompts
         self.composer.commands = partial(slash.suggest, self)
-        self.composer.busy = lambda: self.talk.running
-        self.composer.room = lambda: self.talk.room()
-        self.composer.example = lambda: self.pane.example
-        self.composer.turn = self.pane.turn_example
+        self.composer.busy, self.composer.room = lambda: self.talk.running, lambda: self.talk.room()
+        self.composer.example, self.composer.turn = lambda: self.pane.example, self.pane.turn_example
         self.composer.list = self.query_one(Suggestions)
         self._open_first()
         self.composer.take(self.typed)
@@ -406,9 +406,9 @@ class ChatScreen(View):
         self.begun(begun, "branches leave from answers: e edits a message of yours")
 
     def on_transcript_pane_altered(self, event: TranscriptPane.Altered) -> None:
-        self.talk.change(event.change, keeps_run=event.keeps_run)
+        turned = self.talk.change(event.change, keeps_run=event.keeps_run)
         self.save()
-        if not event.keeps_run:
+        if turned:
             self.pane.cursor = None if event.fork is None else self.pane.cursor
             self.reshow()
         self.pane.altered(event)

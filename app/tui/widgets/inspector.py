@@ -20,10 +20,12 @@ from app.tui.chat import neighbours, tallies
 from app.tui.chat.candidates import CandidateTable, Outcome
 from app.tui.chat.formulas import of_draw, of_neighbour, of_token
 from app.tui.chat.inspection import Subject, recent
+from app.tui.chat.ranking import ranking
 from app.tui.formula import Formula
 from app.tui.host import host
 from app.tui.tokens import cells
 from app.tui.widgets.bars import InspectorLine
+from app.tui.widgets.best_texts import BestTexts
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.canvas import CachedWidget
 from app.tui.widgets.entropy import EntropyRow
@@ -198,8 +200,11 @@ class Inspector(Vertical, CachedWidget):
         host(self).engine.submit(r.Inside(model, Prompt(), looks.NearLook((token,))), answered)
 
     def show_tree(self, talk: Conversation) -> None:
-        """The tree of a conversation, and where its branches are a vote, the votes."""
+        """The tree of a conversation, and where its branches are a search or a vote, the list of them and the votes."""
         self.votes.show(tallies.tally(talk))
+        self.set_class(self.votes.tally is not None, "-voted")
+        for best in self.screen.query(BestTexts):
+            best.show(ranking(talk))
         self.tree_pane.show(talk)
 
     # -- steering ----------------------------------------------------------------------------------------------------
@@ -276,7 +281,8 @@ class Inspector(Vertical, CachedWidget):
     def next_face(self) -> None:
         """The drawer's next part, at last shut. Where there is room, the tree stands beside the sampler."""
         if self.is_drawer:
-            turns = ("glance", "entropy", *(("tree",) if self.has_class("-slim") else ()), "sampler", "")
+            voted, slim = self.has_class("-voted"), self.has_class("-slim")
+            turns = ["glance", *["token"] * voted, "entropy", *["tree"] * slim, "sampler", ""]
             shown = self.face if self.display else ""
             self.turn(turns[(turns.index(shown) + 1) % len(turns)] if shown in turns else "glance")
 

@@ -21,6 +21,7 @@ from app.tui.tokens.block import MessageBlock, ShownToken
 from app.tui.tokens.layout import TokenPlace
 from app.tui.tokens.transcript import ShownMessage
 from app.tui.widgets.bars import JumpToLatest
+from app.tui.widgets.best_texts import BestTexts
 from app.tui.widgets.body import Left
 from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
 from app.tui.widgets.rows import TranscriptRows
@@ -106,6 +107,7 @@ class TranscriptPane(Left):
     def compose(self) -> ComposeResult:
         yield SystemLine(id="system")
         yield TokenView(id="transcript")
+        yield BestTexts(id="best")
         yield Welcome(id="welcome")
         yield JumpToLatest(id="pill")
 
@@ -390,6 +392,11 @@ class TranscriptPane(Left):
     def check_out(self, fork: Fork, option: str | None) -> None:
         """Another way out of a fork."""
         self.post_message(self.Altered(lambda talk: talk.recall(fork, option), fork=fork))
+
+    def on_best_texts_picked(self, event: BestTexts.Picked) -> None:
+        """Another text of a search: to look at while it goes on, or to go on with."""
+        node = event.node
+        self.post_message(self.Altered(lambda talk: talk.reveal(node, len(talk.nodes[node])), keeps_run=not event.take))
 
     def action_sibling(self, by: int) -> None:
         """The next or previous way at the fork under the cursor, or the last one before it, or the first."""

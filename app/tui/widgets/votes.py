@@ -1,9 +1,11 @@
 """The votes of several answers: a bar and the interval of its share for each."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from rich.segment import Segment
 from textual.geometry import Size
+from textual.widget import Widget
 
 from app.tui.chat.tallies import Share, VoteCount
 from app.tui.theme import bar
@@ -20,12 +22,11 @@ class Votes(Canvas):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.tally: VoteCount | None = None
-        self.display = False
 
     def show(self, tally: VoteCount | None) -> None:
         if tally != self.tally:
             taller = self.rows(tally) != self.rows(self.tally)
-            self.tally, self.display = tally, tally is not None
+            self.tally = tally
             self.redraw()
             if taller:
                 self.refresh(layout=True)
@@ -46,9 +47,12 @@ class Votes(Canvas):
             return []
         words = f"  {len(tally.said)} of {tally.paths}"
         words = cells.pad(words, max(width - 5 - COUNT, 0))
-        lines: list[Line] = [
-            [Segment("VOTES", look.heading), Segment(words, look.faint), Segment(f"{'n':>4}{'share':>9}", look.faint)]
-        ]
+        heading: Line = [
+            Segment("VOTES", look.heading), Segment(words, look.faint), Segment(f"{'n':>4}{'share':>9}", look.faint),
+        ]  # fmt: skip
+        if cast(Widget, self.parent).has_class("-drawer"):
+            heading = list(Segment.apply_style(heading, look.band))
+        lines: list[Line] = [heading]
         label = min(max((cells.width(s.answer) for s in tally.shares), default=0), 12)
         for place, share in enumerate(tally.shares[:MOST]):
             lines += self._share(share, place == 0, label, max(width - label - 2 - COUNT, 4))
