@@ -1,6 +1,7 @@
 """What searching and voting gain over greedy decoding at matched tokens: a tiny model that adds with a scratchpad.
 
     python benchmarks/reasoning.py [--folder DIR] [--steps 1500] [--items 240] [--paths 16] [--train]
+    python benchmarks/reasoning.py --smollm2 [--items 200] [--paths 8] [--no-power] [--no-search]
 
 The model is trained here, from random weights, by `likely tune --kind full`, and is in DIR when it was; `--train` does
 no more than that. A sum of two numbers of three digits is worked out digit by digit, `865+673=` being followed by
@@ -8,7 +9,7 @@ no more than that. A sum of two numbers of three digits is worked out digit by d
 itself from what is asked; it guides the choice among the vote's paths, and a search by steps. Figures: accuracy of each
 method over the items, its tokens an item, the paired difference to greedy with a 95 % interval, accuracy of a vote at
 the tokens that power sampling spends, and, where a vote should hurt, what half of the samples foretell of the other
-half. One JSON line.
+half. With `--smollm2`, sums of three numbers of one digit, asked of SmolLM2 behind examples. One JSON line.
 """
 
 import argparse

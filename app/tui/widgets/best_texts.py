@@ -28,7 +28,7 @@ class BestTexts(Canvas, can_focus=True):
         Binding("space", "pause", "Pause", show=False, id="best.pause"),
     ]
 
-    class Picked(Message):
+    class TextPicked(Message):
         """A person wants to see a text; `take`: and no other."""
 
         def __init__(self, node: str, *, take: bool) -> None:
@@ -101,7 +101,7 @@ class BestTexts(Canvas, can_focus=True):
 
     def _pick(self, index: int, *, take: bool = False) -> None:
         if self.ranking is not None and 0 <= index < len(self.ranking.rows):
-            self.post_message(self.Picked(self.ranking.rows[index].node, take=take))
+            self.post_message(self.TextPicked(self.ranking.rows[index].node, take=take))
 
     def action_pick(self, by: int) -> None:
         self._pick(self.at + by)

@@ -393,7 +393,7 @@ class TranscriptPane(Left):
         """Another way out of a fork."""
         self.post_message(self.Altered(lambda talk: talk.recall(fork, option), fork=fork))
 
-    def on_best_texts_picked(self, event: BestTexts.Picked) -> None:
+    def on_best_texts_text_picked(self, event: BestTexts.TextPicked) -> None:
         """Another text of a search: to look at while it goes on, or to go on with."""
         node = event.node
         self.post_message(self.Altered(lambda talk: talk.reveal(node, len(talk.nodes[node])), keeps_run=not event.take))
