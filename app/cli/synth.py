@@ -48,6 +48,8 @@ def command(
     config = read(pipeline, model=model, out=out, seed=seed)
     if not config.generate.model and (named := os.environ.get("LIKELY_MODEL")):
         config = read(pipeline, model=named, out=out, seed=seed)
+    if (reported or effect or generations is not None) and ranks.joined() is not None:
+        raise click.UsageError("--report, --effect and --generations are one process's work: start without mlx.launch")
     if generations is not None:
         _generations(config, generations, as_json)
         return
@@ -55,8 +57,8 @@ def command(
         raise click.UsageError("--effect evaluates on a task: name one in the file, task = ... under [train]")
     if (reported or effect) and not config.real:
         raise click.UsageError("real rows are wanted: name them in the file, real = ... under [report]")
-    if (reported or effect) and ranks.joined() is not None:
-        raise click.UsageError("--report and --effect are one process's work: start them without mlx.launch")
+    if effect and config.generate.method == "preference":
+        raise click.UsageError("--effect trains on rows, not on pairs: likely tune FOLDER --objective dpo does")
     _make(config, as_json)
     if reported:
         _report(config, as_json)

@@ -26,7 +26,7 @@ from engine.tune import data, lora
 from engine.tune.config import configure
 from engine.tune.open_run import Opened, assemble
 from engine.tune.rows import TrainingRow, parse
-from engine.tune.trainer import train
+from engine.tune.trainer import FAILED, Ended, train
 
 if TYPE_CHECKING:
     from engine.sources.checkpoint import Checkpoint
@@ -72,8 +72,9 @@ def taught(
         run.steps = max(1, round(tokens / each))
         run.config = replace(run.config, steps=run.steps)
     try:
-        for _ in train(run):
-            pass
+        *_, end = train(run)
+        if isinstance(end, Ended) and end.reason in FAILED:
+            raise DataError(f"the training on {len(rows)} rows failed: {end.why}; lower train.rate")
         assert run.session is not None
         run.session.forget()
         yield opened, round(each * run.counters.step)
@@ -97,15 +98,12 @@ def arms(
     task: Task,
     options: TrainOptions,
     folder: Path,
-    *,
-    tokens: Mapping[str, int] | None = None,
 ) -> Iterator[Arm]:
-    """The base, then an arm for each set of rows: the first by the options' steps, the others at its tokens, or at
-    those that are named for them."""
+    """The base, then an arm for each set of rows: the first by the options' steps, the others at its tokens."""
     yield asked("base", Session(checkpoint, reload=False), task, 0, 0)
     equal = 0
     for name, some in rows.items():
-        with taught(checkpoint, some, options, folder / name, tokens=(tokens or {}).get(name, equal)) as (opened, read):
+        with taught(checkpoint, some, options, folder / name, tokens=equal) as (opened, read):
             equal = equal or read
             assert opened.run.session is not None
             yield asked(name, opened.run.session, task, len(some), read)
