@@ -336,4 +336,10 @@ def test_hidden_states_of_two_readings_are_one_stretch() -> None:
         found = parts.hidden(start, end)
         assert found.shape[1] == end - start
         np.testing.assert_allclose(np.asarray(found), np.asarray(whole.hidden(start, end)), atol=1e-4)
+    parts.select([0, 0])
+    parts.feed([5, 6])
+    both = parts.hidden(198, 201)  # of both in common, and of each its own
+    assert both.shape[:2] == (2, 3)
+    np.testing.assert_allclose(np.asarray(both[1, :2]), np.asarray(whole.hidden(198, 200)[0]), atol=1e-4)
+    parts.select([0])
     assert parts.score(5, 5).shape == (1, 0) and parts.score(5, 7).shape == (1, 2)

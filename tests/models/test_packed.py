@@ -1,5 +1,6 @@
 """A model on packed weights against the graph with the same weights, and the verbs of its cache."""
 
+import math
 import mmap
 import os
 import subprocess
@@ -284,3 +285,13 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         assert run.returncode == 0, run.stderr.decode()
         outs.append(run.stdout)
     assert outs[0] == outs[1] != b""
+
+
+def test_what_a_text_will_take_is_counted_in_whole_buffers() -> None:
+    shape = (2, 3, 8)
+    row = 2 * 4 * math.prod(shape)  # keys and values of a position
+    for positions, rows in ((1, 256), (256, 256), (257, 512), (600, 1024)):
+        assert PackedCache(shape).needs(positions) == rows * row
+    cache = PackedCache(shape, 100)  # a first buffer that is no whole number of blocks
+    cache.reserve(100)
+    assert cache.nbytes <= cache.needs(100) == 256 * row

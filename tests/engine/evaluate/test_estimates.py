@@ -141,3 +141,8 @@ def test_the_bootstrap_of_a_median() -> None:
     assert found.mean == np.median(items) and found.interval[0] < 3 < found.interval[1]
     assert found.error == pytest.approx(math.sqrt(math.pi / 2) * 2 / math.sqrt(200), rel=0.3)
     assert bootstrap(items, np.median) == found
+
+
+def test_one_item_has_a_mean_and_an_error_without_end() -> None:
+    found = mean([3.0])
+    assert (found.mean, found.error, found.df, found.n) == (3.0, math.inf, 1, 1)
