@@ -122,11 +122,10 @@ def command(
         raise click.UsageError("give one of --json, --csv and --svg")
     asked["chat"] = chat
     looks = [look for look in LOOKS if is_given(asked[look])]
-    textless = (
-        ((looks and set(looks) <= TEXTLESS) or (asked["tune_lens"] is not None and not looks))
-        and text is None
-        and file is None
-    )
+    alone = looks and set(looks) <= TEXTLESS and asked["save"] is None
+    if alone and not as_json and file is not None:
+        raise click.UsageError(f"--{looks[0]} is of the model alone: leave out --file")
+    textless = (alone or (asked["tune_lens"] is not None and not looks)) and text is None and file is None
     given = "" if textless else read_given(file, text, "look into")
     if chat and asked["spellings"] is not None:
         raise click.UsageError("--spellings goes with a text as it is: leave out --chat")

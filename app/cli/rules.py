@@ -124,7 +124,11 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             "chooses the best, or finds first wrong steps: use it with --method best or steps, or with --analyse",
             ("verifier",),
         ),
-        OptionRule(_named("verifier"), "weighs in the place of --verifier: choose one of them", ("by",)),
+        OptionRule(
+            lambda values: values["verifier"] and not values["analyse"],
+            "weighs in the place of --verifier: choose one of them",
+            ("by",),
+        ),
         OptionRule(
             lambda values: values["method"] == "reflect", "has nothing to weigh: the last answer counts", ("by",)
         ),

@@ -1,11 +1,13 @@
 """Where each verb hands what was asked to the engine: stand-ins that write down what arrives, and run nothing.
 
-What arrives there, and what is printed beside it, is a verb's plan. Nothing here loads a model. `inside`, `explain`
-and `scale` are not here: what they were asked shows only in what they find.
+What arrives there, and what is printed beside it, is a verb's plan. Only `inside` and `explain` run, on a tiny model.
+`scale` is not here: what it was asked shows only in what it finds.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +19,10 @@ from app.cli import likely as program
 from engine.decode.control import RunControl
 from engine.errors import LikelyError
 from engine.session import Session
+from engine.sources.checkpoint import load
 from engine.tune.control import Ended
+from metal import mx
+from tests.engine import tiny
 from tests.fakes import ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table
 
 Plan = str
@@ -217,11 +222,29 @@ def _doctor(b: Boundaries) -> None:
     b.patch.setattr("app.cli.doctor.native", lambda: ("", ""))
 
 
+@cache
+def _tiny() -> Session:
+    """A random model of two layers: what was asked of these verbs shows only in what they find."""
+    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    with TemporaryDirectory() as at:
+        return Session(load(tiny.write_folder(Path(at) / "tiny", tiny.LLAMA, arrays)))
+
+
+def _explain(b: Boundaries) -> None:
+    b.note("app.cli.explain.open_session", lambda *_, **__: _tiny())
+
+
+def _inside(b: Boundaries) -> None:
+    b.note("app.cli.inside.open_session", lambda *_, **__: _tiny())
+
+
 VERBS: dict[str, Callable[[Boundaries], None]] = {
     "run": _run,
     "chat": _chat,
     "reason": _reason,
+    "explain": _explain,
     "eval": _eval,
+    "inside": _inside,
     "synth": _synth,
     "tune": _tune,
     "fuse": _fuse,
@@ -233,7 +256,7 @@ VERBS: dict[str, Callable[[Boundaries], None]] = {
     "doctor": _doctor,
 }
 BARE = ("pull", "completion")  # no option
-FOUND = ("inside", "explain", "scale")  # what was asked shows in what is found
+FOUND = ("scale",)  # what was asked shows in what is found
 
 
 def flags(verb: str) -> dict[str, click.Option]:

@@ -227,3 +227,12 @@ def test_sums_relations_and_merges_need_no_text(inside: Any) -> None:
     code, _, err = inside("--relations")
     assert code and "cuts the words" in err
     assert inside("hello", "--without-first")[0] == 2
+
+
+def test_a_look_at_the_model_alone_takes_no_file_and_what_is_saved_is_of_a_text(inside: Any, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    code, _, err = inside("--neighbours", "5", "--file", str(tmp_path / "text"))
+    assert code == 2 and "--neighbours is of the model alone: leave out --file" in err
+    saved = tmp_path / "kept.safetensors"
+    code, _, err = inside("--neighbours", "5", "--file", str(tmp_path / "text"), "--save", str(saved))
+    assert code == 0 and saved.exists(), err

@@ -1,6 +1,7 @@
 """All pairs of options of every verb: refused by name, or both arrive where the verb hands over what was asked."""
 
 import json
+import random
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +20,8 @@ Call = dict[str, list[str]]  # words by parameter name, "" for what is no option
 FIRST: dict[str, list[str]] = {  # the arguments of a verb
     "run": ["PROMPT"],
     "reason": ["QUESTION"],
+    "explain": ["hello"],
+    "inside": ["hello"],
     "eval": ["arithmetic"],
     "tune": ["rows.jsonl"],
     "fuse": ["adapter"],
@@ -45,6 +48,22 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("reason", "file"): {"": []},
     ("reason", "limit"): {"": [], "file": ["--file", "one.txt"]},
     ("reason", "analyse"): {"": [], "file": ["--file", "one.txt"]},
+    ("explain", "file"): {"": []},
+    ("explain", "attended"): {"as_json": ["--json"]},
+    ("inside", "file"): {"": []},
+    ("inside", "merges"): {"": []},
+    ("inside", "neighbours"): {"": []},
+    ("inside", "lens"): {"heads": ["--heads"]},
+    ("inside", "without_first"): {"attention": ["--attention", "0.1"]},
+    ("inside", "against"): {"attribution": ["--attribution"]},
+    ("inside", "part"): {"patch": ["--patch", "jello"]},
+    ("inside", "away"): {"toward": ["--toward", "ab"]},
+    ("inside", "layer"): {"toward": ["--toward", "ab"], "away": ["--away", "cd"]},
+    ("inside", "toward"): {"away": ["--away", "cd"]},
+    ("inside", "direction"): {"toward": ["--toward", "ab"], "away": ["--away", "cd"]},
+    ("inside", "centred"): {"": [], "neighbours": ["--neighbours", "5"]},
+    ("inside", "output"): {"": [], "neighbours": ["--neighbours", "5"]},
+    ("inside", "keep"): {"save": ["--save", "kept.safetensors"]},
     ("eval", "items"): {"as_json": ["--json"]},
     ("eval", "generated"): {"": [], "reference": ["--reference", "one.txt"]},
     ("eval", "reference"): {"": [], "generated": ["--generated", "one.txt"]},
@@ -72,6 +91,9 @@ for kind in TRANSFORMS:
                 NEEDS[verb, detail.name] = {switch.name: [switch.flag, "0.45"]}
 for name in ("data", "rows", "bits", "force", "as_json", "model"):
     NEEDS["fuse", name] = {"out": ["--out", "new"]}
+APART = {  # what a tiny model without a chat template and whole words has no answer for, and the default's own name
+    ("inside", name) for name in ("chat", "tuned", "tune_lens", "sum", "relations", "raw")
+}
 VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("run", "strategy"): ("ngram 3", "beam 3"),
     ("run", "json_schema"): ("one.txt", "two.txt"),
@@ -84,6 +106,17 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("reason", "confidence"): ("0.9", "0.8"),
     ("reason", "hopeless"): ("0.2", "0.1"),
     ("eval", "stride"): ("7", "9"),
+    ("inside", "attention"): ("0.2", "1.3"),
+    ("inside", "ablate"): ("0.2", "1.3"),
+    ("inside", "patch"): ("cello", "fifth"),
+    ("inside", "spellings"): ("ab", "abc"),
+    ("inside", "toward"): ("xy", "zw"),
+    ("inside", "away"): ("cd", "ef"),
+    ("inside", "layer"): ("0",),
+    ("inside", "merges"): ("ab", "abba"),
+    ("inside", "save"): ("kept.safetensors", "kept2.safetensors"),
+    ("inside", "keep"): ("layers.0.*", "layers.*"),
+    ("inside", "direction"): ("new", "new2"),
     ("eval", "prefix"): ("5", "none"),
     ("eval", "measures"): ("acc", "acc_norm"),
     ("eval", "strategy"): ("ngram 3", "beam 3"),
@@ -160,7 +193,7 @@ class Asked:
 
     def __init__(self, verb: str, boundaries: Boundaries) -> None:
         self.verb, self.boundaries = verb, boundaries
-        self.options = flags(verb)
+        self.options = {name: option for name, option in flags(verb).items() if (verb, name) not in APART}
         self.made: dict[tuple[str, ...], Plan | Refused] = {}
         VERBS[verb](boundaries)
 
@@ -224,5 +257,7 @@ def test_each_option_arrives_with_its_value(asked: Asked) -> None:
 @pytest.mark.slow
 @every_verb
 def test_two_options_both_arrive_or_are_refused_by_name(asked: Asked) -> None:
-    pairs = combinations(asked.options, 2)
+    pairs = [*combinations(asked.options, 2)]
+    if asked.verb == "inside":  # which runs
+        pairs = random.Random(19).sample(pairs, 60)
     assert not (faults := [fault for pair in pairs for fault in asked.faults(*pair)]), "\n".join(faults)

@@ -46,13 +46,19 @@ class Mutant:
 
     path: str  # from the root
     line: int
+    source: str  # of that line
     function: int  # first line of the innermost function, decorators too; 0 at the level of the module or a class
     before: str
     after: str
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.before} -> {self.after}"
+        return f"{self.path}:{self.line}: {self.change}"
+
+    @property
+    def change(self) -> str:
+        """What is changed, wherever it stands in its file."""
+        return f"{self.source}: {self.before} -> {self.after}"
 
 
 def drawn(root: Path, folder: str, count: int, seed: int) -> list[Mutant]:
@@ -75,7 +81,8 @@ def _mutant(root: Path, path: Path, place: int) -> Mutant:
     put = shown if isinstance(new, ast.stmt) else f"({shown})"
     text = (source[:begin] + put.encode() + source[end:]).decode()
     ast.parse(text)
-    return Mutant(str(path.relative_to(root)), node.lineno, function, ast.unparse(node), shown, text)
+    line = source.splitlines()[node.lineno - 1].decode().strip()
+    return Mutant(str(path.relative_to(root)), node.lineno, line, function, ast.unparse(node), shown, text)
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, ast.stmt | ast.expr, int]]:

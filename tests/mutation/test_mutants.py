@@ -33,7 +33,18 @@ LONGEST_S = 300.0
 MEMORY = 8 << 30
 CAUGHT = 0.92
 EVERYDAY = "not slow and not real and not soak"
-EQUIVALENT: frozenset[str] = frozenset()
+EQUIVALENT = frozenset(  # path, and the change: the last axis of two, and how much of a file is fetched at once
+    {
+        (
+            "engine/numerics.py",
+            "bad = np.flatnonzero(~np.isfinite(np.asarray(x[0].astype(mx.float32))).all(axis=-1)): -1 -> 1",
+        ),
+        (
+            "engine/sources/fetch/hub.py",
+            "CHUNK = 1 << 20  # what a broken connection may cost, and how often a person can stop it: 20 -> 21",
+        ),
+    }
+)
 
 
 class Copy:
@@ -148,7 +159,7 @@ def test_the_tests_notice_changes(folder: str, copy: Copy) -> None:
     count, seed = int(os.environ.get("LIKELY_MUTANTS", "75")), int(os.environ.get("LIKELY_MUTANTS_SEED", "1"))
     survivors, matter = [], 0
     for mutant in drawn(copy.at, folder, count, seed):
-        if str(mutant) in EQUIVALENT:
+        if (mutant.path, mutant.change) in EQUIVALENT:
             continue
         outcome, by = copy.outcome(mutant)
         matter += 1
