@@ -73,6 +73,7 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("eval", "paths"): {"text": ["--text", "one.txt"]},
     ("eval", "variants"): {"kinds": ["--vary", "typos"]},
     ("eval", "paraphraser"): {"kinds": ["--vary", "paraphrase"]},
+    ("eval", "judge"): {"models": ["-M", "a", "-M", "b"]},
     ("eval", "difference"): {"models": ["-M", "a", "-M", "b"]},
     ("tune", "beta"): {"objective": ["--objective", "dpo"]},
     ("tune", "group_size"): {"quantize": ["--quantize", "4"]},
