@@ -71,7 +71,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
     "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
 )
 @click.option("--strategy", default="", metavar="NAME", help="How answers are drawn, as in `likely run`.")
-@click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@n.")
+@click.option("--samples", default=1, type=click.IntRange(1, 256), help="Answers a question: adds pass@k and maj@k.")
 @click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
 @click.option(
@@ -140,6 +140,9 @@ def command(
     likely eval pairs.jsonl                           rows of good and bad, or of context, choices and gold, or ...
     likely eval arithmetic pairs.jsonl -M smollm2 -M my-adapter
     likely eval --text book.txt --window 512          perplexity and bits a byte
+    likely eval judged.jsonl -M judge                 rows of prompt, answer_a and answer_b, judged both ways round
+    likely eval coherence:essays.jsonl -M judge       stand-ins: fluency:, coherence:, relevance:, meaning:, probes:
+    likely eval choices.jsonl --vary typos            how far a score moves where items are asked otherwise
     likely eval --generated a.jsonl --reference b.jsonl   texts against texts; -M names the model of the features
     likely eval --compare --report evaluations.html   what was measured before
     """

@@ -27,8 +27,8 @@ Answer A:
 Answer B:
 {second}
 
-Which answer is better? Say A, B, or C if neither is better.
-Verdict:"""
+Which answer is better? Give its letter alone, A or B, or C if neither is better.
+The better one is Answer"""
 
 
 class AskingSettings(Protocol):
