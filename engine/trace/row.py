@@ -13,10 +13,8 @@ import numpy as np
 from engine.arrays import logsumexp
 from engine.errors import NotFinite
 from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
-from metal.packed.statistics import LogitsError, statistics, totals
+from metal.packed.statistics import LogitsError, edges_of, statistics, totals
 
-# The histogram resolves this many nats below the rest's most likely token; all that is less likely shares a bin.
-SPAN = 32.0
 # Below this a mass loses digits in float32, and is summed once more by itself.
 FAINT = 1e-30
 # The place of a logit among the bins is this far off at most, in units of the place's last bit.
@@ -47,7 +45,7 @@ def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray
         found = None
     if found is None:
         return by_numpy(raw, token, edited_ids)
-    ids = with_others(found.ids, edited_ids, token)
+    ids = np.concatenate([found.ids, found.others])
     snapshot = Snapshot(
         vocab=len(raw),
         ids=ids,
@@ -154,13 +152,6 @@ def most_likely(raw: np.ndarray, count: int) -> np.ndarray:
         above = ids[values > least]
         ids = np.concatenate([above, ids[values == least][: count - len(above)]])
     return ids[np.lexsort((ids, -raw[ids]))]
-
-
-def edges_of(least: np.float32, most: np.float32) -> np.ndarray:
-    """Edges float32 [BINS + 1] of a histogram from the least to the most likely of the rest."""
-    edges = np.linspace(max(least, most - SPAN), most, BINS + 1).astype(np.float32)
-    edges[0], edges[-1] = least, most
-    return edges
 
 
 def _histogram(

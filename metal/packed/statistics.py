@@ -15,6 +15,7 @@ from metal.packed import load
 
 CANDIDATES, BINS = 256, 64
 SPAN = 32.0  # nats below the most likely token of the rest that the histogram resolves
+_STEPS = np.arange(BINS + 1, dtype=np.float32)
 
 
 class LogitsError(ValueError):
@@ -43,6 +44,7 @@ class LogitStatistics:
     mean: float  # of the possible ones
     variance: float
     ids: np.ndarray  # int32, at most CANDIDATES: the most likely tokens, descending, equal ones by id
+    others: np.ndarray  # int32: tokens that were to be apart and are not among `ids`, ascending
     edges: np.ndarray  # float32 [BINS + 1]: of the possible others
     counts: np.ndarray  # int32 [BINS], a logit on an edge in the bin above
     lses: np.ndarray  # float64 [BINS], nats: log-sum-exp of the logits of each bin, -inf for an empty one
@@ -77,11 +79,9 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
     found, ids, library, logits = done
     edges, counts, sums = np.zeros(BINS + 1, np.float32), np.zeros(BINS, np.int32), np.zeros(BINS)
     lses = np.full(BINS, -np.inf)
+    others = np.array(sorted({*map(int, apart)}.difference(ids.tolist())), np.int32)
     if found.possible > CANDIDATES:
-        low, high = np.float32(found.least), np.float32(found.second)
-        edges = np.linspace(max(low, high - SPAN), high, BINS + 1).astype(np.float32)
-        edges[0], edges[-1] = low, high
-        others = np.array(sorted({*map(int, apart)} - {*ids.tolist()}), np.int32)
+        edges = edges_of(found.least, found.second)
         base = ctypes.c_float()
         library.likely_bins(
             _at(logits),
@@ -95,9 +95,9 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
             _at(sums),
             ctypes.byref(base),
         )
-        some = counts > 0
-        lses[some] = np.log(sums[some]) + found.second
-        if some[0]:
+        np.log(sums, out=lses, where=sums > 0)
+        lses += found.second
+        if counts[0]:
             lses[0] = math.log(sums[0]) + base.value
     return LogitStatistics(
         possible=found.possible,
@@ -108,10 +108,20 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
         mean=found.mean,
         variance=max(found.variance, 0.0),
         ids=ids,
+        others=others,
         edges=edges,
         counts=counts,
         lses=lses,
     )
+
+
+def edges_of(least: float, most: float) -> np.ndarray:
+    """Edges float32 [BINS + 1] of a histogram from the least to the most likely of the rest, in float32."""
+    low, high = np.float32(least), np.float32(most)
+    start = max(low, high - np.float32(SPAN))
+    edges = _STEPS * ((high - start) / np.float32(BINS)) + start
+    edges[0], edges[-1] = low, high
+    return edges
 
 
 def _scan(logits: np.ndarray, token: int) -> tuple[_Scan, np.ndarray, ctypes.CDLL, np.ndarray] | None:

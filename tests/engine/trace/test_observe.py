@@ -9,10 +9,11 @@ import pytest
 from engine.errors import NotFinite
 from engine.trace import row
 from engine.trace.observe import observe
-from engine.trace.row import SPAN, RowStatistics
+from engine.trace.row import RowStatistics
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature, TopP, run, start
 from engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
+from metal.packed.statistics import SPAN
 from tests.engine import reference
 
 
