@@ -2,21 +2,14 @@
  * products in 16 bits: 8 of 15 * 127 * 2, or 4 of 31 * 127 * 2, stay below 2^15. */
 
 #if WORDS == 256
-typedef int16_t W16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef struct {
-    W16 pairs;
+    W pairs;
     I whole;
 } eight_t;
 
 /* All that was summed, in whole words. */
 INLINE I whole_of(eight_t sum) {
-    typedef short __attribute__((vector_size(32))) T;
-    typedef int __attribute__((vector_size(32))) O;
-    I pairs = (I)sum.pairs;
-    T ones = (T){0} + 1;
-    O low = (O)__builtin_ia32_pmaddwd256((T)OF_EIGHT(0, pairs), ones);
-    O high = (O)__builtin_ia32_pmaddwd256((T)OF_EIGHT(8, pairs), ones);
-    return sum.whole + (I)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return dot(sum.whole, (I)sum.pairs, 0x00010001);
 }
 
 /* sum + the four codes of each word times those of `four`; with `full` there is no room for more pairs. */
@@ -26,10 +19,10 @@ INLINE eight_t dot_bytes(eight_t sum, I codes, int four, const int full) {
     I all = (I){0} + four;
     O low = (O)__builtin_ia32_pmaddubsw256((C)OF_EIGHT(0, codes), (C)OF_EIGHT(0, all));
     O high = (O)__builtin_ia32_pmaddubsw256((C)OF_EIGHT(8, codes), (C)OF_EIGHT(8, all));
-    sum.pairs += (W16)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    sum.pairs += (W)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     if (full) {
         sum.whole = whole_of(sum);
-        sum.pairs = (W16){0};
+        sum.pairs = (W){0};
     }
     return sum;
 }

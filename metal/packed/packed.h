@@ -28,11 +28,12 @@ typedef struct {
 /* How codes lie in a word: as floats not at all, as nibbles in GGUF's halves of a block or one after another, as bytes
  * without or with a sign. Activations are arranged for it: pairs of 16-bit numbers in the order in which codes come, or
  * floats that make up for a code being taken where it stands, a power of two too large, which changes no bit. */
-enum order { PLAIN, HALVES, NIBBLES, BYTES, SIGNED, ORDERS, HALVES8 = ORDERS, NIBBLES8, BYTES8 }; /* 8: bits */
+enum order { PLAIN, HALVES, NIBBLES, BYTES, SIGNED, ORDERS, HALVES8 = ORDERS, NIBBLES8, BYTES8 }; /* 8: in 8 bits */
 
 /* Activations as a product reads them: blocks of rows side by side, [columns, r] of r rows and the sums of each SUMMED
  * columns behind them, [columns / SUMMED, r]; or in 16 bits [columns / 2, r] words, then sums, then what the numbers
- * are multiplied by; in 8 bits [columns / 4, r] words, and the same. r is the most that a processor's registers hold, less at the end. */
+ * are multiplied by; in 8 bits [columns / 4, r] words, and the same. r is the most that a processor's registers hold, less
+ * at the end. */
 typedef struct {
     const float *values;
     int rows, columns, order;
@@ -76,7 +77,7 @@ typedef void (*part_t)(void *context, int part);
 
 const kernels_t *likely_kernels(void);
 void likely_rows(const matrix_t *m, const int *ids, int count, float *out);
-int likely_order(const matrix_t *m, int bits); /* of activations: 8, or 16 for as exact as there are kernels for */
+int likely_order(const matrix_t *m, int bits); /* of activations: 8, or 16 for as exact as kernels have them */
 void likely_arrange(const float *x, long next, int rows, int columns, int order, float *out);
 void share(part_t run, void *context, int parts); /* on the threads there are */
 long likely_arranged(int rows, int columns);             /* floats of activations */
