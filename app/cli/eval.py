@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from app.cli import eval_judged, eval_variations
+from app.cli import eval_further, eval_judged, eval_variations
 from app.cli.eval_output import Figure, number, say, show, span
 from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
 from engine import ranks
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from app.scoreboard import Measurement
     from app.task_sources import Sourced
     from engine.evaluate.figures import Tally
-    from engine.evaluate.scaling import Answered
     from engine.session import Session
 
 COMMANDLINE = ParameterSource.COMMANDLINE
@@ -191,7 +190,7 @@ def command(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
             asked = sources(tasks, text, shots, cluster)
-            _check_asked(asked, window, stride, paths, chat)
+            _check_asked(asked, window, stride, paths, chat, seeded=bool(paths or kinds))
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
             if judge is not None:
@@ -210,17 +209,17 @@ def command(
         aside = [] if stored else [each for each in done if each.evaluation.task not in shown]
         done = [each for each in done if each not in aside]
         validated = [each for each in aside if held and each.evaluation.task == held[0].source.name]
-        more = [figure for each in done for figure in _scaled(store, each, validated)]
+        more = [figure for each in done for figure in eval_further.scaled(store, each, validated)]
         more += eval_variations.figures(store, done, aside, varied)
         done += judged
         if training is not None:
-            more += _contaminated(store, done, asked, training)
+            more += eval_further.contaminated(store, done, asked, training)
         if column is not None:
-            more += _by_column(done, store, column)
+            more += eval_further.by_column(done, store, column)
         if positions:
-            more += _by_position(done, store)
+            more += eval_further.by_position(done, store)
         if paths:
-            more += _ambiguity(done, store)
+            more += eval_further.ambiguity(done, store)
         say(store, done, measures, as_json, items, comparing=stored, more=more, difference=difference)
         if report is not None:
             from app.report import write
@@ -298,7 +297,9 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
     return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
 
 
-def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int, paths: int | None, chat: bool) -> None:
+def _check_asked(
+    asked: "Sequence[Sourced]", window: int, stride: int, paths: int | None, chat: bool, *, seeded: bool
+) -> None:
     """UsageError for an option that none of the tasks has a use for."""
     from engine.evaluate.tasks import Document, Question, Task
 
@@ -312,7 +313,7 @@ def _check_asked(asked: "Sequence[Sourced]", window: int, stride: int, paths: in
     texts, drawn = ("window", "stride", "paths", "positions"), ("strategy", "samples", "temperature", "seed")
     for form, what, options in (
         (Document, "of texts: --text FILE, or a task whose rows have a text", texts),
-        (Question, "of tasks whose answers are drawn", drawn[:-1] if paths else drawn),
+        (Question, "of tasks whose answers are drawn", drawn[:-1] if seeded else drawn),
     ):
         for name in options if form not in forms else ():
             if name in given:
@@ -350,86 +351,6 @@ def _samples(
     task = f"{generated.name} against {reference.name}"
     show([Figure(task, str(said["features"]), name, figure, said) for name, figure, said in found], measures,
          as_json=as_json)  # fmt: skip
-
-
-def _scaled(store: "Evaluations", each: "Measurement", validated: "Sequence[Measurement]") -> "list[Figure]":
-    """The figures of choices at the temperature that was fitted on the same model's validation items."""
-    from engine.evaluate.scaling import fit, scaled
-
-    model = each.evaluation.model
-    held = next((v for v in validated if v.evaluation.model == model), None)
-    if held is None or each.protocol["form"] != "choices":
-        return []
-    temperature = fit(_answered(store, held))
-    protocol = {**each.protocol, "temperature": temperature, "fitted_on": held.evaluation.task}
-    found = scaled(_answered(store, each), temperature)
-    return [Figure(each.evaluation.task, model, name, figure, protocol) for name, figure in found.items()]
-
-
-def _contaminated(
-    store: "Evaluations", done: "Sequence[Measurement]", asked: "Sequence[Sourced]", training: Path
-) -> "list[Figure]":
-    """How much of each task stands in the training texts, and what is left of its score without that."""
-    from app.cli.eval_samples import texts
-    from engine.evaluate import contamination
-    from engine.evaluate.tasks import Task
-
-    known = contamination.known(texts(training))
-    told = {s.source.name: contamination.seen(s.source, known) for s in asked if isinstance(s.source, Task)}
-    found = []
-    for each in done:
-        name, model = each.evaluation.task, each.evaluation.model
-        rows = store.rows(each.evaluation, each.below) if name in told else ()
-        least = {row.number: row.detail["min_20"] for row in rows if "min_20" in row.detail}
-        if name in told:
-            figures = contamination.figures(store.tally(each.evaluation, each.below), told[name], least)
-            protocol = {**each.protocol, "training": str(training), "run": contamination.RUN}
-            found += [Figure(name, model, measure, figure, protocol) for measure, figure in figures.items()]
-    return found
-
-
-def _by_column(done: "Sequence[Measurement]", store: "Evaluations", column: str) -> "Iterator[Figure]":
-    from app.task_sources import again
-    from engine.evaluate.subgroups import by_column
-
-    for each in done:
-        name, model, source = each.evaluation.task, each.evaluation.model, str(each.evaluation.asked["source"])
-        task = again(each.evaluation.place, source)
-        if task is None and each.protocol["form"] != "text":
-            raise DataError(f"{name} is not where it was when it was measured: --by reads its rows again")
-        found = by_column(store.tally(each.evaluation, each.below), task, column) if task is not None else {}
-        yield from (Figure(name, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
-
-
-def _by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
-    from engine.evaluate.subgroups import by_position
-
-    texts = [each for each in done if each.protocol["form"] in ("documents", "text")]
-    if not texts:
-        raise click.UsageError("--positions is of texts: --text FILE, or a task whose rows have a text")
-    for each in texts:
-        rows = store.rows(each.evaluation, each.below)
-        found = by_position((r.number, r.cluster, r.detail["positions"]) for r in rows if "positions" in r.detail)
-        task, model = each.evaluation.task, each.evaluation.model
-        yield from (Figure(task, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
-
-
-def _ambiguity(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterator[Figure]":
-    from engine.evaluate import token_paths
-
-    for each in done:
-        rows = (r for r in store.rows(each.evaluation, each.below) if "marginal" in r.detail)
-        drawn = [(r.number, r.cluster, r.measures["nats"], r.measures["bytes"], r.detail["marginal"]) for r in rows]
-        found = token_paths.figures(drawn) if drawn else {}
-        task, model = each.evaluation.task, each.evaluation.model
-        yield from (Figure(task, model, measure, of, each.protocol) for measure, of in found.items())
-
-
-def _answered(store: "Evaluations", each: "Measurement") -> "Iterator[Answered]":
-    from engine.evaluate.scaling import Answered
-
-    for row in store.rows(each.evaluation, each.below):
-        yield Answered(row.number, row.cluster, row.detail["loglikelihoods"], int(row.detail["gold"]))
 
 
 def _stored(store: "Evaluations", tasks: Sequence[str], models: Sequence[str]) -> "list[Measurement]":

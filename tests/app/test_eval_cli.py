@@ -373,6 +373,8 @@ def test_options_without_a_use_are_refused(likely: Run, tmp_path: Path) -> None:
     ):
         code, _, err = likely(*words)
         assert code == 2 and line in err, words
+    rows = [{"context": f"Q{i}:", "choices": ["a", "b"], "gold": i % 2} for i in range(8)]
+    assert likely(write(tmp_path / "t.jsonl", rows), "--vary", "choices", "--variants", "1", "--seed", "3")[0] == 0
 
 
 def test_items_of_a_cluster_and_examples_by_an_option(likely: Run, tmp_path: Path) -> None:
