@@ -1,6 +1,7 @@
 """The keys in words: for what has the focus, then everywhere, then the slash commands."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from textual.binding import Binding, BindingType
@@ -13,6 +14,7 @@ from app.tui.views import VIEWS
 if TYPE_CHECKING:
     from app.tui.view import View
 
+SHEET, INDENT = 88, 17  # columns of the sheet, and before the words of a key
 ABOUT = {
     "token.previous": "token by token", "token.up": "row by row", "token.row_start": "start of the row",
     "token.newest": "follow the newest token", "token.page_up": "page by page",
@@ -104,7 +106,12 @@ def keys_text(view: "View") -> str:
 
 
 def _rows(bindings: Sequence[BindingType], view: "View") -> str:
-    """The keys that have words: in the table, or of their own."""
+    """The keys that have words: in the table, or of their own; a row that is too long goes on under its words."""
     keys_of = host(view).keys_of
+    room = max(min(view.size.width * 96 // 100, SHEET) - 5 - INDENT, 12)
     known = [(b, ABOUT.get(b.id, b.tooltip)) for b in bindings if isinstance(b, Binding) and b.id]
-    return "\n".join(f"  {keys.pretty(keys_of(b.id, b.key)):<14} {about}" for b, about in known if about and b.id)
+    return "\n".join(
+        f"  {keys.pretty(keys_of(b.id, b.key)):<14} " + f"\n{' ' * INDENT}".join(wrap(about, room))
+        for b, about in known
+        if about and b.id
+    )

@@ -91,7 +91,7 @@ async def test_a_direction_is_made_weighed_both_ways_and_its_kl_is_shown(play: P
         assert made.kind == "steering" and str(made.folder) == "[1, 2] [1] 3"
         await stage.type("/adapter")
         await stage.until(lambda: "KL to the model as it came: 1.000 bits" in stage.picture())
-        await stage.pilot.press(*["left"] * 6)
+        await stage.pilot.press(*["left"] * 12)
         await stage.until(lambda: weights(stage) == {"calm": -2.0})
         await stage.until(lambda: "as it came: 2.000 bits" in stage.picture())
         await stage.pilot.press("space")

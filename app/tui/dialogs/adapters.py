@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from app.tui.host import ViewHost
 
 MOST = 2.0  # what the sliders reach; /adapter takes any weight
-FARTHEST = 8.0  # either way, what they reach where a direction steers the model
-STEP, STRIDE = 0.1, 0.5  # of an adapter's slider, of a direction's
+FARTHEST = 4.0  # either way, what they reach where a direction steers the model
+STEP, STRIDE = 0.1, 0.25  # of an adapter's slider, of a direction's
 SETTLE_S = 0.3  # how long a slider rests before it is measured how far it moves the model
 NAME, ABOUT = 20, 34  # cells
 

@@ -22,8 +22,9 @@ from engine.inside.subject import InspectedText, subject
 from engine.session import Session
 from engine.sources.checkpoint import load
 from engine.trace.trace import Recipe
-from metal import mx
+from metal import dispatch, kernel, mx
 from metal.attention import Emit
+from metal.simulator import simulated
 from models.tap import TappedPass
 from tests.engine import tiny
 from tests.engine.inside import built
@@ -357,6 +358,18 @@ def test_what_cannot_be_looked_into() -> None:
         subject(markov, [])
     with pytest.raises(ContextOverflow, match="9 tokens and this model reads at most 8"):
         subject(markov, [1] * 9)
+
+
+def test_heads_are_read_from_the_kernels_own_report() -> None:
+    """Where there is Metal (here its simulator): what the kernels report is what the reference computes."""
+    config = SAME["llama"] | {"hidden_size": 64, "head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    looked = InspectedText(ours(config, reference(config)), tuple(tokens(1, 6, V)[0].tolist()))
+    want, wide = heads.pattern(looked, 1), heads.entropies(looked)
+    before = kernel.launches.copy()
+    with simulated(), dispatch.forced("ours"):
+        found, narrow = heads.pattern(looked, 1), heads.entropies(looked)
+    assert sum(kernel.launches.values()) >= sum(before.values()) + 3  # a layer and two
+    assert np.allclose(found, want, atol=1e-5) and np.allclose(narrow, wide, atol=1e-5)
 
 
 def test_a_report_of_attention_changes_nothing() -> None:
