@@ -8,7 +8,7 @@ from app.tui.chat.inspection import Inspection
 from app.tui.chat.neighbours import Neighbours
 from app.tui.formula import Formula, Part, low
 from app.tui.sampling import words
-from engine.evaluate.scores import perplexity
+from engine.evaluate.scores import perplexity, surprisal, total
 from engine.trace.trace import Recipe, TokenStep
 
 
@@ -30,15 +30,13 @@ def of_token(at: Inspection) -> Formula | None:
 
 
 def of_draw(table: CandidateTable | None, recipe: Recipe, picked: int | None = None) -> Formula | None:
-    """A candidate before and after the transforms: the one that is picked, else the one that was drawn, else the best.
+    """A candidate before and after the transforms: the token picked, else the one that was drawn, else the best.
 
     None where nothing is known of what they leave.
     """
-    rows = table.rows if table is not None else ()
-    if table is None or not rows:
+    if table is None or not table.rows:
         return None
-    at = picked if picked is not None else next((i for i, row in enumerate(rows) if row.chosen), 0)
-    row = rows[at]
+    row = next((row for row in table.rows if row.token == picked or (picked is None and row.chosen)), table.rows[0])
     if row.after is None:
         return None
     q: list[Part] = [
@@ -54,10 +52,10 @@ def of_draw(table: CandidateTable | None, recipe: Recipe, picked: int | None = N
 
 
 def of_neighbour(table: Neighbours, picked: int | None) -> Formula | None:
-    """How near a token's embedding lies, the one that is picked or the nearest; None where none is known."""
+    """How near a token's embedding lies, that of the one picked or the nearest; None where none is known."""
     if not table.rows:
         return None
-    row = table.rows[picked or 0]
+    row = next((row for row in table.rows if row.token == picked), table.rows[0])
     line = f"cos({table.name}, {row.name}) = (e_a − μ)·(e_b − μ) / |·||·| = "
     parts: list[Part] = [(line, False), (f"{row.after or 0:.3f}", True), ("   of the rows ", False)]
     return Formula("model", [*parts, (f"{row.before:.3f}", True)], "e: rows of the input embedding, μ: their mean")
@@ -66,10 +64,9 @@ def of_neighbour(table: Neighbours, picked: int | None) -> Formula | None:
 def of_text(steps: Sequence[TokenStep]) -> Formula | None:
     """The probability of all tokens that were measured, and the perplexity; None where there are none."""
     logprobs = [step.logprob for step in steps if step.logprob is not None]
-    ppl = perplexity(logprobs)
+    ppl, bits, n = perplexity(logprobs), -total(logprobs) / LN2, len(logprobs)
     if ppl is None:
         return None
-    bits, n = -sum(logprobs) / LN2, len(logprobs)
     parts: list[Part] = [
         ("p(x₁..ₙ) = Π p(xᵢ | x<i) = ", False),
         (f"2^−{bits:.1f}", True),
@@ -85,9 +82,8 @@ def of_answers(answers: Sequence[Sequence[TokenStep]]) -> Formula | None:
     """The mean surprisal of each answer under the model that gave it; None where none was given yet."""
     parts: list[Part] = []
     for number, steps in enumerate(answers, 1):
-        logprobs = [step.logprob for step in steps if step.logprob is not None]
-        if logprobs:
-            parts += [(f"   column {number} ", False), (f"{-sum(logprobs) / len(logprobs) / LN2:.2f} bits", True)]
+        if (mean := surprisal(step.logprob for step in steps)) is not None:
+            parts += [(f"   column {number} ", False), (f"{mean / LN2:.2f} bits", True)]
     if not parts:
         return None
     return Formula("metric", [("−(1/n) Σ log₂ p(xᵢ | x<i):", False), *parts], "each answer by the model that gave it")

@@ -112,9 +112,11 @@ class Inspector(Vertical, CachedWidget):
         """Of the token that is looked at: its draw where candidates or sliders are used, else what the model says."""
         subject = self.subject()
         picks, table = self.candidates.has_focus, self._table(subject)
+        selected = self.candidates.selected if picks else None
+        picked = selected.token if selected is not None else None
         if isinstance(table, neighbours.Neighbours):
-            return of_neighbour(table, self.candidates.picked)
-        drawn = of_draw(table, self.sampler.sampling.recipe, self.candidates.picked if picks else None)
+            return of_neighbour(table, picked)
+        drawn = of_draw(table, self.sampler.sampling.recipe, picked)
         if subject.at is None or subject.at.upcoming or picks or self.sampler.has_focus:
             return drawn
         return of_token(subject.at) or drawn
@@ -176,6 +178,7 @@ class Inspector(Vertical, CachedWidget):
     def turn_near(self) -> None:
         """Show the nearest tokens in the place of the candidates, or these again."""
         self.near = not self.near
+        self._near = {key: found for key, found in self._near.items() if isinstance(found, looks.Near)}  # not refusals
         self.look()
         self.ask()
 
