@@ -3,7 +3,6 @@
 From stored results and, where it is still there, the task itself. No model, no mlx.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from typing import Any
 
 from app.evaluations import Evaluation, Evaluations, Row
 from app.task_sources import again
+from engine import json_reader
+from engine.errors import DataError
 from engine.evaluate.calibration import Bin, reliability
 from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
 from engine.evaluate.estimates import Estimate
@@ -120,8 +121,9 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
 def _base(model: str) -> str:
     """The model that an adapter's folder is for; "" for what is no such folder."""
     try:
-        return str(json.loads((Path(model).expanduser() / "adapter_config.json").read_text()).get("model", ""))
-    except (OSError, ValueError):
+        config = json_reader.read(Path(model).expanduser() / "adapter_config.json", {"model?": str})
+        return str(config.get("model", ""))
+    except (DataError, RuntimeError):  # RuntimeError: a home that nobody has
         return ""
 
 

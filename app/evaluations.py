@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from app.database import BUSY_S, change
 from engine.errors import DataError
 from engine.evaluate.figures import Tally
 from engine.evaluate.tasks import Problem
+from engine.json_reader import check, parse
 
 VERSION = 1
+ASKED = {"protocol?": dict}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluation (
     id TEXT PRIMARY KEY, task TEXT NOT NULL, model TEXT NOT NULL, asked TEXT NOT NULL, command TEXT NOT NULL,
@@ -104,6 +106,14 @@ class Evaluations:
     def close(self) -> None:
         self._db.close()
 
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        """Errors of a damaged file, in one line."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.path} is damaged ({error}): move it away, and measure again") from error
+
     def begin(self, evaluation: Evaluation, *, fresh: bool = False) -> set[int]:
         """Begin an evaluation, or go on with it: the numbers of the items that it has; `fresh` forgets them."""
         now = time.time()
@@ -145,11 +155,18 @@ class Evaluations:
 
     def rows(self, evaluation: Evaluation, below: int | None = None) -> Iterator[Row]:
         """Its results by number, as they are read; `below`: those of lower numbers alone."""
-        found = self._read(
-            "SELECT number, cluster, measures, detail FROM result WHERE evaluation = ? AND number < ? ORDER BY number",
-            (evaluation.id, _below(below)),
-        )
-        return (Row(number, cluster, json.loads(measures), json.loads(d)) for number, cluster, measures, d in found)
+        with self._checking():
+            found = self._read(
+                "SELECT number, cluster, measures, detail FROM result WHERE evaluation = ? AND number < ? "
+                "ORDER BY number",
+                (evaluation.id, _below(below)),
+            )
+            for number, cluster, measures, detail in found:
+                check({"number": number, "cluster": cluster}, {"number": int, "cluster": (str, None)})
+                values = parse(measures, dict)
+                if not all(type(value) in (int, float) for value in values.values()):
+                    raise ValueError(f"item {number} has a measure that is no number")
+                yield Row(number, cluster, values, parse(detail, dict))
 
     def common(self, first: Evaluation, second: Evaluation, below: int | None = None) -> Iterator[tuple[Row, Row]]:
         """The items that both have, by number."""
@@ -162,10 +179,14 @@ class Evaluations:
                 yield row, other
 
     def problems(self, evaluation: Evaluation, below: int | None = None) -> list[Problem]:
-        found = self._read(
-            "SELECT number, kind, words, scored FROM problem WHERE evaluation = ? AND number < ? ORDER BY number",
-            (evaluation.id, _below(below)),
-        )
+        with self._checking():
+            found = self._read(
+                "SELECT number, kind, words, scored FROM problem WHERE evaluation = ? AND number < ? ORDER BY number",
+                (evaluation.id, _below(below)),
+            )
+            for number, kind, words, _ in found:
+                check([kind, words], [str])
+                check(number, int)
         return [Problem(number, kind, words, bool(scored)) for number, kind, words, scored in found]
 
     def tally(self, evaluation: Evaluation, below: int | None = None) -> Tally:
@@ -177,16 +198,23 @@ class Evaluations:
 
     def all(self, tasks: Sequence[str] = ()) -> list[Evaluation]:
         """Every evaluation that has come to a row, of these tasks alone if any are named, the latest first."""
-        found = self._read(
-            "SELECT task, model, asked, command, said FROM evaluation LEFT JOIN place ON place.evaluation = id "
-            "WHERE EXISTS (SELECT 1 FROM result WHERE result.evaluation = id) "
-            "OR EXISTS (SELECT 1 FROM problem WHERE problem.evaluation = id) "
-            "ORDER BY updated DESC"
-        )
-        made = [
-            Evaluation(task, model, json.loads(asked), json.loads(command), json.loads(place or "{}"))
-            for task, model, asked, command, place in found
-        ]
+        with self._checking():
+            found = self._read(
+                "SELECT task, model, asked, command, said FROM evaluation LEFT JOIN place ON place.evaluation = id "
+                "WHERE EXISTS (SELECT 1 FROM result WHERE result.evaluation = id) "
+                "OR EXISTS (SELECT 1 FROM problem WHERE problem.evaluation = id) "
+                "ORDER BY updated DESC"
+            )
+            made = [
+                Evaluation(
+                    check(task, str),
+                    check(model, str),
+                    parse(asked, ASKED),
+                    parse(command, [str]),
+                    parse(place or "{}", dict),
+                )
+                for task, model, asked, command, place in found
+            ]
         return [each for each in made if not tasks or each.task in tasks]
 
     def latest(self, tasks: Sequence[str] = (), models: Sequence[str] = ()) -> list[Evaluation]:

@@ -18,13 +18,23 @@ from app import heat
 from app.rows import figures_from, figures_row
 from engine.conversation import Conversation, Fork, Message, Node
 from engine.errors import DataError, LikelyError
+from engine.json_reader import check, parse
 from engine.trace.file import recipe_from_row, recipe_row, step_from_row, step_row
 from engine.trace.trace import Recipe, TokenStep
-from engine.whole_file import write_whole
+from engine.whole_file import read_whole, write_whole
 
 VERSION = 1
 SUFFIX = {"markdown": "md", "html": "html", "jsonl": "jsonl"}
 LARGEST = 1_000_000_000  # bytes of a file to import
+HEADER = {
+    "version": int, "title": str, "kind": str, "model": str, "system": str, "recipe": dict, "recipes": [dict],
+    "seed": int, "created": float, "updated": float, "chosen": [list], "order?": [str], "marks?": [list],
+    "pruned?": [list],
+}  # fmt: skip
+NODE = {
+    "id": str, "fork": list, "role": str, "text": str, "joins": bool, "seed": int, "finish": str,
+    "label": str, "figures?": {str: (float, str)}, "steps": [dict],
+}  # fmt: skip
 
 
 def write(talk: Conversation, kind: str, path: Path) -> None:
@@ -44,18 +54,7 @@ def free(path: Path) -> Path:
 
 def read(path: Path, id: str, now: float) -> Conversation:
     """A conversation from a file, under a new id. Raises DataError for what is neither of the two formats."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise DataError(
-                f"{path} has {path.stat().st_size / 1e9:.1f} GB: at most {LARGEST / 1e9:.0f} GB are imported"
-            )
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{path} is not UTF-8 text: a conversation's JSON lines or a list of messages expected"
-        ) from None
+    text = read_whole(path, largest=LARGEST)
     try:
         values = _values(text)
         if values and isinstance(values[0], dict) and values[0].get("likely") == "conversation":
@@ -201,12 +200,15 @@ def _line(value: Mapping[str, Any]) -> str:
 
 
 def _conversation(values: list[Any], id: str) -> Conversation:
-    header = values[0]
+    header = check(values[0], HEADER)
     if header["version"] != VERSION:
         raise ValueError(f"its version is {header['version']}: use the likely that wrote it")
+    if header["kind"] not in ("chat", "text"):
+        raise ValueError(f"a conversation of the kind {header['kind']!r}")
     recipes = [recipe_from_row(row) for row in header["recipes"]]
     nodes: dict[str, Node] = {}
     for row in values[1:]:
+        check(row, NODE)
         steps = tuple(step_from_row(step, recipes) for step in row["steps"])
         parent, at = row["fork"]
         nodes[row["id"]] = Node(
@@ -240,10 +242,9 @@ def _conversation(values: list[Any], id: str) -> Conversation:
 def _values(text: str) -> list[Any]:
     """The JSON values of a file: one, or one a line."""
     try:
-        whole = json.loads(text)
-        return [whole]
-    except ValueError:
-        values = [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [parse(text)]
+    except json.JSONDecodeError:
+        values = [parse(line) for line in text.split("\n") if line.strip()]
         if not values:
             raise ValueError("there is nothing in it") from None
         return values
@@ -252,7 +253,7 @@ def _values(text: str) -> list[Any]:
 def _messages(values: list[Any], id: str, title: str, now: float) -> Conversation:
     first = values[0]
     if isinstance(first, dict) and "messages" in first:
-        messages, title = first["messages"], str(first.get("title") or title)
+        messages, title = check(first, {"messages": list})["messages"], str(first.get("title") or title)
     elif isinstance(first, list):
         messages = first
     else:
@@ -260,7 +261,7 @@ def _messages(values: list[Any], id: str, title: str, now: float) -> Conversatio
     talk = Conversation(id, title=title, created=now, updated=now)
     new_id: Callable[[], str] = lambda: secrets.token_hex(6)  # noqa: E731
     for message in messages:
-        role, text = message["role"], _content(message["content"])
+        role, text = check(message, {"role": str})["role"], _content(message["content"])
         if role in ("system", "developer"):
             talk = replace(talk, system="\n\n".join(filter(None, [talk.system, text])))
         elif role in ("user", "assistant"):
@@ -280,5 +281,6 @@ def _content(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(part["text"] for part in content if part.get("type") == "text")
+        parts = check(content, [{"type": str, "text?": str}])
+        return "".join(part["text"] for part in parts if part["type"] == "text")
     raise ValueError(f"a message's content must be text, got {type(content).__name__}")

@@ -57,7 +57,11 @@ RAMPS: dict[tuple[str, bool], Ramp] = {
 RAMPS[("plain", True)] = RAMPS[("plain", False)] = RAMPS[("16", False)]
 
 _WORDS = re.compile(r"[^\s\u00a0]+(?:[^\S\n]+[^\s\u00a0]+)*")
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]"
+)
+OWN = re.compile(r"\x1b\[[\d;]*m|\r?\x1b\[K")  # colours, and a line that is written anew: what this program sends
+LONGEST = 2000  # characters of a line of error
 
 
 def level(bits: float | None, least: float = BITS[0]) -> int:
@@ -163,6 +167,23 @@ def css(tint: Tint) -> str:
 def visible(text: str) -> str:
     """Text that cannot move a cursor or reorder a line: control characters become their pictures."""
     return CONTROL.sub(lambda found: _picture(found.group()), text)
+
+
+def harmless(text: str) -> str:
+    """Text for a terminal, the program's own colours in it: no other sequence, whoever chose it, gets through."""
+    if not CONTROL.search(text):
+        return text
+    parts, at = [], 0
+    for own in OWN.finditer(text):
+        parts += [visible(text[at : own.start()]), own.group()]
+        at = own.end()
+    return "".join(parts) + visible(text[at:])
+
+
+def one_line(text: str) -> str:
+    """The same in one line of at most LONGEST characters, for an error: files choose its words."""
+    shown = visible(text.replace("\n", " ").replace("\t", " "))
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} … {shown[-LONGEST // 4 :]}"
 
 
 def _picture(character: str) -> str:

@@ -40,11 +40,11 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
             out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(bits), mode))
             out.flush()
         elif isinstance(event, Done):
-            out.write(event.text)
+            out.write(heat.visible(event.text) if mode != "none" else event.text)
             out.flush()
             return steps, event
         elif isinstance(event, Reloaded):
-            sys.stderr.write(f"{heat.visible(event.line)}\n")
+            sys.stderr.write(f"{heat.one_line(event.line)}\n")
         elif isinstance(event, Prefilled) and event.total > 2048 and sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[Kreading {event.done} of {event.total} tokens")
             sys.stderr.write("\r\x1b[K" if event.done == event.total else "")
@@ -83,7 +83,7 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
     terminal = sys.stdin.isatty()
     prompt = Prompt(system=system or "")
     if terminal:
-        sys.stderr.write(f"{session.info.name} · {HELP}\n")
+        sys.stderr.write(f"{heat.one_line(session.info.name)} · {HELP}\n")
     seed = limits.seed
     while (line := _line(session, terminal)) is not None:
         text = line.strip()
@@ -102,7 +102,7 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
             asked = replace(prompt, turns=prompt.turns[:-1])
             seed += 1
         elif text.startswith("/"):
-            sys.stderr.write(f"unknown command {text.split()[0]}: {HELP}\n")
+            sys.stderr.write(f"unknown command {heat.visible(text.split()[0])}: {HELP}\n")
             continue
         elif text:
             asked = replace(prompt, turns=(*prompt.turns, ("user", text)))
@@ -115,7 +115,7 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
             with stopped_by_signals(control.cancel) as interruption:
                 steps, done = stream(events, sys.stdout)
         except LikelyError as error:
-            sys.stderr.write(f"likely: {error}\n")
+            sys.stderr.write(f"likely: {heat.one_line(str(error))}\n")
             continue
         answer = "".join(s.text for s in steps) + done.text
         prompt = replace(asked, turns=(*asked.turns, ("assistant", answer)))

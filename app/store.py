@@ -25,6 +25,7 @@ from app.rescue import damaged
 from app.rows import STEP, figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
 from engine.conversation import Conversation, Fork, Node
 from engine.errors import DataError
+from engine.json_reader import parse
 from engine.trace.file import recipe_from_row, recipe_row
 from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Snapshot
@@ -301,7 +302,7 @@ class Store:
             drawn = tuple(steps.get(id, ()))
             # a node that was being drawn when the program ended is closed: what was saved of it stays
             finish = finish or ("interrupted" if drawn or not text else "")
-            figures = figures_from(json.loads(rated.get(id, "{}")))
+            figures = figures_from(parse(rated.get(id, "{}")))
             nodes[id] = Node(id, Fork(parent, at), role, text, drawn, bool(joins), seed, finish, label, figures)
             self._written[session, id] = (len(drawn), finish)
         chosen = {
@@ -314,9 +315,9 @@ class Store:
         marks, pruned = self._sides[session] = self._read_sides(session)
         id, title, kind, model, system, recipe, seed, created, updated = row
         return Conversation(
-            id, title, kind, model, system, recipe_from_row(json.loads(recipe)), seed,
+            id, title, kind, model, system, recipe_from_row(parse(recipe)), seed,
             MappingProxyType(nodes), MappingProxyType(chosen), created, updated,
-            order=tuple(json.loads(pipeline[0])) if pipeline is not None else (),
+            order=tuple(parse(pipeline[0])) if pipeline is not None else (),
             marks=MappingProxyType({(node, unit): words for _, node, unit, words in marks}),
             pruned=frozenset((Fork(parent, at), option) for _, parent, at, option in pruned),
         )  # fmt: skip
@@ -326,7 +327,7 @@ class Store:
         found: dict[int, Recipe] = {}
         for id, text in self._db.execute("SELECT id, row FROM recipe"):
             with suppress(ValueError, KeyError, TypeError, AttributeError, DataError):
-                found[id] = recipe_from_row(json.loads(text))
+                found[id] = recipe_from_row(parse(text))
         return found
 
     @_mended

@@ -23,14 +23,24 @@ def require_finite(row: np.ndarray) -> None:
         raise NotFinite("the model's logits are not finite: they hold NaN or infinity")
 
 
-def first_not_finite(model: "LanguageModel", ids: Sequence[int]) -> str:
-    """Where the inside of a pass over `ids` first holds a NaN or an infinity, in words."""
-    try:
-        hidden = model.inspect(mx.array([list(ids)])).hidden
-    except ConfigError:  # an inside that cannot be seen
-        return f"after {len(ids)} tokens"
-    for layer, x in enumerate(hidden):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(x[0].astype(mx.float32))).all(axis=-1))
-        if len(bad):
-            return f"after token {bad[0] + 1} ({f'layer {layer}' if layer else 'the embedding'} is the first)"
-    return f"after token {len(ids)} (the head is the first)"
+def first_not_finite(model: "LanguageModel", *texts: Sequence[int]) -> str:
+    """Where the inside of a pass over one of `texts` first holds a NaN or an infinity, in words."""
+    for ids in texts:
+        try:
+            hidden = model.inspect(mx.array([list(ids)])).hidden
+        except ConfigError:  # an inside that cannot be seen
+            return f"after {len(ids)} tokens"
+        for layer, x in enumerate(hidden):
+            bad = np.flatnonzero(~np.isfinite(np.asarray(x[0].astype(mx.float32))).all(axis=-1))
+            if len(bad):
+                return f"after token {bad[0] + 1} ({f'layer {layer}' if layer else 'the embedding'} is the first)"
+    return f"after token {len(texts[0])} (the head is the first)"
+
+
+def damaged(name: str, model: "LanguageModel", *texts: Sequence[int]) -> NotFinite:
+    """The error of a model that gives no numbers for one of `texts`, and is not loaded again in a wider type."""
+    dtype = str(getattr(model, "dtype", mx.float32)).rpartition(".")[2]
+    advice = "its weights are damaged, fetch it again"
+    if dtype != "float32":
+        advice = f"{dtype} is too narrow for it, or {advice}"
+    return NotFinite(f"{name} gives NaN {first_not_finite(model, *texts)}: {advice}")

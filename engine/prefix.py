@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from engine import json_reader
 from engine.decode.branches import Branches, ahead, chunk
 from engine.errors import CacheError, CheckpointError
-from engine.sources import safetensors
+from engine.sources import array_file
 from metal import mx
 from models.cache import Cache
 
@@ -221,11 +221,9 @@ class Prefixes:
 def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") -> PrefixSegment:
     """The segment in a file; CacheError if it is damaged, or of another version, model, adapter or text."""
     try:
-        safetensors.read_header(path)
-        loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
-    except (CheckpointError, RuntimeError) as error:
+        arrays, metadata = array_file.read(path)
+    except CheckpointError as error:
         raise CacheError(f"{path} is damaged, remove it") from error
-    arrays, metadata = loaded
     if metadata.get("format") != "likely prefix":
         raise CacheError(f"{path} is not a prefix written here: remove it")
     wanted = {"version": VERSION, "model": model, "adapter": adapter, "tokens": json.dumps(list(tokens))}
@@ -233,7 +231,10 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
         if (got := metadata.get(name)) != want:
             of = f"expected {want or 'none'}, got {got or 'none'}" if name != "tokens" else "its tokens are others"
             raise CacheError(f"{path} is of another {name.removesuffix('s')}, remove it: {of}")
-    regime = json.loads(metadata["regime"])
+    try:
+        regime = json_reader.parse(metadata["regime"], (None, [int]))
+    except (KeyError, ValueError) as error:
+        raise CacheError(f"{path} is damaged, remove it") from error
     return PrefixSegment(arrays, None if regime is None else tuple(regime))
 
 

@@ -204,7 +204,8 @@ class Session:
     ) -> list[TokenStep]:
         """Scores of a given text, teacher-forced: one step for each of ids[start:].
 
-        The first token of a text has no distribution before it: its numbers are None.
+        The first token of a text has no distribution before it: its numbers are None. A model that gives no numbers is
+        loaded again in a wider type; NotFinite where that cannot be.
         """
         if not ids:
             return []
@@ -212,6 +213,15 @@ class Session:
             raise ContextOverflow(
                 f"the text has {len(ids)} tokens and this model reads at most {self.context}: shorten it"
             )
+        while True:
+            try:
+                return self._score(ids, start, progress)
+            except NotFinite:
+                self._widen(ids)
+
+    def _score(
+        self, ids: Sequence[int], start: int, progress: Callable[[int, int], None] | None = None
+    ) -> list[TokenStep]:
         place = self.pool.find(ids[:-1]) or self.pool.acquire(ids[:-1])
         reused = min(place.length, len(ids) - 1)
         for done in place.read(ids[reused : len(ids) - 1]):
@@ -237,7 +247,13 @@ class Session:
         place = self.pool.find(ids) or self.pool.acquire(ids)
         for _ in place.read(ids[place.length :]):
             pass
-        return np.array(place.logits_at(len(ids) - 1, len(ids))[0, 0])
+        row = np.array(place.logits_at(len(ids) - 1, len(ids))[0, 0])
+        try:
+            require_finite(row)
+        except NotFinite:
+            self._widen(ids)
+            return self.logits_after(ids)
+        return row
 
     def forget(self) -> None:
         """Drop every cache, and what was compiled: the model may have other weights now."""

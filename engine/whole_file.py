@@ -5,47 +5,88 @@ A link is followed, so that it stays one; a device or a pipe is written through,
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from engine.errors import DataError
 
+LARGEST = 1 << 30  # bytes that are read of what need not end: a pipe
 
-def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = None) -> str:
-    """The text of a file in UTF-8, its line ends as `open` takes them with `newline`. Raises DataError."""
+
+def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = None, largest: int | None = None) -> str:
+    """The text of a file in UTF-8, its line ends as `open` takes them with `newline`.
+
+    Raises DataError for what is no text, for more than `largest` bytes, and for a device that may never end: only a
+    file, a pipe or a terminal is read.
+    """
     try:
-        with path.open(encoding=encoding, newline=newline) as file:
-            return file.read()
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            regular = stat.S_ISREG(found.st_mode)
+            if not (regular or stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode) or file.isatty()):
+                raise DataError(f"cannot read {path}: it is a device, and a file is wanted")
+            bound = largest if regular else min(largest or LARGEST, LARGEST)
+            data = file.read() if bound is None else file.read(bound + 1)
+        if bound is not None and len(data) > bound:
+            raise DataError(f"cannot read {path}: it has more than {bound / 1e6:,.0f} MB")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be UTF-8: {error.reason} at byte {error.start}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that holds a zero
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return text if newline == "" else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_whole(path: Path, parts: Iterable[str]) -> None:
-    """Write texts as a file in UTF-8. Raises DataError, with what was there before untouched, where that cannot be."""
+    """Write texts as a file in UTF-8, as `put_whole` does; a device or a pipe is written through."""
+
+    def write(to: Path) -> None:
+        with to.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(parts)
+
     try:
-        target = path.resolve()
-        mode = target.stat().st_mode if target.exists() else 0
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(0, "it is a folder, and a file is wanted")
-        if mode and not stat.S_ISREG(mode):
-            with target.open("w", encoding="utf-8", newline="\n") as through:
-                through.writelines(parts)
+        mode = path.stat().st_mode if path.exists() else 0
+        if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            write(path)
             return
-        partial = target.with_name(target.name + ".partial")
+    except (OSError, RuntimeError) as error:
+        raise _unwritten(path, error) from error
+    put_whole(path, write)
+
+
+def put_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside `path`, with its suffix, make it durable, and put it in place in one step.
+
+    Raises DataError, with what was there before untouched, where that cannot be.
+    """
+    try:
+        target = path.resolve()  # a link stays one
+        if target.is_dir():
+            raise IsADirectoryError(0, "it is a folder, and a file is wanted")
+        if target.exists() and not target.is_file():
+            raise OSError(0, "it is a device or a pipe, and a file is wanted")
+        partial = target.with_name(f"{target.stem}.partial{target.suffix}")
         if partial.is_dir():
             raise IsADirectoryError(0, f"{partial.name} beside it is a folder: move it away")
         try:
-            with partial.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(parts)
+            write(partial)
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             os.replace(partial, target)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{path} was not written: {reason}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, mlx's own writer; a zero in a name
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return DataError(f"{path} was not written: {reason}")
 
 
 def check_new_folder(folder: Path, option: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from models.checkpoint.keys import Keys
 
 _ORIGINAL = "original_max_position_embeddings"
+LARGEST = 1e15  # of any number here: what is computed of two such is one still
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,17 @@ def read_rope(keys: Keys, head_size: int, context: int, theta: float = 10_000.0,
             raise keys.bad(f"{name} is {value} and rope_parameters says {both[name]}")
     if scaling and any(both.get(name, value) != value for name, value in scaling.items()):
         raise keys.bad("rope_scaling and rope_parameters contradict each other")
-    dims = int(head_size * float(both.pop("partial_rotary_factor", 1.0)))
+    beside = Keys(both, f"{keys.where}: rope_parameters")
+    dims = int(head_size * beside.number("partial_rotary_factor", 1.0))
+    both.pop("partial_rotary_factor", None)
     traditional = keys.flag("rope_traditional", False)
     keys.fixed("rope_interleaved", False)
     table = {**both, **scaling}
     if original is not None and table.setdefault(_ORIGINAL, original) != original:
         raise keys.bad(f"{_ORIGINAL} is {original} and rope_scaling says {table[_ORIGINAL]}")
-    return scaled(keys, table, dims, context, float(table.pop("rope_theta", theta)), traditional)
+    theta = Keys(table, f"{keys.where}: rope_parameters").number("rope_theta", theta)
+    table.pop("rope_theta", None)
+    return scaled(keys, table, dims, context, theta, traditional)
 
 
 def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: float, traditional: bool = False) -> Rope:
@@ -127,12 +132,12 @@ def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: fl
         fields["factor"] = inner.number("factor")
     elif kind == "dynamic":
         fields["factor"] = inner.number("factor")
-        fields["original"] = inner.integer(_ORIGINAL, context)
+        fields["original"] = _original(inner, context)
     elif kind == "llama3":
         fields["factor"] = inner.number("factor")
         fields["low_freq_factor"] = inner.number("low_freq_factor", 1.0)
         fields["high_freq_factor"] = inner.number("high_freq_factor", 4.0)
-        fields["original"] = inner.integer(_ORIGINAL, 8192)
+        fields["original"] = _original(inner, 8192)
     elif kind == "yarn":
         fields |= _read_yarn(inner, context)
     elif kind == "longrope":
@@ -144,7 +149,23 @@ def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: fl
     inner.done()
     if kind != "longrope" and fields.get("factor", 1.0) < 1:
         raise inner.bad(f"factor must be 1 or more, got {fields['factor']}")
+    for name, value in {"rope_theta": theta, **fields}.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if not 0 < each < LARGEST:
+                raise inner.bad(f"{name} must be above 0 and below {LARGEST:g}, got {each}")
+    if theta <= 1 or fields.get("high_freq_factor", 2.0) <= fields.get("low_freq_factor", 1.0):
+        raise inner.bad("rope_theta must be above 1, and high_freq_factor above low_freq_factor")
+    if kind == "dynamic" and dims < 4:
+        raise inner.bad(f"dynamic needs 4 rotated dimensions or more, got {dims}")
     return Rope(theta, dims, traditional, kind, **fields)
+
+
+def _original(keys: Keys, *default: int) -> int:
+    """The context before it was stretched: its logarithm is divided by."""
+    found: int = keys.integer(_ORIGINAL, *default)
+    if found < 2:
+        raise keys.bad(f"{_ORIGINAL} must be 2 or more, got {found}")
+    return found
 
 
 def _read_yarn(keys: Keys, context: int) -> dict[str, Any]:
@@ -156,7 +177,7 @@ def _read_yarn(keys: Keys, context: int) -> dict[str, Any]:
 
     return {
         "factor": factor,
-        "original": keys.integer(_ORIGINAL, context),
+        "original": _original(keys, context),
         "beta_fast": keys.number("beta_fast", 32.0),
         "beta_slow": keys.number("beta_slow", 1.0),
         "truncate": keys.flag("truncate", True),
@@ -165,7 +186,7 @@ def _read_yarn(keys: Keys, context: int) -> dict[str, Any]:
 
 
 def _read_longrope(inner: Keys, dims: int, context: int) -> dict[str, Any]:
-    original = inner.integer(_ORIGINAL)
+    original = _original(inner)
     factor = inner.number("factor", context / original)
     gain = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     fields: dict[str, Any] = {"factor": factor, "original": original}

@@ -12,7 +12,7 @@ import click
 
 from app import interruption
 from app.cli import streams
-from app.heat import visible
+from app.heat import one_line, visible
 from metal.errors import LikelyError
 
 VERBS = {
@@ -115,7 +115,7 @@ def _run() -> int:
         click.ClickException(visible(error.format_message())).show()
         code = error.exit_code
     except LikelyError as error:
-        click.echo(f"likely: {visible(str(error))}", err=True)
+        click.echo(f"likely: {one_line(str(error))}", err=True)
         code = 1
     except SystemExit as end:
         code = end.code
@@ -129,6 +129,11 @@ def _run() -> int:
     except streams.OutputError as error:
         streams.discard(sys.stdout)
         click.echo(f"likely: standard output cannot be written: {error.strerror}", err=True)
+        code = 1
+    except OSError as error:  # a path that cannot be used: that of what is the person's to mend
+        if error.filename is None:
+            raise
+        click.echo(f"likely: {one_line(f'{error.filename}: {error.strerror}')}", err=True)
         code = 1
     return code if isinstance(code, int) else 0
 

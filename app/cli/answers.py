@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app import plain
+from app import heat, plain
 from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Revised
@@ -58,7 +58,7 @@ def show_answers(
                     click.echo(json.dumps({**whose, **end}))
                 else:
                     text = "".join(plain.shown(step, special) for step in steps[branch]) + event.text
-                    click.echo(f"[{branch + 1}]\n{text}")
+                    click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
             elif as_json:
                 click.echo(json.dumps({**whose, **step_object(event.step)}, ensure_ascii=False))
             if isinstance(event, Done) and not quiet and not alone:

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from app.heat import one_line
 from engine import machine
 from engine.errors import CheckpointError
 from engine.sources import catalogue, preferences, store
@@ -34,7 +35,7 @@ def ask() -> str:
             f"{known.name:<14} {gigabytes(known.nbytes):>8}  {known.license:<10} {known.good_for}" for known in offered
         ]
     for number, row in enumerate(rows, 1):
-        click.echo(f"{number:>3}  {row}", err=True)
+        click.echo(one_line(f"{number:>3}  {row}"), err=True)
     number = click.prompt("number", type=click.IntRange(1, len(names)), default=1, err=True)
     preferences.choose(names[number - 1])
     return names[number - 1]

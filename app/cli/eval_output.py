@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.heat import one_line
 from engine.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def say(
     for each in done:
         _odd(each, store.problems(each.evaluation, each.below))
     for change in compared:
-        click.echo(_sentence(change, difference))
+        click.echo(one_line(_sentence(change, difference)))
 
 
 def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> None:
@@ -154,7 +155,7 @@ def _table(rows: Sequence[Figure]) -> None:
     for line in cells:
         left = "  ".join(cell.ljust(w) for cell, w in zip(line[:3], wide[:3], strict=True))
         right = "  ".join(cell.rjust(w) for cell, w in zip(line[3:], wide[3:], strict=True))
-        click.echo(f"{left}  {right}")
+        click.echo(one_line(f"{left}  {right}"))
 
 
 def number(x: float) -> str:
@@ -182,7 +183,7 @@ def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
         rows = ", ".join(str(problem.number + 1) for problem in found[:8]) + (", ..." if len(found) > 8 else "")
         fate = "scored" if scored else "left out"
         words = f"{each.evaluation.task}, {each.evaluation.model}: {len(found)} {kind} ({fate}), row {rows}"
-        click.echo(f"{words}: {found[0].words}", err=True)
+        click.echo(one_line(f"{words}: {found[0].words}"), err=True)
 
 
 def _sentence(found: "ComparedMeasure", difference: float | None) -> str:

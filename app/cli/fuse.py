@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from app.cli.opening import Progress, Ruled
+from app.heat import one_line
 from engine.errors import ParameterError
 from engine.whole_file import check_new_folder
 
@@ -77,12 +78,12 @@ def command(
                 raise ParameterError("whole weights are no adapter: give --out")
             if lora is not None:
                 gguf_adapter.write(lora, placed, checkpoint)
-                click.echo(f"wrote {lora}")
+                click.echo(one_line(f"wrote {lora}"))
                 return
             assert peft is not None
             name, line = forms.base_name(base, checkpoint.info.path)
             forms.write(peft, placed, sites.trainable(checkpoint.model), name=name, dropout=stored.dropout)
-            click.echo(f"wrote {peft}" + (f"; {line}" if line else ""))
+            click.echo(one_line(f"wrote {peft}" + (f"; {line}" if line else "")))
             return
         if not (data or stored.data):
             raise ParameterError(f"{adapter} does not say what it was trained on: give --data with rows to judge by")
@@ -96,7 +97,7 @@ def command(
     if as_json:
         click.echo(json.dumps({**report, "lost": kept.lost, "rows": min(rows, len(held))}))
     else:
-        click.echo(f"wrote {out}, and read it again on {min(rows, len(held))} rows")
+        click.echo(one_line(f"wrote {out}, and read it again on {min(rows, len(held))} rows"))
         click.echo(
             f"KL to the base in nats a token: {kept.adapter:.4g} with the adapter, {kept.fused:.4g} fused; "
             f"{kept.error:.3g} from the adapter to the fused model"

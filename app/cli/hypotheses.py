@@ -86,7 +86,7 @@ def show_hypotheses(
                 case Done(branch):
                     held[branch].done = event
                 case Reloaded(line):
-                    click.echo(heat.visible(line), err=True)
+                    click.echo(heat.one_line(line), err=True)
     found = sorted(held.values(), key=lambda one: -one.figures.get("score", -math.inf))
     for place, one in enumerate(found, 1):
         if as_json:
@@ -96,7 +96,7 @@ def show_hypotheses(
         bits = -one.logprob / math.log(2)
         click.echo(click.style(f"[{place}] {bits:.2f} bits · {said} · {one.done and one.done.reason}", dim=True))
         shown = "".join(plain.shown(step, special) for step in one.steps)
-        click.echo(shown + (one.done.text if one.done else ""))
+        click.echo(heat.visible(shown + (one.done.text if one.done else "")))
         for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
             click.echo(line, err=True)
     if not quiet and found and found[0].done is not None:

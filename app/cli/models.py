@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from app.cli.opening import Ruled
+from app.heat import one_line
 
 
 @click.command("models", cls=Ruled)
@@ -54,7 +55,7 @@ def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool)
     click.echo(f"  {'model':<34} {'size':>9}  {'family':<10} {'weights':<12} where")
     for info in here:
         mark, size = "*" if info.name == used_name else " ", f"{info.nbytes / 1e6:,.0f} MB"
-        click.echo(f"{mark} {info.name:<34} {size:>9}  {info.family:<10} {info.quantization:<12} {info.path}")
+        click.echo(one_line(f"{mark} {info.name:<34} {size:>9}  {info.family:<10} {info.quantization:<12} {info.path}"))
 
 
 def _catalogue(as_json: bool) -> None:

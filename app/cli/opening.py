@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.heat import visible
+from app.heat import one_line
 from engine import ranks
 from engine.errors import DataError
 
@@ -124,7 +124,7 @@ def open_session(
 
 def tell(line: str) -> None:
     """Say what has to be known beside the answer, which goes on."""
-    click.echo(f"likely: {visible(line)}", err=True)
+    click.echo(f"likely: {one_line(line)}", err=True)
 
 
 def default_model() -> str:
@@ -183,7 +183,7 @@ class Progress:
 
     def _write(self, line: str) -> None:
         if line != self._shown:
-            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.write(f"\r\x1b[K{one_line(line)}")
             sys.stderr.flush()
             self._shown = line
 

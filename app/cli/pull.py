@@ -3,6 +3,7 @@
 import click
 
 from app.cli.opening import Progress
+from app.heat import one_line
 
 
 @click.command()
@@ -22,6 +23,8 @@ def command(model: str) -> None:
 
     with Progress() as progress:
         info = store.pull(model, progress.show)
-    click.echo(f"{info.name} is here: {info.nbytes / 1e6:,.0f} MB, {info.family}, {info.quantization}, {info.path}")
+    click.echo(
+        one_line(f"{info.name} is here: {info.nbytes / 1e6:,.0f} MB, {info.family}, {info.quantization}, {info.path}")
+    )
     if words := store.surprise(info):
         click.echo(words, err=True)

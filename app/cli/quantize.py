@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli.opening import Progress
+from app.heat import one_line
 from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def command(
         )
         report = quantize(info, target or Path(name), settings, text=words, progress=progress.show)
     for line in lines(report):
-        click.echo(line)
+        click.echo(one_line(line))
 
 
 def lines(report: "QuantizationReport") -> list[str]:

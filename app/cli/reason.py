@@ -12,6 +12,7 @@ import click
 from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
 from app.cli.sampling import read_recipe, sampling_options
 from app.cli.walks import walk_lines
+from app.heat import one_line, visible
 from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
@@ -162,8 +163,8 @@ def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:
 def _show_path(path: Path, place: int) -> None:
     said = path.answer if path.answer is not None else "stopped" if not path.whole else "no answer"
     bits = -path.logprob / math.log(2)
-    click.echo(click.style(f"[{place}] {path.tokens} tokens · {bits:.1f} bits · {said}", bold=True))
-    click.echo(path.text.strip())
+    click.echo(click.style(f"[{place}] {path.tokens} tokens · {bits:.1f} bits · {one_line(said)}", bold=True))
+    click.echo(visible(path.text.strip()))
     for line in walk_lines(path.figures, path.scores, path.tokens):
         click.echo(line, err=True)
 
@@ -179,12 +180,12 @@ def _show_verdict(verdict: VoteOutcome, *, sampled: bool) -> None:
         low, high = interval(share * whole, whole)
         bar = "█" * round(BAR * share)
         between = f"  [{low:.0%}, {high:.0%}]" if sampled else ""
-        click.echo(f"{answer[:40]:{width}}  {bar:{BAR}} {share:4.0%}{between}")
+        click.echo(f"{visible(answer[:40]):{width}}  {bar:{BAR}} {share:4.0%}{between}")
     if verdict.unanswered:
         click.echo(f"{verdict.unanswered} of {whole} paths gave no answer that the rule finds")
     if verdict.answer is None:
         judged = " that was judged" if verdict.scores and verdict.votes else ""
         click.echo(f"no path has an answer{judged}: try another --extract, or more --max-tokens")
     else:
-        click.echo(f"answer: {verdict.answer}")
+        click.echo(f"answer: {one_line(verdict.answer)}")
     click.echo(f"{len(verdict.paths)} paths, {whole} whole · {verdict.tokens} tokens", err=True)

@@ -33,7 +33,8 @@ def show_replay(path: Path, recipe: Recipe, *, as_json: bool) -> None:
 
 def _show(trace: Trace, rows: list[tuple[TokenStep, Replayed]], recipe: Recipe, whose: str) -> None:
     mode = heat.colour_mode(sys.stdout)
-    click.echo(f"{whose}{trace.model} · seed {trace.seed} · {len(rows)} tokens, drawn again under {_named(recipe)}")
+    model = heat.one_line(trace.model)
+    click.echo(f"{whose}{model} · seed {trace.seed} · {len(rows)} tokens, drawn again under {_named(recipe)}")
     click.echo(f"{'token':<18} {'drawn at':>9} {'would be':>16} {'kept':>11}  candidates")
     for step, new in rows:
         name = _name(step.piece)

@@ -2,6 +2,8 @@
 
 import click
 
+from app.heat import one_line
+
 
 @click.command()
 @click.argument("model")
@@ -16,4 +18,4 @@ def command(model: str, yes: bool, shared: bool) -> None:
         whose = "" if store.is_ours(info) else " from the hub's cache, for every program that uses it"
         click.confirm(f"remove {info.name} ({info.nbytes / 1e6:,.0f} MB){whose}?", abort=True)
     store.remove(model, shared=shared)
-    click.echo(f"{info.name} is removed: {info.nbytes / 1e6:,.0f} MB freed")
+    click.echo(one_line(f"{info.name} is removed: {info.nbytes / 1e6:,.0f} MB freed"))

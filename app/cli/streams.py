@@ -8,6 +8,8 @@ import os
 import sys
 from typing import IO, Any
 
+from app.heat import harmless
+
 
 class OutputError(OSError):
     """Standard output cannot be written, for another reason than that its reader has left."""
@@ -23,6 +25,14 @@ class _Naming(io.FileIO):
             raise
         except OSError as error:
             raise OutputError(error.errno, error.strerror) from error
+
+
+class _Terminal(io.TextIOWrapper):
+    """A stream to which nothing but text and the program's own colours is written, whatever files hold."""
+
+    def write(self, text: str) -> int:
+        super().write(harmless(text))
+        return len(text)
 
 
 class _Dropping(io.FileIO):
@@ -57,10 +67,9 @@ def settle() -> None:
 
 
 def _like(old: io.TextIOWrapper, file: io.BufferedWriter) -> io.TextIOWrapper:
-    """A text stream that writes to a file as another one writes to its own."""
-    return io.TextIOWrapper(
-        file, old.encoding, old.errors, line_buffering=old.line_buffering, write_through=old.write_through
-    )
+    """A text stream that writes to a file as another one writes to its own; what goes to no terminal is data."""
+    kind = _Terminal if old.isatty() or old is sys.__stderr__ else io.TextIOWrapper
+    return kind(file, old.encoding, old.errors, line_buffering=old.line_buffering, write_through=old.write_through)
 
 
 def _occupy(number: int) -> None:

@@ -16,6 +16,7 @@ from typing import TextIO
 
 import click
 
+from app.heat import one_line
 from engine import ranks
 from engine.ranks.launch import launched
 from engine.ranks.together import End, join
@@ -37,7 +38,7 @@ def run(verb: Callable[[], int]) -> int:
     try:
         launch = launched()
     except LikelyError as error:
-        click.echo(f"likely: {error}", err=True)
+        click.echo(f"likely: {one_line(str(error))}", err=True)
         return 1
     if launch is None:
         return verb()
@@ -52,7 +53,7 @@ def run(verb: Callable[[], int]) -> int:
         joined = join(launch, lambda end: _ended(end, launch.rank, out))
         joined.group  # noqa: B018
     except LikelyError as error:
-        out.write(f"likely: {error}\n")
+        out.write(f"likely: {one_line(str(error))}\n")
         os._exit(1)
     code = _guarded(verb)
     if code == 0:
@@ -109,7 +110,7 @@ def _ended(end: End, rank: int, out: TextIO) -> None:
     if rank == 0 and not end.lost:
         time.sleep(OWN_WORD_S)
     if end.line and rank == (1 if end.lost and end.rank == 0 else 0):
-        out.write(f"likely: {end.line}\n")
+        out.write(f"likely: {one_line(end.line)}\n")
     os._exit(1)
 
 

@@ -98,7 +98,7 @@ def command(
             click.echo(json.dumps(_object(opened, found)))
         else:
             for line in describe(opened, found):
-                click.echo(line)
+                click.echo(heat.one_line(line))
             for sample in examples(opened.run.rows.train):
                 click.echo(_painted(opened, sample))
         return
@@ -107,7 +107,7 @@ def command(
         click.echo(json.dumps({"event": "prepared", **_object(opened, found)}))
     elif opened.run.leads:
         for line in describe(opened, found):
-            click.echo(line, err=True)
+            click.echo(heat.one_line(line), err=True)
     end = _run(opened, as_json)
     if not opened.run.leads:
         return
@@ -171,7 +171,7 @@ def _painted(opened: "Opened", sample: "TrainingSample") -> str:
     """A sample's text, its trained tokens coloured, or in brackets where there are no colours."""
     mode, tokenizer = heat.colour_mode(sys.stdout), opened.checkpoint.tokenizer
     width = shutil.get_terminal_size((100, 24)).columns
-    out, inside = [f"\n{sample.where}\n"], False
+    out, inside = [f"\n{heat.one_line(sample.where)}\n"], False
     for token, trained in zip(sample.ids[: 8 * width], sample.trained, strict=False):
         piece = heat.visible(tokenizer.piece(token).decode(errors="replace"))
         if mode in ("none", "plain"):

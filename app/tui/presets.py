@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.tui.sampling import Sampling
+from engine import json_reader
 from engine.errors import DataError, ParameterError
 from engine.presets import ORDERS, PARAMETERS, PRESETS
+from engine.whole_file import write_whole
 
 Choice = tuple[str, str]  # its id, and words; without an id it is a heading
 FILE = "presets.json"
@@ -22,13 +24,13 @@ def own(home: Path) -> dict[str, Sampling]:
     """The presets that a person saved; those that cannot be read are left out."""
     found: dict[str, Sampling] = {}
     try:
-        data = json.loads((home / FILE).read_text(encoding="utf-8"))
+        data = json_reader.read(home / FILE, {str: {"order": [str], "values": {str: float}}})
         for name, saved in data.items():
             sampling = Sampling().ordered(tuple(saved["order"]))
             for parameter, value in saved["values"].items():
                 sampling, _ = sampling.with_value(parameter, float(value))
             found[str(name)] = sampling
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, ParameterError):
+    except (DataError, ParameterError):
         pass
     return found
 
@@ -37,10 +39,7 @@ def keep(home: Path, name: str, sampling: Sampling) -> None:
     """Save the values and the order under a name. Raises DataError where the file cannot be written."""
     saved = {**own(home), name: sampling}
     rows = {name: {"values": dict(each.values), "order": each.names} for name, each in saved.items()}
-    try:
-        (home / FILE).write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"the preset was not saved: {error.strerror}") from error
+    write_whole(home / FILE, [json.dumps(rows, indent=1)])
 
 
 def choices(home: Path) -> list[Choice]:

@@ -48,7 +48,7 @@ class _Answers:
         for _, same in groupby((request.args for request in requests), key=lambda args: args[0]):
             pairs = [after(context, continuation, tokenizer, prefix) for context, continuation in same]
             grouped.append(Request(tuple(ids for ids, *_ in pairs), tuple(start for _, start, _ in pairs)))
-        answers = dict(Reader(self.session.model).read(grouped))
+        answers = dict(Reader(self.session.model, name=self.session.info.name).read(grouped))
         for index in range(len(grouped)):
             found += [(each.total, each.greedy) for each in answers[index]]
         return found
@@ -61,7 +61,7 @@ class _Answers:
             (i, w) for i, r in enumerate(requests) for w in windows(tokenizer.encode(r.args[0]), self.window, prefix)
         ]
         sums = [0.0] * len(requests)
-        for index, (found,) in Reader(self.session.model).read(each for _, each in asked):
+        for index, (found,) in Reader(self.session.model, name=self.session.info.name).read(each for _, each in asked):
             sums[asked[index][0]] += found.total
         return sums
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from engine.arrays import chosen, logsumexp
 from engine.decode.branches import Branches
-from engine.errors import ContextOverflow, ParameterError
+from engine.errors import ContextOverflow, NotFinite, ParameterError
+from engine.numerics import damaged
 from metal import mx
 from models.model import LanguageModel
 
@@ -57,15 +58,15 @@ class Reader:
     `rows`: texts side by side, at most.
     """
 
-    def __init__(self, model: LanguageModel, *, rows: int = ROWS) -> None:
-        self.model, self.rows = model, rows
+    def __init__(self, model: LanguageModel, *, rows: int = ROWS, name: str = "the model") -> None:
+        self.model, self.rows, self.name = model, rows, name
         self._root = Branches(model, model.make_cache())
 
     def read(self, requests: Iterable[Request]) -> Iterator[tuple[int, tuple[Likelihood, ...]]]:
         """The number of a request and its texts' likelihoods, as they come: in any order within `WINDOW` of them.
 
         ContextOverflow for a text that is longer than the model's context, ParameterError for one that is to be scored
-        from its first token on.
+        from its first token on, NotFinite where the model gives no numbers.
         """
         waiting, first = iter(requests), 0
         while window := list(islice(waiting, WINDOW)):
@@ -74,7 +75,12 @@ class Reader:
             shared = _shared(window)
             self._stand(shared)
             for group in _groups(window, len(shared), self.rows):
-                found = _read(self._root, [window[i] for i in group], self.rows)
+                asked = [window[i] for i in group]
+                try:
+                    found = _read(self._root, asked, self.rows)
+                except NotFinite:
+                    texts = (text[:-1] for request in asked for text in request.texts)
+                    raise damaged(self.name, self.model, *texts) from None
                 yield from ((first + index, likelihoods) for index, likelihoods in zip(group, found, strict=True))
             first += len(window)
 
@@ -166,7 +172,10 @@ class _Gather:
             mass = logsumexp(logits, mx, exact=True)
             best = value >= mx.max(logits, axis=-1)
             mx.eval(value, mass, best)
-            self.logprobs.append(np.asarray(value, np.float64) - np.asarray(mass, np.float64))
+            masses = np.asarray(mass, np.float64)
+            if not np.isfinite(masses).all():
+                raise NotFinite("the model's logits are not finite")
+            self.logprobs.append(np.asarray(value, np.float64) - masses)
             self.best.append(np.asarray(best))
         self.count += len(places)
         return range(first, self.count)

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.errors import DataError
 from engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
+from engine.json_reader import parse
 from engine.whole_file import read_whole
 
 SUFFIXES = (".jsonl", ".csv", ".toml")
@@ -51,7 +52,7 @@ def rows(path: Path) -> Iterator[Row]:
                 if not line.strip():
                     continue
                 try:
-                    value = json.loads(line)
+                    value = parse(line)
                 except ValueError as error:
                     raise DataError(f"{path}:{number}: no JSON ({error})") from None
                 if not isinstance(value, dict):

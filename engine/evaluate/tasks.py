@@ -6,7 +6,6 @@ counted, so that a score always says of how many rows it is.
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 
 from engine.errors import DataError
 from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
+from engine.json_reader import parse
 
 Row = Mapping[str, Any]
 ODD = "likely: odd"  # the key by which a row that is made says what is wrong with it, as "kind: words"
@@ -320,7 +320,7 @@ _MAKERS: dict[type[Body], Callable[[Row, Row], Body | str]] = {
 def _listed(text: str) -> list[str]:
     """Choices in one cell of a table: a JSON list, or parted by |."""
     try:
-        found = json.loads(text)
+        found = parse(text)
     except ValueError:
         found = None
     return found if isinstance(found, list) else text.split("|")

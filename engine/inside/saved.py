@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from engine.errors import DataError, ParameterError
+from engine.errors import ParameterError
 from engine.inside.subject import InspectedText
+from engine.sources import array_file
 from metal import mx
 from metal.attention import Emit
 from models.transformer import Transformer
@@ -66,8 +67,5 @@ def save(path: Path, subject: InspectedText, patterns: Sequence[str], model: str
     if path.suffix != ".safetensors":
         raise ParameterError(f"activations are saved as .safetensors, got {path.name}")
     found = activations(subject, patterns)
-    try:
-        mx.save_safetensors(str(path), found, {"model": model, "ids": json.dumps(list(subject.ids))})
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot write {path}: {error}") from None
+    array_file.write(path, found, {"model": model, "ids": json.dumps(list(subject.ids))})
     return list(found)

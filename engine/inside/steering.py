@@ -13,9 +13,11 @@ from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any
 
-from engine import arrays
+from engine import arrays, json_reader
 from engine.errors import CheckpointError, DataError, ParameterError
 from engine.home import home
+from engine.sources import array_file
+from engine.whole_file import write_whole
 from metal import mx
 from models.tap import TappedPass
 from models.transformer import Transformer
@@ -131,10 +133,11 @@ def save(folder: Path, found: Direction) -> None:
     """Write a folder that `read`, and `likely chat --adapter`, take; DataError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        mx.save_safetensors(str(folder / VECTOR), {"vector": found.vector})
-        (folder / CONFIG).write_text(json.dumps({"format": FORMAT, "layer": found.layer, "model": found.model}) + "\n")
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot write {folder}: {error}") from None
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror}") from None
+    array_file.write(folder / VECTOR, {"vector": found.vector})
+    config = {"format": FORMAT, "layer": found.layer, "model": found.model}
+    write_whole(folder / CONFIG, [json.dumps(config) + "\n"])
 
 
 def place(name: str) -> Path:
@@ -151,18 +154,13 @@ def is_direction(folder: Path) -> bool:
 
 def read(folder: Path) -> Direction:
     """The direction in a folder; CheckpointError for one that is damaged or of another format."""
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-        loaded = mx.load(str(folder / VECTOR))
-        assert isinstance(loaded, dict)
-        vector = loaded["vector"].astype(mx.float32)
-        layer, version = config["layer"], config["format"]
-        sound = vector.ndim == 1 and type(layer) is int and bool(mx.all(mx.isfinite(vector)))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder} holds no direction that can be read: {error}") from None
-    if version != FORMAT or not sound:
+    schema = {"format": int, "layer": int, "model?": str}
+    config = json_reader.read(folder / CONFIG, schema, error=CheckpointError)
+    vector = array_file.read(folder / VECTOR)[0].get("vector")
+    sound = vector is not None and vector.ndim == 1 and bool(mx.all(mx.isfinite(vector)))
+    if config["format"] != FORMAT or vector is None or not sound:
         raise CheckpointError(f"{folder} holds a direction of another format, or numbers that are none: make it again")
-    return Direction(layer, vector, str(config.get("model", "")))
+    return Direction(config["layer"], vector.astype(mx.float32), config.get("model", ""))
 
 
 def _check(model: Transformer, layer: int) -> None:

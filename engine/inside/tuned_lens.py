@@ -10,14 +10,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from engine import json_reader
 from engine.errors import CheckpointError, DataError, ParameterError
 from engine.home import home
 from engine.inside.lens import rows, states
 from engine.inside.subject import InspectedText
+from engine.sources import array_file
 from engine.sources.model_info import ModelInfo
 from metal import mx
 from models.transformer import Transformer
@@ -147,20 +148,19 @@ def save(path: Path, lens: TunedLens) -> None:
     kl = {"format": str(FORMAT), "before": json.dumps(lens.before), "after": json.dumps(lens.after)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        mx.save_safetensors(str(path), arrays, kl)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot write {path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}") from None
+    array_file.write(path, arrays, kl)
 
 
 def read(path: Path) -> TunedLens:
     """The lens in a file; DataError for one that is damaged or of another format."""
     try:
-        loaded: Any = mx.load(str(path), return_metadata=True)
-        arrays, kl = loaded
-        if kl["format"] != str(FORMAT):
-            raise DataError(f"{path} is a lens of format {kl['format']}, {FORMAT} is known here: make it again")
-        before, after = (tuple(map(float, json.loads(kl[name]))) for name in ("before", "after"))
+        arrays, kl = array_file.read(path)
+        if kl.get("format") != str(FORMAT):
+            raise DataError(f"{path} is a lens of format {kl.get('format')}, {FORMAT} is known here: make it again")
+        before, after = (tuple(map(float, json_reader.parse(kl[name], [float]))) for name in ("before", "after"))
         found = [Translator(*(arrays[f"{i}.{name}"] for name in ("a", "b", "bias"))) for i in range(len(before))]
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (CheckpointError, ValueError, KeyError) as error:
         raise DataError(f"{path} holds no lens that can be read: {error}") from None
     return TunedLens(tuple(found), before, after)

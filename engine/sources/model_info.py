@@ -4,7 +4,7 @@ Plain data and no mlx, so that a list of models is quick and the screen may show
 """
 
 import hashlib
-import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from engine import json_reader
 from engine.errors import CheckpointError
 from engine.sources import safetensors
 from engine.sources.gguf.header import Header, read_header
@@ -52,17 +53,17 @@ def describe(path: Path, *, name: str = "", source: str = "") -> ModelInfo:
     return _describe_folder(path, name, source)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; CheckpointError if there is none."""
+def read_json(path: Path, schema: json_reader.Schema = dict) -> dict[str, Any]:
+    """The JSON object in a file; CheckpointError if there is none, or none by the schema."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}: it is not a model in Hugging Face's layout") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: a JSON object expected, got {type(value).__name__}")
-    return value
+        found: dict[str, Any] = json_reader.read(path, schema, error=CheckpointError)
+        return found
+    except CheckpointError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise CheckpointError(
+                f"{path.parent} has no {path.name}: it is not a model in Hugging Face's layout"
+            ) from None
+        raise
 
 
 def quantization_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not files:
         raise CheckpointError(f"{folder} has no .safetensors weights")
     for file in files:
-        if not file.exists():
+        if not os.path.exists(file):  # nor where the name is one that no file can have
             raise CheckpointError(f"{folder} lacks {file.name}, which its index names; fetch the model again")
     return files
 

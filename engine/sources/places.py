@@ -4,13 +4,14 @@ Models are used where they lie: nothing is copied, moved or written here. Says w
 whether a model there is whole is for `model_info.describe` to find out.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import json_reader
+from engine.errors import DataError
 from engine.sources import preferences
 
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -62,9 +63,9 @@ def lm_studio() -> tuple[Path, ...]:
         root = here / ".lmstudio"
     candidates = [root / "models", here / ".lmstudio" / "models", here / ".cache" / "lm-studio" / "models"]
     try:
-        named = json.loads((root / "settings.json").read_text(encoding="utf-8")).get("downloadsFolder")
+        named = json_reader.read(root / "settings.json").get("downloadsFolder")
         candidates[:0] = [Path(named).expanduser()] if isinstance(named, str) and named else []
-    except (OSError, ValueError, AttributeError):
+    except (DataError, RuntimeError):  # RuntimeError: `~nobody`
         pass
     return tuple(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
 

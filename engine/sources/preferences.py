@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from engine import json_reader
+from engine.errors import DataError
 from engine.home import home
 
 
@@ -49,10 +51,10 @@ def add_folder(folder: Path) -> None:
 
 def _read(within: Path | None = None) -> dict[str, Any]:
     try:
-        settled = json.loads(_file(within).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        settled: dict[str, Any] = json_reader.read(_file(within))
+        return settled
+    except DataError:
         return {}
-    return settled if isinstance(settled, dict) else {}
 
 
 def _write(settled: dict[str, Any], within: Path | None = None) -> None:

@@ -18,7 +18,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from engine.errors import CheckpointError
+from engine import json_reader
+from engine.errors import CheckpointError, DataError
 from engine.home import home
 from engine.sources import catalogue, places, preferences
 from engine.sources.catalogue import Hub, Known, Package
@@ -28,6 +29,9 @@ from engine.sources.model_info import ModelInfo, describe
 from models.families import FAMILIES
 
 MANIFEST = "likely.json"
+RECORD = dict.fromkeys(("name", "path", "source", "family", "quantization", "license", "weights"), str) | dict.fromkeys(
+    ("parameters", "context", "nbytes"), int
+)
 OFF_BY = 0.1  # how far a download may be from the size that the catalogue computes before it is worth a word
 
 
@@ -242,9 +246,9 @@ def _slug(name: str) -> str:
 def _read_entry(folder: Path) -> ModelInfo | None:
     """The store's record of a folder; None where there is none, or what it points to has gone."""
     try:
-        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        record = json_reader.read(folder / MANIFEST, RECORD)
         info = ModelInfo(**{**record, "path": folder / record["path"]})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (DataError, TypeError):
         return None
     return _named(info) if info.path.exists() else None
 

@@ -6,11 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import CheckpointError
+from engine import json_reader
+from engine.errors import CheckpointError, DataError
 from engine.tokenizer.encoder import LibraryEncoder
 from engine.tokenizer.template import ChatTemplate
 from engine.tokenizer.tokenizer import Tokenizer
 from engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
+from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     import tokenizers
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["read"]
 
 _SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_TOKEN = (str, None, dict)
+SCHEMA = dict.fromkeys([f"{name}_token?" for name in _SPECIAL], _TOKEN) | {
+    "add_bos_token?": (bool, None),
+    "add_eos_token?": (bool, None),
+    "eos_token_id?": (int, [int], None),
+    "chat_template?": (str, [{"name": str, "template": str}], None),
+}
+MOST = 1 << 22  # ids: the largest published vocabularies have a sixteenth of it
+LARGEST = 1 << 27  # bytes: the longest published tokenizer.json has a fourth of it
 
 
 def read(path: "str | PathLike[str]") -> Tokenizer:
@@ -54,7 +65,10 @@ def _library(path: Path) -> "tokenizers.Tokenizer":
         mend = "convert its tokenizer.model with `mlx_lm.convert`" if older else "fetch the model again, whole"
         raise CheckpointError(f"expected a tokenizer.json in {path.parent}, found none: {mend}")
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        text = read_whole(path, largest=LARGEST)
+        return tokenizers.Tokenizer.from_str(text)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except Exception as error:  # the library raises nothing narrower
         raise CheckpointError(
             f"{path} is damaged or of a kind not known here: {' '.join(str(error).split())}"
@@ -62,15 +76,8 @@ def _library(path: Path) -> "tokenizers.Tokenizer":
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"expected {path} to hold a JSON object, got {type(value).__name__}")
-    return value
+    found: dict[str, Any] = json_reader.read(path, SCHEMA, error=CheckpointError) if path.is_file() else {}
+    return found
 
 
 def _parts(decoder: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -90,7 +97,9 @@ def _vocabulary(library: "tokenizers.Tokenizer", decoders: list[Mapping[str, Any
             f"got a decoder of {', '.join(sorted(kinds)) or 'no kind'}"
         )
     spelled = library.get_vocab(with_added_tokens=True)
-    tokens: list[str | None] = [None] * (max(spelled.values(), default=-1) + 1)
+    if (last := max(spelled.values(), default=-1)) >= MOST:
+        raise CheckpointError(f"{folder / 'tokenizer.json'}: at most {MOST:,} ids expected, got one of {last:,}")
+    tokens: list[str | None] = [None] * (last + 1)
     for text, token in spelled.items():
         tokens[token] = text
     kind = bytearray([Kind.NORMAL]) * len(tokens)
@@ -123,9 +132,7 @@ def _eos(folder: Path, vocabulary: TokenTable, texts: Mapping[str, str]) -> Iter
         yield token
     for name in ("generation_config.json", "config.json"):
         named = _json(folder / name).get("eos_token_id")
-        for token in named if isinstance(named, list) else [named]:
-            if isinstance(token, int):
-                yield token
+        yield from named if isinstance(named, list) else [] if named is None else [named]
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -134,12 +141,12 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, s
     if isinstance(listed, str):
         yield "default", listed
     elif isinstance(listed, list):
-        yield from ((entry["name"], entry["template"]) for entry in listed if {"name", "template"} <= set(entry))
+        yield from ((entry["name"], entry["template"]) for entry in listed)
     files = [("default", folder / "chat_template.jinja")]
     files += [(path.stem, path) for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))]
     for name, path in files:
         if path.is_file():
             try:
-                yield name, path.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                raise CheckpointError(f"{path} cannot be read: {error}") from error
+                yield name, read_whole(path, largest=json_reader.LARGEST)
+            except DataError as error:
+                raise CheckpointError(str(error)) from error

@@ -6,8 +6,8 @@ version number.
 """
 
 import base64
+import hashlib
 import json
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,53 +16,59 @@ from typing import Any
 import numpy as np
 
 from engine.errors import DataError, LikelyError
+from engine.json_reader import check, parse, shown
+from engine.trace.consistency import check_run, check_step
 from engine.trace.fields import FIELDS
 from engine.trace.trace import Lexicon, Recipe, TokenStep, Trace
 from engine.transforms import TRANSFORMS, Transform
 from engine.transforms.snapshot import ARRAYS, BINS, Snapshot
-from engine.whole_file import write_whole
+from engine.whole_file import read_whole, write_whole
 
 VERSION = 1
+LARGEST = 1 << 28  # bytes: some 100,000 tokens
 _REMOVED_BY = "cut"  # the key of version 1
 
 _TRANSFORMS = {kind.__name__: kind for kind in TRANSFORMS}
+_PARAMETERS = {int: int, float: float, bool: bool, str: str, tuple[str, ...]: [str]}
 _MOMENTS = ("lse", "mean", "variance")
-_HEADER: Mapping[str, tuple[type, ...]] = {
-    "model": (str,),
-    "weights": (str,),
-    "versions": (dict,),
-    "seed": (int,),
-    "finish": (str,),
-    "meta": (dict,),
-}
+_FACTS = {"model": str, "weights": str, "versions": {str: str}, "seed": int, "finish": str, "meta": {str: str}}
+_RECIPE = {"greedy": bool, "transforms": [{"transform": str}], "adapters?": [str]}
+_HEADER = {"likely": str, "prompt": [int], "eos": [int], "pieces": {str: str}, "recipes": [_RECIPE], "steps": int}
+_SNAPSHOT = {"vocab": int} | dict.fromkeys(_MOMENTS, float) | dict.fromkeys(ARRAYS, str)
+_STEP = {"recipe": int, "snapshot?": _SNAPSHOT, f"{_REMOVED_BY}?": str}
+_CHECKSUM = "sha256"  # of the header without it and of the lines of its steps; files of before have none
 
 
 def save(traces: Sequence[Trace], path: Path) -> None:
     """Writes the traces; the file appears whole or not at all."""
-    rows = (line for trace in traces for line in _lines(trace))
-    write_whole(path, (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    write_whole(path, (line for trace in traces for line in _lines(trace)))
 
 
 def load(path: Path) -> list[Trace]:
     """The traces of a file, at least one. Raises DataError, with file and line, for damage and for another version."""
+    lines = read_whole(path, largest=LARGEST).removesuffix("\n").split("\n")
     number = 1
     try:
-        with path.open(encoding="utf-8") as file:
-            traces: list[Trace] = []
-            while (line := file.readline()) or not traces:
-                header = _header(json.loads(line))
-                recipes, run = [recipe_from_row(row) for row in header["recipes"]], _run(header)
-                steps: list[TokenStep] = []
-                while len(steps) < header["steps"]:
-                    number += 1
-                    if not (line := file.readline()):
-                        raise ValueError(f"the header promises {header['steps']} steps and {len(steps)} are here")
-                    steps.append(step_from_row(json.loads(line), recipes))
-                traces.append(replace(run, steps=tuple(steps)))
+        traces: list[Trace] = []
+        while number <= len(lines):
+            header = _header(parse(lines[number - 1], dict))
+            recipes, run = [recipe_from_row(row) for row in header["recipes"]], _run(header)
+            begin, end = number, number + header["steps"]
+            steps: list[TokenStep] = []
+            for line in lines[begin:end]:
                 number += 1
-            return traces
-    except OSError as error:
-        raise DataError(f"{path}: the trace cannot be read: {error.strerror}") from error
+                steps.append(step_from_row(parse(line, dict), recipes))
+            number += 1
+            if number <= end:
+                raise ValueError(f"the header promises {header['steps']} steps and {len(steps)} are here")
+            blamed, number = number, begin  # what is wrong with the run as a whole is said of its header
+            found = replace(run, steps=tuple(steps))
+            check_run(found)
+            if header.get(_CHECKSUM, "") not in ("", _checksum(header, lines[begin:end])):
+                raise ValueError("its checksum is of other lines: they were changed after they were written")
+            traces.append(found)
+            number = blamed
+        return traces
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, LikelyError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path}:{number}: not a trace of version {VERSION}, or a damaged one: {reason}") from error
@@ -71,21 +77,21 @@ def load(path: Path) -> list[Trace]:
 def _run(header: Mapping[str, Any]) -> Trace:
     """The trace that a header begins, without its steps."""
     return Trace(
-        prompt=tuple(map(operator.index, header["prompt"])),
+        prompt=tuple(header["prompt"]),
         steps=(),
         lexicon=Lexicon(
             {int(token): _bytes(piece) for token, piece in header["pieces"].items()}, frozenset(header["eos"])
         ),
-        **_typed(header, _HEADER),
+        **{name: header[name] for name in _FACTS},
     )
 
 
-def _lines(trace: Trace) -> Iterator[Mapping[str, Any]]:
+def _lines(trace: Trace) -> Iterator[str]:
     recipes = list(dict.fromkeys(step.recipe for step in trace.steps))
-    yield {
+    header = {
         "likely": "trace",
         "version": VERSION,
-        **{name: getattr(trace, name) for name in _HEADER},
+        **{name: getattr(trace, name) for name in _FACTS},
         "prompt": list(trace.prompt),
         "eos": sorted(trace.lexicon.eos),
         "pieces": {str(token): _text(piece) for token, piece in trace.lexicon.pieces.items()},
@@ -93,8 +99,22 @@ def _lines(trace: Trace) -> Iterator[Mapping[str, Any]]:
         "steps": len(trace.steps),
     }
     places = {recipe: place for place, recipe in enumerate(recipes)}
-    for step in trace.steps:
-        yield step_row(step, places[step.recipe])
+    lines = [_line(step_row(step, places[step.recipe])) for step in trace.steps]
+    yield f"{_line(header | {_CHECKSUM: _checksum(header, lines)})}\n"
+    yield from (f"{line}\n" for line in lines)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def _checksum(header: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """SHA-256 of a run's header, a checksum in it aside, and of the lines of its steps."""
+    bare = {name: value for name, value in header.items() if name != _CHECKSUM}
+    digest = hashlib.sha256(json.dumps(bare).encode())
+    for line in lines:
+        digest.update(b"\n" + line.encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def step_row(step: TokenStep, recipe: int) -> Mapping[str, Any]:
@@ -115,12 +135,16 @@ def _header(header: Any) -> Mapping[str, Any]:
     if not isinstance(header, dict) or header.get("likely") != "trace":
         raise ValueError("a line that should be a trace's header is none")
     if header.get("version") != VERSION:
-        raise ValueError(f"its version is {header.get('version')}: use the likely that wrote it")
-    return header
+        raise ValueError(f"its version is {shown(header.get('version'))}: use the likely that wrote it")
+    checked: Mapping[str, Any] = check(header, _HEADER | _FACTS)
+    if header["steps"] < 0 or not 0 <= header["seed"] < 1 << 64:
+        raise ValueError(f"a run of {header['steps']} steps with the seed {header['seed']}")
+    return checked
 
 
 def step_from_row(line: Any, recipes: list[Recipe]) -> TokenStep:
     """The step that `step_row` made a row of; ValueError, KeyError or TypeError where it is damaged."""
+    check(line, _STEP)
     snapshot = _snapshot(line["snapshot"]) if "snapshot" in line else None
     removed_by = np.frombuffer(_bytes(line[_REMOVED_BY]), np.int8) if _REMOVED_BY in line else None
     if removed_by is not None and snapshot is not None and len(removed_by) != len(snapshot.ids):
@@ -128,7 +152,9 @@ def step_from_row(line: Any, recipes: list[Recipe]) -> TokenStep:
     if not 0 <= line["recipe"] < len(recipes):
         raise ValueError(f"recipe {line['recipe']} of {len(recipes)}")
     values = {field.name: field.of_json(line) for field in FIELDS}
-    return TokenStep(recipe=recipes[line["recipe"]], snapshot=snapshot, removed_by=removed_by, **values)
+    step = TokenStep(recipe=recipes[line["recipe"]], snapshot=snapshot, removed_by=removed_by, **values)
+    check_step(step)
+    return step
 
 
 def _snapshot(row: Mapping[str, Any]) -> Snapshot:
@@ -138,14 +164,7 @@ def _snapshot(row: Mapping[str, Any]) -> Snapshot:
     if sizes != {"ids": sizes["ids"], "logits": sizes["ids"], **bins}:
         raise ValueError(f"a snapshot's arrays have lengths {sizes}")
     values |= {name: float(row[name]) for name in _MOMENTS}
-    return Snapshot(vocab=operator.index(row["vocab"]), **values)
-
-
-def _typed(row: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-    for name, allowed in types.items():
-        if type(row[name]) not in allowed:
-            raise TypeError(f"{name} is {row[name]!r}")
-    return {name: row[name] for name in types}
+    return Snapshot(vocab=row["vocab"], **values)
 
 
 def recipe_row(recipe: Recipe) -> Mapping[str, Any]:
@@ -160,14 +179,15 @@ def recipe_row(recipe: Recipe) -> Mapping[str, Any]:
 
 def recipe_from_row(row: Mapping[str, Any]) -> Recipe:
     """The recipe that `recipe_row` made a row of; raises as `step_from_row`, ParameterError out of a range."""
-    adapters = row.get("adapters", [])
-    if not isinstance(adapters, list) or not all(isinstance(each, str) for each in adapters):
-        raise TypeError(f"adapters is {adapters!r}")
-    return Recipe(tuple(_transform(dict(each)) for each in row["transforms"]), row["greedy"], tuple(adapters))
+    check(row, _RECIPE)
+    return Recipe(
+        tuple(_transform(dict(each)) for each in row["transforms"]), row["greedy"], tuple(row.get("adapters", ()))
+    )
 
 
 def _transform(row: dict[str, Any]) -> Transform:
     kind = _TRANSFORMS[row.pop("transform")]
+    check(row, {f"{f.name}?": _PARAMETERS.get(f.type, object) for f in fields(kind)})  # type: ignore[arg-type]
     return kind(**{name: _frozen(value) for name, value in row.items()})
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.arrays import Array, Namespace
 from engine.errors import ParameterError
+from engine.json_reader import parse
 from engine.transforms.arrays import Key
 from engine.transforms.intervals import Decision, Intervals
 from engine.transforms.transform import Truncation, Vocabulary
@@ -125,9 +126,9 @@ class Constraint(Truncation):
         """The grammar in llguidance's language; where only one text can follow, every way to spell it is left."""
         try:
             if self.kind == "json":
-                rule = "%json " + json.dumps(json.loads(self.grammar))
+                rule = "%json " + json.dumps(parse(self.grammar))
             elif self.kind == "choice":
-                choices = json.loads(self.grammar)
+                choices = parse(self.grammar)
                 if not choices or not all(isinstance(choice, str) and choice for choice in choices):
                     raise ParameterError("choices must be one text or more, none of them empty")
                 rule = " | ".join(map(json.dumps, choices))

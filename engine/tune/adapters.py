@@ -9,18 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError
-from engine.sources import safetensors
 from engine.sources.model_info import read_json
 from engine.tune import full, peft
 from engine.tune.factors import Factors, largest, shapes
 from engine.tune.lora import Adapter
 from engine.tune.sites import sites, trainable
-from engine.tune.stored import CONFIG, PEFT_WEIGHTS, WEIGHTS, StoredAdapter, write_arrays, write_json
+from engine.tune.stored import (
+    CONFIG,
+    PEFT_WEIGHTS,
+    WEIGHTS,
+    StoredAdapter,
+    read_factors,
+    write_arrays,
+    write_json,
+)
 from metal import mx
 from models import LanguageModel, Transformer
 from models.parts import ModelPart
 from models.parts import head as model_head
 
+SCHEMA = {
+    "fine_tune_type?": str,
+    "lora_parameters?": ({"scale?": float, "dropout?": float}, None),
+    "num_layers?": int,
+    "model?": (str, None),
+    "data?": (str, None),
+}
 SAME = 1e-2  # of the largest number: how far a saved base may be from this one, which may be in fewer bits
 
 
@@ -60,25 +74,23 @@ def read(folder: Path) -> StoredAdapter:
         raise CheckpointError(f"there is no adapter directory {folder}")
     if (folder / PEFT_WEIGHTS).exists():
         return peft.read(folder)
-    config = read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG, SCHEMA)
     if not (folder / WEIGHTS).exists():
         raise CheckpointError(f"{folder} has neither {WEIGHTS} (mlx-lm) nor {PEFT_WEIGHTS} (PEFT)")
-    safetensors.read_header(folder / WEIGHTS)
-    arrays: dict[str, mx.array] = mx.load(str(folder / WEIGHTS))  # type: ignore[assignment]
     kind = config.get("fine_tune_type", "lora")
     if kind not in ("lora", "dora", "full"):
         raise CheckpointError(f"{folder / CONFIG}: fine_tune_type must be lora, dora or full, got {kind!r}")
     lora = config.get("lora_parameters") or {}
-    if kind != "full" and not isinstance(lora.get("scale"), int | float):
-        raise CheckpointError(f"{folder / CONFIG}: lora_parameters.scale must be a number, got {lora.get('scale')!r}")
+    if kind != "full" and "scale" not in lora:
+        raise CheckpointError(f"{folder / CONFIG}: lora_parameters.scale is missing")
     return StoredAdapter(
         kind,
-        arrays,
+        read_factors(folder / WEIGHTS),
         float(lora.get("scale", 1.0)),
-        int(config.get("num_layers", -1)),
+        config.get("num_layers", -1),
         float(lora.get("dropout", 0.0)),
-        str(config.get("model") or ""),
-        data=str(config.get("data") or ""),
+        config.get("model") or "",
+        data=config.get("data") or "",
     )
 
 

@@ -10,10 +10,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import json_reader
 from engine.errors import CheckpointError, DataError
 from engine.sources.fetch.progress import Report, silent
 from engine.tune.rows import TrainingRow, parse
@@ -24,6 +26,7 @@ KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
 ALSO = {"valid": ("validation", "val", "dev")}
 SHARE = 1 << 16
+LARGEST = 1 << 30  # characters of a whole file of JSON
 WHOLE = "commit"  # beside the files of a data set that an earlier version fetched whole
 SNAPSHOT = "snapshot"  # where in the hub's cache a data set lies whole
 
@@ -149,25 +152,23 @@ def _jsonl(file: Path) -> Iterator[tuple[Any, str]]:
     for number, line in enumerate(_decode(file).split("\n"), 1):
         if line.strip():
             try:
-                yield json.loads(line), f"{file}:{number}"
+                yield json_reader.parse(line), f"{file}:{number}"
             except json.JSONDecodeError as error:
                 raise DataError(
                     f"{file}:{number}:{error.colno}: one JSON object a line expected: {error.msg}, got "
                     f"{line[error.pos : error.pos + 20]!r}"
                 ) from None
-            except RecursionError:
-                raise DataError(
-                    f"{file}:{number}:1: one JSON object a line expected, got one nested too deep"
-                ) from None
+            except ValueError as error:
+                raise DataError(f"{file}:{number}:1: one JSON object a line expected: {error}") from None
 
 
 def _json(file: Path) -> Iterator[tuple[Any, str]]:
     try:
-        values = json.loads(_decode(file))
+        values = json_reader.parse(_decode(file), list, largest=LARGEST)
     except json.JSONDecodeError as error:
         raise DataError(f"{file}:{error.lineno}:{error.colno}: a JSON list of objects expected: {error.msg}") from None
-    if not isinstance(values, list):
-        raise DataError(f"{file}:1:1: a JSON list of objects expected, got {type(values).__name__}")
+    except ValueError as error:
+        raise DataError(f"{file}:1:1: a JSON list of objects expected: {error}") from None
     for i, value in enumerate(values):
         yield value, f"{file}[{i}]"
 
@@ -187,10 +188,8 @@ def _csv(file: Path) -> Iterator[tuple[Any, str]]:
 def _cell(value: str) -> Any:
     """A cell; messages and tools come as JSON."""
     if value[:1] in "[{":
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
+        with suppress(ValueError):
+            return json_reader.parse(value)
     return value
 
 

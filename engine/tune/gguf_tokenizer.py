@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine import json_reader
 from engine.errors import CheckpointError
 from engine.sources.model_info import read_json
 from engine.tokenizer import Tokenizer, from_gguf
 from engine.tokenizer.pretokenizers import PRETOKENIZERS, Pretokenizer
 from engine.tokenizer.vocabulary import Kind, byte_level_bytes
 
+LARGEST = 1 << 27  # bytes: Gemma's has a fourth of them
 PROBES = (
     "Hello, world! The quick brown fox doesn't jump; it's 12 o'clock.",
     "don't DON'T I'LL we'Ve 'tis",
@@ -39,10 +41,7 @@ def metadata(tokenizer: Tokenizer, folder: Path, rows: int) -> dict[str, Any]:
 
     CheckpointError where no metadata would make the tokenizer that the folder has.
     """
-    try:
-        program: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {folder / 'tokenizer.json'}: {error}") from None
+    program: dict[str, Any] = json_reader.read(folder / "tokenizer.json", error=CheckpointError, largest=LARGEST)
     model = program.get("model") or {}
     if model.get("type") != "BPE":
         raise CheckpointError(

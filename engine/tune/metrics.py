@@ -4,17 +4,23 @@ A run that goes on from a checkpoint forgets the lines after it, so that each st
 """
 
 import json
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError, ParameterError
+from engine.json_reader import check, parse
 from engine.tune.control import Stepped, Validated
 from engine.tune.run import TrainingRun
 from engine.tune.stored import write_whole
+from engine.whole_file import read_whole
 
 FILE = "metrics.jsonl"
 KINDS = {"stepped": Stepped, "validated": Validated}
+SCHEMAS = {
+    kind: {f.name + ("" if f.default is MISSING else "?"): f.type for f in fields(kind)} for kind in KINDS.values()
+}
 
 
 class Metrics:
@@ -57,9 +63,10 @@ def read(folder: Path) -> list[Stepped | Validated]:
     """The events of the run in `folder` so far, oldest first: what a chart of a resumed run begins with."""
     found: list[Stepped | Validated] = []
     for line in _lines(folder / FILE):
-        kind = KINDS.get(line.pop("event", ""))
-        if kind is not None:
-            found.append(kind(**line))
+        kind = KINDS.get(str(line.pop("event", "")))
+        with suppress(ValueError, TypeError):  # another version's, or damaged: a chart lacks a point
+            if kind is not None:
+                found.append(kind(**check(line, SCHEMAS[kind])))
     return found
 
 
@@ -67,11 +74,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
-            continue  # a kill in the middle of a line
+    for line in read_whole(path).split("\n"):
+        with suppress(ValueError):  # a kill in the middle of a line
+            found.append(parse(line, {"step": int}))
     return found
 
 

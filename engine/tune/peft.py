@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import CheckpointError, ParameterError
-from engine.sources import catalogue, safetensors
+from engine.sources import catalogue
 from engine.sources.model_info import read_json
-from engine.tune.stored import CONFIG, PEFT_WEIGHTS, StoredAdapter, write_arrays, write_json
+from engine.tune.stored import CONFIG, PEFT_WEIGHTS, StoredAdapter, read_factors, write_arrays, write_json
 from metal import mx
 
 if TYPE_CHECKING:
@@ -34,6 +34,17 @@ LEAVES = {  # what PEFT calls a tensor of a module -> what `adapters.place` does
     "bias": "bias",
 }
 STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # those that leave the base as it is
+SCHEMA = {
+    "peft_type?": str,
+    "init_lora_weights?": (bool, str, None),
+    "r": int,
+    "lora_alpha": float,
+    "alpha_pattern?": ({str: float}, None),
+    "lora_dropout?": (float, None),
+    "base_model_name_or_path?": (str, None),
+    **dict.fromkeys(("use_rslora?", "use_dora?", "ensure_weight_tying?"), (bool, None)),
+}
+PATTERN = re.compile(r"(?:[\w-]|\.\*?|\\[.\d-])*")  # a name, or its end, in which any names may stand: no program
 UNKNOWN = (
     "layer_replication", "target_parameters", "trainable_token_indices", "alora_invocation_tokens", "use_qalora",
     "fan_in_fan_out", "megatron_config", "arrow_config", "use_bdlora", "velora_config", "kasa_config",
@@ -42,7 +53,7 @@ UNKNOWN = (
 
 def read(folder: Path) -> StoredAdapter:
     """The adapter in a directory of PEFT's; CheckpointError that names what is not understood."""
-    config = read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG, SCHEMA)
     kind, start = config.get("peft_type", "LORA"), config.get("init_lora_weights", True)
     if kind != "LORA":
         raise CheckpointError(f"{folder / CONFIG}: peft_type must be LORA, got {kind!r}")
@@ -54,30 +65,34 @@ def read(folder: Path) -> StoredAdapter:
             f"{folder / CONFIG}: init_lora_weights = {start!r} changed the base in a way that the file does not hold: "
             "save it in PEFT with path_initial_model_for_weight_conversion"
         )
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
-        raise CheckpointError(f"{folder / CONFIG}: r and lora_alpha must be numbers, got {rank!r} and {alpha!r}")
-    safetensors.read_header(folder / PEFT_WEIGHTS)
-    found: dict[str, mx.array] = mx.load(str(folder / PEFT_WEIGHTS))  # type: ignore[assignment]
+    rank, alpha = config["r"], config["lora_alpha"]
+    if rank < 1:
+        raise CheckpointError(f"{folder / CONFIG}: r must be 1 or more, got {rank}")
+    patterns = config.get("alpha_pattern") or {}
+    for pattern in patterns:
+        if not PATTERN.fullmatch(pattern) or pattern.count("*") > 2:
+            raise CheckpointError(f"{folder / CONFIG}: the alpha_pattern {pattern!r} is more than a name")
     arrays, ranks = {}, {}
-    for name, array in found.items():
+    for name, array in read_factors(folder / PEFT_WEIGHTS).items():
         plain = name.removeprefix(PREFIX).replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
         theirs = next((leaf for leaf in LEAVES if plain.endswith(f".{leaf}")), None)
         if theirs is None or "lora_" in (path := plain.removesuffix(f".{theirs}")):
             raise CheckpointError(f"{folder / PEFT_WEIGHTS}: {name} is not a LoRA factor")
         ours = LEAVES[theirs]
+        if ours in ("lora_a", "lora_b") and (array.ndim != 2 or not array.size):
+            raise CheckpointError(f"{folder / PEFT_WEIGHTS}: {name} is {list(array.shape)}, a matrix expected")
         if ours == "lora_a":
             ranks[path] = array.shape[0]
         arrays[f"{path}.{ours}"] = mx.contiguous(array.T) if ours in ("lora_a", "lora_b") else array
     root = bool(config.get("use_rslora"))
-    alphas = {path: _by_pattern(config.get("alpha_pattern") or {}, path, alpha) for path in ranks}
+    alphas = {path: _by_pattern(patterns, path, alpha) for path in ranks}
     return StoredAdapter(
         "dora" if config.get("use_dora") else "lora",
         arrays,
         alpha / (rank**0.5 if root else rank),
         -1,
         float(config.get("lora_dropout") or 0),
-        str(config.get("base_model_name_or_path") or ""),
+        config.get("base_model_name_or_path") or "",
         scales={path: alphas[path] / (r**0.5 if root else r) for path, r in ranks.items()},
         tied=bool(config.get("ensure_weight_tying")),
         pissa=start == "pissa",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import DataError, ParameterError
+from engine.json_reader import shown
 
 Message = dict[str, Any]
 FORMS = {
@@ -55,7 +56,7 @@ def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> 
     DataError for another form or a wrong type: the place, what was expected, what came.
     """
     if not isinstance(value, dict):
-        raise DataError(f"{where}: a JSON object expected, got {_named(value)}")
+        raise DataError(f"{where}: a JSON object expected, got {shown(value)}")
     row = {(names or {}).get(key, key): item for key, item in value.items() if item is not None}
     form = next((form for form, keys in FORMS.items() if all(key in row for key in keys)), None)
     if form is None:
@@ -106,7 +107,7 @@ def _side(value: object, name: str, role: str, where: str) -> tuple[Message, ...
     if isinstance(value, str):
         return ({"role": role, "content": value},)
     if not isinstance(value, list):
-        raise DataError(f"{where}: {name} must be text or a list of messages, got {_named(value)}")
+        raise DataError(f"{where}: {name} must be text or a list of messages, got {shown(value)}")
     return _messages(value, name, where)
 
 
@@ -117,12 +118,12 @@ def _messages(value: object, name: str, where: str) -> tuple[Message, ...]:
     for i, message in enumerate(messages):
         at = f"{where}: {name}[{i}]"
         if not isinstance(message, dict):
-            raise DataError(f"{at} must be an object with role and content, got {_named(message)}")
+            raise DataError(f"{at} must be an object with role and content, got {shown(message)}")
         if message.get("role") not in ROLES:
-            raise DataError(f"{at}.role must be one of {', '.join(ROLES)}, got {message.get('role')!r}")
+            raise DataError(f"{at}.role must be one of {', '.join(ROLES)}, got {shown(message.get('role'))}")
         content = message.get("content")
         if not isinstance(content, str | list) and not (content is None and message.get("tool_calls")):
-            raise DataError(f"{at}.content must be text, got {_named(content)}")
+            raise DataError(f"{at}.content must be text, got {shown(content)}")
     return tuple(messages)
 
 
@@ -131,10 +132,10 @@ def _sharegpt(value: object, where: str) -> tuple[Message, ...]:
     for i, turn in enumerate(_list(value, "conversations", where)):
         at = f"{where}: conversations[{i}]"
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
-            raise DataError(f"{at} must be an object with from and value, got {_named(turn)}")
-        if turn.get("from") not in SPEAKERS:
-            raise DataError(f"{at}.from must be one of {', '.join(SPEAKERS)}, got {turn.get('from')!r}")
-        messages.append({"role": SPEAKERS[turn["from"]], "content": turn["value"]})
+            raise DataError(f"{at} must be an object with from and value, got {shown(turn)}")
+        if (role := SPEAKERS.get(speaker) if isinstance(speaker := turn.get("from"), str) else None) is None:
+            raise DataError(f"{at}.from must be one of {', '.join(SPEAKERS)}, got {shown(speaker)}")
+        messages.append({"role": role, "content": turn["value"]})
     if not messages:
         raise DataError(f"{where}: conversations is empty")
     return tuple(messages)
@@ -142,16 +143,11 @@ def _sharegpt(value: object, where: str) -> tuple[Message, ...]:
 
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     if not isinstance(row[name], str):
-        raise DataError(f"{where}: {name} must be text, got {_named(row[name])}")
+        raise DataError(f"{where}: {name} must be text, got {shown(row[name])}")
     return str(row[name])
 
 
 def _list(value: object, name: str, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise DataError(f"{where}: {name} must be a list, got {_named(value)}")
+        raise DataError(f"{where}: {name} must be a list, got {shown(value)}")
     return value
-
-
-def _named(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-    return "nothing" if value is None else f"{kinds.get(type(value), type(value).__name__)} ({str(value)[:40]})"

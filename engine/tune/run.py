@@ -97,8 +97,7 @@ def prepare(
         lora.attach(trained)
     run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why)
     if kept is not None:
-        if set(kept.parameters) != set(trained.parameters()):
-            raise DataError(f"{folder} is a run on another model: its parameters are not those of this one")
+        state.check(folder, kept, trained.parameters(), config.optimiser)
         trained.set(kept.parameters)
         run.optimiser, run.counters = kept.optimiser, kept.counters
         run.steps = amounts.steps_of(config, rows.train) if asked.steps or asked.epochs else steps

@@ -8,11 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from engine import json_reader
 from engine.errors import CheckpointError, DataError
-from engine.sources import safetensors
-from engine.tune.config import RENAMED, Config
+from engine.options import typed
+from engine.sources import array_file
+from engine.tune import optimisers
+from engine.tune.config import HINTS, RENAMED, Config
 from engine.tune.stored import write_arrays
 from metal import mx
 
@@ -36,6 +39,15 @@ class Counters:
     best_step: int = 0
     waited: int = 0  # validations since
     elapsed_s: float = 0.0
+
+
+# what stands beside the arrays
+FACTS = {
+    "counters": {f"{f.name}?": get_args(f.type) or f.type for f in fields(Counters)},
+    "config": dict,
+    "data": str,
+    "steps": int,
+}
 
 
 @dataclass
@@ -63,10 +75,14 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
     path = folder / FILE
     if not path.exists():
         raise CheckpointError(f"{folder} has no run to resume: expected {FILE}")
-    safetensors.read_header(path)
-    loaded: Any = mx.load(str(path), return_metadata=True)
-    arrays, metadata = loaded
-    facts: dict[str, Any] = json.loads(metadata["likely"])
+    arrays, metadata = array_file.read(path)
+    try:
+        facts = json_reader.parse(metadata.get("likely", ""), FACTS)
+        counters = Counters(**facts["counters"])
+        if min(getattr(counters, f.name) or 0 for f in fields(counters) if f.type is int) < 0 or facts["steps"] < 1:
+            raise ValueError("a count below 0")
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} does not say how far the run had come: {error}") from error
     then = {RENAMED.get(name, name): value for name, value in facts["config"].items()}
     _same(folder, then, config)
     if facts["data"] != data:
@@ -79,7 +95,29 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
             parameters[name] = array
         else:
             optimiser.setdefault(name, {})[kind] = array
-    return State(parameters, optimiser, Counters(**facts["counters"])), int(facts["steps"]), _chosen(config, then)
+    return State(parameters, optimiser, counters), facts["steps"], _chosen(config, then)
+
+
+def check(folder: Path, kept: State, parameters: Mapping[str, mx.array], optimiser: str) -> None:
+    """DataError where a state is not of these parameters, or holds NaN or infinity."""
+    if set(kept.parameters) != set(parameters):
+        raise DataError(f"{folder} is a run on another model: its parameters are not those of this one")
+    still = {name: mx.zeros_like(array) for name, array in parameters.items()}
+    step, rates = optimisers.OPTIMISERS[optimiser](), dict.fromkeys(parameters, 0.0)
+    # a step that nobody evaluates says which arrays the optimiser keeps
+    after = optimisers.update(parameters, still, {}, step, 1, rates, optimisers.Penalties())[1]
+    wanted = {f"parameter {name}": array for name, array in parameters.items()}
+    there = {f"parameter {name}": array for name, array in kept.parameters.items()}
+    if kept.counters.step or kept.optimiser:
+        wanted |= {f"{key} of {name}": array for name, each in after.items() for key, array in each.items()}
+        there |= {f"{key} of {name}": array for name, each in kept.optimiser.items() for key, array in each.items()}
+    for name in sorted({*wanted, *there}):
+        sides = [None if array is None else (array.shape, array.dtype) for array in (there.get(name), wanted.get(name))]
+        if sides[0] != sides[1]:
+            said = ["nothing" if side is None else f"{side[1]} {list(side[0])}" for side in sides]
+            raise DataError(f"{folder} is a run on another model, or damaged: {name} is {said[0]}, expected {said[1]}")
+    if not mx.all(mx.stack([mx.all(mx.isfinite(array)) for array in there.values()])):
+        raise DataError(f"{folder} holds NaN or infinity: its state is damaged, begin again with another --out")
 
 
 def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
@@ -93,4 +131,6 @@ def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
 
 def _chosen(now: Config, then: Mapping[str, Any]) -> Config:
     names = (() if now.batch else CHOSEN) + (() if now.steps or now.epochs else ("steps", "epochs"))
-    return replace(now, **{name: then[name] for name in names})
+    return replace(
+        now, **{name: typed(name, then.get(name, getattr(now, name)), HINTS[name]) for name in names}
+    ).checked()

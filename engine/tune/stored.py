@@ -4,13 +4,15 @@ Knows no layout: see `adapters` for mlx-lm's and `peft` for PEFT's.
 """
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.errors import DataError
+from engine.errors import CheckpointError, DataError
+from engine.sources import array_file
+from engine.whole_file import put_whole
 from metal import mx
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
@@ -37,25 +39,19 @@ class StoredAdapter:
     pissa: bool = False  # the largest singular directions of the base are to be subtracted
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, make it durable, and put it in place in one step.
+def read_factors(path: Path) -> dict[str, mx.array]:
+    """The arrays of an adapter's file; CheckpointError where one holds no real numbers."""
+    arrays, _ = array_file.read(path)
+    for name, array in arrays.items():
+        if not mx.issubdtype(array.dtype, mx.floating):
+            raise CheckpointError(f"{path}: {name} holds {array.dtype}, floats expected")
+    return arrays
 
-    DataError where the disk is full or may not be written; what was at `path` is untouched then.
-    """
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(beside)
-        descriptor = os.open(beside, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(beside, path)
-    except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
-        raise DataError(f"cannot write {path}: {reason}; make room or choose another --out") from error
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """`put_whole` in a folder that is made if it is not there; DataError that says what to do."""
+    with _advised(path):
+        put_whole(path, write)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -63,4 +59,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, mx.array], metadata: Mapping[str, str] | None = None) -> None:
-    write_whole(path, lambda beside: mx.save_safetensors(str(beside), dict(arrays), dict(metadata or {})))
+    with _advised(path):
+        array_file.write(path, arrays, metadata)
+
+
+@contextmanager
+def _advised(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise DataError(f"{path} was not written: {error.strerror}; choose another --out") from error
+    except DataError as error:
+        raise DataError(f"{error}; make room or choose another --out") from error

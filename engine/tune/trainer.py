@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
+from engine.numerics import damaged
 from engine.tune import batches, optimisers, state, step
 from engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from engine.tune.lora import Adapter
@@ -101,6 +102,8 @@ def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int, cont
     mx.eval(gradients, size)
     loss, norm = sums[0] / count, float(size)
     if not (math.isfinite(loss) and math.isfinite(norm)):
+        if not counters.step and math.isnan(loss):  # nothing was trained yet: it is the model
+            raise damaged(run.name or "the model", run.model, *(run.rows.train[i].ids for each in taken for i in each))
         return Ended(
             "nan", counters.step, f"loss {loss:.4g}, gradient {norm:.4g} at step {t}, rows {_where(run, taken)}"
         )

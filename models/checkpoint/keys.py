@@ -1,5 +1,6 @@
 """A Hugging Face configuration, read: every key once, none guessed. Imports no mlx and knows no family."""
 
+import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -81,6 +82,8 @@ class Keys:
 
     def number(self, name: str, default: Any = _REQUIRED) -> Any:
         value = self._typed(name, default, (int, float), "a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.bad(f"{name} must be a number, got {value}")
         return float(value) if isinstance(value, int) else value
 
     def flag(self, name: str, default: Any = _REQUIRED) -> Any:

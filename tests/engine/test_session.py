@@ -402,8 +402,10 @@ def test_a_model_that_gives_nan_in_every_type_is_named_and_no_nan_becomes_a_toke
     session, _ = narrow(66, None)
     with pytest.raises(NotFinite, match=r"^fake gives NaN after token 2 \(layer 1 is the first\): its weights"):
         list(session.generate([65, 66], RunControl(), max_tokens=3))
-    with pytest.raises(NotFinite, match="not finite"):
+    with pytest.raises(NotFinite, match=r"^fake gives NaN after token 2 \(layer 1 is the first\)"):
         session.score([65, 66, 67])
+    with pytest.raises(NotFinite, match=r"^fake gives NaN after token 1 "):
+        session.logits_after([66])
     with pytest.raises(NotFinite):
         list(session.generate([65, 66], RunControl(), n=3, max_tokens=3))
 

@@ -1,5 +1,6 @@
 """Attachments of a message (files named with `@path`), the history of prompts on disk, code blocks in an answer."""
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -8,6 +9,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from engine.errors import DataError
+from engine.json_reader import parse
+from engine.whole_file import read_whole
 
 LARGEST = 4_000_000  # bytes of a file that are worth counting
 KEPT = 500  # prompts remembered
@@ -112,15 +115,12 @@ def read_history(path: Path) -> list[str]:
     """The prompts of earlier times, oldest first; lines that cannot be read are left out."""
     prompts = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines()[-KEPT:]:
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, str):
-                prompts.append(value)
-    except (OSError, UnicodeDecodeError):
-        pass
+        lines = read_whole(path).split("\n")[-KEPT - 1 :]
+    except DataError:
+        return []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            prompts.append(parse(line, str))
     return prompts
 
 

@@ -206,14 +206,17 @@ def cut(folder: Path) -> None:
         (remove("model.safetensors"), r"has no \.safetensors weights"),
         (remove("tokenizer.json"), r"expected a tokenizer\.json"),
         (write("config.json", b"{"), r"cannot read .*config\.json"),
-        (write("config.json", b"[]"), "a JSON object expected, got list"),
+        (write("config.json", b"[]"), "an object expected, got a list"),
         (write("config.json", b"[" * 100_000), r"cannot read .*config\.json"),
         (write("tokenizer.json", b"{"), "tokenizer.json"),
         (cut, r"ends after the file does; it is truncated, fetch it again"),
         (write("model.safetensors", b""), "does not fit the file"),
         (write("model.safetensors", struct.pack("<Q", 1 << 60) + b"{}"), "does not fit the file"),
-        (write("model.safetensors", struct.pack("<Q", 5) + b"{}{}{"), "its header is not JSON"),
-        (write("model.safetensors", struct.pack("<Q", 2) + b"[]"), "is not a table of tensors"),
+        (write("model.safetensors", struct.pack("<Q", 5) + b"{}{}{"), "its header is no table of tensors: Extra data"),
+        (
+            write("model.safetensors", struct.pack("<Q", 2) + b"[]"),
+            "no table of tensors: an object expected, got a list",
+        ),
     ],
 )
 def test_damaged_folders(folder: Path, damage: Callable[[Path], None], message: str) -> None:

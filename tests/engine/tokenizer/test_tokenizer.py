@@ -225,9 +225,9 @@ def test_gguf_faults_are_one_line(change: dict[str, Any], line: str) -> None:
         ("tokenizer.json", None, "expected a tokenizer.json"),
         ("tokenizer.json", "{", "damaged"),
         ("tokenizer.json", '{"model": 3}', "damaged"),
-        ("tokenizer_config.json", "{]", "cannot be read"),
-        ("tokenizer_config.json", "[]", "JSON object, got list"),
-        ("generation_config.json", "\x00", "cannot be read"),
+        ("tokenizer_config.json", "{]", "cannot read"),
+        ("tokenizer_config.json", "[]", "an object expected, got a list"),
+        ("generation_config.json", "\x00", "cannot read"),
     ],
 )
 def test_folder_faults_are_one_line(tmp_path: Path, name: str, content: str | None, line: str) -> None:

@@ -80,11 +80,14 @@ def test_columns_are_renamed_and_unknown_names_refused() -> None:
     [
         ([1], r"f:3: a JSON object expected, got a list"),
         ({"body": "x"}, r"f:3: expected a row with messages; .* got body \(rename by --map\)"),
-        ({"text": 5}, r"f:3: text must be text, got a number \(5\)"),
+        ({"text": 5}, r"f:3: text must be text, got a whole number \(5\)"),
         ({"messages": "hi"}, r"f:3: messages must be a list, got text"),
         ({"messages": []}, r"f:3: messages is empty"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, r"messages\[0\].role must be one of system, .* got 'bot'"),
-        ({"messages": [{"role": "user", "content": 3}]}, r"messages\[0\].content must be text, got a number"),
+        (
+            {"messages": [{"role": "bot", "content": "x"}]},
+            r"\[0\].role must be one of system, .* got text \(bot\)",
+        ),
+        ({"messages": [{"role": "user", "content": 3}]}, r"messages\[0\].content must be text, got a whole number"),
         ({"conversations": [{"from": "x", "value": "y"}]}, r"conversations\[0\].from must be one of human"),
         ({"chosen": "a", "rejected": "a"}, r"chosen and rejected are the same"),
     ],
