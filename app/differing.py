@@ -6,7 +6,6 @@ From stored results and, where it is still there, the task itself. No model, no 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from app.evaluations import Evaluation, Evaluations, Row
@@ -18,6 +17,7 @@ from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair,
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.figures import Tally
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
+from engine.home import expanded
 
 LISTED = 200
 BINS = 10
@@ -121,9 +121,9 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
 def _base(model: str) -> str:
     """The model that an adapter's folder is for; "" for what is no such folder."""
     try:
-        config = json_reader.read(Path(model).expanduser() / "adapter_config.json", {"model?": str})
+        config = json_reader.read(expanded(model) / "adapter_config.json", {"model?": str})
         return str(config.get("model", ""))
-    except (DataError, RuntimeError):  # RuntimeError: a home that nobody has
+    except DataError:
         return ""
 
 

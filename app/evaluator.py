@@ -21,6 +21,7 @@ from engine.evaluate.evaluation import Outcome, Protocol
 from engine.evaluate.spread import spread
 from engine.evaluate.task_files import digest
 from engine.evaluate.tasks import Problem, Task
+from engine.home import expanded
 from engine.session import Session
 from engine.sources.fetch.progress import Report
 from engine.tune.stored import CONFIG
@@ -145,13 +146,13 @@ def weights(session: Session) -> str:
 
 def is_adapter(name: str) -> bool:
     """Whether a model is named by an adapter's folder."""
-    return bool(name) and (Path(name).expanduser() / CONFIG).exists()
+    return bool(name) and (expanded(name) / CONFIG).exists()
 
 
 def open_adapter(name: str, progress: Report) -> tuple[Session, str]:
     """A session on an adapter's folder, over the model that it was trained on, and what its weights are known by."""
     session = Session(open_model(name, progress))
-    return session, f"{weights(session)} {files(Path(name).expanduser())}"
+    return session, f"{weights(session)} {files(expanded(name))}"
 
 
 def files(folder: Path) -> str:

@@ -12,6 +12,7 @@ from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.harness_tasks import PREFIX, named
 from engine.evaluate.shipped import SHIPPED, shipped
 from engine.evaluate.tasks import Task
+from engine.home import expanded
 from engine.whole_file import read_whole
 
 
@@ -54,13 +55,13 @@ def sources(
     """
     found: list[Sourced] = []
     for name in names:
-        path = Path(name).expanduser()
+        path = expanded(name)
         made = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
         kind, _, file = name.partition(":")
         if made is not None:
             read, where = [made], name
         elif kind in DERIVATIONS and file:
-            path = Path(file).expanduser()
+            path = expanded(file)
             read, where = derived(kind, path), f"{kind}:{path.absolute()}"
         else:
             if not path.exists() and path.suffix not in (*task_files.SUFFIXES, ".gz"):

@@ -96,7 +96,7 @@ class Prefixes:
     def restore(self, ids: Sequence[int], branch: Branches) -> int:
         """Bring a branch that has read nothing to the longest known beginning of `ids`; how many tokens that is.
 
-        CacheError where a file is damaged or of something else.
+        A file that is damaged or of something else counts as none, is said once, and is written anew.
         """
         path, found = [], []
         for place in self._places(ids, branch, len(ids)):
@@ -203,7 +203,13 @@ class Prefixes:
     def _load(self, place: Named) -> PrefixSegment | None:
         if not self._stored(place):
             return None
-        return read(self._file(place), place.tokens, model=self.model, adapter=self.adapter)
+        try:
+            return read(self._file(place), place.tokens, model=self.model, adapter=self.adapter)
+        except CacheError as error:
+            self._tell(f"a prefix is read again: {error}")
+            with self._files():
+                self._file(place).unlink(missing_ok=True)
+            return None
 
     def _bound(self) -> None:
         """Delete the files that were not used for longest until the folder is within its budget."""
@@ -233,6 +239,8 @@ def read(path: Path, tokens: Sequence[int], *, model: str, adapter: str = "") ->
             raise CacheError(f"{path} is of another {name.removesuffix('s')}, remove it: {of}")
     try:
         regime = json_reader.parse(metadata["regime"], (None, [int]))
+        if arrays["hidden"].shape[:1] != (len(tokens),):
+            raise ValueError("its hidden states are of other tokens")
     except (KeyError, ValueError) as error:
         raise CacheError(f"{path} is damaged, remove it") from error
     return PrefixSegment(arrays, None if regime is None else tuple(regime))

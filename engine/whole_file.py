@@ -89,6 +89,14 @@ def _unwritten(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} was not written: {reason}")
 
 
+def check_readable(folder: Path) -> None:
+    """DataError where a folder may not be looked into: to whoever asks it would seem empty."""
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror}") from error
+
+
 def check_new_folder(folder: Path, option: str) -> None:
     """DataError, naming the option that gave it, where a folder of ours would lie in one that holds anything."""
     if not folder.name:

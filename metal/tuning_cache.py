@@ -41,8 +41,8 @@ def folder() -> Path:
     if chosen := os.environ.get("LIKELY_KERNELS"):
         return Path(chosen)
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "likely" / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "likely" / "kernels"
+        return Path(os.path.expanduser("~")) / "Library" / "Caches" / "likely" / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "likely" / "kernels"
 
 
 def blank() -> Record:

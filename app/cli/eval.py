@@ -16,6 +16,7 @@ from app.cli.eval_output import Figure, number, say, show, span
 from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
 from engine import ranks
 from engine.errors import DataError
+from engine.home import expanded
 
 if TYPE_CHECKING:
     from app.evaluations import Evaluation, Evaluations
@@ -294,7 +295,7 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
             return open_adapter(model, progress.show)
     session = open_session(model, adapters=adapters, whole=True)
     weighed = [weighed_adapter(given) for given in adapters]
-    return session, " ".join([weights(session), *(f"{files(Path(f).expanduser())}={w}" for f, w in weighed)])
+    return session, " ".join([weights(session), *(f"{files(expanded(f))}={w}" for f, w in weighed)])
 
 
 def _check_asked(

@@ -10,6 +10,7 @@ import click
 
 from app.cli.opening import Progress, Ruled, default_model, open_session
 from engine import ranks
+from engine.home import expanded
 from engine.synth.config import PipelineConfig, read
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def command(
 def _open(name: str, adapters: "tuple[str, ...]") -> "Session":
     from engine.tune.adapters import CONFIG
 
-    if name and (Path(name).expanduser() / CONFIG).exists():
+    if name and (expanded(name) / CONFIG).exists():
         from app.evaluator import open_adapter
 
         with Progress() as progress:
@@ -130,14 +131,14 @@ def _effect(config: PipelineConfig, as_json: bool) -> None:
     from engine.sources.checkpoint import load
     from engine.synth import inputs, training
 
-    made = inputs.rows(str(Path(config.out).expanduser() / "train.jsonl"))
+    made = inputs.rows(str(expanded(config.out) / "train.jsonl"))
     real = inputs.training_rows(config.real)
     task = inputs.task_of(config.train.task)
     with Progress() as progress:
         checkpoint = load(config.generate.model or default_model(), progress.show)
     known: dict[str, training.Arm] = {}
     sets = {"real": real, "made": made, "both": (*real, *made)}
-    for arm in training.arms(checkpoint, sets, task, config.train, Path(config.out).expanduser() / "effect"):
+    for arm in training.arms(checkpoint, sets, task, config.train, expanded(config.out) / "effect"):
         known[arm.name] = arm
         click.echo(json.dumps(arm_object(arm, known)) if as_json else arm_line(arm, known))
 
@@ -169,7 +170,7 @@ def _learner(config: PipelineConfig, way: str) -> "Learner[Any]":
 
     session, g = open_session(config.generate.model), config.generate
     writer = Writer(session, recipe(g.sampling), parse(g.strategy), g.max_tokens, g.chat)
-    folder = Path(config.out).expanduser() / "generations" / way
+    folder = expanded(config.out) / "generations" / way
     return TaughtModel(session.checkpoint, config.train, writer, folder, g.stop)
 
 
@@ -178,7 +179,7 @@ def _kept(config: PipelineConfig) -> "list[SynthRow]":
     from engine.synth.row import of_value
     from engine.synth.stages import SIDES
 
-    files = [Path(config.out).expanduser() / f"{side}.jsonl" for side in SIDES]
+    files = [expanded(config.out) / f"{side}.jsonl" for side in SIDES]
     return [of_value(value) for file in files if file.exists() for value in rows(file)]
 
 

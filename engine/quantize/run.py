@@ -4,6 +4,7 @@ One layer is in memory at a time: read, scaled, packed, written, and left behind
 it as it was and as it became. What is written is under another name until all of it is there.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -43,10 +44,14 @@ def quantize(
         raise ParameterError(f"{target} exists already: give another folder or remove it")
     source = Source(info)
     tokens = measure.windows(source.tokenizer, source.shape, text)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     require_space(target.parent, info.nbytes)
     plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
     partial = target.with_name(f".{target.name}.{os.getpid()}")
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        if not _alive(left.suffix.removeprefix(".")):  # what a run that was killed has left
+            shutil.rmtree(left, ignore_errors=True)
     try:
         with disk_errors(target.parent):
             partial.mkdir()
@@ -55,6 +60,17 @@ def quantize(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return report
+
+
+def _alive(process: str) -> bool:
+    """Whether a process of that number runs; of a word that is no number nothing is known, so it is left alone."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, OSError):
+        return True
+    return True
 
 
 def matrices(parts: Sequence[ModelPart], arrays: Arrays, layout: PackedLayout) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine import json_reader
 from engine.errors import DataError
+from engine.home import expanded
 from engine.sources import preferences
 
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -30,10 +31,10 @@ class Found:
 def hub_cache() -> Path:
     """The cache that every program built on huggingface_hub shares; its rules, without importing it."""
     if named := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(os.path.expandvars(named)).expanduser()
+        return expanded(os.path.expandvars(named))
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     hf_home = os.environ.get("HF_HOME") or os.path.join(caches, "huggingface")
-    return Path(os.path.expandvars(hf_home)).expanduser() / "hub"
+    return expanded(os.path.expandvars(hf_home)) / "hub"
 
 
 def in_hub_cache(repo: str, file: str | None = None, revision: str = "main") -> Iterator[Found]:
@@ -56,7 +57,7 @@ def all_in_hub_cache() -> Iterator[Found]:
 
 def lm_studio() -> tuple[Path, ...]:
     """LM Studio's folders of models that there are: the one it is set to, that of its home, and its old one."""
-    here = Path.home()
+    here = expanded("~")
     try:
         root = Path((here / ".lmstudio-home-pointer").read_text(encoding="utf-8").strip() or "/nowhere")
     except (OSError, ValueError):
@@ -64,8 +65,8 @@ def lm_studio() -> tuple[Path, ...]:
     candidates = [root / "models", here / ".lmstudio" / "models", here / ".cache" / "lm-studio" / "models"]
     try:
         named = json_reader.read(root / "settings.json").get("downloadsFolder")
-        candidates[:0] = [Path(named).expanduser()] if isinstance(named, str) and named else []
-    except (DataError, RuntimeError):  # RuntimeError: `~nobody`
+        candidates[:0] = [expanded(named)] if isinstance(named, str) and named else []
+    except DataError:
         pass
     return tuple(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine import json_reader
 from engine.errors import DataError
-from engine.home import home
+from engine.home import expanded, home
 
 
 def chosen(within: Path | None = None) -> str:
@@ -25,7 +25,7 @@ def choose(name: str, within: Path | None = None) -> None:
 
     A disk that cannot be written leaves it unsaid.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if "/" in name and path.exists():
         name = str(path.absolute())
     if name != chosen(within):
@@ -37,12 +37,12 @@ def folders() -> tuple[Path, ...]:
     named = [part for part in os.environ.get("LIKELY_MODELS", "").split(os.pathsep) if part]
     added = _read().get("folders", [])
     added = [folder for folder in added if isinstance(folder, str)] if isinstance(added, list) else []
-    return tuple(dict.fromkeys(Path(folder).expanduser() for folder in (*named, *added)))
+    return tuple(dict.fromkeys(expanded(folder) for folder in (*named, *added)))
 
 
 def add_folder(folder: Path) -> None:
     """Look for models in this folder too, from now on."""
-    folder = folder.expanduser().absolute()
+    folder = expanded(folder).absolute()
     if folder not in folders():
         settled = _read()
         added = settled.get("folders", [])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from engine import json_reader
 from engine.errors import CheckpointError, DataError
-from engine.home import home
+from engine.home import expanded, home
 from engine.sources import catalogue, places, preferences
 from engine.sources.catalogue import Hub, Known, Package
 from engine.sources.fetch.progress import Report, disk_errors, silent
@@ -41,7 +41,7 @@ def resolve(name: str) -> ModelInfo | None:
     CheckpointError for a path that is no model and for a name that nothing is known by.
     """
     if _looks_like_path(name):
-        return describe(_model_at(Path(name).expanduser()), name=name)
+        return describe(_model_at(expanded(name)), name=name)
     known = catalogue.named(name)
     names = {name, known.name, _spelled(known)} if known is not None else {name}
     for own in names:

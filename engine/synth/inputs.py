@@ -10,6 +10,7 @@ from engine.evaluate import task_files
 from engine.evaluate.contamination import text_of, words
 from engine.evaluate.generated import MAKERS, generated
 from engine.evaluate.tasks import Item, Question, Task
+from engine.home import expanded
 from engine.synth.row import digest, sides
 from engine.tune import data
 from engine.tune.rows import FORMS, TrainingRow, parse
@@ -28,7 +29,7 @@ def task_of(name: str) -> Task:
     """A generated task, or that of a file. DataError where there is none, or several."""
     if (made := generated(name)) is not None:
         return made
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.exists():
         raise DataError(f"there is no task {name}: give a .jsonl, .csv or .toml file, or {', '.join(MAKERS)}")
     found = task_files.read(path)
@@ -77,7 +78,7 @@ def _is_task(path: Path) -> bool:
 
 def training_rows(source: str) -> tuple[TrainingRow, ...]:
     """Rows of any form, or the items of a task, without its examples, as rows of prompt and completion, or of text."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if generated(source) is None and path.exists() and not _is_task(path):
         return rows(source)
     task, found = task_of(source), []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from engine import ranks
 from engine.decode.strategies import parse
 from engine.errors import ContextOverflow, DataError
+from engine.home import expanded
 from engine.presets import recipe
 from engine.synth import filters, journal, stages
 from engine.synth.config import PipelineConfig
@@ -90,7 +91,7 @@ def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
     a verifier that passes nothing, or wrong answers too. The rows are in `dropped.jsonl` then, and there is no
     `train.jsonl`.
     """
-    folder, sessions = Path(config.out).expanduser(), dict[str, "Session"]()
+    folder, sessions = expanded(config.out), dict[str, "Session"]()
     g = config.generate
 
     def session(name: str) -> "Session":

@@ -17,10 +17,11 @@ from typing import Any
 
 from engine import json_reader
 from engine.errors import CheckpointError, DataError
+from engine.home import expanded
 from engine.sources.fetch.progress import Report, silent
 from engine.tune.rows import TrainingRow, parse
 from engine.tune.stored import write_whole
-from engine.whole_file import read_whole
+from engine.whole_file import check_readable, read_whole
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
@@ -66,11 +67,12 @@ def read(
 
     DataError for what is missing, malformed (with file, line and column) or empty.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.exists():
         path = _from_hub(str(source), progress)
     parts: dict[str, list[TrainingRow]] = {name: [] for name in PARTS}
     if path.is_dir():
+        check_readable(path)
         files = _files(path)
         if any(files.values()):
             for part, found in files.items():

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from engine import arrays
 from engine.errors import ParameterError
+from engine.home import expanded
 from engine.inside import steering
 from engine.inside.subject import transformer
 from engine.session import Session
@@ -100,7 +101,7 @@ class Stack:
         CheckpointError for an adapter that is damaged or for another model, with the model as it was; ParameterError
         for a name that is taken, a DoRA adapter on the sites of another, whole weights, and a weight out of range.
         """
-        folder = Path(folder).expanduser()
+        folder = expanded(folder)
         name = name or folder.resolve().name
         self.check_name(name)
         _check(weight)

@@ -1,9 +1,9 @@
 """Tuned models by name: a checkpoint, or an adapter's directory on the checkpoint that it was trained on."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from engine.errors import CheckpointError
+from engine.home import expanded
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
 from engine.tune import adapters, lora, sites
@@ -11,7 +11,7 @@ from engine.tune import adapters, lora, sites
 
 def open_model(name: str, progress: Report = silent) -> Checkpoint:
     """The checkpoint `name`, or the adapter directory `name` on the model that it was trained on."""
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not (folder / adapters.CONFIG).exists():
         return load(name, progress)
     stored = adapters.read(folder)

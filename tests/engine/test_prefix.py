@@ -260,7 +260,13 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
         read(path, tokens, model="m", adapter="a")
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CacheError, match="is damaged, remove it"):
-        read_all(net, TEXT, Prefixes("m", "a", folder=tmp_path))
+        read(path, tokens, model="m", adapter="a")
+    said: list[str] = []
+    again = Prefixes("m", "a", folder=tmp_path, tell=said.append)
+    assert (
+        read_all(net, TEXT, again)[1] == len(TEXT) and len(said) == 1 and "is damaged" in said[0]
+    )  # and costs no answer
+    assert read_all(net, TEXT, Prefixes("m", "a", folder=tmp_path))[1] < len(TEXT)  # it was written anew
     mx.save_safetensors(str(path), {"x": mx.zeros(3)})
     with pytest.raises(CacheError, match="not a prefix written here"):
         read(path, tokens, model="m", adapter="a")

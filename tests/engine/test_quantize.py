@@ -1,6 +1,7 @@
 """Quantising: what is written is what mlx-lm reads, what is reported is so, and memory holds one layer."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -291,6 +292,18 @@ def test_what_cannot_be_quantised_is_refused_and_leaves_nothing(tmp_path: Path) 
     with pytest.raises(CheckpointError, match="quantised already"):
         quantize(describe(tmp_path / "small"), tmp_path / "twice", Settings(), text=TEXT)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["original", "small"]
+
+
+def test_what_a_killed_run_has_left_is_cleared(tmp_path: Path) -> None:
+    info = describe(original(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name in (f".small.{ended.pid}", f".small.{os.getppid()}", ".small.kept", f".other.{ended.pid}"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model-00001-of-00004.safetensors").write_bytes(b"half")
+    quantize(info, tmp_path / "small", Settings(), text=TEXT)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"original", "small", f".small.{os.getppid()}", ".small.kept", f".other.{ended.pid}"}
 
 
 @pytest.mark.parametrize("text", [None, [1]])

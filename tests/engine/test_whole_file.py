@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import DataError
-from engine.whole_file import write_whole
+from engine.whole_file import put_whole, read_whole, write_whole
 
 
 def test_a_file_is_replaced_whole_or_left(tmp_path: Path) -> None:
@@ -55,3 +55,35 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
             write_whole(path, ["x"])
         assert "\n" not in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == ["b.partial", "round"]
+
+
+def test_what_need_not_end_is_refused_by_its_kind(tmp_path: Path) -> None:
+    for path in ("/dev/zero", "/dev/null"):
+        with pytest.raises(DataError, match="it is a device, and a file is wanted"):
+            read_whole(Path(path))
+    (tmp_path / "a").write_bytes(b"123456789")
+    assert read_whole(tmp_path / "a", largest=9) == "123456789"
+    with pytest.raises(DataError, match="it has more than"):
+        read_whole(tmp_path / "a", largest=8)
+    for path in (tmp_path, tmp_path / "none", tmp_path / ("n" * 300), Path("a\0b")):
+        with pytest.raises(DataError, match="cannot read") as caught:
+            read_whole(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text("a\r\nb"))
+    writer.start()
+    assert read_whole(pipe) == "a\nb"
+    writer.join(10)
+
+
+def test_only_a_file_is_replaced_by_arrays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, Path(os.devnull)):
+        with pytest.raises(DataError, match="was not written: it is a"):
+            put_whole(path, lambda to: to.write_text("x"))
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and stat.S_ISCHR(Path(os.devnull).stat().st_mode)

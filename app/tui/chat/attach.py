@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from engine.errors import DataError
+from engine.home import expanded
 from engine.json_reader import parse
 from engine.whole_file import read_whole
 
@@ -32,7 +33,7 @@ def found(text: str) -> list[Attachment]:
     """
     attachments = []
     for match in _NAMED.finditer(text):
-        path = Path(match[1].strip('"')).expanduser()
+        path = expanded(match[1].strip('"'))
         if path.is_dir():
             raise DataError(f"@{path} is a folder: name a text file")
         if path.is_file():
@@ -45,7 +46,7 @@ def found(text: str) -> list[Attachment]:
 def mistaken(text: str) -> str:
     """A line about a word that begins with @ and looks like a file's name but names none, or ""."""
     names = [match[1] for match in _NAMED.finditer(text)]
-    absent = [name for name in names if len(Path(name).suffix) > 1 and not Path(name).expanduser().is_file()]
+    absent = [name for name in names if len(Path(name).suffix) > 1 and not expanded(name).is_file()]
     return f"there is no file {absent[0]} here: it was sent as a word" if absent else ""
 
 
@@ -77,7 +78,7 @@ def complete(text: str) -> list[str]:
     match = re.search(r"(?<!\S)@(\S*)$", text)
     if match is None:
         return []
-    typed = Path(match[1]).expanduser()
+    typed = expanded(match[1])
     folder, stem = (typed, "") if match[1].endswith("/") or not match[1] else (typed.parent, typed.name)
     try:
         entries = sorted(entry for entry in folder.iterdir() if entry.name.startswith(stem))
@@ -93,7 +94,7 @@ def pasted(text: str) -> str | None:
     if not line or "\n" in line or len(line) > 1000:
         return None
     line = unquote(line.removeprefix("file://")) if line.startswith("file://") else line.strip("'\"")
-    for path in (Path(line).expanduser(), Path(line.replace("\\ ", " ")).expanduser()):
+    for path in (expanded(line), expanded(line.replace("\\ ", " "))):
         try:
             if "/" in line and path.is_file():
                 return f'@"{path}"' if " " in str(path) else f"@{path}"

@@ -19,6 +19,7 @@ from app.tui.widgets.suggestions import Suggestion
 from engine.conversation import Fork
 from engine.decode.strategies import PLAIN, offers
 from engine.errors import LikelyError, ParameterError
+from engine.home import expanded
 from engine.presets import ORDERS, PARAMETERS
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ def _export(screen: "ChatScreen", rest: str) -> None:
         return
     store, talk = screen.host.store, screen.talk.conversation
     talk = store.with_snapshots(talk) if store is not None and kind == "jsonl" else talk
-    path = Path(name).expanduser() if name else export.free(Path(f"likely-{talk.id}.{export.SUFFIX.get(kind, kind)}"))
+    path = expanded(name) if name else export.free(Path(f"likely-{talk.id}.{export.SUFFIX.get(kind, kind)}"))
 
     def written(path: Path) -> None:
         try:
@@ -304,7 +305,7 @@ def _export(screen: "ChatScreen", rest: str) -> None:
 
 def _import(screen: "ChatScreen", name: str) -> None:
     """Open a conversation from a file, as a new one."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     talk = export.read(path, secrets.token_hex(4), screen.host.clock())
     screen.open(talk)
     screen.save()
@@ -341,7 +342,7 @@ def _adapter(screen: "ChatScreen", text: str) -> None:
     elif text in names:
         screen.host.engine.adapt("weigh", text, 1.0)
     else:
-        screen.host.engine.adapt("add", str(Path(text).expanduser()))
+        screen.host.engine.adapt("add", str(expanded(text)))
 
 
 def _steer(screen: "ChatScreen", text: str) -> None:

@@ -1,7 +1,6 @@
 """The adapters on the running model: put on, weighed, switched and taken off; each change holds from the next token."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.segment import Segment
@@ -21,6 +20,7 @@ from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from app.worker import Failed
 from engine.conversation import Fork
+from engine.home import expanded
 from engine.tune.attached import Attached
 
 if TYPE_CHECKING:
@@ -178,6 +178,6 @@ class Adapters(ModalScreen[None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():
-            self.host.engine.adapt("add", str(Path(event.value.strip()).expanduser()), heard=self.changed)
+            self.host.engine.adapt("add", str(expanded(event.value.strip())), heard=self.changed)
             event.input.clear()
             self.query_one(AdapterSliders).focus()

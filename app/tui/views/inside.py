@@ -6,7 +6,6 @@ was asked for is broken off when the view is left, or another text is taken; wha
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.style import Style
@@ -36,6 +35,7 @@ from app.worker import Failed
 from engine.conversation import Fork
 from engine.decode.control import RunControl
 from engine.errors import DataError
+from engine.home import expanded
 from engine.prompt import Prompt
 from engine.whole_file import write_whole
 
@@ -287,7 +287,7 @@ class InsideScreen(View):
 
         def named(text: str | None) -> None:
             if text is not None and text.strip():
-                path = Path(text.strip()).expanduser()
+                path = expanded(text.strip())
                 try:
                     write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *found)])
                     self.hints.say(f"written: {path}")

@@ -1,7 +1,6 @@
 """A run of training from a few fields: what, on which model, to where, and the options that matter most."""
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -14,6 +13,7 @@ from textual.widgets import Input, Label
 from app.tui.chat import attach
 from app.tui.tokens import cells
 from engine.errors import LikelyError
+from engine.home import expanded
 from engine.options import read_toml
 from engine.tune.config import HINTS, Config, configure
 
@@ -85,7 +85,7 @@ class TuneForm(VerticalScroll):
         """The options: those of the run before, over them the file's, over them the fields'. LikelyError if wrong."""
         values = {name: self.field(name).value.strip() for name, _ in FIELDS}
         path = values.pop("config")
-        base = configure(read_toml(Path(path).expanduser()), self.base) if path else self.base
+        base = configure(read_toml(expanded(path)), self.base) if path else self.base
         return configure({name: typed(name, text) for name, text in values.items() if text}, base)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -217,3 +217,64 @@ def test_a_snapshot_is_small():
     snapshot = made().steps[1].snapshot
     arrays = [getattr(snapshot, f.name) for f in dataclasses.fields(Snapshot)]
     assert sum(a.nbytes for a in arrays if isinstance(a, np.ndarray)) < 3000
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_file_carries_a_checksum_and_older_ones_open(path):
+    header, *steps = rows_of(path)
+    assert len(header["sha256"]) == 64
+    again = path.with_name("again.jsonl")
+    for changed in ({"model": "other"}, {"meta": {}}, {"seed": 6}):
+        again.write_text("\n".join(map(json.dumps, [header | changed, *steps])) + "\n")
+        with pytest.raises(DataError, match=r"again\.jsonl:1: .*checksum is of other lines"):
+            load(again)
+    harmless = steps[3] | {"elapsed_s": 0.5}  # nothing contradicts it
+    again.write_text(
+        "\n".join(json.dumps(row, ensure_ascii=False) for row in [header, *steps[:3], harmless, *steps[4:]])
+    )
+    with pytest.raises(DataError, match="checksum"):
+        load(again)
+    del header["sha256"]
+    again.write_text("\n".join(map(json.dumps, [header, *steps])) + "\n")
+    assert same(tuple(load(again)), tuple(load(path)))
+
+
+def tampered(steps):
+    """What may be done to the steps of a file without a checksum, and what is said of it."""
+    one, two = steps[1], steps[2]
+    yield "a log-probability above 0", [steps[0], one | {"logprob": 5.0}, *steps[2:]], "above 0"
+    yield "one that is none", [steps[0], one | {"logprob_after": "nan"}, *steps[2:]], "above 0"
+    yield "another one", [steps[0], one | {"logprob": one["logprob"] - 1}, *steps[2:]], "whose logit gives"
+    yield "a token that was not drawn", [steps[0], one | {"token": one["token"] ^ 1}, *steps[2:]], "token"
+    yield "swapped steps", [steps[0], two, one, *steps[3:]], "after a later one"
+    yield "a rank of the best", [*steps[:3], *[steps[3] | {"rank": 1}], *steps[4:]], "the rank 1, with"
+    yield "a rank beyond", [steps[0], one | {"rank": 601}, *steps[2:]], "the rank 601"
+    yield "more kept than there are", [steps[0], one | {"kept": 601}, *steps[2:]], "kept of 600"
+    yield "more entropy than there is", [steps[0], one | {"entropy": 9.0}, *steps[2:]], "more entropy"
+    yield "an origin", [steps[0], one | {"origin": "\x1b[2J"}, *steps[2:]], "origin"
+    snapshot = one["snapshot"]
+    yield "a mean above all", [steps[0], one | {"snapshot": snapshot | {"mean": 99.0}}, *steps[2:]], "moments"
+    yield "a sum below its parts", [steps[0], one | {"snapshot": snapshot | {"lse": -9.0}}, *steps[2:]], "sum up to"
+    yield "a vocabulary", [steps[0], one | {"snapshot": snapshot | {"vocab": 10}}, *steps[2:]], "no tokens of 10"
+
+
+def test_numbers_that_no_model_gives_are_refused(path):
+    header, *steps = rows_of(path)
+    del header["sha256"]
+    assert steps[3]["rank"] > 1
+    cases = list(tampered(steps))
+    for name, changed, line in cases:
+        path.write_text("\n".join(map(json.dumps, [header, *changed])) + "\n")
+        with pytest.raises(DataError) as caught:
+            load(path)
+        assert line in str(caught.value), (name, str(caught.value))
+    path.write_text("\n".join(map(json.dumps, [header | {"prompt": [600]}, *steps])) + "\n")
+    with pytest.raises(DataError, match="beyond its vocabulary"):
+        load(path)
+    pieces = header["pieces"] | {str(steps[1]["token"]): "AAAA"}
+    path.write_text("\n".join(map(json.dumps, [header | {"pieces": pieces}, *steps])) + "\n")
+    with pytest.raises(DataError, match="with the bytes of another"):
+        load(path)

@@ -1,0 +1,84 @@
+"""Paths and environments as machines have them: one line, whatever cannot be used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from engine.errors import DataError, ParameterError
+from engine.home import expanded, home
+from engine.tune import data
+
+LONG = "n" * 300
+
+
+def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["likely", *args])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0), capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["run", "--replay", "/dev/zero"], "it is a device"),
+        (["run", "--replay", LONG], "File name too long"),
+        (["run", "hi", "--save", f"/nowhere/{LONG}/x"], "is no folder: make it first"),
+        (["run", "hi", "-M", f"./{LONG}"], "File name too long"),
+        (["run", "hi", "-M", "~nouser/model"], "~nouser/model"),
+        (["explain", "--file", "/dev/zero"], "it is a device"),
+        (["tune", "~nouser/rows.jsonl", "--dry-run"], "there is no ~nouser/rows.jsonl"),
+        (["tune", f"./{LONG}.jsonl", "--dry-run"], "File name too long"),
+        (["eval", "~nouser/rows.jsonl"], "~nouser/rows.jsonl"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_one_line(
+    args: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, said = likely(monkeypatch, capfd, *args)
+    assert code in (1, 2) and line in said and "Traceback" not in said
+    assert code == 2 or said.count("\n") == 1
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("LIKELY_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: str(path))  # what it gives where nobody knows
+    with pytest.raises(ParameterError, match="this user has no home folder: set LIKELY_HOME"):
+        home()
+    assert expanded("~nouser/x") == Path("~nouser/x")
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path))
+    assert home() == tmp_path
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that there is not")
+def test_an_unknown_user_is_told_what_to_set(tmp_path: Path) -> None:
+    """With no entry in the list of users and no HOME, as a container may have it."""
+    code = (
+        "import os, sys; sys.argv = ['likely', 'models']; from app.cli import main; import app.cli.models\n"
+        "import engine.sources.store\nos.setuid(54321); main()"
+    )
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("LIKELY", "XDG", "HOME", "HF"))}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "likely: this user has no home folder: set LIKELY_HOME to the folder where data may be kept\n"
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_text(json.dumps({"text": "a"}) + "\n")
+    (tmp_path / "rows").chmod(0)
+
+    def refused(path: object) -> object:  # as for anybody but root
+        raise PermissionError(13, "Permission denied", str(path))
+
+    if os.getuid() == 0:
+        monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(DataError, match=r"cannot read .*rows: Permission denied"):
+        data.read(tmp_path / "rows")
+    (tmp_path / "rows").chmod(0o700)
