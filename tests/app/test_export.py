@@ -106,7 +106,7 @@ def test_a_damaged_file_is_refused_whole(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no conversation"):
         export.read(path, "n", 0.0)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="not UTF-8"):
+    with pytest.raises(DataError, match="must be UTF-8"):
         export.read(path, "n", 0.0)
 
 
