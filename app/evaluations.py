@@ -184,10 +184,10 @@ class Evaluations:
                 "SELECT number, kind, words, scored FROM problem WHERE evaluation = ? AND number < ? ORDER BY number",
                 (evaluation.id, _below(below)),
             )
-            for number, kind, words, _ in found:
-                check([kind, words], [str])
-                check(number, int)
-        return [Problem(number, kind, words, bool(scored)) for number, kind, words, scored in found]
+            return [
+                Problem(check(number, int), check(kind, str), check(words, str), bool(scored))
+                for number, kind, words, scored in found
+            ]
 
     def tally(self, evaluation: Evaluation, below: int | None = None) -> Tally:
         """Its numbers."""

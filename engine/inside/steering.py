@@ -155,8 +155,11 @@ def is_direction(folder: Path) -> bool:
 def read(folder: Path) -> Direction:
     """The direction in a folder; CheckpointError for one that is damaged or of another format."""
     schema = {"format": int, "layer": int, "model?": str}
-    config = json_reader.read(folder / CONFIG, schema, error=CheckpointError)
-    vector = array_file.read(folder / VECTOR)[0].get("vector")
+    try:
+        config = json_reader.read(folder / CONFIG, schema, error=CheckpointError)
+        vector = array_file.read(folder / VECTOR)[0].get("vector")
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder} holds no direction that can be read: {error}") from error
     sound = vector is not None and vector.ndim == 1 and bool(mx.all(mx.isfinite(vector)))
     if config["format"] != FORMAT or vector is None or not sound:
         raise CheckpointError(f"{folder} holds a direction of another format, or numbers that are none: make it again")
