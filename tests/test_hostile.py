@@ -328,9 +328,9 @@ KINDS = (
         Kind("safetensors", make_folder, ask, only("model-00001-of-00001.safetensors", "model.safetensors.index.json")),
         300,
     ),
-    (Kind("config", make_folder, ask, damage_config), 300),
-    (Kind("tokenizer", make_tokenizer, speak, damage), 300),
-    (Kind("template", lambda folder: (folder / "t.jinja").write_text(TEMPLATES[0]), render, damage_template), 100),
+    (Kind("config", make_folder, ask, damage_config), 200),
+    (Kind("tokenizer", make_tokenizer, speak, damage), 200),
+    (Kind("template", lambda folder: (folder / "t.jinja").write_text(TEMPLATES[0]), render, damage_template), 60),
     (Kind("rows", make_rows, data.read, damage), 300),
     (Kind("trace", make_trace, replayed, damage), 200),
     (Kind("adapter", make_adapter, put_on, damage), 200),
@@ -344,7 +344,7 @@ KINDS = (
 def test_a_seeded_few_hundred(kind: Kind, count: int, tmp_path: Path) -> None:
     found = fuzz(kind, tmp_path, range(count))
     assert not found.faults, f"{len(found.faults)} of {count}:\n" + "\n".join(found.faults[:5])
-    assert found.outcomes["refused"] > count // 10  # the damage is some
+    assert found.outcomes["refused"] and found.outcomes["used"]  # the damage is some, and not all
 
 
 @pytest.mark.soak
