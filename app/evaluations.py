@@ -91,8 +91,7 @@ class Evaluations:
         except DataError as error:
             if not self.kept:
                 raise
-            with closing(self._db) as before:
-                self._db = _in_memory(self.path, before)
+            self._db = _in_memory(self.path, self._db)
             self._give_up(error)
             self._write(work)
 
@@ -246,7 +245,8 @@ def _opened(place: str) -> sqlite3.Connection:
 
 
 def _in_memory(path: Path, before: sqlite3.Connection | None = None) -> sqlite3.Connection:
-    """A database in memory, with what stands in one that is there, if that is whole and of this version."""
+    """A database in memory, with what stands in one that is there, if that is whole and of this version; `before` is a
+    connection to that, which is closed."""
     with suppress(sqlite3.Error, OSError, DataError):
         place = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"  # which needs no file beside it
         with closing(before or sqlite3.connect(place, uri=True)) as source:

@@ -185,8 +185,9 @@ def command(
         else:
             unconditional = not measures or "acc_mutual_info" in measures
             protocol = Protocol(
-                prefix, window, stride, paths or 0, chat, strategy, samples, temperature, seed, unconditional
-            )
+                prefix=prefix, window=window, stride=stride, paths=paths or 0, chat=chat, strategy=strategy,
+                samples=samples, temperature=temperature, seed=seed, unconditional=unconditional,
+            )  # fmt: skip
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )

@@ -60,11 +60,13 @@ def by_column(done: "Sequence[Measurement]", store: "Evaluations", column: str) 
     from engine.evaluate import subgroups
 
     for each in done:
+        if "task" not in each.evaluation.place:
+            continue  # a text, or rows that were made of answers: there are no columns
         name, model, source = each.evaluation.task, each.evaluation.model, str(each.evaluation.asked["source"])
         task = again(each.evaluation.place, source)
-        if task is None and each.protocol["form"] != "text":
+        if task is None:
             raise DataError(f"{name} is not where it was when it was measured: --by reads its rows again")
-        found = subgroups.by_column(store.tally(each.evaluation, each.below), task, column) if task is not None else {}
+        found = subgroups.by_column(store.tally(each.evaluation, each.below), task, column)
         yield from (Figure(name, model, measure, of, each.protocol, which) for (measure, which), of in found.items())
 
 

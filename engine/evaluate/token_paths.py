@@ -55,6 +55,9 @@ class PathSampler:
         nats, variance = 0.0, 0.0
         for request, likelihood in read:
             ways, own = self._ways(request, likelihood.total), likelihood.total
+            if not ways.steps:  # tokens that spell nothing
+                nats -= own
+                continue
             batches = range(0, self.paths, ROWS)
             weights = np.concatenate([self._draw(ways, min(ROWS, self.paths - done), random) for done in batches])
             share = np.exp(weights - own)  # of what the own tokens have
@@ -70,7 +73,7 @@ class PathSampler:
             reached = range(at + 1, min(at + self.longest, len(text)) + 1)
             ends = [end for end in reached if end == len(text) or steps[end]]
             steps[at] = tuple((token, end - at) for end in ends for token in self.pieces.get(text[at:end], ()))
-        return _Ways(ids[:start], ids[start:], tuple(steps), -logprob / len(text))
+        return _Ways(ids[:start], ids[start:], tuple(steps), -logprob / max(1, len(text)))
 
     def _draw(self, ways: _Ways, rows: int, random: np.random.Generator) -> np.ndarray:
         """The log-weights [rows] of as many paths; -inf of the tokenizer's own."""
