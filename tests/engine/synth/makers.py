@@ -1,5 +1,6 @@
 """A generator whose law is a table, and pipelines of it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel
 PROBLEMS = [{"prompt": f"what is {i}?", "answer": "7"} for i in range(12)]
 
 
-def table(shares: dict[str, float], end: str = "") -> np.ndarray:
+def table(shares: dict[str, float]) -> np.ndarray:
     """After `?` one of these characters with its share, and then the end."""
     found = np.full((VOCAB, VOCAB), -np.inf)
     found[:, EOS] = 0.0
@@ -45,14 +46,10 @@ def session(law: np.ndarray) -> CountedSession:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    import json
-
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
-    import json
-
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
