@@ -4,6 +4,7 @@ Takes the events of a run, whatever way they were drawn; stops it when the vote 
 prospect. Knows nothing of models.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +15,7 @@ from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Re
 from engine.evaluate.extraction import Extraction
 from engine.evaluate.program import VerifierError
 from engine.reason import vote
-from engine.reason.scorers import WINDOW, Scorer, groups, logprob
+from engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
 from engine.trace.trace import TokenStep
 
 Judge = Callable[["Path"], float | None]  # None: no verdict
@@ -86,6 +87,7 @@ class PathCollector:
     paths: list[Path] = field(default_factory=list)
     steps: dict[int, list[TokenStep]] = field(default_factory=dict)
     ratings: dict[int, list[Mapping[str, float]]] = field(default_factory=dict)
+    group: dict[int, deque[float]] = field(default_factory=dict)  # confidences of a branch's last tokens
     shared: dict[int, int] = field(default_factory=dict)  # tokens that a branch has of the one that it parted from
 
     def despair(self, share: float) -> None:
@@ -93,14 +95,14 @@ class PathCollector:
         their least confident one."""
         lows = [float(groups(path.steps).min()) for path in self.paths if path.whole]
         self.doubt = float(np.quantile(lows, share)) if lows else None
+        self.group.clear()
 
     def watch(self, events: Iterable[Event]) -> Iterator[Path]:
         for event in events:
             match event:
                 case Emitted(branch, step):
-                    steps = self.steps.setdefault(branch, [])
-                    steps.append(step)
-                    if self.doubt is not None and len(steps) >= WINDOW and groups(steps[-WINDOW:])[0] < self.doubt:
+                    self.steps.setdefault(branch, []).append(step)
+                    if self._doubted(branch, step):
                         self.control.given_up.add(branch)
                 case Forked(parent, child):
                     self.steps[child] = list(self.steps.get(parent, ()))
@@ -116,6 +118,14 @@ class PathCollector:
                     self.paths.append(path)
                     yield path
                     self._stop()
+
+    def _doubted(self, branch: int, step: TokenStep) -> bool:
+        """Whether the group that ends with a branch's newest token is less confident than may be."""
+        if self.doubt is None:
+            return False
+        group = self.group.setdefault(branch, deque(maxlen=WINDOW))
+        group.extend(confidences([step]).tolist())
+        return len(group) == WINDOW and sum(group) / WINDOW < self.doubt
 
     def _path(self, branch: int, steps: tuple[TokenStep, ...], rest: str, reason: str) -> Path:
         text = "".join(step.text for step in steps) + rest

@@ -11,8 +11,6 @@ from app.tui.chat import tallies
 from app.tui.chat.candidates import LN2
 from app.tui.chat.live_run import PRUNED
 from engine.conversation import Conversation
-from engine.decode.strategies import parse
-from engine.errors import ParameterError
 from engine.reason.scorers import logprob
 
 
@@ -42,13 +40,13 @@ class Ranking:
         return f"{len(self.rows) - ended} growing, {ended} ended" if ended < len(self.rows) else f"{ended} ended"
 
 
-def ranking(talk: Conversation) -> Ranking | None:
-    """Those beside the last message; None where it is alone."""
+def ranking(talk: Conversation, count: tallies.VoteCount | None) -> Ranking | None:
+    """Those beside the last message, whose votes are counted if it is a path of one; None where it is alone."""
     leaf = talk.leaf
-    if leaf is None or leaf.role != "assistant" or not leaf.label:
+    if leaf is None or not leaf.label:
         return None
-    count = tallies.tally(talk)
-    if count is None and not _searches(leaf.label):
+    how = tallies.found_by(leaf.label)
+    if count is None and (how is None or not how.SEARCHES):
         return None
     nodes = [node for node in tallies.paths(talk, leaf) if node.finish != PRUNED]
     if len(nodes) < 2:
@@ -62,20 +60,13 @@ def ranking(talk: Conversation) -> Ranking | None:
         total, tokens = logprob(lines[node.id]), len(lines[node.id])
         score = node.figures.get("score", math.nan)
         if count is None:
-            numbers = _bits(total), str(tokens), _bits(score)
+            numbers = bits(total), str(tokens), bits(score)
         else:
-            numbers = count.said.get(node.id) or "", str(tokens), _bits(total / tokens if tokens else math.nan)
+            numbers = count.said.get(node.id) or "", str(tokens), bits(total / tokens if tokens else math.nan)
         rows.append(Ranked(node.id, text, numbers, bool(node.finish), node.id == leaf.id))
     if count is None:
         return Ranking(f"{len(rows)} BEST", ("log₂p", "tok", "score"), tuple(rows))
     return Ranking(f"{len(rows)} PATHS", ("answer", "tok", "log₂p/tok"), tuple(rows))
-
-
-def _searches(label: str) -> bool:
-    try:
-        return parse(label.partition(" · ")[0]).SEARCHES
-    except ParameterError:
-        return False
 
 
 def _apart(texts: Sequence[str]) -> list[str]:
@@ -86,5 +77,6 @@ def _apart(texts: Sequence[str]) -> list[str]:
     return [("…" if at else "") + " ".join(text[at:].split()) for text in texts]
 
 
-def _bits(nats: float) -> str:
+def bits(nats: float) -> str:
+    """A log-probability in bits; "" for none."""
     return f"{nats / LN2:.2f}".replace("-", "−") if math.isfinite(nats) else ""

@@ -10,6 +10,7 @@ from engine.conversation import Conversation, Node
 from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.several import Vote
 from engine.decode.strategies import parse
+from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.evaluate.extraction import Extraction
 from engine.reason import vote
@@ -42,20 +43,19 @@ class VoteCount:
         return sum(answer is None for answer in self.said.values())
 
 
-def taken(label: str) -> Vote | None:
-    """The vote that a node's label names."""
+def found_by(label: str) -> Strategy | None:
+    """The strategy that a node's label names."""
     try:
-        strategy = parse(label.partition(" · ")[0])
+        return parse(label.partition(" · ")[0])
     except ParameterError:
         return None
-    return strategy if isinstance(strategy, Vote) else None
 
 
 def tally(talk: Conversation) -> VoteCount | None:
     """The vote that the last message of the lineage is a path of; None where it is none."""
     leaf = talk.leaf
-    how = taken(leaf.label) if leaf is not None and leaf.label else None
-    if leaf is None or how is None:
+    how = found_by(leaf.label) if leaf is not None and leaf.label else None
+    if leaf is None or not isinstance(how, Vote):
         return None
     together = paths(talk, leaf)
     ended = [node for node in together if node.finish and node.finish != "cancelled"]

@@ -204,10 +204,11 @@ class Inspector(Vertical, CachedWidget):
 
     def show_tree(self, talk: Conversation) -> None:
         """The tree of a conversation, and where its branches are a search or a vote, the list of them and the votes."""
-        self.votes.show(tallies.tally(talk))
-        self.set_class(self.votes.tally is not None, "-voted")
+        count = tallies.tally(talk)
+        self.votes.show(count)
+        self.set_class(count is not None, "-voted")
         for best in self.screen.query(BestTexts):
-            best.show(ranking(talk))
+            best.show(ranking(talk, count))
         self.tree_pane.show(talk)
 
     # -- steering ----------------------------------------------------------------------------------------------------

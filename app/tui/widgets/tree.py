@@ -13,8 +13,8 @@ from textual.message import Message
 from textual.widget import Widget
 
 from app.tui.chat import tallies
-from app.tui.chat.candidates import LN2
 from app.tui.chat.live_run import PRUNED
+from app.tui.chat.ranking import bits
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import ROOT, Conversation, Fork
@@ -80,9 +80,9 @@ class _Numbers:
             return ("",) * len(self.columns)
         total, count = self._sum(end)
         if self.tally is not None:
-            return cells.fit(self.tally.said.get(node.id) or "", 10), _bits(total / count) if count else ""
+            return cells.fit(self.tally.said.get(node.id) or "", 10), bits(total / count) if count else ""
         score = node.figures.get("score", math.nan) if end.at is None or end.at == len(node) else math.nan
-        return _bits(total) if count else "", _bits(score) if math.isfinite(score) else ""
+        return bits(total) if count else "", bits(score)
 
     def _sum(self, end: Fork) -> tuple[float, int]:
         """The log-probability of an answer up to a place, in nats, and how many of its tokens were drawn."""
@@ -92,10 +92,6 @@ class _Numbers:
         total, count = self._before[node.id]
         steps = node.steps[: end.at]
         return total + sum(step.logprob or 0.0 for step in steps), count + len(steps)
-
-
-def _bits(nats: float) -> str:
-    return f"{nats / LN2:.2f}".replace("-", "−")
 
 
 def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) -> str:
