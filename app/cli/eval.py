@@ -16,6 +16,7 @@ from app.cli.eval_output import Figure, number, say, show, span
 from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
 from engine import ranks
 from engine.errors import DataError
+from engine.evaluate.variations import KINDS
 from engine.home import expanded
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
     "--vary",
     "kinds",
     multiple=True,
-    type=click.Choice(eval_variations.KINDS),
+    type=click.Choice(KINDS),
     help="Also the same items otherwise: how far scores and distributions move. Repeatable.",
 )
 @click.option("--variants", default=3, show_default=True, type=click.IntRange(1, 32), help="Variations of each kind.")

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from engine.evaluate.variations import Paraphrases, Variation
     from engine.session import Session
 
-KINDS = ("typos", "paraphrase", "choices", "examples")
-
 
 @dataclass(frozen=True)
 class VariedTask:
@@ -27,15 +25,15 @@ class VariedTask:
 
     task: "Task"
     kind: str
-    base: "Sourced | None"  # in the place of the task itself, where that is asked otherwise too
-    ways: "Sequence[Variation]"
+    base: "Sequence[Sourced]"  # one in the place of the task itself, where that is asked otherwise too
     variants: "Sequence[Sourced]"
     contexts: "Sequence[Sourced]"  # for the distribution after questions
+    ways: "Sequence[Variation]"  # of the variants
     by: str = ""  # who paraphrased
 
     @property
     def sources(self) -> "list[Sourced]":
-        return [*([self.base] if self.base is not None else []), *self.variants, *self.contexts]
+        return [*self.base, *self.variants, *self.contexts]
 
 
 def plan(
@@ -80,12 +78,13 @@ def planned(
         for kind in dict.fromkeys(kinds):
             assert isinstance(task, Task)
             own = said[task.name] if said is not None and kind == "paraphrase" else None
-            ways = [Variation(kind, number, seed, own) for number in range(variants + 1)]
+            ways = [Variation(kind, number, seed, own) for number in range(1, variants + 1)]
             others = [varied(task, way) for way in ways]
-            base = Sourced(others[0], {}) if kind == "choices" else None
-            moved = [contexts(task, other) for other in others[1:]] if task.form is Question else []
-            made = [[Sourced(task, {}) for task in some] for some in (others[1:], moved)]
-            found.append(VariedTask(task, kind, base, ways[1:], made[0], made[1], by if own is not None else ""))
+            moved = [contexts(task, other) for other in others] if task.form is Question else []
+            base = [varied(task, Variation(kind, 0))] if kind == "choices" else []
+            sourced = [[Sourced(other, {}) for other in some] for some in (base, others, moved)]
+            by_whom = by if own is not None else ""
+            found.append(VariedTask(task, kind, sourced[0], sourced[1], sourced[2], ways, by_whom))
     return found
 
 
@@ -123,7 +122,7 @@ def figures(
         name, model = own.evaluation.task, own.evaluation.model
         for each in (plan for plan in varied if plan.task.name == name):
             names = [source.source.name for source in each.variants]
-            base = there.get((each.base.source.name if each.base is not None else name, model))
+            base = there.get((each.base[0].source.name if each.base else name, model))
             others = [there[key, model] for key in names if (key, model) in there]
             if base is None or len(others) < len(names):
                 continue  # it was stopped before
@@ -141,13 +140,13 @@ def figures(
 
 
 def _lost(
-    store: "Evaluations", name: str, model: str, kind: str, n: int, all_: int, others: "Sequence[Measurement]"
+    store: "Evaluations", name: str, model: str, kind: str, n: int, total: int, others: "Sequence[Measurement]"
 ) -> None:
     """Say of how many items a variation is, where some could not be varied."""
-    if n < all_:
+    if n < total:
         odd = (p for other in others for p in store.problems(other.evaluation, other.below) if not p.scored)
         why = next((f": {problem.words}" for problem in odd if problem.kind != "example"), "")
-        click.echo(f"{name}, {model}: {kind} of {n} of {all_} items{why}", err=True)
+        click.echo(f"{name}, {model}: {kind} of {n} of {total} items{why}", err=True)
 
 
 def _scores(own: "Measurement", kind: str, items: "Variant") -> Sequence[str]:

@@ -65,7 +65,8 @@ def _entries(task: Task) -> Iterator[Entry]:
 
 
 def partnered(values: Iterator[T | None], *, block: int = BLOCK, seed: int = 0) -> Iterator[tuple[T, T] | None]:
-    """Each value with another one of its block, every one once as such; None stays where it is.
+    """Each value with another one of its block, every one once as such; one that is alone in the last block with one of
+    the block before. None stays where it is.
 
     DataError where there is one value alone.
     """

@@ -46,6 +46,9 @@ def same(said: str, answer: str, seconds: float) -> bool:
         except OSError:
             end()
             raise VerifierError("math-verify ended without a verdict") from None
+        except KeyboardInterrupt:
+            end()  # its verdict would be read as the next answer's
+            raise
 
 
 def end() -> None:

@@ -4,6 +4,7 @@ A variation is a task by itself, whose items have the numbers of the first one's
 what is drawn is drawn by a seed, the variation's number and the item's. No model.
 """
 
+import hashlib
 import random
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,8 +52,11 @@ def varied(task: Task, way: Variation) -> Task:
     )
 
 
-def _told(said: Paraphrases | None) -> object:
-    return "" if said is None else sorted((number, tuple(texts)) for number, texts in said.items())
+def _told(said: Paraphrases | None) -> str:
+    """Equal for the same paraphrases."""
+    if said is None:
+        return ""
+    return hashlib.sha256(repr(sorted((n, tuple(texts)) for n, texts in said.items())).encode()).hexdigest()
 
 
 def check(task: Task, kind: str) -> None:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -161,7 +162,7 @@ def test_verifiers() -> None:
 
 
 @pytest.mark.slow
-def test_answers_are_the_same_mathematics_or_not() -> None:
+def test_answers_are_the_same_mathematics_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """By math-verify, in a process that is ended where it does not end: 10^10^10 is never written out."""
     settings = TaskSettings(scorers=("math",), seconds=30.0)
     for said, answer, same in (
@@ -179,6 +180,10 @@ def test_answers_are_the_same_mathematics_or_not() -> None:
     with pytest.raises(VerifierError, match=r"no verdict within 0\.3 s: it was stopped"):
         judge(Question("p", ("7",)), "$10^{10^{10}}$", replace(settings, seconds=0.3))
     assert judge(Question("p", ("7",)), "7", settings) == {"math": 1}  # another one was started
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(mathematics, "_line", Mock(side_effect=KeyboardInterrupt))
+        judge(Question("p", ("7",)), "7", settings)
+    assert judge(Question("p", ("7",)), "8", settings) == {"math": 0}  # not the verdict that nobody waited for
 
 
 def test_without_math_verify_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
