@@ -217,14 +217,15 @@ def _heads(session: "Session", seen: "InspectedText", ids: list[int], asked: dic
     return entropies(seen).tolist()  # type: ignore[no-any-return]
 
 
-def _scores(session: "Session", seen: "InspectedText", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def _scores(session: "Session", seen: "InspectedText | None", ids: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     """On random tokens that come twice, where nothing but the repetition can be known."""
     from dataclasses import fields
 
     from engine.inside.heads import kinds
+    from engine.inside.subject import transformer
 
     tokenizer = session.tokenizer
-    found = kinds(seen.model, bos=tokenizer.encode("", bos=True))
+    found = kinds(transformer(session), bos=tokenizer.encode("", bos=True))
     return {field.name: getattr(found, field.name).tolist() for field in fields(found)}
 
 
@@ -374,7 +375,7 @@ def _merges(session: "Session", seen: "InspectedText | None", ids: list[int], as
     return [[piece.decode(errors="replace") for piece in step] for step in merges(session.tokenizer, asked["merges"])]
 
 
-TEXTLESS = {"neighbours", "sum", "relations", "merges"}  # looks that need no text
+TEXTLESS = {"scores", "neighbours", "sum", "relations", "merges"}  # looks that need no text
 LOOKS: dict[str, Any] = {
     "lens": _lens,
     "heads": _heads,

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import click
 import pytest
@@ -75,7 +76,8 @@ class Boundaries:
         if result.exit_code == 2 or isinstance(result.exception, LikelyError):
             return Refused(result.output + str(result.exception))
         assert result.exit_code == 0, (verb, args, result.output, result.exception)
-        return "\n".join([*self.noted, result.output])
+        written = [(path.name, hash(path.read_bytes())) for path in sorted(Path.cwd().glob("*.safetensors"))]
+        return "\n".join([*self.noted, result.output, repr(written)])
 
 
 def _run(b: Boundaries) -> None:
@@ -131,8 +133,7 @@ def _eval(b: Boundaries) -> None:
 
 
 def _synth(b: Boundaries) -> None:
-    named = SimpleNamespace(model="m", task="t")
-    b.note("app.cli.synth.read", SimpleNamespace(generate=named, train=named, real=("rows",)))
+    b.note("app.cli.synth.read", MagicMock())  # a file in which everything is named
     for done in ("_make", "_report", "_effect", "_generations"):
         b.note(f"app.cli.synth.{done}")
 

@@ -53,6 +53,7 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("inside", "file"): {"": []},
     ("inside", "merges"): {"": []},
     ("inside", "neighbours"): {"": []},
+    ("inside", "scores"): {"": []},
     ("inside", "lens"): {"heads": ["--heads"]},
     ("inside", "without_first"): {"attention": ["--attention", "0.1"]},
     ("inside", "against"): {"attribution": ["--attribution"]},
@@ -255,10 +256,20 @@ def test_each_option_arrives_with_its_value(asked: Asked) -> None:
     assert not faults, "\n".join(faults)
 
 
+def faults(asked: Asked, most: int) -> list[str]:
+    """What is wrong with so many pairs at most, the same ones every time."""
+    pairs = [*combinations(asked.options, 2)]
+    chosen = random.Random(19).sample(pairs, min(most, len(pairs)))
+    return [fault for pair in chosen for fault in asked.faults(*pair)]
+
+
 @pytest.mark.slow
 @every_verb
 def test_two_options_both_arrive_or_are_refused_by_name(asked: Asked) -> None:
-    pairs = [*combinations(asked.options, 2)]
-    if asked.verb == "inside":  # which runs
-        pairs = random.Random(19).sample(pairs, 60)
-    assert not (faults := [fault for pair in pairs for fault in asked.faults(*pair)]), "\n".join(faults)
+    assert not (found := faults(asked, 60 if asked.verb == "inside" else 300)), "\n".join(found)
+
+
+@pytest.mark.soak
+@every_verb
+def test_all_pairs(asked: Asked) -> None:
+    assert not (found := faults(asked, 10**6)), "\n".join(found)

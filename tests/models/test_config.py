@@ -138,3 +138,8 @@ def test_what_the_config_leaves_open_the_tensors_say() -> None:
     arrays["lm_head.weight"] = mx.zeros((101, 48))
     assert not models.build(config, dict(arrays)).config.tied
     assert models.build(config | {"tie_word_embeddings": True}, arrays).config.tied
+
+
+def test_a_llama_that_does_not_say_has_a_head_of_its_own() -> None:
+    said = {name: value for name, value in LLAMA.items() if name != "tie_word_embeddings"}
+    assert not models.configure(said).tied and models.configure(said | {"tie_word_embeddings": True}).tied
