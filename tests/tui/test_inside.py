@@ -35,6 +35,7 @@ class Glass(ScriptedEngine):
         super().__init__(name)
         self.looks: list[looks.Look] = []
         self.refuses: tuple[type, ...] = ()
+        self.first = 0  # position that is looked at first
         self.endless = False  # a lens that never ends, until it is broken off
         self.broken_off = 0
 
@@ -45,9 +46,9 @@ class Glass(ScriptedEngine):
         t, rng = len(ids), np.random.default_rng(len(ids))
         match look:
             case looks.OpenLook():
-                yield looks.TextOpened(tuple(ids), 0, LAYERS, HEADS, 1, 8, 16, False, True)
+                yield looks.TextOpened(tuple(ids), self.first, LAYERS, HEADS, 1, 8, 16, False, True)
             case looks.LensLook(start, stop, tuned):
-                for low, high in ((start, stop), (0, start), (stop, t)):
+                for low, high in ((start, stop), (self.first, start), (stop, t)):
                     while self.endless and not control.cancelled:
                         yield None
                     if control.cancelled:
@@ -406,6 +407,17 @@ async def test_pictures(play: Play, size: str) -> None:
             await known(stage, view)
             view.hints.say("")
             await compare(stage, f"inside-{page.NAME}-{size}.txt", stage.picture)
+
+
+async def test_a_text_that_is_too_long_says_how_much_of_it_is_looked_at(play: Play) -> None:
+    engine = Glass()
+    engine.first = 4
+    async with play(engine, size=(60, 20)) as stage:
+        view = await opened(stage, TEXT * 2)
+        count = len(engine.tokenizer.encode(TEXT * 2))
+        assert f"{count - 4} of {count} tokens" in stage.picture()
+        await stage.pilot.press("home")
+        assert view.reading is not None and view.reading.position == 4
 
 
 def test_layers_that_do_not_fit_are_folded_from_the_first() -> None:

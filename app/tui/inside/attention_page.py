@@ -110,7 +110,7 @@ class AttentionPage(Page):
 
     def facts(self, at: Reading) -> tuple[str, ...]:
         opened = at.opened
-        return (f"{len(at.ids)} tokens", f"{opened.layers} × {opened.heads} heads") if opened is not None else ()
+        return (at.extent, f"{opened.layers} × {opened.heads} heads") if opened is not None else ()
 
     def weights(self, at: Reading) -> np.ndarray | None:
         """Weights of the head, [N, T], as they are shown; None while they are not known."""

@@ -62,7 +62,7 @@ class Page:
 
     def facts(self, at: Reading) -> tuple[str, ...]:
         """Of the model and the text, for the top line."""
-        return (f"{len(at.ids)} tokens", f"{at.opened.layers} layers") if at.opened is not None else ()
+        return (at.extent, f"{at.opened.layers} layers") if at.opened is not None else ()
 
 
 def missing(at: Reading, look: looks.Look) -> bool:

@@ -83,6 +83,12 @@ class Reading:
         """The first position that is looked at."""
         return self.opened.first if self.opened is not None else 0
 
+    @property
+    def extent(self) -> str:
+        """How many tokens there are, and how many of them, the last, are looked at where that is not all."""
+        looked = f"{len(self.ids) - self.first} of " if self.first else ""
+        return f"{looked}{len(self.ids)} tokens"
+
     def take(self, look: looks.Look, event: Any) -> None:
         """Something was found."""
         match event:
