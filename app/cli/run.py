@@ -108,6 +108,11 @@ def command(
         show_replay(replay, recipe, as_json=as_json)
         return
     found_by = read_strategy(strategy, draft_model, ngram, search, answers)
+    if activation_bits is not None and found_by.NAME == "dola":
+        raise ParameterError(
+            "dola sets the last layer against lower ones, which come from the graph with exact activations: drop "
+            "--activation-bits or take another strategy"
+        )
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"

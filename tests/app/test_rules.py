@@ -77,6 +77,11 @@ def test_what_a_rule_excludes_is_refused_by_name(verb: str, state: list[str], ru
         assert flag in result.output, (flag, result.output)
 
 
+def test_lower_layers_are_not_mixed_with_rounded_activations() -> None:
+    result = CliRunner().invoke(program, ["run", "hi", "--activation-bits", "8", "--strategy", "dola 2"])
+    assert isinstance(result.exception, ParameterError) and "--activation-bits" in str(result.exception)
+
+
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_training_option_that_would_change_nothing_is_refused(name: str) -> None:
     """Even where it has its default; beside what it needs it is taken."""
