@@ -263,7 +263,10 @@ def test_two_signals_at_any_moment_end_without_a_traceback(verb: str, model: Pat
             _, err = process.communicate(timeout=10)
         except subprocess.TimeoutExpired:  # two at once may be heard as one, and what they interrupt may go on
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            try:
+                _, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
         if "Fatal Python error: init_import_site" in err:
             continue  # Python itself was still starting
         assert "Traceback" not in err and "Exception ignored" not in err, err
