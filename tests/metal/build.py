@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from metal import mx
 from metal.counts import recorded
 from metal.kv import KV, Quantized
 
-__all__ = ["cache", "each", "error", "normal", "recorded", "rejects", "stored", "ulp"]
+__all__ = ["cache", "each", "error", "everyday", "normal", "recorded", "rejects", "stored", "ulp"]
 
 ULP = {mx.float32: 2.0**-23, mx.float16: 2.0**-10, mx.bfloat16: 2.0**-7}  # of a value in [1, 2)
 
@@ -67,3 +68,9 @@ def each(*columns: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Rows that go through every column's values at least once, side by side rather than in all combinations."""
     most = max(map(len, columns))
     return [tuple(column[i % len(column)] for column in columns) for i in range(most)]
+
+
+def everyday(cases: Sequence[Any], every: int) -> list[Any]:
+    """Cases of which each `every`-th belongs to the everyday part, and the others to the slow one."""
+    many = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=() if i % every == 0 else pytest.mark.slow) for i, case in enumerate(many)]

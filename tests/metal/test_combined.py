@@ -9,7 +9,7 @@ import pytest
 from metal import dispatch, mx
 from metal.attention import CAUSAL, KV, Emit, Mask, attention
 from tests.metal import oracle
-from tests.metal.build import cache, error, normal, recorded
+from tests.metal.build import cache, error, everyday, normal, recorded
 from tests.metal.test_reference import check_top
 
 B, H, HKV, D = 2, 4, 2, 64
@@ -99,7 +99,9 @@ CASES = list(
 
 
 @pytest.mark.parametrize(
-    ("segments", "mask", "emit", "t", "softcap", "sunk"), CASES, ids=[f"{s.__name__}-{m}" for s, m, *_ in CASES]
+    ("segments", "mask", "emit", "t", "softcap", "sunk"),
+    everyday(CASES, 5),
+    ids=[f"{s.__name__}-{m}" for s, m, *_ in CASES],
 )
 def test_kernels_alone_give_it(
     segments: Callable[[], KV], mask: str, emit: Emit, t: int, softcap: float | None, sunk: bool

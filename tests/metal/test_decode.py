@@ -11,7 +11,7 @@ from metal.attention import CAUSAL, FULL, KV, Emit, Mask, Quantized, attention
 from metal.metal_attention import Geometry
 from metal.simulator import simulated, stock
 from tests.metal import oracle
-from tests.metal.build import cache, each, error, normal, recorded, rejects, stored, ulp
+from tests.metal.build import cache, each, error, everyday, normal, recorded, rejects, stored, ulp
 from tests.metal.test_reference import check_top
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -55,7 +55,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("d", "dtype", "k_bits", "v_bits", "group_size", "g"), SHAPES)
+@pytest.mark.parametrize(("d", "dtype", "k_bits", "v_bits", "group_size", "g"), everyday(SHAPES, 4))
 def test_every_head_size_dtype_and_format(
     d: int, dtype: mx.Dtype, k_bits: int, v_bits: int, group_size: int, g: int
 ) -> None:
@@ -65,7 +65,7 @@ def test_every_head_size_dtype_and_format(
     verify(q, cache(keys, values, 83), geometry=Geometry(splits=2))
 
 
-@pytest.mark.parametrize("n", [1, 2, 31, 63, 64, 65, 200])
+@pytest.mark.parametrize("n", everyday([65, 1, 2, 31, 63, 64, 200], 4))
 def test_any_length_in_any_number_of_splits(n: int) -> None:
     q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 256, 64), normal(3, 1, 2, 256, 64)
     for splits in (1, 3, 32):
@@ -75,7 +75,7 @@ def test_any_length_in_any_number_of_splits(n: int) -> None:
 MASKS = (Mask(window=20), Mask(window=20, keep=4), Mask(window=1), Mask(prefix=58), Mask(block=8), FULL)
 
 
-@pytest.mark.parametrize("mask", MASKS, ids=str)
+@pytest.mark.parametrize("mask", everyday(MASKS, 3), ids=str)
 def test_masks_softcap_and_sinks_on_several_queries(mask: Mask) -> None:
     q, k, v = normal(1, 2, 6, 3, 64), normal(2, 2, 2, 64, 64), normal(3, 2, 2, 64, 64)
     kv = cache(k, v, 61, 30)
@@ -83,7 +83,7 @@ def test_masks_softcap_and_sinks_on_several_queries(mask: Mask) -> None:
     verify(q, kv, mask=mask, emit=Emit())
 
 
-@pytest.mark.parametrize("top", [16, 17, 64, 300])
+@pytest.mark.parametrize("top", everyday([17, 16, 64, 300], 4))
 def test_eight_queries_and_any_number_of_positions(top: int) -> None:
     q, k, v = normal(1, 1, 2, 8, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
     verify(q, cache(k, v, 50), emit=Emit(lse=True, entropy=True, top=top))

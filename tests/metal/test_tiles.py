@@ -8,7 +8,7 @@ from metal.attention import CAUSAL, FULL, Emit, Mask, attention
 from metal.metal_attention import Geometry
 from metal.simulator import stock
 from tests.metal import oracle
-from tests.metal.build import cache, each, error, normal, recorded, stored, ulp
+from tests.metal.build import cache, each, error, everyday, normal, recorded, stored, ulp
 from tests.metal.test_decode import DTYPES, launch, verify
 
 T, N = 20, 50
@@ -31,14 +31,14 @@ MASKS = [
 ]
 
 
-@pytest.mark.parametrize("i", range(len(MASKS)))
+@pytest.mark.parametrize("i", everyday(range(len(MASKS)), 4))
 def test_every_mask_whole_and_in_splits(i: int) -> None:
     q, k, v = normal(1, 1, 4, T, 64), normal(2, 1, 2, 64, 64), normal(3, 1, 2, 64, 64)
     verify(q, cache(k, v, N), mask=MASKS[i], emit=SUMS)
     verify(q, cache(k, v, N), mask=MASKS[i], emit=SUMS, geometry=Geometry(splits=2), sinks=normal(4, 4), softcap=2.0)
 
 
-@pytest.mark.parametrize(("d", "dtype", "g"), each((64, 80, 96, 128, 256, 256), DTYPES, (1, 2, 3, 4)))
+@pytest.mark.parametrize(("d", "dtype", "g"), everyday(each((64, 80, 96, 128, 256, 256), DTYPES, (1, 2, 3, 4)), 3))
 def test_every_head_size_and_dtype(d: int, dtype: mx.Dtype, g: int) -> None:
     q, k, v = (
         normal(1, 2, 2 * g, T, d, dtype=dtype),
@@ -66,7 +66,7 @@ def test_ring_rows_are_placed_by_their_positions() -> None:
         verify(q, kv, mask=mask, emit=SUMS)
 
 
-@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("bits", everyday([8, 16, 4], 3))
 def test_samples_of_one_prompt_share_its_rows(bits: int) -> None:
     q, k, v = normal(1, 8, 4, 1, 64), normal(2, 8, 2, 32, 64), normal(3, 8, 2, 32, 64)
     shared = cache(stored(normal(5, 1, 2, 64, 64), bits), stored(normal(6, 1, 2, 64, 64), bits), 60)
