@@ -269,6 +269,7 @@ def test_reason_prints_one_object_of_paths_and_votes(likely: Any) -> None:
     assert code == 0 and list(found) == ["answer", "votes", "paths", "tokens"]
     assert (found["answer"], found["votes"], found["tokens"]) == ("xyz", {"xyz": 3.0}, 12)
     assert [(p["text"], p["answer"], p["tokens"]) for p in found["paths"]] == [("xyz", "xyz", 4)] * 3
+    assert all(list(path) == ["text", "answer", "logprob", "tokens"] for path in found["paths"])
     assert all(path["logprob"] == found["paths"][0]["logprob"] < 0 for path in found["paths"])
 
 
@@ -339,17 +340,50 @@ def test_what_cannot_be_searched_is_one_line(likely: Any, args: list[str], line:
     assert code in (1, 2) and not out and line in err and "Traceback" not in err
 
 
+def objects(likely: Any, *args: str) -> list[dict[str, Any]]:
+    """What `run --raw hello: --max-tokens 6 --json` prints, a line each."""
+    code, out, _ = likely("run", "--raw", "hello:", "--max-tokens", "6", "--seed", "3", "--json", *args)
+    assert code == 0
+    return [json.loads(line) for line in out.splitlines()]
+
+
 def test_a_beam_prints_objects_the_best_first(likely: Any) -> None:
-    code, out, _ = likely("run", "--raw", "hello:", "--beam", "3", "--length-penalty", "0", "--early-stopping", "never",
-                          "--max-tokens", "6", "--json")  # fmt: skip
-    found = [json.loads(line) for line in out.splitlines()]
-    assert code == 0 and len(found) == 3 and found[0]["ids"] == [*b"xyz", EOS] and found[0]["finish"] == "eot"
+    found = objects(likely, "--beam", "3", "--length-penalty", "0", "--early-stopping", "never")
+    assert len(found) == 3 and found[0]["ids"] == [*b"xyz", EOS] and found[0]["finish"] == "eot"
+    assert all(list(one) == ["ids", "text", "logprob", "score", "finish", "tokens"] for one in found)
     assert [one["score"] for one in found] == sorted((one["score"] for one in found), reverse=True)
     assert all(one["logprob"] == pytest.approx(one["score"], abs=1e-5) for one in found)
+    for one in found:
+        assert one["logprob"] == pytest.approx(math.fsum(token["logprob"] for token in one["tokens"]))
+        assert [token["id"] for token in one["tokens"]] == one["ids"]
+    one_by_one = objects(likely)  # a token a line
+    assert list(found[0]["tokens"][0]) == list(next(row for row in one_by_one if "id" in row))
     out = likely("run", "--raw", "hello:", "--beam", "3", "-n", "1", "-q", "--max-tokens", "6")[1]
     assert out.splitlines()[1:] == ["xyz"]
-    ends = likely("run", "--raw", "hello:", "--beam", "2", "--eos", str(ord("y")), "--max-tokens", "6", "--json")[1]
-    assert json.loads(ends.splitlines()[0])["ids"] == list(b"xy")
+    ends = objects(likely, "--beam", "2", "--eos", str(ord("y")))
+    assert ends[0]["ids"] == list(b"xy") and ends[0]["finish"] == "eot"
+
+
+def test_the_defaults_of_a_beam_are_those_that_are_printed(likely: Any) -> None:
+    found = objects(likely, "--beam", "4")
+    assert objects(likely, "--beam", "4", "--length-penalty", "1", "--early-stopping", "false") == found
+    assert objects(likely, "--strategy", "beam 4") == found and objects(likely, "--beam", "4", "-n", "2") == found[:2]
+    assert len({tuple(one["ids"]) for one in found}) == 4
+    for one in found:  # nothing of a preset: what is searched is what the model says
+        assert one["score"] == pytest.approx(one["logprob"] / len(one["ids"]), abs=1e-6)
+        assert all(token["logprob_after"] == pytest.approx(token["logprob"], abs=1e-6) for token in one["tokens"])
+    for one in objects(likely, "--beam", "4", "--temp", "2"):  # what is asked for acts on log-probabilities
+        assert one["score"] == pytest.approx(one["logprob"] / len(one["ids"]) / 2, rel=1e-4, abs=1e-6)
+
+
+def test_stochastic_beams_and_the_mode_say_what_they_are_worth(likely: Any) -> None:
+    drawn = objects(likely, "--stochastic-beam", "3")
+    assert len({tuple(one["ids"]) for one in drawn}) == 3 == len(drawn)
+    assert [one["perturbed"] for one in drawn] == sorted((one["perturbed"] for one in drawn), reverse=True)
+    assert all(0 < one["inclusion"] <= 1 for one in drawn) and objects(likely, "--strategy", "stochastic 3") == drawn
+    (mode,) = objects(likely, "--exact-mode")
+    assert mode["ids"] == [*b"xyz", EOS] and mode["proven"] is True
+    assert list(mode)[:3] == ["ids", "text", "logprob"] and list(mode)[-2:] == ["finish", "tokens"]
 
 
 def test_an_answer_follows_a_constraint(likely: Any, tmp_path: Path) -> None:

@@ -84,9 +84,7 @@ def proposed(
         (uneven(), 4, Power(1.5, 5)), (uneven(), 4, Power(1.5, 3, 2)),
     ],
 )  # fmt: skip
-def test_texts_have_the_law_of_a_chain_whose_rest_is_the_power(
-    table: np.ndarray, length: int, strategy: Power
-) -> None:
+def test_texts_have_the_law_of_a_chain_whose_rest_is_the_power(table: np.ndarray, length: int, strategy: Power) -> None:
     """Few proposals are enough: their law is known exactly, not only where it tends to."""
     goal = law(table, length, strategy.alpha)
     assert proposed(goal, table, length, strategy.alpha) == pytest.approx(goal, abs=1e-12)
