@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,9 +41,11 @@ def folder() -> Path:
     """Where records are kept: LIKELY_KERNELS, or the user's cache folder."""
     if chosen := os.environ.get("LIKELY_KERNELS"):
         return Path(chosen)
+    home = os.path.expanduser("~")
+    own = Path(home if os.path.isabs(home) else tempfile.gettempdir())  # a user of whom no home is known
     if sys.platform == "darwin":
-        return Path(os.path.expanduser("~")) / "Library" / "Caches" / "likely" / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "likely" / "kernels"
+        return own / "Library" / "Caches" / "likely" / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or own / ".cache") / "likely" / "kernels"
 
 
 def blank() -> Record:
