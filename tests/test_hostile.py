@@ -9,7 +9,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -282,12 +282,10 @@ def damage_database(random: Random, case: Path) -> None:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for _ in range(random.integers(1, 4)):
             table = tables[int(random.integers(len(tables)))]
-            columns = [row[1] for row in db.execute(f'PRAGMA table_info("{table}")')]
-            column = columns[int(random.integers(len(columns)))]
-            try:
+            with suppress(sqlite3.Error):  # a table that cannot be described any more, a cell that takes no such value
+                columns = [row[1] for row in db.execute(f'PRAGMA table_info("{table}")')]
+                column = columns[int(random.integers(len(columns)))]
                 db.execute(f'UPDATE "{table}" SET "{column}" = ?', (CELLS[int(random.integers(len(CELLS)))],))
-            except sqlite3.Error:
-                continue
     db.close()
 
 
