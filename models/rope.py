@@ -191,10 +191,10 @@ def _read_longrope(inner: Keys, dims: int, context: int) -> dict[str, Any]:
     gain = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     fields: dict[str, Any] = {"factor": factor, "original": original}
     for name in ("short_factor", "long_factor"):
-        values = inner.sequence(name) or []
+        values = inner.numbers(name)
         if len(values) != dims // 2:
             raise inner.bad(
                 f"{name} must have {dims // 2} entries, one a pair of rotated dimensions, got {len(values)}"
             )
-        fields[name] = tuple(map(float, values))
+        fields[name] = values
     return fields | {"attention_factor": inner.number("attention_factor", gain)}

@@ -278,14 +278,14 @@ def damage_database(random: Random, case: Path) -> None:
                     break
         path.write_bytes(data)
         return
-    with sqlite3.connect(path) as db:
-        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for _ in range(random.integers(1, 4)):
-            table = tables[int(random.integers(len(tables)))]
-            with suppress(sqlite3.Error):  # a table that cannot be described any more, a cell that takes no such value
-                columns = [row[1] for row in db.execute(f'PRAGMA table_info("{table}")')]
-                column = columns[int(random.integers(len(columns)))]
-                db.execute(f'UPDATE "{table}" SET "{column}" = ?', (CELLS[int(random.integers(len(CELLS)))],))
+    db = sqlite3.connect(path, isolation_level=None)
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for _ in range(random.integers(1, 4)):
+        table = tables[int(random.integers(len(tables)))]
+        with suppress(sqlite3.Error):  # a table that cannot be described any more, a cell that takes no such value
+            columns = [row[1] for row in db.execute(f'PRAGMA table_info("{table}")')]
+            column = columns[int(random.integers(len(columns)))]
+            db.execute(f'UPDATE "{table}" SET "{column}" = ?', (CELLS[int(random.integers(len(CELLS)))],))
     db.close()
 
 

@@ -86,6 +86,12 @@ class Keys:
             raise self.bad(f"{name} must be a number, got {value}")
         return float(value) if isinstance(value, int) else value
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of numbers; none where it is missing."""
+        values = self.sequence(name) or []
+        inner = Keys({str(i): value for i, value in enumerate(values)}, f"{self.where}: {name}")
+        return tuple(inner.number(str(i)) for i in range(len(values)))
+
     def flag(self, name: str, default: Any = _REQUIRED) -> Any:
         return self._typed(name, default, (bool,), "true or false")
 
