@@ -371,7 +371,7 @@ class Store:
                     "SELECT session, snippet(said, 0, '', '', '…', 12) FROM said WHERE said MATCH ? ORDER BY rank",
                     (words,),
                 ):
-                    found.setdefault(session, " ".join(text.split()))
+                    found.setdefault(session, " ".join(str(text or "").split()))  # none where a row is damaged
             except sqlite3.OperationalError as error:
                 if damaged(error):
                     raise
