@@ -127,7 +127,7 @@ async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
         await stage.until(lambda: stage.ended and len(stage.chat.talk.conversation.nodes) > nodes)
         assert stage.texts[1].startswith(" Blue light") and stage.chat.talk.conversation.leaf.joins  # type: ignore[union-attr]
         await stage.type("/import absent.jsonl")
-        assert "cannot be read" in stage.chat.hints.news
+        assert "cannot read" in stage.chat.hints.news
         await stage.type("/export html /nowhere/talk.html")
         assert "was not written" in stage.chat.hints.news
 
