@@ -102,10 +102,10 @@ def _figure(row: Figure) -> dict[str, Any]:
         "task": row.task,
         "model": row.model,
         "measure": row.name,
-        "value": _finite(row.estimate.mean),
-        "se": _finite(row.estimate.error),
-        "low": _finite(low),
-        "high": _finite(high),
+        "value": finite(row.estimate.mean),
+        "se": finite(row.estimate.error),
+        "low": finite(low),
+        "high": finite(high),
         "n": row.estimate.n,
         "protocol": dict(row.protocol),
     }
@@ -128,10 +128,10 @@ def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str,
         "task": found.task,
         "measure": found.measure,
         "models": list(found.models),
-        "difference": _finite(found.change.estimate.mean),
-        "se": _finite(found.change.estimate.error),
-        "low": _finite(low),
-        "high": _finite(high),
+        "difference": finite(found.change.estimate.mean),
+        "se": finite(found.change.estimate.error),
+        "low": finite(low),
+        "high": finite(high),
         "p": found.p,
         "n": found.n,
         "needed": found.change.needed if difference is None else found.change.items_to_see(difference),
@@ -140,7 +140,8 @@ def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str,
     }
 
 
-def _finite(x: float) -> float | None:
+def finite(x: float) -> float | None:
+    """A number as JSON has it, which knows no infinity."""
     return x if math.isfinite(x) else None
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.eval_output import finite
+
 if TYPE_CHECKING:
     from engine.scaling.report import LadderReport
 
@@ -91,7 +93,7 @@ def _object(found: "LadderReport") -> dict[str, Any]:
         **asdict(fitted.law),
         "objective": fitted.objective,
         "n": len(fitted.runs),
-        "intervals": {name: list(span) for name, span in found.intervals.items()},
+        "intervals": {name: [finite(x) for x in span] for name, span in found.intervals.items()},
         "left_out": [asdict(each) for each in found.left_out],
         "a": fitted.law.size_exponent,
         "coverage": found.coverage,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import DataError
-from engine.scaling.fitted import Fitted, fit, refits
+from engine.scaling.fitted import Fitted, fit, refits, span
 from engine.scaling.ladder import Ladder
 from engine.scaling.law import Law
 
@@ -60,33 +60,27 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]
         fitted = fit(runs.where(~large))
     except DataError:
         return []
-    laws = refits(fitted, count, seed=seed)
-    chance = np.exp(np.random.default_rng([seed, len(laws)]).choice(fitted.residuals, len(laws)))
+    laws = Law(*refits(fitted, count, seed=seed).T)
+    chance = np.exp(np.random.default_rng([seed, count]).choice(fitted.residuals, count))
     found = []
     for i in np.flatnonzero(large)[np.argsort(compute[large], kind="stable")]:
         n, d = float(runs.parameters[i]), float(runs.tokens[i])
-        low, high = _span(chance * (laws[:, 0] + laws[:, 1] * n ** -laws[:, 3] + laws[:, 2] * d ** -laws[:, 4]))
+        low, high = map(float, span(chance * laws.loss(n, d)))
         told = fitted.law.loss(n, d)
         found.append(Foretold(int(runs.row[i]), float(compute[i]), told, low, high, float(runs.loss[i])))
     return found
 
 
 def buy(fitted: Fitted, laws: np.ndarray, compute: float) -> Purchase:
-    """The best use of a budget by the law, with intervals over its refits [R, 5] up to ten times the largest run."""
+    """The best use of a budget by the law, up to ten times the largest run with intervals over those of its refits
+    [R, 5] by which there is one."""
     parameters, tokens = fitted.law.best(compute)
     loss = fitted.law.loss(parameters, tokens)
     times = compute / float(fitted.runs.compute.max())
     if times > DECADE * (1 + 1e-9):
         return Purchase(compute, times, parameters, tokens, loss, None)
-    spread = np.array([(*law.best(compute), law.loss(*law.best(compute))) for law in map(_law, laws)])
-    spans = {name: _span(each) for name, each in zip(("parameters", "tokens", "loss"), spread.T, strict=True)}
+    every = Law(*laws[(laws[:, 3] > 0) & (laws[:, 4] > 0)].T)
+    best = every.best(compute)
+    low, high = span(np.stack([*best, every.loss(*best)], -1)).tolist()
+    spans = dict(zip(("parameters", "tokens", "loss"), zip(low, high, strict=True), strict=True))
     return Purchase(compute, times, parameters, tokens, loss, spans)
-
-
-def _law(numbers: np.ndarray) -> Law:
-    return Law(*map(float, numbers))
-
-
-def _span(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.evaluate.estimates import Estimate, student
+from engine.evaluate.estimates import Estimate
 from engine.scaling.ladder import Ladder
 from engine.scaling.law import FLOP, Law
 
@@ -85,5 +85,4 @@ def exponent(compute: np.ndarray, best: np.ndarray) -> Estimate | None:
     slope = float(x @ y / (x @ x))
     left = y - y.mean() - slope * x
     error = float(np.sqrt(left @ left / (n - 2) / (x @ x)))
-    half = student(n - 2) * error
-    return Estimate(slope, error, n - 2, (slope - half, slope + half), n)
+    return Estimate(slope, error, n - 2, n=n)

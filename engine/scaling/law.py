@@ -16,27 +16,32 @@ Number = Any  # a float, or an array of them
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """E, that no model gets below, and how fast the rest falls with parameters and with tokens."""
+    """E, that no model gets below, and how fast the rest falls with parameters and tokens; arrays of several laws."""
 
-    E: float
-    A: float
-    B: float
-    alpha: float
-    beta: float
+    E: Number
+    A: Number
+    B: Number
+    alpha: Number
+    beta: Number
 
     def loss(self, parameters: Number, tokens: Number) -> Number:
-        return self.E + self.A * parameters**-self.alpha + self.B * tokens**-self.beta
+        with np.errstate(all="ignore"):  # far outside of the runs that it is of
+            return self.E + self.A * parameters**-self.alpha + self.B * tokens**-self.beta
 
     @property
-    def size_exponent(self) -> float:
+    def size_exponent(self) -> Number:
         """a of N* = G (C / 6)^a: how the best size grows with the budget (eq. 4)."""
         return self.beta / (self.alpha + self.beta)
 
-    def best(self, compute: float) -> tuple[float, float]:
-        """The parameters and tokens that a budget of so many operations is best spent on (eq. 4)."""
-        g = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
-        parameters = g * (compute / FLOP) ** self.size_exponent
-        return parameters, compute / FLOP / parameters
+    def best(self, compute: float) -> tuple[Number, Number]:
+        """The parameters and tokens that a budget of so many operations is best spent on (eq. 4); nan where the loss
+        does not fall with both, so that none are."""
+        a, b, alpha, beta = (np.asarray(each, np.float64) for each in (self.A, self.B, self.alpha, self.beta))
+        falls = np.where((alpha > 0) & (beta > 0), 1.0, np.nan)
+        with np.errstate(all="ignore"):
+            g = (alpha * a / (beta * b)) ** (1 / (alpha + beta))
+            parameters = falls * g * (compute / FLOP) ** (beta / (alpha + beta))
+            return parameters, compute / FLOP / parameters
 
 
 def effective(tokens: np.ndarray, unique: np.ndarray, half_life: Number) -> np.ndarray:

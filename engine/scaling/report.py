@@ -16,6 +16,7 @@ from engine.scaling.fitted import Fitted
 from engine.scaling.forecast import Foretold, Purchase, buy, held_out
 from engine.scaling.frontier import IsoFlop, budgets, envelope, exponent
 from engine.scaling.ladder import Ladder, LeftOut
+from engine.scaling.law import Law
 
 FEW = 30  # runs, below which how often the intervals hold is simulated
 HIGHEST = 5  # losses that a well-known analysis left out: what a law is without them is always said
@@ -63,11 +64,16 @@ def report(
     """The report of runs, those already left out being named in it. DataError for runs that determine no law."""
     found, diverged = (fits.fit(runs), []) if keep_all else fits.fit_sound(runs)
     runs = found.runs
+    largest = float(runs.compute.max())
+    if not np.isfinite(found.law.best(largest)).all():
+        raise DataError(
+            "by these runs the loss does not fall with both parameters and tokens (alpha "
+            f"{found.law.alpha:.3g}, beta {found.law.beta:.3g}): no size is best; check the columns, or add runs"
+        )
     laws = fits.refits(found, count, seed=seed)
     groups = budgets(runs)
     lowest = [(each.compute, each.best) for each in groups if each.best is not None]
     best = envelope(runs)
-    largest = float(runs.compute.max())
     return LadderReport(
         fitted=found,
         refits=count,
@@ -88,11 +94,10 @@ def report(
 
 def _sensitivity(found: Fitted) -> list[Without]:
     """The law without the run that it hangs on most, each way, and without the highest losses."""
-    alone = fits.leave_one_out(found)
-    alpha, beta = alone[:, 3], alone[:, 4]
-    a = beta / (alpha + beta)
+    alone = Law(*fits.leave_one_out(found).T)
+    a = alone.size_exponent
     said = [
-        Without(f"without row {found.runs.row[i]}", float(alpha[i]), float(beta[i]), float(a[i]))
+        Without(f"without row {found.runs.row[i]}", float(alone.alpha[i]), float(alone.beta[i]), float(a[i]))
         for i in sorted({int(a.argmin()), int(a.argmax())})
     ]
     kept = found.runs.loss < np.sort(found.runs.loss)[-HIGHEST]

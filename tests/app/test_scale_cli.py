@@ -11,6 +11,11 @@ import app.cli
 from tests.engine.scaling.test_fit import ladder
 
 Fit = Callable[..., tuple[int, str, str]]
+GRID = [(n, d) for n in (1e6, 1e7, 1e8) for d in (1e8, 1e9, 1e10)]
+RISING, LEVEL = (
+    "parameters,tokens,loss\n" + "".join(f"{n},{d},{loss(n)}\n" for n, d in GRID)
+    for loss in (lambda n: 2 + n / 1e8, lambda n: 3.0)
+)
 
 
 @pytest.fixture
@@ -88,6 +93,8 @@ def test_a_person_sees_what_hangs_on_what(fit: Fit, tmp_path: Path) -> None:
         ("parameters,tokens,loss\n1,2,nan\n", (), "no run to fit: row 2: it diverged"),
         ("parameters,tokens,loss\n1e6,1e7,3\n1e6,1e7,inf\n", ("--keep-all",), "row 3: it diverged: its loss is inf"),
         ("parameters,tokens,loss\n1e6,1e7,3\n", (), "6 runs or more"),
+        (RISING, (), "the loss does not fall with both parameters and tokens"),
+        (LEVEL, (), "the loss does not fall with both parameters and tokens"),
         ("parameters,tokens,loss\n1e9,20,3\n1e8,3,4\n", (), "2 of 2 runs saw fewer tokens than they have parameters"),
         ("N,tokens,loss\n1,2,3\n", ("--map", "parameters=n"), "has column 'n' (parameters) not"),
         ("N,N,loss\n1,2,3\n", ("--map", "parameters=N"), "'N' (parameters) twice"),
