@@ -74,7 +74,7 @@ class Evaluator:
             if text is not None:
                 return evaluation.document(session, text, protocol, done=done, limit=self.limit)
             assert isinstance(source, Task)
-            strategy = parse(protocol.strategy)
+            strategy = parse(protocol.strategy).bind({}, session.tokenizer)
             return evaluation.evaluate(session, source, protocol, strategy=strategy, done=done, limit=self.limit)
 
         together = ranks.joined()

@@ -68,31 +68,31 @@ def command(
 
 
 def _open(name: str, adapters: "tuple[str, ...]") -> "Session":
-    from engine.tune.adapters import CONFIG
+    from app.evaluator import is_adapter, open_adapter
 
-    if name and (expanded(name) / CONFIG).exists():
-        from app.evaluator import open_adapter
-
+    if is_adapter(name):
+        if adapters:
+            raise click.UsageError(f"generate.adapters go on a model: {name} is an adapter's folder already")
         with Progress() as progress:
             return open_adapter(name, progress.show)[0]
     return open_session(name, adapters=adapters)
 
 
 def _make(config: PipelineConfig, as_json: bool) -> None:
-    from engine.synth import pipeline as stages
+    from engine.synth import pipeline
 
     together = ranks.joined()
     quiet = together is not None and not together.leads
     try:
         with Progress() as progress:
-            for event in stages.run(config, lambda name, adapters: _open(name, tuple(adapters))):
+            for event in pipeline.run(config, lambda name, adapters: _open(name, tuple(adapters))):
                 if quiet:
                     continue
                 match event:
-                    case stages.JobDone(done, jobs, rows, aside):
+                    case pipeline.JobDone(done, jobs, rows, aside):
                         progress.show(f"drawing · {rows} rows, {aside} aside", done, jobs)
-                    case stages.RowsScored(what, done, total):
-                        progress.show(f"{what}", done, total)
+                    case pipeline.RowsScored(what, done, total):
+                        progress.show(what, done, total)
                     case _:
                         progress.show("", 0, 0)
                         _say(event, as_json)
@@ -152,24 +152,29 @@ def _generations(config: PipelineConfig, count: int, as_json: bool) -> None:
         raise click.UsageError("--generations begins with real rows: name them in the file, real = ... under [report]")
     real = inputs.training_rows(config.real)
     c, kind = config.collapse, inputs.KIND_OF[config.collapse.kind]
+    session = _learning(config) if c.learner == "model" else None
     for way in collapse.WAYS:
-        learner = _learner(config, way)
+        learner: Learner[Any] = collapse.Frequencies() if session is None else _taught(config, session, way)
         for each in collapse.generations(real, learner, count, way, kind, n=c.rows, seed=config.seed):
             click.echo(json.dumps(generation_object(each)) if as_json else generation_line(each))
 
 
-def _learner(config: PipelineConfig, way: str) -> "Learner[Any]":
-    from engine.presets import recipe
-    from engine.synth.collapse import Frequencies
+def _learning(config: PipelineConfig) -> "Session":
+    """The model that learns, an adapter of which is trained anew for each generation."""
+    if config.generate.adapters:
+        raise click.UsageError("--generations trains an adapter of its own on the model: leave out generate.adapters")
+    return open_session(config.generate.model)
 
-    if config.collapse.learner == "counts":
-        return Frequencies()
+
+def _taught(config: PipelineConfig, session: "Session", way: str) -> "Learner[Any]":
     from engine.decode.strategies import parse
+    from engine.presets import recipe
     from engine.synth.training import TaughtModel
     from engine.synth.writer import Writer
 
-    session, g = open_session(config.generate.model), config.generate
-    writer = Writer(session, recipe(g.sampling), parse(g.strategy), g.max_tokens, g.chat)
+    g = config.generate
+    strategy = parse(g.strategy).bind({}, session.tokenizer)
+    writer = Writer(session, recipe(g.sampling), strategy, g.max_tokens, g.chat)
     folder = expanded(config.out) / "generations" / way
     return TaughtModel(session.checkpoint, config.train, writer, folder, g.stop)
 

@@ -60,7 +60,7 @@ class Protocol:
             return tokenizer.bos if tokenizer.bos is not None else tokenizer.end
         if self.prefix == "none":
             return None
-        if not self.prefix.isdigit() or int(self.prefix) >= tokenizer.vocab_size:
+        if not self.prefix.isdecimal() or int(self.prefix) >= tokenizer.vocab_size:
             raise ParameterError(
                 f"--prefix-token must be none or an id below {tokenizer.vocab_size}, got {self.prefix!r}"
             )
@@ -233,6 +233,9 @@ class _Scored:
             return
         wanted = {choice: None for body in bodies if isinstance(body, Choices) for choice in body.choices}
         new = [choice for choice in wanted if choice not in self.known]
+        for choice in wanted:
+            if choice in self.known:
+                self.known.move_to_end(choice)  # what is wanted now is not what makes room
         asked = [(choice, *self._alone(choice)) for choice in new]
         asked = [each for each in asked if len(each[1]) - 1 <= self.session.context]
         requests = (Request((ids,), (start,)) for _, ids, start in asked)

@@ -198,6 +198,16 @@ def test_a_text_of_known_entropy(likely: Run, tables: dict[str, np.ndarray], tmp
     assert abs(found["value"] - math.exp(entropy)) < 3 * found["se"] and found["se"] < 0.05 * found["value"]
 
 
+def test_what_makes_room_for_choices_is_not_what_is_asked_for(
+    likely: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(evaluation, "WINDOW", 1)
+    monkeypatch.setattr(evaluation, "KNOWN", 2)
+    rows = [{"context": f"{i}", "choices": ["yes", other], "gold": 0} for i, other in enumerate("abcd")]
+    found = figures(likely(write(tmp_path / "c.jsonl", rows), "--json")[1])
+    assert found["acc_mutual_info"]["n"] == found["acc"]["n"] == 4
+
+
 def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
     rows = [
         {"prompt": "say:", "answer": "xyz"},
@@ -211,6 +221,8 @@ def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
     assert found["normalised"]["value"] == pytest.approx(2 / 3)
     items = [json.loads(line) for line in likely(path, "-M", "xyz", "--json", "--items")[1].splitlines()]
     assert [item["answers"] for item in items] == [["xyz"]] * 3 and items[0]["finish"] == ["eot"]
+    code, _, err = likely(path, "-M", "xyz", "--strategy", "budget 5")  # which the tokenizer has to know of
+    assert code == 1 and "no token </think>" in err
     several = figures(likely(path, "-M", "xyz", "--samples", "3", "--temp", "0.5", "--json")[1])
     assert {"exact", "exact pass@2", "exact pass@3", "exact maj@3"} <= set(several)
     assert likely(path, "-M", "xyz", "--samples", "3")[0] == 1

@@ -129,6 +129,12 @@ rows = 4
     write_rows(tmp_path / "texts.jsonl", [{"text": f"text {i}"} for i in range(6)])  # drawn from their beginning
     done = called(pipeline(tmp_path, text + '[report]\nreal = "@/texts.jsonl"\n'), "--generations", "1", "--json")
     assert [json.loads(line)["rows"] for line in done.output.splitlines()] == [6, 4, 6, 10], done.output
+    for line, words in ((f'adapters = ["{tmp_path}/lora"]', "leave out generate.adapters"),
+                        ('strategy = "budget 2"', "does not think")):  # fmt: skip
+        refused = called(
+            pipeline(tmp_path, text.replace("max_tokens = 6", f"max_tokens = 6\n{line}")), "--generations", "1"
+        )
+        assert refused.exit_code and words in f"{refused.output} {refused.exception}", refused.output
 
 
 @pytest.mark.slow
