@@ -28,7 +28,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a file; DataError with line and column for what is not TOML."""
     try:
         return tomllib.loads(read_whole(path))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a TOMLDecodeError, or a number of thousands of digits
         raise DataError(f"{path}: not TOML: {error}") from None
 
 
@@ -47,7 +47,10 @@ def typed(name: str, value: Any, kind: Any) -> Any:
             return tuple(value)
         raise ParameterError(f"{name} must be a list of texts, got {value!r}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ParameterError(f"{name} must be a number, got one of {len(str(value))} digits") from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ParameterError(f"{name} must be {TYPES[kind]}, got {value!r}")
     return value

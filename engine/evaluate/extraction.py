@@ -13,6 +13,7 @@ from engine.evaluate.program import VerifierError
 
 # the blanks of a fraction are bounded: a text of blanks alone would take time that goes like their number squared
 NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s{0,8}/\s{0,8}\d+)?(?:[eE][-+]?\d{1,3})?")
+DIGITS = 3000  # of a number: Python spells none of more than 4,300, and an exponent adds up to 999
 PATIENCE_S = 1.0  # for a person's expression and one text
 MARKED = re.compile(r"####\s*|\\boxed\{|answer is:?\s*|answer:\s*", re.IGNORECASE)
 
@@ -32,7 +33,9 @@ def _numbers(text: str) -> list[str]:
 
 
 def value(text: str) -> Fraction | None:
-    """The value of a number as it is written; None where it has none."""
+    """The value of a number as it is written; None where it has none, or more than `DIGITS`."""
+    if len(text) > DIGITS:
+        return None
     over, _, under = "".join(text.replace(",", "").replace("−", "-").split()).partition("/")
     try:
         return Fraction(over) / (Fraction(under) if under else 1)

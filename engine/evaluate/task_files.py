@@ -7,7 +7,6 @@ import difflib
 import gzip
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from engine.errors import DataError
 from engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
 from engine.json_reader import parse
-from engine.whole_file import read_whole
+from engine.options import read_toml
 
 SUFFIXES = (".jsonl", ".csv", ".toml")
 
@@ -77,10 +76,7 @@ def digest(*paths: Path) -> str:
 
 
 def _described(path: Path) -> list[Task]:
-    try:
-        described = tomllib.loads(read_whole(path))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: {error}") from None
+    described = read_toml(path)
     if "tasks" in described:
         listed = described.pop("tasks")
         if described or not isinstance(listed, list):

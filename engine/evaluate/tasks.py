@@ -276,7 +276,7 @@ def _gold(gold: Any, choices: Sequence[str]) -> int | None:
             return choices.index(gold)
         if re.fullmatch(r"[A-Z]", gold):
             gold = ord(gold) - ord("A")
-        elif re.fullmatch(r"\d+", gold.strip()):
+        elif re.fullmatch(r"\d{1,9}", gold.strip()):
             gold = int(gold)
     if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
         return None

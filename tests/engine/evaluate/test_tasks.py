@@ -17,7 +17,7 @@ import pytest
 from engine.errors import DataError, ParameterError
 from engine.evaluate import mathematics
 from engine.evaluate.evaluation import answer_measures
-from engine.evaluate.extraction import number
+from engine.evaluate.extraction import canonical, number
 from engine.evaluate.program import VerifierError
 from engine.evaluate.task_files import read
 from engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Problem, Question, Task, TaskSettings
@@ -65,6 +65,7 @@ def test_odd_rows_are_listed_and_none_is_dropped_in_silence(tmp_path: Path) -> N
         good,
         good | {"gold": 2},
         good | {"gold": "z"},
+        good | {"gold": "9" * 5000},
         good | {"gold": True},
         good | {"choices": ["x"]},
         good | {"choices": ["x", " "]},
@@ -79,9 +80,10 @@ def test_odd_rows_are_listed_and_none_is_dropped_in_silence(tmp_path: Path) -> N
         (3, "unanswerable", False),
         (4, "unanswerable", False),
         (5, "unanswerable", False),
-        (6, "empty", False),
+        (6, "unanswerable", False),
         (7, "empty", False),
-        (8, "unanswerable", False),
+        (8, "empty", False),
+        (9, "unanswerable", False),
     ]
     assert "one of the choices or its number from 0, got 2" in problems[1].words
     assert [entry.number for entry in entries if isinstance(entry, Item)] == [0, 1]
@@ -132,7 +134,8 @@ def test_a_toml_file_describes_a_task_of_columns(tmp_path: Path) -> None:
         ("t.toml", 'data = "r.jsonl"\nshots = "3"', "shots must be a whole number, got '3'"),
         ("t.toml", 'data = "r.jsonl"\nprompt = "{x}"\nanswer = "{q}"', "no column 'x' for prompt, only q"),
         ("t.toml", 'data = "r.jsonl"\nprompt = "{q}"\nanswer = "{q}"\ncluster = "u"', "there is no column 'u' in"),
-        ("t.toml", "= 3", "t.toml: "),
+        ("t.toml", "= 3", "t.toml: not TOML"),
+        ("t.toml", f"shots = {'3' * 5000}", "t.toml: not TOML"),
     ],
 )
 def test_a_malformed_task_is_one_line(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -156,6 +159,8 @@ def test_verifiers() -> None:
     assert right("x = 12", "(12)", scorers=("regex",), pattern=r"= (\d+)")["regex"] == 0
     assert right("x = 1, y = 12", "12", scorers=("regex",), pattern=r"= (\d+)")["regex"] == 1
     assert normalised("A  Dog, an “apple”!") == "dog apple"
+    assert right("9" * 4000 + "e999", "7") == {"exact": 0, "normalised": 0, "numeric": 0}
+    assert canonical("9" * 4000 + "e999") == "9" * 4000 + "e999"  # whose value Python does not spell
     assert [number(t) for t in ("none", "-3", "3/4", "1e3", "$1,000,000.", "The answer is 5, not 6", "1/0")] == [
         None, -3, Fraction(3, 4), 1000, 1_000_000, 5, None,
     ]  # fmt: skip

@@ -206,6 +206,7 @@ WRONG = [
     ({"generate": {"task": "x"}, "balance": {"classes": ["a"]}}, "balance.classes needs balance.by"),
     ({"generate": {"task": "x"}, "deduplicate": {"jaccard": 1.5}}, "jaccard must be 0 to 1, got 1.5"),
     ({"generate": "x"}, "generate must be a table"),
+    ({"train": {"rate": 10**400}}, "train.rate must be a number, got one of 401 digits"),
 ]
 
 
