@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import DataError
@@ -43,7 +43,7 @@ def problems(task: Task, limit: int = 0) -> list[AskedProblem]:
     if task.form is not Question:
         raise DataError(f"{task.name}: problems are rows with prompt and answer, not {task.form.NAME}")
     aside = task.aside
-    bare = {item.number: item.body for item in _bare(task).items() if isinstance(item, Item)}
+    bare = {item.number: item.body for item in task.bare.items() if isinstance(item, Item)}
     found = []
     for item in task.items(limit or None):
         if isinstance(item, Item) and item.number >= aside:
@@ -82,7 +82,7 @@ def training_rows(source: str) -> tuple[TrainingRow, ...]:
     if generated(source) is None and path.exists() and not _is_task(path):
         return rows(source)
     task, found = task_of(source), []
-    for item in _bare(task).items():
+    for item in task.bare.items():
         if isinstance(item, Item):
             value = {"text": text_of(item)}
             if isinstance(item.body, Question):
@@ -94,11 +94,6 @@ def training_rows(source: str) -> tuple[TrainingRow, ...]:
 def pairs(source: str) -> list[tuple[str, str]]:
     """Question and answer of each of them."""
     return [sides(row) for row in training_rows(source)]
-
-
-def _bare(task: Task) -> Task:
-    """Without examples before its items."""
-    return replace(task, settings=replace(task.settings, shots=0), examples=None)
 
 
 KIND_OF: Mapping[str, Callable[[TrainingRow], str]] = {

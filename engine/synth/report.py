@@ -9,11 +9,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
+from engine import arrays
 from engine.evaluate import sample_metrics, samples
 from engine.evaluate.contamination import words
 from engine.evaluate.estimates import Estimate, mean, share
@@ -49,7 +50,7 @@ class RowsReport:
     lengths: tuple[tuple[str, float, float], ...] = ()  # words from, share of made rows and of real ones
     labels: tuple[tuple[str, float, float], ...] = ()  # likewise, where answers are labels
     asked: GridCoverage | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def report(
@@ -112,13 +113,9 @@ def histogram(made: Sequence[Kind], real: Sequence[Kind]) -> list[tuple[Kind, fl
 
 def divergence(shares: Sequence[tuple[object, float, float]]) -> Estimate:
     """Jensen-Shannon of two histograms, 0 to log 2; what chance alone would give is in it."""
-    p, q = (np.array([row[side] for row in shares], np.float64) for side in (1, 2))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = 0.0
-        for a, b in ((p, q), (q, p)):
-            on = a > 0
-            found += float((a[on] * np.log(a[on] / ((a[on] + b[on]) / 2))).sum()) / 2
-    return Estimate(max(0.0, found), math.nan, n=len(shares))
+    with np.errstate(divide="ignore"):  # what is in one alone
+        p, q = (np.log(np.array([row[side] for row in shares], np.float64)) for side in (1, 2))
+    return Estimate(float(arrays.js(p, q, np)), math.nan, n=len(shares))
 
 
 def template(text: Sequence[str]) -> str:

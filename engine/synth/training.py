@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from engine.errors import DataError
-from engine.evaluate.estimates import Change, Estimate, compare, mean, share
+from engine.evaluate.estimates import Change, Estimate, compare, share_or_mean
 from engine.evaluate.evaluation import Protocol, Result, evaluate
 from engine.evaluate.tasks import Task
 from engine.prompt import Prompt
@@ -46,8 +46,7 @@ class Arm:
 
     @property
     def accuracy(self) -> Estimate:
-        binary = all(value in (0.0, 1.0) for value in self.values)
-        return share(self.values) if binary else mean(self.values)
+        return share_or_mean(self.values)
 
     def over(self, other: "Arm") -> Change:
         """By how much it is above another, paired."""
