@@ -90,6 +90,10 @@ PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by
         ("words", 2, " I think 4"), ("words", 3, " No idea"), ("done", 1, "eot"), ("done", 0, "eot"),
         ("done", 2, "eot"), ("done", 3, "length"),
     ),
+    "early": (
+        ("fork", 0, 1), ("words", 0, " The sky"), ("words", 1, " Blue light"), ("done", 1, "eot"),
+        ("words", 0, " looks blue"), ("done", 0, "eot"),
+    ),
     "walk": (("rate", 0, -9.0), ("rate", 0, -7.5), ("words", 0, " The sky looks blue"), ("done", 0, "eot")),
 }  # fmt: skip
 

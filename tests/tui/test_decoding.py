@@ -164,6 +164,25 @@ async def test_a_text_that_is_looked_at_goes_on_growing_there(play: Play) -> Non
         await stage.until(lambda: stage.ended)
 
 
+async def test_a_text_that_has_ended_is_looked_at_while_others_grow(play: Play) -> None:
+    engine, gate, last = searching(), Event(), Event()
+    engine.plans["vote 2"] = "early"
+    engine.pace = lambda turn: {4: gate, 5: last}[turn].wait(5) and None if turn in (4, 5) else None
+    async with play(engine) as stage:
+        best = stage.chat.query_one(BestTexts)
+        await choose(stage, "vote 2")
+        await stage.type(ASK)
+        await stage.until(lambda: best.ranking is not None and any(row.ended for row in best.ranking.rows))
+        best.focus()
+        await stage.pilot.press("down")
+        await stage.until(lambda: stage.texts[1] == " Blue light")
+        gate.set()
+        await stage.until(lambda: best.ranking is not None and best.ranking.rows[0].text == "The sky looks blue")
+        assert stage.texts[1] == " Blue light" and stage.picture().count("looks blue") == 2  # in list and tree
+        last.set()
+        await stage.until(lambda: stage.ended)
+
+
 async def test_space_holds_a_search(play: Play) -> None:
     engine, gate, turns = searching(), Event(), list[int]()
     engine.pace = lambda turn: turns.append(turn) or (gate.wait(5) and None if turn == 13 else None)

@@ -145,9 +145,10 @@ class LiveRun:
         return talk
 
     def follow(self, talk: Conversation) -> None:
-        """Another branch is on the screen, by a person's wish; every step that was drawn is kept."""
+        """Another branch is on the screen, by a person's wish, be it one that has ended: what comes of others is not
+        shown then. Every step that was drawn is kept."""
         leaf = talk.leaf
-        if leaf is not None and leaf.id in self.nodes.values():
+        if leaf is not None:
             self.node, self.steps = leaf.id, list(leaf.steps)
 
     def close(self, talk: Conversation, finish: str) -> Conversation:
