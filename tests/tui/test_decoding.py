@@ -183,6 +183,27 @@ async def test_a_text_that_has_ended_is_looked_at_while_others_grow(play: Play) 
         await stage.until(lambda: stage.ended)
 
 
+async def test_a_text_that_was_put_away_leaves_the_list(play: Play) -> None:
+    async with play(searching()) as stage:
+        best = stage.chat.query_one(BestTexts)
+        await choose(stage, "vote 4")
+        await stage.type(ASK)
+        await stage.until(lambda: stage.ended)
+        assert best.ranking is not None and len(best.ranking.rows) == 4
+        gone = next(row.node for row in best.ranking.rows if "think" in row.text)
+        tree = stage.chat.inspector.tree_pane
+        tree.focus()
+        tree.picked = next(i for i, way in enumerate(tree.ways) if "think" in way.text)
+        await stage.pilot.press("delete")
+        await stage.until(lambda: best.ranking is not None and len(best.ranking.rows) == 3)
+        best.focus()
+        await stage.pilot.press("down", "down", "down", "up", "enter")
+        await stage.until(lambda: stage.texts[1] == " It is 5")
+        best.post_message(BestTexts.TextPicked(gone, take=True))  # as from a list of a moment ago
+        await stage.pilot.pause()
+        assert stage.texts[1] == " It is 5" and gone not in [row.node for row in best.ranking.rows]
+
+
 async def test_space_holds_a_search(play: Play) -> None:
     engine, gate, turns = searching(), Event(), list[int]()
     engine.pace = lambda turn: turns.append(turn) or (gate.wait(5) and None if turn == 13 else None)

@@ -41,14 +41,16 @@ class Ranking:
 
 
 def ranking(talk: Conversation, count: tallies.VoteCount | None) -> Ranking | None:
-    """Those beside the last message, whose votes are counted if it is a path of one; None where it is alone."""
+    """Those beside the last message, whose votes are counted if it is a path of one, without what is put away; None
+    where it is alone."""
     leaf = talk.leaf
     if leaf is None or not leaf.label:
         return None
     how = tallies.found_by(leaf.label)
     if count is None and (how is None or not how.SEARCHES):
         return None
-    nodes = [node for node in tallies.paths(talk, leaf) if node.finish != PRUNED]
+    together = (node for node in tallies.paths(talk, leaf) if node.finish != PRUNED)
+    nodes = [node for node in together if not talk.hidden(node.id, len(node))]
     if len(nodes) < 2:
         return None
     if count is None:

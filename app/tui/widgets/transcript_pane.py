@@ -394,9 +394,14 @@ class TranscriptPane(Left):
         self.post_message(self.Altered(lambda talk: talk.recall(fork, option), fork=fork))
 
     def on_best_texts_text_picked(self, event: BestTexts.TextPicked) -> None:
-        """Another text of a search: to look at while it goes on, or to go on with."""
+        """Another text of a search: to look at while it goes on, or to go on with. It may have been given up by now."""
         node = event.node
-        self.post_message(self.Altered(lambda talk: talk.reveal(node, len(talk.nodes[node])), keeps_run=not event.take))
+
+        def revealed(talk: Conversation) -> Conversation:
+            end = len(talk.nodes[node])
+            return talk if talk.hidden(node, end) else talk.reveal(node, end)
+
+        self.post_message(self.Altered(revealed, keeps_run=not event.take))
 
     def action_sibling(self, by: int) -> None:
         """The next or previous way at the fork under the cursor, or the last one before it, or the first."""
