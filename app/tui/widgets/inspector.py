@@ -35,7 +35,7 @@ from app.tui.widgets.votes import Votes
 from app.worker import Failed
 from engine.conversation import Conversation
 from engine.prompt import Prompt
-from engine.trace.trace import Recipe
+from engine.trace.trace import Recipe, TokenStep
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
 PANEL_S = 0.2  # between two looks while tokens come: bars that change faster cannot be read
@@ -86,11 +86,15 @@ class Inspector(Vertical, CachedWidget):
         """The rows of the subject: exact where the engine has answered, else replayed."""
         return self._table(self.subject())
 
-    def _table(self, subject: Subject) -> CandidateTable | None:
+    def _near_of(self, subject: Subject) -> TokenStep | None:
+        """The token whose nearest stand in the place of the candidates; None where these are shown."""
         at = subject.at
-        if self.near and at is not None and at.step is not None and not at.upcoming:
-            token, name = at.step.token, cells.piece_text(at.step.piece)
-            return neighbours.table(name, self._near.get((self._model(), token)), at.names)
+        return at.step if self.near and at is not None and not at.upcoming else None
+
+    def _table(self, subject: Subject) -> CandidateTable | None:
+        at, step = subject.at, self._near_of(subject)
+        if at is not None and step is not None:
+            return neighbours.table(cells.piece_text(step.piece), self._near.get((self._model(), step.token)), at.names)
         return subject.instead if at is None else at.table(self.outcomes.get((at.key, at.recipe)))
 
     def look(self) -> None:
@@ -147,9 +151,8 @@ class Inspector(Vertical, CachedWidget):
     def ask(self) -> None:
         """Ask for all of the subject's raw distribution, where its replay is not exact; or for its neighbours."""
         subject = self.subject()
-        if self.near:
-            if subject.at is not None and subject.at.step is not None:
-                self._ask_near(self._model(), subject.at.step.token)
+        if (near := self._near_of(subject)) is not None:
+            self._ask_near(self._model(), near.token)
             return
         step, table = subject.at.step if subject.at is not None else None, self._table(subject)
         if not subject.model or subject.exact is None or step is None or step.logprob is None:
