@@ -16,15 +16,14 @@ class RunControl:
     """The handle on a run. Written by one thread, read by the engine's between two tokens; each write is one reference.
 
     `recipe` is how the next token that is not yet queued is drawn. `force` names tokens to take instead of drawing.
-    `adapters` are those on the model by now: the session's, not a person's, to write.
+    `adapters` are those on the model by now: the session's, not a person's, to write. Branches that are `given_up` end
+    at their next token, as if they alone were cancelled.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
     forced: deque[int] = field(default_factory=deque)
     adapters: tuple[str, ...] = ()
-    given_up: set[int] = field(
-        default_factory=set
-    )  # branches that end at their next token, as if they alone were cancelled
+    given_up: set[int] = field(default_factory=set)
     _cancelled: Flag = field(default_factory=Flag)
     _paused: Flag = field(default_factory=Flag)
 
