@@ -7,7 +7,7 @@ said by those who derive from it. Knows nothing of caches; no mlx while it is lo
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -206,11 +206,14 @@ class Search(Strategy):
             for row, ((group, node), number, step) in enumerate(zip(of, branches.numbers, steps, strict=True)):
                 score = self.score(node, max(depth - given, 1))
                 yield Rated(number, self.figures(node, score))
-                if (yield Emitted(number, step)):  # a stop string: nobody takes its place any more
+                if (yield Emitted(number, step)):  # a stop string: nobody takes its place any more; or it is given up
                     group.nodes.remove(node)
-                    insort(group.ended, Text(node, number, score, None), key=_from_the_best)
+                    if number not in control.given_up:
+                        insort(group.ended, Text(node, number, score, None), key=_from_the_best)
                 else:
                     kept.append(row)
+            if control.given_up:
+                yield from self._drop(groups, control.given_up)
             if not kept or control.cancelled:
                 break
             branches.select(kept)
@@ -231,6 +234,13 @@ class Search(Strategy):
                 text = replace(text, number=branches.name(), step=found.draw(text.node).step(branches.ids[row]))
                 yield Forked(branches.numbers[row], text.number)
             group.ended.append(text)
+
+    def _drop(self, groups: Sequence[Group], given_up: Set[int]) -> Iterator[Event]:
+        """Without texts that have ended and that nobody wants any more."""
+        for group in groups:
+            gone = [text for text in group.ended if text.number in given_up]
+            group.ended = [text for text in group.ended if text.number not in given_up]
+            yield from (Pruned(text.number) for text in gone if text.step is not None)
 
     def _tell(self, groups: Sequence[Group]) -> Steps:
         """Give the best of the texts, and drop the others."""

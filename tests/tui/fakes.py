@@ -94,6 +94,10 @@ PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by
         ("fork", 0, 1), ("words", 0, " The sky"), ("words", 1, " Blue light"), ("done", 1, "eot"),
         ("words", 0, " looks blue"), ("done", 0, "eot"),
     ),
+    "many": (
+        *(("fork", 0, path) for path in range(1, 16)), *(("words", path, f" It is {path % 3}") for path in range(16)),
+        *(("done", path, "eot") for path in range(16)),
+    ),
     "walk": (("rate", 0, -9.0), ("rate", 0, -7.5), ("words", 0, " The sky looks blue"), ("done", 0, "eot")),
 }  # fmt: skip
 
@@ -220,8 +224,14 @@ class ScriptedEngine:
     def _search(self, ids: Sequence[int], control: RunControl, plan: Sequence[tuple[Any, ...]]) -> Iterator[Event]:
         """Branches as a plan says, a turn each: `pace` is called before every one of them."""
         texts: dict[int, list[int]] = defaultdict(lambda: list(ids))
+        ended = set[int]()
         for turn, (verb, branch, *what) in enumerate(plan):
             self.pace(turn)
+            if branch in control.given_up:
+                if branch not in ended:
+                    yield Done(branch, "cancelled", Stats(len(ids), 0, 1, 0.1, 0.1))
+                ended.add(branch)
+                continue
             match verb:
                 case "words":
                     for token in self.tokenizer.encode(what[0]):

@@ -20,7 +20,7 @@ ASK = "Why is the sky blue?"
 def searching() -> ScriptedEngine:
     """An engine that searches as planned where a beam search of three or a vote of four is asked for."""
     engine = ScriptedEngine()
-    engine.plans = {"beam 3": "beams", "vote 4": "votes", "exact 50": "walk"}
+    engine.plans = {"beam 3": "beams", "vote 4": "votes", "vote": "many", "exact 50": "walk"}
     return engine
 
 
@@ -298,3 +298,45 @@ async def test_step_mode_draws_by_the_sampler_whatever_the_strategy(play: Play) 
             recipes.append(talk.peek.recipe if talk.peek is not None else None)
             talk.pick(None)
         assert recipes == [talk.sampling.recipe] * 3 and talk.recipe == talk.sampling.recipe
+
+
+async def test_texts_of_a_search_are_dropped_while_they_grow_and_once_they_have_ended(play: Play) -> None:
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 12 else None
+    async with play(engine) as stage:
+        best = stage.chat.query_one(BestTexts)
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: best.ranking is not None and "…red" in [row.text for row in best.ranking.rows])
+        best.focus()
+        for _ in range(4):
+            if stage.texts[1] != " The sky looks red":
+                await stage.pilot.press("up" if best.at else "down")
+        assert stage.texts[1] == " The sky looks red"
+        await stage.pilot.press("delete")
+        run = stage.chat.talk.run
+        assert run is not None and len(run.control.given_up) == 1
+        await stage.until(lambda: stage.texts[1] != " The sky looks red")  # what stands beside it is looked at
+        gate.set()
+        await stage.until(lambda: stage.ended)
+        assert best.ranking is not None and "…red because air" not in [row.text for row in best.ranking.rows]
+        assert len(best.ranking.rows) == 2 and stage.texts[1] == " The sky looks blue because"
+        await stage.pilot.press("delete")
+        await stage.until(lambda: stage.texts[1] == " The sky looks red sunlight")
+        assert not best.display and "u in the transcript" in stage.chat.hints.news
+        stage.chat.pane.action_restore()
+        await stage.until(lambda: stage.texts[1] == " The sky looks blue because")
+
+
+async def test_a_list_that_is_cut_says_how_many_more_there_are(play: Play) -> None:
+    async with play(searching(), size=(120, 40)) as stage:
+        await choose(stage, "vote")
+        await stage.ask(ASK)
+        best = stage.chat.query_one(BestTexts)
+        await stage.until(lambda: best.display and "16 PATHS" in stage.picture())
+        await stage.until(lambda: f"+ {16 - (best.size.height - 2)} more" in stage.picture())
+        assert 3 < best.size.height < 17
+        best.focus()
+        for _ in range(20):
+            await stage.pilot.press("down" if best.at < 15 else "end")
+        await stage.until(lambda: "\n 16 " in stage.picture() and " more" in stage.picture())

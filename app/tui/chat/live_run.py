@@ -57,6 +57,8 @@ class LiveRun:
                 if self.ended:
                     break
                 event = replace(event, branch=0)
+            if isinstance(event, Done) and event.branch in self.control.given_up:
+                self.stats, event = event.stats, Pruned(event.branch)  # dropped by a person
             match event:
                 case Emitted(branch) | Forked(branch) | Pruned(branch) | Revised(branch) if self._passed(event, branch):
                     continue
@@ -117,8 +119,8 @@ class LiveRun:
                 self.nodes.pop(event.branch, None)
                 if ended is not None and event.reason != CANCELLED:
                     self.answers.append(ended)
-                if not self.nodes and self.branched and self.rated:
-                    talk = self._best(talk)
+        if not self.nodes and self.branched and self.rated:
+            talk = self._best(talk)
         self.branched = self.branched or not isinstance(event, Done)
         self.ended = not self.nodes
         leaf = talk.leaf
@@ -143,6 +145,12 @@ class LiveRun:
         for branch, steps in unkept.items():
             talk = talk.extend(self.nodes[branch], tuple(steps))
         return talk
+
+    def drop(self, node: str) -> bool:
+        """Give up the branch that draws a node, as a person wishes, at its next token; False where none does."""
+        branches = [branch for branch, drawn in self.nodes.items() if drawn == node]
+        self.control.given_up.update(branches)
+        return bool(branches)
 
     def follow(self, talk: Conversation) -> None:
         """Another branch is on the screen, by a person's wish, be it one that has ended: what comes of others is not

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from app.tui.chat import tallies
 from app.tui.chat.candidates import LN2
-from app.tui.chat.live_run import PRUNED
 from engine.conversation import Conversation
 from engine.reason.scorers import logprob
 
@@ -49,8 +48,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None) -> Ranking | No
     how = tallies.found_by(leaf.label)
     if count is None and (how is None or not how.SEARCHES):
         return None
-    together = (node for node in tallies.paths(talk, leaf) if node.finish != PRUNED)
-    nodes = [node for node in together if not talk.hidden(node.id, len(node))]
+    nodes = tallies.paths(talk, leaf)
     if len(nodes) < 2:
         return None
     if count is None:

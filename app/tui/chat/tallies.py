@@ -6,6 +6,7 @@ Plain data, from a conversation; how it looks is the panel's.
 from dataclasses import dataclass
 from functools import lru_cache
 
+from app.tui.chat.live_run import PRUNED
 from engine.conversation import Conversation, Node
 from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.several import Vote
@@ -75,10 +76,11 @@ def _answer(rule: str, said: str) -> str | None:
 
 
 def paths(talk: Conversation, leaf: Node) -> list[Node]:
-    """The nodes that were drawn together with one."""
+    """The nodes that were drawn together with one, those that were given up or put away left out."""
     first = _lineage(talk, leaf)[0]
     alike = (node for node in talk.nodes.values() if (node.label, node.seed) == (leaf.label, leaf.seed))
-    return [node for node in alike if _lineage(talk, node)[0].fork == first.fork]
+    together = (node for node in alike if node.finish != PRUNED and not talk.hidden(node.id, len(node)))
+    return [node for node in together if _lineage(talk, node)[0].fork == first.fork]
 
 
 def _lineage(talk: Conversation, node: Node) -> list[Node]:

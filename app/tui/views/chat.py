@@ -93,7 +93,7 @@ class ChatScreen(View):
         self.pane = self.query_one(TranscriptPane)
         self.inspector = self.query_one(Inspector)
         self.inspector.subject = self.subject
-        self.query_one(BestTexts).control = lambda: self.talk.run.control if self.talk.run else None
+        self.query_one(BestTexts).run = lambda: self.talk.run
         self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
         self.composer = self.query_one(Composer)
         self.titler = Titler(self.host.engine.submit)

@@ -9,22 +9,23 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
+from app.tui.chat.live_run import LiveRun
 from app.tui.chat.ranking import Ranked, Ranking
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
-from engine.decode.control import RunControl
 
 FEWEST, SHARE = 3, 3  # rows at least, and the share of the pane that they may take
 PLACE = 5  # cells of a row's number and sign
 
 
 class BestTexts(Canvas, can_focus=True):
-    """Arrows show one, enter takes it and ends the search; space holds the search, and lets it go on."""
+    """Arrows show one, enter takes it and ends the search, delete drops it; space holds the search, or lets it go on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "pick(-1)", "Pick", show=False, id="best.up"),
         Binding("down", "pick(1)", "Pick", show=False, id="best.down"),
         Binding("enter", "take", "Take it", show=False, id="best.take"),
+        Binding("delete,backspace", "drop", "Drop", show=False, id="best.drop"),
         Binding("space", "pause", "Pause", show=False, id="best.pause"),
     ]
 
@@ -35,10 +36,17 @@ class BestTexts(Canvas, can_focus=True):
             super().__init__()
             self.node, self.take = node, take
 
+    class TextDropped(Message):
+        """A person wants no more of a text that has ended; `then` is to be looked at instead."""
+
+        def __init__(self, node: str, then: str) -> None:
+            super().__init__()
+            self.node, self.then = node, then
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.ranking: Ranking | None = None
-        self.control: Callable[[], RunControl | None] = lambda: None  # of the run under way
+        self.run: Callable[[], LiveRun | None] = lambda: None  # the one under way
         self.top = 0
 
     def show(self, ranking: Ranking | None) -> None:
@@ -74,15 +82,20 @@ class BestTexts(Canvas, can_focus=True):
         ]
         sizes = [min(size, 12) + 2 for size in sizes]
         heads = "".join(cells.pad(head, size, right=True) for head, size in zip(ranking.heads, sizes, strict=True))
-        control = self.control()
-        state = "paused" if control is not None and control.paused else ranking.words
+        run = self.run()
+        state = "paused" if run is not None and run.control.paused else ranking.words
         size = max(width - len(ranking.title) - cells.width(heads), 0)
         lines: list[Line] = [
             [Segment(ranking.title, look.heading), Segment(cells.pad(f"  {state}", size) + heads, look.faint)]
         ]
+        cut = len(ranking.rows) > room > 1
+        room -= cut
         self.top = min(max(self.top, self.at - room + 1), self.at, max(len(ranking.rows) - room, 0))
         shown = ranking.rows[self.top : self.top + room]
-        return [*lines, *(self._row(i, row, sizes, width) for i, row in enumerate(shown, self.top))]
+        lines += [self._row(i, row, sizes, width) for i, row in enumerate(shown, self.top)]
+        if cut:
+            lines.append([Segment(f"   + {len(ranking.rows) - len(shown)} more", look.faint)])
+        return lines
 
     def _row(self, index: int, row: Ranked, sizes: Sequence[int], width: int) -> Line:
         look, glyphs = self.look, self.glyphs
@@ -111,9 +124,20 @@ class BestTexts(Canvas, can_focus=True):
 
     def action_pause(self) -> None:
         """Hold the run under way, or let it go on."""
-        if (control := self.control()) is not None:
-            control.pause(not control.paused)
+        if (run := self.run()) is not None:
+            run.control.pause(not run.control.paused)
             self.redraw()
+
+    def action_drop(self) -> None:
+        """Drop the text on the screen: one that grows is given up at its next token; the last one stays."""
+        rows, run, at = self.ranking.rows if self.ranking is not None else (), self.run(), self.at
+        if len(rows) < 2 or not rows[at].on:
+            return
+        node, then = rows[at].node, rows[at + 1 if at + 1 < len(rows) else at - 1].node
+        if run is not None and run.drop(node):
+            self._pick(next(i for i, row in enumerate(rows) if row.node == then))
+        else:
+            self.post_message(self.TextDropped(node, then))
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)

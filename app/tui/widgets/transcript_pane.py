@@ -403,6 +403,16 @@ class TranscriptPane(Left):
 
         self.post_message(self.Altered(revealed, keeps_run=not event.take))
 
+    def on_best_texts_text_dropped(self, event: BestTexts.TextDropped) -> None:
+        """A text of a search is put away as one that the search gave up; the search goes on."""
+        self._put_away += self.conversation.give_up(event.node).pruned - self.conversation.pruned
+
+        def dropped(talk: Conversation) -> Conversation:
+            end = len(talk.nodes[event.then])
+            return (talk if talk.hidden(event.then, end) else talk.reveal(event.then, end)).give_up(event.node)
+
+        self.post_message(self.Altered(dropped, "dropped · u in the transcript brings it back", keeps_run=True))
+
     def action_sibling(self, by: int) -> None:
         """The next or previous way at the fork under the cursor, or the last one before it, or the first."""
         forks = [(self.transcript.place_of(fork), fork) for fork in self.conversation.forks()]

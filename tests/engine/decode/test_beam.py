@@ -321,3 +321,40 @@ def test_a_search_applies_no_preset_unasked() -> None:
     assert read_recipe(values, searches=True)[0] == Recipe() != read_recipe(values)[0]
     with pytest.raises(ParameterError, match="a search has no use for temperature 0"):
         read_recipe(values | {"temp": 0.0}, searches=True)
+
+
+def test_a_beginning_that_is_dropped_leaves_its_place_to_others() -> None:
+    control = RunControl()
+
+    def dropping() -> Iterator[Event]:
+        for event in markov(few(3)).generate(PROMPT, control, strategy=Beam(3), max_tokens=5):
+            if isinstance(event, Emitted) and event.branch == 2:
+                control.given_up.add(2)
+            yield event
+
+    found = Found(dropping())
+    dropped = found.steps[2]
+    assert found.ends[2].reason == "cancelled" and len(dropped) == 1
+    others = [found.steps[branch] for branch in found.order if branch != 2]
+    assert len(others) == 3 and all(steps[0].token != dropped[0].token for steps in others)
+
+
+def test_a_text_that_has_ended_can_be_dropped_too() -> None:
+    session, control = markov(few(2)), RunControl()
+    best = search(session, Beam(3), 5).ids[0]
+    assert best[-1] == EOS and len(best) < 5
+
+    def dropping() -> Iterator[Event]:
+        steps: dict[int, list[int]] = {0: []}
+        for event in session.generate(PROMPT, control, strategy=Beam(3), max_tokens=5):
+            match event:
+                case Emitted(branch, step):
+                    steps[branch].append(step.token)
+                case Forked(parent, child):
+                    steps[child] = list(steps[parent])
+                    if steps[child] == best[:-1] and len(best) - 1 == max(map(len, steps.values())):
+                        control.given_up.add(child)
+            yield event
+
+    found = Found(dropping())
+    assert best not in found.ids and len(found.ids) >= 2 and not control.given_up & set(found.ends)
