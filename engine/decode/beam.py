@@ -6,7 +6,7 @@ penalty, when it stops. Knows nothing of caches; no mlx.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, replace
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ class Beam(Search):
     NAME: ClassVar[str] = "beam"
     TITLE: ClassVar[str] = "beam search"
     ABOUT: ClassVar[str] = "the likeliest texts, several at once"
+    SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {**Search.SPANS, "penalty": (0, 2)}
 
     penalty: float = 1.0
     early: str = "false"
@@ -108,6 +109,7 @@ class DiverseBeam(Beam):
     NAME: ClassVar[str] = "diverse"
     TITLE: ClassVar[str] = "diverse beams"
     ABOUT: ClassVar[str] = "likely texts, in groups that differ"
+    SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {**Beam.SPANS, "diversity": (0, 2)}
 
     apart: int = 2
     diversity: float = 0.5

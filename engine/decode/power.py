@@ -6,7 +6,7 @@ caches; no mlx while it is loaded.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -37,6 +37,7 @@ class Power(Strategy):
     TITLE: ClassVar[str] = "power sampling"
     ABOUT: ClassVar[str] = "sharpens whole texts, not single tokens"
     SEARCHES: ClassVar[bool] = True
+    SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {"alpha": (0, 8), "proposals": (0, 40)}
 
     alpha: float = 4.0
     proposals: int = 10

@@ -108,6 +108,7 @@ class Search(Strategy):
     """A search with `beams` beginnings."""
 
     SEARCHES: ClassVar[bool] = True
+    SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {"beams": (1, 20)}
 
     beams: int = 4
 

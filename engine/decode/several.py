@@ -3,6 +3,7 @@
 Knows nothing of caches; no mlx while it is loaded.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,6 +26,7 @@ class Vote(Strategy):
     NAME: ClassVar[str] = "vote"
     TITLE: ClassVar[str] = "a vote"
     FORKS: ClassVar[bool] = True
+    SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {"paths": (1, 64)}
     ABOUT: ClassVar[str] = "several answers at once, and the one that most of them give"
 
     paths: int = 16

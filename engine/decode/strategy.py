@@ -30,6 +30,7 @@ class Strategy:
     # cancelled, it tells what it has found
     SEARCHES: ClassVar[bool] = False
     FORKS: ClassVar[bool] = False  # whether one answer that is asked for becomes several
+    SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {}  # between which its settings usually lie, for a slider
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         """Events of a run, for at most `limit` tokens of each branch, their steps without text.

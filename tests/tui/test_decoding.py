@@ -340,3 +340,20 @@ async def test_a_list_that_is_cut_says_how_many_more_there_are(play: Play) -> No
         for _ in range(20):
             await stage.pilot.press("down" if best.at < 15 else "end")
         await stage.until(lambda: "\n 16 " in stage.picture() and " more" in stage.picture())
+
+
+async def test_the_width_of_a_search_is_a_slider_that_is_dragged(play: Play) -> None:
+    async with play(searching(), size=(120, 40)) as stage:
+        await choose(stage, "beam 5")
+        sampler = stage.sampler
+        sampler.focus()
+        await stage.until(lambda: "beams" in stage.picture() and "early" in stage.picture())
+        row = next(line for line in stage.picture().split("\n") if " beams " in line)
+        left = stage.sampler.region.x + 16
+        assert 0 < row.index("●", left) - left < 8 and row.rstrip().endswith("5")
+        await stage.pilot.click(sampler, offset=(16, 2))  # the left end of the track
+        await stage.until(lambda: stage.chat.talk.strategy == Beam(1))
+        early = next(i for i, line in enumerate(stage.picture().split("\n")) if " early " in line)
+        await stage.pilot.click(offset=(left, early))  # which is no number
+        await stage.pilot.pause()
+        assert stage.chat.talk.strategy == Beam(1)

@@ -19,7 +19,7 @@ PLACE = 5  # cells of a row's number and sign
 
 
 class BestTexts(Canvas, can_focus=True):
-    """Arrows show one, enter takes it and ends the search, delete drops it; space holds the search, or lets it go on."""
+    """Arrows show one, enter takes it and ends the search, delete drops it; space holds or frees the search."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "pick(-1)", "Pick", show=False, id="best.up"),

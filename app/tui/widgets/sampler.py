@@ -160,9 +160,14 @@ class Sliders(Canvas, can_focus=True):
             ink = look.text if self.strategy == PLAIN else look.chosen
             return [Segment(f"{size} ", look.row if picked else look.text), Segment(words, ink)]
         if name.startswith("="):
-            words = cells.pad(cells.fit(name[1:].replace("_", " "), width - VALUE - 1), width - VALUE - 1)
-            shown_value = cells.pad(_said(_set(self.strategy, name[1:])), VALUE + 1, right=True)
-            return [Segment(words, look.row if picked else look.text), Segment(shown_value, look.text)]
+            value, span = _set(self.strategy, name[1:]), self.strategy.SPANS.get(name[1:])
+            label, size = _columns(width)
+            said, words = Segment(cells.pad(_said(value), VALUE + 1, right=True), look.text), name[1:].replace("_", " ")
+            ink = look.row if picked else look.text
+            if span is None or not isinstance(value, int | float):
+                return [Segment(cells.pad(cells.fit(words, width - VALUE - 1), width - VALUE - 1), ink), said]
+            slider = track((value - span[0]) / (span[1] - span[0]), size, look, self.glyphs, on=True, picked=picked)
+            return [Segment(cells.pad(cells.fit(words, label), label), ink), Segment(" "), *slider, said]
         if name == FOLD:
             sign = self.glyphs.unfold if self.unfolded else self.glyphs.fold
             count = sum(not self._on(p) for p in self.sampling.rows())
@@ -358,12 +363,23 @@ class Sliders(Canvas, can_focus=True):
         x = offset.x - label_width - 1
         if not keep and not 0 <= x < size:
             return
-        p = self.parameter
+        p, share = self.parameter, min(max(x / (size - 1), 0.0), 1.0)
+        if self.chosen.startswith("="):
+            self._drag_strategy(self.chosen[1:], share)
         if p is None:
             return
-        share = min(max(x / (size - 1), 0.0), 1.0)
         value = p.low + round(share * (p.high - p.low) / p.step) * p.step
         self.change(self.sampling.with_value(p.name, round(value, 6))[0])
+
+    def _drag_strategy(self, name: str, share: float) -> None:
+        """Another number of a strategy, `share` of the way between its usual bounds; it is whole where it was."""
+        strategy, span, was = self.strategy, self.strategy.SPANS.get(name), _set(self.strategy, name)
+        if span is None or not isinstance(was, int | float):
+            return
+        value = span[0] + share * (span[1] - span[0])
+        word = str(round(value)) if isinstance(was, int) else f"{round(value, 1):g}"
+        if word != _said(was):
+            self._find_by(lambda: with_setting(strategy, name, word))
 
     def _lift_at(self, name: str) -> int:
         """The column of the sign that lifts a ban or a bias."""
