@@ -161,13 +161,13 @@ class Sliders(Canvas, can_focus=True):
             return [Segment(f"{size} ", look.row if picked else look.text), Segment(words, ink)]
         if name.startswith("="):
             value, span = _set(self.strategy, name[1:]), self.strategy.SPANS.get(name[1:])
-            label, size = _columns(width)
-            said, words = Segment(cells.pad(_said(value), VALUE + 1, right=True), look.text), name[1:].replace("_", " ")
-            ink = look.row if picked else look.text
+            label, ink = name[1:].replace("_", " "), look.row if picked else look.text
+            said = Segment(cells.pad(_said(value), VALUE + 1, right=True), look.text)
             if span is None or not isinstance(value, int | float):
-                return [Segment(cells.pad(cells.fit(words, width - VALUE - 1), width - VALUE - 1), ink), said]
-            slider = track((value - span[0]) / (span[1] - span[0]), size, look, self.glyphs, on=True, picked=picked)
-            return [Segment(cells.pad(cells.fit(words, label), label), ink), Segment(" "), *slider, said]
+                return [Segment(cells.pad(cells.fit(label, width - VALUE - 1), width - VALUE - 1), ink), said]
+            label_size, room = _columns(width)
+            slider = track((value - span[0]) / (span[1] - span[0]), room, look, self.glyphs, on=True, picked=picked)
+            return [Segment(cells.pad(cells.fit(label, label_size), label_size), ink), Segment(" "), *slider, said]
         if name == FOLD:
             sign = self.glyphs.unfold if self.unfolded else self.glyphs.fold
             count = sum(not self._on(p) for p in self.sampling.rows())
