@@ -82,7 +82,7 @@ def fit(
     found, left = read_runs(runs, mapping(mapped), keep_all=keep_all)
     result = report(found, left, budgets, count=refits, seed=seed, keep_all=keep_all)
     if as_json:
-        click.echo(json.dumps(_object(result), ensure_ascii=False))
+        click.echo(json.dumps(_told(_object(result)), ensure_ascii=False, allow_nan=False))
     else:
         _show(result)
 
@@ -93,7 +93,7 @@ def _object(found: "LadderReport") -> dict[str, Any]:
         **asdict(fitted.law),
         "objective": fitted.objective,
         "n": len(fitted.runs),
-        "intervals": {name: [finite(x) for x in span] for name, span in found.intervals.items()},
+        "intervals": {name: list(span) for name, span in found.intervals.items()},
         "left_out": [asdict(each) for each in found.left_out],
         "a": fitted.law.size_exponent,
         "coverage": found.coverage,
@@ -109,6 +109,15 @@ def _object(found: "LadderReport") -> dict[str, Any]:
         },
         "budgets": [asdict(each) | {"open": each.is_open} for each in found.purchases],
     }
+
+
+def _told(value: Any) -> Any:
+    """The same with null for numbers that runs do not determine, at any depth."""
+    if isinstance(value, dict):
+        return {name: _told(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_told(each) for each in value]
+    return finite(value) if isinstance(value, float) else value
 
 
 def _show(found: "LadderReport") -> None:

@@ -46,6 +46,14 @@ class Fitted:
         off: np.ndarray = np.log(self.runs.loss) - np.log(told)
         return off
 
+    @property
+    def deviations(self) -> np.ndarray:
+        """Log-losses of runs to come, less the law's: the residuals about their mean, [n], widened for the five numbers
+        that were fitted to them."""
+        off, n = self.residuals, len(self.runs)
+        widened: np.ndarray = (off - off.mean()) * np.sqrt(n / max(1, n - len(NAMES)))
+        return widened
+
 
 def fit(runs: Ladder) -> Fitted:
     """The law with the least Huber loss of log-losses. DataError for runs that do not determine one."""
@@ -113,11 +121,11 @@ def span(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
 def coverage(fitted: Fitted, *, worlds: int = 200, count: int = 200, seed: int = 0) -> dict[str, float]:
     """How often such an interval holds the truth, in (tens of) worlds where this law is true of these very parameters
-    and tokens and its deviations, widened for the five numbers that were fitted, come by chance."""
+    and tokens and its deviations come by chance."""
     form, n = fitted.form, len(fitted.runs)
     random = np.random.default_rng([seed, n])
     true = np.log(fitted.law.loss(fitted.runs.parameters, fitted.runs.tokens))
-    off = (fitted.residuals - fitted.residuals.mean()) * np.sqrt(n / max(1, n - 5))
+    off = fitted.deviations
     inside = np.zeros(5)
     truth = form.laws(fitted.theta[None])[0]
     for _ in range(worlds // AT_ONCE):

@@ -61,7 +61,7 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]
     except DataError:
         return []
     laws = Law(*refits(fitted, count, seed=seed).T)
-    chance = np.exp(np.random.default_rng([seed, count]).choice(fitted.residuals, count))
+    chance = np.exp(np.random.default_rng([seed, count]).choice(fitted.deviations, count))
     found = []
     for i in np.flatnonzero(large)[np.argsort(compute[large], kind="stable")]:
         n, d = float(runs.parameters[i]), float(runs.tokens[i])

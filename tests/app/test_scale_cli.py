@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import app.cli
-from tests.engine.scaling.test_fit import ladder
+from engine.scaling.forms import PowerLaws
+from tests.engine.scaling.test_fit import LAW, ladder
 
 Fit = Callable[..., tuple[int, str, str]]
 GRID = [(n, d) for n in (1e6, 1e7, 1e8) for d in (1e8, 1e9, 1e10)]
@@ -51,6 +53,16 @@ def test_json_has_the_law_its_intervals_and_what_was_left_out(fit: Fit, tmp_path
     assert found["objective"] > 0 and found["coverage"] is None
     assert [each["open"] for each in found["budgets"]] == [False, False, True]
     assert len(found["iso_flop"]) == 5 and 0 < found["exponents"]["envelope"]["a"] < 1
+
+
+def test_what_runs_do_not_determine_is_null(fit: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Refits of few and noisy runs give factors that no float holds."""
+    monkeypatch.setattr(PowerLaws, "laws", lambda self, theta: np.full((len(theta), 5), [1.0, np.inf, 2.0, 0.3, 0.3]))
+    monkeypatch.setattr(PowerLaws, "law", lambda self, theta: LAW)
+    code, out, err = fit(table(tmp_path), "--json", "--refits", "100")
+    found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert code == 0 and not err and found["intervals"]["A"] == [None, None]
+    assert found["intervals"]["B"] == [2.0, 2.0] and found["budgets"][0]["intervals"]["loss"] == [None, None]
 
 
 def test_the_same_seed_gives_the_same_and_other_units_the_same_law(fit: Fit, tmp_path: Path) -> None:

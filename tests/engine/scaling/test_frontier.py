@@ -71,6 +71,12 @@ def test_the_largest_decade_is_told_from_the_rest() -> None:
     assert not any(each.is_inside for each in held_out(changed))
 
 
+def test_deviations_of_few_runs_are_as_wide_as_those_of_runs_to_come() -> None:
+    laws = [fitted.fit(ladder(3, 4, 0.01, seed=seed)) for seed in range(30)]
+    assert np.mean([law.deviations.var() for law in laws]) == pytest.approx(0.01**2, rel=0.25)
+    assert np.mean([law.residuals.var() for law in laws]) < 0.75 * 0.01**2
+
+
 def test_what_lies_beyond_ten_times_the_data_is_open() -> None:
     found = fitted.fit(ladder(5, 6, 0.005))
     laws = fitted.refits(found, 200)
