@@ -7,7 +7,7 @@ said by those who derive from it. Knows nothing of caches; no mlx while it is lo
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -173,6 +173,12 @@ class Search(Strategy):
         given = 0  # tokens that were forced belong to no text that is searched
         for depth in range(1, limit + 1):
             found = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
+            if control.given_up and len(kept := (yield from self._drop(groups, branches, control))) < len(branches.ids):
+                if not kept:
+                    break
+                branches.select(kept)
+                sampler = sampler.select(kept)
+                found = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
             forced, length = control.take_forced(), depth - given
             others: Counter[int] = Counter()
             row = 0
@@ -213,8 +219,6 @@ class Search(Strategy):
                         insort(group.ended, Text(node, number, score, None), key=_from_the_best)
                 else:
                     kept.append(row)
-            if control.given_up:
-                yield from self._drop(groups, control.given_up)
             if not kept or control.cancelled:
                 break
             branches.select(kept)
@@ -236,12 +240,21 @@ class Search(Strategy):
                 yield Forked(branches.numbers[row], text.number)
             group.ended.append(text)
 
-    def _drop(self, groups: Sequence[Group], given_up: Set[int]) -> Iterator[Event]:
-        """Without texts that have ended and that nobody wants any more."""
+    def _drop(
+        self, groups: Sequence[Group], branches: "Branches", control: RunControl
+    ) -> Generator[Event, None, list[int]]:
+        """Drop beginnings that are given up, before anything comes of them, and texts; gives the rows that are left."""
+        kept, rows, numbers = list[int](), iter(range(len(branches.ids))), branches.numbers
+        gone = [number for number in numbers if number in control.given_up]
         for group in groups:
-            gone = [text for text in group.ended if text.number in given_up]
-            group.ended = [text for text in group.ended if text.number not in given_up]
-            yield from (Pruned(text.number) for text in gone if text.step is not None)
+            own = [(node, next(rows)) for node in group.nodes]
+            left = [(node, row) for node, row in own if numbers[row] not in control.given_up]
+            group.nodes = [node for node, _ in left]
+            kept += [row for _, row in left]
+            gone += [t.number for t in group.ended if t.number in control.given_up and t.step is not None]
+            group.ended = [text for text in group.ended if text.number not in control.given_up]
+        yield from map(Pruned, gone)
+        return kept
 
     def _tell(self, groups: Sequence[Group]) -> Steps:
         """Give the best of the texts, and drop the others."""

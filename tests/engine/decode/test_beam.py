@@ -334,7 +334,7 @@ def test_a_beginning_that_is_dropped_leaves_its_place_to_others() -> None:
 
     found = Found(dropping())
     dropped = found.steps[2]
-    assert found.ends[2].reason == "cancelled" and len(dropped) == 1
+    assert found.ends[2].reason == "cancelled" and len(dropped) == 1  # as it was told: it ends there
     others = [found.steps[branch] for branch in found.order if branch != 2]
     assert len(others) == 3 and all(steps[0].token != dropped[0].token for steps in others)
 
@@ -358,3 +358,22 @@ def test_a_text_that_has_ended_can_be_dropped_too() -> None:
 
     found = Found(dropping())
     assert best not in found.ids and len(found.ids) >= 2 and not control.given_up & set(found.ends)
+
+
+def test_nothing_comes_of_a_beginning_that_is_dropped_between_two_tokens() -> None:
+    session, control = markov(few(1)), RunControl()
+    assert all(ids[0] == 97 for ids in search(session, Beam(3), 5).ids)  # it would have taken every place
+
+    def dropping() -> Iterator[Event]:
+        told = 0
+        for event in session.generate(PROMPT, control, strategy=Beam(3), max_tokens=5):
+            told += isinstance(event, Emitted)
+            yield event
+            if isinstance(event, Emitted) and event.step.token == 97 and told <= 3:
+                first.append(event.branch)
+            if told == 3 and isinstance(event, Emitted):
+                control.given_up.update(first)
+
+    first: list[int] = []
+    found = Found(dropping())
+    assert len(first) == 1 and len(found.ids) == 3 and all(ids[0] != 97 for ids in found.ids)
