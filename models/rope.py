@@ -151,7 +151,7 @@ def scaled(keys: Keys, table: dict[str, Any], dims: int, context: int, theta: fl
         raise inner.bad(f"factor must be 1 or more, got {fields['factor']}")
     for name, value in {"rope_theta": theta, **fields}.items():
         for each in value if isinstance(value, tuple) else (value,):
-            if not 0 < each < LARGEST:
+            if not isinstance(each, bool) and not 0 < each < LARGEST:
                 raise inner.bad(f"{name} must be above 0 and below {LARGEST:g}, got {each}")
     if theta <= 1 or fields.get("high_freq_factor", 2.0) <= fields.get("low_freq_factor", 1.0):
         raise inner.bad("rope_theta must be above 1, and high_freq_factor above low_freq_factor")

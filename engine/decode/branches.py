@@ -55,7 +55,9 @@ class Branches:
         self.numbers = [0]
         self.trunk: Branches | None = None
         self._named = 1  # branches that had a number
-        self._hidden: list[mx.array] = []  # [B or 1, T_i, C]; together one row for each position in the cache
+        self._hidden: list[
+            mx.array
+        ] = []  # [B or 1, T_i, C]; together a row for each of the last, mostly all, positions
         self._logits: mx.array | None = None
         self._rows = 0
         self._moves = 0  # readings, steps and returns since it was empty
@@ -153,7 +155,7 @@ class Branches:
         if len(self._hidden) > 1:
             self._join()
             mx.eval(self._hidden)
-        found, at = [], 0
+        found, at = [], self._rows - sum(rows.shape[1] for rows in self._hidden)
         for rows in self._hidden:
             low, high, at = max(start - at, 0), end - at, at + rows.shape[1]
             if low < min(high, rows.shape[1]):

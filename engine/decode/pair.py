@@ -64,6 +64,11 @@ class PairedBranches(Branches):
             self._combined = self.formula(*rows)
         return self._combined
 
+    def logits_at(self, start: int, end: int) -> mx.array:
+        apart = self._apart
+        places = self.first.logits_at(start, end), self.other.logits_at(start - apart, end - apart)
+        return self.formula(*(logprobs(rows, mx) for rows in places))
+
     def feed(self, tokens: Sequence[Any]) -> None:
         context = int(self.other.model.config.context)
         if self.other.length + 1 > context:
