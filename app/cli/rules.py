@@ -143,6 +143,11 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             ("confidence", "hopeless"),
         ),
         OptionRule(
+            lambda values: values["paths"] == 1,
+            "is of a vote of several paths: one alone has nothing to count",
+            ("confidence", "hopeless"),
+        ),
+        OptionRule(
             _named("file"), "stops a vote early, and a file's votes are compared at all their sizes", ("confidence",)
         ),
         OptionRule(_named("raw"), "is how a question is asked, and --raw asks it as it is", ("template",)),

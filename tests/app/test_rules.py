@@ -33,6 +33,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
         ["--method", "reflect"],
         ["--scorer", "p-true"],
         ["--method", "best"],
+        ["-n", "1"],
         ["--file", str(Path(__file__))],
         ["--raw"],
     ],
