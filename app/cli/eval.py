@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from app.cli import eval_further, eval_judged, eval_variations
 from app.cli.eval_output import Figure, number, say, show, span
 from app.cli.opening import Progress, Ruled, adapter_option, open_session, tell, weighed_adapter
+from app.interruption import INTERRUPTED
 from engine import ranks
 from engine.errors import DataError
 from engine.evaluate.variations import KINDS
@@ -233,7 +234,7 @@ def command(
     if not stored and run.stopped:
         kept = "; what was measured is kept, and the same command goes on from there" if store.kept else ""
         click.echo(f"stopped{kept}", err=True)
-        raise click.exceptions.Exit(130)
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 # -- what is measured -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.opening import Progress, Ruled, default_model, open_session
+from app.interruption import INTERRUPTED
 from engine import ranks
 from engine.home import expanded
 from engine.synth.config import PipelineConfig, read
@@ -98,7 +99,7 @@ def _make(config: PipelineConfig, as_json: bool) -> None:
                         _say(event, as_json)
     except KeyboardInterrupt:
         click.echo("stopped; what was drawn is kept, and the same command goes on from there", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _report(config: PipelineConfig, as_json: bool) -> None:
