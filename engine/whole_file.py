@@ -6,6 +6,7 @@ A link is followed, so that it stays one; a device or a pipe is written through,
 import os
 import stat
 from collections.abc import Callable, Iterable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,25 @@ from engine.errors import DataError
 LARGEST = 1 << 30  # bytes that are read of what need not end: a pipe
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file for its bytes. Raises OSError, and DataError for a device that may never end: only a file, a pipe or a
+    terminal is read."""
+    file = path.open("rb")
+    mode = os.fstat(file.fileno()).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or file.isatty()):
+        file.close()
+        raise DataError(f"cannot read {path}: it is a device, and a file is wanted")
+    return file
+
+
 def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = None, largest: int | None = None) -> str:
     """The text of a file in UTF-8, its line ends as `open` takes them with `newline`.
 
-    Raises DataError for what is no text, for more than `largest` bytes, and for a device that may never end: only a
-    file, a pipe or a terminal is read.
+    Raises DataError for what is no text, for more than `largest` bytes, and for what `open_file` refuses.
     """
     try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            regular = stat.S_ISREG(found.st_mode)
-            if not (regular or stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode) or file.isatty()):
-                raise DataError(f"cannot read {path}: it is a device, and a file is wanted")
+        with open_file(path) as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             bound = largest if regular else min(largest or LARGEST, LARGEST)
             data = file.read() if bound is None else file.read(bound + 1)
         if bound is not None and len(data) > bound:

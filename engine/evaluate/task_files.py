@@ -6,7 +6,9 @@ import csv
 import difflib
 import gzip
 import hashlib
+import io
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -16,19 +18,23 @@ from engine.errors import DataError
 from engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
 from engine.json_reader import parse
 from engine.options import read_toml
+from engine.whole_file import open_file
 
 SUFFIXES = (".jsonl", ".csv", ".toml")
 
 
-def read(path: Path) -> list[Task]:
-    """The tasks of a file: one of rows (.jsonl, .csv, either as .gz), or those that a .toml describes.
+def read(path: Path, within: tuple[Path, ...] = ()) -> list[Task]:
+    """The tasks of a file: one of rows (.jsonl, .csv, either as .gz), or those that a .toml describes, which may be a
+    suite of others; `within` are the suites that it is listed in.
 
-    DataError, one line, for what is missing, malformed or unknown.
+    DataError, one line, for what is missing, malformed or unknown, and for a suite that is in itself.
     """
     if not path.exists():
         raise DataError(f"there is no file {path}: a task is a .jsonl, .csv or .toml file, or one that is built in")
     if path.suffix == ".toml":
-        return _described(path)
+        if path.resolve() in within:
+            raise DataError(f"{path}: this suite is listed in itself, by {within[-1]}: leave it out there")
+        return _described(path, (*within, path.resolve()))
     return [Task(_name(path), lambda: rows(path), digest(path))]
 
 
@@ -42,7 +48,9 @@ def rows(path: Path) -> Iterator[Row]:
     if kind not in (".jsonl", ".csv"):
         raise DataError(f"{path} must be a .jsonl, .csv or .toml file")
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        with open_file(path) as raw:
+            packed = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            file = io.TextIOWrapper(packed, encoding="utf-8")
             if kind == ".csv":
                 for row in csv.DictReader(file):
                     yield {key: value for key, value in row.items() if key is not None}
@@ -59,8 +67,8 @@ def rows(path: Path) -> Iterator[Row]:
                 yield value
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be UTF-8: {error.reason} at byte {error.start}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except (OSError, EOFError, zlib.error) as error:  # the last two of a damaged .gz
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def digest(*paths: Path) -> str:
@@ -68,20 +76,20 @@ def digest(*paths: Path) -> str:
     found = hashlib.sha256()
     for path in paths:
         try:
-            with open(path, "rb") as file:
+            with open_file(path) as file:
                 found.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
     return found.hexdigest()
 
 
-def _described(path: Path) -> list[Task]:
+def _described(path: Path, within: tuple[Path, ...]) -> list[Task]:
     described = read_toml(path)
     if "tasks" in described:
         listed = described.pop("tasks")
         if described or not isinstance(listed, list):
             raise DataError(f"{path}: a suite is a list of files, tasks = [...], and nothing else")
-        return [task for name in listed for task in read(path.parent / str(name))]
+        return [task for name in listed for task in read(path.parent / str(name), within)]
     known = {f.name: f for f in fields(TaskSettings)}
     others = ("name", "data", "examples", "scorer", *COLUMNS)
     for key in described:

@@ -235,3 +235,20 @@ def test_a_program_judges_and_one_that_hangs_is_ended(tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
     with pytest.raises(ParameterError, match="cannot start"):
         check_settings(TaskSettings(scorers=("program",), program=("/none",)))
+
+
+def test_a_suite_in_itself_a_damaged_archive_and_a_device_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('tasks = ["b.toml"]')
+    (tmp_path / "b.toml").write_text('tasks = ["a.toml"]')
+    whole = gzip.compress(b'{"good": "a b", "bad": "b a"}\n' * 50)
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-12])
+    (tmp_path / "bad.jsonl.gz").write_bytes(whole[:20] + bytes(byte ^ 255 for byte in whole[20:30]) + whole[30:])
+    (tmp_path / "endless.jsonl").symlink_to("/dev/zero")
+    for name, words in {
+        "a.toml": "listed in itself, by .*b.toml",
+        "cut.jsonl.gz": "cannot read .*cut",
+        "bad.jsonl.gz": "cannot read .*bad",
+        "endless.jsonl": "it is a device",
+    }.items():
+        with pytest.raises(DataError, match=words):
+            [*read(tmp_path / name)[0].rows()]
