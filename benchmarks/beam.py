@@ -3,11 +3,11 @@
     python benchmarks/beam.py [--rounds 3] [--tokens 64] [--beams 8] [--context 512] [--torch PYTHON] [--folder DIR]
 
 One process, so the same weights, BLAS and device for both; they take turns, and the first round warms up. Figures: the
-median of the rounds' ratios of decoding time, the ratio of the most bytes of their keys and values, the medians of the
-ratios of 16 runs in turn to a vote of 16 (processor time of the process, from the prompt on), where each run reads the
-prompt by itself as a program of its own would, and where they share what was read of it, and the median of the
-processor's milliseconds in which the candidates of eight beams over 152,064 tokens are found and sifted, log-softmax
-and observation left out.
+median of the rounds' ratios of the processor's decoding time, the ratio of the most bytes of their keys and values, the
+medians of the ratios of 16 runs in turn to a vote of 16 (processor time of the process, from the prompt on), where each
+run reads the prompt by itself as a program of its own would, and where they share what was read of it, and the median
+of the processor's milliseconds in which the candidates of eight beams over 152,064 tokens are found and sifted,
+log-softmax and observation left out.
 
 With `--torch`, a Python that has torch and transformers: `generate(num_beams=...)` on a CPU with the same weights in
 float32, in a process of its own, one thread, by turns: its processor time, prompt included, over ours for the same
@@ -22,7 +22,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time, thread_time
+from time import process_time, thread_time
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -93,14 +93,14 @@ def main() -> None:
     ids = prompt(options.context)
 
     def decode(strategy: Strategy, n: int) -> tuple[float, int]:
-        """Seconds from the first token on, and the most bytes of keys and values."""
+        """The processor's seconds from the first token on, and the most bytes of keys and values."""
         session.forget()
         began, most = 0.0, 0
         for event in session.generate(ids, RunControl(), n=n, max_tokens=options.tokens, strategy=strategy):
             if isinstance(event, Emitted):
-                began = began or perf_counter()
+                began = began or process_time()
                 most = max(most, session.cache_nbytes)
-        return perf_counter() - began, most
+        return process_time() - began, most
 
     def draw(strategy: Strategy, seeds: range, *, alone: bool = False) -> float:
         """The processor's seconds for a run with each seed; `alone`, none of them has what another one has read."""

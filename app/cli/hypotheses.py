@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from app.cli.walks import walk_lines
 from app.interruption import INTERRUPTED, stopped_by_signals
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Pruned, Rated, Reloaded
+from engine.decode.stochastic_beam import expected
 from engine.trace.fields import step_object
 from engine.trace.trace import TokenStep
 
@@ -106,6 +108,8 @@ def show_hypotheses(
             f"{strategy.words} · {len(found)} answers in {stats.decode_s:.2f} s",
             err=True,
         )
+        if all("inclusion" in one.figures for one in found):
+            click.echo(_on_average(found), err=True)
     if save is not None and (session.ranks is None or session.ranks.leads):
         from engine.trace import file
 
@@ -114,6 +118,16 @@ def show_hypotheses(
     if any(one.done is not None and one.done.reason == "cancelled" for one in found):
         say_kept(save)
         sys.exit(INTERRUPTED)
+
+
+def _on_average(found: Sequence[Hypothesis]) -> str:
+    """Means over all answers, as a sample without replacement estimates them, with standard errors."""
+    drawn = [[step for step in one.steps if step.origin != "forced"] for one in found]
+    logprobs = [math.fsum(step.logprob_after or 0.0 for step in steps) for steps in drawn]
+    inclusions = [one.figures["inclusion"] for one in found]
+    tokens = expected([len(steps) for steps in drawn], logprobs, inclusions)
+    bits = expected([-one.logprob / math.log(2) for one in found], logprobs, inclusions)
+    return f"an answer has {tokens[0]:.1f} ± {tokens[1]:.1f} tokens and {bits[0]:.1f} ± {bits[1]:.1f} bits on average"
 
 
 def _said(name: str, value: float) -> str:

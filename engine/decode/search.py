@@ -141,6 +141,9 @@ class Search(Strategy):
         """Whether nothing better comes of beginnings of `length` drawn tokens, where there may be `limit`."""
         return False
 
+    def dropped(self, group: Group, count: int) -> None:
+        """So many of the group's beginnings and texts were given up by a person; others take their places."""
+
     def figures(self, node: SearchNode, score: float) -> dict[str, float]:
         """Figures told of a beginning."""
         return {"score": score}
@@ -215,10 +218,14 @@ class Search(Strategy):
                 yield Rated(number, self.figures(node, score))
                 if (yield Emitted(number, step)):  # a stop string: nobody takes its place any more; or it is given up
                     group.nodes.remove(node)
-                    if number not in control.given_up:
+                    if number in control.given_up:
+                        self.dropped(group, 1)
+                    else:
                         insort(group.ended, Text(node, number, score, None), key=_from_the_best)
                 else:
                     kept.append(row)
+                    if control.cancelled:  # this is where the text ends
+                        yield Rated(number, self.verdict(group, Text(node, number, score, None)))
             if not kept or control.cancelled:
                 break
             branches.select(kept)
@@ -249,10 +256,11 @@ class Search(Strategy):
         for group in groups:
             own = [(node, next(rows)) for node in group.nodes]
             left = [(node, row) for node, row in own if numbers[row] not in control.given_up]
-            group.nodes = [node for node, _ in left]
+            ended = [text for text in group.ended if text.number not in control.given_up]
+            gone += [text.number for text in group.ended if text not in ended and text.step is not None]
+            self.dropped(group, len(own) - len(left) + len(group.ended) - len(ended))
+            group.nodes, group.ended = [node for node, _ in left], ended
             kept += [row for _, row in left]
-            gone += [t.number for t in group.ended if t.number in control.given_up and t.step is not None]
-            group.ended = [text for text in group.ended if text.number not in control.given_up]
         yield from map(Pruned, gone)
         return kept
 

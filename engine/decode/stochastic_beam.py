@@ -23,6 +23,9 @@ class StochasticBeam(Search):
 
     Each has its `perturbed` log-probability, by which they are ordered, and its `inclusion`: the probability that it is
     among them, given the largest of what is not (section 4.2 there). Draws are from what the transforms leave.
+
+    Texts that `limit` or a person's stop cuts are texts as they are: that is the law which is sampled. What a person
+    drops is taken out of it, whatever follows: the others are a sample of what is left, smaller by so many.
     """
 
     NAME: ClassVar[str] = "stochastic"
@@ -50,13 +53,17 @@ class StochasticBeam(Search):
         held: list[tuple[float, SearchNode | None, bool]] = [(text.score, None, True) for text in group.ended]
         held += [(node.order, node, ends) for node, ends in zip(nodes, over, strict=True)]
         held.sort(key=lambda one: -one[0])
-        group.beyond = max([group.beyond, *(order for order, _, _ in held[self.beams :])])
-        kept = [(node, ends) for _, node, ends in held[: self.beams] if node is not None]
+        group.beyond = max([group.beyond, *(order for order, _, _ in held[group.beams :])])
+        kept = [(node, ends) for _, node, ends in held[: group.beams] if node is not None]
         group.nodes = [node for node, ends in kept if not ends]
         return [node for node, ends in kept if ends]
 
     def room(self, group: Group) -> int:
         return group.beams - len(group.nodes)
+
+    def dropped(self, group: Group, count: int) -> None:
+        """Nobody takes the places: who might have was thrown away before, and a threshold would hold no more."""
+        group.beams -= count
 
     def score(self, node: SearchNode, length: int) -> float:
         return node.order

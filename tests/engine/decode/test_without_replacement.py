@@ -1,19 +1,24 @@
 """Stochastic beams: a sample without replacement from the law of all texts, which are few enough to be counted."""
 
 import math
+import re
+from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
 import pytest
 
+from app.cli.hypotheses import show_hypotheses
+from app.cli.sampling import Limits
 from engine.decode.control import RunControl
+from engine.decode.events import Emitted, Event, Forked, Rated
 from engine.decode.exact import ExactMode
 from engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature
-from tests.engine.decode.test_beam import PROMPT, few, markov, search, texts
+from tests.engine.decode.test_beam import PROMPT, Found, few, markov, search, texts
 from tests.fakes import EOS, VOCAB
 
 RUNS = 1500
@@ -87,10 +92,76 @@ def test_estimates_are_unbiased_and_know_their_error() -> None:
     assert np.mean(errors) == pytest.approx(np.var(means), rel=0.25)
 
 
+def test_estimates_stay_unbiased_where_texts_are_cut_and_some_are_dropped() -> None:
+    """Of three, cut at three tokens, those that begin with a are dropped at their second, half of the time an event
+    later: the mean of a function over the others, within 4.5 standard errors. With the places filled again it is 6 off.
+    """
+    table = few(2, 3, 1.0)
+    every = {ids: p for ids, p in texts(table, 3, 3).items() if p > -math.inf}
+    worth = {ids: 1.0 + (ids[-1] == EOS) + len(ids) for ids in every}
+    want = sum(math.exp(p) * worth[ids] for ids, p in every.items() if ids[0] != 97)
+    session, means = markov(table), []
+
+    def run(seed: int) -> Iterator[Event]:
+        control, doomed, begun = RunControl(), set[int](), dict[int, list[int]]()
+        for event in session.generate(PROMPT, control, strategy=StochasticBeam(3), max_tokens=3, seed=seed):
+            match event:
+                case Forked(parent, child):
+                    begun[child] = list(begun.get(parent, ()))
+                case Emitted(branch, step):
+                    begun.setdefault(branch, []).append(step.token)
+            doomed |= {branch for branch, ids in begun.items() if len(ids) > 1 and ids[0] == 97}
+            if seed % 2 or isinstance(event, Rated):
+                control.given_up |= doomed
+            yield event
+
+    for seed in range(900):
+        found = Found(run(20_000 + seed))
+        left = [branch for branch in found.order if found.steps[branch][0].token != 97]
+        ids = [tuple(step.token for step in found.steps[branch]) for branch in left]
+        said = [found.figures[branch]["inclusion"] for branch in left]
+        means.append(expected([worth[i] for i in ids], [every[i] for i in ids], said)[0])
+    assert np.mean(means) == pytest.approx(want, abs=4.5 * np.std(means) / math.sqrt(len(means)))
+
+
+def test_texts_that_a_stop_has_cut_are_included_by_the_same_threshold() -> None:
+    """Whether they have ended or not: what was drawn is a sample of texts as long as they are by then."""
+    table, control = few(2, 3, 1.0), RunControl()
+    every = texts(table, 2, 3) | texts(table, 3, 3)
+
+    def stopped() -> Iterator[Event]:
+        for event in markov(table).generate(PROMPT, control, strategy=StochasticBeam(4), max_tokens=9, seed=5):
+            if isinstance(event, Emitted) and event.step.position == len(PROMPT) + 2:
+                control.cancel()
+            yield event
+
+    found = Found(stopped())
+    assert {end.reason for end in found.ends.values()} == {"cancelled", "eot"} and len(found.ids) == 4
+    told = [found.figures[branch] for branch in found.order]
+    said = [(every[tuple(ids)], each["inclusion"]) for ids, each in zip(found.ids, told, strict=True)]
+    thresholds = [logp - math.log(-math.log1p(-q)) for logp, q in said]
+    assert thresholds == pytest.approx([thresholds[0]] * 4, abs=1e-4)
+    assert all(each["perturbed"] > thresholds[0] for each in told)
+
+
 def test_all_texts_are_drawn_surely_where_there_are_no_more() -> None:
     found = search(markov(tree()), StochasticBeam(16), 4, seed=3)
     assert len(found.ids) == len(set(map(tuple, found.ids))) == 6
     assert all(figures["inclusion"] == 1 for figures in (found.figures[b] for b in found.order))
+
+
+def test_what_the_sample_says_of_all_answers_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """All six texts are drawn: the mean length and the entropy of the law, without an error."""
+    every = {ids: p for ids, p in texts(tree(), 4, 3).items() if p > -math.inf}
+    show_hypotheses(
+        *(markov(tree()), PROMPT, RunControl(), Limits(0, 4, ())),
+        strategy=StochasticBeam(16), as_json=False, special=False, quiet=False, save=None,
+    )  # fmt: skip
+    line = capsys.readouterr().err.splitlines()[-1]
+    said = re.fullmatch(r"an answer has (.+) ± 0.0 tokens and (.+) ± 0.0 bits on average", line)
+    assert said is not None, line
+    assert float(said[1]) == pytest.approx(sum(math.exp(p) * len(ids) for ids, p in every.items()), abs=0.051)
+    assert float(said[2]) == pytest.approx(sum(-math.exp(p) * p / math.log(2) for p in every.values()), abs=0.051)
 
 
 def test_the_largest_child_has_its_parents_noise() -> None:
