@@ -12,9 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.decode.batch import Batched, ContinuousBatch
 from engine.decode.branches import SCORED_AT_ONCE
 from engine.decode.control import RunControl
-from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Reloaded, Revised, Stats
+from engine.decode.events import (
+    Done,
+    Emitted,
+    Event,
+    Forked,
+    Prefilled,
+    Pruned,
+    Rated,
+    Reloaded,
+    Revised,
+    Stats,
+    Waiting,
+)
 from engine.decode.lockstep import Lockstep
 from engine.decode.sampler import Sampler
 from engine.decode.strategies import PLAIN
@@ -90,8 +103,12 @@ class Session:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         strategy: Strategy | None = None,
+        batch: ContinuousBatch | None = None,
     ) -> Iterator[Event]:
         """Continue `ids` in n branches, read side by side over the one prompt; each has its own `Done`.
+
+        With a `batch` of this model the sampled tokens are drawn there, beside those of other runs, and the run yields
+        `Waiting` before each pass; a strategy that has its own way of finding tokens is ParameterError then.
 
         Branch b of a sample draws what it would draw alone with seed + b, up to rounding. Closing the iterator, or
         `control.cancel()`, leaves the session at the last whole token.
@@ -106,7 +123,11 @@ class Session:
             raise ParameterError(f"the number of answers must be 1 or more, got {n}")
         strategy = strategy or PLAIN
         strategy.check(n)
-        run: Strategy | Lockstep = strategy
+        run: Strategy | Lockstep | Batched = strategy
+        if batch is not None:
+            if strategy != PLAIN or self.ranks is not None:
+                raise ParameterError(f"{strategy} is not drawn in a batch with others: only plain sampling is")
+            run = Batched(batch)
         if self.ranks is not None:
             ids, n, seed, max_tokens = self.ranks.broadcast([list(ids), n, seed, max_tokens])
             run = Lockstep(self.ranks, strategy, control)
@@ -170,7 +191,7 @@ class Session:
                                 case Pruned(branch):
                                     del streams[branch]
                                     yield event
-                                case Rated():
+                                case Rated() | Waiting():
                                     yield event
                 for branch in list(streams):
                     yield from end(branch)

@@ -272,6 +272,26 @@ class KVCache:
         self.append(keys, values)
 
     @property
+    def joins(self) -> bool:
+        """Whether texts of other lengths may stand beside its own: it holds every row as it came."""
+        return type(self) is KVCache and self.mask is None and not self.gone
+
+    def join(self, other: "KVCache", counts: tuple[int, int]) -> None:
+        """Hold the texts of another behind its own, so many of each; a prefix becomes rows of each text.
+
+        Both have read something.
+        """
+        held = [(part, b) for cache, b in zip((self, other), counts, strict=True) if (part := cache.held()) is not None]
+        each = [n for part, b in held for n in _lengths(part, b)]
+        keys, values = zip(*(_flat(part, b) for part, b in held), strict=True)
+        longest = max(rows.shape[2] for rows in keys)
+        self.keys, self.values = (
+            mx.concatenate([resize(rows, 0, rows.shape[2], longest) for rows in of]) for of in (keys, values)
+        )
+        self.prefix = None
+        self._set(each)
+
+    @property
     def _alone(self) -> bool:
         """Whether it holds one text that it shares with nobody."""
         return self.prefix is None and self.each is None and self.keys is not None and self.keys.shape[0] == 1
@@ -346,6 +366,18 @@ class Cache:
         if not self.length:
             self.regime = None
 
+    @property
+    def joins(self) -> bool:
+        """Whether texts of other lengths may stand beside its own."""
+        return all(layer.joins for layer in self.layers)
+
+    def join(self, other: "Cache", counts: tuple[int, int]) -> None:
+        """Hold the texts of another behind its own, so many of each. CacheError where the kind of either cannot."""
+        if not (self.joins and other.joins):
+            raise CacheError("texts of different lengths cannot stand side by side in a cache that lets rows go")
+        for layer, more in zip(self.layers, other.layers, strict=True):
+            layer.join(more, counts)
+
     def fork(self) -> "Cache":
         """A second cache with the same content; whichever writes first copies."""
         twin = Cache([layer.fork() for layer in self.layers])
@@ -409,6 +441,24 @@ def write(buffer: mx.array, rows: mx.array, place: NewRows) -> mx.array:
     for i, start in enumerate(place.starts):
         buffer = mx.slice_update(buffer, rows[i : i + 1], start, (0, 2))
     return buffer
+
+
+def _flat(kv: KV, b: int) -> tuple[mx.array, mx.array]:
+    """The keys and values of a whole chain, [B, Hkv, rows, D]: rows that differ in number end it."""
+    parts = kv.chain()
+
+    def joined(which: str) -> mx.array:
+        rows = [getattr(part, which)[:, :, : part.length] for part in parts]
+        return mx.concatenate([mx.broadcast_to(each, (b, *each.shape[1:])) for each in rows], axis=2)
+
+    return joined("keys"), joined("values")
+
+
+def _lengths(kv: KV, b: int) -> list[int]:
+    """Valid rows of a whole chain, of each of B."""
+    before = 0 if kv.prefix is None else kv.prefix.total or 0
+    own: list[int] = kv.lengths.tolist()  # type: ignore[assignment]
+    return [before + n for n in (own if kv.ragged else [kv.length or 0] * b)]
 
 
 def _list(n: int | Sequence[int], b: int) -> list[int]:

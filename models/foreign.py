@@ -191,6 +191,10 @@ class ForeignCache(Cache):
         )
 
     @property
+    def joins(self) -> bool:
+        return False
+
+    @property
     def room(self) -> int:
         return self._length if all(cache.is_trimmable() for cache in self.inner) else int(bool(self._before))
 

@@ -15,7 +15,7 @@ from metal import mx, packed
 from metal.attention import Emit, Mask
 from metal.packed import PackedMatrix
 from models.cache import FIRST, Cache, KVCache, RowSize
-from models.errors import ConfigError
+from models.errors import CacheError, ConfigError
 from models.families import FAMILIES, registry
 from models.model import Activations, LanguageModel
 from models.packed import PackedModel, Weights, refusal
@@ -234,6 +234,21 @@ class NativeCache(Cache):
 
     def select(self, rows: Sequence[int]) -> None:
         self._holder.select(rows)
+
+    @property
+    def joins(self) -> bool:
+        return True if self.graph is None else self.graph.joins
+
+    def join(self, other: Cache, counts: tuple[int, int]) -> None:
+        """The graph's cache joins no native one: CacheError."""
+        if not isinstance(other, NativeCache) or (self.graph is None) != (other.graph is None):
+            raise CacheError("a text that the graph reads cannot stand beside one that is read natively")
+        if self.graph is None or other.graph is None:
+            for cache, count in zip((self.native, other.native), counts, strict=True):
+                cache.spread(count)
+            self.native.join(other.native)
+        else:
+            self.graph.join(other.graph, counts)
 
     def rewind(self, n: int | Sequence[int]) -> None:
         self._holder.rewind(n)

@@ -165,6 +165,10 @@ class PackedCache:
         """Keep these of B, in this order; a text may be taken several times."""
         self.texts = [self.texts[i].fork() for i in rows]
 
+    def join(self, other: "PackedCache") -> None:
+        """Hold the texts of another behind its own; nothing is copied."""
+        self.texts += [text.fork() for text in other.texts]
+
     def rewind(self, n: int | Sequence[int]) -> None:
         """Forget the last n positions, or as many of each of B; CacheError, with nothing touched, if that cannot be."""
         back = [n] * len(self.texts) if isinstance(n, int) else list(n)

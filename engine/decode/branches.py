@@ -118,6 +118,14 @@ class Branches:
         self._append(hidden[None])
         self.ids = [list(ids)]
 
+    def moved(self, cache: "Cache", tokens: Sequence[int], hidden: mx.array) -> None:
+        """Stand behind `tokens` that were fed elsewhere, to one branch, from here on: what is cached of all since, and
+        their hidden states [1, T, C]."""
+        self.cache = cache
+        self._append(hidden)
+        self._moves += 1
+        self.ids[0] += tokens
+
     # -- what the model says -----------------------------------------------------------------------------------------
 
     def logits(self) -> mx.array:

@@ -1,8 +1,8 @@
 """Events of a run, as plain data: what was read, drawn, parted, dropped, revised, and how it ended. No mlx.
 
 A strategy yields `Emitted`, `Forked`, `Pruned`, `Revised` and `Rated`, their steps still without text. The session adds
-the text, `Prefilled`, and a `Done` for each branch that goes to its end. Branches are numbered from 0, and no number
-comes again in a run.
+the text, `Prefilled`, and a `Done` for each branch that goes to its end; `Waiting` is of a run in a batch. Branches are
+numbered from 0, and no number comes again in a run.
 """
 
 from collections.abc import Mapping
@@ -84,6 +84,12 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run in a batch has given all that was drawn for it: asked once more, it has the batch do a pass, so the others
+    have their turn first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A branch is over: reason is eot (the model ended its text), stop (a stop string), length (budget or context) or
     cancelled. `text` is what the detokeniser still held back."""
@@ -94,4 +100,4 @@ class Done:
     text: str = ""
 
 
-Event = Prefilled | Emitted | Forked | Pruned | Revised | Rated | Reloaded | Done
+Event = Prefilled | Emitted | Forked | Pruned | Revised | Rated | Reloaded | Waiting | Done

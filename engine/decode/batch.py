@@ -1,0 +1,166 @@
+"""Continuous batching: runs that join one batch, and leave it, between two passes of the model (Yu et al. 2022, Orca).
+
+Each text keeps its own sampler, control and budget; what they have in common is the pass. A text draws with the keys
+that it would have alone, so that it is the same text up to rounding. Who reads the prompts, and when a text is over,
+others know: `Batched` is to `Session.generate` what a strategy is.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted, Waiting
+from engine.decode.strategy import Steps
+from engine.errors import LikelyError
+from engine.trace.trace import TokenStep
+from metal import memory, mx
+
+if TYPE_CHECKING:
+    from engine.decode.branches import Branches, ForwardFn
+    from engine.decode.sampler import Sampler
+    from engine.transforms import Array
+    from models.cache import Cache
+    from models.model import LanguageModel
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One text of a batch."""
+
+    number: int  # of its branch in its own run
+    ids: list[int]  # that stand in the cache
+    sampler: "Sampler"
+    control: RunControl
+    forced: deque[int]
+    token: int = 0  # drawn, not yet fed
+    drawn: deque[TokenStep] = field(default_factory=deque)  # not yet taken
+    hidden: list[mx.array] = field(default_factory=list)  # [1, C] of each token fed
+    error: Exception | None = None
+
+    def draw(self, logits: "Array") -> None:
+        """The next token, from raw logits [V]. What is wrong with this text is its own, and raised when it is asked."""
+        try:
+            self.sampler = self.sampler.follow(self.control, [self.ids])
+            drawn = self.sampler.choose(logits, len(self.ids), self.forced.popleft() if self.forced else None)
+            step = drawn.step(self.ids)
+            self.sampler = self.sampler.advance([drawn])
+        except LikelyError as error:
+            self.error = error
+            return
+        self.token = step.token
+        self.drawn.append(step)
+
+
+class ContinuousBatch:
+    """The texts that go on side by side in one cache, each a row of it."""
+
+    def __init__(self, model: "LanguageModel", forward: "ForwardFn | None" = None) -> None:
+        """`forward` feeds tokens in place of the model itself: a compiled step, say."""
+        self.model = model
+        self.slots: list[Slot] = []
+        self._forward = forward or model.hidden
+        self._cache: Cache | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._cache is None else self._cache.nbytes
+
+    def join(self, branches: "Branches", sampler: "Sampler", control: RunControl) -> list[Slot]:
+        """A slot for each branch, its first token drawn. CacheError where such caches cannot stand side by side."""
+        cache = branches.cache.fork()
+        if self._cache is None:
+            self._cache = cache
+        else:
+            self._cache.join(cache, (len(self.slots), len(branches)))
+        forced = list(control.forced)
+        control.forced.clear()
+        new = [
+            Slot(number, list(ids), replace(sampler.select([row]), seed=sampler.seed + number), control, deque(forced))
+            for row, (number, ids) in enumerate(zip(branches.numbers, branches.ids, strict=True))
+        ]
+        self.slots += new
+        self._draw(new, branches.logits())
+        return new
+
+    def step(self) -> None:
+        """Feed the tokens that were drawn, and draw the next of each text; a pass that fails is the end of all."""
+        assert self._cache is not None
+        try:
+            hidden = self._forward(mx.array([[slot.token] for slot in self.slots]), self._cache)
+            logits = self.model.head(hidden[:, -1])
+            mx.eval(logits)
+        except Exception as error:
+            for slot in self.slots:
+                slot.error = error
+            return
+        for row, slot in enumerate(self.slots):
+            slot.ids.append(slot.token)
+            slot.hidden.append(hidden[row])
+        self._draw(self.slots, logits)
+        memory.trim(self._cache.nbytes)
+
+    def held(self, slot: Slot) -> "Cache":
+        """What is cached of one text."""
+        assert self._cache is not None
+        own = self._cache.fork()
+        own.select([self.slots.index(slot)])
+        return own
+
+    def leave(self, slot: Slot) -> None:
+        """End a text."""
+        assert self._cache is not None
+        row = self.slots.index(slot)
+        del self.slots[row]
+        if self.slots:
+            self._cache.select([i for i in range(len(self.slots) + 1) if i != row])
+        else:
+            self._cache = None
+
+    def _draw(self, slots: list[Slot], logits: mx.array) -> None:
+        rows = np.asarray(logits.astype(mx.float32)) if slots[0].sampler.xp is np else logits
+        for row, slot in enumerate(slots):
+            slot.draw(rows[row])
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """The steps of a run that samples in a batch with others.
+
+    Where nothing is drawn for it, it yields `Waiting` once, for the others to take what is theirs and to leave; asked
+    again, it has the batch do a pass.
+    """
+
+    batch: ContinuousBatch
+
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        """At most `limit` tokens of each branch; the branches stand behind what one of them read."""
+        alone = branches if len(branches) == 1 else None
+        slots = self.batch.join(branches, sampler, control)
+        left = dict.fromkeys(slots, limit)
+        try:
+            while left:
+                for slot in list(left):
+                    if not slot.drawn and slot.error is None:
+                        yield Waiting()
+                        if not slot.drawn and slot.error is None:
+                            self.batch.step()
+                    if slot.error is not None:
+                        raise slot.error
+                    over = yield Emitted(slot.number, slot.drawn.popleft())
+                    left[slot] -= 1
+                    if over or not left[slot]:
+                        del left[slot]
+                        self._leave(slot, alone)
+        finally:
+            for slot in left:
+                self._leave(slot, alone)
+
+    def _leave(self, slot: Slot, alone: "Branches | None") -> None:
+        """End a text; the branch that was alone stands behind it then, for who goes on from there."""
+        if alone is not None and slot.hidden:
+            tokens = slot.ids[alone.length :]
+            alone.moved(self.batch.held(slot), tokens, mx.stack(slot.hidden, axis=1))
+        self.batch.leave(slot)
