@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, slots=True)
-class Slot:
+class BatchSlot:
     """One text of a batch."""
 
     number: int  # of its branch in its own run
@@ -60,7 +60,7 @@ class ContinuousBatch:
     def __init__(self, model: "LanguageModel", forward: "ForwardFn | None" = None) -> None:
         """`forward` feeds tokens in place of the model itself: a compiled step, say."""
         self.model = model
-        self.slots: list[Slot] = []
+        self.slots: list[BatchSlot] = []
         self._forward = forward or model.hidden
         self._cache: Cache | None = None
 
@@ -68,7 +68,7 @@ class ContinuousBatch:
     def nbytes(self) -> int:
         return 0 if self._cache is None else self._cache.nbytes
 
-    def join(self, branches: "Branches", sampler: "Sampler", control: RunControl) -> list[Slot]:
+    def join(self, branches: "Branches", sampler: "Sampler", control: RunControl) -> list[BatchSlot]:
         """A slot for each branch, its first token drawn. CacheError where such caches cannot stand side by side."""
         cache = branches.cache.fork()
         if self._cache is None:
@@ -78,7 +78,9 @@ class ContinuousBatch:
         forced = list(control.forced)
         control.forced.clear()
         new = [
-            Slot(number, list(ids), replace(sampler.select([row]), seed=sampler.seed + number), control, deque(forced))
+            BatchSlot(
+                number, list(ids), replace(sampler.select([row]), seed=sampler.seed + number), control, deque(forced)
+            )
             for row, (number, ids) in enumerate(zip(branches.numbers, branches.ids, strict=True))
         ]
         self.slots += new
@@ -102,14 +104,14 @@ class ContinuousBatch:
         self._draw(self.slots, logits)
         memory.trim(self._cache.nbytes)
 
-    def held(self, slot: Slot) -> "Cache":
-        """What is cached of one text."""
+    def held(self, slot: BatchSlot) -> "Cache":
+        """The cache of one text alone."""
         assert self._cache is not None
         own = self._cache.fork()
         own.select([self.slots.index(slot)])
         return own
 
-    def leave(self, slot: Slot) -> None:
+    def leave(self, slot: BatchSlot) -> None:
         """End a text."""
         assert self._cache is not None
         row = self.slots.index(slot)
@@ -119,7 +121,7 @@ class ContinuousBatch:
         else:
             self._cache = None
 
-    def _draw(self, slots: list[Slot], logits: mx.array) -> None:
+    def _draw(self, slots: list[BatchSlot], logits: mx.array) -> None:
         rows = np.asarray(logits.astype(mx.float32)) if slots[0].sampler.xp is np else logits
         for row, slot in enumerate(slots):
             slot.draw(rows[row])
@@ -158,7 +160,7 @@ class Batched:
             for slot in left:
                 self._leave(slot, alone)
 
-    def _leave(self, slot: Slot, alone: "Branches | None") -> None:
+    def _leave(self, slot: BatchSlot, alone: "Branches | None") -> None:
         """End a text; the branch that was alone stands behind it then, for who goes on from there."""
         if alone is not None and slot.hidden:
             tokens = slot.ids[alone.length :]
