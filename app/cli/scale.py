@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli import scale_toy
 from app.cli.eval_output import finite
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class Compute(click.ParamType):
 
 @click.group()
 def command() -> None:
-    """Fit laws of scale to runs: how loss falls with parameters, tokens and compute."""
+    """Laws of scale: how loss falls with parameters, tokens and compute, from runs that are made here or elsewhere."""
+
+
+command.add_command(scale_toy.toy)
 
 
 @command.command()
@@ -52,7 +56,7 @@ def command() -> None:
     "mapped",
     multiple=True,
     metavar="NAME=COLUMN[*NUMBER]",
-    help="Where parameters, tokens, loss, compute, unique or embedding is, and its unit; repeatable.",
+    help="Where parameters, tokens, loss, compute, unique, embedding or seconds is, and its unit; repeatable.",
 )
 @click.option("--keep-all", is_flag=True, help="Leave no run out; a run that cannot be fitted is then an error.")
 @click.option("--budget", "budgets", multiple=True, type=Compute(), help="What this much compute buys; repeatable.")
@@ -140,7 +144,7 @@ def _law(found: "LadderReport") -> Iterator[str]:
     far = int(abs(off).argmax())
     residuals = f"residuals sd {off.std():.4f}, largest {off[far]:+.4f} in row {runs.row[far]}"
     yield f"  objective {found.fitted.objective:.6g}; {residuals}"
-    yield from (f"  left out: row {left.row}: {left.reason}" for left in found.left_out[:SHOWN])
+    yield from (f"  left out: {left}" for left in found.left_out[:SHOWN])
     if len(found.left_out) > SHOWN:
         yield f"  left out: {len(found.left_out) - SHOWN} more (--json names them)"
 

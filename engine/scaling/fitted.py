@@ -78,8 +78,12 @@ def fit_sound(runs: Ladder) -> tuple[Fitted, list[LeftOut]]:
     if not high.any() or len(runs) - int(high.sum()) < 6:
         return fitted, []
     left = [
-        LeftOut(int(row), f"it diverged: its loss is {np.exp(over):.1f} times that of the law of the others")
-        for row, over in zip(runs.row[high], off[high], strict=True)
+        LeftOut(
+            int(runs.row[i]),
+            f"it diverged: its loss is {np.exp(off[i]):.1f} times that of the law of the others",
+            "" if runs.run is None else str(runs.run[i]),
+        )
+        for i in np.flatnonzero(high)
     ]
     return fit(runs.where(~high)), left
 

@@ -66,6 +66,19 @@ class PowerLaws:
 
 
 @dataclass(frozen=True)
+class PowerLaw:
+    """theta = (log A', alpha) at n points of one scale: L(x) = A x^-alpha, of a loss that falls to nothing."""
+
+    scale: np.ndarray
+
+    def log_loss(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, alpha = theta.T[..., None]
+        x = np.log(self.scale) - np.log(self.scale).mean()
+        value = a - alpha * x
+        return value, np.stack([np.ones_like(value), np.broadcast_to(-x, value.shape)], -1)
+
+
+@dataclass(frozen=True)
 class RepeatedTokens:
     """theta = (log A', log B', log E, alpha, beta, log R*): tokens that were read again count by `law.effective`."""
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,21 +19,26 @@ from engine.errors import DataError, ParameterError
 from engine.scaling.law import FLOP
 from engine.whole_file import read_whole
 
-COLUMNS = ("parameters", "tokens", "loss", "compute", "unique", "embedding")
+COLUMNS = ("parameters", "tokens", "loss", "compute", "unique", "embedding", "seconds")
+NAME = "run"  # the column of names, where there is one
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row of the table that is not fitted: its number, the header being row 1, and why."""
+    """A row of the table that is not fitted: its number, the header being row 1, why, and the run's name."""
 
     row: int
     reason: str
+    run: str = ""
+
+    def __str__(self) -> str:
+        return f"row {self.row}{f' ({self.run})' if self.run else ''}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Of n runs, float64 [n] each: losses in nats a token; `unique` tokens where some were read more than once, and
-    `embedding` parameters where they are known apart."""
+    """Of n runs, float64 [n] each: losses in nats a token; `unique` tokens where some were read more than once,
+    `embedding` parameters where they are known apart, `seconds` that it took (nan where that is not known)."""
 
     parameters: np.ndarray
     tokens: np.ndarray
@@ -40,6 +46,8 @@ class Ladder:
     row: np.ndarray  # of the table
     unique: np.ndarray | None = None
     embedding: np.ndarray | None = None
+    seconds: np.ndarray | None = None
+    run: np.ndarray | None = None  # names
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -92,21 +100,24 @@ def read_runs(
     try:
         header = [name.strip() for name in next(table, [])]
         columns = _columns(path, header, mapped)
-        rows: list[dict[str, float]] = []
+        rows: list[dict[str, Any]] = []
+        named = header.index(NAME) if header.count(NAME) == 1 else len(header)
         left: list[LeftOut] = []
         for number, cells in enumerate(table, 2):
             if not any(cell.strip() for cell in cells):
                 continue
+            name = cells[named].strip() if named < len(cells) else ""
             try:
-                rows.append({"row": number, **_row(columns, header, cells)})
+                known = {NAME: name} if named < len(header) else {}
+                rows.append({"row": number, **known, **_row(columns, header, cells)})
             except ValueError as error:
-                left.append(LeftOut(number, str(error)))
+                left.append(LeftOut(number, str(error), name))
     except csv.Error as error:
         raise DataError(f"{path} is no table of comma-separated values: {error}") from None
     if keep_all and left:
-        raise DataError(f"{path}, row {left[0].row}: {left[0].reason}; such a run cannot be kept: leave out --keep-all")
+        raise DataError(f"{path}, {left[0]}; such a run cannot be kept: leave out --keep-all")
     if not rows:
-        reason = f": row {left[0].row}: {left[0].reason}" if left else ""
+        reason = f": {left[0]}" if left else ""
         raise DataError(f"{path} has no run to fit{reason}")
     runs = Ladder(**{name: np.array([row[name] for row in rows]) for name in rows[0]})
     few = int((runs.tokens < runs.parameters).sum())
@@ -146,7 +157,10 @@ def _row(columns: Mapping[str, MappedColumn], header: Sequence[str], cells: Sequ
         try:
             found[name] = float(text) * column.times
         except ValueError:
-            raise ValueError(f"{name} is no number: {text[:40]!r}") from None
+            if name != "seconds":
+                raise ValueError(f"{name} is no number: {text[:40]!r}") from None
+            found[name] = math.nan
+    seconds = found.pop("seconds", None)
     compute = found.pop("compute", None)
     if "tokens" not in found and compute is not None:
         found["tokens"] = compute / FLOP / found["parameters"] if found["parameters"] else math.nan
@@ -157,4 +171,4 @@ def _row(columns: Mapping[str, MappedColumn], header: Sequence[str], cells: Sequ
             raise ValueError(f"{name} must be above 0 and finite, got {value:g}")
     if found.get("embedding", 0) >= found["parameters"]:
         raise ValueError(f"embedding parameters must be fewer than all, got {found['embedding']:g}")
-    return found
+    return found if seconds is None else {**found, "seconds": seconds if 0 < seconds < math.inf else math.nan}

@@ -10,6 +10,7 @@ import pytest
 
 import app.cli
 from engine.scaling.forms import PowerLaws
+from engine.scaling.toys import Toy
 from tests.engine.scaling.test_fit import LAW, ladder
 
 Fit = Callable[..., tuple[int, str, str]]
@@ -123,3 +124,27 @@ def test_bad_input_is_one_line(fit: Fit, tmp_path: Path, rows: str, options: tup
     code, out, err = fit(path, *options)
     assert code in (1, 2) and not out and words in err.strip().splitlines()[-1]
     assert code == 2 or len(err.strip().splitlines()) == 1
+
+
+def test_a_toy_sets_its_prediction_beside_its_outcome(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    planted = Toy(
+        "manifold", "points", np.array([10, 100, 1000]), 0.5, "a cause", lambda n, r: n**-0.5 * r.normal(1, 0.01)
+    )
+    monkeypatch.setattr("engine.scaling.toys.manifold", lambda: [planted])
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", "scale", "toy", *args])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    found = json.loads(run("manifold", "--json")[1])
+    assert found["predicted"] == 0.5 and found["interval"][0] < found["exponent"] < found["interval"][1]
+    assert "predicted 0.5000   found 0.5" in run("manifold", "--seeds", "3")[1]
+    assert "--alpha is planted in quanta and features" in run("manifold", "--alpha", "0.5")[2]
+    (tmp_path / "text").write_text("to be")
+    assert "--text is for bigrams" in run("quanta", "--text", str(tmp_path / "text"))[2]
+    assert run("bigrams", "--text", str(tmp_path / "text"))[2].startswith("likely: bigrams take a text of 500")

@@ -1,0 +1,79 @@
+"""`likely scale toy`: a learner whose exponent follows from a cause, trained here, prediction beside outcome."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from engine.scaling.toys import Toy
+
+NAMES = ("quanta", "manifold", "features", "bigrams")
+WITH_ALPHA = ("quanta", "features")
+
+
+@click.command()
+@click.argument("name", type=click.Choice(NAMES))
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(2, 1000), help="Trainings of each size.")
+@click.option("--alpha", type=click.FloatRange(0.2, 1.5), help="The exponent that is planted: quanta, features.")
+@click.option(
+    "--text",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Of bigrams; Python's own help if none.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One object a scale on stdout.")
+def toy(name: str, seeds: int, alpha: float | None, text: Path | None, as_json: bool) -> None:
+    """Train the toy NAME at growing sizes, and set the exponent that is found beside the one that its cause predicts.
+
+    \b
+    quanta     skills of Zipf frequencies, each a sparse parity; by size and by examples
+    manifold   a smooth function on a manifold of 2, 3 and 4 dimensions
+    features   random-feature regression on a spectrum that is a power; by features and by examples
+    bigrams    a bigram model of a text, by its width
+    """
+    if alpha is not None and name not in WITH_ALPHA:
+        raise click.UsageError(
+            f"--alpha is planted in {' and '.join(WITH_ALPHA)}: {name} has its exponent from its data"
+        )
+    if text is not None and name != "bigrams":
+        raise click.UsageError(f"--text is for bigrams: {name} makes its own data")
+    from engine.scaling.toys import measure
+
+    for each in _toys(name, alpha, text):
+        found = measure(each, seeds)
+        low, high = found.exponent.interval
+        if as_json:
+            said = {
+                "toy": each.name, "along": each.along, "predicted": each.predicted, "exponent": found.exponent.mean,
+                "interval": [low, high] if math.isfinite(low) else None, "seeds": seeds, "cause": each.cause,
+                "scale": each.scale.tolist(), "losses": found.losses.tolist(),
+            }  # fmt: skip
+            click.echo(json.dumps(said))
+            continue
+        click.echo(f"{each.name}, by {each.along}: {each.cause}")
+        for size, loss in zip(each.scale, found.losses.mean(0), strict=True):
+            click.echo(f"  {size:>10,}  {loss:.6g}")
+        span = f"[{low:.4f}, {high:.4f}], {seeds} seeds"
+        click.echo(
+            f"  predicted {each.predicted:.4f}   found {found.exponent.mean:.4f} {span}   off {found.off:+.4f}\n"
+        )
+
+
+def _toys(name: str, alpha: float | None, text: Path | None) -> "list[Toy]":
+    from engine.scaling import toys
+    from engine.whole_file import read_whole
+
+    planted = {} if alpha is None else {"alpha": alpha}
+    if name == "quanta":
+        return toys.quanta(**planted)
+    if name == "features":
+        return toys.features(**planted)
+    if name == "manifold":
+        return toys.manifold()
+    if text is not None:
+        return toys.bigrams(read_whole(text))
+    from pydoc_data.topics import topics
+
+    return toys.bigrams("\n".join(topics.values()))
