@@ -219,9 +219,8 @@ def _weighed(joint: np.ndarray) -> np.ndarray:
 def _table(joint: np.ndarray, width: int, random: np.random.Generator) -> float:
     """Expected squared error of p(b | a) above the text's own, by alternating least squares from a random start."""
     there = np.flatnonzero(joint)
-    drawn = np.zeros(joint.size)
-    drawn[there] = random.multinomial(DRAWN, joint.ravel()[there]) / DRAWN
-    drawn = drawn.reshape(joint.shape)
+    drawn = np.zeros_like(joint)
+    drawn.ravel()[there] = random.multinomial(DRAWN, joint.ravel()[there]) / DRAWN
     wanted = _weighed(drawn)
     readout = random.standard_normal((len(joint), width))
     for _ in range(SWEEPS):
