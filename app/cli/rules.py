@@ -170,6 +170,9 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         OptionRule(
             _named("screen"), "is for a run without --screen, which shows it as it goes", ("dry_run", "as_json")
         ),
+        OptionRule(
+            _named("search"), "is of one training, and --search makes many and goes on by itself", ("resume", "screen")
+        ),
     ),
     "eval": (
         OptionRule(lambda values: not values["as_json"], "is for programs: give --json too", ("items",)),

@@ -62,13 +62,19 @@ def tuning_options(command: Command) -> Command:
 @click.argument("data", required=False)
 @click.option("--config", "-c", type=click.Path(path_type=Path, dir_okay=False), help="Options from a TOML file.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option(
+    "--search",
+    type=click.Path(exists=True, path_type=Path, dir_okay=False),
+    help="Choose options by cross-validation over the [grid] of a TOML file, then train on all rows with them.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--screen", is_flag=True, help="Watch it on the full screen, instead of a line of progress.")
 @click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
 @tuning_options
 def command(
-    data: str | None, config: Path | None, resume: bool, dry_run: bool, screen: bool, as_json: bool, **values: Any
-) -> None:
+    data: str | None, config: Path | None, resume: bool, search: Path | None, dry_run: bool, screen: bool,
+    as_json: bool, **values: Any,
+) -> None:  # fmt: skip
     """Fine-tune a model on DATA: a file of rows, a folder, or the id of a hub data set.
 
     \b
@@ -77,16 +83,24 @@ def command(
     likely tune rows.jsonl --screen                  curves, answers, and what moved, on the full screen
     likely tune rows.jsonl -c tune.toml --rank 16    options from a file, and over them from flags
     likely tune rows.jsonl --out my-adapter --resume go on where a run was stopped or killed
+    likely tune rows.jsonl --search grid.toml        penalties by cross-validation; the winner on all rows
     """
     given = {name: value for name, value in values.items() if value is not None and value != ()}
-    base = configure(read_toml(config)) if config is not None else Config()
-    settings = configure({**given, **({"data": data} if data else {})}, base)
+    from_file = read_toml(config) if config is not None else {}
+    settings = configure({**given, **({"data": data} if data else {})}, configure(from_file))
     if screen:
         if not on_terminal():
             raise click.UsageError("the full screen needs a terminal; without --screen there is a line of progress")
         from app.tui import tune as watch
 
         sys.exit(watch(settings, resume))
+    if search is not None:
+        from app.cli.tune_search import chosen
+
+        winner = chosen(settings, search, [*from_file, *given], dry_run=dry_run, as_json=as_json)
+        if winner is None:
+            return
+        settings, resume = winner
     from engine.tune.open_run import open_run
     from engine.tune.report import examples, refuse_if_too_large, report
 

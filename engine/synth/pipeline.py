@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine import ranks
+from engine import journal, ranks
 from engine.decode.strategies import parse
 from engine.errors import ContextOverflow, DataError
 from engine.home import expanded
 from engine.presets import recipe
-from engine.synth import filters, journal, stages
+from engine.synth import filters, stages
 from engine.synth.config import PipelineConfig
 from engine.synth.instruct import cells
 from engine.synth.method import RowMethod

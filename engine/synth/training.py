@@ -4,10 +4,8 @@ Each arm begins at the base anew, as STaR does, and is asked the same items, so 
 tokens are as near as whole steps come; how many each arm saw is told.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +20,10 @@ from engine.session import Session
 from engine.synth.config import TrainOptions
 from engine.synth.row import sides
 from engine.synth.writer import Writer
-from engine.tune import data, lora
 from engine.tune.config import configure
-from engine.tune.open_run import Opened, assemble
+from engine.tune.open_run import Opened
 from engine.tune.rows import TrainingRow, parse
-from engine.tune.trainer import FAILED, Ended, train
+from engine.tune.taught import teach
 
 if TYPE_CHECKING:
     from engine.sources.checkpoint import Checkpoint
@@ -53,33 +50,14 @@ class Arm:
         return compare(other.values, self.values)
 
 
-@contextmanager
 def taught(
     checkpoint: "Checkpoint", rows: Sequence[TrainingRow], options: TrainOptions, folder: Path, *, tokens: int = 0
-) -> Iterator[tuple[Opened, int]]:
-    """The checkpoint with an adapter trained on the rows, for as long as the block runs, and the tokens that it read:
-    about `tokens`, or by the options' steps. The adapter is kept in the folder, in the place of what was there."""
-    shutil.rmtree(folder, ignore_errors=True)  # what an earlier call left
-    found = data.Data(tuple(rows), (), (), {}, 0, 0, False)
+) -> tuple[Opened, int]:
+    """`teach` by the options of a pipeline; the adapter is kept in the folder."""
     settings = {"out": str(folder), "steps": options.steps, "rate": options.rate, "rank": options.rank, "valid": 0.0,
                 "batch": options.batch, "loss": "completion", "eval_every": 0, "save_every": 0, "packing": False,
-                "seed": options.seed, "length": min(options.length, checkpoint.model.config.context)}  # fmt: skip
-    opened = assemble(checkpoint, configure(settings), found)
-    run = opened.run
-    each = sum(len(item.ids) for item in run.rows.train) / run.per_epoch  # tokens of a step, in the mean
-    if tokens:
-        run.steps = max(1, round(tokens / each))
-        run.config = replace(run.config, steps=run.steps)
-    try:
-        *_, end = train(run)
-        if isinstance(end, Ended) and end.reason in FAILED:
-            raise DataError(f"the training on {len(rows)} rows failed: {end.why}; lower train.rate")
-        assert run.session is not None
-        run.session.forget()
-        yield opened, round(each * run.counters.step)
-    finally:
-        if isinstance(run.trained, lora.Adapter):
-            lora.detach(run.trained)
+                "seed": options.seed, "length": options.length}  # fmt: skip
+    return teach(checkpoint, configure(settings), rows, tokens=tokens)
 
 
 def asked(name: str, session: Session, task: Task, rows: int, tokens: int, protocol: Protocol = GREEDY) -> Arm:
@@ -102,10 +80,10 @@ def arms(
     yield asked("base", Session(checkpoint, reload=False), task, 0, 0)
     equal = 0
     for name, some in rows.items():
-        with taught(checkpoint, some, options, folder / name, tokens=equal) as (opened, read):
-            equal = equal or read
-            assert opened.run.session is not None
-            yield asked(name, opened.run.session, task, len(some), read)
+        opened, read = taught(checkpoint, some, options, folder / name, tokens=equal)
+        equal = equal or read
+        assert opened.run.session is not None
+        yield asked(name, opened.run.session, task, len(some), read)
 
 
 class TaughtModel:
@@ -126,15 +104,15 @@ class TaughtModel:
     def draw(self, n: int, seed: int) -> list[TrainingRow]:
         wanted = Counter(sides(self._rows[i % len(self._rows)])[0] for i in range(n))
         found: list[TrainingRow] = []
-        with taught(self.checkpoint, self._rows, self.options, self.folder) as (opened, _):
-            assert opened.run.session is not None
-            writer = replace(self.writer, session=opened.run.session)
-            for number, (prompt, count) in enumerate(wanted.items()):
-                begin = writer.prompt(prompt) if prompt else _beginning(opened.run.session)
-                for low in range(0, count, SIDE_BY_SIDE):
-                    own = crc32(f"{seed} {number} {low}".encode()) >> 1
-                    paths = writer.draw(begin, min(SIDE_BY_SIDE, count - low), own, self._stop)
-                    found += [_row(prompt, path.text) for path in paths]
+        opened, _ = taught(self.checkpoint, self._rows, self.options, self.folder)
+        assert opened.run.session is not None
+        writer = replace(self.writer, session=opened.run.session)
+        for number, (prompt, count) in enumerate(wanted.items()):
+            begin = writer.prompt(prompt) if prompt else _beginning(opened.run.session)
+            for low in range(0, count, SIDE_BY_SIDE):
+                own = crc32(f"{seed} {number} {low}".encode()) >> 1
+                paths = writer.draw(begin, min(SIDE_BY_SIDE, count - low), own, self._stop)
+                found += [_row(prompt, path.text) for path in paths]
         return found
 
 

@@ -64,8 +64,9 @@ class Config:
     accumulate: int = option(1, "batches a step", low=1)
     clip: float = option(1.0, "largest norm of the gradient; 0: no limit", low=0)
     decay: float = option(0.0, "decoupled weight decay", low=0)
-    l1: float = option(0.0, "L1 on what is trained, by proximal steps", low=0)
-    l2_sp: float = option(0.0, "pull of the weights towards their start", low=0)
+    l1: float = option(0.0, "L1 on trained matrices, by proximal steps: exact zeros", low=0)
+    l2_sp: float = option(0.0, "L2 to the start (L2-SP): half |w - w0|^2, of an adapter half |BA|_F^2", low=0)
+    label_smoothing: float = option(0.0, "share of each target spread over the vocabulary", low=0, high=0.99)
     kl: float = option(0.0, "pull of the distribution towards the base: nats of KL a token", low=0)
     kl_data: str = option("", "rows on which the KL is taken, at every token; default: the trained tokens")
     checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
@@ -97,6 +98,15 @@ class Config:
             (self.kind == "dora" and self.init == "pissa", "init = pissa goes with kind = lora"),
             (self.objective != "sft" and (self.kl or self.kl_data), "kl goes with objective = sft; DPO has its own"),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
+            (
+                self.objective != "sft" and self.label_smoothing,
+                "label_smoothing goes with objective = sft: pairs have no one-hot target",
+            ),
+            (
+                self.init == "pissa" and (self.decay or self.l1),
+                "decay and l1 pull factors to 0, which with init = pissa is not the base: use l2_sp",
+            ),
+            (self.kind == "dora" and self.l2_sp, "l2_sp is of BA, and kind = dora rescales rows beside it: use kl"),
             (self.quantize == 1 or self.quantize == 7, "quantize must be 2, 3, 4, 5, 6 or 8"),
             (self.group_size not in (32, 64, 128), "group_size must be 32, 64 or 128"),
             (self.patience and not self.eval_every, "patience needs eval_every"),

@@ -30,22 +30,35 @@ def nll(head: Callable[[Array], Array], hidden: Array, targets: Array, chunk: in
 
 
 def token_losses(
-    head: Head, parameters: Parameters, hidden: Array, targets: Array, base: Base | None = None, chunk: int = 0
+    head: Head,
+    parameters: Parameters,
+    hidden: Array,
+    targets: Array,
+    base: Base | None = None,
+    chunk: int = 0,
+    smoothing: float = 0.0,
 ) -> tuple[Array, Array]:
     """-log p(target) [N] and, with the base's logits, KL(p || p_base) [N] over the whole vocabulary.
 
     Both are differentiable in `hidden` [N, C] and in the head's `parameters`; where it has any, logits are computed
-    again on the way back.
+    again on the way back. With `smoothing` s the first is the cross-entropy of (1 - s) target + s / V instead
+    (arXiv:1512.00567, sec. 7).
     """
     rows = chunk or rows_at_once(int(head(hidden[:1], parameters).shape[-1]))  # only the shape is asked for
     parts = [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
     made = _again if parameters else _at_once
-    found: Any = made(head, parameters, hidden, targets, base, parts)
+    found: Any = made(head, parameters, hidden, targets, base, parts, smoothing)
     return found[0], found[1]
 
 
 def _at_once(
-    head: Head, parameters: Parameters, hidden: Array, targets: Array, base: Base | None, rows: Sequence[slice]
+    head: Head,
+    parameters: Parameters,
+    hidden: Array,
+    targets: Array,
+    base: Base | None,
+    rows: Sequence[slice],
+    smoothing: float,
 ) -> Any:
     """For a head that is not trained: the gradient of `hidden` is made with the losses."""
 
@@ -56,7 +69,8 @@ def _at_once(
             part = hidden[s]
             if done:  # all of one chunk before the next, or the logits of all would stand at once
                 part = mx.depends([part], list(done[-1]))[0]
-            done.append(_chunk(lambda h: head(h, parameters), part, targets[s], None if base is None else base(s)))
+            there = None if base is None else base(s)
+            done.append(_chunk(lambda h: head(h, parameters), part, targets[s], there, smoothing))
         return _rows(done)
 
     @losses.vjp
@@ -67,7 +81,9 @@ def _at_once(
     return losses(hidden)
 
 
-def _chunk(head: Callable[[Array], Array], hidden: Array, targets: Array, base: Array | None) -> tuple[Array, ...]:
+def _chunk(
+    head: Callable[[Array], Array], hidden: Array, targets: Array, base: Array | None, smoothing: float
+) -> tuple[Array, ...]:
     """nll [n], KL [n], d nll / d hidden [n, C] (and d KL / d hidden)."""
     logits = head(hidden).astype(mx.float32)
     p = mx.softmax(logits, axis=-1, precise=True)
@@ -76,7 +92,10 @@ def _chunk(head: Callable[[Array], Array], hidden: Array, targets: Array, base: 
     at = targets[:, None]
     lost = lse - mx.take_along_axis(logits, at, axis=-1)[:, 0]
     # d nll / d logits = p - onehot
-    hot = mx.put_along_axis(p, at, mx.take_along_axis(p, at, axis=-1) - 1, axis=-1)
+    hot = mx.put_along_axis(p, at, mx.take_along_axis(p, at, axis=-1) - (1 - smoothing), axis=-1)
+    if smoothing:
+        hot = hot - smoothing / logits.shape[-1]
+        lost = (1 - smoothing) * lost + smoothing * (lse - mx.mean(logits, axis=-1))
     gradient = _back(head, hidden, hot)
     if base is None:
         return lost, mx.zeros_like(lost), gradient
@@ -91,7 +110,13 @@ def _back(head: Callable[[Array], Array], hidden: Array, cotangent: Array) -> Ar
 
 
 def _again(
-    head: Head, parameters: Parameters, hidden: Array, targets: Array, base: Base | None, rows: Sequence[slice]
+    head: Head,
+    parameters: Parameters,
+    hidden: Array,
+    targets: Array,
+    base: Base | None,
+    rows: Sequence[slice],
+    smoothing: float,
 ) -> Any:
     """For a head that is trained: the way back goes through each chunk anew."""
     names = sorted(parameters)
@@ -99,6 +124,8 @@ def _again(
     def plain(s: slice, hidden: Array, *values: Array) -> list[Array]:
         logp = _logp(head(hidden, dict(zip(names, values, strict=True))))
         lost = -arrays.chosen(logp, targets[s], mx)
+        if smoothing:
+            lost = (1 - smoothing) * lost - smoothing * mx.mean(logp, axis=-1)
         kl = mx.zeros_like(lost) if base is None else arrays.kl(logp, _logp(base(s)), mx, fast=True)
         return [lost, kl]
 
@@ -137,14 +164,21 @@ def _rows(parts: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
 
 def of_logits(logits: Base, targets: Array, chunk: int = 0) -> Array:
     """-log p(target) [N] by logits that are made where they are asked for; a constant."""
+    return greedy(logits, targets, chunk)[0]
+
+
+def greedy(logits: Base, targets: Array, chunk: int = 0) -> tuple[Array, Array]:
+    """The same, and whether another token is likelier, 0 or 1 [N]; constants."""
     n = targets.shape[0]
     rows = chunk or rows_at_once(int(logits(slice(0, 1)).shape[-1]))
-    done: list[Array] = []
+    done: list[tuple[Array, ...]] = []
     for i in range(0, n, rows):
         s = slice(i, i + rows)
-        done.append(-arrays.chosen(_logp(logits(s)), targets[s], mx))
+        logp = _logp(logits(s))
+        done.append((-arrays.chosen(logp, targets[s], mx), (mx.argmax(logp, -1) != targets[s]).astype(mx.float32)))
         mx.eval(done[-1])
-    return mx.stop_gradient(mx.concatenate(done))
+    lost, wrong = _rows(done)
+    return mx.stop_gradient(lost), mx.stop_gradient(wrong)
 
 
 def dpo(policy: Array, reference: Array, beta: float) -> Array:

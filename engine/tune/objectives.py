@@ -88,8 +88,10 @@ def _reference(model: Transformer, trained: Trained, batch: Batch, config: Confi
     return base_logits(model, trained, batch) if asked else None
 
 
-def _losses(model: Transformer, trained: Trained, batch: Batch, reference: losses.Base | None) -> tuple[Array, Array]:
-    """-log p [M] of the batch's targets, and KL [M] to the reference there."""
+def _losses(
+    model: Transformer, trained: Trained, batch: Batch, reference: losses.Base | None, smoothing: float = 0.0
+) -> tuple[Array, Array]:
+    """-log p [M] of the batch's targets, or their smoothed loss, and KL [M] to the reference there."""
     hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
     names = trained.head(model)
 
@@ -101,14 +103,15 @@ def _losses(model: Transformer, trained: Trained, batch: Batch, reference: losse
         return logits
 
     now = trained.parameters()
-    return losses.token_losses(head, {name: now[name] for name in names}, hidden, batch.targets, reference)
+    own = {name: now[name] for name in names}
+    return losses.token_losses(head, own, hidden, batch.targets, reference, smoothing=smoothing)
 
 
 def _sums(
     model: Transformer, trained: Trained, batch: Batch, items: int, config: Config, reference: losses.Base | None
 ) -> Sums:
     zero = mx.array(0.0)
-    lost, kl = _losses(model, trained, batch, reference if config.kl else None)
+    lost, kl = _losses(model, trained, batch, reference if config.kl else None, config.label_smoothing)
     if config.objective == "sft":
         return Sums(mx.sum(lost), batch.trained, mx.sum(kl), zero)
     sums = by_sample(lost, batch)

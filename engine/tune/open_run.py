@@ -44,16 +44,21 @@ def open_run(
     found = data.read(
         config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress
     )
-    preferences = "preference" in found.forms
-    if preferences != (config.objective != "sft"):
-        wants = "rows with chosen and rejected" if config.objective != "sft" else "--objective dpo or orpo"
-        raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
+    check_objective(config, found)
     anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
     checkpoint = load(config.model, progress)
     context = checkpoint.model.config.context
     if config.length > context:
         config = replace(config, length=context)
     return assemble(checkpoint, config, found, anchors, resume=resume)
+
+
+def check_objective(config: Config, found: data.Data) -> None:
+    """DataError for pairs where likelihood is asked for, and the other way round."""
+    preferences = "preference" in found.forms
+    if preferences != (config.objective != "sft"):
+        wants = "rows with chosen and rejected" if config.objective != "sft" else "--objective dpo or orpo"
+        raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
 
 
 def assemble(

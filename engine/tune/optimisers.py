@@ -139,7 +139,7 @@ def update(
     rates: Mapping[str, float],
     penalties: Penalties,
 ) -> tuple[dict[str, Array], dict[str, State]]:
-    """One step of each: w <- prox((1 - rate decay) w - rate direction); vectors (norms, biases) do not decay."""
+    """One step of each: w <- prox((1 - rate decay) w - rate direction); vectors (norms, biases) are not penalised."""
     new: dict[str, Array] = {}
     kept: dict[str, State] = {}
     for name, w in parameters.items():
@@ -150,7 +150,7 @@ def update(
         if penalties.decay and w.ndim > 1:
             value = value * (1 - rate * penalties.decay)
         value = value - rate * direction
-        if penalties.l1:
+        if penalties.l1 and w.ndim > 1:
             value = mx.sign(value) * mx.maximum(mx.abs(value) - rate * penalties.l1, 0)
         new[name] = value.astype(w.dtype)
     return new, kept

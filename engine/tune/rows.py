@@ -10,6 +10,8 @@
 Knows nothing of files beyond the name of the place that an error is to give, and nothing of tokens.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +50,11 @@ class TrainingRow:
     def content(self) -> tuple[Any, ...]:
         """Key by which two rows are the same."""
         return self.text, self.messages, self.rejected, self.tools
+
+    @property
+    def digest(self) -> bytes:
+        """Equal for equal contents, in every process."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True, default=str).encode(errors="replace")).digest()
 
 
 def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> TrainingRow:

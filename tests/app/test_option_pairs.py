@@ -127,6 +127,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("tune", "group_size"): ("32", "128"),
     ("tune", "map"): ("a=prompt", "b=prompt"),
     ("tune", "config"): ("one.toml", "two.toml"),
+    ("tune", "search"): ("one.toml", "two.toml"),
     ("quantize", "group"): ("32", "128"),
     ("fuse", "rows"): ("1", "2"),
     ("fuse", "kind"): ("q8_0", "q4_0"),

@@ -48,6 +48,35 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
+    likely: Any, model: Path, rows: Path, tmp_path: Path
+) -> None:
+    grid, out = tmp_path / "grid.toml", tmp_path / "out"
+    grid.write_text("folds = 2\n[grid]\nl1 = [0, 1e4]\n")
+    words = ("tune", rows, "-M", model, "--search", grid, "--out", out, "--steps", 3, "--length", 64)
+    code, printed, err = likely(*words, "--dry-run")
+    assert code == 0 and printed == "" and not out.exists()
+    assert "2 points x 2 folds of 30 rows: 4 trainings, about" in err
+    code, printed, err = likely(*words)
+    assert code == 0, err
+    table = printed.splitlines()
+    assert table[0].startswith("l1: loss of held-out rows") and [line.split()[0] for line in table[1:3]] == [
+        "0",
+        "10000",
+    ]
+    assert "least loss" in printed and "30 train, 0 valid" in err and (out / "adapters.safetensors").exists()
+    # with such an L1 every factor is 0, and what was chosen is what the last training had
+    zero = not any(mx.any(a != 0) for a in mx.load(str(out / "adapters.safetensors")).values())
+    assert zero == ("the simplest is l1 10000" in printed)
+    code, printed, err = likely(*words, "--json")
+    events = [json.loads(line) for line in printed.splitlines()]
+    assert [event["event"] for event in events[:6]] == ["planned", *["trial"] * 4, "chosen"]
+    assert events[5]["points"][1]["loss"]["mean"] > 0 and events[-1]["event"] == "ended"
+    for wrong in (("--resume",), ("--valid", 0.2), ("--l1", 0.1)):
+        code, _, err = likely(*words, *wrong)
+        assert code in (1, 2) and wrong[0].lstrip("-") in err, err
+
+
 def test_a_dry_run_shows_what_is_trained(likely: Any, model: Path, rows: Path) -> None:
     code, out, err = likely("tune", rows, "-M", model, "--dry-run", "--length", 64)
     assert code == 0, err

@@ -48,8 +48,9 @@ def test_a_very_unlikely_target_has_a_finite_loss() -> None:
     assert float(lost[0]) == pytest.approx(1000.0)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("trained", [False, True])
-def test_losses_kl_and_their_gradients_with_a_constant_and_with_a_trained_head(trained: bool) -> None:
+def test_losses_kl_and_their_gradients_with_a_constant_and_with_a_trained_head(trained: bool, smoothing: float) -> None:
     w, base = (mx.random.normal((V, C), key=mx.random.key(k)) * 0.2 for k in (3, 5))
     weights = mx.random.uniform(0, 1, (N,), key=mx.random.key(2))
     reference = states(4) @ base.T
@@ -59,14 +60,15 @@ def test_losses_kl_and_their_gradients_with_a_constant_and_with_a_trained_head(t
 
     def expected(h: mx.array, w: mx.array) -> mx.array:
         p, q = logp(h @ w.T), logp(reference)
-        return mx.sum((plain(lambda x: x @ w.T, h) + 0.7 * mx.sum(mx.exp(p) * (p - q), axis=-1)) * weights)
+        spread = (1 - smoothing) * plain(lambda x: x @ w.T, h) - smoothing / V * mx.sum(p, axis=-1)
+        return mx.sum((spread + 0.7 * mx.sum(mx.exp(p) * (p - q), axis=-1)) * weights)
 
     def ours(h: mx.array, w: mx.array) -> mx.array:
         def head(x: mx.array, named: dict[str, mx.array]) -> mx.array:
             return x @ named.get("w", w).T
 
         named = {"w": w} if trained else {}
-        lost, found = losses.token_losses(head, named, h, TARGETS, lambda rows: reference[rows], 6)
+        lost, found = losses.token_losses(head, named, h, TARGETS, lambda rows: reference[rows], 6, smoothing)
         return mx.sum((lost + 0.7 * found) * weights)
 
     which = (0, 1) if trained else (0,)
@@ -165,13 +167,36 @@ def test_decay_is_decoupled_and_spares_vectors() -> None:
     assert float(coupled["matrix"][0, 0]) < 0.9995
 
 
-def test_l1_gives_exact_zeros() -> None:
-    w = {"w": mx.array([0.05, -0.3, 0.5])}
-    new, _ = optimisers.update(
-        w, {"w": mx.zeros((3,))}, {}, optimisers.sgd(), 1, {"w": 0.1}, optimisers.Penalties(l1=1.0)
-    )
-    got: list[float] = new["w"].tolist()  # type: ignore[assignment]
+def test_l1_gives_exact_zeros_and_spares_vectors() -> None:
+    w = {"w": mx.array([[0.05, -0.3, 0.5]]), "norm": mx.array([0.05, 1.0])}
+    still, rates = {n: mx.zeros_like(a) for n, a in w.items()}, dict.fromkeys(w, 0.1)
+    new, _ = optimisers.update(w, still, {}, optimisers.sgd(), 1, rates, optimisers.Penalties(l1=1.0))
+    got: list[float] = new["w"][0].tolist()  # type: ignore[assignment]
     assert got[0] == 0 and got == pytest.approx([0, -0.2, 0.4], abs=1e-7)
+    assert bool(mx.array_equal(new["norm"], w["norm"]))
+
+
+def test_proximal_steps_end_at_the_lasso() -> None:
+    """Coordinate descent in float64 (Friedman et al., JSS 2010, eq. 5) says which weights are zero, and the others."""
+    random = np.random.default_rng(4)
+    x, strength = random.normal(size=(40, 12)), 0.3
+    y = x @ np.where(np.arange(12) < 4, [1.5, -1.0, 0.5, 0.2] * 3, 0.0) + random.normal(size=40)
+    exact = np.zeros(12)
+    for _ in range(500):
+        for j in range(12):
+            pull = x[:, j] @ (y - x @ exact + x[:, j] * exact[j]) / 40
+            exact[j] = np.sign(pull) * max(abs(pull) - strength, 0) / (x[:, j] @ x[:, j] / 40)
+    w, states = {"w": mx.zeros((12, 1))}, {}
+    design, wanted = mx.array(x, dtype=mx.float32), mx.array(y[:, None], dtype=mx.float32)
+    for t in range(1, 301):
+        slope = {"w": design.T @ (design @ w["w"] - wanted) / 40}
+        w, states = optimisers.update(
+            w, slope, states, optimisers.sgd(0.0), t, {"w": 0.2}, optimisers.Penalties(l1=strength)
+        )
+        mx.eval(w)
+    found = np.asarray(w["w"])[:, 0]
+    assert 0 < (exact == 0).sum() < 12 and ((found == 0) == (exact == 0)).all()
+    np.testing.assert_allclose(found, exact, atol=2e-6)
 
 
 def test_schedules() -> None:

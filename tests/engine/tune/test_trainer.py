@@ -189,7 +189,7 @@ def test_packed_rows_do_not_see_each_other() -> None:
 
 
 RESUMED: list[dict[str, Any]] = [
-    {"dropout": 0.2, "accumulate": 2},
+    {"dropout": 0.2, "accumulate": 2, "l1": 1e-3, "decay": 0.1, "label_smoothing": 0.1},
     {"kind": "dora", "optimiser": "muon", "schedule": "wsd", "warmup": 3},
     {"kind": "full", "optimiser": "adafactor", "l2_sp": 0.01},
     {
@@ -197,8 +197,7 @@ RESUMED: list[dict[str, Any]] = [
         "packing": False,
         "kl": 0.1,
         "init": "pissa",
-        "l1": 1e-3,
-        "decay": 0.1,
+        "l2_sp": 0.01,
         "lora_plus_ratio": 4.0,
     },
 ]

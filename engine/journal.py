@@ -60,7 +60,8 @@ class Journal:
         except ValueError:
             raise DataError(f"{path} is damaged: move it away, and the run begins anew") from None
         if read and read[0] != dict(head):
-            raise DataError(f"{path} belongs to a run with another seed, [generate] or inputs: choose another out")
+            other = ", ".join(sorted(key for key in {*head, *read[0]} if head.get(key) != read[0].get(key)))
+            raise DataError(f"{path} belongs to a run with another {other}: choose another out")
         self.entries = read[1:]
         if not read:
             self._write(head)

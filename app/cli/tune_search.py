@@ -1,0 +1,146 @@
+"""`likely tune --search`: its plan, progress, and the table of paths, validation against strength."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.awake import kept_awake
+from app.cli.eval_output import finite
+from app.cli.opening import Progress
+from app.heat import one_line
+from app.interruption import INTERRUPTED
+from app.training_plan import duration
+from engine.home import expanded
+
+if TYPE_CHECKING:
+    from engine.estimate.search import SearchPlan, SearchPoint, SearchResult
+    from engine.estimate.trial import TrialDone
+    from engine.evaluate.estimates import Estimate
+    from engine.tune.config import Config
+
+CELLS = 24  # of a full bar
+
+
+def chosen(
+    settings: "Config", file: Path, given: Sequence[str], *, dry_run: bool, as_json: bool
+) -> "tuple[Config, bool] | None":
+    """The options that the search chose, and whether their run on all rows has begun; None after a dry run."""
+    from engine.estimate.search import at, plan, read_grid, search, summed
+    from engine.sources.checkpoint import load
+    from engine.tune import state
+
+    planned = plan(settings, read_grid(file), given)
+    with Progress() as progress:
+        checkpoint = load(settings.model, progress.show)
+        told = _plan(planned, checkpoint)
+        click.echo(json.dumps({"event": "planned", **told}) if as_json else _plan_line(told), err=not as_json)
+        if dry_run:
+            return None
+        folder = expanded(settings.out)
+        results = []
+        with kept_awake(), going_on():
+            for event in search(checkpoint, planned, folder / "search"):
+                results.append(event.result)
+                show_trial(event, progress, as_json)
+    found = summed(planned.grid, results)
+    if as_json:
+        click.echo(json.dumps({"event": "chosen", **_object(found)}, allow_nan=False))
+    else:
+        click.echo("\n".join(lines(found)))
+    return replace(at(settings, found.chosen.values), out=str(folder)), (folder / state.FILE).exists()
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Trials that are interrupted end with the line that what was done is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("stopped; the trainings that were done are kept, and the same command goes on from there", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def show_trial(event: "TrialDone", progress: Progress, as_json: bool) -> None:
+    """A trial that was done, in the line of progress or as an object."""
+    result = event.result
+    left = f" · {duration(event.left_s)} left" if event.left_s else ""
+    name = ", ".join(f"{key} {value}" for key, value in result.name.items())
+    progress.show(f"{name}{left}", event.done, event.total)
+    if as_json:
+        said = {"name": result.name, "failed": result.failed, "seconds": result.seconds}
+        loss = finite(result.loss.mean) if result.rows else None
+        click.echo(json.dumps({"event": "trial", **said, "loss": loss}))
+
+
+def _plan(planned: "SearchPlan", checkpoint: Any) -> dict[str, Any]:
+    """Counts, and the seconds that all trainings should take by the estimate of one."""
+    from engine.estimate.trial import cost
+
+    return {
+        "points": len(planned.grid.points),
+        "folds": planned.grid.folds,
+        "trainings": len(planned.trials),
+        "rows": len(planned.rows),
+        "seconds": cost(checkpoint, planned.trials),
+    }
+
+
+def _plan_line(told: dict[str, Any]) -> str:
+    return (
+        f"{told['points']} points x {told['folds']} folds of {told['rows']} rows: {told['trainings']} trainings, about "
+        f"{duration(told['seconds'])}; those that are done already are not made again"
+    )
+
+
+def lines(found: "SearchResult") -> Iterator[str]:
+    """A table for each option that was searched, and what was chosen by which rule."""
+    for name in found.grid.values:
+        yield f"{name}: loss of held-out rows, nats a token, mean of {found.grid.folds} folds ± its standard error"
+        points = found.path(name)
+        known = [point.loss.mean for point in points if not point.failed]
+        low, high = min(known, default=0.0), max(known, default=0.0)
+        for point in points:
+            yield f"  {point.values[name]:>10g}  {_row(point, found, low, high)}"
+    yield (
+        f"least loss {found.best.loss.mean:.4f} at {_values(found.best)}; within one standard error "
+        f"({found.limit:.4f}) the simplest is {_values(found.chosen)}"
+    )
+
+
+def _row(point: "SearchPoint", found: "SearchResult", low: float, high: float) -> str:
+    if point.failed:
+        return one_line(point.failed)
+    loss = point.loss
+    bar = "█" * max(1, round(CELLS * (loss.mean - low) / (high - low))) if high > low else ""
+    marks = [word for word, other in (("least", found.best), ("chosen", found.chosen)) if point is other]
+    right = f"{point.accuracy.mean:6.1%} right"
+    return f"{loss.mean:8.4f} ± {loss.error:.4f}  {right}  {bar:{CELLS}} {', '.join(marks)}".rstrip()
+
+
+def _values(point: "SearchPoint") -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in point.values.items())
+
+
+def _object(found: "SearchResult") -> dict[str, Any]:
+    return {
+        "points": [_point(point) for point in found.points],
+        "best": dict(found.best.values),
+        "chosen": dict(found.chosen.values),
+        "limit": found.limit,
+    }
+
+
+def _point(point: "SearchPoint") -> dict[str, Any]:
+    if point.failed:
+        return {"values": dict(point.values), "failed": point.failed}
+    return {"values": dict(point.values), "loss": _estimate(point.loss), "accuracy": _estimate(point.accuracy)}
+
+
+def _estimate(found: "Estimate") -> dict[str, float | None]:
+    return {"mean": finite(found.mean), "error": finite(found.error)}

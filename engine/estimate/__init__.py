@@ -1,0 +1,4 @@
+"""Estimation from few rows: penalties chosen by cross-validation, learning curves, transfer, meta-learning, guarantees.
+
+Every training is `engine.tune`'s, every interval `engine.evaluate.estimates`'s or checked by simulation.
+"""

@@ -1,0 +1,151 @@
+"""Trials: trainings on some rows, each measured on rows held out; and their journal, so that none is done twice.
+
+A trial is a function of its options, its rows and its seed. Losses in nats. Knows nothing of why trials are made.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from engine import journal
+from engine.evaluate.estimates import Estimate, ratio, share
+from engine.tune import batches, losses, objectives, samples
+from engine.tune.config import Config
+from engine.tune.open_run import Opened
+from engine.tune.report import report
+from engine.tune.rows import TrainingRow
+from engine.tune.run import TrainingRun
+from engine.tune.taught import TrainingFailed, ready, teach
+from metal import mx
+
+if TYPE_CHECKING:
+    from engine.sources.checkpoint import Checkpoint
+
+FILE = "trials.jsonl"
+Name = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training to come: its name among others, its options, what it is trained on and what it is measured on."""
+
+    name: Name
+    config: Config
+    rows: Sequence[TrainingRow]
+    held: Sequence[TrainingRow]
+    anchors: Sequence[TrainingRow] = ()
+    begin: Callable[[TrainingRun], None] | None = None  # see `teach`
+
+
+class RowScore(NamedTuple):
+    """Losses of a row's targets: their sum, the sum of their squares, how many. `right`: each is the likeliest token,
+    so that greedy decoding gives the row; a pair is ranked as wanted."""
+
+    total: float
+    square: float
+    count: int
+    right: bool
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """Outcome of a trial: each row that was held out; no rows, and the reason, where its training failed."""
+
+    name: Name
+    rows: tuple[RowScore, ...]
+    steps: int
+    seconds: float
+    failed: str = ""
+
+    @property
+    def loss(self) -> Estimate:
+        """Nats a target, clustered by row."""
+        return ratio([row[:3] for row in self.rows])
+
+    @property
+    def accuracy(self) -> Estimate:
+        return share([float(row.right) for row in self.rows])
+
+
+@dataclass(frozen=True)
+class TrialDone:
+    """A trial's result; `left_s` is what those to come should take, by the mean of those that were made now."""
+
+    result: TrialResult
+    done: int
+    total: int
+    left_s: float
+
+
+def run(
+    checkpoint: "Callable[[Trial], Checkpoint]", trials: Sequence[Trial], folder: Path, head: Mapping[str, Any]
+) -> Iterator[TrialDone]:
+    """The trials in their order, from the journal in `folder` where they were made already; `head` is what they hang
+    on beside their names.
+
+    A training that fails is a result too. DataError for the journal of other trials.
+    """
+    spent, made = 0.0, 0
+    with journal.opened(folder / FILE, json.loads(json.dumps(head))) as kept:
+        known = {_key(entry["name"]): entry for entry in kept.entries}
+        missing = sum(_key(trial.name) not in known for trial in trials)
+        for number, trial in enumerate(trials, 1):
+            if (entry := known.get(_key(trial.name))) is not None:
+                result = TrialResult(**entry | {"rows": tuple(RowScore(*row) for row in entry["rows"])})
+            else:
+                result = one(checkpoint(trial), trial, folder / "trial")
+                kept.add(asdict(result))
+                spent, made = spent + result.seconds, made + 1
+            yield TrialDone(result, number, len(trials), spent / made * (missing - made) if made else 0.0)
+
+
+def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
+    """Train and measure; what was trained stays in the folder until the next."""
+    began = time.perf_counter()
+    config = replace(trial.config, out=str(folder), eval_every=0, save_every=0)
+    try:
+        opened, _ = teach(checkpoint, config, trial.rows, anchors=trial.anchors, begin=trial.begin)
+    except TrainingFailed as error:
+        return TrialResult(trial.name, (), 0, time.perf_counter() - began, str(error))
+    return TrialResult(
+        trial.name, measured(opened, trial.held), opened.run.counters.step, time.perf_counter() - began
+    )  # fmt: skip
+
+
+def measured(opened: Opened, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...]:
+    """The rows by a model as it is now; of pairs the loss is the objective's."""
+    run, c = opened.run, opened.run.config
+    found = samples.prepare(rows, opened.checkpoint.tokenizer, length=c.length, loss=c.loss, too_long=c.too_long)
+    if found.pairs:
+        sums = [objectives.value(run.model, run.trained, [pair], c) for pair in found.pairs]
+        return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
+    items, kept = found.samples, {}
+    for indices in batches.plan(items, size=c.batch, length=c.length, packing=True, seed=0, epoch=0):
+        batch = batches.collate([items[i] for i in indices])
+        hidden = run.model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
+        lost, wrong = losses.greedy(lambda s, hidden=hidden: run.model.head(hidden[s]), batch.targets)
+        columns = mx.stack([objectives.by_sample(each, batch) for each in (lost, mx.square(lost), wrong)], axis=-1)
+        for i, count, (total, square, missed) in zip(indices, batch.counts, np.asarray(columns).tolist(), strict=True):
+            kept[i] = RowScore(total, square, count, missed == 0)
+    return tuple(kept[i] for i in range(len(items)))
+
+
+def _key(name: Name) -> str:
+    return json.dumps(dict(name), sort_keys=True)
+
+
+def cost(checkpoint: "Checkpoint", trials: Sequence[Trial]) -> float:
+    """Seconds that the trials should take on this machine, by the report on the first training of each options."""
+    each: dict[Config, float] = {}
+    with TemporaryDirectory() as folder:
+        for trial in trials:
+            if trial.config not in each:
+                opened = ready(checkpoint, replace(trial.config, out=folder), trial.rows, trial.anchors)
+                each[trial.config] = report(opened.run).seconds
+    return sum(each[trial.config] for trial in trials)

@@ -1,0 +1,62 @@
+"""A model taught by rows, beside the model itself: for those who compare trainings.
+
+One call trains one twin of a checkpoint to its end, by the loop of `likely tune`. Knows nothing of what is compared.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.errors import DataError
+from engine.tune import data
+from engine.tune.config import Config
+from engine.tune.open_run import Opened, assemble
+from engine.tune.rows import TrainingRow
+from engine.tune.run import TrainingRun
+from engine.tune.trainer import FAILED, Ended, train
+
+if TYPE_CHECKING:
+    from engine.sources.checkpoint import Checkpoint
+
+
+class TrainingFailed(DataError):
+    """A training that diverged or came to NaN."""
+
+
+def teach(
+    checkpoint: "Checkpoint",
+    config: Config,
+    rows: Sequence[TrainingRow],
+    *,
+    anchors: Sequence[TrainingRow] = (),
+    tokens: int = 0,
+    begin: Callable[[TrainingRun], None] | None = None,
+) -> tuple[Opened, int]:
+    """A second model over the checkpoint's arrays, trained on all of the rows, and how many tokens it read.
+
+    It reads about `tokens`, or takes the options' steps; `begin` is given the run before its first one. What was
+    trained is kept in `config.out`, in the place of what was there. Raises TrainingFailed.
+    """
+    shutil.rmtree(config.out, ignore_errors=True)  # what an earlier call left
+    opened = ready(checkpoint, config, rows, anchors)
+    run = opened.run
+    each = run.config.accumulate * sum(len(item.ids) for item in run.rows.train) / run.per_epoch  # of a step, the mean
+    if tokens:
+        run.steps = max(1, round(tokens / each))
+        run.config = replace(run.config, steps=run.steps)
+    if begin is not None:
+        begin(run)
+    *_, end = train(run)
+    if isinstance(end, Ended) and end.reason in FAILED:
+        raise TrainingFailed(f"the training on {len(rows)} rows failed: {end.why}")
+    return opened, round(each * run.counters.step)
+
+
+def ready(
+    checkpoint: "Checkpoint", config: Config, rows: Sequence[TrainingRow], anchors: Sequence[TrainingRow] = ()
+) -> Opened:
+    """The same before its first step."""
+    config = replace(config, length=min(config.length, checkpoint.model.config.context))
+    found = data.Data(tuple(rows), (), (), {}, 0, 0, False)
+    return assemble(checkpoint.twin(), config, found, tuple(anchors))

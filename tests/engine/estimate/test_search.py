@@ -1,0 +1,165 @@
+"""Cross-validation: folds, the one-standard-error rule by hand, a journal that goes on, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.errors import DataError, ParameterError
+from engine.estimate import search, trial
+from engine.estimate.search import OptionGrid, SearchResult
+from engine.estimate.trial import RowScore, TrialResult
+from engine.sources.checkpoint import Checkpoint, load
+from engine.tune import data
+from engine.tune.config import Config, configure
+from engine.tune.rows import parse
+from metal import mx
+from tests.engine import tiny
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    return load(tiny.write_folder(tmp_path_factory.mktemp("search") / "model", tiny.LLAMA, arrays))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    values = [{"prompt": f"tag {i % 3}", "completion": f"<{i % 9}>"} for i in range(18)]
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return path
+
+
+def folded(values: dict[str, float], *losses: float) -> list[TrialResult]:
+    """Results of folds with one row of one target each."""
+    return [
+        TrialResult({**values, "fold": k}, (RowScore(loss, loss * loss, 1, loss < 1),), 1, 0.0)
+        for k, loss in enumerate(losses)
+    ]
+
+
+def test_the_simplest_within_one_standard_error_is_chosen_as_by_hand() -> None:
+    """Least: 0.1 with mean 1.0, sd 0.2 of 4 folds, so error 0.1 and limit 1.1. 1.0 (mean 1.08) is in, 10 (1.12) out."""
+    grid = OptionGrid({"l1": (0.0, 0.1, 1.0, 10.0)}, folds=4)
+    spread = (0.2**2 * 3 / 4) ** 0.5
+    results = [
+        *folded({"l1": 0.0}, 1.05, 1.05, 1.05, 1.05),
+        *folded({"l1": 0.1}, 1 - spread, 1 + spread, 1 - spread, 1 + spread),
+        *folded({"l1": 1.0}, 1.0, 1.1, 1.1, 1.12),
+        *folded({"l1": 10.0}, 1.12, 1.12, 1.12, 1.12),
+    ]
+    found = search.summed(grid, results)
+    assert found.best.values == {"l1": 0.1} and found.limit == pytest.approx(1.1)
+    assert found.best.loss.error == pytest.approx(0.1) and found.best.accuracy.mean == 0.5
+    assert found.chosen.values == {"l1": 1.0}
+    # fewer steps are simpler; a point that failed is none to choose, and a search of such alone is an error
+    fewer = OptionGrid({"steps": (5, 10, 20)}, folds=2)
+    some = [*folded({"steps": 5}, 3, 3.2), *folded({"steps": 10}, 1.0, 1.3), *folded({"steps": 20}, 0.9, 1.2)]
+    assert search.summed(fewer, some).chosen.values == {"steps": 10}
+    failed = [TrialResult({"steps": n, "fold": k}, (), 0, 0.0, "the loss rose") for n in (5, 10) for k in (0, 1)]
+    assert search.summed(fewer, [*failed, *some[4:]]).chosen.values == {"steps": 20}
+    with pytest.raises(DataError, match="no point of the grid could be trained: the loss rose"):
+        search.summed(fewer, [*failed, *(TrialResult({"steps": 20, "fold": 0}, (), 0, 0.0, "NaN"),)])
+
+
+def test_simplicity_counts_every_option_by_its_own_direction() -> None:
+    grid = OptionGrid({"dropout": (0.0, 0.1, 0.5), "layers": (-1, 2, 1)})
+    simple = [grid.simplicity(point) for point in grid.points]
+    assert simple == [0.0, 0.25, 0.5, 0.25, 0.5, 0.75, 0.5, 0.75, 1.0]
+    assert [point.values["layers"] for point in search.summed(
+        grid, [result for i, point in enumerate(grid.points) for result in folded(point, i + 0.0, i + 0.0)]
+    ).path("layers")] == [-1, 2, 1]  # fmt: skip
+
+
+def test_folds_are_of_one_size_and_equal_rows_are_together() -> None:
+    rows = [parse({"text": f"row {i % 11}"}, str(i)) for i in range(22)]
+    places = search.folds(rows, 5, 0)
+    assert places[:11] == places[11:] and sorted(places[:11].count(k) for k in range(5)) == [2, 2, 2, 2, 3]
+    assert search.folds(rows[::-1], 5, 0)[::-1] == places != search.folds(rows, 5, 1)
+    with pytest.raises(DataError, match="12 folds need 12 different rows, got 11"):
+        search.folds(rows, 12, 0)
+
+
+def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
+    checkpoint: Checkpoint, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(
+        {"data": str(rows), "out": str(tmp_path / "out"), "length": 48, "rate": 1e-2, "steps": 2, "batch": 6, "rank": 2}
+    )
+    planned = search.plan(config, OptionGrid({"dropout": (0.0, 0.5)}, folds=3))
+    *done, result = search.search(checkpoint, planned, tmp_path / "search")
+    assert isinstance(result, SearchResult) and len(done) == 6 and trial.cost(checkpoint, planned.trials) > 0
+    path = tmp_path / "search" / trial.FILE
+    whole = path.read_bytes()
+    # cut in the middle of the fifth trial's line: two are made again
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:5]) + lines[5][:40])
+    made: list[trial.Name] = []
+    one = trial.one
+    monkeypatch.setattr(trial, "one", lambda c, t, f: (made.append(t.name), one(c, t, f))[1])
+    *_, again = search.search(checkpoint, planned, tmp_path / "search")
+    assert [name["fold"] for name in made] == [1, 2]
+    assert [p.loss for p in again.points] == [p.loss for p in result.points] and again.chosen == result.chosen
+    # a trial is what `tune` makes of these rows, and the whole row is right where each token is
+    first = planned.trials[0]
+    opened, _ = trial.teach(checkpoint, search.at(config, {"dropout": 0.0}), first.rows)
+    scores = trial.measured(opened, first.held)
+    assert scores == done[0].result.rows and len(scores) == len(first.held)
+    logits = opened.run.model(mx.array([data_ids(opened, first.held[0])[:-1]]))[0]
+    ids = data_ids(opened, first.held[0])
+    likeliest = mx.argmax(logits, axis=-1).tolist()
+    targets = range(len(ids) - scores[0].count, len(ids))
+    assert scores[0].right == all(likeliest[i - 1] == ids[i] for i in targets)
+    logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    assert scores[0].total == pytest.approx(-sum(float(logp[i - 1, ids[i]]) for i in targets), rel=1e-5)
+    # another grid over the same options uses what is there, other options do not
+    wider = search.plan(config, OptionGrid({"dropout": (0.0, 0.5, 0.7)}, folds=3))
+    made.clear()
+    list(search.search(checkpoint, wider, tmp_path / "search"))
+    assert len(made) == 3
+    other = search.plan(configure({"rank": 4}, config), OptionGrid({"dropout": (0.0, 0.5)}, folds=3))
+    with pytest.raises(DataError, match="belongs to a run with another options"):
+        list(search.search(checkpoint, other, tmp_path / "search"))
+
+
+def data_ids(opened: trial.Opened, row: object) -> list[int]:
+    found = trial.samples.prepare([row], opened.checkpoint.tokenizer, length=48)  # type: ignore[list-item]
+    return list(found.samples[0].ids)
+
+
+def test_what_a_search_cannot_honour_is_refused_by_name(tmp_path: Path, rows: Path) -> None:
+    file = tmp_path / "grid.toml"
+    for text, line in (
+        ("folds = 5", r"has no \[grid\]"),
+        ("fold = 5\n[grid]\nl1 = [0.0, 1.0]", "unknown option fold; did you mean folds"),
+        ("folds = 1\n[grid]\nl1 = [0.0, 1.0]", "folds must be at least 2, got 1"),
+        ("folds = true\n[grid]\nl1 = [0.0, 1.0]", "folds must be a whole number"),
+        ("[grid]\nl2sp = [0.0, 1.0]", "unknown option l2sp; did you mean l2_sp"),
+        ("[grid]\nl1 = 1.0", "l1 under .grid. must be a list"),
+        ("[grid]\nl1 = [0.0]", "makes 1 points of 5 folds"),
+        ("[grid]\nl1 = [0, 0.0]", "l1 under .grid. has a value twice"),
+        ("[grid]\nl1 = [0, 'much']", "l1 must be a number, got 'much'"),
+        ("[grid]\ndropout = [0, 1.5]", "dropout must be 0 to 0.95, got 1.5"),
+        ("[grid]\nsteps = [" + ", ".join(map(str, range(1, 300))) + "]", "299 points of 5 folds.*1000 trainings"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ParameterError, match=line):
+            search.read_grid(file)
+    config = Config(data=str(rows))
+    grid = OptionGrid({"l1": (0.0, 1.0)})
+    for given, line in (
+        (["patience"], "patience is of validation rows.*search steps instead"),
+        (["l1"], "l1 is searched"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            search.plan(config, grid, given)
+    with pytest.raises(ParameterError, match="label_smoothing goes with objective = sft"):
+        pairs = tmp_path / "pairs.jsonl"
+        pairs.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 2)
+        search.plan(
+            Config(data=str(pairs), objective="dpo"), OptionGrid({"label_smoothing": (0.0, 0.1)}, folds=2)
+        )  # fmt: skip
+    with pytest.raises(DataError, match="objective dpo does not fit these rows"):
+        search.plan(Config(data=str(rows), objective="dpo"), grid)
+    assert data.read(rows, valid=0).train  # the rows themselves are sound
