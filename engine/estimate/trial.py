@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ from metal import mx
 
 if TYPE_CHECKING:
     from engine.sources.checkpoint import Checkpoint
+    from models import Transformer
 
 FILE = "trials.jsonl"
 Name = Mapping[str, Any]
@@ -45,11 +47,11 @@ class Trial:
 
 class RowScore(NamedTuple):
     """Losses of a row's targets: their sum, the sum of their squares, how many. `right`: each is the likeliest token,
-    so that greedy decoding gives the row; a pair is ranked as wanted."""
+    so that greedy decoding gives the row; of a pair, that it is ranked as wanted."""
 
     total: float
     square: float
-    count: int
+    targets: int
     right: bool
 
 
@@ -129,11 +131,15 @@ def measured(opened: Opened, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...
     for indices in batches.plan(items, size=c.batch, length=c.length, packing=True, seed=0, epoch=0):
         batch = batches.collate([items[i] for i in indices])
         hidden = run.model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
-        lost, wrong = losses.greedy(lambda s, hidden=hidden: run.model.head(hidden[s]), batch.targets)
+        lost, wrong = losses.greedy(partial(_head, run.model, hidden), batch.targets)
         columns = mx.stack([objectives.by_sample(each, batch) for each in (lost, mx.square(lost), wrong)], axis=-1)
         for i, count, (total, square, missed) in zip(indices, batch.counts, np.asarray(columns).tolist(), strict=True):
             kept[i] = RowScore(total, square, count, missed == 0)
     return tuple(kept[i] for i in range(len(items)))
+
+
+def _head(model: "Transformer", hidden: mx.array, rows: slice) -> mx.array:
+    return model.head(hidden[rows])
 
 
 def _key(name: Name) -> str:

@@ -60,10 +60,8 @@ def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
     code, printed, err = likely(*words)
     assert code == 0, err
     table = printed.splitlines()
-    assert table[0].startswith("l1: loss of held-out rows") and [line.split()[0] for line in table[1:3]] == [
-        "0",
-        "10000",
-    ]
+    assert table[0].startswith("l1: loss of held-out rows")
+    assert [line.split()[0] for line in table[1:3]] == ["0", "10000"]
     assert "least loss" in printed and "30 train, 0 valid" in err and (out / "adapters.safetensors").exists()
     # with such an L1 every factor is 0, and what was chosen is what the last training had
     zero = not any(mx.any(a != 0) for a in mx.load(str(out / "adapters.safetensors")).values())

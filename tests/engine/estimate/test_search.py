@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import DataError, ParameterError
 from engine.estimate import search, trial
-from engine.estimate.search import OptionGrid, SearchResult
+from engine.estimate.search import OptionGrid
 from engine.estimate.trial import RowScore, TrialResult
 from engine.sources.checkpoint import Checkpoint, load
 from engine.tune import data
@@ -84,12 +84,11 @@ def test_folds_are_of_one_size_and_equal_rows_are_together() -> None:
 def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     checkpoint: Checkpoint, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configure(
-        {"data": str(rows), "out": str(tmp_path / "out"), "length": 48, "rate": 1e-2, "steps": 2, "batch": 6, "rank": 2}
-    )
+    given = {"data": str(rows), "out": str(tmp_path / "out")}
+    config = configure({"length": 48, "rate": 1e-2, "steps": 1, "batch": 6, "rank": 2, "layers": 1, **given})
     planned = search.plan(config, OptionGrid({"dropout": (0.0, 0.5)}, folds=3))
-    *done, result = search.search(checkpoint, planned, tmp_path / "search")
-    assert isinstance(result, SearchResult) and len(done) == 6 and trial.cost(checkpoint, planned.trials) > 0
+    results = searched(checkpoint, planned, tmp_path / "search")
+    assert len(results) == 6 and trial.cost(checkpoint, planned.trials) > 0
     path = tmp_path / "search" / trial.FILE
     whole = path.read_bytes()
     # cut in the middle of the fifth trial's line: two are made again
@@ -98,29 +97,33 @@ def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     made: list[trial.Name] = []
     one = trial.one
     monkeypatch.setattr(trial, "one", lambda c, t, f: (made.append(t.name), one(c, t, f))[1])
-    *_, again = search.search(checkpoint, planned, tmp_path / "search")
+    again = searched(checkpoint, planned, tmp_path / "search")
     assert [name["fold"] for name in made] == [1, 2]
-    assert [p.loss for p in again.points] == [p.loss for p in result.points] and again.chosen == result.chosen
+    assert [result.rows for result in again] == [result.rows for result in results]
     # a trial is what `tune` makes of these rows, and the whole row is right where each token is
     first = planned.trials[0]
     opened, _ = trial.teach(checkpoint, search.at(config, {"dropout": 0.0}), first.rows)
     scores = trial.measured(opened, first.held)
-    assert scores == done[0].result.rows and len(scores) == len(first.held)
+    assert scores == results[0].rows and len(scores) == len(first.held)
     logits = opened.run.model(mx.array([data_ids(opened, first.held[0])[:-1]]))[0]
     ids = data_ids(opened, first.held[0])
     likeliest = mx.argmax(logits, axis=-1).tolist()
-    targets = range(len(ids) - scores[0].count, len(ids))
+    targets = range(len(ids) - scores[0].targets, len(ids))
     assert scores[0].right == all(likeliest[i - 1] == ids[i] for i in targets)
     logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     assert scores[0].total == pytest.approx(-sum(float(logp[i - 1, ids[i]]) for i in targets), rel=1e-5)
     # another grid over the same options uses what is there, other options do not
     wider = search.plan(config, OptionGrid({"dropout": (0.0, 0.5, 0.7)}, folds=3))
     made.clear()
-    list(search.search(checkpoint, wider, tmp_path / "search"))
+    searched(checkpoint, wider, tmp_path / "search")
     assert len(made) == 3
     other = search.plan(configure({"rank": 4}, config), OptionGrid({"dropout": (0.0, 0.5)}, folds=3))
     with pytest.raises(DataError, match="belongs to a run with another options"):
-        list(search.search(checkpoint, other, tmp_path / "search"))
+        searched(checkpoint, other, tmp_path / "search")
+
+
+def searched(checkpoint: Checkpoint, planned: search.SearchPlan, folder: Path) -> list[TrialResult]:
+    return [done.result for done in search.search(checkpoint, planned, folder)]
 
 
 def data_ids(opened: trial.Opened, row: object) -> list[int]:
