@@ -88,6 +88,12 @@ def js(p: Array, q: Array, xp: Namespace, *, fast: bool = False) -> Array:
     return (kl(p, mixture, xp, fast=fast) + kl(q, mixture, xp, fast=fast)) / 2
 
 
+def mixture(p: Array, xp: Namespace) -> Array:
+    """The log-probabilities [..., V] of the mean of distributions [M, ..., V]."""
+    top = xp.maximum(xp.max(p, axis=0), NEVER)
+    return top + xp.log(xp.mean(xp.exp(p - top), axis=0))
+
+
 def tv(p: Array, q: Array, xp: Namespace) -> Array:
     """The total variation distance, [...]: the most by which the probability of any set of tokens differs."""
     return xp.sum(xp.abs(xp.exp(p) - xp.exp(q)), axis=-1) / 2

@@ -42,8 +42,11 @@ from engine.trace.trace import Recipe, TokenStep
 from metal import mx
 
 if TYPE_CHECKING:
+    from engine.posterior.averaged import Averaged
     from engine.ranks.together import Ranks
     from engine.sources.checkpoint import Checkpoint
+
+Averaging = Callable[[int], "Averaged"]
 
 
 class Session:
@@ -73,6 +76,7 @@ class Session:
         self.reload = reload and ranks is None
         self.adapters: tuple[str, ...] = ()  # on the model, as a recipe names them
         self.adapted = False  # whether there is something on the model that is not in its file
+        self.average: Averaging | None = None  # where an adapter on it has a posterior
         self._options: dict[str, Any] = {"prefixes": prefixes, "kv_budget": kv_budget, **cache}
         self.adopt(checkpoint)
 
@@ -280,15 +284,15 @@ class Session:
         """Drop every cache, and what was compiled: the model may have other weights now."""
         self.pool.forget()
 
-    def changed(self, adapter: str, adapters: tuple[str, ...] = ()) -> None:
+    def changed(self, adapter: str, adapters: tuple[str, ...] = (), average: "Averaging | None" = None) -> None:
         """The model computes something else from now on: nothing that was read before is used again.
 
         `adapter` is a hash of what was put on the model, "" for nothing; it is part of the names under which prefixes
-        are kept. `adapters` are its parts as a recipe names them. An answer that is being drawn goes on with what it
-        has read.
+        are kept. `adapters` are its parts as a recipe names them, and `average` makes the model that is the mean over
+        so many samples of the posterior of one of them. An answer that is being drawn goes on with what it has read.
         """
         self.forget()
-        self.adapted, self.adapters = bool(adapter), adapters
+        self.adapted, self.adapters, self.average = bool(adapter), adapters, average
         if self.pool.prefixes is not None:
             self.pool.prefixes.adapter = adapter
 

@@ -24,6 +24,7 @@ VERBS = {
     "inside": "Look inside a model: layers, heads, embeddings, causes.",
     "synth": "Make rows to train on, by a model, checked.",
     "tune": "Fine-tune a model on rows of text.",
+    "posterior": "Fit how far an adapter's answers hang on the few rows it saw.",
     "bench": "Measure how fast a model runs on this machine.",
     "quantize": "Write a model in fewer bits, and measure what that costs.",
     "fuse": "Make an adapter part of its model.",

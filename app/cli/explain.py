@@ -12,12 +12,15 @@ import click
 from app import heat
 from app.cli.opening import Ruled, activation_option, adapter_option, model_option, open_session, read_text
 from engine.errors import ParameterError
+from engine.posterior.uncertainty import FEWEST, MOST
 from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engine.evaluate.explain import Attention, Continuation, Explanation
+    from engine.posterior.explained import ExplainedUncertainty
+    from engine.posterior.uncertainty import Uncertainty
     from engine.session import Session
     from engine.trace.trace import TokenStep
 
@@ -33,6 +36,12 @@ BEFORE = 4  # tokens of the past that a factor spells
 @activation_option
 @click.option("--top", default=SHOWN, show_default=True, type=click.IntRange(0, 256), help="Candidates a position.")
 @click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after the text?")
+@click.option(
+    "--samples",
+    type=click.IntRange(FEWEST, MOST),
+    metavar="M",
+    help="Of an adapter's posterior, as rows of one batch. Default: an ensemble's members, else 8.",
+)
 @click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to (with --json).")
 @click.option("--formula", is_flag=True, help="Write the text's probability as a product, with its numbers.")
 @click.option("--json", "as_json", is_flag=True, help="One object: tokens, total_logprob, perplexity, bits_per_byte.")
@@ -44,6 +53,7 @@ def command(
     activation_bits: str | None,
     top: int,
     candidate: tuple[str, ...],
+    samples: int | None,
     attended: bool,
     formula: bool,
     as_json: bool,
@@ -54,6 +64,8 @@ def command(
     likely explain "The capital of France is Paris."
     likely explain "The capital of France is" -c " Paris" -c " London"
     likely explain --json < essay.txt | jq .perplexity
+    likely explain "2 + 2 = 5" -A my-adapter     with "±" where `likely posterior` has fitted one
+
     """
     from engine.evaluate.explain import attention, continuations, explain
 
@@ -61,8 +73,9 @@ def command(
     session = open_session(model, adapters=adapters, activation_bits=activation_bits)
     explanation = explain(session, given)
     named = continuations(session, given, candidate)
+    doubt = None if formula and not as_json else uncertainties(session, explanation, named, top, samples)
     if as_json:
-        found = _object(session, explanation, named, top)
+        found = _object(session, explanation, named, top, doubt)
         if formula:
             found["formula"] = list(factorisation(explanation.steps))
         if attended:
@@ -72,7 +85,7 @@ def command(
         for line in factorisation(explanation.steps):
             click.echo(line)
     else:
-        _show(session, explanation, named, top)
+        _show(session, explanation, named, top, doubt)
 
 
 def read_given(file: Path | None, text: str | None, verb: str) -> str:
@@ -125,16 +138,43 @@ def candidates(session: "Session", step: "TokenStep", top: int) -> list[dict[str
     ]
 
 
-def _token(session: "Session", step: "TokenStep", top: int) -> dict[str, Any]:
+def uncertainties(
+    session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int, samples: int | None
+) -> "ExplainedUncertainty | None":
+    """Where an adapter with a posterior is on the model; ParameterError for samples of one that is not there."""
+    if session.average is None:
+        if samples is not None:
+            raise ParameterError(
+                "no adapter on the model has a posterior to take --samples of: likely posterior fits one"
+            )
+        return None
+    from engine.posterior import explained
+
+    return explained.uncertainties(session, explanation.steps, [c.steps for c in named], top, samples or 0)
+
+
+def _token(session: "Session", step: "TokenStep", top: int, doubt: "Uncertainty | None" = None) -> dict[str, Any]:
     from engine.trace.fields import step_object
 
-    return step_object(step, drawn=False) | {"candidates": candidates(session, step, top)}
+    found = step_object(step, drawn=False) | {"candidates": candidates(session, step, top)}
+    if doubt is not None:
+        found |= {"entropy_total": doubt.total, "aleatoric": doubt.aleatoric, "epistemic": doubt.epistemic}
+        for each, mean, spread in zip(found["candidates"], doubt.mean.tolist(), doubt.spread.tolist(), strict=True):
+            each |= {"mean": mean, "spread": spread}
+    return found
 
 
-def _object(session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int) -> dict[str, Any]:
+def _object(
+    session: "Session",
+    explanation: "Explanation",
+    named: "list[Continuation]",
+    top: int,
+    doubt: "ExplainedUncertainty | None",
+) -> dict[str, Any]:
+    each = [None] * len(explanation.steps) if doubt is None else doubt.tokens
     return {
         "model": session.info.name,
-        "tokens": [_token(session, step, top) for step in explanation.steps],
+        "tokens": [_token(session, step, top, u) for step, u in zip(explanation.steps, each, strict=True)],
         "total_logprob": explanation.total_logprob,
         "perplexity": explanation.perplexity,
         "bits_per_byte": explanation.bits_per_byte,
@@ -142,7 +182,22 @@ def _object(session: "Session", explanation: "Explanation", named: "list[Continu
             {"text": c.text, "logprob": c.logprob, "tokens": [_token(session, step, top) for step in c.steps]}
             for c in named
         ],
+        **({} if doubt is None else {"posterior": _posterior(doubt, named)}),
     }
+
+
+def _posterior(doubt: "ExplainedUncertainty", named: "list[Continuation]") -> dict[str, Any]:
+    """The kind, how many samples, seconds, and of continuations the log-probabilities by each sample, in nats."""
+    found: dict[str, Any] = {"kind": doubt.kind, "samples": doubt.samples, "elapsed_s": doubt.elapsed_s}
+    found["continuations"] = [{"text": c.text, "logprobs": s.tolist()} for c, s in zip(named, doubt.named, strict=True)]
+    if (among := doubt.choices) is not None:
+        found["choices"] = {
+            "trained": among.trained.tolist(),
+            "probit": among.by_probit.tolist(),
+            "sampled": among.by_sampling.tolist(),
+            "covariance": among.covariance.tolist(),
+        }
+    return found
 
 
 def _attention(seen: "Attention") -> list[dict[str, Any]]:
@@ -162,25 +217,58 @@ def _attention(seen: "Attention") -> list[dict[str, Any]]:
     ]
 
 
-def _show(session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int) -> None:
+def _doubts(doubt: "ExplainedUncertainty | None", named: "list[Continuation]") -> "Iterator[str]":
+    """Lines under the table: choices against each other, and of what "±" is and what it cost."""
+    if doubt is None:
+        return
+    if (among := doubt.choices) is not None:
+        yield f"{'among them':<18} {'trained':>8} {'probit':>8} {'sampled':>8}"
+        for c, *shares in zip(named, among.trained, among.by_probit, among.by_sampling, strict=True):
+            yield f"{heat.visible(repr(c.text)):<18} {' '.join(f'{share:8.1%}' for share in shares)}"
+    known = [u for u in doubt.tokens if u is not None]
+    if known:
+        total, data = (
+            sum(part) / len(known) / math.log(2) for part in ([u.total for u in known], [u.aleatoric for u in known])
+        )
+        yield f"mean entropy {total:.2f} bits = {data:.2f} aleatoric + {total - data:.2f} epistemic"
+    cost = f"{doubt.samples} rows of one batch, {doubt.elapsed_s:.1f} s"
+    yield f"± is the standard deviation over {doubt.samples} samples of the adapter's posterior ({doubt.kind}): {cost}"
+
+
+def _show(
+    session: "Session",
+    explanation: "Explanation",
+    named: "list[Continuation]",
+    top: int,
+    doubt: "ExplainedUncertainty | None",
+) -> None:
     mode = heat.colour_mode(sys.stdout)
-    click.echo(f"{'token':<18} {'bits':>6} {'rank':>6} {'entropy':>7}  candidates")
+    parts = "" if doubt is None else f" {'aleatoric':>9} {'epistemic':>9}"
+    click.echo(f"{'token':<18} {'bits':>6} {'rank':>6} {'entropy':>7}{parts}  candidates")
     width = shutil.get_terminal_size((100, 24)).columns if mode != "none" else 10_000
-    for step in explanation.steps:
+    for at, step in enumerate(explanation.steps):
         name = heat.visible(repr(step.piece.decode(errors="replace"))[1:-1]) or "''"
         if step.logprob is None or step.entropy is None:
             click.echo(f"{name:<18} {'-':>6} {'-':>6} {'-':>7}  nothing precedes it")
             continue
         bits = -step.logprob / math.log(2)
         shown = heat.paint(name, heat.level(bits), mode) + " " * max(0, 18 - len(name))
+        u = None if doubt is None else doubt.tokens[at]
         best = "  ".join(
             f"{heat.visible(repr(c['text'])[1:-1])} {math.exp(c['logprob']):.1%}"
-            for c in candidates(session, step, top)
+            + ("" if u is None else f"±{100 * u.spread[i]:.1f}")
+            for i, c in enumerate(candidates(session, step, top))
         )
-        row = f" {bits:6.2f} {step.rank:>6} {step.entropy / math.log(2):7.2f}  {best}"
+        split = "" if u is None else "".join(f" {nats / math.log(2):9.2f}" for nats in (u.aleatoric, u.epistemic))
+        row = f" {bits:6.2f} {step.rank:>6} {step.entropy / math.log(2):7.2f}{split}  {best}"
         click.echo(shown + row[: max(20, width - max(18, len(name)) - 1)])
-    for c in named:
-        click.echo(f"p({heat.visible(repr(c.text))} | text) = {math.exp(c.logprob):.4%}  ({c.logprob:.4f} nats)")
+    for i, c in enumerate(named):
+        spread = "" if doubt is None else f" ± {doubt.spread_of(i):.4%}"
+        click.echo(
+            f"p({heat.visible(repr(c.text))} | text) = {math.exp(c.logprob):.4%}{spread}  ({c.logprob:.4f} nats)"
+        )
+    for line in _doubts(doubt, named):
+        click.echo(line)
     if explanation.perplexity is None or explanation.bits_per_byte is None:
         return
     click.echo(

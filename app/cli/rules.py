@@ -160,9 +160,14 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             ("attended",),
         ),
         OptionRule(
+            lambda values: not values["adapters"],
+            "is of the posterior of an adapter: put one on with --adapter",
+            ("samples",),
+        ),
+        OptionRule(
             lambda values: values["formula"] and not values["as_json"],
             "is of the table of tokens: leave out --formula, or give --json for both",
-            ("top", "candidate"),
+            ("top", "candidate", "samples"),
         ),
     ),
     "models": (OptionRule(_named("known"), "is of the models that are here: leave out --known", ("chosen", "folder")),),

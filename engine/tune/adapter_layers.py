@@ -35,7 +35,7 @@ class AdapterLayer:
 
 
 class Adapted(AdapterLayer):
-    """A product: y = W x + scale (x A) B on each site's outputs."""
+    """A product: y = W x + scale (x A) B on each site's outputs; factors may be those of a batch's rows, [B, in, r]."""
 
     def __init__(self, base: Product, outputs: int) -> None:
         self.base, self.outputs = base, outputs
@@ -52,12 +52,11 @@ class Adapted(AdapterLayer):
             parts.setdefault(f.start, []).append(i)
         downs = [f.whole() for f in changes]
         inner = self.dropped(x)
-        joined = downs[0][0] if len(downs) == 1 else mx.concatenate([a for a, _ in downs], axis=1)
-        z = inner @ joined.astype(x.dtype)  # [..., sum of ranks]
+        z = inner @ _joined([a for a, _ in downs]).astype(x.dtype)  # [..., sum of ranks]
         inside, at = [], 0
         for a, _ in downs:
-            inside.append(z[..., at : at + a.shape[1]])
-            at += a.shape[1]
+            inside.append(z[..., at : at + a.shape[-1]])
+            at += a.shape[-1]
         outs, end = [], 0
         for start in sorted(parts):
             if start > end:
@@ -71,6 +70,14 @@ class Adapted(AdapterLayer):
         if end < self.outputs:
             outs.append(y[..., end:])
         return outs[0] if len(outs) == 1 else mx.concatenate(outs, axis=-1)
+
+
+def _joined(downs: list[Array]) -> Array:
+    """First factors [in, r] side by side; where some are of a batch's rows, [B, in, r], so are all."""
+    rows = max(downs, key=lambda a: a.ndim).shape[:-2]
+    if len(downs) == 1 or not rows:
+        return downs[0] if len(downs) == 1 else mx.concatenate(downs, axis=1)
+    return mx.concatenate([mx.broadcast_to(a, (*rows, *a.shape[-2:])) for a in downs], axis=-1)
 
 
 class Tied:

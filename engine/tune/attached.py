@@ -17,3 +17,4 @@ class Attached:
     modules: tuple[str, ...]  # by their name within a layer
     parameters: int
     trained_on: str  # the model that its directory names, "" where it names none
+    posterior: str = ""  # over its weights: laplace | swag | ensemble, "" for none

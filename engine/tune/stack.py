@@ -25,6 +25,9 @@ from engine.errors import ParameterError
 from engine.home import expanded
 from engine.inside import steering
 from engine.inside.subject import transformer
+from engine.posterior import stored as stored_posterior
+from engine.posterior.averaged import Averaged
+from engine.posterior.posterior import Posterior
 from engine.session import Session
 from engine.tune import adapters, lora
 from engine.tune.attached import Attached
@@ -40,6 +43,7 @@ class _Entry:
     shown: Attached
     adapter: "lora.Adapter | _Steering"
     digest: str  # of its files
+    posterior: Posterior | None = None
 
 
 @dataclass
@@ -112,7 +116,8 @@ class Stack:
             raise ParameterError(f"{folder} holds whole weights, not an adapter: load it as a model of its own")
         adapter = adapters.place(self.session.model, stored, str(folder))
         assert isinstance(adapter, lora.Adapter)
-        factors = list(adapter.factors.values())
+        factors, files = list(adapter.factors.values()), digest(folder)
+        posterior = self._posterior(folder, adapter, files)
         shown = Attached(
             name=name,
             folder=folder,
@@ -123,10 +128,11 @@ class Stack:
             modules=tuple(dict.fromkeys(f.site.name for f in factors)),
             parameters=sum(p.size for p in adapter.parameters().values()),
             trained_on=stored.model,
+            posterior="" if posterior is None else posterior.KIND,
         )
         if stored.kind == "dora" and weight not in (0, 1):
             raise ParameterError(f"a DoRA adapter is on or off: its weight must be 0 or 1, got {weight:g}")
-        self._entries[name] = _Entry(shown, adapter, _digest(folder))
+        self._entries[name] = _Entry(shown, adapter, files, posterior)
         if weight:
             try:
                 lora.attach(adapter, weight=weight)
@@ -135,6 +141,28 @@ class Stack:
                 raise
         self._tell()
         return shown
+
+    def _posterior(self, folder: Path, adapter: lora.Adapter, files: str) -> Posterior | None:
+        """The posterior beside an adapter, where there is one; CheckpointError where it is not this one's."""
+        if not stored_posterior.has(folder):
+            return None
+        shapes = {name: array.shape for name, array in adapter.parameters().items()}
+        return stored_posterior.read(folder, shapes, adapter=files, base=self.session.info.weights)[0]
+
+    def averaged(self, samples: int) -> Averaged:
+        """The model that is the mean over samples of the posterior of the adapter that has one (0: as many as may be).
+
+        ParameterError where none has one, or several have, and for a number of samples that cannot be.
+        """
+        felt = [e for e in self._entries.values() if e.shown.weight and e.posterior is not None]
+        if len(felt) != 1:
+            why = (
+                f"{felt[0].shown.name} and {felt[1].shown.name} have one each: take one off" if felt else "none has one"
+            )
+            raise ParameterError(f"a posterior is that of one adapter on the model, and {why}")
+        entry, model = felt[0], as_graph(self.session.model)
+        assert model is not None and entry.posterior is not None and isinstance(entry.adapter, lora.Adapter)
+        return Averaged(model, entry.adapter, entry.posterior, samples=samples)
 
     def check_name(self, name: str) -> None:
         """ParameterError for a name that is taken."""
@@ -150,7 +178,7 @@ class Stack:
         entry.weigh(weight)
         size = found.vector.size
         shown = Attached(name, folder, weight, "steering", 1, 1.0, (f"layers.{found.layer}",), size, found.model)
-        self._entries[name] = _Entry(shown, entry, _digest(folder))
+        self._entries[name] = _Entry(shown, entry, digest(folder))
         self._tell()
         return shown
 
@@ -217,7 +245,8 @@ class Stack:
             self.session.model.altered = bool(self.identity)
         felt = [entry for entry in self._entries.values() if entry.shown.weight]
         names = (f"{e.shown.name}={e.shown.weight:g} {e.digest[:16]}" for e in felt)
-        self.session.changed(self.identity, tuple(names))
+        uncertain = any(entry.posterior is not None for entry in felt)
+        self.session.changed(self.identity, tuple(names), self.averaged if uncertain else None)
 
 
 def _check(weight: float) -> None:
@@ -225,13 +254,14 @@ def _check(weight: float) -> None:
         raise ParameterError(f"an adapter's weight must be {-LARGEST:g} to {LARGEST:g}, got {weight:g}")
 
 
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
+def digest(folder: Path) -> str:
+    """A hash of an adapter's files, or of a direction's."""
+    found = hashlib.sha256()
     for name in (adapters.CONFIG, adapters.PEFT_WEIGHTS, adapters.WEIGHTS, steering.CONFIG, steering.VECTOR):
         if (folder / name).exists():
-            digest.update(name.encode())
+            found.update(name.encode())
             with open(folder / name, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                found.update(hashlib.file_digest(file, "sha256").digest())
             if name == adapters.PEFT_WEIGHTS:
                 break  # what `read` takes; the other is not looked at
-    return digest.hexdigest()
+    return found.hexdigest()

@@ -233,6 +233,7 @@ def _tiny() -> Session:
 
 def _explain(b: Boundaries) -> None:
     b.note("app.cli.explain.open_session", lambda *_, **__: _tiny())
+    b.note("app.cli.explain.uncertainties")  # of a posterior that no folder here has
 
 
 def _inside(b: Boundaries) -> None:
@@ -257,7 +258,7 @@ VERBS: dict[str, Callable[[Boundaries], None]] = {
     "doctor": _doctor,
 }
 BARE = ("pull", "completion")  # no option
-FOUND = ("scale",)  # what was asked shows in what is found
+FOUND = ("scale", "posterior")  # what was asked shows in what is found
 
 
 def flags(verb: str) -> dict[str, click.Option]:

@@ -37,7 +37,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
         ["--file", str(Path(__file__))],
         ["--raw"],
     ],
-    "explain": [["hello", "--activation-bits", "8"], ["hello"], ["hello", "--formula"]],
+    "explain": [["hello", "--activation-bits", "8"], ["hello"], ["hello"], ["hello", "--formula"]],
     "models": [["--known"]],
     "tune": [["rows", "--screen"], ["rows", "--search", __file__]],
     "eval": [

@@ -1,0 +1,161 @@
+"""`likely posterior`: a posterior over an adapter's weights, kept beside it, for error bars on what it says."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from app.cli.opening import Progress
+from app.heat import one_line
+
+if TYPE_CHECKING:
+    from engine.posterior.stored import FitFacts
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+ABOVE_0 = click.FloatRange(0, min_open=True)
+adapter_argument = click.argument("adapter", type=click.Path(path_type=Path, file_okay=False))
+
+
+def fitting_options(rows: bool) -> Callable[[Command], Command]:
+    """The options that fits have in common; of `rows` those of fits that read any."""
+
+    def added(command: Command) -> Command:
+        options = [
+            click.option("--model", "-M", default="", help="Its base, if not the one that its directory names."),
+            click.option("--json", "as_json", is_flag=True, help="One object on stdout."),
+        ]
+        if rows:
+            options += [
+                click.option("--data", default="", help="Its rows, if not those that its directory names."),
+                click.option("--map", "mapped", multiple=True, metavar="THEIRS=OURS", help="As of likely tune."),
+                click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what is drawn."),
+            ]
+        for option in options:
+            command = option(command)
+        return command
+
+    return added
+
+
+@click.group()
+def command() -> None:
+    """Fit a posterior over an adapter's weights: how far its answers hang on the few rows it saw.
+
+    It is kept in the adapter's folder; `likely explain -A ADAPTER` and the chat show "±" where it is there.
+    """
+
+
+@command.command()
+@adapter_argument
+@click.option(
+    "--structure",
+    type=click.Choice(["last", "kron"]),
+    default="last",
+    show_default=True,
+    help="The last layer alone, by one forward pass, or every layer, by a pass forward and back.",
+)
+@click.option(
+    "--prior-precision", type=ABOVE_0, metavar="NUMBER", help="Of the weights; if left out, that of the most evidence."
+)
+@click.option("--draws", default=1, show_default=True, type=click.IntRange(1, 100), help="Tokens drawn at each target.")
+@fitting_options(rows=True)
+def laplace(
+    adapter: Path,
+    structure: str,
+    prior_precision: float | None,
+    draws: int,
+    model: str,
+    data: str,
+    mapped: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """A Gaussian about the trained weights, from the curvature of the loss on the rows (Kronecker-factored).
+
+    \b
+    likely posterior laplace my-adapter
+    likely posterior laplace my-adapter --structure kron --prior-precision 100
+    """
+    from engine.posterior import fit
+
+    with Progress() as progress:
+        opened = fit.open_adapter(adapter, model, progress.show)
+        rows = fit.read_rows(opened, data, mapped, progress.show)
+        found = fit.fit_laplace(
+            opened,
+            rows,
+            last=structure == "last",
+            precision=prior_precision,
+            draws=draws,
+            seed=seed,
+            progress=progress.show,
+        )
+    _tell(adapter, found, as_json)
+
+
+@command.command()
+@adapter_argument
+@click.option("--steps", default=100, show_default=True, type=click.IntRange(2), help="Of training on.")
+@click.option("--rate", type=ABOVE_0, metavar="NUMBER", help="Learning rate; if left out, half of the adapter's own.")
+@fitting_options(rows=True)
+def swag(
+    adapter: Path,
+    steps: int,
+    rate: float | None,
+    model: str,
+    data: str,
+    mapped: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """A Gaussian of the weights that training on at a constant rate goes through; the adapter stays as it is.
+
+    \b
+    likely posterior swag my-adapter --steps 200
+    """
+    from engine.posterior import fit
+
+    with Progress() as progress:
+        opened = fit.open_adapter(adapter, model, progress.show)
+        rows = fit.read_rows(opened, data, mapped, progress.show)
+        found = fit.fit_swag(opened, rows, steps=steps, rate=rate, seed=seed, progress=progress.show)
+    _tell(adapter, found, as_json)
+
+
+@command.command()
+@adapter_argument
+@click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@fitting_options(rows=False)
+def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool) -> None:
+    """Join ADAPTER and OTHERS, trained alike from other seeds, as members with equal weights.
+
+    \b
+    for s in 0 1 2 3 4; do likely tune rows.jsonl --seed $s --out member-$s; done
+    likely posterior ensemble member-0 member-1 member-2 member-3 member-4
+    """
+    from engine.posterior import fit
+
+    with Progress() as progress:
+        found = fit.join(fit.open_adapter(adapter, model, progress.show), others)
+    _tell(adapter, found, as_json)
+
+
+def _tell(adapter: Path, found: "FitFacts", as_json: bool) -> None:
+    from engine.posterior.stored import FILE
+
+    if as_json:
+        click.echo(json.dumps({"out": str(adapter / FILE), **asdict(found)}))
+        return
+    said = [f"wrote {adapter / FILE}: {found.kind}"]
+    if found.rows:
+        said.append(f"{found.rows} rows, {found.tokens} targets")
+    if found.precision is not None:
+        said.append(f"prior precision {found.precision:.4g}")
+    if found.log_evidence is not None:
+        said.append(f"log evidence {found.log_evidence:.1f} nats")
+    click.echo(one_line(" · ".join(said)))
+    click.echo(one_line(f"likely explain -A {adapter} TEXT shows what hangs on it"))

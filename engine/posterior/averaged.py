@@ -1,0 +1,171 @@
+"""Average of a model over samples of its adapter's weights, as a model: log p = log mean p_m, all M in one batch.
+
+Each text is read by M rows, one with each sample. What `hidden` gives are their states side by side [1, T, M C], so
+that whoever keeps states and caches keeps those of all; `head` makes the mean of probabilities of them, and `members`
+what each says. One text at a time: the rows of the batch are the samples.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from engine import arrays
+from engine.decode.branches import Branches
+from engine.errors import ContextOverflow, ParameterError
+from engine.posterior.curvature_pass import check_plain
+from engine.posterior.posterior import Ensemble, Posterior
+from engine.posterior.uncertainty import Uncertainty, check_samples
+from engine.tune.lora import Adapter
+from metal import mx
+from metal.attention import Emit, Mask
+from models import Transformer
+from models.cache import FIRST, Cache
+from models.model import Activations
+from models.rotation import Rotation
+
+Array = mx.array
+CELLS = 1 << 22  # logits of all samples at once
+
+
+class Averaged:
+    """A `LanguageModel`: a graph whose `adapter`, which is on it, has weights that are drawn."""
+
+    def __init__(
+        self, model: Transformer, adapter: Adapter, posterior: Posterior, *, samples: int = 0, seed: int = 0
+    ) -> None:
+        """`samples` of the posterior; 0 takes the members of an ensemble, of others the most that there may be.
+
+        ParameterError for a number that is too small or large, and for an adapter that no posterior is made for.
+        """
+        check_plain(adapter, model)
+        self.samples = samples_of(posterior, samples)
+        self.model, self.config, self.adapter, self.posterior = model, model.config, adapter, posterior
+        trained = {name: np.asarray(array.astype(mx.float32)) for name, array in adapter.parameters().items()}
+        drawn = [posterior.draw(trained, seed, number) for number in range(self.samples)]
+        self._trained = adapter.parameters()
+        self._drawn = {name: mx.array(np.stack([each[name] for each in drawn])) for name in drawn[0]}
+        mx.eval(self._drawn)
+
+    @contextmanager
+    def _sampled(self) -> Iterator[None]:
+        """The samples in the place of the adapter's weights, a row of the batch each."""
+        self.adapter.set(self._drawn)
+        try:
+            yield
+        finally:
+            self.adapter.set({name: self._trained[name] for name in self._drawn})
+
+    def __call__(self, tokens: Array, cache: Cache | None = None) -> Array:
+        return self.head(self.hidden(tokens, cache))
+
+    def hidden(self, tokens: Array, cache: Cache | None = None, *, mask: Mask | None = None) -> Array:
+        if tokens.shape[0] != 1:
+            raise ParameterError(
+                f"samples of a posterior are the rows of a batch: one text at a time, got {len(tokens)}"
+            )
+        with self._sampled():
+            rows = mx.broadcast_to(tokens, (self.samples, tokens.shape[1]))
+            found = self.model.hidden(rows, cache, mask=mask)  # [M, T, C]
+        return found.swapaxes(0, 1).reshape(1, tokens.shape[1], -1)
+
+    def members(self, hidden: Array) -> Array:
+        """The log-probabilities [M, ..., V] of each sample, of what `hidden` gave [..., M C]."""
+        apart = mx.moveaxis(hidden.reshape(*hidden.shape[:-1], self.samples, -1), -2, 0)
+        found: Array = arrays.logprobs(self.model.head(apart).astype(mx.float32), mx, exact=True)
+        return found
+
+    def head(self, hidden: Array) -> Array:
+        found: Array = arrays.mixture(self.members(hidden), mx)
+        return found
+
+    def make_cache(self, capacity: int = FIRST, **how: Any) -> Cache:
+        return self.model.make_cache(capacity, **how)
+
+    def inspect(self, tokens: Array, cache: Cache | None = None, *, emit: Emit | None = None) -> Activations:
+        raise ParameterError("the inside is that of one model: leave out --samples")
+
+    def lens(self, hidden: Array) -> Array:
+        raise ParameterError("the inside is that of one model: leave out --samples")
+
+    def crosses(self, cache: Cache, length: int) -> bool:
+        return self.model.crosses(cache, length)
+
+    def warm(self, dtype: mx.Dtype) -> None:
+        self.model.warm(dtype)
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        return self.model.arrays
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.model.dtype
+
+    @property
+    def rotations(self) -> Sequence[Rotation]:
+        return self.model.rotations
+
+
+def samples_of(posterior: Posterior, samples: int) -> int:
+    """How many samples are drawn where so many are asked for (0: as many as there are, at most 8)."""
+    most = posterior.members if isinstance(posterior, Ensemble) else 8
+    if samples > most and isinstance(posterior, Ensemble):
+        raise ParameterError(f"this ensemble has {most} members, got samples = {samples}")
+    samples = samples or most
+    check_samples(samples)
+    return samples
+
+
+class UncertainText:
+    """A text that an averaged model has read: uncertainties at any of its places, and nothing read twice."""
+
+    def __init__(self, model: Averaged) -> None:
+        self.model = model
+        self._place = Branches(model, model.make_cache())
+
+    def read(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Stand after `ids`, whatever was read before; says how many of them are read. ContextOverflow for too many."""
+        if len(ids) > self.model.config.context:
+            raise ContextOverflow(
+                f"the text has {len(ids)} tokens and this model reads at most {self.model.config.context}: shorten it"
+            )
+        known = self._place.ids[0]
+        same = next((i for i, (a, b) in enumerate(zip(known, ids, strict=False)) if a != b), min(len(known), len(ids)))
+        if not self._place.reaches(same):
+            self._place, same = Branches(self.model, self.model.make_cache()), 0
+        self._place.rewind(same)
+        for done in self._place.read(ids[same:]):
+            yield same + done, len(ids)
+
+    def logprobs(self, start: int) -> np.ndarray:
+        """The log-probability [M] of all that was read from `start` on after what precedes it, by each sample, nats."""
+        ids = self._place.ids[0]
+        logp = self.model.members(self._place.hidden(start - 1, len(ids) - 1)[0])  # [M, n, V]
+        said = arrays.chosen(logp, mx.broadcast_to(mx.array(ids[start:]), logp.shape[:2]), mx)
+        return np.asarray(mx.sum(said, axis=1), np.float64)
+
+    def after(self, start: int, stop: int, tokens: Sequence[Sequence[int]]) -> list[Uncertainty]:
+        """Of the token after each of positions start..stop-1, which have been read, with `tokens` of interest each."""
+        found: list[Uncertainty] = []
+        step = max(1, CELLS // (self.model.samples * self.model.config.vocab_size))
+        for low in range(start, stop, step):
+            high = min(low + step, stop)
+            logp = self.model.members(self._place.hidden(low, high)[0])  # [M, n, V]
+            aleatoric = mx.mean(arrays.entropy(logp, mx), axis=0)
+            epistemic = mx.mean(arrays.kl(logp, arrays.mixture(logp, mx), mx), axis=0)
+            for i in range(low, high):
+                ids = np.asarray(list(tokens[i - start]), np.int64)
+                p = np.exp(np.asarray(logp[:, i - low][:, mx.array(ids)], np.float64)) if len(ids) else np.zeros((2, 0))
+                found.append(
+                    Uncertainty(
+                        self.model.samples,
+                        float(aleatoric[i - low]),
+                        float(epistemic[i - low]),
+                        ids,
+                        p.mean(axis=0),
+                        p.std(axis=0, ddof=1),
+                    )
+                )
+        return found

@@ -1,0 +1,183 @@
+"""Curvature of the loss by an adapter's factors, in one pass over rows: Fisher information, Kronecker-factored.
+
+At each matrix x -> y with a change scale (x A) B, the gradient g of -log p of a token drawn from the model is taken at
+y; then A has the factors sum x x^T and sum of its output's gradients, B those of x A and of scale g. Tokens count as
+rows of their own (arXiv:2311.00636, "expand"). With `last` only B of the last layer's down projection: behind it are a
+norm and the head, so that no layer is differentiated, and the pass is a forward one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine import arrays
+from engine.errors import DataError, ParameterError
+from engine.posterior.kronecker import Curvature, Kronecker, Spectrum
+from engine.tune import batches
+from engine.tune.adapter_layers import AdapterLayer
+from engine.tune.batches import Batch, collate
+from engine.tune.factors import Factors
+from engine.tune.lora import Adapter
+from engine.tune.samples import TrainingSample
+from metal import mx
+from models import Transformer
+
+Array = mx.array
+KEPT = 32  # leading directions of a wide side
+WHOLE = 64  # a side no wider is kept whole
+AT_ONCE = 256  # tokens of a batch: what every watched product gave is held, and its gradient
+FEWEST = 10  # rows: a posterior of fewer is its prior
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Curvatures:
+    """By the adapter's names of its arrays; and -log p of the rows' own targets, nats, and their number."""
+
+    parts: dict[str, Kronecker]
+    lost: float
+    targets: int
+
+
+class Watched:
+    """A product with adapters that shows what it reads, and adds `nudge` to what it gives: for gradients there."""
+
+    def __init__(self, base: AdapterLayer) -> None:
+        self.base: Any = base
+        self.nudge: Array | None = None
+        self.read: Array | None = None
+
+    def __call__(self, x: Array) -> Array:
+        self.read = x
+        y: Array = self.base(x)
+        return y if self.nudge is None else y + self.nudge
+
+
+def watched_factors(adapter: Adapter, model: Transformer, *, last: bool) -> list[Factors]:
+    """Factors that a posterior is made of; ParameterError, naming the first, for what it is not made for."""
+    check_plain(adapter, model)
+    found = list(adapter.factors.values())
+    if not last:
+        return found
+    top = [f for f in found if f.site.role == "down" and f.site.layer == model.config.layers - 1]
+    if not top:
+        raise ParameterError("the last layer's down projection has no adapter: take --structure kron")
+    return top
+
+
+def check_plain(adapter: Adapter, model: Transformer) -> None:
+    """ParameterError, naming the first site, for an adapter that is more than LoRA on matrices of the layers."""
+    for path, f in adapter.factors.items():
+        inside = 0 <= f.site.layer < model.config.layers
+        if f.site.kind != "matrix" or not inside or f.m is not None or f.a0 is not None or f.shift is not None:
+            raise ParameterError(f"a posterior is over LoRA on the matrices of layers, and {path} has another adapter")
+
+
+def collect(
+    model: Transformer,
+    adapter: Adapter,
+    samples: Sequence[TrainingSample],
+    *,
+    last: bool = False,
+    draws: int = 1,
+    seed: int = 0,
+    keep: int = KEPT,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Curvatures:
+    """The factors over the rows. `draws` tokens are drawn at each target, or with 0 each token of the vocabulary counts
+    by its probability, which needs as many passes through the head and is exact with `last`.
+
+    ParameterError as `watched_factors`; DataError for fewer than `FEWEST` rows.
+    """
+    if len(samples) < FEWEST:
+        raise DataError(f"a posterior needs {FEWEST} rows or more, got {len(samples)}")
+    factors = watched_factors(adapter, model, last=last)
+    plan = batches.plan(samples, size=1, length=AT_ONCE, packing=True, seed=seed, epoch=0)
+    sides: dict[str, tuple[Curvature, Curvature]] = {}
+    for f in factors:
+        shapes = {"lora_b": f.b.shape} if last else {"lora_a": f.a.shape, "lora_b": f.b.shape}
+        for leaf, shape in shapes.items():
+            left, right = (Curvature(n, n if n <= WHOLE else keep) for n in shape)
+            sides[f"{f.site.path}.{leaf}"] = left, right
+    watched = _watch(factors)
+    lost, targets, positions, done = 0.0, 0, 0, 0
+    try:
+        for number, indices in enumerate(plan):
+            batch = collate([samples[i] for i in indices])
+            rows = batch.at if last else slice(None)  # elsewhere no loss reaches the last layer
+            for turn in range(draws or model.config.vocab_size):
+                key = mx.random.key(hash((seed, number, turn)) & 0xFFFFFFFF) if draws else None
+                nll, gradients = _gradients(model, batch, list(watched.values()), key, turn)
+                shown = dict(zip(watched, gradients, strict=True))
+                for f in factors:
+                    seen, share = (id(f.site.owner), f.site.slot), 1 / (draws or 1)
+                    g = shown[seen][0, :, f.start : f.stop][rows] * (f.scale * f.weight * share**0.5)
+                    read = watched[seen].read
+                    assert read is not None
+                    _add(f, read[0][rows], g, sides, first=not turn)
+                lost += 0.0 if turn else nll
+            targets += batch.trained
+            positions += batch.trained if last else batch.tokens.size
+            done += len(indices)
+            progress(done, len(samples))
+    finally:
+        for f in factors:
+            layer = getattr(f.site.owner, f.site.slot)
+            if isinstance(layer, Watched):
+                setattr(f.site.owner, f.site.slot, layer.base)
+    parts = {}
+    for name, (left, right) in sides.items():
+        a, b = left.spectrum(), right.spectrum()
+        parts[name] = Kronecker(Spectrum(a.vectors, a.values / positions, a.rest / positions), b)
+    return Curvatures(parts, lost, targets)
+
+
+def _watch(factors: Sequence[Factors]) -> dict[tuple[int, str], Watched]:
+    """Put a watched layer in the place of each that the factors are on."""
+    found: dict[tuple[int, str], Watched] = {}
+    for f in factors:
+        key = id(f.site.owner), f.site.slot
+        if key not in found:
+            found[key] = Watched(getattr(f.site.owner, f.site.slot))
+            setattr(f.site.owner, f.site.slot, found[key])
+    return found
+
+
+def _gradients(
+    model: Transformer, batch: Batch, watched: Sequence[Watched], key: Array | None, token: int
+) -> tuple[float, list[Array]]:
+    """-log p of the batch's targets in all, and gradients [1, N, out] at each watched product of -log p of tokens that
+    are drawn with `key`; without one, of `token` everywhere, times the root of its probability."""
+
+    def lost(nudges: list[Array]) -> tuple[Array, ...]:
+        for layer, nudge in zip(watched, nudges, strict=True):
+            layer.nudge = nudge
+        hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
+        logp = arrays.logprobs(model.head(hidden).astype(mx.float32), mx)
+        constant = mx.stop_gradient(logp)
+        if key is None:
+            goal = -mx.sum(mx.exp(0.5 * constant[:, token]) * logp[:, token])
+        else:
+            goal = -mx.sum(arrays.chosen(logp, mx.random.categorical(constant, key=key), mx))
+        return (
+            goal,
+            -mx.sum(arrays.chosen(constant, batch.targets, mx)),
+            *(layer.read for layer in watched if layer.read is not None),
+        )
+
+    zeros = [mx.zeros((1, batch.tokens.size, layer.base.outputs)) for layer in watched]
+    (_, nll, *reads), gradients = mx.value_and_grad(lost)(zeros)
+    mx.eval(nll, reads, gradients)
+    for layer, read in zip(watched, reads, strict=True):
+        layer.read, layer.nudge = read, None
+    return float(nll), gradients
+
+
+def _add(f: Factors, x: Array, g: Array, sides: dict[str, tuple[Curvature, Curvature]], *, first: bool) -> None:
+    """Add a part of the rows to the factors of a site: inputs x [N, in], scaled gradients g [N, out]."""
+    for leaf, (inputs, gradients) in {"lora_a": (x, g @ f.b.T), "lora_b": (x @ f.a, g)}.items():
+        if (both := sides.get(f"{f.site.path}.{leaf}")) is not None:
+            if first:
+                both[0].add(np.asarray(inputs.astype(mx.float32)))
+            both[1].add(np.asarray(gradients.astype(mx.float32)))

@@ -1,0 +1,61 @@
+"""Explained text under a posterior: uncertainty at every token, of its candidates, and of continuations that are named.
+
+One pass over the text with all samples as rows of a batch; of a Laplace posterior also the choices' Gaussian.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.posterior.averaged import UncertainText
+from engine.posterior.choices import ChoiceLogits, choice_logits
+from engine.posterior.posterior import Laplace
+from engine.posterior.uncertainty import Uncertainty
+from engine.session import Session
+from engine.trace.trace import TokenStep
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ExplainedUncertainty:
+    """Of each step its uncertainty, None where nothing precedes it; of each continuation the log-probability by each
+    sample [M]; of two or more, where the posterior is Laplace's, `choices`. `elapsed_s` is what all of it took."""
+
+    kind: str
+    samples: int
+    elapsed_s: float
+    tokens: tuple[Uncertainty | None, ...]
+    named: tuple[np.ndarray, ...]
+    choices: ChoiceLogits | None
+
+    def spread_of(self, index: int) -> float:
+        """The standard deviation of a continuation's probability over the samples."""
+        return float(np.exp(self.named[index]).std(ddof=1))
+
+
+def uncertainties(
+    session: Session, steps: Sequence[TokenStep], named: Sequence[Sequence[TokenStep]], top: int, samples: int = 0
+) -> ExplainedUncertainty | None:
+    """Of a text's steps, with `top` candidates each, and of continuations after it; None where no adapter on the model
+    has a posterior. ParameterError for a number of samples that cannot be (0: as many as may be)."""
+    if session.average is None:
+        return None
+    began, ids = time.perf_counter(), [step.token for step in steps]
+    averaged = session.average(samples)
+    text = UncertainText(averaged)
+    for _ in text.read(ids):
+        pass
+    shown = [[] if s.snapshot is None else s.snapshot.ids[:top].tolist() for s in steps]
+    found: list[Uncertainty | None] = [None, *text.after(0, len(ids) - 1, shown[1:])]
+    choices, said = [[step.token for step in each] for each in named], []
+    for choice in choices:
+        for _ in text.read([*ids, *choice]):
+            pass
+        said.append(text.logprobs(len(ids)))
+    gaussian = None
+    if len(choices) > 1 and isinstance(averaged.posterior, Laplace):
+        gaussian = choice_logits(averaged.model, averaged.adapter, averaged.posterior, ids, choices)
+    return ExplainedUncertainty(
+        averaged.posterior.KIND, averaged.samples, time.perf_counter() - began, tuple(found), tuple(said), gaussian
+    )

@@ -1,0 +1,207 @@
+"""Fits of a posterior to a trained adapter: on its rows (Laplace), by training on (SWAG), of others (ensemble).
+
+Each writes `posterior.safetensors` beside the adapter, which stays as it is. Prints nothing.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import CheckpointError, DataError, ParameterError
+from engine.options import check_ranges
+from engine.posterior import stored
+from engine.posterior.curvature_pass import FEWEST, check_plain, collect
+from engine.posterior.evidence import best_precision, log_evidence
+from engine.posterior.moments import Moments
+from engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
+from engine.posterior.uncertainty import FEWEST as MEMBERS
+from engine.posterior.uncertainty import MOST
+from engine.sources.checkpoint import Checkpoint, load
+from engine.sources.fetch.progress import Report, silent
+from engine.sources.model_info import read_json
+from engine.tune import adapters, data, full, lora, samples, sites
+from engine.tune.config import Config
+from engine.tune.control import Ended, Stepped
+from engine.tune.rows import read_map
+from engine.tune.run import Set, prepare
+from engine.tune.stack import digest
+from engine.tune.trainer import FAILED, train
+from metal import mx
+from models import Transformer
+
+COLLECTED = 40  # weights that SWAG's moments are of, where there are as many steps
+KEPT = 20  # deviations (arXiv:1902.02476, section 4)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedAdapter:
+    """An adapter on its base, opened to fit a posterior: nothing of it is changed."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    model: Transformer
+    adapter: lora.Adapter
+    config: Config  # what it was trained with, as far as its directory says
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"adapter": digest(self.folder), "base": self.checkpoint.info.weights}
+
+
+def open_adapter(folder: Path, model: str = "", progress: Report = silent) -> FittedAdapter:
+    """The adapter of a directory on its base (or on `model`).
+
+    CheckpointError where it does not say which that is; ParameterError for an adapter that no posterior is made for.
+    """
+    found = adapters.read(folder)
+    if found.kind == "full":
+        raise ParameterError(f"{folder} holds whole weights, and a posterior is over an adapter")
+    if not (model or found.model):
+        raise CheckpointError(f"{folder} does not say which model it is for: give --model")
+    checkpoint = load(model or found.model, progress)
+    graph = sites.trainable(checkpoint.model)
+    adapter = adapters.place(graph, found, str(folder))
+    assert not isinstance(adapter, full.FullWeights)
+    check_plain(adapter, graph)
+    lora.attach(adapter)
+    config = _config(folder, found)
+    return FittedAdapter(folder, checkpoint, graph, adapter, config)
+
+
+def _config(folder: Path, found: adapters.StoredAdapter) -> Config:
+    """The options that a directory of ours says it was trained with; of another program's the defaults."""
+    said = read_json(folder / adapters.CONFIG, dict)
+    kinds = {f.name: type(f.default) for f in fields(Config)}
+    known = {name: said[name] for name, kind in kinds.items() if type(said.get(name)) is kind and kind is not tuple}
+    config = replace(Config(), **{**known, "data": found.data})
+    check_ranges(config)
+    return config
+
+
+def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress: Report) -> samples.Samples:
+    """The samples that the adapter was trained on, or those of `source`. DataError for too few."""
+    if not (source := source or opened.config.data):
+        raise ParameterError(f"{opened.folder} does not say what it was trained on: give --data with its rows")
+    how: dict[str, Any] = {"length": opened.config.length, "loss": opened.config.loss, "too_long": "cut"}
+    rows = data.read(source, names=read_map(names), valid=opened.config.valid, progress=progress).train
+    made = samples.prepare(rows, opened.checkpoint.tokenizer, **how)
+    if len(made.samples) < FEWEST:
+        raise DataError(f"a posterior needs {FEWEST} rows or more, {source} has {len(made.samples)}")
+    return made
+
+
+def fit_laplace(
+    opened: FittedAdapter,
+    rows: samples.Samples,
+    *,
+    last: bool,
+    precision: float | None = None,
+    draws: int = 1,
+    seed: int = 0,
+    progress: Report = silent,
+) -> stored.FitFacts:
+    """Fit and write; `precision` of the prior by marginal likelihood where it is not given. ParameterError as there."""
+    if precision is not None and not 0 < precision < np.inf:
+        raise ParameterError(f"the prior's precision must be above 0, got {precision:g}")
+    found = collect(
+        opened.model,
+        opened.adapter,
+        rows.samples,
+        last=last,
+        draws=draws,
+        seed=seed,
+        progress=lambda done, of: progress("curvature", done, of),
+    )
+    curvature = np.concatenate([part.curvature for part in found.parts.values()])
+    weights = opened.adapter.parameters()
+    square = sum(float(np.square(np.asarray(weights[name], np.float64)).sum()) for name in found.parts)
+    precision = best_precision(square, curvature) if precision is None else precision
+    evidence = log_evidence(-found.lost, square, curvature, precision)
+    return _kept(opened, Laplace(found.parts, precision), rows, found.targets, precision, evidence)
+
+
+def fit_swag(
+    opened: FittedAdapter,
+    rows: samples.Samples,
+    *,
+    steps: int = 100,
+    rate: float | None = None,
+    seed: int = 0,
+    progress: Report = silent,
+) -> stored.FitFacts:
+    """Train on at a constant rate (None: half of the one it was trained with), and keep the moments of the weights.
+
+    DataError where the training fails, or takes too few steps to have moments.
+    """
+    if steps < 2:
+        raise ParameterError(f"steps must be 2 or more for weights to have a variance, got {steps}")
+    start, moments, every = opened.adapter.parameters(), Moments(KEPT), max(1, steps // COLLECTED)
+    lora.detach(opened.adapter)
+    config = replace(
+        opened.config,
+        modules=tuple(opened.adapter.factors),
+        steps=steps,
+        epochs=0.0,
+        rate=opened.config.rate / 2 if rate is None else rate,
+        schedule="constant",
+        seed=seed,
+        layers=-1,
+        quantize=0,
+        warmup=0,
+        eval_every=0,
+        save_every=0,
+        patience=0,
+    )
+    check_ranges(config)
+    with tempfile.TemporaryDirectory() as folder:
+        run = prepare(opened.model, config, Set(rows.samples), Path(folder))
+        run.trained.set(start)
+        for event in train(run):
+            if isinstance(event, Stepped):
+                progress("training on", event.step, event.steps)
+                if event.step % every == 0:
+                    moments.add({name: np.asarray(array) for name, array in run.trained.parameters().items()})
+            if isinstance(event, Ended) and event.reason in FAILED:
+                raise DataError(f"the weights left what they had learned ({event.why}): take a lower --rate")
+    return _kept(opened, SwagPosterior(moments.gaussians()), rows, sum(s.targets for s in rows.samples))
+
+
+def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
+    """The ensemble of an adapter and others, trained alike from other seeds; ParameterError where they differ."""
+    if not MEMBERS <= len(others) + 1 <= MOST:
+        raise ParameterError(f"an ensemble has {MEMBERS} to {MOST} members, got {len(others) + 1}")
+    own, scale = opened.adapter.parameters(), {p: f.scale for p, f in opened.adapter.factors.items()}
+    members, seen = [own], {digest(opened.folder): opened.folder}
+    for folder in others:
+        placed = adapters.place(opened.model, adapters.read(folder), str(folder))
+        if not isinstance(placed, lora.Adapter):
+            raise ParameterError(f"{folder} holds whole weights, and members of an ensemble are adapters")
+        theirs = placed.parameters()
+        same = {n: a.shape for n, a in theirs.items()} == {n: a.shape for n, a in own.items()}
+        if not same or {p: f.scale for p, f in placed.factors.items()} != scale:
+            raise ParameterError(f"{folder} is not trained as {opened.folder} is: the same rank, scale and modules")
+        if (twin := seen.setdefault(digest(folder), folder)) != folder or folder == opened.folder:
+            raise ParameterError(f"{folder} and {twin} are the same adapter: members are trained with their own --seed")
+        members.append(theirs)
+    stacked = {name: np.stack([np.asarray(m[name].astype(mx.float32)) for m in members]) for name in own}
+    return _kept(opened, Ensemble(stacked), None, 0)
+
+
+def _kept(
+    opened: FittedAdapter,
+    posterior: Posterior,
+    rows: samples.Samples | None,
+    tokens: int,
+    precision: float | None = None,
+    evidence: float | None = None,
+) -> stored.FitFacts:
+    count = 0 if rows is None else len(rows.samples)
+    facts = stored.FitFacts(
+        posterior.KIND, **opened.facts, precision=precision, log_evidence=evidence, rows=count, tokens=tokens
+    )
+    stored.write(opened.folder, posterior, facts)
+    return facts
