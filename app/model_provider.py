@@ -44,8 +44,9 @@ class LoadedModel(Session):
 
     inside: "InsideJobs | None" = None  # once somebody has looked
 
-    def __init__(self, name: str, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
+    def __init__(self, name: str, checkpoint: Checkpoint, **options: Any) -> None:
+        """`options` are the session's."""
+        super().__init__(checkpoint, **options)
         self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         self.facts = ModelFacts(

@@ -10,7 +10,7 @@ needs for that.
 
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, Protocol
@@ -24,10 +24,11 @@ Tell = Callable[[Any], None]  # reports an event from inside a turn
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job did not succeed. `trace` is set where it was a bug rather than something to act on."""
+    """A job did not succeed. `trace` is set where it was a bug rather than something to act on, `error` else."""
 
     line: str
     trace: str = ""
+    error: LikelyError | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,14 @@ class Executor(Protocol):
 class Worker:
     """The outer end of a worker: `submit` never waits, `drain` gives all that was reported since the last time."""
 
-    def __init__(self, executor: Callable[[], Executor], name: str = "engine") -> None:
-        """`executor` is called in the thread, at the first request: it may import what the caller must not."""
-        self._make = executor
+    def __init__(
+        self, executor: Callable[[], Executor], name: str = "engine", *, reported: Callable[[], None] = lambda: None
+    ) -> None:
+        """`executor` is called in the thread, at the first request: it may import what the caller must not.
+
+        `reported` is called there whenever there is something more to `drain`, for who does not look by themselves.
+        """
+        self._make, self._reported = executor, reported
         self._executor: Executor | None = None
         self._inbox: SimpleQueue[tuple[int, Any] | Literal["finish", "close"]] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[int, Any]] = SimpleQueue()
@@ -129,9 +135,9 @@ class Worker:
         try:
             if self._executor is None:
                 self._executor = self._make()
-            yield from self._executor.execute(request, lambda event: self._outbox.put((job, event)))
+            yield from self._executor.execute(request, lambda event: self._report(job, event))
         except LikelyError as error:
-            yield Failed(str(error))
+            yield Failed(str(error), error=error)
         except Exception as error:  # a bug must not end the thread: whoever listens says what happened
             yield Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
 
@@ -139,7 +145,11 @@ class Worker:
         """One event of a job; gives whether there was one."""
         event = next(jobs[job], Closed())
         if event is not None:
-            self._outbox.put((job, event))
+            self._report(job, event)
         if isinstance(event, Closed):
             del jobs[job]
         return event is not None
+
+    def _report(self, job: int, event: Any) -> None:
+        self._outbox.put((job, event))
+        self._reported()

@@ -30,16 +30,22 @@ class Pool:
     """The places that are kept for one model; each is one branch, unless a run holds it and it has become several."""
 
     def __init__(
-        self, model: "LanguageModel", prefixes: Prefixes | None = None, *, kv_budget: int | None = None, **cache: Any
+        self,
+        model: "LanguageModel",
+        prefixes: Prefixes | None = None,
+        *,
+        kv_budget: int | None = None,
+        kept: int = KEPT,
+        **cache: Any,
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `kv_budget` are the bytes that the keys and values of a run may
-        take; `cache` says how caches are made (`LanguageModel.make_cache`)."""
+        take; `kept` places are remembered; `cache` says how caches are made (`LanguageModel.make_cache`)."""
         self.model = model
         self.prefixes = prefixes
         self.step = CompiledStep(model)  # of every token that is drawn
         self.places: list[Branches] = []  # the most recently used last
         self.leased: list[Branches] = []  # several runs may take turns
-        self._kv_budget = kv_budget
+        self._kv_budget, self._kept = kv_budget, kept if kv_budget is None else 1
         self._cache = cache
 
     @property
@@ -105,7 +111,7 @@ class Pool:
             best.rewind(shared)
             self.places.remove(best)
         self.places.append(best)
-        del self.places[: -KEPT if self._kv_budget is None else -1]
+        del self.places[: -self._kept]
         return best
 
     def find(self, ids: Sequence[int]) -> Branches | None:

@@ -43,7 +43,7 @@ class Prompt:
 
     Without turns the parts are a text, which begins as the checkpoint's texts do (a BOS token, or none); `whole`: they
     are everything, and nothing is put before them. `template` is False where turns are to be read as a base model
-    reads them. `tools` are what the template is told of.
+    reads them. `tools` are what the template is told of, and `options` what else it reads, by name.
     """
 
     turns: tuple[Turn, ...] = ()
@@ -52,6 +52,7 @@ class Prompt:
     whole: bool = False
     template: bool = True
     tools: tuple[Any, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def messages(self) -> list[Message]:
@@ -64,7 +65,7 @@ class Prompt:
         ids: list[int] = []
         if messages := self.messages:
             if self.template and tokenizer.chat_template is not None:
-                ids = tokenizer.chat(messages, **({"tools": self.tools} if self.tools else {}))
+                ids = tokenizer.chat(messages, **dict(self.options), **({"tools": self.tools} if self.tools else {}))
             else:
                 ids = tokenizer.encode("".join(f"{m['content']}{PARAGRAPH}" for m in messages), bos=True)
         elif not self.whole:

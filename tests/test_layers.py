@@ -204,3 +204,11 @@ def test_docstrings_name_a_role_first() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 assert not (ast.get_docstring(node) or "").startswith("What "), f"{name}: {ast.get_docstring(node)}"
+
+
+def test_only_the_server_pays_for_the_server() -> None:
+    for name, path in FILES.items():
+        found = {each for each in imports(path) if each.partition(".")[0] in ("starlette", "uvicorn")}
+        assert not found or name.startswith("app.serve."), f"{name} imports {found}"
+        served = {each for each in needed(name) if each.startswith("app.serve")}
+        assert not served or name.startswith(("app.serve", "app.cli.serve")), f"{name} imports {served}"

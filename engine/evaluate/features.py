@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.errors import DataError
+from engine.errors import ContextOverflow, DataError, ParameterError
 from engine.session import Session
 from metal import mx
 
@@ -21,10 +21,31 @@ def pooled(session: Session, texts: Sequence[str]) -> np.ndarray:
         ids = session.tokenizer.encode(text, bos=True)[: min(LONGEST, session.context)]
         if not ids:
             raise DataError(f"text {number} has no token: there is nothing to measure")
-        row = mx.mean(session.model.hidden(mx.array([ids]), session.model.make_cache())[0].astype(mx.float32), axis=0)
-        mx.eval(row)
-        found.append(np.array(row))
+        found.append(mean_hidden(session, ids))
     return np.stack(found)
+
+
+def mean_hidden(session: Session, ids: Sequence[int], layer: int | None = None) -> np.ndarray:
+    """The mean hidden state of a text, float32 [C]: after the final norm, or before it, at the end of a layer.
+
+    Layer 0 is the embedding, and -1 the last. Raises DataError for no token, ContextOverflow for too many,
+    ParameterError for a layer that there is not, and what `inspect` raises where layers cannot be seen.
+    """
+    if not ids:
+        raise DataError("a text has no token: there is nothing to measure")
+    if len(ids) > session.context:
+        raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {session.context}")
+    tokens, cache = mx.array([list(ids)]), session.model.make_cache()
+    if layer is None:
+        hidden = session.model.hidden(tokens, cache)
+    else:
+        layers = session.model.config.layers
+        if not -layers - 1 <= layer <= layers:
+            raise ParameterError(f"layer must be 0 (the embedding) to {layers}, got {layer}")
+        hidden = session.model.inspect(tokens, cache).hidden[layer]
+    row = mx.mean(hidden[0].astype(mx.float32), axis=0)
+    mx.eval(row)
+    return np.array(row)
 
 
 def cosines(session: Session, texts: tuple[str, str, str]) -> dict[str, float]:

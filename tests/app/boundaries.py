@@ -136,6 +136,11 @@ def _synth(b: Boundaries) -> None:
         b.note(f"app.cli.synth.{done}")
 
 
+def _serve(b: Boundaries) -> None:
+    b.note("app.cli.serve.default_model", "model")
+    b.note("app.serve.server.serve")
+
+
 def _tune(b: Boundaries) -> None:
     counters = SimpleNamespace(step=1)
     run = SimpleNamespace(leads=True, rows=SimpleNamespace(train=[]), config=None, counters=counters, folder="")
@@ -248,6 +253,7 @@ VERBS: dict[str, Callable[[Boundaries], None]] = {
     "eval": _eval,
     "inside": _inside,
     "synth": _synth,
+    "serve": _serve,
     "tune": _tune,
     "fuse": _fuse,
     "quantize": _quantize,

@@ -141,6 +141,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("fuse", "lora"): ("new", "new2"),
     ("bench", "contexts"): ("5,7", "9"),
     ("diff", "metrics"): ("js", "tv"),
+    ("serve", "host"): ("localhost", "127.0.0.2"),
 }
 for verb in ("run", "chat", "reason"):
     VALUES |= {(verb, "bias"): ("5=1", "6=1"), (verb, "order"): ("hugging-face",)}

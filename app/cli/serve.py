@@ -1,0 +1,93 @@
+"""`likely serve`: an endpoint on this machine that speaks OpenAI's protocol, and Ollama's."""
+
+import os
+from dataclasses import replace
+
+import click
+
+from app.cli.opening import Ruled, default_model
+from app.heat import one_line
+from app.serve.bounds import BOUNDS
+from engine.errors import ParameterError
+
+
+@click.command("serve", cls=Ruled)
+@click.option(
+    "--model",
+    "-M",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="A model to serve, loaded at the start; several, the first of which is meant where a request names none.",
+)
+@click.option(
+    "--adapter",
+    "-A",
+    "adapters",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="An adapter that requests may name, as its folder is called.",
+)
+@click.option("--only", is_flag=True, help="Serve no other models of this machine than these.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others than this machine's own want a key.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option("--api-key", envvar="LIKELY_API_KEY", metavar="KEY", help="Serve only who brings this key.")
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    help="Most that loaded models may take. Default: half.",
+)
+@click.option(
+    "--running", type=click.IntRange(1, 128), default=BOUNDS.running, show_default=True, help="Requests drawn at once."
+)
+@click.option(
+    "--waiting", type=click.IntRange(0, 4096), default=BOUNDS.waiting, show_default=True, help="Requests that may wait."
+)
+@click.option("--quiet", "-q", is_flag=True, help="No line for each request.")
+def command(
+    models: tuple[str, ...],
+    adapters: tuple[str, ...],
+    only: bool,
+    host: str,
+    port: int,
+    api_key: str | None,
+    memory: float | None,
+    running: int,
+    waiting: int,
+    quiet: bool,
+) -> None:
+    """Serve models of this machine over HTTP: chat, completions, embeddings, with every log-probability.
+
+    \b
+    likely serve
+    likely serve -M smollm2 --port 9000
+    curl http://127.0.0.1:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hi"}]}'
+    """
+    try:
+        from app.serve.server import ServeOptions, serve
+    except ImportError as error:
+        raise ParameterError(f"likely serve needs {error.name}: pip install 'likely[serve]'") from None
+    options = ServeOptions(
+        models or (os.environ.get("LIKELY_MODEL") or default_model(),),
+        host,
+        port,
+        api_key or "",
+        adapters,
+        int((memory or 0) * 1e9),
+        only,
+        replace(BOUNDS, running=running, waiting=waiting),
+        quiet,
+    )
+    serve(
+        options,
+        lambda line: click.echo(line if "\n" in line else one_line(line), err=True),
+        lambda address: click.echo(f"likely serves {options.models[0]} at {address}", err=True),
+    )

@@ -1,0 +1,86 @@
+"""Requests that a server hands to its worker, and the events that only they have: plain data, no mlx, no protocol.
+
+A protocol's JSON becomes these values (`openai_requests`, `ollama_requests`) and their events become its JSON again;
+in between nobody knows which protocol it was.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.requests import ModelFacts
+from engine.decode.control import RunControl
+from engine.decode.strategies import PLAIN
+from engine.decode.strategy import Strategy
+from engine.errors import LikelyError
+from engine.prompt import Prompt
+
+
+class RequestRefused(LikelyError):
+    """A request that is not served: `field` names the part of it that is the reason, "" where it is all of it."""
+
+    def __init__(self, line: str, field: str = "", status: int = 400, kind: str = "invalid_request_error") -> None:
+        super().__init__(line)
+        self.field, self.status, self.kind = field, status, kind
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How much of an answer goes into its response."""
+
+    logprobs: int | None = None  # alternatives beside each token; None: no log-probabilities at all
+    echo: bool = False
+    stream: bool = False
+    usage: bool = False  # at the end of a stream
+    steps: bool = False  # all of a token's figures
+    snapshot: bool = False  # its candidates, and which transform cut each
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """Continue a prompt: `AnswerOpened`, `Scored` where the prompt is echoed, and tuples of the engine's events."""
+
+    model: str
+    prompt: Prompt
+    control: RunControl
+    seed: int = 0
+    n: int = 1
+    best_of: int = 0  # texts drawn, of which the n likeliest a token are given; 0: n
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    strategy: Strategy = PLAIN
+    constraint: tuple[str, str] | None = None  # kind and grammar of what the answer must be
+    adapter: tuple[str, float] | None = None  # a name that the server was started with, and its weight
+    tools: tuple[Any, ...] = ()
+    called: bool = False  # the answer is a call of a tool, as its constraint says
+    shown: Shown = field(default_factory=Shown)
+
+    @property
+    def drawn(self) -> int:
+        """Texts that are drawn."""
+        return max(self.n, self.best_of)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """The mean hidden state of each text at a layer's end, the last by default: `Embedded`."""
+
+    model: str
+    texts: tuple[Prompt, ...]
+    layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOpened:
+    """An answer has begun: its model, tokens of its prompt, and whether the template has opened a thought for it."""
+
+    facts: ModelFacts
+    prompt_tokens: int
+    thinking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Rows of C numbers, one a text, and the tokens read for them."""
+
+    rows: tuple[tuple[float, ...], ...]
+    tokens: int

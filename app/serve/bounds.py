@@ -1,0 +1,25 @@
+"""Bounds of a request: how much a stranger may ask for at once. Whoever starts the server may move some of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Limits of a server and of one request."""
+
+    body: int = 4 << 20  # bytes
+    body_s: float = 30.0  # until it has come
+    prompts: int = 64  # of one request
+    texts: int = 16  # n, best_of
+    tokens: int = 1 << 20  # max_tokens that can be asked for; the context ends an answer earlier
+    schema: int = 64 << 10  # characters of a grammar
+    stops: int = 16
+    stop: int = 256  # characters of one
+    biases: int = 1024
+    tools: int = 64
+    running: int = 16  # requests that are drawn at once
+    waiting: int = 64  # behind them; the next is told to come back
+
+
+BOUNDS = Bounds()
+TOP = 256  # alternatives beside a token: as many as a snapshot keeps

@@ -1,0 +1,180 @@
+"""Ollama's wire format, /api/chat and /api/generate, by way of OpenAI's: its names for fields, and lines of JSON.
+
+As far as its common clients use them; what has no counterpart (images, suffix, raw templates) is refused by name.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from app.requests import ModelFacts
+from app.serve import openai_requests
+from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
+from app.serve.reading import GrownText, Kind
+
+Json = dict[str, Any]
+Parts = Sequence[tuple[Kind, str]]
+Line = Callable[[AnswerOpened, Parts, GrownText | None, float | None, AnswerRequest], Json]
+
+OPTIONS = {  # by OpenAI's names, or ours
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "seed": "seed",
+    "num_predict": "max_tokens",
+    "stop": "stop",
+    "repeat_penalty": "repetition_penalty",
+    "repeat_last_n": "repetition_context_size",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}
+PASSED_OVER = ("num_ctx", "num_batch", "num_gpu", "num_thread", "num_keep", "main_gpu", "use_mmap")  # of the machine
+COMMON = {
+    "model": str,
+    "stream?": (bool, None),
+    "options?": (dict, None),
+    "format?": (str, dict, None),
+    "keep_alive?": (str, float, None),
+    "think?": (bool, None),
+}
+CHAT = {**COMMON, "messages": [dict], "tools?": ([dict], None)}
+GENERATE = {**COMMON, "prompt": str, "system?": (str, None)}
+SHOW = {"model?": (str, None), "name?": (str, None), "verbose?": (bool, None)}
+
+
+def chat(data: bytes) -> AnswerRequest:
+    """The request of /api/chat."""
+    body = openai_requests.read(data, CHAT)
+    messages = [_message(turn, i) for i, turn in enumerate(body["messages"])]
+    return _asked(body, messages)
+
+
+def generate(data: bytes) -> AnswerRequest:
+    """The request of /api/generate."""
+    body = openai_requests.read(data, GENERATE)
+    system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
+    return _asked(body, [*system, {"role": "user", "content": body["prompt"]}])
+
+
+def _message(turn: Json, i: int) -> Json:
+    if turn.get("images"):
+        raise RequestRefused(f"messages[{i}].images: only text is read here", f"messages[{i}].images")
+    calls = turn.get("tool_calls")
+    found = {"role": turn.get("role"), "content": turn.get("content")}
+    return found | ({"tool_calls": calls} if calls else {})
+
+
+def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
+    asked: Json = {"model": _without_tag(body["model"]), "messages": messages, "stream": body.get("stream", True)}
+    for name, value in body.get("options", {}).items():
+        if name in OPTIONS:
+            asked[OPTIONS[name]] = value
+        elif name not in PASSED_OVER:
+            raise RequestRefused(f"options.{name[:60]} is not supported here: leave it out", f"options.{name[:60]}")
+    if asked.get("max_tokens") in (-1, -2):  # as much as there is room for
+        del asked["max_tokens"]
+    given = body.get("format") or None
+    if given == "json":
+        asked["response_format"] = {"type": "json_object"}
+    elif isinstance(given, dict):
+        asked["response_format"] = {"type": "json_schema", "json_schema": {"schema": given}}
+    elif given is not None:
+        raise RequestRefused(f"format must be json or a schema, got {given[:60]!r}", "format")
+    if body.get("tools"):
+        asked["tools"] = body["tools"]
+    if "think" in body:
+        asked["chat_template_kwargs"] = {"enable_thinking": body["think"]}
+    return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+
+
+def _without_tag(name: str) -> str:
+    return name.removesuffix(":latest")
+
+
+def chat_line(
+    opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None, ask: AnswerRequest
+) -> Json:
+    """A line of /api/chat, the last with the figures of all."""
+    said: Json = {"role": "assistant", "content": _of(parts, "said")}
+    if thought := _of(parts, "thought"):
+        said["thinking"] = thought
+    if ended is not None and ended.calls:
+        said["tool_calls"] = [
+            {"function": {"name": call["name"], "arguments": json.loads(call["arguments"])}} for call in ended.calls
+        ]
+    return {**_stamp(opened), "message": said, **_figures(opened, ended, began)}
+
+
+def generate_line(
+    opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None, ask: AnswerRequest
+) -> Json:
+    """A line of /api/generate."""
+    thought = _of(parts, "thought")
+    more = {"thinking": thought} if thought else {}
+    return {**_stamp(opened), "response": _of(parts, "said"), **more, **_figures(opened, ended, began)}
+
+
+def _of(parts: Parts, kind: Kind) -> str:
+    return "".join(text for k, text in parts if k == kind)
+
+
+def _stamp(opened: AnswerOpened) -> Json:
+    return {"model": opened.facts.name, "created_at": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _figures(opened: AnswerOpened, ended: GrownText | None, began: float | None) -> Json:
+    if ended is None or ended.stats is None or began is None:
+        return {"done": False}
+    stats = ended.stats
+    return {
+        "done": True,
+        "done_reason": "length" if ended.reason == "length" else "stop",
+        "total_duration": int((time.perf_counter() - began) * 1e9),
+        "load_duration": 0,
+        "prompt_eval_count": opened.prompt_tokens,
+        "prompt_eval_duration": int(stats.prefill_s * 1e9),
+        "eval_count": stats.tokens,
+        "eval_duration": int(stats.decode_s * 1e9),
+    }
+
+
+def tags(names: Sequence[str]) -> Json:
+    """The body of /api/tags."""
+    return {
+        "models": [
+            {"name": name, "model": name, "modified_at": _now(), "size": 0, "digest": "", "details": _details("", "")}
+            for name in names
+        ]
+    }
+
+
+def shown_name(data: bytes) -> str:
+    """The model that /api/show asks for."""
+    body = openai_requests.read(data, SHOW)
+    return _without_tag(body.get("model") or body.get("name") or "")
+
+
+def shown(facts: ModelFacts) -> Json:
+    """The body of /api/show."""
+    return {
+        "details": _details(facts.family, facts.quantization),
+        "model_info": {"general.architecture": facts.family, f"{facts.family}.context_length": facts.context},
+        "capabilities": ["completion"],
+    }
+
+
+def _details(family: str, quantization: str) -> Json:
+    return {
+        "format": "",
+        "family": family,
+        "families": [family],
+        "parameter_size": "",
+        "quantization_level": quantization,
+    }

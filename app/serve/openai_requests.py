@@ -1,0 +1,445 @@
+"""Reader of OpenAI's wire format: a request's JSON becomes an `AnswerRequest`, or is refused by the name of its field.
+
+Fields that this server cannot honour are refused; those that only inform it (`user`, `metadata`) are passed over. Ours
+stand under `likely`. Knows no transport and no model.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from app.serve.asks import AnswerRequest, EmbeddingRequest, RequestRefused, Shown
+from app.serve.bounds import BOUNDS, TOP
+from engine import json_reader
+from engine.decode.control import RunControl
+from engine.decode.guessing import Drafting
+from engine.decode.strategies import PLAIN, parse
+from engine.decode.strategy import Strategy
+from engine.errors import ParameterError
+from engine.presets import ORDERS, PARAMETERS, recipe
+from engine.prompt import Prompt
+from engine.trace.trace import Recipe
+from engine.transforms import Constraint
+
+DEFAULT_TOKENS = 2048  # a chat that names no limit is stopped there
+TEXT_TOKENS = 16  # a completion, as OpenAI's
+OPTIONAL_INT, OPTIONAL_FLOAT, OPTIONAL_BOOL = (int, None), (float, None), (bool, None)
+MESSAGE = {
+    "role": str,
+    "content?": (str, [{"type": str, "text?": str}], None),
+    "name?": (str, None),
+    "tool_calls?": ([dict], None),
+    "tool_call_id?": (str, None),
+    "reasoning_content?": (str, None),
+}
+OURS = {
+    "sampling?": {str: float},
+    "order?": str,
+    "strategy?": str,
+    "draft_model?": str,
+    "regex?": str,
+    "choices?": [str],
+    "steps?": bool,
+    "snapshot?": bool,
+    "adapter?": str,
+    "weight?": float,
+    "layer?": int,
+}
+GIVEN = ("messages", "tools", "generation_prompt", "add_generation_prompt", "self")  # of a template, not its options
+SAMPLED = {  # fields at the top that are parameters of ours, by the name these have
+    "temperature": "temp",
+    "top_p": "top_p",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "repetition_context_size": "repetition_context_size",
+    "xtc_probability": "xtc_probability",
+    "xtc_threshold": "xtc_threshold",
+}
+DRAWN = {
+    "model?": (str, None),
+    **{f"{name}?": OPTIONAL_FLOAT for name in SAMPLED},
+    "max_tokens?": OPTIONAL_INT,
+    "n?": OPTIONAL_INT,
+    "seed?": OPTIONAL_INT,
+    "stop?": (str, [str], None),
+    "stream?": OPTIONAL_BOOL,
+    "stream_options?": ({"include_usage?": OPTIONAL_BOOL}, None),
+    "logit_bias?": ({str: float}, None),
+    "user?": (str, None),
+    "metadata?": (dict, None),
+    "store?": OPTIONAL_BOOL,
+    "service_tier?": (str, None),
+    "draft_model?": (str, None),
+    "likely?": (OURS, None),
+}
+NAMED_SCHEMA = {"schema?": dict, "name?": str, "strict?": OPTIONAL_BOOL}
+TOOL = {"type": str, "function": {"name": str, "description?": (str, None), "parameters?": (dict, None)}}
+CHAT = {
+    **DRAWN,
+    "messages": [MESSAGE],
+    "max_completion_tokens?": OPTIONAL_INT,
+    "logprobs?": OPTIONAL_BOOL,
+    "top_logprobs?": OPTIONAL_INT,
+    "response_format?": ({"type": str, "json_schema?": (NAMED_SCHEMA, None)}, None),
+    "tools?": ([TOOL], None),
+    "tool_choice?": (str, {"type": str, "function?": {"name": str}}, None),
+    "parallel_tool_calls?": OPTIONAL_BOOL,
+    "chat_template_kwargs?": (dict, None),
+}
+COMPLETION = {
+    **DRAWN,
+    "prompt": (str, list),
+    "best_of?": OPTIONAL_INT,
+    "echo?": OPTIONAL_BOOL,
+    "logprobs?": OPTIONAL_INT,
+    "suffix?": (str, None),
+}
+EMBEDDING = {
+    "model?": (str, None),
+    "input": (str, list),
+    "encoding_format?": (str, None),
+    "user?": (str, None),
+    "likely?": (OURS, None),
+}
+
+Body = dict[str, Any]
+
+
+def read(data: bytes, schema: Mapping[str, Any]) -> Body:
+    """The JSON of a body, by its schema; RequestRefused for what is none, and for a field that is not in it."""
+    try:
+        body = json_reader.parse(data, dict)
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise RequestRefused("the body must be Unicode text: it holds half of a surrogate pair") from None
+    except ValueError as error:
+        raise RequestRefused(f"the body must be a JSON object: {error}") from None
+    return checked(body, schema)
+
+
+def checked(body: Body, schema: Mapping[str, Any]) -> Body:
+    """The body without the fields that are null, each as the schema says."""
+    known = {name.removesuffix("?") for name in schema}
+    for name in body:
+        if name not in known:
+            raise RequestRefused(f"{_brief(name)} is not supported here: leave it out", _brief(name))
+    try:
+        json_reader.check(body, schema)
+    except ValueError as error:
+        line = str(error)
+        raise RequestRefused(line, line.partition(":" if ":" in line else " ")[0]) from None
+    ours = body.get("likely") or {}
+    for name in ours:
+        if f"{name}?" not in OURS:
+            raise RequestRefused(
+                f"likely.{_brief(name)} is not known: {', '.join(k[:-1] for k in OURS)} are", f"likely.{_brief(name)}"
+            )
+    if body.get("store"):
+        raise RequestRefused("store: nothing is kept here, leave it out or set it to false", "store")
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def chat(body: Body) -> AnswerRequest:
+    """The request of /v1/chat/completions."""
+    if not body["messages"]:
+        raise RequestRefused("messages must have one message or more", "messages")
+    logprobs = None
+    if body.get("logprobs"):
+        logprobs = within("top_logprobs", body.get("top_logprobs", 0), 0, TOP)
+    elif body.get("top_logprobs"):
+        raise RequestRefused("top_logprobs goes with logprobs: true", "top_logprobs")
+    turns = tuple(message(turn, f"messages[{i}]") for i, turn in enumerate(body["messages"]))
+    parts: tuple[str, ...] = ()
+    if len(turns) > 1 and turns[-1]["role"] == "assistant" and not turns[-1].get("tool_calls"):
+        turns, parts = turns[:-1], (turns[-1]["content"],)  # words that the answer begins with
+    tools, constraint, called, note = _tools(body)
+    if note:
+        turns = ({"role": "system", "content": note}, *turns)
+    if (asked := _format(body)) is not None:
+        if constraint is not None:
+            raise RequestRefused("response_format and tool_choice both say what the answer is: drop one", "tool_choice")
+        constraint = asked
+    options = tuple(sorted(body.get("chat_template_kwargs", {}).items()))
+    for name, _ in options:
+        if name in GIVEN:
+            raise RequestRefused(f"chat_template_kwargs.{name} is the request's own to say", "chat_template_kwargs")
+    limit = body.get("max_completion_tokens", body.get("max_tokens", DEFAULT_TOKENS))
+    prompt = Prompt(turns, parts, tools=() if note else tools, options=options)
+    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    return _drawn(body, prompt, within(name, limit, 1, BOUNDS.tokens), logprobs, constraint, tools=tools, called=called)
+
+
+def completions(body: Body) -> tuple[AnswerRequest, ...]:
+    """The requests of /v1/completions, one for each prompt."""
+    if body.get("suffix"):
+        raise RequestRefused("suffix is not supported: no model here was made to fill in", "suffix")
+    logprobs = body.get("logprobs")
+    if logprobs is not None:
+        within("logprobs", logprobs, 0, TOP)
+    best_of, n = body.get("best_of", 0), body.get("n", 1)
+    if best_of:
+        within("best_of", best_of, 1, BOUNDS.texts)
+        if best_of < n:
+            raise RequestRefused(f"best_of must be n or more, got {best_of} and {n}", "best_of")
+        if body.get("stream") and best_of > n:
+            raise RequestRefused("best_of chooses when all texts are there: it cannot be streamed", "best_of")
+    limit = body.get("max_tokens", TEXT_TOKENS)
+    limit = within("max_tokens", limit, 0 if body.get("echo") else 1, BOUNDS.tokens)
+    return tuple(
+        _drawn(body, prompt, limit, logprobs, None, best_of=best_of) for prompt in texts(body["prompt"], "prompt")
+    )
+
+
+def embeddings(body: Body) -> EmbeddingRequest:
+    """The request of /v1/embeddings."""
+    if body.get("encoding_format", "float") not in ("float", "base64"):
+        raise RequestRefused("encoding_format must be float or base64", "encoding_format")
+    layer = body.get("likely", {}).get("layer")
+    if layer is not None and not -(1 << 15) < layer < 1 << 15:
+        raise RequestRefused(f"likely.layer must be the number of a layer, got {str(layer)[:40]}", "likely.layer")
+    return EmbeddingRequest(body.get("model", ""), texts(body["input"], "input"), layer)
+
+
+def texts(given: Any, name: str) -> tuple[Prompt, ...]:
+    """Prompts of a field that has a text, texts, ids, or lists of ids."""
+    if isinstance(given, str):
+        return (Prompt(parts=(given,)),)
+    if not len(given) > 0:
+        raise RequestRefused(f"{name} must not be empty", name)
+    if all(type(item) is int for item in given):
+        return (Prompt(parts=(_ids(given, name),), whole=True),)
+    if len(given) > BOUNDS.prompts:
+        raise RequestRefused(f"{name} has at most {BOUNDS.prompts} texts, got {len(given)}", name)
+    found = []
+    for item in given:
+        if isinstance(item, str):
+            found.append(Prompt(parts=(item,)))
+        elif isinstance(item, list) and item and all(type(token) is int for token in item):
+            found.append(Prompt(parts=(_ids(item, name),), whole=True))
+        else:
+            raise RequestRefused(f"{name}: text, texts, or ids of tokens expected, got {json_reader.shown(item)}", name)
+    return tuple(found)
+
+
+def message(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A message as chat templates read it."""
+    content = turn.get("content")
+    if isinstance(content, list):
+        for part in content:
+            if part["type"] not in ("text", "input_text", "output_text") or "text" not in part:
+                raise RequestRefused(
+                    f"{where}.content: only text is read here, got {_brief(part['type'])}", f"{where}.content"
+                )
+        content = "".join(part["text"] for part in content)
+    role = "system" if turn["role"] == "developer" else turn["role"]
+    if role not in ("system", "user", "assistant", "tool"):
+        raise RequestRefused(
+            f"{where}.role must be system, user, assistant or tool, got {_brief(role)}", f"{where}.role"
+        )
+    if content is None and not turn.get("tool_calls"):
+        raise RequestRefused(f"{where}.content is missing", f"{where}.content")
+    more = {k: turn[k] for k in ("name", "tool_calls", "tool_call_id", "reasoning_content") if turn.get(k) is not None}
+    return {"role": role, "content": content or "", **more}
+
+
+def within(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number that is in its range; RequestRefused for others."""
+    if not low <= value <= high:
+        raise RequestRefused(f"{name} must be {low} to {high}, got {str(value)[:40]}", name)
+    return int(value)
+
+
+def sampling(values: Mapping[str, float], order: str, bias: Mapping[int, float]) -> Recipe:
+    """The recipe of parameters by our names."""
+    if order not in ORDERS:
+        raise RequestRefused(f"likely.order must be one of {', '.join(ORDERS)}, got {_brief(order)}", "likely.order")
+    for name in values:
+        if name not in PARAMETERS:
+            known = ", ".join(PARAMETERS)
+            raise RequestRefused(f"likely.sampling.{_brief(name)} is no parameter: {known} are", "likely.sampling")
+    for name, value in values.items():
+        try:
+            recipe({name: value} if name == "temp" or PARAMETERS[name].off is not None else {**values})
+        except (ParameterError, OverflowError) as error:
+            spelled = next((wire for wire, ours in SAMPLED.items() if ours == name), f"likely.sampling.{name}")
+            raise RequestRefused(f"{spelled}: {error}", spelled) from None
+    return recipe(values, ORDERS[order], bias=bias)
+
+
+def _drawn(
+    body: Body,
+    prompt: Prompt,
+    limit: int,
+    logprobs: int | None,
+    constraint: tuple[str, str] | None,
+    *,
+    best_of: int = 0,
+    tools: tuple[Any, ...] = (),
+    called: bool = False,
+) -> AnswerRequest:
+    """The request of either kind of completion, once its prompt and its constraint are known."""
+    ours = body.get("likely", {})
+    values = {mine: body[name] for name, mine in SAMPLED.items() if name in body} | ours.get("sampling", {})
+    n = within("n", body.get("n", 1), 1, BOUNDS.texts)
+    strategy = _strategy(body, ours, n)
+    recipe_ = sampling(values, ours.get("order", "mlx-lm"), _biases(body.get("logit_bias", {})))
+    if strategy.SEARCHES and (recipe_.greedy or body.get("stream") or best_of):
+        name = "stream" if body.get("stream") else "best_of" if best_of else "temperature"
+        raise RequestRefused(f"{name}: a search such as {strategy} has no use for it, leave it out", name)
+    if (own := _own_constraint(ours)) is not None:
+        if constraint is not None:
+            raise RequestRefused("likely: two constraints on one answer, choose one of them", "likely")
+        constraint = own
+    if constraint is not None:
+        if len(constraint[1]) > BOUNDS.schema:
+            raise RequestRefused(
+                f"a grammar has at most {BOUNDS.schema:,} characters, got {len(constraint[1]):,}", "response_format"
+            )
+        try:
+            Constraint(*constraint)
+        except ParameterError as error:
+            raise RequestRefused(str(error), "response_format") from None
+    stop = body.get("stop", ())
+    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    if len(stop) > BOUNDS.stops or any(not 0 < len(text) <= BOUNDS.stop for text in stop):
+        raise RequestRefused(f"stop is at most {BOUNDS.stops} texts of 1 to {BOUNDS.stop} characters", "stop")
+    seed = body.get("seed")
+    if seed is not None and not 0 <= seed < 1 << 32:
+        raise RequestRefused(f"seed must be 0 to {(1 << 32) - 1}, got {str(seed)[:40]}", "seed")
+    adapter = (ours["adapter"], float(ours.get("weight", 1.0))) if "adapter" in ours else None
+    if "weight" in ours and adapter is None:
+        raise RequestRefused("likely.weight is of an adapter: name it as likely.adapter", "likely.weight")
+    return AnswerRequest(
+        model=body.get("model", ""),
+        prompt=prompt,
+        control=RunControl(recipe_),
+        seed=int.from_bytes(os.urandom(4), "little") if seed is None else seed,
+        n=n,
+        best_of=best_of,
+        max_tokens=limit,
+        stop=stop,
+        strategy=strategy,
+        constraint=constraint,
+        adapter=adapter,
+        tools=tools,
+        called=called,
+        shown=Shown(
+            logprobs,
+            bool(body.get("echo")),
+            bool(body.get("stream")),
+            bool(body.get("stream_options", {}).get("include_usage")),
+            bool(ours.get("steps")),
+            bool(ours.get("snapshot")),
+        ),
+    )
+
+
+def _strategy(body: Body, ours: Body, n: int) -> Strategy:
+    draft = body.get("draft_model") or ours.get("draft_model")
+    if draft and "strategy" in ours:
+        raise RequestRefused("draft_model and likely.strategy both say how tokens are found: drop one", "draft_model")
+    try:
+        strategy = Drafting(draft) if draft else parse(ours["strategy"]) if "strategy" in ours else PLAIN
+        strategy = strategy.best(n) if strategy.SEARCHES else strategy
+        if not strategy.needs:  # else it is checked once its models are there
+            strategy.check(1 if strategy.SEARCHES else n)
+    except ParameterError as error:
+        raise RequestRefused(str(error), "draft_model" if draft else "likely.strategy") from None
+    if strategy.width(n) > 64:
+        raise RequestRefused(f"likely.strategy: {strategy} holds more than 64 texts at once", "likely.strategy")
+    return strategy
+
+
+def _biases(given: Mapping[str, float]) -> dict[int, float]:
+    if len(given) > BOUNDS.biases:
+        raise RequestRefused(f"logit_bias has at most {BOUNDS.biases} tokens, got {len(given)}", "logit_bias")
+    found = {}
+    for token, value in given.items():
+        if not (token.isascii() and token.isdigit() and len(token) < 10) or abs(value) > 100:
+            raise RequestRefused(
+                f"logit_bias maps ids of tokens to numbers of -100 to 100, got {_brief(token)}: {str(value)[:20]}",
+                "logit_bias",
+            )
+        found[int(token)] = float(value)
+    return found
+
+
+def _format(body: Body) -> tuple[str, str] | None:
+    """The constraint of `response_format`."""
+    asked = body.get("response_format", {"type": "text"})
+    match asked["type"]:
+        case "text":
+            return None
+        case "json_object":
+            return "json", '{"type": "object"}'
+        case "json_schema":
+            schema = (asked.get("json_schema") or {}).get("schema")
+            if schema is None:
+                raise RequestRefused("response_format.json_schema.schema is missing", "response_format")
+            return "json", json.dumps(schema)
+    kinds = "text, json_object or json_schema"
+    raise RequestRefused(f"response_format.type must be {kinds}, got {_brief(asked['type'])}", "response_format.type")
+
+
+def _own_constraint(ours: Body) -> tuple[str, str] | None:
+    given = [(k, ours[name]) for k, name in (("regex", "regex"), ("choice", "choices")) if name in ours]
+    if len(given) > 1:
+        raise RequestRefused("likely.regex and likely.choices are two constraints: choose one", "likely.choices")
+    return next(((kind, found if isinstance(found, str) else json.dumps(found)) for kind, found in given), None)
+
+
+def _tools(body: Body) -> tuple[tuple[Any, ...], tuple[str, str] | None, bool, str]:
+    """The tools that a template is told of, what the answer must be, whether it is a call, and what the model is told
+    where the answer is bound to be one: a template need not know of tools then."""
+    tools, choice = tuple(body.get("tools", ())), body.get("tool_choice", "auto" if body.get("tools") else "none")
+    if len(tools) > BOUNDS.tools:
+        raise RequestRefused(f"tools has at most {BOUNDS.tools} tools, got {len(tools)}", "tools")
+    for i, tool in enumerate(tools):
+        if tool["type"] != "function":
+            raise RequestRefused(f"tools[{i}].type must be function, got {_brief(tool['type'])}", f"tools[{i}].type")
+    if choice == "none":
+        return (), None, False, ""
+    if not tools:
+        raise RequestRefused("tool_choice goes with tools", "tool_choice")
+    if choice == "auto":
+        return tools, None, False, ""
+    wanted = tools
+    if isinstance(choice, dict):
+        name = choice.get("function", {}).get("name")
+        wanted = tuple(tool for tool in tools if tool["function"]["name"] == name)
+        if not wanted:
+            raise RequestRefused(f"tool_choice names {_brief(str(name))}, which is not among tools", "tool_choice")
+    elif choice != "required":
+        raise RequestRefused(
+            f"tool_choice must be none, auto, required or a function, got {_brief(choice)}", "tool_choice"
+        )
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["function"]["name"]},
+                "arguments": tool["function"].get("parameters") or {"type": "object"},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in wanted
+    ]
+    note = "Answer by calling one of these functions, as JSON with its name and arguments:\n" + "\n".join(
+        json.dumps(tool["function"]) for tool in wanted
+    )
+    return tools, ("json", json.dumps({"anyOf": calls} if len(calls) > 1 else calls[0])), True, note
+
+
+def _ids(given: list[Any], name: str) -> tuple[int, ...]:
+    if any(not 0 <= token < 1 << 31 for token in given):
+        raise RequestRefused(f"{name}: ids of tokens are 0 or more", name)
+    return tuple(given)
+
+
+def _brief(text: str) -> str:
+    return text[:60]

@@ -1,0 +1,250 @@
+"""Writer of OpenAI's wire format: what was read of a run becomes the JSON of a response, or of a chunk of a stream.
+
+Log-probabilities are the model's own, in nats, before the transforms, as everywhere here; what ours has besides stands
+under `likely`. Knows no transport and no model.
+"""
+
+import base64
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
+from app.serve.reading import AnswerReader, GrownText, TextDelta, read_call
+from engine.trace.fields import step_object
+from engine.trace.trace import TokenStep
+
+FINISH = {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop"}
+Json = dict[str, Any]
+
+
+def identity(kind: str) -> str:
+    """A name of its own for a response."""
+    return f"{kind}-{uuid.uuid4().hex}"
+
+
+def refusal(error: RequestRefused) -> Json:
+    """The body of a request that is not served."""
+    return {"error": {"message": str(error), "type": error.kind, "param": error.field or None, "code": None}}
+
+
+def usage(prompt_tokens: int, reader: AnswerReader) -> Json:
+    drawn = reader.tokens
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": drawn,
+        "total_tokens": prompt_tokens + drawn,
+        "prompt_tokens_details": {"cached_tokens": reader.reused},
+    }
+
+
+# -- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def top(step: TokenStep, count: int) -> list[tuple[int, float]]:
+    """The ids of the most likely tokens and their log-probabilities, in nats, before the transforms."""
+    if step.snapshot is None:
+        return []
+    s = step.snapshot
+    order = np.argsort(-s.logits, kind="stable")[:count]
+    return [(int(s.ids[i]), float(s.logits[i]) - s.lse) for i in order]
+
+
+def shown_steps(steps: Iterable[TokenStep]) -> list[TokenStep]:
+    """Tokens of the text: one that ends it is none of its own."""
+    return [step for step in steps if not (step.special and not step.text)]
+
+
+def chat_logprobs(steps: Sequence[TokenStep], count: int, pieces: Sequence[bytes]) -> Json:
+    """`logprobs` of a chat's choice."""
+    return {
+        "content": [
+            {
+                **_token(step.piece, step.logprob),
+                "top_logprobs": [_token(_piece(pieces, token), logprob) for token, logprob in top(step, count)],
+            }
+            for step in shown_steps(steps)
+        ],
+        "refusal": None,
+    }
+
+
+def text_logprobs(steps: Sequence[TokenStep], count: int, pieces: Sequence[bytes], offset: int = 0) -> Json:
+    """`logprobs` of a completion's choice; the first token of a text has none."""
+    tokens, numbers, tops, offsets = [], [], [], []
+    for step in shown_steps(steps):
+        tokens.append(_spelled(step.piece))
+        numbers.append(step.logprob)
+        known = {_spelled(_piece(pieces, token)): logprob for token, logprob in reversed(top(step, count))}
+        tops.append(known if step.logprob is not None else None)
+        offsets.append(offset)
+        offset += len(step.text)
+    return {"tokens": tokens, "token_logprobs": numbers, "top_logprobs": tops, "text_offset": offsets}
+
+
+def _token(piece: bytes, logprob: float | None) -> Json:
+    return {"token": _spelled(piece), "logprob": logprob, "bytes": list(piece)}
+
+
+def _spelled(piece: bytes) -> str:
+    return piece.decode("utf-8", errors="replace")
+
+
+def _piece(pieces: Sequence[bytes], token: int) -> bytes:
+    return pieces[token] if token < len(pieces) else b""
+
+
+def ours(ask: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes]) -> Json:
+    """The `likely` part of a choice: figures of each token, and its candidates with what cut them."""
+    if not (ask.shown.steps or ask.shown.snapshot):
+        return {}
+    found = []
+    for step in steps:
+        one = step_object(step)
+        if ask.shown.snapshot and step.snapshot is not None and step.removed_by is not None:
+            names = [type(transform).__name__ for transform in step.recipe.transforms]
+            s = step.snapshot
+            one["candidates"] = [
+                {
+                    "id": int(token),
+                    "bytes": _piece(pieces, int(token)).hex(),
+                    "logprob": float(logit) - s.lse,
+                    "cut_by": names[cut] if 0 <= cut < len(names) else None,
+                }
+                for token, logit, cut in zip(s.ids, s.logits, step.removed_by, strict=True)
+            ]
+        found.append(one)
+    transforms = [repr(transform) for transform in ask.control.recipe.transforms]
+    return {"likely": {"seed": ask.seed, "transforms": transforms, "strategy": str(ask.strategy), "steps": found}}
+
+
+# -- whole responses -------------------------------------------------------------------------------------------------
+
+
+def chat_response(
+    ask: AnswerRequest, opened: AnswerOpened, reader: AnswerReader, head: Json, pieces: Sequence[bytes]
+) -> Json:
+    """The body of /v1/chat/completions."""
+    choices = []
+    for index, text in enumerate(reader.best(ask.n)):
+        said, calls = message(ask, text)
+        logprobs = ask.shown.logprobs
+        choices.append(
+            {
+                "index": index,
+                "message": said,
+                "logprobs": None if logprobs is None else chat_logprobs(text.steps, logprobs, pieces),
+                "finish_reason": "tool_calls" if calls else FINISH[text.reason],
+                **ours(ask, text.steps, pieces),
+            }
+        )
+    return {**head, "object": "chat.completion", "choices": choices, "usage": usage(opened.prompt_tokens, reader)}
+
+
+def message(ask: AnswerRequest, text: GrownText) -> tuple[Json, list[Json]]:
+    """An assistant's message, and the calls in it."""
+    found = text.calls
+    if ask.called and (call := read_call(text.of("said"))) is not None:
+        found = [call]
+    calls = [{"id": identity("call"), "type": "function", "function": call} for call in found]
+    said: Json = {"role": "assistant", "content": None if calls and ask.called else text.of("said")}
+    if thought := text.of("thought"):
+        said["reasoning_content"] = thought.strip()
+    if calls:
+        said["tool_calls"] = calls
+    return said, calls
+
+
+def text_choices(
+    ask: AnswerRequest, reader: AnswerReader, given: Sequence[TokenStep], pieces: Sequence[bytes], first: int
+) -> list[Json]:
+    """The choices of one prompt of /v1/completions, numbered from `first`; `given` is its echo."""
+    choices, echoed = [], "".join(step.text for step in given)
+    for index, text in enumerate(reader.best(ask.n), first):
+        steps = [*given, *text.steps]
+        logprobs = ask.shown.logprobs
+        choices.append(
+            {
+                "index": index,
+                "text": echoed + "".join(part for _, part in text.parts),
+                "logprobs": None if logprobs is None else text_logprobs(steps, logprobs, pieces),
+                "finish_reason": FINISH[text.reason],
+                **ours(ask, steps, pieces),
+            }
+        )
+    return choices
+
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+def chat_chunk(ask: AnswerRequest, grown: TextDelta, head: Json, pieces: Sequence[bytes]) -> Json | None:
+    """A chunk for what is new of a text; None where nothing is to be said."""
+    delta: Json = {}
+    for kind, name in (("said", "content"), ("thought", "reasoning_content")):
+        new = "".join(text for k, text in grown.parts if k == kind)
+        if new and not (ask.called and kind == "said"):  # a call comes whole, at the end
+            delta[name] = new
+    logprobs = ask.shown.logprobs
+    told = logprobs is not None and shown_steps(grown.steps)
+    extra = ours(ask, grown.steps, pieces) if grown.steps else {}
+    if not (delta or told or grown.reason or extra):
+        return None
+    choice = {
+        "index": grown.number,
+        "delta": delta,
+        "logprobs": chat_logprobs(grown.steps, logprobs or 0, pieces) if told else None,
+        "finish_reason": FINISH[grown.reason] if grown.reason else None,
+        **extra,
+    }
+    return {**head, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def opening_chunk(head: Json, number: int) -> Json:
+    """The first chunk of a chat's choice."""
+    delta = {"role": "assistant", "content": ""}
+    choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": None}
+    return {**head, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def calls_chunk(number: int, calls: Sequence[Json], head: Json) -> Json:
+    """The chunk with the calls of a text, at its end."""
+    delta = {"tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]}
+    choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": "tool_calls"}
+    return {**head, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def text_chunk(
+    ask: AnswerRequest, grown: TextDelta, first: int, head: Json, pieces: Sequence[bytes], offset: int
+) -> Json | None:
+    """A chunk of /v1/completions; `offset` characters stand before it."""
+    text, logprobs = "".join(part for _, part in grown.parts), ask.shown.logprobs
+    if not (text or grown.reason or (logprobs is not None and grown.steps)):
+        return None
+    choice = {
+        "index": first + grown.number,
+        "text": text,
+        "logprobs": None if logprobs is None else text_logprobs(grown.steps, logprobs, pieces, offset),
+        "finish_reason": FINISH[grown.reason] if grown.reason else None,
+        **(ours(ask, grown.steps, pieces) if grown.steps else {}),
+    }
+    return {**head, "object": "text_completion", "choices": [choice]}
+
+
+# -- the rest --------------------------------------------------------------------------------------------------------
+
+
+def embeddings(found: Embedded, model: str, packed: bool) -> Json:
+    """The body of /v1/embeddings, its numbers as base64 of float32 where that was asked for."""
+
+    def row(values: tuple[float, ...]) -> Any:
+        return base64.b64encode(np.array(values, "<f4").tobytes()).decode() if packed else list(values)
+
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": i, "embedding": row(v)} for i, v in enumerate(found.rows)],
+        "model": model,
+        "usage": {"prompt_tokens": found.tokens, "total_tokens": found.tokens},
+    }

@@ -1,0 +1,168 @@
+"""Reader of a run's events for a response: what each text has become, and what is new of it.
+
+A text is parted as it grows into what is said, what is thought (`<think>`) and calls of tools (`<tool_call>`), by the
+marks that open models write. Knows no protocol.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised, Stats
+from engine.trace.trace import TokenStep
+
+Kind = Literal["said", "thought", "call"]
+MARKS: dict[Kind, dict[str, Kind]] = {  # that end each kind, and what begins behind them
+    "said": {"<think>": "thought", "<tool_call>": "call"},
+    "thought": {"</think>": "said"},
+    "call": {"</tool_call>": "said"},
+}
+
+
+class TextParting:
+    """A text that arrives in pieces, parted by its marks; what may be the beginning of one is held back."""
+
+    def __init__(self, kind: Kind = "said", calls: bool = False) -> None:
+        """`calls`: tools were offered, so that their marks mean something."""
+        self.kind: Kind = kind
+        self._calls = calls
+        self._held = ""
+
+    def push(self, text: str, last: bool = False) -> Iterator[tuple[Kind, str]]:
+        """The parts that are certain."""
+        held, self._held = self._held + text, ""
+        while held:
+            marks = {m: k for m, k in MARKS[self.kind].items() if self._calls or k != "call"}
+            found = min(((at, mark) for mark in marks if (at := held.find(mark)) >= 0), default=None)
+            if found is not None:
+                at, mark = found
+                if at:
+                    yield self.kind, held[:at]
+                self.kind, held = marks[mark], held[at + len(mark) :]
+                continue
+            keep = 0 if last else max(_overlap(held, mark) for mark in marks)
+            if held[: len(held) - keep]:
+                yield self.kind, held[: len(held) - keep]
+            self._held = held[len(held) - keep :]
+            return
+
+
+def _overlap(text: str, mark: str) -> int:
+    """How many characters at the end of a text may begin a mark."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:n])), 0)
+
+
+@dataclass(slots=True)
+class GrownText:
+    """One text so far."""
+
+    parting: TextParting
+    parts: list[tuple[Kind, str]] = field(default_factory=list)
+    steps: list[TokenStep] = field(default_factory=list)
+    reason: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    stats: Stats | None = None
+
+    def of(self, kind: Kind) -> str:
+        return "".join(text for k, text in self.parts if k == kind)
+
+    @property
+    def calls(self) -> list[dict[str, str]]:
+        """The calls of tools that can be read, each a name and its arguments as JSON."""
+        joined: list[str] = []
+        before: Kind = "said"
+        for kind, text in self.parts:
+            if kind == "call":
+                joined = [*joined[:-1], joined[-1] + text] if before == "call" and joined else [*joined, text]
+            before = kind
+        return [call for text in joined if (call := read_call(text)) is not None]
+
+    @property
+    def likelihood(self) -> float:
+        """Mean log-probability of its tokens, in nats."""
+        known = [step.logprob for step in self.steps if step.logprob is not None]
+        return sum(known) / len(known) if known else -math.inf
+
+    def fork(self) -> "GrownText":
+        twin = TextParting(self.parting.kind, self.parting._calls)
+        twin._held = self.parting._held
+        return GrownText(twin, list(self.parts), list(self.steps))
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """News of one text: parts and tokens more, and at its end the reason."""
+
+    number: int
+    parts: tuple[tuple[Kind, str], ...]
+    steps: tuple[TokenStep, ...]
+    reason: str = ""
+
+
+class AnswerReader:
+    """The texts of one run, by the number of their branch."""
+
+    def __init__(self, n: int, *, thinking: bool = False, calls: bool = False) -> None:
+        kind: Kind = "thought" if thinking else "said"
+        self.texts = {number: GrownText(TextParting(kind, calls)) for number in range(n)}
+        self.ended: list[GrownText] = []
+
+    def read(self, events: Iterable[Event]) -> Iterator[TextDelta]:
+        """News of each text with these events."""
+        for event in events:
+            match event:
+                case Emitted(number, step):
+                    text = self.texts[number]
+                    text.steps.append(step)
+                    new = list(text.parting.push("" if step.special else step.text))
+                    text.parts += new
+                    yield TextDelta(number, tuple(new), (step,))
+                case Forked(parent, child):
+                    self.texts[child] = self.texts[parent].fork()
+                case Pruned(number):
+                    del self.texts[number]
+                case Revised(number, position, step):
+                    text = self.texts[number]
+                    text.steps = [step if s.position == position else s for s in text.steps]
+                    text.parting, text.parts = TextParting(calls=text.parting._calls), []
+                    for each in text.steps:
+                        text.parts += text.parting.push("" if each.special else each.text)
+                case Rated(number, figures):
+                    self.texts[number].figures = dict(figures)
+                case Done(number, reason, stats, rest):
+                    text = self.texts[number]
+                    new = list(text.parting.push(rest, last=True))
+                    text.parts += new
+                    text.reason, text.stats = reason, stats
+                    self.ended.append(text)
+                    yield TextDelta(number, tuple(new), (), reason)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens drawn, of all texts that have ended."""
+        return sum(text.stats.tokens for text in self.ended if text.stats is not None)
+
+    @property
+    def reused(self) -> int:
+        """Tokens of the prompt that were not read again."""
+        return max((text.stats.reused_tokens for text in self.ended if text.stats is not None), default=0)
+
+    def best(self, n: int) -> list[GrownText]:
+        """The n texts to be given: of a search the best, of more than n the likeliest a token, else in their order."""
+        texts = list(self.texts.values())
+        if any(text.figures for text in texts):
+            texts.sort(key=lambda text: -text.figures.get("score", -math.inf))
+        elif len(texts) > n:
+            texts.sort(key=lambda text: -text.likelihood)
+        return texts[:n]
+
+
+def read_call(text: str) -> dict[str, str] | None:
+    """A call of a tool from its JSON; None where it is none."""
+    try:
+        found = json.loads(text)
+        return {"name": str(found["name"]), "arguments": json.dumps(found.get("arguments", {}), ensure_ascii=False)}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None

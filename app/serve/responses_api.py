@@ -1,0 +1,192 @@
+"""OpenAI's /v1/responses in its stateless part, by way of the chat's: nothing is kept from one response to the next.
+
+What would need a memory of earlier ones (`previous_response_id`, `conversation`, `background`) is refused by name.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from app.serve import openai_requests, openai_responses
+from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
+from app.serve.openai_requests import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
+from app.serve.reading import AnswerReader, TextDelta
+
+Json = dict[str, Any]
+REQUEST = {
+    "model?": (str, None),
+    "input": (str, [dict]),
+    "instructions?": (str, None),
+    "max_output_tokens?": OPTIONAL_INT,
+    "temperature?": OPTIONAL_FLOAT,
+    "top_p?": OPTIONAL_FLOAT,
+    "top_logprobs?": OPTIONAL_INT,
+    "include?": ([str], None),
+    "stream?": OPTIONAL_BOOL,
+    "store?": OPTIONAL_BOOL,
+    "text?": ({"format?": (dict, None)}, None),
+    "tools?": ([dict], None),
+    "tool_choice?": (str, dict, None),
+    "parallel_tool_calls?": OPTIONAL_BOOL,
+    "metadata?": (dict, None),
+    "user?": (str, None),
+    "likely?": (OURS, None),
+}
+SAME = ("model", "temperature", "top_p", "stream", "parallel_tool_calls", "metadata", "user", "likely")
+LOGPROBS = "message.output_text.logprobs"
+
+
+def read(data: bytes) -> AnswerRequest:
+    """The request of /v1/responses."""
+    body = openai_requests.read(data, REQUEST)
+    asked: Json = {name: body[name] for name in SAME if name in body}
+    given = body["input"]
+    turns = (
+        [{"role": "user", "content": given}] if isinstance(given, str) else [_turn(t, i) for i, t in enumerate(given)]
+    )
+    if body.get("instructions"):
+        turns.insert(0, {"role": "system", "content": body["instructions"]})
+    asked["messages"] = turns
+    if "max_output_tokens" in body:
+        asked["max_tokens"] = body["max_output_tokens"]
+    for wanted in body.get("include", []):
+        if wanted != LOGPROBS:
+            raise RequestRefused(f"include: {wanted[:60]} is not supported here, {LOGPROBS} is", "include")
+    if "top_logprobs" in body or body.get("include"):
+        asked |= {"logprobs": True, "top_logprobs": body.get("top_logprobs", 0)}
+    form = dict(body.get("text", {}).get("format") or {"type": "text"})
+    if form.get("type") == "json_schema":
+        form = {"type": "json_schema", "json_schema": {"schema": form.get("schema")}}
+    asked["response_format"] = form
+    if body.get("tools"):
+        asked["tools"] = [_tool(tool, i) for i, tool in enumerate(body["tools"])]
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        choice = {"type": "function", "function": {"name": str(choice.get("name"))}}
+    if choice is not None:
+        asked["tool_choice"] = choice
+    return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+
+
+def _turn(turn: Json, i: int) -> Json:
+    """An item of the input as a message of a chat."""
+    match turn.get("type", "message"):
+        case "message":
+            return {"role": turn.get("role"), "content": turn.get("content")}
+        case "function_call":
+            call = {"name": turn.get("name"), "arguments": turn.get("arguments")}
+            said = {"id": turn.get("call_id"), "type": "function", "function": call}
+            return {"role": "assistant", "tool_calls": [said]}
+        case "function_call_output":
+            return {"role": "tool", "tool_call_id": turn.get("call_id"), "content": turn.get("output")}
+        case other:
+            raise RequestRefused(f"input[{i}].type: {str(other)[:60]} is not supported here", f"input[{i}].type")
+
+
+def _tool(tool: Json, i: int) -> Json:
+    if tool.get("type") != "function":
+        raise RequestRefused(f"tools[{i}].type must be function, got {str(tool.get('type'))[:60]}", f"tools[{i}].type")
+    function = {name: tool[name] for name in ("name", "description", "parameters") if name in tool}
+    return {"type": "function", "function": function}
+
+
+def head(model: str) -> Json:
+    """The fields of a response that are known when it begins."""
+    return {
+        "id": openai_responses.identity("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "model": model,
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "output": [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "store": False,
+    }
+
+
+def response(ask: AnswerRequest, opened: AnswerOpened, reader: AnswerReader, head: Json) -> Json:
+    """The body of a whole response."""
+    text = reader.best(1)[0]
+    said, calls = openai_responses.message(ask, text)
+    output: list[Json] = []
+    if thought := said.get("reasoning_content"):
+        content = [{"type": "reasoning_text", "text": thought}]
+        output.append({"type": "reasoning", "id": openai_responses.identity("rs"), "summary": [], "content": content})
+    if said["content"] is not None:
+        part: Json = {"type": "output_text", "text": said["content"], "annotations": []}
+        if ask.shown.logprobs is not None:
+            found = openai_responses.chat_logprobs(text.steps, ask.shown.logprobs, opened.facts.vocabulary)
+            part["logprobs"] = found["content"]
+        more = openai_responses.ours(ask, text.steps, opened.facts.vocabulary)
+        output.append(_message("completed", [part]) | more)
+    for call in calls:
+        named = {"type": "function_call", "id": openai_responses.identity("fc"), "status": "completed"}
+        output.append({**named, "call_id": call["id"], **call["function"]})
+    whole = text.reason != "length"
+    drawn = reader.tokens
+    return {
+        **head,
+        "status": "completed" if whole else "incomplete",
+        "incomplete_details": None if whole else {"reason": "max_output_tokens"},
+        "output": output,
+        "usage": {
+            "input_tokens": opened.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": reader.reused},
+            "output_tokens": drawn,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": opened.prompt_tokens + drawn,
+        },
+    }
+
+
+def _message(status: str, content: list[Json]) -> Json:
+    identity = openai_responses.identity("msg")
+    return {"type": "message", "id": identity, "status": status, "role": "assistant", "content": content}
+
+
+class StreamWriter:
+    """The events of a streamed response, in their order."""
+
+    def __init__(self, head: Json) -> None:
+        self._head = head
+        self._item = _message("in_progress", [])
+        self._text = ""
+        self._number = -1
+
+    def begin(self) -> Iterator[Json]:
+        yield self._event("response.created", response=self._head)
+        yield self._event("response.output_item.added", output_index=0, item=self._item)
+        part = {"type": "output_text", "text": "", "annotations": []}
+        yield self._event("response.content_part.added", **self._place, part=part)
+
+    def grown(self, grown: TextDelta) -> Iterator[Json]:
+        if new := "".join(text for kind, text in grown.parts if kind == "said"):
+            self._text += new
+            yield self._event("response.output_text.delta", **self._place, delta=new, logprobs=[])
+
+    def end(self, whole: Json) -> Iterator[Json]:
+        """The last of them; the item keeps the name that it was given first."""
+        for item in whole["output"]:
+            if item["type"] == "message":
+                item["id"] = self._item["id"]
+        part = {"type": "output_text", "text": self._text, "annotations": []}
+        yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
+        yield self._event("response.content_part.done", **self._place, part=part)
+        item = self._item | {"status": "completed", "content": [part]}
+        yield self._event("response.output_item.done", output_index=0, item=item)
+        for number, item in enumerate((i for i in whole["output"] if i["type"] == "function_call"), 1):
+            yield self._event("response.output_item.added", output_index=number, item=item)
+            yield self._event("response.output_item.done", output_index=number, item=item)
+        yield self._event(f"response.{whole['status']}", response=whole)
+
+    @property
+    def _place(self) -> Json:
+        return {"item_id": self._item["id"], "output_index": 0, "content_index": 0}
+
+    def _event(self, kind: str, **more: Any) -> Json:
+        self._number += 1
+        return {"type": kind, "sequence_number": self._number, **more}

@@ -1,0 +1,297 @@
+"""`likely serve` over a real socket: what it answers is what the engine says, and what it does not serve it names."""
+
+import json
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from app.cli import likely as program
+from engine.session import Session
+from engine.sources.checkpoint import load
+from tests.app.serve.served import Client, server, write_model
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    home = tmp_path_factory.mktemp("served")
+    with server(home, [write_model(home / "tiny"), write_model(home / "other", seed=1)], "-q") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def session(client: Client) -> Session:
+    return Session(load(str(client.home / "tiny")))
+
+
+def test_log_probabilities_are_those_of_run_under_load(client: Client) -> None:
+    """Eight at once, each with another recipe: the tokens and numbers of `likely run --json`, one at a time."""
+    asked = [
+        {"temperature": 1.0, "seed": 3},
+        {"temperature": 0.7, "top_p": 0.9, "seed": 4},
+        {"temperature": 0, "seed": 5},
+        {"temperature": 1.3, "top_k": 20, "seed": 6},
+        {"temperature": 1, "presence_penalty": 0.8, "seed": 7},
+        {"temperature": 0.9, "logit_bias": {"65": 5.0}, "seed": 8},
+        {"temperature": 1, "likely": {"strategy": "ngram 3"}, "seed": 9},
+        {"temperature": 1, "min_p": 0.01, "frequency_penalty": 0.5, "seed": 10},
+    ]
+    flags = {"temperature": "--temp", "top_p": "--top-p", "top_k": "--top-k", "min_p": "--min-p", "seed": "--seed"}
+    flags |= {"presence_penalty": "--presence-penalty", "frequency_penalty": "--frequency-penalty"}
+    bodies = [{**one, "messages": HI, "max_tokens": 12, "logprobs": True, "top_logprobs": 256} for one in asked]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: client.ask(CHAT, body), bodies))
+    for one, (status, answer) in zip(asked, answers, strict=True):
+        assert status == 200, answer
+        args = ["run", "hi", "-M", str(client.home / "tiny"), "--json", "-q", "--max-tokens", "12"]
+        for name, value in one.items():
+            if name == "logit_bias":
+                args += ["--logit-bias", "65=5"]
+            elif name == "likely":
+                args += ["--strategy", "ngram 3"]
+            else:
+                args += [flags[name], str(value)]
+        said = CliRunner().invoke(program, args)
+        steps = [json.loads(line) for line in said.stdout.splitlines()]
+        steps = [step for step in steps if "id" in step and (step["id"] < 256 or step["text"])]  # not the end of text
+        got = answer["choices"][0]["logprobs"]["content"]
+        assert [bytes(g["bytes"]).hex() for g in got] == [s["bytes"] for s in steps]
+        np.testing.assert_allclose([g["logprob"] for g in got], [s["logprob"] for s in steps], atol=1e-4)
+        for each in got:  # most of the vocabulary
+            assert 0.5 < sum(np.exp(t["logprob"]) for t in each["top_logprobs"]) < 1 + 1e-6
+            assert each["top_logprobs"] == sorted(each["top_logprobs"], key=lambda t: -t["logprob"])
+
+
+def test_a_prompt_is_echoed_with_its_log_probabilities(client: Client, session: Session) -> None:
+    body = {"prompt": ["abab ab", "xyz"], "echo": True, "logprobs": 2, "max_tokens": 3, "n": 2, "seed": 1}
+    status, answer = client.ask(TEXT, body)
+    assert status == 200 and [c["index"] for c in answer["choices"]] == [0, 1, 2, 3]
+    for choice, prompt in zip(answer["choices"], ["abab ab"] * 2 + ["xyz"] * 2, strict=True):
+        want = session.score(session.tokenizer.encode(prompt, bos=True))
+        got = choice["logprobs"]
+        assert choice["text"].startswith(prompt) and got["token_logprobs"][0] is None
+        np.testing.assert_allclose(got["token_logprobs"][1 : len(want)], [s.logprob for s in want[1:]], atol=1e-5)
+    tokens = sum(len(c["logprobs"]["tokens"]) for c in answer["choices"][::2])
+    assert answer["usage"]["prompt_tokens"] < tokens and answer["usage"]["completion_tokens"] == 12
+    _, only = client.ask(TEXT, body | {"max_tokens": 0, "n": 1})  # as those who only score ask
+    assert [c["text"] for c in only["choices"]] == ["abab ab", "xyz"] or only["choices"] == []
+    _, one = client.ask(TEXT, {"prompt": "ab", "best_of": 6, "n": 2, "seed": 1, "max_tokens": 4, "logprobs": 0})
+    _, all_ = client.ask(TEXT, {"prompt": "ab", "n": 6, "seed": 1, "max_tokens": 4, "logprobs": 0})
+    means = sorted((-np.mean(c["logprobs"]["token_logprobs"]), c["text"]) for c in all_["choices"])
+    assert [c["text"] for c in one["choices"]] == [text for _, text in means[:2]]
+
+
+def test_a_stream_is_the_whole_in_pieces(client: Client) -> None:
+    body = {"messages": HI, "max_tokens": 20, "n": 2, "seed": 2, "logprobs": True, "stop": ["q", "zz"]}
+    _, whole = client.ask(CHAT, body)
+    chunks = client.stream(CHAT, body | {"stream": True, "stream_options": {"include_usage": True}})
+    for choice in whole["choices"]:
+        mine = [c["choices"][0] for c in chunks if c["choices"] and c["choices"][0]["index"] == choice["index"]]
+        assert mine[0]["delta"]["role"] == "assistant"
+        assert "".join(c["delta"].get("content", "") for c in mine) == choice["message"]["content"]
+        assert mine[-1]["finish_reason"] == choice["finish_reason"]
+        numbers = [t["logprob"] for c in mine if c["logprobs"] for t in c["logprobs"]["content"]]
+        np.testing.assert_allclose(numbers, [t["logprob"] for t in choice["logprobs"]["content"]], atol=1e-5)
+    assert chunks[-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+    text = {"prompt": "ab", "max_tokens": 9, "seed": 3}
+    pieces = client.stream(TEXT, text | {"stream": True})
+    assert "".join(c["choices"][0]["text"] for c in pieces) == client.ask(TEXT, text)[1]["choices"][0]["text"]
+
+
+REFUSED: list[tuple[str, Any, int, str | None]] = [
+    (CHAT, b"", 400, None),
+    (CHAT, b"{", 400, None),
+    (CHAT, b"[1]", 400, None),
+    (CHAT, b'{"messages": ' + b"[" * 99 + b"]" * 99 + b"}", 400, None),
+    (CHAT, b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 400, None),
+    (CHAT, b'{"messages": [{"role": "user", "content": "\xff"}]}', 400, None),
+    (CHAT, {}, 400, "messages"),
+    (CHAT, {"messages": []}, 400, "messages"),
+    (CHAT, {"messages": [{"role": "king", "content": "x"}]}, 400, "messages[0].role"),
+    (CHAT, {"messages": [{"role": "user"}]}, 400, "messages[0].content"),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0].content"),
+    (CHAT, {"messages": HI, "modalities": ["audio"]}, 400, "modalities"),
+    (CHAT, {"messages": HI, "store": True}, 400, "store"),
+    (CHAT, {"messages": HI, "temperature": "hot"}, 400, "temperature"),
+    (CHAT, {"messages": HI, "temperature": -1}, 400, "temperature"),
+    (CHAT, {"messages": HI, "top_p": 0}, 400, "top_p"),
+    (CHAT, {"messages": HI, "n": 99}, 400, "n"),
+    (CHAT, {"messages": HI, "n": True}, 400, "n"),
+    (CHAT, {"messages": HI, "seed": -1}, 400, "seed"),
+    (CHAT, {"messages": HI, "max_tokens": 0}, 400, "max_tokens"),
+    (CHAT, {"messages": HI, "max_tokens": 10**19}, 400, "max_tokens"),
+    (CHAT, {"messages": HI, "stop": ""}, 400, "stop"),
+    (CHAT, {"messages": HI, "top_logprobs": 3}, 400, "top_logprobs"),
+    (CHAT, {"messages": HI, "logprobs": True, "top_logprobs": 257}, 400, "top_logprobs"),
+    (CHAT, {"messages": HI, "logit_bias": {"x": 1}}, 400, "logit_bias"),
+    (CHAT, {"messages": HI, "logit_bias": {"999999": 1}}, 400, "logit_bias"),
+    (CHAT, {"messages": HI, "response_format": {"type": "xml"}}, 400, "response_format.type"),
+    (CHAT, {"messages": HI, "tool_choice": "required"}, 400, "tool_choice"),
+    (CHAT, {"messages": HI, "tools": [{"type": "web", "function": {"name": "f"}}]}, 400, "tools[0].type"),
+    (CHAT, {"messages": HI, "chat_template_kwargs": {"messages": 1}}, 400, "chat_template_kwargs"),
+    (CHAT, {"messages": HI, "likely": {"sampling": {"tmep": 1}}}, 400, "likely.sampling"),
+    (CHAT, {"messages": HI, "likely": {"strategy": "magic"}}, 400, "likely.strategy"),
+    (CHAT, {"messages": HI, "likely": {"strategy": "beam 3"}, "stream": True}, 400, "stream"),
+    (CHAT, {"messages": HI, "likely": {"adapter": "/etc"}}, 404, "likely.adapter"),
+    (CHAT, {"messages": HI, "likely": {"snapshots": True}}, 400, "likely.snapshots"),
+    (CHAT, {"messages": HI, "model": "/etc/passwd"}, 404, "model"),
+    (CHAT, {"messages": HI, "draft_model": "../x"}, 404, "model"),
+    (CHAT, {"messages": [{"role": "user", "content": "x" * 5000}]}, 400, None),
+    (TEXT, {"prompt": []}, 400, "prompt"),
+    (TEXT, {"prompt": [99999]}, 400, "prompt"),
+    (TEXT, {"prompt": ["a", 1]}, 400, "prompt"),
+    (TEXT, {"prompt": ["a"] * 65}, 400, "prompt"),
+    (TEXT, {"prompt": "a", "suffix": "b"}, 400, "suffix"),
+    (TEXT, {"prompt": "a", "best_of": 2, "n": 3}, 400, "best_of"),
+    (TEXT, {"prompt": "a", "best_of": 3, "stream": True}, 400, "best_of"),
+    ("/v1/embeddings", {"input": ""}, 400, None),
+    ("/v1/embeddings", {"input": "a", "likely": {"layer": 99}}, 400, None),
+    ("/v1/embeddings", {"input": "a", "encoding_format": "zip"}, 400, "encoding_format"),
+    ("/v1/responses", {"input": "a", "previous_response_id": "r"}, 400, "previous_response_id"),
+    ("/v1/responses", {"input": [{"type": "image"}]}, 400, "input[0].type"),
+    ("/api/chat", {"model": "tiny", "messages": HI, "options": {"tfs_z": 1}}, 400, "options.tfs_z"),
+    ("/api/generate", {"model": "none", "prompt": "x"}, 404, "model"),
+    ("/v1/nothing", {}, 404, None),
+]
+
+
+def test_what_is_not_served_is_named(client: Client) -> None:
+    for path, body, status, field in REFUSED:
+        got, answer = client.ask(path, body)
+        assert got == status, (path, body, answer)
+        assert (got, answer["error"]["param"]) == (status, field), (path, body, answer)
+        assert answer["error"]["message"]
+    assert client.ask("/health") == (200, {"status": "ok"})
+
+
+def test_only_this_machine_is_let_in(client: Client) -> None:
+    address = f"127.0.0.1:{client.port}"
+    for headers, status in [
+        ({"Host": "evil.example"}, 403),
+        ({"Host": f"evil.example:{client.port}"}, 403),
+        ({"Host": address, "Origin": "http://evil.example"}, 403),
+        ({"Host": address, "Origin": "null"}, 403),
+        ({"Host": f"localhost:{client.port}"}, 200),
+        ({"Host": f"[::1]:{client.port}"}, 200),
+        ({"Host": address, "Origin": f"http://{address}"}, 200),
+    ]:
+        response = client.send("/v1/models", headers=headers)
+        assert response.status == status, headers
+        assert "access-control-allow-origin" not in response.headers
+    assert client.send(CHAT, b" " * (5 << 20)).status == 413
+    assert client.send("/likely/watch").status == 401
+    (key,) = (client.home / "servers").glob("*.key")
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_who_watches_sees_each_token(client: Client) -> None:
+    (path,) = (client.home / "servers").glob("*.key")
+    watching = client.send("/likely/watch", headers={"Authorization": f"Bearer {path.read_text()}"})
+    assert watching.status == 200
+    body = {"messages": HI, "max_tokens": 3, "seed": 1, "logprobs": True}
+    time.sleep(0.1)
+    _, answer = client.ask(CHAT, body)
+    seen: list[Any] = []
+    while not seen or "closed" not in seen[-1]:
+        line = watching.readline().decode()
+        seen += [json.loads(line.removeprefix("data: "))] if line.startswith("data: ") else []
+    assert seen[0]["asked"] == HI and seen[1]["opened"] == answer["usage"]["prompt_tokens"]
+    steps = [one["step"] for one in seen if "step" in one]
+    assert [s["logprob"] for s in steps] == [t["logprob"] for t in answer["choices"][0]["logprobs"]["content"]]
+
+
+def test_a_client_that_goes_away_stops_its_work(client: Client) -> None:
+    before = client.metric('likely_tokens_total{kind="completion"}')
+    for stream in (True, False):
+        body = json.dumps({"messages": HI, "max_tokens": 2000, "seed": 1, "stream": stream}).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", client.port)) as sock:
+            sock.sendall(head + body)
+            if stream:
+                assert b"200 OK" in sock.recv(64)
+            else:
+                while not client.metric("likely_requests_running"):
+                    pass
+        while client.metric("likely_requests_running"):
+            time.sleep(0.01)
+    assert client.metric(f'likely_requests_total{{route="{CHAT}",status="499"') >= 1
+    assert client.metric('likely_tokens_total{kind="completion"}') - before < 2000
+
+
+def test_an_answer_can_be_bound(client: Client) -> None:
+    def said(body: Any) -> Any:
+        status, answer = client.ask(CHAT, {"messages": HI, "seed": 3, "max_tokens": 200} | body)
+        assert status == 200, answer
+        return answer["choices"][0]
+
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    bound = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
+    assert json.loads(said(bound)["message"]["content"])["a"] in (1, 2)
+    assert said({"likely": {"choices": ["left", "right"]}})["message"]["content"] in ("left", "right")
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    for choice in ("required", {"type": "function", "function": {"name": "f"}}):
+        called = said({"tools": tools, "tool_choice": choice})
+        (call,) = called["message"]["tool_calls"]
+        assert called["finish_reason"] == "tool_calls" and call["function"]["name"] == "f"
+        assert json.loads(call["function"]["arguments"])["a"] in (1, 2)
+    streamed = client.stream(
+        CHAT, {"messages": HI, "seed": 3, "max_tokens": 200, "stream": True, "tools": tools, "tool_choice": "required"}
+    )
+    assert any("tool_calls" in c["choices"][0]["delta"] for c in streamed)
+    assert not any(c["choices"][0]["delta"].get("content") for c in streamed)
+    thought = said({"chat_template_kwargs": {"enable_thinking": True}, "max_tokens": 4})
+    assert thought["message"]["content"] is not None
+    figures = said({"likely": {"steps": True, "snapshot": True, "sampling": {"top_k": 2}}, "max_tokens": 2})["likely"]
+    step = figures["steps"][0]
+    assert step["kept"] == 2 and step["entropy"] > 0 and figures["seed"] == 3
+    assert [c["cut_by"] for c in step["candidates"][:3]] == [None, None, "TopK"]
+
+
+def test_embeddings_are_mean_hidden_states(client: Client, session: Session) -> None:
+    from engine.evaluate.features import mean_hidden
+
+    ids = [session.tokenizer.encode(text, bos=True) for text in ("abab", "xyz")]
+    for layer in (None, 0, 1):
+        ours = {} if layer is None else {"likely": {"layer": layer}}
+        _, answer = client.ask("/v1/embeddings", {"input": ["abab", "xyz"]} | ours)
+        want = [mean_hidden(session, one, layer) for one in ids]
+        np.testing.assert_allclose([one["embedding"] for one in answer["data"]], want, atol=1e-5)
+
+
+def test_other_protocols_say_the_same(client: Client) -> None:
+    body = {"messages": HI, "seed": 4, "temperature": 0.8, "max_tokens": 12}
+    want = client.ask(CHAT, body)[1]["choices"][0]["message"]["content"]
+    options = {"seed": 4, "temperature": 0.8, "num_predict": 12, "num_ctx": 512}
+    asked = {"model": "tiny:latest", "options": options}
+    lines = client.stream("/api/chat", asked | {"messages": HI})
+    assert "".join(line["message"]["content"] for line in lines) == want
+    assert lines[-1]["done"] and lines[-1]["eval_count"] and not lines[0]["done"]
+    _, whole = client.ask("/api/generate", asked | {"prompt": "hi", "stream": False})
+    assert whole["response"] == want and whole["done_reason"] in ("stop", "length")
+    assert [m["name"] for m in client.ask("/api/tags")[1]["models"]] == ["tiny", "other"]
+    assert client.ask("/api/show", {"model": "tiny"})[1]["model_info"]["llama.context_length"] == 2048
+    given = {"input": "hi", "temperature": 0, "max_output_tokens": 5}
+    _, response = client.ask("/v1/responses", given)
+    text = response["output"][0]["content"][0]["text"]
+    assert response["status"] in ("incomplete", "completed") and response["usage"]["output_tokens"] <= 5
+    events = client.stream("/v1/responses", given | {"stream": True})
+    assert [e["sequence_number"] for e in events] == list(range(len(events)))
+    assert "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta") == text
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == text
+    _, listed = client.ask("/v1/models")
+    assert [m["id"] for m in listed["data"]] == ["tiny", "other"]
+    first, second = (client.ask(CHAT, body | {"model": name, "logprobs": True})[1] for name in ("tiny", "other"))
+    assert second["model"] == "other"
+    assert first["choices"][0]["logprobs"]["content"][0] != second["choices"][0]["logprobs"]["content"][0]
+    status, drafted = client.ask(CHAT, body | {"draft_model": "other", "temperature": 0})
+    assert status == 200, drafted
+    assert drafted["choices"][0] == client.ask(CHAT, body | {"temperature": 0})[1]["choices"][0]
