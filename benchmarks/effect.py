@@ -90,7 +90,7 @@ def facts(checkpoint: Any) -> dict[str, float]:
         rows.parse({"prompt": question, "completion": said}, f"fact {i}") for i, (question, said) in enumerate(FACTS)
     ]
     prepared = samples.prepare(found, checkpoint.tokenizer, length=128)
-    estimate, _ = trainer.evaluate(checkpoint.model, None, prepared.samples, Config())  # type: ignore[arg-type]
+    estimate = trainer.evaluate(checkpoint.model, None, prepared.samples, Config()).estimate  # type: ignore[arg-type]
     low, high = estimate.interval
     return {"nats": round(estimate.mean, 3), "low": round(low, 3), "high": round(high, 3)}
 

@@ -154,7 +154,7 @@ def validation(folder: Path, out: Path) -> float:
     adapter = adapters.place(model, adapters.read(out))
     assert isinstance(adapter, lora.Adapter)
     lora.attach(adapter)
-    return trainer.evaluate(model, adapter, samples(rows(24, 99)), Config())[0].mean
+    return trainer.evaluate(model, adapter, samples(rows(24, 99)), Config()).estimate.mean
 
 
 def call(name: str, folder: Path, out: Path, count: int, first: bool, seed: int = 0) -> dict[str, Any]:

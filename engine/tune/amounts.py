@@ -29,7 +29,7 @@ def steps_of(config: Config, items: Sequence[Item]) -> int:
 def chosen(config: Config, items: Sequence[Item]) -> tuple[Config, str]:
     """The options with batch and epochs where they were 0, and a line that says which and why; "" for none."""
     found: Config = config
-    few = sum(len(item.ids) for item in items) < FLOOR * config.accumulate * BATCH * config.length
+    few = batches.lengths(items).sum() < FLOOR * config.accumulate * BATCH * config.length
     if not config.batch:
         if few:
             size = min(BATCH, max(1, len(items) // BATCHES))

@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.errors import DataError
 from engine.tune.samples import Pair, TrainingSample
+from engine.tune.token_rows import TokenRows
 from metal import mx
 
 Item = TrainingSample | Pair
@@ -57,6 +58,16 @@ def collate(samples: Sequence[TrainingSample]) -> Batch:
     )
 
 
+def lengths(items: Sequence[Item]) -> np.ndarray:
+    """Tokens of each item."""
+    return items.lengths if isinstance(items, TokenRows) else np.array([len(item.ids) for item in items])
+
+
+def targets(items: Sequence[Item]) -> int:
+    """Trained tokens of all."""
+    return items.targets if isinstance(items, TokenRows) else sum(item.targets for item in items)
+
+
 def plan(items: Sequence[Item], *, size: int, length: int, packing: bool, seed: int, epoch: int) -> list[list[int]]:
     """The batches of an epoch as indices: every item once.
 
@@ -66,11 +77,11 @@ def plan(items: Sequence[Item], *, size: int, length: int, packing: bool, seed: 
         raise DataError("there is nothing to train on")
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(items))
-    lengths = np.array([len(item.ids) for item in items])
+    sizes = lengths(items)
     if packing:
-        batches = _fill(order, lengths, size * length)
+        batches = _fill(order, sizes, size * length)
     else:
-        order = order[np.argsort(lengths[order], kind="stable")]  # equal lengths keep their random order
+        order = order[np.argsort(sizes[order], kind="stable")]  # equal lengths keep their random order
         batches = [order[i : i + size].tolist() for i in range(0, len(order), size)]
     return [batches[i] for i in random.permutation(len(batches))]
 

@@ -100,11 +100,15 @@ class Stepped:
     right: float  # share of pairs ranked as wanted
     memory: int  # peak bytes of mlx
     elapsed_s: float  # of all steps, those before a resumption too; waiting is not counted
+    noise_scale: float | None = None  # of the gradient, trained tokens; None where a step is one batch
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The loss on validation rows with its 95 % interval, clustered by row; `best` if it is the lowest so far."""
+    """The loss on validation rows with its 95 % interval, clustered by row; `best` if it is the lowest so far.
+
+    `by_position` are the mean losses of a row's first target, its second, the next 2, 4, 8 and so on.
+    """
 
     step: int
     loss: float
@@ -112,6 +116,8 @@ class Validated:
     high: float
     best: bool
     right: float
+    bits_per_byte: float | None = None  # of the rows' text; None where it is not known how long that is
+    by_position: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,13 +76,13 @@ def read(
         files = _files(path)
         if any(files.values()):
             for part, found in files.items():
-                parts[part] = [row for file in found for row in _rows(file, names)]
+                parts[part] = [row for file in found for row in rows(file, names)]
             if not parts["train"]:
                 raise DataError(f"{path} has no train file: expected train.jsonl (or .json, .csv, .parquet)")
         else:
             parts["train"] = list(_texts(path))
     else:
-        parts["train"] = list(_rows(path, names))
+        parts["train"] = list(rows(path, names))
     if not parts["train"]:
         raise DataError(f"{path} has no rows")
     train = parts["train"]
@@ -135,7 +135,8 @@ def _texts(folder: Path) -> Iterator[TrainingRow]:
             yield TrainingRow("text", str(file), text=text)
 
 
-def _rows(file: Path, names: Mapping[str, str] | None) -> Iterator[TrainingRow]:
+def rows(file: Path, names: Mapping[str, str] | None = None) -> Iterator[TrainingRow]:
+    """The rows of one file; DataError for what is malformed, with the place, and for a kind that is none of KINDS."""
     read = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}.get(file.suffix)
     if file.suffix in (".txt", ".md"):
         yield TrainingRow("text", str(file), text=_decode(file))

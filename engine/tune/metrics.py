@@ -18,8 +18,10 @@ from engine.whole_file import read_whole
 
 FILE = "metrics.jsonl"
 KINDS = {"stepped": Stepped, "validated": Validated}
+LISTS: dict[object, object] = {tuple[float, ...]: [float], float | None: (float, None)}  # how JSON has them
 SCHEMAS = {
-    kind: {f.name + ("" if f.default is MISSING else "?"): f.type for f in fields(kind)} for kind in KINDS.values()
+    kind: {f.name + ("" if f.default is MISSING else "?"): LISTS.get(f.type, f.type) for f in fields(kind)}
+    for kind in KINDS.values()
 }
 
 
@@ -66,7 +68,8 @@ def read(folder: Path) -> list[Stepped | Validated]:
         kind = KINDS.get(str(line.pop("event", "")))
         with suppress(ValueError, TypeError):  # another version's, or damaged: a chart lacks a point
             if kind is not None:
-                found.append(kind(**check(line, SCHEMAS[kind])))
+                known = check(line, SCHEMAS[kind])
+                found.append(kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}))
     return found
 
 

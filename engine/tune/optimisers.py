@@ -123,35 +123,41 @@ OPTIMISERS: dict[str, Callable[..., Step]] = {
 
 
 @dataclass(frozen=True)
-class Penalties:
-    """Penalties on the weights after the step: decoupled decay, and L1 by its proximal operator (exact zeros)."""
+class ParameterGroup:
+    """How parameters follow their gradients: by which optimiser, at what multiple of the schedule's rate, and with how
+    much decoupled decay."""
 
+    step: Step
+    rate: float = 1.0
     decay: float = 0.0
-    l1: float = 0.0
 
 
 def update(
     parameters: Mapping[str, Array],
     gradients: Mapping[str, Array],
     states: Mapping[str, State],
-    step: Step,
+    groups: Mapping[str, ParameterGroup],
     t: int,
-    rates: Mapping[str, float],
-    penalties: Penalties,
+    rate: float,
+    l1: float = 0.0,
 ) -> tuple[dict[str, Array], dict[str, State]]:
-    """One step of each: w <- prox((1 - rate decay) w - rate direction); vectors (norms, biases) are not penalised."""
+    """One step of each: w <- prox((1 - rate decay) w - rate direction), at its group's rate.
+
+    Vectors (norms, biases) are not penalised; L1 is by its proximal operator, which gives exact zeros.
+    """
     new: dict[str, Array] = {}
     kept: dict[str, State] = {}
     for name, w in parameters.items():
-        rate = rates[name]
+        group = groups[name]
+        own = rate * group.rate
         turned = w.ndim == 2 and name.endswith((".lora_a", ".lora_b"))  # experts' factors are kept [out, in]
-        direction, kept[name] = step(gradients[name].astype(mx.float32), states.get(name, {}), t, turned)
+        direction, kept[name] = group.step(gradients[name].astype(mx.float32), states.get(name, {}), t, turned)
         value = w.astype(mx.float32)
-        if penalties.decay and w.ndim > 1:
-            value = value * (1 - rate * penalties.decay)
-        value = value - rate * direction
-        if penalties.l1 and w.ndim > 1:
-            value = mx.sign(value) * mx.maximum(mx.abs(value) - rate * penalties.l1, 0)
+        if group.decay and w.ndim > 1:
+            value = value * (1 - own * group.decay)
+        value = value - own * direction
+        if l1 and w.ndim > 1:
+            value = mx.sign(value) * mx.maximum(mx.abs(value) - own * l1, 0)
         new[name] = value.astype(w.dtype)
     return new, kept
 

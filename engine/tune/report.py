@@ -17,6 +17,7 @@ from engine.tune.losses import rows_at_once
 from engine.tune.objectives import samples_of
 from engine.tune.run import TrainingRun
 from engine.tune.samples import Pair, TrainingSample
+from engine.tune.token_rows import TokenRows
 from models import Transformer
 from models.layers import GPU
 
@@ -61,10 +62,11 @@ class RunReport:
 def report(run: TrainingRun) -> RunReport:
     """The report on a prepared run."""
     items, c = run.rows.train, run.config
-    lengths = [len(s.ids) for s in samples_of(items)]
+    rows = items if isinstance(items, TokenRows) else samples_of(items)
+    lengths = batches.lengths(rows).tolist()
     planned = batches.plan(items, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, epoch=0)
     counts = [(high, sum(low < n <= high for n in lengths)) for low, high in zip((0, *BINS), BINS, strict=False)]
-    trained = sum(item.targets for item in items)
+    trained = batches.targets(items)
     tokens = sum(lengths)
     a_step = c.accumulate / len(planned)
     return RunReport(
@@ -116,7 +118,8 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
 def memory(run: TrainingRun, planned: Sequence[Sequence[int]]) -> Memory:
     """The peak of the largest batch."""
     model, c, shape = run.model, run.config, run.model.config
-    batch = max(planned, key=lambda b: sum(len(run.rows.train[i].ids) for i in b))
+    each = batches.lengths(run.rows.train)
+    batch = max(planned, key=lambda b: each[b].sum())
     lengths = [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])]
     n = sum(lengths)
     kept, scores = inside(model, lengths)

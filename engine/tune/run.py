@@ -1,12 +1,12 @@
 """A training that is ready to go on: a model with what is trained on it, its rows, and how far it has come."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import DataError
-from engine.tune import adapters, amounts, full, lora, memory, sites, state
+from engine.tune import adapters, amounts, full, lora, memory, optimisers, sites, state
 from engine.tune.config import Config
 from engine.tune.control import Saved
 from engine.tune.objectives import Trained
@@ -46,6 +46,9 @@ class TrainingRun:
     steps: int = 0
     chosen: str = ""  # what was chosen by the data, and why
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
+    groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
+    valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first
+    keep: "Callable[[TrainingRun, Path], None] | None" = None  # writes what was trained; None: as an adapter's folder
 
     @property
     def leads(self) -> bool:
@@ -66,10 +69,12 @@ def prepare(
     name: str = "",
     resume: bool = False,
     group: Any = None,
+    groups: Mapping[str, optimisers.ParameterGroup] | None = None,
 ) -> TrainingRun:
     """Put a fresh adapter on the model (or make its weights parameters), or what a run in `folder` had come to.
 
     A resumed run goes on to the steps or epochs that are asked for, and where none are to those it was to have.
+    `groups` say for each parameter how it follows its gradient, where that is not as the options say for all.
     ParameterError for options that do not fit the model; DataError for a resumption with others than it began with.
     """
     if not rows.train:
@@ -96,8 +101,9 @@ def prepare(
         )
         lora.attach(trained)
     run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why)
+    run.groups = groups or _groups(config, trained.parameters())
     if kept is not None:
-        state.check(folder, kept, trained.parameters(), config.optimiser)
+        state.check(folder, kept, trained.parameters(), run.groups)
         trained.set(kept.parameters)
         run.optimiser, run.counters = kept.optimiser, kept.counters
         run.steps = amounts.steps_of(config, rows.train) if asked.steps or asked.epochs else steps
@@ -113,6 +119,13 @@ def prepare(
     return run
 
 
+def _groups(config: Config, names: Iterable[str]) -> dict[str, optimisers.ParameterGroup]:
+    """One optimiser for all; LoRA+ lets B learn faster."""
+    step = optimisers.OPTIMISERS[config.optimiser]()
+    plain, faster = (optimisers.ParameterGroup(step, rate, config.decay) for rate in (1.0, config.lora_plus_ratio))
+    return {name: faster if name.endswith(".lora_b") else plain for name in names}
+
+
 def settle(run: TrainingRun) -> None:
     """Evaluate the weights, so that they do not count as a step's memory."""
     mx.eval(run.model.arrays, run.trained.parameters())
@@ -120,18 +133,22 @@ def settle(run: TrainingRun) -> None:
 
 
 def save(run: TrainingRun) -> Saved:
-    """The adapter's directory, then the state, each landing whole."""
+    """Write what was trained, then the state, each landing whole."""
     if run.leads:
-        save_adapter(run)
+        write(run, run.folder)
         kept = State(run.trained.parameters(), run.optimiser, run.counters)
         state.save(run.folder, kept, run.config, run.rows.fingerprint, run.steps)
     return Saved(run.counters.step, run.folder)
 
 
-def save_adapter(run: TrainingRun) -> None:
-    """The adapter's directory alone."""
-    if run.leads:
-        adapters.save(run.folder, run.trained, run.model, settings(run))
+def write(run: TrainingRun, folder: Path) -> None:
+    """Write what was trained, as it is now: an adapter's directory, or what the run keeps in its place."""
+    if not run.leads:
+        return
+    if run.keep is not None:
+        run.keep(run, folder)
+    else:
+        adapters.save(folder, run.trained, run.model, settings(run))
 
 
 def settings(run: TrainingRun) -> dict[str, Any]:

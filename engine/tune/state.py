@@ -16,6 +16,7 @@ from engine.options import typed
 from engine.sources import array_file
 from engine.tune import optimisers
 from engine.tune.config import HINTS, RENAMED, Config
+from engine.tune.optimisers import ParameterGroup
 from engine.tune.stored import write_arrays
 from metal import mx
 
@@ -39,6 +40,8 @@ class Counters:
     best_step: int = 0
     waited: int = 0  # validations since
     elapsed_s: float = 0.0
+    signal: float = 0.0  # running means for the gradient's noise scale: |G|^2, and the trace of its covariance
+    noise: float = 0.0
 
 
 # what stands beside the arrays
@@ -98,14 +101,13 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
     return State(parameters, optimiser, counters), facts["steps"], _chosen(config, then)
 
 
-def check(folder: Path, kept: State, parameters: Mapping[str, mx.array], optimiser: str) -> None:
+def check(folder: Path, kept: State, parameters: Mapping[str, mx.array], groups: Mapping[str, ParameterGroup]) -> None:
     """DataError where a state is not of these parameters, or holds NaN or infinity."""
     if set(kept.parameters) != set(parameters):
         raise DataError(f"{folder} is a run on another model: its parameters are not those of this one")
     still = {name: mx.zeros_like(array) for name, array in parameters.items()}
-    step, rates = optimisers.OPTIMISERS[optimiser](), dict.fromkeys(parameters, 0.0)
     # a step that nobody evaluates says which arrays the optimiser keeps
-    after = optimisers.update(parameters, still, {}, step, 1, rates, optimisers.Penalties())[1]
+    after = optimisers.update(parameters, still, {}, groups, 1, 0.0)[1]
     wanted = {f"parameter {name}": array for name, array in parameters.items()}
     there = {f"parameter {name}": array for name, array in kept.parameters.items()}
     if kept.counters.step or kept.optimiser:

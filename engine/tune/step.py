@@ -21,14 +21,16 @@ def accumulated(
 ) -> tuple[list[float], dict[str, Array]]:
     """Sums of loss, count, KL, pairs ranked right and trained tokens over a step's batches, and of the gradients.
 
-    The control is told after each batch how many tokens of the step have been read.
+    After those five stand the sum of |g|^2 of the batches' own mean gradients, and how many batches it is of: what the
+    noise of gradients is known by. The control is told after each batch how many tokens of the step have been read.
     """
     control = control or TrainControl()
     control.reading = (0, sum(run.rows.train[i].targets for indices in taken for i in indices))
     c = run.config
     rank, ranks = (0, 1) if run.group is None else (run.group.rank(), run.group.size())
-    total = [0.0] * 5
-    gradients: dict[str, Array] = {name: mx.zeros_like(p) for name, p in run.trained.parameters().items()}
+    total = [0.0] * 7
+    several = len(taken) * ranks > 1
+    gradients: dict[str, Array] = {}
     for k, indices in enumerate(taken):
         mine = batches.share(indices, rank, ranks)
         if not mine:
@@ -38,12 +40,16 @@ def accumulated(
             objectives.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)
         sums, new = objectives.gradient(run.model, run.trained, items, c, anchors, weight)
-        gradients = {name: gradients[name] + g for name, g in new.items()}
-        mx.eval(gradients, sums.lost, sums.kl, sums.right)
+        gradients = {name: gradients[name] + g for name, g in new.items()} if gradients else new
+        size = optimisers.norm(new) if several else mx.array(0.0)
+        mx.eval(gradients, sums.lost, sums.kl, sums.right, size)
         trained = sum(item.targets for item in items)
-        found = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained))
+        square = (float(size) / max(1, sums.count)) ** 2
+        found = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained), square, 1.0)
         total = [a + b for a, b in zip(total, found, strict=True)]
         control.reading = (int(total[4]), control.reading[1])
+    if not gradients:  # of several ranks this one had no row
+        gradients = {name: mx.zeros_like(p) for name, p in run.trained.parameters().items()}
     if isinstance(run.trained, lora.Adapter):
         objectives.set_dropout(run.model, 0.0, 0, 0, 0)
     if ranks > 1:
@@ -97,10 +103,7 @@ def update(run: TrainingRun, gradients: dict[str, Array], norm: float, t: int) -
     if c.clip and norm > c.clip:
         gradients = {name: g * (c.clip / norm) for name, g in gradients.items()}
     parameters = run.trained.parameters()
-    rates = {name: rate * (c.lora_plus_ratio if name.endswith(".lora_b") else 1.0) for name in parameters}
-    step = optimisers.OPTIMISERS[c.optimiser]()
-    penalties = optimisers.Penalties(c.decay, c.l1)
-    new, run.optimiser = optimisers.update(parameters, gradients, run.optimiser, step, t, rates, penalties)
+    new, run.optimiser = optimisers.update(parameters, gradients, run.optimiser, run.groups, t, rate, c.l1)
     mx.eval(new, run.optimiser)
     run.trained.set(new)
     return rate

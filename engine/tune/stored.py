@@ -4,6 +4,7 @@ Knows no layout: see `adapters` for mlx-lm's and `peft` for PEFT's.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """`put_whole` in a folder that is made if it is not there; DataError that says what to do."""
     with _advised(path):
         put_whole(path, write)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    write_whole(path, lambda beside: shutil.copyfile(source, beside))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

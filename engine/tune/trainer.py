@@ -15,12 +15,14 @@ from engine.tune import batches, optimisers, state, step
 from engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from engine.tune.lora import Adapter
 from engine.tune.metrics import Metrics
-from engine.tune.run import Set, TrainingRun, prepare, save, save_adapter, settle
+from engine.tune.run import Set, TrainingRun, prepare, save, settle, write
 from engine.tune.samples import TrainingSample
+from engine.tune.state import Counters
 from engine.tune.validation import evaluate, validate
 from metal import mx
 
 SMOOTH = 10  # steps that the running mean of the loss looks back over, at most a tenth of the run's
+NOISE = 50  # steps that the noise scale looks back over
 FAILED = ("nan", "diverged")
 NAMED = 4  # rows of a batch that an error names
 GLANCE_S = 0.05  # between two looks at the control of a run that waits
@@ -77,7 +79,7 @@ def _go_back(run: TrainingRun) -> Saved:
         return Saved(run.counters.step, run.folder) if (run.folder / state.FILE).exists() else save(run)
     run.counters.step, parameters = run.good
     run.trained.set(parameters)
-    save_adapter(run)
+    write(run, run.folder)
     return Saved(run.counters.step, run.folder)
 
 
@@ -112,6 +114,7 @@ def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int, cont
     if counters.step >= 10 and counters.lowest is not None and smooth > 1.5 * counters.lowest + 1.5:
         rise = f"from {counters.lowest:.3f} to {smooth:.3f} by step {t}"
         return Ended("diverged", counters.step, f"the loss rose {rise}, rows {_where(run, taken)}: lower --rate")
+    noise = _noise_scale(counters, sums, norm)
     rate = step.update(run, gradients, norm, t)
     seconds = time.perf_counter() - began
     counters.step, counters.batch = t, counters.batch + c.accumulate
@@ -123,8 +126,26 @@ def _step(run: TrainingRun, taken: Sequence[Sequence[int]], per_epoch: int, cont
     counters.elapsed_s += seconds
     return Stepped(
         t, run.steps, counters.batch / per_epoch, loss, smooth, rate, norm, counters.tokens, sums[4] / seconds,
-        sums[2] / count, sums[3] / count, mx.get_peak_memory(), counters.elapsed_s,
+        sums[2] / count, sums[3] / count, mx.get_peak_memory(), counters.elapsed_s, noise,
     )  # fmt: skip
+
+
+def _noise_scale(counters: Counters, sums: Sequence[float], norm: float) -> float | None:
+    """The gradient's noise scale tr(Sigma) / |G|^2 in trained tokens: a batch of so many is as much noise as signal.
+
+    By the norms of the step's gradient and of its batches' (arXiv:1812.06162, appendix A.1), whose unbiased estimates
+    of both are averaged over steps before they are divided. None for steps of one batch.
+    """
+    if sums[6] < 2:
+        return None
+    large, small = sums[4], sums[4] / sums[6]
+    mean = sums[5] / sums[6]  # |g|^2 of one batch
+    signal = (large * norm**2 - small * mean) / (large - small)
+    noise = (mean - norm**2) / (1 / small - 1 / large)
+    share = max(1 / (counters.step + 1), 1 / NOISE)
+    counters.signal += share * (signal - counters.signal)
+    counters.noise += share * (noise - counters.noise)
+    return counters.noise / counters.signal if min(counters.signal, counters.noise) > 0 else None
 
 
 def _where(run: TrainingRun, taken: Sequence[Sequence[int]]) -> str:

@@ -1,41 +1,61 @@
 """The loss on rows that are not trained on, with an error bar, and the best weights so far kept."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from engine.evaluate.estimates import Estimate, ratio
-from engine.tune import adapters, batches, losses, objectives
+from engine.tune import batches, losses, objectives
 from engine.tune.config import Config
 from engine.tune.control import Validated
 from engine.tune.objectives import Trained
-from engine.tune.run import TrainingRun, settings
+from engine.tune.run import TrainingRun, write
 from engine.tune.samples import Pair, TrainingSample
 from metal import mx
 from models import Transformer
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """Losses on rows, nats: the mean a target with its standard error clustered by row, and their sum.
+
+    `right` is the share of pairs ranked as wanted, `by_position` as `Validated` has it, empty for pairs.
+    """
+
+    estimate: Estimate
+    right: float
+    nats: float
+    by_position: tuple[float, ...]
+
+
 def validate(run: TrainingRun) -> Validated:
     """The loss on the validation rows; keeps the weights if they are the best so far."""
     counters = run.counters
-    estimate, right = evaluate(run.model, run.trained, run.rows.valid, run.config)
+    found = evaluate(run.model, run.trained, run.rows.valid, run.config)
+    estimate = found.estimate
     best = counters.best is None or estimate.mean < counters.best
     if best:
         counters.best, counters.best_step, counters.waited = estimate.mean, counters.step, 0
-        if run.leads:
-            adapters.save(run.folder / "best", run.trained, run.model, settings(run))
+        write(run, run.folder / "best")
     else:
         counters.waited += 1
-    return Validated(counters.step, estimate.mean, *estimate.interval, best, right)
+    if run.valid_bytes is None:
+        run.valid_bytes = _bytes(run)
+    bits = found.nats / math.log(2) / run.valid_bytes if run.valid_bytes else None
+    return Validated(
+        counters.step, estimate.mean, *estimate.interval, best, found.right, bits, found.by_position
+    )  # fmt: skip
 
 
 def evaluate(
     model: Transformer, trained: Trained | None, items: Sequence[TrainingSample | Pair], config: Config
-) -> tuple[Estimate, float]:
-    """The mean loss of rows with its standard error clustered by row, and the share of pairs ranked as wanted.
-
-    `trained` is asked for by preferences alone.
-    """
+) -> Evaluated:
+    """The losses of the first `eval_rows` rows. `trained` is asked for by preferences alone."""
     items = items[: config.eval_rows] if config.eval_rows else items
     rows: list[tuple[float, float, int]] = []
+    sums, counts = np.zeros(64), np.zeros(64)
     right = 0.0
     for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
         part = [items[i] for i in indices]
@@ -43,13 +63,36 @@ def evaluate(
             batch = batches.collate(objectives.samples_of(part))
             hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
             lost = losses.nll(model.head, hidden, batch.targets)
-            sums, squares = objectives.by_sample(lost, batch), objectives.by_sample(mx.square(lost), batch)
-            mx.eval(sums, squares)
-            rows += zip(sums.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
+            each, squares = objectives.by_sample(lost, batch), objectives.by_sample(mx.square(lost), batch)
+            mx.eval(lost, each, squares)
+            rows += zip(each.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
+            octave = _octaves(batch)
+            sums += np.bincount(octave, np.asarray(lost, np.float64), 64)
+            counts += np.bincount(octave, minlength=64)
         else:
             assert trained is not None
             for item in part:
                 found = objectives.value(model, trained, [item], config)
                 right += float(found.right)
                 rows.append((float(found.lost), float(found.lost) ** 2, 1))
-    return ratio(rows), right / len(items)
+    known = counts > 0
+    by_position = tuple((sums[known] / counts[known]).tolist())
+    return Evaluated(ratio(rows), right / len(items), float(sum(row[0] for row in rows)), by_position)
+
+
+def _octaves(batch: batches.Batch) -> np.ndarray:
+    """For each target of a batch, the binary digits of how many targets of its row stand before it."""
+    before = np.concatenate([np.arange(count) for count in batch.counts])
+    digits: np.ndarray = np.frexp(before)[1]
+    return digits
+
+
+def _bytes(run: TrainingRun) -> int | None:
+    """Bytes of text that the validation rows' targets spell; tokens that steer the model spell none."""
+    if run.session is None or run.config.objective != "sft":
+        return None
+    tokenizer, items = run.session.tokenizer, run.rows.valid
+    items = items[: run.config.eval_rows] if run.config.eval_rows else items
+    sizes = [0 if tokenizer.is_special(t) else len(tokenizer.piece(t)) for t in range(tokenizer.vocab_size)]
+    targets = (t for s in objectives.samples_of(items) for t, trained in zip(s.ids, s.trained, strict=True) if trained)
+    return sum(sizes[token] for token in targets if token < len(sizes))

@@ -14,7 +14,8 @@ from models.families import FAMILIES
 from models.families.family import Family, of
 from models.model import LanguageModel
 from models.parts import JOINED
-from models.weights import Tensors
+from models.transformer import Transformer
+from models.weights import BlankTensors, Tensors
 
 if TYPE_CHECKING:
     from models.parallel.shard import Sharding
@@ -93,3 +94,18 @@ def build(
             del weights[name]
     tensors = Tensors(weights, packing, dense)
     return Builder(shape, kind.names(shape), tensors, fuse, share).model()
+
+
+def blank(config: Mapping[str, Any]) -> Transformer:
+    """The model of a configuration with zeros for weights, every matrix by itself; nothing is computed yet.
+
+    ConfigError as `configure`.
+    """
+    kind, shape = family(str(config.get("model_type"))), configure(config)
+    return Builder(shape, kind.names(shape), BlankTensors(), fuse=False).model()
+
+
+def spelled(config: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """A model's arrays under the names and in the order of rows that mlx-lm keeps them in, and `build` reads."""
+    kind, shape = family(str(config.get("model_type"))), configure(config)
+    return {kind.spell(name): kind.arrange(name, array, shape) for name, array in arrays.items()}

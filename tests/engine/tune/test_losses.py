@@ -131,10 +131,10 @@ def test_optimisers_take_the_steps_of_mlxs(name: str) -> None:
     peer = getattr(import_module("mlx.optimizers"), kind)(1e-2, **options)
     other, kept = dict(w), {}
     decay = 0.0 if name in ("sgd", "adafactor", "muon") else 0.1
-    step = optimisers.OPTIMISERS[name]()
+    groups = {"w": optimisers.ParameterGroup(optimisers.OPTIMISERS[name](), decay=decay)}
     for t in range(1, 6):
         g = {"w": mx.random.normal((12, 7), key=mx.random.key(t))}
-        w, kept = optimisers.update(w, g, kept, step, t, {"w": 1e-2}, optimisers.Penalties(decay))
+        w, kept = optimisers.update(w, g, kept, groups, t, 1e-2)
         other = peer.apply_gradients(g, other)
     assert difference(w["w"], other["w"]) <= 2e-5
 
@@ -145,8 +145,8 @@ def test_muon_scales_by_what_a_matrix_maps_however_it_is_kept() -> None:
     scales = {"w": 2.0, "v": 1.0, "w.lora_a": 1.0, "w.lora_b": 5.0, "e.lora_a": 1.0}
     start = {name: mx.zeros(shape) for name, shape in sizes.items()}
     g = {name: mx.random.normal(shape, key=mx.random.key(i)) for i, (name, shape) in enumerate(sizes.items())}
-    rates = dict.fromkeys(sizes, 1.0)
-    new, _ = optimisers.update(start, g, {}, optimisers.muon(), 1, rates, optimisers.Penalties())
+    groups = dict.fromkeys(sizes, optimisers.ParameterGroup(optimisers.muon()))
+    new, _ = optimisers.update(start, g, {}, groups, 1, 1.0)
     for name, array in new.items():
         values = np.linalg.svd(np.array(array), compute_uv=False)  # near 1, times the scale
         assert np.mean(values) == pytest.approx(scales[name], rel=0.25), name
@@ -156,21 +156,22 @@ def test_muon_scales_by_what_a_matrix_maps_however_it_is_kept() -> None:
 def test_decay_is_decoupled_and_spares_vectors() -> None:
     w = {"matrix": mx.ones((2, 2)), "vector": mx.ones((2,))}
     zero = {n: mx.zeros_like(a) for n, a in w.items()}
-    rates = dict.fromkeys(w, 1e-3)
-    new, _ = optimisers.update(w, zero, {}, optimisers.adamw(), 1, rates, optimisers.Penalties(decay=0.1))
+    decaying = dict.fromkeys(w, optimisers.ParameterGroup(optimisers.adamw(), decay=0.1))
+    new, _ = optimisers.update(w, zero, {}, decaying, 1, 1e-3)
     assert float(new["matrix"][0, 0]) == pytest.approx(0.9999, abs=1e-7)
     assert float(new["vector"][0]) == 1
+    slower = dict.fromkeys(w, optimisers.ParameterGroup(optimisers.adamw(), rate=0.5, decay=0.1))
+    assert float(optimisers.update(w, zero, {}, slower, 1, 1e-3)[0]["matrix"][0, 0]) == pytest.approx(0.99995, abs=1e-7)
     # the same decay as a gradient is another thing under Adam
-    coupled, _ = optimisers.update(
-        w, {n: 0.1 * a for n, a in w.items()}, {}, optimisers.adamw(), 1, rates, optimisers.Penalties()
-    )
+    plain = dict.fromkeys(w, optimisers.ParameterGroup(optimisers.adamw()))
+    coupled, _ = optimisers.update(w, {n: 0.1 * a for n, a in w.items()}, {}, plain, 1, 1e-3)
     assert float(coupled["matrix"][0, 0]) < 0.9995
 
 
 def test_l1_gives_exact_zeros_and_spares_vectors() -> None:
     w = {"w": mx.array([[0.05, -0.3, 0.5]]), "norm": mx.array([0.05, 1.0])}
-    still, rates = {n: mx.zeros_like(a) for n, a in w.items()}, dict.fromkeys(w, 0.1)
-    new, _ = optimisers.update(w, still, {}, optimisers.sgd(), 1, rates, optimisers.Penalties(l1=1.0))
+    groups = dict.fromkeys(w, optimisers.ParameterGroup(optimisers.sgd()))
+    new, _ = optimisers.update(w, {n: mx.zeros_like(a) for n, a in w.items()}, {}, groups, 1, 0.1, l1=1.0)
     got: list[float] = new["w"][0].tolist()  # type: ignore[assignment]
     assert got[0] == 0 and got == pytest.approx([0, -0.2, 0.4], abs=1e-7)
     assert bool(mx.array_equal(new["norm"], w["norm"]))
@@ -187,12 +188,11 @@ def test_proximal_steps_end_at_the_lasso() -> None:
             pull = x[:, j] @ (y - x @ exact + x[:, j] * exact[j]) / 40
             exact[j] = np.sign(pull) * max(abs(pull) - strength, 0) / (x[:, j] @ x[:, j] / 40)
     w, states = {"w": mx.zeros((12, 1))}, {}
+    groups = {"w": optimisers.ParameterGroup(optimisers.sgd(0.0))}
     design, wanted = mx.array(x, dtype=mx.float32), mx.array(y[:, None], dtype=mx.float32)
     for t in range(1, 301):
         slope = {"w": design.T @ (design @ w["w"] - wanted) / 40}
-        w, states = optimisers.update(
-            w, slope, states, optimisers.sgd(0.0), t, {"w": 0.2}, optimisers.Penalties(l1=strength)
-        )
+        w, states = optimisers.update(w, slope, states, groups, t, 0.2, l1=strength)
         mx.eval(w)
     found = np.asarray(w["w"])[:, 0]
     assert 0 < (exact == 0).sum() < 12 and ((found == 0) == (exact == 0)).all()

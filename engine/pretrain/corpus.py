@@ -1,0 +1,224 @@
+"""A text as token ids on disk: made once by reading it twice, and mapped into memory afterwards, however long it is.
+
+A folder with the tokenizer, `train.bin` and `valid.bin` (ids of documents one after another, little-endian, 2 or 4
+bytes), the documents' lengths beside each (`.len`, 4 bytes), and `corpus.json`, which is written last. Which documents
+are set aside follows from a hash of their text alone. Runs with the same text and tokenizer may share the folder.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import CheckpointError, DataError, ParameterError
+from engine.home import expanded
+from engine.json_reader import read as read_json
+from engine.pretrain import vocabulary
+from engine.pretrain.config import TOKENIZERS, PretrainConfig
+from engine.pretrain.documents import CorpusDocument, documents, sources
+from engine.sources.fetch.progress import Report, silent
+from engine.sources.model_info import fingerprint
+from engine.tokenizer import Tokenizer, from_folder
+from engine.tune.samples import text_end
+from engine.tune.stored import copy_whole, write_json
+from engine.tune.token_rows import TokenRows
+
+FILE = "corpus.json"
+PARTS = ("train", "valid")
+SHARE = 1 << 16
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """Facts of a corpus: its making and its amounts. `unigram` are the held-out bits a byte by frequencies alone."""
+
+    text: str  # fingerprint of the files
+    tokenizer: str  # kind, or a hash of the folder it came from
+    vocab: int  # that were asked for; 0: by the text
+    valid: float
+    tokens: int  # entries of the tokenizer
+    documents: int
+    train_tokens: int
+    valid_tokens: int
+    train_bytes: int
+    valid_bytes: int
+    unigram: float
+    unigram_of_bytes: float
+
+
+SCHEMA = {f.name: f.type for f in fields(CorpusFacts)}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus in its folder."""
+
+    folder: Path
+    facts: CorpusFacts
+    tokenizer: Tokenizer
+
+    def rows(self, part: str, length: int) -> TokenRows:
+        """Samples of at most `length` ids of a part; nothing is read yet. DataError where a file is damaged."""
+        kind = np.dtype("<u2" if self.facts.tokens <= 1 << 16 else "<u4")
+        path = self.folder / f"{part}.bin"
+        try:
+            lengths = np.fromfile(path.with_suffix(".len"), "<u4").astype(np.int64)
+            ids = np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}; remove {self.folder}, it is made again") from error
+        if lengths.sum() != len(ids):
+            raise DataError(f"{path} is damaged: {len(ids)} ids for {lengths.sum()}; remove {self.folder}")
+        return TokenRows(ids, lengths, length, part)
+
+    @property
+    def bytes_a_token(self) -> float:
+        """Of the text that is set aside."""
+        return self.facts.valid_bytes / max(1, self.facts.valid_tokens)
+
+
+def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Report = silent) -> Corpus:
+    """The text of the options as tokens: what lies in the folder, or made there.
+
+    `parameters` bound the vocabulary where its size is not asked for. DataError for a text that is empty, is none, or
+    is not the one in the folder.
+    """
+    if not config.data:
+        raise ParameterError("give DATA: a file or a folder of text")
+    folder = expanded(config.corpus or Path(config.out) / "corpus")
+    files = sources(config.data)
+    text = hashlib.sha256("\n".join([fingerprint(files), *(f.suffix for f in files)]).encode()).hexdigest()
+    asked = (text, _identity(config.tokenizer), config.vocab, config.valid)
+    if (folder / FILE).exists():
+        facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
+        for name, mine in zip(("text", "tokenizer", "vocab", "valid"), asked, strict=True):
+            if getattr(facts, name) != mine:
+                raise DataError(
+                    f"{folder} holds another corpus: its {name} is not the one asked for; give another --corpus"
+                    + ("" if config.corpus else " or --out")
+                )
+        return Corpus(folder, facts, from_folder(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = _survey(files, progress)
+    aside = _set_aside(hashes, config)
+    texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)
+    progress("learning a tokenizer", 0, 0)
+    if config.tokenizer in TOKENIZERS:
+        size = config.vocab or vocabulary.size_for(sum(n for _, n in hashes), parameters)
+        if config.tokenizer in ("bpe", "unigram") and size < vocabulary.SMALLEST:
+            raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {size}")
+        tokenizer = vocabulary.train(config.tokenizer, size, texts, folder)
+    else:
+        tokenizer = _copied(expanded(config.tokenizer), folder)
+    facts = _encoded(files, aside, tokenizer, folder, asked, progress)
+    write_json(folder / FILE, asdict(facts))
+    return Corpus(folder, facts, tokenizer)
+
+
+def _all(files: Sequence[Path]) -> Iterator[CorpusDocument]:
+    return chain.from_iterable(map(documents, files))
+
+
+def _survey(files: Sequence[Path], progress: Report) -> list[tuple[int, int]]:
+    """The first two bytes of each document's hash, and its length in bytes."""
+    found = []
+    total = sum(file.stat().st_size for file in files)
+    read = 0
+    for document in _all(files):
+        data = document.text.encode(errors="replace")
+        found.append((int.from_bytes(hashlib.sha256(data).digest()[:2], "big"), len(data)))
+        read += len(data)
+        progress("reading the text", min(read, total), total)
+    if not found:
+        raise DataError(f"there is no text in {', '.join(str(file) for file in files[:4])}: nothing but blanks")
+    return found
+
+
+def _set_aside(hashes: Sequence[tuple[int, int]], config: PretrainConfig) -> list[bool]:
+    """Which documents are validated on; of few documents the one with the smallest hash."""
+    if len({first for first, _ in hashes}) < 2:
+        raise DataError(f"{config.data} is too short: a part is trained on and another set aside, and it is one piece")
+    limit = config.valid * SHARE
+    least = min(first for first, _ in hashes)
+    return [first < limit or first == least for first, _ in hashes]
+
+
+def _encoded(
+    files: Sequence[Path],
+    aside: Sequence[bool],
+    tokenizer: Tokenizer,
+    folder: Path,
+    asked: tuple[str, str, int, float],
+    progress: Report,
+) -> CorpusFacts:
+    """Write the ids of both parts; what they are."""
+    kind = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
+    end = text_end(tokenizer)
+    lengths: dict[str, list[int]] = {part: [] for part in PARTS}
+    nbytes = dict.fromkeys(PARTS, 0)
+    ids_seen = {part: np.zeros(tokenizer.vocab_size) for part in PARTS}
+    bytes_seen = {part: np.zeros(256) for part in PARTS}
+
+    try:  # FILE says when both are whole
+        with (folder / "train.bin").open("wb") as train, (folder / "valid.bin").open("wb") as valid:
+            for i, document in enumerate(_all(files)):
+                part = PARTS[aside[i]]
+                ids = tokenizer.encode(document.text)
+                ids += [end] if document.ends and end is not None else []
+                (valid if aside[i] else train).write(np.asarray(ids, kind).tobytes())
+                lengths[part].append(len(ids))
+                data = np.frombuffer(document.text.encode(), np.uint8)
+                nbytes[part] += len(data)
+                ids_seen[part] += np.bincount(ids, minlength=tokenizer.vocab_size)
+                bytes_seen[part] += np.bincount(data, minlength=256)
+                progress("reading it as tokens", i + 1, len(aside))
+        for part in PARTS:
+            np.asarray(lengths[part], "<u4").tofile(folder / f"{part}.len")
+    except OSError as error:
+        raise DataError(f"{folder} was not written: {error.strerror}; make room or choose another --corpus") from error
+    valid_bytes = nbytes["valid"]
+    return CorpusFacts(
+        *asked,
+        tokens=tokenizer.vocab_size,
+        documents=len(aside),
+        train_tokens=sum(lengths["train"]),
+        valid_tokens=sum(lengths["valid"]),
+        train_bytes=nbytes["train"],
+        valid_bytes=valid_bytes,
+        unigram=_bits(ids_seen) / valid_bytes,
+        unigram_of_bytes=_bits(bytes_seen) / valid_bytes,
+    )
+
+
+def _bits(seen: dict[str, np.ndarray]) -> float:
+    """Bits of the held-out symbols by their frequencies in the training part, each once more than it was seen."""
+    counts = seen["train"] + 1
+    return float(-(seen["valid"] * np.log2(counts / counts.sum())).sum())
+
+
+def _identity(name: str) -> str:
+    """A kind by its name, a folder by its tokenizer."""
+    if name in TOKENIZERS:
+        return name
+    file = expanded(name) / "tokenizer.json"
+    if not file.is_file():
+        raise ParameterError(
+            f"tokenizer must be {', '.join(TOKENIZERS)} or a folder with a tokenizer.json, got {name!r}"
+        )
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _copied(source: Path, folder: Path) -> Tokenizer:
+    """The tokenizer of another model's folder, in this one."""
+    for name in TOKENIZER:
+        if (source / name).is_file():
+            copy_whole(source / name, folder / name)
+    try:
+        return from_folder(folder)
+    except CheckpointError:
+        (folder / "tokenizer.json").unlink(missing_ok=True)
+        raise

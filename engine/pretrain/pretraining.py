@@ -1,0 +1,280 @@
+"""Pretraining from options to a model's folder, by the trainer of `engine.tune`, as events.
+
+    for event in pretrain(configure({"data": "texts", "size": "1M", "out": "mine"})):
+        ...
+
+The folder is a model like any other: config, tokenizer and weights, written at each checkpoint; `best` in it holds the
+one with the least validation loss, `corpus` the tokens, and `pretrain.json` what was asked for. A run that was killed
+goes on (`resume`) to the same weights, bit for bit on one machine, from whatever it had come to.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from engine import json_reader, ranks
+from engine.errors import DataError
+from engine.home import expanded
+from engine.pretrain import parametrisation as widths
+from engine.pretrain.config import PretrainConfig
+from engine.pretrain.corpus import TOKENIZER, Corpus, corpus
+from engine.pretrain.shape import ModelShape, config_of, counts, parameters_of, shape_of
+from engine.session import Session
+from engine.sources.checkpoint import Checkpoint
+from engine.sources.fetch.progress import Report, silent
+from engine.sources.model_info import ModelInfo, fingerprint
+from engine.sources.precision import Precision
+from engine.trace.trace import Recipe
+from engine.tune import batches, probes, state, trainer
+from engine.tune.config import Config
+from engine.tune.control import Complete, Completion, Ended, Event, TrainControl, Validated
+from engine.tune.full import FullWeights
+from engine.tune.report import RunReport, refuse_if_too_large, report
+from engine.tune.run import Set, TrainingRun, prepare
+from engine.tune.stored import copy_whole, write_arrays, write_json
+from metal import mx
+from models.families import registry
+
+FILE = "pretrain.json"
+PER_PARAMETER, PASSES = 20, 4  # tokens, and over the text, where none are asked for
+# what may differ between a run and its resumption: where things are, how long and how often
+FREE = (
+    "data", "out", "corpus", "tokens", "eval_every", "eval_rows", "save_every", "patience", "sample", "sample_tokens",
+    "tensorboard",
+)  # fmt: skip
+SAMPLED_WORDS = 8  # of the held-out text that samples go on from
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The plan of a run. Loss is not known yet; time and memory are estimates."""
+
+    folder: Path
+    shape: ModelShape
+    vocab: int
+    parameters: int
+    parameters_without_embedding: int
+    train_tokens: int  # unique
+    valid_tokens: int
+    valid_bytes: int
+    steps: int
+    tokens: int  # that are trained, about
+    rate: float
+    seconds: float
+    memory: int  # bytes at the peak of a step
+    available: int
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The outcome of a run. The loss is the last validation's, nats a token, with its 95 % interval; or None."""
+
+    folder: Path
+    reason: str
+    parameters: int
+    parameters_without_embedding: int
+    tokens: int
+    unique_tokens: int
+    loss: float | None
+    low: float | None
+    high: float | None
+    bits_per_byte: float | None
+    seconds: float
+
+
+PretrainEvent = Prepared | Event | Completion | Pretrained
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run that is ready."""
+
+    config: PretrainConfig
+    run: TrainingRun
+    corpus: Corpus
+    checkpoint: Checkpoint
+    prepared: Prepared
+    found: RunReport
+    sample: str  # what samples go on from; "" for none
+
+
+def pretrain(
+    config: PretrainConfig,
+    control: TrainControl | None = None,
+    progress: Report = silent,
+    *,
+    shape: ModelShape | None = None,
+    resume: bool = False,
+) -> Iterator[PretrainEvent]:
+    """Train to the end: `Prepared`, the trainer's events with samples between, `Ended`, `Pretrained`.
+
+    `shape` takes the place of the options' size. Raises what `open_run` does; closing the iterator abandons what was
+    learned since the last `Saved`.
+    """
+    opened = open_run(config, progress, shape=shape, resume=resume)
+    yield opened.prepared
+    refuse_if_too_large(opened.found, opened.run.config)
+    yield from train(opened, control)
+
+
+def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Completion | Pretrained]:
+    """The same for a run that is open."""
+    run, prepared = opened.run, opened.prepared
+    if (together := ranks.joined()) is not None:
+        together.broadcast(None)  # all have looked at the folder
+    if run.leads and not (run.folder / state.FILE).exists():
+        write(run, run.folder, opened.checkpoint.config, opened.corpus)
+        write_json(run.folder / FILE, {"config": asdict(opened.config), "shape": asdict(prepared.shape)})
+    last: Validated | None = None
+    reason = ""
+    for event in trainer.train(run, control):
+        yield event
+        if isinstance(event, Ended):
+            reason = event.reason
+        elif isinstance(event, Validated):
+            last = event
+            if opened.sample:
+                said = probes.answer(run, asked(opened, run.counters.step))
+                if isinstance(said, Completion):
+                    yield said
+    if last is None and run.rows.valid and reason == "done":  # nothing was left to do
+        last = trainer.validate(run)
+    loss, low, high, bits = (last.loss, last.low, last.high, last.bits_per_byte) if last else (None,) * 4
+    yield Pretrained(
+        run.folder, reason, prepared.parameters, prepared.parameters_without_embedding, run.counters.tokens,
+        prepared.train_tokens, loss, low, high, bits, run.counters.elapsed_s,
+    )  # fmt: skip
+
+
+def asked(opened: Pretraining, step: int) -> Complete:
+    """The request of a sample: by the model's own probabilities, with a seed of its own at each step."""
+    return Complete(opened.sample, False, opened.config.sample_tokens, Recipe(), opened.config.seed + step)
+
+
+def open_run(
+    config: PretrainConfig, progress: Report = silent, *, shape: ModelShape | None = None, resume: bool = False
+) -> Pretraining:
+    """The run that the options describe, or what one in its folder had come to. Writes nothing yet but the corpus.
+
+    DataError for a text that is none or too short, and for a folder that holds another run or model; ParameterError
+    for a size, shape or options that cannot be.
+    """
+    folder = expanded(config.out)
+    begun = (folder / FILE).exists()
+    if resume and not begun:
+        raise DataError(f"{folder} has no run to resume: expected {FILE}")
+    if not resume and begun:
+        raise DataError(f"{folder} holds a run already: --resume goes on with it, another --out leaves it alone")
+    if not begun and (folder / "config.json").exists():
+        raise DataError(f"{folder} holds another model: choose another --out")
+    together = ranks.joined()
+    asked_for = parameters_of(config.size)
+    if together is None:
+        text = corpus(config, asked_for, progress)
+    else:
+        text = together.in_turn(lambda: corpus(config, asked_for, progress))
+    vocab = text.facts.tokens
+    shape = shape or shape_of(config.size, config.family, vocab, config.context, tied=_tied(config))
+    described = config_of(shape, vocab, config.context)
+    if resume:
+        _same(folder, config, shape)
+    rows = _rows(config, text)
+    progress("making the model", 0, 0)
+    model = registry.blank(described)
+    chosen = widths.parametrisation(config, model)
+    widths.start(model, chosen, config.seed)
+    settings = _settings(config, rows, shape, described)
+    run = prepare(
+        model, settings, rows, folder, name=str(folder), resume=resume and (folder / state.FILE).exists(),
+        group=None if together is None else together.group,
+        groups=widths.groups(model, chosen, config.optimiser, config.decay),
+    )  # fmt: skip
+    run.keep = lambda run, to: write(run, to, described, text)
+    whole = sum(array.size for array in model.arrays.values())
+    info = ModelInfo(
+        folder.name, folder, "pretraining", shape.family, "F32", whole, config.context, "", 4 * whole, fingerprint([])
+    )
+    checkpoint = Checkpoint(model, text.tokenizer, info, described, Precision(mx.float32, packed=False))
+    run.session = Session(checkpoint, reload=False)
+    progress("measuring this machine", 0, 0)
+    return _prepared(config, run, text, checkpoint, shape)
+
+
+def write(run: TrainingRun, folder: Path, config: dict[str, Any], text: Corpus) -> None:
+    """The model as it is now, as a folder like any other; each file lands whole."""
+    assert isinstance(run.trained, FullWeights)
+    arrays = registry.spelled(config, run.trained.stored(run.trained.parameters()))
+    write_arrays(folder / "model.safetensors", {n: mx.contiguous(a) for n, a in arrays.items()}, {"format": "mlx"})
+    if not (folder / "config.json").exists():
+        for name in TOKENIZER:
+            if (text.folder / name).is_file():
+                copy_whole(text.folder / name, folder / name)
+        write_json(folder / "config.json", {**config, "torch_dtype": "float32"})
+
+
+def _tied(config: PretrainConfig) -> bool:
+    """Whether a head is the embedding where a size is asked for: without muP, which is against it."""
+    return config.parametrisation == "standard"
+
+
+def _rows(config: PretrainConfig, text: Corpus) -> Set:
+    train, valid = (text.rows(part, config.context + 1) for part in ("train", "valid"))
+    least = config.batch * config.context
+    if train.targets < least:
+        raise DataError(
+            f"{config.data} has {train.targets:,} tokens to train on, fewer than one batch of {config.batch} texts of "
+            f"{config.context}: give more text, or a smaller --batch or --context"
+        )
+    if not len(valid):
+        raise DataError(f"{config.data} has no text to set aside: give more, or a larger --valid")
+    facts = asdict(text.facts)
+    return Set(train, valid, fingerprint=json.dumps([facts[name] for name in ("text", "tokenizer", "vocab", "valid")]))
+
+
+def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: dict[str, Any]) -> Config:
+    """The trainer's options."""
+    vocab = int(described["vocab_size"])
+    length = config.context + 1
+    found = batches.plan(rows.train, size=config.batch, length=length, packing=True, seed=config.seed, epoch=0)
+    unique = batches.targets(rows.train)
+    a_step = unique / len(found) * config.accumulate
+    tokens = config.tokens or min(PER_PARAMETER * counts(shape, vocab, config.context)[0], PASSES * unique)
+    steps = max(1, round(tokens / a_step))
+    return Config(
+        model=config.out, data=config.data, out=config.out, valid=config.valid, loss="all", length=length, packing=True,
+        kind="full", optimiser=config.optimiser, rate=config.rate or widths.peak(config, shape.width),
+        schedule=config.schedule, warmup=round(config.warmup * steps), floor=config.floor, steps=steps,
+        batch=config.batch, accumulate=config.accumulate, clip=config.clip, decay=config.decay,
+        checkpointing=config.checkpointing, seed=config.seed, eval_every=config.eval_every, eval_rows=config.eval_rows,
+        patience=config.patience, save_every=config.save_every, tensorboard=config.tensorboard,
+    )  # fmt: skip
+
+
+def _prepared(
+    config: PretrainConfig, run: TrainingRun, text: Corpus, checkpoint: Checkpoint, shape: ModelShape
+) -> Pretraining:
+    found, facts = report(run), text.facts
+    whole, inner = counts(shape, facts.tokens, config.context)
+    prepared = Prepared(
+        run.folder, shape, facts.tokens, whole, inner, facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
+        run.steps, round(found.trained / found.batches * run.config.accumulate * run.steps), run.config.rate,
+        found.seconds, found.memory.total, found.available,
+    )  # fmt: skip
+    held = " ".join(text.tokenizer.decode(run.rows.valid[0].ids[: 8 * SAMPLED_WORDS]).split()[:SAMPLED_WORDS])
+    sample = (config.sample or held or "The") if config.sample_tokens else ""
+    return Pretraining(config, run, text, checkpoint, prepared, found, sample)
+
+
+def _same(folder: Path, config: PretrainConfig, shape: ModelShape) -> None:
+    """DataError where a run began with other options."""
+    then = json_reader.read(folder / FILE, {"config": dict, "shape": dict})
+    sides = [(then["config"], asdict(config), [f.name for f in fields(config) if f.name not in FREE])]
+    sides.append((then["shape"], asdict(shape), [f.name for f in fields(shape)]))
+    for before, now, names in sides:
+        for name in names:
+            if before.get(name) != now[name]:
+                raise DataError(
+                    f"{folder} began with {name} = {before.get(name)!r}, got {now[name]!r}: give the same options"
+                )

@@ -1,0 +1,221 @@
+"""Pretraining from a text to a folder that is a model: figures, resumption, refusals, and a known entropy reached."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import DataError, LikelyError, ParameterError
+from engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
+from engine.pretrain.corpus import corpus
+from engine.pretrain.pretraining import FILE, Prepared, pretrain
+from engine.pretrain.shape import ModelShape, counts, shape_of
+from engine.sources.checkpoint import load
+from engine.tune.control import Completion, Ended, Saved, Stepped, Validated
+from metal import mx
+from tests.engine.pretrain.texts import config, finish, markov, words
+
+
+def weights(folder: Path) -> dict[str, mx.array]:
+    return mx.load(str(folder / "model.safetensors"))  # type: ignore[return-value]
+
+
+def same(a: Path, b: Path) -> bool:
+    mine, theirs = weights(a), weights(b)
+    return set(mine) == set(theirs) and all(bool(mx.array_equal(mine[n], theirs[n])) for n in mine)
+
+
+def held_out(run: PretrainConfig, folder: Path) -> float:
+    """The mean loss of the model in a folder, loaded as every model is, on the first held-out rows; each row alone."""
+    model, losses = load(folder).model, []
+    for row in list(corpus(run).rows("valid", run.context + 1))[: run.eval_rows]:
+        logits = model(mx.array([row.ids[:-1]]))[0]
+        logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        losses.append(mx.take_along_axis(logp, mx.array(row.ids[1:])[:, None], axis=-1)[:, 0])
+    return -float(mx.mean(mx.concatenate(losses)))
+
+
+def test_a_text_becomes_a_model_that_loads_and_measures_what_training_measured(tmp_path: Path) -> None:
+    data = words(tmp_path)
+    found, events = finish(config(data, tmp_path / "m", sample_tokens=4, sample="ae"))
+    prepared = events[0]
+    assert isinstance(prepared, Prepared)
+    assert prepared.parameters == found.parameters == sum(a.size for a in weights(tmp_path / "m").values())
+    assert prepared.parameters_without_embedding == found.parameters - 2 * 257 * prepared.shape.width
+    steps = [e for e in events if isinstance(e, Stepped)]
+    assert len(steps) == prepared.steps and found.tokens == steps[-1].tokens
+    assert found.tokens == pytest.approx(prepared.tokens, rel=0.1)  # what a step holds differs a little
+    assert all(e.noise_scale is None or e.noise_scale > 0 for e in steps) and steps[-1].noise_scale
+    said = [e for e in events if isinstance(e, Completion)]
+    assert len(said) == len([e for e in events if isinstance(e, Validated)]) and len(said[0].steps) == 4
+    last = [e for e in events if isinstance(e, Validated)][-1]
+    assert len(last.by_position) == 6  # a row's first target, its second, 2, 4, 8 and 16 more
+    assert isinstance(events[-2], Ended) and found.reason == "done"
+
+    assert held_out(config(data, tmp_path / "m"), tmp_path / "m") == pytest.approx(found.loss, abs=1e-4)
+    assert found.loss is not None and found.bits_per_byte is not None  # a byte is a token here, but for the ends
+    assert found.bits_per_byte == pytest.approx(found.loss / math.log(2), rel=0.05)
+    best = [e for e in events if isinstance(e, Validated) and e.best][-1]
+    assert (tmp_path / "m" / "best" / "model.safetensors").exists() and best.loss <= found.loss + 1e-9
+
+
+def test_a_run_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    data = words(tmp_path)
+    for optimiser in ("adamw", "muon"):
+        whole, part = (config(data, tmp_path / f"{optimiser}{i}", optimiser=optimiser) for i in (0, 1))
+        finish(whole)
+        events = pretrain(part)
+        for event in events:
+            if isinstance(event, Saved) and event.step == 4:
+                break
+        events.close()
+        again, seen = finish(part, resume=True)
+        assert same(Path(whole.out), Path(part.out)) and again.reason == "done"
+        assert [e.step for e in seen if isinstance(e, Stepped)] == [5, 6]
+    done, seen = finish(part, resume=True)  # nothing is left
+    assert done.loss == again.loss and not [e for e in seen if isinstance(e, Stepped)]
+    with pytest.raises(DataError, match="holds a run already: --resume"):
+        finish(part)
+    with pytest.raises(DataError, match="began with seed = 0, got 1"):
+        finish(config(data, Path(part.out), optimiser="muon", seed=1), resume=True)
+    (tmp_path / "words.txt").write_text("other words\n" * 800)
+    with pytest.raises(DataError, match="its text is not the one asked for"):
+        finish(part, resume=True)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from engine.pretrain.pretraining import pretrain
+from tests.engine.pretrain.texts import config
+for event in pretrain(config(Path(sys.argv[1]), Path(sys.argv[2]), save_every=1), resume=sys.argv[3] == "1"):
+    print(type(event).__name__, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    data, random = words(tmp_path), np.random.default_rng(0)
+    whole, killed = config(data, tmp_path / "whole", save_every=1), tmp_path / "killed"
+    finish(whole)
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(data), str(killed), str(int((killed / FILE).exists()))],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(float(random.uniform(0, 0.2)))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    assert kills >= 2
+    finish(config(data, killed, save_every=1), resume=(killed / FILE).exists())
+    assert same(tmp_path / "whole", killed)
+
+
+@pytest.mark.slow
+def test_the_entropy_of_a_chain_is_reached(tmp_path: Path) -> None:
+    data, rate = markov(tmp_path, 120_000)
+    run = config(data, tmp_path / "m", size="20k", tokenizer="characters", context=64, batch=8, accumulate=1,
+                 tokens=400_000, eval_every=0, save_every=0, eval_rows=0)  # fmt: skip
+    found, _ = finish(run)
+    assert found.loss is not None and found.low is not None
+    assert found.loss == pytest.approx(rate, rel=0.02) and found.low < rate * 1.02
+
+
+def test_tokenizers_spell_every_text_and_say_what_they_cost(tmp_path: Path) -> None:
+    data = words(tmp_path)
+    odd = "née 漢字\x07 🙂\n\ttab  two"
+    for kind in TOKENIZERS:
+        c = config(data, tmp_path / kind, tokenizer=kind, **({"vocab": 300} if kind in ("bpe", "unigram") else {}))
+        made = corpus(c)
+        assert made.tokenizer.decode(made.tokenizer.encode(odd)) == odd, kind
+        facts = made.facts
+        assert facts.tokens == {"bpe": 300, "unigram": 300, "bytes": 257}.get(kind, facts.tokens)
+        rows = made.rows("train", 33)
+        spelled = b"".join(made.tokenizer.piece(int(t)) for t in rows.ids if not made.tokenizer.is_special(int(t)))
+        assert len(spelled) == facts.train_bytes and facts.train_bytes + facts.valid_bytes == data.stat().st_size
+        assert rows.targets == facts.train_tokens - len(np.unique(rows.document))  # all but each document's first
+        if kind == "bytes":
+            assert facts.unigram == pytest.approx(facts.unigram_of_bytes, rel=0.02)
+        elif kind == "bpe":
+            assert facts.unigram < 0.97 * facts.unigram_of_bytes
+    shared = config(data, tmp_path / "else", corpus=str(tmp_path / "bpe" / "corpus"), tokenizer="bpe", vocab=300)
+    assert corpus(shared).facts == corpus(config(data, tmp_path / "bpe", tokenizer="bpe", vocab=300)).facts
+    copied = corpus(config(data, tmp_path / "copied", tokenizer=str(tmp_path / "bpe" / "corpus")))
+    assert copied.tokenizer.fingerprint == corpus(shared).tokenizer.fingerprint
+
+
+def test_every_family_has_a_shape_for_a_size() -> None:
+    for family in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3", "gpt2",
+                   "gpt_neox", "starcoder2", "smollm3", "granite"):  # fmt: skip
+        shape = shape_of("1M", family, 1024, 128)
+        assert counts(shape, 1024, 128)[0] == pytest.approx(1e6, rel=0.1), family
+    plain = ModelShape("llama", layers=2, width=64, heads=2, mlp_width=160)
+    inner = 2 * (4 * 64**2 + 3 * 64 * 160 + 2 * 64) + 64
+    assert counts(plain, 300, 128) == (inner + 2 * 300 * 64, inner)
+
+
+def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
+    words(tmp_path)
+    files = {
+        "empty.txt": b"", "blank.txt": b" \n\n ", "zero.txt": b"ab\0cd", "latin.txt": b"caf\xe9" * 9,
+        "short.txt": b"too short", "chat.jsonl": b'{"prompt": "a", "completion": "b"}\n',
+    }  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "wide.toml").write_text('family = "llama"\nwidht = 64\n')
+    (tmp_path / "odd.toml").write_text("width = 65\nheads = 2\n")
+    refused: list[tuple[str, dict[str, Any], str]] = [
+        ("empty.txt", {}, "there is no text in"),
+        ("blank.txt", {}, "nothing but blanks"),
+        ("zero.txt", {}, "is no text: byte 2 is zero"),
+        ("latin.txt", {}, "must be UTF-8: .* byte 3"),
+        ("short.txt", {}, "is too short"),
+        ("chat.jsonl", {}, 'a row with "text" expected, got a prompt'),
+        ("none", {}, "has no text: expected files that end with .txt"),
+        ("missing", {}, "there is no .*missing"),
+        ("words.txt", {"batch": 999}, "fewer than one batch of 999 texts of 32"),
+        ("words.txt", {"size": "1k"}, "no llama with 257 tokens has about 1k parameters: the nearest has"),
+        ("words.txt", {"size": "big"}, "size must be parameters such as 300k"),
+        ("words.txt", {"size": str(tmp_path / "wide.toml")}, "unknown option widht; did you mean width?"),
+        ("words.txt", {"size": str(tmp_path / "odd.toml")}, "a width of 65 does not make 2 heads"),
+        ("words.txt", {"family": "gpt2", "size": "100k"}, "muP wants a head of its own, and this gpt2 ties it"),
+        ("words.txt", {"family": "mixtral"}, "family must be one of"),
+        ("words.txt", {"tokenizer": "words"}, "tokenizer must be bpe, unigram, bytes, characters or a folder"),
+        ("words.txt", {"out": str(tmp_path / "model")}, "holds another model"),
+    ]
+    for number, (name, values, line) in enumerate(refused):
+        out = Path(values.pop("out", tmp_path / f"out{number}"))
+        with pytest.raises(LikelyError, match=line):
+            next(iter(pretrain(config(tmp_path / name, out, **values))))
+        assert not (out / "model.safetensors").exists()
+    for values, line in (
+        ({"tokenizer": "bytes", "vocab": 300}, "vocab goes with tokenizer = bpe or unigram"),
+        ({"parametrisation": "standard", "base_width": 32}, "base_width goes with parametrisation = mup"),
+        ({"optimizer": "adamw"}, "did you mean optimiser"),
+        ({"valid": 0.0}, "valid must be 0.001 to 0.5"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            configure(values)
+
+
+def test_a_run_that_diverges_stops_and_keeps_the_best(tmp_path: Path) -> None:
+    run = config(words(tmp_path), tmp_path / "m", rate=30.0, warmup=0.6, tokens=128 * 60, clip=0.0, eval_every=1,
+                 schedule="constant", save_every=0, optimiser="muon")  # fmt: skip
+    found, events = finish(run)
+    assert found.reason in ("diverged", "nan") and found.loss is not None
+    best = min(e.loss for e in events if isinstance(e, Validated))
+    assert held_out(run, tmp_path / "m" / "best") == pytest.approx(best, abs=1e-3)
