@@ -45,6 +45,9 @@ DARK = Theme(
         "row": "#242c34",
         "tint": "#27508f",
         "tile": "#4c93f7",
+        "shared-1": "#17232f",
+        "shared-2": "#1b3049",
+        "shared-3": "#214066",
         "footer-key-foreground": "#f5a742",
         "block-cursor-foreground": "#e3e5e8",
         "block-cursor-background": "#242c34",
@@ -79,6 +82,9 @@ LIGHT = Theme(
         "row": "#e6e8ea",
         "tint": "#a3c4f3",
         "tile": "#2f6fd0",
+        "shared-1": "#eaf1fa",
+        "shared-2": "#d9e7f9",
+        "shared-3": "#c5dbf7",
         "footer-key-foreground": "#a04e00",
         "block-cursor-foreground": "#1b1f23",
         "block-cursor-background": "#e6e8ea",
@@ -115,6 +121,7 @@ class Look:
     heading: Style
     tints: tuple[Style, ...]  # a share 0 to 1 behind words: the ground's colour towards one hue, or levels of heat
     tiles: tuple[Style, ...]  # the same of cells without words; () where there are no colours for it
+    shared: tuple[Style, ...]  # behind what no, few, most, all texts of a search begin with
     kinds: Mapping[int, Style]  # of each bit of a face
     _faces: dict[int, Style | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -188,6 +195,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
             heading=Style(bold=True, dim=True),
             tints=levels,
             tiles=(),
+            shared=(Style(), *[Style(dim=True)] * 3),
             kinds=SHAPES | {face.LINK: Style(color=blue), face.MARKUP: Style(dim=True)},
         )
 
@@ -221,6 +229,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
         heading=ink("faint", bold=True),
         tints=_towards(variables, "tint", 1.1),
         tiles=_towards(variables, "tile", 0.8),
+        shared=(Style(), *(Style(bgcolor=variables.get(f"shared-{level}")) for level in (1, 2, 3))),
         kinds=SHAPES
         | {
             face.LINK: ink("primary"),
@@ -268,6 +277,8 @@ class Glyphs:
     fold: str = "▸"
     unfold: str = "▾"
     lift: str = "✕"
+    holds: str = "✓"
+    fails: str = "✗"
     down: str = "▼"
     dot: str = "·"
 
@@ -280,7 +291,7 @@ ASCII = {
         ("▶▸", ">"), ("◀", "<"), ("▾▼↓", "v"), ("↑", "^"), ("┊", ":"), ("│▏", "|"), ("▎▍▌▋▊▉█", "#"), ("▁␣", "_"),
         ("▂·…", "."), ("▃─", "-"), ("▄≈", "~"), ("▅━", "="), ("▆├╭╮╰╯", "+"), ("▇", "*"), ("●◌∅", "o"), ("‖", "="),
         ("└", "`"), ("∎◆■", "#"), ("⏎", "$"), ("⇥→", ">"), ("←", "<"), ("┤", "+"), ("▲", "^"), ("±", "~"), ("−", "-"),
-        ("✕×", "x"), ("╶╴", "-"), ("√", "+"), ("•", "*"),
+        ("✕×✗", "x"), ("✓", "v"), ("╶╴", "-"), ("√", "+"), ("•", "*"),
     )
     for picture in pictures
 }  # fmt: skip

@@ -16,21 +16,13 @@ from engine.evaluate.tasks import Question
 from engine.reason.paths import Path, answer_in
 from engine.reason.problems import Attempt
 from engine.reason.reasoning import Reasoning
+from engine.reason.steps import units
 from engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
     from engine.session import Session
 
 CHANGES = ("kept", "cut", "corrupted", "exchanged")  # kept: how many change by being drawn again alone
-
-
-def units(text: str) -> list[str]:
-    """The steps of a text, each with what parts it from the next: lines, else sentences, else words."""
-    for pattern in (r"[^\n]*\n+|[^\n]+$", r".*?[.!?](?:\s+|$)|.+$", r"\S+\s*"):
-        found = re.findall(pattern, text, re.DOTALL if pattern.startswith(".") else 0)
-        if len(found) > 1:
-            return [str(unit) for unit in found]
-    return [text] if text else []
 
 
 def changed(chain: Sequence[str], how: str, other: Sequence[str]) -> str | None:

@@ -90,6 +90,11 @@ PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by
         ("words", 2, " I think 4"), ("words", 3, " No idea"), ("done", 1, "eot"), ("done", 0, "eot"),
         ("done", 2, "eot"), ("done", 3, "length"),
     ),
+    "worked": (
+        ("fork", 0, 1), ("fork", 0, 2), ("words", 0, " 27 / 3 = 9 groups.\n9 * 4 = 36.\nShe gets 40 - 36 = 4."),
+        ("words", 1, " 27 / 3 = 8 groups.\n8 * 4 = 32. So 40 - 32 = 8."), ("words", 2, " I think 4"),
+        ("done", 0, "eot"), ("done", 1, "eot"), ("done", 2, "eot"),
+    ),
     "early": (
         ("fork", 0, 1), ("words", 0, " The sky"), ("words", 1, " Blue light"), ("done", 1, "eot"),
         ("words", 0, " looks blue"), ("done", 0, "eot"),

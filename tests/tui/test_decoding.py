@@ -7,6 +7,7 @@ from textual.widgets import OptionList
 
 from app.requests import Count
 from app.store import Store
+from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.best_texts import BestTexts
 from engine.decode.beam import Beam
 from engine.decode.several import Vote
@@ -20,7 +21,7 @@ ASK = "Why is the sky blue?"
 def searching() -> ScriptedEngine:
     """An engine that searches as planned where a beam search of three or a vote of four is asked for."""
     engine = ScriptedEngine()
-    engine.plans = {"beam 3": "beams", "vote 4": "votes", "vote": "many", "exact 50": "walk"}
+    engine.plans = {"beam 3": "beams", "vote 4": "votes", "vote 3": "worked", "vote": "many", "exact 50": "walk"}
     return engine
 
 
@@ -357,3 +358,62 @@ async def test_the_width_of_a_search_is_a_slider_that_is_dragged(play: Play) -> 
         await stage.pilot.click(offset=(left, early))  # which is no number
         await stage.pilot.pause()
         assert stage.chat.talk.strategy == Beam(1)
+
+
+async def test_what_beams_share_is_shaded_and_the_panel_says_what_the_search_chose(play: Play) -> None:
+    engine, gate = searching(), Event()
+    engine.pace = lambda turn: gate.wait(5) and None if turn == 18 else None
+    async with play(engine) as stage:
+        best, view = stage.chat.query_one(BestTexts), stage.chat.pane.view
+        await choose(stage, "beam 3")
+        await stage.type(ASK)
+        await stage.until(lambda: best.ranking is not None and best.ranking.rows[0].text == "…red because air")
+        assert best.ranking is not None and best.ranking.shared == ((3, 3), (1, 2))
+        await stage.until(lambda: view.shared == [3, 3, 3, 0, 0])
+        ground = stage.app.look.shared[3].bgcolor
+        row = view.render_line(view.layout_.height - 1)
+        assert "".join(s.text for s in row if s.style and s.style.bgcolor == ground) == "The sky looks"
+        picture = stage.picture()
+        assert "shared by  all 3  3 tok  then 2 tok alone" in picture and "Σ log₂p then rank" in picture
+        table = stage.chat.inspector.table()
+        assert (
+            table is not None and table.title == "NEXT" and [row.more[1] for row in table.rows if row.chosen] == ["3"]
+        )
+        assert all(row.more[1] == "✕" and row.removed_by for row in table.rows if not row.chosen)
+        best.focus()
+        await stage.pilot.press("up")  # the first, which shares a token more with the third
+        await stage.until(lambda: view.shared == [3, 3, 3, 2, 0, 0])
+        view.focus()
+        view.move_to(TokenPlace(1, 3))  # where blue and red went on, and light was given up after
+        await stage.pilot.pause()
+        table = stage.chat.inspector.table()
+        assert table is not None and [row.name for row in table.rows if row.more[1] != "✕"] == ["·red", "·light"]
+        stage.chat.inspector.candidates.focus()
+        await stage.pilot.pause()
+        formula = stage.chat.inspector.formula()
+        assert formula is not None and "then rank" in "".join(text for text, _ in formula.parts)
+        gate.set()
+        await stage.until(lambda: stage.ended)
+
+
+async def test_paths_have_the_verdict_on_their_equations_and_open_into_steps(play: Play) -> None:
+    async with play(searching()) as stage:
+        await choose(stage, "vote 3")
+        await stage.ask(ASK)
+        best = stage.chat.query_one(BestTexts)
+        await stage.until(lambda: best.ranking is not None and "1 of 2 hold" in stage.picture())
+        assert "✓ 3" in stage.picture() and "✗ 27 / 3 = 8" in stage.picture() and not stage.chat.pane.view.shared
+        best.focus()
+        await stage.pilot.press("up", "up", "up", "v")
+        await stage.until(lambda: "├─ 2 9 * 4 = 36." in stage.picture())
+        assert best.ranking is not None and [step.text for step in best.ranking.steps] == [
+            "27 / 3 = 9 groups.", "9 * 4 = 36.", "She gets 40 - 36 = 4.",
+        ]  # fmt: skip
+        await stage.until(lambda: best.size.height == 7)
+        await stage.pilot.click(best, offset=(8, 3))  # a step: nothing is picked by it
+        await stage.pilot.pause()
+        assert best.at == 0
+        await stage.pilot.click(best, offset=(8, 5))  # the row under the opened one
+        await stage.until(lambda: best.at == 1 and "✗ 27 / 3 = 8" in stage.picture())
+        await stage.pilot.press("v")
+        await stage.until(lambda: best.size.height == 4)

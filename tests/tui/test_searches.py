@@ -8,6 +8,7 @@ import pytest
 
 from app import requests as r
 from app.tui.chat.live_run import LiveRun
+from app.tui.chat.search_choice import choice
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Pruned, Rated
@@ -59,3 +60,45 @@ def test_every_answer_of_a_search_is_a_branch(text: str, every: int) -> None:
     if scores:
         best = max((branch for branch in ended), key=lambda branch: scores[branch])
         assert shown == tokens[best]
+
+
+@pytest.mark.parametrize("text", ["beam 4", "gnmt 3", "stochastic 4"])
+def test_what_went_on_from_each_place_and_how_it_ranked_is_what_the_search_did(text: str) -> None:
+    """Against the events: at each place of the answer the tokens drawn there, in the order of their scores."""
+    session = Session(FakeCheckpoint(MarkovModel(random_table(2, 1.5))))  # type: ignore[arg-type]
+    run_of: dict[str, Any] = {"seed": 4, "max_tokens": 8, "strategy": parse(text)}
+    said: dict[int, tuple[int, ...]] = {0: ()}
+    scores: dict[tuple[int, ...], float] = {}  # of all beginnings that were held
+    rated: dict[int, float] = {}
+    label = Node("a", Fork("u"), "assistant", label=text, seed=4)
+    talk = Conversation("c").add(Node("u", Fork(), "user", text="ask")).add(label)
+    ids, kept = iter(range(10**6)), set[tuple[int, ...]]()
+    run = LiveRun("a", RunControl(), lambda: f"n{next(ids)}")
+    for event in session.generate(PROMPT, RunControl(Recipe()), **run_of):
+        talk, _ = run.take(talk, [event])
+        match event:
+            case Forked(parent, child):
+                said[child] = said[parent]
+            case Rated(branch, figures):
+                rated[branch] = figures["score"]
+            case Emitted(branch, step):
+                said[branch] = (*said[branch], step.token)
+                scores[said[branch]] = rated[branch]
+            case Done(branch):
+                kept.add(said[branch])
+    talk = run.keep(talk)
+    message = talk.messages()[-1]
+    tokens = tuple(step.token for step in message.steps)
+    for depth in range(len(tokens)):
+        made = choice(talk, message, depth)
+        assert made is not None and made.length == depth
+        assert made.total == pytest.approx(sum(step.logprob or 0.0 for step in message.steps[:depth]))
+        went = {each[depth]: score for each, score in scores.items() if each[:-1] == tokens[:depth]}
+        assert set(made.ranks) == set(went)
+        if text.startswith("stochastic"):
+            assert set(made.ranks.values()) == {0}
+        else:
+            assert sorted(went, key=lambda t: -went[t]) == sorted(went, key=lambda t: made.ranks[t])
+            alike = [score for each, score in scores.items() if len(each) == depth + 1]
+            ended = [s for each, s in scores.items() if len(each) <= depth and each in kept]
+            assert made.ranks[tokens[depth]] == 1 + sum(s > went[tokens[depth]] for s in alike + ended)

@@ -33,6 +33,7 @@ class Candidate:
     after: float | None
     removed_by: str = ""
     chosen: bool = False
+    more: tuple[str, ...] = ()  # words of columns in the place of `after`
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class CandidateTable:
     exact: bool
     live: bool
     OF: ClassVar[str] = "next token"  # over the names
-    HEADS: ClassVar[tuple[str, str]] = ("raw %", "after %")  # over the figures before and after
+    HEADS: ClassVar[tuple[str, ...]] = ("raw %", "after %")  # over the figures before and after
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
 
     def summary(self, glyphs: Glyphs) -> str:

@@ -32,7 +32,7 @@ KEYS: dict[type[Widget], Keys] = {
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
     PlaceEditor: (("⏎", "Keep"), ("tab", "Keep and go on"), ("^j", "New line"), ("esc", "Leave")),
     SystemLine: (("e", "Edit"), ("z", "Open or fold")),
-    BestTexts: (("↑↓", "Show"), ("⏎", "Take it"), ("del", "Drop"), ("space", "Pause")),
+    BestTexts: (("↑↓", "Show"), ("⏎", "Take it"), ("v", "Steps"), ("del", "Drop"), ("space", "Pause")),
     TreePane: (("↑↓", "Pick"), ("⏎", "Check out"), ("z", "Pruned")),
 }  # fmt: skip
 ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))

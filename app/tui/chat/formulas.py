@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from app.tui.chat.candidates import LN2, CandidateTable
 from app.tui.chat.inspection import Inspection
 from app.tui.chat.neighbours import Neighbours
+from app.tui.chat.ranking import bits
+from app.tui.chat.search_choice import SearchTable
 from app.tui.formula import Formula, Part, low
 from app.tui.sampling import words
 from engine.evaluate.scores import perplexity, surprisal, total
@@ -49,6 +51,17 @@ def of_draw(table: CandidateTable | None, recipe: Recipe, picked: int | None = N
         (f" of {table.vocab:,}", False),
     ]
     return Formula("decoder", q, f"T: {words(recipe) or 'nothing changes p'}, the rest shared out to sum to 1")
+
+
+def of_choice(table: SearchTable, picked: int | None) -> Formula | None:
+    """How a search adds up a candidate: the token picked, else the one that was drawn, else the best."""
+    row = next((row for row in table.rows if row.token == picked or (picked is None and row.chosen)), table.rows[0])
+    parts: list[Part] = [
+        (f"Σ log₂p + log₂p({row.name}) = ", False), (bits(table.total), True), (" + ", False),
+        (bits(math.log(row.before)) if row.before > 0 else "−∞", True), (" = ", False), (row.more[0] or "−∞", True),
+        ("   then rank ", False), (row.more[1], True),
+    ]  # fmt: skip
+    return Formula("decoder", parts, "the rank is among all texts of the step by their scores; ✕: given up there")
 
 
 def of_neighbour(table: Neighbours, picked: int | None) -> Formula | None:

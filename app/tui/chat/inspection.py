@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.tui.chat import candidates
+from app.tui.chat import candidates, search_choice
 from app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
+from app.tui.chat.search_choice import SearchChoice
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe, TokenStep
 
@@ -37,6 +38,7 @@ class Inspection:
     logits: np.ndarray | None = None
     prompt: Prompt | None = None
     key: Hashable = None
+    choice: SearchChoice | None = None  # of the search that drew it
 
     def outcome(self) -> Outcome | None:
         """The candidates under the recipe; None where nothing was kept of the step."""
@@ -54,7 +56,8 @@ class Inspection:
         if not self.upcoming:
             if self.step is None:
                 return None
-            return candidates.view(self.step, outcome, self.recipe, self.names, title=self.title, live=self.live)
+            found = candidates.view(self.step, outcome, self.recipe, self.names, title=self.title, live=self.live)
+            return found if self.choice is None else search_choice.table(found, self.choice, self.names)
         if outcome is None:
             return None
         if self.logits is not None:

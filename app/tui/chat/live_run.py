@@ -89,6 +89,8 @@ class LiveRun:
                     self.failure, self.ended = event, True
             if not isinstance(event, Revised):
                 self._revised = None
+        if self.rated:  # a search's tree is looked at as it grows
+            talk = self.keep(talk)
         return talk, [] if self.turned else fresh
 
     def _passed(self, event: Emitted | Forked | Pruned | Revised, branch: int) -> bool:

@@ -16,7 +16,7 @@ class Neighbours(CandidateTable):
 
     words: str = ""
     OF: ClassVar[str] = "near it"
-    HEADS: ClassVar[tuple[str, str]] = ("rows %", "cos %")
+    HEADS: ClassVar[tuple[str, ...]] = ("rows %", "cos %")
     BAR: ClassVar[tuple[str, str]] = ("mean removed", "rows as they are")
 
     def summary(self, glyphs: Glyphs) -> str:

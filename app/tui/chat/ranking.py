@@ -6,11 +6,15 @@ Plain data, from a conversation; how it looks is the list's.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 
 from app.tui.chat import tallies
 from app.tui.chat.candidates import LN2
 from engine.conversation import Conversation
-from engine.reason.scorers import logprob
+from engine.reason.scorers import logprob, mean_logprob
+from engine.reason.steps import LINES, SENTENCES, Equation, equations, units
+from engine.trace.trace import TokenStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +26,56 @@ class Ranked:
     numbers: tuple[str, ...]
     ended: bool
     on: bool  # the screen
+    verdict: "EquationVerdict | None" = None  # on its equations; None while it grows, and where it has none
+
+
+@dataclass(frozen=True, slots=True)
+class EquationVerdict:
+    """Whether all equations of a text hold; `words` are how many, or the first that does not."""
+
+    holds: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankedStep:
+    """One step of the text on the screen: its mean log-probability as it is shown."""
+
+    text: str
+    number: str
+    verdict: EquationVerdict | None
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """All texts that are alive, those of a search the best first, with the heads of their numbers."""
+    """All texts that are alive, those of a search the best first, with the heads of their numbers.
+
+    `shared` says of the text on the screen by how many of them its tokens are shared, from the first on, as (texts,
+    tokens); () where they are a sample. `steps` are its steps, where they are asked for; `skipped` the tokens of its
+    message before all of it.
+    """
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[Ranked, ...]
+    shared: tuple[tuple[int, int], ...] = ()
+    steps: tuple[RankedStep, ...] = ()
+    skipped: int = 0
 
     @property
     def words(self) -> str:
         """How many go on, and how many have ended."""
         ended = sum(row.ended for row in self.rows)
-        return f"{len(self.rows) - ended} growing, {ended} ended" if ended < len(self.rows) else f"{ended} ended"
+        judged = [row.verdict.holds for row in self.rows if row.verdict is not None]
+        right = f" · {sum(judged)} of {len(judged)} hold" if judged else ""
+        return (
+            f"{len(self.rows) - ended} growing, {ended} ended" if ended < len(self.rows) else f"{ended} ended"
+        ) + right
 
 
-def ranking(talk: Conversation, count: tallies.VoteCount | None) -> Ranking | None:
+def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool = False) -> Ranking | None:
     """Those beside the last message, whose votes are counted if it is a path of one, without what is put away; None
-    where it is alone."""
+    where it is alone. `opened`: with the steps of that message."""
     leaf = talk.leaf
     if leaf is None or not leaf.label:
         return None
@@ -54,19 +88,63 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None) -> Ranking | No
     if count is None:
         nodes.sort(key=lambda node: -node.figures.get("score", -math.inf))
     lines = {node.id: tallies.steps(talk, node) for node in nodes}
-    texts = _apart(["".join(s.text for s in lines[node.id] if not s.special).strip() for node in nodes])
+    whole = [_said(lines[node.id]) for node in nodes]
     rows = []
-    for node, text in zip(nodes, texts, strict=True):
+    for node, text, said in zip(nodes, _apart([text.strip() for text in whole]), whole, strict=True):
         total, tokens = logprob(lines[node.id]), len(lines[node.id])
         score = node.figures.get("score", math.nan)
         if count is None:
             numbers = bits(total), str(tokens), bits(score)
         else:
             numbers = count.said.get(node.id) or "", str(tokens), bits(total / tokens if tokens else math.nan)
-        rows.append(Ranked(node.id, text, numbers, bool(node.finish), node.id == leaf.id))
+        rows.append(
+            Ranked(
+                node.id, text, numbers, bool(node.finish), node.id == leaf.id, _judged(said) if node.finish else None
+            )
+        )
+    own = lines.get(leaf.id, [])
+    skipped = len(talk.messages()[-1].steps) - len(own)
+    shared = () if count is not None and count.sampled else _shared(own, list(lines.values()))
+    steps = tuple(_steps(own)) if opened else ()
     if count is None:
-        return Ranking(f"{len(rows)} BEST", ("log₂p", "tok", "score"), tuple(rows))
-    return Ranking(f"{len(rows)} PATHS", ("answer", "tok", "log₂p/tok"), tuple(rows))
+        return Ranking(f"{len(rows)} BEST", ("log₂p", "tok", "score"), tuple(rows), shared, steps, skipped)
+    return Ranking(f"{len(rows)} PATHS", ("answer", "tok", "log₂p/tok"), tuple(rows), shared, steps, skipped)
+
+
+def _said(steps: Sequence[TokenStep]) -> str:
+    return "".join(step.text for step in steps if not step.special)
+
+
+@lru_cache(maxsize=1024)
+def _judged(text: str) -> EquationVerdict | None:
+    """The verdict on a text, which is asked for each time that the list is drawn."""
+    found = equations(text)
+    wrong: Equation | None = next((each for each in found if not each.holds), None)
+    return EquationVerdict(wrong is None, str(len(found)) if wrong is None else wrong.text) if found else None
+
+
+def _shared(own: Sequence[TokenStep], lines: Sequence[Sequence[TokenStep]]) -> tuple[tuple[int, int], ...]:
+    """By how many of the texts, the own one among them, its tokens are shared, as (texts, tokens)."""
+    alike = []
+    for line in lines:
+        pairs = zip(own, line, strict=False)
+        parts = (i for i, (a, b) in enumerate(pairs) if a is not b and a.token != b.token)
+        alike.append(next(parts, min(len(own), len(line))))
+    counts = (sum(at < length for length in alike) for at in range(len(own)))
+    return tuple((texts, len(list(run))) for texts, run in groupby(counts))
+
+
+def _steps(own: Sequence[TokenStep]) -> list[RankedStep]:
+    """The steps of a text: its lines, else its sentences. A token belongs to the step that it begins in."""
+    found, at, length, place = [], 0, 0, 0
+    for unit in units(_said(own), (LINES, SENTENCES)):
+        place, begun = place + len(unit), at
+        while at < len(own) and length < place:
+            length += 0 if own[at].special else len(own[at].text)
+            at += 1
+        if words := " ".join(unit.split()):
+            found.append(RankedStep(words, bits(mean_logprob(own[begun:at])), _judged(unit)))
+    return found
 
 
 def _apart(texts: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from app.tui.chat.live_run import PRUNED
-from engine.conversation import Conversation, Node
+from engine.conversation import ROOT, Conversation, Fork, Node
 from engine.decode.entropy_branching import EntropyBranching
 from engine.decode.several import Vote
 from engine.decode.strategies import parse
@@ -77,13 +77,13 @@ def _answer(rule: str, said: str) -> str | None:
 
 def paths(talk: Conversation, leaf: Node) -> list[Node]:
     """The nodes that were drawn together with one, those that were given up or put away left out."""
-    first = _lineage(talk, leaf)[0]
+    first = lineage(talk, leaf)[0]
     alike = (node for node in talk.nodes.values() if (node.label, node.seed) == (leaf.label, leaf.seed))
     together = (node for node in alike if node.finish != PRUNED and not talk.hidden(node.id, len(node)))
-    return [node for node in together if _lineage(talk, node)[0].fork == first.fork]
+    return [node for node in together if lineage(talk, node)[0].fork == first.fork]
 
 
-def _lineage(talk: Conversation, node: Node) -> list[Node]:
+def lineage(talk: Conversation, node: Node) -> list[Node]:
     """A node behind those that it parted from in the run that drew it."""
     found = [node]
     while node.joins and (before := talk.nodes.get(node.fork.node)) is not None:
@@ -93,9 +93,29 @@ def _lineage(talk: Conversation, node: Node) -> list[Node]:
     return found[::-1]
 
 
+class AnswerSums:
+    """Log-probabilities of a conversation's answers up to a place, in nats, and how many of their tokens were drawn."""
+
+    def __init__(self, talk: Conversation) -> None:
+        self.talk = talk
+        self._before: dict[str, tuple[float, int]] = {ROOT: (0.0, 0)}
+
+    def before(self, id: str) -> tuple[float, int]:
+        """Up to where a node begins."""
+        if id not in self._before:
+            node = self.talk.nodes[id]
+            self._before[id] = self.of(node.fork) if node.joins and node.fork.node != ROOT else (0.0, 0)
+        return self._before[id]
+
+    def of(self, end: Fork) -> tuple[float, int]:
+        total, count = self.before(end.node)
+        steps = self.talk.nodes[end.node].steps[: end.at]
+        return total + sum(step.logprob or 0.0 for step in steps), count + len(steps)
+
+
 def steps(talk: Conversation, node: Node) -> list[TokenStep]:
     """A whole path, from where its run began."""
-    line = _lineage(talk, node)
+    line = lineage(talk, node)
     found: list[TokenStep] = []
     for one, after in zip(line, [*line[1:], None], strict=True):
         found += one.steps if after is None else one.steps[: after.fork.at]

@@ -11,6 +11,7 @@ from app.store import Store
 from app.tui.chat.candidates import CandidateTable, Names
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.inspection import Inspection, Subject, entropies
+from app.tui.chat.search_choice import choice
 from app.tui.tokens import cells
 from app.tui.tokens.layout import TokenPlace
 from engine.trace.trace import TokenStep
@@ -52,9 +53,11 @@ class TokenLook:
         if place is None or step is None:
             return None
         before, steps = transcript.history(place)
-        seed = transcript.shown[place.block].message.last.seed
+        message = transcript.shown[place.block].message
+        made = choice(transcript.conversation, message, place.token)
+        whole, title = self._whole(place, step), self._title(place)
         return Inspection(
-            self._whole(place, step), recipe, names, self._title(place), before, steps, seed, live=live, key=place
+            whole, recipe, names, title, before, steps, message.last.seed, live=live, key=place, choice=made
         )
 
     def _exactly(self, at: Inspection, place: TokenPlace) -> Inspection:

@@ -27,7 +27,7 @@ class Moves(CandidateTable):
     """The candidate table of a place: the tick is the base's probability, the bar the present one."""
 
     words: str = ""
-    HEADS: ClassVar[tuple[str, str]] = ("base %", "now %")
+    HEADS: ClassVar[tuple[str, ...]] = ("base %", "now %")
     BAR: ClassVar[tuple[str, str]] = ("now", "base")
 
     def summary(self, glyphs: Glyphs) -> str:

@@ -19,6 +19,7 @@ from app.tui.widgets.canvas import Canvas, Line
 
 NAME = 10
 RAW, AFTER = 6, 8  # cells of the two figures
+MORE = 9, 10  # of those that may stand in the place of the second
 ROOMY = 34  # columns from which on both have room
 SHORTEST = 3  # cells of a bar
 FRAME = 4  # rows beside the candidates: heading, columns, legend, summary
@@ -121,7 +122,7 @@ class Candidates(Canvas, can_focus=True):
     def _short_heading(self, view: CandidateTable, width: int) -> Line:
         """Heading and columns in one, on the ground of a bar."""
         look, glyphs = self.look, self.glyphs
-        raw, after = f"{glyphs.tick} {view.HEADS[0]}", f"{glyphs.blocks[-1]} {view.HEADS[1]}"
+        raw, after = f"{glyphs.tick} {view.HEADS[0]}", f"{glyphs.blocks[-1]} {view.HEADS[-1]}"
         tail = f"{raw} {after}" if width >= ROOMY else after
         title, numbers = view.title.partition(" ")[0] + "  ", f"  {view.numbers}"
         name = cells.fit(view.name, max(width - cells.width(title + tail) - 1, 3))
@@ -197,10 +198,17 @@ class Candidates(Canvas, can_focus=True):
 
 def columns(view: CandidateTable, look: Look, width: int, indent: int = 0) -> Line:
     """The headings over the columns of `row`."""
-    before, after = view.HEADS
+    before, *others = view.HEADS
     both = width - indent >= ROOMY
-    name = cells.pad(" " * (indent + 2) + view.OF, max(width - AFTER - (RAW if both else 0), 0))
-    return [Segment(f"{name}{f'{before:>{RAW}}' if both else ''}{after:>{AFTER}}", look.faint)]
+    figures = (f"{before:>{RAW}}" if both else "") + _figures(others, both)
+    name = cells.pad(" " * (indent + 2) + view.OF, max(width - len(figures), 0))
+    return [Segment(name + figures, look.faint)]
+
+
+def _figures(words: Sequence[str], both: bool) -> str:
+    """The figures beside the raw one, or where there is no room the last of them."""
+    sizes = (AFTER,) if len(words) == 1 else MORE
+    return "".join(word.rjust(size) for word, size in zip(words, sizes, strict=True) if both or word is words[-1])
 
 
 def row(
@@ -211,7 +219,9 @@ def row(
     mark = glyphs.chosen if it.chosen else glyphs.lift if banned else glyphs.cut if it.removed_by else " "
     text = look.chosen if it.chosen else look.cut if it.removed_by else look.text
     both = width - len(number) >= ROOMY
-    size = max(width - 2 - len(number) - NAME - 2 - AFTER - (RAW if both else 0), SHORTEST)
+    after = "" if it.after is None else BANNED if banned else "cut" if it.removed_by else percent(it.after)
+    figures = _figures(it.more or (after,), both)
+    size = max(width - 2 - len(number) - NAME - 2 - len(figures) - (RAW if both else 0), SHORTEST)
     share = it.before if it.after is None else 0.0 if it.removed_by else it.after
     ink = look.chosen_bar if it.chosen else look.bar
     segments = [
@@ -222,10 +232,9 @@ def row(
         *_bar(it, share, size, scale, ink, look, glyphs),
         Segment(" "),
     ]
-    after = "" if it.after is None else BANNED if banned else "cut" if it.removed_by else percent(it.after)
     if both:
         segments.append(Segment(percent(it.before).rjust(RAW), look.chosen if it.chosen else look.faint))
-    return [*segments, Segment(after.rjust(AFTER), text)]
+    return [*segments, Segment(figures, text)]
 
 
 def _bar(

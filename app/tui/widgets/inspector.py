@@ -18,9 +18,9 @@ from app import looks
 from app import requests as r
 from app.tui.chat import neighbours, tallies
 from app.tui.chat.candidates import CandidateTable, Outcome
-from app.tui.chat.formulas import of_draw, of_neighbour, of_token
+from app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token
 from app.tui.chat.inspection import Subject, recent
-from app.tui.chat.ranking import ranking
+from app.tui.chat.search_choice import SearchTable
 from app.tui.formula import Formula
 from app.tui.host import host
 from app.tui.tokens import cells
@@ -120,7 +120,8 @@ class Inspector(Vertical, CachedWidget):
         picked = selected.token if selected is not None else None
         if isinstance(table, neighbours.Neighbours):
             return of_neighbour(table, picked)
-        drawn = of_draw(table, self.sampler.sampling.recipe, picked)
+        recipe = self.sampler.sampling.recipe
+        drawn = of_choice(table, picked) if isinstance(table, SearchTable) else of_draw(table, recipe, picked)
         if subject.at is None or subject.at.upcoming or picks or self.sampler.has_focus:
             return drawn
         return of_token(subject.at) or drawn
@@ -211,8 +212,9 @@ class Inspector(Vertical, CachedWidget):
         self.votes.show(count)
         self.set_class(count is not None, "-voted")
         for best in self.screen.query(BestTexts):
-            best.show(ranking(talk, count))
+            best.show(talk, count)
         self.tree_pane.show(talk)
+        self.set_class("score" in self.tree_pane.columns, "-searched")
 
     # -- steering ----------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class TranscriptRows(ScrollView):
         self.layout_ = BlockLayout()
         self.cursor: TokenPlace | None = None
         self.mark: TokenPlace | None = None  # a token to underline: where a comparison first differs
+        self.shared: Sequence[int] = ()  # levels of the last message's tokens: by how many texts each is shared
         self.line_ends = False  # every line end is seen, or none
         self.following = True
         self.behind = 0
@@ -262,7 +263,8 @@ class TranscriptRows(ScrollView):
             if self.cursor is not None and self.cursor.block == spot.block and self._exists(self.cursor):
                 lit = self.layout_.lit(self.cursor)
             mark = self.mark.token if self.mark is not None and self.mark.block == spot.block else -1
-            return token_row.tokens(block, row, self.look, lit, mark, self.line_ends)
+            shared = self.shared if spot.block == len(self.blocks) - 1 else ()
+            return token_row.tokens(block, row, self.look, lit, mark, self.line_ends, shared)
         if spot.row < HEADING_ROWS:
             return token_row.heading(block, self.size.width, self.look) if spot.row else []
         return token_row.fold(block, self.look, self.glyphs)

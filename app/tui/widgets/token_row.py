@@ -1,6 +1,6 @@
 """How the rows of a transcript look: headings, folded thinking, and tokens in their tints."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
@@ -32,9 +32,16 @@ def fold(block: MessageBlock, look: Look, glyphs: Glyphs) -> list[Segment]:
 
 
 def tokens(
-    block: MessageBlock, row: CellRow, look: Look, lit: int = -1, mark: int = -1, ends: bool = False
+    block: MessageBlock,
+    row: CellRow,
+    look: Look,
+    lit: int = -1,
+    mark: int = -1,
+    ends: bool = False,
+    shared: Sequence[int] = (),
 ) -> Iterator[Segment]:
-    """The tokens of a row. `lit` is under the cursor; `mark` is underlined; with `ends` every line end is seen.
+    """The tokens of a row. `lit` is under the cursor; `mark` is underlined; with `ends` every line end is seen; the
+    levels of `shared` are grounds.
 
     Only words are tinted, no space around them; but a cursor on a token without a word is seen.
     """
@@ -51,6 +58,8 @@ def tokens(
             style = (style or look.faint) if seen else look.face(row.fill)
         elif style is not None and not text.strip(" \u00a0"):
             style = style if under and not block.tokens[lit].text.strip(" \u00a0") else look.ground(span.face)
+        if NOBODY < span.token < len(shared) and shared[span.token]:
+            style = look.shared[shared[span.token]] + style
         if style is None:
             plain.append(text)
             continue

@@ -204,6 +204,10 @@ class TranscriptPane(Left):
                     self.view.move_to(TokenPlace(cursor.block, index), scroll=False)
                     break
 
+    def on_best_texts_shaded(self, event: BestTexts.Shaded) -> None:
+        self.view.shared = event.levels
+        self.view.redraw()
+
     def on_transcript_rows_follow_changed(self, event: TranscriptRows.FollowChanged) -> None:
         pill = self.query_one(JumpToLatest)
         pill.show(event.behind)

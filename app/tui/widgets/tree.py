@@ -70,7 +70,7 @@ class _Numbers:
             self.columns = "answer", "log₂p/tok"
         elif any("score" in node.figures for node in talk.nodes.values()):
             self.columns = "log₂p", "score"
-        self._before: dict[str, tuple[float, int]] = {ROOT: (0.0, 0)}
+        self.sums = tallies.AnswerSums(talk)
 
     def of(self, end: Fork) -> tuple[str, ...]:
         if not self.columns or end.node not in self.talk.nodes:
@@ -78,20 +78,11 @@ class _Numbers:
         node = self.talk.nodes[end.node]
         if node.role != "assistant":
             return ("",) * len(self.columns)
-        total, count = self._sum(end)
+        total, count = self.sums.of(end)
         if self.tally is not None:
             return cells.fit(self.tally.said.get(node.id) or "", 10), bits(total / count) if count else ""
         score = node.figures.get("score", math.nan) if end.at is None or end.at == len(node) else math.nan
         return bits(total) if count else "", bits(score)
-
-    def _sum(self, end: Fork) -> tuple[float, int]:
-        """The log-probability of an answer up to a place, in nats, and how many of its tokens were drawn."""
-        node = self.talk.nodes[end.node]
-        if node.id not in self._before:
-            self._before[node.id] = self._sum(node.fork) if node.joins and node.fork.node != ROOT else (0.0, 0)
-        total, count = self._before[node.id]
-        steps = node.steps[: end.at]
-        return total + sum(step.logprob or 0.0 for step in steps), count + len(steps)
 
 
 def _words(talk: Conversation, fork: Fork, option: str | None, end: int | None) -> str:
