@@ -23,6 +23,15 @@ def require_finite(row: np.ndarray) -> None:
         raise NotFinite("the model's logits are not finite: they hold NaN or infinity")
 
 
+def not_finite(x: mx.array, layer: int) -> str:
+    """Where what comes out of a layer (0: the embedding), [B, T, C], holds a NaN or an infinity, in words; empty if
+    nowhere."""
+    if bool(mx.isfinite(x).all()):
+        return ""
+    token = int(mx.argmin(mx.isfinite(x).all(axis=(0, -1)).astype(mx.int32)))
+    return f"after token {token + 1} ({f'layer {layer}' if layer else 'the embedding'} is the first)"
+
+
 def first_not_finite(model: "LanguageModel", *texts: Sequence[int]) -> str:
     """Where the inside of a pass over one of `texts` first holds a NaN or an infinity, in words."""
     for ids in texts:
@@ -31,16 +40,18 @@ def first_not_finite(model: "LanguageModel", *texts: Sequence[int]) -> str:
         except ConfigError:  # an inside that cannot be seen
             return f"after {len(ids)} tokens"
         for layer, x in enumerate(hidden):
-            bad = np.flatnonzero(~np.isfinite(np.asarray(x[0].astype(mx.float32))).all(axis=-1))
-            if len(bad):
-                return f"after token {bad[0] + 1} ({f'layer {layer}' if layer else 'the embedding'} is the first)"
+            if where := not_finite(x, layer):
+                return where
     return f"after token {len(texts[0])} (the head is the first)"
 
 
 def damaged(name: str, model: "LanguageModel", *texts: Sequence[int]) -> NotFinite:
     """The error of a model that gives no numbers for one of `texts`, and is not loaded again in a wider type."""
     dtype = str(getattr(model, "dtype", mx.float32)).rpartition(".")[2]
-    advice = "its weights are damaged, fetch it again"
-    if dtype != "float32":
-        advice = f"{dtype} is too narrow for it, or {advice}"
-    return NotFinite(f"{name} gives NaN {first_not_finite(model, *texts)}: {advice}")
+    narrow = "" if dtype == "float32" else f"{dtype} is too narrow for it, or "
+    return damaged_at(name, first_not_finite(model, *texts), narrow)
+
+
+def damaged_at(name: str, where: str, narrow: str = "") -> NotFinite:
+    """The same, for a place that is known."""
+    return NotFinite(f"{name} gives NaN {where}: {narrow}its weights are damaged, fetch it again")

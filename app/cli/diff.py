@@ -43,7 +43,8 @@ def command(
     compare.check_vocabularies(a.tokenizer, b.tokenizer, names)
     tokenizer = a.tokenizer
     ids = tokenizer.chat([{"role": "user", "content": given}]) if chat else tokenizer.encode(given, bos=True)
-    found = compare.compare(compare.logits(a.model), compare.logits(b.model), ids, names, top=top, metrics=metrics)
+    one, two = (compare.logits(x.model, name=name) for x, name in zip((a, b), names, strict=True))
+    found = compare.compare(one, two, ids, names, top=top, metrics=metrics)
     if as_json:
         click.echo(json.dumps(_object(found, tokenizer), ensure_ascii=False))
     else:

@@ -131,11 +131,12 @@ def command(
         raise click.UsageError("--spellings goes with a text as it is: leave out --chat")
     asked["text"] = given
     session = open_session(model, adapters=adapters)
+    ids = [] if textless else _ids(session, given, chat)
+    session.logits_after(ids or [0])  # a model that gives no numbers is loaded in a wider type, or named
     if asked["tune_lens"] is not None:
         _tune_lens(session, asked["tune_lens"])
         if textless:
             return
-    ids = [] if textless else _ids(session, given, chat)
     if not looks and not as_json and asked["save"] is None:
         looks, asked["lens"] = ["lens"], True
     if (as_csv or as_svg) and len(looks) != 1:

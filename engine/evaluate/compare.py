@@ -11,6 +11,7 @@ from engine import arrays
 from engine.errors import CheckpointError, DataError
 from engine.evaluate.difference import Difference, Position, Shift
 from engine.evaluate.metrics import named
+from engine.numerics import damaged
 from engine.tokenizer import Tokenizer
 from metal import mx
 from models.model import LanguageModel
@@ -97,8 +98,16 @@ def _each(tokens: mx.array, before: mx.array, now: mx.array) -> list[Shift]:
     return [Shift(*entry) for entry in zip(ids, a, b, strict=True)]
 
 
-def logits(model: LanguageModel, around: Callable[[], AbstractContextManager[None]] | None = None) -> Logits:
-    """A model as `compare` takes it; `around` is entered for whatever it computes (the adapter off, say)."""
+def logits(
+    model: LanguageModel,
+    around: Callable[[], AbstractContextManager[None]] | None = None,
+    *,
+    name: str = "the model",
+) -> Logits:
+    """A model as `compare` takes it; `around` is entered for whatever it computes (the adapter off, say).
+
+    NotFinite, which names the model, is raised where it gives no numbers.
+    """
     inside = around or nullcontext
 
     def run(tokens: mx.array) -> Iterator[mx.array]:
@@ -108,7 +117,11 @@ def logits(model: LanguageModel, around: Callable[[], AbstractContextManager[Non
         for i in range(0, hidden.shape[0], CHUNK):
             with inside():
                 z = model.head(hidden[i : i + CHUNK]).astype(mx.float32)
-            yield arrays.logprobs(z, mx, exact=True)
+            rows = arrays.logprobs(z, mx, exact=True)
+            if bool(mx.isnan(rows[:, 0]).any()):  # of a row with one NaN all are NaN
+                with inside():
+                    raise damaged(name, model, tokens[0].tolist())  # type: ignore[arg-type]
+            yield rows
 
     return run
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import ParameterError
+from engine.errors import NotFinite, ParameterError
 from metal import mx
 from models.layers import bare
 from models.transformer import Transformer
@@ -67,14 +67,17 @@ class EmbeddingTable:
 
     def cosines(self, vectors: mx.array, *, centred: bool = False) -> np.ndarray:
         """The cosine of every row with each of `vectors` [..., C], float32 [..., V]; 0 where either is 0. `centred` is
-        for the rows, and for vectors that still have the mean in them."""
+        for the rows, and for vectors that still have the mean in them. NotFinite where a row holds no numbers."""
         mean = self.mean if centred else mx.zeros((self.width,))
         wanted, found = units(vectors - mean), []
         for part in self.parts():
             part = part - mean
             lengths = mx.linalg.norm(part, axis=-1)
             found.append(np.array(wanted @ part.T / mx.maximum(lengths, 1e-30)))
-        return np.concatenate(found, axis=-1)
+        cosines = np.concatenate(found, axis=-1)
+        if not np.isfinite(cosines).all():
+            raise NotFinite("an embedding holds NaN or infinity: the model's weights are damaged, fetch it again")
+        return cosines
 
     def neighbours(self, token: int, count: int = NEAREST, *, centred: bool = False) -> list[Neighbour]:
         """The nearest tokens by cosine, the nearest first, the token itself left out."""

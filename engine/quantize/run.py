@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from engine.arrays import kl as divergence
-from engine.errors import ParameterError
+from engine.errors import NotFinite, ParameterError
 from engine.evaluate.comparison import Comparison
+from engine.numerics import damaged_at, not_finite
 from engine.quantize import measure
 from engine.quantize.measure import QuantizationReport, forward, logprobs
 from engine.quantize.pack import pack, packable, record, rounded, scale_channels
@@ -38,7 +39,8 @@ def quantize(
     """Write the model of `info` to the new folder `target` by `settings`; what that costs, measured on a text.
 
     Half of the text's windows calibrate (`auto`, `awq`), the other half measure. Raises ParameterError where `target`
-    exists, CheckpointError where the model cannot be quantised; then nothing is written.
+    exists, CheckpointError where the model cannot be quantised, NotFinite where it gives no numbers; then nothing is
+    written.
     """
     if target.exists():
         raise ParameterError(f"{target} exists already: give another folder or remove it")
@@ -100,7 +102,7 @@ def _write(
     table = source.top("embed")[f"{embed}.weight"]
     how = layout_of(embed, "embed")
     packed = packable(table, how)
-    x = _embed(source, table, held)
+    x = _finite(source, _embed(source, table, held), 0)
     seen = _embed(source, table, calibration) if settings.awq else None
     small = rounded(table, how) if packed else table
     y = _embed(source, small, held)
@@ -117,7 +119,7 @@ def _write(
         arrays = source.layer(i)
         layer = source.block(i, dict(arrays))
         before = x
-        x = forward(layer, x)
+        x = _finite(source, forward(layer, x), i + 1)
         weights = sum(a.size for a in arrays.values())
         if settings.awq and seen is not None:
             inputs = record(layer.block)
@@ -180,6 +182,10 @@ def _finish(
     score = Comparison(["reverse_kl", "same_top"])
     for n in range(len(held)):
         p, q = (logprobs(_logits(source, norm, table, z[n])) for table, z in ((head, x), (small, y)))
+        if not np.isfinite(p[:, 0]).all():
+            raise damaged_at(source.info.name, f"in the text's window {n + 1} (the head is the first)")
+        if not np.isfinite(q[:, 0]).all():
+            raise NotFinite("what was quantised gives NaN where the model does not: take more bits, or larger groups")
         score.add(p, q, np.asarray(held[n]))
     return score
 
@@ -194,7 +200,7 @@ def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progre
     sizes: dict[str, int] = {}
     embed = source.path("embed")
     table = source.top("embed")[f"{embed}.weight"]
-    streams = [_embed(source, table, tokens)]
+    streams = [_finite(source, _embed(source, table, tokens), 0)]
     order = [""]
     if packable(table, low):
         sizes[embed] = table.size
@@ -215,7 +221,7 @@ def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progre
             other = source.block(i, {**arrays, name: rounded(arrays[name], low)})
             rounds.append(forward(other, x[:count]))
             order.append(path)
-        x = mx.concatenate([forward(layer, x), *rounds])
+        x = mx.concatenate([_finite(source, forward(layer, x), i + 1), *rounds])
         mx.eval(x)
         del layer, arrays, rounds
         mx.clear_cache()
@@ -244,6 +250,13 @@ def _embed(source: Source, table: mx.array, tokens: mx.array) -> mx.array:
         (positions,) = source.top("positions").values()
         x = x + positions[: tokens.shape[1]].astype(mx.float32)
     mx.eval(x)
+    return x
+
+
+def _finite(source: Source, x: mx.array, layer: int) -> mx.array:
+    """What came out of a layer; NotFinite where that is no number: no cost can be told of it."""
+    if where := not_finite(x, layer):
+        raise damaged_at(source.info.name, where)
     return x
 
 

@@ -73,7 +73,7 @@ def _compared(run: TrainingRun, request: Compare) -> Compared:
         ids = objectives.samples_of((run.rows.valid or run.rows.train)[:1])[0].ids
     base, around = _base(run)
     names = "base", f"step {run.counters.step}"
-    before, now = compare.logits(base.model, around), compare.logits(run.model)
+    before, now = compare.logits(base.model, around, name=names[0]), compare.logits(run.model, name=names[1])
     found = compare.compare(before, now, ids[: min(READ, session.context)], names, top=request.top)
     return Compared(run.counters.step, request, found, pieces(session, found))
 

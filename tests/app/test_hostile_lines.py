@@ -110,8 +110,30 @@ def test_weights_that_are_no_numbers_are_named_by_every_verb(likely: Any, tmp_pa
         ["explain", "abab"],
         ["eval", str(pairs)],
         ["eval", "--text", str(rows), "--window", "16"],
+        ["reason", "1 + 1?", "-n", "2"],
+        ["inside", "ab", "--json"],
+        ["inside", "--scores"],
+        ["inside", "ab", "--importance", "--csv"],
+        ["inside", "ab", "--save", str(tmp_path / "kept")],
     ):
         code, out, err = likely(*args, "-M", folder)
         assert code == 1 and err.endswith(f"likely: {named}") and "NaN" not in out, (args, out, err)
     code, _, err = likely("tune", str(rows), "--model", folder, "--out", str(tmp_path / "out"), "--steps", "2")
     assert code == 1 and err.endswith(f"likely: {named}") and not list((tmp_path / "out").glob("*.safetensors"))
+    sound = str(model(tmp_path / "sound"))
+    text = tmp_path / "text.txt"
+    text.write_text("some words to measure on " * 400)
+    for args in (
+        ["diff", sound, folder, "ab"],
+        ["diff", folder, sound, "ab", "--json"],
+        ["quantize", folder, "--group", "32", "--text", str(text), "--to", str(tmp_path / "small")],
+    ):
+        code, out, err = likely(*args)
+        assert code == 1 and err.endswith(f"likely: {named}") and not out, (args, out, err)
+    assert not [path for path in tmp_path.iterdir() if path.name in ("small", "kept")]
+
+
+def test_an_embedding_that_is_no_number_has_no_neighbours(likely: Any, tmp_path: Path) -> None:
+    folder = str(model(tmp_path / "m", model__embed_tokens__weight=((100, 5), np.nan)))
+    code, out, err = likely("inside", "--neighbours", "5", "-M", folder)
+    assert code == 1 and not out and err.count("\n") == 1 and "holds NaN" in err

@@ -6,7 +6,7 @@ what a person reads, types, imports or declarations. Knows nothing of tests.
 
 import ast
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,7 @@ class Mutant:
     before: str
     after: str
     text: str
+    place: int  # which of its file's places
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.change}"
@@ -82,7 +83,58 @@ def _mutant(root: Path, path: Path, place: int) -> Mutant:
     text = (source[:begin] + put.encode() + source[end:]).decode()
     ast.parse(text)
     line = source.splitlines()[node.lineno - 1].decode().strip()
-    return Mutant(str(path.relative_to(root)), node.lineno, line, function, ast.unparse(node), shown, text)
+    return Mutant(str(path.relative_to(root)), node.lineno, line, function, ast.unparse(node), shown, text, place)
+
+
+def probed(text: str, numbers: Mapping[int, int]) -> str:
+    """The text of a file with a probe before the statement of each of these places, which reports its number.
+
+    Of a default or a decorator the function is reported, of what stands in no function every function of the file.
+    """
+    tree = ast.parse(text)
+    statements = _statements(tree)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    put: list[tuple[list[ast.stmt], ast.stmt, int]] = []
+    changes = list(_changes(tree))
+    for place, number in numbers.items():
+        node, _, function = changes[place]
+        body, statement = statements[node]
+        if not function:
+            put += [(inner.body, inner.body[0], number) for inner in functions]
+        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            put.append((statement.body, statement.body[0], number))
+        else:
+            put.append((body, statement, number))
+    for body, statement, number in put:
+        at = next(i for i, other in enumerate(body) if other is statement)
+        at += at == 0 and _is_docstring(statement)
+        body[at:at] = ast.parse(f"_hit_({number})").body
+    head = sum(
+        _is_docstring(node) or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+        for node in tree.body[:2]
+    )
+    tree.body[head:head] = ast.parse("import tests.mutation.probe").body
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def _statements(tree: ast.Module) -> dict[ast.AST, tuple[list[ast.stmt], ast.stmt]]:
+    """Of every node the innermost statement it stands in, and the block of that."""
+    found: dict[ast.AST, tuple[list[ast.stmt], ast.stmt]] = {}
+
+    def go(node: ast.AST, here: tuple[list[ast.stmt], ast.stmt] | None) -> None:
+        if here is not None:
+            found[node] = here
+        for _, value in ast.iter_fields(node):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    go(child, (value, child) if isinstance(child, ast.stmt) else here)
+
+    go(tree, None)
+    return found
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, ast.stmt | ast.expr, int]]:

@@ -1,0 +1,359 @@
+"""Mutants by fork: a pytest plugin in the place of the loop over tests. Each mutant is tried in a fork of one process.
+
+The process has imported the program and collected the tests; nothing was computed in it, so it has one thread and is
+safe to fork. In a fork the code of the changed function is exchanged in place, and the changed file lies on the disk
+for what is imported late and for processes that tests start. What no function holds (a default, a constant of a module)
+takes a process of its own. Which tests reach a mutant, and what they cost, is recorded once a test file, by probes.
+
+LIKELY_MUTANTS_FOLDERS are the folders whose mutants are tried; the rest of the environment is `test_mutants`'s.
+"""
+
+import gc
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate, zip_longest
+from pathlib import Path
+from types import CodeType, FunctionType
+
+import _pytest.main
+import pytest
+
+from tests.mutation import probe
+from tests.mutation.mutants import Mutant, drawn, probed
+
+EVERYDAY = "not slow and not real and not soak"
+EFFORT = float(os.environ.get("LIKELY_MUTANTS_EFFORT", "1"))
+NEAR = 6 if EFFORT >= 1 else 3  # test files a mutant, until one notices
+CASES = 3  # of a parametrised test, at first
+RECORDED_S = 25.0 * EFFORT  # processor time of the tests of a file that are recorded
+BUDGET_S = 8.0 * EFFORT  # of those that are tried of a file
+LONGEST_S = 240.0  # by the clock; what does not end has been noticed
+MEMORY = 8 << 30
+EXCHANGED_NOTHING = 77
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test, what it costs, and which mutants it reaches."""
+
+    test: str
+    cost_s: float  # of processor time
+    reached: frozenset[str]
+
+
+class Forks:
+    """The tests of one collected session, and what is known of which mutants they reach."""
+
+    def __init__(self, session: pytest.Session, root: Path, folder: str, mutants: list[Mutant]) -> None:
+        self.session, self.root, self.mutants = session, root, mutants
+        self.texts = {str(p.relative_to(root)): p.read_text() for p in sorted(root.glob("tests/**/test_*.py"))}
+        self.items = {item.nodeid: item for item in session.items}
+        self.files = {test.split("::")[0] for test in self.items}
+        self.known: dict[str, list[Case]] = {}  # by test file
+        self.kept = root / f"reached-{folder}-{os.environ['LIKELY_MUTANTS_SEED']}-{EFFORT}.jsonl"
+        for line in self.kept.read_text().splitlines() if self.kept.exists() else ():
+            file, cases = json.loads(line)
+            self.known[file] = [Case(test, cost, frozenset(reached)) for test, cost, reached in cases]
+        texts: dict[str, dict[int, int]] = {}
+        for number, mutant in enumerate(mutants):
+            texts.setdefault(mutant.path, {})[mutant.place] = number
+        self.probed = {path: probed((root / path).read_text(), numbers) for path, numbers in texts.items()}
+
+    # -- which tests -------------------------------------------------------------------------------------------------
+
+    def near(self, path: str) -> list[str]:
+        """Test files, those that are most about a file of the program first."""
+        stem, module = Path(path).stem, path.removesuffix(".py").replace("/", ".")
+        parent, _, last = module.rpartition(".")
+        imported = re.compile(rf"\b{re.escape(module)}\b|from {re.escape(parent)} import [^\n]*\b{last}\b")
+        public = re.findall(r"^(?:class|def) ([A-Za-z]\w+)", (self.root / path).read_text(), re.MULTILINE)
+        named = re.compile(rf"\b({'|'.join([*public, stem])})\b")
+        scores = {
+            name: 8 * (Path(name).stem in (f"test_{stem}", f"test_{Path(path).parent.name}"))
+            + 4 * bool(imported.search(text))
+            + 2 * min(3, len(set(named.findall(text))))
+            + _common(name, path)
+            for name, text in self.texts.items()
+            if name in self.files
+        }
+        return sorted(scores, key=lambda name: -scores[name])
+
+    def cases(self, mutant: Mutant, file: str) -> list[Case]:
+        """Tests of a file that reach a mutant, the cheapest first; what no function holds, all of them reach."""
+        if file not in self.known:
+            with _written(self.root, self.probed):
+                self.record(file)
+        known = sorted(self.known[file], key=lambda case: case.cost_s)
+        found = [case for case in known if str(mutant) in case.reached] or ([] if mutant.function else known)
+        costs = list(accumulate(case.cost_s for case in found))
+        return [case for n, case in enumerate(found) if not n or costs[n] < BUDGET_S]
+
+    def record(self, file: str) -> None:
+        """What the tests of a file reach; those that fail unchanged can tell nothing of a change."""
+        by: dict[str, list[pytest.Item]] = {}
+        for test, item in self.items.items():
+            if test.startswith(f"{file}::"):
+                by.setdefault(test.split("[")[0], []).append(item)
+        spread = (items[:: -(-len(items) // CASES)] for items in by.values())
+        chosen = [item for turn in zip_longest(*spread) for item in turn if item is not None]
+        hits, lines = self.root / "hits", self.root / "cases"
+        lines.unlink(missing_ok=True)
+
+        def work() -> int:
+            os.environ["LIKELY_HITS"] = str(hits)
+            self.session.config.option.maxfail = 0
+            self.session.config.pluginmanager.register(_Recorder(hits, lines))
+            exchange(self.root, self.probed)
+            return self.run(chosen)
+
+        self.forked(work, 10 * LONGEST_S)
+        read = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+        name = {number: str(mutant) for number, mutant in enumerate(self.mutants)}
+        self.known[file] = [Case(t, cost, frozenset(name[n] for n in reached)) for t, cost, reached, ok in read if ok]
+        with self.kept.open("a") as kept:
+            kept.write(json.dumps([file, [(c.test, c.cost_s, sorted(c.reached)) for c in self.known[file]]]) + "\n")
+
+    # -- what they say -----------------------------------------------------------------------------------------------
+
+    def outcome(self, mutant: Mutant) -> tuple[str, str]:
+        """ "caught", "survived" or "uncovered", and by whom."""
+        tried: list[str] = []
+        for file in self.near(mutant.path)[:NEAR]:
+            tests = [case.test for case in self.cases(mutant, file)]
+            if tests and (found := self.tried(mutant, tests)):
+                return "caught", found
+            tried += tests
+        functions = {test.split("[")[0] for test in tried}
+        rest = (
+            [] if EFFORT < 1 else [test for test in self.items if test.split("[")[0] in functions and test not in tried]
+        )
+        if rest and (found := self.tried(mutant, rest)):
+            return "caught", found
+        return ("survived", f"{len(tried + rest)} tests") if tried else ("uncovered", "")
+
+    def tried(self, mutant: Mutant, tests: list[str]) -> str:
+        """Which of these tests notices; empty if none does."""
+        said = self.root / "said"
+        said.unlink(missing_ok=True)
+
+        kept = os.environ.get("LIKELY_SIMULATOR_CACHE")
+
+        def work() -> int:
+            if kept and mutant.path.startswith("metal/simulator/"):  # what it compiles is no other's
+                os.environ["LIKELY_SIMULATOR_CACHE"] = str(own := self.root / "simulator")
+                shutil.rmtree(own, ignore_errors=True)
+                shutil.copytree(kept, own, copy_function=os.link)
+            if not exchange(self.root, {mutant.path: mutant.text}):
+                return EXCHANGED_NOTHING
+            self.session.config.pluginmanager.register(_Teller(said))
+            return self.run([self.items[test] for test in tests])
+
+        with _written(self.root, {mutant.path: mutant.text}):
+            code = self.forked(work, LONGEST_S)
+            if code == EXCHANGED_NOTHING:
+                code = self.alone(tests, said)
+        if code == 0:
+            return ""
+        return said.read_text() if said.exists() else "does not end" if code is None else f"ends with {code}"
+
+    def alone(self, tests: list[str], said: Path) -> int | None:
+        """In a process of its own: its exit code, None if it did not end."""
+        words = ["-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "tests.mutation.forks", *tests]
+        environment = {name: value for name, value in os.environ.items() if name != "LIKELY_MUTANTS_FOLDERS"}
+        process = subprocess.Popen(
+            [sys.executable, "-B", *words], cwd=self.root, env=environment | {"LIKELY_MUTANTS_SAID": str(said)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=_bounded,
+        )  # fmt: skip
+        try:
+            return process.wait(LONGEST_S)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _end(process.pid)
+            process.wait()
+
+    def run(self, items: list[pytest.Item]) -> int:
+        self.session.items = items
+        with suppress(self.session.Failed, self.session.Interrupted):
+            _pytest.main.pytest_runtestloop(self.session)
+        return int(self.session.testsfailed > 0)
+
+    def forked(self, work: Callable[[], int], longest_s: float) -> int | None:
+        """What work returns in a fork; None if it did not end."""
+        child = os.fork()
+        if not child:
+            os.setpgid(0, 0)
+            _bounded()
+            null = os.open(os.devnull, os.O_RDWR)
+            for stream in (1, 2):
+                os.dup2(null, stream)
+            code = 99
+            try:
+                code = work()
+            finally:
+                os._exit(code)
+        began = time.monotonic()
+        try:
+            while time.monotonic() - began < longest_s:
+                pid, status = os.waitpid(child, os.WNOHANG)
+                if pid:
+                    return os.waitstatus_to_exitcode(status)
+                time.sleep(0.02)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        finally:
+            _end(child)
+
+
+class _Recorder:
+    """Of each test what it reached, what it cost and whether it passed, as lines of JSON."""
+
+    def __init__(self, hits: Path, lines: Path) -> None:
+        self.hits, self.lines, self.failed, self.spent_s = hits, lines, False, 0.0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.failed = False
+        probe.begin(str(self.hits))
+        began = sum(os.times()[:4])
+        try:
+            return (yield)
+        finally:
+            cost = sum(os.times()[:4]) - began
+            self.spent_s += cost
+            if self.spent_s > RECORDED_S:
+                item.session.shouldstop = "enough"
+            reached = sorted({int(n) for n in self.hits.read_text().split()})
+            with self.lines.open("a") as file:
+                file.write(json.dumps([item.nodeid, round(cost, 3), reached, not self.failed]) + "\n")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= not report.passed
+
+
+class _Teller:
+    """Writes down the first test that failed."""
+
+    def __init__(self, said: Path) -> None:
+        self.said = said
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.said.exists():
+            self.said.write_text(report.nodeid)
+
+
+def exchange(root: Path, texts: dict[str, str]) -> int:
+    """Give the functions of files that are imported the code they have in these texts: how many are another."""
+    new: dict[tuple[str, CodeType], CodeType] = {}
+    for path, text in texts.items():
+        name = str(root / path)
+        before, after = (compile(t, name, "exec", dont_inherit=True) for t in (_originals[root / path], text))
+        new |= {(name, old): code for old, code in _functions(before, after) if old != code}
+    count = 0
+    for function in gc.get_objects():
+        if type(function) is FunctionType and function.__code__.co_filename.startswith(str(root)):
+            code = new.get((function.__code__.co_filename, function.__code__))
+            if code is not None and code.co_freevars == function.__code__.co_freevars:
+                function.__code__ = code
+                count += 1
+    return count
+
+
+_originals: dict[Path, str] = {}  # of the files that lie on the disk with another text
+
+
+def _functions(before: CodeType, after: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
+    one, two = ([c for c in code.co_consts if isinstance(c, CodeType)] for code in (before, after))
+    for a, b in zip(one, two, strict=False):
+        if a.co_name == b.co_name:
+            yield a, b
+            yield from _functions(a, b)
+
+
+class _written:
+    """Texts that lie on the disk for a while, without a trace in what is compiled."""
+
+    def __init__(self, root: Path, texts: dict[str, str]) -> None:
+        self.root, self.texts = root, texts
+
+    def __enter__(self) -> None:
+        for path, text in self.texts.items():
+            file = self.root / path
+            _originals[file] = file.read_text()
+            for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
+                compiled.unlink()
+            file.write_text(text)
+
+    def __exit__(self, *_: object) -> None:
+        for path in self.texts:
+            (self.root / path).write_text(_originals.pop(self.root / path))
+
+
+def _common(one: str, other: str) -> int:
+    """How many folders two paths share: the screens of `app/tui` have their tests in `tests/tui`."""
+    count = 0
+    for a, b in zip(Path(one).parent.parts[1:], Path(other.replace("app/tui/", "tui/")).parent.parts, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _bounded() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+
+
+def _end(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if said := os.environ.get("LIKELY_MUTANTS_SAID"):
+        config.pluginmanager.register(_Teller(Path(said)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    folders = os.environ.get("LIKELY_MUTANTS_FOLDERS", "").split()
+    if not folders:
+        return None
+    threads = len(os.listdir("/proc/self/task"))
+    assert threads == 1, f"{threads} threads after the tests were collected: one computes while it is imported"
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    root = Path.cwd()
+    out = Path(os.environ["LIKELY_MUTANTS_OUT"])
+    said = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {mutant for outcome, mutant, _ in said if outcome == "caught"}
+    for folder in folders:
+        mutants = drawn(root, folder, int(os.environ["LIKELY_MUTANTS"]), int(os.environ["LIKELY_MUTANTS_SEED"]))
+        forks = Forks(session, root, folder, mutants)
+        for mutant in mutants:
+            if str(mutant) in done:
+                continue
+            outcome, by = forks.outcome(mutant)
+            with out.open("a") as file:
+                file.write(json.dumps([outcome, str(mutant), by]) + "\n")
+    return True
+
+
+def copied(root: Path, at: Path) -> None:
+    """The repository a second time."""
+    for name in ("app", "engine", "metal", "models", "tests", "docs", "benchmarks"):
+        shutil.copytree(root / name, at / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in root.glob("*.*"):
+        if file.is_file():
+            shutil.copy(file, at)
+    shutil.copy(root / "Makefile", at)
