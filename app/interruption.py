@@ -40,9 +40,12 @@ def _handle(handler: Any) -> list[tuple[signal.Signals, Any]]:
     return [(number, signal.signal(number, handler)) for number in heard]
 
 
-def settle() -> None:
-    """Raise KeyboardInterrupt at the first signal, and end at the second."""
-    _handle(Interruption(_interrupt))
+def settle() -> Interruption:
+    """Raise KeyboardInterrupt at the first signal, and end at the second. Whether one came is to be asked again: C code
+    that calls Python may swallow the KeyboardInterrupt, or make another error of it."""
+    interruption = Interruption(_interrupt)
+    _handle(interruption)
+    return interruption
 
 
 def leave() -> None:
@@ -52,10 +55,15 @@ def leave() -> None:
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], object]) -> Iterator[Interruption]:
-    """Within the block the first signal calls `stop`, which the work is to see, and the second ends the process."""
+    """Within the block the first signal calls `stop`, which the work is to see, and the second ends the process.
+
+    KeyboardInterrupt where one came before and was swallowed.
+    """
     interruption = Interruption(stop)
     before = _handle(interruption)
     try:
+        if any(isinstance(handler, Interruption) and handler.came for _, handler in before):
+            raise KeyboardInterrupt
         yield interruption
     finally:
         for number, handler in before:

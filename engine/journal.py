@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from engine import ranks
+from engine import json_reader, ranks
 from engine.errors import DataError
 
 
@@ -56,7 +56,7 @@ class Journal:
         except OSError as error:
             raise DataError(f"cannot open {path}: {error.strerror}") from None
         try:
-            read = [json.loads(line) for line in whole.split(b"\n")] if whole else []
+            read = [json_reader.parse(line, dict) for line in whole.split(b"\n")] if whole else []
         except ValueError:
             raise DataError(f"{path} is damaged: move it away, and the run begins anew") from None
         if read and read[0] != dict(head):

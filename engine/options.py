@@ -14,6 +14,7 @@ from typing import Any
 from engine.errors import DataError, ParameterError
 from engine.whole_file import read_whole
 
+LARGEST = 1 << 24  # bytes of a TOML file
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -27,9 +28,11 @@ def option(
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a file; DataError with line and column for what is not TOML."""
     try:
-        return tomllib.loads(read_whole(path))
+        return tomllib.loads(read_whole(path, largest=LARGEST))
     except ValueError as error:  # a TOMLDecodeError, or a number of thousands of digits
         raise DataError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise DataError(f"{path}: not TOML that a person wrote: it is nested too deep") from None
 
 
 def unknown(name: str, known: Iterable[str]) -> ParameterError:

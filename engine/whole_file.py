@@ -8,42 +8,53 @@ import stat
 from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from engine.errors import DataError
 
-LARGEST = 1 << 30  # bytes that are read of what need not end: a pipe
+LARGEST = 1 << 28  # bytes of a text that is read whole: it takes up to five times as much memory
+ROWS = 1 << 32  # of a file that is read a row at a time
 
 
-def open_file(path: Path) -> BufferedReader:
-    """A file for its bytes. Raises OSError, and DataError for a device that may never end: only a file, a pipe or a
-    terminal is read."""
+def open_file(path: Path, largest: int = ROWS) -> BufferedReader:
+    """A file for its bytes. Raises OSError, and DataError for one of more than `largest` bytes and for a device that
+    may never end: only a file, a pipe or a terminal is read."""
     file = path.open("rb")
-    mode = os.fstat(file.fileno()).st_mode
+    status = os.fstat(file.fileno())
+    mode = status.st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or file.isatty()):
         file.close()
         raise DataError(f"cannot read {path}: it is a device, and a file is wanted")
+    if stat.S_ISREG(mode) and status.st_size > largest:
+        file.close()
+        raise _too_large(str(path), largest)
     return file
 
 
-def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = None, largest: int | None = None) -> str:
+def read_whole(path: Path, *, encoding: str = "utf-8", newline: str | None = None, largest: int = LARGEST) -> str:
     """The text of a file in UTF-8, its line ends as `open` takes them with `newline`.
 
     Raises DataError for what is no text, for more than `largest` bytes, and for what `open_file` refuses.
     """
     try:
-        with open_file(path) as file:
-            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            bound = largest if regular else min(largest or LARGEST, LARGEST)
-            data = file.read() if bound is None else file.read(bound + 1)
-        if bound is not None and len(data) > bound:
-            raise DataError(f"cannot read {path}: it has more than {bound / 1e6:,.0f} MB")
-        text = data.decode(encoding)
+        with open_file(path, largest) as file:
+            text = read_bounded(file, str(path), largest).decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be UTF-8: {error.reason} at byte {error.start}") from None
     except (OSError, ValueError) as error:  # ValueError: a name that holds a zero
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return text if newline == "" else text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_bounded(file: IO[bytes], name: str, largest: int = LARGEST) -> bytes:
+    """All of an open file; DataError with its name where that is more than `largest` bytes, however many more."""
+    if len(data := file.read(largest + 1)) > largest:
+        raise _too_large(name, largest)
+    return data
+
+
+def _too_large(name: str, largest: int) -> DataError:
+    return DataError(f"cannot read {name}: it has more than {largest / 1e6:,.0f} MB")
 
 
 def write_whole(path: Path, parts: Iterable[str]) -> None:

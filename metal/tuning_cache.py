@@ -66,7 +66,7 @@ def load() -> Record | None:
     fresh = blank()
     try:
         found = Record(**json.loads(path(fresh).read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     same = all(getattr(found, name) == getattr(fresh, name) for name in ("chip", "system", "mlx", "text"))
     return found if same else None

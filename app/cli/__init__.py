@@ -92,13 +92,19 @@ def likely(ctx: click.Context) -> None:
 
 def main() -> None:
     """The entry point: run a verb, and turn what a person can act on into one line and an exit code."""
-    interruption.settle()
+    settled = interruption.settle()
     streams.settle()
     if "MLX_RANK" in os.environ or "OMPI_COMM_WORLD_SIZE" in os.environ:
         from app.cli import together
 
         sys.exit(together.run(_run))
-    code = _run()
+    try:
+        code = _run()
+    except Exception:
+        if not settled.came:
+            raise
+        click.echo("likely: stopped", err=True)  # a module in C that was being imported made an ImportError of it
+        code = interruption.INTERRUPTED
     interruption.leave()
     sys.exit(code)
 

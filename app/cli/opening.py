@@ -10,6 +10,7 @@ import click
 from app.heat import one_line
 from engine import ranks
 from engine.errors import DataError
+from engine.whole_file import read_bounded
 
 if TYPE_CHECKING:
     from engine.session import Session
@@ -51,7 +52,7 @@ def read_text(argument: str | None, what: str) -> str:
         return argument
     if argument is None and sys.stdin.isatty():
         raise click.UsageError(f"missing {what}: give it as an argument or on standard input")
-    data = sys.stdin.buffer.read()
+    data = read_bounded(sys.stdin.buffer, "standard input")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,7 +1,6 @@
 """Which keys there are, in words for help, and what a person has put in their place in `keys.toml`."""
 
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from textual.binding import Binding, BindingType
 
 from engine.errors import DataError
+from engine.options import read_toml
 
 PRETTY = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "pgup", "pagedown": "pgdn", "escape": "esc",
@@ -47,13 +47,9 @@ def load(path: Path, known: Mapping[str, str]) -> dict[str, str]:
     `known` is what there is: action id to its keys. Raises DataError for a file that is no TOML, an unknown action
     (with the nearest name) and a value that is no text.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not read: {error}") from error
-    flat = _flat(data)
+    flat = _flat(read_toml(path))
     for action, keys in flat.items():
         if action not in known:
             near = get_close_matches(action, known, 1)

@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.errors import DataError
 from engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
-from engine.json_reader import parse
+from engine.json_reader import LARGEST, parse
 from engine.options import read_toml
 from engine.whole_file import open_file
 
@@ -50,12 +50,12 @@ def rows(path: Path) -> Iterator[Row]:
     try:
         with open_file(path) as raw:
             packed = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-            file = io.TextIOWrapper(packed, encoding="utf-8")
+            lines = _lines(io.TextIOWrapper(packed, encoding="utf-8"), path)
             if kind == ".csv":
-                for row in csv.DictReader(file):
+                for row in csv.DictReader(lines):
                     yield {key: value for key, value in row.items() if key is not None}
                 return
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
                 try:
@@ -67,8 +67,20 @@ def rows(path: Path) -> Iterator[Row]:
                 yield value
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be UTF-8: {error.reason} at byte {error.start}") from None
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV: {error}") from None
     except (OSError, EOFError, zlib.error) as error:  # the last two of a damaged .gz
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _lines(file: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    """Lines, as they are read; DataError for one without end."""
+    number = 0
+    while line := file.readline(LARGEST + 1):
+        number += 1
+        if len(line) > LARGEST:
+            raise DataError(f"{path}:{number}: the line has more than {LARGEST / 1e6:,.0f} MB")
+        yield line
 
 
 def digest(*paths: Path) -> str:

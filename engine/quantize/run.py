@@ -254,7 +254,7 @@ def _embed(source: Source, table: mx.array, tokens: mx.array) -> mx.array:
 
 
 def _finite(source: Source, x: mx.array, layer: int) -> mx.array:
-    """What came out of a layer; NotFinite where that is no number: no cost can be told of it."""
+    """The output of a layer; NotFinite where that is no number: no cost can be told of it."""
     if where := not_finite(x, layer):
         raise damaged_at(source.info.name, where)
     return x

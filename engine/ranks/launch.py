@@ -1,11 +1,12 @@
 """A launcher's environment, read: which rank this process is, of how many, and where the others are."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import ParameterError
+from engine import json_reader
+from engine.errors import DataError, ParameterError
+from engine.whole_file import read_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,11 @@ def launched() -> Launch | None:
     try:
         rank = int(env.get("MLX_RANK", 0))
         if "MLX_HOSTFILE" in env:
-            text = Path(env["MLX_HOSTFILE"]).read_text(encoding="utf-8").strip()
-            addresses = tuple(_address(node[0]) for node in json.loads(text or "[]"))
+            hosts = json_reader.parse(read_whole(Path(env["MLX_HOSTFILE"])).strip() or "[]", [[str]])
+            addresses = tuple(_address(node[0]) for node in hosts)
             found = Launch("ring", rank, len(addresses), addresses)
         elif "MLX_IBV_DEVICES" in env:
-            size = len(json.loads(Path(env["MLX_IBV_DEVICES"]).read_text(encoding="utf-8")))
+            size = len(json_reader.read(Path(env["MLX_IBV_DEVICES"]), list))
             found = Launch("jaccl", rank, size, (_address(env["MLX_JACCL_COORDINATOR"]),))
         elif "NCCL_HOST_IP" in env:
             found = Launch("nccl", rank, int(env["MLX_WORLD_SIZE"]), ((env["NCCL_HOST_IP"], int(env["NCCL_PORT"])),))
@@ -54,7 +55,7 @@ def launched() -> Launch | None:
             raise ParameterError("ranks meet by the addresses of mlx.launch, which mpi has not: use --backend ring")
         else:
             return None
-    except (OSError, ValueError, KeyError, LookupError, TypeError) as error:
+    except (DataError, ValueError, LookupError) as error:
         if isinstance(error, ParameterError):
             raise
         raise ParameterError(f"the launcher's hosts cannot be read ({error}): start with mlx.launch -n 2") from error

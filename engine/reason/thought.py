@@ -4,7 +4,6 @@ A file is TOML: `before` and `after` the question, `system`, `extract` (a rule o
 with a `question` and an `answer`.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from typing import Any
 
 from engine.errors import DataError, ParameterError
 from engine.evaluate.extraction import Extraction
+from engine.options import read_toml
 from engine.prompt import Prompt
 
 
@@ -64,12 +64,7 @@ def thought(name: str) -> Thought:
     path = Path(name)
     if path.suffix != ".toml":
         raise ParameterError(f"{name!r} is no template: one of {', '.join(THOUGHTS)}, or a .toml file")
-    try:
-        return _read(tomllib.loads(path.read_text(encoding="utf-8")), path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no TOML: {error}") from None
+    return _read(read_toml(path), path)
 
 
 def _read(values: Mapping[str, Any], path: Path) -> Thought:

@@ -162,7 +162,8 @@ def _describe_folder(path: Path, name: str, source: str) -> ModelInfo:
 def _card_license(readme: Path) -> str:
     """The licence that the front matter of a model card names."""
     try:
-        text = readme.read_text(encoding="utf-8", errors="replace")[:10_000]
+        with readme.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(10_000)
     except OSError:
         return ""
     found = re.search(r"^license:\s*(\S+)", text, re.MULTILINE)

@@ -27,7 +27,7 @@ KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
 ALSO = {"valid": ("validation", "val", "dev")}
 SHARE = 1 << 16
-LARGEST = 1 << 30  # characters of a whole file of JSON
+LARGEST = 1 << 30  # bytes of a file of rows
 WHOLE = "commit"  # beside the files of a data set that an earlier version fetched whole
 SNAPSHOT = "snapshot"  # where in the hub's cache a data set lies whole
 
@@ -148,7 +148,7 @@ def rows(file: Path, names: Mapping[str, str] | None = None) -> Iterator[Trainin
 
 
 def _decode(file: Path) -> str:
-    return read_whole(file, encoding="utf-8-sig")
+    return read_whole(file, encoding="utf-8-sig", largest=LARGEST)
 
 
 def _jsonl(file: Path) -> Iterator[tuple[Any, str]]:

@@ -1,5 +1,6 @@
 """Interruption by signals, of real processes: what a run has drawn is kept, and none ends with a traceback."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from app import cli
+from app.interruption import settle, stopped_by_signals
 from engine.trace.file import load
 from metal import mx
 from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
@@ -70,3 +73,32 @@ def test_a_second_signal_ends_without_a_word(folder: Path, start: Start) -> None
             process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err, err
+
+
+def swallowed() -> None:
+    """A signal that C code met in Python, as an extension module does that is being imported."""
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not heard")
+
+
+def test_a_signal_that_was_swallowed_is_heard_where_work_begins() -> None:
+    assert not settle().came
+    with stopped_by_signals(list):
+        pass
+    swallowed()
+    with pytest.raises(KeyboardInterrupt), stopped_by_signals(list):
+        raise AssertionError("the work began")
+
+
+def test_an_error_that_a_signal_became_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> int:
+        swallowed()
+        raise ImportError("cannot initialise module strings")
+
+    monkeypatch.setattr(cli, "_run", run)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130 and capfd.readouterr() == ("", "likely: stopped\n")

@@ -1,7 +1,10 @@
 """The writer of a person's files: whole or not at all, and what is no file stays what it is."""
 
+import io
 import os
+import resource
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from engine.errors import DataError
-from engine.whole_file import put_whole, read_whole, write_whole
+from engine.evaluate import task_files
+from engine.json_reader import LARGEST as LONGEST
+from engine.options import read_toml
+from engine.tune import data
+from engine.whole_file import put_whole, read_bounded, read_whole, write_whole
+
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of what the system calls a maximum
 
 
 def test_a_file_is_replaced_whole_or_left(tmp_path: Path) -> None:
@@ -87,3 +96,29 @@ def test_only_a_file_is_replaced_by_arrays(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="was not written: it is a"):
             put_whole(path, lambda to: to.write_text("x"))
     assert stat.S_ISFIFO(pipe.stat().st_mode) and stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_files_without_measure_cost_a_line_and_no_memory(tmp_path: Path) -> None:
+    """Each reader of what a person names: five sparse gigabytes, TOML without bottom, a field without end."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    large, deep, wide = tmp_path / "large", tmp_path / "deep.toml", tmp_path / "wide.csv"
+    with large.open("wb") as file:
+        file.truncate(5 << 30)
+    deep.write_text("a = " + "[" * 100_000)
+    wide.write_text("text,answer\n" + "x" * 200_000 + ",1\n")
+    (tmp_path / "large.jsonl").symlink_to(large)
+    (tmp_path / "endless.jsonl").write_text("x" * (LONGEST + 2))
+    for read, path, said in (
+        (read_whole, large, "cannot read .*: it has more than 268 MB"),
+        (read_toml, large, "cannot read .*: it has more than 17 MB"),
+        (read_toml, deep, "nested too deep"),
+        (task_files.digest, large, "more than 4,295 MB"),
+        (lambda path: next(task_files.rows(path)), tmp_path / "large.jsonl", "more than 4,295 MB"),
+        (lambda path: next(task_files.rows(path)), tmp_path / "endless.jsonl", ":1: the line has more than 34 MB"),
+        (lambda path: next(task_files.rows(path)), wide, "is no CSV: field larger"),
+        (lambda path: data.read(str(path)), tmp_path / "large.jsonl", "more than 1,074 MB"),
+        (lambda path: read_bounded(io.BytesIO(b"ab"), "standard input", 1), large, "standard input: it has more than"),
+    ):
+        with pytest.raises(DataError, match=said):
+            read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < (1 << 30) / UNIT

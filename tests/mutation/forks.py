@@ -337,15 +337,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     out = Path(os.environ["LIKELY_MUTANTS_OUT"])
     said = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {mutant for outcome, mutant, _ in said if outcome == "caught"}
-    for folder in folders:
-        mutants = drawn(root, folder, int(os.environ["LIKELY_MUTANTS"]), int(os.environ["LIKELY_MUTANTS_SEED"]))
-        forks = Forks(session, root, folder, mutants)
-        for mutant in mutants:
-            if str(mutant) in done:
-                continue
-            outcome, by = forks.outcome(mutant)
-            with out.open("a") as file:
-                file.write(json.dumps([outcome, str(mutant), by]) + "\n")
+    count, seed = (int(os.environ[f"LIKELY_MUTANTS{name}"]) for name in ("", "_SEED"))
+    tried = [Forks(session, root, folder, drawn(root, folder, count, seed)) for folder in folders]
+    for turn in range(count):  # of each folder by turns: a run that is ended says something of each
+        for forks in tried:
+            if turn < len(forks.mutants) and str(mutant := forks.mutants[turn]) not in done:
+                outcome, by = forks.outcome(mutant)
+                with out.open("a") as file:
+                    file.write(json.dumps([outcome, str(mutant), by]) + "\n")
     return True
 
 
