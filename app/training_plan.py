@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from app import awake
+from engine.tune import choices
 from engine.tune.config import FLOOR, Config
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
     forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
     split = f" (set aside by hash, {c.valid:.0%})" if rows.split else ""
     yield f"rows      {forms}; {len(rows.train):,} train, {len(rows.valid):,} valid{split}, {len(rows.test):,} test"
+    if rows.left_out:
+        yield f"          {rows.left_out:,} dropped by hand ({choices.NAME}), left out"
     if rows.duplicates:
         yield f"          {rows.duplicates:,} duplicates{'' if c.duplicates else ', left out'}"
     if rows.overlap:

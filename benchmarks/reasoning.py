@@ -31,23 +31,30 @@ ROWS = 20_000
 LIMIT = 48  # tokens of an answer
 
 
-def work(a: int, b: int) -> str:
-    """The sum of two numbers of three digits, worked out."""
+def written(number: int, base: int = 10) -> str:
+    """A number to base ten or eight."""
+    return f"{number:{'o' if base == 8 else 'd'}}"
+
+
+def work(a: int, b: int, base: int = 10) -> str:
+    """The sum of two numbers of equally many digits to a base, worked out."""
     carry, parts = 0, []
-    for x, y in zip(str(a)[::-1], str(b)[::-1], strict=True):
+    for x, y in zip(written(a, base)[::-1], written(b, base)[::-1], strict=True):
         total = int(x) + int(y) + carry
-        parts.append(f"{x}+{y}+{carry}={total}")
-        carry = total // 10
-    return " ".join([*parts, str(a + b)])
+        parts.append(f"{x}+{y}+{carry}={written(total, base)}")
+        carry = total // base
+    return " ".join([*parts, written(a + b, base)])
 
 
-def sums(count: int, seed: int, without: frozenset[tuple[int, int]] = frozenset()) -> list[tuple[int, int]]:
-    """Pairs of numbers of three digits."""
+def sums(
+    count: int, seed: int, without: frozenset[tuple[int, int]] = frozenset(), base: int = 10
+) -> list[tuple[int, int]]:
+    """Pairs of numbers of three digits to a base."""
     import numpy as np
 
     random, found = np.random.default_rng(seed), dict[tuple[int, int], None]()
     while len(found) < count:
-        pair = (int(random.integers(100, 1000)), int(random.integers(100, 1000)))
+        pair = (int(random.integers(base**2, base**3)), int(random.integers(base**2, base**3)))
         if pair not in without:
             found[pair] = None
     return list(found)

@@ -9,12 +9,14 @@ the copies that is found. `drawing`: processor time of answers one at a time, ea
 number side by side, by turns; and of ones that share what was read of the prompt.
 
 `chain`: a tiny model adds numbers of three digits with a scratchpad (`benchmarks/reasoning.py` trains it): nearly
-always right where it takes the most likely token, less often where it draws. 40 such sums with their working are given,
-and sums without. An adapter on the 40 (A) draws answers to the others; those that a verifier passes, with the 40, train
-an adapter from the base again (B). Against B stand the 40 for as many tokens as B read in training (C), and for as many
-more as the drawing cost, where a token that is drawn or read without a gradient counts a third of one that is trained
-on (D). The null: as many made rows that nobody verified (E). All draw answers to the same new sums at temperature 1,
-so differences are paired by sum. One JSON line each.
+always right where it takes the most likely token, less often where it draws. 40 sums with their working are given, and
+sums without: of the same kind (`--base 10`), of which it has seen 20,000 before and 40 more say nothing new, or to base
+eight (`--base 8`), which it has never seen, in the same signs and the same form. An adapter on the 40 (A) draws answers
+to the others; those that a verifier passes, with the 40, train an adapter from the base again (B). Against B stand the
+40 for as many tokens as B read in training (C), and for as many more as the drawing cost, where a token that is drawn
+or read without a gradient counts a third of one that is trained on (D). The null: as many made rows that nobody
+verified (E). All draw answers to the same new sums at temperature 1, so differences are paired by sum. One JSON line
+each.
 """
 
 import argparse
@@ -97,8 +99,10 @@ def draw(model: str, answers: int, rounds: int) -> dict[str, Any]:
             "shared_over_side": median(times["shared"]) / side}  # fmt: skip
 
 
-def chain(folder: Path, problems: int, answers: int, items: int, steps: int, rate: float) -> dict[str, Any]:
-    from benchmarks.reasoning import ROWS, sums, trained, work
+def chain(
+    folder: Path, problems: int, answers: int, items: int, steps: int, rate: float, radix: int, seed: int
+) -> dict[str, Any]:
+    from benchmarks.reasoning import ROWS, sums, trained, work, written
     from engine.evaluate.evaluation import Protocol
     from engine.session import Session
     from engine.sources.checkpoint import load
@@ -108,12 +112,17 @@ def chain(folder: Path, problems: int, answers: int, items: int, steps: int, rat
     from engine.tune.rows import parse
 
     checkpoint = load(str(trained(folder, 1150)))
-    run = folder / f"chain-{steps}-{rate}-{problems}-{answers}-{items}"
+    run = folder / f"chain-{radix}-{steps}-{rate}-{problems}-{answers}-{items}-{seed}"
     run.mkdir(exist_ok=True)
-    new = sums(40 + problems + items, 1, frozenset(sums(ROWS, 0)))  # none that the model was trained on
-    forty = tuple(parse({"prompt": f"{a}+{b}=", "completion": work(a, b)}, "forty") for a, b in new[:40])
+    known = frozenset(sums(ROWS, 0)) if radix == 10 else frozenset()  # what the model was trained on
+    new = sums(40 + problems + items, seed, known, radix)
+
+    def asks(a: int, b: int) -> str:
+        return f"{written(a, radix)}+{written(b, radix)}="
+
+    forty = tuple(parse({"prompt": asks(a, b), "completion": work(a, b, radix)}, "forty") for a, b in new[:40])
     for name, some in (("problems", new[40 : 40 + problems]), ("items", new[40 + problems :])):
-        lines = [json.dumps({"prompt": f"{a}+{b}=", "answer": str(a + b)}) + "\n" for a, b in some]
+        lines = [json.dumps({"prompt": asks(a, b), "answer": written(a + b, radix)}) + "\n" for a, b in some]
         (run / f"{name}.jsonl").write_text("".join(lines))
         settings = f'data = "{name}.jsonl"\nscorer = "numeric"\nmax_tokens = 40\nstop = ["\\n"]\n'
         (run / f"{name}.toml").write_text(settings)
@@ -158,7 +167,7 @@ def chain(folder: Path, problems: int, answers: int, items: int, steps: int, rat
     pairs = ("A forty", "base"), ("B verified", "A forty"), ("B verified", "C longer"), ("B verified", "D longest")
     pairs = *pairs, ("B verified", "E unverified"), ("E unverified", "C longer")
     return {
-        "items": items, "problems": problems, "answers": answers, "drawn_tokens": cost,
+        "base": radix, "seed": seed, "items": items, "problems": problems, "answers": answers, "drawn_tokens": cost,
         "yield": {e.stage: [e.came, e.kept] for e in events if isinstance(e, StageYield)},
         "arms": {n: [a.rows, a.tokens, a.accuracy.mean, *a.accuracy.interval] for n, a in arms.items()},
         "over": {f"{a} over {b}": over(a, b) for a, b in pairs},
@@ -177,11 +186,13 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--base", type=int, choices=(8, 10), default=8)
+    parser.add_argument("--seed", type=int, default=1)
     o = parser.parse_args()
     found = {
         "duplicates": lambda: find_duplicates(o.rows),
         "drawing": lambda: draw(o.model, o.answers, o.rounds),
-        "chain": lambda: chain(o.folder, o.problems, o.answers, o.items, o.steps, o.rate),
+        "chain": lambda: chain(o.folder, o.problems, o.answers, o.items, o.steps, o.rate, o.base, o.seed),
     }[o.what]()
     print(json.dumps({"benchmark": f"synthesis {o.what}", **found}))
 

@@ -57,7 +57,8 @@ ABOUT = {
     "tune.next": "the next watched prompt", "tune.watch": "watch another prompt",
     "tune.hold": "the text along which KL is measured", "tune.closer": "the last quarter of the curves, or all",
     "tune.loss": "the curves, on a narrow screen", "tune.answers": "the answers, on a narrow screen",
-    "tune.plan": "what this run does", "tune.copy": "copy the command that goes on with this run",
+    "tune.plan": "what this run does", "tune.rows": "the rows of the data: look, drop, keep",
+    "tune.copy": "copy the command that goes on with this run",
     "tune.new": "another run", "tune.chat": "the chat, with what was learned", "tune.leave": "stop, keep and leave",
     "tune.back": "back to the chat; the run goes on", "form.next": "next field", "form.previous": "the field before",
     "form.resume": "go on with the run in the adapter's folder",
@@ -68,7 +69,9 @@ ABOUT = {
     "runs.back": "back to the table, then to the chat", "scores.up": "the task above",
     "scores.down": "the task below", "scores.left": "the model on the left", "scores.right": "the model on the right",
     "items.up": "the item above", "items.down": "the item below", "items.pageup": "ten items up",
-    "items.pagedown": "ten items down",
+    "items.pagedown": "ten items down", "rows.up": "the row above", "rows.down": "the row below",
+    "rows.page_up": "a page of rows up", "rows.page_down": "a page of rows down",
+    "rows.first": "the first row", "rows.last": "the last row",
 }  # fmt: skip
 
 SAID = {

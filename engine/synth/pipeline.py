@@ -24,6 +24,7 @@ from engine.synth.methods import KINDS, WITHOUT_MODEL
 from engine.synth.row import SynthRow, digest, line, of_value
 from engine.synth.verified import Verified
 from engine.synth.writer import Writer
+from engine.tune import choices
 from engine.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -144,6 +145,13 @@ def _finished(
     for name, stage in after:
         rows = stage(rows)
         told = _yield(name, told.kept, rows)
+        yield told
+    if choice := choices.read(folder / choices.NAME):
+        before = sum(bool(row.dropped) for row in rows)
+        rows = stages.decontaminate(stages.chosen(rows, choice), config.decontaminate)  # of those that are back
+        out = sum(row.dropped.startswith("choice: ") for row in rows)
+        back = before + out - sum(bool(row.dropped) for row in rows)
+        told = StageYield("choice", told.kept, told.kept - out + back, {"dropped by hand": out, "kept by hand": back})
         yield told
     for missing in _missing(config, rows):
         yield RowsWarned(missing)

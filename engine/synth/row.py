@@ -39,8 +39,13 @@ class SynthRow:
         return f"{self.source.job:06}-{self.source.branch:03}"
 
     @property
+    def parsed(self) -> TrainingRow:
+        """As it is trained on."""
+        return parse(dict(self.content), self.id)
+
+    @property
     def sides(self) -> tuple[str, str]:
-        return sides(parse(dict(self.content), self.id))
+        return sides(self.parsed)
 
     @property
     def text(self) -> str:

@@ -1,11 +1,11 @@
-"""Stages after drawing and filtering: duplicates, contamination, balance and split. Each keeps rows aside with why.
+"""Stages after filtering: duplicates, contamination, balance, choices by hand, split. Each keeps rows aside with why.
 
 Every one is a function of rows and options alone: run again, it gives the same.
 """
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.errors import DataError
 from engine.evaluate import contamination
@@ -14,6 +14,7 @@ from engine.synth import inputs
 from engine.synth.config import BalanceOptions, DecontaminateOptions, DeduplicateOptions, SplitOptions
 from engine.synth.duplicates import duplicates
 from engine.synth.row import SynthRow, digest
+from engine.tune import choices
 
 SIDES = ("train", "valid", "test")
 
@@ -99,6 +100,23 @@ def empty_classes(rows: Sequence[SynthRow], options: BalanceOptions) -> list[str
         return []
     there = {class_of(row, options.by) for row in rows if not row.dropped}
     return [name for name in options.classes if _named(name, options.by) not in there]
+
+
+def chosen(rows: Sequence[SynthRow], choice: Mapping[str, bool]) -> list[SynthRow]:
+    """All rows; those that a person dropped are aside, and of those that they kept one copy each is back, whatever of
+    `choices.BACK` kept it aside."""
+    keys = [choices.key(row.parsed) for row in rows]
+    there = {key for key, row in zip(keys, rows, strict=True) if not row.dropped}
+    found = []
+    for key, row in zip(keys, rows, strict=True):
+        keep = choice.get(key)
+        if keep is False and not row.dropped:
+            row = row.out("choice: dropped by hand")
+        elif keep and key not in there and choices.can_come_back(row.dropped):
+            row = row.out("")
+            there.add(key)
+        found.append(row)
+    return found
 
 
 def split(rows: Sequence[SynthRow], options: SplitOptions, seed: int) -> dict[str, list[SynthRow]]:

@@ -19,9 +19,9 @@ from engine import json_reader
 from engine.errors import CheckpointError, DataError
 from engine.home import expanded
 from engine.sources.fetch.progress import Report, silent
+from engine.tune import choices
 from engine.tune.rows import TrainingRow, parse
-from engine.tune.stored import write_whole
-from engine.whole_file import check_readable, read_whole
+from engine.whole_file import check_readable, put_whole, read_whole
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 PARTS = ("train", "valid", "test")
@@ -43,6 +43,7 @@ class Data:
     duplicates: int  # rows of train that are there already
     overlap: int  # rows of valid and test that are in train too
     split: bool  # the validation rows were taken from the train file
+    left_out: int = 0  # rows that a person dropped (`engine.tune.choices`)
 
     @property
     def fingerprint(self) -> str:
@@ -50,7 +51,7 @@ class Data:
         digest = hashlib.sha256()
         for part in (self.train, self.valid):
             for row in part:
-                digest.update(_digest(row))
+                digest.update(row.digest)
             digest.update(b"|")
         return digest.hexdigest()
 
@@ -73,48 +74,52 @@ def read(
     parts: dict[str, list[TrainingRow]] = {name: [] for name in PARTS}
     if path.is_dir():
         check_readable(path)
-        files = _files(path)
-        if any(files.values()):
-            for part, found in files.items():
+        there = files(path)
+        if any(there.values()):
+            for part, found in there.items():
                 parts[part] = [row for file in found for row in rows(file, names)]
             if not parts["train"]:
                 raise DataError(f"{path} has no train file: expected train.jsonl (or .json, .csv, .parquet)")
         else:
-            parts["train"] = list(_texts(path))
+            parts["train"] = list(texts(path))
     else:
         parts["train"] = list(rows(path, names))
     if not parts["train"]:
         raise DataError(f"{path} has no rows")
+    left_out = 0
+    if choice := choices.read(choices.beside(path)):
+        for part, some in parts.items():
+            parts[part] = [row for row in some if choice.get(choices.key(row), True)]
+            left_out += len(some) - len(parts[part])
+        if not parts["train"]:
+            raise DataError(f"{path}: every row of it was dropped by hand; {choices.beside(path)} says which")
     train = parts["train"]
-    seen = Counter(map(_digest, train))
+    seen = Counter(row.digest for row in train)
     duplicates = len(train) - len(seen)
     if not keep_duplicates:
-        train = list({_digest(row): row for row in train}.values())
+        train = list({row.digest: row for row in train}.values())
     split = not parts["valid"] and valid > 0
     if split:
-        aside = [int.from_bytes(_digest(row)[:2], "big") < valid * SHARE for row in train]
+        aside = [int.from_bytes(row.digest[:2], "big") < valid * SHARE for row in train]
         if not any(aside) and len(train) > 1:  # few rows: the one with the smallest hash
-            least = min(range(len(train)), key=lambda i: _digest(train[i]))
-            aside = [_digest(row) == _digest(train[least]) for row in train]
+            least = min(range(len(train)), key=lambda i: train[i].digest)
+            aside = [row.digest == train[least].digest for row in train]
         if all(aside):
             raise DataError(f"{path}: its rows are all the same, so none can be set aside; give a valid file")
         parts["valid"] = [row for row, out in zip(train, aside, strict=True) if out]
         train = [row for row, out in zip(train, aside, strict=True) if not out]
-    there = set(map(_digest, train))
-    overlap = sum(_digest(row) in there for part in ("valid", "test") for row in parts[part])
+    trained = {row.digest for row in train}
+    overlap = sum(row.digest in trained for part in ("valid", "test") for row in parts[part])
     forms = Counter(row.form for row in (*train, *parts["valid"], *parts["test"]))
     if "preference" in forms and len(forms) > 1:
         raise DataError(
             f"{path} mixes preference pairs with other rows: {dict(forms)}; keep them in separate data sets"
         )
-    return Data(tuple(train), tuple(parts["valid"]), tuple(parts["test"]), dict(forms), duplicates, overlap, split)
+    valid_, test = tuple(parts["valid"]), tuple(parts["test"])
+    return Data(tuple(train), valid_, test, dict(forms), duplicates, overlap, split, left_out)
 
 
-def _digest(row: TrainingRow) -> bytes:
-    return hashlib.sha256(json.dumps(row.content, sort_keys=True, default=str).encode(errors="replace")).digest()
-
-
-def _files(folder: Path) -> dict[str, list[Path]]:
+def files(folder: Path) -> dict[str, list[Path]]:
     """The files of each part: train.jsonl, or the shards train-00000-of-00002.parquet, also in data/."""
     found = [p for p in sorted(folder.rglob("*")) if p.suffix in KINDS and p.is_file()]
     files: dict[str, list[Path]] = {}
@@ -124,7 +129,7 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _texts(folder: Path) -> Iterator[TrainingRow]:
+def texts(folder: Path) -> Iterator[TrainingRow]:
     """A row for each text file."""
     files = [p for p in sorted(folder.rglob("*")) if p.suffix in (".txt", ".md") and p.is_file()]
     if not files:
@@ -225,7 +230,7 @@ def _from_hub(name: str, progress: Report) -> Path:
     try:
         snapshot = fetch_data(Hub(name), progress, KINDS)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / SNAPSHOT, lambda beside: beside.write_text(str(snapshot)))
+        put_whole(folder / SNAPSHOT, lambda beside: beside.write_text(str(snapshot)))
     except CheckpointError as error:
         raise DataError(f"there is no {name} here: {error}") from error
     return snapshot

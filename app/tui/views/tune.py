@@ -27,10 +27,13 @@ from app.tui.widgets.drift import MovedPanel
 from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.heat_view import HeatView
 from app.tui.widgets.prompt import PromptInput
+from app.tui.widgets.row_table import RowTable
 from app.tui.widgets.tune_form import TuneForm
 from app.worker import Failed, Worker
+from engine.errors import LikelyError
 from engine.tune.config import Config
 from engine.tune.control import Completion, Refused, Stepped, Validated
+from engine.tune.rows import read_map
 
 TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")
@@ -48,7 +51,7 @@ class TuneScreen(View):
     """A form, or the run that it has started. Stays as it is while another screen is looked at."""
 
     NAME = "tune"
-    PARTS = (TuneForm,)
+    PARTS = (TuneForm, RowTable)
     STAYS = True
     NEEDS_MODEL = False
     AUTO_FOCUS = ""
@@ -68,6 +71,7 @@ class TuneScreen(View):
         Binding("l", "view('loss')", "Loss", show=False, id="tune.loss"),
         Binding("a", "view('answers')", "Answers", show=False, id="tune.answers"),
         Binding("i", "plan", "Plan", show=False, id="tune.plan"),
+        Binding("ctrl+l", "rows", "Rows of the data", show=False, id="tune.rows"),
         Binding("y", "copy_command", "Copy command", show=False, id="tune.copy"),
         Binding("n", "new", "New run", show=False, id="tune.new"),
         Binding("enter", "chat", "Chat with it", show=False, id="tune.chat"),
@@ -326,6 +330,17 @@ class TuneScreen(View):
             lines = [*self.training.plan.lines, "", command(self.training.config, resume=self.training.resume)]
             self.app.push_screen(Read("what this run does", "\n".join(lines)))
 
+    def action_rows(self) -> None:
+        """The rows of the data that the form names, or that the run was started with."""
+        from app.tui.dialogs.rows import RowsScreen
+
+        form, running = self.query_one(TuneForm), None if self.has_class("-form") else self.training
+        try:
+            config = form.read() if running is None else running.config
+            self.app.push_screen(RowsScreen(self.host, config.data, read_map(config.map)))
+        except LikelyError as error:
+            form.say(str(error))
+
     def action_copy_command(self) -> None:
         if self.training is not None:
             self.host.copy(command(self.training.config, resume=True), "command to go on")
@@ -398,7 +413,7 @@ class TuneScreen(View):
     def _hint(self) -> None:
         training = self.training
         if self.has_class("-form"):
-            filling = (("⏎", "Start"), ("↑↓", "Field"), ("^r", "Resume"), ("esc", "Back"))
+            filling = (("⏎", "Start"), ("↑↓", "Field"), ("^l", "Rows"), ("^r", "Resume"), ("esc", "Back"))
             self.hints.show((*filling, (keys.help_key(), "Keys")))
             return
         if self.focused is self.prompt:
@@ -414,10 +429,11 @@ class TuneScreen(View):
             more += (("s", "Save"),) if state == "failed" else ()
             more += (("⏎", "Chat with it"),) if self.chats else ()
             own = (*more, *own, ("n", "New run"))
-        self.hints.show((*own, ("[ ]", "Prompt"), ("z", "Closer"), (keys.help_key(), "Keys")))
+        self.hints.show((*own, ("^l", "Rows"), ("[ ]", "Prompt"), ("z", "Closer"), (keys.help_key(), "Keys")))
 
     def commands(self) -> Iterator[Command]:
         training = self.training
+        yield "tune: Rows of the data", "source, scores, surprisal; drop and keep", self.action_rows
         if training is not None and training.busy:
             paused = training.control.paused
             yield f"tune: {'Go on' if paused else 'Pause'}", "after the step that is being taken", self.action_pause

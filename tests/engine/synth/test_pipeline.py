@@ -15,7 +15,8 @@ from engine.errors import DataError, ParameterError
 from engine.synth import pipeline
 from engine.synth.config import configure
 from engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
-from engine.tune import data
+from engine.tune import choices, data
+from engine.tune.rows import parse
 from tests.engine.synth.makers import PROBLEMS, config, rows_of, run, session, table, write_rows
 
 FAIR = table({"7": 0.5, "5": 0.5})
@@ -224,3 +225,30 @@ def test_two_runs_of_one_folder_are_refused(tmp_path: Path) -> None:
         run(made, session(FAIR))
     assert [json.loads(line) for line in (tmp_path / "made" / "drawn.jsonl").read_text().splitlines()]
     list(first)
+
+
+def test_what_was_chosen_by_hand_counts_when_the_pipeline_runs_again(tmp_path: Path) -> None:
+    made, chosen = tmp_path / "made", tmp_path / "made" / choices.NAME
+    drawn = config(made, {"answers": 8}, decontaminate={"against": [str(tmp_path / "seen.jsonl")]})
+    write_rows(tmp_path / "seen.jsonl", [{"text": PROBLEMS[0]["prompt"] + "\n7"}])
+    run(drawn, session(FAIR))
+
+    def key(row: dict[str, Any]) -> str:
+        return choices.key(parse({name: row[name] for name in ("prompt", "completion")}, ""))
+
+    kept, aside = rows_of(made / "train.jsonl"), rows_of(made / "dropped.jsonl")
+    out, wrong = kept[0], next(row for row in aside if row["dropped"] == "filter: verifier")
+    seen = next(row for row in aside if row["dropped"].startswith("decontaminate"))
+    choices.choose(chosen, {key(out): False, key(wrong): True, key(seen): True})
+    using = session(FAIR)
+    told = yields(run(drawn, using))["choice"]
+    assert using.drawn == 0 and told.reasons == {"dropped by hand": 1, "kept by hand": 1}
+    assert told.kept == told.came == 11  # the one that is evaluated stays away, and of equal ones one comes back
+    now = [row for side in ("train", "valid") for row in rows_of(made / f"{side}.jsonl")]
+    assert out["id"] not in [row["id"] for row in now] and [key(row) for row in now].count(key(wrong)) == 1
+    assert [r["id"] for r in rows_of(made / "dropped.jsonl") if r["dropped"] == "choice: dropped by hand"] == [
+        out["id"]
+    ]
+    choices.choose(chosen, dict.fromkeys(choices.read(chosen)))  # all taken back
+    assert "choice" not in yields(run(drawn, session(FAIR)))
+    assert rows_of(made / "train.jsonl") == kept

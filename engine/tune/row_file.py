@@ -1,0 +1,137 @@
+"""`RowFile`: the rows of one file to be looked at, each with what is written beside it: where it came from, its scores.
+
+Of a JSONL file only where its lines begin is read; a row is when it is asked for, and one that is none is an error by
+itself. The file is held open, so what is put in its place meanwhile is seen when it is opened again.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import json_reader
+from engine.errors import DataError
+from engine.tune import data
+from engine.tune.rows import TrainingRow, parse
+from engine.whole_file import open_file
+
+DROPPED = "dropped.jsonl"  # rows that a pipeline kept aside
+LONGEST = 1 << 22  # bytes of a line
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A row as it stands in a file, or why it is none. `source` is words by name; `scores` are finite."""
+
+    where: str
+    row: TrainingRow | None = None
+    error: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    dropped: str = ""  # why the pipeline kept it aside
+
+    @property
+    def surprisal(self) -> float | None:
+        """Bits a token in the mean, under the model that drew it; None of a row that no model drew."""
+        nats = self.scores.get("logprob")
+        return None if nats is None else -nats / math.log(2) + 0.0  # no minus before a zero
+
+
+class RowFile(Sequence[FileRow]):
+    """The rows of a JSONL file, by their number from 0."""
+
+    def __init__(self, path: Path, names: Mapping[str, str] | None = None) -> None:
+        """DataError where it cannot be read."""
+        self.path, self.names = path, names
+        try:
+            self._file = open_file(path)
+            self.stamp = stamp(path)
+            self._ends = self._line_ends()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from None
+        starts = np.concatenate([[0], self._ends[:-1] + 1]) if len(self._ends) else self._ends
+        self._starts = starts
+        self._lines = np.flatnonzero(self._ends - starts > 1)  # an empty one may have a carriage return
+
+    def _line_ends(self) -> np.ndarray:
+        """Where each line ends, in bytes: at its newline, the last one at the end of the file."""
+        found, at, last = [], 0, b"\n"
+        while part := self._file.read(CHUNK):
+            found.append(np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n")) + at)
+            at, last = at + len(part), part[-1:]
+        ends = np.concatenate(found) if found else np.zeros(0, np.int64)
+        return ends if last == b"\n" else np.append(ends, at)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        line = int(self._lines[at])
+        start, end = int(self._starts[line]), int(self._ends[line])
+        where = f"{self.path}:{line + 1}"
+        if end - start > LONGEST:
+            return FileRow(where, error=f"{where}: a row of {(end - start) / 1e6:.0f} MB")
+        try:
+            read = os.pread(self._file.fileno(), end - start, start)
+            return of_value(json_reader.parse(read.removeprefix(b"\xef\xbb\xbf")), where, self.names)
+        except (ValueError, OSError) as error:
+            return FileRow(where, error=f"{where}: one JSON object a line expected: {error}")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Another one when the file is another, or was written to; OSError where it is gone."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def of_value(value: Any, where: str, names: Mapping[str, str] | None = None) -> FileRow:
+    """The row in a JSON value, with what else is in it."""
+    more = value if isinstance(value, dict) else {}
+    source, scores, dropped = more.get("source"), more.get("scores"), more.get("dropped")
+    beside: dict[str, Any] = {
+        "source": {name: said for name, each in source.items() if (said := _said(each))}
+        if isinstance(source, dict) else {},
+        "scores": {name: float(x) for name, x in scores.items() if isinstance(x, int | float) and math.isfinite(x)}
+        if isinstance(scores, dict) else {},
+        "dropped": dropped if isinstance(dropped, str) else "",
+    }  # fmt: skip
+    try:
+        return FileRow(where, parse(value, where, names), **beside)
+    except DataError as error:
+        return FileRow(where, error=str(error), **beside)
+
+
+def _said(value: Any) -> str:
+    """What a source says under one name."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_said(each)}" for name, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def listed(source: Path) -> list[Path]:
+    """The files whose rows are shown for a data set: each part's, and those kept aside; a folder of texts as it is.
+    DataError where there are none."""
+    if not source.is_dir():
+        return [source]
+    found = [file for files in data.files(source).values() for file in files]
+    aside = source / DROPPED
+    found += [aside] if aside.exists() else []
+    return found or [source]
+
+
+def opened(path: Path, names: Mapping[str, str] | None = None) -> Sequence[FileRow]:
+    """The rows of a file; DataError where it cannot be read. All but JSONL is read whole."""
+    if path.suffix == ".jsonl":
+        return RowFile(path, names)
+    rows = data.texts(path) if path.is_dir() else data.rows(path, names)
+    return [FileRow(row.where, row) for row in rows]
