@@ -32,7 +32,7 @@ def beside(source: Path) -> Path:
 
 
 def key(row: TrainingRow) -> str:
-    """What a row is known by."""
+    """The name of a row among choices."""
     return row.digest.hex()[:DIGITS]
 
 
