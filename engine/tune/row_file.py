@@ -112,7 +112,7 @@ def of_value(value: Any, where: str, names: Mapping[str, str] | None = None) -> 
 
 
 def _said(value: Any) -> str:
-    """What a source says under one name."""
+    """A value of a source in words."""
     if isinstance(value, dict):
         return " ".join(f"{name}={_said(each)}" for name, each in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
