@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli import scale_toy
+from app.cli import scale_runs, scale_toy
 from app.cli.eval_output import finite
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def command() -> None:
     """Laws of scale: how loss falls with parameters, tokens and compute, from runs that are made here or elsewhere."""
 
 
+command.add_command(scale_runs.plan)
+command.add_command(scale_runs.run)
 command.add_command(scale_toy.toy)
 
 

@@ -12,6 +12,7 @@ import app.cli
 from engine.scaling.forms import PowerLaws
 from engine.scaling.toys import Toy
 from tests.engine.scaling.test_fit import LAW, ladder
+from tests.engine.scaling.test_ladder_runs import PlantedRungs
 
 Fit = Callable[..., tuple[int, str, str]]
 GRID = [(n, d) for n in (1e6, 1e7, 1e8) for d in (1e8, 1e9, 1e10)]
@@ -124,6 +125,37 @@ def test_bad_input_is_one_line(fit: Fit, tmp_path: Path, rows: str, options: tup
     code, out, err = fit(path, *options)
     assert code in (1, 2) and not out and words in err.strip().splitlines()[-1]
     assert code == 2 or len(err.strip().splitlines()) == 1
+
+
+def test_a_ladder_says_what_it_costs_and_then_runs(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With a stand-in for who trains; the table that comes of it is fitted by the same verb."""
+
+    def run(*args: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", "scale", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    trainer = PlantedRungs()
+    monkeypatch.setattr("app.cli.scale_runs.trainer", lambda plan: trainer)
+    path = tmp_path / "plays.toml"
+    path.write_text('layout = "grid"\nsizes = ["10k", "30k", "100k"]\ntokens = [2e5, 1e6, 4e6]\nratios = [1.5, 300]\n')
+    planned = json.loads(run("plan", path, "--json")[1])
+    assert len(planned["runs"]) == 8 and planned["left_out"] == [
+        "10k on 4,000,000 tokens: 400 a parameter, not 1.5 to 300"
+    ]
+    assert planned["seconds"] == pytest.approx(sum(each["seconds"] for each in planned["runs"]))
+    code, out, err = run("run", path, "--within", "0.001")
+    assert code == 1 and "8 runs: 17 min" not in err and "more than --within 0.001 hours" in err and not trainer.trained
+    assert "8 runs: " in out and " on this machine" in out  # the cost came first
+    code, out, _ = run("run", path)
+    assert code == 0 and out.count("loss ") == 7 and "100k-200000-0           diverged: left out of every fit" in out
+    assert "0 runs, 8 done already" in run("plan", path)[1]
+    code, out, _ = run("fit", tmp_path / "plays" / "runs.csv", "--json")
+    assert json.loads(out)["left_out"][0]["run"] == "100k-200000-0" and json.loads(out)["n"] == 7
 
 
 def test_a_toy_sets_its_prediction_beside_its_outcome(

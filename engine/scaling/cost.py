@@ -1,0 +1,72 @@
+"""The cost of a ladder on this machine before it starts: seconds of each run, from short probes of a few sizes.
+
+A run takes a start, validation included, and a time a token that grows with its parameters: between probed sizes along
+a straight line in logarithms, above them along the last one. Knows nothing of who trains.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import OutOfMemory
+from engine.scaling.plan import Rung
+
+PROBED = 3  # sizes at most: the smallest, one in the middle, the largest
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedProbe:
+    """What a short training took here: seconds a token in its steps, and seconds beside them; peak bytes foreseen."""
+
+    parameters: int
+    a_token_s: float
+    beside_s: float
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class LadderCost:
+    """Runs and the seconds that each takes."""
+
+    rungs: Sequence[Rung]
+    seconds: Sequence[float]
+    memory: int  # bytes, of the largest
+
+    @property
+    def total_s(self) -> float:
+        return float(sum(self.seconds))
+
+    @property
+    def rate(self) -> float:
+        """FLOP a second over all of it."""
+        return sum(rung.compute for rung in self.rungs) / self.total_s
+
+
+def chosen(sizes: Mapping[str, int]) -> list[str]:
+    """The sizes that are probed, of those with so many parameters."""
+    rising = sorted(sizes, key=lambda size: sizes[size])
+    at = np.linspace(0, len(rising) - 1, min(PROBED, len(rising))).round().astype(int)
+    return [rising[i] for i in dict.fromkeys(at.tolist())]
+
+
+def cost(rungs: Sequence[Rung], probes: Sequence[SpeedProbe]) -> LadderCost:
+    """Of these runs, by at least one probe where there are any."""
+    known = sorted(probes, key=lambda each: each.parameters)
+    x, a_token = (np.log([getattr(each, name) for each in known]) for name in ("parameters", "a_token_s"))
+    slope = (a_token[-1] - a_token[-2]) / (x[-1] - x[-2]) if len(known) > 1 else 1.0
+    seconds = []
+    for rung in rungs:
+        at = np.log(rung.parameters)
+        own = np.exp(np.interp(at, x, a_token) + max(0.0, at - x[-1]) * slope)
+        seconds.append(float(np.interp(at, x, [each.beside_s for each in known]) + own * rung.tokens))
+    return LadderCost(rungs, seconds, max((each.memory for each in known), default=0))
+
+
+def check_memory(found: LadderCost, bytes_here: int) -> None:
+    """OutOfMemory where the largest run does not fit this machine."""
+    if found.memory > bytes_here:
+        raise OutOfMemory(
+            f"the largest run needs {found.memory / 1e9:.1f} GB, and this machine has {bytes_here / 1e9:.1f}: smaller "
+            "sizes, or a smaller batch"
+        )

@@ -1,0 +1,91 @@
+"""The trainer of a ladder's runs: `engine.pretrain`, each run from random weights, all on the tokens of one corpus."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from platform import node
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from engine.errors import DataError, Interrupted
+from engine.pretrain.config import PretrainConfig, configure
+from engine.pretrain.pretraining import FILE, Prepared, Pretrained, pretrain
+from engine.scaling.cost import SpeedProbe
+from engine.scaling.plan import LadderPlan, Rung
+from engine.scaling.running import RungMoved, RungResult, SizeFacts
+from engine.tune.control import Stepped
+
+STEPS = 12  # of a probe, of which the first two are warm-up
+UNLESS_SAID = {"eval_every": 0, "eval_rows": 0, "sample_tokens": 0}  # a run's loss is that of its end, on all there is
+
+
+class PretrainRungs:
+    """Trains the runs of a plan; the tokenizer and the tokens are made once, beside them."""
+
+    def __init__(self, plan: LadderPlan) -> None:
+        self.plan = plan
+        self.corpus = plan.out / "corpus"
+
+    def facts(self, size: str) -> SizeFacts:
+        with TemporaryDirectory() as folder:
+            prepared, _ = self._short(size, Path(folder), steps=0)
+        return SizeFacts(prepared.parameters, prepared.train_tokens)
+
+    def probe(self, size: str) -> SpeedProbe:
+        began = time.perf_counter()
+        with TemporaryDirectory() as folder:
+            prepared, steps = self._short(size, Path(folder), steps=STEPS)
+        times = np.diff([each.elapsed_s for each in steps])[1:]
+        a_step = steps[-1].tokens / steps[-1].step
+        beside = time.perf_counter() - began - steps[-1].elapsed_s
+        return SpeedProbe(prepared.parameters, float(np.median(times)) / a_step, beside, prepared.memory)
+
+    def train(self, rung: Rung, folder: Path) -> Iterator[RungMoved | RungResult]:
+        config = self._config(rung.size, folder, rung.tokens, rung.seed)
+        last: object = None
+        for event in pretrain(config, resume=(folder / FILE).exists()):
+            last = event
+            if isinstance(event, Stepped):
+                yield RungMoved(rung, event.tokens, event.smooth)
+        if not isinstance(last, Pretrained):
+            raise DataError(f"{rung.name} ended without a result: {last!r}")
+        if last.reason == "stopped":
+            raise Interrupted(f"{rung.name} was stopped; the same command goes on from there")
+        sound = last.reason not in ("diverged", "nan")
+        loss, low, high = (last.loss, last.low, last.high) if sound else (None, None, None)
+        yield RungResult(
+            run=rung.name, parameters=last.parameters,
+            embedding=last.parameters - last.parameters_without_embedding, tokens=last.tokens,
+            unique=last.unique_tokens, loss=loss, low=low, high=high, seconds=last.seconds, seed=rung.seed,
+            machine=node(),
+        )  # fmt: skip
+
+    def _short(self, size: str, folder: Path, *, steps: int) -> tuple[Prepared, list[Stepped]]:
+        """A run of a few steps, in a folder that goes away."""
+        config = self._config(size, folder / "run", 0, 0)
+        config = replace(config, tokens=config.context * config.batch * config.accumulate * max(steps, 1))
+        prepared, seen = None, []
+        with closing(pretrain(config)) as events:
+            for event in events:
+                if isinstance(event, Prepared):
+                    prepared = event
+                    if not steps:
+                        break
+                elif isinstance(event, Stepped):
+                    seen.append(event)
+        assert prepared is not None
+        return prepared, seen
+
+    def _config(self, size: str, out: Path, tokens: int, seed: int) -> PretrainConfig:
+        ours = {
+            "size": size,
+            "out": str(out),
+            "corpus": str(self.corpus),
+            "tokens": tokens,
+            "seed": seed,
+            "patience": 0,
+        }
+        return configure({**self.plan.training, **ours})

@@ -1,0 +1,194 @@
+"""The running of a ladder: one run after another, on one machine or on several that share its folder, none twice.
+
+A run is claimed by a lock on its file, which the system lets go when its process ends, however it does; whoever comes
+later takes it up where it was left. What a run gave is a file of its own, and the table is gathered from all of them.
+Who trains is an argument: a `RungTrainer`.
+"""
+
+import csv
+import fcntl
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+from engine import json_reader
+from engine.errors import DataError
+from engine.scaling.cost import SpeedProbe
+from engine.scaling.plan import LadderPlan, Rung
+from engine.whole_file import write_whole
+
+TABLE = "runs.csv"
+RUNS = "runs"  # the folder of claims, results and the runs' own folders
+
+
+@dataclass(frozen=True, slots=True)
+class RungResult:
+    """Outcome of a run: its validation loss in nats a token with 95 %, None where it diverged."""
+
+    run: str
+    parameters: int
+    embedding: int
+    tokens: int
+    unique: int
+    loss: float | None
+    low: float | None
+    high: float | None
+    seconds: float
+    seed: int
+    machine: str
+
+
+NUMBER = (float, None)
+SCHEMA = {
+    **dict.fromkeys(("run", "machine"), str),
+    **dict.fromkeys(("parameters", "embedding", "tokens", "unique", "seed"), int),
+    **dict.fromkeys(("loss", "low", "high"), NUMBER),
+    "seconds": float,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SizeFacts:
+    """A size as its trainer makes it."""
+
+    parameters: int
+    unique: int = 0  # tokens of the text, 0 where they do not end
+
+
+@dataclass(frozen=True, slots=True)
+class RungBegan:
+    """A run begins, or goes on; `number` from 1."""
+
+    rung: Rung
+    number: int
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class RungMoved:
+    """How far a run is."""
+
+    rung: Rung
+    tokens: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class RungEnded:
+    """What a run gave, and whether it was there already."""
+
+    rung: Rung
+    result: RungResult
+    before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RungElsewhere:
+    """Another process has claimed it."""
+
+    rung: Rung
+
+
+LadderEvent = RungBegan | RungMoved | RungEnded | RungElsewhere
+
+
+class RungTrainer(Protocol):
+    """Who trains the runs of a ladder."""
+
+    def facts(self, size: str) -> SizeFacts:
+        """A size, looked at without training it."""
+
+    def probe(self, size: str) -> SpeedProbe:
+        """A short training of it, timed."""
+
+    def train(self, rung: Rung, folder: Path) -> Iterator[RungMoved | RungResult]:
+        """Train a run, or go on with what is in its folder; the last that comes is what it gave."""
+
+
+def run(plan: LadderPlan, rungs: Sequence[Rung], trainer: RungTrainer) -> Iterator[LadderEvent]:
+    """Every run of the plan that nobody has claimed and that is not done; the table is there after each.
+
+    DataError where the plan's folder cannot be used, or has runs of other options.
+    """
+    home = plan.out / RUNS
+    _begin(plan, home)
+    for number, rung in enumerate(rungs, 1):
+        with claimed(home / f"{rung.name}.lock") as ours:
+            if not ours:
+                yield RungElsewhere(rung)
+                continue
+            kept = home / f"{rung.name}.json"
+            if kept.exists():
+                yield RungEnded(rung, _read(kept), before=True)
+                continue
+            yield RungBegan(rung, number, len(rungs))
+            for event in trainer.train(rung, home / rung.name):
+                if isinstance(event, RungMoved):
+                    yield event
+                    continue
+                write_whole(kept, [json.dumps(asdict(event), allow_nan=False)])
+                gather(plan.out)
+                yield RungEnded(rung, event)
+
+
+def _begin(plan: LadderPlan, home: Path) -> None:
+    """The folder, and in it what all its runs have in common."""
+    said = json.loads(json.dumps(dict(plan.training), default=str))
+    path = home / "training.json"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make {home}: {error.strerror}") from None
+    with claimed(home / "table.lock", wait=True):
+        if not path.exists():
+            write_whole(path, [json.dumps(said)])
+        elif (before := json_reader.read(path)) != said:
+            keys = sorted(key for key in before.keys() | said.keys() if before.get(key) != said.get(key))
+            raise DataError(f"{plan.out} has runs with another training.{keys[0]}: choose another out")
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether the lock of a file is ours, for as long as the block goes on. DataError where there are no locks."""
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise DataError(f"cannot claim {path}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            ours = False
+        except OSError as error:
+            raise DataError(
+                f"{path.parent} is on a disk without locks ({error.strerror}): choose another out"
+            ) from None
+        else:
+            ours = True
+        yield ours
+
+
+def results(folder: Path) -> list[RungResult]:
+    """Outcomes so far, the cheapest first. DataError for a file that is none of ours."""
+    found = [_read(path) for path in (folder / RUNS).glob("*-*-*.json")]
+    return sorted(found, key=lambda each: (each.parameters * each.tokens, each.run))
+
+
+def _read(path: Path) -> RungResult:
+    kept = json_reader.read(path, SCHEMA)
+    return RungResult(**{each.name: kept[each.name] for each in fields(RungResult)})
+
+
+def gather(folder: Path) -> None:
+    """Write the table of all outcomes: a line each. One at a time, so that the last writer has seen them all."""
+    with claimed(folder / RUNS / "table.lock", wait=True):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [each.name for each in fields(RungResult)], lineterminator="\n")
+        writer.writeheader()
+        for each in results(folder):
+            writer.writerow({name: "nan" if value is None else value for name, value in asdict(each).items()})
+        write_whole(folder / TABLE, [text.getvalue()])

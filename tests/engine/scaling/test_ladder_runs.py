@@ -1,0 +1,127 @@
+"""A ladder's plan, its cost, and its running with a stand-in for who trains: a known law with a diverging run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import DataError, LikelyError
+from engine.scaling import running
+from engine.scaling.cost import SpeedProbe, chosen, cost
+from engine.scaling.ladder import read_runs
+from engine.scaling.plan import LadderPlan, Rung, read_plan
+from engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts, claimed
+from tests.engine.scaling.test_fit import LAW
+
+SIZES = {"10k": 10_000, "30k": 30_000, "100k": 100_000}
+
+
+class PlantedRungs:
+    """Runs that give a law's loss; those that `fail` are killed half-way once, and 100k on few tokens diverges."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.fail = fail
+        self.trained: list[str] = []
+
+    def facts(self, size: str) -> SizeFacts:
+        return SizeFacts(SIZES[size])
+
+    def probe(self, size: str) -> SpeedProbe:
+        return SpeedProbe(SIZES[size], 1e-9 * SIZES[size], 2.0)
+
+    def train(self, rung: Rung, folder: Path) -> Iterator[RungMoved | RungResult]:
+        self.trained.append(rung.name + "+" * folder.exists())
+        folder.mkdir(exist_ok=True)
+        yield RungMoved(rung, rung.tokens // 2, 3.0)
+        if rung.name == self.fail:
+            self.fail = ""
+            raise KeyboardInterrupt
+        loss = None if rung.name == "100k-200000-0" else LAW.loss(rung.parameters, rung.tokens)
+        yield RungResult(rung.name, rung.parameters, 100, rung.tokens, 10**6, loss, loss, loss, 1.5, rung.seed, "here")
+
+
+def grid(out: Path) -> tuple[LadderPlan, list[Rung]]:
+    plan = LadderPlan(tuple(SIZES), "grid", tokens=(2e5, 1e6, 4e6), ratios=(1.5, 300.0), out=out)
+    return plan, plan.rungs(SIZES)[0]
+
+
+def test_a_plan_has_the_budgets_and_the_cost_that_were_asked(tmp_path: Path) -> None:
+    path = tmp_path / "plays.toml"
+    path.write_text('sizes = ["10k", 30e3, "0.1M"]\ncompute = [6e9, 6e10]\nseeds = [0, 1]\nratios = [0.5, 90]\n')
+    plan = read_plan(path)
+    rungs, left = plan.rungs(SIZES)
+    assert plan.sizes == tuple(SIZES) and plan.out == tmp_path / "plays"
+    # of 6e10 the smallest would have 100 tokens a parameter, of 6e9 the largest 0.1
+    assert len(rungs) == 2 * 4 and len({rung.name for rung in rungs}) == 8 and len(left) == 2
+    assert {round(rung.compute / 6e9) for rung in rungs} == {1, 10}
+    assert [r.compute for r in rungs] == sorted(r.compute for r in rungs)
+    assert "10k on 1,000,000 tokens: 100 a parameter, not 0.5 to 90" in left and len(left) == 2
+    # a run costs what two probes say: exactly, where time a token is a power of the size
+    assert chosen(dict.fromkeys(SIZES, 1)) == list(SIZES) and chosen({"10k": 1}) == ["10k"]
+    found = cost(rungs, [SpeedProbe(n, 2e-9 * n**1.1, 3.0) for n in (10_000, 30_000)])
+    for rung, seconds in zip(found.rungs, found.seconds, strict=True):
+        assert seconds == pytest.approx(3 + 2e-9 * rung.parameters**1.1 * rung.tokens)
+    assert found.rate == pytest.approx(sum(r.compute for r in rungs) / found.total_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sizes = []\ncompute = [1e9]", "sizes takes a list of at least one"),
+        ('sizes = ["10x"]\ncompute = [1e9]', "sizes takes numbers above 0 such as 150k or 1e12, got '10x'"),
+        ("sizes = [1e4]\ncompute = [-1]", "compute takes numbers above 0"),
+        ("sizes = [1e4]\ncompute = [nan]", "compute takes numbers above 0"),
+        ("sizes = [1e4]\ntokens = [1e6]", "tokens does nothing in layout isoflop: it takes compute"),
+        ('sizes = [1e4]\nlayout = "heap"\ncompute = [1]', "layout must be one of isoflop, grid"),
+        ("sizes = [1e4]\ncompute = [1e9]\nseeds = [true]", "seeds takes whole numbers"),
+        ("sizes = [1e4]\ncompute = [1e9]\nratios = [5, 1]", "ratios takes the fewest and the most"),
+        ("sizes = [1e4]\ncompute = [1e9]\n[training]\ntokens = 5", "training.tokens is the ladder's to set"),
+        ("sizes = [1e4]\ncomptue = [1e9]", "did you mean compute?"),
+        ("sizes = [", "not TOML"),
+    ],
+)
+def test_a_plan_that_is_none_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "plays.toml"
+    path.write_text(text)
+    with pytest.raises(LikelyError) as error:
+        read_plan(path)
+    assert words in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_ladder_goes_on_where_it_was_killed_and_trains_nothing_twice(tmp_path: Path) -> None:
+    plan, rungs = grid(tmp_path)
+    trainer = PlantedRungs(fail=rungs[3].name)
+    with pytest.raises(KeyboardInterrupt):
+        list(running.run(plan, rungs, trainer))
+    assert len(running.results(tmp_path)) == 3
+    events = list(running.run(plan, rungs, trainer))
+    assert [e.before for e in events if isinstance(e, RungEnded)] == [True] * 3 + [False] * (len(rungs) - 3)
+    assert trainer.trained == [r.name for r in rungs[:4]] + [rungs[3].name + "+"] + [r.name for r in rungs[4:]]
+    runs, left = read_runs(tmp_path / running.TABLE, {})
+    assert len(runs) == len(rungs) - 1 and [each.run for each in left] == ["100k-200000-0"]
+    assert "diverged" in str(left[0]) and "(100k-200000-0)" in str(left[0])
+    assert runs.seconds is not None and (runs.seconds == 1.5).all()
+    with pytest.raises(DataError, match=r"another training\.context"):
+        list(running.run(LadderPlan(tuple(SIZES), out=tmp_path, training={"context": 8}), rungs, trainer))
+
+
+def test_two_that_share_a_folder_share_the_runs(tmp_path: Path) -> None:
+    """By turns, event for event: whoever comes to a run that the other has passes it by."""
+    plan, rungs = grid(tmp_path)
+    here, there = PlantedRungs(), PlantedRungs()
+    first, second = running.run(plan, rungs, here), running.run(plan, rungs, there)
+    events, live = [], [first, second]
+    while live:
+        for each in list(live):
+            event = next(each, None)
+            if event is None:
+                live.remove(each)
+            else:
+                events.append(event)
+    assert sorted(here.trained + there.trained) == sorted(rung.name for rung in rungs)
+    assert here.trained and there.trained and any(isinstance(event, RungElsewhere) for event in events)
+    assert sum(isinstance(event, RungBegan) for event in events) == len(rungs)
+    with claimed(tmp_path / "x.lock") as ours, claimed(tmp_path / "x.lock") as again:
+        assert ours and not again
+    runs, left = read_runs(tmp_path / running.TABLE, {})
+    assert len(runs) + len(left) == len(rungs)
