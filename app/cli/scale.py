@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli import scale_runs, scale_toy
+from app.cli import scale_runs, scale_show, scale_toy
 from app.cli.eval_output import finite
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def command() -> None:
 
 command.add_command(scale_runs.plan)
 command.add_command(scale_runs.run)
+command.add_command(scale_show.show)
 command.add_command(scale_toy.toy)
 
 
@@ -136,7 +137,7 @@ def _show(found: "LadderReport") -> None:
 def _law(found: "LadderReport") -> Iterator[str]:
     law, runs, off = found.fitted.law, found.fitted.runs, found.fitted.residuals
     values = {**asdict(law), "a": law.size_exponent}
-    yield f"L(N, D) = E + A/N^alpha + B/D^beta   C = 6 N D   {len(runs)} runs, 95 % of {found.refits} refits"
+    yield f"L(N, D) = E + A/N^alpha + B/D^beta   C = 6 N D   {len(runs)} runs, 95 % of {len(found.laws)} refits"
     for name, means in MEANS.items():
         low, high = found.intervals[name]
         held = "" if found.coverage is None or name not in found.coverage else f"   holds {found.coverage[name]:.0%}"

@@ -57,6 +57,15 @@ def tune(config: "Config", resume: bool = False, home: Path | None = None) -> in
     return app.return_code or _kept(app)
 
 
+def ladder(path: Path, home: Path | None = None) -> int:
+    """Open the law of a table of runs, or of the folder that has one. Gives the exit code."""
+    from app.tui.app import LikelyApp, local_models
+
+    app = LikelyApp(local_models, home or data_home(), ladder=path)
+    app.run()
+    return app.return_code or 0
+
+
 def _kept(app: "LikelyApp") -> int:
     """Wait until a run that was under way has saved, and say where it is and how to go on; gives the exit code."""
     training = app.training

@@ -120,13 +120,14 @@ class LikelyApp(App[str]):
         trainer: Callable[[], Trainer] = local_trainer,
         evaluator: Callable[[], RunEvaluator] = local_evaluator,
         tune: tuple[Config, bool] | None = None,
+        ladder: Path | None = None,
         start: Start | None = None,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """`provider`, `trainer` and `evaluator` are called in their workers' threads. `adapters` (directory, weight)
         are put on the first model. `tune` opens a run (its options, whether it is resumed) in the place of the chat,
-        whose model is loaded when somebody goes there."""
+        whose model is loaded when somebody goes there; `ladder` the law of a table of runs, likewise."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
@@ -139,6 +140,7 @@ class LikelyApp(App[str]):
         self.provider, self.trainer, self.evaluator = provider, trainer, evaluator
         self._adapters = tuple(adapters)
         self.tune_order = tune
+        self.ladder = ladder
         self._start = start
         self.training: Training | None = None  # the run under way or the last one
         self.keeper: AutoSaver | None = None
@@ -188,10 +190,12 @@ class LikelyApp(App[str]):
         first = next(iter(VIEWS.values())).load()()
         first.typed = self.screen.query_one(Opening.TYPED).text
         self.switch_screen(first)
-        if self.tune_order is None:
-            self.engine.load(self.wanted, self._used_last())
-        else:
+        if self.tune_order is not None:
             self.go("tune")
+        elif self.ladder is not None:
+            self.go("ladders")
+        else:
+            self.engine.load(self.wanted, self._used_last())
         # the worker imports for long and would take turns with the paint
         self.call_after_refresh(worker.start)
 

@@ -42,6 +42,7 @@ class ViewHost(Painted, Protocol):
     trainer: "Callable[[], Trainer]"
     evaluator: "Callable[[], RunEvaluator]"
     training: "Training | None"  # the run under way or the last one
+    ladder: Path | None  # the table of runs, or the folder that has one, whose law is looked at
     tune_order: "tuple[Config, bool] | None"  # the run that the program was started for, and whether it is resumed
 
     def say(self, line: str, alarm: bool = False) -> None:

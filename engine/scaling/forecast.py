@@ -71,6 +71,24 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]
     return found
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """The least loss that each compute buys by the law [n], and where 95 % of its refits have it."""
+
+    compute: np.ndarray
+    loss: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def frontier(fitted: Fitted, laws: np.ndarray, first: float, last: float, points: int = 80) -> Frontier:
+    """The frontier of a law and of its refits [R, 5] from one compute to another."""
+    compute = np.geomspace(first, last, points)
+    every = Law(*laws[(laws[:, 3] > 0) & (laws[:, 4] > 0)].T[..., None])
+    ends = span(every.loss(*every.best(compute)))
+    return Frontier(compute, fitted.law.loss(*fitted.law.best(compute)), *ends)
+
+
 def buy(fitted: Fitted, laws: np.ndarray, compute: float) -> Purchase:
     """The best use of a budget by the law, up to ten times the largest run with intervals over those of its refits
     [R, 5] by which there is one."""
@@ -84,3 +102,14 @@ def buy(fitted: Fitted, laws: np.ndarray, compute: float) -> Purchase:
     low, high = span(np.stack([*best, every.loss(*best)], -1)).tolist()
     spans = dict(zip(("parameters", "tokens", "loss"), zip(low, high, strict=True), strict=True))
     return Purchase(compute, times, parameters, tokens, loss, spans)
+
+
+def rate(runs: Ladder) -> float | None:
+    """FLOP a second of the larger half of the runs whose time is known, in the middle; None where none is."""
+    if runs.seconds is None:
+        return None
+    known = np.isfinite(runs.seconds)
+    if not known.any():
+        return None
+    compute, seconds = runs.compute[known], runs.seconds[known]
+    return float(np.median((compute / seconds)[compute >= np.median(compute)]))

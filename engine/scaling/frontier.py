@@ -38,18 +38,30 @@ class IsoFlop:
         best, _ = lowest(sizes, law.loss(sizes, self.compute / FLOP / sizes))
         return None if best is None else best / law.best(self.compute)[0]
 
+    def parabola(self, sizes: np.ndarray) -> np.ndarray:
+        """Losses of the parabola at some sizes."""
+        of, middle = _parabola(np.array(self.sizes), np.array(self.losses))
+        return of(np.log(sizes) - middle)
+
 
 def lowest(sizes: np.ndarray, losses: np.ndarray) -> tuple[float | None, float | None]:
     """Size and loss at the lowest point of a parabola in log N, where that is between the sizes."""
     x = np.log(sizes)
-    middle = x.mean()
-    a, b, c = np.polyfit(x - middle, losses, 2)
+    of, middle = _parabola(sizes, losses)
+    c, b, a = of.coef
     if a <= 0:
         return None, None
     at = -b / (2 * a)
     if not x[0] - middle < at < x[-1] - middle:
         return None, None
     return float(np.exp(at + middle)), float(c - b * b / (4 * a))
+
+
+def _parabola(sizes: np.ndarray, losses: np.ndarray) -> tuple[np.polynomial.Polynomial, float]:
+    """The parabola of losses in log N from its mean on, and that mean."""
+    x = np.log(sizes)
+    middle = float(x.mean())
+    return np.polynomial.Polynomial(np.polynomial.polynomial.polyfit(x - middle, losses, 2)), middle
 
 
 def budgets(runs: Ladder) -> list[IsoFlop]:

@@ -33,7 +33,7 @@ class Law:
         """a of N* = G (C / 6)^a: how the best size grows with the budget (eq. 4)."""
         return self.beta / (self.alpha + self.beta)
 
-    def best(self, compute: float) -> tuple[Number, Number]:
+    def best(self, compute: Number) -> tuple[Number, Number]:
         """The parameters and tokens that a budget of so many operations is best spent on (eq. 4); nan where the loss
         does not fall with both, so that none are."""
         a, b, alpha, beta = (np.asarray(each, np.float64) for each in (self.A, self.B, self.alpha, self.beta))

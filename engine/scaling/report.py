@@ -37,7 +37,7 @@ class LadderReport:
     """All that was found. `coverage` is there for few runs, `without_embedding` where those parameters are known."""
 
     fitted: Fitted
-    refits: int
+    laws: np.ndarray  # of its refits, E, A, B, alpha, beta [R, 5]
     intervals: dict[str, tuple[float, float]]
     coverage: dict[str, float] | None
     left_out: list[LeftOut]
@@ -76,7 +76,7 @@ def report(
     best = envelope(runs)
     return LadderReport(
         fitted=found,
-        refits=count,
+        laws=laws,
         intervals=fits.intervals(laws),
         coverage=fits.coverage(found, seed=seed) if len(runs) < FEW else None,
         left_out=sorted([*left, *diverged], key=lambda each: each.row),

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -180,3 +181,26 @@ def test_a_toy_sets_its_prediction_beside_its_outcome(
     (tmp_path / "text").write_text("to be")
     assert "--text is for bigrams" in run("quanta", "--text", str(tmp_path / "text"))[2]
     assert run("bigrams", "--text", str(tmp_path / "text"))[2].startswith("likely: bigrams take a text of 500")
+
+
+def test_pictures_are_files_that_say_what_was_found(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, out = table(tmp_path, "1e8,1e10,nan"), {name: tmp_path / f"ladder.{name}" for name in ("svg", "png", "html")}
+
+    def run(*args: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", "scale", "show", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        return int(end.value.code or 0), capfd.readouterr().err
+
+    options = [each for name, file in out.items() for each in (f"--{name}", file)]
+    assert run(path, *options, "--rate", "1e17")[0] == 0
+    drawn = ElementTree.parse(out["svg"]).getroot()
+    assert len(drawn.findall(".//{*}svg")) == 4
+    assert len(drawn.findall(".//{*}title")) > 3 * 35  # of every run, its numbers, in three pictures
+    assert out["png"].read_bytes().startswith(b"\x89PNG")
+    page = out["html"].read_text()
+    assert "row 37: it diverged" in page and ", open: " in page and "<script" not in page and "http://www.w3" in page
+    assert "the screen needs a terminal" in run(path)[1] and "--rate is of a file" in run(path, "--rate", "1e9")[1]
+    assert "--rate takes numbers above 0" in run(path, "--svg", out["svg"], "--rate", "-1")[1]

@@ -54,7 +54,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     (tmp_path / "clock_view.py").write_text(CLOCK)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "clock_view", raising=False)
-    monkeypatch.setitem(VIEWS, "clock", ViewEntry("f8", "clock_view:ClockScreen", "the time", "what time it is"))
+    monkeypatch.setitem(VIEWS, "clock", ViewEntry("f10", "clock_view:ClockScreen", "the time", "what time it is"))
     left: list[int] = vars(VIEWS["clock"].load())["on_mount"].__globals__["LEFT"]
     return left
 
@@ -71,8 +71,8 @@ async def test_a_view_is_a_file_and_a_line(play: Play, clock: list[int]) -> None
         )
         await stage.pilot.press("f1")  # help
         text = str(stage.app.screen.query_one("VerticalScroll Static").render())
-        assert "the time" in text and '"clock.wind" = "w"' in text and '"app.clock" = "f8"' in text
-        await stage.pilot.press("escape", "f8")  # the key
+        assert "the time" in text and '"clock.wind" = "w"' in text and '"app.clock" = "f10"' in text
+        await stage.pilot.press("escape", "f10")  # the key
         view = stage.app.screen
         assert isinstance(view, View) and view.NAME == "clock" and view.top.model == "scripted"
         await stage.pilot.press("w")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class ViewEntry:
     """One full-screen view: the key that goes there from anywhere, its class, and what it is in words.
 
-    `opens` is the kind of conversation that is shown there.
+    `opens` is the kind of conversation that is shown there, `within` the view whose tab it shares.
     """
 
     key: str
@@ -23,6 +23,7 @@ class ViewEntry:
     title: str
     about: str
     opens: str = ""
+    within: str = ""
 
     def load(self) -> "type[View]":
         """The view's class, imported now."""
@@ -41,6 +42,13 @@ VIEWS: dict[str, ViewEntry] = {
     "inside": ViewEntry("f6", "app.tui.views.inside:InsideScreen", "the inside", "layers, heads, embeddings, causes"),
     "runs": ViewEntry(
         "f7", "app.tui.views.runs:RunsScreen", "evaluations", "how good models are, and how sure that is"
+    ),
+    "ladders": ViewEntry(
+        "f8",
+        "app.tui.views.ladders:LaddersScreen",
+        "ladders",
+        "laws of scale: what more compute would give",
+        within="runs",
     ),
 }
 

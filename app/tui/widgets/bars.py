@@ -39,7 +39,7 @@ class TopBar(Canvas):
 
     def __init__(self, current: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.current = current
+        self.current = VIEWS[current].within or current if current in VIEWS else current
         self.model = ""
         self.facts: tuple[str, ...] = ()
         self.kept = 0
@@ -62,7 +62,7 @@ class TopBar(Canvas):
         segments = [Segment(" likely ", Style(bold=True) + look.text)]
         legend = self._legend(word=False)
         x, self._spots = 8, []
-        names = {name: f" {number} {name} " for number, name in enumerate(VIEWS, 1)}
+        names = {name: f" {number} {name} " for number, name in enumerate(VIEWS, 1) if not VIEWS[name].within}
         if x + sum(map(len, names.values())) + 3 + LEAST_NAME + _width(legend) > width:
             names = {name: text if name == self.current else f" {text[1]} " for name, text in names.items()}
             if x + sum(map(len, names.values())) + 3 + LEAST_NAME + _width(legend) > width >= 40:

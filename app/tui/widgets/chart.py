@@ -13,7 +13,7 @@ from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
 AXIS = 7  # cells of the labels at the left, their tick included
-BAR, POINT, BEST = "│", "●", "◆"
+BAR, POINT, BEST, CUT = "│", "●", "◆", "┊"
 ROOM = 4  # cells between two marks
 
 
@@ -39,6 +39,9 @@ class Mark:
     best: bool = False
 
 
+Tick = tuple[float, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A chart as data: its heading in (words, ink), its curves from the back to the front, its marks, its axis."""
@@ -51,6 +54,10 @@ class Picture:
     axis: bool = True
     floor: float | None = None  # the bottom, where it is not the least of the values
     along: str = "step"  # what the axis counts
+    points: Sequence[tuple[float, float, str, str]] = ()  # x, y, glyph and ink, all of them drawn
+    uprights: Sequence[tuple[float, str, str]] = ()  # x of a line from top to bottom, words at its right, ink
+    across: Sequence[Tick] | None = None  # named places of the axes, where these do not count steps and values
+    up: Sequence[Tick] | None = None
 
 
 EMPTY = Picture()
@@ -104,10 +111,17 @@ class Chart(Canvas):
             return lines
         frame = self._frame(it, width - axis, rows)
         board = Board(frame.width, rows)
-        named = self._ticks(frame, rows) if it.axis else {}
+        if it.up is not None:
+            named = {frame.row(value): name for value, name in it.up if frame.bottom <= value <= frame.top}
+        else:
+            named = self._ticks(frame, rows) if it.axis else {}
+        self._uprights(board, frame, it.uprights)
         for curve in it.curves:
             board.draw(plot.curve(frame, curve.xs, curve.ys, dotted=curve.dotted), curve.ink)
         self._mark(board, frame, it.marks)
+        for x, y, glyph, ink in it.points:
+            if frame.left <= x <= frame.right and frame.bottom <= y <= frame.top:
+                board.put(frame.row(y), frame.column(x), glyph, ink)
         for row in range(rows):
             text = named.get(row, "")
             segments = []
@@ -117,7 +131,7 @@ class Chart(Canvas):
             segments += [Segment(run, self._ink(ink)) for run, ink in board.runs(row)]
             lines.append(segments)
         if len(lines) < height and axis:
-            lines.append(self._steps(frame, axis, it.along))
+            lines.append(self._steps(frame, axis, it.along) if it.across is None else self._named(frame, axis, it))
         return lines
 
     def _ink(self, name: str) -> Style:
@@ -137,7 +151,7 @@ class Chart(Canvas):
     @staticmethod
     def _frame(it: Picture, width: int, height: int) -> plot.Frame:
         firm = [np.asarray(c.ys, float) for c in it.curves if not c.loose]
-        firm += [np.array([v for m in it.marks for v in (m.low, m.y, m.high)], float)]
+        firm += [np.array([v for m in it.marks for v in (m.low, m.y, m.high)] + [y for _, y, *_ in it.points], float)]
         bottom, top = plot.span(firm, [np.asarray(c.ys, float) for c in it.curves if c.loose])
         return plot.Frame(it.left, it.right, bottom if it.floor is None else it.floor, top, width, height)
 
@@ -149,12 +163,33 @@ class Chart(Canvas):
         return {frame.row(value): plot.label(value, step) for value in found}
 
     @staticmethod
+    def _uprights(board: Board, frame: plot.Frame, uprights: Sequence[tuple[float, str, str]]) -> None:
+        for x, words, ink in uprights:
+            if not frame.left <= x <= frame.right:
+                continue
+            column = frame.column(x)
+            for row in range(frame.height):
+                board.put(row, column, CUT, "rule")
+            for at, glyph in enumerate(words[: frame.width - column - 2], column + 2):
+                board.put(0, at, glyph, ink)
+
+    @staticmethod
     def _mark(board: Board, frame: plot.Frame, marks: Sequence[Mark]) -> None:
         for mark in apart(frame, marks):
             column = frame.column(mark.x)
             for row in range(frame.row(mark.high), frame.row(mark.low) + 1):
                 board.put(row, column, BAR, "chosen")
             board.put(frame.row(mark.y), column, BEST if mark.best else POINT, "chosen")
+
+    def _named(self, frame: plot.Frame, axis: int, it: Picture) -> Line:
+        """The axis by its named places, what it counts at the edge."""
+        text = [" "] * frame.width
+        text[frame.width - len(it.along) :] = it.along
+        for value, name in it.across or ():
+            at = frame.column(value) - len(name) // 2
+            if frame.left <= value <= frame.right and 0 <= at < frame.width - len(name) - len(it.along):
+                text[at : at + len(name)] = name
+        return [Segment(" " * axis + "".join(text), self.look.faint)]
 
     def _steps(self, frame: plot.Frame, axis: int, along: str) -> Line:
         """The axis of steps: a label under each round number, the last one at the edge."""

@@ -1,0 +1,81 @@
+"""`likely scale show`: a ladder on the screen, or its pictures as files."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.cli.opening import on_terminal
+
+
+class Speed(click.ParamType):
+    """Floating-point operations a second, above 0."""
+
+    name = "flop/s"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from engine.errors import ParameterError
+        from engine.scaling.plan import amount
+
+        try:
+            return amount("--rate", value)
+        except ParameterError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("runs", type=click.Path(exists=True, path_type=Path))
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write all pictures to this file.")
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="The same as pixels; wants resvg-py.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="A page with the pictures and numbers.")
+@click.option("--rate", type=Speed(), help="FLOP a second that hours are of, in a file; default: by the runs' seconds.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of the refits, in a file.")
+def show(runs: Path, svg: Path | None, png: Path | None, html: Path | None, rate: float | None, seed: int) -> None:
+    """Show RUNS, a table or the folder of a ladder: on the screen, or as files.
+
+    \b
+    likely scale show plays                       losses, parabolas, the law, what hours buy
+    likely scale show plays --svg plays.svg       loss against compute, parabolas, residuals, exponents
+    likely scale show theirs.csv --html page.html --rate 5e13
+    """
+    if svg is None and png is None and html is None:
+        for name, value in (("--rate", rate), ("--seed", seed)):
+            if value:
+                raise click.UsageError(f"{name} is of a file: add --svg, --png or --html")
+        if not on_terminal():
+            raise click.UsageError("the screen needs a terminal: --svg, --png or --html write files, scale fit prints")
+        from app.tui import ladder
+
+        raise SystemExit(ladder(runs))
+    from app import ladder_figures
+    from app.ladder_jobs import table_of
+    from engine.scaling import forecast
+    from engine.scaling.ladder import read_runs
+    from engine.scaling.report import report
+    from engine.whole_file import write_whole
+
+    read, left = read_runs(table_of(runs), {})
+    found = report(read, left, seed=seed)
+    speed = rate or forecast.rate(found.fitted.runs)
+    pictures = ladder_figures.svg(found, speed)
+    if svg is not None:
+        write_whole(svg, [pictures])
+    if png is not None:
+        _write_pixels(png, pictures)
+    if html is not None:
+        write_whole(html, [ladder_figures.page(runs.name, found, speed)])
+
+
+def _write_pixels(path: Path, svg: str) -> None:
+    import sys
+
+    from engine.errors import DataError
+    from engine.whole_file import put_whole
+
+    try:
+        import resvg_py
+    except ImportError:
+        raise DataError("--png wants the package resvg-py: pip install resvg-py, or --svg") from None
+    font = "Helvetica" if sys.platform == "darwin" else "DejaVu Sans"
+    pixels = bytes(resvg_py.svg_to_bytes(svg_string=svg, font_family=font, sans_serif_family=font))
+    put_whole(path, lambda to: to.write_bytes(pixels))

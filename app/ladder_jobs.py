@@ -1,0 +1,67 @@
+"""Jobs that read a ladder's table and find its law, for the screen: numpy takes its time in a thread of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.worker import Tell
+from engine.scaling.forecast import rate
+from engine.scaling.ladder import read_runs
+from engine.scaling.report import LadderReport, report
+from engine.scaling.running import TABLE
+
+REFITS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLadder:
+    """Read a table of runs, or the folder of a ladder."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLadder:
+    """Write the pictures that were read last: an SVG and an HTML page."""
+
+    svg: Path
+    page: Path
+
+
+@dataclass(frozen=True)
+class LadderRead:
+    """The law of a table, and FLOP a second of this machine where the table has times."""
+
+    path: Path
+    report: LadderReport
+    rate: float | None
+
+
+def table_of(path: Path) -> Path:
+    """The table itself, where the folder of a ladder is given."""
+    return path / TABLE if path.is_dir() else path
+
+
+class LadderJobs:
+    """The executor of one screen's ladders."""
+
+    read: LadderRead | None = None
+
+    def execute(self, request: ReadLadder | WriteLadder, tell: Tell) -> Iterator[LadderRead | Path]:
+        if isinstance(request, ReadLadder):
+            table = table_of(request.path)
+            runs, left = read_runs(table, {})
+            found = report(runs, left, count=REFITS)
+            self.read = LadderRead(request.path, found, rate(found.fitted.runs))
+            yield self.read
+        elif self.read is not None:
+            from app import ladder_figures
+            from engine.whole_file import write_whole
+
+            name = self.read.path.name
+            write_whole(request.svg, [ladder_figures.svg(self.read.report, self.read.rate)])
+            write_whole(request.page, [ladder_figures.page(name, self.read.report, self.read.rate)])
+            yield request.page
+
+    def close(self) -> None:
+        self.read = None

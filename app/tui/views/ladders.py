@@ -1,0 +1,259 @@
+"""Ladders: runs of growing size, the law of their losses with its intervals, and what a budget buys by it."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Input
+
+from app.ladder_jobs import LadderJobs, LadderRead, ReadLadder, WriteLadder
+from app.tui import keys
+from app.tui.formula import Formula, path
+from app.tui.view import Command, View
+from app.tui.widgets import ladder
+from app.tui.widgets.bars import Hints, TopBar
+from app.tui.widgets.caption import Caption
+from app.tui.widgets.chart import EMPTY, Chart
+from app.tui.widgets.tune_form import Paths
+from app.worker import Failed, Worker
+from engine.scaling.forecast import Purchase, buy
+
+TICK_S = 0.15
+WIDE = 110  # columns
+SENTENCE = " More computing, lower loss, along a law: what was seen, what is told, and from where on it is open."
+SIDES = ("parabolas", "residuals")
+FORMULA = """\
+The least loss of N parameters on D tokens, fitted to all runs (Huber loss of log-losses):
+
+    L(N, D) = E + A/N^α + B/D^β        C = 6 N D floating-point operations
+
+A budget C is best spent on N ~ C^a, a = β / (α + β). Intervals are percentiles over refits whose runs have random
+weights; a run from the law by chance is not in them. Beyond ten times the largest run no interval is told: an interval
+of the law's numbers would be read as one of the future, and no run there speaks for the form."""
+
+
+class LaddersScreen(View):
+    """A table of runs and its law. Reading and fitting are done in a thread of its own."""
+
+    NAME = "ladders"
+    STAYS = True
+    NEEDS_MODEL = False
+    AUTO_FOCUS = ""  # keys are the view's own, until a path is written
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "budget(-1)", "Less", show=False, id="ladders.less", tooltip="a smaller budget"),
+        Binding("right", "budget(1)", "More", show=False, id="ladders.more", tooltip="a larger budget"),
+        Binding(
+            "p", "side('parabolas')", "Parabolas", show=False, id="ladders.parabolas", tooltip="a parabola a budget"
+        ),
+        Binding("r", "side('residuals')", "Residuals", show=False, id="ladders.residuals", tooltip="runs less the law"),
+        Binding(
+            "b", "side('law')", "Budget", show=False, id="ladders.budget", tooltip="the law, and what a budget buys"
+        ),
+        Binding("v", "against", "Against", show=False, id="ladders.against", tooltip="against compute, size or tokens"),
+        Binding("n", "ask", "Open", show=False, id="ladders.open", tooltip="another table, or a ladder's folder"),
+        Binding("e", "export", "Export", show=False, id="ladders.export", tooltip="an SVG and an HTML page"),
+        Binding("escape", "back", "Back", show=False, id="ladders.back", tooltip="back"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: LadderRead | None = None
+        self.chosen = 0
+        self.against = ladder.AGAINST[0]
+        self.side = "parabolas"
+        self.failure = ""
+        self._worker = Worker(LadderJobs, "ladders")
+        self._reading = -1
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.NAME, id="top")
+        yield Caption(id="ladder-sentence")
+        yield Input(
+            placeholder="a table of runs (CSV), or a ladder's folder",
+            id="ladder-path",
+            suggester=Paths(use_cache=False),
+        )
+        with Horizontal(id="ladder"):
+            with Vertical(id="ladder-seen"):
+                yield Chart(id="ladder-loss")
+                yield Caption(id="ladder-foretold")
+            with Vertical(id="ladder-law"):
+                yield Chart(id="ladder-side")
+                yield Caption(id="ladder-numbers")
+                yield Caption(id="ladder-bought")
+        yield Caption(id="formula")
+        yield Hints(id="hints")
+
+    def on_mount(self) -> None:
+        self._path.display = False
+        self.set_class(True, "-loss")
+        self._worker.start()
+        self.set_interval(TICK_S, self.tick)
+        if self.host.ladder is not None:
+            self.look(self.host.ladder)
+        self.reshow()
+
+    def on_unmount(self) -> None:
+        self._worker.close()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.reshow)
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted:
+            self.host.restyle()
+            self.reshow()
+
+    @property
+    def _path(self) -> Input:
+        return self.query_one("#ladder-path", Input)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def look(self, table: Path) -> None:
+        """Read a table, and find its law."""
+        self.host.ladder, self.failure = table, ""
+        self._reading = self._worker.submit(ReadLadder(table))
+        self.reshow()
+
+    def tick(self) -> None:
+        for job, event in self._worker.drain():
+            self._take(job, event)
+
+    def _take(self, job: int, event: Any) -> None:
+        match event:
+            case LadderRead() if job == self._reading:
+                self.read, self._reading = event, -1
+                self.chosen = len(ladder.budgets(event)) // 2 - 1
+                self.reshow()
+            case Failed(line):
+                if job == self._reading:
+                    self.failure, self._reading = line, -1
+                self.hints.say(line, alarm=True)
+                self.reshow()
+            case Path():
+                self.hints.say(f"written: {event}, and an SVG beside it")
+
+    def action_ask(self) -> None:
+        self._path.display = True
+        self._path.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._path.display = False
+        self.set_focus(None)
+        if event.value.strip():
+            self.look(Path(event.value.strip()).expanduser())
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_budget(self, step: int) -> None:
+        if self.read is not None:
+            self.chosen = min(max(self.chosen + step, 0), len(ladder.budgets(self.read)) - 1)
+            self.reshow()
+
+    def action_side(self, name: str) -> None:
+        """What stands beside the losses; on a small screen, in their place, and again for them."""
+        narrow = self.size.width < WIDE
+        again = narrow and not self.has_class("-loss") and (name == "law") == self.has_class("-law") and name in (
+            self.side, "law",
+        )  # fmt: skip
+        if name in SIDES:
+            self.side = name
+        shown = "loss" if again else "law" if name == "law" else "side"
+        for each in ("loss", "side", "law"):
+            self.set_class(each == shown, f"-{each}")
+        self.call_after_refresh(self.reshow)
+
+    def action_against(self) -> None:
+        at = ladder.AGAINST.index(self.against)
+        self.against = ladder.AGAINST[(at + 1) % len(ladder.AGAINST)]
+        self.reshow()
+
+    def action_export(self) -> None:
+        if self.read is None:
+            self.hints.say("there is no law here yet")
+            return
+        stem = self.host.home / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
+        self._worker.submit(WriteLadder(stem.with_suffix(".svg"), stem.with_suffix(".html")))
+
+    def action_back(self) -> None:
+        if self._path.display:
+            self._path.display = False
+            self.set_focus(None)
+        elif self.size.width < WIDE and not self.has_class("-loss"):
+            self.action_side("law" if self.has_class("-law") else self.side)
+        else:
+            self.host.go("chat")
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def bought(self) -> Purchase | None:
+        """What the chosen budget buys."""
+        if self.read is None:
+            return None
+        return buy(self.read.report.fitted, self.read.report.laws, ladder.budgets(self.read)[self.chosen][1])
+
+    def reshow(self) -> None:
+        """Everything as it is now; what did not change draws nothing."""
+        if not self.is_mounted:
+            return
+        read = self.read
+        sentence = SENTENCE if self.size.width >= WIDE else " More computing, lower loss: seen, told, open"
+        self.query_one("#ladder-sentence", Caption).show(((" ladders", "accent"),), ((sentence, "faint"),))
+        self._show_law(read)
+        formula = self.formula()
+        wide = self.size.width >= WIDE
+        line = ((" ", "text"), *path("metric", whole=wide), ("  │ ", "rule"), *(formula.words() if formula else ()))
+        self.query_one("#formula", Caption).show(line)
+        own = (("←→", "Budget"), ("p", "Parabolas"), ("r", "Residuals"), ("v", "Against"))
+        more = () if wide else (("b", "Budget"),)
+        self.hints.show((*own, *more, ("n", "Open"), ("e", "Export"), ("=", "Formula"), (keys.help_key(), "Keys")))
+
+    def _show_law(self, read: LadderRead | None) -> None:
+        loss, side = self.query_one("#ladder-loss", Chart), self.query_one("#ladder-side", Chart)
+        foretold, numbers, bought = (
+            self.query_one(f"#ladder-{name}", Caption) for name in ("foretold", "numbers", "bought")
+        )
+        if read is None:
+            words = "finding the law…" if self._reading >= 0 else self.failure or "no table is open: n opens one"
+            self.top.show(self.host.ladder.name if self.host.ladder is not None else "ladders", ())
+            loss.show(EMPTY)
+            side.show(EMPTY)
+            lines = wrap(words, max(foretold.size.width - 2, 20))
+            foretold.show(*(((f" {each}", "alarm" if self.failure else "faint"),) for each in lines))
+            numbers.show()
+            bought.show(((" or: likely scale show FOLDER, likely scale run LADDER.toml", "cut"),))
+            return
+        found = read.report
+        rate = (f"{read.rate / 1e9:.3g} GFLOP/s",) if read.rate is not None else ()
+        self.top.show(read.path.name, (f"{len(found.fitted.runs)} runs", *rate))
+        name = ladder.budgets(read)[self.chosen][0]
+        loss.show(ladder.loss_picture(read, self.against, self.bought, name))
+        side.show(ladder.residual_picture(found) if self.side == "residuals" else ladder.parabola_picture(found))
+        numbers.show(*ladder.law_rows(found))
+        bought.show(*ladder.bought_rows(read, self.chosen, bought.size.height))
+        foretold.show(*ladder.foretold_rows(found, foretold.size.height))
+
+    def formula(self) -> Formula | None:
+        bought = self.bought
+        if self.read is None or bought is None:
+            return None
+        law = self.read.report.fitted.law
+        terms = f"L(N, D) = {law.E:.3g} + {law.A:.3g}/N^{law.alpha:.3f} + {law.B:.3g}/D^{law.beta:.3f}"
+        return Formula(
+            "metric", ((f"{terms}   at C {bought.compute:.2g}: ", False), (f"{bought.loss:.3f}", True)), FORMULA
+        )
+
+    def commands(self) -> Iterator[Command]:
+        yield "ladder: Open…", "a table of runs, or a ladder's folder", self.action_ask
+        yield "ladder: Export", "an SVG and an HTML page", self.action_export
+        yield "ladder: Parabolas", "one a budget", lambda: self.action_side("parabolas")
+        yield "ladder: Residuals", "runs less the law", lambda: self.action_side("residuals")
+        yield "ladder: Against…", "compute, parameters, tokens", self.action_against
