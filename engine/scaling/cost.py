@@ -17,7 +17,7 @@ PROBED = 3  # sizes at most: the smallest, one in the middle, the largest
 
 @dataclass(frozen=True, slots=True)
 class SpeedProbe:
-    """What a short training took here: seconds a token in its steps, and seconds beside them; peak bytes foreseen."""
+    """A short training here: seconds a token in its steps, and seconds beside them; peak bytes foreseen."""
 
     parameters: int
     a_token_s: float

@@ -40,15 +40,15 @@ class IsoFlop:
 
     def parabola(self, sizes: np.ndarray) -> np.ndarray:
         """Losses of the parabola at some sizes."""
-        of, middle = _parabola(np.array(self.sizes), np.array(self.losses))
-        return of(np.log(sizes) - middle)
+        numbers, middle = _parabola(np.array(self.sizes), np.array(self.losses))
+        found: np.ndarray = np.polyval(numbers, np.log(sizes) - middle)
+        return found
 
 
 def lowest(sizes: np.ndarray, losses: np.ndarray) -> tuple[float | None, float | None]:
     """Size and loss at the lowest point of a parabola in log N, where that is between the sizes."""
     x = np.log(sizes)
-    of, middle = _parabola(sizes, losses)
-    c, b, a = of.coef
+    (a, b, c), middle = _parabola(sizes, losses)
     if a <= 0:
         return None, None
     at = -b / (2 * a)
@@ -57,11 +57,11 @@ def lowest(sizes: np.ndarray, losses: np.ndarray) -> tuple[float | None, float |
     return float(np.exp(at + middle)), float(c - b * b / (4 * a))
 
 
-def _parabola(sizes: np.ndarray, losses: np.ndarray) -> tuple[np.polynomial.Polynomial, float]:
-    """The parabola of losses in log N from its mean on, and that mean."""
+def _parabola(sizes: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
+    """The parabola of losses in log N from its mean on, its numbers from the square down, and that mean."""
     x = np.log(sizes)
     middle = float(x.mean())
-    return np.polynomial.Polynomial(np.polynomial.polynomial.polyfit(x - middle, losses, 2)), middle
+    return np.polyfit(x - middle, losses, 2), middle
 
 
 def budgets(runs: Ladder) -> list[IsoFlop]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from platform import node
@@ -67,17 +66,10 @@ class PretrainRungs:
         """A run of a few steps, in a folder that goes away."""
         config = self._config(size, folder / "run", 0, 0)
         config = replace(config, tokens=config.context * config.batch * config.accumulate * max(steps, 1))
-        prepared, seen = None, []
-        with closing(pretrain(config)) as events:
-            for event in events:
-                if isinstance(event, Prepared):
-                    prepared = event
-                    if not steps:
-                        break
-                elif isinstance(event, Stepped):
-                    seen.append(event)
-        assert prepared is not None
-        return prepared, seen
+        events = pretrain(config)
+        prepared = next(events)
+        assert isinstance(prepared, Prepared)
+        return prepared, [event for event in events if isinstance(event, Stepped)] if steps else []
 
     def _config(self, size: str, out: Path, tokens: int, seed: int) -> PretrainConfig:
         ours = {

@@ -79,7 +79,7 @@ class RungMoved:
 
 @dataclass(frozen=True, slots=True)
 class RungEnded:
-    """What a run gave, and whether it was there already."""
+    """Outcome of a run, and whether it was there already."""
 
     rung: Rung
     result: RungResult

@@ -158,7 +158,7 @@ class LaddersScreen(View):
             self.reshow()
 
     def action_side(self, name: str) -> None:
-        """What stands beside the losses; on a small screen, in their place, and again for them."""
+        """Another picture beside the losses; on a small screen, in their place, and again for them."""
         narrow = self.size.width < WIDE
         again = narrow and not self.has_class("-loss") and (name == "law") == self.has_class("-law") and name in (
             self.side, "law",
@@ -195,7 +195,7 @@ class LaddersScreen(View):
 
     @property
     def bought(self) -> Purchase | None:
-        """What the chosen budget buys."""
+        """The purchase of the chosen budget."""
         if self.read is None:
             return None
         return buy(self.read.report.fitted, self.read.report.laws, ladder.budgets(self.read)[self.chosen][1])

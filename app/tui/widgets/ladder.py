@@ -142,7 +142,7 @@ def budgets(read: LadderRead) -> list[tuple[str, float]]:
 
 
 def bought_rows(read: LadderRead, chosen: int, rows: int) -> list[Words]:
-    """What the chosen budget buys, and a table of those around it."""
+    """The chosen budget, the best that it buys, and a table of those around it."""
     found, every = read.report, budgets(read)
     name, compute = every[chosen]
     it = buy(found.fitted, found.laws, compute)
