@@ -5,7 +5,9 @@ and the heads of another layer need no pass from the beginning. Attention is mad
 weights leave. Everything that is given is plain data (`app.looks`).
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,12 @@ from engine.inside.merges import merges
 from engine.inside.relations import accuracies, family_tokens
 from engine.inside.subject import InspectedText, subject, transformer
 from engine.inside.tokenisation import tokenisation
+from engine.posterior.averaged import UncertainText
 from engine.session import Session
 from metal import mx
 
 PART = 32  # positions of the lens in one turn
+LN2 = math.log(2)
 BEST = 5  # tokens of every cell
 
 
@@ -40,10 +44,11 @@ class InsideJobs:
         self._tables: dict[str, EmbeddingTable] = {}  # each keeps its mean row
         self._maps: dict[str, looks.WordMap] = {}
         self._kinds: looks.Kinds | None = None
+        self._uncertain: UncertainText | None = None
 
     def forget(self) -> None:
         """The model computes something else now."""
-        self.text, self.hidden, self._kinds = None, [], None
+        self.text, self.hidden, self._kinds, self._uncertain = None, [], None, None
         self._tables.clear()
         self._maps.clear()
 
@@ -51,6 +56,9 @@ class InsideJobs:
         """Answer a look in pieces; ends early where `control` is cancelled. Raises what the engine raises."""
         if isinstance(look, looks.NearLook):  # what is kept of a text stays
             yield self._near(look)
+            return
+        if isinstance(look, looks.DoubtLook):
+            yield self._doubt(ids, look, control)
             return
         if self.text is None or self.text.ids != tuple(ids):
             self.text, self.hidden = None, []
@@ -147,6 +155,24 @@ class InsideJobs:
             table.norms(),
             table.alikeness(),
             tuple(looks.RelationRow(a.name, a.sums, a.kept.mean, a.left_out.mean, half(a.left_out)) for a in found),
+        )
+
+    def _doubt(self, ids: Sequence[int], look: looks.DoubtLook, control: RunControl) -> looks.Doubt:
+        if self.session.average is None:
+            raise ParameterError("no adapter on the model has a posterior")
+        began = perf_counter()
+        if self._uncertain is None:
+            self._uncertain = UncertainText(self.session.average(0))
+        for _ in self._uncertain.read(ids):
+            if control.cancelled:
+                raise ParameterError("it was broken off")
+        found = self._uncertain.after(len(ids) - 1, len(ids), [look.tokens])[0]
+        return looks.Doubt(
+            found.aleatoric / LN2,
+            found.epistemic / LN2,
+            tuple(zip(look.tokens, found.spread.tolist(), strict=True)),
+            found.samples,
+            perf_counter() - began,
         )
 
     def _near(self, look: looks.NearLook) -> looks.Near:

@@ -106,6 +106,14 @@ class ShiftLook:
     """How far the adapters on the model move what comes next, along the end of the text: `Shifted`."""
 
 
+@dataclass(frozen=True, slots=True)
+class DoubtLook:
+    """Uncertainty of what follows the text, over samples of the posterior of an adapter, with these candidates:
+    `Doubt`."""
+
+    tokens: tuple[int, ...]
+
+
 Look = (
     OpenLook
     | LensLook
@@ -120,6 +128,7 @@ Look = (
     | PatchLook
     | SpellingsLook
     | ShiftLook
+    | DoubtLook
 )
 
 
@@ -277,3 +286,20 @@ class Shifted:
     """KL of the next token, the model as it is || without its adapters, nats: a mean over the last positions."""
 
     kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Bits of entropy in two parts, over samples of a posterior; the standard deviation of each candidate's probability
+    over them; how long that took."""
+
+    aleatoric: float
+    epistemic: float
+    spreads: tuple[tuple[int, float], ...]  # by token
+    samples: int
+    elapsed_s: float
+
+    @property
+    def total(self) -> float:
+        """Entropy of the samples' mean."""
+        return self.aleatoric + self.epistemic

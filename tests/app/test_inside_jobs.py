@@ -13,15 +13,20 @@ from app.inside_jobs import PART, InsideJobs, spans, without
 from app.jobs import ModelJobs
 from app.model_provider import LocalModelProvider
 from app.worker import Closed, Failed, Worker
+from engine import arrays
 from engine.decode.control import RunControl
 from engine.errors import ParameterError
 from engine.inside import heads, lens, tuned_lens
 from engine.inside.embeddings import EmbeddingTable
 from engine.inside.subject import InspectedText
+from engine.posterior import fit
 from engine.prompt import Prompt
+from engine.sources.checkpoint import load
+from engine.tune import adapters, lora
 from metal import mx
 from models.tap import TappedPass
 from tests.engine import tiny
+from tests.engine.tune.test_stack import write
 
 CONFIG = {**tiny.LLAMA, "num_hidden_layers": 3}
 IDS = tuple(b"what is seen of a text, from its first token to its last")
@@ -185,3 +190,37 @@ def test_a_look_takes_turns_with_other_jobs(folder: str) -> None:
     order = [job for job, event in reported if not isinstance(event, Closed)]
     assert order[0] == load and order.index(count) < len(order) - 1 - order[::-1].index(wide)
     assert [event.line for job, event in reported if job == bad and isinstance(event, Failed)]
+
+
+def test_uncertainty_of_what_follows_is_that_of_the_ensemble_on_the_model(
+    jobs: ModelJobs, look: Callable[..., list[Any]], folder: str, tmp_path: Path
+) -> None:
+    """In bits, by the members' own passes; asked of a longer text what was read is not read again; gone with the
+    adapter."""
+    made = load(folder)
+    one, two = (write(made, tmp_path / name, seed) for seed, name in enumerate(("one", "two"), 1))
+    fit.join(fit.open_adapter(one, folder), [two])
+    with pytest.raises(ParameterError, match="has a posterior"):
+        look(looks.DoubtLook((1, 2)))
+    (changed,) = jobs.execute(r.Adapt(folder, "add", str(one)), lambda _: None)
+    assert changed.attached[0].posterior == "ensemble"
+    (found,) = look(looks.DoubtLook((1, 2)))
+    logp = []
+    for member in (one, two):
+        placed = load(folder)
+        adapter = adapters.place(placed.model, adapters.read(member))
+        assert isinstance(adapter, lora.Adapter)
+        lora.attach(adapter)
+        logp.append(np.asarray(arrays.logprobs(placed.model(mx.array([IDS]))[0, -1], mx), np.float64))
+    p = np.exp(np.stack(logp))
+    mean = p.mean(axis=0)
+    assert found.total == pytest.approx(-float(mean @ np.log2(mean)), abs=1e-4)
+    assert found.epistemic == pytest.approx(float((p * np.log2(p / mean)).sum(axis=1).mean()), rel=1e-3)
+    assert found.spreads == (
+        (1, pytest.approx(p[:, 1].std(ddof=1), rel=1e-3)),
+        (2, pytest.approx(p[:, 2].std(ddof=1), rel=1e-3)),
+    )
+    assert found.samples == 2 and found.epistemic > 1e-3
+    list(jobs.execute(r.Adapt(folder, "weigh", "one", 0.0), lambda _: None))
+    with pytest.raises(ParameterError, match="has a posterior"):
+        look(looks.DoubtLook((1, 2)))

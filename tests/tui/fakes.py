@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from app.looks import Shifted, ShiftLook
+from app.looks import Doubt, DoubtLook, Shifted, ShiftLook
 from app.requests import ModelFacts, ModelOffer
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Revised, Stats
@@ -314,12 +314,14 @@ class ScriptedEngine:
         return self.raw(ids, told[0] if told else self.tokenizer.END)
 
     def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
-        """Any directory whose name does not begin with "no" is an adapter."""
+        """Any directory whose name does not begin with "no" is an adapter, of "few..." with a posterior."""
         name = what.rstrip("/").rpartition("/")[2]
         if change == "add":
             if name.startswith("no"):
                 raise CheckpointError(f"{what} is not an adapter's directory: it has no adapter_config.json")
-            self.adapters[name] = Attached(name, Path(what), weight, "lora", 8, 2.0, ("q_proj",), 38_912, "scripted")
+            posterior = "laplace" if name.startswith("few") else ""
+            shape: Any = ("lora", 8, 2.0, ("q_proj",), 38_912, "scripted", posterior)
+            self.adapters[name] = Attached(name, Path(what), weight, *shape)
         elif change == "remove":
             del self.adapters[name]
         else:
@@ -337,7 +339,12 @@ class ScriptedEngine:
         return tuple(self.adapters.values())
 
     def look_inside(self, ids: Sequence[int], look: Any, control: RunControl) -> Iterator[Any]:
-        """There is nothing inside a script. Each unit of an adapter's weight moves it by a bit."""
+        """There is nothing inside a script. Each unit of an adapter's weight moves it by a bit, and its samples differ
+        the more the later a token is."""
+        if isinstance(look, DoubtLook):
+            spreads = tuple((token, 0.04 + 0.01 * (token % 9)) for token in look.tokens)
+            yield Doubt(1.25, 0.01 * len(ids), spreads, 8, 0.4)
+            return
         if isinstance(look, ShiftLook):
             yield Shifted(math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values()))
             return

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
+from app.looks import Doubt
 from app.tui.sampling import BAN
 from app.tui.theme import Glyphs
 from app.tui.tokens import cells
@@ -34,6 +35,7 @@ class Candidate:
     removed_by: str = ""
     chosen: bool = False
     more: tuple[str, ...] = ()  # words of columns in the place of `after`
+    spread: float | None = None  # of `before`, over samples of a posterior
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,17 @@ class CandidateTable:
     cut_by: str  # the transforms that removed something, in words
     exact: bool
     live: bool
+    doubt: Doubt | None = field(default=None, kw_only=True)  # where an adapter has a posterior
     OF: ClassVar[str] = "next token"  # over the names
     HEADS: ClassVar[tuple[str, ...]] = ("raw %", "after %")  # over the figures before and after
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
+
+    def doubted(self, doubt: Doubt | None) -> "CandidateTable":
+        """The same with "±" beside the candidates that it knows."""
+        if doubt is None:
+            return self
+        spreads = dict(doubt.spreads)
+        return replace(self, rows=tuple(replace(r, spread=spreads.get(r.token)) for r in self.rows), doubt=doubt)
 
     def summary(self, glyphs: Glyphs) -> str:
         """`keeps 7 of 49,152 · 76 % of the raw mass`; a range where that is all that is known."""

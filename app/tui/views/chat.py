@@ -138,7 +138,7 @@ class ChatScreen(View):
         talk.transcript.heat, talk.transcript.least = heat, least
         talk.adapters = status.adapters(self.host.engine)
         self.look = TokenLook(talk, self.host.store)
-        self.inspector.outcomes.clear()
+        self.inspector.forget()
         if self.host.engine.current is not None:
             talk.ready(self.host.engine.current)
         self.pane.open(talk.transcript)
@@ -235,13 +235,12 @@ class ChatScreen(View):
             self.save()
 
     def _finished(self) -> None:
-        panel = self.inspector.candidates
         self.save()
         if not self.talk.stepping:
             self.pane.fold_thinking()
             self.reshow()
-            if panel.has_focus and self.talk.peek is None:
-                panel.blur()
+            if self.inspector.candidates.has_focus and self.talk.peek is None:
+                self.inspector.candidates.blur()
             self._name_it()
         else:
             self.inspector.look()
@@ -266,6 +265,7 @@ class ChatScreen(View):
         """The model computes something else: what was measured of the text was measured by another."""
         self.talk.transcript.scores.clear()
         self.talk.adapters = status.adapters(self.host.engine)
+        self.inspector.renew()
         self.status()
 
     # -- showing -----------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAME, LEAST_NAME = 24, 8  # cells of the model's name that facts give way to; where there is little room
 ROOMY = 60  # cells beside the views
+DOUBTED = 76  # columns from which on a token's line has room for the part of its entropy that is epistemic
 
 
 class TopBar(Canvas):
@@ -146,11 +147,15 @@ class InspectorLine(Canvas):
         rows = ([chosen] if chosen is not None else []) + [
             row for row in self.view.rows if not row.chosen and not row.removed_by
         ]
-        tail = f" {glyphs.tick} {self.view.numbers} {glyphs.tick} "
+        doubt, numbers = self.view.doubt, self.view.numbers
+        if doubt is not None and width >= DOUBTED:
+            numbers += f" {glyphs.dot} {doubt.epistemic:.1f} epistemic"
+        tail = f" {glyphs.tick} {numbers} {glyphs.tick} "
         room = width - cells.width(tail) - 9
         for row in rows:
-            share = row.before if row.after is None else row.after
-            text = f" {glyphs.chosen if row.chosen else ' '}{cells.fit(row.name, 12)} {round(100 * share)}%"
+            share = row.before if row.after is None or row.spread is not None else row.after  # "±" is of the raw one
+            spread = "" if row.spread is None else f"±{round(100 * row.spread)}"
+            text = f" {glyphs.chosen if row.chosen else ' '}{cells.fit(row.name, 12)} {round(100 * share)}{spread}%"
             if room < cells.width(text):
                 break
             room -= cells.width(text)

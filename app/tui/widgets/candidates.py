@@ -18,7 +18,7 @@ from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 
 NAME = 10
-RAW, AFTER = 6, 8  # cells of the two figures
+RAW, AFTER, SPREAD = 6, 8, 6  # cells of the two figures, and of "±" where it is known
 MORE = 9, 10  # of those that may stand in the place of the second
 ROOMY = 34  # columns from which on both have room
 SHORTEST = 3  # cells of a bar
@@ -75,7 +75,7 @@ class Candidates(Canvas, can_focus=True):
         lines: list[Line] = [self._heading(view, width)]
         if not rows:
             return lines
-        compact = height < FRAME + FEWEST
+        compact, doubted = height < FRAME + FEWEST, view.doubt is not None
         shown = self._shown(height)
         scale = max((max(rows[i].after or 0.0, rows[i].before) for i in shown), default=1.0) or 1.0
         if compact:
@@ -84,7 +84,7 @@ class Candidates(Canvas, can_focus=True):
             lines.append(columns(view, self.look, width))
         for i in shown:
             picked = i == self.picked and self.has_focus
-            lines.append(row(rows[i], self.look, self.glyphs, width, scale, picked=picked))
+            lines.append(row(rows[i], self.look, self.glyphs, width, scale, picked=picked, doubted=doubted))
         if compact:
             return lines
         if height >= len(shown) + FRAME:
@@ -123,7 +123,9 @@ class Candidates(Canvas, can_focus=True):
         """Heading and columns in one, on the ground of a bar."""
         look, glyphs = self.look, self.glyphs
         raw, after = f"{glyphs.tick} {view.HEADS[0]}", f"{glyphs.blocks[-1]} {view.HEADS[-1]}"
-        tail = f"{raw} {after}" if width >= ROOMY else after
+        doubted = view.doubt is not None and width >= ROOMY + SPREAD
+        spread = f"{'±'.rjust(SPREAD - 2)}  " if doubted else ""
+        tail = f"{raw}{spread or ' '}{after}" if width >= ROOMY else after
         title, numbers = view.title.partition(" ")[0] + "  ", f"  {view.numbers}"
         name = cells.fit(view.name, max(width - cells.width(title + tail) - 1, 3))
         room = max(width - cells.width(title + name + tail) - 1, 0)
@@ -137,6 +139,8 @@ class Candidates(Canvas, can_focus=True):
         """The legend: bar, tick and dotted mark."""
         look, glyphs = self.look, self.glyphs
         parts = [(glyphs.blocks[-1], look.bar, f" {view.BAR[0]}"), (glyphs.tick, look.tick, f" {view.BAR[1]}")]
+        if view.doubt is not None:
+            parts.append(("±", look.faint, f" {view.doubt.samples} samples, {view.doubt.elapsed_s:.1f} s"))
         if view.cut_by:
             parts.append((glyphs.cut, look.faint, f" cut by {view.cut_by}"))
         if sum(cells.width(words) + 3 for _, _, words in parts) - 2 > width:
@@ -199,8 +203,9 @@ class Candidates(Canvas, can_focus=True):
 def columns(view: CandidateTable, look: Look, width: int, indent: int = 0) -> Line:
     """The headings over the columns of `row`."""
     before, *others = view.HEADS
-    both = width - indent >= ROOMY
-    figures = (f"{before:>{RAW}}" if both else "") + _figures(others, both)
+    spread = "" if view.doubt is None or width - indent < ROOMY + SPREAD else "±".rjust(SPREAD)
+    both = width - len(spread) - indent >= ROOMY
+    figures = (f"{before:>{RAW}}{spread}" if both else "") + _figures(others, both)
     name = cells.pad(" " * (indent + 2) + view.OF, max(width - len(figures), 0))
     return [Segment(name + figures, look.faint)]
 
@@ -212,9 +217,20 @@ def _figures(words: Sequence[str], both: bool) -> str:
 
 
 def row(
-    it: Candidate, look: Look, glyphs: Glyphs, width: int, scale: float, *, picked: bool = False, number: str = ""
+    it: Candidate,
+    look: Look,
+    glyphs: Glyphs,
+    width: int,
+    scale: float,
+    *,
+    picked: bool = False,
+    number: str = "",
+    doubted: bool = False,
 ) -> Line:
-    """One candidate in `width` cells: its mark, its number in the list, name, bar with tick, both figures."""
+    """One candidate in `width` cells: its mark, its number in the list, name, bar with tick, both figures, and where
+    the table is `doubted` and there is room, "±" beside the first."""
+    doubted = doubted and width - len(number) >= ROOMY + SPREAD
+    width -= SPREAD if doubted else 0
     banned = it.removed_by == BANNED
     mark = glyphs.chosen if it.chosen else glyphs.lift if banned else glyphs.cut if it.removed_by else " "
     text = look.chosen if it.chosen else look.cut if it.removed_by else look.text
@@ -234,6 +250,9 @@ def row(
     ]
     if both:
         segments.append(Segment(percent(it.before).rjust(RAW), look.chosen if it.chosen else look.faint))
+    if doubted:
+        spread = "" if it.spread is None else f"±{100 * it.spread:.1f}"
+        segments.append(Segment(spread.rjust(SPREAD), look.faint))
     return [*segments, Segment(figures, text)]
 
 

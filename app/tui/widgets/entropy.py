@@ -6,6 +6,7 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 
+from app.looks import Doubt
 from app.tui.theme import column
 from app.tui.widgets.canvas import Canvas, Line
 
@@ -27,12 +28,14 @@ class EntropyRow(Canvas):
         self._forget()
         self.bits: Sequence[float | None] = ()
         self.at: int | None = None
+        self.doubt: Doubt | None = None
 
-    def show(self, bits: Sequence[float | None], at: int | None) -> None:
-        """`bits` may be a list that grows: what was summed up of it is not read again."""
+    def show(self, bits: Sequence[float | None], at: int | None, doubt: Doubt | None = None) -> None:
+        """`bits` may be a list that grows: what was summed up of it is not read again. `doubt` parts the entropy at
+        `at`, over samples of a posterior."""
         if bits is not self.bits or len(bits) < self._seen:
             self._forget()
-        self.bits, self.at = bits, at
+        self.bits, self.at, self.doubt = bits, at, doubt
         self.redraw()
 
     def _forget(self, each: int = 1) -> None:
@@ -56,13 +59,18 @@ class EntropyRow(Canvas):
         here = self.at if self.at is not None else len(self.bits) - 1
         heading = [Segment("ENTROPY", self.look.heading)]
         value = self.bits[here] if 0 <= here < len(self.bits) else None
-        if value is not None:
+        parted: list[Line] = []
+        if self.doubt is not None:
+            words, below = _parts(self.doubt, width, height)
+            heading.append(Segment(words, self.look.text))
+            parted = [[Segment(below, self.look.text)]] if below else []
+        elif value is not None:
             heading.append(Segment(f"  {value:.1f} bits", self.look.text))
         self._fill(width)
         if self._each > 1:
             heading.append(Segment(f"  max of {self._each} tok a column", self.look.faint))
-        rows = max(height - 1, 0)
-        return [heading, *(self.row(row, rows) for row in reversed(range(rows)))]
+        rows = max(height - 1 - len(parted), 0)
+        return [heading, *parted, *(self.row(row, rows) for row in reversed(range(rows)))]
 
     def row(self, row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
@@ -81,3 +89,14 @@ class EntropyRow(Canvas):
         first = offset.x * self._each
         there = range(first, min(first + self._each, len(self.bits)))
         self.post_message(self.Pointed(max(there, key=lambda token: self.bits[token] or 0.0)))
+
+
+def _parts(doubt: Doubt, width: int, height: int) -> tuple[str, str]:
+    """An entropy in its two parts behind the heading, and what goes into a line below it where there is no room."""
+    parts = f"= {doubt.aleatoric:.2f} aleatoric + {doubt.epistemic:.2f} epistemic"
+    whole = f"  {doubt.total:.2f} {parts} bits"
+    if len(whole) + len("ENTROPY") <= width:
+        return whole, ""
+    if height >= 3:
+        return f"  {doubt.total:.2f} bits", parts
+    return f"  {doubt.total:.2f}, {doubt.epistemic:.2f} epistemic", ""

@@ -19,7 +19,7 @@ from app import requests as r
 from app.tui.chat import neighbours, tallies
 from app.tui.chat.candidates import CandidateTable, Outcome
 from app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token
-from app.tui.chat.inspection import Subject, recent
+from app.tui.chat.inspection import Inspection, Subject, recent
 from app.tui.chat.search_choice import SearchTable
 from app.tui.formula import Formula
 from app.tui.host import host
@@ -59,6 +59,7 @@ class Inspector(Vertical, CachedWidget):
         self.outcomes: dict[tuple[Hashable, Recipe], Outcome] = {}
         self.near = False  # the tokens whose embeddings lie nearest are shown, in the place of the candidates
         self._near: dict[tuple[str, int], looks.Near | str | None] = {}  # by model and token; None: asked for
+        self._doubts: dict[Hashable, looks.Doubt | None] = {}  # by token and adapters; None: asked for
         self._settle: Timer | None = None
         self._late: Timer | None = None
         self._looked_s = 0.0
@@ -80,6 +81,11 @@ class Inspector(Vertical, CachedWidget):
         self.tree_pane = self.query_one(TreePane)
         self.line = self.screen.query_one(InspectorLine)
 
+    def forget(self) -> None:
+        """Other tokens have the same places from now on."""
+        self.outcomes.clear()
+        self._doubts.clear()
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def table(self) -> CandidateTable | None:
@@ -95,7 +101,17 @@ class Inspector(Vertical, CachedWidget):
         at, step = subject.at, self._near_of(subject)
         if at is not None and step is not None:
             return neighbours.table(cells.piece_text(step.piece), self._near.get((self._model(), step.token)), at.names)
-        return subject.instead if at is None else at.table(self.outcomes.get((at.key, at.recipe)))
+        if at is None:
+            return subject.instead
+        table = at.table(self.outcomes.get((at.key, at.recipe)))
+        return None if table is None else table.doubted(self._doubts.get(self._doubt_key(at)))
+
+    def _doubt_key(self, at: Inspection) -> Hashable:
+        """A token under the adapters that are on the model; None where none of them has a posterior."""
+        felt = [adapter for adapter in host(self).engine.attached if adapter.weight]
+        if not any(adapter.posterior for adapter in felt):
+            return None
+        return at.key, tuple((adapter.name, adapter.weight) for adapter in felt)
 
     def look(self) -> None:
         """Bring the panel, or the line that stands for it, up to date with the subject."""
@@ -108,7 +124,7 @@ class Inspector(Vertical, CachedWidget):
         subject = self.subject()
         table = self._table(subject)
         self.candidates.show(table)
-        self.entropy.show(subject.bits, subject.cursor)
+        self.entropy.show(subject.bits, subject.cursor, table.doubt if table is not None else None)
         if self.line.display:
             self.line.show(table, recent(subject.bits, subject.cursor))
 
@@ -143,6 +159,11 @@ class Inspector(Vertical, CachedWidget):
         if self._behind:
             self.look_soon()
 
+    def renew(self) -> None:
+        """Other adapters are on the model: what their samples say of the token is another."""
+        self.look()
+        self.rest()
+
     def rest(self) -> None:
         """The cursor or a slider has moved: once they rest, the engine is asked for the exact distribution."""
         if self._settle is not None:
@@ -156,11 +177,12 @@ class Inspector(Vertical, CachedWidget):
             self._ask_near(self._model(), near.token)
             return
         step, table = subject.at.step if subject.at is not None else None, self._table(subject)
-        if not subject.model or subject.exact is None or step is None or step.logprob is None:
-            return
-        if table is None or table.exact:
+        if not subject.model or subject.exact is None or step is None or step.logprob is None or table is None:
             return
         at = subject.exact()
+        self._ask_doubt(subject.model, at, table)
+        if table.exact:
+            return
         assert at.prompt is not None
 
         def answered(job: int, events: list[Any]) -> None:
@@ -174,6 +196,26 @@ class Inspector(Vertical, CachedWidget):
                     self.look()
 
         host(self).engine.submit(r.Exact(subject.model, at.prompt), answered)
+
+    def _ask_doubt(self, model: str, at: Inspection, table: CandidateTable) -> None:
+        """Ask how far a token's distribution hangs on the rows that an adapter saw, once, where it has a posterior."""
+        key = self._doubt_key(at)
+        if key is None or key in self._doubts or at.prompt is None:
+            return
+        while len(self._doubts) >= KNOWN:
+            self._doubts.pop(next(iter(self._doubts)))
+        self._doubts[key] = None
+
+        def answered(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, looks.Doubt):
+                    self._doubts[key] = event
+                    self.look()
+                elif isinstance(event, Failed):
+                    host(self).say(event.line, alarm=True)
+
+        tokens = tuple(row.token for row in table.rows)
+        host(self).engine.submit(r.Inside(model, at.prompt, looks.DoubtLook(tokens)), answered)
 
     def _model(self) -> str:
         current = host(self).engine.current
