@@ -1,7 +1,7 @@
 """What searching and voting gain over greedy decoding at matched tokens: a tiny model that adds with a scratchpad.
 
     python benchmarks/reasoning.py [--folder DIR] [--steps 1500] [--items 240] [--paths 16] [--train]
-    python benchmarks/reasoning.py --smollm2 [--items 200] [--paths 8] [--no-power] [--no-search]
+    python benchmarks/reasoning.py --smollm2 [--terms 3] [--items 200] [--paths 8] [--no-power] [--no-search]
 
 The model is trained here, from random weights, by `likely tune --kind full`, and is in DIR when it was; `--train` does
 no more than that. A sum of two numbers of three digits is worked out digit by digit, `865+673=` being followed by
@@ -9,7 +9,9 @@ no more than that. A sum of two numbers of three digits is worked out digit by d
 itself from what is asked; it guides the choice among the vote's paths, and a search by steps. Figures: accuracy of each
 method over the items, its tokens an item, the paired difference to greedy with a 95 % interval, accuracy of a vote at
 the tokens that power sampling spends, and, where a vote should hurt, what half of the samples foretell of the other
-half. With `--smollm2`, sums of three numbers of one digit, asked of SmolLM2 behind examples. One JSON line.
+half. With `--smollm2`, sums of `--terms` numbers of one digit, asked of SmolLM2 behind examples. And what giving up
+hopeless paths saves: the vote's second half, up to where each path would have been given up, for shares of the first
+half (draws are the same either way); texts of no more than 32 tokens are never given up. One JSON line.
 """
 
 import argparse
@@ -91,6 +93,7 @@ class Asked:
     step_end: str
     recipe: Any  # `Recipe`
     stop: tuple[str, ...] = ()
+    limit: int = LIMIT
 
 
 def main() -> None:
@@ -102,9 +105,14 @@ def main() -> None:
     parser.add_argument("--power", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--smollm2", action="store_true")
+    parser.add_argument("--terms", type=int, default=3)
     parser.add_argument("--train", action="store_true")
     options = parser.parse_args()
-    asked = few_shot(options.items) if options.smollm2 else long_sums(options.folder, options.steps, options.items)
+    asked = (
+        few_shot(options.items, options.terms)
+        if options.smollm2
+        else long_sums(options.folder, options.steps, options.items)
+    )
     if not options.train:
         found = figures(asked, options.paths, with_power=options.power, with_search=options.search)
         print(json.dumps({"benchmark": "reasoning", "model": asked.model, **found}))
@@ -120,8 +128,8 @@ def long_sums(folder: Path, steps: int, items: int) -> Asked:
     return Asked(str(trained(folder, steps)), asked, sound, " ", Recipe())
 
 
-def few_shot(items: int) -> Asked:
-    """Sums of three numbers of one digit, asked of SmolLM2 behind six examples that are worked out, at T 0.7."""
+def few_shot(items: int, terms: int) -> Asked:
+    """Sums of several numbers of one digit, asked of SmolLM2 behind six examples that are worked out, at T 0.7."""
     import numpy as np
 
     from engine.evaluate.tasks import Question
@@ -130,24 +138,67 @@ def few_shot(items: int) -> Asked:
 
     random, found = np.random.default_rng(2), dict[tuple[int, ...], None]()
     while len(found) < items + 6:
-        found[tuple(int(x) for x in random.integers(2, 10, 3))] = None
+        found[tuple(int(x) for x in random.integers(2, 10, terms))] = None
     (*shots,) = list(found)[:6]
-    shown = "".join(f"Q: {a} + {b} + {c}\nA: {chain(a, b, c)}\n" for a, b, c in shots)
-    asked = [Question(f"{shown}Q: {a} + {b} + {c}\nA:", (str(a + b + c),)) for a, b, c in list(found)[6:]]
-    return Asked("smollm2", asked, chain_sound, ". ", Recipe((Temperature(0.7),)), ("\n",))
+    shown = "".join(f"Q: {' + '.join(map(str, each))}\nA: {chain(*each)}\n" for each in shots)
+    asked = [Question(f"{shown}Q: {' + '.join(map(str, each))}\nA:", (str(sum(each)),)) for each in list(found)[6:]]
+    return Asked("smollm2", asked, chain_sound, ". ", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
 
 
-def chain(a: int, b: int, c: int) -> str:
-    """A sum of three numbers, worked out."""
-    return f"{a} + {b} = {a + b}. {a + b} + {c} = {a + b + c}."
+def chain(first: int, *others: int) -> str:
+    """A sum of several numbers, worked out."""
+    parts, total = [], first
+    for x in others:
+        parts.append(f"{total} + {x} = {total + x}.")
+        total += x
+    return " ".join(parts)
 
 
 def chain_sound(asked: str, text: str) -> float:
-    """The share of the two steps that are right, each worked out from what is asked."""
-    a, b, c = (int(part) for part in asked.rpartition("Q: ")[2].partition("\n")[0].split(" + "))
-    right = [part.strip(" .") for part in chain(a, b, c).split(". ")]
+    """The share of the steps that are right, each worked out from what is asked."""
+    numbers = (int(part) for part in asked.rpartition("Q: ")[2].partition("\n")[0].split(" + "))
+    right = [part.strip(" .") for part in chain(*numbers).split(". ")]
     said = [part.strip(" .") for part in text.strip().split(". ")]
-    return sum(x == y for x, y in zip(right, said, strict=False)) / 2
+    return sum(x == y for x, y in zip(right, said, strict=False)) / len(right)
+
+
+def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
+    """The vote of paths of which the second half is given up by the first: its accuracy, the paired change to that of
+    all whole, and the share of the tokens that is saved."""
+    from collections.abc import Iterator
+
+    from engine.decode.control import RunControl
+    from engine.decode.events import Done, Emitted, Event, Stats
+    from engine.evaluate.estimates import compare
+    from engine.evaluate.extraction import Extraction
+    from engine.reason.paths import PathCollector, by_vote
+
+    right, all_whole, spent, had = [], [], 0, 0
+    for i, each in enumerate(attempts):
+        paths, control = each.outcome.paths, RunControl()
+        half = (len(paths) + 1) // 2
+        collector = PathCollector(Extraction("number"), len(paths), control, paths=list(paths[:half]))
+        collector.despair(share)
+
+        def again(paths: Any = paths[half:], control: RunControl = control) -> Iterator[Event]:
+            for branch, path in enumerate(paths):
+                for step in path.steps:
+                    yield Emitted(branch, step)
+                    if branch in control.given_up:
+                        break
+                yield Done(branch, "cancelled" if branch in control.given_up else path.finish, Stats(0, 0, 0, 0, 0))
+
+        for _ in collector.watch(again()):
+            pass
+        outcome = by_vote(collector.paths, seed=7 + i)
+        right.append(float(outcome.answer is not None and outcome.answer in each.known))
+        all_whole.append(float(each.solved))
+        spent, had = spent + outcome.tokens, had + each.outcome.tokens
+    return {
+        "accuracy": sum(right) / len(right),
+        "over_whole": row(compare(all_whole, right).estimate),
+        "saved": round(1 - spent / had, 4),
+    }
 
 
 def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
@@ -174,7 +225,7 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
         print(file=sys.stderr)
         return found
 
-    raw = {"max_tokens": LIMIT, "raw": True, "stop": asked.stop}
+    raw = {"max_tokens": asked.limit, "raw": True, "stop": asked.stop}
     vote = attempts(Reasoning(THOUGHTS["plain"], Extraction("number"), "vote", paths, **raw))
     gained = problems.gain(vote)
     greedy = [float(each.right(each.greedy)) for each in vote]
@@ -192,7 +243,7 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
             def value(text: str, steps: object, whole: bool, asks: str = asks) -> float:
                 return asked.sound(asks, text)
 
-            ids, beam = session.tokenizer.encode(asks), StepBeam(4, 4, asked.step_end, LIMIT, asked.stop)
+            ids, beam = session.tokenizer.encode(asks), StepBeam(4, 4, asked.step_end, asked.limit, asked.stop)
             texts = beam.search(session, ids, RunControl(asked.recipe), value, extract=Extraction("number"), seed=7)
             stepped.append(float(texts[0].answer in each.known))
             spent.append(texts[0].drawn or 0)
@@ -221,6 +272,7 @@ def figures(asked: Asked, paths: int, *, with_power: bool, with_search: bool) ->
         "pass_at_all": row(gained.curve[-1].one), "guided": sum(guided) / items,
         "guided_over_greedy": row(compare(greedy, guided).estimate),
         "guided_over_vote": row(compare([float(each.solved) for each in vote], guided).estimate),
+        "hopeless": {share: given_up(vote, share) for share in (0.0, 0.1, 0.25, 0.5)},
         "foretold_to_hurt": len(hurt), "vote_over_sample_where_foretold": row(compare(alone, voted).estimate), **more,
     }  # fmt: skip
 

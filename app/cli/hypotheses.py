@@ -127,7 +127,11 @@ def _on_average(found: Sequence[Hypothesis]) -> str:
     inclusions = [one.figures["inclusion"] for one in found]
     tokens = expected([len(steps) for steps in drawn], logprobs, inclusions)
     bits = expected([-one.logprob / math.log(2) for one in found], logprobs, inclusions)
-    return f"an answer has {tokens[0]:.1f} ± {tokens[1]:.1f} tokens and {bits[0]:.1f} ± {bits[1]:.1f} bits on average"
+    weights = math.fsum(math.exp(p) / q for p, q in zip(logprobs, inclusions, strict=True))
+    return (
+        f"an answer has {tokens[0]:.1f} ± {tokens[1]:.1f} tokens and {bits[0]:.1f} ± {bits[1]:.1f} bits, estimated "
+        f"without bias (the weights, 1 on average, sum to {weights:.2f})"
+    )
 
 
 def _said(name: str, value: float) -> str:

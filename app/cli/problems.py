@@ -90,7 +90,7 @@ def _show(gain: problems.Gain, way: "Reasoning") -> None:
     click.echo()
     click.echo(f"greedy  {_said(gain.greedy)}  {gain.greedy_tokens:8.1f} tokens a problem")
     click.echo(f"{way.method:7} {_said(gain.method)}  {gain.tokens:8.1f} tokens a problem · {way.n} paths")
-    change, low, high = gain.change.estimate.mean, *gain.change.estimate.interval
+    change, low, high = (min(max(x, -1.0), 1.0) for x in (gain.change.estimate.mean, *gain.change.estimate.interval))
     interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if gain.p > 1 else ""
     click.echo(f"{way.method} over greedy, paired: {100 * change:+.1f} points{interval}, {gain.change.verdict()}")
     if gain.curve:

@@ -94,5 +94,5 @@ SCORERS: dict[str, Scorer] = {
 def scorer(name: str) -> Scorer:
     """ParameterError for a name that there is not."""
     if name not in SCORERS:
-        raise ParameterError(f"{name!r} is no scorer: one of {', '.join(SCORERS)}")
+        raise ParameterError(f"{name!r} is no scorer: one of {', '.join(SCORERS)}, or p-true, which asks the model")
     return SCORERS[name]

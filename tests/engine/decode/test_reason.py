@@ -263,6 +263,7 @@ def test_a_verifier_reads_an_answer_and_prints_a_number() -> None:
         (program("print('maybe so')"), "must print one number, or yes or no, got 'maybe so'"),
         (program("print('nan')"), "must print one number"),
         (program("import sys; sys.exit(2)"), "ended with 2: it said nothing"),
+        ("yes", "printed more than 65,536 bytes: it must print one number"),
         ("/no/such/program", "cannot start the verifier /no/such/program: No such file"),
     ],
 )

@@ -158,7 +158,7 @@ def test_what_the_sample_says_of_all_answers_is_told(capsys: pytest.CaptureFixtu
         strategy=StochasticBeam(16), as_json=False, special=False, quiet=False, save=None,
     )  # fmt: skip
     line = capsys.readouterr().err.splitlines()[-1]
-    said = re.fullmatch(r"an answer has (.+) ± 0.0 tokens and (.+) ± 0.0 bits on average", line)
+    said = re.fullmatch(r"an answer has (.+) ± 0.0 tokens and (.+) ± 0.0 bits, .+ sum to 1.00\)", line)
     assert said is not None, line
     assert float(said[1]) == pytest.approx(sum(math.exp(p) * len(ids) for ids, p in every.items()), abs=0.051)
     assert float(said[2]) == pytest.approx(sum(-math.exp(p) * p / math.log(2) for p in every.values()), abs=0.051)
