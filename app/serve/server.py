@@ -76,13 +76,10 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
     def make() -> Executor:
         from app.model_provider import LoadedModel
         from engine import machine
-        from engine.prefix import Prefixes
         from engine.sources.checkpoint import load
 
         def opened(name: str) -> LoadedModel:
-            checkpoint = load(names.stands_for(name))
-            prefixes = Prefixes(f"{checkpoint.info.weights} {checkpoint.precision}")
-            return LoadedModel(name, checkpoint, prefixes=prefixes, kept=KEPT)
+            return LoadedModel(name, load(names.stands_for(name)), kept=KEPT)
 
         adapters = {Path(folder).resolve().name: folder for folder in options.adapters}
         return ServingJobs(opened, names.names, options.memory or machine.memory() // 2, adapters)

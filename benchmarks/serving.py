@@ -1,0 +1,182 @@
+"""`likely serve` beside mlx_lm.server: the same weights and the same BLAS, by turns in one run.
+
+Eight chats at once: tokens a second by the clock and by the server's processor time, and the time to the first token.
+One stream alone: processor time a token beside `Session.generate` in a process of its own, which is `likely run`.
+
+    python -m benchmarks.serving [--rounds 3] [--tokens 48] [--chats 8]
+"""
+
+import argparse
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.peers import export
+from tests.processes import ROOT, free_ports
+
+TICK = os.sysconf("SC_CLK_TCK")
+TOPICS = ["a river", "bread", "the moon", "a bicycle", "winter", "a lighthouse", "music", "an old map"]
+OURS: set[int] = set()  # ports
+PEER = "from metal import mx; from mlx_lm.server import main; main()"  # behind the BLAS that we load
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has taken, in all of its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+@contextmanager
+def served(kind: str, model: str) -> Iterator[tuple[int, int]]:
+    """Port and process of a server that is ready."""
+    (port,) = free_ports(1)
+    OURS.update([port] if kind != "mlx_lm" else [])
+    words = ["-m", "app", "serve", "-M", model, "--only", "-q"] if kind != "mlx_lm" else ["-c", PEER, "--model", model]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, *words, "--port", str(port)], env=environment, stdout=log, stderr=log
+        )
+        try:
+            for _ in range(1200):
+                try:
+                    chat(port, model, "Hi", 2)
+                    break
+                except OSError:
+                    time.sleep(0.1)
+                    if process.poll() is not None:
+                        log.seek(0)
+                        raise RuntimeError(log.read().decode()[-2000:]) from None
+            yield port, process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+
+def chat(port: int, model: str, question: str, tokens: int) -> tuple[float, int]:
+    """Seconds to the first token of a streamed chat, and how many tokens came."""
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "logit_bias": {"2": -100},  # no answer ends before its time
+    }
+    if "/" in model:  # by mlx-lm's name: ours takes its first
+        body |= {"model": "default_model"} if port not in OURS else {}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    began = time.perf_counter()
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    if response.status != 200:
+        raise RuntimeError(f"{response.status}: {response.read()[:500]!r}")
+    first, count = 0.0, 0
+    for line in response:
+        if not line.startswith(b"data: {"):
+            continue
+        found = json.loads(line[6:])
+        if found.get("choices") and found["choices"][0]["delta"].get("content"):
+            first = first or time.perf_counter() - began
+        if found.get("usage"):
+            count = found["usage"]["completion_tokens"]
+    return first, count
+
+
+def at_once(port: int, pid: int, model: str, chats: int, tokens: int, turn: int) -> dict[str, float]:
+    """Eight chats: tokens a second by the clock, by processor time, and the median time to the first token."""
+    questions = [f"Write a long story about {TOPICS[i % len(TOPICS)]} ({turn})." for i in range(chats)]
+    spent, began = processor_s(pid), time.perf_counter()
+    with ThreadPoolExecutor(chats) as pool:
+        found = list(pool.map(lambda question: chat(port, model, question, tokens), questions))
+    drawn = sum(count for _, count in found)
+    return {
+        "tokens": drawn,
+        "tokens_per_s": drawn / (time.perf_counter() - began),
+        "tokens_per_processor_s": drawn / (processor_s(pid) - spent),
+        "first_s": median(first for first, _ in found),
+    }
+
+
+def alone(model: str, tokens: int) -> float:
+    """Processor time of a token of `likely run`, without its prompt."""
+    code = f"""
+import time
+from app.cli.opening import open_session
+from engine.decode.control import RunControl
+from engine.decode.events import Emitted
+from engine.presets import recipe
+from engine.prompt import asked
+session = open_session({model!r})
+for turn in range(2):
+    ids = asked(f"Write a long story about bread ({{turn}}).", session.tokenizer).ids(session.tokenizer)
+    control = RunControl(recipe({{"temp": 0.0}}, bias={{2: -100.0}}))
+    count = 0
+    for event in session.generate(ids, control, max_tokens={tokens}):
+        if isinstance(event, Emitted):
+            count += 1
+            if count == 1:
+                began = time.process_time()
+print((time.process_time() - began) / (count - 1))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return float(
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--chats", type=int, default=8)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "likely-bench-packed")
+    parser.add_argument("--without", action="append", default=[], help="likely, packed or mlx_lm")
+    given = parser.parse_args()
+    folder = str(export(given.folder, "float32"))
+    servers = {"likely": folder, "packed": "smollm2", "mlx_lm": folder}
+    servers = {kind: model for kind, model in servers.items() if kind not in given.without}
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in servers}
+    single: dict[str, list[float]] = {"serve": [], "run": []}
+    for turn in range(given.rounds):
+        for kind, model in servers.items():
+            with served(kind, model) as (port, pid):
+                found[kind].append(at_once(port, pid, model, given.chats, given.tokens, turn))
+                if kind == "packed":
+                    chat(port, model, "Write a long story about bread (0).", 4)
+                    few, many = (timed(port, pid, model, n) for n in (8, 8 + 2 * given.tokens))
+                    single["serve"].append((many - few) / (2 * given.tokens))
+        if "packed" in servers:
+            single["run"].append(alone("smollm2", 2 * given.tokens))
+    said: dict[str, Any] = {
+        kind: {k: median(r[k] for r in rounds) for k in rounds[0]} for kind, rounds in found.items()
+    }
+    for kind in ("likely", "packed"):
+        if kind in said and "mlx_lm" in said:
+            peer = said["mlx_lm"]
+            said[f"{kind}_over_mlx_lm"] = {k: said[kind][k] / peer[k] for k in peer if k != "tokens"}
+    if single["run"]:
+        said["one_stream"] = {k: median(v) for k, v in single.items()}
+        said["one_stream"]["serve_over_run"] = said["one_stream"]["serve"] / said["one_stream"]["run"]
+    print(json.dumps({"tokens": given.tokens, "chats": given.chats, "rounds": given.rounds, **said}))
+
+
+def timed(port: int, pid: int, model: str, tokens: int) -> float:
+    """Processor time of the server for one stream."""
+    began = processor_s(pid)
+    chat(port, model, "Write a long story about bread (1).", tokens)
+    return processor_s(pid) - began
+
+
+if __name__ == "__main__":
+    main()

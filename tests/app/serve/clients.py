@@ -1,0 +1,96 @@
+"""The openai package, llm and LiteLLM as clients of a server: run in an environment that has them.
+
+    python tests/app/serve/clients.py PORT FOLDER
+
+Each checks what it gets; the last line is a JSON object with what was asked of which.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def by_openai(base: str) -> list[str]:
+    from openai import BadRequestError, OpenAI
+
+    client = OpenAI(base_url=base, api_key="none", max_retries=0)
+    messages: Any = [{"role": "user", "content": "hi"}]
+    whole = client.chat.completions.create(
+        model="tiny", messages=messages, max_tokens=8, seed=3, logprobs=True, top_logprobs=4, n=2
+    )
+    assert len(whole.choices) == 2 and len(whole.choices[0].logprobs.content[0].top_logprobs) == 4
+    stream = client.chat.completions.create(
+        model="tiny", messages=messages, max_tokens=8, seed=3, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content and chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
+    echoed = client.completions.create(model="tiny", prompt="abab", echo=True, logprobs=1, max_tokens=2)
+    assert echoed.choices[0].logprobs.token_logprobs[0] is None
+    assert len(client.embeddings.create(model="tiny", input=["a", "b"]).data) == 2
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    tools: Any = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    called = client.chat.completions.create(model="tiny", messages=messages, tools=tools, tool_choice="required")
+    assert called.choices[0].message.tool_calls[0].function.name == "f"
+    response = client.responses.create(model="tiny", input="hi", max_output_tokens=5, temperature=0)
+    with client.responses.stream(model="tiny", input="hi", max_output_tokens=5, temperature=0) as events:
+        pieces = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert response.output_text == pieces
+    extra = client.chat.completions.create(
+        model="tiny", messages=messages, max_tokens=2, extra_body={"likely": {"steps": True}}
+    )
+    assert extra.choices[0].model_extra["likely"]["steps"]
+    try:
+        client.chat.completions.create(model="tiny", messages=messages, top_logprobs=3)
+        raise AssertionError("top_logprobs without logprobs")
+    except BadRequestError as error:
+        assert error.param == "top_logprobs"
+    return [
+        "chat",
+        "stream",
+        "completions",
+        "embeddings",
+        "tools",
+        "responses",
+        "extra_body",
+        "errors",
+        *models(client),
+    ]
+
+
+def models(client: Any) -> list[str]:
+    assert "tiny" in [model.id for model in client.models.list()]
+    return ["models"]
+
+
+def by_litellm(base: str) -> list[str]:
+    from litellm import completion
+
+    given: Any = {
+        "model": "openai/tiny", "api_base": base, "api_key": "none", "seed": 3, "max_tokens": 6,
+        "messages": [{"role": "user", "content": "hi"}],
+    }  # fmt: skip
+    whole = completion(**given).choices[0].message.content
+    assert "".join(c.choices[0].delta.content or "" for c in completion(**given, stream=True)) == whole
+    ollama = given | {"model": "ollama_chat/tiny", "api_base": base.removesuffix("/v1")}
+    assert completion(**ollama).choices[0].message.content == whole
+    return ["chat", "stream", "ollama_chat"]
+
+
+def by_llm(base: str, folder: Path) -> list[str]:
+    (folder / "extra-openai-models.yaml").write_text(f'- model_id: likely\n  model_name: tiny\n  api_base: "{base}"\n')
+    command = [str(Path(sys.executable).parent / "llm"), "-m", "likely", "hi", "--key", "none", "-o", "max_tokens", "6"]
+    environment = {**os.environ, "LLM_USER_PATH": str(folder)}
+    for more in ([], ["--no-stream"]):
+        done = subprocess.run([*command, *more, "-o", "seed", "3"], env=environment, capture_output=True, check=True)
+        assert done.stdout.strip()
+    return ["prompt", "stream"]
+
+
+if __name__ == "__main__":
+    base = f"http://127.0.0.1:{sys.argv[1]}/v1"
+    found = {"openai": by_openai(base), "litellm": by_litellm(base), "llm": by_llm(base, Path(sys.argv[2]))}
+    print(json.dumps(found))

@@ -1,0 +1,43 @@
+"""Three clients that we did not write, and requests made of the description.
+
+Not run where they are not: `pip install openai llm litellm schemathesis` into an environment of their own (they bring
+some hundred packages), whose python LIKELY_CLIENTS names.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.app.serve.served import server, write_model
+from tests.processes import ROOT
+
+PYTHON = os.environ.get("LIKELY_CLIENTS", "")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not PYTHON, reason="LIKELY_CLIENTS names no python with clients")]
+
+
+def test_openai_llm_and_litellm_are_served(tmp_path: Path) -> None:
+    with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [PYTHON, str(ROOT / "tests/app/serve/clients.py"), str(client.port), str(tmp_path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert set(json.loads(done.stdout.splitlines()[-1])) == {"openai", "litellm", "llm"}
+
+
+def test_requests_made_of_the_description_are_answered_or_refused(tmp_path: Path) -> None:
+    """By schemathesis: no answer of 500, each of a status and a kind that the description names."""
+    with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client:
+        done = subprocess.run(
+            [
+                *(str(Path(PYTHON).parent / "schemathesis"), "run", f"http://127.0.0.1:{client.port}/openapi.json"),
+                *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
+                *("--max-examples", "40", "--exclude-path", "/metrics", "--request-timeout", "60"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=290,
+        )
+        assert done.returncode == 0, done.stdout[-3000:]

@@ -1,0 +1,167 @@
+"""Admission, models within a budget, and wire formats, without a socket."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.serve import openai_requests, openapi
+from app.serve.asks import AnswerRequest, RequestRefused
+from app.serve.bounds import Bounds
+from app.serve.front import Front
+from app.serve.reading import TextParting
+from app.serve.server import ServeOptions
+from app.serve.serving_jobs import ServingJobs
+from app.worker import Tell
+from engine.errors import ParameterError
+
+
+class Endless:
+    """An executor whose jobs go on until they are cancelled."""
+
+    def execute(self, request: AnswerRequest, tell: Tell) -> Iterator[Any]:
+        while not request.control.cancelled:
+            yield ()
+
+    def close(self) -> None: ...
+
+
+def ask(name: str = "") -> AnswerRequest:
+    return openai_requests.chat({"messages": [{"role": "user", "content": "x"}], "model": name})
+
+
+async def test_what_is_too_many_is_told_to_come_back() -> None:
+    front = Front(Endless, Bounds(running=2, waiting=1))
+    front.start()
+
+    async def one() -> None:
+        async with front.admitted():
+            async for _ in front.events(ask()):
+                pass
+
+    tasks = [asyncio.create_task(one()) for _ in range(3)]
+    while front.running < 2 or front.waiting < 1:
+        await asyncio.sleep(0)
+    with pytest.raises(RequestRefused) as refused:
+        await one()
+    assert refused.value.status == 429
+    tasks[0].cancel()  # the one that waits has its place
+    while front.waiting:
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (front.running, front.waiting) == (0, 0)
+    front.close()
+    assert not front.alive
+
+
+def test_the_least_recently_used_model_leaves() -> None:
+    opened: list[str] = []
+
+    def open_(name: str) -> Any:
+        opened.append(name)
+        model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=True), rotations=(), hidden=None)
+        facts = SimpleNamespace(name=name, nbytes=10)
+        pool = SimpleNamespace(step=SimpleNamespace(hidden=None))
+        return SimpleNamespace(model=model, facts=facts, pool=pool, forget=lambda: opened.append(f"-{name}"))
+
+    jobs = ServingJobs(open_, lambda: ["a", "b", "c"], budget=20, adapters={})
+
+    def ready(name: str) -> Any:
+        made = jobs._ready(name)
+        try:
+            return next(made)
+        except StopIteration as end:
+            return end.value
+
+    a = ready("a")
+    ready("b"), ready("a"), ready("c")
+    assert opened == ["a", "b", "-b", "c"]
+    with a.used(), jobs.models["c"].used():
+        assert ready("b") is None  # waits: nobody is idle
+    ready("b")
+    assert opened[-2:] == ["-a", "b"]
+    with pytest.raises(RequestRefused):
+        ready("/etc/passwd")
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "<tool_call>", "</tool_call>", "<", "th", "a", "ink>"])), st.data()
+)
+def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.DataObject) -> None:
+    text = "".join(words)
+    whole = TextParting(calls=True)
+    pieces, rest = TextParting(calls=True), text
+    found: list[tuple[str, str]] = []
+    while rest:
+        n = data.draw(st.integers(1, len(rest)))
+        found += pieces.push(rest[:n])
+        rest = rest[n:]
+    found += pieces.push("", last=True)
+
+    def joined(parts: Any) -> list[list[str]]:
+        runs: list[list[str]] = []
+        for kind, part in parts:
+            if runs and runs[-1][0] == kind:
+                runs[-1][1] += part
+            else:
+                runs.append([kind, part])
+        return runs
+
+    assert joined(found) == joined([*whole.push(text), *whole.push("", last=True)])
+
+
+WORDS = st.text(st.sampled_from("ab1é\ud800 "), max_size=5) | st.sampled_from(["user", "type", "function", "content"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=9,
+)
+FIELDS = sorted({name.removesuffix("?") for _, schema in openapi.POSTS.values() for name in schema})
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5), st.booleans())
+def test_any_json_is_a_request_or_refused(fields: dict[str, Any], valid: bool) -> None:
+    """Every reader, with fields of all: nothing but RequestRefused comes of it."""
+    from app.serve import ollama, responses_api
+
+    if valid:
+        fields = {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "model": "m"} | fields
+    for path, (_, schema) in openapi.POSTS.items():
+        mine = {name: value for name, value in fields.items() if name in schema or f"{name}?" in schema}
+        data = json.dumps(mine).encode()
+        readers = {"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/v1/responses": responses_api.read}
+        readers["/api/show"] = ollama.shown_name  # type: ignore[assignment]
+        try:
+            if path in readers:
+                readers[path](data)
+                continue
+            body = openai_requests.read(data, schema)
+            {
+                "/v1/chat/completions": openai_requests.chat,
+                "/v1/completions": openai_requests.completions,
+                "/v1/embeddings": openai_requests.embeddings,
+            }[path](body)
+        except RequestRefused as refused:
+            assert str(refused)
+
+
+def test_the_description_has_every_field() -> None:
+    described = openapi.description()["paths"]
+    for path, (_, schema) in openapi.POSTS.items():
+        body = described[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert {name.removesuffix("?") for name in schema} == set(body["properties"])
+        assert not body["additionalProperties"]
+
+
+def test_others_are_let_in_with_a_key_alone() -> None:
+    with pytest.raises(ParameterError, match="--api-key"):
+        ServeOptions(("m",), "0.0.0.0")
+    assert ServeOptions(("m",), "0.0.0.0", key="k").host == "0.0.0.0"

@@ -1,0 +1,109 @@
+"""A server under load: many requests of mixed kinds, some cut off and some malformed; killed, and started anew."""
+
+import json
+import os
+import random
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.serve.served import Client, server, write_model
+from tests.app.serve.test_serve import CHAT, HI, REFUSED, TEXT
+
+COUNT = int(os.environ.get("LIKELY_SOAK_REQUESTS", "1000"))
+
+
+def kinds(seed: int) -> tuple[str, dict[str, Any]]:
+    """One request of many kinds."""
+    r = random.Random(seed)
+    messages = [
+        {"role": "system", "content": "be " * r.randrange(9)},
+        {"role": "user", "content": f"{seed} " * r.randrange(1, 40)},
+    ]
+    body: dict[str, Any] = {"messages": messages, "max_tokens": r.randrange(1, 40), "seed": seed}
+    return r.choice(
+        [
+            (CHAT, body),
+            (CHAT, body | {"logprobs": True, "top_logprobs": 5, "n": 3}),
+            (CHAT, body | {"likely": {"strategy": r.choice(["beam 3", "ngram 3", "vote 3"]), "steps": True}}),
+            (CHAT, body | {"response_format": {"type": "json_object"}}),
+            (TEXT, {"prompt": ["ab", f"x{seed}"], "max_tokens": 9, "best_of": 3, "echo": True, "logprobs": 1}),
+            ("/v1/embeddings", {"input": [f"text {seed}"]}),
+            ("/v1/responses", {"input": f"say {seed}", "max_output_tokens": 9}),
+            ("/api/chat", {"model": "tiny", "messages": HI, "options": {"num_predict": 9}}),
+        ]
+    )
+
+
+def cut_off(client: Client, seed: int) -> None:
+    """A stream whose client leaves in the middle."""
+    body = json.dumps({"messages": HI, "max_tokens": 1500, "seed": seed, "stream": True}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as sock:
+        sock.sendall(head + body)
+        for _ in range(random.Random(seed).randrange(4)):
+            sock.recv(512)
+
+
+def resident(client: Client) -> int:
+    """Bytes of memory that the server holds."""
+    pages = Path(f"/proc/{client.process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.soak
+@pytest.mark.linux
+def test_nothing_is_lost_and_nothing_leaks(tmp_path: Path) -> None:
+    with server(tmp_path, [write_model(tmp_path / "tiny")], "-q", "--waiting", "64") as client:
+
+        def one(i: int) -> int:
+            if i % 5 == 0:
+                cut_off(client, i)
+                return 0
+            if i % 5 == 1:
+                path, body, status, _ = REFUSED[i // 5 % len(REFUSED)]
+                got = client.ask(path, body)[0]
+                assert got == status or (got, status) == (200, 400), (path, got)
+                return got
+            path, body = kinds(i)
+            status, answer = client.ask(path, body)
+            assert status == 200, (path, body, answer)
+            return status
+
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(one, range(COUNT)))
+            idle(client)
+            before = resident(client)
+            statuses = list(pool.map(one, range(COUNT)))
+        idle(client)
+        after = resident(client)
+        print({"requests": len(statuses), "before_MB": before / 1e6, "after_MB": after / 1e6})
+        assert after < 1.05 * before
+        assert client.metric("likely_requests_total") >= 2 * COUNT * 0.8
+        text = client.send("/metrics").read().decode()
+        assert 'status="500"' not in text and 'status="503"' not in text
+
+
+def idle(client: Client) -> None:
+    while client.metric("likely_requests_running") or client.metric("likely_requests_waiting"):
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_killed_under_load_it_starts_again(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "tiny")
+    for _ in range(2):  # on the same port, with what the killed one has left behind
+        with server(tmp_path, [model], "-q") as client, ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(client.ask, *kinds(0 + 8 * i)) for i in range(4)]
+            while not client.metric("likely_requests_running"):
+                time.sleep(0.01)
+            client.process.send_signal(signal.SIGKILL)
+            for each in asked:
+                each.exception()
+    with server(tmp_path, [model], "-q") as client:
+        assert client.ask(CHAT, {"messages": HI, "max_tokens": 3})[0] == 200
