@@ -23,6 +23,7 @@ VERBS = {
     "eval": "Measure models on tasks and texts, with error bars.",
     "inside": "Look inside a model: layers, heads, embeddings, causes.",
     "synth": "Make rows to train on, by a model, checked.",
+    "pretrain": "Train a model from random weights on your own text.",
     "tune": "Fine-tune a model on rows of text.",
     "posterior": "Fit how far an adapter's answers hang on the few rows it saw.",
     "bench": "Measure how fast a model runs on this machine.",

@@ -22,7 +22,7 @@ from engine.ranks.launch import launched
 from engine.ranks.together import End, join
 from metal.errors import LikelyError
 
-VERBS = ("run", "chat", "tune", "eval", "synth")  # what several ranks can do together
+VERBS = ("run", "chat", "pretrain", "tune", "eval", "synth")  # what several ranks can do together
 OWN_WORD_S = 0.5  # a fault that all ranks have, rank 0 tells in its own words
 LAST_WORD_S = 5.0  # for rank 0 to tell what another had to say
 

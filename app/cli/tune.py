@@ -1,61 +1,28 @@
 """`likely tune`: fine-tune a model on rows of text, and show what it did."""
 
 import json
-import shlex
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app import heat
 from app.awake import kept_awake
 from app.cli.opening import Progress, Ruled, on_terminal
-from app.interruption import INTERRUPTED, stopped_by_signals
-from app.training_plan import describe, duration, outcome
-from engine.errors import LikelyError
+from app.cli.training import follow, leave, table_options
+from app.interruption import stopped_by_signals
+from app.training_plan import describe, outcome
 from engine.options import read_toml
-from engine.tune.config import HINTS, RENAMED, Config, configure
+from engine.tune.config import RENAMED, Config, configure
 
 if TYPE_CHECKING:
     from engine.tune.control import Ended
     from engine.tune.open_run import Opened
     from engine.tune.report import RunReport
     from engine.tune.samples import TrainingSample
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def tuning_options(command: Command) -> Command:
-    """A flag for each option of the table, with its default; a value that is not given stays None."""
-    for f in reversed(fields(Config)):
-        if f.name == "data":
-            continue
-        kind, default = HINTS[f.name], f.default
-        shown = ", ".join(default) if isinstance(default, tuple) else default
-        text = f"{f.metadata['help'][0].upper()}{f.metadata['help'][1:]}."
-        if kind is not bool and shown != "":
-            text += f" [default: {shown}]"
-        flag = f"--{f.name.replace('_', '-')}"
-        settings: dict[str, Any] = {"default": None, "help": text}
-        if kind is bool:
-            flag = f"{flag}/--no-{f.name.replace('_', '-')}"
-            settings["help"] = f"{text} [default: {'on' if default else 'off'}]"
-        elif kind == tuple[str, ...]:
-            settings |= {"multiple": True, "metavar": "TEXT"}
-        elif f.metadata["choices"]:
-            settings["type"] = click.Choice(f.metadata["choices"])
-        else:
-            settings["type"] = kind
-        names = [flag, "-M"] if f.name == "model" else [flag]
-        command = click.option(*names, f.name, **settings)(command)
-    for old, name in RENAMED.items():
-        both = f"--{old}/--no-{old}" if HINTS[name] is bool else f"--{old}"
-        command = click.option(both, old, type=HINTS[name], default=None, hidden=True)(command)
-    return command
 
 
 @click.command("tune", cls=Ruled)
@@ -70,7 +37,7 @@ def tuning_options(command: Command) -> Command:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--screen", is_flag=True, help="Watch it on the full screen, instead of a line of progress.")
 @click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
-@tuning_options
+@table_options(Config, RENAMED)
 def command(
     data: str | None, config: Path | None, resume: bool, search: Path | None, dry_run: bool, screen: bool,
     as_json: bool, **values: Any,
@@ -125,42 +92,21 @@ def command(
     end = _run(opened, as_json)
     if not opened.run.leads:
         return
-    if end.reason in ("nan", "diverged"):
-        raise LikelyError(f"{end.why}; the weights of step {opened.run.counters.step} are in {opened.run.folder}")
-    if end.reason == "stopped":
-        words = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
-        click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(words)}", err=True)
-        sys.exit(INTERRUPTED)
+    leave(end, opened.run)
 
 
 def _run(opened: "Opened", as_json: bool) -> "Ended":
-    from engine.tune.control import Ended, Stepped, TrainControl, Validated
+    from engine.tune.control import Ended, TrainControl
     from engine.tune.trainer import train
 
     run, control = opened.run, TrainControl()
-    valid, began = "", run.counters.step
+    began = run.counters.step
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
-        for event in train(run, control):
+        for event, valid in follow(train(run, control), run.leads, as_json, progress):
             if isinstance(event, Ended):
                 if run.leads:
-                    progress.show("", 0, 0)
                     _ended(opened, event, began, valid, as_json)
                 return event
-            if not run.leads:
-                continue
-            if as_json:
-                click.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}, default=str))
-            elif isinstance(event, Stepped):
-                left = event.elapsed_s / event.step * (event.steps - event.step)
-                line = (
-                    f"loss {event.smooth:.3f}{valid} · {event.tokens_per_s:,.0f} tokens/s · "
-                    f"{event.memory / 1e9:.2f} GB · {duration(left)} left"
-                )
-                progress.show(f"step {event.step} · {line}", event.step, event.steps)
-            elif isinstance(event, Validated):
-                valid = f" · valid {event.loss:.3f} ± {event.high - event.loss:.3f}"
-                progress.show("", 0, 0)
-                click.echo(f"step {event.step}{valid}{' · best' if event.best else ''}", err=True)
     raise AssertionError("a run ends with Ended")
 
 

@@ -24,6 +24,16 @@ from models.families import FAMILIES, registry
 MIXTURES = ("mixtral", "granitemoe", "qwen3_moe")
 ALWAYS_TIED = ("gemma", "gemma2", "gemma3_text", "gpt2")  # by every program that reads them
 NOT_GATED = ("gpt2", "gpt_neox", "starcoder2")
+# what a family's configurations say beside the shape
+OWN: dict[str, dict[str, Any]] = {
+    "gpt2": {"layer_norm_epsilon": 1e-5},
+    "gpt_neox": {"layer_norm_eps": 1e-5, "rotary_emb_base": 10000.0, "rotary_pct": 0.25},
+    "starcoder2": {"norm_epsilon": 1e-5},
+    "granite": {
+        "rms_norm_eps": 1e-5, "logits_scaling": 1.0, "embedding_multiplier": 1.0, "residual_multiplier": 1.0,
+        "attention_bias": False, "mlp_bias": False,
+    },
+}  # fmt: skip
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 NEAR = 0.15  # how far from the size that was asked for a shape may be
 WIDEST = 8192
@@ -69,12 +79,13 @@ def config_of(shape: ModelShape, vocab: int, context: int) -> dict[str, Any]:
             "num_key_value_heads": shape.kv_heads or shape.heads, "intermediate_size": mlp_width,
             "max_position_embeddings": context, "head_dim": size, "rope_theta": 10000.0,
         }  # fmt: skip
-    if shape.family == "gpt_neox":  # its own words
+    if shape.family == "gpt_neox":
         del found["rope_theta"], found["num_key_value_heads"], found["head_dim"]
     if shape.family in ("gemma2", "gemma3_text"):
         found["query_pre_attn_scalar"] = float(size)
     if shape.family == "granite":
         found["attention_multiplier"] = size**-0.5
+    found |= OWN.get(shape.family, {"rms_norm_eps": 1e-5})
     config = {"model_type": shape.family, "vocab_size": vocab, **found, "tie_word_embeddings": tied, **shape.further}
     try:
         models.configure(config)

@@ -123,6 +123,8 @@ def memory(run: TrainingRun, planned: Sequence[Sequence[int]]) -> Memory:
     lengths = [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])]
     n = sum(lengths)
     kept, scores = inside(model, lengths)
+    if c.kind == "full":  # the inputs of every product and norm, whose weights have gradients too
+        kept += 4 * shape.width
     layers = shape.layers - max(0, run.trained.lowest)
     layer = n * kept
     activations = layers * n * shape.width + layer if c.checkpointing else layers * layer

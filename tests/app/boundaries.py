@@ -155,6 +155,15 @@ def _tune(b: Boundaries) -> None:
     b.note("app.cli.tune_search.chosen", lambda settings, *_, **__: (settings, False))
 
 
+def _pretrain(b: Boundaries) -> None:
+    opened = SimpleNamespace(run=SimpleNamespace(leads=True, config=None), found=None)
+    b.note("engine.pretrain.pretraining.open_run", opened)
+    b.note("engine.tune.report.refuse_if_too_large")
+    b.note("app.cli.pretrain.plan", ["as text"])
+    b.note("app.cli.pretrain._object", {"as": "json"})
+    b.note("app.cli.pretrain._run")
+
+
 def _fuse(b: Boundaries) -> None:
     from engine.tune.lora import Adapter
 
@@ -254,6 +263,7 @@ VERBS: dict[str, Callable[[Boundaries], None]] = {
     "inside": _inside,
     "synth": _synth,
     "serve": _serve,
+    "pretrain": _pretrain,
     "tune": _tune,
     "fuse": _fuse,
     "quantize": _quantize,

@@ -11,10 +11,12 @@ import pytest
 
 from app.cli import VERBS as ALL_VERBS
 from engine.presets import PARAMETERS
+from engine.pretrain.config import PretrainConfig
 from engine.transforms import TRANSFORMS
-from engine.tune.config import HINTS, Config
+from engine.tune.config import Config
 from tests.app.boundaries import BARE, FOUND, VERBS, Boundaries, Plan, Refused, flags
 
+TABLES = {"tune": Config(), "pretrain": PretrainConfig()}  # options with their defaults
 Call = dict[str, list[str]]  # words by parameter name, "" for what is no option
 
 FIRST: dict[str, list[str]] = {  # the arguments of a verb
@@ -23,6 +25,7 @@ FIRST: dict[str, list[str]] = {  # the arguments of a verb
     "explain": ["hello"],
     "inside": ["hello"],
     "eval": ["arithmetic"],
+    "pretrain": ["one.txt"],
     "tune": ["rows.jsonl"],
     "fuse": ["adapter"],
     "quantize": ["model"],
@@ -125,6 +128,9 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("eval", "measures"): ("acc", "acc_norm"),
     ("eval", "strategy"): ("ngram 3", "beam 3"),
     ("eval", "validation"): ("one.jsonl", "two.jsonl"),
+    ("pretrain", "config"): ("seed.toml", "seed2.toml"),
+    ("pretrain", "context"): ("9", "17"),
+    ("pretrain", "valid"): ("0.3", "0.4"),
     ("tune", "quantize"): ("4", "8"),
     ("tune", "group_size"): ("32", "128"),
     ("tune", "map"): ("a=prompt", "b=prompt"),
@@ -153,8 +159,8 @@ def values(verb: str, name: str, option: click.Option) -> list[list[str]]:
     """Two ways to give an option, neither its default: of a flag the one that there is."""
     flag = option.opts[0]
     kind, default = option.type, str(option.default)
-    if verb == "tune" and name in HINTS:
-        default = str(getattr(Config(), name))
+    if hasattr(table := TABLES.get(verb), name):
+        default = str(getattr(table, name))
     if option.secondary_opts:
         return [[option.secondary_opts[0] if default == "True" else flag]]
     if option.is_flag:
@@ -189,6 +195,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.toml").write_text(f"rank = {rank}\nlength = {rank}\n")
         row = {"context": name, "choices": ["a", "b"], "gold": 0}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    for seed, name in ((3, "seed"), (5, "seed2")):
+        (tmp_path / f"{name}.toml").write_text(f"seed = {seed}\nbatch = {seed}\n")
     for name in ("folder", "folder2"):
         (tmp_path / name).mkdir()
     return tmp_path

@@ -6,21 +6,27 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import models
 from engine.errors import DataError, LikelyError, ParameterError
+from engine.pretrain import parametrisation
 from engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
 from engine.pretrain.corpus import corpus
 from engine.pretrain.pretraining import FILE, Prepared, pretrain
-from engine.pretrain.shape import ModelShape, counts, shape_of
+from engine.pretrain.shape import ModelShape, config_of, counts, shape_of
 from engine.sources.checkpoint import load
+from engine.tune import full
 from engine.tune.control import Completion, Ended, Saved, Stepped, Validated
 from metal import mx
+from models.families import registry
 from tests.engine.pretrain.texts import config, finish, markov, words
+from tests.models.oracle import difference
 
 
 def weights(folder: Path) -> dict[str, mx.array]:
@@ -163,6 +169,22 @@ def test_every_family_has_a_shape_for_a_size() -> None:
     plain = ModelShape("llama", layers=2, width=64, heads=2, mlp_width=160)
     inner = 2 * (4 * 64**2 + 3 * 64 * 160 + 2 * 64) + 64
     assert counts(plain, 300, 128) == (inner + 2 * 300 * 64, inner)
+
+
+def test_what_is_written_is_what_other_programs_read(tmp_path: Path) -> None:
+    """The fault: no configuration said its norm's epsilon, and mlx-lm opened none of the folders."""
+    tokens = mx.array([[3, 1, 4, 1, 5, 9]])
+    for family in ("llama", "qwen3", "gemma2", "gpt2", "gpt_neox", "starcoder2", "granite", "olmo2", "phi3"):
+        described = config_of(ModelShape(family, layers=2, width=32, heads=2), 48, 16)
+        model = registry.blank(described)
+        parametrisation.start(model, parametrisation.Parametrisation("standard", 0.5), seed=1)
+        arrays = full.weights(model)
+        spelled = registry.spelled(described, arrays.stored(arrays.parameters()))
+        module = import_module(f"mlx_lm.models.{family}")
+        theirs = module.Model(module.ModelArgs.from_dict(described))
+        theirs.load_weights(list(spelled.items()))
+        assert difference(model(tokens), theirs(tokens)) <= 5e-4, family  # their GELU is an approximation
+        assert difference(models.build(described, dict(spelled))(tokens), model(tokens)) <= 1e-5, family
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""A training on the command line: flags made of a table of options, a line of progress, and what is said at its end."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+import click
+
+from app.cli.opening import Progress
+from app.interruption import INTERRUPTED
+from app.training_plan import duration
+from engine.errors import LikelyError
+
+if TYPE_CHECKING:
+    from engine.tune.control import Ended
+    from engine.tune.run import TrainingRun
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def table_options(table: type, renamed: Mapping[str, str] = {}) -> Callable[[Command], Command]:
+    """A flag for each option of a table but `data`, with its default; a value that is not given stays None."""
+    hints = get_type_hints(table)
+
+    def add(command: Command) -> Command:
+        for f in reversed(fields(table)):
+            if f.name == "data":
+                continue
+            kind, default = hints[f.name], f.default
+            shown = ", ".join(default) if isinstance(default, tuple) else default
+            text = f"{f.metadata['help'][0].upper()}{f.metadata['help'][1:]}."
+            if kind is not bool and shown != "":
+                text += f" [default: {shown}]"
+            flag = f"--{f.name.replace('_', '-')}"
+            settings: dict[str, Any] = {"default": None, "help": text}
+            if kind is bool:
+                flag = f"{flag}/--no-{f.name.replace('_', '-')}"
+                settings["help"] = f"{text} [default: {'on' if default else 'off'}]"
+            elif kind == tuple[str, ...]:
+                settings |= {"multiple": True, "metavar": "TEXT"}
+            elif f.metadata["choices"]:
+                settings["type"] = click.Choice(f.metadata["choices"])
+            else:
+                settings["type"] = kind
+            names = [flag, "-M"] if f.name == "model" else [flag]
+            command = click.option(*names, f.name, **settings)(command)
+        for old, name in renamed.items():
+            both = f"--{old}/--no-{old}" if hints[name] is bool else f"--{old}"
+            command = click.option(both, old, type=hints[name], default=None, hidden=True)(command)
+        return command
+
+    return add
+
+
+def follow(events: Iterable[Any], leads: bool, as_json: bool, progress: Progress) -> Iterator[tuple[Any, str]]:
+    """The events of a training, shown as they come by the rank that leads, each with the last validation in words."""
+    from engine.tune.control import Ended, Stepped, Validated
+
+    valid = ""
+    for event in events:
+        if leads and isinstance(event, Ended):
+            progress.show("", 0, 0)
+        elif leads and as_json:
+            click.echo(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}, default=str))
+        elif leads and isinstance(event, Stepped):
+            left = event.elapsed_s / event.step * (event.steps - event.step)
+            line = (
+                f"loss {event.smooth:.3f}{valid} · {event.tokens_per_s:,.0f} tokens/s · "
+                f"{event.memory / 1e9:.2f} GB · {duration(left)} left"
+            )
+            progress.show(f"step {event.step} · {line}", event.step, event.steps)
+        elif isinstance(event, Validated):
+            valid = f" · valid {event.loss:.3f} ± {event.high - event.loss:.3f}"
+            if leads:
+                progress.show("", 0, 0)
+                bits = "" if event.bits_per_byte is None else f" · {event.bits_per_byte:.3f} bits a byte"
+                click.echo(f"step {event.step}{valid}{bits}{' · best' if event.best else ''}", err=True)
+        yield event, valid
+
+
+def leave(end: "Ended", run: "TrainingRun", kept: str = "") -> None:
+    """Say how to go on, or what is left, where a run did not come to its end. LikelyError where it failed."""
+    if end.reason in ("nan", "diverged"):
+        raise LikelyError(f"{end.why}; the weights of step {run.counters.step} are in {run.folder}{kept}")
+    if end.reason == "stopped":
+        words = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
+        click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(words)}", err=True)
+        sys.exit(INTERRUPTED)
