@@ -26,6 +26,7 @@ VERBS = {
     "pretrain": "Train a model from random weights on your own text.",
     "tune": "Fine-tune a model on rows of text.",
     "posterior": "Fit how far an adapter's answers hang on the few rows it saw.",
+    "estimate": "Say what few rows are worth: curves, transfer, starts, bounds.",
     "bench": "Measure how fast a model runs on this machine.",
     "quantize": "Write a model in fewer bits, and measure what that costs.",
     "fuse": "Make an adapter part of its model.",

@@ -42,7 +42,6 @@ class Trial:
     rows: Sequence[TrainingRow]
     held: Sequence[TrainingRow]
     anchors: Sequence[TrainingRow] = ()
-    begin: Callable[[TrainingRun], None] | None = None  # see `teach`
 
 
 class RowScore(NamedTuple):
@@ -108,11 +107,14 @@ def run(
 
 
 def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
-    """Train and measure; what was trained stays in the folder until the next."""
+    """Train and measure; what was trained stays in the folder until the next. Of no rows, the base is measured."""
     began = time.perf_counter()
     config = replace(trial.config, out=str(folder), eval_every=0, save_every=0)
     try:
-        opened, _ = teach(checkpoint, config, trial.rows, anchors=trial.anchors, begin=trial.begin)
+        if trial.rows:
+            opened, _ = teach(checkpoint, config, trial.rows, anchors=trial.anchors)
+        else:
+            opened = ready(checkpoint, config, trial.held)  # nothing is trained: it is the base
     except TrainingFailed as error:
         return TrialResult(trial.name, (), 0, time.perf_counter() - began, str(error))
     return TrialResult(
@@ -127,15 +129,22 @@ def measured(opened: Opened, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...
     if found.pairs:
         sums = [objectives.value(run.model, run.trained, [pair], c) for pair in found.pairs]
         return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
-    items, kept = found.samples, {}
+    each = target_losses(run, found.samples)
+    return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in each)
+
+
+def target_losses(run: TrainingRun, items: Sequence[samples.TrainingSample]) -> list[tuple[np.ndarray, bool]]:
+    """-log p of each target of the samples, nats, and whether all of a sample's are the likeliest."""
+    c, kept = run.config, {}
     for indices in batches.plan(items, size=c.batch, length=c.length, packing=True, seed=0, epoch=0):
         batch = batches.collate([items[i] for i in indices])
         hidden = run.model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
         lost, wrong = losses.greedy(partial(_head, run.model, hidden), batch.targets)
-        columns = mx.stack([objectives.by_sample(each, batch) for each in (lost, mx.square(lost), wrong)], axis=-1)
-        for i, count, (total, square, missed) in zip(indices, batch.counts, np.asarray(columns).tolist(), strict=True):
-            kept[i] = RowScore(total, square, count, missed == 0)
-    return tuple(kept[i] for i in range(len(items)))
+        ends = np.cumsum(batch.counts)[:-1]
+        columns = (np.split(np.asarray(each, np.float64), ends) for each in (lost, wrong))
+        for i, own, missed in zip(indices, *columns, strict=True):
+            kept[i] = own, not missed.any()
+    return [kept[i] for i in range(len(items))]
 
 
 def _head(model: "Transformer", hidden: mx.array, rows: slice) -> mx.array:
@@ -146,12 +155,18 @@ def _key(name: Name) -> str:
     return json.dumps(dict(name), sort_keys=True)
 
 
-def cost(checkpoint: "Checkpoint", trials: Sequence[Trial]) -> float:
-    """Seconds that the trials should take on this machine, by the report on the first training of each options."""
-    each: dict[Config, float] = {}
+def cost(checkpoint: "Callable[[Trial], Checkpoint]", trials: Sequence[Trial]) -> float:
+    """Seconds that the trials should take on this machine, by the report on the first training of each options and
+    amount of rows."""
+    each: dict[tuple[Config, int], float] = {}
+    total = 0.0
     with TemporaryDirectory() as folder:
         for trial in trials:
-            if trial.config not in each:
-                opened = ready(checkpoint, replace(trial.config, out=folder), trial.rows, trial.anchors)
-                each[trial.config] = report(opened.run).seconds
-    return sum(each[trial.config] for trial in trials)
+            key = (replace(trial.config, seed=0), len(trial.rows))
+            if trial.rows and key not in each:
+                opened = ready(
+                    checkpoint(trial), replace(trial.config, out=f"{folder}/trial"), trial.rows, trial.anchors
+                )
+                each[key] = report(opened.run).seconds
+            total += each.get(key, 0.0)
+    return total

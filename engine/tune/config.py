@@ -45,6 +45,7 @@ class Config:
     alpha: float = option(0.0, "scale = alpha / rank, or alpha / sqrt(rank) with rslora; 0: 2 x rank", low=0)
     scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
     rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
+    warm_start: str = option("", "an adapter to begin at, as likely estimate meta makes")
     init: str = option("zero", "of the adapter: B = 0, or the largest singular directions", choices=INITS)
     layers: int = option(-1, "adapt the last so many layers; -1: all", low=-1)
     modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
@@ -86,6 +87,7 @@ class Config:
         lora_only = {
             "rslora": False,
             "init": "zero",
+            "warm_start": "",
             "lora_plus_ratio": 1.0,
             "dropout": 0.0,
             "quantize": 0,
@@ -95,6 +97,7 @@ class Config:
         clashes = (
             (self.scale and self.alpha, "give scale or alpha, not both"),
             (self.scale and self.rslora, "rslora scales by alpha: give alpha instead of scale"),
+            (self.warm_start and self.init == "pissa", "warm_start is a start itself: leave out init = pissa"),
             (self.kind == "dora" and self.init == "pissa", "init = pissa goes with kind = lora"),
             (self.objective != "sft" and (self.kl or self.kl_data), "kl goes with objective = sft; DPO has its own"),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),

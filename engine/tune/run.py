@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import DataError
+from engine.errors import DataError, ParameterError
+from engine.home import expanded
 from engine.tune import adapters, amounts, full, lora, memory, optimisers, sites, state
 from engine.tune.config import Config
 from engine.tune.control import Saved
@@ -99,6 +100,8 @@ def prepare(
         trained = lora.create(
             chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, init=config.init
         )
+        if config.warm_start:
+            _begin_at(trained, model, config)
         lora.attach(trained)
     run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why)
     run.groups = groups or _groups(config, trained.parameters())
@@ -124,6 +127,22 @@ def _groups(config: Config, names: Iterable[str]) -> dict[str, optimisers.Parame
     step = optimisers.OPTIMISERS[config.optimiser]()
     plain, faster = (optimisers.ParameterGroup(step, rate, config.decay) for rate in (1.0, config.lora_plus_ratio))
     return {name: faster if name.endswith(".lora_b") else plain for name in names}
+
+
+def _begin_at(trained: lora.Adapter, model: Transformer, config: Config) -> None:
+    """Give a fresh adapter the arrays of a stored one. ParameterError where that is of another form."""
+    stored = adapters.read(expanded(config.warm_start))
+    if stored.kind != config.kind:
+        raise ParameterError(f"warm_start {config.warm_start} is of kind {stored.kind}, and {config.kind} is trained")
+    there = adapters.place(model, stored, config.warm_start).parameters()
+    for name, array in trained.parameters().items():
+        found = list(there[name].shape) if name in there else "nothing"
+        if found != list(array.shape) or len(there) != len(trained.parameters()):
+            raise ParameterError(
+                f"warm_start {config.warm_start} is another adapter than is trained: {name} is {list(array.shape)}, "
+                f"and {found} there; train with its rank, layers and modules"
+            )
+    trained.set(there)
 
 
 def settle(run: TrainingRun) -> None:

@@ -38,7 +38,6 @@ def teach(
     It reads about `tokens`, or takes the options' steps; `begin` is given the run before its first one. What was
     trained is kept in `config.out`, in the place of what was there. Raises TrainingFailed.
     """
-    shutil.rmtree(config.out, ignore_errors=True)  # what an earlier call left
     opened = ready(checkpoint, config, rows, anchors)
     run = opened.run
     each = run.config.accumulate * sum(len(item.ids) for item in run.rows.train) / run.per_epoch  # of a step, the mean
@@ -57,6 +56,7 @@ def ready(
     checkpoint: "Checkpoint", config: Config, rows: Sequence[TrainingRow], anchors: Sequence[TrainingRow] = ()
 ) -> Opened:
     """The same before its first step."""
+    shutil.rmtree(config.out, ignore_errors=True)  # what an earlier call left
     config = replace(config, length=min(config.length, checkpoint.model.config.context))
     found = data.Data(tuple(rows), (), (), {}, 0, 0, False)
     return assemble(checkpoint.twin(), config, found, tuple(anchors))

@@ -274,7 +274,7 @@ VERBS: dict[str, Callable[[Boundaries], None]] = {
     "doctor": _doctor,
 }
 BARE = ("pull", "completion")  # no option
-FOUND = ("scale", "posterior")  # what was asked shows in what is found
+FOUND = ("scale", "posterior", "estimate")  # what was asked shows in what is found
 
 
 def flags(verb: str) -> dict[str, click.Option]:

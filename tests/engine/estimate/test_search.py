@@ -88,7 +88,7 @@ def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     config = configure({"length": 48, "rate": 1e-2, "steps": 1, "batch": 6, "rank": 2, "layers": 1, **given})
     planned = search.plan(config, OptionGrid({"dropout": (0.0, 0.5)}, folds=3))
     results = searched(checkpoint, planned, tmp_path / "search")
-    assert len(results) == 6 and trial.cost(checkpoint, planned.trials) > 0
+    assert len(results) == 6 and trial.cost(lambda _: checkpoint, planned.trials) > 0
     path = tmp_path / "search" / trial.FILE
     whole = path.read_bytes()
     # cut in the middle of the fifth trial's line: two are made again

@@ -24,6 +24,7 @@ OTHER: dict[str, Any] = {  # another value than the default's and BASE's
     "optimiser": "sgd", "rate": 1e-3, "lora_plus_ratio": 8.0, "schedule": "linear", "warmup": 2, "floor": 0.5,
     "epochs": 0.5, "steps": 2, "batch": 1, "accumulate": 2, "clip": 0.01, "decay": 0.5, "l1": 0.1, "l2_sp": 5.0,
     "label_smoothing": 0.3,
+    "warm_start": "start",
     "kl": 5.0, "kl_data": "other.jsonl", "seed": 1, "eval_every": 2, "eval_rows": 1, "patience": 1, "save_every": 1,
     "tensorboard": True, "out": "elsewhere", "data": "other.jsonl", "map": ("asked=prompt",),
 }  # fmt: skip
@@ -52,12 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mapped = [{"question": f"tag {i}", "asked": f"other {i}", "completion": f"<{i}>"} for i in range(12)]
     for name, values in (("rows", [*rows, *rows[:4]]), ("other", rows[::-2]), ("pairs", pairs), ("mapped", mapped)):
         (at / f"{name}.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+    outcome(at, at, out=str(at / "start"))
     return at
 
 
 def outcome(folder: Path, at: Path, **values: Any) -> tuple[object, ...]:
     """What a training leaves and tells, without its times."""
-    for name in ("data", "kl_data"):
+    for name in ("data", "kl_data", "warm_start"):
         if values.get(name):
             values[name] = str(folder / values[name])
     given = {"model": str(folder / values.pop("model", "model")), "data": str(folder / "rows.jsonl")} | values

@@ -1,0 +1,249 @@
+"""`likely estimate`: what few rows are worth: curves, transfer, starts that learn faster, bounds on the risk."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli import estimate_text as text
+from app.cli.opening import Progress
+from app.cli.tune_search import going_on, show_trial
+from app.training_plan import duration
+from engine.errors import DataError
+from engine.home import expanded
+from engine.options import read_toml
+from engine.tune.config import Config, configure
+
+if TYPE_CHECKING:
+    from engine.estimate.trial import Trial, TrialResult
+
+HELD = 0.25  # of the rows, where neither the data nor the options say which are held out
+
+
+class Numbers(click.ParamType):
+    """Whole numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):  # the default
+            return value
+        try:
+            return tuple(int(each) for each in str(value).split(","))
+        except ValueError:
+            self.fail(f"takes whole numbers with commas between them such as 20,40,80, got {value!r}", param, ctx)
+
+
+def training(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of trainings that are all alike."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),
+        click.option("--dry-run", is_flag=True, help="Say how many trainings that is and what they cost, and stop."),
+        click.option("--out", default="estimate", show_default=True, help="The folder of the journal."),
+        click.option(
+            "--config", "-c", type=click.Path(path_type=Path, dir_okay=False),
+            help="Options of the trainings, those of likely tune, from a TOML file.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.group()
+def command() -> None:
+    """Say what few rows are worth: curves, transfer, starts, bounds."""
+
+
+@command.command()
+@click.argument("data")
+@click.option("--model", "-M", help="In the place of the options' model.")
+@click.option(
+    "--sizes", type=Numbers(), default=(), help="Amounts of rows; left out: all, a half, a quarter ... of all."
+)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100), help="Trainings of each amount.")
+@click.option(
+    "--next", "more", default=100, show_default=True, type=click.IntRange(1), help="Rows, to tell the value of."
+)
+@training
+def curve(
+    data: str, model: str | None, sizes: tuple[int, ...], seeds: int, more: int, config: Path | None, out: str,
+    dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Learn from more and more of DATA, fit E + B n^-beta, and say what the next rows are worth.
+
+    \b
+    likely estimate curve rows.jsonl --sizes 20,40,80,160,320 --seeds 3
+    """
+    from engine.estimate import curve as curves
+    from engine.estimate import ladder
+
+    settings = _settings(config, data, out, model)
+    rows = ladder.pool(settings)
+    amounts = ladder.sizes(sizes, len(rows.rows))
+    trials = ladder.rungs(settings, rows, amounts, seeds)
+    results = _made(trials, settings, ladder.head(settings, rows), dry_run, as_json)
+    if results is None:
+        return
+    sound = [result for result in results if not result.failed and result.name["rows"]]
+    found = {
+        "loss": [result.loss.mean for result in sound],
+        "errors": [1 - result.accuracy.mean for result in sound],
+    }
+    counts = [float(result.name["rows"]) for result in sound]
+    told = text.CurveReport(list(ladder.table(results)), {}, {})
+    for name, values in found.items():
+        try:
+            made = curves.fit(counts, values)
+        except DataError as error:
+            told.without[name] = str(error)
+        else:
+            worth = made.worth(made.largest, made.largest + more)
+            told.curves[name] = (made, worth, curves.checked(counts, values))
+    click.echo(json.dumps(text.curve_object(told, more)) if as_json else "\n".join(text.curve_lines(told, more)))
+
+
+@command.command()
+@click.argument("data")
+@click.option("--model", "-M", "models", multiple=True, help="A base; repeatable.")
+@click.option("--layers", type=Numbers(), default=(), help="How many of the last layers are adapted, -1 all.")
+@click.option("--sizes", type=Numbers(), default=(), help="Amounts of rows; 0 is the base itself.")
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Trainings of each.")
+@training
+def transfer(
+    data: str, models: tuple[str, ...], layers: tuple[int, ...], sizes: tuple[int, ...], seeds: int,
+    config: Path | None, out: str, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Which base, which layers, how many rows of DATA: a table from a ladder of trainings.
+
+    \b
+    likely estimate transfer rows.jsonl -M smollm2 -M gemma3 --layers 2,-1 --sizes 0,20,80
+    """
+    from engine.estimate import ladder
+
+    settings = _settings(config, data, out, models[0] if models else None)
+    rows = ladder.pool(settings)
+    amounts = ladder.sizes(sizes or (0, *ladder.sizes((), len(rows.rows))), len(rows.rows))
+    trials = ladder.rungs(settings, rows, amounts, seeds, models=models, layers=layers)
+    results = _made(trials, settings, ladder.head(settings, rows), dry_run, as_json)
+    if results is None:
+        return
+    found = list(ladder.table(results))
+    click.echo(json.dumps(text.table_object(found)) if as_json else "\n".join(text.table_lines(found)))
+
+
+@command.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--held-out", "held", required=True, metavar="TASK", help="The task that no round sees.")
+@click.option("--model", "-M", help="In the place of the options' model.")
+@click.option("--method", default="reptile", show_default=True, type=click.Choice(("reptile", "fomaml")))
+@click.option("--rounds", default=100, show_default=True, type=click.IntRange(1), help="Tasks that are drawn.")
+@click.option("--rows", default=10, show_default=True, type=click.IntRange(1), help="Rows of a task in a round.")
+@click.option(
+    "--rate", default=0.5, show_default=True, type=click.FloatRange(0), help="Of the first move, falling to 0."
+)
+@click.option("--sizes", type=Numbers(), default=(), help="Amounts of rows of the held-out task.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100), help="Trainings of each amount.")
+@training
+def meta(
+    folder: Path, held: str, model: str | None, method: str, rounds: int, rows: int, rate: float,
+    sizes: tuple[int, ...], seeds: int, config: Path | None, out: str, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Learn a start for adapters from a FOLDER of tasks, and see how many rows it saves on one held out.
+
+    \b
+    likely estimate meta tasks/ --held-out sorting -c inner.toml
+    likely tune new.jsonl --warm-start estimate/start
+    """
+    from engine.estimate import ladder
+    from engine.estimate import meta as meta_learning
+    from engine.estimate.ladder import Pool
+    from engine.sources.checkpoint import load
+
+    settings = _settings(config, str(folder), out, model)
+    known = meta_learning.tasks(folder, held, settings)
+    task: Pool = known.pop(held)
+    start, options = expanded(out) / "start", meta_learning.MetaOptions(method, rounds, rows, rate, settings.seed)
+    amounts = ladder.sizes(sizes, len(task.rows))
+    trials = meta_learning.trials(settings, task, amounts, seeds, start)
+    head = {**ladder.head(settings, task), "start": meta_learning.identity(known, settings, options)}
+    if not dry_run and not meta_learning.is_made(start, head["start"]):
+        with Progress() as progress:
+            checkpoint = load(settings.model, progress.show)
+            for each in meta_learning.learn(checkpoint, known, settings, options, start):
+                progress.show(f"round {each.number} · {each.task} · way {each.way:.3f}", each.number, rounds)
+            meta_learning.seal(start, head["start"])
+    results = _made(trials, settings, head, dry_run, as_json)
+    if results is not None:
+        found = meta_learning.compared(results)
+        click.echo(json.dumps(text.meta_object(found)) if as_json else "\n".join(text.meta_lines(found, start)))
+
+
+@command.command()
+@click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--held-out", "held", metavar="ROWS", help="Rows that no training saw.")
+@click.option("--trained", metavar="ROWS", help="The rows that it was trained on: PAC-Bayes.")
+@click.option("--draws", default=20, show_default=True, type=click.IntRange(1), help="Of the posterior.")
+@click.option(
+    "--delta",
+    default=0.05,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="How often a bound may fail.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
+def bound(
+    adapter: Path, held: str | None, trained: str | None, draws: int, delta: float, as_json: bool
+) -> None:  # fmt: skip
+    """Bounds on how wrong ADAPTER is on rows to come; vacuous ones are called so.
+
+    \b
+    likely estimate bound adapter --held-out test.jsonl --trained rows.jsonl
+    """
+    from engine.estimate.guarantee import Guarantees, options
+    from engine.sources.checkpoint import load
+    from engine.tune import data
+
+    if held is None and trained is None:
+        raise click.UsageError("a bound is of rows: give --held-out, --trained or both")
+    read = {name: data.read(rows, valid=0).train for name, rows in (("held", held), ("trained", trained)) if rows}
+    config = options(adapter)
+    with Progress() as progress:
+        guarantees = Guarantees(load(config.model, progress.show), adapter, next(iter(read.values())))
+    found = guarantees.held_out(read["held"], delta) if "held" in read else []
+    if "trained" in read:
+        found += guarantees.trained(read["trained"], draws=draws, delta=delta)
+    click.echo(json.dumps(text.bounds_object(found)) if as_json else "\n".join(text.bounds_lines(found)))
+
+
+def _settings(config: Path | None, data: str, out: str, model: str | None) -> Config:
+    given = read_toml(config) if config is not None else {}
+    named = {"model": model} if model else {}
+    return configure({"valid": HELD, **given, **named, "data": data, "out": out})
+
+
+def _made(
+    trials: "Sequence[Trial]", settings: Config, head: dict[str, Any], dry_run: bool, as_json: bool
+) -> "list[TrialResult] | None":
+    """The results of all trials, or nothing after a dry run; what they cost is said before."""
+    from engine.estimate.ladder import Bases
+    from engine.estimate.trial import cost, run
+    from engine.sources.checkpoint import load
+
+    with Progress() as progress:
+        bases = Bases(lambda name: load(name, progress.show))
+        seconds = cost(bases.of, trials)
+        if as_json:
+            click.echo(json.dumps({"event": "planned", "trainings": len(trials), "seconds": seconds}))
+        else:
+            kept = "those that are done already are not made again"
+            click.echo(f"{len(trials)} trainings, about {duration(seconds)}; {kept}", err=True)
+        if dry_run:
+            return None
+        results = []
+        with going_on():
+            for event in run(bases.of, trials, expanded(settings.out), head):
+                results.append(event.result)
+                show_trial(event, progress, as_json)
+    return results

@@ -1,0 +1,137 @@
+"""Texts and objects of what `likely estimate` found."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.heat import one_line
+
+if TYPE_CHECKING:
+    from engine.estimate.bounds import RiskBound
+    from engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
+    from engine.estimate.ladder import Rung
+    from engine.estimate.meta import StartComparison
+    from engine.evaluate.estimates import Change, Estimate
+
+BITS = 1 / math.log(2)
+MEANS = {"loss": "bits a token", "errors": "share of rows that greedy decoding misses"}
+
+
+@dataclass(frozen=True)
+class CurveReport:
+    """Rungs of one base; of each figure its curve, the worth of more rows, and the largest size held out, or why it has
+    none."""
+
+    rungs: "Sequence[Rung]"
+    curves: "dict[str, tuple[LearningCurve, Foretelling, HeldOutSize | None]]"
+    without: dict[str, str]
+
+
+def table_lines(rungs: "Sequence[Rung]") -> Iterator[str]:
+    """A line a rung: held-out loss in bits a row, share of rows right, gain over the base, paired by row."""
+    yield f"{'base':20} {'layers':>6} {'rows':>6}  {'bits a row':24} {'right':20} gain over no training"
+    for rung in rungs:
+        begin = f"{one_line(rung.model)[-20:]:20} {'all' if rung.layers < 0 else rung.layers:>6} {rung.rows:>6}  "
+        if not rung.seeds:
+            yield begin + one_line(rung.failed)
+            continue
+        gain = "" if rung.gain is None else f"{_span(rung.gain.estimate, BITS, '+')} {rung.gain.verdict()}"
+        yield f"{begin}{_span(rung.nats, BITS):24} {_span(rung.accuracy, 1):20} {gain}".rstrip()
+
+
+def table_object(rungs: "Sequence[Rung]") -> dict[str, Any]:
+    return {"event": "table", "rungs": [_rung(rung) for rung in rungs]}
+
+
+def _rung(rung: "Rung") -> dict[str, Any]:
+    gain = None if rung.gain is None else _change(rung.gain)
+    said = {"model": rung.model, "layers": rung.layers, "rows": rung.rows, "seeds": rung.seeds, "failed": rung.failed}
+    return {**said, "nats": _estimate(rung.nats), "accuracy": _estimate(rung.accuracy), "gain": gain}
+
+
+def curve_lines(found: CurveReport, more: int) -> Iterator[str]:
+    """The table, then each law, what more rows are worth, and how well the largest size was told by the others."""
+    yield from table_lines(found.rungs)
+    yield from (f"{name} ({MEANS[name]}): {why}" for name, why in found.without.items())
+    for name, (curve, worth, out) in found.curves.items():
+        times = BITS if name == "loss" else 1.0
+        floor, beta = curve.numbers["E"], curve.numbers["beta"]
+        yield f"{name} ({MEANS[name]}): E + B n^-beta, E {_told(floor, times)}, beta {_told(beta, 1)}"
+        rows = f"{curve.largest:.0f}"
+        yield f"  {more} rows beyond {rows} are worth {_told(worth, times)}"
+        if out is not None:
+            held = f"  held out: from {out.begin:.0f} to {out.end:.0f} rows {_told(out.gain, times)} was told, "
+            assert out.gain.seen is not None
+            yield f"{held}{out.gain.seen * times:.4f} seen: {'inside' if out.gain.is_inside else 'OUTSIDE'}"
+
+
+def curve_object(found: CurveReport, more: int) -> dict[str, Any]:
+    curves = {
+        name: {
+            **{key: asdict(each) for key, each in curve.numbers.items()},
+            "worth": {"rows": more, **asdict(worth)},
+            "held_out": None if out is None else asdict(out),
+        }
+        for name, (curve, worth, out) in found.curves.items()
+    }
+    return {**table_object(found.rungs), "event": "curve", "curves": curves, "without": found.without}
+
+
+def meta_lines(found: "Sequence[StartComparison]", start: Path) -> Iterator[str]:
+    """A line an amount of rows: bits a held-out row from either start, and differences paired by row."""
+    most = found[-1].rows
+    yield f"{'rows':>6}  {'usual start':24} {'learned start':24} {'learned - usual':36} against usual on {most} rows"
+    for each in found:
+        spans = [
+            f"{_span(change.estimate, BITS, '+')} {change.verdict(larger_is_better=False)}"
+            for change in (each.change, each.saved)
+        ]
+        yield f"{each.rows:>6}  {_span(each.zero, BITS):24} {_span(each.learned, BITS):24} {spans[0]:36} {spans[1]}"
+    yield f"bits a held-out row; the start: likely tune ROWS --warm-start {start}"
+
+
+def meta_object(found: "Sequence[StartComparison]") -> dict[str, Any]:
+    rows = [
+        {
+            "rows": each.rows,
+            **{name: _estimate(getattr(each, name)) for name in ("zero", "learned")},
+            **{name: _change(getattr(each, name)) for name in ("change", "saved")},
+        }
+        for each in found
+    ]
+    return {"event": "meta", "rows": rows}
+
+
+def _change(found: "Change") -> dict[str, Any]:
+    return {**_estimate(found.estimate), "p": found.p}
+
+
+def bounds_lines(found: "Sequence[RiskBound]") -> Iterator[str]:
+    """A line a bound: what was seen, what that of rows to come is below, and whether that says anything."""
+    for each in found:
+        times, unit = (BITS, "bits") if "nats" in each.name else (1.0, "")
+        name = each.name.replace("nats", "bits")
+        vacuous = f"VACUOUS: {each.trivial * times:.3f} is known without rows" if each.is_vacuous else ""
+        kl = "" if each.kl is None else f"KL {each.kl:,.0f} nats"
+        line = f"{name:46} {each.n:>5} rows  {each.empirical * times:.4f} seen, below {each.upper * times:.4f} {unit}"
+        yield f"{line} at {each.confidence:.0%}  {kl}  {vacuous}".rstrip()
+
+
+def bounds_object(found: "Sequence[RiskBound]") -> dict[str, Any]:
+    return {"event": "bounds", "bounds": [{**asdict(each), "vacuous": each.is_vacuous} for each in found]}
+
+
+def _told(found: "Foretelling", times: float) -> str:
+    return f"{found.told * times:.4g} [{found.low * times:.4g}, {found.high * times:.4g}]"
+
+
+def _span(found: "Estimate", times: float, sign: str = "") -> str:
+    low, high = sorted(end * times for end in found.interval)
+    return f"{found.mean * times:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _estimate(found: "Estimate") -> dict[str, float | None]:
+    low, high = found.interval
+    return {k: v if math.isfinite(v) else None for k, v in {"mean": found.mean, "low": low, "high": high}.items()}

@@ -1,0 +1,174 @@
+"""Learning curves: a loss as a power law of the rows it was learned from, E + B n^-beta, and what more rows are worth.
+
+Losses have normal noise in proportion to themselves. Given beta the law is linear in E and B, so the posterior is on a
+grid of beta, under Jeffreys' prior (Proc. R. Soc. 1946), by which intervals hold as often as they say also where so few
+runs hardly tell a floor from a slow fall: `coverage` simulates it. A floor below 0 is not excluded. No mlx.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.errors import DataError
+
+EXPONENTS = np.geomspace(0.02, 5.0, 150)
+FINER = 2  # times that the grid is laid anew where the posterior is
+DRAWS = 2000
+Numbers = Sequence[float] | np.ndarray
+LEVEL = 1e-9  # by which losses differ at least, as a share of them
+MORE = 100  # rows, whose value is told
+
+
+@dataclass(frozen=True, slots=True)
+class Foretelling:
+    """A quantity that is told, its 95 % interval, and what was seen where it has been."""
+
+    told: float
+    low: float
+    high: float
+    seen: float | None = None
+
+    @property
+    def is_inside(self) -> bool | None:
+        return None if self.seen is None else self.low <= self.seen <= self.high
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Draws [R] from the posterior of the law of runs [n] of so many rows, and of their noise."""
+
+    rows: np.ndarray  # [n]
+    losses: np.ndarray  # [n]
+    floor: np.ndarray  # E
+    fall: np.ndarray  # B of rows over the largest size
+    beta: np.ndarray
+    noise: np.ndarray  # standard deviation of losses, as a share of them
+
+    @property
+    def largest(self) -> float:
+        return float(self.rows.max())
+
+    def loss(self, rows: float) -> np.ndarray:
+        """Expected losses [R] with so many rows."""
+        found: np.ndarray = self.floor + self.fall * (rows / self.largest) ** -self.beta
+        return found
+
+    @property
+    def numbers(self) -> dict[str, Foretelling]:
+        return {"E": told(self.floor), "beta": told(self.beta)}
+
+    def worth(self, begin: float, end: float) -> Foretelling:
+        """By how much the expected loss falls from so many rows to so many."""
+        return told(self.loss(begin) - self.loss(end))
+
+
+def told(draws: np.ndarray, seen: float | None = None) -> Foretelling:
+    low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975]).tolist()
+    return Foretelling(middle, low, high, seen)
+
+
+def fit(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0) -> LearningCurve:
+    """The curve of runs. DataError for fewer than 3 sizes or 5 runs, and for a loss that is not above 0."""
+    n, seen = np.asarray(rows, np.float64), np.asarray(losses, np.float64)
+    if len(n) < 5 or len(np.unique(n)) < 3:
+        raise DataError(f"a curve takes 5 runs of 3 sizes or more, got {len(n)} of {len(np.unique(n))}")
+    if not ((seen > 0) & np.isfinite(seen)).all():
+        raise DataError("a curve is of losses above 0, and one of these is not")
+    if np.ptp(seen) < LEVEL * seen.max():
+        raise DataError("a curve is of losses that differ, and these are all the same")
+    cells, random = _posterior(EXPONENTS, n, seen), np.random.default_rng(seed)
+    for _ in range(FINER):  # many runs, or little noise: the posterior may lie within one cell
+        there = np.flatnonzero(cells.weight > 1e-9 * cells.weight.max())
+        low, high = max(0, there[0] - 1), min(len(cells.beta) - 1, there[-1] + 1)
+        cells = _posterior(np.geomspace(cells.beta[low], cells.beta[high], len(EXPONENTS)), n, seen)
+    cell = random.choice(len(cells.beta), draws, p=cells.weight / cells.weight.sum())
+    noise = np.sqrt(cells.squares[cell] / random.chisquare(len(n) - 2, draws))
+    off = np.linalg.cholesky(cells.spread)[cell] @ random.standard_normal((draws, 2, 1))
+    floor, fall = (cells.linear[cell] + noise[:, None] * off[..., 0]).T
+    return LearningCurve(n, seen, floor, fall, cells.beta[cell], noise)
+
+
+class _Cells(NamedTuple):
+    """Of each beta of a grid [G]: its posterior weight, E and B by least squares [G, 2], their covariance in units of
+    the noise [G, 2, 2], and the sum of squares that is left."""
+
+    beta: np.ndarray
+    weight: np.ndarray
+    linear: np.ndarray
+    spread: np.ndarray
+    squares: np.ndarray
+
+
+def _posterior(beta: np.ndarray, n: np.ndarray, seen: np.ndarray) -> _Cells:
+    x = (n / n.max()) ** -beta[:, None]
+    design = np.stack(np.broadcast_arrays(1 / seen, x / seen), -1)  # [G, n, 2], of losses over themselves
+    ridge = 1e-12 * np.einsum("gni,gni->g", design, design)
+    spread = np.linalg.inv(design.swapaxes(1, 2) @ design + ridge[:, None, None] * np.eye(2))
+    linear = (spread @ design.sum(1)[..., None])[..., 0]
+    squares = np.square(1 - (design @ linear[..., None])[..., 0]).sum(1)
+    slope = (-x * np.log(n / n.max()) / seen)[..., None]  # d / d beta, over B
+    alone = slope - design @ (spread @ (design.swapaxes(1, 2) @ slope))
+    logs = (
+        (2 - len(n)) / 2 * np.log(np.maximum(squares, 1e-300))
+        + np.log(np.abs(linear[:, 1]) * np.sqrt(np.square(alone[..., 0]).sum(1)) + 1e-300)
+        + np.log(np.gradient(beta))
+    )
+    return _Cells(beta, np.exp(logs - logs.max()), linear, spread, squares)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutSize:
+    """The largest size told by the smaller ones: the mean loss of its runs, and the gain over the size before, as the
+    runs of that had it."""
+
+    begin: float
+    end: float
+    loss: Foretelling
+    gain: Foretelling
+
+
+def checked(rows: Numbers, losses: Numbers, *, draws: int = DRAWS, seed: int = 0) -> HeldOutSize | None:
+    """The largest size, held out; None where the smaller ones determine no curve."""
+    n, seen = np.asarray(rows, np.float64), np.asarray(losses, np.float64)
+    top = n == n.max()
+    try:
+        curve = fit(n[~top], seen[~top], draws=draws, seed=seed)
+    except DataError:
+        return None
+    chance = np.random.default_rng([seed, draws]).standard_normal(draws) * curve.noise / np.sqrt(top.sum())
+    to_come, at_end = curve.loss(float(n.max())) * (1 + chance), float(seen[top].mean())
+    before = float(seen[n == curve.largest].mean())
+    return HeldOutSize(curve.largest, float(n.max()), told(to_come, at_end), told(before - to_come, before - at_end))
+
+
+def coverage(
+    rows: Numbers,
+    numbers: tuple[float, float, float],
+    noise: float,
+    *,
+    count: int = 300,
+    draws: int = DRAWS,
+    more: int = MORE,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How often the intervals hold the truth where the law (E, B, beta) and the noise are known: of the loss with more
+    rows, of what those are worth, of beta, and of the largest size held out."""
+    floor, factor, beta = numbers
+    n = np.asarray(rows, np.float64)
+    random = np.random.default_rng([seed, len(n)])
+    truth = floor + factor * n**-beta
+    largest, end = float(n.max()), float(n.max()) + more
+    at_end = floor + factor * end**-beta
+    true = {"loss": at_end, "worth": floor + factor * largest**-beta - at_end, "beta": beta}
+    held = dict.fromkeys((*true, "held out"), 0)
+    for world in range(count):
+        losses = truth * np.exp(noise * random.standard_normal(len(n)))
+        curve = fit(n, losses, draws=draws, seed=world)
+        found = {"loss": told(curve.loss(end)), "worth": curve.worth(largest, end), "beta": curve.numbers["beta"]}
+        for name, each in found.items():
+            held[name] += each.low <= true[name] <= each.high
+        out = checked(n, losses, draws=draws, seed=world)
+        held["held out"] += out is not None and bool(out.loss.is_inside)
+    return {name: hits / count for name, hits in held.items()}

@@ -1,0 +1,149 @@
+"""Guarantees of an adapter: bounds by rows that it never saw, and by the rows that it was trained on with a posterior.
+
+A row is wrong where greedy decoding does not give it whole. Its smoothed loss is the mean over its targets of that of
+the model mixed with a guess by chance, which is bounded whatever the model says.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine import json_reader
+from engine.errors import DataError, ParameterError
+from engine.estimate.bounds import (
+    DELTA,
+    GaussianPosterior,
+    RiskBound,
+    clopper_pearson,
+    hoeffding,
+    pac_bayes,
+    smoothed,
+)
+from engine.estimate.trial import target_losses
+from engine.tune import samples
+from engine.tune.adapters import CONFIG
+from engine.tune.config import HINTS, Config, configure
+from engine.tune.rows import TrainingRow
+from engine.tune.run import TrainingRun
+from engine.tune.taught import ready
+from engine.whole_file import read_whole
+from metal import mx
+
+if TYPE_CHECKING:
+    from engine.sources.checkpoint import Checkpoint
+
+SMOOTHING = 0.1  # share of a guess by chance
+WIDTHS = (1e-4, 1e-3, 1e-2)  # standard deviations of a posterior that are tried where none is given
+PLACES = ("map", "out", "data")
+ERRORS, LOSS = "rows wrong", "smoothed loss, nats a token"
+
+
+def options(folder: Path) -> Config:
+    """The options that an adapter was trained with. DataError where it was not trained here, ParameterError for whole
+    weights."""
+    try:
+        found = json_reader.parse(read_whole(folder / CONFIG))
+    except ValueError as error:
+        raise DataError(f"{folder / CONFIG}: {error}") from None
+    if "step" not in found:
+        raise DataError(f"{folder} was not trained by likely tune: its start, where the prior is, is not known")
+    plain = Config()
+    changed = {name: found[name] for name in HINTS if found.get(name, getattr(plain, name)) != getattr(plain, name)}
+    keys = (found.get("lora_parameters") or {}).get("keys") or []
+    there = {name: value for name, value in changed.items() if name not in PLACES}
+    config = configure({**there, **({"modules": keys} if keys else {})})
+    if config.kind == "full" or config.init == "pissa":
+        raise ParameterError("a bound takes an adapter of kind lora or dora with init = zero, got another")
+    return config
+
+
+class Guarantees:
+    """An adapter on a twin of its model."""
+
+    def __init__(self, checkpoint: "Checkpoint", folder: Path, rows: Sequence[TrainingRow]) -> None:
+        """`rows` are some that say the shapes of a batch alone."""
+        config = replace(options(folder), steps=1, epochs=0.0)
+        with TemporaryDirectory() as beside:
+            out = f"{beside}/run"
+            self.start = _numbers(ready(checkpoint, replace(config, out=out), rows[:1]).run)
+            opened = ready(checkpoint, replace(config, out=out, warm_start=str(folder)), rows[:1])
+        self._run, self._tokenizer = opened.run, opened.checkpoint.tokenizer
+        self.mean = _numbers(self._run)
+
+    @property
+    def trivial(self) -> dict[str, float]:
+        """Known of any model, or of a guess by chance."""
+        return {ERRORS: 1.0, LOSS: math.log(self._run.model.config.vocab_size)}
+
+    @property
+    def largest(self) -> dict[str, float]:
+        """A row can lose no more."""
+        return {ERRORS: 1.0, LOSS: math.log(self._run.model.config.vocab_size / SMOOTHING)}
+
+    def losses(self, rows: Sequence[TrainingRow]) -> dict[str, np.ndarray]:
+        """Of each row by the model as it is now."""
+        c = self._run.config
+        items = samples.prepare(rows, self._tokenizer, length=c.length, loss=c.loss, too_long=c.too_long).samples
+        if not items:
+            raise DataError("a bound takes rows with a target, and pairs have none")
+        vocabulary, each = self._run.model.config.vocab_size, target_losses(self._run, items)
+        lost = [smoothed(np.exp(-own), vocabulary, SMOOTHING).mean() for own, _ in each]
+        return {ERRORS: np.array([float(not right) for _, right in each]), LOSS: np.array(lost)}
+
+    def held_out(self, rows: Sequence[TrainingRow], delta: float = DELTA) -> list[RiskBound]:
+        """By rows that no training saw: Clopper-Pearson for those that are wrong, Hoeffding for the smoothed loss."""
+        found = self.losses(rows)
+        n, wrong, mean = len(found[ERRORS]), int(found[ERRORS].sum()), float(found[LOSS].mean())
+        uppers = {
+            ERRORS: ("Clopper-Pearson", wrong / n, clopper_pearson(wrong, n, delta)),
+            LOSS: ("Hoeffding", mean, hoeffding(mean, n, self.largest[LOSS], delta)),
+        }
+        return [
+            RiskBound(f"{name} ({how})", n, seen, upper, self.trivial[name], 1 - delta)
+            for name, (how, seen, upper) in uppers.items()
+        ]
+
+    def trained(
+        self,
+        rows: Sequence[TrainingRow],
+        variances: dict[str, np.ndarray] | None = None,
+        *,
+        draws: int = 20,
+        delta: float = DELTA,
+        seed: int = 0,
+    ) -> list[RiskBound]:
+        """Of a model that is drawn about the adapter, by the rows that it was trained on: PAC-Bayes, with the variances
+        of a posterior, or the best of a few that are the same for every weight."""
+        given = (
+            [{name: np.array(width**2) for name in self.mean} for width in WIDTHS] if variances is None else [variances]
+        )
+        best: dict[str, RiskBound] = {}
+        for each in given:
+            posterior = GaussianPosterior(self.mean, each, self.start)
+            random, found = np.random.default_rng(seed), []
+            for _ in range(draws):
+                self._set(posterior.draw(random))
+                found.append(self.losses(rows))
+            self._set(self.mean)
+            n = len(found[0][ERRORS])
+            for name, largest in self.largest.items():
+                shares = [float(losses[name].mean()) / largest for losses in found]
+                upper, kl = pac_bayes(shares, n, posterior, delta, len(given))
+                bound = RiskBound(
+                    f"{name} (PAC-Bayes)", n, float(np.mean(shares)) * largest, upper * largest, self.trivial[name],
+                    1 - delta, kl,
+                )  # fmt: skip
+                best[name] = min(best.get(name, bound), bound, key=lambda bound: bound.upper)
+        return list(best.values())
+
+    def _set(self, weights: dict[str, np.ndarray]) -> None:
+        self._run.trained.set({name: mx.array(array.astype(np.float32)) for name, array in weights.items()})
+
+
+def _numbers(run: TrainingRun) -> dict[str, np.ndarray]:
+    return {name: np.asarray(array, np.float64) for name, array in run.trained.parameters().items()}

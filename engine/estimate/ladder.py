@@ -1,0 +1,135 @@
+"""Ladders of trainings over bases, layers, amounts of rows and seeds, all measured on the same held-out rows.
+
+The rows of a seed are nested: a larger amount begins with the smaller one's. Losses are summed over a row, so that
+bases with other tokens can be compared where all of them see the same rows whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.errors import DataError, ParameterError
+from engine.estimate.trial import Trial, TrialResult
+from engine.evaluate.estimates import Change, Estimate, compare, mean
+from engine.tune import data
+from engine.tune.config import Config
+from engine.tune.open_run import check_objective
+from engine.tune.rows import TrainingRow, read_map
+
+if TYPE_CHECKING:
+    from engine.sources.checkpoint import Checkpoint
+
+SIZES = 5  # amounts of rows where none are named, each twice the one before
+VARIED = ("model", "layers", "seed", "out", "data", "valid")  # options that rungs differ in, or that are in the rows
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows to learn from, rows that are held out, and what both are known by."""
+
+    rows: tuple[TrainingRow, ...]
+    held: tuple[TrainingRow, ...]
+    fingerprint: str
+
+
+def pool(config: Config) -> Pool:
+    """The rows of the options' data; held out are those of a test file, else of a validation file, else a share."""
+    found = data.read(
+        config.data, names=read_map(config.map), valid=config.valid, keep_duplicates=config.duplicates
+    )  # fmt: skip
+    check_objective(config, found)
+    held = found.test or found.valid
+    if len(held) < 2:
+        raise DataError(f"{config.data} leaves {len(held)} rows to measure on: give a test file, or a larger share")
+    return Pool(found.train, held, f"{found.fingerprint} {len(found.test)}")
+
+
+def sizes(asked: Sequence[int], there: int) -> list[int]:
+    """Amounts of rows, ascending; those that are halves of all where none are asked for."""
+    found = sorted(set(asked)) or sorted({there >> i for i in range(SIZES)} - {0})
+    if found[-1] > there or found[0] < 0:
+        raise ParameterError(f"sizes must be 0 to the {there} rows that there are to train on, got {found[-1]}")
+    return found
+
+
+def rungs(
+    config: Config, rows: Pool, amounts: Sequence[int], seeds: int, *,
+    models: Sequence[str] = (), layers: Sequence[int] = (),
+) -> list[Trial]:  # fmt: skip
+    """A trial of every base, layers, amount and seed; of no rows, the base as it is, one."""
+    trials = []
+    for model in models or (config.model,):
+        for depth in layers or (config.layers,):
+            for amount in amounts:
+                for seed in range(seeds if amount else 1):
+                    order = np.random.default_rng([seed, len(rows.rows)]).permutation(len(rows.rows))[:amount]
+                    own = replace(config, model=model, layers=depth, seed=seed, valid=0.0).checked()
+                    name = {"model": model, "layers": depth, "rows": amount, "seed": seed}
+                    trials.append(Trial(name, own, tuple(rows.rows[i] for i in order), rows.held))
+    return trials
+
+
+def fixed(config: Config) -> dict[str, Any]:
+    """The options that all rungs have in common."""
+    return {name: value for name, value in asdict(config).items() if name not in VARIED}
+
+
+def head(config: Config, rows: Pool) -> dict[str, Any]:
+    """What the results of rungs hang on beside their names."""
+    return {"data": rows.fingerprint, "options": fixed(config)}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Trainings that differ in their seed alone: nats a held-out row and how many rows are right, means over seeds; and
+    what was gained over no training, paired by row."""
+
+    model: str
+    layers: int
+    rows: int
+    seeds: int
+    nats: Estimate
+    accuracy: Estimate
+    gain: Change | None
+    failed: str = ""
+
+
+def table(results: Sequence[TrialResult]) -> Iterator[Rung]:
+    """Rungs in the order of their trials."""
+    groups: dict[tuple[str, int, int], list[TrialResult]] = {}
+    for result in results:
+        groups.setdefault((result.name["model"], result.name["layers"], result.name["rows"]), []).append(result)
+    for (model, layers, rows), mine in groups.items():
+        sound = [result for result in mine if not result.failed]
+        failed = next((result.failed for result in mine if result.failed), "")
+        if not sound:
+            yield Rung(model, layers, rows, 0, mean([]), mean([]), None, failed)
+            continue
+        lost = by_row(sound)
+        right = np.mean([[row.right for row in result.rows] for result in sound], 0).tolist()
+        base = groups.get((model, layers, 0))
+        gain = compare(lost, by_row(base)) if base and rows else None
+        yield Rung(model, layers, rows, len(sound), mean(lost), mean(right), gain, failed)
+
+
+def by_row(results: Sequence[TrialResult]) -> list[float]:
+    """The loss of each held-out row, nats, mean over trainings."""
+    found: list[float] = np.mean([[row.total for row in result.rows] for result in results], 0).tolist()
+    return found
+
+
+class Bases:
+    """Checkpoints by name, the last one kept: rungs of one base come one after another."""
+
+    def __init__(self, load: "Callable[[str], Checkpoint]") -> None:
+        self._load = load
+        self._name = ""
+        self._kept: Checkpoint | None = None
+
+    def of(self, trial: Trial) -> "Checkpoint":
+        if self._kept is None or self._name != trial.config.model:
+            self._kept = None  # before the next is there
+            self._kept, self._name = self._load(trial.config.model), trial.config.model
+        return self._kept

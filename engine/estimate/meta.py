@@ -1,0 +1,172 @@
+"""Meta-learning of a start for adapters, from tasks: Reptile (arXiv:1803.02999), first-order MAML (arXiv:1703.03400).
+
+A round draws a task and some of its rows, trains an adapter on them from the start as it is, by the loop of `likely
+tune`, and moves the start: Reptile towards where that came to, first-order MAML against the gradient there on other
+rows of the task. A start is the arrays of an adapter.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.errors import DataError, ParameterError
+from engine.estimate.ladder import Pool, by_row, fixed, pool, rungs
+from engine.estimate.trial import Trial, TrialResult
+from engine.evaluate.estimates import Change, Estimate, compare, mean
+from engine.tune import data, objectives
+from engine.tune.config import Config
+from engine.tune.run import TrainingRun, write
+from engine.tune.stored import write_json
+from engine.tune.taught import ready, teach
+from engine.whole_file import read_whole
+from metal import mx
+
+if TYPE_CHECKING:
+    from engine.sources.checkpoint import Checkpoint
+
+MADE_OF = "made_of.json"
+Start = dict[str, mx.array]
+
+
+@dataclass(frozen=True)
+class MetaOptions:
+    """Options of meta-learning; those of the inner trainings are tune's."""
+
+    method: str = "reptile"
+    rounds: int = 100
+    rows: int = 10  # of a task that a round trains on, and for MAML as many others
+    rate: float = 0.5  # of the first round's move, falling to 0: a share of the way, or of the gradient
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class MetaRound:
+    """A round that was made, and how long the way was that its training went (Euclidean, all arrays together)."""
+
+    number: int
+    task: str
+    way: float
+
+
+def tasks(folder: Path, held: str, config: Config) -> dict[str, Pool]:
+    """The tasks in a folder: files of rows, or folders that `likely tune` reads. DataError for fewer than two beside
+    the one held out."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() or path.suffix in data.KINDS:
+            found[path.stem] = pool(replace(config, data=str(path)))
+    if held not in found:
+        raise ParameterError(f"{folder} has no task {held!r} to hold out: it has {', '.join(found) or 'none'}")
+    if len(found) < 3:
+        raise DataError(f"{folder} has {len(found)} tasks: a start takes 2 or more beside the one held out")
+    return found
+
+
+def learn(
+    checkpoint: "Checkpoint",
+    some: Mapping[str, Pool],
+    config: Config,
+    options: MetaOptions,
+    folder: Path,
+) -> Iterator[MetaRound]:
+    """Rounds; the adapter's directory in `folder` is the start, written after the last.
+
+    DataError for a task with fewer rows than a round takes.
+    """
+    needs = options.rows * (2 if options.method == "fomaml" else 1)
+    for name, each in some.items():
+        if len(each.rows) < needs:
+            raise DataError(f"task {name} has {len(each.rows)} rows, and a round of {options.method} takes {needs}")
+    random, names = np.random.default_rng(options.seed), sorted(some)
+    inner = replace(config, out=str(folder / "trial"), eval_every=0, save_every=0, valid=0.0, seed=options.seed)
+    start = ready(checkpoint, inner, some[names[0]].rows).run.trained.parameters()
+    for number in range(options.rounds):
+        task = names[int(random.integers(len(names)))]
+        chosen = [some[task].rows[i] for i in random.permutation(len(some[task].rows))[:needs]]
+        opened, _ = teach(checkpoint, inner, chosen[: options.rows], begin=partial(_begin_at, start))
+        run = opened.run
+        here = run.trained.parameters()
+        rate = options.rate * (1 - number / options.rounds)
+        if options.method == "reptile":
+            moved = {name: w + rate * (here[name] - w) for name, w in start.items()}
+        else:
+            items = ready(checkpoint, inner, chosen[options.rows :]).run.rows.train
+            sums, slope = objectives.gradient(run.model, run.trained, items, run.config)
+            moved = {name: w - rate / sums.count * slope[name] for name, w in start.items()}
+        way = mx.sqrt(sum((mx.sum(mx.square(here[name] - w)) for name, w in start.items()), mx.array(0.0)))
+        mx.eval(moved, way)
+        start = moved
+        yield MetaRound(number + 1, task, float(way))
+    last = ready(checkpoint, replace(inner, out=str(folder)), some[names[0]].rows).run
+    last.trained.set(start)
+    write(last, folder)
+
+
+def _begin_at(start: Start, run: TrainingRun) -> None:
+    run.trained.set(start)
+
+
+def identity(some: Mapping[str, Pool], config: Config, options: MetaOptions) -> dict[str, Any]:
+    """What a start hangs on."""
+    known = {name: each.fingerprint for name, each in some.items()}
+    plain: dict[str, Any] = json.loads(json.dumps({"tasks": known, "by": asdict(options), "options": fixed(config)}))
+    return plain
+
+
+def is_made(start: Path, made_of: Mapping[str, Any]) -> bool:
+    """Whether the start is there, made of these."""
+    path = start / MADE_OF
+    return path.exists() and json.loads(read_whole(path)) == made_of
+
+
+def seal(start: Path, made_of: Mapping[str, Any]) -> None:
+    """Write down what the start was made of."""
+    write_json(start / MADE_OF, made_of)
+
+
+def trials(config: Config, rows: Pool, amounts: Sequence[int], seeds: int, start: Path) -> list[Trial]:
+    """Trainings on the held-out task from the usual start and from the learned one, on the same rows."""
+    found = []
+    for name, at in (("zero", ""), ("learned", str(start))):
+        own = replace(config, warm_start=at)
+        found += [replace(each, name={**each.name, "start": name}) for each in rungs(own, rows, amounts, seeds)]
+    return found
+
+
+@dataclass(frozen=True)
+class StartComparison:
+    """Nats a held-out row after so many rows of the new task, from either start, means over seeds. `change` is learned
+    less zero on as many rows, `saved` learned less zero on the most rows, both paired by row."""
+
+    rows: int
+    zero: Estimate
+    learned: Estimate
+    change: Change
+    saved: Change
+
+
+def compared(results: Sequence[TrialResult]) -> list[StartComparison]:
+    """The comparison for each amount of rows. DataError where a training failed."""
+    lost: dict[tuple[str, int], list[TrialResult]] = {}
+    for result in results:
+        if result.failed:
+            raise DataError(f"a training on the task failed: {result.failed}; lower rate")
+        lost.setdefault((result.name["start"], result.name["rows"]), []).append(result)
+    amounts = sorted({rows for _, rows in lost})
+    found = {key: by_row(mine) for key, mine in lost.items()}
+    most = found["zero", amounts[-1]]
+    return [
+        StartComparison(
+            rows,
+            mean(found["zero", rows]),
+            mean(found["learned", rows]),
+            compare(found["zero", rows], found["learned", rows]),
+            compare(most, found["learned", rows]),
+        )
+        for rows in amounts
+    ]

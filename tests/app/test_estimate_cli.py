@@ -1,0 +1,82 @@
+"""`likely estimate` as a person calls it, on a tiny model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app.cli import estimate
+from metal import mx
+from tests.engine.synth.makers import write_rows
+from tests.engine.tiny import LLAMA, weights, write_folder
+
+
+def called(*words: Any) -> Result:
+    return CliRunner().invoke(estimate.command, [str(word) for word in words])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with a model, rows, tasks and options of trainings."""
+    monkeypatch.chdir(tmp_path)
+    arrays = {name: mx.array(array) for name, array in weights(LLAMA).items()}
+    write_folder(tmp_path / "tiny", LLAMA, arrays)
+    rows = [{"prompt": f"{i} ", "completion": "ab"[i % 2]} for i in range(24)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "tasks").mkdir()
+    for name in ("one", "two", "three"):
+        write_rows(tmp_path / "tasks" / f"{name}.jsonl", [row | {"prompt": f"{name} {row['prompt']}"} for row in rows])
+    (tmp_path / "c.toml").write_text('model = "tiny"\nsteps = 1\nbatch = 4\nlength = 32\nlayers = 1\nrank = 1\n')
+    return tmp_path
+
+
+def test_a_curve_and_a_ladder_are_tables_and_go_on(place: Path) -> None:
+    words = ("curve", "rows.jsonl", "-c", "c.toml", "--out", "o", "--sizes", "2,4,8,12", "--seeds", 2, "--next", 50)
+    dry = called(*words, "--dry-run")
+    assert dry.exit_code == 0 and "8 trainings, about" in dry.output and not (place / "o").exists()
+    done = called(*words)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert [line.split()[2] for line in lines if line.startswith("tiny")] == ["2", "4", "8", "12"]
+    assert "  50 rows beyond 12 are worth" in done.output and "held out: from 8 to 12 rows" in done.output
+    kept = (place / "o" / "trials.jsonl").read_bytes()
+    again = called(*words, "--json")
+    events = [json.loads(line) for line in again.output.splitlines()]
+    assert (place / "o" / "trials.jsonl").read_bytes() == kept and len(events) == 10
+    loss = events[-1]["curves"]["loss"]
+    assert loss["worth"]["rows"] == 50 and loss["worth"]["low"] <= loss["worth"]["told"] <= loss["worth"]["high"]
+    assert set(events[-1]["without"]) | set(events[-1]["curves"]) == {"loss", "errors"}
+    named = ("transfer", "rows.jsonl", "-M", "tiny", "-c", "c.toml", "--out", "t")
+    ladder = (*named, "--layers", "1,-1", "--sizes", "0,4")
+    found = called(*ladder)
+    assert found.exit_code == 0, found.output
+    cells = [line.split() for line in found.output.splitlines() if line.startswith("tiny")]
+    assert [(cell[1], cell[2]) for cell in cells] == [("1", "0"), ("1", "4"), ("all", "0"), ("all", "4")]
+    rungs = json.loads(called(*ladder, "--json").output.splitlines()[-1])["rungs"]
+    assert rungs[0]["nats"] == rungs[2]["nats"] and rungs[0]["gain"] is None and rungs[1]["gain"]["p"] <= 1
+    for wrong, line in ((("--sizes", "2,99"), "got 99"), (("--sizes", "two"), "whole numbers with commas")):
+        refused = called(*words[:6], *wrong)
+        assert refused.exit_code and line in refused.output + str(refused.exception)
+
+
+def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
+    words = ("meta", "tasks", "--held-out", "two", "-c", "c.toml", "--out", "m", "--rounds", 2, "--rows", 4,
+             "--sizes", "2,6", "--seeds", 1)  # fmt: skip
+    done = called(*words)
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.output.splitlines()[-3:-1]] == ["2", "6"]
+    start = (place / "m" / "start" / "adapters.safetensors").stat().st_mtime_ns
+    again = called(*words, "--json")
+    assert (place / "m" / "start" / "adapters.safetensors").stat().st_mtime_ns == start  # it is not learned again
+    assert [row["rows"] for row in json.loads(again.output.splitlines()[-1])["rows"]] == [2, 6]
+    refused = called("meta", "tasks", "--held-out", "four", "-c", "c.toml")
+    assert "no task 'four' to hold out: it has one, three, two" in refused.output + str(refused.exception)
+    bound = called("bound", "m/start", "--held-out", "rows.jsonl", "--trained", "rows.jsonl", "--draws", 2)
+    assert bound.exit_code == 0, bound.output
+    lines = bound.output.splitlines()
+    assert len(lines) == 4 and all(" at 95%" in line for line in lines) and "VACUOUS: 1.000" in lines[2]
+    told = json.loads(called("bound", "m/start", "--held-out", "rows.jsonl", "--delta", 0.1, "--json").output)["bounds"]
+    assert [each["confidence"] for each in told] == [0.9, 0.9] and {each["vacuous"] for each in told} <= {True, False}
+    assert "give --held-out, --trained or both" in called("bound", "m/start").output
