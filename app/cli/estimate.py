@@ -158,12 +158,12 @@ def meta(
     """
     from engine.estimate import ladder
     from engine.estimate import meta as meta_learning
-    from engine.estimate.ladder import Pool
+    from engine.estimate.ladder import RowPool
     from engine.sources.checkpoint import load
 
     settings = _settings(config, str(folder), out, model)
     known = meta_learning.tasks(folder, held, settings)
-    task: Pool = known.pop(held)
+    task: RowPool = known.pop(held)
     start, options = expanded(out) / "start", meta_learning.MetaOptions(method, rounds, rows, rate, settings.seed)
     amounts = ladder.sizes(sizes, len(task.rows))
     trials = meta_learning.trials(settings, task, amounts, seeds, start)

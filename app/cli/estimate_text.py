@@ -11,7 +11,7 @@ from app.heat import one_line
 if TYPE_CHECKING:
     from engine.estimate.bounds import RiskBound
     from engine.estimate.curve import Foretelling, HeldOutSize, LearningCurve
-    from engine.estimate.ladder import Rung
+    from engine.estimate.ladder import LadderRung
     from engine.estimate.meta import StartComparison
     from engine.evaluate.estimates import Change, Estimate
 
@@ -24,12 +24,12 @@ class CurveReport:
     """Rungs of one base; of each figure its curve, the worth of more rows, and the largest size held out, or why it has
     none."""
 
-    rungs: "Sequence[Rung]"
+    rungs: "Sequence[LadderRung]"
     curves: "dict[str, tuple[LearningCurve, Foretelling, HeldOutSize | None]]"
     without: dict[str, str]
 
 
-def table_lines(rungs: "Sequence[Rung]") -> Iterator[str]:
+def table_lines(rungs: "Sequence[LadderRung]") -> Iterator[str]:
     """A line a rung: held-out loss in bits a row, share of rows right, gain over the base, paired by row."""
     yield f"{'base':20} {'layers':>6} {'rows':>6}  {'bits a row':24} {'right':20} gain over no training"
     for rung in rungs:
@@ -41,11 +41,11 @@ def table_lines(rungs: "Sequence[Rung]") -> Iterator[str]:
         yield f"{begin}{_span(rung.nats, BITS):24} {_span(rung.accuracy, 1):20} {gain}".rstrip()
 
 
-def table_object(rungs: "Sequence[Rung]") -> dict[str, Any]:
+def table_object(rungs: "Sequence[LadderRung]") -> dict[str, Any]:
     return {"event": "table", "rungs": [_rung(rung) for rung in rungs]}
 
 
-def _rung(rung: "Rung") -> dict[str, Any]:
+def _rung(rung: "LadderRung") -> dict[str, Any]:
     gain = None if rung.gain is None else _change(rung.gain)
     said = {"model": rung.model, "layers": rung.layers, "rows": rung.rows, "seeds": rung.seeds, "failed": rung.failed}
     return {**said, "nats": _estimate(rung.nats), "accuracy": _estimate(rung.accuracy), "gain": gain}

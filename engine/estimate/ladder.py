@@ -26,7 +26,7 @@ VARIED = ("model", "layers", "seed", "out", "data", "valid")  # options that run
 
 
 @dataclass(frozen=True)
-class Pool:
+class RowPool:
     """Rows to learn from, rows that are held out, and what both are known by."""
 
     rows: tuple[TrainingRow, ...]
@@ -34,7 +34,7 @@ class Pool:
     fingerprint: str
 
 
-def pool(config: Config) -> Pool:
+def pool(config: Config) -> RowPool:
     """The rows of the options' data; held out are those of a test file, else of a validation file, else a share."""
     found = data.read(
         config.data, names=read_map(config.map), valid=config.valid, keep_duplicates=config.duplicates
@@ -43,7 +43,7 @@ def pool(config: Config) -> Pool:
     held = found.test or found.valid
     if len(held) < 2:
         raise DataError(f"{config.data} leaves {len(held)} rows to measure on: give a test file, or a larger share")
-    return Pool(found.train, held, f"{found.fingerprint} {len(found.test)}")
+    return RowPool(found.train, held, f"{found.fingerprint} {len(found.test)}")
 
 
 def sizes(asked: Sequence[int], there: int) -> list[int]:
@@ -55,7 +55,7 @@ def sizes(asked: Sequence[int], there: int) -> list[int]:
 
 
 def rungs(
-    config: Config, rows: Pool, amounts: Sequence[int], seeds: int, *,
+    config: Config, rows: RowPool, amounts: Sequence[int], seeds: int, *,
     models: Sequence[str] = (), layers: Sequence[int] = (),
 ) -> list[Trial]:  # fmt: skip
     """A trial of every base, layers, amount and seed; of no rows, the base as it is, one."""
@@ -76,13 +76,13 @@ def fixed(config: Config) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name not in VARIED}
 
 
-def head(config: Config, rows: Pool) -> dict[str, Any]:
-    """What the results of rungs hang on beside their names."""
+def head(config: Config, rows: RowPool) -> dict[str, Any]:
+    """Head of a journal of rungs: what they hang on beside their names."""
     return {"data": rows.fingerprint, "options": fixed(config)}
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderRung:
     """Trainings that differ in their seed alone: nats a held-out row and how many rows are right, means over seeds; and
     what was gained over no training, paired by row."""
 
@@ -96,7 +96,7 @@ class Rung:
     failed: str = ""
 
 
-def table(results: Sequence[TrialResult]) -> Iterator[Rung]:
+def table(results: Sequence[TrialResult]) -> Iterator[LadderRung]:
     """Rungs in the order of their trials."""
     groups: dict[tuple[str, int, int], list[TrialResult]] = {}
     for result in results:
@@ -105,13 +105,13 @@ def table(results: Sequence[TrialResult]) -> Iterator[Rung]:
         sound = [result for result in mine if not result.failed]
         failed = next((result.failed for result in mine if result.failed), "")
         if not sound:
-            yield Rung(model, layers, rows, 0, mean([]), mean([]), None, failed)
+            yield LadderRung(model, layers, rows, 0, mean([]), mean([]), None, failed)
             continue
         lost = by_row(sound)
         right = np.mean([[row.right for row in result.rows] for result in sound], 0).tolist()
         base = groups.get((model, layers, 0))
         gain = compare(lost, by_row(base)) if base and rows else None
-        yield Rung(model, layers, rows, len(sound), mean(lost), mean(right), gain, failed)
+        yield LadderRung(model, layers, rows, len(sound), mean(lost), mean(right), gain, failed)
 
 
 def by_row(results: Sequence[TrialResult]) -> list[float]:

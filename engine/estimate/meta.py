@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import DataError, ParameterError
-from engine.estimate.ladder import Pool, by_row, fixed, pool, rungs
+from engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
 from engine.estimate.trial import Trial, TrialResult
 from engine.evaluate.estimates import Change, Estimate, compare, mean
 from engine.tune import data, objectives
@@ -53,7 +53,7 @@ class MetaRound:
     way: float
 
 
-def tasks(folder: Path, held: str, config: Config) -> dict[str, Pool]:
+def tasks(folder: Path, held: str, config: Config) -> dict[str, RowPool]:
     """The tasks in a folder: files of rows, or folders that `likely tune` reads. DataError for fewer than two beside
     the one held out."""
     found = {}
@@ -69,7 +69,7 @@ def tasks(folder: Path, held: str, config: Config) -> dict[str, Pool]:
 
 def learn(
     checkpoint: "Checkpoint",
-    some: Mapping[str, Pool],
+    some: Mapping[str, RowPool],
     config: Config,
     options: MetaOptions,
     folder: Path,
@@ -111,8 +111,8 @@ def _begin_at(start: Start, run: TrainingRun) -> None:
     run.trained.set(start)
 
 
-def identity(some: Mapping[str, Pool], config: Config, options: MetaOptions) -> dict[str, Any]:
-    """What a start hangs on."""
+def identity(some: Mapping[str, RowPool], config: Config, options: MetaOptions) -> dict[str, Any]:
+    """Identity of a start: the tasks and options that it hangs on."""
     known = {name: each.fingerprint for name, each in some.items()}
     plain: dict[str, Any] = json.loads(json.dumps({"tasks": known, "by": asdict(options), "options": fixed(config)}))
     return plain
@@ -125,11 +125,11 @@ def is_made(start: Path, made_of: Mapping[str, Any]) -> bool:
 
 
 def seal(start: Path, made_of: Mapping[str, Any]) -> None:
-    """Write down what the start was made of."""
+    """Write down that the start was made of these."""
     write_json(start / MADE_OF, made_of)
 
 
-def trials(config: Config, rows: Pool, amounts: Sequence[int], seeds: int, start: Path) -> list[Trial]:
+def trials(config: Config, rows: RowPool, amounts: Sequence[int], seeds: int, start: Path) -> list[Trial]:
     """Trainings on the held-out task from the usual start and from the learned one, on the same rows."""
     found = []
     for name, at in (("zero", ""), ("learned", str(start))):

@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import DataError, ParameterError
 from engine.estimate import guarantee, ladder, meta
-from engine.estimate.ladder import Pool
+from engine.estimate.ladder import RowPool
 from engine.estimate.trial import RowScore, TrialResult, run
 from engine.sources.checkpoint import Checkpoint, load
 from engine.tune import adapters, trainer
@@ -38,7 +38,7 @@ def shifted(by: int, count: int, seed: int) -> tuple[TrainingRow, ...]:
 
 
 def test_rungs_are_nested_and_the_table_is_by_hand(tmp_path: Path) -> None:
-    rows = Pool(shifted(1, 8, 0), shifted(1, 3, 1), "")
+    rows = RowPool(shifted(1, 8, 0), shifted(1, 3, 1), "")
     trials = ladder.rungs(Config(model="a"), rows, [0, 2, 4], 2, models=("a", "b"), layers=(1, -1))
     assert len(trials) == 2 * 2 * (1 + 2 + 2) and trials[0].rows == ()
     assert trials[3].rows[:2] == trials[1].rows and trials[3].rows[:2] != trials[4].rows[:2]
@@ -63,12 +63,12 @@ def test_rungs_are_nested_and_the_table_is_by_hand(tmp_path: Path) -> None:
 def test_a_learned_start_needs_fewer_rows_of_a_task_that_it_never_saw(
     method: str, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    known = {f"shift {by}": Pool(shifted(by, 24, by), (), "") for by in (1, 2, 3)}
+    known = {f"shift {by}": RowPool(shifted(by, 24, by), (), "") for by in (1, 2, 3)}
     config = configure(OPTIONS)
     rate = 0.5 if method == "reptile" else 0.1
     made = list(meta.learn(checkpoint, known, config, meta.MetaOptions(method, 12, 6, rate), tmp_path / "start"))
     assert len(made) == 12 and {each.task for each in made} == set(known) and made[0].way > 0
-    task = Pool(shifted(4, 16, 9), shifted(4, 30, 10), "")
+    task = RowPool(shifted(4, 16, 9), shifted(4, 30, 10), "")
     trials = meta.trials(config, task, [4, 16], 1, tmp_path / "start")
     results = [done.result for done in run(lambda _: checkpoint, trials, tmp_path / "trials", {})]
     few, many = meta.compared(results)
