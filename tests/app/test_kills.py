@@ -1,6 +1,6 @@
 """kill -9 at random instants of what takes long, and signals twice: nothing kept is lost, nothing half is taken.
 
-LIKELY_KILLS is how many of each (25). The seed of the instants is fixed; what a process was doing then is not.
+LIKELY_KILLS is how many of each (25), LIKELY_KILLS_SEED which instants; what a process was doing then is not fixed.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def killed(process: "subprocess.Popen[bytes]", after_s: float) -> bool:
 
 def instants(longest_s: float) -> Iterator[float]:
     """Moments up to a time, until so many kills are through; a caller takes one for each kill."""
-    rng = random.Random(19)
+    rng = random.Random(int(os.environ.get("LIKELY_KILLS_SEED", "19")))
     while True:
         yield rng.uniform(0.1, 1) * longest_s
 

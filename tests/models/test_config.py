@@ -143,3 +143,49 @@ def test_what_the_config_leaves_open_the_tensors_say() -> None:
 def test_a_llama_that_does_not_say_has_a_head_of_its_own() -> None:
     said = {name: value for name, value in LLAMA.items() if name != "tie_word_embeddings"}
     assert not models.configure(said).tied and models.configure(said | {"tie_word_embeddings": True}).tied
+
+
+# keys whose default follows others here (a tiny shape), and the context, for which 2,048 stands where nobody says more
+SHAPE = {
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "layer_types", "sliding_window", "num_local_experts", "num_experts_per_tok", "num_experts",
+    "moe_intermediate_size", "n_layer", "n_head", "n_embd", "n_inner", "n_positions", "no_rope_layers",
+    "max_position_embeddings", "rope_parameters",
+}  # fmt: skip
+
+
+def test_a_key_that_is_left_out_is_the_reference_implementations_default() -> None:
+    """Every key of transformers' configuration that a family reads and can do without, one at a time."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    found = {}
+    for config in SAME.values():
+        family = config["model_type"]
+        defaults = CONFIG_MAPPING[family]().to_dict()
+        rope = defaults.get("rope_parameters") or {}
+        if "rope_theta" in rope and not {"rotary_emb_base", "rope_parameters"} & config.keys():
+            defaults["rope_theta"] = rope["rope_theta"]
+        for key, value in defaults.items():
+            less = {name: own for name, own in config.items() if name != key}
+            if key in SHAPE or value is None or not reads(less | {key: object()}) or not reads_without(less):
+                continue
+            assert models.configure(less) == models.configure(less | {key: value}), (family, key, value)
+            found[family, key] = value
+    assert len(found) > 90 and found["llama", "rms_norm_eps"] == 1e-6 and found["gpt2", "layer_norm_epsilon"] == 1e-5
+
+
+def reads(config: dict[str, Any]) -> bool:
+    """Whether a family looks at a key: a value of no type is refused as that, or as one nobody knows."""
+    try:
+        models.configure(config)
+    except ConfigError as error:
+        return "unknown key" not in str(error)
+    return False
+
+
+def reads_without(config: dict[str, Any]) -> bool:
+    try:
+        models.configure(config)
+    except ConfigError:
+        return False
+    return True
