@@ -8,10 +8,11 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
-from html import escape
+from html import escape as escape_html
 from pathlib import Path
 
 from app.evaluations import Evaluation, Evaluations
+from app.heat import visible
 from engine.evaluate.calibration import Bin, reliability
 from engine.evaluate.estimates import Estimate
 from engine.evaluate.figures import ComparedMeasure, Tally, comparisons, left_out
@@ -29,6 +30,11 @@ th{font-weight:600;border-bottom:1px solid #ccd}td.n{text-align:right}
 pre{background:#f4f5f8;padding:.7rem;overflow:auto}
 svg text{font:12px system-ui,sans-serif;fill:#444}.better{color:#1d7a50}.worse{color:#b3391f}small{color:#667}
 @media(prefers-color-scheme:dark){body{background:#15171c;color:#dde}pre{background:#20232b}svg text{fill:#aab}}"""
+
+
+def escape(text: str) -> str:
+    """Text of a file as HTML, that moves no terminal either: a report is looked at with `less` too."""
+    return escape_html(visible(text))
 
 
 def write(path: Path, store: Evaluations, measured: Measured) -> None:

@@ -271,8 +271,9 @@ class LikelyApp(App[str]):
         return dict((theme.DARK if self.current_theme.dark else theme.LIGHT).variables)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """With ASCII in the place of pictures, where LIKELY_ASCII asks for it."""
-        return [*super().get_line_filters(), *([theme.Ascii()] if self.environ.get("LIKELY_ASCII") else [])]
+        """With ASCII in the place of pictures, where LIKELY_ASCII asks for it; no text moves the terminal."""
+        ascii_only = [theme.Ascii()] if self.environ.get("LIKELY_ASCII") else []
+        return [*super().get_line_filters(), theme.HARMLESS, *ascii_only]
 
     def restyle(self) -> None:
         """Resolve the styles for the theme and the terminal."""

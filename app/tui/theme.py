@@ -311,6 +311,19 @@ class Ascii(LineFilter):
         ]
 
 
+class Harmless(LineFilter):
+    """Drops what would move a terminal from all that is drawn, whoever wrote it: names, titles, messages. Such
+    characters have no width."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        if not any(heat.CONTROL.search(segment.text) for segment in segments):
+            return segments
+        return [Segment(heat.CONTROL.sub("", segment.text), segment.style, segment.control) for segment in segments]
+
+
+HARMLESS = Harmless()
+
+
 def track(share: float, size: int, look: Look, glyphs: Glyphs, *, on: bool, picked: bool) -> list[Segment]:
     """A slider of `size` cells with its knob at `share` of the way."""
     knob = min(max(round(share * (size - 1)), 0), size - 1)

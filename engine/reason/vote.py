@@ -70,7 +70,7 @@ def maj_at(k: int, answers: Sequence[str | None], right: str, draws: int = 2000,
     By `draws` of them at random; an answer that ties counts for its share.
     """
     random = np.random.default_rng(seed)
-    names = {answer: i for i, answer in enumerate(dict.fromkeys([right, *answers])) if answer is not None}
+    names = {answer: i for i, answer in enumerate(dict.fromkeys([right, *(a for a in answers if a is not None)]))}
     ids = np.array([names.get(answer, -1) if answer is not None else -1 for answer in answers])
     some = ids[random.random((draws, len(ids))).argsort(axis=1)[:, :k]]
     places = np.arange(draws)[:, None] * len(names) + some

@@ -16,6 +16,7 @@ import pytest
 import app.cli
 import app.cli.eval
 from app import evaluations
+from app.heat import CONTROL
 from engine import arrays
 from engine.evaluate import evaluation
 from engine.evaluate.variations import Variation, order
@@ -230,9 +231,10 @@ def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
 
 def test_a_report_is_one_file_that_needs_no_network(likely: Run, tmp_path: Path) -> None:
     rows = [{"context": f"Q{i}:", "choices": [chr(60 + i), chr(70 + i), "<"], "gold": i % 2} for i in range(40)]
-    path, report = write(tmp_path / "a<b.jsonl", rows), tmp_path / "out.html"
+    path, report = write(tmp_path / "a<b\x1b]52;c;QQ==\x07.jsonl", rows), tmp_path / "out.html"
     assert likely(path, "-M", "one", "-M", "two", "--report", report)[0] == 0
     page = report.read_text()
+    assert "]52;c;QQ==" in page and not CONTROL.search(page)
     assert page.count("<svg") >= 12 and page.count("<figcaption>") == 2 and "Items on which they differ" in page
     assert "a&lt;b" in page and "a<b" not in page and "-M one -M two" in page
     assert "http" not in page and "src=" not in page and "<script" not in page

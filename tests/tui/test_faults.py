@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import Static
 
+from app.heat import CONTROL
 from app.store import Store
 from app.tui.chat.auto_saver import AutoSaver
 from app.worker import Failed
@@ -25,6 +27,15 @@ async def kept(stage: Stage) -> AutoSaver:
     keeper.do(lambda _: done.append(True))
     await stage.until(lambda: done or keeper.trouble)
     return keeper
+
+
+async def test_no_text_moves_the_terminal(play: Play) -> None:
+    """A widget that holds what a file is called, and does not know that names may be evil."""
+    evil = "a\x1b]52;c;QQ==\x07b\x9b2J\u202ec"
+    async with play() as stage:
+        await stage.app.screen.mount(Static(evil, markup=False))
+        await stage.until(lambda: "QQ==" in stage.picture())
+        assert not CONTROL.search(stage.picture().replace("\n", ""))
 
 
 async def test_the_session_file_is_removed_while_it_is_open(play: Play, tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def test_a_majority_of_some_is_that_of_all_subsets() -> None:
         won.append((counts["r"] == best) / list(counts.values()).count(best))
     assert vote.maj_at(3, answers, "r", 20_000) == pytest.approx(np.mean(won), abs=4 * 0.5 / math.sqrt(20_000))
     assert vote.maj_at(3, ["w", None, "w"], "r") == 0
+    assert vote.maj_at(2, [None, None], "r") == 0 and vote.maj_at(1, [None, "r"], "r") == pytest.approx(0.5, abs=0.05)
+    assert vote.maj_at(2, [None, "w"], "r") == 0 and vote.maj_at(2, [None, "r"], "r") == 1
 
 
 def test_an_interval_of_a_share() -> None:
@@ -295,7 +297,7 @@ def test_templates_by_name_and_file(tmp_path: File) -> None:
     ("text", "line"),
     [
         ("befor = 'x'", "unknown key 'befor': did you mean before"), ("before = 3", "before must be a text"),
-        ("[[examples]]\nquestion = 'x'", "must have a question and an answer"), ("= 2", "is no TOML"),
+        ("[[examples]]\nquestion = 'x'", "must have a question and an answer"), ("= 2", "not TOML"),
         ("extract = 'nubmer'", "is no rule of extraction"),
     ],
 )  # fmt: skip
