@@ -60,14 +60,19 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]
         fitted = fit(runs.where(~large))
     except DataError:
         return []
+    return foretold(fitted, runs.where(large), seed=seed, count=count)
+
+
+def foretold(fitted: Fitted, runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]:
+    """Runs that a law has not seen, told by it, the cheapest first."""
     laws = Law(*refits(fitted, count, seed=seed).T)
     chance = np.exp(np.random.default_rng([seed, count]).choice(fitted.deviations, count))
     found = []
-    for i in np.flatnonzero(large)[np.argsort(compute[large], kind="stable")]:
+    for i in np.argsort(runs.compute, kind="stable"):
         n, d = float(runs.parameters[i]), float(runs.tokens[i])
         low, high = map(float, span(chance * laws.loss(n, d)))
         told = fitted.law.loss(n, d)
-        found.append(Foretold(int(runs.row[i]), float(compute[i]), told, low, high, float(runs.loss[i])))
+        found.append(Foretold(int(runs.row[i]), float(runs.compute[i]), told, low, high, float(runs.loss[i])))
     return found
 
 
