@@ -17,10 +17,11 @@ from engine.scaling.forecast import DECADE, Purchase, buy, frontier
 from engine.scaling.report import LadderReport
 
 WIDTH, HEIGHT, LEFT, BELOW, ABOVE = 560, 330, 56, 34, 28
-HOURS = (1.0, 5.0, 24.0, 168.0)
+HOURS = (0.25, 1.0, 5.0, 24.0, 168.0)
 BEYOND = 100.0  # times the largest run, to which the frontier is drawn
 NAMES = {"E": "E", "alpha": "α", "beta": "β", "a": "a, N ~ C^a"}
 RUNS, BEST, TOLD = COLOURS[0], COLOURS[4], COLOURS[1]
+FLOPS = "C, FLOP"
 Point = tuple[float, float]
 
 
@@ -76,7 +77,9 @@ class Axes:
         ]
         for value in _decades(*self.x):
             x, _ = self.at(value, self.y[1])
-            frame.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{short(value)}</text>')
+            words = f"{value:.0e}".replace("e+", "e") if self.along == FLOPS else short(value)
+            anchor = "end" if x > WIDTH - 40 else "middle"
+            frame.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="{anchor}">{words}</text>')
         for value in np.linspace(*self.y, 5):
             _, y = self.at(self.x[0], value)
             frame.append(f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
@@ -91,7 +94,7 @@ def svg(found: LadderReport, rate: float | None) -> str:
     """All pictures in one file."""
     pictures = [draw(found) for draw in PICTURES]
     rows = math.ceil(len(pictures) / 2)
-    size = f'width="{2 * WIDTH}" height="{rows * HEIGHT + 110}"'
+    size = f'width="{2 * WIDTH}" height="{rows * HEIGHT + 125}"'
     placed = [picture(f'x="{i % 2 * WIDTH}" y="{i // 2 * HEIGHT}"') for i, picture in enumerate(pictures)]
     words = [_law(found), *(f"{hours}: {said}" for hours, said in _bought(found, rate))]
     lines = "".join(
@@ -174,7 +177,7 @@ def _loss(found: LadderReport) -> Callable[[str], str]:
     told = frontier(found.fitted, found.laws, first, DECADE * largest)
     beyond = frontier(found.fitted, found.laws, DECADE * largest, BEYOND * largest, 30)
     low, high = min(float(runs.loss.min()), float(beyond.loss.min())), float(runs.loss.max())
-    axes = Axes("Loss against compute", (first / 2, BEYOND * largest), (low * 0.97, high * 1.03), "C, FLOP", True)
+    axes = Axes("Loss against compute", (first / 2, BEYOND * largest), (low * 0.97, high * 1.03), FLOPS, True)
     parts = [axes.upright(largest, "told"), axes.upright(DECADE * largest, "open")]
     parts.append(axes.area(told.compute, told.low, told.high, TOLD))
     parts.append(axes.line(told.compute, told.loss, BEST))
@@ -210,7 +213,7 @@ def _residuals(found: LadderReport) -> Callable[[str], str]:
     runs, off = found.fitted.runs, found.fitted.residuals
     most = max(float(abs(off).max()) * 1.2, 1e-6)
     spread = (float(runs.compute.min()) / 2, float(runs.compute.max()) * 2)
-    axes = Axes("Residuals: log loss seen minus told", spread, (-most, most), "C, FLOP")
+    axes = Axes("Residuals: log loss seen minus told", spread, (-most, most), FLOPS)
     parts = [axes.line(spread, (0.0, 0.0), "#99a")]
     for i, (c, each) in enumerate(zip(runs.compute, off, strict=True)):
         parts.append(axes.dot(c, each, RUNS, 3.5, f"row {runs.row[i]}: {each:+.4f}"))

@@ -54,13 +54,7 @@ command.add_command(scale_toy.toy)
 
 @command.command()
 @click.argument("runs", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--map",
-    "mapped",
-    multiple=True,
-    metavar="NAME=COLUMN[*NUMBER]",
-    help="Where parameters, tokens, loss, compute, unique, embedding or seconds is, and its unit; repeatable.",
-)
+@scale_show.mapped_option
 @click.option("--keep-all", is_flag=True, help="Leave no run out; a run that cannot be fitted is then an error.")
 @click.option("--budget", "budgets", multiple=True, type=Compute(), help="What this much compute buys; repeatable.")
 @click.option(

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +32,15 @@ def plan(ladder: Path, as_json: bool) -> None:
     [training]                             as `likely pretrain` takes it, the same for every run
     data = "plays.txt"
     """
-    _, rungs, left, found = _planned(ladder)
-    if as_json:
-        runs = [{**asdict(r), "name": r.name, "seconds": s} for r, s in zip(found.rungs, found.seconds, strict=True)]
-        total = {"seconds": found.total_s, "rate": found.rate if found.rungs else None, "memory": found.memory}
-        click.echo(json.dumps({"runs": runs, "done": len(rungs) - len(runs), "left_out": left, **total}))
+    it = _planned(ladder)
+    if not as_json:
+        _tell(it)
         return
-    _tell(rungs, left, found)
+    found = it.cost
+    runs = [{**asdict(r), "name": r.name, "seconds": s} for r, s in zip(found.rungs, found.seconds, strict=True)]
+    total = {"seconds": found.total_s, "rate": found.rate if runs else None, "memory": found.memory}
+    done = len(it.rungs) - len(runs)
+    click.echo(json.dumps({"runs": runs, "done": done, "left_out": it.left, "unique": it.unique, **total}))
 
 
 @click.command()
@@ -66,17 +68,17 @@ def run(ladder: Path, within: float, as_json: bool) -> None:
     from engine.errors import DataError
     from engine.scaling import running
 
-    read, rungs, left, found = _planned(ladder)
+    it = _planned(ladder)
     if not as_json:
-        _tell(rungs, left, found)
-    if found.total_s > within * 3600:
+        _tell(it)
+    if it.cost.total_s > within * 3600:
         raise DataError(
-            f"{ladder}: its {len(found.rungs)} runs take {duration(found.total_s)} on this machine, more than --within "
-            f"{within:g} hours: fewer or smaller runs, or allow more"
+            f"{ladder}: its {len(it.cost.rungs)} runs take {duration(it.cost.total_s)} on this machine, more than "
+            f"--within {within:g} hours: fewer or smaller runs, or allow more"
         )
     try:
         with Progress() as progress:
-            for event in running.run(read, rungs, trainer(read)):
+            for event in running.run(it.plan, it.rungs, trainer(it.plan)):
                 match event:
                     case running.RungMoved(rung, tokens, loss):
                         progress.show(f"{rung.name} · loss {loss:.3f}", tokens, rung.tokens)
@@ -89,7 +91,7 @@ def run(ladder: Path, within: float, as_json: bool) -> None:
         click.echo("stopped; what was trained is kept, and the same command goes on from there", err=True)
         sys.exit(INTERRUPTED)
     if not as_json:
-        click.echo(f"the table: {read.out / running.TABLE}")
+        click.echo(f"the table: {it.plan.out / running.TABLE}")
 
 
 def trainer(plan: "LadderPlan") -> "RungTrainer":
@@ -99,9 +101,19 @@ def trainer(plan: "LadderPlan") -> "RungTrainer":
     return PretrainRungs(plan)
 
 
-def _planned(path: Path) -> "tuple[LadderPlan, list[Rung], list[str], LadderCost]":
-    """The plan of a file, its runs and what was left out, and the cost of those that are not done."""
-    from engine import machine
+@dataclass(frozen=True)
+class LadderOutlook:
+    """A plan, its runs, those that were left out in words, the cost of what is not done, and the text's tokens."""
+
+    plan: "LadderPlan"
+    rungs: "list[Rung]"
+    left: list[str]
+    cost: "LadderCost"
+    unique: int
+
+
+def _planned(path: Path) -> LadderOutlook:
+    """The outlook of a plan's file."""
     from engine.errors import DataError
     from engine.scaling import cost, plan, running
 
@@ -109,8 +121,8 @@ def _planned(path: Path) -> "tuple[LadderPlan, list[Rung], list[str], LadderCost
     teacher = trainer(read)
     with Progress() as progress:
         progress.show("looking at the sizes", 0, 0)
-        sizes = {size: teacher.facts(size).parameters for size in read.sizes}
-        rungs, left = read.rungs(sizes)
+        facts = {size: teacher.facts(size) for size in read.sizes}
+        rungs, left = read.rungs({size: each.parameters for size, each in facts.items()})
         if not rungs:
             raise DataError(f"{path} has no run: {left[0]}")
         done = [each.run for each in running.results(read.out)]
@@ -119,14 +131,14 @@ def _planned(path: Path) -> "tuple[LadderPlan, list[Rung], list[str], LadderCost
         for number, size in enumerate(asked := cost.chosen({rung.size: rung.parameters for rung in missing})):
             progress.show(f"timing {size}", number, len(asked))
             probes.append(teacher.probe(size))
-    found = cost.cost(missing, probes)
-    cost.check_memory(found, machine.memory())
-    return read, rungs, left, found
+    unique = min(each.unique for each in facts.values())
+    return LadderOutlook(read, rungs, left, cost.cost(missing, probes), unique)
 
 
-def _tell(rungs: "list[Rung]", left: list[str], found: "LadderCost") -> None:
+def _tell(it: LadderOutlook) -> None:
     from app.training_plan import duration
 
+    found = it.cost
     lines = [f"  {'run':<24}{'N':>12}{'D':>14}{'C = 6 N D':>12}  here"]
     for rung, seconds in list(zip(found.rungs, found.seconds, strict=True))[:SHOWN]:
         lines.append(
@@ -134,8 +146,12 @@ def _tell(rungs: "list[Rung]", left: list[str], found: "LadderCost") -> None:
         )
     if len(found.rungs) > SHOWN:
         lines.append(f"  {len(found.rungs) - SHOWN} more")
-    lines += [f"  left out: {line}" for line in left]
-    done = len(rungs) - len(found.rungs)
+    lines += [f"  left out: {line}" for line in it.left]
+    if again := [rung.tokens / it.unique for rung in found.rungs if rung.tokens > it.unique]:
+        lines.append(
+            f"  {len(again)} of them read the text's {it.unique:,} tokens again, up to {max(again):.3g} times in all"
+        )
+    done = len(it.rungs) - len(found.rungs)
     said = f"{len(found.rungs)} runs" + (f", {done} done already" if done else "")
     if found.rungs:
         said += f": {duration(found.total_s)} on this machine, one after another, by probes"

@@ -23,14 +23,27 @@ class Speed(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+mapped_option = click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="NAME=COLUMN[*NUMBER]",
+    help="Where parameters, tokens, loss, compute, unique, embedding or seconds is, and its unit; repeatable.",
+)
+
+
 @click.command()
 @click.argument("runs", type=click.Path(exists=True, path_type=Path))
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write all pictures to this file.")
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="The same as pixels; wants resvg-py.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="A page with the pictures and numbers.")
+@mapped_option
 @click.option("--rate", type=Speed(), help="FLOP a second that hours are of, in a file; default: by the runs' seconds.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of the refits, in a file.")
-def show(runs: Path, svg: Path | None, png: Path | None, html: Path | None, rate: float | None, seed: int) -> None:
+def show(
+    runs: Path, svg: Path | None, png: Path | None, html: Path | None, mapped: tuple[str, ...], rate: float | None,
+    seed: int,
+) -> None:  # fmt: skip
     """Show RUNS, a table or the folder of a ladder: on the screen, or as files.
 
     \b
@@ -39,7 +52,7 @@ def show(runs: Path, svg: Path | None, png: Path | None, html: Path | None, rate
     likely scale show theirs.csv --html page.html --rate 5e13
     """
     if svg is None and png is None and html is None:
-        for name, value in (("--rate", rate), ("--seed", seed)):
+        for name, value in (("--map", mapped), ("--rate", rate), ("--seed", seed)):
             if value:
                 raise click.UsageError(f"{name} is of a file: add --svg, --png or --html")
         if not on_terminal():
@@ -50,11 +63,11 @@ def show(runs: Path, svg: Path | None, png: Path | None, html: Path | None, rate
     from app import ladder_figures
     from app.ladder_jobs import table_of
     from engine.scaling import forecast
-    from engine.scaling.ladder import read_runs
+    from engine.scaling.ladder import mapping, read_runs
     from engine.scaling.report import report
     from engine.whole_file import write_whole
 
-    read, left = read_runs(table_of(runs), {})
+    read, left = read_runs(table_of(runs), mapping(mapped))
     found = report(read, left, seed=seed)
     speed = rate or forecast.rate(found.fitted.runs)
     pictures = ladder_figures.svg(found, speed)

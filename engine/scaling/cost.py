@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.errors import OutOfMemory
 from engine.scaling.plan import Rung
 
 PROBED = 3  # sizes at most: the smallest, one in the middle, the largest
@@ -61,12 +60,3 @@ def cost(rungs: Sequence[Rung], probes: Sequence[SpeedProbe]) -> LadderCost:
         own = np.exp(np.interp(at, x, a_token) + max(0.0, at - x[-1]) * slope)
         seconds.append(float(np.interp(at, x, [each.beside_s for each in known]) + own * rung.tokens))
     return LadderCost(rungs, seconds, max((each.memory for each in known), default=0))
-
-
-def check_memory(found: LadderCost, bytes_here: int) -> None:
-    """OutOfMemory where the largest run does not fit this machine."""
-    if found.memory > bytes_here:
-        raise OutOfMemory(
-            f"the largest run needs {found.memory / 1e9:.1f} GB, and this machine has {bytes_here / 1e9:.1f}: smaller "
-            "sizes, or a smaller batch"
-        )

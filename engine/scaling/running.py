@@ -53,10 +53,10 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class SizeFacts:
-    """A size as its trainer makes it."""
+    """A size as its trainer makes it, and the tokens that its text has."""
 
     parameters: int
-    unique: int = 0  # tokens of the text, 0 where they do not end
+    unique: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ def test_a_ladder_says_what_it_costs_and_then_runs(
     assert planned["seconds"] == pytest.approx(sum(each["seconds"] for each in planned["runs"]))
     code, out, err = run("run", path, "--within", "0.001")
     assert code == 1 and "8 runs: 17 min" not in err and "more than --within 0.001 hours" in err and not trainer.trained
+    assert "2 of them read the text's 1,000,000 tokens again, up to 4 times in all" in out
     assert "8 runs: " in out and " on this machine" in out  # the cost came first
     code, out, _ = run("run", path)
     assert code == 0 and out.count("loss ") == 7 and "100k-200000-0           diverged: left out of every fit" in out
@@ -203,4 +204,6 @@ def test_pictures_are_files_that_say_what_was_found(
     page = out["html"].read_text()
     assert "row 37: it diverged" in page and ", open: " in page and "<script" not in page and "http://www.w3" in page
     assert "the screen needs a terminal" in run(path)[1] and "--rate is of a file" in run(path, "--rate", "1e9")[1]
+    assert "--map is of a file" in run(path, "--map", "loss=loss")[1]
+    assert "has column 'L' (loss) not" in run(path, "--map", "loss=L", "--svg", out["svg"])[1]
     assert "--rate takes numbers above 0" in run(path, "--svg", out["svg"], "--rate", "-1")[1]

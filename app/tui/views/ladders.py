@@ -26,7 +26,7 @@ from engine.scaling.forecast import Purchase, buy
 TICK_S = 0.15
 WIDE = 110  # columns
 SENTENCE = " More computing, lower loss, along a law: what was seen, what is told, and from where on it is open."
-SIDES = ("parabolas", "residuals")
+PARTS_SHOWN = ("loss", "side", "law")
 FORMULA = """\
 The least loss of N parameters on D tokens, fitted to all runs (Huber loss of log-losses):
 
@@ -65,7 +65,8 @@ class LaddersScreen(View):
         self.read: LadderRead | None = None
         self.chosen = 0
         self.against = ladder.AGAINST[0]
-        self.side = "parabolas"
+        self.side = "parabolas"  # or residuals
+        self.part = "loss"
         self.failure = ""
         self._worker = Worker(LadderJobs, "ladders")
         self._reading = -1
@@ -91,7 +92,7 @@ class LaddersScreen(View):
 
     def on_mount(self) -> None:
         self._path.display = False
-        self.set_class(True, "-loss")
+        self._show_part("loss")
         self._worker.start()
         self.set_interval(TICK_S, self.tick)
         if self.host.ladder is not None:
@@ -159,15 +160,17 @@ class LaddersScreen(View):
 
     def action_side(self, name: str) -> None:
         """Another picture beside the losses; on a small screen, in their place, and again for them."""
-        narrow = self.size.width < WIDE
-        again = narrow and not self.has_class("-loss") and (name == "law") == self.has_class("-law") and name in (
-            self.side, "law",
-        )  # fmt: skip
-        if name in SIDES:
+        part = "law" if name == "law" else "side"
+        again = self.size.width < WIDE and part == self.part and name in (self.side, "law")
+        if name != "law":
             self.side = name
-        shown = "loss" if again else "law" if name == "law" else "side"
-        for each in ("loss", "side", "law"):
-            self.set_class(each == shown, f"-{each}")
+        self._show_part("loss" if again else part)
+
+    def _show_part(self, part: str) -> None:
+        """Which part fills a screen that is too small for all of them."""
+        self.part = part
+        for each in PARTS_SHOWN:
+            self.set_class(each == part, f"-{each}")
         self.call_after_refresh(self.reshow)
 
     def action_against(self) -> None:
@@ -186,8 +189,8 @@ class LaddersScreen(View):
         if self._path.display:
             self._path.display = False
             self.set_focus(None)
-        elif self.size.width < WIDE and not self.has_class("-loss"):
-            self.action_side("law" if self.has_class("-law") else self.side)
+        elif self.size.width < WIDE and self.part != "loss":
+            self._show_part("loss")
         else:
             self.host.go("chat")
 

@@ -24,7 +24,7 @@ class PlantedRungs:
         self.trained: list[str] = []
 
     def facts(self, size: str) -> SizeFacts:
-        return SizeFacts(SIZES[size])
+        return SizeFacts(SIZES[size], 10**6)
 
     def probe(self, size: str) -> SpeedProbe:
         return SpeedProbe(SIZES[size], 1e-9 * SIZES[size], 2.0)
