@@ -9,6 +9,7 @@ import pytest
 from app import requests as r
 from app.tui.chat.live_run import LiveRun
 from app.tui.chat.search_choice import choice
+from app.tui.chat.tallies import AnswerSums
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Forked, Pruned, Rated
@@ -102,3 +103,13 @@ def test_what_went_on_from_each_place_and_how_it_ranked_is_what_the_search_did(t
             alike = [score for each, score in scores.items() if len(each) == depth + 1]
             ended = [s for each, s in scores.items() if len(each) <= depth and each in kept]
             assert made.ranks[tokens[depth]] == 1 + sum(s > went[tokens[depth]] for s in alike + ended)
+
+
+def test_a_text_that_parted_at_every_token_is_added_up() -> None:
+    step = next(e.step for e in Session(FakeCheckpoint(MarkovModel(random_table(2, 1.5)))).generate(  # type: ignore[arg-type]
+        PROMPT, RunControl(Recipe()), max_tokens=1) if isinstance(e, Emitted))  # fmt: skip
+    nodes = {str(i): Node(str(i), Fork(str(i - 1)), "assistant", steps=(step,), joins=True) for i in range(1, 3000)}
+    nodes["0"] = Node("0", Fork("u"), "assistant", steps=(step,))
+    sums = AnswerSums(Conversation("c", nodes={"u": Node("u", Fork(), "user", text="ask"), **nodes}))
+    total, count = sums.of(Fork("2999"))
+    assert count == 3000 and total == pytest.approx(3000 * (step.logprob or 0.0))

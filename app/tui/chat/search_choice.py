@@ -62,7 +62,8 @@ def choice(talk: Conversation, message: Message, token: int) -> SearchChoice | N
     if at >= len(talk.nodes[segment.node.id].steps):
         return None
     fork = talk.place(Fork(segment.node.id, at))
-    sums, start = AnswerSums(talk), AnswerSums(talk).before(tallies.lineage(talk, like)[0].id)[1]
+    sums = AnswerSums(talk)
+    start = sums.before(tallies.lineage(talk, like)[0].id)[1]
     drawn = [node for node in talk.nodes.values() if (node.label, node.seed) == (like.label, like.seed)]
     total, depth = sums.of(fork) if talk.nodes[fork.node].role == "assistant" else (0.0, start)
     held: list[tuple[float, int | None]] = []  # the scores of all texts of the step, and the token of those from here

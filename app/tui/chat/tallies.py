@@ -102,9 +102,14 @@ class AnswerSums:
 
     def before(self, id: str) -> tuple[float, int]:
         """Up to where a node begins."""
-        if id not in self._before:
-            node = self.talk.nodes[id]
-            self._before[id] = self.of(node.fork) if node.joins and node.fork.node != ROOT else (0.0, 0)
+        chain, node = list[str](), id
+        while node not in self._before:  # each step of a search may part from the last one
+            chain.append(node)
+            each = self.talk.nodes[node]
+            node = each.fork.node if each.joins else ROOT
+        for each_id in reversed(chain):
+            each = self.talk.nodes[each_id]
+            self._before[each_id] = self.of(each.fork) if each.joins and each.fork.node != ROOT else (0.0, 0)
         return self._before[id]
 
     def of(self, end: Fork) -> tuple[float, int]:
