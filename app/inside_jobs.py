@@ -58,7 +58,7 @@ class InsideJobs:
             yield self._near(look)
             return
         if isinstance(look, looks.DoubtLook):
-            yield self._doubt(ids, look, control)
+            yield from self._doubt(ids, look, control)
             return
         if self.text is None or self.text.ids != tuple(ids):
             self.text, self.hidden = None, []
@@ -157,23 +157,21 @@ class InsideJobs:
             tuple(looks.RelationRow(a.name, a.sums, a.kept.mean, a.left_out.mean, half(a.left_out)) for a in found),
         )
 
-    def _doubt(self, ids: Sequence[int], look: looks.DoubtLook, control: RunControl) -> looks.Doubt:
+    def _doubt(self, ids: Sequence[int], look: looks.DoubtLook, control: RunControl) -> Iterator[Any]:
         if self.session.average is None:
             raise ParameterError("no adapter on the model has a posterior")
         began = perf_counter()
         if self._uncertain is None:
             self._uncertain = UncertainText(self.session.average(0))
-        for _ in self._uncertain.read(ids):
-            if control.cancelled:
-                raise ParameterError("it was broken off")
-        found = self._uncertain.after(len(ids) - 1, len(ids), [look.tokens])[0]
-        return looks.Doubt(
-            found.aleatoric / LN2,
-            found.epistemic / LN2,
-            tuple(zip(look.tokens, found.spread.tolist(), strict=True)),
-            found.samples,
-            perf_counter() - began,
-        )
+        text = self._uncertain
+        for done in text.read(ids):
+            yield looks.DoubtPart(done, len(ids))
+            if control.cancelled or self._uncertain is not text:  # broken off, or other adapters are on the model
+                return
+        found = text.after(len(ids) - 1, len(ids), [look.tokens])[0]
+        spreads = tuple(zip(look.tokens, found.spread.tolist(), strict=True))
+        parts = found.aleatoric / LN2, found.epistemic / LN2
+        yield looks.Doubt(*parts, spreads, found.samples, perf_counter() - began)
 
     def _near(self, look: looks.NearLook) -> looks.Near:
         table = self._table(look.table)

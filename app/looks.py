@@ -109,7 +109,7 @@ class ShiftLook:
 @dataclass(frozen=True, slots=True)
 class DoubtLook:
     """Uncertainty of what follows the text, over samples of the posterior of an adapter, with these candidates:
-    `Doubt`."""
+    `DoubtPart`s while all of them read, then `Doubt`."""
 
     tokens: tuple[int, ...]
 
@@ -286,6 +286,14 @@ class Shifted:
     """KL of the next token, the model as it is || without its adapters, nats: a mean over the last positions."""
 
     kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtPart:
+    """So many of a text's tokens are read by all samples."""
+
+    done: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True)

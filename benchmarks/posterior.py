@@ -28,7 +28,7 @@ from engine.tune import batches, data, objectives, samples
 from engine.tune.stack import Stack
 from metal import mx
 
-TURNS, DRAWN = 7, 24
+TURNS, DRAWN = 5, 16
 LN2 = float(np.log(2))
 
 
@@ -71,7 +71,7 @@ def draw(folders: list[Path]) -> dict[str, Any]:
 def fitted(folder: Path) -> dict[str, Any]:
     """Processor seconds of Laplace's passes and of an epoch of training, and of one forward pass, by turns."""
     opened = fit.open_adapter(folder)
-    rows = fit.read_rows(opened, "", (), lambda *_: None).samples[:48]
+    rows = fit.read_rows(opened, "", (), lambda *_: None).samples[:16]
     config = replace(opened.config, batch=4)
     plan = batches.plan(rows, size=4, length=config.length, packing=False, seed=0, epoch=0)
 
@@ -91,7 +91,7 @@ def fitted(folder: Path) -> dict[str, Any]:
         "kron": lambda: collect(opened.model, opened.adapter, rows),
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(3):
+    for _ in range(2):
         for name, way in ways.items():
             began = time.process_time()
             way()
@@ -129,7 +129,7 @@ def knows(folder: Path, kinds: dict[str, Path], count: int) -> dict[str, Any]:
         for row in rows:
             ids, first = list(row.ids), row.trained.index(True)
             list(text.read(ids[:-1]))
-            logp = averaged.members(text._place.hidden(first - 1, len(ids) - 1)[0])
+            logp = text.distributions(first - 1, len(ids) - 1)
             mean = np.asarray(mx.logsumexp(logp, axis=0) - np.log(averaged.samples))
             one = np.asarray(session.model(mx.array([ids[:-1]]))[0, first - 1 :].astype(mx.float32), np.float64)
             one = (

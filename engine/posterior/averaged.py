@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from engine import arrays
-from engine.decode.branches import Branches
-from engine.errors import ContextOverflow, ParameterError
+from engine.errors import ParameterError
+from engine.pool import Pool
 from engine.posterior.curvature_pass import check_plain
 from engine.posterior.posterior import Ensemble, Posterior
-from engine.posterior.uncertainty import Uncertainty, check_samples
+from engine.posterior.uncertainty import MOST, Uncertainty, check_samples
 from engine.tune.lora import Adapter
 from metal import mx
 from metal.attention import Emit, Mask
@@ -27,6 +27,7 @@ from models.rotation import Rotation
 
 Array = mx.array
 CELLS = 1 << 22  # logits of all samples at once
+PART = 64  # tokens that all samples read at once: between two parts others have their turn
 
 
 class Averaged:
@@ -109,8 +110,8 @@ class Averaged:
 
 
 def samples_of(posterior: Posterior, samples: int) -> int:
-    """How many samples are drawn where so many are asked for (0: as many as there are, at most 8)."""
-    most = posterior.members if isinstance(posterior, Ensemble) else 8
+    """How many samples are drawn where so many are asked for (0: an ensemble's members, else 8)."""
+    most = posterior.members if isinstance(posterior, Ensemble) else MOST
     if samples > most and isinstance(posterior, Ensemble):
         raise ParameterError(f"this ensemble has {most} members, got samples = {samples}")
     samples = samples or most
@@ -119,30 +120,28 @@ def samples_of(posterior: Posterior, samples: int) -> int:
 
 
 class UncertainText:
-    """A text that an averaged model has read: uncertainties at any of its places, and nothing read twice."""
+    """A text that an averaged model reads: uncertainties at any of its places, and nothing read twice."""
 
     def __init__(self, model: Averaged) -> None:
         self.model = model
-        self._place = Branches(model, model.make_cache())
+        self._pool = Pool(model)
+        self._place = self._pool.acquire(())
 
-    def read(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Stand after `ids`, whatever was read before; says how many of them are read. ContextOverflow for too many."""
-        if len(ids) > self.model.config.context:
-            raise ContextOverflow(
-                f"the text has {len(ids)} tokens and this model reads at most {self.model.config.context}: shorten it"
-            )
-        known = self._place.ids[0]
-        same = next((i for i, (a, b) in enumerate(zip(known, ids, strict=False)) if a != b), min(len(known), len(ids)))
-        if not self._place.reaches(same):
-            self._place, same = Branches(self.model, self.model.make_cache()), 0
-        self._place.rewind(same)
-        for done in self._place.read(ids[same:]):
-            yield same + done, len(ids)
+    def read(self, ids: Sequence[int]) -> Iterator[int]:
+        """Stand after `ids`, whatever was read before; says after each part how many are read. ContextOverflow for too
+        many."""
+        self._place = self._pool.acquire(ids)
+        while (known := self._place.length) < len(ids):
+            yield from (known + done for done in self._place.read(ids[known : known + PART]))
+
+    def distributions(self, start: int, stop: int) -> Array:
+        """Log-probabilities [M, n, V] of each sample after each of positions start..stop-1, which have been read."""
+        return self.model.members(self._place.hidden(start, stop)[0])
 
     def logprobs(self, start: int) -> np.ndarray:
         """The log-probability [M] of all that was read from `start` on after what precedes it, by each sample, nats."""
         ids = self._place.ids[0]
-        logp = self.model.members(self._place.hidden(start - 1, len(ids) - 1)[0])  # [M, n, V]
+        logp = self.distributions(start - 1, len(ids) - 1)
         said = arrays.chosen(logp, mx.broadcast_to(mx.array(ids[start:]), logp.shape[:2]), mx)
         return np.asarray(mx.sum(said, axis=1), np.float64)
 
@@ -152,7 +151,7 @@ class UncertainText:
         step = max(1, CELLS // (self.model.samples * self.model.config.vocab_size))
         for low in range(start, stop, step):
             high = min(low + step, stop)
-            logp = self.model.members(self._place.hidden(low, high)[0])  # [M, n, V]
+            logp = self.distributions(low, high)
             aleatoric = mx.mean(arrays.entropy(logp, mx), axis=0)
             epistemic = mx.mean(arrays.kl(logp, arrays.mixture(logp, mx), mx), axis=0)
             for i in range(low, high):

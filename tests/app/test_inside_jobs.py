@@ -204,7 +204,11 @@ def test_uncertainty_of_what_follows_is_that_of_the_ensemble_on_the_model(
         look(looks.DoubtLook((1, 2)))
     (changed,) = jobs.execute(r.Adapt(folder, "add", str(one)), lambda _: None)
     assert changed.attached[0].posterior == "ensemble"
-    (found,) = look(looks.DoubtLook((1, 2)))
+    *parts, found = look(looks.DoubtLook((1, 2)))
+    assert parts[-1] == looks.DoubtPart(len(IDS), len(IDS))
+    stopped = RunControl()
+    stopped.cancel()
+    assert look(looks.DoubtLook((3,)), stopped)[-1] != found
     logp = []
     for member in (one, two):
         placed = load(folder)

@@ -34,6 +34,7 @@ from app.tui.widgets.tree import TreePane
 from app.tui.widgets.votes import Votes
 from app.worker import Failed
 from engine.conversation import Conversation
+from engine.decode.control import RunControl
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe, TokenStep
 
@@ -60,6 +61,7 @@ class Inspector(Vertical, CachedWidget):
         self.near = False  # the tokens whose embeddings lie nearest are shown, in the place of the candidates
         self._near: dict[tuple[str, int], looks.Near | str | None] = {}  # by model and token; None: asked for
         self._doubts: dict[Hashable, looks.Doubt | None] = {}  # by token and adapters; None: asked for
+        self._doubting = RunControl()  # the one that is asked for
         self._settle: Timer | None = None
         self._late: Timer | None = None
         self._looked_s = 0.0
@@ -202,9 +204,10 @@ class Inspector(Vertical, CachedWidget):
         key = self._doubt_key(at)
         if key is None or key in self._doubts or at.prompt is None:
             return
-        while len(self._doubts) >= KNOWN:
-            self._doubts.pop(next(iter(self._doubts)))
-        self._doubts[key] = None
+        self._doubting.cancel()  # one that is still read for has been left
+        known = [(each, found) for each, found in self._doubts.items() if found is not None]
+        self._doubts = {**dict(known[1 - KNOWN :]), key: None}
+        self._doubting = RunControl()
 
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
@@ -215,7 +218,7 @@ class Inspector(Vertical, CachedWidget):
                     host(self).say(event.line, alarm=True)
 
         tokens = tuple(row.token for row in table.rows)
-        host(self).engine.submit(r.Inside(model, at.prompt, looks.DoubtLook(tokens)), answered)
+        host(self).engine.submit(r.Inside(model, at.prompt, looks.DoubtLook(tokens), self._doubting), answered)
 
     def _model(self) -> str:
         current = host(self).engine.current
