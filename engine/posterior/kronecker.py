@@ -35,7 +35,7 @@ class Spectrum:
 class Curvature:
     """Sum of x x^T over rows x [N, n] that come in parts: whole where n is at most `keep`, else the leading directions.
 
-    What is dropped at each part is the smallest of what was kept so far and the part together.
+    What is dropped at each part is the smallest of what was kept so far and the part together. float32 where rows are.
     """
 
     def __init__(self, size: int, keep: int) -> None:
@@ -43,22 +43,20 @@ class Curvature:
         self.size = size
         self.trace = 0.0
         self._whole = np.zeros((size, size)) if self.keep == size else None
-        self._rows = np.zeros((0, size))
+        self._rows = np.zeros((0, size), np.float32)
 
     def add(self, rows: Array) -> None:
         """Rows [N, n] more."""
-        rows = np.asarray(rows, np.float64)
-        self.trace += float(np.square(rows).sum())
+        self.trace += float(np.square(rows, dtype=np.float64).sum())
         if self._whole is not None:
             self._whole += rows.T @ rows
             return
-        both = np.concatenate([self._rows, rows])
-        if len(both) <= self.size:
-            values, left = np.linalg.eigh(both @ both.T)
-            self._rows = (left[:, -self.keep :] * (values[-self.keep :] > 0)).T @ both
-        else:
-            values, right = np.linalg.eigh(both.T @ both)
-            self._rows = (right[:, -self.keep :] * np.sqrt(np.maximum(values[-self.keep :], 0))).T
+        for start in range(
+            0, len(rows), 2 * self.keep
+        ):  # an eigenvalue problem of 3 keep: cheaper than one of all rows
+            both = np.concatenate([self._rows, rows[start : start + 2 * self.keep]])
+            _, left = np.linalg.eigh(both @ both.T)
+            self._rows = left[:, -self.keep :].T @ both
 
     def spectrum(self) -> Spectrum:
         """Eigenvalues and vectors of the sum so far."""
