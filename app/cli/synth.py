@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from engine.synth.collapse import Learner
     from engine.synth.row import SynthRow
 
+NEIGHBOURS = "neighbours.jsonl"  # of the made rows among the real ones
+
 
 @click.command("synth", cls=Ruled)
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -108,7 +110,8 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
 
     from app.cli.synth_text import report_lines, report_object
     from engine.synth import inputs
-    from engine.synth.report import report
+    from engine.synth.report import neighbours, report
+    from engine.whole_file import write_whole
 
     made, real = _kept(config), inputs.pairs(config.real)
     heldout = inputs.pairs(config.report.heldout) if config.report.heldout else []
@@ -120,10 +123,13 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
         texts = ([row.text for row in made], inputs.texts(real), inputs.texts(heldout))
         features = tuple(pooled(session, some) if some else np.zeros((0, 1)) for some in texts)
     found = report(made, real, features, heldout=heldout, grid=config.generate.grid)  # type: ignore[arg-type]
+    beside = expanded(config.out) / NEIGHBOURS
+    near = neighbours(made, real, (features[0], features[1]) if features is not None else None)
+    write_whole(beside, (json.dumps(each, ensure_ascii=False) + "\n" for each in near))
     if as_json:
         click.echo(json.dumps({"event": "report", **report_object(found)}))
     else:
-        click.echo("\n".join(report_lines(found)))
+        click.echo("\n".join([*report_lines(found), f"  each row's nearest real one and longest shared run: {beside}"]))
 
 
 def _effect(config: PipelineConfig, as_json: bool) -> None:

@@ -32,7 +32,8 @@ from engine.errors import ParameterError
 from engine.options import check_ranges, option, read_toml, typed, unknown
 from engine.presets import PARAMETERS, recipe
 
-METHODS = ("verified", "preference", "self-instruct", "magpie", "rewrite", "document", "grid", "augment")
+METHODS = ("verified", "preference", "self-instruct", "magpie", "rewrite", "document", "grid", "augment", "vae")
+WITHOUT_MODEL = ("augment", "vae")  # methods that no language model draws for
 KINDS = ("row", "answer", "opening")
 MEASURES = ("ngram", "kl")
 CHANGES = ("mask", "drop", "swap", "noise")
@@ -48,7 +49,7 @@ class GenerateOptions:
     strategy: str = option("", "a way of decoding by its text form")
     chat: bool = option(False, "ask through the chat template")
     answers: int = option(8, "rows drawn side by side of one prompt", low=1, high=256)
-    rows: int = option(64, "rows to draw: self-instruct, magpie", low=1)
+    rows: int = option(64, "rows to draw: self-instruct, magpie, vae", low=1)
     max_tokens: int = option(256, "longest answer in tokens", low=1)
     stop: tuple[str, ...] = option((), "texts that end an answer; those of the task, or of the method")
 
@@ -70,6 +71,11 @@ class GenerateOptions:
     most: float = option(0.9, "rewrite: distance at most", low=0)
     changes: tuple[str, ...] = option(CHANGES, "augment: which changes")
     rate: float = option(0.1, "augment: share of words that a change meets", low=0, high=1)
+    latent: int = option(16, "vae: size of the latent vector", low=1, high=512)
+    context: int = option(4, "vae: words before each that its decoder sees", low=1, high=64)
+    learn: int = option(500, "vae: steps of learning", low=1)
+    free_bits: float = option(0.1, "vae: nats of KL a dimension that cost nothing", low=0)
+    anneal: float = option(0.5, "vae: share of the steps over which the weight of the KL rises to 1", low=0, high=1)
     sampling: Mapping[str, float] = field(default_factory=dict)  # parameters of the recipe
     grid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # attribute -> its values
 
@@ -188,7 +194,8 @@ class PipelineConfig:
     @property
     def fingerprint(self) -> str:
         """Equal for pipelines that draw the same rows: what comes after drawing may be changed and run again."""
-        said = json.dumps([self.seed, asdict(self.generate)], sort_keys=True)
+        told = {name: value for name, value in asdict(self.generate).items() if value != DEFAULTS[name]}
+        said = json.dumps([self.seed, told], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def checked(self) -> "PipelineConfig":
@@ -200,12 +207,17 @@ class PipelineConfig:
         if not self.out:
             raise ParameterError("out takes the name of the folder to write to, got nothing")
         needs = {"verified": "task", "preference": "task", "grid": "grid", "rewrite": "data", "document": "data",
-                 "augment": "data", "self-instruct": "data"}  # fmt: skip
+                 "augment": "data", "self-instruct": "data", "vae": "data"}  # fmt: skip
         if (needed := needs.get(g.method)) and not getattr(g, needed):
             raise ParameterError(f"method = {g.method} needs generate.{needed}")
         for name, methods in OF_METHODS.items():
             if g.method not in methods and getattr(g, name) != DEFAULTS[name]:
                 raise ParameterError(f"generate.{name} goes with method = {' or '.join(methods)}, not {g.method}")
+        allowed = {"augment": (), "vae": ("temp",)}.get(g.method)
+        if allowed is not None and (more := [name for name in g.sampling if name not in allowed]):
+            raise ParameterError(
+                f"generate.sampling.{more[0]} goes with a language model, not with method = {g.method}"
+            )
         if g.measure == "ngram" and g.most > 1:
             raise ParameterError(f"generate.most must be 0 to 1 with measure = ngram, got {g.most:g}")
         if g.least > g.most:
@@ -226,15 +238,19 @@ class PipelineConfig:
 
 
 OF_METHODS: dict[str, tuple[str, ...]] = {
-    "task": ("verified", "preference"), "data": ("self-instruct", "rewrite", "document", "augment"),
+    "task": ("verified", "preference"), "data": ("self-instruct", "rewrite", "document", "augment", "vae"),
     "verifier": ("verified", "preference"), "timeout": ("verified", "preference"),
-    "chat": tuple(name for name in METHODS if name != "magpie"),
+    "chat": tuple(name for name in METHODS if name not in ("magpie", *WITHOUT_MODEL)),
+    "strategy": tuple(name for name in METHODS if name not in WITHOUT_MODEL),
+    "stop": tuple(name for name in METHODS if name not in WITHOUT_MODEL),
+    "max_tokens": tuple(name for name in METHODS if name != "augment"),
     "limit": tuple(name for name in METHODS if name not in ("magpie", "grid")),
     "hint": ("verified",), "classes": ("self-instruct",),
-    "rows": ("self-instruct", "magpie"), "demos": ("self-instruct",), "own_demos": ("self-instruct",),
+    "rows": ("self-instruct", "magpie", "vae"), "demos": ("self-instruct",), "own_demos": ("self-instruct",),
     "rouge": ("self-instruct",), "via": ("rewrite",), "measure": ("rewrite",), "least": ("rewrite",),
     "most": ("rewrite",), "changes": ("augment",), "rate": ("augment",), "grid": ("grid",),
-    "template": ("document", "grid"),
+    "template": ("document", "grid"), "latent": ("vae",), "context": ("vae",), "learn": ("vae",),
+    "free_bits": ("vae",), "anneal": ("vae",),
 }  # fmt: skip
 DEFAULTS = asdict(GenerateOptions())
 

@@ -43,6 +43,10 @@ class RowMethod(ABC):
     def make(self, job: int, before: Sequence[SynthRow]) -> Iterator[SynthRow]:
         """The rows of a job, where these were made before it."""
 
+    def remarks(self, rows: Sequence[SynthRow]) -> Iterator[str]:
+        """Lines about how the rows were made that a person should know."""
+        return iter(())
+
     @property
     def draws(self) -> Writer:
         if self.writer is None:

@@ -17,10 +17,10 @@ from engine.errors import ContextOverflow, DataError
 from engine.home import expanded
 from engine.presets import recipe
 from engine.synth import filters, stages
-from engine.synth.config import PipelineConfig
+from engine.synth.config import WITHOUT_MODEL, PipelineConfig
 from engine.synth.instruct import cells
 from engine.synth.method import RowMethod
-from engine.synth.methods import KINDS, WITHOUT_MODEL
+from engine.synth.methods import KINDS
 from engine.synth.row import SynthRow, digest, line, of_value
 from engine.synth.verified import Verified
 from engine.synth.writer import Writer
@@ -126,6 +126,7 @@ def _finished(
             (folder / f"{side}.jsonl").unlink(missing_ok=True)
     told = _yield("generate", len(rows), rows)
     yield told
+    yield from map(RowsWarned, method.remarks(rows))
     wrong, warning = _repeats(rows), ""
     if not wrong and isinstance(method, Verified):
         wrong, warning = _blind(method, rows)

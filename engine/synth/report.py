@@ -8,7 +8,7 @@ seen by these features, not that there is none.
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -155,11 +155,35 @@ def privacy(
     return found
 
 
+def neighbours(
+    made: Sequence[SynthRow], real: Sequence[tuple[str, str]], features: tuple[np.ndarray, np.ndarray] | None = None
+) -> Iterator[dict[str, object]]:
+    """Of each made row, those that share the longest run with a real one first: that run of words, the real row that is
+    nearest by the features (or spectra of bigrams) and its distance."""
+    ours, theirs = [words(row.text) for row in made], [words("\n".join(pair)) for pair in real]
+    x, y = features if features is not None else (samples.spectrum(ours), samples.spectrum(theirs))
+    far, at = _nearest(x, y)
+    runs = Runs(theirs)
+    shared = [runs.shared(text) for text in ours]
+    for i in sorted(range(len(ours)), key=lambda i: (-len(shared[i]), far[i])):
+        told = {"longest_run": len(shared[i]), "words": " ".join(shared[i]), "nearest": round(float(far[i]), 6)}
+        yield {"id": made[i].id, **told, "real": "\n".join(side for side in real[int(at[i])] if side)}
+
+
 def nearest(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The Euclidean distance of each point [n, d] to the nearest of others [m, d]."""
+    return _nearest(x, y)[0]
+
+
+def _nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Likewise, and which of them it is."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    parts = [samples.distances(x[i : i + BLOCK], y).min(axis=1) for i in range(0, len(x), BLOCK)]
-    return np.sqrt(np.concatenate(parts)) if parts else np.zeros(0)
+    far, at = np.zeros(len(x)), np.zeros(len(x), int)
+    for low in range(0, len(x), BLOCK):
+        part = samples.distances(x[low : low + BLOCK], y)
+        at[low : low + BLOCK] = part.argmin(axis=1)
+        far[low : low + BLOCK] = np.sqrt(part.min(axis=1))
+    return far, at
 
 
 class Runs:
@@ -170,15 +194,20 @@ class Runs:
         self._of: dict[int, set[tuple[object, ...]]] = {}
 
     def longest(self, text: Sequence[str]) -> int:
-        """Words of the longest run that stands in one of them too: where a longer one does, so does each shorter."""
+        """Words of the longest run that stands in one of them too."""
+        return len(self.shared(text))
+
+    def shared(self, text: Sequence[str]) -> tuple[str, ...]:
+        """The longest run that stands in one of them too: where a longer one does, so does each shorter."""
         low, high = 0, len(text)
+        found: tuple[object, ...] = ()
         while low < high:
             middle = (low + high + 1) // 2
             if middle not in self._of:
                 self._of[middle] = samples.ngrams(self.texts, middle)
-            shared = any(gram in self._of[middle] for gram in samples.grams(text, middle))
-            low, high = (middle, high) if shared else (low, middle - 1)
-        return low
+            run = next((gram for gram in samples.grams(text, middle) if gram in self._of[middle]), None)
+            low, high, found = (low, middle - 1, found) if run is None else (middle, high, run)
+        return tuple(map(str, found))
 
 
 def _bin(text: Sequence[str]) -> int:
