@@ -213,11 +213,8 @@ class PipelineConfig:
         for name, methods in OF_METHODS.items():
             if g.method not in methods and getattr(g, name) != DEFAULTS[name]:
                 raise ParameterError(f"generate.{name} goes with method = {' or '.join(methods)}, not {g.method}")
-        allowed = {"augment": (), "vae": ("temp",)}.get(g.method)
-        if allowed is not None and (more := [name for name in g.sampling if name not in allowed]):
-            raise ParameterError(
-                f"generate.sampling.{more[0]} goes with a language model, not with method = {g.method}"
-            )
+        if g.method == "vae" and (more := [name for name in g.sampling if name != "temp"]):
+            raise ParameterError(f"generate.sampling.{more[0]} goes with a language model; method = vae takes temp")
         if g.measure == "ngram" and g.most > 1:
             raise ParameterError(f"generate.most must be 0 to 1 with measure = ngram, got {g.most:g}")
         if g.least > g.most:
@@ -240,10 +237,9 @@ class PipelineConfig:
 OF_METHODS: dict[str, tuple[str, ...]] = {
     "task": ("verified", "preference"), "data": ("self-instruct", "rewrite", "document", "augment", "vae"),
     "verifier": ("verified", "preference"), "timeout": ("verified", "preference"),
-    "chat": tuple(name for name in METHODS if name not in ("magpie", *WITHOUT_MODEL)),
-    "strategy": tuple(name for name in METHODS if name not in WITHOUT_MODEL),
-    "stop": tuple(name for name in METHODS if name not in WITHOUT_MODEL),
-    "max_tokens": tuple(name for name in METHODS if name != "augment"),
+    "chat": tuple(name for name in METHODS if name not in ("magpie", "vae")),
+    "strategy": tuple(name for name in METHODS if name != "vae"),
+    "stop": tuple(name for name in METHODS if name != "vae"),
     "limit": tuple(name for name in METHODS if name not in ("magpie", "grid")),
     "hint": ("verified",), "classes": ("self-instruct",),
     "rows": ("self-instruct", "magpie", "vae"), "demos": ("self-instruct",), "own_demos": ("self-instruct",),

@@ -134,7 +134,7 @@ def bound(weights: Weights, ids: np.ndarray, context: int, noise: np.ndarray) ->
 
 @dataclass(frozen=True, slots=True)
 class LearnedVae:
-    """What was learned, and on rows held out the bound in nats a word and the KL in nats a row."""
+    """A VAE as it was learned; on rows held out its bound in nats a word and its KL in nats a row."""
 
     weights: Weights
     context: int
