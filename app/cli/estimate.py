@@ -17,6 +17,7 @@ from engine.options import read_toml
 from engine.tune.config import Config, configure
 
 if TYPE_CHECKING:
+    from engine.estimate.ladder import Bases
     from engine.estimate.trial import Trial, TrialResult
 
 HELD = 0.25  # of the rows, where neither the data nor the options say which are held out
@@ -158,26 +159,28 @@ def meta(
     """
     from engine.estimate import ladder
     from engine.estimate import meta as meta_learning
-    from engine.estimate.ladder import RowPool
     from engine.sources.checkpoint import load
 
     settings = _settings(config, str(folder), out, model)
     known = meta_learning.tasks(folder, held, settings)
-    task: RowPool = known.pop(held)
+    task = known.pop(held)
     start, options = expanded(out) / "start", meta_learning.MetaOptions(method, rounds, rows, rate, settings.seed)
     amounts = ladder.sizes(sizes, len(task.rows))
     trials = meta_learning.trials(settings, task, amounts, seeds, start)
     head = {**ladder.head(settings, task), "start": meta_learning.identity(known, settings, options)}
-    if not dry_run and not meta_learning.is_made(start, head["start"]):
-        with Progress() as progress:
-            checkpoint = load(settings.model, progress.show)
+    made = meta_learning.is_made(start, head["start"])
+    with Progress() as progress:
+        bases = ladder.Bases(lambda name: load(name, progress.show))
+        _plan([*trials, *([] if made else meta_learning.inner_trials(known, settings, options))], bases, as_json)
+        if dry_run:
+            return
+        if not made:
+            checkpoint = bases.of(trials[0])
             for each in meta_learning.learn(checkpoint, known, settings, options, start):
                 progress.show(f"round {each.number} · {each.task} · way {each.way:.3f}", each.number, rounds)
             meta_learning.seal(start, head["start"])
-    results = _made(trials, settings, head, dry_run, as_json)
-    if results is not None:
-        found = meta_learning.compared(results)
-        click.echo(json.dumps(text.meta_object(found)) if as_json else "\n".join(text.meta_lines(found, start)))
+        found = meta_learning.compared(_run(trials, bases, settings, head, progress, as_json))
+    click.echo(json.dumps(text.meta_object(found)) if as_json else "\n".join(text.meta_lines(found, start)))
 
 
 @command.command()
@@ -208,6 +211,8 @@ def bound(
     if held is None and trained is None:
         raise click.UsageError("a bound is of rows: give --held-out, --trained or both")
     read = {name: data.read(rows, valid=0).train for name, rows in (("held", held), ("trained", trained)) if rows}
+    if len(read) == 2 and (seen := {row.digest for row in read["held"]} & {row.digest for row in read["trained"]}):
+        raise click.UsageError(f"{len(seen)} rows of --held-out are in --trained: rows that were held out are not")
     config = options(adapter)
     with Progress() as progress:
         guarantees = Guarantees(load(config.model, progress.show), adapter, next(iter(read.values())))
@@ -228,22 +233,33 @@ def _made(
 ) -> "list[TrialResult] | None":
     """The results of all trials, or nothing after a dry run; what they cost is said before."""
     from engine.estimate.ladder import Bases
-    from engine.estimate.trial import cost, run
     from engine.sources.checkpoint import load
 
     with Progress() as progress:
         bases = Bases(lambda name: load(name, progress.show))
-        seconds = cost(bases.of, trials)
-        if as_json:
-            click.echo(json.dumps({"event": "planned", "trainings": len(trials), "seconds": seconds}))
-        else:
-            kept = "those that are done already are not made again"
-            click.echo(f"{len(trials)} trainings, about {duration(seconds)}; {kept}", err=True)
-        if dry_run:
-            return None
-        results = []
-        with going_on():
-            for event in run(bases.of, trials, expanded(settings.out), head):
-                results.append(event.result)
-                show_trial(event, progress, as_json)
+        _plan(trials, bases, as_json)
+        return None if dry_run else _run(trials, bases, settings, head, progress, as_json)
+
+
+def _plan(trials: "Sequence[Trial]", bases: "Bases", as_json: bool) -> None:
+    from engine.estimate.trial import cost
+
+    seconds = cost(bases.of, trials)
+    if as_json:
+        click.echo(json.dumps({"event": "planned", "trainings": len(trials), "seconds": seconds}))
+    else:
+        kept = "those that are done already are not made again"
+        click.echo(f"{len(trials)} trainings, about {duration(seconds)}; {kept}", err=True)
+
+
+def _run(
+    trials: "Sequence[Trial]", bases: "Bases", settings: Config, head: dict[str, Any], progress: Progress, as_json: bool
+) -> "list[TrialResult]":
+    from engine.estimate.trial import run
+
+    results = []
+    with going_on():
+        for event in run(bases.of, trials, expanded(settings.out), head):
+            results.append(event.result)
+            show_trial(event, progress, as_json)
     return results

@@ -16,6 +16,7 @@ from app.cli.opening import Progress
 from app.heat import one_line
 from app.interruption import INTERRUPTED
 from app.training_plan import duration
+from engine import ranks
 from engine.home import expanded
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def chosen(
     from engine.sources.checkpoint import load
     from engine.tune import state
 
+    if ranks.joined() is not None:
+        raise click.UsageError("--search is one process's work: start without mlx.launch")
     planned = plan(settings, read_grid(file), given)
     with Progress() as progress:
         checkpoint = load(settings.model, progress.show)

@@ -24,8 +24,7 @@ from engine.estimate.bounds import (
     pac_bayes,
     smoothed,
 )
-from engine.estimate.trial import target_losses
-from engine.tune import samples
+from engine.estimate.trial import encoded, target_losses
 from engine.tune.adapters import CONFIG
 from engine.tune.config import HINTS, Config, configure
 from engine.tune.rows import TrainingRow
@@ -72,7 +71,7 @@ class Guarantees:
             out = f"{beside}/run"
             self.start = _numbers(ready(checkpoint, replace(config, out=out), rows[:1]).run)
             opened = ready(checkpoint, replace(config, out=out, warm_start=str(folder)), rows[:1])
-        self._run, self._tokenizer = opened.run, opened.checkpoint.tokenizer
+        self._opened, self._run, self._begun = opened, opened.run, config.warm_start
         self.mean = _numbers(self._run)
 
     @property
@@ -87,10 +86,12 @@ class Guarantees:
 
     def losses(self, rows: Sequence[TrainingRow]) -> dict[str, np.ndarray]:
         """Of each row by the model as it is now."""
-        c = self._run.config
-        items = samples.prepare(rows, self._tokenizer, length=c.length, loss=c.loss, too_long=c.too_long).samples
-        if not items:
-            raise DataError("a bound takes rows with a target, and pairs have none")
+        items = encoded(self._opened, rows).samples
+        if len(items) != len(rows):  # pieces of one row are not independent
+            raise DataError(
+                f"a bound takes whole rows with targets: {len(rows)} rows make {len(items)} samples by the adapter's "
+                "length and loss, and pairs none"
+            )
         vocabulary, each = self._run.model.config.vocab_size, target_losses(self._run, items)
         lost = [smoothed(np.exp(-own), vocabulary, SMOOTHING).mean() for own, _ in each]
         return {ERRORS: np.array([float(not right) for _, right in each]), LOSS: np.array(lost)}
@@ -122,6 +123,10 @@ class Guarantees:
         given = (
             [{name: np.array(width**2) for name in self.mean} for width in WIDTHS] if variances is None else [variances]
         )
+        if self._begun:
+            raise ParameterError(
+                f"the adapter began at warm_start {self._begun}, which may have seen these rows: a prior may not have"
+            )
         best: dict[str, RiskBound] = {}
         for each in given:
             posterior = GaussianPosterior(self.mean, each, self.start)

@@ -50,7 +50,7 @@ def sizes(asked: Sequence[int], there: int) -> list[int]:
     """Amounts of rows, ascending; those that are halves of all where none are asked for."""
     found = sorted(set(asked)) or sorted({there >> i for i in range(SIZES)} - {0})
     if found[-1] > there or found[0] < 0:
-        raise ParameterError(f"sizes must be 0 to the {there} rows that there are to train on, got {found[-1]}")
+        raise ParameterError(f"sizes must be 0 to the {there} rows that there are to train on, got {asked}")
     return found
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine import json_reader
 from engine.errors import DataError, ParameterError
 from engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
-from engine.estimate.trial import Trial, TrialResult
+from engine.estimate.trial import Trial, TrialResult, encoded
 from engine.evaluate.estimates import Change, Estimate, compare, mean
 from engine.tune import data, objectives
 from engine.tune.config import Config
@@ -95,7 +96,8 @@ def learn(
         if options.method == "reptile":
             moved = {name: w + rate * (here[name] - w) for name, w in start.items()}
         else:
-            items = ready(checkpoint, inner, chosen[options.rows :]).run.rows.train
+            others = encoded(opened, chosen[options.rows :])
+            items = others.pairs or others.samples
             sums, slope = objectives.gradient(run.model, run.trained, items, run.config)
             moved = {name: w - rate / sums.count * slope[name] for name, w in start.items()}
         way = mx.sqrt(sum((mx.sum(mx.square(here[name] - w)) for name, w in start.items()), mx.array(0.0)))
@@ -107,6 +109,12 @@ def learn(
     write(last, folder)
 
 
+def inner_trials(some: Mapping[str, RowPool], config: Config, options: MetaOptions) -> list[Trial]:
+    """Trainings as the rounds make them, for what they cost."""
+    rows = next(iter(some.values())).rows[: options.rows]
+    return [Trial({"round": number}, config, rows, ()) for number in range(options.rounds)]
+
+
 def _begin_at(start: Start, run: TrainingRun) -> None:
     run.trained.set(start)
 
@@ -114,14 +122,18 @@ def _begin_at(start: Start, run: TrainingRun) -> None:
 def identity(some: Mapping[str, RowPool], config: Config, options: MetaOptions) -> dict[str, Any]:
     """Identity of a start: the tasks and options that it hangs on."""
     known = {name: each.fingerprint for name, each in some.items()}
-    plain: dict[str, Any] = json.loads(json.dumps({"tasks": known, "by": asdict(options), "options": fixed(config)}))
+    own = {**fixed(config), "model": config.model, "layers": config.layers}
+    plain: dict[str, Any] = json.loads(json.dumps({"tasks": known, "by": asdict(options), "options": own}))
     return plain
 
 
 def is_made(start: Path, made_of: Mapping[str, Any]) -> bool:
     """Whether the start is there, made of these."""
     path = start / MADE_OF
-    return path.exists() and json.loads(read_whole(path)) == made_of
+    try:
+        return path.exists() and json_reader.parse(read_whole(path)) == made_of
+    except ValueError:  # damaged: it is learned again
+        return False
 
 
 def seal(start: Path, made_of: Mapping[str, Any]) -> None:

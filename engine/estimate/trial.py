@@ -4,6 +4,7 @@ A trial is a function of its options, its rows and its seed. Losses in nats. Kno
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -107,7 +108,7 @@ def run(
 
 
 def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
-    """Train and measure; what was trained stays in the folder until the next. Of no rows, the base is measured."""
+    """Train and measure; the folder is for the time of it. Of no rows, the base is measured."""
     began = time.perf_counter()
     config = replace(trial.config, out=str(folder), eval_every=0, save_every=0)
     try:
@@ -115,22 +116,28 @@ def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:
             opened, _ = teach(checkpoint, config, trial.rows, anchors=trial.anchors)
         else:
             opened = ready(checkpoint, config, trial.held)  # nothing is trained: it is the base
+        found, failed, steps = measured(opened, trial.held), "", opened.run.counters.step
     except TrainingFailed as error:
-        return TrialResult(trial.name, (), 0, time.perf_counter() - began, str(error))
-    return TrialResult(
-        trial.name, measured(opened, trial.held), opened.run.counters.step, time.perf_counter() - began
-    )  # fmt: skip
+        found, failed, steps = (), str(error), 0
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return TrialResult(trial.name, found, steps, time.perf_counter() - began, failed)
 
 
 def measured(opened: Opened, rows: Sequence[TrainingRow]) -> tuple[RowScore, ...]:
     """The rows by a model as it is now; of pairs the loss is the objective's."""
-    run, c = opened.run, opened.run.config
-    found = samples.prepare(rows, opened.checkpoint.tokenizer, length=c.length, loss=c.loss, too_long=c.too_long)
+    run, found = opened.run, encoded(opened, rows)
     if found.pairs:
-        sums = [objectives.value(run.model, run.trained, [pair], c) for pair in found.pairs]
+        sums = [objectives.value(run.model, run.trained, [pair], run.config) for pair in found.pairs]
         return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
     each = target_losses(run, found.samples)
     return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in each)
+
+
+def encoded(opened: Opened, rows: Sequence[TrainingRow]) -> samples.Samples:
+    """The rows as the training has its own."""
+    c = opened.run.config
+    return samples.prepare(rows, opened.checkpoint.tokenizer, length=c.length, loss=c.loss, too_long=c.too_long)
 
 
 def target_losses(run: TrainingRun, items: Sequence[samples.TrainingSample]) -> list[tuple[np.ndarray, bool]]:
@@ -164,9 +171,8 @@ def cost(checkpoint: "Callable[[Trial], Checkpoint]", trials: Sequence[Trial]) -
         for trial in trials:
             key = (replace(trial.config, seed=0), len(trial.rows))
             if trial.rows and key not in each:
-                opened = ready(
-                    checkpoint(trial), replace(trial.config, out=f"{folder}/trial"), trial.rows, trial.anchors
-                )
+                config = replace(trial.config, out=f"{folder}/trial", warm_start="")  # which may not be there yet
+                opened = ready(checkpoint(trial), config, trial.rows, trial.anchors)
                 each[key] = report(opened.run).seconds
             total += each.get(key, 0.0)
     return total

@@ -56,7 +56,7 @@ def test_a_curve_and_a_ladder_are_tables_and_go_on(place: Path) -> None:
     assert [(cell[1], cell[2]) for cell in cells] == [("1", "0"), ("1", "4"), ("all", "0"), ("all", "4")]
     rungs = json.loads(called(*ladder, "--json").output.splitlines()[-1])["rungs"]
     assert rungs[0]["nats"] == rungs[2]["nats"] and rungs[0]["gain"] is None and rungs[1]["gain"]["p"] <= 1
-    for wrong, line in ((("--sizes", "2,99"), "got 99"), (("--sizes", "two"), "whole numbers with commas")):
+    for wrong, line in ((("--sizes", "2,99"), "got (2, 99)"), (("--sizes", "two"), "whole numbers with commas")):
         refused = called(*words[:6], *wrong)
         assert refused.exit_code and line in refused.output + str(refused.exception)
 
@@ -64,6 +64,8 @@ def test_a_curve_and_a_ladder_are_tables_and_go_on(place: Path) -> None:
 def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
     words = ("meta", "tasks", "--held-out", "two", "-c", "c.toml", "--out", "m", "--rounds", 2, "--rows", 4,
              "--sizes", "2,6", "--seeds", 1)  # fmt: skip
+    dry = called(*words, "--dry-run")
+    assert dry.exit_code == 0 and "6 trainings, about" in dry.output and not (place / "m").exists()
     done = called(*words)
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.output.splitlines()[-3:-1]] == ["2", "6"]
@@ -73,10 +75,12 @@ def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
     assert [row["rows"] for row in json.loads(again.output.splitlines()[-1])["rows"]] == [2, 6]
     refused = called("meta", "tasks", "--held-out", "four", "-c", "c.toml")
     assert "no task 'four' to hold out: it has one, three, two" in refused.output + str(refused.exception)
-    bound = called("bound", "m/start", "--held-out", "rows.jsonl", "--trained", "rows.jsonl", "--draws", 2)
+    bound = called("bound", "m/start", "--held-out", "rows.jsonl", "--trained", "tasks/one.jsonl", "--draws", 2)
     assert bound.exit_code == 0, bound.output
     lines = bound.output.splitlines()
     assert len(lines) == 4 and all(" at 95%" in line for line in lines) and "VACUOUS: 1.000" in lines[2]
     told = json.loads(called("bound", "m/start", "--held-out", "rows.jsonl", "--delta", 0.1, "--json").output)["bounds"]
     assert [each["confidence"] for each in told] == [0.9, 0.9] and {each["vacuous"] for each in told} <= {True, False}
     assert "give --held-out, --trained or both" in called("bound", "m/start").output
+    both = called("bound", "m/start", "--held-out", "rows.jsonl", "--trained", "rows.jsonl")
+    assert both.exit_code == 2 and "24 rows of --held-out are in --trained" in both.output

@@ -59,7 +59,7 @@ def test_pac_bayes_holds_where_the_law_is_known_and_is_not_vacuous() -> None:
     """Linear classifiers of two normal classes: the error of each is known exactly."""
     random, n, fails, uppers = np.random.default_rng(1), 100, 0, []
     centre = np.array([1.0, 0.5, 0.0, 0.0])
-    for _ in range(100):
+    for _ in range(60):
         label = random.choice([-1.0, 1.0], n)
         x = label[:, None] * centre + random.standard_normal((n, 4))
         w = (label[:, None] * x).mean(0)
@@ -72,4 +72,4 @@ def test_pac_bayes_holds_where_the_law_is_known_and_is_not_vacuous() -> None:
         risk = np.mean([0.5 * math.erfc(margin / math.sqrt(2)) for margin in margins])
         fails, uppers = fails + (risk > upper), [*uppers, upper]
         assert kl > 0 and upper > np.mean(losses)
-    assert fails <= 5 and max(uppers) < 0.6
+    assert fails <= 3 and max(uppers) < 0.6
