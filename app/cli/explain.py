@@ -150,7 +150,7 @@ def uncertainties(
         return None
     from engine.posterior import explained
 
-    return explained.uncertainties(session, explanation.steps, [c.steps for c in named], top, samples or 0)
+    return explained.uncertainties(session.average(samples or 0), explanation.steps, [c.steps for c in named], top)
 
 
 def _token(session: "Session", step: "TokenStep", top: int, doubt: "Uncertainty | None" = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine import arrays
-from engine.errors import DataError, ParameterError
+from engine.errors import ParameterError
 from engine.posterior.kronecker import Curvature, Kronecker, Spectrum
 from engine.tune import batches
 from engine.tune.adapter_layers import AdapterLayer
@@ -28,7 +28,6 @@ Array = mx.array
 KEPT = 32  # leading directions of a wide side
 WHOLE = 64  # a side no wider is kept whole
 AT_ONCE = 256  # tokens of a batch: what every watched product gave is held, and its gradient
-FEWEST = 10  # rows: a posterior of fewer is its prior
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,10 +87,8 @@ def collect(
     """The factors over the rows. `draws` tokens are drawn at each target, or with 0 each token of the vocabulary counts
     by its probability, which needs as many passes through the head and is exact with `last`.
 
-    ParameterError as `watched_factors`; DataError for fewer than `FEWEST` rows.
+    ParameterError as `watched_factors`.
     """
-    if len(samples) < FEWEST:
-        raise DataError(f"a posterior needs {FEWEST} rows or more, got {len(samples)}")
     factors = watched_factors(adapter, model, last=last)
     plan = batches.plan(samples, size=1, length=AT_ONCE, packing=True, seed=seed, epoch=0)
     sides: dict[str, tuple[Curvature, Curvature]] = {}

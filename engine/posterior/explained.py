@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.posterior.averaged import UncertainText
+from engine.posterior.averaged import Averaged, UncertainText
 from engine.posterior.choices import ChoiceLogits, choice_logits
 from engine.posterior.posterior import Laplace
 from engine.posterior.uncertainty import Uncertainty
-from engine.session import Session
 from engine.trace.trace import TokenStep
 
 
@@ -35,14 +34,10 @@ class ExplainedUncertainty:
 
 
 def uncertainties(
-    session: Session, steps: Sequence[TokenStep], named: Sequence[Sequence[TokenStep]], top: int, samples: int = 0
-) -> ExplainedUncertainty | None:
-    """Of a text's steps, with `top` candidates each, and of continuations after it; None where no adapter on the model
-    has a posterior. ParameterError for a number of samples that cannot be (0: as many as may be)."""
-    if session.average is None:
-        return None
+    averaged: Averaged, steps: Sequence[TokenStep], named: Sequence[Sequence[TokenStep]], top: int
+) -> ExplainedUncertainty:
+    """Of a text's steps, with `top` candidates each, and of continuations after it."""
     began, ids = time.perf_counter(), [step.token for step in steps]
-    averaged = session.average(samples)
     text = UncertainText(averaged)
     for _ in text.read(ids):
         pass

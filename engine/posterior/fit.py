@@ -14,12 +14,11 @@ import numpy as np
 from engine.errors import CheckpointError, DataError, ParameterError
 from engine.options import check_ranges
 from engine.posterior import stored
-from engine.posterior.curvature_pass import FEWEST, check_plain, collect
+from engine.posterior.curvature_pass import check_plain, collect
 from engine.posterior.evidence import best_precision, log_evidence
 from engine.posterior.moments import Moments
 from engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
-from engine.posterior.uncertainty import FEWEST as MEMBERS
-from engine.posterior.uncertainty import MOST
+from engine.posterior.uncertainty import FEWEST, MOST
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
 from engine.sources.model_info import read_json
@@ -33,6 +32,7 @@ from engine.tune.trainer import FAILED, train
 from metal import mx
 from models import Transformer
 
+ROWS = 10  # at least: a posterior of fewer is its prior
 COLLECTED = 40  # weights that SWAG's moments are of, where there are as many steps
 KEPT = 20  # deviations (arXiv:1902.02476, section 4)
 
@@ -89,8 +89,8 @@ def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress
     how: dict[str, Any] = {"length": opened.config.length, "loss": opened.config.loss, "too_long": "cut"}
     rows = data.read(source, names=read_map(names), valid=opened.config.valid, progress=progress).train
     made = samples.prepare(rows, opened.checkpoint.tokenizer, **how)
-    if len(made.samples) < FEWEST:
-        raise DataError(f"a posterior needs {FEWEST} rows or more, {source} has {len(made.samples)}")
+    if len(made.samples) < ROWS:
+        raise DataError(f"a posterior needs {ROWS} rows or more, {source} has {len(made.samples)}")
     return made
 
 
@@ -172,8 +172,8 @@ def fit_swag(
 
 def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
     """The ensemble of an adapter and others, trained alike from other seeds; ParameterError where they differ."""
-    if not MEMBERS <= len(others) + 1 <= MOST:
-        raise ParameterError(f"an ensemble has {MEMBERS} to {MOST} members, got {len(others) + 1}")
+    if not FEWEST <= len(others) + 1 <= MOST:
+        raise ParameterError(f"an ensemble has {FEWEST} to {MOST} members, got {len(others) + 1}")
     own, scale = opened.adapter.parameters(), {p: f.scale for p, f in opened.adapter.factors.items()}
     members, seen = [own], {digest(opened.folder): opened.folder}
     for folder in others:
