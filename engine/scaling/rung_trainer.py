@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from platform import node
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engine.errors import DataError, Interrupted
 from engine.pretrain.config import PretrainConfig, configure
 from engine.pretrain.pretraining import FILE, Prepared, Pretrained, pretrain
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung
-from engine.scaling.running import RungMoved, RungResult, SizeFacts
+from engine.scaling.running import RungMoved, RungResult, SizeFacts, claimed
 from engine.tune.control import Stepped
 
 STEPS = 12  # of a probe, of which the first two are warm-up
@@ -29,7 +29,8 @@ class PretrainRungs:
         self.corpus = plan.out / "corpus"
 
     def facts(self, size: str) -> SizeFacts:
-        with TemporaryDirectory() as folder:
+        self.plan.out.mkdir(parents=True, exist_ok=True)
+        with claimed(self.plan.out / "corpus.lock", wait=True), TemporaryDirectory() as folder:  # one makes the corpus
             prepared, _ = self._short(size, Path(folder), steps=0)
         return SizeFacts(prepared.parameters, prepared.train_tokens)
 
@@ -45,14 +46,14 @@ class PretrainRungs:
     def train(self, rung: Rung, folder: Path) -> Iterator[RungMoved | RungResult]:
         config = self._config(rung.size, folder, rung.tokens, rung.seed)
         last: object = None
-        for event in pretrain(config, resume=(folder / FILE).exists()):
+        begun = (folder / FILE).exists()
+        if folder.exists() and not begun:  # killed while it was being made: nothing was learned
+            rmtree(folder)
+        for event in pretrain(config, resume=begun):
             last = event
             if isinstance(event, Stepped):
                 yield RungMoved(rung, event.tokens, event.smooth)
-        if not isinstance(last, Pretrained):
-            raise DataError(f"{rung.name} ended without a result: {last!r}")
-        if last.reason == "stopped":
-            raise Interrupted(f"{rung.name} was stopped; the same command goes on from there")
+        assert isinstance(last, Pretrained)
         sound = last.reason not in ("diverged", "nan")
         loss, low, high = (last.loss, last.low, last.high) if sound else (None, None, None)
         yield RungResult(

@@ -27,6 +27,8 @@ def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_
     probe = trainer.probe("15k")
     assert probe.parameters == parameters and probe.a_token_s > 0 and probe.memory > 0
     rungs, _ = plan.rungs({"15k": parameters})
+    (plan.out / running.RUNS / rungs[0].name).mkdir(parents=True)
+    (plan.out / running.RUNS / rungs[0].name / "config.json").write_text("{}")  # of one that was killed at its start
     events = running.run(plan, rungs, trainer)
     for event in events:
         if isinstance(event, RungMoved) and event.rung is rungs[1] and event.tokens > 300:
