@@ -67,6 +67,7 @@ class EmbeddingRequest:
     model: str
     texts: tuple[Prompt, ...]
     layer: int | None = None
+    control: RunControl = field(default_factory=RunControl)
 
 
 @dataclass(frozen=True, slots=True)

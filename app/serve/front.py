@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
+from app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest, RequestRefused
 from app.serve.bounds import Bounds
 from app.worker import Closed, Executor, Failed, Worker
 from engine.decode.events import Done, Emitted
@@ -65,9 +65,8 @@ class Front:
             self.watchers.discard(queue)
 
     @asynccontextmanager
-    async def admitted(self, count: int = 1) -> AsyncIterator[None]:
-        """A place for so many requests of one caller, which are run one after another; RequestRefused where too many
-        wait already."""
+    async def admitted(self) -> AsyncIterator[None]:
+        """A place among those that run; RequestRefused where too many wait for one already."""
         if self._free.locked() and self.waiting >= self.bounds.waiting:
             line = f"{self.waiting} requests wait already: come back later"
             raise RequestRefused(line, status=429, kind="rate_limit_error")
@@ -101,7 +100,7 @@ class Front:
                 yield event
         finally:
             if not over:
-                if isinstance(request, AnswerRequest):
+                if isinstance(request, AnswerRequest | EmbeddingRequest):
                     request.control.cancel()
                 self._tell(job, Closed())
             del self._asked[job]

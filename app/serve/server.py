@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from app.serve.bounds import BOUNDS, Bounds
+from app.serve.exchange import ServerState
 from app.serve.front import Front
 from app.serve.guard import Guard, is_loopback
 from app.serve.serving_jobs import ServingJobs
@@ -137,9 +138,9 @@ async def _run(
     names = ServedNames(options)
     front = Front(executor(options, names), options.bounds)
     guard = Guard(options.host, options.key)
-    endpoint = Endpoint(front, guard, names.names, tell, key, options.bounds, options.quiet)
+    state = ServerState(front, guard, tell, key, options.bounds, options.quiet)
     config = uvicorn.Config(
-        endpoint.app(),
+        Endpoint(state, names.names).app(),
         http="h11",
         ws="none",
         lifespan="off",

@@ -132,6 +132,8 @@ class ServingJobs:
                 rows.append(tuple(mean_hidden(model.session, ids, ask.layer).tolist()))
                 tokens += len(ids)
                 yield ()
+                if ask.control.cancelled:
+                    return
             yield Embedded(tuple(rows), tokens)
 
     # -- models ------------------------------------------------------------------------------------------------------

@@ -7,77 +7,35 @@ A client that goes away ends the work for it. Knows the protocols only by the fu
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app import requests as r
 from app.serve import ollama, openai_requests, openai_responses, responses_api
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
-from app.serve.bounds import BOUNDS, Bounds
-from app.serve.front import Front, WorkerFault
-from app.serve.guard import Guard, headers_of, read_body
-from app.serve.metrics import ServerMetrics
+from app.serve.exchange import ASGI, WATCH, Answered, Exchanged, Handler, Lines, ServedExchange, ServerState, guarded
 from app.serve.openapi import description
 from app.serve.reading import AnswerReader, TextDelta
-from engine.errors import LikelyError
 
 Json = dict[str, Any]
-WATCH = "/likely/watch"
 SIDE_BY_SIDE = 8  # prompts of one request that are drawn at once
 
 
-@dataclass
-class ServedExchange:
-    """One request on its way: what its log line says."""
-
-    began: float
-    route: str
-    status: int = 0
-    model: str = ""
-    prompt_tokens: int = 0
-    tokens: int = 0
-    reused: int = 0
-    first_s: float | None = None
-    refused: str = ""
-
-    def line(self, now: float) -> str:
-        words = [self.route, str(self.status or "gone"), f"{now - self.began:.3f} s"]
-        words += [f"model={self.model}"] if self.model else []
-        if self.prompt_tokens:
-            words += [f"prompt={self.prompt_tokens} reused={self.reused} tokens={self.tokens}"]
-        words += [] if self.first_s is None else [f"first={self.first_s:.3f} s"]
-        return " ".join([*words, *([f"({self.refused})"] if self.refused else [])])
-
-
-@dataclass
-class Lines:
-    """A response that is written line by line: server-sent events, or JSON a line."""
-
-    lines: AsyncIterator[str]
-    kind: str = "text/event-stream"
-
-
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The server as its routes see it."""
+    """The routes of a server; `names` are the models that may be asked for."""
 
-    front: Front
-    guard: Guard
+    state: ServerState
     names: Callable[[], Sequence[str]]
-    tell: Callable[[str], None] = lambda line: None
-    watch_key: str = ""  # with which its own user may look at all requests
-    bounds: Bounds = BOUNDS
-    quiet: bool = False
-    metrics: ServerMetrics = field(default_factory=ServerMetrics)
 
-    def app(self) -> "ASGI":
+    def app(self) -> ASGI:
         """The ASGI application."""
         posts = {
             "/v1/chat/completions": self.chat,
@@ -100,19 +58,19 @@ class Endpoint:
         routes = [Route(path, self._route(does, path), methods=["POST"]) for path, does in posts.items()]
         routes += [Route(path, self._route(does, path), methods=["GET"]) for path, does in gets.items()]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _unknown})
-        return guarded(app, self.guard)
+        return guarded(app, self.state.guard)
 
     # -- the way there and back --------------------------------------------------------------------------------------
 
-    def _route(self, does: "Handler", path: str) -> Callable[[Request], Awaitable[Response]]:
+    def _route(self, does: Handler, path: str) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            return Exchanged(self, does, path)
+            return Exchanged(self.state, does, path)
 
         return handle
 
     async def _opened(self, ask: AnswerRequest, seen: ServedExchange) -> tuple[AnswerOpened, AsyncIterator[Any]]:
         """The first event of a request, and the others."""
-        events = self.front.events(ask)
+        events = self.state.front.events(ask)
         async for event in events:
             assert isinstance(event, AnswerOpened)
             seen.model = event.facts.name
@@ -153,11 +111,11 @@ class Endpoint:
 
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
-    async def chat(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def chat(self, body: bytes, seen: ServedExchange) -> Answered:
         ask = openai_requests.chat(openai_requests.read(body, openai_requests.CHAT))
         return await self._chat(ask, seen)
 
-    async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> "Answered":
+    async def _chat(self, ask: AnswerRequest, seen: ServedExchange) -> Answered:
         if ask.shown.stream:
             opened, events = await self._opened(ask, seen)
             return Lines(_sse(self._chat_stream(ask, opened, events, seen)))
@@ -183,7 +141,7 @@ class Endpoint:
             usage = openai_responses.usage(opened.prompt_tokens, reader)
             yield {**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
 
-    async def completions(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def completions(self, body: bytes, seen: ServedExchange) -> Answered:
         asks = openai_requests.completions(openai_requests.read(body, openai_requests.COMPLETION))
         if asks[0].shown.stream:
             opened, events = await self._opened(asks[0], seen)
@@ -230,17 +188,17 @@ class Endpoint:
             usage = {"prompt_tokens": total[0], "completion_tokens": total[1], "total_tokens": sum(total)}
             yield {**head, "object": "text_completion", "choices": [], "usage": usage}
 
-    async def embeddings(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def embeddings(self, body: bytes, seen: ServedExchange) -> Answered:
         read = openai_requests.read(body, openai_requests.EMBEDDING)
         ask = openai_requests.embeddings(read)
-        async for event in self.front.events(ask):
+        async for event in self.state.front.events(ask):
             if isinstance(event, Embedded):
                 seen.prompt_tokens = event.tokens
                 packed = read.get("encoding_format") == "base64"
                 return openai_responses.embeddings(event, ask.model or self.names()[0], packed)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def responses(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def responses(self, body: bytes, seen: ServedExchange) -> Answered:
         ask = responses_api.read(body)
         opened, events = await self._opened(ask, seen)
         head = responses_api.head(opened.facts.name)
@@ -276,13 +234,13 @@ class Endpoint:
 
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
-    async def ollama_chat(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def ollama_chat(self, body: bytes, seen: ServedExchange) -> Answered:
         return await self._ollama(ollama.chat(body), seen, ollama.chat_line)
 
-    async def ollama_generate(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def ollama_generate(self, body: bytes, seen: ServedExchange) -> Answered:
         return await self._ollama(ollama.generate(body), seen, ollama.generate_line)
 
-    async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> "Answered":
+    async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> Answered:
         opened, events = await self._opened(ask, seen)
         reader = self._reader(ask, opened)
 
@@ -305,152 +263,41 @@ class Endpoint:
         text = reader.ended[-1]
         return line(opened, tuple(text.parts), text, seen.began, ask)
 
-    async def ollama_show(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def ollama_show(self, body: bytes, seen: ServedExchange) -> Answered:
         name = ollama.shown_name(body)
-        async for event in self.front.events(r.Load(name)):
+        async for event in self.state.front.events(r.Load(name)):
             if isinstance(event, r.Loaded):
                 return ollama.shown(event.facts)
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
-    async def ollama_tags(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def ollama_tags(self, body: bytes, seen: ServedExchange) -> Answered:
         return ollama.tags(await asyncio.to_thread(self.names))
 
-    async def ollama_version(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def ollama_version(self, body: bytes, seen: ServedExchange) -> Answered:
         return {"version": "0.6.4"}  # of the protocol that is spoken: clients ask for at least some
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
-    async def models(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def models(self, body: bytes, seen: ServedExchange) -> Answered:
         names = await asyncio.to_thread(self.names)
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "likely"} for name in names]
         return {"object": "list", "data": data}
 
-    async def health(self, body: bytes, seen: ServedExchange) -> "Answered":
-        alive = self.front.alive
+    async def health(self, body: bytes, seen: ServedExchange) -> Answered:
+        alive = self.state.front.alive
         seen.status = 200 if alive else 503
         return {"status": "ok" if alive else "the engine has ended"}
 
-    async def measured(self, body: bytes, seen: ServedExchange) -> "Answered":
-        return self.metrics.text({"requests_running": self.front.running, "requests_waiting": self.front.waiting})
+    async def measured(self, body: bytes, seen: ServedExchange) -> Answered:
+        return self.state.metrics.text(
+            {"requests_running": self.state.front.running, "requests_waiting": self.state.front.waiting}
+        )
 
-    async def openapi(self, body: bytes, seen: ServedExchange) -> "Answered":
+    async def openapi(self, body: bytes, seen: ServedExchange) -> Answered:
         return description()
 
-    async def watch(self, body: bytes, seen: ServedExchange) -> "Answered":
-        return Lines(_sse(self.front.watched()))
-
-
-Answered = Json | str | Lines
-Handler = Callable[[bytes, ServedExchange], Awaitable[Answered]]
-Scope = MutableMapping[str, Any]
-ASGI = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
-
-
-class Exchanged(Response):
-    """A response that is made while the client is there, with one line in the log."""
-
-    def __init__(self, endpoint: Endpoint, does: Handler, path: str) -> None:
-        self.endpoint, self.does, self.path = endpoint, does, path
-
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        seen = ServedExchange(time.perf_counter(), self.path)
-        sent = False
-
-        async def told(message: Any) -> None:
-            nonlocal sent
-            sent = True
-            await send(message)
-
-        async def work() -> None:
-            try:
-                headers = headers_of(scope)
-                if self.path == WATCH and not (
-                    self.endpoint.watch_key and Guard.holds(headers, self.endpoint.watch_key)
-                ):
-                    raise RequestRefused("watching wants the server's own key", status=401, kind="authentication_error")
-                body = await read_body(receive, headers, self.endpoint.bounds) if scope["method"] == "POST" else b""
-                gone = asyncio.ensure_future(_gone(receive))
-                try:
-                    await _unless(gone, self._answer(body, scope, receive, told, seen))
-                finally:
-                    gone.cancel()
-            except RequestRefused as error:
-                await self._refuse(error, scope, receive, told, seen, sent)
-            except LikelyError as error:
-                await self._refuse(RequestRefused(str(error)), scope, receive, told, seen, sent)
-            except WorkerFault as error:
-                self.endpoint.tell(error.trace)
-                fault = RequestRefused(f"a fault of this server: {error}", status=500, kind="server_error")
-                await self._refuse(fault, scope, receive, told, seen, sent)
-
-        try:
-            await work()
-        finally:
-            now = time.perf_counter()
-            metrics = self.endpoint.metrics
-            metrics.requests[self.path, seen.status or 499] += 1
-            metrics.tokens["prompt"] += seen.prompt_tokens
-            metrics.tokens["reused"] += seen.reused
-            metrics.tokens["completion"] += seen.tokens
-            metrics.whole_s.add(now - seen.began)
-            if seen.first_s is not None:
-                metrics.first_s.add(seen.first_s)
-            if not self.endpoint.quiet and self.path not in ("/health", "/metrics"):
-                self.endpoint.tell(seen.line(now))
-
-    async def _answer(self, body: bytes, scope: Scope, receive: Any, send: Any, seen: ServedExchange) -> None:
-        async def whole() -> None:
-            answered = await self.does(body, seen)
-            seen.status = seen.status or 200
-            if isinstance(answered, Lines):
-                start = {"type": "http.response.start", "status": 200, "headers": _headers(answered.kind)}
-                await send(start)
-                async for line in answered.lines:
-                    await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-            elif isinstance(answered, str):
-                await PlainTextResponse(answered, seen.status)(scope, receive, send)
-            else:
-                await JSONResponse(answered, seen.status)(scope, receive, send)
-
-        if scope["method"] != "POST" or self.path == "/api/show":
-            await whole()
-            return
-        async with self.endpoint.front.admitted():
-            await whole()
-
-    async def _refuse(
-        self, error: RequestRefused, scope: Scope, receive: Any, send: Any, seen: ServedExchange, sent: bool
-    ) -> None:
-        seen.status, seen.refused = error.status, error.field or error.kind
-        body = openai_responses.refusal(error)
-        if sent:  # in the middle of a stream
-            await send({"type": "http.response.body", "body": f"data: {json.dumps(body)}\n\n".encode()})
-            return
-        await refused(error)(scope, receive, send)
-
-
-def refused(error: RequestRefused) -> Response:
-    """The response to a request that is not served."""
-    more = {429: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(error.status, {})
-    return JSONResponse(openai_responses.refusal(error), error.status, headers=more)
-
-
-def guarded(app: ASGI, guard: Guard) -> ASGI:
-    """The application behind its guard."""
-
-    async def at_door(scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            try:
-                headers = headers_of(scope)
-                keyed = scope["path"] not in ("/health", WATCH)  # nothing is to be known there, or another key is
-                (guard if keyed else Guard(guard.host)).check(headers)
-            except RequestRefused as error:
-                await refused(error)(scope, receive, send)
-                return
-        await app(scope, receive, send)
-
-    return at_door
+    async def watch(self, body: bytes, seen: ServedExchange) -> Answered:
+        return Lines(_sse(self.state.front.watched()))
 
 
 def _unknown(request: Request, error: Exception) -> Response:
@@ -465,10 +312,6 @@ def _head(kind: str, opened: AnswerOpened) -> Json:
     return {"id": openai_responses.identity(kind), "created": int(time.time()), "model": opened.facts.name}
 
 
-def _headers(kind: str) -> list[tuple[bytes, bytes]]:
-    return [(b"content-type", f"{kind}; charset=utf-8".encode()), (b"cache-control", b"no-cache")]
-
-
 async def _sse(parts: AsyncIterator[Json]) -> AsyncIterator[str]:
     async for part in parts:
         yield f"data: {json.dumps(part)}\n\n"
@@ -478,25 +321,6 @@ async def _sse(parts: AsyncIterator[Json]) -> AsyncIterator[str]:
 async def _named_sse(parts: AsyncIterator[Json]) -> AsyncIterator[str]:
     async for part in parts:
         yield f"event: {part['type']}\ndata: {json.dumps(part)}\n\n"
-
-
-async def _gone(receive: Any) -> None:
-    """Until the client has gone away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _unless(gone: "asyncio.Future[None]", work: Awaitable[None]) -> None:
-    """Do some work, and give it up as soon as `gone` is there."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    if not task.cancelled():
-        task.result()
 
 
 async def _together(work: "Sequence[Any]") -> list[Any]:

@@ -35,7 +35,7 @@ def kinds(seed: int) -> tuple[str, dict[str, Any]]:
             (TEXT, {"prompt": ["ab", f"x{seed}"], "max_tokens": 9, "best_of": 3, "echo": True, "logprobs": 1}),
             ("/v1/embeddings", {"input": [f"text {seed}"]}),
             ("/v1/responses", {"input": f"say {seed}", "max_output_tokens": 9}),
-            ("/api/chat", {"model": "tiny", "messages": HI, "options": {"num_predict": 9}}),
+            ("/api/chat", {"model": "tiny", "messages": HI, "stream": False, "options": {"num_predict": 9}}),
         ]
     )
 
