@@ -152,7 +152,8 @@ def _finished(
         rows = stages.decontaminate(stages.chosen(rows, choice), config.decontaminate)  # of those that are back
         out = sum(row.dropped.startswith("choice: ") for row in rows)
         back = before + out - sum(bool(row.dropped) for row in rows)
-        told = StageYield("choice", told.kept, told.kept - out + back, {"dropped by hand": out, "kept by hand": back})
+        reasons = {why: count for why, count in (("dropped by hand", out), ("kept by hand", back)) if count}
+        told = StageYield("choice", told.kept, told.kept - out + back, reasons)
         yield told
     for missing in _missing(config, rows):
         yield RowsWarned(missing)

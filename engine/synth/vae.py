@@ -94,8 +94,8 @@ def posterior(weights: Weights, ids: mx.array) -> tuple[mx.array, mx.array]:
     before = mx.concatenate([weights["words"][mx.zeros_like(ids[:, :1])], words[:, :-1]], axis=1)
     there = (ids != PAD)[..., None]
     seen = mx.maximum(mx.concatenate([before, words], axis=-1) @ weights["pairs"], 0) * there
-    mean = seen.sum(axis=1) / mx.sqrt(there.sum(axis=1))
-    return mean @ weights["mean"], mx.clip(mean @ weights["spread"], -8, 4)
+    pooled = seen.sum(axis=1) / mx.sqrt(there.sum(axis=1))
+    return pooled @ weights["mean"], mx.clip(pooled @ weights["spread"], -8, 4)
 
 
 def logits(weights: Weights, z: mx.array, before: mx.array) -> mx.array:

@@ -115,8 +115,8 @@ def read(
         raise DataError(
             f"{path} mixes preference pairs with other rows: {dict(forms)}; keep them in separate data sets"
         )
-    valid_, test = tuple(parts["valid"]), tuple(parts["test"])
-    return Data(tuple(train), valid_, test, dict(forms), duplicates, overlap, split, left_out)
+    held, test = tuple(parts["valid"]), tuple(parts["test"])
+    return Data(tuple(train), held, test, dict(forms), duplicates, overlap, split, left_out)
 
 
 def files(folder: Path) -> dict[str, list[Path]]:

@@ -84,9 +84,6 @@ class RowFile(Sequence[FileRow]):
         except (ValueError, OSError) as error:
             return FileRow(where, error=f"{where}: one JSON object a line expected: {error}")
 
-    def close(self) -> None:
-        self._file.close()
-
 
 def stamp(path: Path) -> tuple[int, ...]:
     """Another one when the file is another, or was written to; OSError where it is gone."""

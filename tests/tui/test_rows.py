@@ -161,8 +161,16 @@ async def test_during_a_run_and_of_what_is_not_there(play: Play, tmp_path: Path)
             "nowhere": "there is no", "": "give a file or a folder", "empty.jsonl": "no rows", "made": "row 1 of 30",
             "bad.jsonl": "one JSON object a line expected", "rows.csv": "a → b", "\0": "there is no",
         }.items():  # fmt: skip
-            await look_at(stage, name)
+            it = await look_at(stage, name)
             assert said in stage.picture(), name
+            if name == "nowhere":  # it is there a moment later, in a folder of the folder
+                write(tmp_path / "nowhere" / "train.jsonl", [value(i) for i in range(4)])
+                (tmp_path / "nowhere" / "data").mkdir()
+                (tmp_path / "nowhere" / "train.jsonl").rename(tmp_path / "nowhere" / "data" / "train.jsonl")
+                await stage.pilot.press("r")
+                await stage.until(lambda it=it: len(it.browser.rows) == 4)
+                await stage.pilot.press("d")
+                assert len(data.read(tmp_path / "nowhere", valid=0).train) == 3
             await stage.pilot.press("escape")
             await stage.until(lambda: isinstance(stage.app.screen, TuneScreen), "the form again")
 
@@ -176,7 +184,7 @@ def test_of_many_rows_only_those_that_are_seen_are_read(tmp_path: Path, monkeypa
     from app.tui.training import browser
 
     shown = RowBrowser(str(tmp_path))
-    shown.show(browser.opened(tmp_path / "train.jsonl", {}))
+    shown.show(browser.opened(tmp_path / "train.jsonl", {}, shown.beside))
     assert len(shown.rows) == 20_001 and len(read) <= browser.LOOKED_AT
     shown.go(10**9)
     here = shown.here

@@ -54,7 +54,7 @@ class RowsScreen(Screen[None]):
         Binding("right_square_bracket", "file(1)", "Next file", show=False, id="rows.next"),
         Binding("o", "sort", "Order", show=False, id="rows.order"),
         Binding("m", "measure", "Measure", show=False, id="rows.measure"),
-        Binding("r", "open", "Read again", show=False, id="rows.again"),
+        Binding("r", "again", "Read again", show=False, id="rows.again"),
         Binding("enter", "read", "Whole row", show=False, id="rows.read"),
         Binding(f"{keys.HELP},question_mark", "keys", "Keys", show=False, id="rows.keys"),
         Binding("escape,q", "dismiss(None)", "Back", show=False, id="rows.back"),
@@ -77,7 +77,7 @@ class RowsScreen(Screen[None]):
     def on_mount(self) -> None:
         self.query_one(RowTable).focus()
         self.set_interval(TICK_S, self._look)
-        self.action_open()
+        self.open_file()
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -106,18 +106,23 @@ class RowsScreen(Screen[None]):
         self.run_worker(do, thread=True, exclusive=True, exit_on_error=False)
         self._show()
 
-    def action_open(self) -> None:
-        """Open the file, or again."""
-        path = self.browser.path
+    def open_file(self) -> None:
+        path, beside = self.browser.path, self.browser.beside
         if path is None:
+            self.browser.fail(self.browser.why)
             self._show()
             return
-        self._aside(f"reading {path.name}", lambda: browsing.opened(path, self.names), self.browser.show)
+        self._aside(f"reading {path.name}", lambda: browsing.opened(path, self.names, beside), self.browser.show)
+
+    def action_again(self) -> None:
+        """Look for the files, and open the one that is shown, again."""
+        self.browser.relist()
+        self.open_file()
 
     def action_file(self, by: int) -> None:
         if len(self.browser.files) > 1:
             self.browser.file = (self.browser.file + by) % len(self.browser.files)
-            self.action_open()
+            self.open_file()
 
     def action_sort(self) -> None:
         """Order by the next number that the rows have."""

@@ -30,9 +30,9 @@ class OpenedRows:
     choices: Mapping[str, bool]
 
 
-def opened(path: Path, names: Mapping[str, str] | None) -> OpenedRows:
-    """DataError where the file, or what was chosen of it, cannot be read."""
-    chosen = choices.read(choices.beside(path))
+def opened(path: Path, names: Mapping[str, str] | None, beside: Path) -> OpenedRows:
+    """A file, and the choices `beside` it; DataError where either cannot be read."""
+    chosen = choices.read(beside)
     rows = row_file.opened(path, names)
     some = [rows[i] for i in range(min(len(rows), LOOKED_AT))]
     values: defaultdict[str, set[float]] = defaultdict(set)
@@ -65,14 +65,25 @@ class RowBrowser:
     """Where a person is in a data set. `files` are those that there are; nothing is open before `show`."""
 
     def __init__(self, source: str) -> None:
+        self.source = source
         self.files, self.why = files(source)
         self.file = 0
-        self.names: Mapping[str, str] = {}
         self.opened: OpenedRows | None = None
         self.order: np.ndarray | None = None  # None: as they stand in the file
         self.columns: dict[str, np.ndarray] = {}  # the numbers of all rows, once they were asked for
         self.by = ""
         self.at = 0
+
+    def relist(self) -> None:
+        """Look again for which files there are; the one that is open stays it, where it is still there."""
+        before = self.path
+        self.files, self.why = files(self.source)
+        self.file = self.files.index(before) if before in self.files else 0
+
+    @property
+    def beside(self) -> Path:
+        """Where choices are written."""
+        return choices.beside(expanded(self.source))
 
     @property
     def path(self) -> Path | None:
@@ -156,7 +167,7 @@ class RowBrowser:
                 return f"it cannot come back: {row.dropped}"
             if not keep and row.dropped:
                 return f"it is dropped already: {row.dropped}"
-        made = choices.choose(choices.beside(found.path), {choices.key(row.row): wanted})
+        made = choices.choose(self.beside, {choices.key(row.row): wanted})
         self.opened = OpenedRows(found.path, found.rows, found.numbers, made)
         if chosen:
             return "the choice is taken back"
