@@ -181,6 +181,8 @@ class Inspector(Vertical, CachedWidget):
         step, table = subject.at.step if subject.at is not None else None, self._table(subject)
         if not subject.model or subject.exact is None or step is None or step.logprob is None or table is None:
             return
+        if table.exact and (subject.at is None or self._doubt_key(subject.at) is None):
+            return
         at = subject.exact()
         self._ask_doubt(subject.model, at, table)
         if table.exact:

@@ -140,6 +140,17 @@ def test_samples_in_one_batch_say_what_each_says_alone() -> None:
         place.settle([token])
     assert np.abs(np.asarray(place.logits_at(0, 40))[0] - wanted).max() <= 1e-5
     assert adapter.parameters() is not own and all(mx.array_equal(a, own[n]) for n, a in adapter.parameters().items())
+    other = lora.create(sites.choose(sites.sites(built), -1, ("q_proj", "mlp.*"), 3), rank=3, scale=1.0)
+    other.set(stirred(other, 9))
+    lora.attach(other)  # beside another, which has no samples
+    alone = []
+    for number in range(5):
+        adapter.set({name: mx.array(w) for name, w in posterior.draw({}, 0, number).items()})
+        alone.append(np.asarray(arrays.logprobs(built(mx.array([TEXT]))[0], mx), np.float64))
+    adapter.set(own)
+    beside = np.asarray(together.members(together.hidden(mx.array([TEXT]))))[:, 0]
+    assert np.abs(beside - np.stack(alone)).max() <= 1e-5 < np.abs(np.exp(beside).mean(0) - np.exp(wanted)).max()
+    lora.detach(other)
     with pytest.raises(ParameterError, match="one text at a time"):
         together.hidden(mx.array([TEXT, TEXT]))
     for samples_, line in ((6, "5 members, got samples = 6"), (1, "2 to 8, got 1"), (-1, "2 to 8, got -1")):
