@@ -16,7 +16,7 @@ from app.serve.reading import GrownText, Kind
 
 Json = dict[str, Any]
 Parts = Sequence[tuple[Kind, str]]
-Line = Callable[[AnswerOpened, Parts, GrownText | None, float | None, AnswerRequest], Json]
+Line = Callable[[AnswerOpened, Parts, GrownText | None, float | None], Json]
 
 OPTIONS = {  # by OpenAI's names, or ours
     "temperature": "temperature",
@@ -94,9 +94,7 @@ def _without_tag(name: str) -> str:
     return name.removesuffix(":latest")
 
 
-def chat_line(
-    opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None, ask: AnswerRequest
-) -> Json:
+def chat_line(opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None) -> Json:
     """A line of /api/chat, the last with the figures of all."""
     said: Json = {"role": "assistant", "content": _of(parts, "said")}
     if thought := _of(parts, "thought"):
@@ -108,9 +106,7 @@ def chat_line(
     return {**_stamp(opened), "message": said, **_figures(opened, ended, began)}
 
 
-def generate_line(
-    opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None, ask: AnswerRequest
-) -> Json:
+def generate_line(opened: AnswerOpened, parts: Parts, ended: GrownText | None, began: float | None) -> Json:
     """A line of /api/generate."""
     thought = _of(parts, "thought")
     more = {"thinking": thought} if thought else {}

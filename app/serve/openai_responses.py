@@ -16,7 +16,7 @@ from app.serve.reading import AnswerReader, GrownText, TextDelta, read_call
 from engine.trace.fields import step_object
 from engine.trace.trace import TokenStep
 
-FINISH = {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop"}
+FINISH = {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop", "": "length"}  # "": none was drawn
 Json = dict[str, Any]
 
 

@@ -96,7 +96,7 @@ class Endpoint:
 
     @staticmethod
     def _reader(ask: AnswerRequest, opened: AnswerOpened) -> AnswerReader:
-        n = 0 if ask.max_tokens == 0 else 1 if ask.strategy.SEARCHES else ask.drawn
+        n = 1 if ask.strategy.SEARCHES else ask.drawn
         return AnswerReader(n, thinking=opened.thinking, calls=bool(ask.tools))
 
     @staticmethod
@@ -170,7 +170,7 @@ class Endpoint:
                 if isinstance(event, r.Scored):
                     text = "".join(step.text for step in event.steps)
                     for i in range(ask.n):
-                        grown = TextDelta(i, (("said", text),), event.steps)
+                        grown = TextDelta(i, (("said", text),), event.steps, "" if ask.max_tokens else "length")
                         if (chunk := openai_responses.text_chunk(ask, grown, first, head, pieces, 0)) is not None:
                             yield chunk
                         at[i] = len(text)
@@ -249,10 +249,10 @@ class Endpoint:
                 for grown in reader.read(event):
                     self._first(seen, grown)
                     if any(text for _, text in grown.parts) and not grown.reason:
-                        yield json.dumps(line(opened, grown.parts, None, None, ask)) + "\n"
+                        yield json.dumps(line(opened, grown.parts, None, None)) + "\n"
                     elif grown.reason:
                         self._ended(seen, reader)
-                        yield json.dumps(line(opened, grown.parts, reader.ended[-1], seen.began, ask)) + "\n"
+                        yield json.dumps(line(opened, grown.parts, reader.ended[-1], seen.began)) + "\n"
 
         if ask.shown.stream:
             return Lines(lines(), "application/x-ndjson")
@@ -261,7 +261,7 @@ class Endpoint:
                 self._first(seen, grown)
         self._ended(seen, reader)
         text = reader.ended[-1]
-        return line(opened, tuple(text.parts), text, seen.began, ask)
+        return line(opened, tuple(text.parts), text, seen.began)
 
     async def ollama_show(self, body: bytes, seen: ServedExchange) -> Answered:
         name = ollama.shown_name(body)

@@ -83,7 +83,14 @@ def test_a_prompt_is_echoed_with_its_log_probabilities(client: Client, session: 
     tokens = sum(len(c["logprobs"]["tokens"]) for c in answer["choices"][::2])
     assert answer["usage"]["prompt_tokens"] < tokens and answer["usage"]["completion_tokens"] == 12
     _, only = client.ask(TEXT, body | {"max_tokens": 0, "n": 1})  # as those who only score ask
-    assert [c["text"] for c in only["choices"]] == ["abab ab", "xyz"] or only["choices"] == []
+    assert [c["text"] for c in only["choices"]] == ["abab ab", "xyz"]
+    assert [c["finish_reason"] for c in only["choices"]] == ["length"] * 2
+    scored = [c["logprobs"]["token_logprobs"] for c in only["choices"]]
+    assert scored == [
+        c["logprobs"]["token_logprobs"][: len(s)] for c, s in zip(answer["choices"][::2], scored, strict=True)
+    ]
+    (streamed,) = client.stream(TEXT, body | {"max_tokens": 0, "n": 1, "prompt": "xyz", "stream": True})
+    assert streamed["choices"][0] == only["choices"][1] | {"index": 0}
     _, one = client.ask(TEXT, {"prompt": "ab", "best_of": 6, "n": 2, "seed": 1, "max_tokens": 4, "logprobs": 0})
     _, all_ = client.ask(TEXT, {"prompt": "ab", "n": 6, "seed": 1, "max_tokens": 4, "logprobs": 0})
     means = sorted((-np.mean(c["logprobs"]["token_logprobs"]), c["text"]) for c in all_["choices"])
