@@ -78,7 +78,7 @@ def fixed(config: Config) -> dict[str, Any]:
 
 def head(config: Config, rows: RowPool) -> dict[str, Any]:
     """Head of a journal of rungs: what they hang on beside their names."""
-    return {"data": rows.fingerprint, "options": fixed(config)}
+    return {"data": rows.fingerprint, **fixed(config)}
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def plan(config: Config, grid: OptionGrid, given: Sequence[str] = ()) -> SearchP
             outside = tuple(row for row, place in zip(rows, fold, strict=True) if place == k)
             trials.append(Trial({**point, "fold": k}, own, inside, outside, anchors))
     fixed = {name: value for name, value in asdict(config).items() if name not in ("out", "data", *grid.values)}
-    head = {"data": found.fingerprint, "options": fixed, "folds": grid.folds, "seed": grid.seed}
+    head = {"data": found.fingerprint, "folds": grid.folds, "order of the folds": grid.seed, **fixed}
     return SearchPlan(grid, config, rows, tuple(trials), head)
 
 

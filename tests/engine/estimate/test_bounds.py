@@ -72,4 +72,4 @@ def test_pac_bayes_holds_where_the_law_is_known_and_is_not_vacuous() -> None:
         risk = np.mean([0.5 * math.erfc(margin / math.sqrt(2)) for margin in margins])
         fails, uppers = fails + (risk > upper), [*uppers, upper]
         assert kl > 0 and upper > np.mean(losses)
-    assert fails <= 3 and max(uppers) < 0.6
+    assert fails <= 3 and max(uppers) < 0.65

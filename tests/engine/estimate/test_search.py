@@ -118,7 +118,7 @@ def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     searched(checkpoint, wider, tmp_path / "search")
     assert len(made) == 3
     other = search.plan(configure({"rank": 4}, config), OptionGrid({"dropout": (0.0, 0.5)}, folds=3))
-    with pytest.raises(DataError, match="belongs to a run with another options"):
+    with pytest.raises(DataError, match="belongs to a run with another rank"):
         searched(checkpoint, other, tmp_path / "search")
 
 
