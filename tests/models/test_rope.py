@@ -118,3 +118,9 @@ def test_llama3_without_its_factors_has_those_that_meta_published() -> None:
     said = {**table, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     rope, other = (read_rope(Keys({"rope_theta": 1e4, "rope_scaling": each}), 16, 512) for each in (table, said))
     assert rope == other and rope.periods() == other.periods()
+
+
+def test_a_yarn_ramp_without_width_is_a_step() -> None:
+    rope = Rope(1e4, 16, kind="yarn", factor=4.0, original=64, beta_fast=2.0, beta_slow=2.0, truncate=False)
+    stretched = np.array(rope.periods()) / np.array(Rope(1e4, 16).periods())
+    assert np.round(stretched, 6).tolist() == [1.0] * 2 + [4.0] * 6  # the step is at 8 log(64 / 4 pi) / log(1e4) = 1.41

@@ -18,7 +18,7 @@ import pytest
 
 import engine.tune.lora as lora
 from engine.errors import DataError, ParameterError
-from engine.tune import adapters, batches, objectives, state, step, trainer
+from engine.tune import adapters, batches, full, objectives, state, step, trainer
 from engine.tune.config import Config
 from engine.tune.samples import Pair, TrainingSample
 from metal import mx
@@ -476,3 +476,10 @@ def test_no_option_is_parsed_and_then_ignored() -> None:
     used = set(re.findall(r"\b(?:c|config|settings)\.(\w+)", text))
     assert "multiplier" in used
     assert {f.name for f in fields(Config)} - used - through == set()
+
+
+def test_a_full_training_of_the_last_layer_has_all_of_it_and_nothing_else() -> None:
+    m = model()
+    last = m.config.layers - 1
+    want = {f"{part.path}.{leaf}" for part in m.parts() if part.layer == last for leaf in part.arrays()}
+    assert set(full.weights(m, 1).parameters()) == want and len(want) == 9
