@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from pathlib import Path
@@ -133,19 +133,20 @@ class Forks:
             if tests and (found := self.tried(mutant, tests)):
                 return "caught", found
             tried += tests
-        functions = {test.split("[")[0] for test in tried}
-        rest = (
-            [] if EFFORT < 1 else [test for test in self.items if test.split("[")[0] in functions and test not in tried]
-        )
-        if rest and (found := self.tried(mutant, rest)):
+        functions = {test.split("[")[0] for test in tried} if EFFORT >= 1 else set()
+        rest = [test for test in self.items if test.split("[")[0] in functions and test not in tried]
+        if rest and (found := self.tried(mutant, rest)) and self.passes(found):
             return "caught", found
         return ("survived", f"{len(tried + rest)} tests") if tried else ("uncovered", "")
+
+    def passes(self, test: str) -> bool:
+        """Whether a test that was not recorded passes unchanged, or none is named."""
+        return test not in self.items or self.forked(lambda: self.run([self.items[test]]), LONGEST_S) == 0
 
     def tried(self, mutant: Mutant, tests: list[str]) -> str:
         """Which of these tests notices; empty if none does."""
         said = self.root / "said"
         said.unlink(missing_ok=True)
-
         kept = os.environ.get("LIKELY_SIMULATOR_CACHE")
 
         def work() -> int:
@@ -281,23 +282,20 @@ def _functions(before: CodeType, after: CodeType) -> Iterator[tuple[CodeType, Co
             yield from _functions(a, b)
 
 
-class _written:
+@contextmanager
+def _written(root: Path, texts: dict[str, str]) -> Iterator[None]:
     """Texts that lie on the disk for a while, without a trace in what is compiled."""
-
-    def __init__(self, root: Path, texts: dict[str, str]) -> None:
-        self.root, self.texts = root, texts
-
-    def __enter__(self) -> None:
-        for path, text in self.texts.items():
-            file = self.root / path
-            _originals[file] = file.read_text()
-            for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
-                compiled.unlink()
-            file.write_text(text)
-
-    def __exit__(self, *_: object) -> None:
-        for path in self.texts:
-            (self.root / path).write_text(_originals.pop(self.root / path))
+    for path, text in texts.items():
+        file = root / path
+        _originals[file] = file.read_text()
+        for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
+            compiled.unlink()
+        file.write_text(text)
+    try:
+        yield
+    finally:
+        for path in texts:
+            (root / path).write_text(_originals.pop(root / path))
 
 
 def _common(one: str, other: str) -> int:

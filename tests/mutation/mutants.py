@@ -72,7 +72,7 @@ def drawn(root: Path, folder: str, count: int, seed: int) -> list[Mutant]:
 
 def _mutant(root: Path, path: Path, place: int) -> Mutant:
     source = path.read_bytes()
-    node, new, function = list(_changes(ast.parse(source)))[place]
+    node, new, function = places(source.decode())[place]
     assert node.end_lineno is not None and node.end_col_offset is not None
     starts = [0]
     for line in source.splitlines(keepends=True):
@@ -135,6 +135,11 @@ def _statements(tree: ast.Module) -> dict[ast.AST, tuple[list[ast.stmt], ast.stm
 
 def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def places(text: str) -> list[tuple[ast.stmt | ast.expr, ast.stmt | ast.expr, int]]:
+    """Every place of a file that can be changed, as `_changes` has them."""
+    return list(_changes(ast.parse(text)))
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, ast.stmt | ast.expr, int]]:

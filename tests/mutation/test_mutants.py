@@ -10,16 +10,20 @@ A survivor is a hole in the tests or a change that changes nothing that matters:
 keeps what they said.
 """
 
+import ast
+import builtins
 import compileall
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from metal.simulator.compiler import cache_folder
+from tests.mutation import mutants
 from tests.mutation.forks import EVERYDAY, copied
 
 ROOT = Path(__file__).parents[2]
@@ -62,20 +66,8 @@ def test_the_tests_notice_changes(folder: str, copy: Path, tmp_path: Path) -> No
         "PYTHONDONTWRITEBYTECODE": "1",
         "LIKELY_MUTANTS_FOLDERS": folder,
     }
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "--no-header",
-        "--timeout",
-        "0",
-        "-p",
-        "tests.mutation.forks",
-        "-m",
-        EVERYDAY,
-        "tests",
-    ]
-    subprocess.run([sys.executable, "-B", *words], cwd=copy, env={**os.environ, **given}, check=True)
+    words = ["-m", "pytest", "-q", "--no-header", "--timeout", "0", "-p", "tests.mutation.forks", "tests", "-m"]
+    subprocess.run([sys.executable, "-B", *words, EVERYDAY], cwd=copy, env={**os.environ, **given}, check=True)
     outcomes = {}
     for line in out.read_text().splitlines():
         outcome, mutant, _ = json.loads(line)
@@ -84,3 +76,32 @@ def test_the_tests_notice_changes(folder: str, copy: Path, tmp_path: Path) -> No
             outcomes[mutant] = outcome
     left = [f"{outcome}: {mutant}" for mutant, outcome in outcomes.items() if outcome != "caught"]
     assert len(outcomes) - len(left) >= CAUGHT * len(outcomes), "\n".join(left)
+
+
+SAMPLE = """from __future__ import annotations
+
+def f(x, y=1):
+    \"\"\"Of two.\"\"\"
+    if x:
+        return x + y
+    elif y:
+        return [n * 2 for n in range(y)]
+    return -x
+"""
+
+
+def test_a_probe_tells_which_places_a_call_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = [ast.unparse(node) for node, _, _ in mutants.places(SAMPLE)]
+    hits: list[int] = []
+    monkeypatch.setattr(builtins, "_hit_", hits.append)
+    named: dict[str, Any] = {}
+    exec(mutants.probed(SAMPLE, dict(enumerate(range(len(changes))))), named)
+    assert hits == []
+    for arguments, value, reached in (
+        ((1, 2), 3, {"1", "return x + y", "x + y"}),
+        ((0, 2), [0, 2], {"1", "return [n * 2 for n in range(y)]", "n * 2", "2"}),
+        ((0, 0), 0, {"1", "return -x", "-x"}),
+    ):
+        hits.clear()
+        assert named["f"](*arguments) == value
+        assert {changes[n] for n in hits} == reached
