@@ -28,7 +28,9 @@ from tests.mutation.forks import EVERYDAY, copied
 
 ROOT = Path(__file__).parents[2]
 CAUGHT = 0.92
-EQUIVALENT = frozenset(  # path, and the change: the last axis of two, how much is fetched at once, a slice past the end
+# path, and the change: how much is fetched at once, a slice past the end, what all parts have alike, a way that is only
+# slower, lists that are of one length anyway
+EQUIVALENT = frozenset(
     {
         (
             "models/packed_cache.py",
@@ -37,6 +39,19 @@ EQUIVALENT = frozenset(  # path, and the change: the last axis of two, how much 
         (
             "engine/sources/fetch/hub.py",
             "CHUNK = 1 << 20  # what a broken connection may cost, and how often a person can stop it: 20 -> 21",
+        ),
+        (
+            "metal/reference.py",
+            "if getattr(seen[0], name) is not None: 0 -> 1",
+        ),
+        (
+            "metal/simulator/stock.py",
+            "flags = {200: length % rows == 0, 201: tokens % columns == 0, 300: mask is not None, 301: causal}: "
+            "length % rows -> length * rows",
+        ),
+        (
+            "engine/decode/sample.py",
+            "for row, (number, step) in enumerate(zip(branches.numbers, steps, strict=True)):: True -> False",
         ),
     }
 )
