@@ -34,8 +34,10 @@ def sources(path: str | Path) -> list[Path]:
     root = expanded(path)
     if not root.exists():
         raise DataError(f"there is no {root}: expected a file or a folder of text")
-    if not root.is_dir():
+    if root.is_file():
         return [root]
+    if not root.is_dir():
+        raise DataError(f"{root} is a pipe or a device: expected a file or a folder, which is read twice")
     check_readable(root)
     inside = [p for p in root.rglob("*") if not any(part.startswith(".") for part in p.relative_to(root).parts)]
     found = sorted(p for p in inside if p.suffix in (*TEXTS, *data.KINDS) and p.is_file())

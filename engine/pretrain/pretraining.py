@@ -39,9 +39,9 @@ from models.families import registry
 
 FILE = "pretrain.json"
 PER_PARAMETER, PASSES = 20, 4  # tokens, and over the text, where none are asked for
-# what may differ between a run and its resumption: where things are, how long and how often
+# what may differ between a run and its resumption: where things are and how often; the schedule ends at its tokens
 FREE = (
-    "data", "out", "corpus", "tokens", "eval_every", "eval_rows", "save_every", "patience", "sample", "sample_tokens",
+    "data", "out", "corpus", "eval_every", "eval_rows", "save_every", "patience", "sample", "sample_tokens",
     "tensorboard",
 )  # fmt: skip
 SAMPLED_WORDS = 8  # of the held-out text that samples go on from
@@ -122,8 +122,6 @@ def pretrain(
 def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Completion | Pretrained]:
     """The same for a run that is open."""
     run, prepared = opened.run, opened.prepared
-    if (together := ranks.joined()) is not None:
-        together.broadcast(None)  # all have looked at the folder
     if run.leads and not (run.folder / state.FILE).exists():
         write(run, run.folder, opened.checkpoint.config, opened.corpus)
         write_json(run.folder / FILE, {"config": asdict(opened.config), "shape": asdict(prepared.shape)})
@@ -162,14 +160,15 @@ def open_run(
     for a size, shape or options that cannot be.
     """
     folder = expanded(config.out)
-    begun = (folder / FILE).exists()
+    begun, foreign, kept = ((folder / name).exists() for name in (FILE, "config.json", state.FILE))
+    if (together := ranks.joined()) is not None:  # as rank 0 found it, which may have begun to write
+        begun, foreign, kept = together.broadcast([begun, foreign, kept])
     if resume and not begun:
         raise DataError(f"{folder} has no run to resume: expected {FILE}")
     if not resume and begun:
         raise DataError(f"{folder} holds a run already: --resume goes on with it, another --out leaves it alone")
-    if not begun and (folder / "config.json").exists():
+    if not begun and foreign:
         raise DataError(f"{folder} holds another model: choose another --out")
-    together = ranks.joined()
     asked_for = parameters_of(config.size)
     if together is None:
         text = corpus(config, asked_for, progress)
@@ -187,7 +186,7 @@ def open_run(
     widths.start(model, chosen, config.seed)
     settings = _settings(config, rows, shape, described)
     run = prepare(
-        model, settings, rows, folder, name=str(folder), resume=resume and (folder / state.FILE).exists(),
+        model, settings, rows, folder, name=str(folder), resume=resume and kept,
         group=None if together is None else together.group,
         groups=widths.groups(model, chosen, config.optimiser, config.decay),
     )  # fmt: skip
@@ -243,7 +242,7 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
     tokens = config.tokens or min(PER_PARAMETER * counts(shape, vocab, config.context)[0], PASSES * unique)
     steps = max(1, round(tokens / a_step))
     return Config(
-        model=config.out, data=config.data, out=config.out, valid=config.valid, loss="all", length=length, packing=True,
+        model="", data=config.data, out=config.out, valid=config.valid, loss="all", length=length, packing=True,
         kind="full", optimiser=config.optimiser, rate=config.rate or widths.peak(config, shape.width),
         schedule=config.schedule, warmup=round(config.warmup * steps), floor=config.floor, steps=steps,
         batch=config.batch, accumulate=config.accumulate, clip=config.clip, decay=config.decay,

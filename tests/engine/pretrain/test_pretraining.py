@@ -89,8 +89,9 @@ def test_a_run_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
     assert done.loss == again.loss and not [e for e in seen if isinstance(e, Stepped)]
     with pytest.raises(DataError, match="holds a run already: --resume"):
         finish(part)
-    with pytest.raises(DataError, match="began with seed = 0, got 1"):
-        finish(config(data, Path(part.out), optimiser="muon", seed=1), resume=True)
+    for name, value, before in (("seed", 1, 0), ("tokens", 999, 768)):
+        with pytest.raises(DataError, match=f"began with {name} = {before}, got {value}"):
+            finish(config(data, Path(part.out), optimiser="muon", **{name: value}), resume=True)
     (tmp_path / "words.txt").write_text("other words\n" * 800)
     with pytest.raises(DataError, match="its text is not the one asked for"):
         finish(part, resume=True)
@@ -196,6 +197,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "none").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     (tmp_path / "wide.toml").write_text('family = "llama"\nwidht = 64\n')
@@ -209,6 +211,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ("chat.jsonl", {}, 'a row with "text" expected, got a prompt'),
         ("none", {}, "has no text: expected files that end with .txt"),
         ("missing", {}, "there is no .*missing"),
+        ("pipe", {}, "is a pipe or a device"),
         ("words.txt", {"batch": 999}, "fewer than one batch of 999 texts of 32"),
         ("words.txt", {"size": "1k"}, "no llama with 257 tokens has about 1k parameters: the nearest has"),
         ("words.txt", {"size": "big"}, "size must be parameters such as 300k"),
