@@ -142,7 +142,7 @@ def few_shot(items: int, terms: int) -> Asked:
     (*shots,) = list(found)[:6]
     shown = "".join(f"Q: {' + '.join(map(str, each))}\nA: {chain(*each)}\n" for each in shots)
     asked = [Question(f"{shown}Q: {' + '.join(map(str, each))}\nA:", (str(sum(each)),)) for each in list(found)[6:]]
-    return Asked("smollm2", asked, chain_sound, ". ", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
+    return Asked("smollm2", asked, chain_sound, ".", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
 
 
 def chain(first: int, *others: int) -> str:

@@ -20,7 +20,7 @@ from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
 from engine.conversation import Conversation
 
-FEWEST, SHARE, OPENED = 3, 3, 2  # rows at least, and the share of the pane that they may take, with steps or without
+FEWEST, SHARE, OPENED = 3, 3, 2  # rows at least, and the share of the pane that they may take, without steps and with
 PLACE = 5  # cells of a row's number and sign
 VERDICT, SIGN, NUMBER = 16, 4, 8  # cells of a verdict, of its sign alone, and of a step's number
 ROOMY = 66  # columns from which on a verdict has its words
@@ -64,7 +64,7 @@ class BestTexts(Canvas, can_focus=True):
         self.ranking: Ranking | None = None
         self.run: Callable[[], LiveRun | None] = lambda: None  # the one under way
         self.opened = False
-        self.top = 0
+        self.top = self.below = 0  # the first row that is shown, and the steps under the text on the screen
         self._of: tuple[Conversation, VoteCount | None] | None = None
         self._levels: list[int] = []
 
@@ -121,7 +121,7 @@ class BestTexts(Canvas, can_focus=True):
         ]
         if self._tall(ranking)[1] > 1:
             lines.insert(0, self._legend(ranking, width))
-        own = min(len(ranking.steps), max(height - len(lines) - 2, 0))
+        self.below = own = min(len(ranking.steps), max(height - len(lines) - 2, 0))
         room = max(height - len(lines) - own, 1)
         cut = len(ranking.rows) > room > 1
         room -= cut
@@ -221,10 +221,9 @@ class BestTexts(Canvas, can_focus=True):
         if offset is None:
             return
         row = offset.y - self._tall(self.ranking)[1]
-        steps = len(self.ranking.steps) if self.ranking is not None else 0
-        below = row - (self.at - self.top) if steps else 0  # rows under the opened one
-        if row >= 0 and not 0 < below <= steps:
-            self._pick(self.top + row - (steps if below > steps else 0))
+        under = row - (self.at - self.top)  # rows below that of the text on the screen
+        if row >= 0 and not 0 < under <= self.below:
+            self._pick(self.top + row - (self.below if under > 0 else 0))
 
 
 def shade(texts: int, all_: int) -> int:
