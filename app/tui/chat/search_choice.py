@@ -1,4 +1,4 @@
-"""Choice of a search at a place, as a table for the panel: which of a place's next tokens went on, and how they ranked then.
+"""Choice of a search at a place, as a table for the panel: which next tokens went on, and how they ranked then.
 
 From the conversation alone, where all that a search ever held is a branch, given up or not. Σ log p is the model's own:
 what a bias moved is not in it.
