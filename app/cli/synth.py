@@ -122,7 +122,7 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
         session = open_session(config.report.model)
         texts = ([row.text for row in made], inputs.texts(real), inputs.texts(heldout))
         features = tuple(pooled(session, some) if some else np.zeros((0, 1)) for some in texts)
-    found = report(made, real, features, heldout=heldout, grid=config.generate.grid)  # type: ignore[arg-type]
+    found = report(made, real, features, heldout=heldout, grid=config.asked)  # type: ignore[arg-type]
     beside = expanded(config.out) / NEIGHBOURS
     near = neighbours(made, real, (features[0], features[1]) if features is not None else None)
     write_whole(beside, (json.dumps(each, ensure_ascii=False) + "\n" for each in near))

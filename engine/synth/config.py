@@ -192,6 +192,12 @@ class PipelineConfig:
         return self.report.real or self.generate.data or self.generate.task
 
     @property
+    def asked(self) -> Mapping[str, tuple[str, ...]]:
+        """The attributes and values that rows were asked to have: the grid, or the classes of self-instruct."""
+        g = self.generate
+        return g.grid or ({"class": g.classes} if g.classes else {})
+
+    @property
     def fingerprint(self) -> str:
         """Equal for pipelines that draw the same rows: what comes after drawing may be changed and run again."""
         told = {name: value for name, value in asdict(self.generate).items() if value != DEFAULTS[name]}

@@ -11,9 +11,11 @@ import pytest
 from engine.errors import ParameterError
 from engine.prompt import Prompt, asked
 from engine.reason.paths import Path
+from engine.synth import pipeline, report
 from engine.synth.config import configure
 from engine.synth.instruct import AttributeGrid, DocumentQuestions, Magpie, SelfInstruct, rouge_l
 from engine.synth.method import LONG, RowMethod
+from engine.synth.report import GridCoverage
 from engine.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
 from engine.synth.row import SynthRow, of_value
 from engine.synth.verified import Preference, Verified
@@ -91,6 +93,10 @@ def test_self_instruct_of_classes_gives_the_answer_first(tmp_path: FilePath) -> 
     ]  # fmt: skip
     assert [row.source.attributes for row in rows] == [{"class": "good"}, {"class": "bad"}]
     assert writer.asked[1].endswith("Answer: bad\nInstruction:")
+    config = configure({"generate": options})  # counted against what was asked for, as a grid is
+    assert report.coverage(rows[:1], config.asked) == GridCoverage(1, 2, {"class": {"good": 1, "bad": 0}})
+    assert list(pipeline._missing(config, rows[:1])) == ["no row is left for class bad"]
+    assert not list(pipeline._missing(config, rows))
 
 
 def test_self_instruct_of_texts_makes_texts(tmp_path: FilePath) -> None:
