@@ -7,6 +7,7 @@ the stream's last line. Knows no protocol but how OpenAI's says an error.
 import asyncio
 import json
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,8 +105,8 @@ class Exchanged(Response):
                 await self._refuse(error, scope, receive, told, seen, sent)
             except LikelyError as error:
                 await self._refuse(RequestRefused(str(error)), scope, receive, told, seen, sent)
-            except WorkerFault as error:
-                self.state.tell(error.trace)
+            except Exception as error:  # a bug ends its own request alone, and is told
+                self.state.tell(error.trace if isinstance(error, WorkerFault) else traceback.format_exc())
                 fault = RequestRefused(f"a fault of this server: {error}", status=500, kind="server_error")
                 await self._refuse(fault, scope, receive, told, seen, sent)
 
