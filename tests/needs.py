@@ -3,17 +3,20 @@
     linux   Linux's interfaces (/proc, namespaces, ELF)         metal   a GPU that Metal runs on
     real    the real SmolLM2, fetched once                      slow, soak   time
 
-All but the tests marked `metal` run on mlx's CPU device, which a Mac does not choose by itself. Loaded with
-`-p tests.needs`.
+A run of the everyday part names what has grown too dear for it. All but the tests marked `metal` run on mlx's CPU
+device, which a Mac does not choose by itself. Loaded with `-p tests.needs`.
 """
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from metal import mx
+
+DEAR_SECONDS = 1.0  # of processor time: twice what an everyday test may take, for a busy machine stretches even that
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in lacking.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    started = time.process_time()
+    try:
+        yield
+    finally:
+        item.user_properties.append(("processor seconds", time.process_time() - started))
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +68,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line("not run:")
     for line in lines:
         terminalreporter.write_line(line)
+    dear: dict[str, float] = {}
+    for report in terminalreporter.stats.get("passed", []) if "not slow" in (config.option.markexpr or "") else ():
+        seconds = dict(report.user_properties).get("processor seconds", 0.0)
+        if report.when == "call" and seconds > DEAR_SECONDS:
+            dear[report.nodeid] = seconds
+    for name, seconds in sorted(dear.items(), key=lambda pair: -pair[1])[:20]:
+        terminalreporter.write_line(f"{seconds:5.1f} s of processor time in the everyday part (mark it slow): {name}")
