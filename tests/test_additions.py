@@ -77,6 +77,7 @@ def likely(folder: Path, *args: str, driver: str = DRIVER) -> tuple[int, str, st
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_transform_is_a_file_and_an_entry(tmp_path: Path) -> None:
     (tmp_path / "near.py").write_text(NEAR + BOUNDS)
     path = tmp_path / "run.jsonl"
@@ -102,6 +103,7 @@ def test_a_transform_is_a_file_and_an_entry(tmp_path: Path) -> None:
     assert (sliders, order, kept, cut_by) == ("1", "mlx-lm", str(drawn[0]["kept"]), "near"), err
 
 
+@pytest.mark.slow
 def test_a_transform_without_bounds_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "near.py").write_text(NEAR)
     path = tmp_path / "run.jsonl"
@@ -226,6 +228,7 @@ app.cli.main()
 """
 
 
+@pytest.mark.slow
 def test_a_metric_is_a_function_and_an_entry(tmp_path: Path) -> None:
     (tmp_path / "moved.py").write_text(METRIC)
     asked = ("diff", "./a", "./b", "ab and so on", "--metric", "moved", "--metric", "tv")
@@ -355,6 +358,7 @@ print("used")
 """
 
 
+@pytest.mark.slow
 def test_a_family_is_a_file_and_an_entry(tmp_path: Path) -> None:
     """Loaded, adapted, merged, written, quantised, shared, and drawn from."""
     overlay(tmp_path, "models/families/__init__.py")

@@ -80,6 +80,7 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ["venv", ".venv"])
 def test_make_chat_works_where_macos_has_hidden_the_pth_of_the_installation(clone: Path, environment: str) -> None:
     """What the hidden flag does: Python's `site` passes over the file that says where an editable install lies."""

@@ -55,6 +55,7 @@ def run(folder: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_what_a_mac_cannot_run_is_listed_and_the_rest_runs_on_the_cpu(tmp_path: Path) -> None:
     said = run(tmp_path)
     assert "2 passed, 3 skipped" in said  # the soak test, and the one that saw the CPU chosen
@@ -62,6 +63,7 @@ def test_what_a_mac_cannot_run_is_listed_and_the_rest_runs_on_the_cpu(tmp_path: 
     assert listed[:3] == ["    1  needs Linux", "    1  needs a GPU that Metal runs on", "    1  no tmux"]
 
 
+@pytest.mark.slow
 def test_what_a_choice_of_markers_leaves_out_is_listed(tmp_path: Path) -> None:
     assert "    1  left out by -m 'not soak'\n" in run(tmp_path, "-m", "not soak")
 

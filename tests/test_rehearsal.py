@@ -104,6 +104,7 @@ def packed(name: str, a: mx.array) -> list[tuple[str, mx.array]]:
 TEXT = "a text of words, and of more words, and of ab. " * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     ["--temp 0.8", "--temp 0 --json", "--preset wild --mirostat-tau 3", "--ngram", "-n 3", "--kv-bits 4 --preset wild"],
@@ -131,6 +132,7 @@ def test_plain_chat(mac: Any) -> None:
     assert mac("chat", "--plain", "--max-tokens", "8", text="hello\nand again\n/quit\n")[0]
 
 
+@pytest.mark.slow
 def test_training_and_what_it_moved(mac: Any, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"say {i} ", "completion": f"{i * 7} ab"}) + "\n" for i in range(40)))

@@ -126,7 +126,8 @@ def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
     free = FREE if now.batch else (*FREE, *CHOSEN)
     for f in fields(now):
         value = getattr(now, f.name)
-        before = tuple(then[f.name]) if isinstance(then.get(f.name), list) else then.get(f.name)
+        before = then.get(f.name, f.default)  # a run of before the option existed did what its default does
+        before = tuple(before) if isinstance(before, list) else before
         if f.name not in free and before != value:
             raise DataError(f"{folder} began with {f.name} = {before!r}, got {value!r}: resume with the same options")
 

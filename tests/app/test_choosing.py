@@ -133,6 +133,7 @@ def test_a_pipe_without_a_model_is_told_how_in_one_line() -> None:
     assert "`likely pull smollm2` (93 MB), or name one with -M" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_pipe_uses_the_only_model_and_of_several_the_chosen_one(person: Path) -> None:
     put(person, "one")
     assert run().returncode == 0
@@ -166,6 +167,7 @@ def test_one_choice_holds_for_every_verb(
         assert (code, opened.pop()) == (0, name), err
 
 
+@pytest.mark.slow
 def test_a_terminal_is_asked_once(person: Path) -> None:
     for name in ("one", "two"):
         put(person, name)

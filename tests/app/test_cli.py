@@ -200,6 +200,7 @@ def test_bytes_that_are_not_text_are_refused(likely: Any) -> None:
     assert code == 1 and "0xe9 at offset 3" in err
 
 
+@pytest.mark.slow
 def test_a_cold_start_imports_nothing_heavy() -> None:
     """`likely run` up to its first token: not transformers, mlx_lm, scipy, textual, and none of the fetching."""
     code = (
@@ -211,6 +212,7 @@ def test_a_cold_start_imports_nothing_heavy() -> None:
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_kernels_are_counted_where_there_is_no_metal(likely: Any) -> None:
     code, out, _ = likely("bench", "kernels", "--case", "cascade")
     assert code == 0 and "not times" in out and "cascade" in out

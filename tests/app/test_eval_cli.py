@@ -97,6 +97,7 @@ def test_pairs_by_the_whole_texts_probability(likely: Run, tables: dict[str, np.
     assert row["protocol"]["prefix_token"] == BOS
 
 
+@pytest.mark.slow
 def test_choices_by_the_harness_s_measures(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
     """The continuation is the delimiter and the choice; characters are the choice's alone; a space moves over."""
     rows = [{"context": f"Q{i}: ", "choices": ["é", "no", "maybe"], "gold": i % 3} for i in range(30)]
@@ -229,6 +230,7 @@ def test_answers_are_drawn_and_judged(likely: Run, tmp_path: Path) -> None:
     assert likely(path, "-M", "xyz", "--samples", "3")[0] == 1
 
 
+@pytest.mark.slow
 def test_a_report_is_one_file_that_needs_no_network(likely: Run, tmp_path: Path) -> None:
     rows = [{"context": f"Q{i}:", "choices": [chr(60 + i), chr(70 + i), "<"], "gold": i % 2} for i in range(40)]
     path, report = write(tmp_path / "a<b\x1b]52;c;QQ==\x07.jsonl", rows), tmp_path / "out.html"
@@ -391,6 +393,7 @@ def test_options_without_a_use_are_refused(likely: Run, tmp_path: Path) -> None:
     assert likely(write(tmp_path / "t.jsonl", rows), "--vary", "choices", "--variants", "1", "--seed", "3")[0] == 0
 
 
+@pytest.mark.slow
 def test_items_of_a_cluster_and_examples_by_an_option(likely: Run, tmp_path: Path) -> None:
     rows = [{"context": f"Q{i // 5}:", "choices": ["<", "b"], "gold": i // 5 % 2, "of": i // 5} for i in range(60)]
     path = write(tmp_path / "t.jsonl", rows)
@@ -416,6 +419,7 @@ def test_wrong_calls_are_one_line(likely: Run, tmp_path: Path) -> None:
     assert code == 1 and "must be none or an id below 258, got 'x'" in err
 
 
+@pytest.mark.slow
 def test_a_temperature_is_fitted_on_other_items_than_those_that_are_reported(likely: Run, tmp_path: Path) -> None:
     rows = [{"context": f"Q{i}:", "choices": ["a", "no", "maybe"], "gold": i % 3} for i in range(90)]
     task, held = write(tmp_path / "task.jsonl", rows[:60]), write(tmp_path / "held.jsonl", rows[60:])
@@ -537,6 +541,7 @@ def test_stand_ins_say_what_they_are_and_are_not(likely: Run, tables: dict[str, 
     assert "there is no file" in likely(f"coherence:{tmp_path / 'none.jsonl'}")[2]
 
 
+@pytest.mark.slow
 def test_scores_and_distributions_under_variations(likely: Run, tables: dict[str, np.ndarray], tmp_path: Path) -> None:
     rows = [{"context": f"Item {i} is", "choices": ["a", "no", "maybe"], "gold": i % 3} for i in range(24)]
     path = write(tmp_path / "t.jsonl", rows)

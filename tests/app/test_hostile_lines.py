@@ -97,6 +97,7 @@ def test_a_terminal_gets_the_programs_own_colours_alone() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_no_numbers_are_named_by_every_verb(likely: Any, tmp_path: Path, value: float) -> None:
     folder = str(model(tmp_path / "m", model__layers__1__mlp__up_proj__weight=((3, 5), value)))

@@ -36,6 +36,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     return lambda *words: subprocess.Popen([*MAIN, *words], text=True, **pipes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl+c", "SIGTERM"])
 def test_a_run_that_is_stopped_finishes_its_token_and_is_kept(
     number: int, folder: Path, tmp_path: Path, start: Start
@@ -52,6 +53,7 @@ def test_a_run_that_is_stopped_finishes_its_token_and_is_kept(
     assert trace.finish == "cancelled" and len(trace.steps) == len((first + out).splitlines()) - 1
 
 
+@pytest.mark.slow
 def test_a_chat_by_lines_ends_by_sigterm_and_goes_on_after_ctrl_c(folder: Path, start: Start) -> None:
     with start("chat", "--plain", "-M", str(folder), *ENDLESS) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -65,6 +67,7 @@ def test_a_chat_by_lines_ends_by_sigterm_and_goes_on_after_ctrl_c(folder: Path, 
     assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_without_a_word(folder: Path, start: Start) -> None:
     with start("run", "hello", "-M", str(folder), *ENDLESS) as process:
         assert process.stdout is not None

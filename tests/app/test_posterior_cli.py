@@ -60,6 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_posterior_is_fitted_kept_and_shown(home: Path) -> None:
     one, base = home / "one", home / "base"
     plain = done("explain", TEXT, "-M", base, "-A", one)

@@ -68,6 +68,7 @@ def test_what_runs_do_not_determine_is_null(fit: Fit, monkeypatch: pytest.Monkey
     assert found["intervals"]["B"] == [2.0, 2.0] and found["budgets"][0]["intervals"]["loss"] == [None, None]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_and_other_units_the_same_law(fit: Fit, tmp_path: Path) -> None:
     path = table(tmp_path)
     _, plain, _ = fit(path, "--json")
@@ -84,6 +85,7 @@ def test_the_same_seed_gives_the_same_and_other_units_the_same_law(fit: Fit, tmp
     assert mapped["alpha"] == pytest.approx(json.loads(plain)["alpha"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_person_sees_what_hangs_on_what(fit: Fit, tmp_path: Path) -> None:
     path = table(tmp_path, "1e8,1e10,nan", sizes=3)
     _, text, _ = fit(path, "--budget", "1e21", "--budget", "1e23")
@@ -184,6 +186,7 @@ def test_a_toy_sets_its_prediction_beside_its_outcome(
     assert run("bigrams", "--text", str(tmp_path / "text"))[2].startswith("likely: bigrams take a text of 500")
 
 
+@pytest.mark.slow
 def test_pictures_are_files_that_say_what_was_found(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

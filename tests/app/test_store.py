@@ -256,6 +256,7 @@ for i in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_kill_in_mid_answer_loses_no_more_than_was_not_handed_over(tmp_path: Path) -> None:
     root, path = str(Path(__file__).parents[2]), str(tmp_path / "s.db")
     process = subprocess.Popen(

@@ -33,6 +33,7 @@ def test_what_is_said_beside_an_answer_does_not_cost_it(tmp_path: Path) -> None:
     assert shell(f'{sys.executable} -c "{code}" 2> /dev/full', tmp_path) == (0, "answer\n", "")
 
 
+@pytest.mark.slow
 def test_closed_streams_are_empty(tmp_path: Path) -> None:
     assert shell(f"{LIKELY} --version >&-", tmp_path) == (0, "", "")
     assert shell(f"{LIKELY} run >&- 2>&- <&-", tmp_path) == (1, "", "")

@@ -96,6 +96,7 @@ def test_generations_of_frequencies_show_both_ways(tmp_path: Path) -> None:
     assert "│" in called(file, "--generations", "1").output and not (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 def test_effect_and_generations_of_a_model(tmp_path: Path, tiny: str) -> None:
     """What the numbers are worth is not told here: arms have equal tokens, and a generation learns from rows."""
     text = (

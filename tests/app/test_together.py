@@ -84,6 +84,7 @@ def test_a_chat_by_lines_is_led_by_rank_0(files: dict[str, Path], tmp_path: Path
     assert second == (0, "", "")
 
 
+@pytest.mark.slow
 def test_two_ranks_measure_what_one_process_measures(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +216,7 @@ def test_what_cannot_be_done_together_is_one_line(
     assert all(code != 0 and (out, err) == ("", "") for code, out, err in others)
 
 
+@pytest.mark.slow
 def test_a_fault_of_one_rank_is_told_by_rank_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here: a model of that name with other weights, as on a machine that fetched it at another time."""
     other = weights(LONG, seed=1)

@@ -237,6 +237,7 @@ def test_fuse_after_preferences_and_peft_without_data(
     assert code == 1 and "pairs.jsonl" in err
 
 
+@pytest.mark.slow
 def test_a_small_data_set_is_trained_long_enough_with_no_option(likely: Any, model: Path, tmp_path: Path) -> None:
     """The fault: 50 short rows were one batch, so one step, and "done" of an adapter that does nothing."""
     rows = tmp_path / "rows.jsonl"
@@ -254,6 +255,7 @@ def test_a_small_data_set_is_trained_long_enough_with_no_option(likely: Any, mod
     assert all(event["rate"] > 0 for event in told if event["event"] == "stepped")
 
 
+@pytest.mark.slow
 def test_a_run_that_did_little_says_so_and_names_what_would_do_better(
     likely: Any, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +275,7 @@ def test_a_run_that_did_little_says_so_and_names_what_would_do_better(
     assert err.splitlines()[-1].startswith("that is next to nothing: likely tune ")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_more_epochs_and_refuses_fewer(likely: Any, model: Path, rows: Path, tmp_path: Path) -> None:
     """The fault: --resume --epochs N did nothing."""
     common = ("tune", rows, "-M", model, "--length", 64, "--out", tmp_path / "adapter", "--valid", 0)

@@ -153,6 +153,7 @@ def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
     assert worker.join(10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 def test_a_model_that_leaves_ends_its_runs(again: bool) -> None:
     """Also where it is there again at the next turn: that one has read nothing of the run."""

@@ -46,6 +46,7 @@ def test_a_rate_is_amount_over_time_and_its_lower_quartile_is_the_slower() -> No
     assert rate.share == 0.5
 
 
+@pytest.mark.slow
 def test_contestants_take_turns_and_their_seconds_become_speeds(folder: Path) -> None:
     checkpoint, load_s = timed(lambda: load(folder))
     peer = Clockwork()
@@ -81,6 +82,7 @@ def test_mlx_lm_gets_the_same_weights(folder: Path) -> None:
     assert first > 0 and len(each) == 4 and peer.batch([1, 2, 3], 2, 3) > 0
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_a_contestant_and_a_bar_a_context(folder: Path) -> None:
     bench = run(Session(load(folder)), Clockwork(), rounds=2, tokens=3, contexts=[4, 8, 16], branches=2, prefill=8)
     text = "\n".join(table(bench))
@@ -91,6 +93,7 @@ def test_the_table_has_a_line_a_contestant_and_a_bar_a_context(folder: Path) -> 
     assert [line.count("█") for line in bars] == [5, 10]
 
 
+@pytest.mark.slow
 def test_what_is_pasted_into_an_issue_says_machine_versions_model_and_every_ratio(folder: Path) -> None:
     bench = run(Session(load(folder)), Clockwork(), rounds=2, tokens=3, contexts=[4, 8], branches=2, prefill=8)
     begin, *lines, end = block(bench, "float16 packed", "all 26 comparisons pass")[3:]
@@ -121,6 +124,7 @@ def test_what_cannot_be_measured_is_refused(folder: Path) -> None:
         run(session, contexts=[8], prefill=8, tokens=4, rounds=1)
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_measured_beside_those_that_are_not(folder: Path) -> None:
     session = Session(load(folder))
     session.pool.step = CompiledStep(session.model, lambda step: step)

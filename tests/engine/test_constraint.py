@@ -74,6 +74,7 @@ def test_a_schema_makes_json_and_choices_one_of_them() -> None:
         assert {answer(ids) for ids in found} == {"yes", 'no "way"'}
 
 
+@pytest.mark.slow
 def test_what_is_left_has_the_law_of_what_was_allowed() -> None:
     """Each of ten digits in proportion to what the model said of it."""
     recipe, session = Recipe((Constraint("regex", "[0-9]", len(PROMPT)),)), markov(table(9))

@@ -139,6 +139,7 @@ def test_any_place_can_be_revealed_and_marked(talk: Conversation) -> None:
     assert dict(marked.mark("a", 4, None).marks) == {("x", 1): ""}
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6), st.text("abcdef", min_size=1, max_size=6)), max_size=9))
 def test_nothing_is_ever_lost(growth: list[tuple[int, int, str]]) -> None:
@@ -211,6 +212,7 @@ def grown(events: list[tuple[int, int, int]], branches: int = 2) -> tuple[Conver
 RUNS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4), st.integers(0, 25)), max_size=40)
 
 
+@pytest.mark.slow
 @given(RUNS)
 @settings(max_examples=200, deadline=None)
 def test_branches_of_a_run_are_ways_of_the_tree(run: list[tuple[int, int, int]]) -> None:

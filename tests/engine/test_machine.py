@@ -17,6 +17,7 @@ print(before, peak_memory())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.linux  # where a program's peak begins with that of its parent
 def test_the_peak_is_this_process_alone_and_all_of_it() -> None:
     held = np.ones(600 << 17)  # 600 MiB

@@ -57,6 +57,7 @@ def test_a_run_wires_the_model_and_the_cache_it_will_fill(limits: list[int]) -> 
     assert limits.pop() == 7
 
 
+@pytest.mark.slow
 def test_a_run_wires_some_tokens_ahead_and_not_the_whole_context(
     limits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def unlimited() -> Iterator[None]:
     mx.clear_cache()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [{"bits": 4}, {"bits": (16, 8)}, {}], ids=["4 bits", "8-bit values", "plain"])
 def test_a_cache_that_grows_leaves_little_dead(
     kind: dict[str, Any], unlimited: None, monkeypatch: pytest.MonkeyPatch

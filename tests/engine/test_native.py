@@ -192,6 +192,7 @@ print("it went on")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("when", "way"), [("headers", "avx512"), ("after", "avx512"), ("headers", "off")])
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_file_that_is_cut_or_replaced_while_it_is_in_use_ends_no_process(

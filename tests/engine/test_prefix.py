@@ -85,6 +85,7 @@ def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_begins_as_one_before_gets_the_same_tokens(kind: str, tmp_path: Path) -> None:
@@ -156,6 +157,7 @@ def test_what_a_hit_has_read_can_be_looked_at() -> None:
     np.testing.assert_allclose(np.asarray(again.logits_at(0, 300)), np.asarray(first.logits_at(0, 300)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_longrope_keys_are_found_by_texts_that_turn_them_alike() -> None:
     net, prefixes = model(KINDS["longrope"][0]), Prefixes("m")
     read_all(net, LONG[:300], prefixes)

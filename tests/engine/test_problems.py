@@ -52,6 +52,7 @@ def attempts(how: Reasoning, **more: Any) -> list[problems.Attempt]:
     return list(problems.attempt(session(), ASKED, how, control, 5, more.pop("complain", lambda path, line: None)))
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_shares() -> None:
     """Greedy is right on the first half alone. A vote of many tends to that too: the second half's plurality is wrong,
     though three paths in ten are right."""

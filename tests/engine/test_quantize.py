@@ -55,6 +55,7 @@ def ours(folder: Path) -> Any:
 TOKENS = mx.array([[5, 70, 200, 31, 8, 99, 150, 3]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "settings"),
     [
@@ -120,6 +121,7 @@ def published(config: dict[str, Any]) -> tuple[dict[str, mx.array], Any]:
     return arrays, model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [Settings(), Settings(group_size=32, awq=True), Settings(recipe="auto")])
 @pytest.mark.parametrize("config", [GPT2, NEOX, EYED])
 def test_families_that_mlx_lm_lays_out_otherwise(tmp_path: Path, config: dict[str, Any], settings: Settings) -> None:
@@ -177,6 +179,7 @@ def test_more_bits_cost_less(tmp_path: Path) -> None:
     assert kls[0] > 4 * kls[1] > 16 * kls[2]
 
 
+@pytest.mark.slow
 def test_auto_spends_no_more_than_uniform_and_loses_less(tmp_path: Path) -> None:
     """Weights whose last layer shouts: bits belong there."""
     arrays = {name: mx.array(w) for name, w in weights(CONFIG).items()}

@@ -84,6 +84,7 @@ def test_a_run_resumed_in_the_middle_goes_on_as_if_it_had_not_stopped() -> None:
     assert whole[8:] == rest
 
 
+@pytest.mark.slow
 def test_draws_have_the_law_of_the_model() -> None:
     """Frequencies of the first token over 2,000 seeds: chi-square with 7 degrees of freedom, p = 1e-4 at 29.9."""
     table = np.full((VOCAB, VOCAB), -np.inf)
@@ -324,6 +325,7 @@ def test_a_text_that_outgrows_its_frequencies_is_read_again(branches: int) -> No
     np.testing.assert_allclose(place.logits_at(0, 12)[0], model(mx.array([ids[:12]]))[0], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "megabytes", "tokens_"),
     [({}, 0.6, 412), ({"window": 40}, 0.7, 500), ({"bits": 8, "exact": 8}, 0.2, 280)],

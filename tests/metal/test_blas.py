@@ -207,6 +207,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 """
 
 
+@pytest.mark.slow
 @linux
 def test_a_fork_multiplies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has none of the threads that would help it."""

@@ -98,6 +98,7 @@ CASES = list(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("segments", "mask", "emit", "t", "softcap", "sunk"),
     everyday(CASES, 5),

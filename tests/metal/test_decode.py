@@ -65,6 +65,7 @@ def test_every_head_size_dtype_and_format(
     verify(q, cache(keys, values, 83), geometry=Geometry(splits=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", everyday([65, 1, 2, 31, 63, 64, 200], 4))
 def test_any_length_in_any_number_of_splits(n: int) -> None:
     q, k, v = normal(1, 1, 4, 1, 64), normal(2, 1, 2, 256, 64), normal(3, 1, 2, 256, 64)

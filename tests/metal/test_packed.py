@@ -318,6 +318,7 @@ sys.stdout.buffer.write(outs[0][0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
 def test_threads_share_the_work_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two callers at once, with one thread and with two."""

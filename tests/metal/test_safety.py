@@ -242,6 +242,7 @@ def test_a_measured_win_is_what_makes_attention_take_ours(monkeypatch: pytest.Mo
             assert bool(launches) == launched
 
 
+@pytest.mark.slow
 def test_where_stock_needs_an_array_it_is_taken_only_if_measured_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window, documents, rows of different lengths, a shared and a packed prefix: ours, unless stock won here."""
     only(monkeypatch, "none")
@@ -410,6 +411,7 @@ with simulated():
 """
 
 
+@pytest.mark.slow
 def test_a_test_that_ends_the_process_is_made_once_more_and_then_only_its_kernel_is_off() -> None:
     """A process ends for many reasons, a person's ctrl+q among them; twice at one place is one too often."""
     runs = [subprocess.run([sys.executable, "-c", DIES], capture_output=True, text=True) for _ in range(3)]

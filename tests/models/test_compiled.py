@@ -59,6 +59,7 @@ def test_tokens_are_those_of_the_plain_pass_and_python_runs_once_a_capacity(fami
     assert greedy(model, step.hidden, model.make_cache(), 40)[0] == expected and step.traces == 2  # of any text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "traces", "tolerance"),
     [  # where rows are packed, a difference in rounding now and then gives another code

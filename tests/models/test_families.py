@@ -162,6 +162,7 @@ for name, more in EXTRA.items():
     SAME[name] |= more
 
 
+@pytest.mark.slow
 def test_gemma_means_the_tanh_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first checkpoints say "gelu"; mlx-lm takes them at their word, their authors' code does not."""
     from metal import nn

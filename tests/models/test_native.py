@@ -100,6 +100,7 @@ def test_every_verb_of_the_cache_gives_what_the_graphs_gives() -> None:
     assert fast._graph is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_any_order_of_the_verbs_gives_what_the_graphs_gives(seed: int, models: tuple[Transformer, NativeModel]) -> None:
     """Forks in mid-answer, by turns, of several texts, on frozen prefixes; with odd seeds the graph reads on once.

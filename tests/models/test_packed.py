@@ -276,6 +276,7 @@ sys.stdout.buffer.write(b"".join(logits.tobytes() for logits in out))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
 def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     outs = []

@@ -25,6 +25,7 @@ def check(ranks: int, folder: Path, way: str, names: list[str]) -> None:
             assert one["alike"] and one["off"] <= 2e-5, one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["tensor", "pipeline"])
 def test_two_ranks_are_one_model(way: str, tmp_path: Path) -> None:
     check(2, tmp_path, way, FEW)

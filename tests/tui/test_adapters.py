@@ -47,6 +47,7 @@ async def test_commands_put_on_weigh_switch_and_take_off(play: Play) -> None:
         assert weights(stage) == {"style": 0.0}
 
 
+@pytest.mark.slow
 async def test_sliders(play: Play) -> None:
     async with play() as stage:
         await stage.type("/adapter style")
@@ -79,6 +80,7 @@ async def test_sliders(play: Play) -> None:
         assert stage.app.screen is stage.chat
 
 
+@pytest.mark.slow
 async def test_a_direction_is_made_weighed_both_ways_and_its_kl_is_shown(play: Play) -> None:
     async with play(size=(60, 20)) as stage:
         await stage.ask("Why is the sky blue?")

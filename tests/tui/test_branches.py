@@ -36,6 +36,7 @@ async def search(stage: Stage, plan: str) -> None:
     await stage.ask(ASK)
 
 
+@pytest.mark.slow
 async def test_a_search_is_drawn_live_by_the_tree_and_its_branches_stay(play: Play) -> None:
     engine = ScriptedEngine()
     gates = {turn: Event() for turn in (6, 8)}  # before the second fork; after the first branch was given up
@@ -104,6 +105,7 @@ async def test_several_answers_at_once_are_siblings(play: Play) -> None:
         assert "branch 1/2" in stage.chat.talk.transcript.note(1)
 
 
+@pytest.mark.slow
 async def test_a_text_keeps_the_branches_of_a_search_too(play: Play) -> None:
     async with play() as stage:
         stage.engine.plan = "search"
@@ -115,6 +117,7 @@ async def test_a_text_keeps_the_branches_of_a_search_too(play: Play) -> None:
         assert screen.buffer.text == " light The sky looks blue because"  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 async def test_another_branch_in_the_middle_of_an_answer_loses_no_token(play: Play) -> None:
     engine, gate = ScriptedEngine(), Event()
     async with play(engine) as stage:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from threading import Event
 
+import pytest
+
 from app.heat import MARKED
 from app.tui.dialogs.overlays import Alternatives
 from app.tui.tokens.layout import Spot, TokenPlace
@@ -68,6 +70,7 @@ async def test_enter_while_answering_keeps_the_text(play: Play) -> None:
         await stage.until(lambda: stage.ended)
 
 
+@pytest.mark.slow
 async def test_regenerate_makes_a_sibling(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -81,6 +84,7 @@ async def test_regenerate_makes_a_sibling(play: Play) -> None:
         assert stage.texts[-1] == SKY
 
 
+@pytest.mark.slow
 async def test_sliders_redraw_and_go_live(play: Play) -> None:
     engine = ScriptedEngine()
     held(engine, 6)
@@ -110,6 +114,7 @@ async def test_sliders_redraw_and_go_live(play: Play) -> None:
         assert stage.chat.talk.sampling.recipe.greedy
 
 
+@pytest.mark.slow
 async def test_exact_numbers_follow_the_sliders(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -123,6 +128,7 @@ async def test_exact_numbers_follow_the_sliders(play: Play) -> None:
             await stage.until(lambda: stage.chat.inspector.table() is not None and stage.chat.inspector.table().exact)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 async def test_the_cursor_walks_everything_and_scores_the_prompt(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -149,6 +155,7 @@ async def test_the_cursor_walks_everything_and_scores_the_prompt(play: Play) -> 
         assert view.cursor is None and view.following
 
 
+@pytest.mark.slow
 async def test_branch_from_the_menu_and_come_back(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -180,6 +187,7 @@ async def test_branch_from_the_menu_and_come_back(play: Play) -> None:
         assert chat.talk.conversation.leaf.id == option
 
 
+@pytest.mark.slow
 async def test_type_your_own_words_and_resample(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -198,6 +206,7 @@ async def test_type_your_own_words_and_resample(play: Play) -> None:
         await stage.until(lambda: stage.ended and len(chat.talk.conversation.nodes) == 5)
 
 
+@pytest.mark.slow
 async def test_edit_reruns_and_loses_nothing(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -217,6 +226,7 @@ async def test_edit_reruns_and_loses_nothing(play: Play) -> None:
         assert stage.texts == [ASK, SKY]
 
 
+@pytest.mark.slow
 async def test_force_and_ban(play: Play) -> None:
     engine = ScriptedEngine()
     held(engine, 3)
@@ -237,6 +247,7 @@ async def test_force_and_ban(play: Play) -> None:
         assert any(type(t).__name__ == "LogitBias" for t in steps[-1].recipe.transforms)
 
 
+@pytest.mark.slow
 async def test_step_mode_lets_the_person_choose(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -263,6 +274,7 @@ async def test_step_mode_lets_the_person_choose(play: Play) -> None:
         assert not chat.talk.stepping and chat.talk.conversation.leaf.finish == "cancelled"  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 async def test_prefill_begins_the_answer(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -271,6 +283,7 @@ async def test_prefill_begins_the_answer(play: Play) -> None:
         assert len(stage.chat.talk.conversation.options(Fork(stage.chat.talk.conversation.messages()[0].last.id))) == 2
 
 
+@pytest.mark.slow
 async def test_thinking_folds_and_markdown_renders(play: Play) -> None:
     async with play(ScriptedEngine(scripts=[THOUGHT])) as stage:
         await stage.ask(ASK)
@@ -291,6 +304,7 @@ async def test_thinking_folds_and_markdown_renders(play: Play) -> None:
         assert stage.app.clipboard.startswith("<think>") or "Rayleigh" in stage.app.clipboard
 
 
+@pytest.mark.slow
 async def test_heat_can_be_another_number_or_off(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -301,6 +315,7 @@ async def test_heat_can_be_another_number_or_off(play: Play) -> None:
         assert levels[3] == [0] * len(levels[3]) and len({tuple(each) for each in levels}) == 4
 
 
+@pytest.mark.slow
 async def test_history_completion_and_commands(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -331,6 +346,7 @@ async def test_history_completion_and_commands(play: Play) -> None:
         assert stage.texts[-2] == "/a slash"
 
 
+@pytest.mark.slow
 async def test_what_others_call_a_command_is_understood(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -361,6 +377,7 @@ async def test_what_others_call_a_command_is_understood(play: Play) -> None:
         assert "/copy is one of" in stage.chat.hints.news
 
 
+@pytest.mark.slow
 async def test_tokens_are_guessed_ahead_where_it_is_asked_for(play: Play) -> None:
     async with play() as stage:
         await stage.type("/strategy ngram")
@@ -372,6 +389,7 @@ async def test_tokens_are_guessed_ahead_where_it_is_asked_for(play: Play) -> Non
         assert "expected draft MODEL" in stage.chat.hints.news
 
 
+@pytest.mark.slow
 async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("Blue light is scattered\x1b[31m ```here```")
     (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe\x00")
@@ -390,6 +408,7 @@ async def test_attach_a_file_with_its_tokens_counted(play: Play, tmp_path: Path)
         assert len(stage.shown) == 2
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_not_there_is_said_and_a_name_stays_a_word(play: Play) -> None:
     engine, gate = ScriptedEngine(), Event()
     engine.pace = lambda drawn: gate.wait(5)  # type: ignore[assignment,return-value]
@@ -418,6 +437,7 @@ async def test_a_huge_paste_is_attached(play: Play) -> None:
         assert not stage.chat.composer.attached
 
 
+@pytest.mark.slow
 async def test_the_engine_failing_keeps_the_text(play: Play) -> None:
     engine = ScriptedEngine()
     engine.fail_at = 4
@@ -432,6 +452,7 @@ async def test_the_engine_failing_keeps_the_text(play: Play) -> None:
         assert stage.texts[-1] == SKY
 
 
+@pytest.mark.slow
 async def test_a_message_waits_for_the_model(play: Play) -> None:
 
     gate = Event()
@@ -452,6 +473,7 @@ async def test_a_message_waits_for_the_model(play: Play) -> None:
         assert stage.texts == [ASK, SKY]
 
 
+@pytest.mark.slow
 async def test_models_are_offered_and_switched(play: Play) -> None:
     other = ScriptedEngine("other", scripts=[BLUE])
     async with play(ScriptedEngine(), other) as stage:
@@ -468,6 +490,7 @@ async def test_models_are_offered_and_switched(play: Play) -> None:
         assert stage.app.engine.current is not None and stage.app.engine.current.name == "other"
 
 
+@pytest.mark.slow
 async def test_the_reader_is_not_scrolled_away(play: Play) -> None:
     engine = ScriptedEngine(scripts=[SKY * 12])
     held(engine, 700)
@@ -487,6 +510,7 @@ async def test_the_reader_is_not_scrolled_away(play: Play) -> None:
         assert view.following and view.scroll_offset.y == view.max_scroll_y
 
 
+@pytest.mark.slow
 async def test_a_terminal_shrunk_in_mid_stream(play: Play) -> None:
     engine = ScriptedEngine()
     held(engine, 10)
@@ -511,6 +535,7 @@ async def test_control_characters_never_reach_the_terminal(play: Play) -> None:
         assert "\x9b" not in picture and "\u202e" not in picture
 
 
+@pytest.mark.slow
 async def test_click_looks_and_again_branches(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -522,6 +547,7 @@ async def test_click_looks_and_again_branches(play: Play) -> None:
         assert isinstance(stage.app.screen, Alternatives)
 
 
+@pytest.mark.slow
 async def test_help_names_keys_and_commands(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f1")
@@ -531,6 +557,7 @@ async def test_help_names_keys_and_commands(play: Play) -> None:
         assert stage.app.screen is stage.chat
 
 
+@pytest.mark.slow
 async def test_keys_can_be_remapped_and_mistakes_are_named(play: Play, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -580,6 +607,7 @@ async def test_what_is_typed_before_the_chat_is_there_is_kept(tmp_path: Path) ->
         assert composer.text == "Hello" and composer.has_focus
 
 
+@pytest.mark.slow
 async def test_the_line_for_narrow_screens_is_there_after_shrinking(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         await stage.ask("Why is the sky blue?")

@@ -75,6 +75,7 @@ def test_linux_copies_with_what_its_desktop_has(folder: Path, monkeypatch: pytes
     assert kept.read_text(encoding="utf-8") == wayland.read_text(encoding="utf-8") == TEXT
 
 
+@pytest.mark.slow
 async def test_the_line_says_how_an_answer_and_its_code_were_copied(
     play: Play, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

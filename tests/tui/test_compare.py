@@ -52,6 +52,7 @@ async def choose(stage: Stage, words: str) -> None:
     await stage.pilot.press("enter")
 
 
+@pytest.mark.slow
 async def test_columns_advance_together_and_one_is_adopted(play: Play) -> None:
     async with play() as stage:
         screen = await compared(stage)
@@ -73,6 +74,7 @@ async def test_columns_advance_together_and_one_is_adopted(play: Play) -> None:
         assert "greedy" in stage.chat.talk.transcript.note(1) and "branch" in stage.chat.talk.transcript.note(1)
 
 
+@pytest.mark.slow
 async def test_columns_differ_in_strategy_parameters_and_order(play: Play) -> None:
     async with play() as stage:
         screen = await compared(stage)
@@ -108,6 +110,7 @@ async def test_columns_differ_in_strategy_parameters_and_order(play: Play) -> No
         assert [each.parts_at for each in screen.columns] == [None, 0, None]
 
 
+@pytest.mark.slow
 async def test_a_column_has_a_model_or_a_drafter_of_its_own(play: Play) -> None:
     other = ScriptedEngine("other", scripts=[BLUE])
     async with play(ScriptedEngine(), other) as stage:
@@ -151,6 +154,7 @@ def two_runs(tokens: int) -> tuple[Worker, list[int]]:
     return worker, jobs
 
 
+@pytest.mark.slow
 async def test_runs_take_turns() -> None:
     worker, (one, other) = two_runs(5)
     order: list[int] = []
@@ -181,6 +185,7 @@ async def test_the_time_of_a_run_is_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     assert spent[one] == spent[other] == [2.0, 3.0, 4.0, 5.0]  # the prompt was the first event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [("f2",), ("f4",), ("tab", "a"), ("f2", "f3", "f2"), ("escape", "escape")])
 async def test_a_comparison_is_left_while_it_generates(play: Play, keys: tuple[str, ...]) -> None:
     engine = ScriptedEngine()
@@ -201,6 +206,7 @@ async def test_a_comparison_is_left_while_it_generates(play: Play, keys: tuple[s
         assert not any(column.talk.running for column in screen.columns)
 
 
+@pytest.mark.slow
 async def test_a_comparison_stays_and_is_found_among_the_conversations(play: Play) -> None:
     async with play() as stage:
         screen = await compared(stage)
@@ -227,6 +233,7 @@ async def test_a_comparison_stays_and_is_found_among_the_conversations(play: Pla
         assert kept is not None and len(columns_of(kept)) == 3 and len(kept.nodes) == 5
 
 
+@pytest.mark.slow
 async def test_a_comparison_that_was_saved_is_there_in_another_program(play: Play) -> None:
     async with play() as stage:
         screen = await compared(stage)
@@ -243,6 +250,7 @@ async def test_a_comparison_that_was_saved_is_there_in_another_program(play: Pla
         assert screen.line.view is not None and len(screen.line.view.rows) > 3  # its distribution, from disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["search", "lost"])
 async def test_a_column_whose_search_gave_branches_up_is_adopted(play: Play, plan: str) -> None:
     engine = ScriptedEngine()
@@ -258,6 +266,7 @@ async def test_a_column_whose_search_gave_branches_up_is_adopted(play: Play, pla
         assert not adopted.pruned and {fork.node for fork in adopted.chosen} <= {*adopted.nodes, ""}
 
 
+@pytest.mark.slow
 async def test_an_added_column_says_what_to_do(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f3")
@@ -267,6 +276,7 @@ async def test_an_added_column_says_what_to_do(play: Play) -> None:
         await stage.until(lambda: "c sets it up" in stage.picture())
 
 
+@pytest.mark.slow
 async def test_answers_are_rendered_or_raw_in_every_column(play: Play) -> None:
     async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
         screen = await compared(stage)
@@ -294,6 +304,7 @@ async def test_answers_are_rendered_or_raw_in_every_column(play: Play) -> None:
         assert (lines("Light scatters in air"), lines("Light **scatters**")) == (3, 0)
 
 
+@pytest.mark.slow
 async def test_what_a_column_came_to_fits_when_the_terminal_becomes_narrower(play: Play) -> None:
     async with play() as stage:
         screen = await compared(stage)

@@ -30,6 +30,7 @@ async def choose(stage: Stage, text: str) -> None:
     await stage.until(lambda: str(stage.chat.talk.strategy) == text)
 
 
+@pytest.mark.slow
 async def test_the_strategy_is_a_row_of_the_sampler_that_opens_a_list(play: Play) -> None:
     async with play(searching()) as stage:
         sampler = stage.sampler
@@ -70,6 +71,7 @@ async def test_a_strategy_that_cannot_be_is_refused_in_one_line(play: Play, text
         assert stage.chat.talk.strategy == PLAIN
 
 
+@pytest.mark.slow
 async def test_a_search_is_drawn_live_with_scores_and_ends_on_its_best(play: Play) -> None:
     engine, gate = searching(), Event()
     engine.pace = lambda turn: gate.wait(5) and None if turn == 13 else None
@@ -103,6 +105,7 @@ async def test_a_search_is_drawn_live_with_scores_and_ends_on_its_best(play: Pla
         store.close()
 
 
+@pytest.mark.slow
 async def test_a_vote_shows_its_answers_and_ends_on_one_that_won(play: Play) -> None:
     async with play(searching()) as stage:
         await choose(stage, "vote 4")
@@ -123,6 +126,7 @@ async def test_a_vote_shows_its_answers_and_ends_on_one_that_won(play: Play) -> 
         assert not votes.display
 
 
+@pytest.mark.slow
 async def test_texts_of_a_search_are_walked_while_it_goes_on_and_one_is_taken(play: Play) -> None:
     engine, gate = searching(), Event()
     engine.pace = lambda turn: gate.wait(5) and None if turn == 18 else None
@@ -184,6 +188,7 @@ async def test_a_text_that_has_ended_is_looked_at_while_others_grow(play: Play) 
         await stage.until(lambda: stage.ended)
 
 
+@pytest.mark.slow
 async def test_a_text_that_was_put_away_leaves_the_list(play: Play) -> None:
     async with play(searching()) as stage:
         best = stage.chat.query_one(BestTexts)
@@ -284,6 +289,7 @@ async def test_leaving_while_it_searches_keeps_what_was_found(play: Play) -> Non
         assert stage.texts == []
 
 
+@pytest.mark.slow
 async def test_step_mode_draws_by_the_sampler_whatever_the_strategy(play: Play) -> None:
     async with play(searching()) as stage:
         await stage.ask(ASK)
@@ -301,6 +307,7 @@ async def test_step_mode_draws_by_the_sampler_whatever_the_strategy(play: Play) 
         assert recipes == [talk.sampling.recipe] * 3 and talk.recipe == talk.sampling.recipe
 
 
+@pytest.mark.slow
 async def test_texts_of_a_search_are_dropped_while_they_grow_and_once_they_have_ended(play: Play) -> None:
     engine, gate = searching(), Event()
     engine.pace = lambda turn: gate.wait(5) and None if turn == 12 else None
@@ -329,6 +336,7 @@ async def test_texts_of_a_search_are_dropped_while_they_grow_and_once_they_have_
         await stage.until(lambda: stage.texts[1] == " The sky looks blue because")
 
 
+@pytest.mark.slow
 async def test_a_list_that_is_cut_says_how_many_more_there_are(play: Play) -> None:
     async with play(searching(), size=(120, 40)) as stage:
         await choose(stage, "vote")

@@ -38,6 +38,7 @@ async def test_no_text_moves_the_terminal(play: Play) -> None:
         assert not CONTROL.search(stage.picture().replace("\n", ""))
 
 
+@pytest.mark.slow
 async def test_the_session_file_is_removed_while_it_is_open(play: Play, tmp_path: Path) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -57,6 +58,7 @@ async def test_the_session_file_is_removed_while_it_is_open(play: Play, tmp_path
         assert stage.app.store.snapshot(id, stage.shown[1].message.last.id, 0) is not None
 
 
+@pytest.mark.slow
 async def test_a_page_that_is_lost_is_said_once_in_the_list(play: Play, tmp_path: Path) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -79,6 +81,7 @@ async def test_a_page_that_is_lost_is_said_once_in_the_list(play: Play, tmp_path
         assert "damaged" not in str(stage.app.screen.query_one("#sessions-keys").render())
 
 
+@pytest.mark.slow
 async def test_a_full_disk_is_said_and_what_could_not_be_saved_is_saved_later(play: Play, tmp_path: Path) -> None:
     def limit(pages: int) -> None:
         keeper = stage.app.keeper
@@ -103,6 +106,7 @@ async def test_a_full_disk_is_said_and_what_could_not_be_saved_is_saved_later(pl
     assert len(Store(tmp_path / "home" / "sessions.db").load(id).messages()) == 4
 
 
+@pytest.mark.slow
 async def test_two_programs_on_one_database_keep_each_others_words(play: Play, tmp_path: Path) -> None:
     async with play() as one:
         await one.ask(ASK)

@@ -29,6 +29,7 @@ def word(stage: Stage) -> str:
     return stage.chat.pane.view.blocks[cursor.block].tokens[cursor.token].text
 
 
+@pytest.mark.slow
 async def test_words_are_found_on_every_branch(play: Play) -> None:
     async with play() as stage:
         await two_answers(stage)
@@ -52,6 +53,7 @@ async def test_words_are_found_on_every_branch(play: Play) -> None:
         assert stage.texts == [ASK, BLUE] and word(stage) == " gases"
 
 
+@pytest.mark.slow
 async def test_bookmarks_are_kept_and_lead_back(play: Play) -> None:
     async with play() as stage:
         await two_answers(stage)
@@ -78,6 +80,7 @@ async def test_bookmarks_are_kept_and_lead_back(play: Play) -> None:
         assert stage.chat.pane.view.cursor == TokenPlace(0, 2)
 
 
+@pytest.mark.slow
 async def test_what_is_put_away_is_out_of_sight_and_comes_back(play: Play) -> None:
     async with play() as stage:
         await two_answers(stage)

@@ -22,6 +22,7 @@ async def offered(stage: Stage) -> Models:
     return screen
 
 
+@pytest.mark.slow
 async def test_an_empty_machine_is_offered_what_fits_and_the_message_waits(play: Play) -> None:
     async with play(empty=True, loaded=False) as stage:
         await offered(stage)
@@ -41,6 +42,7 @@ async def test_an_empty_machine_is_offered_what_fits_and_the_message_waits(play:
         assert stage.texts == [ASK, SKY]
 
 
+@pytest.mark.slow
 async def test_without_a_network_the_offer_stands_and_says_so(play: Play) -> None:
     def offline(model: str) -> None:
         raise CheckpointError(f"{model} cannot be fetched: there is no network")
@@ -59,6 +61,7 @@ async def test_without_a_network_the_offer_stands_and_says_so(play: Play) -> Non
         await stage.until(lambda: stage.app.engine.current is not None)
 
 
+@pytest.mark.slow
 async def test_a_download_can_be_stopped(play: Play) -> None:
     async with play(empty=True, loaded=False) as stage:
         await offered(stage)
@@ -70,6 +73,7 @@ async def test_a_download_can_be_stopped(play: Play) -> None:
         assert stage.app.engine.loading is None and stage.app.engine.current is None
 
 
+@pytest.mark.slow
 async def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(play: Play) -> None:
     def engines() -> tuple[ScriptedEngine, ScriptedEngine]:
         return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])
@@ -93,6 +97,7 @@ async def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(
         assert stage.app.engine.current is not None and stage.app.engine.current.name == "scripted"
 
 
+@pytest.mark.slow
 async def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload_is_refused(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -109,6 +114,7 @@ async def test_a_model_that_was_removed_while_it_was_open_goes_on_and_its_reload
         assert stage.texts == [ASK, BLUE] and "no model" in stage.picture()
 
 
+@pytest.mark.slow
 async def test_the_model_in_use_is_the_one_that_every_verb_uses_where_none_is_named(play: Play, tmp_path: Path) -> None:
     def engines() -> tuple[ScriptedEngine, ScriptedEngine]:
         return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])
@@ -136,6 +142,7 @@ async def test_a_newcomer_begins_with_enter_and_reads_whole_sentences(play: Play
         assert len(stage.shown) == 2 and not stage.chat.talk.running
 
 
+@pytest.mark.slow
 async def test_the_text_page_greets_and_help_names_what_acts_there(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f4")

@@ -52,6 +52,7 @@ def test_every_view_has_one(name: str) -> None:
     assert f"{name}.formula" in ids
 
 
+@pytest.mark.slow
 async def test_of_a_token_its_draw_and_the_prompt(play: Play) -> None:
     async with play(size=SMALL) as stage:
         await stage.ask(ASK)
@@ -75,6 +76,7 @@ async def test_of_a_token_its_draw_and_the_prompt(play: Play) -> None:
         )
 
 
+@pytest.mark.slow
 async def test_of_a_text(play: Play) -> None:
     async with play(size=SMALL) as stage:
         await stage.pilot.press("f4", "f9")
@@ -90,6 +92,7 @@ async def test_of_a_text(play: Play) -> None:
         assert (await shown(stage, "f9")).map == "model"
 
 
+@pytest.mark.slow
 async def test_of_columns(play: Play) -> None:
     async with play(size=SMALL) as stage:
         await compared(stage)
@@ -103,6 +106,7 @@ async def test_of_columns(play: Play) -> None:
             assert f"{sum(bits) / len(bits):.2f} bits" in words(found)
 
 
+@pytest.mark.slow
 async def test_of_a_loss(play: Play) -> None:
     async with play(tune=configure({"data": "rows.jsonl", "steps": 20}), size=SMALL) as stage:
         await to_the_run(stage)
@@ -114,6 +118,7 @@ async def test_of_a_loss(play: Play) -> None:
         assert f"e^L = {math.exp(last.smooth):.2f}" in words(found)
 
 
+@pytest.mark.slow
 async def test_of_the_inside(play: Play) -> None:
     async with play(Glass(), size=SMALL) as stage:
         view = await opened(stage)

@@ -29,6 +29,7 @@ async def edit(stage: Stage, block: int, token: int = 0) -> PlaceEditor:
     return editor(stage)
 
 
+@pytest.mark.slow
 async def test_the_system_prompt_is_a_line_that_opens_and_is_edited_in_place(play: Play) -> None:
     async with play() as stage:
         line = stage.chat.query_one(SystemLine)
@@ -60,6 +61,7 @@ async def test_the_system_prompt_is_a_line_that_opens_and_is_edited_in_place(pla
         assert store is not None and store.load(stage.chat.talk.conversation.id).system == "Be brief please"
 
 
+@pytest.mark.slow
 async def test_escape_leaves_the_system_prompt_and_an_empty_one_goes(play: Play) -> None:
     async with play() as stage:
         await stage.type(f"/system {BRIEF}")
@@ -82,6 +84,7 @@ async def test_escape_leaves_the_system_prompt_and_an_empty_one_goes(play: Play)
         assert stage.chat.talk.conversation.system == ""
 
 
+@pytest.mark.slow
 async def test_an_edited_answer_keeps_its_tokens_up_to_there_and_is_measured_from_there_on(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -109,6 +112,7 @@ async def test_an_edited_answer_keeps_its_tokens_up_to_there_and_is_measured_fro
         assert "\x1b[3" in stage.painted()  # italic
 
 
+@pytest.mark.slow
 async def test_tab_keeps_an_edit_and_has_the_model_go_on_from_its_very_tokens(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -122,6 +126,7 @@ async def test_tab_keeps_an_edit_and_has_the_model_go_on_from_its_very_tokens(pl
         assert asked[-4:] == [step.token for step in steps[:4]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "kept"), [(SKY + " So", -1), (" The sky looks", 3), ("Blue", 0)])
 async def test_an_answer_grows_shrinks_or_is_another(play: Play, text: str, kept: int) -> None:
     async with play() as stage:
@@ -136,6 +141,7 @@ async def test_an_answer_grows_shrinks_or_is_another(play: Play, text: str, kept
         assert stage.texts[1] == text and len(stage.shown) == 4
 
 
+@pytest.mark.slow
 async def test_without_a_model_the_words_stand_as_written_and_are_measured_later(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -149,6 +155,7 @@ async def test_without_a_model_the_words_stand_as_written_and_are_measured_later
         await stage.until(lambda: stage.shown[1].steps, "its words measured")
 
 
+@pytest.mark.slow
 async def test_nothing_in_the_place_of_an_answer_is_refused_and_escape_changes_nothing(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -165,6 +172,7 @@ async def test_nothing_in_the_place_of_an_answer_is_refused_and_escape_changes_n
         assert dict(stage.chat.talk.conversation.nodes) == nodes
 
 
+@pytest.mark.slow
 async def test_editing_while_the_answer_comes_ends_it(play: Play) -> None:
     engine = ScriptedEngine()
     gate = threading.Event()
@@ -196,6 +204,7 @@ async def test_an_edit_that_is_being_measured_when_another_conversation_opens_is
         await stage.until(kept, "it on the disk")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (30, 8)])
 async def test_an_editor_fits_every_screen(play: Play, size: tuple[int, int]) -> None:
     async with play(size=size) as stage:

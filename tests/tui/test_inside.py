@@ -133,6 +133,7 @@ async def known(stage: Stage, view: InsideScreen) -> None:
     await stage.until(settled, "a page that has all it wants")
 
 
+@pytest.mark.slow
 async def test_the_lens_says_what_each_layer_says(play: Play) -> None:
     engine = Glass()
     async with play(engine) as stage:
@@ -151,6 +152,7 @@ async def test_the_lens_says_what_each_layer_says(play: Play) -> None:
         assert "translate(h₂)" in stage.picture() and "1.44 bits" in stage.picture()  # half of two nats
 
 
+@pytest.mark.slow
 async def test_heads_change_without_the_model_and_layers_with_it(play: Play) -> None:
     engine = Glass()
     async with play(engine) as stage:
@@ -172,6 +174,7 @@ async def test_heads_change_without_the_model_and_layers_with_it(play: Play) -> 
         assert "all layers" in stage.picture() and "Π (A + I) / 2" in stage.picture()
 
 
+@pytest.mark.slow
 async def test_the_map_is_walked_and_asked(play: Play) -> None:
     engine = Glass()
     async with play(engine) as stage:
@@ -198,6 +201,7 @@ async def test_the_map_is_walked_and_asked(play: Play) -> None:
         assert "nonsense is not one token" in view.hints.news
 
 
+@pytest.mark.slow
 async def test_causes_are_measured_beside_what_was_written(play: Play) -> None:
     engine = Glass()
     async with play(engine) as stage:
@@ -228,6 +232,7 @@ async def test_causes_are_measured_beside_what_was_written(play: Play) -> None:
         assert "over ·red" in stage.picture()
 
 
+@pytest.mark.slow
 async def test_what_a_page_shows_is_written_as_the_verb_writes_it(play: Play, tmp_path: Path) -> None:
     async with play(Glass()) as stage:
         view = await opened(stage)
@@ -266,6 +271,7 @@ async def test_a_word_is_cut_in_other_ways(play: Play) -> None:
         assert "nothing stands before the first token" in stage.picture()
 
 
+@pytest.mark.slow
 async def test_it_opens_on_the_answer_under_the_cursor(play: Play) -> None:
     async with play(Glass()) as stage:
         await stage.ask(TEXT)
@@ -282,6 +288,7 @@ async def test_it_opens_on_the_answer_under_the_cursor(play: Play) -> None:
         assert at.ids[at.position + 1] == steps[3].token  # what is said after it is the token that was pressed on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)])
 async def test_a_tokens_neighbours_stand_in_the_place_of_its_candidates(play: Play, size: tuple[int, int]) -> None:
     engine = Glass()
@@ -306,6 +313,7 @@ async def test_a_tokens_neighbours_stand_in_the_place_of_its_candidates(play: Pl
         assert table().title.startswith("TOKEN")  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 async def test_neighbours_that_cannot_be_seen_say_so(play: Play) -> None:
     async with play() as stage:  # a script has no embedding
         await stage.ask(TEXT)
@@ -315,6 +323,7 @@ async def test_neighbours_that_cannot_be_seen_say_so(play: Play) -> None:
         await stage.until(lambda: "is a script" in stage.picture())
 
 
+@pytest.mark.slow
 async def test_without_a_text_it_says_how_to_get_one(play: Play) -> None:
     async with play(Glass()) as stage:
         await stage.pilot.press("f6")
@@ -327,6 +336,7 @@ async def test_without_a_text_it_says_how_to_get_one(play: Play) -> None:
         assert view.reading is not None and len(view.reading.ids) > 1
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_seen_says_so(play: Play) -> None:
     engine = Glass()
     engine.refuses = (looks.OpenLook,)
@@ -349,6 +359,7 @@ async def test_what_cannot_be_seen_says_so(play: Play) -> None:
                 await stage.pilot.press("tab")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["f2", "escape", "n", "model", "adapter"])
 async def test_leaving_while_it_works_breaks_it_off(play: Play, way: str) -> None:
     engine, other = Glass(), Glass("other")
@@ -379,6 +390,7 @@ async def test_leaving_while_it_works_breaks_it_off(play: Play, way: str) -> Non
         await stage.pilot.press("ctrl+q")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20), (40, 12), (20, 5)])
 async def test_every_page_fits_every_size(play: Play, size: tuple[int, int]) -> None:
     async with play(Glass(), size=size) as stage:
@@ -392,6 +404,7 @@ async def test_every_page_fits_every_size(play: Play, size: tuple[int, int]) -> 
             assert len(lines) == size[1] and "inside" in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["120x40", "80x24", "60x20"])
 async def test_pictures(play: Play, size: str) -> None:
     """Every page beside its picture, the causes with patches of heads: `LIKELY_PICTURES=write` writes them anew."""

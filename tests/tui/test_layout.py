@@ -42,6 +42,7 @@ def whole(it: MessageBlock) -> list[str]:
     return shown(wrap)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(TEXTS, st.integers(4, 14), st.randoms(use_true_random=False))
 def test_parts_in_any_order_are_the_rows_of_the_whole(texts, width, random) -> None:  # type: ignore[no-untyped-def]
@@ -56,6 +57,7 @@ def test_parts_in_any_order_are_the_rows_of_the_whole(texts, width, random) -> N
         assert it.part_at(top) == part == it.part_of(it.parts[part].first)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(TEXTS, TEXTS, st.integers(4, 14))
 def test_a_stream_gives_the_same_parts(before, after, width) -> None:  # type: ignore[no-untyped-def]
@@ -68,6 +70,7 @@ def test_a_stream_gives_the_same_parts(before, after, width) -> None:  # type: i
     assert grown.body_rows == len(whole(at_once))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(TEXTS, WHO), min_size=1, max_size=6), st.integers(4, 14), st.data())
 def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> None:  # type: ignore[no-untyped-def]

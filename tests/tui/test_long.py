@@ -51,6 +51,7 @@ def lines(stage: Stage) -> list[str]:
     return [view.render_line(y).text[: view.layout_.width] for y in range(view.size.height)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [1, 200])
 async def test_it_opens_and_scrolls_by_what_is_seen(play: Play, answers: int) -> None:
     async with play() as stage:
@@ -76,6 +77,7 @@ async def test_it_opens_and_scrolls_by_what_is_seen(play: Play, answers: int) ->
         assert laid(view) < TOKENS / 10
 
 
+@pytest.mark.slow
 async def test_the_bar_is_honest_and_the_top_is_the_top(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         stage.chat.open(conversation(3))
@@ -104,6 +106,7 @@ async def test_the_bar_is_honest_and_the_top_is_the_top(play: Play) -> None:
         assert any([t.strip() for t in texts[y : y + len(wanted)]] == wanted for y in range(len(texts)))
 
 
+@pytest.mark.slow
 async def test_walks_are_exact(play: Play) -> None:
     """n, N, rows and pages come to the tokens that they would come to if everything were laid out."""
     async with play(size=(80, 24)) as stage:

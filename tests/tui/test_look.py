@@ -45,6 +45,7 @@ async def test_both_probabilities_stand_under_their_headings(play: Play) -> None
         assert any("of the raw mass" in line for line in lines)
 
 
+@pytest.mark.slow
 async def test_the_popup_says_what_the_panel_says(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         await standing(stage)
@@ -90,6 +91,7 @@ async def test_the_sampler_pins_what_acts_and_folds_what_does_not(play: Play) ->
         assert not stage.sampler.sampling.bans
 
 
+@pytest.mark.slow
 async def test_what_is_off_unfolds_and_joins_when_it_is_moved(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         await standing(stage)
@@ -104,6 +106,7 @@ async def test_what_is_off_unfolds_and_joins_when_it_is_moved(play: Play) -> Non
         assert "top_k" in stage.sampler.rows() and "typical_p" not in stage.sampler.rows()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 40), (120, 30), (100, 30), (80, 24)])
 async def test_no_part_of_the_panel_hides_another(play: Play, size: tuple[int, int]) -> None:
     """The sampler's active rows are always seen; the tree's current leaf where the tree is."""
@@ -130,6 +133,7 @@ async def test_no_part_of_the_panel_hides_another(play: Play, size: tuple[int, i
             assert "top-p  " not in stage.picture() and "bits" in stage.picture().splitlines()[-5]
 
 
+@pytest.mark.slow
 async def test_a_header_keeps_tokens_and_end_longest(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         stage.chat.talk.max_tokens = 30
@@ -146,6 +150,7 @@ async def test_a_header_keeps_tokens_and_end_longest(play: Play) -> None:
             assert any(note in stage.picture() for note in notes)
 
 
+@pytest.mark.slow
 async def test_line_ends_are_all_seen_or_none(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         await standing(stage)
@@ -156,6 +161,7 @@ async def test_line_ends_are_all_seen_or_none(play: Play) -> None:
         assert breaks and "\n".join(stage.picture().splitlines()[:-1]).count("⏎") == breaks
 
 
+@pytest.mark.slow
 async def test_a_person_chooses_from_which_bits_on_words_are_tinted(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         await stage.ask(ASK)
@@ -168,6 +174,7 @@ async def test_a_person_chooses_from_which_bits_on_words_are_tinted(play: Play) 
         assert "5+" in stage.picture().splitlines()[0] and "2+" not in stage.picture().splitlines()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 120])
 async def test_the_top_line_keeps_the_legend_and_a_text_its_measures(play: Play, width: int) -> None:
     async with play(size=(width, 24)) as stage:
@@ -186,6 +193,7 @@ def test_the_panel_has_a_key_for_line_ends_and_one_for_its_parts() -> None:
     assert {"l", "w"} <= keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 120])
 async def test_a_column_s_foot_shows_whole_values_and_drops_speed_first(play: Play, width: int) -> None:
     async with play(size=(width, 24)) as stage:

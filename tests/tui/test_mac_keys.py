@@ -44,6 +44,7 @@ def test_backspace_does_what_delete_does() -> None:
     assert len(deleting) >= 4 and all("backspace" in pressed for pressed in deleting)
 
 
+@pytest.mark.slow
 async def test_what_is_put_away_by_backspace_is_out_of_sight(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -56,6 +57,7 @@ async def test_what_is_put_away_by_backspace_is_out_of_sight(play: Play) -> None
         assert stage.texts[0] == ASK
 
 
+@pytest.mark.slow
 async def test_the_other_keys_of_a_page_a_row_and_the_ends(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         await stage.ask(ASK)
@@ -72,6 +74,7 @@ async def test_the_other_keys_of_a_page_a_row_and_the_ends(play: Play) -> None:
         assert view.cursor is None  # it follows the newest
 
 
+@pytest.mark.slow
 async def test_backspace_deletes_a_conversation_in_the_list_and_a_letter_in_the_search(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -87,6 +90,7 @@ async def test_backspace_deletes_a_conversation_in_the_list_and_a_letter_in_the_
         await stage.until(lambda: len(screen.found) == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["ctrl+underscore", "ctrl+slash"])
 async def test_help_opens_without_a_function_key_and_names_what_a_mac_keeps(
     play: Play, monkeypatch: pytest.MonkeyPatch, key: str

@@ -31,6 +31,7 @@ def taken(stage: Stage) -> int:
     return step.position + 1
 
 
+@pytest.mark.slow
 async def test_the_context_is_counted_after_escape_branch_and_continue(play: Play) -> None:
     engine = ScriptedEngine()
     async with play(engine) as stage:
@@ -109,6 +110,7 @@ async def test_a_model_that_was_loaded_again_is_said(play: Play) -> None:
         assert stage.texts[-1] == SKY
 
 
+@pytest.mark.slow
 async def test_words_typed_in_step_mode_stay_in_it(play: Play) -> None:
     async with play() as stage:
         chat = stage.chat
@@ -126,6 +128,7 @@ async def test_words_typed_in_step_mode_stay_in_it(play: Play) -> None:
         assert not chat.talk.stepping and chat.talk.conversation.leaf.finish == "cancelled"  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 async def test_an_export_never_overwrites_unasked_and_says_where_it_is(play: Play, tmp_path: Path) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -174,6 +177,7 @@ async def test_a_conversation_is_named_as_soon_as_it_begins(play: Play, tmp_path
         assert stage.chat.talk.conversation.title == ASK  # what the model said is no name
 
 
+@pytest.mark.slow
 async def test_the_form_of_a_training_gets_what_is_typed(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f5")

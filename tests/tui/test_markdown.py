@@ -57,6 +57,7 @@ def ours(text: str) -> list[tuple[str, int]]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(st.lists(st.sampled_from(SIGNS), max_size=14))
 def test_inline_is_as_the_peer_has_it(parts: list[str]) -> None:
@@ -97,6 +98,7 @@ def at_once(text: list[str], width: int, growing: bool = True) -> Markdown:
     return it
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(TEXTS, CUTS, st.integers(1, 5), st.integers(6, 40))
 def test_a_stream_is_what_comes_at_once(text: str, cuts: list[int], batch: int, width: int) -> None:
@@ -109,6 +111,7 @@ def test_a_stream_is_what_comes_at_once(text: str, cuts: list[int], batch: int, 
         assert drawn(it)[:dirty] == before[:dirty]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, CUTS, st.integers(6, 40))
 def test_every_row_fits_and_every_token_is_found_where_it_is(text: str, cuts: list[int], width: int) -> None:
@@ -124,6 +127,7 @@ def test_every_row_fits_and_every_token_is_found_where_it_is(text: str, cuts: li
             assert it.wrap.rows[y].at(x) == token
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, CUTS, st.integers(12, 40), st.data())
 def test_the_token_under_the_cursor_is_shown_as_it_was_written(text, cuts, width, data) -> None:  # type: ignore[no-untyped-def]
@@ -135,6 +139,7 @@ def test_the_token_under_the_cursor_is_shown_as_it_was_written(text, cuts, width
     assert "".join(seen.split()) == "".join(cells.clean(parts[token]).split())
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, CUTS, st.integers(1, 5), st.integers(6, 30))
 def test_a_message_has_the_same_parts_and_rows_however_it_came(text, cuts, batch, width) -> None:  # type: ignore[no-untyped-def]
@@ -190,6 +195,7 @@ def shown(stage: Stage) -> list[str]:
     return [line[:72].rstrip() for line in stage.picture().split("\n")]
 
 
+@pytest.mark.slow
 async def test_markdown_is_rendered_while_it_streams(play: Play) -> None:
     engine = ScriptedEngine(scripts=[ANSWER])
     gate, seen = Event(), []
@@ -209,6 +215,7 @@ async def test_markdown_is_rendered_while_it_streams(play: Play) -> None:
             assert line in shown(stage), line
 
 
+@pytest.mark.slow
 async def test_tokens_stay_walkable_and_what_is_hidden_is_shown_under_the_cursor(play: Play) -> None:
     async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
         await stage.ask("Why is the sky blue?")
@@ -242,6 +249,7 @@ async def test_tokens_stay_walkable_and_what_is_hidden_is_shown_under_the_cursor
         assert "Light scatters in air:" in stage.picture()
 
 
+@pytest.mark.slow
 async def test_a_click_finds_a_token_of_what_is_rendered(play: Play) -> None:
     async with play(ScriptedEngine(scripts=[ANSWER])) as stage:
         await stage.ask("Why is the sky blue?")

@@ -24,6 +24,7 @@ async def branches(stage: Stage, count: int) -> None:
     await stage.pilot.pause()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(160, 45), (120, 40), (100, 30)])
 async def test_what_acts_and_the_current_leaf_are_seen_together(play: Play, size: tuple[int, int]) -> None:
     async with play(size=size) as stage:
@@ -40,6 +41,7 @@ async def test_what_acts_and_the_current_leaf_are_seen_together(play: Play, size
         assert len(tree.ways) > tree.size.height  # there are more than there is room for
 
 
+@pytest.mark.slow
 async def test_where_there_is_no_room_for_two_they_take_turns(play: Play) -> None:
     async with play(size=(70, 24)) as stage:
         await branches(stage, 3)

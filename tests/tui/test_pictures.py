@@ -159,6 +159,7 @@ async def test_colours(play: Play, mode: str) -> None:
             assert "\x1b[" in painted and ";4" in painted.replace("[4", ";4")  # levels are told apart by attributes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["light", "ascii"])
 async def test_looks(play: Play, name: str) -> None:
     environ = {"light": {"LIKELY_THEME": "light"}, "ascii": {"LIKELY_ASCII": "1"}}[name]
@@ -170,6 +171,7 @@ async def test_looks(play: Play, name: str) -> None:
             assert picture().isascii()
 
 
+@pytest.mark.slow
 async def test_twenty_by_five(play: Play) -> None:
     async with play(size=(20, 5)) as stage:
         await stage.ask(ASK)

@@ -24,6 +24,7 @@ async def test_after_reading_the_newest_token_is_looked_at(play: Play, moves: tu
         assert stage.panel.view is not None and stage.panel.view.title.startswith(f"TOKEN {last}/{last}")
 
 
+@pytest.mark.slow
 async def test_a_command_that_is_none_leaves_step_mode_as_it_was(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -40,6 +41,7 @@ async def test_a_command_that_is_none_leaves_step_mode_as_it_was(play: Play) -> 
         assert "there is no command" in stage.chat.hints.news
 
 
+@pytest.mark.slow
 async def test_a_message_in_step_mode_is_answered_step_by_step_and_escape_tells_that_it_is_over(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -60,6 +62,7 @@ async def test_a_message_in_step_mode_is_answered_step_by_step_and_escape_tells_
         assert stage.texts[-1] == SKY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["delete", "right_square_bracket"])
 async def test_another_branch_ends_step_mode(play: Play, key: str) -> None:
     """The token that could come next at the end of one branch is not picked at the end of another."""

@@ -75,6 +75,7 @@ async def finished(stage: Stage) -> None:
     await stage.until(lambda: looked(stage, "mild"), "a look at the first task")
 
 
+@pytest.mark.slow
 async def test_intervals_shrink_and_models_stand_side_by_side(play: Play, sums: str) -> None:
     evaluator, gate = ScriptedEvaluator(), threading.Event()
     wide: list[float] = []
@@ -107,6 +108,7 @@ def measures(stage: Stage, task: str, model: str) -> list[Any]:
     return rows
 
 
+@pytest.mark.slow
 async def test_the_items_on_which_two_models_differ_open_with_their_tokens(play: Play, sums: str) -> None:
     async with opened(play, ScriptedEvaluator(), r.Evaluate((sums,), MODELS)) as stage:
         await finished(stage)
@@ -133,6 +135,7 @@ async def test_the_items_on_which_two_models_differ_open_with_their_tokens(play:
         await stage.until(lambda: text.measured == text.buffer.text and text.steps, "every token's surprisal")
 
 
+@pytest.mark.slow
 async def test_it_goes_on_behind_other_views_pauses_stops_and_takes_up_again(play: Play, sums: str) -> None:
     evaluator, gate = ScriptedEvaluator(), threading.Event()
     evaluator.pace = lambda model, number: gate.wait(30) and None if number == 12 else None
@@ -159,6 +162,7 @@ async def test_it_goes_on_behind_other_views_pauses_stops_and_takes_up_again(pla
         assert sorted(number for _, _, number in evaluator.asked) == list(range(40))  # nothing twice
 
 
+@pytest.mark.slow
 async def test_what_was_measured_before_is_there_and_can_be_reported(play: Play, sums: str) -> None:
     async with opened(play, ScriptedEvaluator(), r.Evaluate((sums, "lookup:items=5"), MODELS)) as stage:
         await finished(stage)
@@ -182,6 +186,7 @@ async def test_what_was_measured_before_is_there_and_can_be_reported(play: Play,
         )
 
 
+@pytest.mark.slow
 async def test_a_run_is_asked_for_in_a_few_fields_and_mistakes_stay_to_be_mended(play: Play, sums: str) -> None:
     evaluator = ScriptedEvaluator()
     async with opened(play, evaluator) as stage:
@@ -216,6 +221,7 @@ def test_a_disk_that_keeps_nothing_is_said_and_costs_no_score(sums: str) -> None
     jobs.close()
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_measured_is_said_and_the_view_goes_on(play: Play, sums: str) -> None:
     evaluator = ScriptedEvaluator(refuse=DataError("there is no model nowhere"))
     async with opened(play, evaluator, r.Evaluate((sums,), ("nowhere",))) as stage:
@@ -226,6 +232,7 @@ async def test_what_cannot_be_measured_is_said_and_the_view_goes_on(play: Play, 
         await finished(stage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_pictures(play: Play, sums: str, size: str) -> None:
     order = r.Evaluate((sums, "brackets:items=12", "lookup:items=12", "markov:items=4"), MODELS)

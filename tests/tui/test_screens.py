@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from app.store import Store
 from app.tui.chat import text_document
 from app.tui.chat.context import before
@@ -27,6 +29,7 @@ async def saved(stage: Stage) -> Store:
     return stage.app.store
 
 
+@pytest.mark.slow
 async def test_a_conversation_is_reopened_at_its_branch(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -54,6 +57,7 @@ async def test_a_conversation_is_reopened_at_its_branch(play: Play) -> None:
         assert "no conversation nowhere" in stage.chat.hints.news
 
 
+@pytest.mark.slow
 async def test_sessions_are_searched_renamed_duplicated_deleted(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -84,6 +88,7 @@ async def test_sessions_are_searched_renamed_duplicated_deleted(play: Play) -> N
         assert stage.texts == [ASK, SKY]
 
 
+@pytest.mark.slow
 async def test_the_open_conversation_can_be_deleted_and_brought_back(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -103,6 +108,7 @@ async def test_the_open_conversation_can_be_deleted_and_brought_back(play: Play)
         await stage.until(lambda: stage.texts == [ASK, SKY])
 
 
+@pytest.mark.slow
 async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -132,6 +138,7 @@ async def test_files_go_out_and_come_back(play: Play, tmp_path: Path) -> None:
         assert "was not written" in stage.chat.hints.news
 
 
+@pytest.mark.slow
 async def test_a_database_that_cannot_be_used_is_said_and_the_chat_goes_on(play: Play, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -143,6 +150,7 @@ async def test_a_database_that_cannot_be_used_is_said_and_the_chat_goes_on(play:
         assert stage.texts == [ASK, SKY]
 
 
+@pytest.mark.slow
 async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f4")
@@ -174,6 +182,7 @@ async def test_text_is_measured_and_continued_from_anywhere(play: Play) -> None:
         assert stage.app.screen.query_one("#buffer").text == SKY + " Hello"  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 async def test_sliders_of_a_text_are_typed_and_preset(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f4", "ctrl+g", "equals_sign")
@@ -184,6 +193,7 @@ async def test_sliders_of_a_text_are_typed_and_preset(play: Play) -> None:
         await stage.until(lambda: screen.sampling.recipe.greedy, "the first preset")
 
 
+@pytest.mark.slow
 async def test_an_order_of_ones_own_is_reopened_whole(play: Play) -> None:
     async with play() as stage:
         await stage.ask(ASK)
@@ -224,6 +234,7 @@ def test_a_manuscript_never_loses_a_text() -> None:
     check()
 
 
+@pytest.mark.slow
 async def test_a_text_stays_when_it_is_left(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("f4")

@@ -32,6 +32,7 @@ async def three(stage: Stage) -> None:
     await stage.until(lambda: len(sidebar(stage).found) == 3 and sidebar(stage).has_focus_within, "a sidebar")
 
 
+@pytest.mark.slow
 async def test_the_sidebar_stays_open_and_opens_what_is_picked(play: Play) -> None:
     async with play(size=WIDE) as stage:
         await three(stage)
@@ -57,6 +58,7 @@ async def test_the_sidebar_stays_open_and_opens_what_is_picked(play: Play) -> No
         assert chat.pane.region.x == 0
 
 
+@pytest.mark.slow
 async def test_search_kinds_rename_and_putting_away_with_undo(play: Play) -> None:
     async with play(size=WIDE) as stage:
         await three(stage)
@@ -83,6 +85,7 @@ async def test_search_kinds_rename_and_putting_away_with_undo(play: Play) -> Non
         assert len(bar.found) == 3
 
 
+@pytest.mark.slow
 async def test_it_stands_in_every_view_and_hides_where_there_is_no_room(play: Play) -> None:
     async with play(size=WIDE) as stage:
         await three(stage)

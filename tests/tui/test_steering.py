@@ -30,6 +30,7 @@ def test_bans_and_biases_are_told_apart_and_lifted() -> None:
     assert Sampling.of(sampling.recipe).bias == sampling.bias
 
 
+@pytest.mark.slow
 async def test_a_ban_is_listed_named_in_the_recipe_and_lifted(play: Play) -> None:
     async with play() as stage:
         chat = stage.chat
@@ -55,6 +56,7 @@ async def test_a_ban_is_listed_named_in_the_recipe_and_lifted(play: Play) -> Non
         assert not chat.talk.sampling.bias
 
 
+@pytest.mark.slow
 async def test_the_palette_holds_every_command_and_every_key(play: Play) -> None:
     async with play() as stage:
         await stage.ask("Why is the sky blue?")
@@ -80,6 +82,7 @@ async def test_the_palette_holds_every_command_and_every_key(play: Play) -> None
         assert stage.chat.composer.text == "/seed "
 
 
+@pytest.mark.slow
 async def test_a_slash_lists_commands_that_are_narrowed_and_run(play: Play) -> None:
     async with play() as stage:
         await stage.pilot.press("slash")

@@ -25,6 +25,7 @@ async def written(stage: Stage, text: str = START) -> TextScreen:
     return screen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)])
 async def test_the_page_is_filled_with_what_was_measured(play: Play, size: tuple[int, int]) -> None:
     async with play(size=size) as stage:
@@ -42,6 +43,7 @@ async def test_the_page_is_filled_with_what_was_measured(play: Play, size: tuple
         assert [call for call, _ in stage.engine.calls] == ["score", "exact", "generate"]  # a request for what goes on
 
 
+@pytest.mark.slow
 async def test_the_measures_go_with_the_cursor_and_a_click_goes_to_a_word(play: Play) -> None:
     async with play() as stage:
         screen = await written(stage)
@@ -55,6 +57,7 @@ async def test_the_measures_go_with_the_cursor_and_a_click_goes_to_a_word(play: 
         assert f"{running_sum(screen.steps)[3]:.1f} before the cursor" in stage.picture()
 
 
+@pytest.mark.slow
 async def test_the_text_comes_before_what_is_measured_of_it(play: Play) -> None:
     async with play(size=(80, 24)) as stage:
         screen = await written(stage, SKY[:200].rpartition(" ")[0])
@@ -68,6 +71,7 @@ async def test_the_text_comes_before_what_is_measured_of_it(play: Play) -> None:
         await stage.until(lambda: not screen.measures.display and "Any text" in stage.picture())
 
 
+@pytest.mark.slow
 async def test_a_continuation_is_of_the_text_as_it_is(play: Play) -> None:
     engine, gate = ScriptedEngine(), Event()
     async with play(engine) as stage:
@@ -101,6 +105,7 @@ def test_words_have_the_bits_of_their_tokens() -> None:
     assert running_sum(steps)[-1] == pytest.approx(whole)
 
 
+@pytest.mark.slow
 def test_a_long_text_is_columns_of_several_words() -> None:
     words = bits_of_words(ScriptedEngine().score(ScriptedEngine().tokenizer.encode(SKY * 20)))
     strip = WordStrip()

@@ -113,6 +113,7 @@ class Rowed(ScriptedTrainer):
         )
 
 
+@pytest.mark.slow
 async def test_before_the_first_step_a_row_is_seen_as_the_model_sees_it(play: Play) -> None:
     trainer = Rowed()
     held = Held(trainer, 0)
@@ -132,6 +133,7 @@ async def test_before_the_first_step_a_row_is_seen_as_the_model_sees_it(play: Pl
         assert "the first step" not in stage.picture()
 
 
+@pytest.mark.slow
 async def test_what_is_typed_is_a_question_until_the_run_has_the_focus(play: Play) -> None:
     trainer = ScriptedTrainer()
     held = Held(trainer, 5)
@@ -151,6 +153,7 @@ async def test_what_is_typed_is_a_question_until_the_run_has_the_focus(play: Pla
         await state(stage, "ended")
 
 
+@pytest.mark.slow
 async def test_a_question_before_there_is_a_model_stays_written(play: Play) -> None:
     trainer = ScriptedTrainer()
     gate, opened = threading.Event(), trainer.open
@@ -179,6 +182,7 @@ def test_rows_become_steps(rows: int, batch: int, batches: int, accumulate: int,
     assert pace(opened, found) == said[:1]
 
 
+@pytest.mark.slow
 async def test_a_run_is_shown_to_its_end_with_where_it_is_kept(play: Play) -> None:
     async with running(play, ScriptedTrainer()) as stage:
         await state(stage, "ended")
@@ -189,6 +193,7 @@ async def test_a_run_is_shown_to_its_end_with_where_it_is_kept(play: Play) -> No
         assert run_of(stage).parting() == (0, ["done after step 40: adapter"])
 
 
+@pytest.mark.slow
 async def test_space_pauses_after_the_step_and_goes_on(play: Play) -> None:
     trainer = ScriptedTrainer()
     held = Held(trainer, 5)
@@ -207,6 +212,7 @@ async def test_space_pauses_after_the_step_and_goes_on(play: Play) -> None:
         assert trainer.step == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["s", "ctrl+c", "q"])
 async def test_stopping_asks_nothing_keeps_the_run_and_tells_how_to_go_on(play: Play, key: str) -> None:
     trainer = ScriptedTrainer()
@@ -232,6 +238,7 @@ async def test_stopping_asks_nothing_keeps_the_run_and_tells_how_to_go_on(play: 
         assert screen(stage).course.steps == list(range(1, 41))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
 async def test_leaving_the_program_in_a_step_loses_nothing(
     play: Play, key: str, capsys: pytest.CaptureFixture[str]
@@ -252,6 +259,7 @@ async def test_leaving_the_program_in_a_step_loses_nothing(
     assert said[1:] == ["stopped after step 8: adapter", "go on with: likely tune rows.jsonl --steps 40 --resume"]
 
 
+@pytest.mark.slow
 async def test_a_run_goes_on_while_another_screen_is_looked_at(play: Play) -> None:
     trainer = ScriptedTrainer()
     held = Held(trainer, 3, 30)
@@ -271,6 +279,7 @@ async def test_a_run_goes_on_while_another_screen_is_looked_at(play: Play) -> No
         await state(stage, "ended")
 
 
+@pytest.mark.slow
 async def test_a_prompt_is_answered_by_the_model_as_it_is_and_by_the_base(play: Play) -> None:
     trainer = ScriptedTrainer()
     held = Held(trainer, 10, 20, 30)
@@ -304,6 +313,7 @@ async def test_a_prompt_is_answered_by_the_model_as_it_is_and_by_the_base(play: 
         assert shown is not None and shown.rows and shown.name == it.watching.names.name(drawn.token)
 
 
+@pytest.mark.slow
 async def test_an_answer_can_be_asked_for_at_every_validation(play: Play) -> None:
     trainer = ScriptedTrainer()
     held = Held(trainer, 5)
@@ -318,6 +328,7 @@ async def test_an_answer_can_be_asked_for_at_every_validation(play: Play) -> Non
         assert {d.request.text for d in it.watching.answers.drawn} == {"red"}
 
 
+@pytest.mark.slow
 async def test_what_moved_is_measured_at_validations_and_when_asked(play: Play) -> None:
     trainer = ScriptedTrainer()
     held = Held(trainer, 3, 4)
@@ -335,6 +346,7 @@ async def test_what_moved_is_measured_at_validations_and_when_asked(play: Play) 
         await state(stage, "ended")
 
 
+@pytest.mark.slow
 async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
     async with running(play, ScriptedTrainer()) as stage:
         await state(stage, "ended")
@@ -360,6 +372,7 @@ async def test_bars_and_heat_are_those_of_the_difference(play: Play) -> None:
         assert view.name == it.watching.names.name(places[5].token)
 
 
+@pytest.mark.slow
 async def test_prompts_and_the_text_are_a_persons_to_choose(play: Play) -> None:
     trainer = ScriptedTrainer()
     async with running(play, trainer) as stage:
@@ -377,6 +390,7 @@ async def test_prompts_and_the_text_are_a_persons_to_choose(play: Play) -> None:
         await stage.until(lambda: Compare("red", False, 10) in it.watching.found)
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_answered_is_one_line(play: Play) -> None:
     async with running(play, ScriptedTrainer()) as stage:
         await state(stage, "ended")
@@ -385,6 +399,7 @@ async def test_what_cannot_be_answered_is_one_line(play: Play) -> None:
         assert run_of(stage).state == "ended"
 
 
+@pytest.mark.slow
 async def test_a_full_disk_loses_nothing(play: Play) -> None:
     error = DataError("cannot write adapter/adapters.safetensors: No space left on device")
     trainer = ScriptedTrainer(fail={15: error})
@@ -399,6 +414,7 @@ async def test_a_full_disk_loses_nothing(play: Play) -> None:
         await stage.until(lambda: trainer.step == 40)
 
 
+@pytest.mark.slow
 async def test_leaving_after_a_failure_saves_what_was_learned(play: Play) -> None:
     trainer = ScriptedTrainer(fail={15: DataError("disk full")})
     async with running(play, trainer) as stage:
@@ -408,6 +424,7 @@ async def test_leaving_after_a_failure_saves_what_was_learned(play: Play) -> Non
     assert _kept(app) == 130 and trainer.saved == 15
 
 
+@pytest.mark.slow
 async def test_a_bug_in_the_trainer_is_a_line_and_the_run_can_go_on(play: Play) -> None:
     trainer = ScriptedTrainer(fail={4: RuntimeError("a bug")})
     async with running(play, trainer) as stage:
@@ -419,6 +436,7 @@ async def test_a_bug_in_the_trainer_is_a_line_and_the_run_can_go_on(play: Play) 
         await state(stage, "ended")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["nan", "diverged"])
 async def test_a_loss_that_runs_away_stops_and_keeps_the_weights_before(play: Play, reason: str) -> None:
     trainer = ScriptedTrainer(end=Ended(reason, 12, "loss nan at step 12, rows rows.jsonl:17"))
@@ -429,6 +447,7 @@ async def test_a_loss_that_runs_away_stops_and_keeps_the_weights_before(play: Pl
         assert run_of(stage).parting()[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [DataError("rows.jsonl:3:7: a comma expected"), OutOfMemory("a step needs 9 GB")])
 async def test_what_cannot_begin_leads_back_to_the_form_with_everything_in_it(play: Play, error: Exception) -> None:
     trainer = ScriptedTrainer()
@@ -446,6 +465,7 @@ async def test_what_cannot_begin_leads_back_to_the_form_with_everything_in_it(pl
         assert trainer.config == configure({"data": "other.jsonl", "rank": 4, "kl": 0.5, "steps": 12})
 
 
+@pytest.mark.slow
 async def test_the_form_starts_a_run_and_says_what_is_wrong(play: Play, tmp_path: Path) -> None:
     trainer = ScriptedTrainer()
     (tmp_path / "more.toml").write_text('steps = 6\noptimiser = "lion"\n')
@@ -473,6 +493,7 @@ async def test_the_form_starts_a_run_and_says_what_is_wrong(play: Play, tmp_path
         assert it.has_class("-form")
 
 
+@pytest.mark.slow
 async def test_a_run_that_is_there_is_resumed_with_its_past(play: Play) -> None:
     trainer = ScriptedTrainer(start=25)
     async with play(trainer=trainer) as stage:
@@ -482,6 +503,7 @@ async def test_a_run_that_is_there_is_resumed_with_its_past(play: Play) -> None:
         assert run_of(stage).resume
 
 
+@pytest.mark.slow
 async def test_opening_can_be_given_up(play: Play) -> None:
     trainer = ScriptedTrainer()
     gate = threading.Event()
@@ -502,6 +524,7 @@ async def test_opening_can_be_given_up(play: Play) -> None:
         assert trainer.step == 0 and trainer.saved == 0
 
 
+@pytest.mark.slow
 async def test_the_palette_offers_what_applies(play: Play) -> None:
     trainer = ScriptedTrainer()
     held = Held(trainer, 5)
@@ -516,6 +539,7 @@ async def test_the_palette_offers_what_applies(play: Play) -> None:
         assert {"tune: Go on", "tune: New run…"} <= names and "tune: Pause" not in names
 
 
+@pytest.mark.slow
 async def test_a_terminal_that_shrinks_to_nothing_does_no_harm(play: Play) -> None:
     async with running(play, ScriptedTrainer()) as stage:
         for size in ((20, 5), (1, 1), (200, 60), (60, 20)):
@@ -535,6 +559,7 @@ def test_the_command_names_what_is_not_the_default() -> None:
     assert command(config) == "likely tune 'a b.jsonl' --no-packing --modules q_proj --modules 'mlp.*' --rate 0.001"
 
 
+@pytest.mark.slow
 async def test_what_was_learned_is_put_on_the_chats_model(play: Play) -> None:
     async with play(trainer=ScriptedTrainer()) as stage:
         await stage.pilot.press("f5")
@@ -546,6 +571,7 @@ async def test_what_was_learned_is_put_on_the_chats_model(play: Play) -> None:
         assert [adapter.name for adapter in stage.app.engine.attached] == ["mine"]
 
 
+@pytest.mark.slow
 async def test_from_a_run_alone_the_chat_loads_its_model_first(play: Play) -> None:
     config = configure({"data": "rows.jsonl", "model": "scripted", "out": "mine"})
     async with running(play, ScriptedTrainer(), config) as stage:

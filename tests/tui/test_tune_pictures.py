@@ -103,6 +103,7 @@ async def test_colours(play: Play, mode: str) -> None:
     await paused(play, "loss", "painted", f"tune-{mode}.ans", size=(100, 30), environ=COLOURS[mode])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["light", "ascii"])
 async def test_looks(play: Play, name: str) -> None:
     environ = {"light": {"LIKELY_THEME": "light"}, "ascii": {"LIKELY_ASCII": "1"}}[name]
@@ -121,6 +122,7 @@ async def test_form(play: Play, size: str) -> None:
         await compare(stage, f"tune-form-{size}.txt", stage.picture)
 
 
+@pytest.mark.slow
 async def test_a_failure(play: Play) -> None:
     trainer = ScriptedTrainer(fail={STOP: DataError("cannot write adapter/state.safetensors: No space left on device")})
     async with play(trainer=trainer, tune=ROWS, size=(80, 24)) as stage:

@@ -58,6 +58,7 @@ def learned(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array(a) for name, a in loaded.items()}
 
 
+@pytest.mark.slow
 async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
     options: dict[str, Any], tmp_path: Path
 ) -> None:

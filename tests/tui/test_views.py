@@ -59,6 +59,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return left
 
 
+@pytest.mark.slow
 async def test_a_view_is_a_file_and_a_line(play: Play, clock: list[int]) -> None:
     async with play() as stage:
         last = str(len(VIEWS))
@@ -114,6 +115,7 @@ def test_what_the_table_says_of_a_view_is_so(name: str) -> None:
     assert len({each.key for each in VIEWS.values()}) == len(VIEWS)
 
 
+@pytest.mark.slow
 async def test_every_view_is_left_while_it_generates_and_comes_back(play: Play) -> None:
     """From each to each, in the middle of an answer: nothing raises, and the chat keeps what was drawn."""
     async with play() as stage:

@@ -2,6 +2,7 @@
 
 import unicodedata
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -73,6 +74,7 @@ def wrapped(texts: list[str], width: int) -> Wrap:
     return wrap
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(TEXTS, st.integers(4, 14))
 def test_rows_are_the_reference_whatever_the_tokens(texts: list[str], width: int) -> None:
@@ -115,6 +117,7 @@ def test_only_rows_from_the_dirty_one_change(texts: list[str], width: int) -> No
         assert shown(wrap)[:dirty] == before[:dirty]
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.text(max_size=30))
 def test_cleaned_text_is_safe_and_of_one_width(text: str) -> None:

@@ -274,6 +274,7 @@ def test_embeddings_are_mean_hidden_states(client: Client, session: Session) -> 
         np.testing.assert_allclose([one["embedding"] for one in answer["data"]], want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_protocols_say_the_same(client: Client) -> None:
     body = {"messages": HI, "seed": 4, "temperature": 0.8, "max_tokens": 12}
     want = client.ask(CHAT, body)[1]["choices"][0]["message"]["content"]

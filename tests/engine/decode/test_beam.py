@@ -102,6 +102,7 @@ def texts(table: np.ndarray, length: int, tokens: int = 4) -> dict[tuple[int, ..
 # -- transformers ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_the_hypotheses_are_those_of_transformers(part: int) -> None:
     """Sequences in order, and scores to 1e-4."""

@@ -42,6 +42,7 @@ def drawn(strategy: Strategy, table: np.ndarray, **more: Any) -> dict[int, list[
     return found
 
 
+@pytest.mark.slow
 def test_two_ways_are_drawn_without_replacement() -> None:
     want = plackett_luce(np.array([0.5, 0.3, 0.2]), 2)
     counts = dict.fromkeys(want, 0)

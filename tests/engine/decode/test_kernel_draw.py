@@ -135,6 +135,7 @@ def test_branches_are_drawn_in_one_pass_together() -> None:
     assert launches["scan"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [np, mx], ids=["numpy", "mlx"])
 def test_branches_that_the_kernel_cannot_draw_are_drawn_otherwise(
     space: object, monkeypatch: pytest.MonkeyPatch

@@ -77,6 +77,7 @@ def proposed(
     return after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "length", "strategy"),
     [
@@ -131,6 +132,7 @@ def test_a_place_that_goes_on_from_a_fork_leaves_the_prompt_to_the_next_run() ->
     assert every[0] == every[1] and len(set(map(str, every))) > 2
 
 
+@pytest.mark.slow
 def test_the_law_is_that_of_what_the_transforms_leave() -> None:
     """A temperature of 1 / 2 under a power of 1 is a power of 2 of each token, in texts of one token."""
     table, counts = few(5), {}

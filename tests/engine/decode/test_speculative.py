@@ -133,6 +133,7 @@ def chi_square(counts: np.ndarray, p: np.ndarray, n: int) -> tuple[float, float]
     ) ** 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [Recipe(), Recipe((RepetitionPenalty(1.5), Temperature(1.3))), Recipe((TopP(0.8), Temperature(0.7)))],
@@ -166,6 +167,7 @@ def enumerate_text(table: np.ndarray, recipe: Recipe, text: list[int]) -> float:
     return math.exp(sum(s.logprob_after for s in steps if s.logprob_after is not None))
 
 
+@pytest.mark.slow
 def test_rejection_has_the_target_law_whatever_the_draft_says() -> None:
     """5,000 guesses from q and what becomes of them, for q near, far, and without some of p's tokens."""
     random = np.random.default_rng(1)

@@ -60,6 +60,7 @@ def test_the_published_inclusion_probabilities() -> None:
     )
 
 
+@pytest.mark.slow
 def test_samples_have_the_law_of_drawing_without_replacement() -> None:
     """Ordered pairs of the six texts of a tree, against Plackett and Luce."""
     every = texts(tree(), 4, 3)
@@ -76,6 +77,7 @@ def test_samples_have_the_law_of_drawing_without_replacement() -> None:
     assert chi < chi_square_bound(len(want))
 
 
+@pytest.mark.slow
 def test_estimates_are_unbiased_and_know_their_error() -> None:
     """The mean length of a text from two of six, 1500 times: within 4.5 standard errors, which are those that are
     estimated to a tenth."""

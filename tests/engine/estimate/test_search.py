@@ -81,6 +81,7 @@ def test_folds_are_of_one_size_and_equal_rows_are_together() -> None:
         search.folds(rows, 12, 0)
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_from_its_journal_and_its_trials_are_trainings_of_tune(
     checkpoint: Checkpoint, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_large_vocabulary_is_summed_as_in_float64() -> None:
     assert np.abs(got.tokens - exact[list(text[:-1]), list(text[1:])]).max() < 2e-6
 
 
+@pytest.mark.slow
 def test_memory_depends_neither_on_tokens_times_vocabulary_nor_on_items() -> None:
     """The most that mlx holds, over the table: less than half of the logits of one text, for one such text or three."""
     table = np.random.default_rng(0).normal(0, 1, (8, 49_152)).astype(np.float32)

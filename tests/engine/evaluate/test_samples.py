@@ -102,6 +102,7 @@ def test_the_debiased_error_of_a_calibrated_model_is_small_where_the_plain_one_i
     assert np.mean(plain) > 0.08 and np.mean(less) < 0.6 * np.mean(plain)
 
 
+@pytest.mark.slow
 def test_a_temperature_is_found() -> None:
     random = np.random.default_rng(5)
     z = random.normal(0, 1.5, (20_000, 4))
@@ -176,6 +177,7 @@ def test_calibration_as_scikit_learn_has_it() -> None:
     assert calibration.nll(said, right) == pytest.approx(given["nll"])
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_other_generated_texts() -> None:
     """The error of a figure against how it varies over fresh samples, the references being the same."""
     reference = points(0, 150, 5, 0.2)

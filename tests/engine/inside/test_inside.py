@@ -339,6 +339,7 @@ def test_activations_in_a_file(tmp_path: Path) -> None:
         saved.save(tmp_path / "none" / "b.safetensors", seen, ["logits"])
 
 
+@pytest.mark.slow
 def test_no_more_than_one_layers_attention_is_kept() -> None:
     """The scores of 12 layers x 6 heads x 400^2 are 46 MB together, of one layer 4."""
     config = SAME["llama"] | {"num_hidden_layers": 12}
@@ -360,6 +361,7 @@ def test_what_cannot_be_looked_into() -> None:
         subject(markov, [1] * 9)
 
 
+@pytest.mark.slow
 def test_heads_are_read_from_the_kernels_own_report() -> None:
     """Where there is Metal (here its simulator): what the kernels report is what the reference computes."""
     config = SAME["llama"] | {"hidden_size": 64, "head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -381,6 +383,7 @@ def test_a_report_of_attention_changes_nothing() -> None:
     assert len(seen.model.inspect(mx.array([seen.ids]), emit=Emit(entropy=True)).attention) == 4
 
 
+@pytest.mark.slow
 def test_own_samples_surprise_by_their_entropy(tmp_path: Path) -> None:
     """Surprisal less entropy is 0 on average on the model's own samples: sampler and scorer know one distribution."""
     arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
@@ -394,6 +397,7 @@ def test_own_samples_surprise_by_their_entropy(tmp_path: Path) -> None:
     assert abs(np.mean(means)) < 4 * np.std(means) / np.sqrt(len(means))
 
 
+@pytest.mark.slow
 def test_the_plain_path_loads_nothing_of_it() -> None:
     code = (
         "import sys, app.cli.run, engine.session, models; "

@@ -52,6 +52,7 @@ def test_it_is_exact_where_what_follows_is_affine_of_its_rank() -> None:
     assert np.allclose(np.array(found.translators[3](h)), np.array(h + h @ a @ b + bias), atol=3e-2)
 
 
+@pytest.mark.slow
 def test_on_text_that_it_has_not_seen_the_kl_falls() -> None:
     model = model_of("llama")
     found = tuned_lens.fit(model, text(6000), rank=16, length=64)

@@ -74,6 +74,7 @@ def fisher(built: Transformer, adapter: lora.Adapter, name: str, sample: Trainin
     return total
 
 
+@pytest.mark.slow
 def test_kronecker_factors_are_the_full_fisher_of_one_place_and_near_it_for_many() -> None:
     built, adapter = adapted()
     name = next(n for n in adapter.parameters() if "layers.2" in n and "down_proj.lora_b" in n)

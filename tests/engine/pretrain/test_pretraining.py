@@ -72,6 +72,7 @@ def test_a_text_becomes_a_model_that_loads_and_measures_what_training_measured(t
     assert (tmp_path / "m" / "best" / "model.safetensors").exists() and best.loss <= found.loss + 1e-9
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
     data = words(tmp_path)
     for optimiser in ("adamw", "muon"):
@@ -237,6 +238,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
             configure(values)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_stops_and_keeps_the_best(tmp_path: Path) -> None:
     run = config(words(tmp_path), tmp_path / "m", rate=30.0, warmup=0.6, tokens=128 * 60, clip=0.0, eval_every=1,
                  schedule="constant", save_every=0, optimiser="muon")  # fmt: skip

@@ -97,6 +97,7 @@ def test_leaving_a_run_out_is_a_fit_of_the_others() -> None:
     np.testing.assert_allclose(one, astuple(fitted.fit(runs.where(np.arange(len(runs)) != 7)).law), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_law_and_widen_with_the_noise() -> None:
     """Of 20 ladders of 60 runs at least 16 of 95 % intervals hold it (fewer have p < 1 %); benchmarks/scaling_fit.py
     asks 500."""

@@ -71,6 +71,7 @@ def test_the_largest_decade_is_told_from_the_rest() -> None:
     assert not any(each.is_inside for each in held_out(changed))
 
 
+@pytest.mark.slow
 def test_deviations_of_few_runs_are_as_wide_as_those_of_runs_to_come() -> None:
     laws = [fitted.fit(ladder(3, 4, 0.01, seed=seed)) for seed in range(30)]
     assert np.mean([law.deviations.var() for law in laws]) == pytest.approx(0.01**2, rel=0.25)

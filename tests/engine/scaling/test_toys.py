@@ -16,6 +16,7 @@ def test_the_slope_is_that_of_a_planted_power() -> None:
     assert slope(x, 3 * x**-0.37) == pytest.approx(0.37, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("found", "within"),
     [
@@ -33,6 +34,7 @@ def test_what_is_trained_has_the_exponent_of_its_cause(found: list[Toy], within:
         assert abs(result.off) < within, (toy.name, toy.along, result.exponent.mean, toy.predicted)
 
 
+@pytest.mark.slow
 def test_quanta_of_another_law_have_another_exponent() -> None:
     """Found by seeds that are trainings of their own."""
     toy = toys.quanta(0.7)[0]

@@ -256,6 +256,7 @@ def test_mutated_safetensors_headers_never_crash(folder: Path) -> None:
     assert refusals > 100
 
 
+@pytest.mark.slow
 def test_mutated_configs_never_crash(folder: Path) -> None:
     """Values of a config replaced by others of every kind."""
     config = json.loads((folder / "config.json").read_text())

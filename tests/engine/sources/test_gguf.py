@@ -168,6 +168,7 @@ def test_damaged_header(llama_file: Path, tmp_path: Path, at: int, value: bytes,
         read_header(tmp_path / "bad.gguf")
 
 
+@pytest.mark.slow
 def test_mutated_headers_never_crash(llama_file: Path, tmp_path: Path) -> None:
     """500 files with one to three bytes of the header changed: each loads, or is one line of CheckpointError."""
     good, end = llama_file.read_bytes(), min(t.offset for t in read_header(llama_file).tensors.values())

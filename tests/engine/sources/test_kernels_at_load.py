@@ -91,6 +91,7 @@ def test_a_kernel_that_the_compiler_refuses_stops_no_model(
             np.testing.assert_allclose(session.logits_after(list(range(40))), plain, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_doctor_forgets_what_is_known_of_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.sources.store.list", tuple)
     found = tuning_cache.blank()

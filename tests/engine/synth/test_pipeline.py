@@ -90,6 +90,7 @@ run(config(Path(sys.argv[1]), {"answers": 4}), using)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_rows_that_the_next_goes_on_from(tmp_path: Path) -> None:
     run(config(tmp_path / "whole", {"answers": 4}), session(FAIR))
     folder = tmp_path / "killed"
@@ -120,6 +121,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_costs_no_row(tmp_path: Path) -> None:
     run(config(tmp_path / "whole", {"answers": 4}), session(FAIR))
     folder = tmp_path / "full"

@@ -24,6 +24,7 @@ def tokenizers() -> list[Tokenizer]:
     return [from_gguf(byte_level()), from_gguf(scored()), from_gguf(scored(prefix=False))]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_pushes_and_flush_add_up_to_decode(data: st.DataObject) -> None:

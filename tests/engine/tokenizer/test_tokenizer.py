@@ -25,6 +25,7 @@ def tokenizer() -> Tokenizer:
     return from_gguf(byte_level())
 
 
+@pytest.mark.slow
 @given(texts)
 @settings(max_examples=150, deadline=None)
 def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
@@ -32,6 +33,7 @@ def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
     assert from_gguf(metadata).encode(text) == slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
 
 
+@pytest.mark.slow
 @given(texts)
 @settings(max_examples=300, deadline=None)
 def test_every_text_comes_back(text: str) -> None:

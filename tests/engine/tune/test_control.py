@@ -116,6 +116,7 @@ def test_a_paused_run_waits_answers_and_goes_on(checkpoint: Checkpoint, tmp_path
     assert kinds == ["Stepped", "Stepped", "Paused", "Completion", "Stepped", "Stepped", "Validated", "Saved", "Ended"]
 
 
+@pytest.mark.slow
 def test_a_paused_run_can_be_stopped(tmp_path: Path) -> None:
     control = TrainControl()
     control.pause()

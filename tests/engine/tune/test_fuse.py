@@ -243,6 +243,7 @@ FOLDERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_becomes_a_gguf_file_that_the_gguf_package_and_we_read(name: str, tmp_path: Path) -> None:
     from gguf import GGUFReader

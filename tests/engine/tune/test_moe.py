@@ -52,6 +52,7 @@ def test_the_gradient_of_experts_is_that_of_differences(kind: str, tmp_path: Pat
         assert slope == pytest.approx(float(mx.sum(gradients[name] * way)), rel=0.05, abs=2e-2), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_trained_is_what_mlx_lm_computes_and_what_is_fused(kind: str, tmp_path: Path) -> None:
     from mlx_lm.tuner.utils import load_adapters

@@ -120,6 +120,7 @@ def test_the_reference_is_the_model_before_training(kind: str, tmp_path: Path) -
     assert difference(a.model(mx.array([[1, 2, 3]])), moved) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["dpo", "orpo"])
 def test_preferences_are_learned(objective: str, tmp_path: Path) -> None:
     good = samples(12, seed=3)
@@ -203,6 +204,7 @@ RESUMED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", RESUMED, ids=["lora", "dora", "full", "pissa"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(options: dict[str, Any], tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", **options)
@@ -222,6 +224,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(options: dict[str, A
     assert [s for i, s in enumerate(steps) if i == 0 or s != steps[i - 1]] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_weights_alone_do_not_resume_a_run(tmp_path: Path) -> None:
     """The fault: going on from the weights with a fresh optimiser gives other weights."""
     whole = run(tmp_path / "whole")
@@ -272,6 +275,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: Path) 
     assert same(resumed.trained.parameters(), whole.trained.parameters())
 
 
+@pytest.mark.slow
 def test_the_smoothed_loss_begins_as_a_mean_and_looks_back_a_tenth_of_the_run(tmp_path: Path) -> None:
     a = run(tmp_path, steps=30, eval_every=0)
     steps = [event for event in trainer.train(a) if isinstance(event, trainer.Stepped)]
@@ -313,6 +317,7 @@ def test_not_a_number_stops_and_keeps_the_last_good_weights(tmp_path: Path) -> N
     assert same(kept, good)
 
 
+@pytest.mark.slow
 def test_a_diverging_run_goes_back_to_the_last_good_adapter(tmp_path: Path) -> None:
     a = run(tmp_path, steps=60, save_every=5, rate=1e-3, clip=0.0)
     kept: dict[str, mx.array] = {}
@@ -379,6 +384,7 @@ def test_l2_sp_pulls_the_change_itself_to_nothing(tmp_path: Path) -> None:
         assert difference(zero[f"{path}.lora_a"], f.scale**2 * (f.a @ f.b) @ f.b.T) <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_strong_kl_keeps_the_base(tmp_path: Path) -> None:
     x = mx.array([samples(1)[0].ids])
     moves = []

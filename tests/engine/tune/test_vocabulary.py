@@ -111,6 +111,7 @@ def test_what_no_file_can_say_is_refused(tmp_path: Path) -> None:
         gguf_tokenizer.metadata(ours, tmp_path, 600)
 
 
+@pytest.mark.slow
 def test_whether_an_end_is_added_and_the_end_where_none_is_named_are_written(tmp_path: Path) -> None:
     folder = vocabularies.folder(tmp_path)
     config = json.loads((folder / "tokenizer_config.json").read_text())

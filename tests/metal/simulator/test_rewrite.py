@@ -9,6 +9,7 @@ from metal.simulator.tokens import join, tokenize
 HEADERS = sorted((compiler.mlx_headers() / "mlx" / "backend" / "metal" / "kernels").rglob("*.h"))
 
 
+@pytest.mark.slow
 def test_tokens_joined_give_the_text_back() -> None:
     for path in HEADERS:
         text = path.read_text()
@@ -17,6 +18,7 @@ def test_tokens_joined_give_the_text_back() -> None:
         assert all(token.text in lines[token.line - 1] for token in tokens if token.solid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 def test_no_line_of_any_mlx_header_moves(strict: bool) -> None:
     for path in HEADERS:

@@ -96,6 +96,7 @@ def test_traffic_counts_what_is_asked_for_and_what_is_distinct() -> None:
     assert (traffic.read, traffic.distinct, traffic.lines) == (64 * 8, 64 * 4, 32)
 
 
+@pytest.mark.slow
 def test_the_option_of_pytest(tmp_path: Path) -> None:
     """Kernels run in a test that knows nothing of the simulator, and the run's last line counts them."""
     (tmp_path / "test_model.py").write_text(
