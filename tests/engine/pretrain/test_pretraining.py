@@ -173,6 +173,7 @@ def test_every_family_has_a_shape_for_a_size() -> None:
     assert counts(plain, 300, 128) == (inner + 2 * 300 * 64, inner)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_what_other_programs_read(tmp_path: Path) -> None:
     """The fault: no configuration said its norm's epsilon, and mlx-lm opened none of the folders."""
     tokens = mx.array([[3, 1, 4, 1, 5, 9]])
