@@ -155,11 +155,11 @@ def chain(first: int, *others: int) -> str:
 
 
 def chain_sound(asked: str, text: str) -> float:
-    """The share of the steps that are right, each worked out from what is asked."""
+    """The share of the steps that are right, each worked out from what is asked; one too many is wrong."""
     numbers = (int(part) for part in asked.rpartition("Q: ")[2].partition("\n")[0].split(" + "))
     right = [part.strip(" .") for part in chain(*numbers).split(". ")]
     said = [part.strip(" .") for part in text.strip().split(". ")]
-    return sum(x == y for x, y in zip(right, said, strict=False)) / len(right)
+    return sum(x == y for x, y in zip(right, said, strict=False)) / max(len(right), len(said))
 
 
 def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
