@@ -111,7 +111,7 @@ class RowTable(Canvas, can_focus=True):
         line.append(Segment(cells.pad(cells.clean(where), LINE - 1, right=True) + " ", look.faint))
         for name in shown:
             found = number(row, name)
-            said = "-" if found is None else figure(found)
+            said = "-" if found is None else f"{found:.2f}" if name == BITS else figure(found)
             line.append(Segment(cells.pad(said, NUMBER - 1, right=True) + " ", look.chosen if here else look.text))
         if source:
             line.append(Segment(cells.pad(cells.clean(origin(row)), source - 1) + " ", look.faint))
