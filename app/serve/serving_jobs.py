@@ -5,8 +5,9 @@ of whichever comes first does a pass for all; other strategies take turns as in 
 bytes, and the least recently used one leaves when it is idle. Runs in a worker's thread; knows no protocol.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,8 @@ from app import requests as r
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
 from app.worker import Tell
 from engine.decode.batch import ContinuousBatch
-from engine.decode.events import Event, Waiting
+from engine.decode.control import RunControl
+from engine.decode.events import Event, Prefilled, Waiting
 from engine.decode.strategies import PLAIN
 from engine.session import Session
 from engine.transforms import Constraint, LogitBias
@@ -52,6 +54,7 @@ class ServingJobs:
         folders by the name that a request may say."""
         self._open, self._names, self._budget, self._adapters = open, names, budget, adapters
         self.models: dict[str, ServedModel] = {}
+        self._queue: deque[object] = deque()  # of requests that wait for their models
 
     def execute(self, request: Any, tell: Tell) -> Iterator[Any]:
         match request:
@@ -60,8 +63,9 @@ class ServingJobs:
             case EmbeddingRequest():
                 yield from self._embed(request)
             case r.Load(name):
-                model = yield from self._ready(name)
-                yield r.Loaded(model.facts)
+                with ExitStack() as used:
+                    (model,) = yield from self._ready((name,), used)
+                    yield r.Loaded(model.facts)
 
     def close(self) -> None:
         for model in self.models.values():
@@ -70,16 +74,13 @@ class ServingJobs:
     # -- requests ----------------------------------------------------------------------------------------------------
 
     def _answer(self, ask: AnswerRequest) -> Generator[Any]:
-        model = yield from self._ready(ask.model)
-        while model.adapter != ask.adapter and model.running and not ask.control.cancelled:
-            yield None  # what is on a model is on it for all: the others end first
-        others = {}
-        for name in ask.strategy.needs:
-            others[name] = (yield from self._ready(name, keep=model)).session
-        if model.adapter != ask.adapter:
-            self._adapt(model, ask.adapter)
-        with model.used():
-            yield from self._drawn(ask, model, others)
+        if ask.adapter is not None and ask.adapter[0] not in self._adapters:
+            known = ", ".join(self._adapters) or "none"
+            raise RequestRefused(f"there is no adapter {ask.adapter[0][:80]!r} here: {known}", "likely.adapter", 404)
+        needs = tuple(ask.strategy.needs)
+        with ExitStack() as used:
+            model, *others = yield from self._ready((ask.model, *needs), used, ask.control, ask.adapter)
+            yield from self._drawn(ask, model, {n: m.session for n, m in zip(needs, others, strict=True)})
 
     def _drawn(self, ask: AnswerRequest, model: ServedModel, others: dict[str, Any]) -> Generator[Any]:
         session, control = model.session, ask.control
@@ -116,7 +117,8 @@ class ServingJobs:
         for event in events:
             if not isinstance(event, Waiting):
                 new.append(event)
-            if batch is None or isinstance(event, Waiting) or not batch.slots:
+            part = isinstance(event, Prefilled) and event.done < event.total  # others go on between two of them
+            if batch is None or part or isinstance(event, Waiting):
                 yield tuple(new)
                 new = []
         yield tuple(new)
@@ -124,8 +126,8 @@ class ServingJobs:
     def _embed(self, ask: EmbeddingRequest) -> Generator[Any]:
         from engine.evaluate.features import mean_hidden  # for who asks: evaluation is not for every server
 
-        model = yield from self._ready(ask.model)
-        with model.used():
+        with ExitStack() as used:
+            (model,) = yield from self._ready((ask.model,), used, ask.control)
             rows, tokens = [], 0
             for prompt in ask.texts:
                 ids = prompt.ids(model.session.tokenizer)
@@ -138,28 +140,69 @@ class ServingJobs:
 
     # -- models ------------------------------------------------------------------------------------------------------
 
-    def _ready(self, name: str, keep: ServedModel | None = None) -> Generator[Any, None, ServedModel]:
-        """The model of a name, the first that may be asked for where none is said; waits where others must leave."""
-        names = self._names()
-        if not name and names:
-            name = next(reversed(self.models), names[0])
-        if name not in names:
-            known = ", ".join(names)
-            raise RequestRefused(f"there is no model {name[:80]!r} here: {known}", "model", 404, "model_not_found")
-        while name not in self.models and self.models and self._held() >= self._budget:
-            idle = next((n for n, m in self.models.items() if not m.running and m is not keep), None)
-            if idle is None:
+    def _ready(
+        self,
+        names: Sequence[str],
+        used: ExitStack,
+        control: RunControl | None = None,
+        adapter: tuple[str, float] | None = None,
+    ) -> Generator[Any, None, list[ServedModel]]:
+        """The models of these names, in use until `used` is closed, the first with its adapter and the others without.
+
+        Who has to wait, for room or for those who draw with another adapter, has all who come later wait behind: else
+        they might go on for ever.
+        """
+        known = self._names()
+        names = [name or known[0] for name in names]
+        for name in names:
+            if name not in known:
+                line = f"there is no model {name[:80]!r} here: {', '.join(known)}"
+                raise RequestRefused(line, "model", 404, "model_not_found")
+        place = object()
+        self._queue.append(place)
+        try:
+            while self._queue[0] is not place or (found := self._claimed(names, adapter)) is None:
                 yield None
-                continue
-            self.models.pop(idle).session.forget()
-        if name not in self.models:
-            session = self._open(name)
-            session.reload = False  # a batch is of one model
-            joins = session.model.make_cache().joins and not any(rope.rope.varies for rope in session.model.rotations)
-            batch = ContinuousBatch(session.model, session.pool.step.hidden)
-            self.models[name] = ServedModel(session, session.facts, batch, joins)
-        self.models[name] = self.models.pop(name)
-        return self.models[name]
+                if control is not None and control.cancelled:
+                    raise RequestRefused("the client went away")
+        finally:
+            self._queue.remove(place)
+        for model in found:
+            used.enter_context(model.used())
+        return found
+
+    def _claimed(self, names: Sequence[str], adapter: tuple[str, float] | None) -> list[ServedModel] | None:
+        """The models, loaded and with their adapters; None where others must end first. What one request needs stands
+        side by side, whatever the budget."""
+        wanted = dict.fromkeys(names) | {names[0]: adapter}
+        here = {name: self.models[name] for name in wanted if name in self.models}
+        if any(model.running and model.adapter != wanted[name] for name, model in here.items()):
+            return None
+        for name in wanted:
+            if name not in self.models:
+                self._leave(self._budget, wanted)
+                if self._held() >= self._budget and not self.models.keys() <= wanted.keys():
+                    return None
+                self.models[name] = self._opened(name)
+            self.models[name] = self.models.pop(name)
+            if self.models[name].adapter != wanted[name]:
+                self._adapt(self.models[name], wanted[name])
+        self._leave(self._budget + 1, wanted)
+        return [self.models[name] for name in names]
+
+    def _opened(self, name: str) -> ServedModel:
+        session = self._open(name)
+        session.reload = False  # a batch is of one model
+        joins = session.model.make_cache().joins and not any(rope.rope.varies for rope in session.model.rotations)
+        batch = ContinuousBatch(session.model, session.pool.step.hidden)
+        return ServedModel(session, session.facts, batch, joins)
+
+    def _leave(self, below: int, wanted: Collection[str]) -> None:
+        """Idle models leave until the others take fewer bytes than this."""
+        for name in [name for name, model in self.models.items() if not model.running and name not in wanted]:
+            if self._held() < below:
+                return
+            self.models.pop(name).session.forget()
 
     def _held(self) -> int:
         return sum(model.facts.nbytes for model in self.models.values())
@@ -167,9 +210,6 @@ class ServingJobs:
     def _adapt(self, model: ServedModel, adapter: tuple[str, float] | None) -> None:
         """Have one adapter on a model that nobody draws from, or none."""
         session: Any = model.session
-        if adapter is not None and adapter[0] not in self._adapters:
-            known = ", ".join(self._adapters) or "none"
-            raise RequestRefused(f"there is no adapter {adapter[0][:80]!r} here: {known}", "likely.adapter", 404)
         if model.adapter is not None:
             session.adapt("remove", model.adapter[0], 0.0)
             model.adapter = None

@@ -14,7 +14,6 @@ import numpy as np
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Waiting
 from engine.decode.strategy import Steps
-from engine.errors import LikelyError
 from engine.trace.trace import TokenStep
 from metal import memory, mx
 
@@ -41,13 +40,14 @@ class BatchSlot:
     error: Exception | None = None
 
     def draw(self, logits: "Array") -> None:
-        """The next token, from raw logits [V]. What is wrong with this text is its own, and raised when it is asked."""
+        """The next token, from raw logits [V]. What goes wrong with this text is its own, and raised when it is asked:
+        others were drawn in the same pass."""
         try:
             self.sampler = self.sampler.follow(self.control, [self.ids])
             drawn = self.sampler.choose(logits, len(self.ids), self.forced.popleft() if self.forced else None)
             step = drawn.step(self.ids)
             self.sampler = self.sampler.advance([drawn])
-        except LikelyError as error:
+        except Exception as error:
             self.error = error
             return
         self.token = step.token
@@ -97,6 +97,7 @@ class ContinuousBatch:
         except Exception as error:
             for slot in self.slots:
                 slot.error = error
+            self.slots, self._cache = [], None  # half a pass stands in it: nobody joins that
             return
         for row, slot in enumerate(self.slots):
             slot.ids.append(slot.token)
@@ -112,7 +113,9 @@ class ContinuousBatch:
         return own
 
     def leave(self, slot: BatchSlot) -> None:
-        """End a text."""
+        """End a text; one that ended with all is none any more."""
+        if slot not in self.slots:
+            return
         assert self._cache is not None
         row = self.slots.index(slot)
         del self.slots[row]
@@ -162,7 +165,7 @@ class Batched:
 
     def _leave(self, slot: BatchSlot, alone: "Branches | None") -> None:
         """End a text; the branch that was alone stands behind it then, for who goes on from there."""
-        if alone is not None and slot.hidden:
+        if alone is not None and slot.hidden and slot in self.batch.slots:
             tokens = slot.ids[alone.length :]
             alone.moved(self.batch.held(slot), tokens, mx.stack(slot.hidden, axis=1))
         self.batch.leave(slot)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.serve.reading import TextParting
 from app.serve.server import ServeOptions
 from app.serve.serving_jobs import ServingJobs
 from app.worker import Tell
+from engine.decode.control import RunControl
 from engine.errors import ParameterError
 
 
@@ -61,34 +63,68 @@ async def test_what_is_too_many_is_told_to_come_back() -> None:
     assert not front.alive
 
 
-def test_the_least_recently_used_model_leaves() -> None:
-    opened: list[str] = []
+def serving(opened: list[str], budget: int) -> ServingJobs:
+    """Models of 10 bytes each; `opened` is told which come, go and are adapted."""
 
     def open_(name: str) -> Any:
         opened.append(name)
         model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=True), rotations=(), hidden=None)
-        facts = SimpleNamespace(name=name, nbytes=10)
-        pool = SimpleNamespace(step=SimpleNamespace(hidden=None))
-        return SimpleNamespace(model=model, facts=facts, pool=pool, forget=lambda: opened.append(f"-{name}"))
+        return SimpleNamespace(
+            model=model,
+            facts=SimpleNamespace(name=name, nbytes=10),
+            pool=SimpleNamespace(step=SimpleNamespace(hidden=None)),
+            forget=lambda: opened.append(f"-{name}"),
+            adapt=lambda change, what, weight: opened.append(f"{change} {what}"),
+        )
 
-    jobs = ServingJobs(open_, lambda: ["a", "b", "c"], budget=20, adapters={})
+    return ServingJobs(open_, lambda: ["a", "b", "c"], budget, {"x": "folder/x"})
 
-    def ready(name: str) -> Any:
-        made = jobs._ready(name)
-        try:
-            return next(made)
-        except StopIteration as end:
-            return end.value
 
-    a = ready("a")
-    ready("b"), ready("a"), ready("c")
+def turn(ready: Any) -> Any:
+    """The models that a request was waiting for; None where it waits on."""
+    try:
+        return next(ready)
+    except StopIteration as end:
+        return end.value
+
+
+def test_the_least_recently_used_model_leaves() -> None:
+    opened: list[str] = []
+    jobs, busy, brief = serving(opened, 20), ExitStack(), ExitStack()
+    for name in "abac":
+        with ExitStack() as used:
+            turn(jobs._ready((name,), used))
     assert opened == ["a", "b", "-b", "c"]
-    with a.used(), jobs.models["c"].used():
-        assert ready("b") is None  # waits: nobody is idle
-    ready("b")
+    turn(jobs._ready(("",), busy)), turn(jobs._ready(("c",), busy))  # no name: the first, whoever was last
+    assert opened == ["a", "b", "-b", "c"] and jobs.models["a"].running == 1
+    control = RunControl()
+    waits, behind = jobs._ready(("b",), brief, control), jobs._ready(("c",), busy)
+    assert turn(waits) is None and turn(behind) is None  # nobody is idle
+    control.cancel()
+    with pytest.raises(RequestRefused):  # gone while it waited
+        next(waits)
+    assert [model.facts.name for model in turn(behind)] == ["c"]
+    busy.close()
+    turn(jobs._ready(("b",), ExitStack()))
     assert opened[-2:] == ["-a", "b"]
     with pytest.raises(RequestRefused):
-        ready("/etc/passwd")
+        turn(jobs._ready(("/etc/passwd",), ExitStack()))
+
+
+def test_a_model_and_its_draft_stand_side_by_side_and_an_adapter_has_its_turn() -> None:
+    opened: list[str] = []
+    jobs, used, plain = serving(opened, 5), ExitStack(), ExitStack()
+    model, draft = turn(jobs._ready(("a", "b"), used))  # together over the budget: it does not wait for itself
+    assert (model.running, draft.running) == (1, 1)
+    used.close()
+    assert turn(jobs._ready(("a",), plain, None, None)) is not None
+    adapted, later = jobs._ready(("a",), used, None, ("x", 0.5)), jobs._ready(("a",), plain)
+    assert turn(adapted) is None and turn(later) is None  # who comes later does not pass
+    plain.close()
+    assert turn(adapted)[0].adapter == ("x", 0.5) and turn(later) is None
+    used.close()
+    assert turn(later)[0].adapter is None
+    assert [line for line in opened if " " in line] == ["add folder/x", "remove x"]
 
 
 @given(

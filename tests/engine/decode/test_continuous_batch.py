@@ -55,9 +55,11 @@ def native(folder: Path) -> Session:
 
 
 class Fails(TopP):
-    """A transform that gives up at the third token."""
+    """A transform that gives up at the third token, or has a bug at the first."""
 
     def keep(self, logits: Any, state: Any, key: Any, xp: Any) -> Any:
+        if self.p == 0.8:
+            raise IndexError("a bug")
         if key[1] >= len(b"bad") + 2:
             raise ParameterError("no more")
         return super().keep(logits, state, key, xp)
@@ -103,6 +105,9 @@ def test_what_is_wrong_with_one_text_is_its_own() -> None:
     batch = ContinuousBatch(session.model)
     whole = list(session.generate(list(b"good"), RunControl(), max_tokens=9))
     bad = Recipe((Fails(0.9),))
+    with pytest.raises(IndexError):
+        list(session.generate(list(b"bug"), RunControl(Recipe((Fails(0.8),))), n=2, batch=batch))
+    assert not batch.slots and batch.nbytes == 0
     runs = {
         0: session.generate(list(b"good"), RunControl(), max_tokens=9, batch=batch),
         1: session.generate(list(b"bad"), RunControl(bad), max_tokens=9, batch=batch),
@@ -119,6 +124,34 @@ def test_what_is_wrong_with_one_text_is_its_own() -> None:
     found += [event for event in runs[0] if not isinstance(event, Waiting)]
     assert collect(found)[0] == collect(whole)[0]
     assert not batch.slots
+
+
+def test_a_pass_that_fails_ends_all_and_leaves_nothing_behind() -> None:
+    session = tiny()
+    passes = iter([True, False])
+
+    def forward(tokens: Any, cache: Any) -> Any:
+        hidden = session.model.hidden(tokens, cache)
+        if next(passes, True):
+            return hidden
+        raise RuntimeError("no memory")
+
+    batch = ContinuousBatch(session.model, forward)
+
+    def run() -> Iterator[Event]:
+        return session.generate(list(b"ask me"), RunControl(), max_tokens=5, batch=batch)
+
+    both = [run(), run()]
+    for one in both:
+        assert sum(isinstance(event, Emitted) for event in islice(one, 2)) == 1
+    with pytest.raises(RuntimeError):
+        list(both[0])
+    late = run()
+    first = [next(late), next(late)]  # joins while the other has not heard
+    with pytest.raises(RuntimeError):
+        list(both[1])
+    assert collect([*first, *late])[0] == collect(session.generate(list(b"ask me"), RunControl(), max_tokens=5))[0]
+    assert not batch.slots and batch.nbytes == 0
 
 
 def test_what_cannot_be_drawn_side_by_side_is_refused() -> None:
