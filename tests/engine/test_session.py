@@ -235,6 +235,7 @@ def test_scoring_a_text_is_the_sum_of_its_parts() -> None:
     want = sum(logp[a, b] for a, b in pairwise(text))
     assert math.fsum(s.logprob for s in steps if s.logprob is not None) == pytest.approx(want, abs=1e-4)
     assert tokens(session(table).score(text, start=5)) == text[5:]
+    assert session(table).score([]) == []
 
 
 def test_the_exact_distribution_after_any_prefix_costs_no_reading() -> None:

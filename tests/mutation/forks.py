@@ -31,8 +31,8 @@ import pytest
 from tests.mutation import probe
 from tests.mutation.mutants import Mutant, drawn, probed
 
-EVERYDAY = "not slow and not real and not soak"
 EFFORT = float(os.environ.get("LIKELY_MUTANTS_EFFORT", "1"))
+TESTS = "not slow and not real and not soak" if EFFORT <= 1 else "not real and not soak"  # as a marker expression
 NEAR = 6 if EFFORT >= 1 else 3  # test files a mutant, until one notices
 CASES = 3  # of a parametrised test, at first
 RECORDED_S = 25.0 * EFFORT  # processor time of the tests of a file that are recorded
@@ -54,13 +54,13 @@ class Case:
 class Forks:
     """The tests of one collected session, and what is known of which mutants they reach."""
 
-    def __init__(self, session: pytest.Session, root: Path, folder: str, mutants: list[Mutant]) -> None:
+    def __init__(self, session: pytest.Session, root: Path, kept: Path, mutants: list[Mutant]) -> None:
         self.session, self.root, self.mutants = session, root, mutants
         self.texts = {str(p.relative_to(root)): p.read_text() for p in sorted(root.glob("tests/**/test_*.py"))}
         self.items = {item.nodeid: item for item in session.items}
         self.files = {test.split("::")[0] for test in self.items}
         self.known: dict[str, list[Case]] = {}  # by test file
-        self.kept = root / f"reached-{folder}-{os.environ['LIKELY_MUTANTS_SEED']}-{EFFORT}.jsonl"
+        self.kept = kept
         for line in self.kept.read_text().splitlines() if self.kept.exists() else ():
             file, cases = json.loads(line)
             self.known[file] = [Case(test, cost, frozenset(reached)) for test, cost, reached in cases]
@@ -336,13 +336,15 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     said = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {mutant for outcome, mutant, _ in said if outcome == "caught"}
     count, seed = (int(os.environ[f"LIKELY_MUTANTS{name}"]) for name in ("", "_SEED"))
-    tried = [Forks(session, root, folder, drawn(root, folder, count, seed)) for folder in folders]
-    for turn in range(count):  # of each folder by turns: a run that is ended says something of each
-        for forks in tried:
-            if turn < len(forks.mutants) and str(mutant := forks.mutants[turn]) not in done:
-                outcome, by = forks.outcome(mutant)
-                with out.open("a") as file:
-                    file.write(json.dumps([outcome, str(mutant), by]) + "\n")
+    turns = zip_longest(*(drawn(root, folder, count, seed) for folder in folders))
+    # of each folder by turns: a run that is ended says something of each
+    mutants = [mutant for turn in turns for mutant in turn if mutant is not None]
+    forks = Forks(session, root, root / f"reached-{'-'.join(folders)}-{count}-{seed}-{EFFORT}.jsonl", mutants)
+    for mutant in mutants:
+        if str(mutant) not in done:
+            outcome, by = forks.outcome(mutant)
+            with out.open("a") as file:
+                file.write(json.dumps([outcome, str(mutant), by]) + "\n")
     return True
 
 

@@ -4,7 +4,7 @@ A change is tried on a copy of the repository, with the everyday tests that reac
 of tests that are nearest by name and import: `tests.mutation.forks`. A test that fails, and one that does not end,
 has noticed. LIKELY_MUTANTS is how many a folder (75), LIKELY_MUTANTS_SEED which (1), and LIKELY_MUTANTS_OUT a file to
 which each outcome is added as a line: those that stand there as caught are not tried again. LIKELY_MUTANTS_EFFORT below
-1 takes fewer tests; what survived it, a second run with the same file tries with more.
+1 takes fewer tests, above 1 slow ones too; what survived, a second run with the same file tries with more.
 
 A survivor is a hole in the tests or a change that changes nothing that matters: which, a person says, and EQUIVALENT
 keeps what they said.
@@ -24,7 +24,7 @@ import pytest
 
 from metal.simulator.compiler import cache_folder
 from tests.mutation import mutants
-from tests.mutation.forks import EVERYDAY, copied
+from tests.mutation.forks import TESTS, copied
 
 ROOT = Path(__file__).parents[2]
 CAUGHT = 0.92
@@ -82,7 +82,7 @@ def test_the_tests_notice_changes(folder: str, copy: Path, tmp_path: Path) -> No
         "LIKELY_MUTANTS_FOLDERS": folder,
     }
     words = ["-m", "pytest", "-q", "--no-header", "--timeout", "0", "-p", "tests.mutation.forks", "tests", "-m"]
-    subprocess.run([sys.executable, "-B", *words, EVERYDAY], cwd=copy, env={**os.environ, **given}, check=True)
+    subprocess.run([sys.executable, "-B", *words, TESTS], cwd=copy, env={**os.environ, **given}, check=True)
     outcomes = {}
     for line in out.read_text().splitlines():
         outcome, mutant, _ = json.loads(line)

@@ -76,7 +76,7 @@ def test_at_least_one_token_is_kept_whatever_is_unknown(values: dict[str, float]
 async def test_the_sampler_pins_what_acts_and_folds_what_does_not(play: Play) -> None:
     async with play(size=(120, 40)) as stage:
         await standing(stage)
-        assert stage.sampler.rows() == ["top_p", "min_p", "temp", "off"] and "10 more off" in stage.picture()
+        assert stage.sampler.rows() == ["top_p", "min_p", "temp", "off"] and "▸ 10 more off" in stage.picture()
         assert stage.panel.view is not None
         token, name = stage.panel.view.rows[1].token, stage.panel.view.rows[1].name
         stage.chat.inspector.ban(token)
@@ -98,6 +98,7 @@ async def test_what_is_off_unfolds_and_joins_when_it_is_moved(play: Play) -> Non
         stage.sampler.focus()
         await stage.pilot.press("z")
         assert "top_k" in stage.sampler.rows()
+        await stage.until(lambda: "▾ 10 off" in stage.picture())
         stage.sampler.picked = "top_k"
         await stage.pilot.press("right")
         rows = stage.sampler.rows()

@@ -127,6 +127,15 @@ def test_every_row_fits_and_every_token_is_found_where_it_is(text: str, cuts: li
             assert it.wrap.rows[y].at(x) == token
 
 
+def test_a_table_loses_no_letter_of_a_word_that_is_wider_than_its_column() -> None:
+    words = "abcdefghijkl", "mnopqrstuvwxyz"
+    for width in range(12, 34):
+        it = at_once([f"| {words[0]} | {words[1]} |\n|---|---|\n| 1 | 2 |"], width, growing=False)
+        shown = "".join(span.text for row in it.wrap.rows for span in row.spans)
+        assert "|" in shown or sorted(filter(str.isalpha, shown)) == sorted("".join(words)), width
+    assert "|" not in shown
+
+
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, CUTS, st.integers(12, 40), st.data())

@@ -55,6 +55,8 @@ async def test_the_measures_go_with_the_cursor_and_a_click_goes_to_a_word(play: 
         bits = -(screen.steps[3].logprob or 0.0) / math.log(2)
         await stage.until(lambda: f"blue {bits:.1f} bits" in stage.picture())
         assert f"{running_sum(screen.steps)[3]:.1f} before the cursor" in stage.picture()
+        await stage.pilot.resize_terminal(140, 40)
+        await stage.until(lambda: "surprise  2+  4+" in stage.picture().splitlines()[0])
 
 
 @pytest.mark.slow

@@ -316,6 +316,10 @@ class Inspector(Vertical, CachedWidget):
         self.set_class(self.is_drawer, "-drawer")
         self.fit()
 
+    def on_sliders_rows_changed(self) -> None:
+        self.sampler.refresh(layout=True)
+        self.fit()
+
     # -- the drawer --------------------------------------------------------------------------------------------------
 
     @property

@@ -53,6 +53,9 @@ class Sliders(Canvas, can_focus=True):
         Binding("s", "strategy", "Strategy", show=False, id="sampler.strategy"),
     ]
 
+    class RowsChanged(Message):
+        """There are more rows than before, or fewer."""
+
     class Changed(Message):
         """Other settings."""
 
@@ -200,10 +203,10 @@ class Sliders(Canvas, can_focus=True):
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
     def on_focus(self) -> None:
-        self.refresh(layout=True)
+        self.post_message(self.RowsChanged())
 
     def on_blur(self) -> None:
-        self.refresh(layout=True)
+        self.post_message(self.RowsChanged())
 
     def change(self, sampling: Sampling) -> None:
         """Other settings, by a person."""
@@ -221,7 +224,7 @@ class Sliders(Canvas, can_focus=True):
         """Show what is off, or fold it away."""
         self.unfolded = not self.unfolded
         self.picked = self.chosen
-        self.refresh(layout=True)
+        self.post_message(self.RowsChanged())
         self.redraw()
 
     def action_enter(self) -> None:

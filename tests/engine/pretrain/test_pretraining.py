@@ -18,6 +18,7 @@ from engine.errors import DataError, LikelyError, ParameterError
 from engine.pretrain import parametrisation
 from engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
 from engine.pretrain.corpus import corpus
+from engine.pretrain.documents import SHORT
 from engine.pretrain.pretraining import FILE, Prepared, pretrain
 from engine.pretrain.shape import ModelShape, config_of, counts, shape_of
 from engine.sources.checkpoint import load
@@ -70,6 +71,20 @@ def test_a_text_becomes_a_model_that_loads_and_measures_what_training_measured(t
     assert found.bits_per_byte == pytest.approx(found.loss / math.log(2), rel=0.05)
     best = [e for e in events if isinstance(e, Validated) and e.best][-1]
     assert (tmp_path / "m" / "best" / "model.safetensors").exists() and best.loss <= found.loss + 1e-9
+
+
+def test_a_document_ends_with_the_end_and_a_part_of_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "ab"}\n{"text": "cd"}\n')
+    (tmp_path / "b.txt").write_text("x" * 3 * SHORT)
+    made = corpus(config(tmp_path, tmp_path / "m"))
+    (end,) = made.tokenizer.eos
+    found = []
+    for part in ("train", "valid"):
+        ids, lengths = np.fromfile(made.folder / f"{part}.bin", "<u2"), np.fromfile(made.folder / f"{part}.len", "<u4")
+        for each in np.split(ids, np.cumsum(lengths)[:-1]):
+            found += [b"".join(b"$" if i == end else made.tokenizer.piece(i) for i in each.tolist())]
+    assert b"ab$" in found and b"cd$" in found
+    assert sorted((each.count(b"x"), each[-1:]) for each in found if b"x" in each) == [(SHORT, b"x"), (2 * SHORT, b"$")]
 
 
 @pytest.mark.slow

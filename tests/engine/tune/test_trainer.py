@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,13 @@ def test_gradients_are_those_of_the_plain_loss(kind: str, checkpointing: bool, t
     sums, got = objectives.gradient(a.model, a.trained, items, a.config)
     assert worst(got, plain_gradient(a, items)) <= 2e-5
     assert sums.count == sum(s.targets for s in items)
+
+
+def test_four_rows_are_named_and_of_more_how_many() -> None:
+    run = SimpleNamespace(rows=SimpleNamespace(train=samples(5)))
+    said = "rows:1, rows:2, rows:3, rows:4"
+    assert trainer._where(run, [[0, 1], [2, 3, 0]]) == said  # type: ignore[arg-type]
+    assert trainer._where(run, [[0, 1], [2, 3, 4]]) == f"{said} and 1 more"  # type: ignore[arg-type]
 
 
 def test_gradients_stay_finite_where_activations_are_large(tmp_path: Path) -> None:

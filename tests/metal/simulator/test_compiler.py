@@ -141,3 +141,10 @@ def test_an_error_names_file_and_line() -> None:
         kernel(
             inputs=[mx.ones(1)], output_shapes=[(2,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
         )
+
+
+def test_a_buffer_without_a_number_has_the_next() -> None:
+    source = "kernel void k(device float* a, device float* b, uint i [[thread_position_in_grid]], device float* c) {}"
+    assert [p.index for p in signature.parameters(source, "k")] == [0, 1, None, 2]
+    source = source.replace("b,", "b [[buffer(4)]],")
+    assert [p.index for p in signature.parameters(source, "k")] == [0, 4, None, 5]
