@@ -6,7 +6,7 @@ from dataclasses import replace
 import click
 
 from app.cli.opening import Ruled, default_model
-from app.heat import one_line
+from app.heat import visible
 from app.serve.bounds import BOUNDS
 from engine.errors import ParameterError
 
@@ -75,6 +75,8 @@ def command(
         from app.serve.server import ServeOptions, serve
     except ImportError as error:
         raise ParameterError(f"likely serve needs {error.name}: pip install 'likely[serve]'") from None
+    if api_key is not None and not api_key.strip():
+        raise ParameterError("--api-key is empty, so that anybody would be served: give a key, or leave it out")
     options = ServeOptions(
         models or (os.environ.get("LIKELY_MODEL") or default_model(),),
         host,
@@ -88,6 +90,6 @@ def command(
     )
     serve(
         options,
-        lambda line: click.echo(line if "\n" in line else one_line(line), err=True),
+        lambda lines: click.echo("\n".join(map(visible, lines.splitlines())), err=True),
         lambda address: click.echo(f"likely serves {options.models[0]} at {address}", err=True),
     )

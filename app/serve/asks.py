@@ -4,6 +4,7 @@ A protocol's JSON becomes these values (`openai_requests`, `ollama_requests`) an
 in between nobody knows which protocol it was.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +15,24 @@ from engine.decode.strategy import Strategy
 from engine.errors import LikelyError
 from engine.prompt import Prompt
 
+HEADERS = {429: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}  # of a refusal, by its status
+
 
 class RequestRefused(LikelyError):
     """A request that is not served: `field` names the part of it that is the reason, "" where it is all of it."""
 
-    def __init__(self, line: str, field: str = "", status: int = 400, kind: str = "invalid_request_error") -> None:
+    def __init__(
+        self,
+        line: str,
+        field: str = "",
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headers` are those of the response beside what the status itself asks for."""
         super().__init__(line)
         self.field, self.status, self.kind = field, status, kind
+        self.headers = {**HEADERS.get(status, {}), **(headers or {})}
 
 
 @dataclass(frozen=True, slots=True)

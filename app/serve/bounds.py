@@ -9,6 +9,7 @@ class Bounds:
 
     body: int = 4 << 20  # bytes
     body_s: float = 30.0  # until it has come
+    head_s: float = 30.0  # until the lines before it have
     prompts: int = 64  # of one request
     texts: int = 16  # n, best_of
     tokens: int = 1 << 20  # max_tokens that can be asked for; the context ends an answer earlier

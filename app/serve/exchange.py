@@ -1,7 +1,7 @@
 """Exchange: one request and its response over ASGI, whatever is between them, with its log line and its figures.
 
 A client that goes away ends the work for it. What is wrong with a request is a status where nothing was sent yet, else
-the stream's last line. Knows no protocol but how OpenAI's says an error.
+the stream's last line. Knows no protocol but how each says an error.
 """
 
 import asyncio
@@ -14,15 +14,18 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app.serve import openai_responses
+from app.heat import one_line
+from app.serve import ollama, openai_responses
 from app.serve.asks import RequestRefused
 from app.serve.bounds import BOUNDS, Bounds
 from app.serve.front import Front, WorkerFault
 from app.serve.guard import Guard, headers_of, read_body
 from app.serve.metrics import ServerMetrics
+from app.serve.reading import AnswerReader
 from engine.errors import LikelyError
 
 WATCH = "/likely/watch"
+SSE = "text/event-stream"
 
 
 @dataclass
@@ -47,10 +50,18 @@ class ServedExchange:
     status: int = 0
     model: str = ""
     prompt_tokens: int = 0
-    tokens: int = 0
-    reused: int = 0
+    readers: list[AnswerReader] = field(default_factory=list)  # of what is drawn for it
     first_s: float | None = None
     refused: str = ""
+    stream: str = ""  # the kind of the lines that have begun
+
+    @property
+    def tokens(self) -> int:
+        return sum(reader.tokens for reader in self.readers)
+
+    @property
+    def reused(self) -> int:
+        return sum(reader.reused for reader in self.readers)
 
     def line(self, now: float) -> str:
         words = [self.route, str(self.status or "gone"), f"{now - self.began:.3f} s"]
@@ -58,7 +69,7 @@ class ServedExchange:
         if self.prompt_tokens:
             words += [f"prompt={self.prompt_tokens} reused={self.reused} tokens={self.tokens}"]
         words += [] if self.first_s is None else [f"first={self.first_s:.3f} s"]
-        return " ".join([*words, *([f"({self.refused})"] if self.refused else [])])
+        return one_line(" ".join([*words, *([f"({self.refused})"] if self.refused else [])]))  # who asks chose words
 
 
 @dataclass
@@ -66,19 +77,22 @@ class Lines:
     """A response that is written line by line: server-sent events, or JSON a line."""
 
     lines: AsyncIterator[str]
-    kind: str = "text/event-stream"
+    kind: str = SSE
 
 
 Answered = dict[str, Any] | str | Lines
 Handler = Callable[[bytes, ServedExchange], Awaitable[Answered]]
 Scope = MutableMapping[str, Any]
-ASGI = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 class Exchanged(Response):
-    """A response that is made while the client is there, with one line in the log."""
+    """A response that is made while the client is there, with one line in the log.
 
-    def __init__(self, state: ServerState, does: Handler, path: str) -> None:
+    Every request comes by here, so that none is let in unseen.
+    """
+
+    def __init__(self, state: ServerState, does: Handler | RequestRefused, path: str) -> None:
+        """`does` makes the answer from a body, or is why there is none; `path` is a route, "other" for none."""
         self.state, self.does, self.path = state, does, path
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -93,12 +107,13 @@ class Exchanged(Response):
         async def work() -> None:
             try:
                 headers = headers_of(scope)
-                if self.path == WATCH and not (self.state.watch_key and Guard.holds(headers, self.state.watch_key)):
-                    raise RequestRefused("watching wants the server's own key", status=401, kind="authentication_error")
+                self._let_in(headers)
+                if isinstance(self.does, RequestRefused):
+                    raise self.does
                 body = await read_body(receive, headers, self.state.bounds) if scope["method"] == "POST" else b""
                 gone = asyncio.ensure_future(_gone(receive))
                 try:
-                    await _unless(gone, self._answer(body, scope, receive, told, seen))
+                    await _unless(gone, self._answer(self.does, body, scope, receive, told, seen))
                 finally:
                     gone.cancel()
             except RequestRefused as error:
@@ -125,11 +140,23 @@ class Exchanged(Response):
             if not self.state.quiet and self.path not in ("/health", "/metrics"):
                 self.state.tell(seen.line(now))
 
-    async def _answer(self, body: bytes, scope: Scope, receive: Any, send: Any, seen: ServedExchange) -> None:
+    def _let_in(self, headers: dict[str, str]) -> None:
+        """RequestRefused for whoever may not ask for this."""
+        guard, watch_key = self.state.guard, self.state.watch_key
+        if self.path in ("/health", WATCH):  # nothing is to be known there, or another key is
+            guard = Guard(guard.host)
+        guard.check(headers)
+        if self.path == WATCH and not (watch_key and Guard.holds(headers, watch_key)):
+            raise RequestRefused("watching wants the server's own key", status=401, kind="authentication_error")
+
+    async def _answer(
+        self, does: Handler, body: bytes, scope: Scope, receive: Any, send: Any, seen: ServedExchange
+    ) -> None:
         async def whole() -> None:
-            answered = await self.does(body, seen)
+            answered = await does(body, seen)
             seen.status = seen.status or 200
             if isinstance(answered, Lines):
+                seen.stream = answered.kind
                 start = {"type": "http.response.start", "status": 200, "headers": _headers(answered.kind)}
                 await send(start)
                 async for line in answered.lines:
@@ -140,7 +167,7 @@ class Exchanged(Response):
             else:
                 await JSONResponse(answered, seen.status)(scope, receive, send)
 
-        if scope["method"] != "POST" or self.path == "/api/show":
+        if scope["method"] != "POST":
             await whole()
             return
         async with self.state.front.admitted():
@@ -150,34 +177,12 @@ class Exchanged(Response):
         self, error: RequestRefused, scope: Scope, receive: Any, send: Any, seen: ServedExchange, sent: bool
     ) -> None:
         seen.status, seen.refused = error.status, error.field or error.kind
-        body = openai_responses.refusal(error)
+        body = (ollama if self.path.startswith("/api/") else openai_responses).refusal(error)
         if sent:  # in the middle of a stream
-            await send({"type": "http.response.body", "body": f"data: {json.dumps(body)}\n\n".encode()})
+            line = f"data: {json.dumps(body)}\n\n" if seen.stream == SSE else f"{json.dumps(body)}\n"
+            await send({"type": "http.response.body", "body": line.encode()})
             return
-        await refused(error)(scope, receive, send)
-
-
-def refused(error: RequestRefused) -> Response:
-    """The response to a request that is not served."""
-    more = {429: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(error.status, {})
-    return JSONResponse(openai_responses.refusal(error), error.status, headers=more)
-
-
-def guarded(app: ASGI, guard: Guard) -> ASGI:
-    """The application behind its guard."""
-
-    async def at_door(scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            try:
-                headers = headers_of(scope)
-                keyed = scope["path"] not in ("/health", WATCH)  # nothing is to be known there, or another key is
-                (guard if keyed else Guard(guard.host)).check(headers)
-            except RequestRefused as error:
-                await refused(error)(scope, receive, send)
-                return
-        await app(scope, receive, send)
-
-    return at_door
+        await JSONResponse(body, error.status, headers=error.headers)(scope, receive, send)
 
 
 def _headers(kind: str) -> list[tuple[bytes, bytes]]:

@@ -54,7 +54,7 @@ class Guard:
     def holds(headers: dict[str, str], key: str) -> bool:
         """Whether a request brings a key."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), key.encode())
 
 
 def headers_of(scope: MutableMapping[str, Any]) -> dict[str, str]:

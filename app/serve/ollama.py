@@ -45,6 +45,11 @@ GENERATE = {**COMMON, "prompt": str, "system?": (str, None)}
 SHOW = {"model?": (str, None), "name?": (str, None), "verbose?": (bool, None)}
 
 
+def refusal(error: RequestRefused) -> Json:
+    """The body of a request that is not served: a line, by which these clients know it."""
+    return {"error": str(error)}
+
+
 def chat(data: bytes) -> AnswerRequest:
     """The request of /api/chat."""
     body = openai_requests.read(data, CHAT)

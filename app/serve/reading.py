@@ -141,8 +141,8 @@ class AnswerReader:
 
     @property
     def tokens(self) -> int:
-        """Tokens drawn, of all texts that have ended."""
-        return sum(text.stats.tokens for text in self.ended if text.stats is not None)
+        """Tokens drawn so far, of all texts."""
+        return sum(text.stats.tokens if text.stats else len(text.steps) for text in self.texts.values())
 
     @property
     def reused(self) -> int:

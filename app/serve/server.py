@@ -1,16 +1,19 @@
 """Server: one process with its worker, its routes and its key for watching, behind uvicorn. Opens what it was given."""
 
 import asyncio
+import fcntl
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.serve.bounds import BOUNDS, Bounds
 from app.serve.exchange import ServerState
@@ -21,6 +24,7 @@ from app.serve.transport import Endpoint
 from app.worker import Executor
 from engine.errors import ParameterError
 from engine.home import home
+from engine.sources.fetch.progress import disk_errors
 
 FRESH_S = 10.0  # for which a list of the models that are here is taken as it is
 KEPT = 16  # beginnings of prompts that a model remembers, beside those that are being answered
@@ -45,13 +49,34 @@ class ServeOptions:
             raise ParameterError(
                 f"{self.host} can be reached by others: give a key with --api-key, or listen on 127.0.0.1"
             )
+        _by_name(self.models, served_name, "models")
+        _by_name(self.adapters, adapter_name, "adapters")
+
+
+def served_name(model: str) -> str:
+    """The name by which a request says a model."""
+    return Path(model).name or Path(model).resolve().name if os.sep in model else model
+
+
+def adapter_name(folder: str) -> str:
+    """The name by which a request says an adapter: the one that it has on the model."""
+    return Path(folder).resolve().name
+
+
+def _by_name(given: Sequence[str], name: Callable[[str], str], what: str) -> dict[str, str]:
+    """Paths by the name that a request may say. ParameterError for a name of two."""
+    found: dict[str, str] = {}
+    for path in given:
+        if (other := found.setdefault(name(path), path)) != path:
+            raise ParameterError(f"{other} and {path} would be two {what} of one name, {name(path)}: give one of them")
+    return found
 
 
 class ServedNames:
     """The names that a request may say, and what each stands for: looked up anew now and then."""
 
     def __init__(self, options: ServeOptions) -> None:
-        self._given = {Path(name).name if os.sep in name else name: name for name in options.models}
+        self._given = _by_name(options.models, served_name, "models")
         self._only = options.only
         self._names: tuple[str, ...] = ()
         self._until = 0.0
@@ -82,7 +107,7 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
         def opened(name: str) -> LoadedModel:
             return LoadedModel(name, load(names.stands_for(name)), kept=KEPT)
 
-        adapters = {Path(folder).resolve().name: folder for folder in options.adapters}
+        adapters = _by_name(options.adapters, adapter_name, "adapters")
         return ServingJobs(opened, names.names, options.memory or machine.memory() // 2, adapters)
 
     return make
@@ -104,18 +129,44 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def watch_key(port: int) -> Iterator[tuple[str, Path]]:
-    """A key for whoever may watch this server, in a file that its user alone can read; gone with the server."""
+    """A key for whoever may watch this server, in a file that its user alone can read; gone with the server.
+
+    The server holds a lock on it, which ends even by a kill: what nobody holds is cleared away by the next.
+    """
     folder = home() / "servers"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{port}.key"
-    path.unlink(missing_ok=True)
-    key = secrets.token_urlsafe(32)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(key)
+    path, key = folder / f"{port}.key", secrets.token_urlsafe(32)
+    with ExitStack() as open_files:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _locked(os.open(folder, os.O_RDONLY)):  # nobody clears away what is not locked yet
+                path.unlink(missing_ok=True)
+                for left in folder.glob("*.key"):
+                    _clear(left)
+                file = open_files.enter_context(_locked(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)))
+                os.write(file, key.encode())
+        try:
+            yield key, path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(file: int, more: int = 0) -> Iterator[int]:
+    """The file, locked, and closed in the end."""
     try:
-        yield key, path
+        fcntl.flock(file, fcntl.LOCK_EX | more)
+        yield file
     finally:
-        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _clear(key: Path) -> None:
+    """Remove the key of a server that is gone."""
+    try:
+        with _locked(os.open(key, os.O_RDONLY), fcntl.LOCK_NB):
+            key.unlink(missing_ok=True)
+    except OSError:  # held, gone meanwhile, or not ours to read
+        pass
 
 
 def serve(options: ServeOptions, tell: Callable[[str], None], ready: Callable[[str], None]) -> None:
@@ -141,7 +192,7 @@ async def _run(
     state = ServerState(front, guard, tell, key, options.bounds, options.quiet)
     config = uvicorn.Config(
         Endpoint(state, names.names).app(),
-        http="h11",
+        http=TimedProtocol,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -152,7 +203,7 @@ async def _run(
     )
     front.start()
     try:
-        await first(front)
+        await first(front, [served_name(name) for name in options.models])
         host = f"[{options.host}]" if ":" in options.host else options.host
         ready(f"http://{host}:{port}")
         await uvicorn.Server(config).serve(sockets=[server])
@@ -160,9 +211,39 @@ async def _run(
         front.close()
 
 
-async def first(front: Front) -> None:
-    """Load the first model before anybody asks; what is wrong with it is said at once."""
+async def first(front: Front, names: Sequence[str]) -> None:
+    """Load the models before anybody asks, the first last; what is wrong with one is said at once."""
     from app import requests as r
 
-    async for _ in front.events(r.Load("")):
-        pass
+    for name in reversed(names):
+        async for _ in front.events(r.Load(name)):
+            pass
+
+
+class TimedProtocol(H11Protocol):
+    """A connection that is closed when the head of a request, once begun, does not come in time."""
+
+    late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._came()
+        super().connection_lost(exc)
+
+    def _expect(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._came()
+        elif self.late is None:
+            self.late = self.loop.call_later(BOUNDS.head_s, self.transport.close)
+
+    def _came(self) -> None:
+        if self.late is not None:
+            self.late.cancel()
+            self.late = None

@@ -18,6 +18,7 @@ from engine.decode.batch import ContinuousBatch
 from engine.decode.control import RunControl
 from engine.decode.events import Event, Prefilled, Waiting
 from engine.decode.strategies import PLAIN
+from engine.prompt import Prompt
 from engine.session import Session
 from engine.transforms import Constraint, LogitBias
 
@@ -34,6 +35,21 @@ class ServedModel:
     joins: bool  # whether its caches stand side by side
     running: int = 0
     adapter: tuple[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        self.longest = max(map(len, self.facts.vocabulary), default=1)  # bytes of a token
+
+    def ids(self, prompt: Prompt, field: str) -> list[int]:
+        """The ids of a prompt. RequestRefused for one that cannot fit, before it costs the others seconds to find out
+        how many tokens it has, and for ids that are none of this model's."""
+        contents = (str(message.get("content", "")) for message in prompt.messages)
+        size = sum(len(text) for text in (*contents, *prompt.parts) if isinstance(text, str))
+        if size > (most := self.facts.context * self.longest):
+            raise RequestRefused(f"{field}: {size:,} characters, {self.facts.context:,} tokens hold {most:,}", field)
+        ids, below = prompt.ids(self.session.tokenizer), self.session.tokenizer.vocab_size
+        if max(ids, default=0) >= below:
+            raise RequestRefused(f"{field}: ids of tokens are below {below}, got {max(ids)}", field)
+        return ids
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -88,9 +104,7 @@ class ServingJobs:
         if tokenizer.chat_template is None and (ask.prompt.options or ask.prompt.tools):
             name = "tools" if ask.prompt.tools else "chat_template_kwargs"
             raise RequestRefused(f"{name}: {model.facts.name} has no chat template that could read it", name)
-        ids = ask.prompt.ids(tokenizer)
-        if any(token >= tokenizer.vocab_size for token in ids):
-            raise RequestRefused(f"prompt: ids of tokens are below {tokenizer.vocab_size}, got {max(ids)}", "prompt")
+        ids = model.ids(ask.prompt, "prompt")
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
@@ -130,7 +144,7 @@ class ServingJobs:
             (model,) = yield from self._ready((ask.model,), used, ask.control)
             rows, tokens = [], 0
             for prompt in ask.texts:
-                ids = prompt.ids(model.session.tokenizer)
+                ids = model.ids(prompt, "input")
                 rows.append(tuple(mean_hidden(model.session, ids, ask.layer).tolist()))
                 tokens += len(ids)
                 yield ()

@@ -14,13 +14,13 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from app import requests as r
 from app.serve import ollama, openai_requests, openai_responses, responses_api
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
-from app.serve.exchange import ASGI, WATCH, Answered, Exchanged, Handler, Lines, ServedExchange, ServerState, guarded
+from app.serve.exchange import WATCH, Answered, Exchanged, Handler, Lines, ServedExchange, ServerState
 from app.serve.openapi import description
 from app.serve.reading import AnswerReader, TextDelta
 
@@ -35,7 +35,7 @@ class Endpoint:
     state: ServerState
     names: Callable[[], Sequence[str]]
 
-    def app(self) -> ASGI:
+    def app(self) -> Starlette:
         """The ASGI application."""
         posts = {
             "/v1/chat/completions": self.chat,
@@ -57,8 +57,9 @@ class Endpoint:
         }
         routes = [Route(path, self._route(does, path), methods=["POST"]) for path, does in posts.items()]
         routes += [Route(path, self._route(does, path), methods=["GET"]) for path, does in gets.items()]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: _unknown})
-        return guarded(app, self.state.guard)
+        app = Starlette(routes=routes, exception_handlers={HTTPException: self._unknown})
+        app.router.redirect_slashes = False  # it would answer whoever asks
+        return app
 
     # -- the way there and back --------------------------------------------------------------------------------------
 
@@ -67,6 +68,11 @@ class Endpoint:
             return Exchanged(self.state, does, path)
 
         return handle
+
+    def _unknown(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        line = f"there is no {request.method} {request.url.path[:80]} here: GET /openapi.json lists all there is"
+        return Exchanged(self.state, RequestRefused(line, status=error.status_code, headers=error.headers), "other")
 
     async def _opened(self, ask: AnswerRequest, seen: ServedExchange) -> tuple[AnswerOpened, AsyncIterator[Any]]:
         """The first event of a request, and the others."""
@@ -83,7 +89,7 @@ class Endpoint:
     ) -> tuple[AnswerOpened, AnswerReader, tuple[Any, ...]]:
         """A whole answer: its beginning, its texts, and the steps of its prompt where they were asked for."""
         opened, events = await self._opened(ask, seen)
-        reader = self._reader(ask, opened)
+        reader = self._reader(ask, opened, seen)
         given: tuple[Any, ...] = ()
         async for event in events:
             if isinstance(event, r.Scored):
@@ -91,23 +97,19 @@ class Endpoint:
                 continue
             for grown in reader.read(event):
                 self._first(seen, grown)
-        self._ended(seen, reader)
         return opened, reader, given
 
     @staticmethod
-    def _reader(ask: AnswerRequest, opened: AnswerOpened) -> AnswerReader:
+    def _reader(ask: AnswerRequest, opened: AnswerOpened, seen: ServedExchange) -> AnswerReader:
         n = 1 if ask.strategy.SEARCHES else ask.drawn
-        return AnswerReader(n, thinking=opened.thinking, calls=bool(ask.tools))
+        reader = AnswerReader(n, thinking=opened.thinking, calls=bool(ask.tools))
+        seen.readers.append(reader)
+        return reader
 
     @staticmethod
     def _first(seen: ServedExchange, grown: TextDelta) -> None:
         if seen.first_s is None and grown.steps:
             seen.first_s = time.perf_counter() - seen.began
-
-    @staticmethod
-    def _ended(seen: ServedExchange, reader: AnswerReader) -> None:
-        seen.tokens += reader.tokens
-        seen.reused += reader.reused
 
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class Endpoint:
     async def _chat_stream(
         self, ask: AnswerRequest, opened: AnswerOpened, events: AsyncIterator[Any], seen: ServedExchange
     ) -> AsyncIterator[Json]:
-        head, reader, pieces = _head("chatcmpl", opened), self._reader(ask, opened), opened.facts.vocabulary
+        head, reader, pieces = _head("chatcmpl", opened), self._reader(ask, opened, seen), opened.facts.vocabulary
         for number in range(ask.drawn):
             yield openai_responses.opening_chunk(head, number)
         async for event in events:
@@ -136,7 +138,6 @@ class Endpoint:
                     yield openai_responses.calls_chunk(grown.number, calls, head)
                 elif (chunk := openai_responses.chat_chunk(ask, grown, head, pieces)) is not None:
                     yield chunk
-        self._ended(seen, reader)
         if ask.shown.usage:
             usage = openai_responses.usage(opened.prompt_tokens, reader)
             yield {**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
@@ -164,7 +165,7 @@ class Endpoint:
         for number, ask in enumerate(asks):
             if number:
                 opened, events = await self._opened(ask, seen)
-            reader, first = self._reader(ask, opened), number * ask.n
+            reader, first = self._reader(ask, opened, seen), number * ask.n
             at = dict.fromkeys(range(ask.n), 0)
             async for event in events:
                 if isinstance(event, r.Scored):
@@ -182,7 +183,6 @@ class Endpoint:
                     chunk = openai_responses.text_chunk(ask, grown, first, head, pieces, offset)
                     if chunk is not None:
                         yield chunk
-            self._ended(seen, reader)
             total = [total[0] + opened.prompt_tokens, total[1] + reader.tokens]
         if asks[0].shown.usage:
             usage = {"prompt_tokens": total[0], "completion_tokens": total[1], "total_tokens": sum(total)}
@@ -202,13 +202,12 @@ class Endpoint:
         ask = responses_api.read(body)
         opened, events = await self._opened(ask, seen)
         head = responses_api.head(opened.facts.name)
-        reader = self._reader(ask, opened)
+        reader = self._reader(ask, opened, seen)
         if ask.shown.stream:
             return Lines(_named_sse(self._response_stream(ask, opened, events, reader, head, seen)))
         async for event in events:
             for grown in reader.read(event):
                 self._first(seen, grown)
-        self._ended(seen, reader)
         return responses_api.response(ask, opened, reader, head)
 
     async def _response_stream(
@@ -228,7 +227,6 @@ class Endpoint:
                 self._first(seen, grown)
                 for line in writer.grown(grown):
                     yield line
-        self._ended(seen, reader)
         for line in writer.end(responses_api.response(ask, opened, reader, head)):
             yield line
 
@@ -242,7 +240,7 @@ class Endpoint:
 
     async def _ollama(self, ask: AnswerRequest, seen: ServedExchange, line: ollama.Line) -> Answered:
         opened, events = await self._opened(ask, seen)
-        reader = self._reader(ask, opened)
+        reader = self._reader(ask, opened, seen)
 
         async def lines() -> AsyncIterator[str]:
             async for event in events:
@@ -251,7 +249,6 @@ class Endpoint:
                     if any(text for _, text in grown.parts) and not grown.reason:
                         yield json.dumps(line(opened, grown.parts, None, None)) + "\n"
                     elif grown.reason:
-                        self._ended(seen, reader)
                         yield json.dumps(line(opened, grown.parts, reader.ended[-1], seen.began)) + "\n"
 
         if ask.shown.stream:
@@ -259,7 +256,6 @@ class Endpoint:
         async for event in events:
             for grown in reader.read(event):
                 self._first(seen, grown)
-        self._ended(seen, reader)
         text = reader.ended[-1]
         return line(opened, tuple(text.parts), text, seen.began)
 
@@ -298,14 +294,6 @@ class Endpoint:
 
     async def watch(self, body: bytes, seen: ServedExchange) -> Answered:
         return Lines(_sse(self.state.front.watched()))
-
-
-def _unknown(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    line = f"there is no {request.method} {request.url.path[:80]} here: GET /openapi.json lists all there is"
-    headers = dict(error.headers or {})
-    body = openai_responses.refusal(RequestRefused(line, status=error.status_code))
-    return JSONResponse(body, error.status_code, headers=headers)
 
 
 def _head(kind: str, opened: AnswerOpened) -> Json:

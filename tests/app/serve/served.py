@@ -67,12 +67,12 @@ class Client:
 
 
 @contextmanager
-def server(home: Path, models: Sequence[Path], *options: str) -> Iterator[Client]:
-    """`likely serve` of these models, until the block ends."""
+def server(home: Path, models: Sequence[Path], *options: str, port: int = 0) -> Iterator[Client]:
+    """`likely serve` of these models, until the block ends; port 0 is a free one."""
     named = [word for model in models for word in ("-M", str(model))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "LIKELY_HOME": str(home)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "serve", *named, "--port", "0", "--only", *options],
+        [sys.executable, "-m", "app", "serve", *named, "--port", str(port), "--only", *options],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

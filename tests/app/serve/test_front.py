@@ -71,7 +71,7 @@ def serving(opened: list[str], budget: int) -> ServingJobs:
         model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=True), rotations=(), hidden=None)
         return SimpleNamespace(
             model=model,
-            facts=SimpleNamespace(name=name, nbytes=10),
+            facts=SimpleNamespace(name=name, nbytes=10, vocabulary=()),
             pool=SimpleNamespace(step=SimpleNamespace(hidden=None)),
             forget=lambda: opened.append(f"-{name}"),
             adapt=lambda change, what, weight: opened.append(f"{change} {what}"),

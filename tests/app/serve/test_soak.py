@@ -14,6 +14,8 @@ import pytest
 
 from tests.app.serve.served import Client, server, write_model
 from tests.app.serve.test_serve import CHAT, HI, REFUSED, TEXT
+from tests.engine.tiny import EOS
+from tests.processes import free_ports
 
 COUNT = int(os.environ.get("LIKELY_SOAK_REQUESTS", "1000"))
 
@@ -95,15 +97,21 @@ def idle(client: Client) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.linux
 def test_killed_under_load_it_starts_again(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "tiny")
+    model, (port,) = write_model(tmp_path / "tiny"), free_ports(1)
+    keys = tmp_path / "servers"
     for _ in range(2):  # on the same port, with what the killed one has left behind
-        with server(tmp_path, [model], "-q") as client, ThreadPoolExecutor(4) as pool:
-            asked = [pool.submit(client.ask, *kinds(0 + 8 * i)) for i in range(4)]
-            while not client.metric("likely_requests_running"):
+        with server(tmp_path, [model], "-q", port=port) as client, ThreadPoolExecutor(4) as pool:
+            body = {"messages": HI, "max_tokens": 1900, "logit_bias": {str(EOS): -100}}
+            asked = [pool.submit(client.ask, CHAT, body | {"seed": i}) for i in range(4)]
+            while client.metric("likely_requests_running") < 4:
                 time.sleep(0.01)
             client.process.send_signal(signal.SIGKILL)
-            for each in asked:
-                each.exception()
-    with server(tmp_path, [model], "-q") as client:
-        assert client.ask(CHAT, {"messages": HI, "max_tokens": 3})[0] == 200
+            assert all(each.exception() is not None for each in asked)  # they were at work
+        assert [path.name for path in keys.glob("*.key")] == [f"{port}.key"]
+    with server(tmp_path, [model], "-q") as first, server(tmp_path, [model], "-q") as second:
+        for client in (first, second):
+            assert client.ask(CHAT, {"messages": HI, "max_tokens": 3})[0] == 200
+        assert {path.name for path in keys.glob("*.key")} == {f"{first.port}.key", f"{second.port}.key"}
+    assert not list(keys.glob("*.key"))
