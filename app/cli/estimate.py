@@ -159,6 +159,7 @@ def meta(
     """
     from engine.estimate import ladder
     from engine.estimate import meta as meta_learning
+    from engine.estimate.trial import check_journal
     from engine.sources.checkpoint import load
 
     settings = _settings(config, str(folder), out, model)
@@ -168,6 +169,7 @@ def meta(
     amounts = ladder.sizes(sizes, len(task.rows))
     trials = meta_learning.trials(settings, task, amounts, seeds, start)
     head = {**ladder.head(settings, task), "start": meta_learning.identity(known, settings, options)}
+    check_journal(expanded(out), head)  # before a start that it belongs to is learned anew
     made = meta_learning.is_made(start, head["start"])
     with Progress() as progress:
         bases = ladder.Bases(lambda name: load(name, progress.show))

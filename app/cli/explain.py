@@ -141,7 +141,7 @@ def candidates(session: "Session", step: "TokenStep", top: int) -> list[dict[str
 def uncertainties(
     session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int, samples: int | None
 ) -> "ExplainedUncertainty | None":
-    """Where an adapter with a posterior is on the model; ParameterError for samples of one that is not there."""
+    """Where one adapter with a posterior is on the model; ParameterError for samples of one that is not there."""
     if session.average is None:
         if samples is not None:
             raise ParameterError(
@@ -150,7 +150,14 @@ def uncertainties(
         return None
     from engine.posterior import explained
 
-    return explained.uncertainties(session.average(samples or 0), explanation.steps, [c.steps for c in named], top)
+    try:
+        averaged = session.average(samples or 0)
+    except ParameterError as error:
+        if samples is not None:
+            raise
+        click.echo(f"without ±: {error}", err=True)  # two adapters have one each: the text is explained all the same
+        return None
+    return explained.uncertainties(averaged, explanation.steps, [c.steps for c in named], top)
 
 
 def _token(session: "Session", step: "TokenStep", top: int, doubt: "Uncertainty | None" = None) -> dict[str, Any]:

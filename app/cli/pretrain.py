@@ -1,6 +1,7 @@
 """`likely pretrain`: train a model from random weights on a person's own text."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -79,7 +80,7 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
     assert end is not None
     if run.leads:
         best = run.folder / "best"
-        leave(end, run, f", the best so far in {best}" if best.exists() else "")
+        leave(end, run, sys.argv[1:], f", the best so far in {best}" if best.exists() else "")
 
 
 def _object(opened: "Pretraining") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -81,11 +81,12 @@ def follow(events: Iterable[Any], leads: bool, as_json: bool, progress: Progress
         yield event, valid
 
 
-def leave(end: "Ended", run: "TrainingRun", kept: str = "") -> None:
-    """Say how to go on, or what is left, where a run did not come to its end. LikelyError where it failed."""
+def leave(end: "Ended", run: "TrainingRun", words: Sequence[str], kept: str = "") -> None:
+    """Say how to go on, or what is left, where a run did not come to its end; `words` of its command. LikelyError where
+    it failed."""
     if end.reason in ("nan", "diverged"):
         raise LikelyError(f"{end.why}; the weights of step {run.counters.step} are in {run.folder}{kept}")
     if end.reason == "stopped":
-        words = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
-        click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(words)}", err=True)
+        again = [*words, *([] if "--resume" in words else ["--resume"])]
+        click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(again)}", err=True)
         sys.exit(INTERRUPTED)

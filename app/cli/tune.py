@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,13 +62,15 @@ def command(
         from app.tui import tune as watch
 
         sys.exit(watch(settings, resume))
+    words = sys.argv[1:]
     if search is not None:
-        from app.cli.tune_search import chosen
+        from app.cli.tune_search import as_one_training, chosen
 
         winner = chosen(settings, search, [*from_file, *given], dry_run=dry_run, as_json=as_json)
         if winner is None:
             return
-        settings, resume = winner
+        settings, resume, won = winner
+        words = as_one_training(words, won)
     from engine.tune.open_run import open_run
     from engine.tune.report import examples, refuse_if_too_large, report
 
@@ -89,13 +92,13 @@ def command(
     elif opened.run.leads:
         for line in describe(opened, found):
             click.echo(heat.one_line(line), err=True)
-    end = _run(opened, as_json)
+    end = _run(opened, as_json, words)
     if not opened.run.leads:
         return
-    leave(end, opened.run)
+    leave(end, opened.run, words)
 
 
-def _run(opened: "Opened", as_json: bool) -> "Ended":
+def _run(opened: "Opened", as_json: bool, words: Sequence[str]) -> "Ended":
     from engine.tune.control import Ended, TrainControl
     from engine.tune.trainer import train
 
@@ -105,12 +108,12 @@ def _run(opened: "Opened", as_json: bool) -> "Ended":
         for event, valid in follow(train(run, control), run.leads, as_json, progress):
             if isinstance(event, Ended):
                 if run.leads:
-                    _ended(opened, event, began, valid, as_json)
+                    _ended(opened, event, began, valid, as_json, words)
                 return event
     raise AssertionError("a run ends with Ended")
 
 
-def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bool) -> None:
+def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str]) -> None:
     """Say how a run ended and how far it has moved the model."""
     from engine.tune.probes import moved
 
@@ -123,7 +126,7 @@ def _ended(opened: "Opened", event: "Ended", began: int, valid: str, as_json: bo
         click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)
         if began == event.step:
             click.echo("nothing was left to do: --resume with more --epochs or --steps goes on", err=True)
-        for line in outcome(far, event.step, run.config.rate, sys.argv[1:]):
+        for line in outcome(far, event.step, run.config.rate, words):
             click.echo(line, err=True)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +30,9 @@ CELLS = 24  # of a full bar
 
 def chosen(
     settings: "Config", file: Path, given: Sequence[str], *, dry_run: bool, as_json: bool
-) -> "tuple[Config, bool] | None":
-    """The options that the search chose, and whether their run on all rows has begun; None after a dry run."""
+) -> "tuple[Config, bool, Mapping[str, Any]] | None":
+    """The options that the search chose, whether their run on all rows has begun, and the values; None after a dry
+    run."""
     from engine.estimate.search import at, plan, read_grid, search, summed
     from engine.sources.checkpoint import load
     from engine.tune import state
@@ -56,7 +57,19 @@ def chosen(
         click.echo(json.dumps({"event": "chosen", **_object(found)}, allow_nan=False))
     else:
         click.echo("\n".join(lines(found)))
-    return replace(at(settings, found.chosen.values), out=str(folder)), (folder / state.FILE).exists()
+    values = found.chosen.values
+    return replace(at(settings, values), out=str(folder)), (folder / state.FILE).exists(), values
+
+
+def as_one_training(words: Sequence[str], values: "Mapping[str, Any]") -> list[str]:
+    """The command of the training on all rows alone, of the words of one that searches and the values it chose."""
+    kept = [
+        word
+        for before, word in zip(("", *words), words, strict=False)
+        if "--search" not in (before, word) and not word.startswith("--search=")
+    ]
+    flags = {**values, "valid": 0}  # folds stood in its place
+    return [*kept, *(part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", f"{value}"))]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ bases with other tokens can be compared where all of them see the same rows whol
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def pool(config: Config) -> RowPool:
     held = found.test or found.valid
     if len(held) < 2:
         raise DataError(f"{config.data} leaves {len(held)} rows to measure on: give a test file, or a larger share")
-    return RowPool(found.train, held, f"{found.fingerprint} {len(found.test)}")
+    tested = sha256(b"".join(row.digest for row in found.test)).hexdigest()
+    return RowPool(found.train, held, f"{found.fingerprint} {tested}")
 
 
 def sizes(asked: Sequence[int], there: int) -> list[int]:

@@ -19,7 +19,7 @@ from engine.errors import DataError, ParameterError
 from engine.estimate.ladder import RowPool, by_row, fixed, pool, rungs
 from engine.estimate.trial import Trial, TrialResult, encoded
 from engine.evaluate.estimates import Change, Estimate, compare, mean
-from engine.tune import data, objectives
+from engine.tune import choices, data, objectives
 from engine.tune.config import Config
 from engine.tune.run import TrainingRun, write
 from engine.tune.stored import write_json
@@ -56,10 +56,12 @@ class MetaRound:
 
 def tasks(folder: Path, held: str, config: Config) -> dict[str, RowPool]:
     """The tasks in a folder: files of rows, or folders that `likely tune` reads. DataError for fewer than two beside
-    the one held out."""
-    found = {}
+    the one held out, and for two of one name."""
+    found: dict[str, RowPool] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_dir() or path.suffix in data.KINDS:
+        if path.is_dir() or (path.suffix in data.KINDS and path.name != choices.NAME):
+            if path.stem in found:
+                raise DataError(f"{folder} has two tasks {path.stem!r}: rename one, or move it away")
             found[path.stem] = pool(replace(config, data=str(path)))
     if held not in found:
         raise ParameterError(f"{folder} has no task {held!r} to hold out: it has {', '.join(found) or 'none'}")

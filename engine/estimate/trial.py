@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,7 @@ def run(
     A training that fails is a result too. DataError for the journal of other trials.
     """
     spent, made = 0.0, 0
-    with journal.opened(folder / FILE, json.loads(json.dumps(head))) as kept:
+    with _journal(folder, head) as kept:
         known = {_key(entry["name"]): entry for entry in kept.entries}
         missing = sum(_key(trial.name) not in known for trial in trials)
         for number, trial in enumerate(trials, 1):
@@ -105,6 +106,17 @@ def run(
                 kept.add(asdict(result))
                 spent, made = spent + result.seconds, made + 1
             yield TrialDone(result, number, len(trials), spent / made * (missing - made) if made else 0.0)
+
+
+def check_journal(folder: Path, head: Mapping[str, Any]) -> None:
+    """DataError where `run` would refuse the journal in `folder`."""
+    if (folder / FILE).exists():
+        with _journal(folder, head):
+            pass
+
+
+def _journal(folder: Path, head: Mapping[str, Any]) -> AbstractContextManager[journal.Journal]:
+    return journal.opened(folder / FILE, json.loads(json.dumps(head)))
 
 
 def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:

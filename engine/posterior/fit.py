@@ -139,10 +139,17 @@ def fit_swag(
     """
     if steps < 2:
         raise ParameterError(f"steps must be 2 or more for weights to have a variance, got {steps}")
-    start, moments, every = opened.adapter.parameters(), Moments(KEPT), max(1, steps // COLLECTED)
+    moments, every = Moments(KEPT), max(1, steps // COLLECTED)
+    form = next(iter(opened.adapter.factors.values()))
     lora.detach(opened.adapter)
     config = replace(
         opened.config,
+        warm_start=str(opened.folder),
+        rank=form.rank,  # of the adapter, for another program's config says less than ours
+        scale=form.scale,
+        alpha=0.0,
+        rslora=False,
+        init="zero",
         modules=tuple(opened.adapter.factors),
         steps=steps,
         epochs=0.0,
@@ -159,7 +166,6 @@ def fit_swag(
     check_ranges(config)
     with tempfile.TemporaryDirectory() as folder:
         run = prepare(opened.model, config, Set(rows.samples), Path(folder))
-        run.trained.set(start)
         for event in train(run):
             if isinstance(event, Stepped):
                 progress("training on", event.step, event.steps)

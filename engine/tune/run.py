@@ -1,5 +1,6 @@
 """A training that is ready to go on: a model with what is trained on it, its rows, and how far it has come."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -100,7 +101,7 @@ def prepare(
         trained = lora.create(
             chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, init=config.init
         )
-        if config.warm_start:
+        if config.warm_start and kept is None:  # a run that goes on has its own
             _begin_at(trained, model, config)
         lora.attach(trained)
     run = TrainingRun(model, trained, config, rows, folder, name, group, chosen=why)
@@ -134,13 +135,21 @@ def _begin_at(trained: lora.Adapter, model: Transformer, config: Config) -> None
     stored = adapters.read(expanded(config.warm_start))
     if stored.kind != config.kind:
         raise ParameterError(f"warm_start {config.warm_start} is of kind {stored.kind}, and {config.kind} is trained")
-    there = adapters.place(model, stored, config.warm_start).parameters()
+    placed = adapters.place(model, stored, config.warm_start)
+    there = placed.parameters()
     for name, array in trained.parameters().items():
         found = list(there[name].shape) if name in there else "nothing"
         if found != list(array.shape) or len(there) != len(trained.parameters()):
             raise ParameterError(
                 f"warm_start {config.warm_start} is another adapter than is trained: {name} is {list(array.shape)}, "
                 f"and {found} there; train with its rank, layers and modules"
+            )
+    assert isinstance(placed, lora.Adapter)
+    for path, f in trained.factors.items():
+        if not math.isclose(f.scale, placed.factors[path].scale, rel_tol=1e-6):
+            raise ParameterError(
+                f"warm_start {config.warm_start} has scale {placed.factors[path].scale:g} at {path}, and {f.scale:g} "
+                "is trained, which is another model: train with its scale"
             )
     trained.set(there)
 

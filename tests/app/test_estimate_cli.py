@@ -73,6 +73,10 @@ def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
     again = called(*words, "--json")
     assert (place / "m" / "start" / "adapters.safetensors").stat().st_mtime_ns == start  # it is not learned again
     assert [row["rows"] for row in json.loads(again.output.splitlines()[-1])["rows"]] == [2, 6]
+    other = called(*words, "--rounds", 3)  # of another start: refused before that is learned in the place of this one
+    assert "another start: choose another out" in str(other.exception)
+    assert (place / "m" / "start" / "adapters.safetensors").stat().st_mtime_ns == start
+    (place / "tasks" / "choices.jsonl").write_text("")  # of rows by hand, no task
     refused = called("meta", "tasks", "--held-out", "four", "-c", "c.toml")
     assert "no task 'four' to hold out: it has one, three, two" in refused.output + str(refused.exception)
     bound = called("bound", "m/start", "--held-out", "rows.jsonl", "--trained", "tasks/one.jsonl", "--draws", 2)

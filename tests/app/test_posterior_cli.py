@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,19 @@ def test_every_posterior_is_fitted_kept_and_shown(home: Path) -> None:
             assert c["mean"] == pytest.approx((shares[0][c["id"]] + shares[1][c["id"]]) / 2, rel=1e-4)
 
 
+def test_training_on_is_of_the_adapter_as_it_is(home: Path, tmp_path: Path) -> None:
+    """Its scale and rank stand with its arrays, and not where `likely tune` writes its options."""
+    moments = []
+    for name, said in (("ours", {"scale": 5.0, "rank": 2}), ("mlx-lm's", {})):
+        folder = shutil.copytree(home / "one", tmp_path / name)
+        config = json.loads((folder / adapters.CONFIG).read_text())
+        config["lora_parameters"]["scale"] = 5.0
+        (folder / adapters.CONFIG).write_text(json.dumps(config | said))
+        done("posterior", "swag", folder, "--steps", "4", "--rate", "0.1")
+        moments.append(mx.load(str(folder / stored.FILE)))
+    assert all(bool(mx.array_equal(moments[0][name], moments[1][name])) for name in moments[0])
+
+
 def test_what_cannot_be_is_one_line_and_nothing_is_lost(home: Path, tmp_path: Path) -> None:
     one, two, base = home / "one", home / "two", home / "base"
     done("posterior", "laplace", one)
@@ -141,6 +155,14 @@ def test_what_cannot_be_is_one_line_and_nothing_is_lost(home: Path, tmp_path: Pa
     # a file of another adapter or base, and damaged ones
     (two / stored.FILE).write_bytes(kept)
     assert "of another adapter" in refused("explain", TEXT, "-M", base, "-A", two)
+    (two / stored.FILE).unlink()
+    # of two posteriors none is taken, and the text is explained all the same
+    done("posterior", "laplace", two)
+    both = call(*explain, "-A", two)
+    assert (
+        both.exit_code == 0 and "without ±" in both.stderr and "have one each" in both.stderr and "±" not in both.stdout
+    )
+    assert "have one each" in refused(*explain, "-A", two, "--samples", "4")
     (two / stored.FILE).unlink()
     assert "on another base" in refused("explain", TEXT, "-M", home / "other", "-A", one)
     arrays, metadata = mx.load(str(one / stored.FILE), return_metadata=True)  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """`likely tune`, `fuse` and `diff` as a person calls them, on a tiny model."""
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -66,10 +67,14 @@ def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
     # with such an L1 every factor is 0, and what was chosen is what the last training had
     zero = not any(mx.any(a != 0) for a in mx.load(str(out / "adapters.safetensors")).values())
     assert zero == ("the simplest is l1 10000" in printed)
+    hint = err.rpartition("little: likely ")[2].splitlines()[0]
     code, printed, err = likely(*words, "--json")
     events = [json.loads(line) for line in printed.splitlines()]
     assert [event["event"] for event in events[:6]] == ["planned", *["trial"] * 4, "chosen"]
     assert events[5]["points"][1]["loss"]["mean"] > 0 and events[-1]["event"] == "ended"
+    # the command that is said to go on with is of the one training, and goes on
+    code, _, err = likely(*shlex.split(hint.replace("--steps 100", "--steps 4")))
+    assert code == 0 and "--search" not in hint and "done after step 4" in err
     for wrong in (("--resume",), ("--valid", 0.2), ("--l1", 0.1)):
         code, _, err = likely(*words, *wrong)
         assert code in (1, 2) and wrong[0].lstrip("-") in err, err

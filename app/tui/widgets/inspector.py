@@ -109,9 +109,9 @@ class Inspector(Vertical, CachedWidget):
         return None if table is None else table.doubted(self._doubts.get(self._doubt_key(at)))
 
     def _doubt_key(self, at: Inspection) -> Hashable:
-        """A token under the adapters that are on the model; None where none of them has a posterior."""
+        """A token under the adapters that are on the model; None unless one of them, alone, has a posterior."""
         felt = [adapter for adapter in host(self).engine.attached if adapter.weight]
-        if not any(adapter.posterior for adapter in felt):
+        if sum(bool(adapter.posterior) for adapter in felt) != 1:
             return None
         return at.key, tuple((adapter.name, adapter.weight) for adapter in felt)
 

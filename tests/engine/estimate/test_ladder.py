@@ -52,8 +52,14 @@ def test_rungs_are_nested_and_the_table_is_by_hand(tmp_path: Path) -> None:
     assert base.nats.mean == 2.5 and base.gain is None and base.seeds == 1
     assert some.nats.mean == 1.0 and some.accuracy.mean == 0.5 and some.gain is not None
     assert some.gain.estimate.mean == pytest.approx(1.5)  # (3 - 1.5 + 2 - 0.5) / 2
+    prints: set[str] = set()
     failed = TrialResult({"model": "a", "layers": -1, "rows": 4, "seed": 0}, (), 0, 0.0, "NaN")
     assert next(ladder.table([failed])).failed == "NaN"
+    for tested in ("a", "b"):  # another test file of as many rows is another pool
+        (tmp_path / "train.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+        (tmp_path / "test.jsonl").write_text(f'{{"text": "{tested}"}}\n{{"text": "c"}}\n')
+        prints = {*prints, ladder.pool(Config(data=str(tmp_path), valid=0.0)).fingerprint}
+    assert len(prints) == 2
     assert ladder.sizes((), 100) == [6, 12, 25, 50, 100] and ladder.sizes((8, 4, 8), 10) == [4, 8]
     with pytest.raises(ParameterError, match=r"0 to the 10 rows.*got .4, 11"):
         ladder.sizes((4, 11), 10)
@@ -81,6 +87,7 @@ def test_a_learned_start_needs_fewer_rows_of_a_task_that_it_never_saw(
     stored = adapters.read(tmp_path / "start").arrays
     assert all(bool(mx.array_equal(begun[name], stored[name])) for name in stored)
     for changed, line in (({"rank": 4}, "is another adapter"), ({"layers": 1}, "is another adapter"),
+                          ({"scale": 3.0}, "has scale 2 at .*, and 3 is trained"),
                           ({"kind": "dora"}, "is of kind lora, and dora is trained")):  # fmt: skip
         with pytest.raises(ParameterError, match=line):
             ready(checkpoint, configure(changed, warm), task.rows)
