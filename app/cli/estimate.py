@@ -189,6 +189,12 @@ def meta(
 @click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--held-out", "held", metavar="ROWS", help="Rows that no training saw.")
 @click.option("--trained", metavar="ROWS", help="The rows that it was trained on: PAC-Bayes.")
+@click.option(
+    "--posterior",
+    "stored",
+    is_flag=True,
+    help="With --trained: the variances of the posterior that likely posterior fitted, else three widths are tried.",
+)
 @click.option("--draws", default=20, show_default=True, type=click.IntRange(1), help="Of the posterior.")
 @click.option(
     "--delta",
@@ -199,7 +205,7 @@ def meta(
 )
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def bound(
-    adapter: Path, held: str | None, trained: str | None, draws: int, delta: float, as_json: bool
+    adapter: Path, held: str | None, trained: str | None, stored: bool, draws: int, delta: float, as_json: bool
 ) -> None:  # fmt: skip
     """Bounds on how wrong ADAPTER is on rows to come; vacuous ones are called so.
 
@@ -212,6 +218,8 @@ def bound(
 
     if held is None and trained is None:
         raise click.UsageError("a bound is of rows: give --held-out, --trained or both")
+    if stored and trained is None:
+        raise click.UsageError("--posterior is of a bound by the rows that the adapter was trained on: give --trained")
     read = {name: data.read(rows, valid=0).train for name, rows in (("held", held), ("trained", trained)) if rows}
     if len(read) == 2 and (seen := {row.digest for row in read["held"]} & {row.digest for row in read["trained"]}):
         raise click.UsageError(f"{len(seen)} rows of --held-out are in --trained: rows that were held out are not")
@@ -220,7 +228,8 @@ def bound(
         guarantees = Guarantees(load(config.model, progress.show), adapter, next(iter(read.values())))
     found = guarantees.held_out(read["held"], delta) if "held" in read else []
     if "trained" in read:
-        found += guarantees.trained(read["trained"], draws=draws, delta=delta)
+        variances = guarantees.variances() if stored else None
+        found += guarantees.trained(read["trained"], variances, draws=draws, delta=delta)
     click.echo(json.dumps(text.bounds_object(found)) if as_json else "\n".join(text.bounds_lines(found)))
 
 

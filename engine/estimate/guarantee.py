@@ -25,10 +25,12 @@ from engine.estimate.bounds import (
     smoothed,
 )
 from engine.estimate.trial import encoded, target_losses
+from engine.posterior import stored
 from engine.tune.adapters import CONFIG
 from engine.tune.config import HINTS, Config, configure
 from engine.tune.rows import TrainingRow
 from engine.tune.run import TrainingRun
+from engine.tune.stack import digest
 from engine.tune.taught import ready
 from engine.whole_file import read_whole
 from metal import mx
@@ -71,7 +73,7 @@ class Guarantees:
             out = f"{beside}/run"
             self.start = _numbers(ready(checkpoint, replace(config, out=out), rows[:1]).run)
             opened = ready(checkpoint, replace(config, out=out, warm_start=str(folder)), rows[:1])
-        self._opened, self._run, self._begun = opened, opened.run, config.warm_start
+        self._opened, self._run, self._begun, self._folder = opened, opened.run, config.warm_start, folder
         self.mean = _numbers(self._run)
 
     @property
@@ -145,6 +147,22 @@ class Guarantees:
                 )  # fmt: skip
                 best[name] = min(best.get(name, bound), bound, key=lambda bound: bound.upper)
         return list(best.values())
+
+    def variances(self) -> dict[str, np.ndarray]:
+        """Of every weight by the posterior that lies beside the adapter, about whose own weights the bound is.
+
+        CheckpointError where none lies there, ParameterError where some weights have none.
+        """
+        shapes = {name: array.shape for name, array in self.mean.items()}
+        base = self._opened.checkpoint.info.weights
+        posterior = stored.read(self._folder, shapes, adapter=digest(self._folder), base=base)[0]
+        found = posterior.gaussian(self.mean)[1]
+        if missing := sorted(set(self.mean) - set(found)):
+            raise ParameterError(
+                f"the posterior of {self._folder} has no variance for {missing[0]}, and a bound is over every weight: "
+                "fit one of all layers (likely posterior laplace --structure kron, or swag)"
+            )
+        return found
 
     def _set(self, weights: dict[str, np.ndarray]) -> None:
         self._run.trained.set({name: mx.array(array.astype(np.float32)) for name, array in weights.items()})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli import estimate
+from app.cli import estimate, posterior
 from metal import mx
 from tests.engine.synth.makers import write_rows
 from tests.engine.tiny import LLAMA, weights, write_folder
@@ -85,6 +85,20 @@ def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
     assert len(lines) == 4 and all(" at 95%" in line for line in lines) and "VACUOUS: 1.000" in lines[2]
     told = json.loads(called("bound", "m/start", "--held-out", "rows.jsonl", "--delta", 0.1, "--json").output)["bounds"]
     assert [each["confidence"] for each in told] == [0.9, 0.9] and {each["vacuous"] for each in told} <= {True, False}
+    # with the variances of a posterior that was fitted, which must be over every weight
+    by_rows = ("bound", "m/start", "--trained", "tasks/one.jsonl", "--draws", 2, "--posterior")
+    for words, line in ((("bound", "m/start", "--held-out", "rows.jsonl", "--posterior"), "give --trained"),
+                        (by_rows, "holds no posterior")):  # fmt: skip
+        refused = called(*words)
+        assert refused.exit_code and line in refused.output + str(refused.exception)
+    for structure in ("last", "kron"):
+        fit = ["laplace", "m/start", "--structure", structure, "--data", "tasks/one.jsonl", "--prior-precision", "500"]
+        assert CliRunner().invoke(posterior.command, fit).exit_code == 0
+        bound = called(*by_rows)
+        if structure == "last":
+            assert "has no variance for" in str(bound.exception)
+    assert bound.exit_code == 0, bound.output
+    assert bound.output.count("KL ") == 2 and bound.output.splitlines()[0] != lines[2]
     assert "give --held-out, --trained or both" in called("bound", "m/start").output
     both = called("bound", "m/start", "--held-out", "rows.jsonl", "--trained", "rows.jsonl")
     assert both.exit_code == 2 and "24 rows of --held-out are in --trained" in both.output
