@@ -34,7 +34,7 @@ from tests.mutation.mutants import Mutant, drawn, probed
 EFFORT = float(os.environ.get("LIKELY_MUTANTS_EFFORT", "1"))
 TESTS = "not slow and not real and not soak" if EFFORT <= 1 else "not real and not soak"  # as a marker expression
 NEAR = 6 if EFFORT >= 1 else 3  # test files a mutant, until one notices
-CASES = 3  # of a parametrised test, at first
+CASES = 3  # of a parametrised test that come before the cases of others
 RECORDED_S = 25.0 * EFFORT  # processor time of the tests of a file that are recorded
 BUDGET_S = 8.0 * EFFORT  # of those that are tried of a file
 LONGEST_S = 240.0  # by the clock; what does not end has been noticed
@@ -106,6 +106,7 @@ class Forks:
                 by.setdefault(test.split("[")[0], []).append(item)
         spread = (items[:: -(-len(items) // CASES)] for items in by.values())
         chosen = [item for turn in zip_longest(*spread) for item in turn if item is not None]
+        chosen += [item for items in by.values() for item in items if item not in chosen] if EFFORT >= 1 else []
         hits, lines = self.root / "hits", self.root / "cases"
         lines.unlink(missing_ok=True)
 
