@@ -120,6 +120,10 @@ class Exchanged(Response):
                 await self._refuse(error, scope, receive, told, seen, sent)
             except LikelyError as error:
                 await self._refuse(RequestRefused(str(error)), scope, receive, told, seen, sent)
+            except asyncio.CancelledError:
+                ends = RequestRefused("the server is ending", status=503, kind="server_error")
+                await self._refuse(ends, scope, receive, told, seen, sent)
+                raise
             except Exception as error:  # a bug ends its own request alone, and is told
                 self.state.tell(error.trace if isinstance(error, WorkerFault) else traceback.format_exc())
                 fault = RequestRefused(f"a fault of this server: {error}", status=500, kind="server_error")

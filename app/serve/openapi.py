@@ -33,22 +33,27 @@ REFUSALS = {
     "408": "The body did not come.",
     "413": "The body is too long.",
     "429": "Too many requests wait: Retry-After says when to come back.",
+    "503": "The server is ending.",
 }
 
 
 def description() -> Json:
     """The whole description, OpenAPI 3.1."""
-    refusals = {code: {"description": line, "content": _json(_ERROR)} for code, line in REFUSALS.items()}
-    answers = {"200": {"description": "The answer.", "content": _json({"type": "object"})}, **refusals}
-    paths: Json = {path: {"get": {"summary": line, "responses": answers}} for path, line in GETS.items()}
-    paths["/metrics"]["get"]["responses"] = answers | {"200": {"description": "Text.", "content": {"text/plain": {}}}}
+
+    def answers(path: str) -> Json:
+        error = _json(_LINE if path.startswith("/api/") else _ERROR)
+        refusals = {code: {"description": line, "content": error} for code, line in REFUSALS.items()}
+        return {"200": {"description": "The answer.", "content": _json({"type": "object"})}, **refusals}
+
+    paths: Json = {path: {"get": {"summary": line, "responses": answers(path)}} for path, line in GETS.items()}
+    paths["/metrics"]["get"]["responses"] |= {"200": {"description": "Text.", "content": {"text/plain": {}}}}
     for path, (line, schema) in POSTS.items():
         body = {"required": True, "content": _json(json_schema(schema) | {"additionalProperties": False})}
-        found = answers
+        found = answers(path)
         if "stream?" in schema:
             streamed = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
             content = _json({"type": "object"}) | {streamed: {"schema": {"type": "string"}}}
-            found = answers | {"200": {"description": "The answer, whole or as a stream.", "content": content}}
+            found |= {"200": {"description": "The answer, whole or as a stream.", "content": content}}
         paths[path] = {"post": {"summary": line, "requestBody": body, "responses": found}}
     return {"openapi": "3.1.0", "info": {"title": "likely serve", "version": version("likely")}, "paths": paths}
 
@@ -58,6 +63,7 @@ _ERROR: Json = {
     "required": ["error"],
     "properties": {"error": {"type": "object", "required": ["message", "type", "param", "code"]}},
 }
+_LINE: Json = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
 def _json(schema: Json) -> Json:

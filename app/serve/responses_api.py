@@ -151,41 +151,62 @@ def _message(status: str, content: list[Json]) -> Json:
 class StreamWriter:
     """The events of a streamed response, in their order."""
 
-    def __init__(self, head: Json) -> None:
-        self._head = head
+    def __init__(self, head: Json, called: bool) -> None:
+        """`called`: what is said is a call of a tool, which comes whole at the end."""
+        self._head, self._called = head, called
         self._item = _message("in_progress", [])
         self._text = ""
+        self._thought = False  # before anything was said: that is the first item then
+        self._opened = False
         self._number = -1
 
     def begin(self) -> Iterator[Json]:
         yield self._event("response.created", response=self._head)
-        yield self._event("response.output_item.added", output_index=0, item=self._item)
-        part = {"type": "output_text", "text": "", "annotations": []}
-        yield self._event("response.content_part.added", **self._place, part=part)
 
     def grown(self, grown: TextDelta) -> Iterator[Json]:
-        if new := "".join(text for kind, text in grown.parts if kind == "said"):
-            self._text += new
-            yield self._event("response.output_text.delta", **self._place, delta=new, logprobs=[])
+        for kind, new in grown.parts:
+            if kind == "thought":
+                self._thought = self._thought or (not self._opened and bool(new.strip()))
+            elif kind == "said" and not self._called:
+                yield from self._says(new)
 
     def end(self, whole: Json) -> Iterator[Json]:
         """The last of them; the item keeps the name that it was given first."""
-        for item in whole["output"]:
-            if item["type"] == "message":
-                item["id"] = self._item["id"]
-        part = {"type": "output_text", "text": self._text, "annotations": []}
-        yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
-        yield self._event("response.content_part.done", **self._place, part=part)
-        item = self._item | {"status": "completed", "content": [part]}
-        yield self._event("response.output_item.done", output_index=0, item=item)
-        for number, item in enumerate((i for i in whole["output"] if i["type"] == "function_call"), 1):
+        said = [item for item in whole["output"] if item["type"] == "message"]
+        others = [item for item in whole["output"] if item["type"] != "message"]
+        numbers = iter(range(len(whole["output"])))
+        if said:
+            yield from self._says(said[0]["content"][0]["text"][len(self._text) :])  # of a call that was cut short
+            said[0]["id"] = self._item["id"]
+            part = {"type": "output_text", "text": self._text, "annotations": []}
+            yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
+            yield self._event("response.content_part.done", **self._place, part=part)
+            item = self._item | {"status": "completed", "content": [part]}
+            yield self._event("response.output_item.done", output_index=self._index, item=item)
+            numbers = iter(number for number in range(len(whole["output"])) if number != self._index)
+        for number, item in zip(numbers, others, strict=True):
             yield self._event("response.output_item.added", output_index=number, item=item)
             yield self._event("response.output_item.done", output_index=number, item=item)
         yield self._event(f"response.{whole['status']}", response=whole)
 
+    def _says(self, new: str) -> Iterator[Json]:
+        """More of the message, which begins with the first."""
+        if not self._opened:
+            self._opened = True
+            yield self._event("response.output_item.added", output_index=self._index, item=self._item)
+            part = {"type": "output_text", "text": "", "annotations": []}
+            yield self._event("response.content_part.added", **self._place, part=part)
+        if new:
+            self._text += new
+            yield self._event("response.output_text.delta", **self._place, delta=new, logprobs=[])
+
+    @property
+    def _index(self) -> int:
+        return int(self._thought)
+
     @property
     def _place(self) -> Json:
-        return {"item_id": self._item["id"], "output_index": 0, "content_index": 0}
+        return {"item_id": self._item["id"], "output_index": self._index, "content_index": 0}
 
     def _event(self, kind: str, **more: Any) -> Json:
         self._number += 1

@@ -113,7 +113,9 @@ class ServingJobs:
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
         yield AnswerOpened(model.facts, len(ids), tokenizer.decode(ids[-8:]).rstrip().endswith(THINK))
         if ask.shown.echo:
-            yield r.Scored(tuple(session.score(ids)))
+            steps = session.score(ids)
+            begins = 0 if ask.prompt.whole else len(tokenizer.encode("", bos=True))  # tokens that nobody wrote
+            yield r.Scored(tuple(steps[begins:]))
         if ask.max_tokens == 0:
             return
         batch = model.batch if ask.strategy == PLAIN and model.joins else None

@@ -219,7 +219,7 @@ class Endpoint:
         head: Json,
         seen: ServedExchange,
     ) -> AsyncIterator[Json]:
-        writer = responses_api.StreamWriter(head)
+        writer = responses_api.StreamWriter(head, ask.called)
         for line in writer.begin():
             yield line
         async for event in events:

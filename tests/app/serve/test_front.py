@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -201,3 +202,41 @@ def test_others_are_let_in_with_a_key_alone() -> None:
     with pytest.raises(ParameterError, match="--api-key"):
         ServeOptions(("m",), "0.0.0.0")
     assert ServeOptions(("m",), "0.0.0.0", key="k").host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("called", "pieces", "kinds"),
+    [
+        (False, ["<think>", "so", "</think>", "a", "b"], ["reasoning", "message"]),
+        (False, ["<think> </think>", "ab"], ["message"]),
+        (False, ["a<think>so</think>b"], ["reasoning", "message"]),
+        (True, ['{"name": "f", ', '"arguments": {}}'], ["function_call"]),
+        (True, ['{"name": "f"'], ["message"]),
+        (False, [], ["message"]),
+    ],
+)
+def test_a_streamed_response_numbers_its_items_as_the_whole(called: bool, pieces: list[str], kinds: list[str]) -> None:
+    from app.serve import responses_api
+    from app.serve.asks import AnswerOpened
+    from app.serve.reading import AnswerReader
+    from engine.decode.events import Done, Emitted, Stats
+
+    request = replace(ask(), called=called)
+    opened: Any = AnswerOpened(SimpleNamespace(vocabulary=(), name="m"), 1)  # type: ignore[arg-type]
+    reader, head = AnswerReader(1), responses_api.head("m")
+    writer = responses_api.StreamWriter(head, called)
+    events = list(writer.begin())
+    steps = [SimpleNamespace(special=False, text=piece) for piece in pieces]
+    for event in [*(Emitted(0, step) for step in steps), Done(0, "length", Stats(1, 0, len(steps), 0, 0), "")]:  # type: ignore[arg-type]
+        for grown in reader.read([event]):
+            events += writer.grown(grown)
+    events += writer.end(responses_api.response(request, opened, reader, head))
+    whole = events[-1]["response"]["output"]
+    assert sorted(item["type"] for item in whole) == sorted(kinds)
+    done = {e["output_index"]: e["item"] for e in events if e["type"] == "response.output_item.done"}
+    assert sorted(done) == list(range(len(whole)))
+    assert {item["id"] for item in done.values()} == {item["id"] for item in whole}
+    added = [e["output_index"] for e in events if e["type"] == "response.output_item.added"]
+    assert sorted(added) == sorted(done)
+    said = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
+    assert said == "".join(item["content"][0]["text"] for item in whole if item["type"] == "message")

@@ -96,6 +96,9 @@ def idle(client: Client) -> None:
         time.sleep(0.05)
 
 
+LONG = {"messages": HI, "max_tokens": 1900, "logit_bias": {str(EOS): -100}}
+
+
 @pytest.mark.slow
 @pytest.mark.linux
 def test_killed_under_load_it_starts_again(tmp_path: Path) -> None:
@@ -103,8 +106,7 @@ def test_killed_under_load_it_starts_again(tmp_path: Path) -> None:
     keys = tmp_path / "servers"
     for _ in range(2):  # on the same port, with what the killed one has left behind
         with server(tmp_path, [model], "-q", port=port) as client, ThreadPoolExecutor(4) as pool:
-            body = {"messages": HI, "max_tokens": 1900, "logit_bias": {str(EOS): -100}}
-            asked = [pool.submit(client.ask, CHAT, body | {"seed": i}) for i in range(4)]
+            asked = [pool.submit(client.ask, CHAT, LONG | {"seed": i}) for i in range(4)]
             while client.metric("likely_requests_running") < 4:
                 time.sleep(0.01)
             client.process.send_signal(signal.SIGKILL)
@@ -114,4 +116,11 @@ def test_killed_under_load_it_starts_again(tmp_path: Path) -> None:
         for client in (first, second):
             assert client.ask(CHAT, {"messages": HI, "max_tokens": 3})[0] == 200
         assert {path.name for path in keys.glob("*.key")} == {f"{first.port}.key", f"{second.port}.key"}
+        with ThreadPoolExecutor(1) as pool:
+            asked_last = pool.submit(first.ask, CHAT, LONG)
+            while not first.metric("likely_requests_running"):
+                time.sleep(0.01)
+            first.process.terminate()
+            status, answer = asked_last.result()
+            assert (status, answer["error"]["message"]) == (503, "the server is ending")
     assert not list(keys.glob("*.key"))
