@@ -175,16 +175,33 @@ def _key(name: Name) -> str:
 
 
 def cost(checkpoint: "Callable[[Trial], Checkpoint]", trials: Sequence[Trial]) -> float:
-    """Seconds that the trials should take on this machine, by the report on the first training of each options and
-    amount of rows."""
+    """Seconds that the trials should take on this machine: their steps by the report on the first training of each
+    options and amount of rows; and what is beside the steps as measured on the first trial, made with one step."""
     each: dict[tuple[Config, int], float] = {}
+    beside: dict[bool, float] = {}  # by whether anything is measured after the training
     total = 0.0
     with TemporaryDirectory() as folder:
         for trial in trials:
-            key = (replace(trial.config, seed=0), len(trial.rows))
+            key, held = (replace(trial.config, seed=0), len(trial.rows)), bool(trial.held)
             if trial.rows and key not in each:
                 config = replace(trial.config, out=f"{folder}/trial", warm_start="")  # which may not be there yet
                 opened = ready(checkpoint(trial), config, trial.rows, trial.anchors)
                 each[key] = report(opened.run).seconds
+                if held not in beside:
+                    step = each[key] / opened.run.steps
+                    beside[held] = max(0.0, _of_one_step(checkpoint(trial), replace(trial, config=config)) - step)
             total += each.get(key, 0.0)
-    return total
+    return total + sum(beside.get(bool(trial.held), 0.0) for trial in trials)
+
+
+def _of_one_step(checkpoint: "Checkpoint", trial: Trial) -> float:
+    """Seconds of a trial that takes one step."""
+    config = replace(trial.config, steps=1, epochs=0.0, eval_every=0, save_every=0, patience=0)
+    began = time.perf_counter()
+    try:
+        opened, _ = teach(checkpoint, config, trial.rows, anchors=trial.anchors)
+        if trial.held:
+            measured(opened, trial.held)
+    except TrainingFailed:  # the trial will say it
+        pass
+    return time.perf_counter() - began

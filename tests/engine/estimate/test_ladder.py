@@ -1,12 +1,13 @@
 """Ladders by hand, and starts that were learned: fewer rows of a new task, on a tiny model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from engine.errors import DataError, ParameterError
-from engine.estimate import guarantee, ladder, meta
+from engine.estimate import guarantee, ladder, meta, trial
 from engine.estimate.ladder import RowPool
 from engine.estimate.trial import RowScore, TrialResult, run
 from engine.sources.checkpoint import Checkpoint, load
@@ -63,6 +64,15 @@ def test_rungs_are_nested_and_the_table_is_by_hand(tmp_path: Path) -> None:
     assert ladder.sizes((), 100) == [6, 12, 25, 50, 100] and ladder.sizes((8, 4, 8), 10) == [4, 8]
     with pytest.raises(ParameterError, match=r"0 to the 10 rows.*got .4, 11"):
         ladder.sizes((4, 11), 10)
+
+
+def test_a_cost_is_of_steps_and_of_what_is_beside_them(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 s of steps for either amount of rows; a trial of one step takes 6 s, of which 5 are no step."""
+    monkeypatch.setattr(trial, "report", lambda run: SimpleNamespace(seconds=float(run.steps)))
+    monkeypatch.setattr(trial, "_of_one_step", lambda checkpoint, trial: 6.0)
+    rows = RowPool(shifted(1, 8, 0), shifted(1, 3, 1), "")
+    trials = ladder.rungs(configure(OPTIONS), rows, [0, 2, 4], 2)
+    assert trial.cost(lambda _: checkpoint, trials) == 4 * 4.0 + 5 * 5.0  # of no rows there are no steps
 
 
 @pytest.mark.parametrize("method", ["reptile", "fomaml"])
