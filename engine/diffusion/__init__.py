@@ -1,0 +1,1 @@
+"""Masked diffusion: the joint distribution of a text factorised in any order, by a model that sees both ways."""

@@ -1,0 +1,57 @@
+"""A diffusion model as a function from canvases to logits: every position sees all others, and no mask is ever said.
+
+What a shifted model says of position i stands at i - 1, of the first at itself. Knows nothing of
+how masks become tokens.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.arrays import logprobs
+from engine.errors import ParameterError
+from metal import mx
+from metal.attention import FULL
+from models.config import MaskedDiffusion
+
+if TYPE_CHECKING:
+    from models.model import LanguageModel
+
+
+def of_model(model: "LanguageModel", name: str) -> MaskedDiffusion:
+    """Facts of the model's diffusion; ParameterError, with its name, for one that has none."""
+    found = getattr(model.config, "diffusion", None)
+    if found is None:
+        raise ParameterError(
+            f"{name} is autoregressive and has no mask token (mask_token_id in its config.json): choose a diffusion "
+            "model, such as likely pretrain --objective mdlm makes"
+        )
+    assert isinstance(found, MaskedDiffusion)
+    return found
+
+
+class ModelDenoiser:
+    """Logits and log-probabilities of a diffusion model, the mask's own at -inf (SUBS, arXiv:2406.07524)."""
+
+    def __init__(self, model: "LanguageModel", name: str = "this model") -> None:
+        self.model, self.diffusion = model, of_model(model, name)
+
+    def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Logits [n, V] float32 at n positions of the canvas ids [T]."""
+        seen = np.maximum(places - 1, 0) if self.diffusion.shifted else places
+        hidden = self.model.hidden(mx.array(ids[None].astype(np.int32)), mask=FULL)[0]
+        return self._said(hidden[mx.array(seen.astype(np.int32))])
+
+    def log_probabilities(self, ids: np.ndarray) -> np.ndarray:
+        """[B, T, V] of canvases ids [B, T]."""
+        length = ids.shape[1]
+        seen = np.arange(length) if not self.diffusion.shifted else np.maximum(np.arange(length) - 1, 0)
+        hidden = self.model.hidden(mx.array(ids.astype(np.int32)), mask=FULL)
+        found: np.ndarray = logprobs(self._said(hidden[:, mx.array(seen.astype(np.int32))]), np)
+        return found
+
+    def _said(self, hidden: mx.array) -> np.ndarray:
+        said = np.array(self.model.head(hidden).astype(mx.float32))
+        said[..., self.diffusion.mask] = -math.inf
+        return said

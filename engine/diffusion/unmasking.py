@@ -1,0 +1,184 @@
+"""Sampling by masked diffusion: the masks of a canvas become tokens, some of them in each pass, in an order of choice.
+
+Which positions are taken never depends on what is drawn there, so that one position a pass draws from the model's own
+joint distribution whatever the order; several a pass draw each by its marginal, which is faster and another law.
+(LLaDA's low-confidence order looks at the token that was drawn: at temperature 0 that is the same.) Knows no model.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine import arrays
+from engine.diffusion.noise import SCHEDULES
+from engine.errors import ParameterError
+from engine.numerics import require_finite
+from engine.options import check_ranges, option
+from engine.trace.observe import observe
+from engine.trace.trace import Recipe, TokenStep
+from engine.transforms import Key, Vocabulary, draw, run, start, uniform
+
+Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids [T], positions [n] -> logits [n, V], float32
+ORDERS = ("confidence", "entropy", "random", "ancestral")
+
+
+@dataclass(frozen=True)
+class Unmasking:
+    """Options of the order in which masks become tokens."""
+
+    steps: int = option(0, "passes of the model in all; 0: one for each mask", low=0)
+    order: str = option("confidence", "which masks become tokens first", choices=ORDERS)
+    block: int = option(0, "masks are filled in blocks of so many from left to right; 0: all at once", low=0)
+    threshold: float = option(
+        0.0, "each pass takes all masks whose best token has a larger p; 0: by steps", low=0, high=1
+    )
+    noise: str = option("linear", "ancestral: how many masks are left at each time", choices=tuple(SCHEDULES))
+    revise: int = option(0, "passes that mask the least likely tokens of a block again and draw them anew", low=0)
+
+    def checked(self) -> "Unmasking":
+        """Itself; ParameterError for values out of range and for options that contradict each other."""
+        check_ranges(self)
+        clashes = (
+            (self.threshold and self.steps, "threshold decides how many passes there are: leave out steps"),
+            (self.threshold and self.order != "confidence", "threshold is of confidence: leave out order"),
+            (self.noise != "linear" and self.order != "ancestral", "noise goes with order = ancestral"),
+        )
+        for wrong, line in clashes:
+            if wrong:
+                raise ParameterError(line)
+        return self
+
+    def plan(self, masks: int) -> tuple[int, int]:
+        """Masks of a block, and passes for each; ParameterError where they do not come out even."""
+        size = self.block or masks
+        if masks % size:
+            raise ParameterError(f"{masks} masks are not divisible into blocks of {size}: choose another --block")
+        blocks, steps = masks // size, self.steps or masks
+        if steps % blocks:
+            raise ParameterError(f"{steps} steps are not divisible by {blocks} blocks: choose another --steps")
+        if steps > masks:
+            raise ParameterError(f"each step fills a mask or more: at most {masks} steps, got {steps}")
+        return size, steps // blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Unmasked:
+    """A position of the canvas has a token: `before` it stood another one there, or None for a mask."""
+
+    step: int  # pass of the model, from 1
+    token: TokenStep  # whose position is that of the canvas
+    before: int | None = None
+
+
+@dataclass
+class _Canvas:
+    """Canvas in the middle of a run."""
+
+    ids: np.ndarray  # [T]
+    known: np.ndarray  # bool [T]
+    confidence: dict[int, float] = field(default_factory=dict)  # log p of each token as it was drawn, in that order
+
+
+def fill(
+    predict: Predict,
+    ids: Sequence[int],
+    mask: int,
+    how: Unmasking,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    vocabulary: Vocabulary | None = None,
+) -> Iterator[Unmasked]:
+    """Tokens for the masks of a canvas, as they come. What is given is never rewritten, and what was drawn only by
+    passes of `revise`.
+
+    The transforms of the recipe are applied at each position, as if its token followed all that are known. Raises
+    ParameterError for a transform that needs a text in its order, NotFinite for logits that are no numbers.
+    """
+    how.checked()
+    for transform in recipe.transforms:
+        if transform.sync or transform.surprisal:
+            name = type(transform).__name__
+            raise ParameterError(f"{name} needs tokens in the order of the text, and diffusion draws them in any")
+    text = np.array(ids)
+    masks = np.flatnonzero(text == mask)
+    if not len(masks):
+        return
+    size, passes = how.plan(len(masks))
+    canvas = _Canvas(text, text != mask)
+    drawing = _Drawing(predict, mask, how, recipe, seed, vocabulary)
+    for first in range(0, len(masks), size):
+        yield from drawing.block(canvas, masks[first : first + size], passes)
+
+
+@dataclass
+class _Drawing:
+    predict: Predict
+    mask: int
+    how: Unmasking
+    recipe: Recipe
+    seed: int
+    vocabulary: Vocabulary | None
+    step: int = 0
+
+    def block(self, canvas: _Canvas, places: np.ndarray, passes: int) -> Iterator[Unmasked]:
+        """All of one block, then its revisions."""
+        passes = len(places) if self.how.threshold else passes
+        for number in range(passes):
+            left = places[~canvas.known[places]]
+            if not len(left):
+                break
+            yield from self.take(canvas, left, number, passes)
+        for _ in range(self.how.revise):
+            worst = sorted(places.tolist(), key=list(canvas.confidence).index)  # of equals the one of longest ago
+            worst = sorted(worst, key=canvas.confidence.__getitem__)[: math.ceil(len(places) / passes)]
+            before = {at: int(canvas.ids[at]) for at in worst}
+            for at in worst:
+                del canvas.confidence[at]
+            canvas.ids[worst], canvas.known[worst] = self.mask, False
+            for event in self.take(canvas, np.array(sorted(worst)), 0, 1):
+                if event.token.token != before[event.token.position]:
+                    yield Unmasked(event.step, event.token, before[event.token.position])
+
+    def take(self, canvas: _Canvas, left: np.ndarray, number: int, passes: int) -> Iterator[Unmasked]:
+        """Pass `number` of `passes`: the logits of the masks at `left`, and tokens for some of them."""
+        self.step += 1
+        raw = np.asarray(self.predict(canvas.ids, left), np.float32)
+        transforms, greedy = self.recipe.transforms, self.recipe.greedy
+        states = start(transforms, self.vocabulary, canvas.ids[canvas.known].tolist(), np)
+        keys = [(self.seed, self.step * len(canvas.ids) + int(at)) for at in left]
+        made = []
+        for row, key in zip(raw, keys, strict=True):
+            require_finite(row)
+            made.append(run(transforms, row, states, key, np, greedy=greedy))
+        chosen = self._chosen(raw, keys, number, passes)
+        for i in chosen.tolist():
+            at, (row, removed_by) = int(left[i]), made[i]
+            token = int(np.argmax(row)) if greedy else int(draw(row, keys[i], np))
+            step = observe(raw[i], token, after=row, removed_by=removed_by, recipe=self.recipe, position=at)
+            assert step.logprob is not None
+            canvas.ids[at], canvas.known[at], canvas.confidence[at] = token, True, step.logprob
+            yield Unmasked(self.step, step)
+
+    def _chosen(self, rows: np.ndarray, keys: Sequence[Key], number: int, passes: int) -> np.ndarray:
+        """Indices of the masks that become tokens in this pass, ascending, by their logits [n, V]."""
+        if number == passes - 1:
+            return np.arange(len(rows))
+        luck = np.array([uniform(key, "order") for key in keys])
+        if self.how.order == "ancestral":
+            masked = SCHEDULES[self.how.noise].masked
+            t, s = (float(masked(np.array(1 - n / passes))) for n in (number, number + 1))
+            return np.flatnonzero(luck >= s / t)
+        if self.how.order == "random":
+            score = luck
+        elif self.how.order == "entropy":
+            score = -arrays.entropy(rows, np)
+        else:
+            score = np.max(arrays.logprobs(rows, np), axis=-1)
+        best = np.argsort(-score, kind="stable")
+        if self.how.threshold:
+            sure = np.flatnonzero(score > math.log(self.how.threshold))
+            return sure if len(sure) else best[:1]
+        return np.sort(best[: math.ceil(len(rows) / (passes - number))])

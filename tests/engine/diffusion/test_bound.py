@@ -1,0 +1,82 @@
+"""The bound by masked diffusion on a law of 81 texts, where all of it can be added up."""
+
+import math
+
+import numpy as np
+import pytest
+
+from engine.diffusion.bound import bound, exact
+from engine.diffusion.noise import SCHEDULES, sizes, times
+from engine.errors import ParameterError
+from tests.engine.diffusion import laws
+
+
+def test_the_exact_denoiser_leaves_no_gap_and_others_the_one_that_they_must() -> None:
+    p = laws.drawn()
+    found = np.array([exact(laws.exact(p), text, laws.MASK) for text in laws.TEXTS])
+    assert np.abs(found + np.log(p)).max() < 1e-12
+    each = np.log(laws.marginals(p))
+    independent = np.array(
+        [exact(lambda ids: np.broadcast_to(each, (len(ids), 4, 3)), t, laws.MASK) for t in laws.TEXTS]
+    )
+    entropies = -(laws.marginals(p) * each).sum()
+    assert p @ independent == pytest.approx(entropies, abs=1e-12) and entropies > -(p @ np.log(p)) + 0.1
+    uniform = exact(lambda ids: np.full((*ids.shape, 3), -math.log(3)), laws.TEXTS[5], laws.MASK)
+    assert uniform == pytest.approx(4 * math.log(3), abs=1e-12)
+
+
+def test_what_is_given_is_conditioned_on() -> None:
+    p = laws.drawn()
+    text = laws.TEXTS[47]
+    beside = np.all(laws.TEXTS[:, [0, 2]] == text[[0, 2]], axis=1)
+    found = exact(laws.exact(p), text, laws.MASK, [False, True, False, True])
+    assert found == pytest.approx(-math.log(p[47] / p[beside].sum()), abs=1e-12)
+
+
+def test_drawn_masks_give_the_bound_within_the_error_that_they_say() -> None:
+    long, vocab = 12, 3
+    random = np.random.default_rng(1)
+    shares = np.log(random.dirichlet(np.ones(vocab), size=(long + 1, long)))
+
+    def denoise(ids: np.ndarray) -> np.ndarray:  # one that knows how many masks there are, and else nothing
+        return shares[(ids == vocab).sum(axis=1)]
+
+    text = random.integers(0, vocab, long)
+    truth = exact(denoise, text, vocab)
+    found = [bound(denoise, text, vocab, draws=128, seed=seed) for seed in range(200)]
+    assert all(each.error > 0 for each in found)
+    held = np.mean([low <= truth <= high for low, high in (each.interval for each in found)])
+    assert 0.90 <= held <= 0.99
+    z = (np.mean([e.mean for e in found]) - truth) / (np.std([e.mean for e in found]) / math.sqrt(200))
+    assert abs(z) < 4
+    few = bound(denoise, text, vocab, [True] * 6 + [False] * 6, draws=128)
+    assert few.error == 0 and few.n == 63  # all masks there are
+    with pytest.raises(ParameterError, match="16 masks or more, got 8"):
+        bound(denoise, text, vocab, draws=8)
+    with pytest.raises(ParameterError, match="got none"):
+        bound(denoise, text, vocab, [False] * 12)
+
+
+def test_no_schedule_changes_the_bound_and_sedd_scores_give_the_same_loss() -> None:
+    """The integral over time of weight x P(k masks) is 1 / (k C(L, k)), whatever the schedule (arXiv:2406.07524)."""
+    t = (np.arange(200_000) + 0.5) / 200_000
+    for schedule in SCHEDULES.values():
+        masked = schedule.masked(t)
+        slope = (schedule.masked(t + 1e-6) - schedule.masked(t - 1e-6)) / 2e-6
+        assert np.abs(slope - schedule.slope(t)).max() < 1e-6
+        for k in range(1, 5):
+            mass = masked**k * (1 - masked) ** (4 - k)  # of one mask of that size
+            assert np.mean(schedule.weight(t) * mass) == pytest.approx(1 / (k * math.comb(4, k)), rel=1e-4)
+    # arXiv:2310.16834: the score entropy of absorbing, with the scores that p means
+    sigma, p, x0 = 0.7, np.array([0.2, 0.5, 0.3]), 1
+    ratio = 1 / math.expm1(sigma)
+    scores = p * ratio
+    entropy = scores.sum() - ratio * math.log(scores[x0]) + ratio * (math.log(ratio) - 1)
+    assert entropy == pytest.approx(-ratio * math.log(p[x0]), abs=1e-12)
+    assert entropy == pytest.approx(0.683744, abs=1e-6)
+
+
+def test_times_cover_the_interval_and_every_size_is_as_likely() -> None:
+    found = np.sort(times(8, 0.3))
+    assert np.allclose(np.diff(found), 1 / 8) and found[0] >= 0 and found[-1] < 1
+    assert np.bincount(sizes(5, times(1000, 0.123)), minlength=6).tolist() == [0, 200, 200, 200, 200, 200]

@@ -1,0 +1,148 @@
+"""Sampling by masked diffusion with the exact denoiser: whose law it has, and what it never does."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.diffusion.unmasking import Predict, Unmasking, fill
+from engine.errors import NotFinite, ParameterError
+from engine.trace.trace import Recipe
+from engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
+from tests.engine.decode.test_without_replacement import chi_square_bound
+from tests.engine.diffusion import laws
+
+BLANK = [laws.MASK] * laws.LENGTH
+RECIPE = Recipe()
+
+
+def predict(p: np.ndarray) -> Predict:
+    """The exact denoiser, each canvas computed once."""
+    denoise = laws.exact(p)
+    known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def at(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        key = tuple(ids.tolist())
+        if key not in known:
+            known[key] = denoise(ids[None])[0].astype(np.float32)
+        return known[key][places]
+
+    return at
+
+
+def filled(
+    by: Predict, how: Unmasking, ids: Sequence[int] = BLANK, seed: int = 0, recipe: Recipe = RECIPE
+) -> list[int]:
+    canvas = list(ids)
+    for event in fill(by, ids, laws.MASK, how, recipe, seed=seed):
+        canvas[event.token.position] = event.token.token
+    return canvas
+
+
+def distance(counts: "Counter[tuple[int, ...]]", expected: np.ndarray) -> float:
+    """Chi-square over its bound; texts that are expected less than five times are one cell."""
+    n = sum(counts.values())
+    wanted, seen = n * expected, np.array([counts[tuple(text)] for text in laws.TEXTS.tolist()])
+    rare = wanted < 5
+    if rare.any():
+        wanted, seen = np.append(wanted[~rare], wanted[rare].sum()), np.append(seen[~rare], seen[rare].sum())
+    return float(((seen - wanted) ** 2 / wanted).sum() / chi_square_bound(len(wanted)))
+
+
+@pytest.mark.parametrize("how", [{"order": "confidence"}, {"order": "entropy"}, {"order": "random"}, {"block": 2}])
+def test_one_at_a_time_is_the_law_itself(how: dict[str, Any]) -> None:
+    p, n = laws.drawn(), 600
+    by = predict(p)
+    found = Counter(tuple(filled(by, Unmasking(**how), seed=seed)) for seed in range(n))
+    assert distance(found, p) < 1 and distance(found, laws.alone(p)) > 2
+
+
+def test_all_at_once_is_the_product_of_marginals() -> None:
+    p, n = laws.drawn(), 600
+    by = predict(p)
+    found = Counter(tuple(filled(by, Unmasking(steps=1), seed=seed)) for seed in range(n))
+    assert distance(found, laws.alone(p)) < 1 and distance(found, p) > 2
+
+
+def test_ancestral_passes_leave_as_many_masks_as_the_schedule_says() -> None:
+    by, n = predict(laws.drawn()), 400
+    for noise, share in (("linear", 0.5), ("cosine", 1 - np.cos(np.pi / 4))):
+        how = Unmasking(order="ancestral", steps=2, noise=noise)
+        events = [list(fill(by, BLANK, laws.MASK, how, RECIPE, seed=seed)) for seed in range(n)]
+        late = sum(event.step == 2 for each in events for event in each) / (4 * n)
+        assert abs(late - share) < 4 * np.sqrt(share * (1 - share) / (4 * n))
+        assert all(sorted(e.token.position for e in each) == [0, 1, 2, 3] for each in events)
+
+
+def test_a_threshold_of_one_without_blocks_is_sequential_and_a_lower_one_takes_fewer_passes() -> None:
+    by = predict(laws.drawn())
+    for seed in range(20):
+        one = list(fill(by, BLANK, laws.MASK, Unmasking(), RECIPE, seed=seed))
+        same = list(fill(by, BLANK, laws.MASK, Unmasking(threshold=1.0), RECIPE, seed=seed))
+        assert [(e.step, e.token.position, e.token.token) for e in one] == [
+            (e.step, e.token.position, e.token.token) for e in same
+        ]
+    fast = list(fill(by, BLANK, laws.MASK, Unmasking(threshold=0.3), RECIPE))
+    assert max(e.step for e in fast) < 4 and {e.step for e in fast} == set(range(1, max(e.step for e in fast) + 1))
+
+
+def test_what_is_known_is_never_rewritten_unless_revision_is_asked_for() -> None:
+    by, revised = predict(laws.drawn()), 0
+    for seed in range(30):
+        for how in (Unmasking(), Unmasking(steps=2), Unmasking(order="ancestral", steps=3), Unmasking(threshold=0.5)):
+            events = list(fill(by, [3, 1, 3, 3], laws.MASK, how, RECIPE, seed=seed))
+            assert sorted(e.token.position for e in events) == [0, 2, 3] and all(e.before is None for e in events)
+        canvas = [3, 1, 3, 3]
+        for event in fill(by, canvas, laws.MASK, Unmasking(steps=1, revise=3), RECIPE, seed=seed):
+            place = event.token.position
+            assert event.before == (None if canvas[place] == laws.MASK else canvas[place]) != event.token.token
+            canvas[place], revised = event.token.token, revised + (event.before is not None)
+        assert canvas[1] == 1 and laws.MASK not in canvas
+    assert revised > 10
+
+
+def test_revising_a_text_that_was_drawn_at_once_brings_it_nearer_to_the_law() -> None:
+    p = np.zeros(len(laws.TEXTS))
+    p[[np.flatnonzero((digit == laws.TEXTS).all(axis=1))[0] for digit in range(3)]] = 1 / 3  # 0000, 1111 or 2222
+    by = predict(p + 1e-6)
+
+    def share(revise: int) -> float:
+        return float(
+            np.mean([len(set(filled(by, Unmasking(steps=2, revise=revise), seed=s))) == 1 for s in range(100)])
+        )
+
+    assert share(0) < 0.4 < 0.9 < share(8)
+
+
+def test_transforms_move_what_is_drawn_at_each_position() -> None:
+    by = predict(laws.drawn())
+    cold = [filled(by, Unmasking(), recipe=Recipe((Temperature(1e-3),)), seed=seed) for seed in range(5)]
+    greedy = filled(by, Unmasking(), recipe=Recipe(greedy=True))
+    assert all(each == greedy for each in cold)
+    even = predict(np.full(len(laws.TEXTS), 1 / len(laws.TEXTS)))
+    once = list(fill(even, [0, 3, 3, 3], laws.MASK, Unmasking(), Recipe((RepetitionPenalty(10.0),)), seed=1))
+    assert {e.token.token for e in once[:2]} == {1, 2}  # each token that is known is all but ruled out
+    for transform in (DRY(1.0), MirostatV2(5.0)):
+        with pytest.raises(ParameterError, match=f"{type(transform).__name__} needs tokens in the order"):
+            list(fill(by, BLANK, laws.MASK, Unmasking(), Recipe((transform,))))
+
+
+def test_options_that_cannot_be_are_refused_by_name() -> None:
+    by = predict(laws.drawn())
+    for how, line in (
+        (Unmasking(block=3), "4 masks are not divisible into blocks of 3"),
+        (Unmasking(block=2, steps=3), "3 steps are not divisible by 2 blocks"),
+        (Unmasking(steps=5), "at most 4 steps, got 5"),
+        (Unmasking(threshold=0.9, steps=2), "leave out steps"),
+        (Unmasking(threshold=0.9, order="entropy"), "leave out order"),
+        (Unmasking(noise="cosine"), "noise goes with order = ancestral"),
+        (Unmasking(order="best"), "order must be one of confidence"),
+        (Unmasking(threshold=1.5), "threshold must be 0 to 1, got 1.5"),
+    ):
+        with pytest.raises(ParameterError, match=line):
+            list(fill(by, BLANK, laws.MASK, how, RECIPE))
+    assert list(fill(by, [0, 1, 2, 0], laws.MASK, Unmasking(), RECIPE)) == []
+    with pytest.raises(NotFinite):
+        list(fill(lambda ids, at: np.full((len(at), 4), np.nan), BLANK, laws.MASK, Unmasking(), RECIPE))
