@@ -21,6 +21,14 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskedDiffusion:
+    """A model that says at each position, seeing both ways, which token stands there where it sees the mask."""
+
+    mask: int  # the token's id
+    shifted: bool = False  # what it says of a position stands one before, as in a model that was autoregressive
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The shape of a transformer. C `width`, H `heads`, Hkv `kv_heads`, D `head_size`, V `vocab_size`."""
 
@@ -54,6 +62,7 @@ class ModelConfig:
     learned_positions: int = 0  # rows of a table of positions that is added to the embedding
     experts: Experts | None = None
     sparse: tuple[bool, ...] = ()  # for each layer: experts in place of the MLP
+    diffusion: MaskedDiffusion | None = None  # not p(x_i | x_<i), and every pass is told what positions see
 
     def check(self) -> "ModelConfig":
         """Itself, if its parts agree with each other."""
@@ -74,6 +83,10 @@ class ModelConfig:
             raise ConfigError(f"config: a sliding window must be 1 or more, got {min(self.windows)}")
         if self.activation not in ACTIVATIONS.values():
             raise ConfigError(f"config: activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
+        if self.diffusion and not 0 <= self.diffusion.mask < self.vocab_size:
+            raise ConfigError(
+                f"config: mask_token_id must be one of the {self.vocab_size} tokens, got {self.diffusion.mask}"
+            )
         if self.experts and not 1 <= self.experts.active <= self.experts.count:
             raise ConfigError(f"config: {self.experts.active} of {self.experts.count} experts cannot be active")
         return self

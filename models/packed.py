@@ -39,6 +39,7 @@ def refusal(c: ModelConfig) -> str | None:
         "an MLP without a gate": not c.gated,
         f"the activation {c.activation}": c.activation not in ACTIVATIONS,
         "experts": c.experts is not None,
+        "attention both ways": c.diffusion is not None,
         "attention beside the MLP": c.parallel,
         "biases past q, k and v": c.out_bias or c.mlp_bias,
         "a cap on scores": c.softcap is not None,

@@ -12,7 +12,7 @@ from models import parts
 from models.block import Block, ForwardContext, RowRotation
 from models.cache import FIRST, Cache, KVCache, NewRows
 from models.config import ModelConfig
-from models.errors import CacheError, ContextOverflow
+from models.errors import CacheError, ConfigError, ContextOverflow
 from models.layers import AnyLinear, Embedding, Norm, bare, linear
 from models.model import Activations
 from models.parts import ModelPart, TensorNames
@@ -64,6 +64,11 @@ class Transformer:
         `mask` takes the place of causal attention in every layer; a layer that slides keeps its window. `documents` are
         the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone.
         """
+        if mask is None and self.config.diffusion is not None:
+            raise ConfigError(
+                "this is a diffusion model, which does not go from left to right: likely fill and likely run draw from "
+                "it, and what else would read it as p(x_i | x_<i) cannot"
+            )
         x, step, caches, places = self._begin(tokens, cache, documents)
         if mask is not None:
             step.mask = mask

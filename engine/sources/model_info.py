@@ -144,7 +144,7 @@ def _describe_folder(path: Path, name: str, source: str) -> ModelInfo:
     if isinstance(packing.get("bits"), int):
         quantization = f"{packing['bits']}-bit {packing.get('mode', 'affine')}"
     inner = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
-    context = inner.get("max_position_embeddings", 0) if inner else 0
+    context = inner.get("max_position_embeddings", inner.get("max_sequence_length", 0)) if inner else 0
     return ModelInfo(
         name=name,
         path=path,

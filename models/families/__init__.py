@@ -5,6 +5,7 @@ Which there are is said here, without mlx, for those who only look for models.
 
 # `model_type` -> the module that knows it
 FAMILIES = {
+    "Dream": "dream",
     "gemma": "gemma",
     "gemma2": "gemma",
     "gemma3": "gemma3",
@@ -13,6 +14,7 @@ FAMILIES = {
     "gpt_neox": "gpt_neox",
     "granite": "granite",
     "granitemoe": "granite",
+    "llada": "llada",
     "llama": "llama",
     "mistral": "llama",
     "mixtral": "mixtral",

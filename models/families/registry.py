@@ -1,6 +1,7 @@
 """From a Hugging Face configuration and its tensors to a `Transformer`, by the family that `model_type` names."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from metal import mx
 from models.checkpoint import layouts
 from models.checkpoint.builder import Builder
 from models.checkpoint.keys import Keys
-from models.config import ModelConfig
+from models.config import MaskedDiffusion, ModelConfig
 from models.errors import ConfigError
 from models.families import FAMILIES
 from models.families.family import Family, of
@@ -33,6 +34,8 @@ def configure(config: Mapping[str, Any]) -> ModelConfig:
     keys = Keys(config)
     model_type = keys.text("model_type")
     found = family(model_type).configure(keys, model_type)
+    if (mask := keys.integer("mask_token_id", None)) is not None:
+        found = replace(found, diffusion=MaskedDiffusion(mask, keys.flag("shifted_logits", False)))
     keys.done()
     return found.check()
 
