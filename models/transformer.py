@@ -90,6 +90,8 @@ class Transformer:
             logits = logits * config.logit_scale
         if config.logit_softcap is not None:
             logits = mx.tanh(logits / config.logit_softcap) * config.logit_softcap
+        if config.diffusion is not None:  # no text has a mask (SUBS, arXiv:2406.07524)
+            logits = mx.where(mx.arange(logits.shape[-1]) == config.diffusion.mask, -mx.inf, logits)
         return logits
 
     def inspect(

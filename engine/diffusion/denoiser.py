@@ -1,10 +1,9 @@
-"""A diffusion model as a function from canvases to logits: every position sees all others, and no mask is ever said.
+"""A diffusion model as a function from canvases to logits: every position sees all others.
 
 What a shifted model says of position i stands at i - 1, of the first at itself. Knows nothing of
 how masks become tokens.
 """
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +31,7 @@ def of_model(model: "LanguageModel", name: str) -> MaskedDiffusion:
 
 
 class ModelDenoiser:
-    """Logits and log-probabilities of a diffusion model, the mask's own at -inf (SUBS, arXiv:2406.07524)."""
+    """Logits and log-probabilities of a diffusion model."""
 
     def __init__(self, model: "LanguageModel", name: str = "this model") -> None:
         self.model, self.diffusion = model, of_model(model, name)
@@ -52,6 +51,4 @@ class ModelDenoiser:
         return found
 
     def _said(self, hidden: mx.array) -> np.ndarray:
-        said = np.array(self.model.head(hidden).astype(mx.float32))
-        said[..., self.diffusion.mask] = -math.inf
-        return said
+        return np.array(self.model.head(hidden).astype(mx.float32))

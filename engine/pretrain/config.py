@@ -14,6 +14,7 @@ from engine.tune.config import SCHEDULES
 PARAMETRISATIONS = ("mup", "standard")
 TOKENIZERS = ("bpe", "unigram", "bytes", "characters")
 OPTIMISERS = ("adamw", "muon")
+OBJECTIVES = ("autoregressive", "mdlm")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PretrainConfig:
     parametrisation: str = option("mup", "how start and rates go with width", choices=PARAMETRISATIONS)
     base_width: int = option(64, "mup: the width whose rates are the ones given", low=1)
 
+    objective: str = option("autoregressive", "left to right, or masked diffusion (mdlm)", choices=OBJECTIVES)
     tokens: int = option(0, "tokens to train on in all; 0: 20 a parameter, at most 4 passes", low=0)
     context: int = option(256, "longest text in tokens that the model sees at once", low=8)
     batch: int = option(8, "texts of that length a batch", low=1)
@@ -73,7 +75,14 @@ NEEDS: dict[str, tuple[Callable[[PretrainConfig], object], str]] = {
         lambda c: c.tokenizer in ("bpe", "unigram"),
         "tokenizer = bpe or unigram: the others have their own",
     ),
-    "sample": (lambda c: c.sample_tokens, "sample_tokens above 0"),
+    "sample": (
+        lambda c: c.sample_tokens and c.objective != "mdlm",
+        "sample_tokens above 0 and objective = autoregressive",
+    ),
+    "sample_tokens": (
+        lambda c: c.objective != "mdlm" or not c.sample_tokens,
+        "objective = autoregressive: likely fill draws from a diffusion model",
+    ),
     "family": (lambda c: not c.size.endswith(".toml"), "a size: a file of a shape says its own family"),
 }
 

@@ -31,6 +31,7 @@ from engine.tune import batches, probes, state, trainer
 from engine.tune.config import Config
 from engine.tune.control import Complete, Completion, Ended, Event, TrainControl, Validated
 from engine.tune.full import FullWeights
+from engine.tune.masked import MASKED
 from engine.tune.report import RunReport, refuse_if_too_large, report
 from engine.tune.run import Set, TrainingRun, prepare
 from engine.tune.stored import copy_whole, write_arrays, write_json
@@ -174,9 +175,12 @@ def open_run(
         text = corpus(config, asked_for, progress)
     else:
         text = together.in_turn(lambda: corpus(config, asked_for, progress))
-    vocab = text.facts.tokens
+    masked = config.objective == MASKED
+    vocab = text.facts.tokens + masked  # the mask is a row of the embedding that the tokenizer never spells
     shape = shape or shape_of(config.size, config.family, vocab, config.context, tied=_tied(config))
     described = config_of(shape, vocab, config.context)
+    if masked:
+        described |= {"mask_token_id": vocab - 1}
     if resume:
         _same(folder, config, shape)
     rows = _rows(config, text)
@@ -198,7 +202,7 @@ def open_run(
     checkpoint = Checkpoint(model, text.tokenizer, info, described, Precision(mx.float32, packed=False))
     run.session = Session(checkpoint, reload=False)
     progress("measuring this machine", 0, 0)
-    return _prepared(config, run, text, checkpoint, shape)
+    return _prepared(config, run, text, checkpoint, shape, vocab)
 
 
 def write(run: TrainingRun, folder: Path, config: dict[str, Any], text: Corpus) -> None:
@@ -218,8 +222,13 @@ def _tied(config: PretrainConfig) -> bool:
     return config.parametrisation == "standard"
 
 
+def _length(config: PretrainConfig) -> int:
+    """Ids of the longest row; from left to right nobody reads the last."""
+    return config.context + (config.objective != MASKED)
+
+
 def _rows(config: PretrainConfig, text: Corpus) -> Set:
-    train, valid = (text.rows(part, config.context + 1) for part in ("train", "valid"))
+    train, valid = (text.rows(part, _length(config)) for part in ("train", "valid"))
     least = config.batch * config.context
     if train.targets < least:
         raise DataError(
@@ -235,14 +244,15 @@ def _rows(config: PretrainConfig, text: Corpus) -> Set:
 def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: dict[str, Any]) -> Config:
     """The trainer's options."""
     vocab = int(described["vocab_size"])
-    length = config.context + 1
+    length = _length(config)
     found = batches.plan(rows.train, size=config.batch, length=length, packing=True, seed=config.seed, epoch=0)
     unique = batches.targets(rows.train)
     a_step = unique / len(found) * config.accumulate
     tokens = config.tokens or min(PER_PARAMETER * counts(shape, vocab, config.context)[0], PASSES * unique)
     steps = max(1, round(tokens / a_step))
     return Config(
-        model="", data=config.data, out=config.out, valid=config.valid, loss="all", length=length, packing=True,
+        model="", objective=MASKED if config.objective == MASKED else "sft",
+        data=config.data, out=config.out, valid=config.valid, loss="all", length=length, packing=True,
         kind="full", optimiser=config.optimiser, rate=config.rate or widths.peak(config, shape.width),
         schedule=config.schedule, warmup=round(config.warmup * steps), floor=config.floor, steps=steps,
         batch=config.batch, accumulate=config.accumulate, clip=config.clip, decay=config.decay,
@@ -252,17 +262,18 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
 
 
 def _prepared(
-    config: PretrainConfig, run: TrainingRun, text: Corpus, checkpoint: Checkpoint, shape: ModelShape
+    config: PretrainConfig, run: TrainingRun, text: Corpus, checkpoint: Checkpoint, shape: ModelShape, vocab: int
 ) -> Pretraining:
     found, facts = report(run), text.facts
-    whole, inner = counts(shape, facts.tokens, config.context)
+    whole, inner = counts(shape, vocab, config.context)
     prepared = Prepared(
-        run.folder, shape, facts.tokens, whole, inner, facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
+        run.folder, shape, vocab, whole, inner, facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
         run.steps, round(found.trained / found.batches * run.config.accumulate * run.steps), run.config.rate,
         found.seconds, found.memory.total, found.available,
     )  # fmt: skip
     held = " ".join(text.tokenizer.decode(run.rows.valid[0].ids[: 8 * SAMPLED_WORDS]).split()[:SAMPLED_WORDS])
-    sample = (config.sample or held or "The") if config.sample_tokens else ""
+    goes_on = config.sample_tokens and config.objective != MASKED
+    sample = (config.sample or held or "The") if goes_on else ""
     return Pretraining(config, run, text, checkpoint, prepared, found, sample)
 
 

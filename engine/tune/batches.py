@@ -6,7 +6,7 @@ a fixed number of samples of about the same length. No sample is dropped: the la
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from engine.errors import DataError
 from engine.tune.samples import Pair, TrainingSample
 from engine.tune.token_rows import TokenRows
 from metal import mx
+from metal.attention import Mask
 
 Item = TrainingSample | Pair
 
@@ -29,6 +30,12 @@ class Batch:
     sample: mx.array  # int32 [M]: which sample each belongs to
     counts: tuple[int, ...]  # targets of each sample
     where: tuple[str, ...]
+    weights: mx.array | None = None  # float32 [M], of masked diffusion: 1 / t, where all of a sample is seen
+
+    @property
+    def mask(self) -> Mask | None:
+        """What the tokens see of each other where that is not what came before."""
+        return None if self.weights is None else replace(Mask.packed(self.documents), causal=False)
 
     @property
     def trained(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from engine.errors import ParameterError
 from engine.options import check_ranges, option, typed, unknown
 
-OBJECTIVES = ("sft", "dpo", "orpo")
+OBJECTIVES = ("sft", "mdlm", "dpo", "orpo")
 KINDS = ("lora", "dora", "full")
 INITS = ("zero", "pissa")
 LOSSES = ("answers", "completion", "all")
@@ -37,7 +37,7 @@ class Config:
     too_long: str = option("split", "what is done to longer rows", choices=TOO_LONG)
     packing: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
 
-    objective: str = option("sft", "likelihood of the rows, or preferences", choices=OBJECTIVES)
+    objective: str = option("sft", "likelihood, its bound by masked diffusion, or preferences", choices=OBJECTIVES)
     beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
 
     kind: str = option("lora", "what is trained", choices=KINDS)
@@ -103,7 +103,7 @@ class Config:
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
             (
                 self.objective != "sft" and self.label_smoothing,
-                "label_smoothing goes with objective = sft: pairs have no one-hot target",
+                "label_smoothing goes with objective = sft",
             ),
             (
                 self.init == "pissa" and (self.decay or self.l1),
@@ -143,7 +143,7 @@ RENAMED = {"start": "init", "plus": "lora_plus_ratio", "pack": "packing"}  # wha
 NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
     "rank": (lambda c: c.kind != "full", "kind = lora or dora: full training has no adapter"),
     "modules": (lambda c: c.kind != "full", "kind = lora or dora: full training is of all that the layers have"),
-    "beta": (lambda c: c.objective != "sft", "objective = dpo or orpo"),
+    "beta": (lambda c: c.objective in ("dpo", "orpo"), "objective = dpo or orpo"),
     "group_size": (lambda c: c.quantize, "quantize = 2, 3, 4, 5, 6 or 8"),
     "floor": (lambda c: c.schedule != "constant", "a schedule that falls: linear, cosine or wsd"),
 }

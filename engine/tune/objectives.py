@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from engine.tune import losses
+from engine.tune import losses, masked
 from engine.tune.batches import Batch, collate
 from engine.tune.config import Config
 from engine.tune.full import FullWeights
 from engine.tune.lora import Adapter, adapter_layers, disabled
+from engine.tune.masked import MASKED
 from engine.tune.memory import checkpointed
 from engine.tune.samples import Pair, TrainingSample
 from metal import mx
@@ -20,6 +21,7 @@ from models import Transformer
 Array = mx.array
 Trained = Adapter | FullWeights
 Parameters = losses.Parameters
+LIKELIHOODS = ("sft", MASKED)  # objectives whose loss is of tokens
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,19 @@ def samples_of(items: Sequence[TrainingSample | Pair]) -> list[TrainingSample]:
     return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
 
 
+def batch_of(
+    model: Transformer, items: Sequence[TrainingSample | Pair], config: Config, key: Sequence[int] = (0,)
+) -> Batch:
+    """The items as one row; what the objective draws of them is a function of the key."""
+    if config.objective != MASKED:
+        return collate(samples_of(items))
+    assert model.config.diffusion is not None
+    return masked.collate(samples_of(items), model.config.diffusion, key)
+
+
 def value(model: Transformer, trained: Trained, items: Sequence[TrainingSample | Pair], config: Config) -> Sums:
     """The sums without a gradient."""
-    batch = collate(samples_of(items))
+    batch = batch_of(model, items, config)
     return _sums(model, trained, batch, len(items), config, _reference(model, trained, batch, config))
 
 
@@ -53,10 +65,11 @@ def gradient(
     config: Config,
     anchors: Sequence[TrainingSample] = (),
     anchor_weight: float = 0.0,
+    key: Sequence[int] = (0,),
 ) -> tuple[Sums, Parameters]:
     """The sums and the gradient of lost + kl * KL. `anchors` are rows whose KL counts instead, each token as much as
-    `anchor_weight`."""
-    batch = collate(samples_of(items))
+    `anchor_weight`. What is drawn for a batch is a function of the `key`."""
+    batch = batch_of(model, items, config, key)
     rows = (
         collate([TrainingSample(s.ids, (False, *(True,) * (len(s.ids) - 1)), s.where) for s in anchors])
         if anchors
@@ -78,7 +91,7 @@ def gradient(
     with checkpointed(model, trained) if config.checkpointing else nullcontext():
         (_, lost, kl, right), gradients = mx.value_and_grad(total)(real)
     trained.set(real)
-    count = batch.trained if config.objective == "sft" else len(items)
+    count = batch.trained if config.objective in LIKELIHOODS else len(items)
     return Sums(lost, count, kl, right), gradients
 
 
@@ -92,7 +105,7 @@ def _losses(
     model: Transformer, trained: Trained, batch: Batch, reference: losses.Base | None, smoothing: float = 0.0
 ) -> tuple[Array, Array]:
     """-log p [M] of the batch's targets, or their smoothed loss, and KL [M] to the reference there."""
-    hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
+    hidden = read(model, batch)
     names = trained.head(model)
 
     def head(hidden: Array, parameters: Parameters) -> Array:
@@ -112,8 +125,8 @@ def _sums(
 ) -> Sums:
     zero = mx.array(0.0)
     lost, kl = _losses(model, trained, batch, reference if config.kl else None, config.label_smoothing)
-    if config.objective == "sft":
-        return Sums(mx.sum(lost), batch.trained, mx.sum(kl), zero)
+    if config.objective in LIKELIHOODS:
+        return Sums(mx.sum(weighed(lost, batch)), batch.trained, mx.sum(kl), zero)
     sums = by_sample(lost, batch)
     counts = mx.array([float(c) for c in batch.counts]).reshape(2, -1)
     logp = -sums.reshape(2, -1)
@@ -127,6 +140,17 @@ def _sums(
         goal = -mean[0] + config.beta * losses.odds_ratio(mean)
         margin = mean[0] - mean[1]
     return Sums(mx.sum(goal), items, zero, mx.sum(margin > 0).astype(mx.float32))
+
+
+def read(model: Transformer, batch: Batch) -> Array:
+    """Hidden states [M, C] from which the batch's targets are said."""
+    hidden: Array = model.hidden(batch.tokens, documents=batch.documents, mask=batch.mask)[0][batch.at]
+    return hidden
+
+
+def weighed(lost: Array, batch: Batch) -> Array:
+    """The losses [M] by what they count."""
+    return lost if batch.weights is None else lost * batch.weights
 
 
 def by_sample(lost: Array, batch: Batch) -> Array:

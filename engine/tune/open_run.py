@@ -12,6 +12,7 @@ from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
 from engine.tune import data, samples, sites
 from engine.tune.config import Config
+from engine.tune.objectives import LIKELIHOODS
 from engine.tune.rows import read_map
 from engine.tune.run import Set, TrainingRun, prepare
 
@@ -56,8 +57,9 @@ def open_run(
 def check_objective(config: Config, found: data.Data) -> None:
     """DataError for pairs where likelihood is asked for, and the other way round."""
     preferences = "preference" in found.forms
-    if preferences != (config.objective != "sft"):
-        wants = "rows with chosen and rejected" if config.objective != "sft" else "--objective dpo or orpo"
+    pairs = config.objective not in LIKELIHOODS
+    if preferences != pairs:
+        wants = "rows with chosen and rejected" if pairs else "--objective dpo or orpo"
         raise DataError(f"objective {config.objective} does not fit these rows ({dict(found.forms)}): expected {wants}")
 
 

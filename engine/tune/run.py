@@ -11,6 +11,7 @@ from engine.home import expanded
 from engine.tune import adapters, amounts, full, lora, memory, optimisers, sites, state
 from engine.tune.config import Config
 from engine.tune.control import Saved
+from engine.tune.masked import MASKED
 from engine.tune.objectives import Trained
 from engine.tune.samples import Pair, TrainingSample
 from engine.tune.state import Counters, State
@@ -62,6 +63,18 @@ class TrainingRun:
         return amounts.per_epoch(self.config, self.rows.train)
 
 
+def _check_objective(model: Transformer, config: Config) -> None:
+    """ParameterError where the objective is of another factorisation than the model's."""
+    if (config.objective == MASKED) == (model.config.diffusion is not None):
+        return
+    if config.objective == MASKED:
+        raise ParameterError(
+            f"objective {MASKED} needs a diffusion model, and this {model.config.family} is autoregressive (its config "
+            f"has no mask_token_id): likely pretrain --objective {MASKED} makes one"
+        )
+    raise ParameterError(f"this is a diffusion model, it learns by objective {MASKED}, got {config.objective}")
+
+
 def prepare(
     base: LanguageModel,
     config: Config,
@@ -88,6 +101,7 @@ def prepare(
     else:
         config, why = amounts.chosen(config, rows.train)
     model = sites.trainable(base)
+    _check_objective(model, config)
     memory.lean(model)
     if config.quantize:
         sites.pack(model, config.quantize, config.group_size)

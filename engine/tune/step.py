@@ -39,7 +39,8 @@ def accumulated(
         if isinstance(run.trained, lora.Adapter):
             objectives.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)
-        sums, new = objectives.gradient(run.model, run.trained, items, c, anchors, weight)
+        key = (c.seed, t, k * ranks + rank)
+        sums, new = objectives.gradient(run.model, run.trained, items, c, anchors, weight, key)
         gradients = {name: gradients[name] + g for name, g in new.items()} if gradients else new
         size = optimisers.norm(new) if several else mx.array(0.0)
         mx.eval(gradients, sums.lost, sums.kl, sums.right, size)

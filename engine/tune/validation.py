@@ -21,7 +21,8 @@ from models import Transformer
 class Evaluated:
     """Losses on rows, nats: the mean a target with its standard error clustered by row, and their sum.
 
-    `right` is the share of pairs ranked as wanted, `by_position` as `Validated` has it, empty for pairs.
+    Of masked diffusion they are a bound, by one draw a row. `right` is the share of pairs ranked as wanted,
+    `by_position` as `Validated` has it, empty for pairs and for bounds.
     """
 
     estimate: Estimate
@@ -59,13 +60,15 @@ def evaluate(
     right = 0.0
     for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
         part = [items[i] for i in indices]
-        if config.objective == "sft":
-            batch = batches.collate(objectives.samples_of(part))
-            hidden = model.hidden(batch.tokens, documents=batch.documents)[0][batch.at]
-            lost = losses.nll(model.head, hidden, batch.targets)
+        if config.objective in objectives.LIKELIHOODS:
+            batch = objectives.batch_of(model, part, config, indices)
+            hidden = objectives.read(model, batch)
+            lost = objectives.weighed(losses.nll(model.head, hidden, batch.targets), batch)
             each, squares = objectives.by_sample(lost, batch), objectives.by_sample(mx.square(lost), batch)
             mx.eval(lost, each, squares)
             rows += zip(each.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
+            if batch.weights is not None:
+                continue
             octave = _octaves(batch)
             sums += np.bincount(octave, np.asarray(lost, np.float64), 64)
             counts += np.bincount(octave, minlength=64)
@@ -89,7 +92,7 @@ def _octaves(batch: batches.Batch) -> np.ndarray:
 
 def _bytes(run: TrainingRun) -> int | None:
     """Bytes of text that the validation rows' targets spell; tokens that steer the model spell none."""
-    if run.session is None or run.config.objective != "sft":
+    if run.session is None or run.config.objective not in objectives.LIKELIHOODS:
         return None
     tokenizer, items = run.session.tokenizer, run.rows.valid
     items = items[: run.config.eval_rows] if run.config.eval_rows else items

@@ -1,0 +1,83 @@
+"""The loss of masked diffusion: its mean is the bound, and what is not trained is never masked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from engine.diffusion.bound import exact
+from engine.diffusion.denoiser import ModelDenoiser
+from engine.errors import ParameterError
+from engine.tune import masked, objectives, trainer
+from engine.tune.config import Config, configure
+from engine.tune.full import weights
+from engine.tune.open_run import open_run
+from engine.tune.samples import TrainingSample
+from metal import mx
+from models import Transformer
+from models.config import MaskedDiffusion
+from tests.engine import tiny
+
+CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286}
+SETTINGS = Config(kind="full", objective="mdlm", batch=4, length=64)
+
+
+def made(config: dict[str, Any] = CONFIG) -> Transformer:
+    model = models.build(config, {name: mx.array(4 * array) for name, array in tiny.weights(config).items()})
+    assert isinstance(model, Transformer)
+    return model
+
+
+def sample(ids: list[int], prompt: int = 0) -> TrainingSample:
+    return TrainingSample(tuple(ids), tuple(i >= max(prompt, 1) for i in range(len(ids))), "x")
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_the_mean_of_the_loss_is_the_bound_and_documents_are_alone(shifted: bool) -> None:
+    model = made({**CONFIG, "shifted_logits": shifted})
+    denoiser = ModelDenoiser(model)
+    for item in (sample([5, 6, 200, 7, 9]), sample([5, 6, 200, 7, 9, 11, 250], prompt=3)):
+        free = masked.free(item)
+        truth = exact(denoiser.log_probabilities, item.ids, 286, free.tolist())
+        batch = objectives.batch_of(model, [item] * 400, SETTINGS, (1, 2))
+        lost, _ = objectives._losses(model, weights(model), batch, None)
+        found = np.array(objectives.by_sample(objectives.weighed(lost, batch), batch))
+        assert batch.trained == 400 * free.sum()
+        kept = np.asarray(batch.tokens)[0].reshape(400, -1)
+        assert (kept[:, ~free] == np.array(item.ids)[~free]).all() and (kept[:, free] == 286).any(axis=0).all()
+        assert abs(found.mean() - truth) < 4 * found.std() / 20, (found.mean(), truth)
+        assert found.std() / 20 < 0.03 * truth
+
+
+def test_exactly_k_of_a_sample_are_masked_and_times_are_even() -> None:
+    items = [sample(list(range(10, 26)), prompt=4)] * 12
+    batch = masked.collate(items, MaskedDiffusion(286), (0, 7))
+    again, other = (masked.collate(items, MaskedDiffusion(286), key) for key in ((0, 7), (0, 8)))
+    assert mx.array_equal(batch.tokens, again.tokens) and not mx.array_equal(batch.tokens, other.tokens)
+    owner, weight = np.asarray(batch.sample), np.asarray(batch.weights)
+    sizes = np.bincount(owner)
+    assert sorted(sizes.tolist()) == list(range(1, 13))  # 12 trained tokens, 12 samples
+    assert np.allclose(weight, 12 / sizes[owner]) and (np.asarray(batch.targets) >= 14).all()
+
+
+def test_a_diffusion_model_learns_from_answers_and_an_autoregressive_one_is_refused(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(4) for b in range(4)]
+    data = tmp_path / "sums.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG).items()}
+    folder = tiny.write_folder(tmp_path / "m", CONFIG, arrays)
+    asked = {"model": str(folder), "data": str(data), "out": str(tmp_path / "a"), "steps": 6, "rate": 0.01}
+    opened = open_run(configure({**asked, "objective": "mdlm", "eval_every": 3}))
+    events = list(trainer.train(opened.run))
+    losses = [e.loss for e in events if isinstance(e, trainer.Validated)]
+    assert len(losses) == 2 and losses[1] < losses[0] and (tmp_path / "a" / "adapters.safetensors").exists()
+    with pytest.raises(ParameterError, match="it learns by objective mdlm, got sft"):
+        open_run(configure({**asked, "out": str(tmp_path / "b")}))
+    plain = tiny.write_folder(tmp_path / "p", tiny.LLAMA, arrays)
+    with pytest.raises(ParameterError, match="needs a diffusion model, and this llama is autoregressive"):
+        open_run(configure({**asked, "model": str(plain), "objective": "mdlm"}))
+    with pytest.raises(ParameterError, match="kl goes with objective = sft"):
+        configure({"objective": "mdlm", "kl": 0.1})
