@@ -18,6 +18,7 @@ from metal.errors import LikelyError
 VERBS = {
     "chat": "Chat on the full screen, or line by line with --plain.",
     "run": "Answer one prompt on stdout.",
+    "fill": "Fill the holes of a text, in any order, by a diffusion model.",
     "reason": "Think about one question several times, and choose an answer.",
     "explain": "Show what a model thinks of every token of a given text.",
     "eval": "Measure models on tasks and texts, with error bars.",

@@ -89,6 +89,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             only=("replay", "as_json", "prompt", "save", "preset", "order", "bias", *PARAMETERS),
         ),
     ),
+    "fill": SAMPLING,
     "chat": (
         *SAMPLING,
         OptionRule(_named("plain"), "is for the full screen: leave out --plain", refused=("resume",)),

@@ -30,6 +30,18 @@ class Limits:
 
 
 def sampling_options(command: Command) -> Command:
+    """`draw_options`, and those of a text that is drawn from left to right."""
+    limits = [
+        click.option("--max-tokens", "-m", type=click.IntRange(1),
+                     help=f"Draw at most so many tokens. Default: {MAX_TOKENS}."),
+        click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
+    ]  # fmt: skip
+    for option in reversed(limits):
+        command = option(command)
+    return draw_options(command)
+
+
+def draw_options(command: Command) -> Command:
     """Add the sampling flags to a command; their values arrive as keyword arguments for `read_recipe`."""
     options = [
         click.option("--preset", type=click.Choice(list(PRESETS)), help=f"Named settings. Default: {DEFAULT_PRESET}."),
@@ -42,9 +54,6 @@ def sampling_options(command: Command) -> Command:
         click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",
                      help="Added to a token's logit; repeatable."),
         click.option("--seed", type=click.IntRange(0), help="The same seed gives the same tokens on one machine."),
-        click.option("--max-tokens", "-m", type=click.IntRange(1),
-                     help=f"Draw at most so many tokens. Default: {MAX_TOKENS}."),
-        click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -29,7 +29,7 @@ class Unmasking:
     """Options of the order in which masks become tokens."""
 
     steps: int = option(0, "passes of the model in all; 0: one for each mask", low=0)
-    order: str = option("confidence", "which masks become tokens first", choices=ORDERS)
+    by: str = option("confidence", "which masks become tokens first", choices=ORDERS)
     block: int = option(0, "masks are filled in blocks of so many from left to right; 0: all at once", low=0)
     threshold: float = option(
         0.0, "each pass takes all masks whose best token has a larger p; 0: by steps", low=0, high=1
@@ -42,8 +42,8 @@ class Unmasking:
         check_ranges(self)
         clashes = (
             (self.threshold and self.steps, "threshold decides how many passes there are: leave out steps"),
-            (self.threshold and self.order != "confidence", "threshold is of confidence: leave out order"),
-            (self.noise != "linear" and self.order != "ancestral", "noise goes with order = ancestral"),
+            (self.threshold and self.by != "confidence", "threshold is of confidence: leave out by"),
+            (self.noise != "linear" and self.by != "ancestral", "noise goes with by = ancestral"),
         )
         for wrong, line in clashes:
             if wrong:
@@ -167,13 +167,13 @@ class _Drawing:
         if number == passes - 1:
             return np.arange(len(rows))
         luck = np.array([uniform(key, "order") for key in keys])
-        if self.how.order == "ancestral":
+        if self.how.by == "ancestral":
             masked = SCHEDULES[self.how.noise].masked
             t, s = (float(masked(np.array(1 - n / passes))) for n in (number, number + 1))
             return np.flatnonzero(luck >= s / t)
-        if self.how.order == "random":
+        if self.how.by == "random":
             score = luck
-        elif self.how.order == "entropy":
+        elif self.how.by == "entropy":
             score = -arrays.entropy(rows, np)
         else:
             score = np.max(arrays.logprobs(rows, np), axis=-1)

@@ -87,6 +87,11 @@ def _run(b: Boundaries) -> None:
         b.note(f"app.cli.{target}")
 
 
+def _fill(b: Boundaries) -> None:
+    b.note("app.cli.fill.open_session", session)
+    b.note("app.cli.fill.show")
+
+
 def _chat(b: Boundaries) -> None:
     b.note("app.cli.chat.open_session", session)
     b.note("app.plain.converse")
@@ -256,6 +261,7 @@ def _inside(b: Boundaries) -> None:
 
 VERBS: dict[str, Callable[[Boundaries], None]] = {
     "run": _run,
+    "fill": _fill,
     "chat": _chat,
     "reason": _reason,
     "explain": _explain,

@@ -10,17 +10,19 @@ import click
 import pytest
 
 from app.cli import VERBS as ALL_VERBS
+from engine.diffusion.unmasking import Unmasking
 from engine.presets import PARAMETERS
 from engine.pretrain.config import PretrainConfig
 from engine.transforms import TRANSFORMS
 from engine.tune.config import Config
 from tests.app.boundaries import BARE, FOUND, VERBS, Boundaries, Plan, Refused, flags
 
-TABLES = {"tune": Config(), "pretrain": PretrainConfig()}  # options with their defaults
+TABLES = {"tune": Config(), "pretrain": PretrainConfig(), "fill": Unmasking()}  # options with their defaults
 Call = dict[str, list[str]]  # words by parameter name, "" for what is no option
 
 FIRST: dict[str, list[str]] = {  # the arguments of a verb
     "run": ["PROMPT"],
+    "fill": ["a [MASK:4]"],
     "reason": ["QUESTION"],
     "explain": ["hello"],
     "inside": ["hello"],
@@ -89,11 +91,12 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("fuse", "lora"): {},
     ("bench", "case"): {"": ["kernels"]},
 }
+NEEDS["fill", "noise"] = {"by": ["--by", "ancestral"]}
 for kind in TRANSFORMS:
     switch = next((p for p in kind.parameters if p.off is not None), None)
     for detail in kind.parameters:
         if detail.off is None:
-            for verb in ("run", "chat", "reason"):
+            for verb in ("run", "fill", "chat", "reason"):
                 NEEDS[verb, detail.name] = {switch.name: [switch.flag, "0.45"]}
 for name in ("data", "rows", "bits", "force", "as_json", "model"):
     NEEDS["fuse", name] = {"out": ["--out", "new"]}
@@ -149,7 +152,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("diff", "metrics"): ("js", "tv"),
     ("serve", "host"): ("localhost", "127.0.0.2"),
 }
-for verb in ("run", "chat", "reason"):
+for verb in ("run", "fill", "chat", "reason"):
     VALUES |= {(verb, "bias"): ("5=1", "6=1"), (verb, "order"): ("hugging-face",)}
     VALUES[verb, "preset"] = ("precise", "wild")
     NEEDS[verb, "order"] = {"preset": ["--preset", "balanced"]}  # of one transform there is one order

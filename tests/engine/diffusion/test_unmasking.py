@@ -51,7 +51,7 @@ def distance(counts: "Counter[tuple[int, ...]]", expected: np.ndarray) -> float:
     return float(((seen - wanted) ** 2 / wanted).sum() / chi_square_bound(len(wanted)))
 
 
-@pytest.mark.parametrize("how", [{"order": "confidence"}, {"order": "entropy"}, {"order": "random"}, {"block": 2}])
+@pytest.mark.parametrize("how", [{"by": "confidence"}, {"by": "entropy"}, {"by": "random"}, {"block": 2}])
 def test_one_at_a_time_is_the_law_itself(how: dict[str, Any]) -> None:
     p, n = laws.drawn(), 600
     by = predict(p)
@@ -69,7 +69,7 @@ def test_all_at_once_is_the_product_of_marginals() -> None:
 def test_ancestral_passes_leave_as_many_masks_as_the_schedule_says() -> None:
     by, n = predict(laws.drawn()), 400
     for noise, share in (("linear", 0.5), ("cosine", 1 - np.cos(np.pi / 4))):
-        how = Unmasking(order="ancestral", steps=2, noise=noise)
+        how = Unmasking(by="ancestral", steps=2, noise=noise)
         events = [list(fill(by, BLANK, laws.MASK, how, RECIPE, seed=seed)) for seed in range(n)]
         late = sum(event.step == 2 for each in events for event in each) / (4 * n)
         assert abs(late - share) < 4 * np.sqrt(share * (1 - share) / (4 * n))
@@ -91,7 +91,7 @@ def test_a_threshold_of_one_without_blocks_is_sequential_and_a_lower_one_takes_f
 def test_what_is_known_is_never_rewritten_unless_revision_is_asked_for() -> None:
     by, revised = predict(laws.drawn()), 0
     for seed in range(30):
-        for how in (Unmasking(), Unmasking(steps=2), Unmasking(order="ancestral", steps=3), Unmasking(threshold=0.5)):
+        for how in (Unmasking(), Unmasking(steps=2), Unmasking(by="ancestral", steps=3), Unmasking(threshold=0.5)):
             events = list(fill(by, [3, 1, 3, 3], laws.MASK, how, RECIPE, seed=seed))
             assert sorted(e.token.position for e in events) == [0, 2, 3] and all(e.before is None for e in events)
         canvas = [3, 1, 3, 3]
@@ -136,9 +136,9 @@ def test_options_that_cannot_be_are_refused_by_name() -> None:
         (Unmasking(block=2, steps=3), "3 steps are not divisible by 2 blocks"),
         (Unmasking(steps=5), "at most 4 steps, got 5"),
         (Unmasking(threshold=0.9, steps=2), "leave out steps"),
-        (Unmasking(threshold=0.9, order="entropy"), "leave out order"),
-        (Unmasking(noise="cosine"), "noise goes with order = ancestral"),
-        (Unmasking(order="best"), "order must be one of confidence"),
+        (Unmasking(threshold=0.9, by="entropy"), "leave out by"),
+        (Unmasking(noise="cosine"), "noise goes with by = ancestral"),
+        (Unmasking(by="best"), "by must be one of confidence"),
         (Unmasking(threshold=1.5), "threshold must be 0 to 1, got 1.5"),
     ):
         with pytest.raises(ParameterError, match=line):

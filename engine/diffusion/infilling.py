@@ -1,0 +1,125 @@
+"""Infilling: a text with holes, `The [MASK:8] of France`, to a canvas of ids, and what became of it.
+
+`[MASK:N]` stands for N tokens, `\\[MASK:8]` for itself. What stands between holes is tokenised by itself.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.diffusion.denoiser import ModelDenoiser
+from engine.diffusion.unmasking import Unmasked, Unmasking, fill
+from engine.errors import ContextOverflow, ParameterError
+from engine.trace.trace import Recipe
+
+if TYPE_CHECKING:
+    from engine.session import Session
+    from engine.tokenizer import Tokenizer
+
+HOLE = re.compile(r"(\\?)\[MASK:([^\[\]]*)\]")
+MOST = 1 << 20  # masks of one hole: more than any context
+
+
+@dataclass(frozen=True, slots=True)
+class FilledToken:
+    """One token of a canvas in the end: `step` is the pass that it came of, None where it was given."""
+
+    position: int
+    id: int
+    text: str
+    step: int | None
+    logprob: float | None  # nats, as it was drawn
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A canvas in the end, and every token that took another's place."""
+
+    tokens: tuple[FilledToken, ...]
+    revisions: tuple[Unmasked, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `likely fill --json` prints it."""
+        return {
+            "ids": [token.id for token in self.tokens],
+            "tokens": [{name: getattr(token, name) for name in FilledToken.__slots__} for token in self.tokens],
+            "revisions": [
+                {"position": r.token.position, "step": r.step, "from": r.before, "to": r.token.token}
+                for r in self.revisions
+            ],
+        }
+
+
+def pieces(text: str) -> Iterator[str | int]:
+    """What is given, and how many masks stand between; ParameterError for a hole of no number of tokens."""
+    given, end = "", 0
+    for hole in HOLE.finditer(text):
+        given += text[end : hole.start()]
+        end = hole.end()
+        if hole[1]:
+            given += hole[0][1:]
+            continue
+        if not (hole[2].isascii() and hole[2].isdigit() and len(hole[2]) < 8 and 0 < int(hole[2]) <= MOST):
+            raise ParameterError(
+                f"[MASK:N] stands for N tokens, a whole number from 1, got {hole[0]}: write \\{hole[0]} for the text"
+            )
+        if given:
+            yield given
+        given = ""
+        yield int(hole[2])
+    if given + text[end:]:
+        yield given + text[end:]
+
+
+def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int) -> list[int]:
+    """The ids of a text with holes. ParameterError where it has none, ContextOverflow where it is longer than the
+    canvas that the model reads."""
+    ids = tokenizer.encode("", bos=tokenizer.add_bos)
+    holes = 0
+    for piece in pieces(text):
+        if isinstance(piece, int):
+            holes += piece
+            ids += [mask] * min(piece, context + 1)
+        else:
+            ids += tokenizer.encode(piece)
+    if not holes:
+        raise ParameterError("there is nothing to fill: write [MASK:N] where N tokens are to come")
+    if len(ids) > context:
+        raise ContextOverflow(
+            f"the text has {len(ids) - min(holes, len(ids))} tokens and {holes} masks, and this model's canvas has "
+            f"{context} positions: shorten it"
+        )
+    return ids
+
+
+def infill(session: "Session", ids: list[int], how: Unmasking, recipe: Recipe, *, seed: int = 0) -> Iterator[Unmasked]:
+    """Tokens for the masks of a canvas by the session's model, as they come; raises what `fill` does."""
+    denoiser = ModelDenoiser(session.model, session.info.name)
+    yield from fill(denoiser.logits, ids, denoiser.diffusion.mask, how, recipe, seed=seed, vocabulary=session.tokenizer)
+
+
+def filled(ids: list[int], mask: int, events: Iterable[Unmasked], tokenizer: "Tokenizer") -> Filled:
+    """The canvas after events; those that have come, where it is not over: masks are tokens without text then."""
+    last: dict[int, Unmasked] = {}
+    revisions = []
+    for event in events:
+        last[event.token.position] = event
+        if event.before is not None:
+            revisions.append(event)
+    final = [last[i].token.token if i in last else token for i, token in enumerate(ids)]
+    detokenizer = tokenizer.detokenizer(special=True)
+    texts = [detokenizer.push(token) if token != mask else "" for token in final]
+    texts[-1] += detokenizer.flush()
+    tokens = [
+        FilledToken(i, token, text, event.step, event.token.logprob, False)
+        if (event := last.get(i)) is not None
+        else FilledToken(i, token, text, None, None, token != mask)
+        for i, (token, text) in enumerate(zip(final, texts, strict=True))
+    ]
+    return Filled(tuple(tokens), tuple(revisions))
