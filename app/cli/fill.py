@@ -11,7 +11,7 @@ from app.cli.opening import Ruled, model_option, open_session, read_text
 from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
 from app.heat import one_line, visible
-from engine.diffusion.unmasking import Unmasking
+from engine.diffusion.unmasking import Unmasked, Unmasking
 from engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def show(
 
     mask = of_model(session.model, session.info.name).mask
     ids = infilling.canvas(text, session.tokenizer, mask, session.context)
-    events = []
+    events: list[Unmasked] = []
     for event in infilling.infill(session, ids, how, recipe, seed=seed):
         if events and event.step != events[-1].step and not quiet:
             _say(infilling.filled(ids, mask, events, session.tokenizer), events[-1].step)
@@ -63,7 +63,7 @@ def show(
         masks, passes = ids.count(mask), events[-1].step
         click.echo(f"{masks} tokens in {passes} passes · {len(found.revisions)} revised · seed {seed}", err=True)
     if as_json:
-        click.echo(json.dumps({**found.as_dict()}, ensure_ascii=False))
+        click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
     else:
         click.echo(visible(found.text) if sys.stdout.isatty() else found.text)
 

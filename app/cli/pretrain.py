@@ -73,9 +73,11 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
             elif isinstance(event, Completion):
                 click.echo(f"  {one_line(event.request.text + event.text)}", err=True)
             elif isinstance(event, Pretrained) and event.reason in ("done", "patience") and event.bits_per_byte:
-                figures = f"{event.loss:.4f} nats a token, {event.bits_per_byte:.4f} bits a byte"
+                autoregressive = opened.config.objective == "autoregressive"
+                sign, verb = ("", "chat") if autoregressive else ("<= ", "fill TEXT")  # a bound, by random masks
+                figures = f"{sign}{event.loss:.4f} nats a token, {sign}{event.bits_per_byte:.4f} bits a byte"
                 click.echo(
-                    f"{event.reason}, {event.tokens:,} tokens: {figures}; likely chat -M {event.folder}", err=True
+                    f"{event.reason}, {event.tokens:,} tokens: {figures}; likely {verb} -M {event.folder}", err=True
                 )
     assert end is not None
     if run.leads:

@@ -116,10 +116,9 @@ def filled(ids: list[int], mask: int, events: Iterable[Unmasked], tokenizer: "To
     detokenizer = tokenizer.detokenizer(special=True)
     texts = [detokenizer.push(token) if token != mask else "" for token in final]
     texts[-1] += detokenizer.flush()
-    tokens = [
-        FilledToken(i, token, text, event.step, event.token.logprob, False)
-        if (event := last.get(i)) is not None
-        else FilledToken(i, token, text, None, None, token != mask)
-        for i, (token, text) in enumerate(zip(final, texts, strict=True))
-    ]
+    tokens = []
+    for i, (token, text) in enumerate(zip(final, texts, strict=True)):
+        by = last.get(i)
+        step, logprob = (None, None) if by is None else (by.step, by.token.logprob)
+        tokens.append(FilledToken(i, token, text, step, logprob, ids[i] != mask))
     return Filled(tuple(tokens), tuple(revisions))

@@ -20,6 +20,7 @@ DRAWN: list[list[str]] = [*([["--temp", "1"]] * (len(SAMPLING) - 1)), ["--temp",
 STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb holds, in the order of the table
     "run": [*DRAWN, ["--activation-bits", "8"], ["--replay", "x.jsonl"]],
     "chat": [*DRAWN, ["--plain"], []],
+    "fill": DRAWN,
     "fuse": [["adapter", "--peft", "y"], ["adapter", "--out", "z"]],
     "reason": [
         *DRAWN,
