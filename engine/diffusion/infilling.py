@@ -57,7 +57,7 @@ class Filled:
 
 
 def pieces(text: str) -> Iterator[str | int]:
-    """What is given, and how many masks stand between; ParameterError for a hole of no number of tokens."""
+    """Pieces that are given, and numbers of masks between; ParameterError for a hole of no number of tokens."""
     given, end = "", 0
     for hole in HOLE.finditer(text):
         given += text[end : hole.start()]

@@ -34,7 +34,7 @@ class Batch:
 
     @property
     def mask(self) -> Mask | None:
-        """What the tokens see of each other where that is not what came before."""
+        """Which tokens see each other, where that is not those before."""
         return None if self.weights is None else replace(Mask.packed(self.documents), causal=False)
 
     @property

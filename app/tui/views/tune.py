@@ -145,7 +145,7 @@ class TuneScreen(View):
             self.training.close()
         worker = Worker(lambda: TrainingJobs(self.host.trainer()), "trainer")
         self.training = self.host.training = Training(worker, config, resume=resume)
-        per = "token" if config.objective == "sft" else "pair"
+        per = "pair" if config.objective in ("dpo", "orpo") else "token"
         self.course, self.watching = TrainingHistory(per), Probes(self.training.ask)
         self.said.show([])
         self.set_class(False, "-form")
