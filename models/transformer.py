@@ -66,8 +66,8 @@ class Transformer:
         """
         if mask is None and self.config.diffusion is not None:
             raise ConfigError(
-                "this is a diffusion model, which does not go from left to right: likely fill and likely run draw from "
-                "it, and what else would read it as p(x_i | x_<i) cannot"
+                "this is a diffusion model, which does not go from left to right: likely fill draws from it, and what "
+                "would read it as p(x_i | x_<i) cannot"
             )
         x, step, caches, places = self._begin(tokens, cache, documents)
         if mask is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.opening import Ruled, model_option, open_session, read_text
+from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
 from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
 from app.heat import one_line, visible
@@ -24,11 +24,12 @@ SHADE = "░"
 @click.command("fill", cls=Ruled)
 @click.argument("text", required=False)
 @model_option
+@adapter_option
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout: ids, tokens and revisions.")
 @click.option("--quiet", "-q", is_flag=True, help="No steps on stderr.")
 @table_options(Unmasking)
 @draw_options
-def command(text: str | None, model: str, as_json: bool, quiet: bool, **values: Any) -> None:
+def command(text: str | None, model: str, adapters: tuple[str, ...], as_json: bool, quiet: bool, **values: Any) -> None:
     """Fill the holes of TEXT (or standard input) by a diffusion model: [MASK:N] stands for N tokens.
 
     \b
@@ -40,7 +41,7 @@ def command(text: str | None, model: str, as_json: bool, quiet: bool, **values: 
     how = Unmasking(**{name: values[name] for name in names if values[name] is not None}).checked()
     recipe, limits = read_recipe({**values, "max_tokens": None, "stop": ()})
     given = read_text(text, "TEXT")
-    show(open_session(model), given, how, recipe, limits.seed, as_json=as_json, quiet=quiet)
+    show(open_session(model, adapters=adapters), given, how, recipe, limits.seed, as_json=as_json, quiet=quiet)
 
 
 def show(

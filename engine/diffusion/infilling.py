@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.diffusion.denoiser import ModelDenoiser
@@ -48,7 +48,7 @@ class Filled:
         """As `likely fill --json` prints it."""
         return {
             "ids": [token.id for token in self.tokens],
-            "tokens": [{name: getattr(token, name) for name in FilledToken.__slots__} for token in self.tokens],
+            "tokens": [asdict(token) for token in self.tokens],
             "revisions": [
                 {"position": r.token.position, "step": r.step, "from": r.before, "to": r.token.token}
                 for r in self.revisions

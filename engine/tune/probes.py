@@ -36,8 +36,11 @@ def answer(run: TrainingRun, request: Request) -> Answer:
 def moved(run: TrainingRun) -> float | None:
     """How far training has moved the model: mean KL to the base, nats a token of some validation or training rows.
 
-    None where the weights of before are gone (full fine-tuning without a second copy).
+    None where the weights of before are gone (full fine-tuning without a second copy), and for a diffusion model, which
+    has no distribution of the next token.
     """
+    if run.model.config.diffusion is not None:
+        return None
     if isinstance(run.trained, FullWeights) and run.trained.start is None:
         return None
     before, now = compare.logits(run.model, objectives.base(run.model, run.trained)), compare.logits(run.model)

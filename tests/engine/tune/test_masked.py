@@ -11,7 +11,7 @@ import models
 from engine.diffusion.bound import exact
 from engine.diffusion.denoiser import ModelDenoiser
 from engine.errors import ParameterError
-from engine.tune import masked, objectives, trainer
+from engine.tune import masked, objectives, probes, trainer
 from engine.tune.config import Config, configure
 from engine.tune.full import weights
 from engine.tune.open_run import open_run
@@ -74,6 +74,7 @@ def test_a_diffusion_model_learns_from_answers_and_an_autoregressive_one_is_refu
     events = list(trainer.train(opened.run))
     losses = [e.loss for e in events if isinstance(e, trainer.Validated)]
     assert len(losses) == 2 and losses[1] < losses[0] and (tmp_path / "a" / "adapters.safetensors").exists()
+    assert probes.moved(opened.run) is None  # there is no next token whose law could have moved
     with pytest.raises(ParameterError, match="it learns by objective mdlm, got sft"):
         open_run(configure({**asked, "out": str(tmp_path / "b")}))
     plain = tiny.write_folder(tmp_path / "p", tiny.LLAMA, arrays)
