@@ -157,7 +157,7 @@ def _tune(b: Boundaries) -> None:
     b.note("app.cli.tune.describe", ["as text"])
     b.note("app.cli.tune._object", {"as": "json"})
     b.note("app.cli.tune._run", Ended("done", 1))
-    b.note("app.cli.tune_search.chosen", lambda settings, *_, **__: (settings, False))
+    b.note("app.cli.tune_search.chosen", lambda settings, *_, **__: (settings, False, {}))
 
 
 def _pretrain(b: Boundaries) -> None:
