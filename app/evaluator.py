@@ -57,7 +57,7 @@ class Evaluator:
             del session
 
     def _one(self, session: Session, name: str, identity: str, each: Sourced) -> Iterator[Measurement | Outcome]:
-        source, protocol = each.source, self.protocol
+        source, protocol = each.source, self.protocol.fitted(session.context)
         text = source.read() if isinstance(source, TextFile) else None
         if text is not None:
             seed = protocol.seed if protocol.paths else 0

@@ -1,10 +1,11 @@
 """Transfer of the learning rate over widths: the best one of four widths, under muP and without.
 
-    python benchmarks/learning_rates.py [--steps 80] [--seeds 2]
+    python benchmarks/learning_rates.py [--kind mup] [--steps 160] [--seeds 2] [--batch 4]
 
 Bytes of the project's own documentation, two layers of width 32 to 256 with heads of 16, AdamW at a constant rate: the
-mean training loss of the last quarter of the steps at each rate 2^-10 to 2^-3. Figures: the best rate of each width,
-and by how many doublings it moves between the widths. One JSON line a parametrisation.
+mean training loss of the last quarter of the steps at each rate 2^-10 to 2^-4. Figures: the best rate of each width,
+where the parabola through it and its neighbours is lowest, and by how many doublings that moves between the widths. One
+JSON line a parametrisation.
 """
 
 import argparse
@@ -17,11 +18,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-WIDTHS, RATES = (32, 64, 128, 256), range(-10, -2)
-CONTEXT, BATCH = 64, 8
+WIDTHS, RATES = (32, 64, 128, 256), range(-10, -3)
+CONTEXT = 64
 
 
-def loss(kind: str, width: int, rate: float, steps: int, seed: int, ids: np.ndarray, folder: Path) -> float:
+def loss(
+    kind: str, width: int, rate: float, seed: int, ids: np.ndarray, folder: Path, *, steps: int, batch: int
+) -> float:
     """Infinite where the run diverged."""
     from engine.pretrain import parametrisation as widths
     from engine.pretrain.config import configure
@@ -35,7 +38,7 @@ def loss(kind: str, width: int, rate: float, steps: int, seed: int, ids: np.ndar
     chosen = widths.parametrisation(configure({"parametrisation": kind}), model)
     widths.start(model, chosen, seed)
     rows = TokenRows(ids, np.array([len(ids)]), CONTEXT + 1)
-    settings = Config(kind="full", loss="all", length=CONTEXT + 1, batch=BATCH, steps=steps, rate=rate, seed=seed,
+    settings = Config(kind="full", loss="all", length=CONTEXT + 1, batch=batch, steps=steps, rate=rate, seed=seed,
                       schedule="constant", warmup=steps // 20, eval_every=0, save_every=0)  # fmt: skip
     groups = widths.groups(model, chosen, "adamw", 0.0)
     run = trainer.prepare(model, settings, trainer.Set(rows), folder, groups=groups)
@@ -49,28 +52,36 @@ def loss(kind: str, width: int, rate: float, steps: int, seed: int, ids: np.ndar
     return float("inf")
 
 
+def lowest(losses: list[float]) -> float:
+    """The power of two at which losses by rate are lowest: of a parabola, or the best rate itself at an end."""
+    at = int(np.argmin(losses))
+    if not 0 < at < len(losses) - 1 or not np.isfinite(losses[at + 1]):
+        return float(RATES[at])
+    before, here, after = losses[at - 1 : at + 2]
+    return RATES[at] + (before - after) / (2 * (before - 2 * here + after))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--kind", choices=("mup", "standard"), help="one of them alone")
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=4)
     options = parser.parse_args()
     text = "".join(p.read_text() for p in sorted((Path(__file__).parent.parent / "docs").glob("*.md")))
     ids = np.frombuffer(text.encode(), np.uint8)[: 1 << 18]
-    for kind in ("mup", "standard"):
-        best: dict[int, int] = {}
-        table: dict[int, list[float]] = {}
-        for width in WIDTHS:
-            losses = []
-            for power in RATES:
-                with tempfile.TemporaryDirectory() as root:
-                    each = [
-                        loss(kind, width, 2.0**power, options.steps, seed, ids, Path(root) / str(seed))
-                        for seed in range(options.seeds)
-                    ]
-                losses.append(round(float(np.mean(each)), 4))
-            table[width] = losses
-            best[width] = RATES[int(np.argmin(losses))]
-            print(kind, width, losses, flush=True)
+    for kind in (options.kind,) if options.kind else ("mup", "standard"):
+        found = np.zeros((options.seeds, len(WIDTHS), len(RATES)))
+        for seed in range(options.seeds):
+            for i, width in enumerate(WIDTHS):
+                for j, power in enumerate(RATES):
+                    with tempfile.TemporaryDirectory() as root:
+                        found[seed, i, j] = loss(
+                            kind, width, 2.0**power, seed, ids, Path(root), steps=options.steps, batch=options.batch
+                        )
+                print(kind, seed, width, found[seed, i].round(4).tolist(), flush=True)
+        table = dict(zip(WIDTHS, found.mean(0).round(4).tolist(), strict=True))
+        best = {width: lowest(losses) for width, losses in table.items()}
         moved = max(best.values()) - min(best.values())
         print(json.dumps({"parametrisation": kind, "best": best, "doublings": moved, "losses": table}), flush=True)
 

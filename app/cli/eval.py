@@ -45,7 +45,10 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @adapter_option
 @click.option("--text", type=click.Path(path_type=Path, dir_okay=False), help="Perplexity of this file.")
 @click.option(
-    "--window", default=512, show_default=True, type=click.IntRange(2), help="Tokens that are predicted from."
+    "--window",
+    show_default="512, or all that the model reads",
+    type=click.IntRange(2),
+    help="Tokens that are predicted from.",
 )
 @click.option("--stride", default=0, type=click.IntRange(0), help="Tokens that a window predicts. Default: all.")
 @click.option(
@@ -106,7 +109,7 @@ def command(
     models: tuple[str, ...],
     adapters: tuple[str, ...],
     text: Path | None,
-    window: int,
+    window: int | None,
     stride: int,
     prefix: str,
     chat: bool,
@@ -187,7 +190,7 @@ def command(
         else:
             unconditional = not measures or "acc_mutual_info" in measures
             protocol = Protocol(
-                prefix=prefix, window=window, stride=stride, paths=paths or 0, chat=chat, strategy=strategy,
+                prefix=prefix, window=window or 0, stride=stride, paths=paths or 0, chat=chat, strategy=strategy,
                 samples=samples, temperature=temperature, seed=seed, unconditional=unconditional,
             )  # fmt: skip
             evaluator = Evaluator(
@@ -302,15 +305,16 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
 
 
 def _check_asked(
-    asked: "Sequence[Sourced]", window: int, stride: int, paths: int | None, chat: bool, *, seeded: bool
+    asked: "Sequence[Sourced]", window: int | None, stride: int, paths: int | None, chat: bool, *, seeded: bool
 ) -> None:
     """UsageError for an option that none of the tasks has a use for."""
+    from engine.evaluate.evaluation import USUAL
     from engine.evaluate.tasks import Document, Question, Task
 
     if paths and chat:
         raise click.UsageError("--paths is of plain texts: a chat template's tokens have no others")
-    if stride > window:
-        raise click.UsageError(f"--stride is at most the window, {window} tokens, got {stride}")
+    if stride > (window or USUAL):
+        raise click.UsageError(f"--stride is at most the window, {window or USUAL} tokens, got {stride}")
     ctx = click.get_current_context()
     given = {p.name: p.opts[0] for p in ctx.command.params if ctx.get_parameter_source(str(p.name)) == COMMANDLINE}
     forms = {each.source.form if isinstance(each.source, Task) else Document for each in asked}

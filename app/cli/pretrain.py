@@ -43,12 +43,9 @@ def command(data: str | None, config: Path | None, resume: bool, dry_run: bool, 
     from_file = read_toml(config) if config is not None else {}
     settings = configure({**given, **({"data": data} if data else {})}, configure(from_file))
     from engine.pretrain.pretraining import open_run
-    from engine.tune.report import refuse_if_too_large
 
     with Progress() as progress:
         opened = open_run(settings, progress.show, resume=resume)
-    if not dry_run:
-        refuse_if_too_large(opened.found, opened.run.config)
     if opened.run.leads and as_json:
         click.echo(json.dumps({"event": "prepared", **_object(opened)}, default=str))
     elif opened.run.leads:

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -36,6 +36,7 @@ from engine.tokenizer import Tokenizer
 from engine.trace.trace import Recipe
 from engine.transforms import Temperature
 
+USUAL = 512  # tokens of a window where none are asked for
 KNOWN = 4096  # choices whose probability without a context is kept
 
 
@@ -44,7 +45,7 @@ class Protocol:
     """How items are asked: with a task's identity and a model's, all that a score depends on."""
 
     prefix: str = "default"  # default: BOS, else EOS | none | an id
-    window: int = 512
+    window: int = 0  # tokens; 0: USUAL, or all that the model reads where that is less
     stride: int = 0  # tokens that a window after the first predicts; 0: all of it
     paths: int = 0  # tokenisations of each window that are drawn beside the tokenizer's own
     chat: bool = False
@@ -53,6 +54,10 @@ class Protocol:
     temperature: float = 0.0  # 0: the most likely token
     seed: int = 0
     unconditional: bool = True  # also the choices' probabilities without their context
+
+    def fitted(self, context: int) -> "Protocol":
+        """The same with the window that a model of this context reads."""
+        return replace(self, window=self.window or min(USUAL, context))
 
     def token(self, tokenizer: Tokenizer) -> int | None:
         """The token in front of a text that nothing precedes; ParameterError for an id that there is not."""
@@ -130,7 +135,7 @@ def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterat
         raise ParameterError(
             f"a window of {protocol.window} tokens is more than this model reads: give --window {session.context}"
         )
-    return windows(ids, protocol.window, protocol.token(session.tokenizer), protocol.stride)
+    return windows(ids, protocol.fitted(session.context).window, protocol.token(session.tokenizer), protocol.stride)
 
 
 def _sampler(session: Session, protocol: Protocol) -> PathSampler | None:

@@ -139,12 +139,12 @@ def _survey(files: Sequence[Path], progress: Report) -> list[tuple[int, int]]:
 
 
 def _set_aside(hashes: Sequence[tuple[int, int]], config: PretrainConfig) -> list[bool]:
-    """Which documents are validated on; of few documents the one with the smallest hash."""
+    """Which documents are validated on: that with the smallest hash in any case, and that with the largest in none."""
     if len({first for first, _ in hashes}) < 2:
         raise DataError(f"{config.data} is too short: a part is trained on and another set aside, and it is one piece")
     limit = config.valid * SHARE
-    least = min(first for first, _ in hashes)
-    return [first < limit or first == least for first, _ in hashes]
+    least, most = min(first for first, _ in hashes), max(first for first, _ in hashes)
+    return [(first < limit or first == least) and first != most for first, _ in hashes]
 
 
 def _encoded(

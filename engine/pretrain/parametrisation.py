@@ -4,8 +4,11 @@ With m = width / base width (arXiv:2203.03466, table 3, Adam; heads keep their s
 standard deviation of the start and rate are:
 
                  tables and vectors    matrices of the layers       head
-    mup          .02, rate 1           1 / sqrt(inputs), rate 1/m   0, rate 1/m
+    mup          1, rate 1             1 / sqrt(inputs), rate 1/m   0, rate 1/m
     standard     .02, rate 1           1 / sqrt(inputs), rate 1     1 / sqrt(inputs), rate 1
+
+Where the head starts at 0 the first steps move every row of the table along the same few directions, which from .02 on
+is all that is left of it after some steps; from 1 on it is little.
 
 What writes to the residual stream starts 1 / sqrt(2 layers) smaller in both. rate x decay does not change with m. A
 step of Muon is as large whatever the width (its spectral norm is sqrt(outputs / inputs)), so there matrices of the
@@ -22,7 +25,7 @@ from metal import mx
 from models.parts import ModelPart
 from models.transformer import Transformer
 
-TABLE_STD = 0.02  # of embedding and positions; of one that is the head too
+TABLE_STD = {"mup": 1.0, "standard": 0.02}  # of embedding and positions; of one that is the head too
 BETAS = (0.9, 0.95)  # of a second moment that follows a start from nothing
 RATES = {"adamw": 2.0**-7, "muon": 2.0**-5.5}
 SIDE = 0.3  # of Muon's rate: what tables, head and vectors learn at by AdamW
@@ -40,7 +43,7 @@ class Parametrisation:
     def std(self, part: ModelPart, layers: int) -> float:
         """Of the start of a matrix or a table."""
         if part.role in TABLES:
-            return TABLE_STD
+            return TABLE_STD[self.kind]
         if part.role == "head" and self.kind == "mup":
             return 0.0
         return 1 / sqrt(part.width * (2 * layers if part.role in RESIDUAL else 1))
@@ -61,7 +64,10 @@ def parametrisation(config: PretrainConfig, model: Transformer) -> Parametrisati
 
 
 def start(model: Transformer, chosen: Parametrisation, seed: int) -> None:
-    """Random weights in place of the model's; norms begin as 1, biases as 0. A function of the seed and the shapes."""
+    """Random weights in place of the model's; norms begin as 1, biases as 0. A function of the seed and the shapes.
+
+    They are computed when they are asked for: a plan of a model that is too large costs nothing.
+    """
     for i, part in enumerate(model.parts()):
         bias = None if part.bias is None else mx.zeros_like(part.bias)
         shape = part.numbers().shape
@@ -72,7 +78,6 @@ def start(model: Transformer, chosen: Parametrisation, seed: int) -> None:
         else:
             weight = mx.zeros(shape)
         model.put(part, weight, bias)
-    mx.eval(model.arrays)
 
 
 def groups(model: Transformer, chosen: Parametrisation, optimiser: str, decay: float) -> dict[str, ParameterGroup]:

@@ -10,7 +10,7 @@ goes on (`resume`) to the same weights, bit for bit on one machine, from whateve
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from engine.tune.config import Config
 from engine.tune.control import Complete, Completion, Ended, Event, TrainControl, Validated
 from engine.tune.full import FullWeights
 from engine.tune.masked import MASKED
+from engine.tune.optimisers import decay_start
 from engine.tune.report import RunReport, refuse_if_too_large, report
 from engine.tune.run import Set, TrainingRun, prepare
 from engine.tune.stored import copy_whole, write_arrays, write_json
@@ -40,7 +41,8 @@ from models.families import registry
 
 FILE = "pretrain.json"
 PER_PARAMETER, PASSES = 20, 4  # tokens, and over the text, where none are asked for
-# what may differ between a run and its resumption: where things are and how often; the schedule ends at its tokens
+# what may differ between a run and its resumption: where things are and how often; the schedule ends at its tokens, and
+# wsd alone may be given more of them
 FREE = (
     "data", "out", "corpus", "eval_every", "eval_rows", "save_every", "patience", "sample", "sample_tokens",
     "tensorboard",
@@ -111,21 +113,23 @@ def pretrain(
 ) -> Iterator[PretrainEvent]:
     """Train to the end: `Prepared`, the trainer's events with samples between, `Ended`, `Pretrained`.
 
-    `shape` takes the place of the options' size. Raises what `open_run` does; closing the iterator abandons what was
-    learned since the last `Saved`.
+    `shape` takes the place of the options' size. Raises what `open_run` and `train` do; closing the iterator abandons
+    what was learned since the last `Saved`.
     """
     opened = open_run(config, progress, shape=shape, resume=resume)
     yield opened.prepared
-    refuse_if_too_large(opened.found, opened.run.config)
     yield from train(opened, control)
 
 
 def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Completion | Pretrained]:
-    """The same for a run that is open."""
+    """The same for a run that is open. OutOfMemory, before anything is written, where a step would not fit."""
     run, prepared = opened.run, opened.prepared
-    if run.leads and not (run.folder / state.FILE).exists():
-        write(run, run.folder, opened.checkpoint.config, opened.corpus)
-        write_json(run.folder / FILE, {"config": asdict(opened.config), "shape": asdict(prepared.shape)})
+    refuse_if_too_large(opened.found, run.config, length="--context", lighter="a smaller --size", there=False)
+    if run.leads:
+        asked_for = {"config": asdict(opened.config), "shape": asdict(prepared.shape), "warmup": run.config.warmup}
+        write_json(run.folder / FILE, asked_for)  # first: what is found with it can be gone on with
+        if not (run.folder / state.FILE).exists():
+            write(run, run.folder, opened.checkpoint.config, opened.corpus)
     last: Validated | None = None
     reason = ""
     for event in trainer.train(run, control):
@@ -181,19 +185,22 @@ def open_run(
     described = config_of(shape, vocab, config.context)
     if masked:
         described |= {"mask_token_id": vocab - 1}
-    if resume:
-        _same(folder, config, shape)
     rows = _rows(config, text)
+    settings = began = _settings(config, rows, shape, described)
+    if resume:
+        then = _then(folder, config, shape)
+        began = _settings(replace(config, tokens=then["config"]["tokens"]), rows, shape, described)
+        settings = replace(settings, warmup=then.get("warmup", began.warmup))
     progress("making the model", 0, 0)
     model = registry.blank(described)
     chosen = widths.parametrisation(config, model)
     widths.start(model, chosen, config.seed)
-    settings = _settings(config, rows, shape, described)
     run = prepare(
         model, settings, rows, folder, name=str(folder), resume=resume and kept,
         group=None if together is None else together.group,
         groups=widths.groups(model, chosen, config.optimiser, config.decay),
     )  # fmt: skip
+    _check_decay(run, began.steps)
     run.keep = lambda run, to: write(run, to, described, text)
     whole = sum(array.size for array in model.arrays.values())
     info = ModelInfo(
@@ -277,14 +284,25 @@ def _prepared(
     return Pretraining(config, run, text, checkpoint, prepared, found, sample)
 
 
-def _same(folder: Path, config: PretrainConfig, shape: ModelShape) -> None:
-    """DataError where a run began with other options."""
-    then = json_reader.read(folder / FILE, {"config": dict, "shape": dict})
-    sides = [(then["config"], asdict(config), [f.name for f in fields(config) if f.name not in FREE])]
-    sides.append((then["shape"], asdict(shape), [f.name for f in fields(shape)]))
-    for before, now, names in sides:
-        for name in names:
-            if before.get(name) != now[name]:
-                raise DataError(
-                    f"{folder} began with {name} = {before.get(name)!r}, got {now[name]!r}: give the same options"
-                )
+def _then(folder: Path, config: PretrainConfig, shape: ModelShape) -> dict[str, Any]:
+    """What the run in a folder began with; DataError where these are other options."""
+    then: dict[str, Any] = json_reader.read(folder / FILE, {"config": {"tokens": int}, "shape": dict, "warmup?": int})
+    free = (*FREE, "tokens") if config.schedule == "wsd" else FREE
+    for before, now, names in ((then["config"], config, free), (then["shape"], shape, ())):
+        for f in fields(now):
+            value = getattr(now, f.name)
+            began = before.get(f.name, value if f.default is MISSING else f.default)  # it may be of before the option
+            if f.name not in names and began != value:
+                raise DataError(f"{folder} began with {f.name} = {began!r}, got {value!r}: give the same options")
+    return then
+
+
+def _check_decay(run: TrainingRun, began: int) -> None:
+    """DataError for other steps than a run `began` with, where its rate has left the plateau that both have."""
+    c, step = run.config, run.counters.step
+    first = decay_start(min(began, run.steps), c.warmup)
+    if run.steps != began and step >= first:
+        raise DataError(
+            f"{run.folder} has taken {step} steps, and of {min(began, run.steps)} in all the rate falls from step "
+            f"{first} on: --tokens may be changed before that alone"
+        )

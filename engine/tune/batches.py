@@ -119,13 +119,21 @@ def share(indices: Sequence[int], rank: int, ranks: int) -> list[int]:
 
 
 def stream(
-    items: Sequence[Item], *, size: int, length: int, packing: bool, seed: int, skip: int = 0
+    items: Sequence[Item],
+    *,
+    size: int,
+    length: int,
+    packing: bool,
+    seed: int,
+    skip: int = 0,
+    first: list[list[int]] | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
-    """(epoch, batch) without end, from the `skip`-th batch on."""
-    epoch = 0
+    """(epoch, batch) without end, from the `skip`-th batch on; `first` is the plan of epoch 0, where it is known."""
+    epoch, batches = 0, first
     while True:
-        batches = plan(items, size=size, length=length, packing=packing, seed=seed, epoch=epoch)
+        if batches is None:
+            batches = plan(items, size=size, length=length, packing=packing, seed=seed, epoch=epoch)
         for batch in batches[skip:]:
             yield epoch, batch
         skip = max(0, skip - len(batches))
-        epoch += 1
+        epoch, batches = epoch + 1, None

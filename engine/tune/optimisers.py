@@ -113,6 +113,7 @@ def adafactor(decay: float = 0.8, eps: float = 1e-30, clip: float = 1.0) -> Step
     return step
 
 
+DECAY = 0.2  # share of wsd's steps in which the rate falls
 OPTIMISERS: dict[str, Callable[..., Step]] = {
     "adamw": adamw,
     "muon": muon,
@@ -167,6 +168,11 @@ def norm(gradients: Mapping[str, Array]) -> Array:
     return mx.sqrt(sum((mx.sum(mx.square(g.astype(mx.float32))) for g in gradients.values()), mx.array(0.0)))
 
 
+def decay_start(steps: int, warmup: int) -> int:
+    """The first step at which wsd may be below its peak: those before are the same however many steps follow."""
+    return warmup + 1 + math.floor((1 - DECAY) * max(1, steps - warmup - 1))
+
+
 def rate(schedule: str, peak: float, step: int, steps: int, warmup: int, floor: float = 0.0) -> float:
     """The learning rate of step 1..`steps`: a linear warm-up to `peak`, then the schedule down to `floor` x peak.
 
@@ -184,7 +190,7 @@ def rate(schedule: str, peak: float, step: int, steps: int, warmup: int, floor: 
     elif schedule == "cosine":
         left = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
     elif schedule == "wsd":
-        left = min(1.0, (1 - share) / 0.2)
+        left = min(1.0, (1 - share) / DECAY)
     else:
         raise ParameterError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
     return peak * (floor + (1 - floor) * max(0.0, left))

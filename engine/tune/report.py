@@ -64,22 +64,21 @@ def report(run: TrainingRun) -> RunReport:
     items, c = run.rows.train, run.config
     rows = items if isinstance(items, TokenRows) else samples_of(items)
     lengths = batches.lengths(rows).tolist()
-    planned = batches.plan(items, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, epoch=0)
     counts = [(high, sum(low < n <= high for n in lengths)) for low, high in zip((0, *BINS), BINS, strict=False)]
     trained = batches.targets(items)
     tokens = sum(lengths)
-    a_step = c.accumulate / len(planned)
+    a_step = c.accumulate / run.per_epoch
     return RunReport(
         samples=len(items),
         tokens=tokens,
         trained=trained,
         histogram=tuple((high, n) for high, n in counts if n),
         longest=max(lengths),
-        batches=len(planned),
+        batches=run.per_epoch,
         steps=run.steps,
         parameters=sum(p.size for p in run.trained.parameters().values()),
         seconds=run.steps * a_step * seconds(run.model, c, lengths, trained, max(0, run.trained.lowest)),
-        memory=memory(run, planned),
+        memory=memory(run),
         available=available_memory(),
     )
 
@@ -115,11 +114,11 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     return flops / (gflops(3) * 1e9) + (0.0 if GPU else elementwise)
 
 
-def memory(run: TrainingRun, planned: Sequence[Sequence[int]]) -> Memory:
+def memory(run: TrainingRun) -> Memory:
     """The peak of the largest batch."""
     model, c, shape = run.model, run.config, run.model.config
     each = batches.lengths(run.rows.train)
-    batch = max(planned, key=lambda b: each[b].sum())
+    batch = max(run.planned, key=lambda b: each[b].sum())
     lengths = [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])]
     n = sum(lengths)
     kept, scores = inside(model, lengths)
@@ -139,10 +138,15 @@ def memory(run: TrainingRun, planned: Sequence[Sequence[int]]) -> Memory:
     return Memory(sum(a.nbytes for a in model.arrays.values()), trained, 4 * activations, 4 * head)
 
 
-def refuse_if_too_large(found: RunReport, config: Config) -> None:
-    """OutOfMemory, before the first step, with what would fit."""
+def refuse_if_too_large(
+    found: RunReport, config: Config, *, length: str = "--length", lighter: str = "--kind lora", there: bool = True
+) -> None:
+    """OutOfMemory, before the first step, with what would fit.
+
+    `length` and `lighter` are the options that say so, `there` whether the weights are in memory already.
+    """
     free = found.available
-    need = found.memory.total - found.memory.base  # the weights are there already
+    need = found.memory.total - (found.memory.base if there else 0)
     if need <= free:
         return
     ways = []
@@ -150,12 +154,13 @@ def refuse_if_too_large(found: RunReport, config: Config) -> None:
         ways.append("--checkpointing")
     if config.batch > 1:
         ways.append(f"--batch {max(1, int(config.batch * free / need))} --accumulate {config.accumulate * 2}")
-    ways.append(f"--length {max(64, config.length // 2)}")
+    if config.length > 128:
+        ways.append(f"{length} {config.length // 2}")
     if config.kind == "full":
-        ways.append("--kind lora")
+        ways.append(lighter)
+    beside = " beside the weights" if there else ""
     raise OutOfMemory(
-        f"a step needs about {need / 1e9:.1f} GB beside the weights and {free / 1e9:.1f} GB are free: "
-        f"try {', or '.join(ways)}"
+        f"a step needs about {need / 1e9:.1f} GB{beside} and {free / 1e9:.1f} GB are free: try {', or '.join(ways)}"
     )
 
 

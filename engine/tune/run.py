@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import DataError, ParameterError
 from engine.home import expanded
-from engine.tune import adapters, amounts, full, lora, memory, optimisers, sites, state
+from engine.tune import adapters, amounts, batches, full, lora, memory, optimisers, sites, state
 from engine.tune.config import Config
 from engine.tune.control import Saved
 from engine.tune.masked import MASKED
@@ -57,10 +58,16 @@ class TrainingRun:
     def leads(self) -> bool:
         return self.group is None or self.group.rank() == 0
 
+    @cached_property
+    def planned(self) -> list[list[int]]:
+        """The batches of the first pass over the data, as indices: of long data they take a while to be found."""
+        c = self.config
+        return batches.plan(self.rows.train, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, epoch=0)
+
     @property
     def per_epoch(self) -> int:
         """Batches in a pass over the data."""
-        return amounts.per_epoch(self.config, self.rows.train)
+        return len(self.planned)
 
 
 def _check_objective(model: Transformer, config: Config) -> None:

@@ -38,8 +38,9 @@ def train(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
     control = control or TrainControl()
     c, counters, metrics = run.config, run.counters, Metrics(run)
     order = batches.stream(
-        run.rows.train, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, skip=counters.batch
-    )
+        run.rows.train, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, skip=counters.batch,
+        first=run.planned,
+    )  # fmt: skip
     per_epoch = run.per_epoch
     settle(run)
     end = Ended("done", run.steps)

@@ -163,7 +163,6 @@ def _tune(b: Boundaries) -> None:
 def _pretrain(b: Boundaries) -> None:
     opened = SimpleNamespace(run=SimpleNamespace(leads=True, config=None), found=None)
     b.note("engine.pretrain.pretraining.open_run", opened)
-    b.note("engine.tune.report.refuse_if_too_large")
     b.note("app.cli.pretrain.plan", ["as text"])
     b.note("app.cli.pretrain._object", {"as": "json"})
     b.note("app.cli.pretrain._run")

@@ -19,14 +19,17 @@ VOCAB, STEPS = 64, 5
 
 
 def coordinates(kind: str, optimiser: str, width: int, folder: Path, seed: int) -> dict[str, float]:
-    """Mean magnitude of what each block adds to the stream, and of the logits, after STEPS on one batch."""
+    """Mean magnitude of what each block adds to the stream, and of the logits, after STEPS on one batch.
+
+    The batch is short: of many tokens a logit is mostly what the others left in it by chance, which falls with width.
+    """
     random = np.random.default_rng(seed)
     model = registry.blank(config_of(ModelShape("llama", 2, width, width // 16), VOCAB, 32))
     options = configure({"parametrisation": kind, "optimiser": optimiser})
     chosen = widths.parametrisation(options, model)
     widths.start(model, chosen, seed)
     rows = [
-        TrainingSample(tuple(random.integers(0, VOCAB, 17).tolist()), (False, *(True,) * 16), "x") for _ in range(4)
+        TrainingSample(tuple(random.integers(0, VOCAB, 17).tolist()), (False, *(True,) * 16), "x") for _ in range(2)
     ]
     settings = Config(kind="full", loss="all", length=17, batch=4, steps=STEPS, schedule="constant", eval_every=0,
                       rate=widths.RATES[optimiser], save_every=0, clip=0.0)  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import models
-from engine.errors import DataError, LikelyError, ParameterError
+from engine.errors import DataError, LikelyError, OutOfMemory, ParameterError
 from engine.pretrain import parametrisation
 from engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
 from engine.pretrain.corpus import corpus
@@ -124,6 +124,21 @@ for event in pretrain(config(Path(sys.argv[1]), Path(sys.argv[2]), save_every=1)
 
 
 @pytest.mark.slow
+def test_a_plateau_may_be_lengthened_before_it_falls(tmp_path: Path) -> None:
+    data = words(tmp_path)
+    long, short = (config(data, tmp_path / f"{n}", schedule="wsd", warmup=0.0, tokens=n) for n in (1280, 768))
+    more = config(data, Path(short.out), schedule="wsd", warmup=0.0, tokens=1280)
+    finish(long)
+    events = pretrain(short)
+    assert any(isinstance(event, Saved) and event.step == 4 for event in events)
+    events.close()
+    finish(more, resume=True)
+    assert same(Path(long.out), Path(short.out))
+    with pytest.raises(DataError, match="has taken 10 steps, and of 10 in all the rate falls from step 8 on"):
+        finish(config(data, Path(short.out), schedule="wsd", warmup=0.0, tokens=2560), resume=True)
+
+
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     data, random = words(tmp_path), np.random.default_rng(0)
     whole, killed = config(data, tmp_path / "whole", save_every=1), tmp_path / "killed"
@@ -203,6 +218,24 @@ def test_what_is_written_is_what_other_programs_read(tmp_path: Path) -> None:
         theirs.load_weights(list(spelled.items()))
         assert difference(model(tokens), theirs(tokens)) <= 5e-4, family  # their GELU is an approximation
         assert difference(models.build(described, dict(spelled))(tokens), model(tokens)) <= 1e-5, family
+
+
+def test_two_pieces_are_never_both_set_aside(tmp_path: Path) -> None:
+    """The fault: with --valid 0.5 both could be, and nothing was left for the tokenizer to be trained on."""
+    (tmp_path / "two.jsonl").write_text('{"text": "hello"}\n{"text": "one"}\n')  # whose hashes are both below a half
+    facts = corpus(config(tmp_path / "two.jsonl", tmp_path / "m", valid=0.5)).facts
+    assert facts.train_bytes and facts.valid_bytes
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tune.report.available_memory", lambda: 1000)
+    run = config(words(tmp_path), tmp_path / "m", context=256, size="10M")
+    before = mx.get_active_memory()
+    with pytest.raises(OutOfMemory, match=r"GB and 0.0 GB are free: .*--context 128, or a smaller --size"):
+        finish(run)
+    assert not (tmp_path / "m" / FILE).exists() and mx.get_active_memory() - before < 2e7
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
