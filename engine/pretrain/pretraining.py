@@ -285,7 +285,7 @@ def _prepared(
 
 
 def _then(folder: Path, config: PretrainConfig, shape: ModelShape) -> dict[str, Any]:
-    """What the run in a folder began with; DataError where these are other options."""
+    """Options and shape that the run in a folder began with; DataError where these are other options."""
     then: dict[str, Any] = json_reader.read(folder / FILE, {"config": {"tokens": int}, "shape": dict, "warmup?": int})
     free = (*FREE, "tokens") if config.schedule == "wsd" else FREE
     for before, now, names in ((then["config"], config, free), (then["shape"], shape, ())):
