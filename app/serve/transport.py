@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -134,10 +134,12 @@ class Endpoint:
         async for event in events:
             for grown in reader.read(event):
                 self._first(seen, grown)
-                if grown.reason and (calls := openai_responses.message(ask, reader.texts[grown.number])[1]):
-                    yield openai_responses.calls_chunk(grown.number, calls, head)
-                elif (chunk := openai_responses.chat_chunk(ask, grown, head, pieces)) is not None:
+                calls = openai_responses.message(ask, reader.texts[grown.number])[1] if grown.reason else []
+                told = replace(grown, reason="") if calls else grown  # what was held back comes before them
+                if (chunk := openai_responses.chat_chunk(ask, told, head, pieces)) is not None:
                     yield chunk
+                if calls:
+                    yield openai_responses.calls_chunk(grown.number, calls, head)
         if ask.shown.usage:
             usage = openai_responses.usage(opened.prompt_tokens, reader)
             yield {**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
