@@ -256,6 +256,14 @@ async def test_tokens_stay_walkable_and_what_is_hidden_is_shown_under_the_cursor
         assert "Light **scatters** in air:" in stage.picture() and "```python" in stage.picture()
         await stage.pilot.press("m")
         assert "Light scatters in air:" in stage.picture()
+        await stage.pilot.resize_terminal(120, 16)  # a part of the answer is seen
+        view.move_to(TokenPlace(1, len(block.tokens) // 3))
+        await stage.pilot.pause()
+        row = lambda: view.layout_.cell_of(view.cursor)[1] - view.layout_.seen  # type: ignore[arg-type]  # noqa: E731
+        for seen in (row(), row()):
+            assert view.layout_.seen > 0 and not view.following
+            await stage.pilot.press("m")
+            assert row() == seen
 
 
 @pytest.mark.slow

@@ -240,3 +240,26 @@ def test_a_streamed_response_numbers_its_items_as_the_whole(called: bool, pieces
     assert sorted(added) == sorted(done)
     said = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
     assert said == "".join(item["content"][0]["text"] for item in whole if item["type"] == "message")
+
+
+def test_responses_say_which_tool_as_chats_do() -> None:
+    from app.serve import responses_api
+
+    given = {
+        "model": "m",
+        "input": "x",
+        "tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "g"}],
+    }
+    found = {}
+    for name, choice in (
+        ("auto", None),
+        ("none", "none"),
+        ("any", "required"),
+        ("g", {"type": "function", "name": "g"}),
+    ):
+        read = responses_api.read(json.dumps(given | ({} if choice is None else {"tool_choice": choice})).encode())
+        found[name] = len(read.tools), read.called, '"f"' in str(read.constraint), '"g"' in str(read.constraint)
+    assert found == {
+        "auto": (2, False, False, False), "none": (0, False, False, False),
+        "any": (2, True, True, True), "g": (2, True, False, True),
+    }  # fmt: skip
