@@ -46,6 +46,7 @@ class Watched:
         self.base: Any = base
         self.nudge: Array | None = None
         self.read: Array | None = None
+        self.source = 0  # number of the first watched product that reads the same array
 
     def __call__(self, x: Array) -> Array:
         self.read = x
@@ -98,6 +99,7 @@ def collect(
             left, right = (Curvature(n, n if n <= WHOLE else keep) for n in shape)
             sides[f"{f.site.path}.{leaf}"] = left, right
     watched = _watch(factors)
+    inputs: dict[int, Curvature] = {}  # by source: products that read the same array have one
     lost, targets, positions, done = 0.0, 0, 0, 0
     try:
         for number, indices in enumerate(plan):
@@ -107,12 +109,23 @@ def collect(
                 key = mx.random.key(hash((seed, number, turn)) & 0xFFFFFFFF) if draws else None
                 nll, gradients = _gradients(model, batch, list(watched.values()), key, turn)
                 shown = dict(zip(watched, gradients, strict=True))
+                added: set[int] = set()
                 for f in factors:
                     seen, share = (id(f.site.owner), f.site.slot), 1 / (draws or 1)
                     g = shown[seen][0, :, f.start : f.stop][rows] * (f.scale * f.weight * share**0.5)
-                    read = watched[seen].read
-                    assert read is not None
-                    _add(f, read[0][rows], g, sides, first=not turn)
+                    layer = watched[seen]
+                    assert layer.read is not None
+                    x = layer.read[0][rows]
+                    if (both := sides.get(f"{f.site.path}.lora_a")) is not None:
+                        left = inputs.setdefault(layer.source, both[0])
+                        sides[f"{f.site.path}.lora_a"] = left, both[1]
+                        if not turn and layer.source not in added:
+                            left.add(_numbers(x))
+                            added.add(layer.source)
+                        both[1].add(_numbers(g @ f.b.T))
+                    if not turn:
+                        sides[f"{f.site.path}.lora_b"][0].add(_numbers(x @ f.a))
+                    sides[f"{f.site.path}.lora_b"][1].add(_numbers(g))
                 lost += 0.0 if turn else nll
             targets += batch.trained
             positions += batch.trained if last else batch.tokens.size
@@ -124,8 +137,10 @@ def collect(
             if isinstance(layer, Watched):
                 setattr(f.site.owner, f.site.slot, layer.base)
     parts = {}
+    different = {id(side): side for both in sides.values() for side in both}
+    spectra = {key: side.spectrum() for key, side in different.items()}
     for name, (left, right) in sides.items():
-        a, b = left.spectrum(), right.spectrum()
+        a, b = spectra[id(left)], spectra[id(right)]
         parts[name] = Kronecker(Spectrum(a.vectors, a.values / positions, a.rest / positions), b)
     return Curvatures(parts, lost, targets)
 
@@ -157,6 +172,9 @@ def _gradients(
             goal = -mx.sum(mx.exp(0.5 * constant[:, token]) * logp[:, token])
         else:
             goal = -mx.sum(arrays.chosen(logp, mx.random.categorical(constant, key=key), mx))
+        first: dict[int, int] = {}
+        for number, layer in enumerate(watched):
+            layer.source = first.setdefault(id(layer.read), number)
         return (
             goal,
             -mx.sum(arrays.chosen(constant, batch.targets, mx)),
@@ -171,10 +189,5 @@ def _gradients(
     return float(nll), gradients
 
 
-def _add(f: Factors, x: Array, g: Array, sides: dict[str, tuple[Curvature, Curvature]], *, first: bool) -> None:
-    """Add a part of the rows to the factors of a site: inputs x [N, in], scaled gradients g [N, out]."""
-    for leaf, (inputs, gradients) in {"lora_a": (x, g @ f.b.T), "lora_b": (x @ f.a, g)}.items():
-        if (both := sides.get(f"{f.site.path}.{leaf}")) is not None:
-            if first:
-                both[0].add(np.asarray(inputs.astype(mx.float32)))
-            both[1].add(np.asarray(gradients.astype(mx.float32)))
+def _numbers(x: Array) -> np.ndarray:
+    return np.asarray(x.astype(mx.float32))
