@@ -115,6 +115,9 @@ def test_factors_of_all_layers_are_the_gradients_and_the_model_is_left_as_it_was
     for name in [n for n in found.parts if "layers.1" in n and ("v_proj" in n or "gate" in n)]:
         whole = 10 * np.trace(fisher(built, adapter, name, one))
         assert found.parts[name].curvature.sum() == pytest.approx(whole, rel=1e-3, abs=1e-9)
+    # products that read the same array have one factor of it, in each layer: q, k and v, gate and up
+    inputs = {id(part.left.vectors) for name, part in found.parts.items() if name.endswith(".lora_a")}
+    assert len(inputs) == 4 * built.config.layers and len(adapter.factors) == 7 * built.config.layers
     assert np.array_equal(np.asarray(built(mx.array([TEXT]))), before)
     with pytest.raises(ParameterError, match="take --structure kron"):
         collect(*adapted(modules=("q_proj",)), [one] * 10, last=True)
