@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app.awake import kept_awake
 from app.cli.opening import Progress
-from app.interruption import INTERRUPTED
+from app.interruption import INTERRUPTED, stopped_by_signals
 
 if TYPE_CHECKING:
     from engine.scaling.cost import LadderCost
@@ -67,6 +68,7 @@ def run(ladder: Path, within: float, as_json: bool) -> None:
     from app.training_plan import duration
     from engine.errors import DataError
     from engine.scaling import running
+    from engine.tune.control import TrainControl
 
     it = _planned(ladder)
     if not as_json:
@@ -76,18 +78,18 @@ def run(ladder: Path, within: float, as_json: bool) -> None:
             f"{ladder}: its {len(it.cost.rungs)} runs take {duration(it.cost.total_s)} on this machine, more than "
             f"--within {within:g} hours: fewer or smaller runs, or allow more"
         )
-    try:
-        with Progress() as progress:
-            for event in running.run(it.plan, it.rungs, trainer(it.plan)):
-                match event:
-                    case running.RungMoved(rung, tokens, loss):
-                        progress.show(f"{rung.name} · loss {loss:.3f}", tokens, rung.tokens)
-                    case running.RungEnded():
-                        progress.show("", 0, 0)
-                        _ended(event, as_json)
-                    case running.RungElsewhere(rung) if not as_json:
-                        click.echo(f"  {rung.name}: another process has it", err=True)
-    except KeyboardInterrupt:
+    control = TrainControl()
+    with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
+        for event in running.run(it.plan, it.rungs, trainer(it.plan), control):
+            match event:
+                case running.RungMoved(rung, tokens, loss):
+                    progress.show(f"{rung.name} · loss {loss:.3f}", tokens, rung.tokens)
+                case running.RungEnded():
+                    progress.show("", 0, 0)
+                    _ended(event, as_json)
+                case running.RungElsewhere(rung) if not as_json:
+                    click.echo(f"  {rung.name}: another process has it", err=True)
+    if control.stopped:
         click.echo("stopped; what was trained is kept, and the same command goes on from there", err=True)
         sys.exit(INTERRUPTED)
     if not as_json:

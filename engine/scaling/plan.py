@@ -41,8 +41,9 @@ class Rung:
 
 @dataclass(frozen=True)
 class LadderPlan:
-    """Sizes as they are written (`15k`); `compute` in FLOP for isoflop, `tokens` for a grid; `ratios` the fewest and
-    the most tokens a parameter that a run may have; `training` the options that all runs share."""
+    """Sizes as they are written (`15k`), the smallest first: the vocabulary of all is by it; `compute` in FLOP for
+    isoflop, `tokens` for a grid; `ratios` the fewest and the most tokens a parameter that a run may have; `training`
+    the options that all runs share."""
 
     sizes: tuple[str, ...]
     layout: str = "isoflop"
@@ -115,7 +116,7 @@ def _plan(table: Mapping[str, Any], path: Path) -> LadderPlan:
     axis, other = ("compute", "tokens") if layout == "isoflop" else ("tokens", "compute")
     if other in table:
         raise ParameterError(f"{other} does nothing in layout {layout}: it takes {axis}")
-    sizes = tuple(_written(value) for value in _list(table, "sizes"))
+    sizes = tuple(_written(value) for value in sorted(_list(table, "sizes"), key=lambda each: amount("sizes", each)))
     along = tuple(amount(axis, value) for value in _list(table, axis))
     seeds = tuple(_list(table, "seeds")) if "seeds" in table else LadderPlan.seeds
     if any(not isinstance(seed, int) or isinstance(seed, bool) or seed < 0 for seed in seeds):

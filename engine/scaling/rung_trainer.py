@@ -14,8 +14,8 @@ from engine.pretrain.config import PretrainConfig, configure
 from engine.pretrain.pretraining import FILE, Prepared, Pretrained, pretrain
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung
-from engine.scaling.running import RungMoved, RungResult, SizeFacts, claimed
-from engine.tune.control import Stepped
+from engine.scaling.running import RungMoved, RungResult, SizeFacts, claimed, make_folder
+from engine.tune.control import Stepped, TrainControl
 
 STEPS = 12  # of a probe, of which the first two are warm-up
 UNLESS_SAID = {"eval_every": 0, "eval_rows": 0, "sample_tokens": 0}  # a run's loss is that of its end, on all there is
@@ -29,7 +29,7 @@ class PretrainRungs:
         self.corpus = plan.out / "corpus"
 
     def facts(self, size: str) -> SizeFacts:
-        self.plan.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.plan.out)
         with claimed(self.plan.out / "corpus.lock", wait=True), TemporaryDirectory() as folder:  # one makes the corpus
             prepared, _ = self._short(size, Path(folder), steps=0)
         return SizeFacts(prepared.parameters, prepared.train_tokens)
@@ -43,17 +43,19 @@ class PretrainRungs:
         beside = time.perf_counter() - began - steps[-1].elapsed_s
         return SpeedProbe(prepared.parameters, float(np.median(times)) / a_step, beside, prepared.memory)
 
-    def train(self, rung: Rung, folder: Path) -> Iterator[RungMoved | RungResult]:
+    def train(self, rung: Rung, folder: Path, control: TrainControl) -> Iterator[RungMoved | RungResult]:
         config = self._config(rung.size, folder, rung.tokens, rung.seed)
         last: object = None
         begun = (folder / FILE).exists()
         if folder.exists() and not begun:  # killed while it was being made: nothing was learned
             rmtree(folder)
-        for event in pretrain(config, resume=begun):
+        for event in pretrain(config, control, resume=begun):
             last = event
             if isinstance(event, Stepped):
                 yield RungMoved(rung, event.tokens, event.smooth)
         assert isinstance(last, Pretrained)
+        if last.reason == "stopped":
+            return
         sound = last.reason not in ("diverged", "nan")
         loss, low, high = (last.loss, last.low, last.high) if sound else (None, None, None)
         yield RungResult(

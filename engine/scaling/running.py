@@ -19,6 +19,7 @@ from engine import json_reader
 from engine.errors import DataError
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung
+from engine.tune.control import TrainControl
 from engine.whole_file import write_whole
 
 TABLE = "runs.csv"
@@ -105,18 +106,25 @@ class RungTrainer(Protocol):
     def probe(self, size: str) -> SpeedProbe:
         """A short training of it, timed."""
 
-    def train(self, rung: Rung, folder: Path) -> Iterator[RungMoved | RungResult]:
-        """Train a run, or go on with what is in its folder; the last that comes is what it gave."""
+    def train(self, rung: Rung, folder: Path, control: TrainControl) -> Iterator[RungMoved | RungResult]:
+        """Train a run, or go on with what is in its folder; the last that comes is what it gave, if it ended."""
 
 
-def run(plan: LadderPlan, rungs: Sequence[Rung], trainer: RungTrainer) -> Iterator[LadderEvent]:
+def run(
+    plan: LadderPlan, rungs: Sequence[Rung], trainer: RungTrainer, control: TrainControl | None = None
+) -> Iterator[LadderEvent]:
     """Every run of the plan that nobody has claimed and that is not done; the table is there after each.
+
+    A control that stops ends it after a step, which is kept.
 
     DataError where the plan's folder cannot be used, or has runs of other options.
     """
+    control = control or TrainControl()
     home = plan.out / RUNS
     _begin(plan, home)
     for number, rung in enumerate(rungs, 1):
+        if control.stopped:
+            return
         with claimed(home / f"{rung.name}.lock") as ours:
             if not ours:
                 yield RungElsewhere(rung)
@@ -126,7 +134,7 @@ def run(plan: LadderPlan, rungs: Sequence[Rung], trainer: RungTrainer) -> Iterat
                 yield RungEnded(rung, _read(kept), before=True)
                 continue
             yield RungBegan(rung, number, len(rungs))
-            for event in trainer.train(rung, home / rung.name):
+            for event in trainer.train(rung, home / rung.name, control):
                 if isinstance(event, RungMoved):
                     yield event
                     continue
@@ -140,16 +148,21 @@ def _begin(plan: LadderPlan, home: Path) -> None:
     # where the text is may differ between machines; the corpus knows whether it is the same
     said = json.loads(json.dumps({key: each for key, each in plan.training.items() if key != "data"}, default=str))
     path = home / "training.json"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make {home}: {error.strerror}") from None
+    make_folder(home)
     with claimed(home / "table.lock", wait=True):
         if not path.exists():
             write_whole(path, [json.dumps(said)])
         elif (before := json_reader.read(path)) != said:
             keys = sorted(key for key in before.keys() | said.keys() if before.get(key) != said.get(key))
             raise DataError(f"{plan.out} has runs with another training.{keys[0]}: choose another out")
+
+
+def make_folder(path: Path) -> None:
+    """DataError where there can be none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make {path}: {error.strerror}; choose another out") from None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from engine.scaling.cost import SpeedProbe, chosen, cost
 from engine.scaling.ladder import read_runs
 from engine.scaling.plan import LadderPlan, Rung, read_plan
 from engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts, claimed
+from engine.tune.control import TrainControl
 from tests.engine.scaling.test_fit import LAW
 
 SIZES = {"10k": 10_000, "30k": 30_000, "100k": 100_000}
@@ -29,7 +30,7 @@ class PlantedRungs:
     def probe(self, size: str) -> SpeedProbe:
         return SpeedProbe(SIZES[size], 1e-9 * SIZES[size], 2.0)
 
-    def train(self, rung: Rung, folder: Path) -> Iterator[RungMoved | RungResult]:
+    def train(self, rung: Rung, folder: Path, control: TrainControl) -> Iterator[RungMoved | RungResult]:
         self.trained.append(rung.name + "+" * folder.exists())
         folder.mkdir(exist_ok=True)
         yield RungMoved(rung, rung.tokens // 2, 3.0)
@@ -47,7 +48,7 @@ def grid(out: Path) -> tuple[LadderPlan, list[Rung]]:
 
 def test_a_plan_has_the_budgets_and_the_cost_that_were_asked(tmp_path: Path) -> None:
     path = tmp_path / "plays.toml"
-    path.write_text('sizes = ["10k", 30e3, "0.1M"]\ncompute = [6e9, 6e10]\nseeds = [0, 1]\nratios = [0.5, 90]\n')
+    path.write_text('sizes = ["0.1M", "10k", 30e3]\ncompute = [6e9, 6e10]\nseeds = [0, 1]\nratios = [0.5, 90]\n')
     plan = read_plan(path)
     rungs, left = plan.rungs(SIZES)
     assert plan.sizes == tuple(SIZES) and plan.out == tmp_path / "plays"

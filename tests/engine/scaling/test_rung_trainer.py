@@ -8,6 +8,7 @@ from engine.scaling.ladder import read_runs
 from engine.scaling.plan import LadderPlan
 from engine.scaling.rung_trainer import PretrainRungs
 from engine.scaling.running import RungEnded, RungMoved
+from engine.tune.control import TrainControl
 
 
 def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_path: Path) -> None:
@@ -34,9 +35,13 @@ def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_
         if isinstance(event, RungMoved) and event.rung is rungs[1] and event.tokens > 300:
             break
     events.close()  # type: ignore[attr-defined]
+    control = TrainControl()
+    for event in running.run(plan, rungs, trainer, control):  # stopped, it keeps the step that it took
+        if isinstance(event, RungMoved):
+            stopped_at, _ = event.tokens, control.stop()
     again = list(running.run(plan, rungs, trainer))
     moved = [event.tokens for event in again if isinstance(event, RungMoved)]
-    assert [e.before for e in again if isinstance(e, RungEnded)] == [True, False] and moved[0] > 128
+    assert [e.before for e in again if isinstance(e, RungEnded)] == [True, False] and moved[0] > stopped_at > 128
     runs, left = read_runs(plan.out / running.TABLE, {}, keep_all=True)
     assert len(runs) == 2 and not left and (runs.loss < math.log(300)).all() and (runs.parameters == parameters).all()
     assert runs.tokens[1] > 1.5 * runs.tokens[0] and runs.embedding is not None and (runs.embedding > 0).all()
