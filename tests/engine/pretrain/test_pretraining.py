@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import models
+from engine.diffusion import infilling
+from engine.diffusion.unmasking import Unmasking
 from engine.errors import DataError, LikelyError, OutOfMemory, ParameterError
 from engine.pretrain import parametrisation
 from engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
@@ -21,7 +23,9 @@ from engine.pretrain.corpus import corpus
 from engine.pretrain.documents import SHORT
 from engine.pretrain.pretraining import FILE, Prepared, pretrain
 from engine.pretrain.shape import ModelShape, config_of, counts, shape_of
+from engine.session import Session
 from engine.sources.checkpoint import load
+from engine.trace.trace import Recipe
 from engine.tune import full
 from engine.tune.control import Completion, Ended, Saved, Stepped, Validated
 from metal import mx
@@ -295,3 +299,23 @@ def test_a_run_that_diverges_stops_and_keeps_the_best(tmp_path: Path) -> None:
     assert found.reason in ("diverged", "nan") and found.loss is not None
     best = min(e.loss for e in events if isinstance(e, Validated))
     assert held_out(run, tmp_path / "m" / "best") == pytest.approx(best, abs=1e-3)
+
+
+def test_masked_diffusion_is_resumed_to_the_same_weights_and_fills(tmp_path: Path) -> None:
+    data = words(tmp_path)
+    how = {"objective": "mdlm", "corpus": str(tmp_path / "corpus")}
+    whole, events = finish(config(data, tmp_path / "a", **how))
+    assert whole.loss is not None and whole.reason == "done" and not any(isinstance(e, Completion) for e in events)
+    broken = pretrain(config(data, tmp_path / "b", **how))
+    assert any(isinstance(event, Saved) for event in broken)  # after two steps
+    broken.close()
+    assert finish(config(data, tmp_path / "b", **how), resume=True)[0].loss == whole.loss
+    assert same(tmp_path / "a", tmp_path / "b")
+    checkpoint = load(tmp_path / "a")
+    found = checkpoint.model.config.diffusion
+    assert found is not None and found.mask == checkpoint.tokenizer.vocab_size == checkpoint.model.config.vocab_size - 1
+    ids = infilling.canvas("ae[MASK:3]o", checkpoint.tokenizer, found.mask, 32)
+    events_of = infilling.infill(Session(checkpoint), ids, Unmasking(), Recipe())
+    assert found.mask not in infilling.filled(ids, found.mask, events_of, checkpoint.tokenizer).as_dict()["ids"]
+    with pytest.raises(ParameterError, match="sample_tokens goes with objective = autoregressive"):
+        configure({"objective": "mdlm", "sample_tokens": 8})
