@@ -24,11 +24,11 @@ from engine.tune.control import Event as TrainEvent
 
 if TYPE_CHECKING:
     from app.looks import Look
+    from app.training_kind import TrainingConfig
     from engine.decode.strategy import Strategy
     from engine.sources.fetch.progress import Report
     from engine.trace.trace import TokenStep
     from engine.tune.attached import Attached
-    from engine.tune.config import Config
 
 
 class Engine(Protocol):
@@ -86,9 +86,9 @@ class ModelProvider(Protocol):
 class Trainer(Protocol):
     """A training run; used by one thread only. Everything it gives is plain Python."""
 
-    def open(self, config: "Config", resume: bool, progress: "Report") -> r.TrainingPlan: ...
-    def train(self, control: TrainControl) -> Iterator[TrainEvent]:
-        """Train on from where the run is; may be called again after it has ended or raised."""
+    def open(self, config: "TrainingConfig", resume: bool, progress: "Report") -> r.TrainingPlan: ...
+    def train(self, control: TrainControl) -> Iterator[TrainEvent | Answer]:
+        """Train on from where the run is, with samples between; may be called again after it has ended or raised."""
         ...
 
     def answer(self, request: Complete | Compare) -> Answer:
@@ -220,7 +220,7 @@ class TrainingJobs:
                 def progress(stage: str, done: int = 0, total: int = 0) -> None:
                     if control.stopped:
                         raise LikelyError("the run was stopped before it began")
-                    tell(r.Progressed(config.model, stage, done, total))
+                    tell(r.Progressed(config.out, stage, done, total))
 
                 plan = self.trainer.open(config, resume, progress)
                 progress("training")
@@ -234,7 +234,7 @@ class TrainingJobs:
     def close(self) -> None:
         """A run that is over holds nothing open."""
 
-    def _train(self, control: TrainControl) -> Iterator[TrainEvent | None]:
+    def _train(self, control: TrainControl) -> Iterator[TrainEvent | Answer | None]:
         for event in self.trainer.train(control):
             yield event
             while isinstance(event, Paused) and control.waiting:

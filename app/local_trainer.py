@@ -5,12 +5,15 @@ from collections.abc import Iterator, Sequence
 from app.awake import kept_awake
 from app.model_provider import loaded
 from app.requests import TrainingPlan
-from app.training_plan import describe, pace
+from app.training_kind import TrainingConfig
+from app.training_plan import describe, describe_pretraining, pace
 from engine.errors import ParameterError
+from engine.pretrain import pretraining
+from engine.pretrain.config import PretrainConfig
+from engine.pretrain.pretraining import Pretrained, Pretraining
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report
-from engine.tune import metrics, probes, trainer
-from engine.tune.config import Config
+from engine.tune import metrics, objectives, probes, trainer
 from engine.tune.control import Answer, Event, Request, TrainControl
 from engine.tune.open_run import Opened, open_run
 from engine.tune.report import refuse_if_too_large, report
@@ -25,7 +28,7 @@ class LocalTrainer:
     """A run on this machine."""
 
     def __init__(self) -> None:
-        self.opened: Opened | None = None
+        self.opened: Opened | Pretraining | None = None
 
     @property
     def run(self) -> trainer.TrainingRun:
@@ -33,34 +36,49 @@ class LocalTrainer:
             raise ParameterError("there is no run: open one first")
         return self.opened.run
 
-    def open(self, config: Config, resume: bool, progress: Report) -> TrainingPlan:
-        """Read the data, load the model, and say what will be done; OutOfMemory where a step will not fit."""
-        progress("reading the data", 0, 0)
-        self.opened = opened = open_run(config, progress, resume=resume, load=shared if config.kind != "full" else load)
+    def open(self, config: TrainingConfig, resume: bool, progress: Report) -> TrainingPlan:
+        """Read the data, make or load the model, and say what will be done; OutOfMemory where a step will not fit."""
+        opened: Opened | Pretraining
+        prompts: Sequence[str] = ()
+        chat = False
+        if isinstance(config, PretrainConfig):
+            self.opened = opened = pretraining.open_run(config, progress, resume=resume)
+            found, model = opened.found, opened.prepared.shape.family
+            lines = tuple(describe_pretraining(opened))
+        else:
+            ready = shared if config.kind != "full" else load
+            self.opened = opened = open_run(config, progress, resume=resume, load=ready)
+            progress("measuring this machine", 0, 0)
+            found, model = report(self.run), opened.checkpoint.info.name
+            refuse_if_too_large(found, self.run.config)
+            lines = tuple(describe(opened, found))
+            rows = opened.data.valid or opened.data.train
+            prompts = [text for text in map(beginning, rows[:PROMPTS]) if text]
+            chat = bool(rows[0].messages) and opened.checkpoint.tokenizer.chat_template is not None
         if self.run.group is not None:
             raise ParameterError("the screen shows a run of one process: leave out --screen to train on several")
-        progress("measuring this machine", 0, 0)
-        found = report(self.run)
-        refuse_if_too_large(found, self.run.config)
-        rows = opened.data.valid or opened.data.train
         tokenizer = opened.checkpoint.tokenizer
         past = metrics.read(self.run.folder) if resume else []
         return TrainingPlan(
-            lines=tuple(describe(opened, found)),
-            model=opened.checkpoint.info.name,
+            lines=lines,
+            model=model,
             folder=str(self.run.folder),
             steps=self.run.steps,
             past=tuple(event for event in past if event.step <= self.run.counters.step),
-            prompts=tuple(dict.fromkeys(filter(None, map(beginning, rows[:PROMPTS])))),
-            chat=bool(rows[0].messages) and tokenizer.chat_template is not None,
+            prompts=tuple(dict.fromkeys(prompts)),
+            chat=chat,
             pace=pace(opened, found),
-            row=first_row(opened),
+            row=first_row(self.run),
             vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
         )
 
-    def train(self, control: TrainControl) -> Iterator[Event]:
+    def train(self, control: TrainControl) -> Iterator[Event | Answer]:
         with kept_awake():
-            yield from trainer.train(self.run, control)
+            if isinstance(self.opened, Pretraining):
+                events = pretraining.train(self.opened, control)
+                yield from (event for event in events if not isinstance(event, Pretrained))
+            else:
+                yield from trainer.train(self.run, control)
 
     def answer(self, request: Request) -> Answer:
         return probes.answer(self.run, request)
@@ -74,9 +92,9 @@ def shared(name: str, progress: Report) -> Checkpoint:
     return loaded(name) or load(name, progress)
 
 
-def first_row(opened: Opened) -> tuple[tuple[int, bool], ...]:
+def first_row(run: trainer.TrainingRun) -> tuple[tuple[int, bool], ...]:
     """The first training row as the model sees it, the template's tokens too: ids, and which of them are targets."""
-    samples = opened.train.samples
+    samples = objectives.samples_of(run.rows.train[:1])
     return tuple(zip(samples[0].ids, samples[0].trained, strict=True))[:ROW] if samples else ()
 
 

@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 from app.looks import Look
+from app.training_kind import TrainingConfig
 from engine.decode.control import RunControl
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 from engine.tune.attached import Attached
-from engine.tune.config import Config
 from engine.tune.control import Stepped, TrainControl, Validated
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Inside:
 class Train:
     """Open a run and train: `Progressed`, `TrainingPlan`, the engine's events."""
 
-    config: Config
+    config: TrainingConfig
     resume: bool
     control: TrainControl
 

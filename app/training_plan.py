@@ -10,6 +10,7 @@ from engine.tune import choices
 from engine.tune.config import FLOOR, Config
 
 if TYPE_CHECKING:
+    from engine.pretrain.pretraining import Pretraining
     from engine.tune.open_run import Opened
     from engine.tune.report import RunReport
 
@@ -60,7 +61,31 @@ def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
         yield f"          {held}"
 
 
-def pace(opened: "Opened", found: "RunReport") -> tuple[str, ...]:
+def describe_pretraining(opened: "Pretraining") -> Iterator[str]:
+    """Text, tokenizer, model and steps of a pretraining, and what time and memory they should take."""
+    p, facts, c = opened.prepared, opened.corpus.facts, opened.config
+    yield (
+        f"text      {facts.train_bytes + facts.valid_bytes:,} bytes in {facts.documents:,} pieces; "
+        f"{facts.valid_bytes / (facts.train_bytes + facts.valid_bytes):.0%} set aside by hash"
+    )
+    yield (
+        f"tokenizer {c.tokenizer}, {p.vocab:,} tokens, {opened.corpus.bytes_a_token:.2f} bytes each; by their "
+        f"frequencies alone {facts.unigram:.2f} bits a byte (by those of bytes {facts.unigram_of_bytes:.2f})"
+    )
+    s = p.shape
+    yield (
+        f"model     {s.family}, {s.layers} layers of width {s.width} with {s.heads} heads: {p.parameters:,} "
+        f"parameters, {p.parameters_without_embedding:,} without embeddings"
+    )
+    passes = p.tokens / max(1, p.train_tokens)
+    yield (
+        f"training  {p.tokens:,} tokens in {p.steps:,} steps, {passes:.1f} passes over {p.train_tokens:,}; "
+        f"{c.optimiser} at {p.rate:.4g}, {c.schedule}, {c.parametrisation}"
+    )
+    yield f"estimate  {duration(p.seconds)}; peak {p.memory / 1e9:.2f} GB, {p.available / 1e9:.1f} GB free"
+
+
+def pace(opened: "Opened | Pretraining", found: "RunReport") -> tuple[str, ...]:
     """How rows become steps, and what one costs: `60 rows, batch 4: 15 batches, 15 steps an epoch`."""
     c = opened.run.config
     steps = math.ceil(found.batches / c.accumulate)

@@ -79,6 +79,9 @@ def _rounds(*graph: str) -> OptionRule:
     )
 
 
+WATCHED = OptionRule(
+    _named("screen"), "is for a run without --screen, which shows it as it goes", ("dry_run", "as_json")
+)
 RULES: dict[str, tuple[OptionRule, ...]] = {
     "run": (
         *SAMPLING,
@@ -172,10 +175,9 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         ),
     ),
     "models": (OptionRule(_named("known"), "is of the models that are here: leave out --known", ("chosen", "folder")),),
+    "pretrain": (WATCHED,),
     "tune": (
-        OptionRule(
-            _named("screen"), "is for a run without --screen, which shows it as it goes", ("dry_run", "as_json")
-        ),
+        WATCHED,
         OptionRule(
             _named("search"), "is of one training, and --search makes many and goes on by itself", ("resume", "screen")
         ),

@@ -5,16 +5,17 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 import click
 
-from app.cli.opening import Progress
+from app.cli.opening import Progress, on_terminal
 from app.interruption import INTERRUPTED
 from app.training_plan import duration
 from engine.errors import LikelyError
 
 if TYPE_CHECKING:
+    from app.training_kind import TrainingConfig
     from engine.tune.control import Ended
     from engine.tune.run import TrainingRun
 
@@ -53,6 +54,15 @@ def table_options(table: type, renamed: Mapping[str, str] = {}) -> Callable[[Com
         return command
 
     return add
+
+
+def watch(config: "TrainingConfig", resume: bool) -> NoReturn:
+    """Train on the full screen, and exit as it does. UsageError where there is no terminal."""
+    if not on_terminal():
+        raise click.UsageError("the full screen needs a terminal; without --screen there is a line of progress")
+    from app.tui import tune
+
+    sys.exit(tune(config, resume))
 
 
 def follow(events: Iterable[Any], leads: bool, as_json: bool, progress: Progress) -> Iterator[tuple[Any, str]]:

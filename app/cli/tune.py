@@ -12,8 +12,8 @@ import click
 
 from app import heat
 from app.awake import kept_awake
-from app.cli.opening import Progress, Ruled, on_terminal
-from app.cli.training import follow, leave, table_options
+from app.cli.opening import Progress, Ruled
+from app.cli.training import follow, leave, table_options, watch
 from app.interruption import stopped_by_signals
 from app.training_plan import describe, outcome
 from engine.options import read_toml
@@ -57,11 +57,7 @@ def command(
     from_file = read_toml(config) if config is not None else {}
     settings = configure({**given, **({"data": data} if data else {})}, configure(from_file))
     if screen:
-        if not on_terminal():
-            raise click.UsageError("the full screen needs a terminal; without --screen there is a line of progress")
-        from app.tui import tune as watch
-
-        sys.exit(watch(settings, resume))
+        watch(settings, resume)
     words = sys.argv[1:]
     if search is not None:
         from app.cli.tune_search import as_one_training, chosen

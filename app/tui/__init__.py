@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from engine.home import home as data_home
 
 if TYPE_CHECKING:
+    from app.training_kind import TrainingConfig
     from app.tui.app import LikelyApp
     from app.tui.chat.start import Start
-    from engine.tune.config import Config
 
 PATIENCE_S = 0.3  # a wait that needs no words
 
@@ -48,11 +48,13 @@ def run(
     return app.return_code or _kept(app)
 
 
-def tune(config: "Config", resume: bool = False, home: Path | None = None) -> int:
+def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = None) -> int:
     """Open a training and watch it. Gives the exit code: 130 where it was stopped, as for the command without it."""
+    from app.training_kind import kind_of
     from app.tui.app import LikelyApp, local_models
 
-    app = LikelyApp(local_models, home or data_home(), model=config.model, tune=(config, resume))
+    model = kind_of(config).model(config)
+    app = LikelyApp(local_models, home or data_home(), model=model, tune=(config, resume))
     app.run()
     return app.return_code or _kept(app)
 

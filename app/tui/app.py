@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from app.evaluation_jobs import RunEvaluator
     from app.jobs import ModelProvider, Trainer
     from app.store import Store
+    from app.training_kind import TrainingConfig
     from app.tui.chat.auto_saver import AutoSaver
     from app.tui.chat.candidates import Names
     from app.tui.chat.chat_session import ChatSession
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from app.tui.view import View
     from engine.conversation import Conversation
     from engine.prompt import Prompt
-    from engine.tune.config import Config
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
 KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
@@ -119,7 +119,7 @@ class LikelyApp(App[str]):
         adapters: Sequence[tuple[str, float]] = (),
         trainer: Callable[[], Trainer] = local_trainer,
         evaluator: Callable[[], RunEvaluator] = local_evaluator,
-        tune: tuple[Config, bool] | None = None,
+        tune: tuple[TrainingConfig, bool] | None = None,
         ladder: Path | None = None,
         start: Start | None = None,
         clock: Callable[[], float] = time.time,
@@ -303,8 +303,11 @@ class LikelyApp(App[str]):
             self._ticker.pause()
 
     def chat_with(self, model: str, adapter: str) -> None:
-        """The chat, an adapter on its model; the model is loaded first where another one is current."""
-        if self.engine.current is not None and self.engine.current.name == model:
+        """The chat with a model, loaded first where another one is current, and with an adapter on it, "" for none."""
+        if not adapter:
+            self.engine.unload(model)  # what was loaded by that name has learned since
+            self.engine.load(model, adapters=())
+        elif self.engine.current is not None and self.engine.current.name == model:
             self.engine.adapt("add", adapter)
         else:
             self.engine.load(model, adapters=((adapter, 1.0),))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from app.evaluation_jobs import RunEvaluator
     from app.jobs import Trainer
     from app.store import Store
+    from app.training_kind import TrainingConfig
     from app.tui.chat.auto_saver import AutoSaver
     from app.tui.chat.candidates import Names
     from app.tui.chat.chat_session import ChatSession
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from app.tui.training.run import Training
     from engine.conversation import Conversation
     from engine.prompt import Prompt
-    from engine.tune.config import Config
 
 
 class ViewHost(Painted, Protocol):
@@ -43,7 +43,7 @@ class ViewHost(Painted, Protocol):
     evaluator: "Callable[[], RunEvaluator]"
     training: "Training | None"  # the run under way or the last one
     ladder: Path | None  # the table of runs, or the folder that has one, whose law is looked at
-    tune_order: "tuple[Config, bool] | None"  # the run that the program was started for, and whether it is resumed
+    tune_order: "tuple[TrainingConfig, bool] | None"  # the run the program was started for, whether it is resumed
 
     def say(self, line: str, alarm: bool = False) -> None:
         """One line of news, where the keys are."""
@@ -110,7 +110,7 @@ class ViewHost(Painted, Protocol):
         ...
 
     def chat_with(self, model: str, adapter: str) -> None:
-        """The chat, an adapter on its model."""
+        """The chat with a model, and with an adapter on it, "" for none."""
         ...
 
 

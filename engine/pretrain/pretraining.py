@@ -29,7 +29,7 @@ from engine.sources.precision import Precision
 from engine.trace.trace import Recipe
 from engine.tune import batches, probes, state, trainer
 from engine.tune.config import Config
-from engine.tune.control import Complete, Completion, Ended, Event, TrainControl, Validated
+from engine.tune.control import Answer, Complete, Ended, Event, TrainControl, Validated
 from engine.tune.full import FullWeights
 from engine.tune.masked import MASKED
 from engine.tune.optimisers import decay_start
@@ -87,7 +87,7 @@ class Pretrained:
     seconds: float
 
 
-PretrainEvent = Prepared | Event | Completion | Pretrained
+PretrainEvent = Prepared | Event | Answer | Pretrained
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def pretrain(
     yield from train(opened, control)
 
 
-def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Completion | Pretrained]:
+def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[Event | Answer | Pretrained]:
     """The same for a run that is open. OutOfMemory, before anything is written, where a step would not fit."""
     run, prepared = opened.run, opened.prepared
     refuse_if_too_large(opened.found, run.config, length="--context", lighter="a smaller --size", there=False)
@@ -139,9 +139,7 @@ def train(opened: Pretraining, control: TrainControl | None = None) -> Iterator[
         elif isinstance(event, Validated):
             last = event
             if opened.sample:
-                said = probes.answer(run, asked(opened, run.counters.step))
-                if isinstance(said, Completion):
-                    yield said
+                yield probes.answer(run, asked(opened, run.counters.step))
     if last is None and run.rows.valid and reason == "done":  # nothing was left to do
         last = trainer.validate(run)
     loss, low, high, bits = (last.loss, last.low, last.high, last.bits_per_byte) if last else (None,) * 4
@@ -278,7 +276,8 @@ def _prepared(
         run.steps, round(found.trained / found.batches * run.config.accumulate * run.steps), run.config.rate,
         found.seconds, found.memory.total, found.available,
     )  # fmt: skip
-    held = " ".join(text.tokenizer.decode(run.rows.valid[0].ids[: 8 * SAMPLED_WORDS]).split()[:SAMPLED_WORDS])
+    begin = run.rows.valid[0].ids[: min(8 * SAMPLED_WORDS, config.context // 2)]
+    held = " ".join(text.tokenizer.decode(begin).split()[:SAMPLED_WORDS])
     goes_on = config.sample_tokens and config.objective != MASKED
     sample = (config.sample or held or "The") if goes_on else ""
     return Pretraining(config, run, text, checkpoint, prepared, found, sample)

@@ -146,11 +146,15 @@ def _serve(b: Boundaries) -> None:
     b.note("app.serve.server.serve")
 
 
+def _watch(b: Boundaries) -> None:
+    b.note("app.tui.tune", 0)
+    b.patch.setattr("app.cli.training.on_terminal", lambda: True)
+
+
 def _tune(b: Boundaries) -> None:
     counters = SimpleNamespace(step=1)
     run = SimpleNamespace(leads=True, rows=SimpleNamespace(train=[]), config=None, counters=counters, folder="")
-    b.note("app.tui.tune", 0)
-    b.patch.setattr("app.cli.tune.on_terminal", lambda: True)
+    _watch(b)
     b.note("engine.tune.open_run.open_run", SimpleNamespace(run=run))
     b.note("engine.tune.report.report")
     b.note("engine.tune.report.refuse_if_too_large")
@@ -162,8 +166,9 @@ def _tune(b: Boundaries) -> None:
 
 def _pretrain(b: Boundaries) -> None:
     opened = SimpleNamespace(run=SimpleNamespace(leads=True, config=None), found=None)
+    _watch(b)
     b.note("engine.pretrain.pretraining.open_run", opened)
-    b.note("app.cli.pretrain.plan", ["as text"])
+    b.note("app.cli.pretrain.describe_pretraining", ["as text"])
     b.note("app.cli.pretrain._object", {"as": "json"})
     b.note("app.cli.pretrain._run")
 

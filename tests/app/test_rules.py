@@ -40,6 +40,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
     ],
     "explain": [["hello", "--activation-bits", "8"], ["hello"], ["hello"], ["hello", "--formula"]],
     "models": [["--known"]],
+    "pretrain": [["text", "--screen"]],
     "tune": [["rows", "--screen"], ["rows", "--search", __file__]],
     "eval": [
         ["arithmetic"],

@@ -531,12 +531,12 @@ async def test_the_palette_offers_what_applies(play: Play) -> None:
     async with running(play, trainer) as stage:
         await reach(stage, 5)
         names = {name for name, _, _ in entries(stage.app.screen)}
-        assert {"tune: Pause", "tune: Stop and keep", "tune: What moved"} <= names and "tune: New run…" not in names
+        assert {"tune: Pause", "tune: Stop and keep", "tune: What moved"} <= names and "tune: Fine-tune…" not in names
         await stage.pilot.press("s")
         held.go(5)
         await state(stage, "ended")
         names = {name for name, _, _ in entries(stage.app.screen)}
-        assert {"tune: Go on", "tune: New run…"} <= names and "tune: Pause" not in names
+        assert {"tune: Go on", "tune: Fine-tune…", "tune: Pretrain…"} <= names and "tune: Pause" not in names
 
 
 @pytest.mark.slow

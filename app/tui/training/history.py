@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from app.tui.widgets.chart import Curve, Mark, Picture
 from engine.tune.control import Stepped, Validated
 
 Parts = Sequence[tuple[str, str]]
-KEPT = ("step", "loss", "smooth", "rate", "norm")  # of every step
+KEPT = ("step", "loss", "smooth", "rate", "norm", "noise_scale")  # of every step
 RECENT = 0.25  # share of the run that the closer view shows, and
 FEWEST = 20  # steps of it at least
 
@@ -40,7 +41,8 @@ class TrainingHistory:
         known = bisect_left(self._columns["step"], event.step)
         for name, column in self._columns.items():
             del column[known:]
-            column.append(getattr(event, name))
+            value = getattr(event, name)
+            column.append(math.nan if value is None else value)
         self.last = event
 
     @property
@@ -85,6 +87,8 @@ class TrainingHistory:
         if self.validated:
             v = self.validated[-1]
             parts.append((f"  {glyphs.live} valid {v.loss:.3f} ± {v.high - v.loss:.3f}", "chosen"))
+            if v.bits_per_byte is not None:
+                parts.append((f"  {v.bits_per_byte:.3f} bits/byte", "chosen"))
         best = self.best
         if best is not None and best is not self.validated[-1]:
             parts.append((f"  ◆ best {best.loss:.3f} at {best.step:,}", "chosen"))
@@ -97,6 +101,50 @@ class TrainingHistory:
     def norm(self, *, close: bool = False) -> Picture:
         """The gradient's norm, before clipping."""
         return self._small("GRADIENT", "norm", "{:.3g}".format, close)
+
+    def bits(self, *, close: bool = False) -> Picture:
+        """Validations in bits a byte, which do not depend on the tokenizer."""
+        left, right = self._range(self._column("step", close), close)
+        known = [(v.step, v.bits_per_byte) for v in self.validated if v.bits_per_byte is not None and v.step >= left]
+        words = [("BITS A BYTE", "heading")]
+        if known:
+            words.append((f"  {known[-1][1]:.3f} at step {known[-1][0]:,}", "chosen"))
+        xs, ys = [step for step, _ in known], [value for _, value in known]
+        points = [(float(x), y, "●", "chosen") for x, y in known[-1:]]
+        return Picture(words, [Curve(xs, ys, "chosen")], (), right, left, points=points)
+
+    def positions(self) -> Picture:
+        """Loss of the last validation by how many targets stand before, in octaves, and faintly that of the first."""
+        known = [v for v in self.validated if v.by_position]
+        words = [("BY POSITION", "heading")]
+        if not known:
+            return Picture(words)
+        first, last = known[0].by_position, known[-1].by_position
+        words.append((f"  {last[0]:.2f} → {last[-1]:.2f} nats", "bar"))
+        if len(known) > 1:
+            words.append((f"  step {known[0].step:,}: {first[0]:.2f} → {first[-1]:.2f}", "faint"))
+        curves = [Curve(range(len(v)), v, ink) for v, ink in ((first, "bar_cut"), (last, "bar"))[len(known) < 2 :]]
+        across = [(float(i), count(1 << max(i - 1, 0))) for i in range(1, len(last), 2)]
+        right = max(len(last) - 1, 1)
+        return Picture(words, curves, (), right, along="token", across=across)
+
+    def noise(self, *, close: bool = False) -> Picture:
+        """The gradient's noise scale, and dotted the tokens of a step, both in powers of ten."""
+        xs, ys = self._column("step", close), self._column("noise_scale", close)
+        words = [("NOISE SCALE", "heading")]
+        left, right = self._range(xs, close)
+        known = ys[np.isfinite(ys) & (ys > 0)]
+        if self.last is None or not len(known):
+            return Picture(words, (), (), right, left)
+        a_step = self.last.tokens / self.last.step
+        words += [(f"  {count(round(known[-1]))} tokens", "text"), (f"  a step {count(round(a_step))}", "faint")]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            powers = np.log10(ys)
+        line = math.log10(a_step)
+        low, high = math.floor(min(line, np.log10(known).min())), math.ceil(max(line, np.log10(known).max()) + 1e-9)
+        up = [(float(power), count(10**power)) for power in range(low, high + 1)]
+        curves = [Curve([left, right], [line, line], "faint", dotted=True), Curve(xs, powers, "bar", loose=True)]
+        return Picture(words, curves, (), right, left, floor=low, up=up)
 
     def _small(self, heading: str, name: str, said: Callable[[float], str], close: bool) -> Picture:
         xs, ys = self._column("step", close), self._column(name, close)

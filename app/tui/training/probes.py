@@ -35,6 +35,7 @@ class Probes:
     """The questions of one run, and their answers."""
 
     send: Callable[[Request], None] = lambda request: None
+    base: bool = True  # there is a model before training, to be compared with
     names: Names = field(default_factory=Names)
     answers: Answers = field(default_factory=Answers)
     prompts: list[Compare] = field(default_factory=list)
@@ -76,7 +77,9 @@ class Probes:
             self.send(request)
 
     def look(self) -> None:
-        """Measure what has moved, after the step that is being taken."""
+        """Measure what has moved, after the step that is being taken; where there is a base."""
+        if not self.base:
+            return
         for request in (*self.prompts[self.at : self.at + 1], self.text):
             self.ask(request)
 

@@ -9,8 +9,8 @@ from shlex import quote
 from typing import Any
 
 from app.requests import Train, TrainingPlan, TrainOn
+from app.training_kind import TrainingConfig, kind_of
 from app.worker import Closed, Failed, Worker
-from engine.tune.config import Config
 from engine.tune.control import Ended, Paused, Refused, Request, Saved, Stepped, TrainControl
 
 
@@ -20,9 +20,10 @@ class Training:
     state: opening | training | paused | stopping | ended | failed.
     """
 
-    def __init__(self, worker: Worker, config: Config, *, resume: bool = False) -> None:
+    def __init__(self, worker: Worker, config: TrainingConfig, *, resume: bool = False) -> None:
         """`worker` does nothing else, and ends with the run."""
         self.worker, self.config, self.resume = worker, config, resume
+        self.kind = kind_of(config)
         self.control = TrainControl()
         self.state = "opening"
         self.plan: TrainingPlan | None = None
@@ -139,9 +140,9 @@ class Training:
         return 0, [f"{end.reason} after step {end.step}: {folder}"]
 
 
-def command(config: Config, *, resume: bool = False) -> str:
+def command(config: TrainingConfig, *, resume: bool = False) -> str:
     """The command that starts the same run, or goes on with it."""
-    words = ["likely tune", quote(config.data)]
+    words = [f"likely {kind_of(config).verb}", quote(config.data)]
     for f in fields(config):
         value = getattr(config, f.name)
         if f.name == "data" or value == f.default:

@@ -67,4 +67,4 @@ def _kept(training: Training, course: TrainingHistory) -> list[str]:
         return ["nothing is lost", f"c goes on from step {course.step:,}", "s saves", here]
     if training.unfinished:
         return [f"kept in {folder}", command(training.config, resume=True)]
-    return [f"kept in {folder}", f"likely diff {training.config.model} {folder} TEXT"]
+    return [f"kept in {folder}", training.kind.after(training.config, folder)]

@@ -1,6 +1,7 @@
-"""A training as it goes: its curves, what the model says by now, and what has moved since the base."""
+"""A training as it goes: its curves, what the model says by now, and what has moved since the base it began as."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from textual.widgets import Input
 
 from app.jobs import TrainingJobs
 from app.requests import Progressed, TrainingPlan
+from app.training_kind import KINDS, TrainingConfig, TrainingKind, kind_of
 from app.tui import keys
 from app.tui.dialogs.overlays import Ask, Read
 from app.tui.formula import Formula
@@ -26,19 +28,19 @@ from app.tui.widgets.chart import Chart
 from app.tui.widgets.drift import MovedPanel
 from app.tui.widgets.gauge import Gauge
 from app.tui.widgets.heat_view import HeatView
+from app.tui.widgets.learned import LearnedPanel
 from app.tui.widgets.prompt import PromptInput
 from app.tui.widgets.row_table import RowTable
 from app.tui.widgets.tune_form import TuneForm
 from app.worker import Failed, Worker
 from engine.errors import LikelyError
-from engine.tune.config import Config
 from engine.tune.control import Completion, Refused, Stepped, Validated
-from engine.tune.rows import read_map
 
 TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")
 SLIM = 76  # columns: below them what moved stands in one column
 TALL = 30  # rows: below them the small curves have one row less
+NO_BASE = "it begins at random weights: there is no base to compare with or to ask"
 
 
 OF_A_RUN = (
@@ -82,6 +84,7 @@ class TuneScreen(View):
     def __init__(self) -> None:
         super().__init__()
         self.training: Training | None = None
+        self.worker: Worker | None = None  # of the run or of the one before, which may still be ending
         self.course = TrainingHistory()
         self.watching = Probes()
         self.stage = ""  # of a run that is being opened
@@ -101,13 +104,14 @@ class TuneScreen(View):
                         yield Chart(id="norm")
                     yield HeatView(id="answers")
                 yield MovedPanel()
+                yield LearnedPanel()
             yield PromptInput(placeholder="Ask the model as it is now  (enter)", id="prompt")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
         self.prompt = self.query_one(PromptInput)
         self.gauge = self.query_one(Gauge)
-        self.panel = self.query_one(MovedPanel)
+        self.panel, self.learned = self.query_one(MovedPanel), self.query_one(LearnedPanel)
         self.said = self.query_one("#answers", HeatView)
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
@@ -139,14 +143,25 @@ class TuneScreen(View):
     def on_tune_form_started(self, event: TuneForm.Started) -> None:
         self.start(event.config, event.resume)
 
-    def start(self, config: Config, resume: bool) -> None:
-        """Open a run and train."""
+    def on_tune_form_kind_chosen(self) -> None:
+        self.reshow()
+
+    def start(self, config: TrainingConfig, resume: bool) -> None:
+        """Open a run and train, as soon as the one before has let its files and its model go."""
         if self.training is not None:
             self.training.close()
-        worker = Worker(lambda: TrainingJobs(self.host.trainer()), "trainer")
-        self.training = self.host.training = Training(worker, config, resume=resume)
-        per = "pair" if config.objective in ("dpo", "orpo") else "token"
-        self.course, self.watching = TrainingHistory(per), Probes(self.training.ask)
+        before = self.worker
+
+        def jobs() -> TrainingJobs:
+            if before is not None:
+                before.join()
+            return TrainingJobs(self.host.trainer())
+
+        self.worker = Worker(jobs, "trainer")
+        self.training = self.host.training = training = Training(self.worker, config, resume=resume)
+        self.course = TrainingHistory(training.kind.per(config))
+        self.watching = Probes(training.ask, training.kind.base)
+        self.set_class(not training.kind.base, "-baseless")
         self.said.show([])
         self.set_class(False, "-form")
         self.prompt.focus()
@@ -210,6 +225,8 @@ class TuneScreen(View):
 
     def action_repeat(self, base: bool) -> None:
         """Ask the last question again, or ask it of the base."""
+        if base and not self._compares():
+            return
         if self.watching.repeat(base):
             self.action_view("answers")
         else:
@@ -221,8 +238,16 @@ class TuneScreen(View):
             self.watching.look()
             self.action_view("moved")
 
+    def _compares(self) -> bool:
+        """Whether there is a base; where not, say so."""
+        if not self.watching.base:
+            self.hints.say(NO_BASE)
+        return self.watching.base
+
     def action_turn(self, by: int) -> None:
         """Another of the watched prompts."""
+        if not self._compares():
+            return
         self.watching.turn(by)
         self.panel.text.move_to(None)
         self.action_view("moved")
@@ -247,7 +272,7 @@ class TuneScreen(View):
                 do(text)
                 self.action_view("moved")
 
-        if self.ready:
+        if self.ready and self._compares():
             self.app.push_screen(Ask(title, value), typed)
 
     def reframe(self) -> None:
@@ -309,21 +334,25 @@ class TuneScreen(View):
         elif self.host.tune_order is None:
             self.host.go("chat")
 
-    def action_new(self) -> None:
+    def action_new(self, kind: TrainingKind | None = None) -> None:
         """The form, for another run."""
         if self.training is None or not (self.training.busy or self.training.state == "opening"):
+            if kind is not None:
+                self.query_one(TuneForm).choose(kind)
             self._show_form()
         else:
             self.hints.say("a run is under way: s stops and keeps it")
 
     @property
-    def chats(self) -> bool:
-        """Whether what was learned can be put on the chat's model: the run is over, and it made an adapter."""
-        return self.training is not None and self.training.ended is not None and self.training.config.kind != "full"
+    def result(self) -> tuple[str, str] | None:
+        """The model and the adapter to chat with, once the run is over."""
+        it = self.training
+        over = it is not None and it.plan is not None and it.ended is not None
+        return it.kind.result(it.config, it.plan.folder) if it and it.plan and over else None
 
     def action_chat(self) -> None:
-        if self.chats and self.training is not None and self.training.plan is not None:
-            self.host.chat_with(self.training.config.model, self.training.plan.folder)
+        if self.result is not None:
+            self.host.chat_with(*self.result)
 
     def action_plan(self) -> None:
         if self.training is not None and self.training.plan is not None:
@@ -337,7 +366,11 @@ class TuneScreen(View):
         form, running = self.query_one(TuneForm), None if self.has_class("-form") else self.training
         try:
             config = form.read() if running is None else running.config
-            self.app.push_screen(RowsScreen(self.host, config.data, read_map(config.map)))
+            rows = kind_of(config).rows
+            if rows is not None:
+                self.app.push_screen(RowsScreen(self.host, config.data, rows(config)))
+            else:
+                self.hints.say("a text is read whole: it has no rows to keep or drop")
         except LikelyError as error:
             form.say(str(error))
 
@@ -368,10 +401,12 @@ class TuneScreen(View):
         self.set_class(bool(self.said.blocks), "-answered")
         self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
         self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
+        self.learned.show(course, close=self.closer)
         if training is not None:
             self.gauge.show(standing(training, course, self.stage, glyphs, self.host.clock() - self.began_s))
         plan = training.plan if training is not None else None
-        name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else "fine-tuning"
+        kind = training.kind if training is not None else self.query_one(TuneForm).kind
+        name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else kind.doing
         self.top.show(name, (training.state,) if training is not None else ())
         self._hint()
 
@@ -413,23 +448,26 @@ class TuneScreen(View):
     def _hint(self) -> None:
         training = self.training
         if self.has_class("-form"):
-            filling = (("⏎", "Start"), ("↑↓", "Field"), ("^l", "Rows"), ("^r", "Resume"), ("esc", "Back"))
-            self.hints.show((*filling, (keys.help_key(), "Keys")))
+            filling = (("⏎", "Start"), ("↑↓", "Field"), ("^t", "Kind"), ("^l", "Rows"), ("^r", "Resume"))
+            self.hints.show((*filling, ("esc", "Back"), (keys.help_key(), "Keys")))
             return
         if self.focused is self.prompt:
             self.hints.show((("⏎", "Ask"), ("esc", "The run: pause, stop, what moved"), (keys.help_key(), "Keys")))
             return
         state = training.state if training is not None else ""
-        own: tuple[tuple[str, str], ...] = (("w", "What moved"), ("t", "Try"), ("l", "Loss"))
+        base = self.watching.base
+        own: tuple[tuple[str, str], ...] = (("w", "What moved" if base else "Bits, position, noise"),)
+        own += (("t", "Try"), ("l", "Loss"))
         if state in ("training", "paused"):
             pausing = training is not None and training.control.paused
             own = (("space", "Go on" if pausing else "Pause"), ("s", "Stop and keep"), *own)
         elif state in ("ended", "failed"):
             more: tuple[tuple[str, str], ...] = (("c", "Go on"),) if training and training.unfinished else ()
             more += (("s", "Save"),) if state == "failed" else ()
-            more += (("⏎", "Chat with it"),) if self.chats else ()
+            more += (("⏎", "Chat with it"),) if self.result is not None else ()
             own = (*more, *own, ("n", "New run"))
-        self.hints.show((*own, ("^l", "Rows"), ("[ ]", "Prompt"), ("z", "Closer"), (keys.help_key(), "Keys")))
+        own += (("^l", "Rows"), ("[ ]", "Prompt")) if base else ()
+        self.hints.show((*own, ("z", "Closer"), (keys.help_key(), "Keys")))
 
     def commands(self) -> Iterator[Command]:
         training = self.training
@@ -439,21 +477,27 @@ class TuneScreen(View):
             yield f"tune: {'Go on' if paused else 'Pause'}", "after the step that is being taken", self.action_pause
             yield "tune: Stop and keep", "finishes the step and saves", self.action_stop
         elif training is None or training.state != "opening":
-            yield "tune: New run…", "data, model, adapter", self.action_new
+            for kind in KINDS:
+                label = f"tune: {kind.title.capitalize()}…"
+                yield label, kind.about, partial(self.action_new, kind)
         if training is not None and training.plan is not None:
             if training.unfinished:
                 yield "tune: Go on", "from where the run is", self.action_go_on
-            if self.chats:
-                yield "tune: Chat with it", "the adapter on the chat's model", self.action_chat
+            if self.result is not None:
+                yield "tune: Chat with it", "the model with what it has learned", self.action_chat
             yield "tune: Try a prompt", "the model answers as it is now", self.action_try
             if self.watching.answers.asked is not None:
                 yield "tune: Ask again", "the same question", lambda: self.action_repeat(False)
-                yield "tune: Ask the base", "the same question, before training", lambda: self.action_repeat(True)
+                if self.watching.base:
+                    yield "tune: Ask the base", "the same question, before training", lambda: self.action_repeat(True)
             yield "tune: Ask at every validation", "on or off", self.toggle_always
-            yield "tune: What moved", "measured now", self.action_look
-            yield "tune: Watch a prompt…", "the next token before and now", self.action_watch
-            yield "tune: Held-out text…", "along which KL is measured", self.action_hold
-            other = "as plain text" if self.watching.chat else "through the chat template"
-            yield f"tune: Prompts {other}", "how questions are put", self.reframe
+            if self.watching.base:
+                yield "tune: What moved", "measured now", self.action_look
+                yield "tune: Watch a prompt…", "the next token before and now", self.action_watch
+                yield "tune: Held-out text…", "along which KL is measured", self.action_hold
+                other = "as plain text" if self.watching.chat else "through the chat template"
+                yield f"tune: Prompts {other}", "how questions are put", self.reframe
+            else:
+                yield "tune: Bits, position, noise", "bits a byte, loss by position, noise scale", self.action_look
             yield "tune: Show the plan", "rows, tokens, steps, memory", self.action_plan
             yield "tune: Closer or all", "the last quarter of the curves", self.action_close_up

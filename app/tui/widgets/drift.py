@@ -16,7 +16,7 @@ class MovedPanel(Vertical):
     """Shows a `Probes`; a cursor in its text picks the place."""
 
     def __init__(self) -> None:
-        super().__init__(id="moved")
+        super().__init__(id="moved", classes="side")
         self._shown: Compared | None = None
 
     def compose(self) -> ComposeResult:

@@ -1,7 +1,7 @@
 """A run of training from a few fields: what, on which model, to where, and the options that matter most."""
 
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -10,24 +10,20 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
+from app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of
 from app.tui.chat import attach
 from app.tui.tokens import cells
 from engine.errors import LikelyError
 from engine.home import expanded
 from engine.options import read_toml
-from engine.tune.config import HINTS, Config, configure
 
-# name, what it is called here; "config" is a file of all the others
+OPTIONS = "config"  # the field that names a file of all other options
+# those of every kind, from top to bottom; one that two have keeps what was typed
 FIELDS = (
-    ("data", "data"), ("model", "model"), ("out", "adapter"), ("rank", "rank"), ("rate", "rate"),
-    ("epochs", "epochs"), ("batch", "batch"), ("length", "length"), ("config", "options"),
+    "data", "model", "out", "size", "tokenizer", "tokens", "rank", "rate", "epochs", "batch", "length", "context",
+    OPTIONS,
 )  # fmt: skip
-ABOUT = {
-    "data": "JSONL, CSV, Parquet, a folder of texts, or a hub data set",
-    "config": "a TOML file with any other options (likely tune --help)",
-}
-WHAT = "Moves a model towards your data, and shows how far it has moved."
-WIDE = ("data", "model", "out", "config")  # paths and names
+WIDE = ("data", "model", "out", "size", "tokenizer", OPTIONS)  # paths and names
 
 
 class Paths(Suggester):
@@ -45,34 +41,64 @@ class TuneForm(VerticalScroll):
         Binding("down", "app.focus_next", "Next field", show=False, id="form.next"),
         Binding("up", "app.focus_previous", "Previous field", show=False, id="form.previous"),
         Binding("ctrl+r", "start(True)", "Go on with the run there", show=False, id="form.resume"),
+        Binding("ctrl+t", "kind", "Another kind of training", show=False, id="form.kind"),
     ]
 
     class Started(Message):
         """A run that can be opened."""
 
-        def __init__(self, config: Config, resume: bool) -> None:
+        def __init__(self, config: TrainingConfig, resume: bool) -> None:
             super().__init__()
             self.config, self.resume = config, resume
 
-    base: Config = Config()
+    class KindChosen(Message):
+        """Another kind of training is asked for."""
+
+    kind: TrainingKind = TUNE
+    base: TrainingConfig = TUNE.default
 
     def compose(self) -> ComposeResult:
-        yield Label("fine-tune", classes="sheet-title")
-        yield Label(WHAT, classes="faint", id="form-what")
-        for name, label in FIELDS:
-            with Horizontal(classes="field"):
-                yield Label(label, classes="field-name")
-                suggester = Paths(use_cache=False) if name in ("data", "config") else None
-                yield Input(id=f"field-{name}", placeholder=words(name, None), suggester=suggester, classes=width(name))
-                yield Label(about(name), classes="field-about faint", markup=False)
+        yield Label("", classes="sheet-title", id="form-title")
+        yield Label("", classes="faint", id="form-what")
+        for name in FIELDS:
+            with Horizontal(classes="field", id=f"row-{name}"):
+                yield Label("", classes="field-name")
+                suggester = Paths(use_cache=False) if name in ("data", OPTIONS) else None
+                yield Input(id=f"field-{name}", suggester=suggester, classes="wide" if name in WIDE else "short")
+                yield Label("", classes="field-about faint", markup=False)
         yield Label("", id="form-line", markup=False)
 
-    def fill(self, config: Config) -> None:
+    def on_mount(self) -> None:
+        self.choose(self.kind)
+
+    def choose(self, kind: TrainingKind) -> None:
+        """Ask for the options of a kind of training."""
+        if kind is not kind_of(self.base):
+            self.base = kind.default
+        self.kind = kind
+        self.query_one("#form-title", Label).update(kind.title)
+        self.query_one("#form-what", Label).update(kind.about)
+        for name in FIELDS:
+            row, label = self.query_one(f"#row-{name}"), kind.fields.get(name, "options" if name == OPTIONS else "")
+            row.display = bool(label)
+            row.query_one(".field-name", Label).update(label)
+            row.query_one(".field-about", Label).update(about(kind, name))
+            self.field(name).placeholder = words(kind, name, None)
+        self.post_message(self.KindChosen())
+
+    def action_kind(self) -> None:
+        """The next kind of training; what was typed stays."""
+        self.choose(KINDS[(KINDS.index(self.kind) + 1) % len(KINDS)])
+        self.say("")
+        if self.screen.focused is None or not self.screen.focused.focusable:
+            self.field("data").focus()
+
+    def fill(self, config: TrainingConfig) -> None:
         """Put the options of a run in, those of no field too: they stand under what is typed from now on."""
         self.base = config
-        for name, _ in FIELDS:
-            if name != "config":
-                self.field(name).value = words(name, config)
+        self.choose(kind_of(config))
+        for name in self.kind.fields:
+            self.field(name).value = words(self.kind, name, config)
 
     def field(self, name: str) -> Input:
         return self.query_one(f"#field-{name}", Input)
@@ -81,12 +107,12 @@ class TuneForm(VerticalScroll):
         """The line below: a mistake, or what is being done."""
         self.query_one("#form-line", Label).update(cells.clean(line))
 
-    def read(self) -> Config:
+    def read(self) -> TrainingConfig:
         """The options: those of the run before, over them the file's, over them the fields'. LikelyError if wrong."""
-        values = {name: self.field(name).value.strip() for name, _ in FIELDS}
-        path = values.pop("config")
-        base = configure(read_toml(expanded(path)), self.base) if path else self.base
-        return configure({name: typed(name, text) for name, text in values.items() if text}, base)
+        kind, path = self.kind, self.field(OPTIONS).value.strip()
+        values = {name: self.field(name).value.strip() for name in kind.fields}
+        base = kind.configure(read_toml(expanded(path)), self.base) if path else self.base
+        return kind.configure({name: typed(kind, name, text) for name, text in values.items() if text}, base)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -99,36 +125,34 @@ class TuneForm(VerticalScroll):
             self.say(str(error))
             return
         if not config.data:
-            self.say("data: give a file, a folder, or the id of a hub data set")
+            self.say(f"data: give {self.kind.missing}")
             self.field("data").focus()
             return
         self.say("")
         self.post_message(self.Started(config, resume))
 
 
-def typed(name: str, text: str) -> Any:
+def typed(kind: TrainingKind, name: str, text: str) -> Any:
     """A field's text as its option wants it; as text where it is no number, which the option then refuses."""
-    kind = HINTS[name]
+    wanted = get_type_hints(type(kind.default))[name]
     try:
-        return kind(text) if kind in (int, float) else text
+        return wanted(text) if wanted in (int, float) else text
     except ValueError:
         return text
 
 
-def words(name: str, config: Config | None) -> str:
+def words(kind: TrainingKind, name: str, config: TrainingConfig | None) -> str:
     """An option as a field has it: its default, or where a run has another value that one."""
-    default = getattr(Config(), name, "")
+    default = getattr(kind.default, name, "")
     value = default if config is None else getattr(config, name)
     if config is not None and value == default:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def about(name: str) -> str:
+def about(kind: TrainingKind, name: str) -> str:
     """A field's meaning."""
-    helps = (str(f.metadata["help"]) for f in fields(Config) if f.name == name)
-    return ABOUT.get(name) or next(helps, "")
-
-
-def width(name: str) -> str:
-    return "wide" if name in WIDE else "short"
+    if name == OPTIONS:
+        return f"a TOML file with any other options (likely {kind.verb} --help)"
+    helps = (str(f.metadata["help"]) for f in fields(kind.default) if f.name == name)
+    return kind.data if name == "data" else next(helps, "")

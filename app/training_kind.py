@@ -1,0 +1,87 @@
+"""`TrainingKind`: kinds of training that have one trainer and one screen, by the table of their options. No mlx.
+
+What the screen says and asks for differs by kind here, and nowhere else; how a run is opened, the trainer knows.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.pretrain import config as pretraining
+from engine.pretrain.config import PretrainConfig
+from engine.tune import config as tuning
+from engine.tune.config import Config
+from engine.tune.rows import read_map
+
+TrainingConfig = Config | PretrainConfig
+
+
+@dataclass(frozen=True)
+class TrainingKind:
+    """A kind of training. The functions take its options, and those of two arguments the run's folder too."""
+
+    verb: str
+    title: str  # to do it
+    doing: str
+    about: str
+    default: TrainingConfig
+    configure: Callable[..., TrainingConfig]  # values by name over other options, as the engine does it
+    fields: Mapping[str, str]  # options that a form asks for, and what they are called there
+    data: str  # what the data may be, and
+    missing: str  # what to give where there are none
+    base: bool  # whether there is a model that it begins as, to be compared with
+    rows: Callable[[Any], Mapping[str, str] | None] | None  # how rows are read that can be kept and dropped; or none
+    per: Callable[[Any], str]  # what the loss is a mean over
+    model: Callable[[Any], str]  # that is trained further; "" for none
+    result: Callable[[Any, str], tuple[str, str] | None]  # the model and the adapter to chat with when it is over
+    after: Callable[[Any, str], str]  # the command that looks at what was learned
+
+
+TUNE = TrainingKind(
+    verb="tune",
+    title="fine-tune",
+    doing="fine-tuning",
+    about="Moves a model towards your data, and shows how far it has moved.",
+    default=Config(),
+    configure=tuning.configure,
+    fields={
+        "data": "data", "model": "model", "out": "adapter", "rank": "rank", "rate": "rate", "epochs": "epochs",
+        "batch": "batch", "length": "length",
+    },
+    data="JSONL, CSV, Parquet, a folder of texts, or a hub data set",
+    missing="a file, a folder, or the id of a hub data set",
+    base=True,
+    rows=lambda config: read_map(config.map),
+    per=lambda config: "pair" if config.objective in ("dpo", "orpo") else "token",
+    model=lambda config: str(config.model),
+    result=lambda config, folder: (config.model, folder) if config.kind != "full" else None,
+    after=lambda config, folder: f"likely diff {config.model} {folder} TEXT",
+)  # fmt: skip
+PRETRAIN = TrainingKind(
+    verb="pretrain",
+    title="pretrain",
+    doing="pretraining",
+    about="Trains a model from random weights on your text, its tokenizer too.",
+    default=PretrainConfig(),
+    configure=pretraining.configure,
+    fields={
+        "data": "text", "out": "model", "size": "size", "tokenizer": "tokenizer", "tokens": "tokens", "rate": "rate",
+        "batch": "batch", "context": "context",
+    },
+    data="a text file, JSONL, CSV, Parquet, or a folder of them",
+    missing="a file or a folder of text",
+    base=False,
+    rows=None,
+    per=lambda config: "token",
+    model=lambda config: "",
+    result=lambda config, folder: (folder, "") if config.objective == "autoregressive" else None,
+    after=lambda config, folder: (
+        f"likely {'chat' if config.objective == 'autoregressive' else 'fill TEXT'} -M {folder}"
+    ),
+)  # fmt: skip
+KINDS = (TUNE, PRETRAIN)
+
+
+def kind_of(config: TrainingConfig) -> TrainingKind:
+    """The kind of training that the options are of."""
+    return next(kind for kind in KINDS if type(kind.default) is type(config))
