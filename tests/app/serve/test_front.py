@@ -9,13 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.cli import likely as program
 from app.serve import openai_requests, openapi
 from app.serve.asks import AnswerRequest, RequestRefused
 from app.serve.bounds import Bounds
 from app.serve.front import Front
+from app.serve.guard import Guard
 from app.serve.reading import TextParting
 from app.serve.server import ServeOptions
 from app.serve.serving_jobs import ServingJobs
@@ -202,6 +205,13 @@ def test_others_are_let_in_with_a_key_alone() -> None:
     with pytest.raises(ParameterError, match="--api-key"):
         ServeOptions(("m",), "0.0.0.0")
     assert ServeOptions(("m",), "0.0.0.0", key="k").host == "0.0.0.0"
+    for more, line in ((["--api-key", " "], "--api-key is empty"), (["-M", "a/m", "-M", "b/m"], "of one name, m")):
+        said = CliRunner().invoke(program, ["serve", "--port", "0", *more])
+        assert line in str(said.exception), said.output
+    guard = Guard("0.0.0.0", "clé")  # a header's bytes are the key's, whatever letters they spell
+    guard.check({"host": "10.0.0.1:80", "authorization": f"Bearer {'clé'.encode().decode('latin-1')}"})
+    with pytest.raises(RequestRefused):
+        guard.check({"host": "10.0.0.1:80", "authorization": "Bearer clé"})
 
 
 @pytest.mark.parametrize(
