@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from models import Transformer
 
 FILE = "trials.jsonl"
+TRAINED = ".trial"  # what a trial trains, while it does; no folder of a person's, for it is deleted
 Name = Mapping[str, Any]
 
 
@@ -102,7 +103,7 @@ def run(
             if (entry := known.get(_key(trial.name))) is not None:
                 result = TrialResult(**entry | {"rows": tuple(RowScore(*row) for row in entry["rows"])})
             else:
-                result = one(checkpoint(trial), trial, folder / "trial")
+                result = one(checkpoint(trial), trial, folder / TRAINED)
                 kept.add(asdict(result))
                 spent, made = spent + result.seconds, made + 1
             yield TrialDone(result, number, len(trials), spent / made * (missing - made) if made else 0.0)
