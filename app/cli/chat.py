@@ -18,6 +18,7 @@ from app.cli.opening import (
     weighed_adapter,
 )
 from app.cli.sampling import read_recipe, sampling_options
+from engine.home import home
 from engine.presets import ORDERS, PARAMETERS
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 @click.option("--plain", is_flag=True, help="Lines instead of a full screen: for pipes, ssh and screen readers.")
 @click.option("--resume", metavar="ID", help="Reopen a conversation where it was left.")
 @click.option("--system", metavar="TEXT", help="System prompt.")
+@click.option("--server", metavar="URL", help="Watch the requests of a server of likely's, as they run.")
+@click.option(
+    "--server-key",
+    envvar="LIKELY_SERVER_KEY",
+    type=click.Path(dir_okay=False),
+    help="File with its key for watching. Default: that of this user's server on this machine, by its port.",
+)
 @parallel_option
 @sampling_options
 def command(
@@ -38,6 +46,8 @@ def command(
     plain: bool,
     resume: str | None,
     system: str | None,
+    server: str | None,
+    server_key: str | None,
     parallel: str | None,
     **values: object,
 ) -> None:
@@ -47,11 +57,14 @@ def command(
     likely chat                       full screen
     likely chat -M qwen3-4b           ... with this model, from now on also where none is named
     likely chat --plain --temp 0.7    lines; ctrl-c stops an answer, ctrl-d ends
+    likely chat --server http://127.0.0.1:8080    the requests of a likely serve, token by token
     """
     if not plain and draws_no_screen():
         if resume is not None:
             raise click.UsageError("--resume is for the full screen, which this terminal does not draw (TERM=dumb)")
         click.echo("this terminal draws no full screen (TERM=dumb): likely chat --plain, line by line", err=True)
+        if server is not None:
+            raise click.UsageError("--server is for the full screen, which this terminal does not draw (TERM=dumb)")
         plain = True
     if plain:
         from app.plain import converse
@@ -68,6 +81,11 @@ def command(
         raise click.UsageError("the full screen is one process's: use --plain with --parallel")
     if not on_terminal():
         raise click.UsageError("the full screen needs a terminal; use --plain in a pipe")
+    if server is not None:
+        from app.tui import watch
+        from app.watch.address import ServerAddress
+
+        sys.exit(watch(ServerAddress.read(server, home(), server_key or "")))
     from app.tui import run as screen
 
     weighed = [weighed_adapter(given) for given in adapters]

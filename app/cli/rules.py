@@ -95,7 +95,13 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     "fill": SAMPLING,
     "chat": (
         *SAMPLING,
-        OptionRule(_named("plain"), "is for the full screen: leave out --plain", refused=("resume",)),
+        OptionRule(_named("plain"), "is for the full screen: leave out --plain", refused=("resume", "server")),
+        OptionRule(
+            _named("server"),
+            "is of a chat of this program: --server watches another's, and takes --server-key alone",
+            only=("server", "server_key"),
+        ),
+        _goes_with(("server",), "server_key"),
         OptionRule(
             lambda values: not values["plain"],
             "is for --plain: on the full screen an answer ends where the model ends it, or by esc",

@@ -84,11 +84,15 @@ class EmbeddingRequest:
 
 @dataclass(frozen=True, slots=True)
 class AnswerOpened:
-    """An answer has begun: its model, tokens of its prompt, and whether the template has opened a thought for it."""
+    """An answer has begun: its model, tokens of its prompt, and whether the template has opened a thought for it.
+
+    `ids` are those of the prompt.
+    """
 
     facts: ModelFacts
     prompt_tokens: int
     thinking: bool = False
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

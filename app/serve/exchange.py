@@ -22,9 +22,9 @@ from app.serve.front import Front, WorkerFault
 from app.serve.guard import Guard, headers_of, read_body
 from app.serve.metrics import ServerMetrics
 from app.serve.reading import AnswerReader
+from app.watch.lines import WATCH
 from engine.errors import LikelyError
 
-WATCH = "/likely/watch"
 SSE = "text/event-stream"
 
 

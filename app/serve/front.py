@@ -5,17 +5,17 @@ Knows no protocol and no transport.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from app.serve.asks import AnswerOpened, AnswerRequest, EmbeddingRequest, RequestRefused
 from app.serve.bounds import Bounds
+from app.serve.watch_writer import WatchWriter, began
 from app.worker import Closed, Executor, Failed, Worker
-from engine.decode.events import Done, Emitted
-from engine.trace.fields import step_object
 
 WATCHED = 4096  # events that one who watches may be behind
+PULSE_S = 10.0  # after which one who watches is told that there is nothing to tell
 
 
 class WorkerFault(Exception):
@@ -36,6 +36,7 @@ class Front:
         self.waiting = 0
         self.watchers: set[asyncio.Queue[tuple[int, Any]]] = set()
         self._asked: dict[int, asyncio.Queue[Any]] = {}
+        self._known: dict[int, list[Any]] = {}  # the requests that go on, and how their answers were opened
         self._free = asyncio.Semaphore(bounds.running)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -53,14 +54,26 @@ class Front:
         return not self.worker.join(0)
 
     async def watched(self) -> AsyncIterator[dict[str, Any]]:
-        """All requests from now on, as they run: what was asked, each token with its figures, how it ended."""
+        """All requests as they run, as `watch_lines` has them: those that do already, without their tokens so far,
+        and every other from its beginning. Ends for one that does not keep up."""
         queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue(WATCHED)
+        writer = WatchWriter()
+        running = [(job, event) for job, known in self._known.items() for event in known]
         self.watchers.add(queue)
         try:
+            yield began()
+            for job, event in running:
+                for line in writer.lines(job, event, late=True):
+                    yield line
             while queue in self.watchers or not queue.empty():
-                job, event = await queue.get()
-                for seen in sights(event):
-                    yield {"request": job, **seen}
+                try:
+                    async with asyncio.timeout(PULSE_S):
+                        job, event = await queue.get()
+                except TimeoutError:
+                    yield {}
+                    continue
+                for line in writer.lines(job, event):
+                    yield line
         finally:
             self.watchers.discard(queue)
 
@@ -87,6 +100,7 @@ class Front:
         queue: asyncio.Queue[Any] = asyncio.Queue()
         job = self.worker.submit(request)
         self._asked[job] = queue
+        self._known[job] = [request]
         self._tell(job, request)
         over = False
         try:
@@ -103,7 +117,7 @@ class Front:
                 if isinstance(request, AnswerRequest | EmbeddingRequest):
                     request.control.cancel()
                 self._tell(job, Closed())
-            del self._asked[job]
+            del self._asked[job], self._known[job]
 
     def _wake(self) -> None:
         """In the worker's thread: have the loop look."""
@@ -114,6 +128,8 @@ class Front:
         for job, event in self.worker.drain():
             if job in self._asked:
                 self._asked[job].put_nowait(event)
+                if isinstance(event, AnswerOpened):
+                    self._known[job].append(event)
                 self._tell(job, event)
 
     def _tell(self, job: int, event: Any) -> None:
@@ -123,24 +139,3 @@ class Front:
                 self.watchers.discard(queue)
             else:
                 queue.put_nowait((job, event))
-
-
-def sights(event: Any) -> Iterator[dict[str, Any]]:
-    """The lines that one who watches gets for an event, as JSON has them."""
-    match event:
-        case AnswerRequest():
-            transforms = [repr(transform) for transform in event.control.recipe.transforms]
-            asked = [*event.prompt.messages, *({"text": part} for part in event.prompt.parts if isinstance(part, str))]
-            yield {"asked": asked, "model": event.model, "n": event.n, "seed": event.seed, "transforms": transforms}
-        case AnswerOpened(facts, tokens):
-            yield {"opened": tokens, "model": facts.name}
-        case tuple():
-            for each in event:
-                if isinstance(each, Emitted):
-                    yield {"branch": each.branch, "step": step_object(each.step)}
-                elif isinstance(each, Done):
-                    yield {"branch": each.branch, "done": each.reason, "text": each.text}
-        case Failed(line):
-            yield {"failed": line}
-        case Closed():
-            yield {"closed": True}

@@ -14,18 +14,9 @@ from typing import Any
 
 from app.serve.asks import RequestRefused
 from app.serve.bounds import Bounds
+from app.watch.address import is_loopback
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or a name, is this machine's own alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)

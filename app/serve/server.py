@@ -4,7 +4,9 @@ import asyncio
 import fcntl
 import os
 import secrets
+import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,9 +20,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from app.serve.bounds import BOUNDS, Bounds
 from app.serve.exchange import ServerState
 from app.serve.front import Front
-from app.serve.guard import Guard, is_loopback
+from app.serve.guard import Guard
 from app.serve.serving_jobs import ServingJobs
 from app.serve.transport import Endpoint
+from app.watch.address import is_loopback, key_file
 from app.worker import Executor
 from engine.errors import ParameterError
 from engine.home import home
@@ -133,8 +136,8 @@ def watch_key(port: int) -> Iterator[tuple[str, Path]]:
 
     The server holds a lock on it, which ends even by a kill: what nobody holds is cleared away by the next.
     """
-    folder = home() / "servers"
-    path, key = folder / f"{port}.key", secrets.token_urlsafe(32)
+    path, key = key_file(home(), port), secrets.token_urlsafe(32)
+    folder = path.parent
     with ExitStack() as open_files:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -172,6 +175,8 @@ def _clear(key: Path) -> None:
 def serve(options: ServeOptions, tell: Callable[[str], None], ready: Callable[[str], None]) -> None:
     """Serve until a signal ends it; `tell` gets a line a request and the traces of faults, `ready` the address once
     it listens."""
+    # uvicorn raises the signal again at its end: as an exception it lets the key go, too
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     with listening(options.host, options.port) as server:
         port = server.getsockname()[1]
         with watch_key(port) as (key, _):

@@ -111,7 +111,8 @@ class ServingJobs:
         if ask.constraint is not None:
             bound = Constraint(*ask.constraint, len(ids))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
-        yield AnswerOpened(model.facts, len(ids), tokenizer.decode(ids[-8:]).rstrip().endswith(THINK))
+        thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
+        yield AnswerOpened(model.facts, len(ids), thinking, tuple(ids))
         if ask.shown.echo:
             steps = session.score(ids)
             begins = 0 if ask.prompt.whole else len(tokenizer.encode("", bos=True))  # tokens that nobody wrote

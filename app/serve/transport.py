@@ -20,9 +20,10 @@ from starlette.routing import Route
 from app import requests as r
 from app.serve import ollama, openai_requests, openai_responses, responses_api
 from app.serve.asks import AnswerOpened, AnswerRequest, Embedded, RequestRefused
-from app.serve.exchange import WATCH, Answered, Exchanged, Handler, Lines, ServedExchange, ServerState
+from app.serve.exchange import Answered, Exchanged, Handler, Lines, ServedExchange, ServerState
 from app.serve.openapi import description
 from app.serve.reading import AnswerReader, TextDelta
+from app.watch.lines import WATCH
 
 Json = dict[str, Any]
 SIDE_BY_SIDE = 8  # prompts of one request that are drawn at once

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from app.training_kind import TrainingConfig
     from app.tui.app import LikelyApp
     from app.tui.chat.start import Start
+    from app.watch.address import ServerAddress
 
 PATIENCE_S = 0.3  # a wait that needs no words
 
@@ -64,6 +65,15 @@ def ladder(path: Path, home: Path | None = None) -> int:
     from app.tui.app import LikelyApp, local_models
 
     app = LikelyApp(local_models, home or data_home(), ladder=path)
+    app.run()
+    return app.return_code or 0
+
+
+def watch(server: "ServerAddress", home: Path | None = None) -> int:
+    """Watch the requests of a server. Gives the exit code."""
+    from app.tui.app import LikelyApp, local_models
+
+    app = LikelyApp(local_models, home or data_home(), server=server)
     app.run()
     return app.return_code or 0
 

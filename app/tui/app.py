@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from app.tui.host import ViewHost
     from app.tui.training.run import Training
     from app.tui.view import View
+    from app.watch.address import ServerAddress
+    from app.watch.child_server import ChildServer
     from engine.conversation import Conversation
     from engine.prompt import Prompt
 
@@ -121,13 +123,15 @@ class LikelyApp(App[str]):
         evaluator: Callable[[], RunEvaluator] = local_evaluator,
         tune: tuple[TrainingConfig, bool] | None = None,
         ladder: Path | None = None,
+        server: ServerAddress | None = None,
         start: Start | None = None,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """`provider`, `trainer` and `evaluator` are called in their workers' threads. `adapters` (directory, weight)
         are put on the first model. `tune` opens a run (its options, whether it is resumed) in the place of the chat,
-        whose model is loaded when somebody goes there; `ladder` the law of a table of runs, likewise."""
+        whose model is loaded when somebody goes there; `ladder` the law of a table of runs, and `server` the
+        requests of a server, likewise."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
@@ -140,7 +144,8 @@ class LikelyApp(App[str]):
         self.provider, self.trainer, self.evaluator = provider, trainer, evaluator
         self._adapters = tuple(adapters)
         self.tune_order = tune
-        self.ladder = ladder
+        self.ladder, self.server = ladder, server
+        self.child: ChildServer | None = None
         self._start = start
         self.training: Training | None = None  # the run under way or the last one
         self.keeper: AutoSaver | None = None
@@ -194,6 +199,8 @@ class LikelyApp(App[str]):
             self.go("tune")
         elif self.ladder is not None:
             self.go("ladders")
+        elif self.server is not None:
+            self.go("watch")
         else:
             self.engine.load(self.wanted, self._used_last())
         # the worker imports for long and would take turns with the paint
@@ -241,6 +248,8 @@ class LikelyApp(App[str]):
     def on_unmount(self) -> None:
         if self.training is not None:
             self.training.close()
+        if self.child is not None:
+            self.child.stop()
         if self._ticker is not None:
             self.engine.worker.close()
         if self.keeper is not None:
@@ -452,6 +461,20 @@ class LikelyApp(App[str]):
         name = next(name for name, entry in VIEWS.items() if entry.opens == conversation.kind)
         self.go(name)
         self.views[-1].open(conversation)
+
+    def start_server(self) -> None:
+        from app.watch.child_server import ChildServer
+
+        facts = self.engine.current
+        if facts is not None and self.child is None:
+            self.child = ChildServer(facts.name, self.home)
+            self.go("watch")
+            self.say(f"a server of {facts.name} is being started: a copy of its {facts.nbytes / 1e9:.2g} GB")
+
+    def stop_server(self) -> None:
+        if self.child is not None:
+            self.child.stop()
+            self.child = None
 
     def screenshot(self) -> None:
         path = self.home / f"likely-{time.strftime('%Y%m%d-%H%M%S')}.svg"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from app.tui.chat.start import Start
     from app.tui.engine_client import EngineClient
     from app.tui.training.run import Training
+    from app.watch.address import ServerAddress
+    from app.watch.child_server import ChildServer
     from engine.conversation import Conversation
     from engine.prompt import Prompt
 
@@ -43,6 +45,8 @@ class ViewHost(Painted, Protocol):
     evaluator: "Callable[[], RunEvaluator]"
     training: "Training | None"  # the run under way or the last one
     ladder: Path | None  # the table of runs, or the folder that has one, whose law is looked at
+    server: "ServerAddress | None"  # whose requests are watched
+    child: "ChildServer | None"  # the server that was started from here
     tune_order: "tuple[TrainingConfig, bool] | None"  # the run the program was started for, whether it is resumed
 
     def say(self, line: str, alarm: bool = False) -> None:
@@ -59,6 +63,14 @@ class ViewHost(Painted, Protocol):
 
     def open(self, conversation: "Conversation") -> None:
         """Show a conversation in the view for its kind."""
+        ...
+
+    def start_server(self) -> None:
+        """Serve the current model, in a process of its own that ends with the program, and watch that."""
+        ...
+
+    def stop_server(self) -> None:
+        """End the server that was started from here."""
         ...
 
     def go(self, name: str) -> None:

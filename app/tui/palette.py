@@ -24,6 +24,10 @@ def entries(screen: Screen[object]) -> Iterator[Command]:
     for name, entry in VIEWS.items():
         if own is None or name != own.NAME:
             yield f"view: {name.capitalize()}", entry.about, partial(app.go, name)
+    if app.child is not None:
+        yield "server: Stop", app.child.address or "it is being started", app.stop_server
+    elif app.engine.current is not None:
+        yield "server: Start", "serve this model, and watch its requests; it holds a copy of it", app.start_server
     if own is not None:
         yield "keys: Show", "for what has the focus", own.action_keys
         yield from keyed(own)

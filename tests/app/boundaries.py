@@ -96,6 +96,7 @@ def _chat(b: Boundaries) -> None:
     b.note("app.cli.chat.open_session", session)
     b.note("app.plain.converse")
     b.note("app.tui.run", 0)
+    b.note("app.tui.watch", 0)
     b.note("engine.sources.preferences.choose")
     b.patch.setattr("app.cli.chat.on_terminal", lambda: True)
 

@@ -44,6 +44,7 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("run", "budget"): {"exact_mode": ["--exact-mode"]},
     ("chat", "stop"): {"plain": ["--plain"]},
     ("chat", "parallel"): {"plain": ["--plain"]},
+    ("chat", "server_key"): {"server": ["--server", "127.0.0.1:1"]},
     ("reason", "verifier"): {"method": ["--method", "best"]},
     ("reason", "timeout"): {"method": ["--method", "best"], "verifier": ["--verifier", "true"]},
     ("reason", "beams"): {"method": ["--method", "steps"]},
@@ -150,6 +151,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("fuse", "lora"): ("new", "new2"),
     ("bench", "contexts"): ("5,7", "9"),
     ("diff", "metrics"): ("js", "tv"),
+    ("chat", "server"): ("127.0.0.1:2", "http://localhost:3"),
     ("serve", "host"): ("localhost", "127.0.0.2"),
 }
 for verb in ("run", "fill", "chat", "reason"):

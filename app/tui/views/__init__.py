@@ -50,6 +50,13 @@ VIEWS: dict[str, ViewEntry] = {
         "laws of scale: what more compute would give",
         within="runs",
     ),
+    "watch": ViewEntry(
+        "f9",
+        "app.tui.views.watch:WatchScreen",
+        "a server",
+        "a server's requests as they run, with their tokens",
+        within="chat",
+    ),
 }
 
 

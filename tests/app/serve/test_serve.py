@@ -13,10 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import likely as program
+from app.watch.address import ServerAddress
+from app.watch.client import Sighted, WatchControl, listen
+from app.watch.lines import WatchAsked, WatchBegan
+from app.worker import Closed
+from engine.decode.events import Done, Emitted
 from engine.session import Session
 from engine.sources.checkpoint import load
+from engine.transforms import TopK
 from engine.tune import adapters
-from tests.app.serve.served import Client, server, write_model
+from tests.app.serve.served import CONFIG, Client, server, write_model
 from tests.engine.tune.test_gguf_adapter import adapter_on
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -263,19 +269,28 @@ def test_only_this_machine_is_let_in(client: Client) -> None:
 
 
 def test_who_watches_sees_each_token(client: Client) -> None:
-    (path,) = (client.home / "servers").glob("*.key")
-    watching = client.send("/likely/watch", headers={"Authorization": f"Bearer {path.read_text()}"})
-    assert watching.status == 200
-    body = {"messages": HI, "max_tokens": 3, "seed": 1, "logprobs": True}
-    time.sleep(0.1)
+    control = WatchControl()
+    watching = listen(ServerAddress.read(f"127.0.0.1:{client.port}", client.home), control)
+    assert isinstance(next(watching), WatchBegan)
+    body = {"messages": HI, "max_tokens": 3, "seed": 1, "logprobs": True, "likely": {"sampling": {"top_k": 5}}}
     _, answer = client.ask(CHAT, body)
     seen: list[Any] = []
-    while not seen or "closed" not in seen[-1]:
-        line = watching.readline().decode()
-        seen += [json.loads(line.removeprefix("data: "))] if line.startswith("data: ") else []
-    assert seen[0]["asked"] == HI and seen[1]["opened"] == answer["usage"]["prompt_tokens"]
-    steps = [one["step"] for one in seen if "step" in one]
-    assert [s["logprob"] for s in steps] == [t["logprob"] for t in answer["choices"][0]["logprobs"]["content"]]
+    while not seen or not isinstance(seen[-1], Closed):
+        sighted = next(watching)
+        assert isinstance(sighted, Sighted)
+        seen.append(sighted.event)
+    asked, opened = seen[:2]
+    assert isinstance(asked, WatchAsked) and asked.turns == (("user", "hi"),) and asked.seed == 1
+    assert len(opened.ids) == answer["usage"]["prompt_tokens"] and len(opened.pieces) == CONFIG["vocab_size"]
+    steps = [one.step for one in seen if isinstance(one, Emitted)]
+    told = answer["choices"][0]["logprobs"]["content"]
+    assert [step.logprob for step in steps] == [token["logprob"] for token in told]
+    for step in steps:  # all of a token's distribution came with it, and by what it was drawn
+        assert step.snapshot is not None and step.kept == 5 and TopK(5) in step.recipe.transforms
+        place = list(step.snapshot.ids).index(step.token)
+        assert step.snapshot.logits[place] - step.snapshot.lse == pytest.approx(step.logprob, abs=1e-5)
+    assert [one.reason for one in seen if isinstance(one, Done)] == [answer["choices"][0]["finish_reason"]]
+    watching.close()
 
 
 def test_a_client_that_goes_away_stops_its_work(client: Client) -> None:

@@ -1,0 +1,381 @@
+"""Watch: the requests of a server as they run, and each opened token by token with what the model said there."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from time import monotonic
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from app.heat import BITS, HEATS
+from app.tui import keys
+from app.tui.chat.candidates import Names
+from app.tui.chat.chat_session import ChatSession, Heard
+from app.tui.chat.inspection import Subject
+from app.tui.chat.token_look import TokenLook
+from app.tui.chat.watched import WatchedRequest, WatchedRequests
+from app.tui.formula import Formula
+from app.tui.sampling import Sampling
+from app.tui.tokens.layout import TokenPlace
+from app.tui.view import Command, View
+from app.tui.widgets.bars import Hints, InspectorLine, TopBar
+from app.tui.widgets.body import Body, Left
+from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.caption import Caption
+from app.tui.widgets.inspector import Inspector
+from app.tui.widgets.request_table import RequestTable
+from app.tui.widgets.sampler import Sliders
+from app.tui.widgets.token_view import TokenView
+from app.tui.widgets.tree import TreePane
+from app.watch.address import ServerAddress
+from app.watch.child_server import ChildServer
+from app.watch.client import ServerLost, WatchControl, WatchJobs, WatchServer
+from app.watch.lines import WatchBegan
+from app.worker import Closed, Failed, Worker
+from engine.errors import ParameterError
+from engine.trace.trace import Recipe
+
+TICK_S = 0.1
+FIGURES_S = 0.25  # between two looks at figures that change with every token
+NOTHING = (
+    "no server is watched",
+    "",
+    "n         another server's address",
+    "^p        server: Start, for the model that is loaded",
+    "           or: likely chat --server http://127.0.0.1:8080",
+)
+
+
+class WatchScreen(View):
+    """The list of a server's requests, or one of them. The server is listened to in a thread of its own, which goes on
+    while another view is looked at."""
+
+    NAME = "watch"
+    PARTS = (RequestTable, TokenView, Candidates, Sliders, TreePane)
+    STAYS = True
+    NEEDS_MODEL = False
+    AUTO_FOCUS = "RequestTable"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", show=False, id="watch.back", tooltip="to the list; there, to the chat"),
+        Binding("n", "ask", "Watch", show=False, id="watch.ask", tooltip="another server, by its address"),
+        Binding("ctrl+t", "heat", "Heat", show=False, id="watch.heat", tooltip="tint: surprisal, entropy, rank, off"),
+        Binding("ctrl+g", "sampler", "Sampler", show=False, id="watch.sampler", tooltip="to the sliders"),
+        Binding("w", "panel", "Panel", show=False, id="watch.panel", tooltip="the panel's next part"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.address: ServerAddress | None = None
+        self.version = ""  # of the server, while it is seen
+        self.news = ""  # why it is not
+        self.requests = WatchedRequests(lambda: self.host.clock())
+        self.row: WatchedRequest | None = None  # the one that is open
+        self.look: TokenLook | None = None
+        self.sampling: Sampling | None = None  # that a person has set: another than the token was drawn by
+        self._worker: Worker | None = None
+        self._child: ChildServer | None = None  # the server started from here that was turned to
+        self._control = WatchControl()
+        self._figures_s = 0.0
+        self._stale = False  # something was heard that the figures do not show yet
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.NAME, id="top")
+        yield Caption(id="watch-line")
+        yield Input(placeholder="http://127.0.0.1:8080, and a key's file where it is another's", id="watch-address")
+        yield RequestTable(id="requests")
+        with Body(id="body"):
+            with Left(id="left"):
+                yield TokenView(id="transcript")
+            yield Inspector(id="inspector")
+        yield InspectorLine(id="glance")
+        yield Hints(id="hints")
+
+    def on_mount(self) -> None:
+        self.table, self.view = self.query_one(RequestTable), self.query_one(TokenView)
+        self.inspector = self.query_one(Inspector)
+        self.inspector.subject = self.subject
+        self.inspector.sampler.names = lambda token: self.names().name(token)
+        self._address.display = False
+        self._show_list()
+        if self.host.server is not None:
+            self.watch_server(self.host.server)
+        self.set_interval(TICK_S, self.tick)
+
+    def on_unmount(self) -> None:
+        self._stop()
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted:
+            self.host.restyle()
+            self.reshow()
+
+    @property
+    def _address(self) -> Input:
+        return self.query_one("#watch-address", Input)
+
+    # -- the server --------------------------------------------------------------------------------------------------
+
+    def watch_server(self, address: ServerAddress) -> None:
+        """Watch a server from now on, and no other."""
+        self._stop()
+        self._shut()
+        self.host.server, self.address = address, address
+        self.version, self.news = "", f"looking for {address}…"
+        self.requests = WatchedRequests(lambda: self.host.clock())
+        self._control = WatchControl()
+        self._worker = Worker(WatchJobs, "watching")
+        self._worker.submit(WatchServer(address, self._control))
+        self._worker.start()
+        self.reshow()
+
+    def _stop(self) -> None:
+        """Listen to nobody."""
+        self._control.stop()
+        if self._worker is not None:
+            self._worker.close(0.0)
+            self._worker = None
+
+    def tick(self) -> None:
+        """Hear what the server said since the last time; of the one started from here, whether it listens."""
+        child = self.host.child
+        if child is not None and child.address and child is not self._child:
+            self._child = child
+            self.watch_server(ServerAddress.read(child.address, self.host.home))
+        elif child is not None and (failure := child.failure):
+            self.host.stop_server()
+            self.hints.say(failure, alarm=True)
+        if self._worker is not None and (reported := [event for _, event in self._worker.drain()]):
+            self._take(reported)
+        now = monotonic()
+        if self._stale and now - self._figures_s >= FIGURES_S:
+            self._stale, self._figures_s = False, now
+            self.reshow()
+
+    def _take(self, reported: list[object]) -> None:
+        seen = []
+        for event in reported:
+            match event:
+                case WatchBegan(version):
+                    self.version, self.news = version, ""
+                    seen.append(event)
+                case ServerLost(line) | Failed(line):
+                    self.version, self.news = "", line
+                    self._hear(self.requests.take(seen))
+                    seen = []
+                    self.requests.lost()
+                case Closed():
+                    pass
+                case _:
+                    seen.append(event)  # type: ignore[arg-type]
+        self._hear(self.requests.take(seen))
+        self._stale = True
+
+    def _hear(self, heard: dict[WatchedRequest, Heard]) -> None:
+        """Show of the open request what is new."""
+        found = heard.get(self.row) if self.row is not None else None
+        if found is None or self.row is None or self.row.session is None:
+            return
+        if found.tokens:
+            self.view.extend(found.tokens)
+        if found.reshow or found.ended:
+            self._relay()
+        elif found.branched:
+            self.inspector.show_tree(self.row.session.conversation)
+        if found.tokens and self.view.cursor is None:
+            self.inspector.look_soon()
+
+    def action_ask(self) -> None:
+        self._address.display = True
+        self._address.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        url, _, key = event.value.strip().partition(" ")
+        try:
+            address = ServerAddress.read(url, self.host.home, key.strip()) if url else None
+        except ParameterError as error:
+            self.hints.say(str(error), alarm=True)
+            return
+        self._close_address()
+        if address is not None:
+            self.watch_server(address)
+
+    def _close_address(self) -> None:
+        self._address.display = False
+        (self.view if self.row is not None else self.table).focus()
+
+    # -- one request -------------------------------------------------------------------------------------------------
+
+    def on_request_table_request_opened(self, event: RequestTable.RequestOpened) -> None:
+        self.open_request(event.row)
+
+    def open_request(self, row: WatchedRequest) -> None:
+        """Show a request's tokens, from the newest on."""
+        if row.run is None or (not row.asked.turns and not row.tokens):
+            self.hints.say("its tokens were let go: only so many are kept" if row.run is None else "nothing to show")
+            return
+        self._shut()
+        self.row, self.sampling = row, None
+        session = row.open(self.host.clock)
+        self.look = TokenLook(session, None)
+        self.inspector.forget()
+        self.view.cursor = None
+        self.remove_class("-listed")
+        self._relay(follow=True)
+        self.inspector.sampler.show(Sampling.of(self._drawn_by(session)))
+        self.view.focus()
+
+    def _drawn_by(self, session: ChatSession) -> Recipe:
+        """By what the newest token was drawn."""
+        place = self.view.newest()
+        step = session.transcript.step_at(place) if place is not None else None
+        return step.recipe if step is not None else Recipe()
+
+    def _shut(self) -> None:
+        if self.row is not None:
+            self.row.shut()
+        self.row = self.look = None
+        self._show_list()
+
+    def _show_list(self) -> None:
+        self.add_class("-listed")
+        self.query_one(InspectorLine).display = False
+        if not self._address.display:
+            self.table.focus()
+
+    def _relay(self, *, follow: bool | None = None) -> None:
+        """Show the open request's lineage anew."""
+        if self.row is None or self.row.session is None or self.look is None:
+            return
+        self.look.forget()
+        self.view.show(self.row.session.transcript.blocks(), follow=follow)
+        self.inspector.show_tree(self.row.session.conversation)
+        self.inspector.look()
+        self.reshow()
+
+    def names(self) -> Names:
+        """The vocabulary of the open request's model, as its server has told it."""
+        model = self.row.model if self.row is not None else ""
+        return self.requests.names.get(model) or self.host.names_of(model)
+
+    def subject(self) -> Subject:
+        """The token that is looked at, under what it was drawn by, or what a person has set."""
+        if self.row is None or self.row.session is None or self.look is None:
+            return Subject()
+        current = self.host.engine.current
+        if self.inspector.near and (current is None or current.name != self.row.model):
+            self.inspector.near = False  # the chat's model would be asked, which is another
+            self.call_later(self.hints.say, f"tokens that lie nearest want {self.row.model} to be loaded here")
+        place: TokenPlace | None = self.view.cursor or self.view.newest()
+        found = self.look.subject(place, self.view.cursor, self.names(), None)
+        if found.at is None or found.at.step is None:
+            return found
+        recipe = found.at.step.recipe if self.sampling is None else self.sampling.recipe
+        return replace(found, at=replace(found.at, recipe=recipe))
+
+    def on_token_view_cursor_moved(self) -> None:
+        self.inspector.look()
+
+    def on_token_view_chosen(self) -> None:
+        self.inspector.open()
+        self.inspector.candidates.focus()
+
+    def on_token_view_fold_toggled(self, event: TokenView.FoldToggled) -> None:
+        block = self.view.blocks[event.block]
+        block.fold(not block.folded)
+        self.view.relay()
+
+    def on_sliders_changed(self, event: Sliders.Changed) -> None:
+        self.sampling = event.sampling
+        self.inspector.look()
+
+    def on_candidates_picked(self) -> None:
+        self.hints.say("it is the server's request: it is watched, not steered")
+
+    def on_tree_pane_checked_out(self, event: TreePane.CheckedOut) -> None:
+        """Another of its texts."""
+        session = self.row.session if self.row is not None else None
+        if session is not None:
+            session.change(lambda talk: talk.choose(event.fork, event.option), keeps_run=True)
+            self._relay(follow=True)
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_back(self) -> None:
+        if self._address.display:
+            self._close_address()
+        elif self.row is not None and (self.inspector.close() or not self.view.has_focus):
+            self.view.focus()
+        elif self.row is not None:
+            self._shut()
+            self.reshow()
+        else:
+            self.host.go("chat")
+
+    def action_heat(self) -> None:
+        if self.row is not None and self.row.session is not None:
+            transcript = self.row.session.transcript
+            transcript.recolour(HEATS[(HEATS.index(transcript.heat) + 1) % len(HEATS)], transcript.least)
+            self.view.redraw()
+            self.reshow()
+
+    def action_sampler(self) -> None:
+        if self.row is not None:
+            self.inspector.to_sampler(self.view)
+
+    def action_panel(self) -> None:
+        if self.row is not None:
+            self.inspector.next_face()
+
+    def on_key(self) -> None:
+        if self.hints.news:
+            self.hints.say("")
+
+    def on_resize(self) -> None:
+        if self.is_mounted and self.row is not None:
+            self.call_after_refresh(self.inspector.look)
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    def reshow(self) -> None:
+        """Everything as it is now."""
+        if not self.is_mounted:
+            return
+        requests, row = self.requests, self.row
+        seen = f"likely {self.version}" if self.version else ""
+        counts = (f"{requests.running} running", f"{requests.total:,} in all")
+        name = f"{self.address.host}:{self.address.port}" if self.address is not None else "no server"
+        self.top.show(name, (*counts, seen) if seen else ())
+        heat = row.session.transcript if row is not None and row.session is not None else None
+        self.top.tint(heat.heat if heat is not None else "off", heat.least if heat is not None else BITS[0])
+        if row is None:
+            line = self.news or (f" requests of {self.address}, as they run" if self.address is not None else "")
+            self.query_one("#watch-line", Caption).show(((f" {line.strip()}", "alarm" if self.news else "faint"),))
+            waiting = ("nothing was asked yet",) if self.version else ()
+            self.table.show(requests.rows, waiting if self.address is not None else NOTHING)
+            self.hints.show((("⏎", "Open"), ("n", "Server"), ("esc", "Chat"), (keys.help_key(), "Keys")))
+            return
+        figures = [
+            row.asked.kind,
+            row.model,
+            f"{row.tokens:,} tokens",
+            f"{row.tokens_per_s:.1f}/s",
+            row.state,
+            row.why,
+            "from its middle on" if row.asked.late else "",
+        ]
+        said = " · ".join(figure for figure in figures if figure)
+        self.query_one("#watch-line", Caption).show(
+            ((f" {said}", "alarm" if row.why else "faint"), (f"  {self.news}", "alarm"))
+        )
+        self.hints.show(
+            (("←→", "Token"), ("⏎", "Candidates"), ("^g", "Sampler"), ("esc", "List"), (keys.help_key(), "Keys"))
+        )
+
+    def formula(self) -> Formula | None:
+        return self.inspector.formula() if self.row is not None else None
+
+    def commands(self) -> Iterator[Command]:
+        yield "server: Watch…", "another server, by its address", self.action_ask

@@ -1,0 +1,64 @@
+"""Server as a child process: started for one model, its address once it listens, its last line where it does not.
+
+It ends with whoever holds it (`app.serve.tied`). Knows nothing of screens.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+
+ROOT = Path(__file__).parents[2]
+LONGEST = 400  # characters of a line that is kept
+READY = " at http"  # in the line that says where it listens
+
+
+class ChildServer:
+    """`likely serve` for one model alone, at a free port of this machine."""
+
+    def __init__(self, model: str, home: Path) -> None:
+        self.model = model
+        self.address = ""  # once it listens
+        self.stopped = False
+        self._last = ""
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.serve.tied", "-M", model, "--only", "--port", "0", "--quiet"],
+            env={**os.environ, "LIKELY_HOME": str(home), "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # the terminal's signals are for who draws on it
+        )
+        self._reader = Thread(target=self._read, name="server's lines", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if not self.address and READY in line:
+                self.address = "http" + line.rpartition(READY)[2].strip()
+            self._last = line.strip()[:LONGEST] or self._last
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def failure(self) -> str:
+        """Why it is not there, in a line; "" while it is, or was told to go."""
+        if self.alive or self.stopped:
+            return ""
+        self._reader.join(0.2)
+        return f"the server has ended: {self._last.removeprefix('Error: ') or self._process.returncode}"
+
+    def stop(self) -> None:
+        """Have it end; it needs not be waited for."""
+        self.stopped = True
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        if self.alive:
+            self._process.terminate()
