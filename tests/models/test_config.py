@@ -145,6 +145,15 @@ def test_a_llama_that_does_not_say_has_a_head_of_its_own() -> None:
     assert not models.configure(said).tied and models.configure(said | {"tie_word_embeddings": True}).tied
 
 
+def test_the_two_rotations_of_gemma_3_are_read_in_both_forms() -> None:
+    plain = {name: value for name, value in SAME["gemma 3"].items() if not name.startswith("rope_")}
+    once = {"rope_local_base_freq": 2e4, "rope_theta": 2e6, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    near = {"rope_type": "default", "rope_theta": 2e4}
+    now = {"sliding_attention": near, "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 2e6}}
+    found = [models.configure(plain | each).ropes for each in (once, {"rope_parameters": now})]
+    assert found[0] == found[1] and {rope.theta for rope in found[0]} == {2e4, 2e6}
+
+
 # keys whose default follows others here (a tiny shape), and the context, for which 2,048 stands where nobody says more
 SHAPE = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
