@@ -38,6 +38,7 @@ class LocalTrainer:
 
     def open(self, config: TrainingConfig, resume: bool, progress: Report) -> TrainingPlan:
         """Read the data, make or load the model, and say what will be done; OutOfMemory where a step will not fit."""
+        progress("reading the data", 0, 0)
         opened: Opened | Pretraining
         prompts: Sequence[str] = ()
         chat = False

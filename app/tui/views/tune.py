@@ -401,7 +401,8 @@ class TuneScreen(View):
         self.set_class(bool(self.said.blocks), "-answered")
         self.said.styles.max_height = self.said.layout_.height + 1  # no more of the curves' rows than it fills
         self.panel.show(self.watching, self.said.cursor if self.said.has_focus else None)
-        self.learned.show(course, close=self.closer)
+        if not self.watching.base:
+            self.learned.show(course, close=self.closer)
         if training is not None:
             self.gauge.show(standing(training, course, self.stage, glyphs, self.host.clock() - self.began_s))
         plan = training.plan if training is not None else None
