@@ -48,6 +48,7 @@ class TrainingRun:
     optimiser: dict[str, dict[str, mx.array]] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     steps: int = 0
+    saved: int = 0  # the step whose weights are in the folder
     chosen: str = ""  # what was chosen by the data, and why
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
@@ -130,7 +131,7 @@ def prepare(
     if kept is not None:
         state.check(folder, kept, trained.parameters(), run.groups)
         trained.set(kept.parameters)
-        run.optimiser, run.counters = kept.optimiser, kept.counters
+        run.optimiser, run.counters, run.saved = kept.optimiser, kept.counters, kept.counters.step
         run.steps = amounts.steps_of(config, rows.train) if asked.steps or asked.epochs else steps
         if run.steps < kept.counters.step:
             raise DataError(
@@ -183,6 +184,7 @@ def settle(run: TrainingRun) -> None:
 
 def save(run: TrainingRun) -> Saved:
     """Write what was trained, then the state, each landing whole."""
+    run.saved = run.counters.step
     if run.leads:
         write(run, run.folder)
         kept = State(run.trained.parameters(), run.optimiser, run.counters)

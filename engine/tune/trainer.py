@@ -77,8 +77,9 @@ def _go_back(run: TrainingRun) -> Saved:
     Whole weights have no second copy: theirs are kept as they are only where there is no checkpoint.
     """
     if run.good is None:
-        return Saved(run.counters.step, run.folder) if (run.folder / state.FILE).exists() else save(run)
-    run.counters.step, parameters = run.good
+        return Saved(run.saved, run.folder) if (run.folder / state.FILE).exists() else save(run)
+    run.saved, parameters = run.good
+    run.counters.step = run.saved
     run.trained.set(parameters)
     write(run, run.folder)
     return Saved(run.counters.step, run.folder)
