@@ -60,7 +60,8 @@ def held_out(runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]
         fitted = fit(runs.where(~large))
     except DataError:
         return []
-    return foretold(fitted, runs.where(large), seed=seed, count=count)
+    found = foretold(fitted, runs.where(large), seed=seed, count=count)
+    return [each for each in found if np.isfinite([each.low, each.high]).all()]  # so few runs may give no interval
 
 
 def foretold(fitted: Fitted, runs: Ladder, *, seed: int = 0, count: int = 500) -> list[Foretold]:
