@@ -162,3 +162,11 @@ def test_a_break_is_found_where_it_is() -> None:
     assert (found.before, found.after) == pytest.approx((0.05, 0.20), abs=1e-3)
     assert np.log(found.at) == pytest.approx(form.centre + 0.4, abs=0.05)
     assert found.loss(compute[3]) == pytest.approx(float(np.exp(value[0, 3])), rel=1e-5)
+
+
+def test_a_law_that_is_beyond_numbers_leaves_the_others_their_interval() -> None:
+    laws = [Law(0.0, 10.0, 20.0, 0.5, 0.2)] * 99 + [Law(0.0, np.inf, 20.0, 400.0, 0.2)]
+    with np.errstate(invalid="ignore"):
+        losses = np.array([law.loss(1e4, 1e6) for law in laws])
+    assert np.isnan(losses[-1])
+    assert fitted.span(losses) == pytest.approx([losses[0]] * 2)
