@@ -8,6 +8,8 @@ import pytest
 
 from engine.sources.model_info import ModelInfo
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which children inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("LIKELY_MODEL", "smollm2")  # whatever else is on the machine, and whichever its owner has chosen
 
 

@@ -119,6 +119,7 @@ def intervals(laws: np.ndarray) -> dict[str, tuple[float, float]]:
 def span(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """Where the middle 95 % of them begin and end, [2, ...]; factors of a term that hardly counts may be infinite, and
     a law with such a factor says nothing (nan) of a run: it is left out."""
+    values = np.where(np.isnan(values).all(axis, keepdims=True), np.inf, values)
     with np.errstate(invalid="ignore"):
         ends = np.nanquantile(values, [0.025, 0.975], axis=axis)
     return np.where(np.isnan(ends), np.inf, ends)  # between two that are infinite

@@ -184,7 +184,7 @@ def test_a_direction_is_kept_and_taken_as_an_adapter(inside: Any, tmp_path: Path
         (("hello", "--attribution", "--against", "288"), 1, "must be an id from 0 to 287, got 288"),
         (("--neighbours", "-1"), 1, "must be 0 to 287, got -1"),
         (("", "--lens"), 1, "there is nothing to look into"),
-        (("x" * 200,), 1, "the text has 200 tokens and this model reads at most 128"),
+        (("x" * 200,), 1, "has 200 tokens and this model reads at most 128"),
     ],
 )
 def test_what_is_refused(inside: Any, args: tuple[str, ...], code: int, words: str) -> None:

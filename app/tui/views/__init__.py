@@ -51,7 +51,7 @@ VIEWS: dict[str, ViewEntry] = {
         within="runs",
     ),
     "watch": ViewEntry(
-        "f9",
+        "f10",
         "app.tui.views.watch:WatchScreen",
         "a server",
         "a server's requests as they run, with their tokens",
