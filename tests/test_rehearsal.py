@@ -114,6 +114,7 @@ def test_run(mac: Any, options: str) -> None:
     assert "138 prompt tokens" in output and ("12 tokens" in output or "eot" in output) and "seed 1" in output
 
 
+@pytest.mark.slow
 def test_guesses_change_nothing(mac: Any) -> None:
     def ids(*options: str) -> list[int]:
         output, _ = mac("run", "--raw", "ab ab ab", "--seed", "5", "--max-tokens", "10", "--json", *options)

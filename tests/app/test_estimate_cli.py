@@ -32,6 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_curve_and_a_ladder_are_tables_and_go_on(place: Path) -> None:
     words = ("curve", "rows.jsonl", "-c", "c.toml", "--out", "o", "--sizes", "2,4,8,12", "--seeds", 2, "--next", 50)
     dry = called(*words, "--dry-run")

@@ -78,6 +78,7 @@ async def test_a_search_is_drawn_live_by_the_tree_and_its_branches_stay(play: Pl
         assert len(stage.chat.inspector.tree_pane.ways) == 6
 
 
+@pytest.mark.slow
 async def test_where_the_branch_in_sight_is_given_up_another_is_followed(play: Play) -> None:
     async with play() as stage:
         await search(stage, "lost")

@@ -81,6 +81,7 @@ async def test_a_small_screen_shows_one_part_at_a_time(play: Play, table: Path) 
             assert words in stage.picture(), (key, words, stage.picture())
 
 
+@pytest.mark.slow
 async def test_a_table_that_is_none_is_one_line_and_another_is_opened(play: Play, table: Path) -> None:
     async with play(size=(80, 24)) as stage:
         view = await opened(stage, table.parent / "nothing.csv")

@@ -141,6 +141,7 @@ async def test_rows_that_a_pipeline_dropped_come_back_where_they_can_and_what_is
         await stage.until(lambda: len(it.browser.rows) == 1 and not it.busy)
 
 
+@pytest.mark.slow
 async def test_during_a_run_and_of_what_is_not_there(play: Play, tmp_path: Path) -> None:
     made(tmp_path / "made")
     (tmp_path / "empty.jsonl").write_text("\n\n")

@@ -94,6 +94,7 @@ def test_estimates_are_unbiased_and_know_their_error() -> None:
     assert np.mean(errors) == pytest.approx(np.var(means), rel=0.25)
 
 
+@pytest.mark.slow
 def test_estimates_stay_unbiased_where_texts_are_cut_and_some_are_dropped() -> None:
     """Of three, cut at three tokens, those that begin with a are dropped at their second, half of the time an event
     later: the mean of a function over the others, within 4.5 standard errors. With the places filled again it is 6 off.

@@ -75,6 +75,7 @@ def test_a_cost_is_of_steps_and_of_what_is_beside_them(checkpoint: Checkpoint, m
     assert trial.cost(lambda _: checkpoint, trials) == 4 * 4.0 + 5 * 5.0  # of no rows there are no steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["reptile", "fomaml"])
 def test_a_learned_start_needs_fewer_rows_of_a_task_that_it_never_saw(
     method: str, checkpoint: Checkpoint, tmp_path: Path

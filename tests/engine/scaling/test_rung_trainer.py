@@ -11,6 +11,7 @@ from engine.scaling.running import RungEnded, RungMoved
 from engine.tune.control import TrainControl
 
 
+@pytest.mark.slow
 def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("\n".join(f"{n} and {n + 1} are {2 * n + 1}." for n in range(400)))
     training = {"data": str(tmp_path / "text.txt"), "tokenizer": "bytes", "context": 16, "batch": 4, "accumulate": 1}

@@ -69,6 +69,7 @@ def two_topics(count: int) -> list[list[int]]:
     return [[A if i % 2 else B] * 3 + [vae.END] for i in range(count)]
 
 
+@pytest.mark.slow
 def test_it_learns_a_law_whose_entropy_is_known_and_free_bits_keep_its_latent_vector_in_use() -> None:
     how = {"latent": 2, "context": 3, "steps": 300, "seed": 0}
     used = vae.learn(two_topics(64), A + 2, free_bits=0.35, anneal=0.5, **how)
@@ -90,6 +91,7 @@ def rows(path: Path, count: int) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_rows_of_it_go_through_the_pipeline_and_are_the_same_by_the_seed(tmp_path: Path) -> None:
     data = rows(tmp_path / "rows.jsonl", 60)
     made = {"method": "vae", "data": data, "rows": 24, "learn": 150, "max_tokens": 40, "sampling": {"temp": 0.7}}
