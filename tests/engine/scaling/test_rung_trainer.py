@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import pytest
+
 from engine.scaling import running
 from engine.scaling.ladder import read_runs
 from engine.scaling.plan import LadderPlan
