@@ -14,7 +14,9 @@ NUMBER = r"[£$€]?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 SIGNS = {"−": "-", "–": "-", "×": "*", "x": "*", "·": "*", "÷": "/", "+": "+", "-": "-", "*": "*", "/": "/"}
 SIGN = r"(?:\s*[-−–+*×·/÷]\s*|\s+x\s+)"
 SIDE = rf"{NUMBER}(?:{SIGN}{NUMBER})*"
-EQUATION = re.compile(rf"(?<![\w.,]){SIDE}(?:\s*[=≈]\s*{SIDE})+")
+# with no sign of equality too: a long sum that is none would else be tried again from each of its numbers on
+CHAIN = re.compile(rf"(?<![\w.,]){SIDE}(?:\s*[=≈]\s*{SIDE})*")
+LONGEST = 1000  # characters of a number that is worked out
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,15 @@ def units(text: str, ways: Sequence[str] = (LINES, SENTENCES, WORDS)) -> list[st
 def equations(text: str) -> list[Equation]:
     """Those of a text in their order; what has a variable, a bracket or a percentage in it is left out."""
     found = []
-    for match in EQUATION.finditer(text):
+    for match in CHAIN.finditer(text):
+        sides = re.split(r"[=≈]", match[0])
+        if len(sides) == 1:
+            continue
         before, after = text[: match.start()].rstrip(" "), text[match.end() :]
         if before.endswith((*SIGNS.keys() - {"x"}, "=", "≈", ")", "^")) or re.match(
             r"\s*[%(^*/×÷=+]|[a-z](?!\w)", after
         ):
             continue
-        sides = re.split(r"[=≈]", match[0])
         values = [_value(side) for side in sides]
         if any(value is None for value in values) or not any(re.search(rf"\d{SIGN}", side) for side in sides):
             continue
@@ -61,10 +65,12 @@ def _slack(left: str, right: str, close: bool) -> Fraction:
 
 
 def _value(side: str) -> Fraction | None:
-    """The value of numbers with signs between them; None where it divides by zero."""
+    """The value of numbers with signs between them; None where it divides by zero, or one is longer than `LONGEST`."""
     found = re.findall(rf"({SIGN}?)({NUMBER})", side)
     total, term = Fraction(0), Fraction(1)
     for i, (sign, number) in enumerate(found):
+        if len(number) > LONGEST:
+            return None
         value, sign = Fraction(number.lstrip("£$€").replace(",", "")), SIGNS.get(sign.strip(), "+")
         if i == 0 or sign in "+-":
             total, term = total + term * (i > 0), -value if sign == "-" else value
