@@ -3,11 +3,13 @@
 import json
 import math
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from app.tui.dialogs.rows import RowsScreen
+from app.tui.training import browser as browsing
 from app.tui.training.browser import RowBrowser
 from app.tui.views.tune import TuneScreen
 from app.tui.widgets.bars import Hints
@@ -176,20 +178,54 @@ async def test_during_a_run_and_of_what_is_not_there(play: Play, tmp_path: Path)
             await stage.until(lambda: isinstance(stage.app.screen, TuneScreen), "the form again")
 
 
+async def test_an_older_order_is_not_laid_over_rows_that_were_read_since(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, gates, begun, over = made(tmp_path / "made"), (Event(), Event()), [0], [0]
+    columns = browsing.columns
+
+    def slow(rows: Any, names: Any) -> Any:
+        begun[0] += 1
+        gates[begun[0] - 1].wait(20)
+        return columns(rows, names)
+
+    monkeypatch.setattr(browsing, "columns", slow)
+    async with play() as stage:
+        it = await look_at(stage, str(folder))
+        call = stage.app.call_from_thread
+
+        def told(*args: Any) -> None:
+            call(*args)
+            over[0] += 1
+
+        monkeypatch.setattr(stage.app, "call_from_thread", told)
+        await stage.pilot.press("o")
+        await stage.until(lambda: begun == [1], "the first order")
+        write(folder / "train.jsonl", [value(i) for i in range(4)])
+        await stage.pilot.press("r")
+        await stage.until(lambda: len(it.browser.rows) == 4 and over == [1], "the rows anew")
+        await stage.pilot.press("o")
+        await stage.until(lambda: begun == [2], "the second order")
+        gates[0].set()
+        await stage.until(lambda: over == [2], "the end of the first")
+        assert it.busy and it.browser.order is None
+        gates[1].set()
+        await stage.until(lambda: not it.busy, "the end of the second")
+        assert it.browser.order is not None and sorted(it.browser.order) == [0, 1, 2, 3]
+
+
 def test_of_many_rows_only_those_that_are_seen_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = json.dumps(value(1)) + "\n"
     (tmp_path / "train.jsonl").write_text(line * 20_000 + line[:-1])  # no newline at its end
     read: list[int] = []
     whole = RowFile.__getitem__
     monkeypatch.setattr(RowFile, "__getitem__", lambda self, at: read.append(at) or whole(self, at))
-    from app.tui.training import browser
-
     shown = RowBrowser(str(tmp_path))
-    shown.show(browser.opened(tmp_path / "train.jsonl", {}, shown.beside))
-    assert len(shown.rows) == 20_001 and len(read) <= browser.LOOKED_AT
+    shown.show(browsing.opened(tmp_path / "train.jsonl", {}, shown.beside))
+    assert len(shown.rows) == 20_001 and len(read) <= browsing.LOOKED_AT
     shown.go(10**9)
     here = shown.here
-    assert here is not None and here.where.endswith(":20001") and len(read) <= browser.LOOKED_AT + 2
+    assert here is not None and here.where.endswith(":20001") and len(read) <= browsing.LOOKED_AT + 2
 
 
 @pytest.mark.parametrize("size", [pytest.param("120x40", marks=pytest.mark.slow), "80x24", "60x20"])

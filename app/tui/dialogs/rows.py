@@ -94,7 +94,7 @@ class RowsScreen(Screen[None]):
                 self.app.call_from_thread(finish, found, why)
 
         def finish(found: Any, why: str) -> None:
-            if self.busy != what or not self.is_attached:
+            if job.is_cancelled or not self.is_attached:
                 return
             self.busy = ""
             if why:
@@ -103,7 +103,7 @@ class RowsScreen(Screen[None]):
                 done(found)
             self._show()
 
-        self.run_worker(do, thread=True, exclusive=True, exit_on_error=False)
+        job = self.run_worker(do, thread=True, exclusive=True, exit_on_error=False)
         self._show()
 
     def open_file(self) -> None:
