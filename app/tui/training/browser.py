@@ -159,7 +159,7 @@ class RowBrowser:
             return "there is no row here"
         if row.row is None:
             return "this is no row: nothing is trained on it"
-        chosen, wanted = self.choice(row) is not None, None if self.choice(row) is not None else keep
+        chosen = self.choice(row) is not None
         if not chosen:
             if keep and not row.dropped:
                 return "it is kept as it is"
@@ -167,7 +167,7 @@ class RowBrowser:
                 return f"it cannot come back: {row.dropped}"
             if not keep and row.dropped:
                 return f"it is dropped already: {row.dropped}"
-        made = choices.choose(self.beside, {choices.key(row.row): wanted})
+        made = choices.choose(self.beside, {choices.key(row.row): None if chosen else keep})
         self.opened = OpenedRows(found.path, found.rows, found.numbers, made)
         if chosen:
             return "the choice is taken back"

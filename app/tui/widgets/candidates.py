@@ -212,8 +212,8 @@ def columns(view: CandidateTable, look: Look, width: int, indent: int = 0) -> Li
 
 def _figures(words: Sequence[str], both: bool) -> str:
     """The figures beside the raw one, or where there is no room the last of them."""
-    sizes = (AFTER,) if len(words) == 1 else MORE
-    return "".join(word.rjust(size) for word, size in zip(words, sizes, strict=True) if both or word is words[-1])
+    sized = list(zip(words, (AFTER,) if len(words) == 1 else MORE, strict=True))
+    return "".join(word.rjust(size) for word, size in (sized if both else sized[-1:]))
 
 
 def row(
