@@ -38,17 +38,17 @@ class ModelDenoiser:
 
     def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Logits [n, V] float32 at n positions of the canvas ids [T]."""
-        seen = np.maximum(places - 1, 0) if self.diffusion.shifted else places
-        hidden = self.model.hidden(mx.array(ids[None].astype(np.int32)), mask=FULL)[0]
-        return self._said(hidden[mx.array(seen.astype(np.int32))])
+        hidden = self.model.hidden(mx.array(ids[None].astype(np.int32)), mask=FULL)
+        found: np.ndarray = self._said(hidden, places)[0]
+        return found
 
     def log_probabilities(self, ids: np.ndarray) -> np.ndarray:
         """[B, T, V] of canvases ids [B, T]."""
-        length = ids.shape[1]
-        seen = np.arange(length) if not self.diffusion.shifted else np.maximum(np.arange(length) - 1, 0)
         hidden = self.model.hidden(mx.array(ids.astype(np.int32)), mask=FULL)
-        found: np.ndarray = logprobs(self._said(hidden[:, mx.array(seen.astype(np.int32))]), np)
+        found: np.ndarray = logprobs(self._said(hidden, np.arange(ids.shape[1])), np)
         return found
 
-    def _said(self, hidden: mx.array) -> np.ndarray:
-        return np.array(self.model.head(hidden).astype(mx.float32))
+    def _said(self, hidden: mx.array, places: np.ndarray) -> np.ndarray:
+        """Logits [B, n, V] of n positions."""
+        seen = np.maximum(places - 1, 0) if self.diffusion.shifted else places
+        return np.array(self.model.head(hidden[:, mx.array(seen.astype(np.int32))]).astype(mx.float32))

@@ -92,7 +92,7 @@ def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int) -> list[i
         raise ParameterError("there is nothing to fill: write [MASK:N] where N tokens are to come")
     if len(ids) > context:
         raise ContextOverflow(
-            f"the text has {len(ids) - min(holes, len(ids))} tokens and {holes} masks, and this model's canvas has "
+            f"the text has {len(ids) - ids.count(mask)} tokens and {holes} masks, and this model's canvas has "
             f"{context} positions: shorten it"
         )
     return ids

@@ -149,13 +149,11 @@ class _Drawing:
         transforms, greedy = self.recipe.transforms, self.recipe.greedy
         states = start(transforms, self.vocabulary, canvas.ids[canvas.known].tolist(), np)
         keys = [(self.seed, self.step * len(canvas.ids) + int(at)) for at in left]
-        made = []
-        for row, key in zip(raw, keys, strict=True):
+        for row in raw:
             require_finite(row)
-            made.append(run(transforms, row, states, key, np, greedy=greedy))
-        chosen = self._chosen(raw, keys, number, passes)
-        for i in chosen.tolist():
-            at, (row, removed_by) = int(left[i]), made[i]
+        for i in self._chosen(raw, keys, number, passes).tolist():
+            at = int(left[i])
+            row, removed_by = run(transforms, raw[i], states, keys[i], np, greedy=greedy)
             token = int(np.argmax(row)) if greedy else int(draw(row, keys[i], np))
             step = observe(raw[i], token, after=row, removed_by=removed_by, recipe=self.recipe, position=at)
             assert step.logprob is not None
@@ -166,17 +164,16 @@ class _Drawing:
         """Indices of the masks that become tokens in this pass, ascending, by their logits [n, V]."""
         if number == passes - 1:
             return np.arange(len(rows))
-        luck = np.array([uniform(key, "order") for key in keys])
-        if self.how.by == "ancestral":
-            masked = SCHEDULES[self.how.noise].masked
-            t, s = (float(masked(np.array(1 - n / passes))) for n in (number, number + 1))
-            return np.flatnonzero(luck >= s / t)
-        if self.how.by == "random":
-            score = luck
+        if self.how.by in ("ancestral", "random"):
+            score = np.array([uniform(key, "order") for key in keys])
         elif self.how.by == "entropy":
             score = -arrays.entropy(rows, np)
         else:
             score = np.max(arrays.logprobs(rows, np), axis=-1)
+        if self.how.by == "ancestral":
+            masked = SCHEDULES[self.how.noise].masked
+            t, s = (float(masked(np.array(1 - n / passes))) for n in (number, number + 1))
+            return np.flatnonzero(score >= s / t)
         best = np.argsort(-score, kind="stable")
         if self.how.threshold:
             sure = np.flatnonzero(score > math.log(self.how.threshold))

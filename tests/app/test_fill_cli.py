@@ -80,7 +80,11 @@ def test_what_cannot_be_is_refused_by_name(model: str, tmp_path: Path) -> None:
     ):
         error = fill(name, *words).exception
         assert isinstance(error, LikelyError) and re.search(line, str(error)), (words, error)
-    for words, line in ((["x" * 30 + "[MASK:3]"], "has 30 tokens and 3 masks"), (["[MASK:900000]"], "32 positions")):
+    for words, line in (
+        (["x" * 30 + "[MASK:3]"], "has 30 tokens and 3 masks"),
+        (["[MASK:900000]"], "32 positions"),
+        (["xxx[MASK:900000]"], "has 3 tokens and 900000 masks"),
+    ):
         error = fill(model, *words).exception
         assert isinstance(error, ContextOverflow) and line in str(error), error
     error = CliRunner().invoke(program, ["run", "-M", model, "hello"]).exception
