@@ -29,6 +29,7 @@ from engine.tune.token_rows import TokenRows
 
 FILE = "corpus.json"
 PARTS = ("train", "valid")
+ASKED = ("text", "tokenizer", "vocab", "valid")
 SHARE = 1 << 16
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -50,6 +51,11 @@ class CorpusFacts:
     unigram: float
     unigram_of_bytes: float
 
+    @property
+    def asked(self) -> list[str | int | float]:
+        """Text and options that it was asked for with, by which it is known."""
+        return [getattr(self, name) for name in ASKED]
+
 
 SCHEMA = {f.name: f.type for f in fields(CorpusFacts)}
 
@@ -64,7 +70,7 @@ class Corpus:
 
     def rows(self, part: str, length: int) -> TokenRows:
         """Samples of at most `length` ids of a part; nothing is read yet. DataError where a file is damaged."""
-        kind = np.dtype("<u2" if self.facts.tokens <= 1 << 16 else "<u4")
+        kind = np.dtype(_kind(self.facts.tokens))
         path = self.folder / f"{part}.bin"
         try:
             lengths = np.fromfile(path.with_suffix(".len"), "<u4").astype(np.int64)
@@ -95,8 +101,8 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     asked = (text, _identity(config.tokenizer), config.vocab, config.valid)
     if (folder / FILE).exists():
         facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
-        for name, mine in zip(("text", "tokenizer", "vocab", "valid"), asked, strict=True):
-            if getattr(facts, name) != mine:
+        for name, there, mine in zip(ASKED, facts.asked, asked, strict=True):
+            if there != mine:
                 raise DataError(
                     f"{folder} holds another corpus: its {name} is not the one asked for; give another --corpus"
                     + ("" if config.corpus else " or --out")
@@ -117,6 +123,11 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     facts = _encoded(files, aside, tokenizer, folder, asked, progress)
     write_json(folder / FILE, asdict(facts))
     return Corpus(folder, facts, tokenizer)
+
+
+def _kind(tokens: int) -> str:
+    """How an id of a vocabulary of so many is written."""
+    return "<u2" if tokens <= 1 << 16 else "<u4"
 
 
 def _all(files: Sequence[Path]) -> Iterator[CorpusDocument]:
@@ -156,7 +167,7 @@ def _encoded(
     progress: Report,
 ) -> CorpusFacts:
     """Write the ids of both parts; what they are."""
-    kind = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
+    kind = _kind(tokenizer.vocab_size)
     end = text_end(tokenizer)
     lengths: dict[str, list[int]] = {part: [] for part in PARTS}
     nbytes = dict.fromkeys(PARTS, 0)
@@ -214,11 +225,16 @@ def _identity(name: str) -> str:
 
 def _copied(source: Path, folder: Path) -> Tokenizer:
     """The tokenizer of another model's folder, in this one."""
-    for name in TOKENIZER:
-        if (source / name).is_file():
-            copy_whole(source / name, folder / name)
+    copy_tokenizer(source, folder)
     try:
         return from_folder(folder)
     except CheckpointError:
         (folder / "tokenizer.json").unlink(missing_ok=True)
         raise
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Put the files of a folder's tokenizer into another."""
+    for name in TOKENIZER:
+        if (source / name).is_file():
+            copy_whole(source / name, folder / name)

@@ -19,7 +19,7 @@ from engine.errors import DataError
 from engine.home import expanded
 from engine.pretrain import parametrisation as widths
 from engine.pretrain.config import PretrainConfig
-from engine.pretrain.corpus import TOKENIZER, Corpus, corpus
+from engine.pretrain.corpus import Corpus, copy_tokenizer, corpus
 from engine.pretrain.shape import ModelShape, config_of, counts, parameters_of, shape_of
 from engine.session import Session
 from engine.sources.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ from engine.tune.masked import MASKED
 from engine.tune.optimisers import decay_start
 from engine.tune.report import RunReport, refuse_if_too_large, report
 from engine.tune.run import Set, TrainingRun, prepare
-from engine.tune.stored import copy_whole, write_arrays, write_json
+from engine.tune.stored import write_arrays, write_json
 from metal import mx
 from models.families import registry
 
@@ -177,11 +177,9 @@ def open_run(
         text = corpus(config, asked_for, progress)
     else:
         text = together.in_turn(lambda: corpus(config, asked_for, progress))
-    masked = config.objective == MASKED
-    vocab = text.facts.tokens + masked  # the mask is a row of the embedding that the tokenizer never spells
-    shape = shape or shape_of(config.size, config.family, vocab, config.context, tied=_tied(config))
+    shape, vocab = shape_for(config, text, shape)
     described = config_of(shape, vocab, config.context)
-    if masked:
+    if config.objective == MASKED:
         described |= {"mask_token_id": vocab - 1}
     rows = _rows(config, text)
     settings = began = _settings(config, rows, shape, described)
@@ -210,21 +208,21 @@ def open_run(
     return _prepared(config, run, text, checkpoint, shape, vocab)
 
 
+def shape_for(config: PretrainConfig, text: Corpus, shape: ModelShape | None = None) -> tuple[ModelShape, int]:
+    """The shape that the options ask for where none is given, and its vocabulary, for a text as tokens."""
+    vocab = text.facts.tokens + (config.objective == MASKED)  # the mask is a row that the tokenizer never spells
+    tied = config.parametrisation == "standard"  # muP is against a head that is the embedding
+    return shape or shape_of(config.size, config.family, vocab, config.context, tied=tied), vocab
+
+
 def write(run: TrainingRun, folder: Path, config: dict[str, Any], text: Corpus) -> None:
     """The model as it is now, as a folder like any other; each file lands whole."""
     assert isinstance(run.trained, FullWeights)
     arrays = registry.spelled(config, run.trained.stored(run.trained.parameters()))
     write_arrays(folder / "model.safetensors", {n: mx.contiguous(a) for n, a in arrays.items()}, {"format": "mlx"})
     if not (folder / "config.json").exists():
-        for name in TOKENIZER:
-            if (text.folder / name).is_file():
-                copy_whole(text.folder / name, folder / name)
+        copy_tokenizer(text.folder, folder)
         write_json(folder / "config.json", {**config, "torch_dtype": "float32"})
-
-
-def _tied(config: PretrainConfig) -> bool:
-    """Whether a head is the embedding where a size is asked for: without muP, which is against it."""
-    return config.parametrisation == "standard"
 
 
 def _length(config: PretrainConfig) -> int:
@@ -242,8 +240,7 @@ def _rows(config: PretrainConfig, text: Corpus) -> Set:
         )
     if not len(valid):
         raise DataError(f"{config.data} has no text to set aside: give more, or a larger --valid")
-    facts = asdict(text.facts)
-    return Set(train, valid, fingerprint=json.dumps([facts[name] for name in ("text", "tokenizer", "vocab", "valid")]))
+    return Set(train, valid, fingerprint=json.dumps(text.facts.asked))
 
 
 def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: dict[str, Any]) -> Config:
