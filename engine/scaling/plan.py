@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.errors import DataError, LikelyError, ParameterError
 from engine.options import read_toml, unknown
+from engine.pretrain.config import TOKENIZERS
 from engine.scaling.law import FLOP
 
 LAYOUTS = ("isoflop", "grid")
@@ -168,8 +169,14 @@ def _written(size: Any) -> str:
 
 
 def _beside(training: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The options, the path of the data from where the file is."""
+    """The options, paths in them from where the file is."""
     found = dict(training)
-    if isinstance(found.get("data"), str):
-        found["data"] = str(folder / Path(found["data"]).expanduser())
+    for name, value in training.items():
+        if is_path(name, value):
+            found[name] = str(folder / Path(value).expanduser())
     return found
+
+
+def is_path(name: str, value: Any) -> bool:
+    """Whether an option of a run says where something is; a tokenizer may be a kind too."""
+    return name in ("data", "tokenizer") and isinstance(value, str) and value not in TOKENIZERS

@@ -11,14 +11,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from engine.pretrain.config import PretrainConfig, configure
-from engine.pretrain.pretraining import FILE, Prepared, Pretrained, pretrain
+from engine.pretrain.corpus import corpus
+from engine.pretrain.pretraining import FILE, Prepared, Pretrained, pretrain, shape_for
+from engine.pretrain.shape import counts, parameters_of
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung
 from engine.scaling.running import RungMoved, RungResult, SizeFacts, claimed, make_folder
 from engine.tune.control import Stepped, TrainControl
 
 STEPS = 12  # of a probe, of which the first two are warm-up
-UNLESS_SAID = {"eval_every": 0, "eval_rows": 0, "sample_tokens": 0}  # a run's loss is that of its end, on all there is
+UNLESS_SAID = {"eval_every": 0, "sample_tokens": 0}  # a run's loss is that of its end, and nobody reads samples
 
 
 class PretrainRungs:
@@ -30,14 +32,20 @@ class PretrainRungs:
 
     def facts(self, size: str) -> SizeFacts:
         make_folder(self.plan.out)
-        with claimed(self.plan.out / "corpus.lock", wait=True), TemporaryDirectory() as folder:  # one makes the corpus
-            prepared, _ = self._short(size, Path(folder), steps=0)
-        return SizeFacts(prepared.parameters, prepared.train_tokens)
+        config = self._config(size, self.plan.out, 0, 0)
+        with claimed(self.plan.out / "corpus.lock", wait=True):  # one makes the corpus
+            text = corpus(config, parameters_of(size))
+        return SizeFacts(counts(*shape_for(config, text), config.context)[0], text.facts.train_tokens)
 
     def probe(self, size: str) -> SpeedProbe:
         began = time.perf_counter()
         with TemporaryDirectory() as folder:
-            prepared, steps = self._short(size, Path(folder), steps=STEPS)
+            config = self._config(size, Path(folder) / "run", 0, 0)
+            config = replace(config, tokens=config.context * config.batch * config.accumulate * STEPS)
+            events = pretrain(config)
+            prepared = next(events)
+            assert isinstance(prepared, Prepared)
+            steps = [event for event in events if isinstance(event, Stepped)]
         times = np.diff([each.elapsed_s for each in steps])[1:]
         a_step = steps[-1].tokens / steps[-1].step
         beside = time.perf_counter() - began - steps[-1].elapsed_s
@@ -65,15 +73,6 @@ class PretrainRungs:
             machine=node(),
         )  # fmt: skip
 
-    def _short(self, size: str, folder: Path, *, steps: int) -> tuple[Prepared, list[Stepped]]:
-        """A run of a few steps, in a folder that goes away."""
-        config = self._config(size, folder / "run", 0, 0)
-        config = replace(config, tokens=config.context * config.batch * config.accumulate * max(steps, 1))
-        events = pretrain(config)
-        prepared = next(events)
-        assert isinstance(prepared, Prepared)
-        return prepared, [event for event in events if isinstance(event, Stepped)] if steps else []
-
     def _config(self, size: str, out: Path, tokens: int, seed: int) -> PretrainConfig:
         ours = {
             "size": size,
@@ -83,4 +82,4 @@ class PretrainRungs:
             "seed": seed,
             "patience": 0,
         }
-        return configure({**self.plan.training, **ours})
+        return configure({**UNLESS_SAID, **self.plan.training, **ours})

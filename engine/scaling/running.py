@@ -18,7 +18,7 @@ from typing import Protocol
 from engine import json_reader
 from engine.errors import DataError
 from engine.scaling.cost import SpeedProbe
-from engine.scaling.plan import LadderPlan, Rung
+from engine.scaling.plan import LadderPlan, Rung, is_path
 from engine.tune.control import TrainControl
 from engine.whole_file import write_whole
 
@@ -145,8 +145,9 @@ def run(
 
 def _begin(plan: LadderPlan, home: Path) -> None:
     """The folder, and in it what all its runs have in common."""
-    # where the text is may differ between machines; the corpus knows whether it is the same
-    said = json.loads(json.dumps({key: each for key, each in plan.training.items() if key != "data"}, default=str))
+    # where text and tokenizer are may differ between machines; the corpus knows whether they are the same
+    common = {key: each for key, each in plan.training.items() if not is_path(key, each)}
+    said = json.loads(json.dumps(common, default=str))
     path = home / "training.json"
     make_folder(home)
     with claimed(home / "table.lock", wait=True):

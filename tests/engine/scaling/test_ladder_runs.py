@@ -56,6 +56,9 @@ def test_a_plan_has_the_budgets_and_the_cost_that_were_asked(tmp_path: Path) -> 
     assert len(rungs) == 2 * 4 and len({rung.name for rung in rungs}) == 8 and len(left) == 2
     assert {round(rung.compute / 6e9) for rung in rungs} == {1, 10}
     assert [r.compute for r in rungs] == sorted(r.compute for r in rungs)
+    for tokenizer, read in (("bytes", "bytes"), ("mine", str(tmp_path / "mine")), ("/mine", "/mine")):
+        path.write_text(f'sizes = [1e4]\ncompute = [1e9]\n[training]\ndata = "a.txt"\ntokenizer = "{tokenizer}"\n')
+        assert read_plan(path).training == {"data": str(tmp_path / "a.txt"), "tokenizer": read}
     assert "10k on 1,000,000 tokens: 100 a parameter, not 0.5 to 90" in left and len(left) == 2
     # a run costs what two probes say: exactly, where time a token is a power of the size
     assert chosen(dict.fromkeys(SIZES, 1)) == list(SIZES) and chosen({"10k": 1}) == ["10k"]

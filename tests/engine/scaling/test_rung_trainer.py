@@ -1,5 +1,6 @@
 """The runs of a ladder as `engine.pretrain` trains them: sizes, a probe, a run that is killed and goes on."""
 
+import json
 import math
 from pathlib import Path
 
@@ -47,4 +48,6 @@ def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_
     assert [e.before for e in again if isinstance(e, RungEnded)] == [True, False] and moved[0] > stopped_at > 128
     runs, left = read_runs(plan.out / running.TABLE, {}, keep_all=True)
     assert len(runs) == 2 and not left and (runs.loss < math.log(300)).all() and (runs.parameters == parameters).all()
+    said = json.loads((plan.out / running.RUNS / rungs[0].name / "pretrain.json").read_text())["config"]
+    assert said["eval_every"] == 0 and said["sample_tokens"] == 0  # what nobody sees is not paid for
     assert runs.tokens[1] > 1.5 * runs.tokens[0] and runs.embedding is not None and (runs.embedding > 0).all()
