@@ -11,7 +11,7 @@ from html import escape
 
 import numpy as np
 
-from app.report import COLOURS, STYLE
+from app.report import COLOURS, document
 from app.training_plan import duration
 from engine.scaling.forecast import DECADE, Purchase, buy, frontier
 from engine.scaling.report import LadderReport
@@ -132,8 +132,7 @@ def page(name: str, found: LadderReport, rate: float | None) -> str:
         parts.append("<h2>Left out</h2><ul>")
         parts += [f"<li>{escape(str(each))}</li>" for each in found.left_out]
         parts.append("</ul>")
-    head = f'<meta charset="utf-8"><title>likely scale</title><style>{STYLE}</style>'
-    return f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n{chr(10).join(parts)}\n</body></html>\n"
+    return document("likely scale", "\n".join(parts))
 
 
 def _law(found: LadderReport) -> str:

@@ -66,7 +66,12 @@ def page(store: Evaluations, measured: Measured) -> str:
         title = f"{escape(evaluation.task)}, {escape(evaluation.model)}"
         parts.append(f"<details><summary>{title}</summary><pre>{escape(said)}</pre></details>")
     body = "\n".join(part for part in parts if part)
-    head = f'<meta charset="utf-8"><title>likely eval</title><style>{STYLE}</style>'
+    return document("likely eval", body)
+
+
+def document(title: str, body: str) -> str:
+    """A whole file of this look."""
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>\n{body}\n</body></html>\n"
 
 

@@ -13,6 +13,7 @@ from app.cli.opening import Progress, Ruled
 from app.cli.training import follow, leave, table_options, watch
 from app.heat import one_line
 from app.interruption import stopped_by_signals
+from app.training_kind import PRETRAIN
 from app.training_plan import describe_pretraining
 from engine.options import read_toml
 from engine.pretrain.config import PretrainConfig, configure
@@ -77,12 +78,10 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
             elif isinstance(event, Refused):
                 click.echo(f"  no sample: {one_line(event.why)}", err=True)
             elif isinstance(event, Pretrained) and event.reason in ("done", "patience") and event.bits_per_byte:
-                autoregressive = opened.config.objective == "autoregressive"
-                sign, verb = ("", "chat") if autoregressive else ("<= ", "fill TEXT")  # a bound, by random masks
+                sign = "" if opened.config.objective == "autoregressive" else "<= "  # a bound, by random masks
                 figures = f"{sign}{event.loss:.4f} nats a token, {sign}{event.bits_per_byte:.4f} bits a byte"
-                click.echo(
-                    f"{event.reason}, {event.tokens:,} tokens: {figures}; likely {verb} -M {event.folder}", err=True
-                )
+                after = PRETRAIN.after(opened.config, str(event.folder))
+                click.echo(f"{event.reason}, {event.tokens:,} tokens: {figures}; {after}", err=True)
     assert end is not None
     if run.leads:
         best = run.folder / "best"

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from app.ladder_figures import short
+from app.ladder_figures import BEYOND, short
 from app.ladder_jobs import LadderRead
 from app.tui import plot
 from app.tui.widgets.caption import Words
@@ -15,7 +15,6 @@ from engine.scaling.forecast import DECADE, Purchase, buy, frontier
 from engine.scaling.report import LadderReport
 
 DOT, LOW, CHOSEN = "•", "●", "◆"
-BEYOND = 100.0  # times the largest run, to which the frontier is drawn
 AGAINST = ("compute", "parameters", "tokens")
 ALONG = {"compute": "C, FLOP", "parameters": "N", "tokens": "D"}
 MEANS = (("E", "E", "irreducible"), ("α", "alpha", "parameters"), ("β", "beta", "tokens"), ("a", "a", "N ~ C^a"))
