@@ -76,6 +76,18 @@ class KV:
         """The segments in the order of their positions: the furthest prefix first, this one last."""
         return (self,) if self.prefix is None else (*self.prefix.chain(), self)
 
+    def joined(self, b: int) -> tuple[mx.array, mx.array]:
+        """The keys and values of the whole chain [b, Hkv, total, D], a prefix that all share once for each of b.
+
+        For rows that are numbers; where they differ in number, the valid ones of each still come first.
+        """
+
+        def rows(name: str) -> mx.array:
+            parts = [getattr(part, name)[:, :, : part.length] for part in self.chain()]
+            return mx.concatenate([mx.broadcast_to(x, (b, *x.shape[1:])) for x in parts], axis=2)
+
+        return rows("keys"), rows("values")
+
 
 def floats(rows: mx.array | Quantized, length: int | None) -> mx.array:
     """The first `length` rows as float32 [B, Hkv, length, D]; all of them for None."""

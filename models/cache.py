@@ -281,12 +281,12 @@ class KVCache:
 
         Both have read something.
         """
-        held = [(part, b) for cache, b in zip((self, other), counts, strict=True) if (part := cache.held()) is not None]
-        each = [n for part, b in held for n in _lengths(part, b)]
-        keys, values = zip(*(_flat(part, b) for part, b in held), strict=True)
-        longest = max(rows.shape[2] for rows in keys)
+        both = ((self, counts[0]), (other, counts[1]))
+        each = [cache.before + n for cache, b in both for n in cache.each or [cache.rows] * b]
+        chains = [held.joined(b) for cache, b in both if (held := cache.held()) is not None]
+        room = self._capacity(0, max(each) + 1)  # for the token that comes next: else all were copied once more
         self.keys, self.values = (
-            mx.concatenate([resize(rows, 0, rows.shape[2], longest) for rows in of]) for of in (keys, values)
+            mx.concatenate([resize(rows, 0, rows.shape[2], room) for rows in of]) for of in zip(*chains, strict=True)
         )
         self.prefix = None
         self._set(each)
@@ -441,24 +441,6 @@ def write(buffer: mx.array, rows: mx.array, place: NewRows) -> mx.array:
     for i, start in enumerate(place.starts):
         buffer = mx.slice_update(buffer, rows[i : i + 1], start, (0, 2))
     return buffer
-
-
-def _flat(kv: KV, b: int) -> tuple[mx.array, mx.array]:
-    """The keys and values of a whole chain, [B, Hkv, rows, D]: rows that differ in number end it."""
-    parts = kv.chain()
-
-    def joined(which: str) -> mx.array:
-        rows = [getattr(part, which)[:, :, : part.length] for part in parts]
-        return mx.concatenate([mx.broadcast_to(each, (b, *each.shape[1:])) for each in rows], axis=2)
-
-    return joined("keys"), joined("values")
-
-
-def _lengths(kv: KV, b: int) -> list[int]:
-    """Valid rows of a whole chain, of each of B."""
-    before = 0 if kv.prefix is None else kv.prefix.total or 0
-    own: list[int] = kv.lengths.tolist()  # type: ignore[assignment]
-    return [before + n for n in (own if kv.ragged else [kv.length or 0] * b)]
 
 
 def _list(n: int | Sequence[int], b: int) -> list[int]:

@@ -76,13 +76,7 @@ def _head(kv: KV, n: int) -> KV | None:
     """The first n rows of a chain as one segment."""
     if not n:
         return None
-    parts = kv.chain()
-    b, heads, _, size = parts[-1].keys.shape
-
-    def rows(name: str) -> mx.array:
-        found = [getattr(part, name)[:, :, : part.length] for part in parts]
-        return mx.concatenate([mx.broadcast_to(x, (b, heads, x.shape[2], size)) for x in found], axis=2)[:, :, :n]
-
-    keys = rows("keys")
+    b = kv.keys.shape[0]
+    keys, values = (x[:, :, :n] for x in kv.joined(b))
     count = keys.shape[2]
-    return KV(keys, rows("values"), mx.array([count] * b, dtype=mx.int32), count)
+    return KV(keys, values, mx.array([count] * b, dtype=mx.int32), count)

@@ -158,6 +158,28 @@ def test_samples_share_a_frozen_prefix(model: Transformer, kind: str) -> None:
     assert back.length == 0
 
 
+def test_texts_of_other_lengths_stand_side_by_side(model: Transformer) -> None:
+    """Two that share a prefix, and one alone, with room for the next token of each."""
+    x = tokens(3, 300, 97)
+    two, one = model.make_cache(), model.make_cache()
+    model(x[:1, :20], two)
+    two.freeze()
+    two.select([0, 0])
+    model(x[1:, :256], one)
+    one.rewind([0, 40])
+    two.join(one, (2, 2))
+    assert two.each == [20, 20, 256, 216]
+    buffer = two.layers[0].nbytes
+    fed = mx.concatenate([x[:1, 20:21], x[:1, 21:22], x[1:2, 256:257], x[2:, 216:217]])
+    got = model(fed, two)[:, 0]
+    assert two.layers[0].nbytes == buffer and two.each == [21, 21, 257, 217]
+    second = mx.concatenate([x[:1, :20], x[:1, 21:22]], axis=1)
+    for row, text in enumerate((x[:1, :21], second, x[1:2, :257], x[2:, :217])):
+        assert difference(got[row], model(text)[0, -1]) < 1e-4
+    two.select([1, 2])
+    assert two.each == [21, 257]
+
+
 def test_rewind_into_a_frozen_prefix(model: Transformer) -> None:
     x = tokens(1, 40, 97)
     cache = model.make_cache()
