@@ -29,13 +29,15 @@ def test_openai_llm_and_litellm_are_served(tmp_path: Path) -> None:
 
 def test_requests_made_of_the_description_are_answered_or_refused(tmp_path: Path) -> None:
     """By schemathesis: no answer of 500, each of a status and a kind that the description names."""
+    schemathesis = Path(PYTHON).absolute().parent / "schemathesis"
     with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client:
         done = subprocess.run(
             [
-                *(str(Path(PYTHON).parent / "schemathesis"), "run", f"http://127.0.0.1:{client.port}/openapi.json"),
+                *(str(schemathesis), "run", f"http://127.0.0.1:{client.port}/openapi.json"),
                 *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
                 *("--max-examples", "40", "--exclude-path", "/metrics", "--request-timeout", "60"),
             ],
+            cwd=tmp_path,  # where it leaves what it found
             capture_output=True,
             text=True,
             timeout=290,
