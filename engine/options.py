@@ -5,17 +5,18 @@ An unknown key is an error that names the nearest one. Knows no particular optio
 
 import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import DataError, ParameterError
 from engine.whole_file import read_whole
 
 LARGEST = 1 << 24  # bytes of a TOML file
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+T = TypeVar("T")
 
 
 def option(
@@ -57,6 +58,34 @@ def typed(name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ParameterError(f"{name} must be {TYPES[kind]}, got {value!r}")
     return value
+
+
+def changes(
+    values: Mapping[str, Any], hints: Mapping[str, Any], renamed: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The values as the fields of these types hold them; `renamed` maps what fields were called before to their names.
+
+    ParameterError for an unknown name, a wrong type, and a name beside what it was called before.
+    """
+    changed: dict[str, Any] = {}
+    renamed = renamed or {}
+    for raw, value in values.items():
+        name = raw.replace("-", "_")
+        name = renamed.get(name, name)
+        if name in changed:
+            before = next((old for old, new in renamed.items() if new == name), raw)
+            raise ParameterError(f"{before} is called {name} now: give one of them")
+        if name not in hints:
+            raise unknown(raw, hints)
+        changed[name] = typed(name, value, hints[name])
+    return changed
+
+
+def check_needs(options: T, given: Container[str], needs: Mapping[str, tuple[Callable[[T], object], str]]) -> None:
+    """ParameterError for an option that was given and would change nothing; `needs` has what it goes with, in words."""
+    for name, (goes, needed) in needs.items():
+        if name in given and not goes(options):
+            raise ParameterError(f"{name} goes with {needed}")
 
 
 def check_ranges(options: Any) -> None:

@@ -4,11 +4,11 @@ Plain data: imports no mlx.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from engine.errors import ParameterError
-from engine.options import check_ranges, option, typed, unknown
+from engine.options import changes, check_needs, check_ranges, option
 from engine.tune.config import SCHEDULES
 
 PARAMETRISATIONS = ("mup", "standard")
@@ -89,15 +89,7 @@ NEEDS: dict[str, tuple[Callable[[PretrainConfig], object], str]] = {
 
 def configure(values: Mapping[str, Any], base: PretrainConfig | None = None) -> PretrainConfig:
     """The configuration with these values over `base`; ParameterError for an unknown name or a wrong type."""
-    known = {f.name: f for f in fields(PretrainConfig)}
-    changed: dict[str, Any] = {}
-    for raw, value in values.items():
-        name = raw.replace("-", "_")
-        if name not in known:
-            raise unknown(raw, known)
-        changed[name] = typed(name, value, HINTS[name])
+    changed = changes(values, HINTS)
     found = replace(base or PretrainConfig(), **changed)
-    for needing, (goes, needed) in NEEDS.items():
-        if needing in changed and not goes(found):
-            raise ParameterError(f"{needing} goes with {needed}")
+    check_needs(found, changed, NEEDS)
     return found.checked()

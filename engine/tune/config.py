@@ -4,11 +4,11 @@ An unknown key is an error that names the nearest one. Plain data: imports no ml
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from engine.errors import ParameterError
-from engine.options import check_ranges, option, typed, unknown
+from engine.options import changes, check_needs, check_ranges, option
 
 OBJECTIVES = ("sft", "mdlm", "dpo", "orpo")
 KINDS = ("lora", "dora", "full")
@@ -151,21 +151,9 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
 
 def configure(values: Mapping[str, Any], base: Config | None = None) -> Config:
     """The configuration with these values over `base`; ParameterError for an unknown name or a wrong type."""
-    known = {f.name: f for f in fields(Config)}
-    changed: dict[str, Any] = {}
-    for raw, value in values.items():
-        name = raw.replace("-", "_")
-        name = RENAMED.get(name, name)
-        if name in changed:
-            before = next((old for old, new in RENAMED.items() if new == name), raw)
-            raise ParameterError(f"{before} is called {name} now: give one of them")
-        if name not in known:
-            raise unknown(raw, known)
-        changed[name] = typed(name, value, HINTS[name])
+    changed = changes(values, HINTS, RENAMED)
     found = replace(base or Config(), **changed)
-    for needing, (goes, needed) in NEEDS.items():
-        if needing in changed and not goes(found):
-            raise ParameterError(f"{needing} goes with {needed}")
+    check_needs(found, changed, NEEDS)
     if changed.get("epochs") and changed.get("steps"):
         raise ParameterError("give epochs or steps, not both")
     if changed.get("packing") and not found.batch:  # who asks for packed batches wants them large
