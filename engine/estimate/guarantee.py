@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine import json_reader
 from engine.errors import DataError, ParameterError
 from engine.estimate.bounds import (
     DELTA,
@@ -26,13 +25,12 @@ from engine.estimate.bounds import (
 )
 from engine.estimate.trial import encoded, target_losses
 from engine.posterior import stored
-from engine.tune.adapters import CONFIG
-from engine.tune.config import HINTS, Config, configure
+from engine.tune import adapters
+from engine.tune.config import Config, configure
 from engine.tune.rows import TrainingRow
 from engine.tune.run import TrainingRun
 from engine.tune.stack import digest
 from engine.tune.taught import ready
-from engine.whole_file import read_whole
 from metal import mx
 
 if TYPE_CHECKING:
@@ -46,18 +44,12 @@ ERRORS, LOSS = "rows wrong", "smoothed loss, nats a token"
 
 def options(folder: Path) -> Config:
     """The options that an adapter was trained with. DataError where it was not trained here, ParameterError for whole
-    weights."""
-    try:
-        found = json_reader.parse(read_whole(folder / CONFIG))
-    except ValueError as error:
-        raise DataError(f"{folder / CONFIG}: {error}") from None
-    if "step" not in found:
+    weights, CheckpointError for a damaged config."""
+    found, ours = adapters.options(folder)
+    if not ours:
         raise DataError(f"{folder} was not trained by likely tune: its start, where the prior is, is not known")
     plain = Config()
-    changed = {name: found[name] for name in HINTS if found.get(name, getattr(plain, name)) != getattr(plain, name)}
-    keys = (found.get("lora_parameters") or {}).get("keys") or []
-    there = {name: value for name, value in changed.items() if name not in PLACES}
-    config = configure({**there, **({"modules": keys} if keys else {})})
+    config = configure({n: v for n, v in found.items() if n not in PLACES and v != getattr(plain, n)})
     if config.kind == "full" or config.init == "pissa":
         raise ParameterError("a bound takes an adapter of kind lora or dora with init = zero, got another")
     return config

@@ -5,7 +5,7 @@ Each writes `posterior.safetensors` beside the adapter, which stays as it is. Pr
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosteri
 from engine.posterior.uncertainty import FEWEST, MOST
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
-from engine.sources.model_info import read_json
 from engine.tune import adapters, data, full, lora, samples, sites
 from engine.tune.config import Config
 from engine.tune.control import Ended, Stepped
@@ -68,18 +67,9 @@ def open_adapter(folder: Path, model: str = "", progress: Report = silent) -> Fi
     assert not isinstance(adapter, full.FullWeights)
     check_plain(adapter, graph)
     lora.attach(adapter)
-    config = _config(folder, found)
-    return FittedAdapter(folder, checkpoint, graph, adapter, config)
-
-
-def _config(folder: Path, found: adapters.StoredAdapter) -> Config:
-    """The options that a directory of ours says it was trained with; of another program's the defaults."""
-    said = read_json(folder / adapters.CONFIG, dict)
-    kinds = {f.name: type(f.default) for f in fields(Config)}
-    known = {name: said[name] for name, kind in kinds.items() if type(said.get(name)) is kind and kind is not tuple}
-    config = replace(Config(), **{**known, "data": found.data})
+    config = replace(Config(), **{**adapters.options(folder)[0], "data": found.data})
     check_ranges(config)
-    return config
+    return FittedAdapter(folder, checkpoint, graph, adapter, config)
 
 
 def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress: Report) -> samples.Samples:
@@ -135,7 +125,7 @@ def fit_swag(
 ) -> stored.FitFacts:
     """Train on at a constant rate (None: half of the one it was trained with), and keep the moments of the weights.
 
-    DataError where the training fails, or takes too few steps to have moments.
+    DataError where the training fails, ParameterError for too few steps to have moments.
     """
     if steps < 2:
         raise ParameterError(f"steps must be 2 or more for weights to have a variance, got {steps}")

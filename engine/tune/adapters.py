@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, ParameterError
+from engine.options import typed
 from engine.sources.model_info import read_json
 from engine.tune import full, peft
+from engine.tune.config import HINTS, RENAMED
 from engine.tune.factors import Factors, largest, shapes
 from engine.tune.lora import Adapter
 from engine.tune.sites import sites, trainable
@@ -92,6 +94,27 @@ def read(folder: Path) -> StoredAdapter:
         config.get("model") or "",
         data=config.get("data") or "",
     )
+
+
+def options(folder: Path) -> tuple[dict[str, Any], bool]:
+    """The options that a directory says its adapter was trained with, by name, and whether `likely tune` wrote them.
+
+    Of another program's those that are called as ours and are of our type. CheckpointError for a damaged config,
+    ParameterError for an option of ours that is of another type.
+    """
+    said = read_json(folder / CONFIG, {"lora_parameters?": ({"keys?": ([str], None)}, None)})
+    ours, found = "step" in said, {}
+    for raw, value in said.items():
+        name = RENAMED.get(raw, raw) if ours else raw
+        if name in HINTS:
+            try:
+                found[name] = typed(name, value, HINTS[name])
+            except ParameterError:
+                if ours:
+                    raise
+    if keys := (said.get("lora_parameters") or {}).get("keys"):
+        found["modules"] = tuple(keys)
+    return found, ours
 
 
 def place(base: LanguageModel, stored: StoredAdapter, where: str = "the adapter") -> "Adapter | full.FullWeights":
