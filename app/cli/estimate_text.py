@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.cli.eval_output import finite
 from app.heat import one_line
 
 if TYPE_CHECKING:
@@ -134,4 +135,4 @@ def _span(found: "Estimate", times: float, sign: str = "") -> str:
 
 def _estimate(found: "Estimate") -> dict[str, float | None]:
     low, high = found.interval
-    return {k: v if math.isfinite(v) else None for k, v in {"mean": found.mean, "low": low, "high": high}.items()}
+    return {"mean": finite(found.mean), "low": finite(low), "high": finite(high)}

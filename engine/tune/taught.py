@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.errors import DataError
-from engine.tune import data
+from engine.tune import batches, data
 from engine.tune.config import Config
 from engine.tune.open_run import Opened, assemble
 from engine.tune.rows import TrainingRow
@@ -40,7 +40,7 @@ def teach(
     """
     opened = ready(checkpoint, config, rows, anchors)
     run = opened.run
-    each = run.config.accumulate * sum(len(item.ids) for item in run.rows.train) / run.per_epoch  # of a step, the mean
+    each = run.config.accumulate * int(batches.lengths(run.rows.train).sum()) / run.per_epoch  # of a step, the mean
     if tokens:
         run.steps = max(1, round(tokens / each))
         run.config = replace(run.config, steps=run.steps)
