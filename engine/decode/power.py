@@ -93,7 +93,7 @@ class Power(Strategy):
                 tried += 1
                 if math.log(1.0 - random.random()) < other.merit - text.merit:
                     text, accepted = other, accepted + 1
-                totals.append(sum(text.p))
+                totals.append(math.fsum(text.p))
                 rate, ess = accepted / tried, effective(totals)
                 figures = {"score": totals[-1], "accepted": rate, "effective": ess, "drawn": drawn}
                 yield Rated(number, figures)

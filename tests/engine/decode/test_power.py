@@ -124,6 +124,10 @@ def test_it_says_what_it_cost_and_reads_nothing_twice() -> None:
     assert figures["score"] == pytest.approx(sum(s.logprob or 0 for s in found.steps[0]), abs=1e-4)
     assert 0 <= figures["accepted"] <= 1 and figures["effective"] >= 1
     assert session.model.read <= len(PROMPT) + figures["drawn"]  # every drawn token once at most
+    table[:, EOS] -= 6.0
+    events = markov(table).generate(PROMPT, RunControl(), seed=1, max_tokens=24, strategy=Power(4.0, 3, 8))
+    rated = [event.figures["score"] for event in events if isinstance(event, Rated)]
+    assert rated[-1] == rated[-2]  # the text that is told is the one that the walk ended with, to the last digit
 
 
 def test_a_place_that_goes_on_from_a_fork_leaves_the_prompt_to_the_next_run() -> None:
