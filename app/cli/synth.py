@@ -123,13 +123,12 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
         texts = ([row.text for row in made], inputs.texts(real), inputs.texts(heldout))
         features = tuple(pooled(session, some) if some else np.zeros((0, 1)) for some in texts)
     found = report(made, real, features, heldout=heldout, grid=config.asked)  # type: ignore[arg-type]
+    click.echo(json.dumps({"event": "report", **report_object(found)}) if as_json else "\n".join(report_lines(found)))
     beside = expanded(config.out) / NEIGHBOURS
     near = neighbours(made, real, (features[0], features[1]) if features is not None else None)
     write_whole(beside, (json.dumps(each, ensure_ascii=False) + "\n" for each in near))
-    if as_json:
-        click.echo(json.dumps({"event": "report", **report_object(found)}))
-    else:
-        click.echo("\n".join([*report_lines(found), f"  each row's nearest real one and longest shared run: {beside}"]))
+    if not as_json:
+        click.echo(f"  each row's nearest real one and longest shared run: {beside}")
 
 
 def _effect(config: PipelineConfig, as_json: bool) -> None:

@@ -56,6 +56,10 @@ def test_a_pipeline_prints_its_yield_and_writes_its_rows(tmp_path: Path) -> None
     kept = 64 - sum(row["dropped"].startswith("generate") for row in aside(tmp_path))
     assert lines[0].split()[1:4] == ["64", "->", str(kept)]
     assert "made rows against 16 real ones" in done.output and "  mmd2_p " in done.output
+    beside = tmp_path / "made" / synth.NEIGHBOURS
+    beside.unlink()
+    beside.mkdir()
+    assert "  mmd2_p " in called(file, "--report").output  # what could not be written costs no report
     again = called(file, "--json")
     events = [json.loads(line) for line in again.output.splitlines()]
     written = events[-1]
