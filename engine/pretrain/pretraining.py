@@ -20,7 +20,7 @@ from engine.home import expanded
 from engine.pretrain import parametrisation as widths
 from engine.pretrain.config import PretrainConfig
 from engine.pretrain.corpus import Corpus, copy_tokenizer, corpus
-from engine.pretrain.shape import ModelShape, config_of, counts, parameters_of, shape_of
+from engine.pretrain.shape import ModelShape, config_of, counts, parameters_of, read_shape, shape_of
 from engine.session import Session
 from engine.sources.checkpoint import Checkpoint
 from engine.sources.fetch.progress import Report, silent
@@ -172,6 +172,8 @@ def open_run(
         raise DataError(f"{folder} holds a run already: --resume goes on with it, another --out leaves it alone")
     if not begun and foreign:
         raise DataError(f"{folder} holds another model: choose another --out")
+    if shape is None and config.size.endswith(".toml"):  # before the text is read, which takes its time
+        shape = read_shape(config.size)
     asked_for = parameters_of(config.size)
     if together is None:
         text = corpus(config, asked_for, progress)

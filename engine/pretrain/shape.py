@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import models
@@ -108,7 +107,7 @@ def shape_of(size: str, family: str, vocab: int, context: int, *, tied: bool = F
     DataError and ParameterError for a file or a size that says none.
     """
     if size.endswith(".toml"):
-        return _read(expanded(size))
+        return read_shape(size)
     wanted = parameters_of(size)
     reached, best = min(_candidates(family, vocab, context, tied, wanted), key=lambda pair: abs(pair[0] - wanted))
     if abs(reached - wanted) > NEAR * wanted:
@@ -151,8 +150,9 @@ def _candidates(family: str, vocab: int, context: int, tied: bool, wanted: float
         width += 8 if width < 64 else 32 if width < 512 else 64
 
 
-def _read(path: Path) -> ModelShape:
-    """The shape in a file, every key known."""
+def read_shape(file: str) -> ModelShape:
+    """The shape in a file, every key known. DataError and ParameterError for one that says none."""
+    path = expanded(file)
     values, hints = read_toml(path), get_type_hints(ModelShape)
     changed: dict[str, Any] = {}
     for name, value in values.items():
