@@ -1,10 +1,12 @@
 """Requests that a server hands to its worker, and the events that only they have: plain data, no mlx, no protocol.
 
-A protocol's JSON becomes these values (`openai_requests`, `ollama_requests`) and their events become its JSON again;
+A protocol's JSON becomes these values (`openai_requests`, `ollama`) and their events become its JSON again;
 in between nobody knows which protocol it was.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +35,20 @@ class RequestRefused(LikelyError):
         super().__init__(line)
         self.field, self.status, self.kind = field, status, kind
         self.headers = {**HEADERS.get(status, {}), **(headers or {})}
+
+
+@contextmanager
+def refused_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Refusals in here name fields as the client wrote them: `names` has these by ours, the longest first."""
+
+    def renamed(text: str) -> str:
+        found = next((ours for ours in names if re.match(rf"{re.escape(ours)}\b", text)), "")
+        return names.get(found, "") + text[len(found) :]
+
+    try:
+        yield
+    except RequestRefused as error:
+        raise RequestRefused(renamed(str(error)), renamed(error.field), error.status, error.kind) from None
 
 
 @dataclass(frozen=True, slots=True)

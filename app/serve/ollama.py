@@ -11,7 +11,7 @@ from typing import Any
 
 from app.requests import ModelFacts
 from app.serve import openai_requests
-from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
+from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused, refused_as
 from app.serve.reading import GrownText, Kind
 
 Json = dict[str, Any]
@@ -30,6 +30,11 @@ OPTIONS = {  # by OpenAI's names, or ours
     "repeat_last_n": "repetition_context_size",
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
+}
+NAMES = {  # of what OpenAI's wire format refuses
+    "response_format.json_schema.schema": "format",
+    "response_format": "format",
+    **{theirs: f"options.{ours}" for ours, theirs in OPTIONS.items()},
 }
 PASSED_OVER = ("num_ctx", "num_batch", "num_gpu", "num_thread", "num_keep", "main_gpu", "use_mmap")  # of the machine
 COMMON = {
@@ -92,7 +97,8 @@ def _asked(body: Json, messages: list[Json]) -> AnswerRequest:
         asked["tools"] = body["tools"]
     if "think" in body:
         asked["chat_template_kwargs"] = {"enable_thinking": body["think"]}
-    return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+    with refused_as(NAMES):
+        return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
 
 
 def _without_tag(name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.serve import openai_requests, openai_responses
-from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused
+from app.serve.asks import AnswerOpened, AnswerRequest, RequestRefused, refused_as
 from app.serve.openai_requests import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
 from app.serve.reading import AnswerReader, TextDelta
 
@@ -33,6 +33,11 @@ REQUEST = {
     "likely?": (OURS, None),
 }
 SAME = ("model", "temperature", "top_p", "stream", "parallel_tool_calls", "metadata", "user", "likely")
+NAMES = {  # of what the chat's wire format refuses
+    "response_format.json_schema": "text.format",
+    "response_format": "text.format",
+    "max_tokens": "max_output_tokens",
+}
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -44,8 +49,10 @@ def read(data: bytes) -> AnswerRequest:
     turns = (
         [{"role": "user", "content": given}] if isinstance(given, str) else [_turn(t, i) for i, t in enumerate(given)]
     )
+    names = {**NAMES, "messages": "input"}
     if body.get("instructions"):
         turns.insert(0, {"role": "system", "content": body["instructions"]})
+        del names["messages"]  # they are numbered otherwise
     asked["messages"] = turns
     if "max_output_tokens" in body:
         asked["max_tokens"] = body["max_output_tokens"]
@@ -65,7 +72,8 @@ def read(data: bytes) -> AnswerRequest:
         choice = {"type": "function", "function": {"name": str(choice.get("name"))}}
     if choice is not None:
         asked["tool_choice"] = choice
-    return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
+    with refused_as(names):
+        return openai_requests.chat(openai_requests.checked(asked, openai_requests.CHAT))
 
 
 def _turn(turn: Json, i: int) -> Json:

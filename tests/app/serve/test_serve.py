@@ -227,7 +227,12 @@ REFUSED: list[tuple[str, Any, int, str | None]] = [
     ("/v1/embeddings", {"input": "a", "encoding_format": "zip"}, 400, "encoding_format"),
     ("/v1/responses", {"input": "a", "previous_response_id": "r"}, 400, "previous_response_id"),
     ("/v1/responses", {"input": [{"type": "image"}]}, 400, "input[0].type"),
+    ("/v1/responses", {"input": [{"role": "king", "content": "x"}]}, 400, "input[0].role"),
+    ("/v1/responses", {"input": "a", "max_output_tokens": 0}, 400, "max_output_tokens"),
+    ("/v1/responses", {"input": "a", "text": {"format": {"type": "xml"}}}, 400, "text.format.type"),
+    ("/v1/responses", {"input": "a", "text": {"format": {"type": "json_schema"}}}, 400, "text.format.schema"),
     ("/api/chat", {"model": "tiny", "messages": HI, "options": {"tfs_z": 1}}, 400, "options.tfs_z"),
+    ("/api/chat", {"model": "tiny", "messages": HI, "options": {"num_predict": 0}}, 400, "options.num_predict must"),
     ("/api/generate", {"model": "none", "prompt": "x"}, 404, "model"),
     ("/v1/nothing", {}, 404, None),
 ]
