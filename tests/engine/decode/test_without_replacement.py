@@ -10,6 +10,7 @@ import pytest
 
 from app.cli.hypotheses import show_hypotheses
 from app.cli.sampling import Limits
+from engine.decode.beam import Beam
 from engine.decode.control import RunControl
 from engine.decode.events import Emitted, Event, Forked, Rated
 from engine.decode.exact import ExactMode
@@ -209,6 +210,17 @@ def test_the_mode_is_that_of_what_the_transforms_leave() -> None:
     logp = table / 2 - np.logaddexp.reduce(table / 2, axis=-1, keepdims=True)
     every = texts(logp, 6)
     assert every[tuple(hot.ids[0])] == pytest.approx(max(every.values()), abs=1e-5)
+
+
+def test_wide_beams_come_to_the_empty_answer_and_it_is_shown_to_be_the_mode() -> None:
+    """The curse of beam search: the text that two beams find is less likely than none at all."""
+    table = few(4)
+    table[:, EOS] = table[:, 97:101].max(axis=1) - 1.0
+    mode = search(markov(table), ExactMode(), 6)
+    assert mode.ids == [[EOS]] and mode.figures[0]["proven"]
+    narrow, wide = (search(markov(table), Beam(beams, 0.0, "never"), 6) for beams in (2, 16))
+    assert len(narrow.ids[0]) == 6 and narrow.scores[0] < mode.figures[0]["score"] - 2
+    assert wide.ids[0] == [EOS] and wide.scores[0] == pytest.approx(mode.figures[0]["score"], abs=1e-5)
 
 
 def test_an_exact_search_is_for_one_text() -> None:
