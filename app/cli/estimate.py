@@ -244,8 +244,11 @@ def _made(
 ) -> "list[TrialResult] | None":
     """The results of all trials, or nothing after a dry run; what they cost is said before."""
     from engine.estimate.ladder import Bases
+    from engine.estimate.trial import check_journal
     from engine.sources.checkpoint import load
 
+    if not dry_run:
+        check_journal(expanded(settings.out), head)  # before a base is loaded
     with Progress() as progress:
         bases = Bases(lambda name: load(name, progress.show))
         _plan(trials, bases, as_json)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from engine import journal
+from engine import journal, json_reader
+from engine.errors import DataError
 from engine.evaluate.estimates import Estimate, ratio, share
 from engine.tune import batches, losses, objectives, samples
 from engine.tune.config import Config
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 FILE = "trials.jsonl"
 TRAINED = ".trial"  # what a trial trains, while it does; no folder of a person's, for it is deleted
+ENTRY = {"name": dict, "rows": [[(float, bool)]], "steps": int, "seconds": float, "failed": str}  # of the journal
 Name = Mapping[str, Any]
 
 
@@ -97,7 +99,13 @@ def run(
     """
     spent, made = 0.0, 0
     with _journal(folder, head) as kept:
-        known = {_key(entry["name"]): entry for entry in kept.entries}
+        try:
+            entries = [{name: json_reader.check(entry, ENTRY)[name] for name in ENTRY} for entry in kept.entries]
+            if any(len(row) != len(RowScore._fields) for entry in entries for row in entry["rows"]):
+                raise ValueError
+        except ValueError:
+            raise DataError(f"{folder / FILE} is damaged: move it away, and the run begins anew") from None
+        known = {_key(entry["name"]): entry for entry in entries}
         missing = sum(_key(trial.name) not in known for trial in trials)
         for number, trial in enumerate(trials, 1):
             if (entry := known.get(_key(trial.name))) is not None:

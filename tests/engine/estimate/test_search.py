@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,3 +168,20 @@ def test_what_a_search_cannot_honour_is_refused_by_name(tmp_path: Path, rows: Pa
     with pytest.raises(DataError, match="objective dpo does not fit these rows"):
         search.plan(Config(data=str(rows), objective="dpo"), grid)
     assert data.read(rows, valid=0).train  # the rows themselves are sound
+
+
+def test_a_journal_of_other_entries_is_damaged(tmp_path: Path) -> None:
+    """Valid JSON that is no trial's result is one line, and nothing is trained."""
+    sound: dict[str, Any] = {"name": {"fold": 0}, "rows": [[1.0, 1.0, 2, True]], "steps": 1, "seconds": 0, "failed": ""}
+    planned = [trial.Trial({"fold": 0}, Config(), (), ())]
+
+    def results(entry: dict[str, Any]) -> list[trial.TrialDone]:
+        (tmp_path / trial.FILE).write_text(f"{{}}\n{json.dumps(entry)}\n")
+        return list(trial.run(lambda _: pytest.fail("trained"), planned, tmp_path, {}))
+
+    assert results(sound)[0].result.loss.mean == 0.5
+    for wrong in ({"name": 3}, {"rows": [[1.0, 1.0]]}, {"rows": [["a", 1.0, 2, True]]}, {"steps": "many"}):
+        with pytest.raises(DataError, match="is damaged"):
+            results(sound | wrong)
+    with pytest.raises(DataError, match="is damaged"):
+        results({"nothing": 0})
