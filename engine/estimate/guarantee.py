@@ -48,11 +48,10 @@ def options(folder: Path) -> Config:
     found, ours = adapters.options(folder)
     if not ours:
         raise DataError(f"{folder} was not trained by likely tune: its start, where the prior is, is not known")
-    plain = Config()
-    config = configure({n: v for n, v in found.items() if n not in PLACES and v != getattr(plain, n)})
-    if config.kind == "full" or config.init == "pissa":
+    if found.get("kind") == "full" or found.get("init") == "pissa":
         raise ParameterError("a bound takes an adapter of kind lora or dora with init = zero, got another")
-    return config
+    plain = Config()
+    return configure({n: v for n, v in found.items() if n not in PLACES and v != getattr(plain, n)})
 
 
 class Guarantees:

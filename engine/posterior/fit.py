@@ -79,6 +79,8 @@ def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress
     how: dict[str, Any] = {"length": opened.config.length, "loss": opened.config.loss, "too_long": "cut"}
     rows = data.read(source, names=read_map(names), valid=opened.config.valid, progress=progress).train
     made = samples.prepare(rows, opened.checkpoint.tokenizer, **how)
+    if made.pairs:
+        raise DataError(f"a posterior is by the likelihood of rows, and {source} has pairs: give --data without them")
     if len(made.samples) < ROWS:
         raise DataError(f"a posterior needs {ROWS} rows or more, {source} has {len(made.samples)}")
     return made
