@@ -20,14 +20,6 @@ class ReadLadder:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class WriteLadder:
-    """Write the pictures that were read last: an SVG and an HTML page."""
-
-    svg: Path
-    page: Path
-
-
 @dataclass(frozen=True)
 class LadderRead:
     """The law of a table, and FLOP a second of this machine where the table has times."""
@@ -35,6 +27,15 @@ class LadderRead:
     path: Path
     report: LadderReport
     rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLadder:
+    """Write the pictures of a ladder: an SVG and an HTML page."""
+
+    ladder: LadderRead
+    svg: Path
+    page: Path
 
 
 def table_of(path: Path) -> Path:
@@ -45,23 +46,19 @@ def table_of(path: Path) -> Path:
 class LadderJobs:
     """The executor of one screen's ladders."""
 
-    read: LadderRead | None = None
-
     def execute(self, request: ReadLadder | WriteLadder, tell: Tell) -> Iterator[LadderRead | Path]:
         if isinstance(request, ReadLadder):
-            table = table_of(request.path)
-            runs, left = read_runs(table, {})
+            runs, left = read_runs(table_of(request.path), {})
             found = report(runs, left, count=REFITS)
-            self.read = LadderRead(request.path, found, rate(found.fitted.runs))
-            yield self.read
-        elif self.read is not None:
+            yield LadderRead(request.path, found, rate(found.fitted.runs))
+        else:
             from app import ladder_figures
             from engine.whole_file import write_whole
 
-            name = self.read.path.name
-            write_whole(request.svg, [ladder_figures.svg(self.read.report, self.read.rate)])
-            write_whole(request.page, [ladder_figures.page(name, self.read.report, self.read.rate)])
+            it = request.ladder
+            write_whole(request.svg, [ladder_figures.svg(it.report, it.rate)])
+            write_whole(request.page, [ladder_figures.page(it.path.name, it.report, it.rate)])
             yield request.page
 
     def close(self) -> None:
-        self.read = None
+        """Nothing is held."""

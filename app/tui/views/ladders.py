@@ -183,7 +183,7 @@ class LaddersScreen(View):
             self.hints.say("there is no law here yet")
             return
         stem = self.host.home / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
-        self._worker.submit(WriteLadder(stem.with_suffix(".svg"), stem.with_suffix(".html")))
+        self._worker.submit(WriteLadder(self.read, stem.with_suffix(".svg"), stem.with_suffix(".html")))
 
     def action_back(self) -> None:
         if self._path.display:
