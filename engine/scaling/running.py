@@ -153,9 +153,9 @@ def _begin(plan: LadderPlan, home: Path) -> None:
     with claimed(home / "table.lock", wait=True):
         if not path.exists():
             write_whole(path, [json.dumps(said)])
-        elif (before := json_reader.read(path)) != said:
-            keys = sorted(key for key in before.keys() | said.keys() if before.get(key) != said.get(key))
-            raise DataError(f"{plan.out} has runs with another training.{keys[0]}: choose another out")
+        before = json_reader.read(path)
+        if other := sorted(key for key in before.keys() | said.keys() if before.get(key) != said.get(key)):
+            raise DataError(f"{plan.out} has runs with another training.{other[0]}: choose another out")
 
 
 def make_folder(path: Path) -> None:

@@ -107,6 +107,8 @@ def test_a_ladder_goes_on_where_it_was_killed_and_trains_nothing_twice(tmp_path:
     assert runs.seconds is not None and (runs.seconds == 1.5).all()
     with pytest.raises(DataError, match=r"another training\.context"):
         list(running.run(LadderPlan(tuple(SIZES), out=tmp_path, training={"context": 8}), rungs, trainer))
+    (tmp_path / running.RUNS / "training.json").write_text('{"context": null}')  # that says no more than {}
+    assert len(list(running.run(plan, rungs, trainer))) == len(rungs)
 
 
 def test_two_that_share_a_folder_share_the_runs(tmp_path: Path) -> None:
