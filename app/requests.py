@@ -5,12 +5,11 @@ What the engine reports goes through under the engine's names (`engine.decode.ev
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from app.looks import Look
-from app.training_kind import TrainingConfig
 from engine.decode.control import RunControl
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
@@ -18,6 +17,9 @@ from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 from engine.tune.attached import Attached
 from engine.tune.control import Stepped, TrainControl, Validated
+
+if TYPE_CHECKING:
+    from app.training_kind import TrainingConfig
 
 # -- requests --------------------------------------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Inside:
 class Train:
     """Open a run and train: `Progressed`, `TrainingPlan`, the engine's events."""
 
-    config: TrainingConfig
+    config: "TrainingConfig"
     resume: bool
     control: TrainControl
 
