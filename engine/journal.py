@@ -19,15 +19,15 @@ from engine.errors import DataError
 class Journal:
     """An append-only file of entries; the first line says what they belong to. Without a path, entries in memory."""
 
-    def __init__(self, path: Path | None, head: Mapping[str, Any]) -> None:
-        """Open it, or begin it. DataError where it belongs to something else, is damaged in its middle, or cannot be
-        written."""
+    def __init__(self, path: Path | None, head: Mapping[str, Any], schema: json_reader.Schema = dict) -> None:
+        """Open it, or begin it. DataError where it belongs to something else, is damaged in its middle or has entries
+        that are not by the schema, or cannot be written."""
         self.path = path
         self.entries: list[dict[str, Any]] = []
         self._file: IO[bytes] | None = None
         if path is not None:
             try:
-                self._open(path, head)
+                self._open(path, head, schema)
             except BaseException:
                 self.close()
                 raise
@@ -41,7 +41,7 @@ class Journal:
         if self._file is not None:
             self._file.close()
 
-    def _open(self, path: Path, head: Mapping[str, Any]) -> None:
+    def _open(self, path: Path, head: Mapping[str, Any], schema: json_reader.Schema) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # not buffered: what a write has taken is in the file, and one that failed leaves nothing to be tried again
@@ -56,7 +56,8 @@ class Journal:
         except OSError as error:
             raise DataError(f"cannot open {path}: {error.strerror}") from None
         try:
-            read = [json_reader.parse(line, dict) for line in whole.split(b"\n")] if whole else []
+            lines = whole.split(b"\n") if whole else []
+            read = [json_reader.parse(line, schema if number else dict) for number, line in enumerate(lines)]
         except ValueError:
             raise DataError(f"{path} is damaged: move it away, and the run begins anew") from None
         if read and read[0] != dict(head):
@@ -83,10 +84,10 @@ class Journal:
 
 
 @contextmanager
-def opened(path: Path, head: Mapping[str, Any]) -> Iterator[Journal]:
+def opened(path: Path, head: Mapping[str, Any], schema: json_reader.Schema = dict) -> Iterator[Journal]:
     """The journal; over ranks it is rank 0's, and the others have its entries without a file."""
     together = ranks.joined()
-    journal = Journal(path if together is None or together.leads else None, head)
+    journal = Journal(path if together is None or together.leads else None, head, schema)
     try:
         if together is not None:
             journal.entries = together.broadcast(journal.entries)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from engine import journal, json_reader
+from engine import journal
 from engine.errors import DataError
 from engine.evaluate.estimates import Estimate, ratio, share
 from engine.tune import batches, losses, objectives, samples
@@ -99,13 +99,9 @@ def run(
     """
     spent, made = 0.0, 0
     with _journal(folder, head) as kept:
-        try:
-            entries = [{name: json_reader.check(entry, ENTRY)[name] for name in ENTRY} for entry in kept.entries]
-            if any(len(row) != len(RowScore._fields) for entry in entries for row in entry["rows"]):
-                raise ValueError
-        except ValueError:
-            raise DataError(f"{folder / FILE} is damaged: move it away, and the run begins anew") from None
-        known = {_key(entry["name"]): entry for entry in entries}
+        if any(len(row) != len(RowScore._fields) for entry in kept.entries for row in entry["rows"]):
+            raise DataError(f"{folder / FILE} is damaged: move it away, and the run begins anew")
+        known = {_key(entry["name"]): {name: entry[name] for name in ENTRY} for entry in kept.entries}
         missing = sum(_key(trial.name) not in known for trial in trials)
         for number, trial in enumerate(trials, 1):
             if (entry := known.get(_key(trial.name))) is not None:
@@ -125,7 +121,7 @@ def check_journal(folder: Path, head: Mapping[str, Any]) -> None:
 
 
 def _journal(folder: Path, head: Mapping[str, Any]) -> AbstractContextManager[journal.Journal]:
-    return journal.opened(folder / FILE, json.loads(json.dumps(head)))
+    return journal.opened(folder / FILE, json.loads(json.dumps(head)), ENTRY)
 
 
 def one(checkpoint: "Checkpoint", trial: Trial, folder: Path) -> TrialResult:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 ROWS, SCORES, DROPPED = "drawn.jsonl", "scored.jsonl", "dropped.jsonl"
+# entries of the journals
+DRAWN = {"rows": [dict]}
+SCORED = {"what": str, "model": str, "asked": [str], "scores": {str: dict}}
 FEW = 8  # rows from which one can say that a generator only repeats
 REPEATS = 0.05  # the share of different rows at which it does
 
@@ -102,7 +105,7 @@ def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
 
     method = KINDS[g.method](config)
     head = {"pipeline": config.fingerprint, "inputs": method.identity, "jobs": method.jobs}
-    with journal.opened(folder / ROWS, head) as drawn:
+    with journal.opened(folder / ROWS, head, DRAWN) as drawn:
         rows = [of_value(value) for entry in drawn.entries for value in entry["rows"]]
         first = len(drawn.entries)
         if first < method.jobs and g.method not in WITHOUT_MODEL:
@@ -178,7 +181,7 @@ def _scored(
     if not asked:
         return rows
     kept = [row for row in rows if not row.dropped]
-    with journal.opened(folder / SCORES, {"pipeline": config.fingerprint}) as known:
+    with journal.opened(folder / SCORES, {"pipeline": config.fingerprint}, SCORED) as known:
         scores: dict[str, dict[str, float]] = {}
         for what, model in asked.items():
             score = filters.perplexities if what == "perplexity" else filters.judged
