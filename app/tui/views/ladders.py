@@ -18,7 +18,7 @@ from app.tui.view import Command, View
 from app.tui.widgets import ladder
 from app.tui.widgets.bars import Hints, TopBar
 from app.tui.widgets.caption import Caption
-from app.tui.widgets.chart import EMPTY, Chart
+from app.tui.widgets.chart import Chart
 from app.tui.widgets.tune_form import Paths
 from app.worker import Failed, Worker
 from engine.scaling.forecast import Purchase, buy
@@ -224,11 +224,10 @@ class LaddersScreen(View):
         foretold, numbers, bought = (
             self.query_one(f"#ladder-{name}", Caption) for name in ("foretold", "numbers", "bought")
         )
+        loss.visible = side.visible = read is not None  # axes without a law say something wrong
         if read is None:
             words = "finding the law…" if self._reading >= 0 else self.failure or "no table is open: n opens one"
             self.top.show(self.host.ladder.name if self.host.ladder is not None else "ladders", ())
-            loss.show(EMPTY)
-            side.show(EMPTY)
             lines = wrap(words, max(foretold.size.width - 2, 20))
             foretold.show(*(((f" {each}", "alarm" if self.failure else "faint"),) for each in lines))
             numbers.show()
