@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FILE = "trials.jsonl"
 TRAINED = ".trial"  # what a trial trains, while it does; no folder of a person's, for it is deleted
-ENTRY = {"name": dict, "rows": [[(float, bool)]], "steps": int, "seconds": float, "failed": str}  # of the journal
+ENTRY = {"name": dict, "rows": [list], "steps": int, "seconds": float, "failed": str}  # of the journal
 Name = Mapping[str, Any]
 
 
@@ -99,7 +99,7 @@ def run(
     """
     spent, made = 0.0, 0
     with _journal(folder, head) as kept:
-        if any(len(row) != len(RowScore._fields) for entry in kept.entries for row in entry["rows"]):
+        if not all(_is_score(row) for entry in kept.entries for row in entry["rows"]):
             raise DataError(f"{folder / FILE} is damaged: move it away, and the run begins anew")
         known = {_key(entry["name"]): {name: entry[name] for name in ENTRY} for entry in kept.entries}
         missing = sum(_key(trial.name) not in known for trial in trials)
@@ -111,6 +111,10 @@ def run(
                 kept.add(asdict(result))
                 spent, made = spent + result.seconds, made + 1
             yield TrialDone(result, number, len(trials), spent / made * (missing - made) if made else 0.0)
+
+
+def _is_score(row: list[Any]) -> bool:
+    return len(row) == len(RowScore._fields) and all(isinstance(each, int | float) for each in row)  # NaN too
 
 
 def check_journal(folder: Path, head: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Cross-validation: folds, the one-standard-error rule by hand, a journal that goes on, and what is refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,8 @@ def test_a_journal_of_other_entries_is_damaged(tmp_path: Path) -> None:
         return list(trial.run(lambda _: pytest.fail("trained"), planned, tmp_path, {}))
 
     assert results(sound)[0].result.loss.mean == 0.5
+    endless = results(sound | {"rows": [[math.inf, math.inf, 2, False]]})  # as a model may have said of a row
+    assert endless[0].result.loss.mean == math.inf
     for wrong in ({"name": 3}, {"rows": [[1.0, 1.0]]}, {"rows": [["a", 1.0, 2, True]]}, {"steps": "many"}):
         with pytest.raises(DataError, match="is damaged"):
             results(sound | wrong)
