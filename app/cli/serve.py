@@ -1,5 +1,6 @@
 """`likely serve`: an endpoint on this machine that speaks OpenAI's protocol, and Ollama's."""
 
+import math
 import os
 from dataclasses import replace
 
@@ -75,6 +76,8 @@ def command(
         from app.serve.server import ServeOptions, serve
     except ImportError as error:
         raise ParameterError(f"likely serve needs {error.name}: pip install 'likely[serve]'") from None
+    if memory is not None and not math.isfinite(memory):
+        raise click.UsageError(f"--memory must be a number of GB, got {memory:g}")
     if api_key is not None and not api_key.strip():
         raise ParameterError("--api-key is empty, so that anybody would be served: give a key, or leave it out")
     options = ServeOptions(

@@ -106,11 +106,14 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
         from app.model_provider import LoadedModel
         from engine import machine
         from engine.sources.checkpoint import load
+        from engine.tune.adapters import read
 
         def opened(name: str) -> LoadedModel:
             return LoadedModel(name, load(names.stands_for(name)), kept=KEPT)
 
         adapters = _by_name(options.adapters, adapter_name, "adapters")
+        for folder in adapters.values():
+            read(Path(folder))  # what is wrong with one is said before anybody asks for it
         return ServingJobs(opened, names.names, options.memory or machine.memory() // 2, adapters)
 
     return make

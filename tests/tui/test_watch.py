@@ -161,7 +161,7 @@ def test_servers_that_cannot_be_watched_are_refused_in_a_line(tmp_path: Path) ->
             list(listen(address, WatchControl()))
         return str(error.value)
 
-    for url in ("ftp://x", "http://", "127.0.0.1:port", "http://127.0.0.1:1/v1"):
+    for url in ("ftp://x", "http://", "127.0.0.1:port", "127.0.0.1:0", "http://127.0.0.1:1/v1"):
         with pytest.raises(ParameterError, match="expected a server's address"):
             ServerAddress.read(url, tmp_path)
     with pytest.raises(ParameterError, match="--server-key"):  # this user's key goes to no other machine

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,11 +21,11 @@ from app.serve.bounds import Bounds
 from app.serve.front import Front
 from app.serve.guard import Guard
 from app.serve.reading import TextParting
-from app.serve.server import ServeOptions
+from app.serve.server import ServedNames, ServeOptions, executor
 from app.serve.serving_jobs import ServingJobs
 from app.worker import Tell
 from engine.decode.control import RunControl
-from engine.errors import ParameterError
+from engine.errors import CheckpointError, ParameterError
 
 
 class Endless:
@@ -199,6 +200,12 @@ def test_the_description_has_every_field() -> None:
         body = described[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert {name.removesuffix("?") for name in schema} == set(body["properties"])
         assert not body["additionalProperties"]
+
+
+def test_an_adapter_that_is_none_is_refused_at_the_start(tmp_path: Path) -> None:
+    options = ServeOptions(("m",), adapters=(str(tmp_path),))
+    with pytest.raises(CheckpointError, match="adapter_config"):
+        executor(options, ServedNames(options))()
 
 
 def test_others_are_let_in_with_a_key_alone() -> None:
