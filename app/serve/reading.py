@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated, Revised, Stats
@@ -105,8 +106,8 @@ class AnswerReader:
     """The texts of one run, by the number of their branch."""
 
     def __init__(self, n: int, *, thinking: bool = False, calls: bool = False) -> None:
-        kind: Kind = "thought" if thinking else "said"
-        self.texts = {number: GrownText(TextParting(kind, calls)) for number in range(n)}
+        self._begin = partial(TextParting, "thought" if thinking else "said", calls)
+        self.texts = {number: GrownText(self._begin()) for number in range(n)}
         self.ended: list[GrownText] = []
 
     def read(self, events: Iterable[Event]) -> Iterator[TextDelta]:
@@ -126,7 +127,7 @@ class AnswerReader:
                 case Revised(number, position, step):
                     text = self.texts[number]
                     text.steps = [step if s.position == position else s for s in text.steps]
-                    text.parting, text.parts = TextParting(calls=text.parting._calls), []
+                    text.parting, text.parts = self._begin(), []
                     for each in text.steps:
                         text.parts += text.parting.push("" if each.special else each.text)
                 case Rated(number, figures):

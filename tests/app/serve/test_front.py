@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -20,11 +20,12 @@ from app.serve.asks import AnswerRequest, RequestRefused
 from app.serve.bounds import Bounds
 from app.serve.front import Front
 from app.serve.guard import Guard
-from app.serve.reading import TextParting
+from app.serve.reading import AnswerReader, TextParting
 from app.serve.server import ServedNames, ServeOptions, executor
 from app.serve.serving_jobs import ServingJobs
 from app.worker import Tell
 from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Revised, Stats
 from engine.errors import CheckpointError, ParameterError
 
 
@@ -158,6 +159,18 @@ def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.D
     assert joined(found) == joined([*whole.push(text), *whole.push("", last=True)])
 
 
+def test_a_token_that_is_revised_leaves_a_thought_one() -> None:
+    """Where the template has opened it, the text has no mark of its beginning."""
+    reader = AnswerReader(1, thinking=True)
+    steps = [SimpleNamespace(special=False, text=text, position=i) for i, text in enumerate(["so", "</think>", "a"])]
+    other = SimpleNamespace(**vars(steps[0]) | {"text": "no"})
+    events = [*(Emitted(0, cast(Any, step)) for step in steps), Revised(0, 0, cast(Any, other))]
+    for _ in reader.read(events):
+        pass
+    text = reader.texts[0]
+    assert (text.of("thought"), text.of("said")) == ("no", "a")
+
+
 WORDS = st.text(st.sampled_from("ab1é\ud800 "), max_size=5) | st.sampled_from(["user", "type", "function", "content"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
@@ -235,8 +248,6 @@ def test_others_are_let_in_with_a_key_alone() -> None:
 def test_a_streamed_response_numbers_its_items_as_the_whole(called: bool, pieces: list[str], kinds: list[str]) -> None:
     from app.serve import responses_api
     from app.serve.asks import AnswerOpened
-    from app.serve.reading import AnswerReader
-    from engine.decode.events import Done, Emitted, Stats
 
     request = replace(ask(), called=called)
     opened: Any = AnswerOpened(SimpleNamespace(vocabulary=(), name="m"), 1)  # type: ignore[arg-type]
