@@ -11,7 +11,7 @@ from app.cli.opening import Ruled, adapter_option, model_option, open_session, r
 from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
 from app.heat import one_line, visible
-from engine.diffusion.unmasking import Unmasked, Unmasking
+from engine.diffusion.unmasking import DenoisingStep, Unmasking
 from engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
@@ -53,16 +53,16 @@ def show(
 
     mask = of_model(session.model, session.info.name).mask
     ids = infilling.canvas(text, session.tokenizer, mask, session.context)
-    events: list[Unmasked] = []
-    for event in infilling.infill(session, ids, how, recipe, seed=seed):
-        if events and event.step != events[-1].step and not quiet:
-            _say(infilling.filled(ids, mask, events, session.tokenizer), events[-1].step)
-        events.append(event)
-    found = infilling.filled(ids, mask, events, session.tokenizer)
+    passes: list[DenoisingStep] = []
+    for each in infilling.infill(session, ids, how, recipe, seed=seed):
+        passes.append(each)
+        if not quiet:
+            _say(infilling.filled(ids, mask, passes, session.tokenizer), each.step)
+    found = infilling.filled(ids, mask, passes, session.tokenizer)
     if not quiet:
-        _say(found, events[-1].step)
-        masks, passes = ids.count(mask), events[-1].step
-        click.echo(f"{masks} tokens in {passes} passes · {len(found.revisions)} revised · seed {seed}", err=True)
+        click.echo(
+            f"{ids.count(mask)} tokens in {len(passes)} passes · {len(found.revisions)} revised · seed {seed}", err=True
+        )
     if as_json:
         click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
     else:

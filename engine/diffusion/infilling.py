@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.diffusion.denoiser import ModelDenoiser
-from engine.diffusion.unmasking import Unmasked, Unmasking, fill
+from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking, fill
 from engine.errors import ContextOverflow, ParameterError
 from engine.trace.trace import Recipe
 
@@ -98,17 +98,19 @@ def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int) -> list[i
     return ids
 
 
-def infill(session: "Session", ids: list[int], how: Unmasking, recipe: Recipe, *, seed: int = 0) -> Iterator[Unmasked]:
-    """Tokens for the masks of a canvas by the session's model, as they come; raises what `fill` does."""
+def infill(
+    session: "Session", ids: list[int], how: Unmasking, recipe: Recipe, *, seed: int = 0
+) -> Iterator[DenoisingStep]:
+    """Tokens for the masks of a canvas by the session's model, pass by pass; raises what `fill` does."""
     denoiser = ModelDenoiser(session.model, session.info.name)
     yield from fill(denoiser.logits, ids, denoiser.diffusion.mask, how, recipe, seed=seed, vocabulary=session.tokenizer)
 
 
-def filled(ids: list[int], mask: int, events: Iterable[Unmasked], tokenizer: "Tokenizer") -> Filled:
-    """The canvas after events; those that have come, where it is not over: masks are tokens without text then."""
+def filled(ids: list[int], mask: int, passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Filled:
+    """The canvas after passes; those so far, where it is not over: masks are tokens without text then."""
     last: dict[int, Unmasked] = {}
     revisions = []
-    for event in events:
+    for event in (unmasked for each in passes for unmasked in each.unmasked):
         last[event.token.position] = event
         if event.before is not None:
             revisions.append(event)

@@ -7,7 +7,7 @@ joint distribution whatever the order; several a pass draw each by its marginal,
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from engine.trace.trace import Recipe, TokenStep
 from engine.transforms import Key, Vocabulary, draw, run, start, uniform
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids [T], positions [n] -> logits [n, V], float32
+SEEN = 10  # candidates of a mask that stays one
 ORDERS = ("confidence", "entropy", "random", "ancestral")
 
 
@@ -72,6 +73,25 @@ class Unmasked:
     before: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenMask:
+    """A mask that a pass looked at and left: what the model says there, after no transform."""
+
+    position: int
+    entropy: float  # nats
+    ids: np.ndarray  # int32 [at most SEEN], the most likely first
+    logprobs: np.ndarray  # float32, nats
+
+
+@dataclass(frozen=True, slots=True)
+class DenoisingStep:
+    """One pass of the model over the canvas, numbered from 1: which positions changed, and which masks it left."""
+
+    step: int
+    unmasked: tuple[Unmasked, ...]  # none where a revision drew every token again as it was
+    open: tuple[OpenMask, ...]
+
+
 @dataclass
 class _Canvas:
     """Canvas in the middle of a run."""
@@ -90,8 +110,8 @@ def fill(
     *,
     seed: int = 0,
     vocabulary: Vocabulary | None = None,
-) -> Iterator[Unmasked]:
-    """Tokens for the masks of a canvas, as they come. What is given is never rewritten, and what was drawn only by
+) -> Iterator[DenoisingStep]:
+    """Tokens for the masks of a canvas, pass by pass. What is given is never rewritten, and what was drawn only by
     passes of `revise`.
 
     The transforms of the recipe are applied at each position, as if its token followed all that are known. Raises
@@ -123,14 +143,14 @@ class _Drawing:
     vocabulary: Vocabulary | None
     step: int = 0
 
-    def block(self, canvas: _Canvas, places: np.ndarray, passes: int) -> Iterator[Unmasked]:
+    def block(self, canvas: _Canvas, places: np.ndarray, passes: int) -> Iterator[DenoisingStep]:
         """All of one block, then its revisions."""
         passes = len(places) if self.how.threshold else passes
         for number in range(passes):
             left = places[~canvas.known[places]]
             if not len(left):
                 break
-            yield from self.take(canvas, left, number, passes)
+            yield self.take(canvas, left, number, passes)
         for _ in range(self.how.revise):
             worst = sorted(places.tolist(), key=list(canvas.confidence).index)  # of equals the one of longest ago
             worst = sorted(worst, key=canvas.confidence.__getitem__)[: math.ceil(len(places) / passes)]
@@ -138,11 +158,11 @@ class _Drawing:
             for at in worst:
                 del canvas.confidence[at]
             canvas.ids[worst], canvas.known[worst] = self.mask, False
-            for event in self.take(canvas, np.array(sorted(worst)), 0, 1):
-                if event.token.token != before[event.token.position]:
-                    yield Unmasked(event.step, event.token, before[event.token.position])
+            taken = self.take(canvas, np.array(sorted(worst)), 0, 1).unmasked
+            changed = (replace(u, before=before[u.token.position]) for u in taken)
+            yield DenoisingStep(self.step, tuple(u for u in changed if u.token.token != u.before), ())
 
-    def take(self, canvas: _Canvas, left: np.ndarray, number: int, passes: int) -> Iterator[Unmasked]:
+    def take(self, canvas: _Canvas, left: np.ndarray, number: int, passes: int) -> DenoisingStep:
         """Pass `number` of `passes`: the logits of the masks at `left`, and tokens for some of them."""
         self.step += 1
         raw = np.asarray(self.predict(canvas.ids, left), np.float32)
@@ -151,14 +171,17 @@ class _Drawing:
         keys = [(self.seed, self.step * len(canvas.ids) + int(at)) for at in left]
         for row in raw:
             require_finite(row)
-        for i in self._chosen(raw, keys, number, passes).tolist():
+        chosen = self._chosen(raw, keys, number, passes).tolist()
+        unmasked = []
+        for i in chosen:
             at = int(left[i])
             row, removed_by = run(transforms, raw[i], states, keys[i], np, greedy=greedy)
             token = int(np.argmax(row)) if greedy else int(draw(row, keys[i], np))
             step = observe(raw[i], token, after=row, removed_by=removed_by, recipe=self.recipe, position=at)
             assert step.logprob is not None
             canvas.ids[at], canvas.known[at], canvas.confidence[at] = token, True, step.logprob
-            yield Unmasked(self.step, step)
+            unmasked.append(Unmasked(self.step, step))
+        return DenoisingStep(self.step, tuple(unmasked), _open(left, raw, np.delete(np.arange(len(left)), chosen)))
 
     def _chosen(self, rows: np.ndarray, keys: Sequence[Key], number: int, passes: int) -> np.ndarray:
         """Indices of the masks that become tokens in this pass, ascending, by their logits [n, V]."""
@@ -179,3 +202,19 @@ class _Drawing:
             sure = np.flatnonzero(score > math.log(self.how.threshold))
             return sure if len(sure) else best[:1]
         return np.sort(best[: math.ceil(len(rows) / (passes - number))])
+
+
+def _open(places: np.ndarray, rows: np.ndarray, those: np.ndarray) -> tuple[OpenMask, ...]:
+    """What logits [n, V] say at those of n places."""
+    if not len(those):
+        return ()
+    found = arrays.logprobs(rows[those], np)
+    entropies = arrays.entropy(rows[those], np)
+    best = np.argpartition(-found, min(SEEN, found.shape[1]) - 1, axis=1)[:, :SEEN]
+    said = np.take_along_axis(found, best, 1)
+    order = np.argsort(-said, axis=1, kind="stable")
+    best, said = np.take_along_axis(best, order, 1).astype(np.int32), np.take_along_axis(said, order, 1)
+    return tuple(
+        OpenMask(int(at), float(h), ids, each)
+        for at, h, ids, each in zip(places[those], entropies, best, said, strict=True)
+    )

@@ -1,13 +1,13 @@
 """Sampling by masked diffusion with the exact denoiser: whose law it has, and what it never does."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.diffusion.unmasking import Predict, Unmasking, fill
+from engine.diffusion.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
 from engine.errors import NotFinite, ParameterError
 from engine.trace.trace import Recipe
 from engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
@@ -32,11 +32,15 @@ def predict(p: np.ndarray) -> Predict:
     return at
 
 
+def unmasked(passes: Iterable[DenoisingStep]) -> list[Unmasked]:
+    return [event for each in passes for event in each.unmasked]
+
+
 def filled(
     by: Predict, how: Unmasking, ids: Sequence[int] = BLANK, seed: int = 0, recipe: Recipe = RECIPE
 ) -> list[int]:
     canvas = list(ids)
-    for event in fill(by, ids, laws.MASK, how, recipe, seed=seed):
+    for event in unmasked(fill(by, ids, laws.MASK, how, recipe, seed=seed)):
         canvas[event.token.position] = event.token.token
     return canvas
 
@@ -70,7 +74,7 @@ def test_ancestral_passes_leave_as_many_masks_as_the_schedule_says() -> None:
     by, n = predict(laws.drawn()), 400
     for noise, share in (("linear", 0.5), ("cosine", 1 - np.cos(np.pi / 4))):
         how = Unmasking(by="ancestral", steps=2, noise=noise)
-        events = [list(fill(by, BLANK, laws.MASK, how, RECIPE, seed=seed)) for seed in range(n)]
+        events = [unmasked(fill(by, BLANK, laws.MASK, how, RECIPE, seed=seed)) for seed in range(n)]
         late = sum(event.step == 2 for each in events for event in each) / (4 * n)
         assert abs(late - share) < 4 * np.sqrt(share * (1 - share) / (4 * n))
         assert all(sorted(e.token.position for e in each) == [0, 1, 2, 3] for each in events)
@@ -79,23 +83,38 @@ def test_ancestral_passes_leave_as_many_masks_as_the_schedule_says() -> None:
 def test_a_threshold_of_one_without_blocks_is_sequential_and_a_lower_one_takes_fewer_passes() -> None:
     by = predict(laws.drawn())
     for seed in range(20):
-        one = list(fill(by, BLANK, laws.MASK, Unmasking(), RECIPE, seed=seed))
-        same = list(fill(by, BLANK, laws.MASK, Unmasking(threshold=1.0), RECIPE, seed=seed))
+        one = unmasked(fill(by, BLANK, laws.MASK, Unmasking(), RECIPE, seed=seed))
+        same = unmasked(fill(by, BLANK, laws.MASK, Unmasking(threshold=1.0), RECIPE, seed=seed))
         assert [(e.step, e.token.position, e.token.token) for e in one] == [
             (e.step, e.token.position, e.token.token) for e in same
         ]
-    fast = list(fill(by, BLANK, laws.MASK, Unmasking(threshold=0.3), RECIPE))
+    fast = unmasked(fill(by, BLANK, laws.MASK, Unmasking(threshold=0.3), RECIPE))
     assert max(e.step for e in fast) < 4 and {e.step for e in fast} == set(range(1, max(e.step for e in fast) + 1))
+
+
+def test_a_pass_says_what_the_model_thinks_of_each_mask_that_it_leaves() -> None:
+    p, canvas = laws.drawn(), list(BLANK)
+    for each in fill(predict(p), BLANK, laws.MASK, Unmasking(steps=2), RECIPE, seed=5):
+        said = laws.exact(p)(np.array([canvas]))[0]
+        assert len(each.unmasked) == 2 and len(each.open) == 4 - 2 * each.step
+        for left in each.open:
+            assert canvas[left.position] == laws.MASK and left.ids.tolist() == np.argsort(-said[left.position]).tolist()
+            want = said[left.position][left.ids]
+            np.testing.assert_allclose(left.logprobs, want, rtol=1e-5)
+            real = want[np.isfinite(want)]
+            assert left.entropy == pytest.approx(-np.sum(np.exp(real) * real), abs=1e-5)
+        for event in each.unmasked:
+            canvas[event.token.position] = event.token.token
 
 
 def test_what_is_known_is_never_rewritten_unless_revision_is_asked_for() -> None:
     by, revised = predict(laws.drawn()), 0
     for seed in range(30):
         for how in (Unmasking(), Unmasking(steps=2), Unmasking(by="ancestral", steps=3), Unmasking(threshold=0.5)):
-            events = list(fill(by, [3, 1, 3, 3], laws.MASK, how, RECIPE, seed=seed))
+            events = unmasked(fill(by, [3, 1, 3, 3], laws.MASK, how, RECIPE, seed=seed))
             assert sorted(e.token.position for e in events) == [0, 2, 3] and all(e.before is None for e in events)
         canvas = [3, 1, 3, 3]
-        for event in fill(by, canvas, laws.MASK, Unmasking(steps=1, revise=3), RECIPE, seed=seed):
+        for event in unmasked(fill(by, canvas, laws.MASK, Unmasking(steps=1, revise=3), RECIPE, seed=seed)):
             place = event.token.position
             assert event.before == (None if canvas[place] == laws.MASK else canvas[place]) != event.token.token
             canvas[place], revised = event.token.token, revised + (event.before is not None)
@@ -122,7 +141,7 @@ def test_transforms_move_what_is_drawn_at_each_position() -> None:
     greedy = filled(by, Unmasking(), recipe=Recipe(greedy=True))
     assert all(each == greedy for each in cold)
     even = predict(np.full(len(laws.TEXTS), 1 / len(laws.TEXTS)))
-    once = list(fill(even, [0, 3, 3, 3], laws.MASK, Unmasking(), Recipe((RepetitionPenalty(10.0),)), seed=1))
+    once = unmasked(fill(even, [0, 3, 3, 3], laws.MASK, Unmasking(), Recipe((RepetitionPenalty(10.0),)), seed=1))
     assert {e.token.token for e in once[:2]} == {1, 2}  # each token that is known is all but ruled out
     for transform in (DRY(1.0), MirostatV2(5.0)):
         with pytest.raises(ParameterError, match=f"{type(transform).__name__} needs tokens in the order"):
@@ -142,7 +161,7 @@ def test_options_that_cannot_be_are_refused_by_name() -> None:
         (Unmasking(threshold=1.5), "threshold must be 0 to 1, got 1.5"),
     ):
         with pytest.raises(ParameterError, match=line):
-            list(fill(by, BLANK, laws.MASK, how, RECIPE))
-    assert list(fill(by, [0, 1, 2, 0], laws.MASK, Unmasking(), RECIPE)) == []
+            unmasked(fill(by, BLANK, laws.MASK, how, RECIPE))
+    assert unmasked(fill(by, [0, 1, 2, 0], laws.MASK, Unmasking(), RECIPE)) == []
     with pytest.raises(NotFinite):
         list(fill(lambda ids, at: np.full((len(at), 4), np.nan), BLANK, laws.MASK, Unmasking(), RECIPE))
