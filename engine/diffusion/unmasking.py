@@ -205,7 +205,7 @@ class _Drawing:
 
 
 def _open(places: np.ndarray, rows: np.ndarray, those: np.ndarray) -> tuple[OpenMask, ...]:
-    """What logits [n, V] say at those of n places."""
+    """Masks that a pass left, those of n `places`, by logits [n, V]."""
     if not len(those):
         return ()
     found = arrays.logprobs(rows[those], np)
