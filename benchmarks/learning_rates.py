@@ -1,9 +1,9 @@
 """Transfer of the learning rate over widths: the best one of four widths, under muP and without.
 
-    python benchmarks/learning_rates.py [--kind mup] [--steps 160] [--seeds 2] [--batch 4]
+    python benchmarks/learning_rates.py [--kind mup] [--steps 160] [--seeds 2] [--batch 4] [--rates -10 -4]
 
 Bytes of the project's own documentation, two layers of width 32 to 256 with heads of 16, AdamW at a constant rate: the
-mean training loss of the last quarter of the steps at each rate 2^-10 to 2^-4. Figures: the best rate of each width,
+mean training loss of the last quarter of the steps at each rate, powers of two. Figures: the best rate of each width,
 where the parabola through it and its neighbours is lowest, and by how many doublings that moves between the widths. One
 JSON line a parametrisation.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-WIDTHS, RATES = (32, 64, 128, 256), range(-10, -3)
+WIDTHS = (32, 64, 128, 256)
 CONTEXT = 64
 
 
@@ -52,13 +52,13 @@ def loss(
     return float("inf")
 
 
-def lowest(losses: list[float]) -> float:
+def lowest(powers: range, losses: list[float]) -> float:
     """The power of two at which losses by rate are lowest: of a parabola, or the best rate itself at an end."""
     at = int(np.argmin(losses))
     if not 0 < at < len(losses) - 1 or not np.isfinite(losses[at + 1]):
-        return float(RATES[at])
+        return float(powers[at])
     before, here, after = losses[at - 1 : at + 2]
-    return RATES[at] + (before - after) / (2 * (before - 2 * here + after))
+    return powers[at] + (before - after) / (2 * (before - 2 * here + after))
 
 
 def main() -> None:
@@ -67,21 +67,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument(
+        "--rates", type=int, nargs=2, default=(-10, -4), help="the lowest and the highest, powers of two"
+    )
     options = parser.parse_args()
+    powers = range(options.rates[0], options.rates[1] + 1)
     text = "".join(p.read_text() for p in sorted((Path(__file__).parent.parent / "docs").glob("*.md")))
     ids = np.frombuffer(text.encode(), np.uint8)[: 1 << 18]
     for kind in (options.kind,) if options.kind else ("mup", "standard"):
-        found = np.zeros((options.seeds, len(WIDTHS), len(RATES)))
+        found = np.zeros((options.seeds, len(WIDTHS), len(powers)))
         for seed in range(options.seeds):
             for i, width in enumerate(WIDTHS):
-                for j, power in enumerate(RATES):
+                for j, power in enumerate(powers):
                     with tempfile.TemporaryDirectory() as root:
                         found[seed, i, j] = loss(
                             kind, width, 2.0**power, seed, ids, Path(root), steps=options.steps, batch=options.batch
                         )
                 print(kind, seed, width, found[seed, i].round(4).tolist(), flush=True)
         table = dict(zip(WIDTHS, found.mean(0).round(4).tolist(), strict=True))
-        best = {width: lowest(losses) for width, losses in table.items()}
+        best = {width: lowest(powers, losses) for width, losses in table.items()}
         moved = max(best.values()) - min(best.values())
         print(json.dumps({"parametrisation": kind, "best": best, "doublings": moved, "losses": table}), flush=True)
 

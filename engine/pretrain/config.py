@@ -49,7 +49,7 @@ class PretrainConfig:
 
     valid: float = option(0.05, "share of the text set aside by a hash of it", low=0.001, high=0.5)
     eval_every: int = option(100, "steps between validations; 0: only at the end", low=0)
-    eval_rows: int = option(200, "texts validated on at most; 0: all", low=0)
+    eval_rows: int = option(200, "texts validated on at most, from everywhere; 0: all", low=0)
     patience: int = option(0, "stop after so many validations without a better one; 0: never", low=0)
     save_every: int = option(100, "steps between checkpoints; 0: only at the end", low=0)
     sample: str = option("", "what samples go on from at each validation; default: the held-out text's beginning")

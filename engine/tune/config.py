@@ -74,7 +74,7 @@ class Config:
     seed: int = option(0, "of the start, the order and dropout", low=0)
 
     eval_every: int = option(50, "steps between validations; 0: only at the end", low=0)
-    eval_rows: int = option(200, "validation rows at most; 0: all", low=0)
+    eval_rows: int = option(200, "validation rows at most, from everywhere; 0: all", low=0)
     patience: int = option(0, "stop after so many validations without a better one; 0: never", low=0)
     save_every: int = option(50, "steps between checkpoints; 0: only at the end", low=0)
     tensorboard: bool = option(False, "write TensorBoard's events too")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from engine.tune.run import TrainingRun, write
 from engine.tune.samples import Pair, TrainingSample
 from metal import mx
 from models import Transformer
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ def validate(run: TrainingRun) -> Validated:
 def evaluate(
     model: Transformer, trained: Trained | None, items: Sequence[TrainingSample | Pair], config: Config
 ) -> Evaluated:
-    """The losses of the first `eval_rows` rows. `trained` is asked for by preferences alone."""
-    items = items[: config.eval_rows] if config.eval_rows else items
+    """The losses of rows that are `drawn`. `trained` is asked for by preferences alone."""
+    items = drawn(items, config.eval_rows)
     rows: list[tuple[float, float, int]] = []
     sums, counts = np.zeros(64), np.zeros(64)
     right = 0.0
@@ -83,6 +86,18 @@ def evaluate(
     return Evaluated(ratio(rows), right / len(items), float(sum(row[0] for row in rows)), by_position)
 
 
+def drawn(items: Sequence[Row], most: int) -> Sequence[Row]:
+    """At most so many of the rows (0: all), in their order, from everywhere: those whose numbers have the least hash.
+
+    The hash is the fraction of number / golden ratio, by which the rows between two that are drawn are of two or three
+    numbers alone (Knuth, The Art of Computer Programming 6.4): the first ones would be of one file of many.
+    """
+    if not most or most >= len(items):
+        return items
+    hashes = np.arange(len(items), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # modulo 2^64
+    return [items[i] for i in np.sort(np.argpartition(hashes, most)[:most]).tolist()]
+
+
 def _octaves(batch: batches.Batch) -> np.ndarray:
     """For each target of a batch, the binary digits of how many targets of its row stand before it."""
     before = np.concatenate([np.arange(count) for count in batch.counts])
@@ -95,7 +110,7 @@ def _bytes(run: TrainingRun) -> int | None:
     if run.session is None or run.config.objective not in objectives.LIKELIHOODS:
         return None
     tokenizer, items = run.session.tokenizer, run.rows.valid
-    items = items[: run.config.eval_rows] if run.config.eval_rows else items
+    items = drawn(items, run.config.eval_rows)
     sizes = [0 if tokenizer.is_special(t) else len(tokenizer.piece(t)) for t in range(tokenizer.vocab_size)]
     targets = (t for s in objectives.samples_of(items) for t, trained in zip(s.ids, s.trained, strict=True) if trained)
     return sum(sizes[token] for token in targets if token < len(sizes))

@@ -28,8 +28,10 @@ from engine.sources.checkpoint import load
 from engine.trace.trace import Recipe
 from engine.tune import full
 from engine.tune.control import Completion, Ended, Saved, Stepped, Validated
+from engine.tune.validation import drawn
 from metal import mx
 from models.families import registry
+from tests import processes
 from tests.engine.pretrain.texts import config, finish, markov, words
 from tests.models.oracle import difference
 
@@ -44,9 +46,9 @@ def same(a: Path, b: Path) -> bool:
 
 
 def held_out(run: PretrainConfig, folder: Path) -> float:
-    """The mean loss of the model in a folder, loaded as every model is, on the first held-out rows; each row alone."""
+    """The mean loss of the model in a folder, loaded as every model is, on the held-out rows; each row alone."""
     model, losses = load(folder).model, []
-    for row in list(corpus(run).rows("valid", run.context + 1))[: run.eval_rows]:
+    for row in drawn(list(corpus(run).rows("valid", run.context + 1)), run.eval_rows):
         logits = model(mx.array([row.ids[:-1]]))[0]
         logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         losses.append(mx.take_along_axis(logp, mx.array(row.ids[1:])[:, None], axis=-1)[:, 0])
@@ -117,10 +119,34 @@ def test_a_run_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
         finish(part, resume=True)
 
 
+def test_what_is_measured_of_many_rows_is_from_everywhere() -> None:
+    """The fault: the first rows were, which are of the first file of a folder."""
+    for total, most in ((1000, 50), (997, 200), (12, 11)):
+        found = list(drawn(range(total), most))
+        assert len(found) == most and found == sorted(set(found))
+        assert np.diff([-1, *found, total]).max() <= 3 * total / most + 1
+    assert drawn(range(5), 5) == drawn(range(5), 0) == range(5)
+    assert set(drawn(range(3000), 100)) & set(drawn(range(2900), 100))  # more text leaves most of those that were there
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_of_each_batch_learn_what_one_does(tmp_path: Path) -> None:
+    options = "--size 20k --tokenizer bytes --context 32 --batch 4 --tokens 1536 --sample-tokens 4 --eval-every 3"
+    run = ["-c", "from app.cli import main; main()", "pretrain", str(words(tmp_path)), *options.split()]
+    (alone,) = processes.finish(processes.start(1, tmp_path, [*run, "--out", str(tmp_path / "alone")]))
+    both = processes.finish(processes.start(2, tmp_path, [*run, "--out", str(tmp_path / "both")]))
+    assert [code for code, _, _ in (alone, *both)] == [0, 0, 0], both
+    assert both[1] == (0, "", "") and "done, 1,5" in both[0][2]  # rank 0 speaks for all
+    mine, theirs = weights(tmp_path / "alone"), weights(tmp_path / "both")
+    assert set(mine) == set(theirs) and max(float(mx.max(mx.abs(mine[n] - theirs[n]))) for n in mine) <= 1e-5
+    assert float(mx.max(mx.abs(mine["lm_head.weight"]))) > 0.01  # it began at 0
+
+
 KILLED = """
 import sys
 from pathlib import Path
 from engine.pretrain.pretraining import pretrain
+from tests import processes
 from tests.engine.pretrain.texts import config
 for event in pretrain(config(Path(sys.argv[1]), Path(sys.argv[2]), save_every=1), resume=sys.argv[3] == "1"):
     print(type(event).__name__, flush=True)
