@@ -1,0 +1,149 @@
+"""Answering: a prompt to a canvas whose end is masks, and what stands there in the end to the tokens of an answer.
+
+The answer ends at its first end of text; what stands behind it is none of it (arXiv:2502.09992, app. B). Ends of
+text and stop strings are those of every run (`TextStream`). Knows no strategy and no screen.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from engine.decode.text_stream import TextStream
+from engine.diffusion.denoiser import of_model
+from engine.diffusion.infilling import infill
+from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking
+from engine.errors import ContextOverflow, ParameterError
+from engine.trace.trace import Recipe, TokenStep
+
+if TYPE_CHECKING:
+    from engine.session import Session
+    from engine.tokenizer import Tokenizer
+
+TOKENS = 128  # masks of an answer where nobody says how many: each costs a pass over the whole canvas
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCanvas:
+    """The prompt, the words that the answer begins with, and masks for the rest of it."""
+
+    ids: tuple[int, ...]
+    start: int  # where the answer begins
+    mask: int
+
+    @property
+    def masks(self) -> int:
+        return self.ids.count(self.mask)
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusedAnswer:
+    """An answer after passes: its tokens in their order, those that are given among them, up to its end or first mask.
+
+    `passes` has, for each, the pass that it came of, None where it was given.
+    """
+
+    tokens: tuple[TokenStep, ...]
+    passes: tuple[int | None, ...]
+    revisions: tuple[Unmasked, ...]
+    finish: str  # eot, stop or length; cancelled where a mask stands before its end
+    rest: str  # what the detokeniser held back
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens) + self.rest
+
+
+def answer_canvas(
+    session: "Session", prompt: Sequence[int], *, prefill: Sequence[int] = (), max_tokens: int = 0, block: int = 0
+) -> AnswerCanvas:
+    """A canvas for an answer of so many tokens at most, TOKENS by default, `prefill` among them, and no more than the
+    context has room for, in whole blocks of masks.
+
+    ParameterError for an autoregressive model and where nothing is left to answer, ContextOverflow for a prompt that
+    leaves no room.
+    """
+    mask = of_model(session.model, session.info.name).mask
+    asked = (max_tokens or TOKENS) - len(prefill)
+    if asked < 1:
+        raise ParameterError(f"the answer begins with {len(prefill)} tokens and may have {max_tokens}: allow it more")
+    room = session.context - len(prompt) - len(prefill)
+    masks = asked
+    if room < asked:
+        masks = room - room % block if block else room
+    if masks < 1:
+        raise ContextOverflow(
+            f"the prompt has {len(prompt) + len(prefill)} tokens and this model's canvas has {session.context} "
+            f"positions, which leaves no room for {f'a block of {block}' if block else 'an answer'}: shorten it"
+        )
+    return AnswerCanvas((*prompt, *prefill, *[mask] * masks), len(prompt), mask)
+
+
+def answer(
+    session: "Session", canvas: AnswerCanvas, how: Unmasking, recipe: Recipe, *, seed: int = 0
+) -> Iterator[DenoisingStep]:
+    """Passes over the canvas, their tokens with pieces and times, until the answer is there; raises what `fill` does.
+
+    Where nothing is revised, that is as soon as its end and all before it are known: nothing can change them then.
+    """
+    began = time.perf_counter()
+    known = {at: token for at, token in enumerate(canvas.ids) if token != canvas.mask}
+    for each in infill(session, list(canvas.ids), how, recipe, seed=seed):
+        now = time.perf_counter() - began
+        unmasked = tuple(replace(one, token=_told(one.token, session.tokenizer, now)) for one in each.unmasked)
+        yield replace(each, unmasked=unmasked)
+        known |= {one.token.position: one.token.token for one in unmasked}
+        if not how.revise and _over(known, canvas, session.tokenizer.eos):
+            return
+
+
+def read_answer(
+    canvas: AnswerCanvas, passes: Iterable[DenoisingStep], tokenizer: "Tokenizer", stop: Sequence[str] = ()
+) -> DiffusedAnswer:
+    """The answer as it is after passes."""
+    last: dict[int, Unmasked] = {}
+    revisions = []
+    for one in (unmasked for each in passes for unmasked in each.unmasked):
+        last[one.token.position] = one
+        if one.before is not None:
+            revisions.append(one)
+    stream = TextStream(tokenizer, stop)
+    tokens: list[TokenStep] = []
+    reached = len(canvas.ids)
+    for at in range(canvas.start, len(canvas.ids)):
+        if at not in last and canvas.ids[at] == canvas.mask:
+            reached = at
+            break
+        token = last[at].token if at in last else given(canvas.ids[at], at)
+        tokens.extend(stream.push(token, token.elapsed_s))
+        if stream.reason:
+            break
+    tokens.extend(stream.flush())
+    return DiffusedAnswer(
+        tokens=tuple(tokens),
+        passes=tuple(last[t.position].step if t.position in last else None for t in tokens),
+        revisions=tuple(revisions),
+        finish=stream.reason or ("length" if reached == len(canvas.ids) else "cancelled"),
+        rest=stream.rest,
+    )
+
+
+def given(token: int, position: int) -> TokenStep:
+    """A token of the canvas that nobody drew: it has no distribution."""
+    return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, position, origin="given")
+
+
+def _told(step: TokenStep, tokenizer: "Tokenizer", elapsed_s: float) -> TokenStep:
+    token = step.token
+    piece, special = tokenizer.piece(token), tokenizer.is_special(token)
+    return replace(step, piece=piece, text=piece.decode(errors="replace"), special=special, elapsed_s=elapsed_s)
+
+
+def _over(known: dict[int, int], canvas: AnswerCanvas, eos: frozenset[int]) -> bool:
+    """Whether the answer's end is known and all that stands before it."""
+    for at in range(canvas.start, len(canvas.ids)):
+        if at not in known:
+            return False
+        if known[at] in eos:
+            return True
+    return True
