@@ -67,6 +67,8 @@ def attention(
     _check(q, kv, scale, mask, softcap, sinks)
     if emit is None and _parts(q, kv, mask):
         return _each(q, kv, scale, mask, softcap, sinks)
+    if mask.noised:
+        return _noised(q, kv, scale, mask, softcap, sinks, emit)
     low = None
     if kv.prefix is not None and q.shape[2] >= cpu_attention.LEAST and dispatch.free() and not kernel.available():
         kv = cpu_attention.whole(kv, q.dtype) or kv
@@ -91,7 +93,7 @@ def _parts(q: mx.array, kv: KV, mask: Mask) -> bool:
     Whole, the reference computes all T x T of them; so do mlx's own kernels, which take no such mask, and derivatives.
     """
     whole = not kv.cached and kv.prefix is None and kv.positions is None and not kv.ragged
-    placed = mask.block or mask.prefix or mask.keep  # positions of the row, not of a document
+    placed = (mask.block and not mask.noised) or mask.prefix or mask.keep  # positions of the row, not of a document
     return len(mask.lengths) > 1 and whole and not placed and q.shape[2] == kv.length and dispatch.free()
 
 
@@ -105,6 +107,36 @@ def _each(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, 
         part = KV(kv.keys[:, :, rows], kv.values[:, :, rows], mx.full((q.shape[0],), length, dtype=mx.int32), length)
         outs.append(attention(q[:, :, rows], part, scale=scale, mask=alone, softcap=softcap, sinks=sinks))
         low += length
+    return mx.concatenate(outs, axis=2)
+
+
+def _noised(
+    q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None, emit: Emit | None
+) -> mx.array | tuple[mx.array, Seen]:
+    """Attention of a text noised, and of itself, [B, H, 2 L, D]: two products with what each half can see.
+
+    By mlx's own kernel where that takes it, with arrays of [L, 2 L] and [L, L] of what is seen; else by the reference.
+    """
+    b, h, t, _ = q.shape
+    if kv.cached or kv.prefix is not None or kv.positions is not None or kv.ragged or kv.length != t:
+        raise KernelError("mask.noised is of whole rows without a cache")
+    few = mx.metal.is_available() or b * h * t * t <= 2 * reference.SCORES
+    simple = softcap is None and sinks is None and emit is None
+    if not (simple and few and dispatch.free() and len(mask.lengths) < 2):
+        out, seen = reference.attention(q, kv, scale=scale, mask=mask, softcap=softcap, sinks=sinks, emit=emit)
+        return out if emit is None else (out, seen)
+    assert isinstance(kv.keys, mx.array) and isinstance(kv.values, mx.array)
+    n = t // 2
+    blocks = mx.floor_divide(mx.arange(n), mask.block)
+    of, at = blocks[:, None], blocks[None]
+    noised = mx.concatenate([of == at, at < of], axis=1)
+    outs = [
+        mx.fast.scaled_dot_product_attention(part, keys, values, scale=scale, mask=seen)
+        for part, keys, values, seen in (
+            (q[:, :, :n], kv.keys, kv.values, noised),
+            (q[:, :, n:], kv.keys[:, :, n:], kv.values[:, :, n:], at <= of),
+        )
+    ]
     return mx.concatenate(outs, axis=2)
 
 

@@ -17,7 +17,8 @@ FAR = 2**30  # a position beyond every context
 class Mask:
     """The rules, combined with "and"; the default is plain causal attention.
 
-    `prefix` and `block` widen what a causal query sees; `window`, `documents` and `tree` narrow it.
+    `prefix` and `block` widen what a causal query sees; `window`, `documents` and `tree` narrow it. `noised` is the
+    rule of block diffusion's training (arXiv:2503.09573): documents are a text noised and then the text itself.
     """
 
     causal: bool = True  # k <= p
@@ -28,6 +29,7 @@ class Mask:
     block_start: int = 0  # the position where a block begins
     documents: mx.array | None = None  # int32 [B, positions]: the document of each position
     lengths: tuple[int, ...] = ()  # of the documents, where the host knows that they fill one row in their order
+    noised: bool = False  # of each document the first half sees its own block there, and blocks before in the second
     tree: mx.array | None = None  # uint32 [B, T, words]: bit j of query t: it sees the j-th of the T new rows
 
     @staticmethod
@@ -37,6 +39,17 @@ class Mask:
             return CAUSAL
         ids = [i for i, length in enumerate(lengths) for _ in range(length)]
         return Mask(documents=mx.array([ids], dtype=mx.int32), lengths=tuple(lengths))
+
+    @staticmethod
+    def of_noised(lengths: Sequence[int], block: int) -> "Mask":
+        """The rule for texts of these lengths, each noised and then itself, 2 L, one after another in one row.
+
+        A noised position sees its own block, noised, and the blocks before as they are; the text itself is read by
+        blocks: its own, and those before.
+        """
+        ids = [i for i, length in enumerate(lengths) for _ in range(2 * length)]
+        twice = tuple(2 * length for length in lengths)
+        return Mask(block=block, noised=True, documents=mx.array([ids], dtype=mx.int32), lengths=twice)
 
     def within(self, other: "Mask") -> "Mask":
         """These rules in the window of `other`, its first positions kept."""
@@ -56,6 +69,8 @@ class Mask:
                 raise KernelError(f"mask.{name} must be 0 or more, got {getattr(self, name)}")
         if not self.causal and (self.prefix or self.block):
             raise KernelError("mask: prefix and block widen a causal mask, got causal=False")
+        if self.noised and (not self.block or self.window or self.prefix or self.block_start):
+            raise KernelError("mask.noised goes with a block, and with no window, prefix nor start of blocks")
         if self.keep and not self.window:
             raise KernelError(f"mask.keep needs a window, got keep={self.keep} and window=0")
         if self.documents is not None and (self.documents.ndim != 2 or self.documents.shape[0] not in (1, b)):
@@ -77,6 +92,8 @@ class Mask:
     def bounds(self, first: int, last: int, total: int) -> tuple[int, int]:
         """Positions [low, high) outside of which no query at `first`..`last` sees a key, `keep` left aside."""
         low = max(0, first - self.window + 1) if self.window else 0
+        if self.noised:
+            return 0, total
         if not self.causal:
             return low, min(total, last + self.window) if self.window else total
         high = last
@@ -86,6 +103,8 @@ class Mask:
 
     def visible(self, p: mx.array, k: mx.array, base: mx.array) -> mx.array:
         """bool [B, T, N] for queries at `p` [B, T] and keys at `k` [B, N]; `base` [B, 1]: where the new rows begin."""
+        if self.noised:
+            return self._visible_noised(p, k)
         p, k = p[..., :, None], k[..., None, :]
         upper = p if self.causal else p + (self.window - 1 if self.window else FAR)
         if self.block:
@@ -108,6 +127,17 @@ class Mask:
             words = mx.take_along_axis(self.tree, index // 32, axis=2)
             bits = (words >> (index % 32).astype(mx.uint32)) & 1
             seen = mx.where(node < 0, seen, (node < t) & (bits == 1))
+        return seen
+
+    def _visible_noised(self, p: mx.array, k: mx.array) -> mx.array:
+        """The same for rows that are whole: each position by its document, half and block."""
+        halves = [length // 2 for length in self.lengths or (k.shape[-1],)]
+        sides = [(i, clean, n) for i, n in enumerate(halves) for clean in (0, 1)]
+        blocks = mx.concatenate([mx.floor_divide(mx.arange(n), self.block) for n in halves for _ in "12"])
+        text = mx.concatenate([mx.full((n,), i, dtype=mx.int32) for i, _, n in sides])
+        clean = mx.concatenate([mx.full((n,), bool(side)) for _, side, n in sides])
+        (bp, bk), (tp, tk), (cp, ck) = ((x[p][..., :, None], x[k][..., None, :]) for x in (blocks, text, clean))
+        seen: mx.array = (tp == tk) & (((bp == bk) & (cp == ck)) | ((bk < bp) & ck))
         return seen
 
 

@@ -22,10 +22,14 @@ class Experts:
 
 @dataclass(frozen=True, slots=True)
 class MaskedDiffusion:
-    """A model that says at each position, seeing both ways, which token stands there where it sees the mask."""
+    """A model that says at each position which token stands there where it sees the mask.
+
+    It sees both ways: all positions, or with `block` those of its block and of the blocks before (arXiv:2503.09573).
+    """
 
     mask: int  # the token's id
     shifted: bool = False  # what it says of a position stands one before, as in a model that was autoregressive
+    block: int = 0  # positions of a block; 0: all are one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,10 @@ class ModelConfig:
             raise ConfigError(
                 f"config: mask_token_id must be one of the {self.vocab_size} tokens, got {self.diffusion.mask}"
             )
+        if self.diffusion and self.diffusion.block < 0:
+            raise ConfigError(f"config: block_size must be 1 or more, got {self.diffusion.block}")
+        if self.diffusion and self.diffusion.block and any(self.windows):
+            raise ConfigError("config: block_size goes with layers that see all, and this model's windows slide")
         if self.experts and not 1 <= self.experts.active <= self.experts.count:
             raise ConfigError(f"config: {self.experts.active} of {self.experts.count} experts cannot be active")
         return self

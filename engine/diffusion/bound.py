@@ -2,7 +2,8 @@
 
 -log p(x) <= sum over masks M of B(k, L - k + 1) sum_{i in M} -log p(x_i | x outside M), for L positions that may be
 masked, k of them in M. As an expectation: k uniform in 1..L, M uniform of that size, weight L / k (arXiv:2502.09992).
-Both are the same number whatever the noise schedule. Nats, float64; no mlx.
+Both are the same number whatever the noise schedule. Of a model of blocks it is the sum of the bounds of each block
+given those before (arXiv:2503.09573, eq. 6), and of blocks of one token -log p itself. Nats, float64; no mlx.
 """
 
 import math
@@ -27,9 +28,13 @@ def lost(denoise: Denoiser, ids: np.ndarray, masked: np.ndarray, mask: int) -> n
     return found
 
 
-def exact(denoise: Denoiser, ids: Sequence[int], mask: int, free: Sequence[bool] | None = None) -> float:
-    """The bound on -log p(x) over all 2^L - 1 masks of the `free` positions, by default all."""
+def exact(
+    denoise: Denoiser, ids: Sequence[int], mask: int, free: Sequence[bool] | None = None, block: int = 0
+) -> float:
+    """The bound on -log p(x) over all 2^L - 1 masks of the `free` positions, by default all; of each block's alone."""
     text, places = _places(ids, free)
+    if block:
+        return math.fsum(exact(denoise, part, mask, masked) for part, masked in _by_block(text, places, block))
     total = []
     for group in _grouped(_every(places, len(text))):
         k = group.sum(axis=-1)
@@ -44,15 +49,25 @@ def bound(
     mask: int,
     free: Sequence[bool] | None = None,
     *,
+    block: int = 0,
     draws: int = 128,
     seed: int = 0,
 ) -> Estimate:
     """The bound on -log p(x) from so many random masks, and its Monte-Carlo error; exact where no more masks exist.
 
+    Of a model of blocks, `block` their size, as many are drawn for each.
+
     Sizes k are systematic within each group of BATCH draws, and the error is that of the groups, which are independent
     of each other. ParameterError for fewer than two groups.
     """
     text, places = _places(ids, free)
+    if block:
+        parts = [
+            bound(denoise, part, mask, masked, draws=draws, seed=seed + i)
+            for i, (part, masked) in enumerate(_by_block(text, places, block))
+        ]
+        error = math.hypot(*(each.error for each in parts))
+        return Estimate(math.fsum(each.mean for each in parts), error, n=sum(each.n for each in parts))
     size = len(places)
     if 2**size - 1 <= draws:
         return Estimate(exact(denoise, ids, mask, free), 0.0, n=2**size - 1)
@@ -75,6 +90,14 @@ def _places(ids: Sequence[int], free: Sequence[bool] | None) -> tuple[np.ndarray
     if not len(places):
         raise ParameterError("a bound is of tokens that may be masked, got none")
     return text, places
+
+
+def _by_block(text: np.ndarray, places: np.ndarray, block: int) -> Iterator[tuple[list[int], list[bool]]]:
+    """For each block with a place to mask the text to its end, and which positions of it may be masked."""
+    for of in np.unique(places // block).tolist():
+        part = text[: (of + 1) * block]
+        at = np.arange(len(part))
+        yield part.tolist(), (np.isin(at, places) & (at // block == of)).tolist()
 
 
 def _every(places: np.ndarray, length: int) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""A diffusion model as a function from canvases to logits: every position sees all others.
+"""A diffusion model as a function from canvases to logits: a position sees all others, or its block and those before.
 
 What a shifted model says of position i stands at i - 1, of the first at itself. Knows nothing of
 how masks become tokens.
@@ -11,7 +11,7 @@ import numpy as np
 from engine.arrays import logprobs
 from engine.errors import ParameterError
 from metal import mx
-from metal.attention import FULL
+from metal.attention import FULL, Mask
 from models.config import MaskedDiffusion
 
 if TYPE_CHECKING:
@@ -35,16 +35,17 @@ class ModelDenoiser:
 
     def __init__(self, model: "LanguageModel", name: str = "this model") -> None:
         self.model, self.diffusion = model, of_model(model, name)
+        self.mask = Mask(block=self.diffusion.block) if self.diffusion.block else FULL
 
     def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Logits [n, V] float32 at n positions of the canvas ids [T]."""
-        hidden = self.model.hidden(mx.array(ids[None].astype(np.int32)), mask=FULL)
+        hidden = self.model.hidden(mx.array(ids[None].astype(np.int32)), mask=self.mask)
         found: np.ndarray = self._said(hidden, places)[0]
         return found
 
     def log_probabilities(self, ids: np.ndarray) -> np.ndarray:
         """[B, T, V] of canvases ids [B, T]."""
-        hidden = self.model.hidden(mx.array(ids.astype(np.int32)), mask=FULL)
+        hidden = self.model.hidden(mx.array(ids.astype(np.int32)), mask=self.mask)
         found: np.ndarray = logprobs(self._said(hidden, np.arange(ids.shape[1])), np)
         return found
 

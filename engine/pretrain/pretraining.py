@@ -28,10 +28,9 @@ from engine.sources.model_info import ModelInfo, fingerprint
 from engine.sources.precision import Precision
 from engine.trace.trace import Recipe
 from engine.tune import batches, probes, state, trainer
-from engine.tune.config import Config
+from engine.tune.config import DIFFUSION, Config
 from engine.tune.control import Answer, Complete, Ended, Event, TrainControl, Validated
 from engine.tune.full import FullWeights
-from engine.tune.masked import MASKED
 from engine.tune.optimisers import decay_start
 from engine.tune.report import RunReport, refuse_if_too_large, report
 from engine.tune.run import Set, TrainingRun, prepare
@@ -181,8 +180,10 @@ def open_run(
         text = together.in_turn(lambda: corpus(config, asked_for, progress))
     shape, vocab = shape_for(config, text, shape)
     described = config_of(shape, vocab, config.context)
-    if config.objective == MASKED:
+    if config.objective in DIFFUSION:
         described |= {"mask_token_id": vocab - 1}
+    if config.objective == "block":
+        described |= {"block_size": config.block_size}
     rows = _rows(config, text)
     settings = began = _settings(config, rows, shape, described)
     if resume:
@@ -212,7 +213,7 @@ def open_run(
 
 def shape_for(config: PretrainConfig, text: Corpus, shape: ModelShape | None = None) -> tuple[ModelShape, int]:
     """The shape that the options ask for where none is given, and its vocabulary, for a text as tokens."""
-    vocab = text.facts.tokens + (config.objective == MASKED)  # the mask is a row that the tokenizer never spells
+    vocab = text.facts.tokens + (config.objective in DIFFUSION)  # the mask is a row that the tokenizer never spells
     tied = config.parametrisation == "standard"  # muP is against a head that is the embedding
     return shape or shape_of(config.size, config.family, vocab, config.context, tied=tied), vocab
 
@@ -229,7 +230,7 @@ def write(run: TrainingRun, folder: Path, config: dict[str, Any], text: Corpus) 
 
 def _length(config: PretrainConfig) -> int:
     """Ids of the longest row; from left to right nobody reads the last."""
-    return config.context + (config.objective != MASKED)
+    return config.context + (config.objective not in DIFFUSION)
 
 
 def _rows(config: PretrainConfig, text: Corpus) -> Set:
@@ -255,7 +256,7 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
     tokens = config.tokens or min(PER_PARAMETER * counts(shape, vocab, config.context)[0], PASSES * unique)
     steps = max(1, round(tokens / a_step))
     return Config(
-        model="", objective=MASKED if config.objective == MASKED else "sft",
+        model="", objective=config.objective if config.objective in DIFFUSION else "sft",
         data=config.data, out=config.out, valid=config.valid, loss="all", length=length, packing=True,
         kind="full", optimiser=config.optimiser, rate=config.rate or widths.peak(config, shape.width),
         schedule=config.schedule, warmup=round(config.warmup * steps), floor=config.floor, steps=steps,
@@ -277,7 +278,7 @@ def _prepared(
     )  # fmt: skip
     begin = run.rows.valid[0].ids[: min(8 * SAMPLED_WORDS, config.context // 2)]
     held = " ".join(text.tokenizer.decode(begin).split()[:SAMPLED_WORDS])
-    goes_on = config.sample_tokens and config.objective != MASKED
+    goes_on = config.sample_tokens and config.objective not in DIFFUSION
     sample = (config.sample or held or "The") if goes_on else ""
     return Pretraining(config, run, text, checkpoint, prepared, found, sample)
 

@@ -24,17 +24,20 @@ class Batch:
     """Samples as arrays. N tokens, M of them with a target behind them."""
 
     tokens: mx.array  # int32 [1, N]: all ids of each sample but its last
-    documents: tuple[int, ...]  # the samples' lengths, N in all
+    documents: tuple[int, ...]  # the samples' lengths, N in all; with `block` each twice
     at: mx.array  # int32 [M]: positions whose next token is a target
     targets: mx.array  # int32 [M]
     sample: mx.array  # int32 [M]: which sample each belongs to
     counts: tuple[int, ...]  # targets of each sample
     where: tuple[str, ...]
     weights: mx.array | None = None  # float32 [M], of masked diffusion: 1 / t, where all of a sample is seen
+    block: int = 0  # of block diffusion, whose rows are each sample noised and then itself
 
     @property
     def mask(self) -> Mask | None:
         """Which tokens see each other, where that is not those before."""
+        if self.block:
+            return Mask.of_noised(self.documents[::2], self.block)
         return None if self.weights is None else replace(Mask.packed(self.documents), causal=False)
 
     @property

@@ -10,7 +10,8 @@ from typing import Any, get_type_hints
 from engine.errors import ParameterError
 from engine.options import changes, check_needs, check_ranges, option
 
-OBJECTIVES = ("sft", "mdlm", "dpo", "orpo")
+DIFFUSION = ("mdlm", "block")  # objectives of a model that sees both ways, or does so by blocks
+OBJECTIVES = ("sft", *DIFFUSION, "dpo", "orpo")
 KINDS = ("lora", "dora", "full")
 INITS = ("zero", "pissa")
 LOSSES = ("answers", "completion", "all")
@@ -37,7 +38,7 @@ class Config:
     too_long: str = option("split", "what is done to longer rows", choices=TOO_LONG)
     packing: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
 
-    objective: str = option("sft", "likelihood, its bound by masked diffusion, or preferences", choices=OBJECTIVES)
+    objective: str = option("sft", "likelihood, its bound by (block) diffusion, or preferences", choices=OBJECTIVES)
     beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
 
     kind: str = option("lora", "what is trained", choices=KINDS)

@@ -3,9 +3,13 @@
 Exactly k of L are, k = 1 + floor(L t), and each counts L / k, which is 1 / t: the mean over draws is the bound on
 -log p of the trained tokens given the others (`engine.diffusion.bound`). The times of a batch are of low discrepancy.
 What a batch draws follows from its key alone. What is not trained, a prompt say, is never masked.
+
+Of a model of blocks that is so in each block by itself, and a row is [x_t ; x_0], each sample masked and then itself,
+so that a block sees those before as they are (arXiv:2503.09573, sec. 4). Blocks of one token are always masked: the
+loss is -log p itself then. The last block of a sample may be shorter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,8 +18,6 @@ from engine.tune.batches import Batch
 from engine.tune.samples import TrainingSample
 from metal import mx
 from models.config import MaskedDiffusion
-
-MASKED = "mdlm"  # the objective's name
 
 
 def free(sample: TrainingSample) -> np.ndarray:
@@ -28,20 +30,23 @@ def free(sample: TrainingSample) -> np.ndarray:
 def collate(samples: Sequence[TrainingSample], diffusion: MaskedDiffusion, key: Sequence[int]) -> Batch:
     """One row of the samples, masked as the key (whole numbers from 0) says."""
     random = np.random.default_rng(list(key))
-    at, targets, of, weights, counts, start = [], [], [], [], [], 0
-    rows = []
-    for i, (sample, t) in enumerate(zip(samples, times(len(samples), random.random()), strict=True)):
-        ids, places = np.array(sample.ids, np.int32), np.flatnonzero(free(sample))
-        k = int(sizes(len(places), t))
-        chosen = np.sort(random.permutation(places)[:k])
-        targets.append(ids[chosen])
-        ids[chosen] = diffusion.mask
-        rows.append(ids)
-        at.append(start + (np.maximum(chosen - 1, 0) if diffusion.shifted else chosen))
-        of.append(np.full(k, i))
-        weights.append(np.full(k, len(places) / k, np.float32))
-        counts.append(len(places))
-        start += len(ids)
+    groups = [list(_blocks(np.flatnonzero(free(sample)), diffusion.block)) for sample in samples]
+    when = iter(times(sum(map(len, groups)), random.random()))
+    at, targets, of, weights, start = [], [], [], [], 0
+    rows: list[np.ndarray] = []
+    for i, (sample, blocks) in enumerate(zip(samples, groups, strict=True)):
+        text = np.array(sample.ids, np.int32)
+        noised = text.copy()
+        for places in blocks:
+            k = int(sizes(len(places), next(when)))
+            chosen = np.sort(random.permutation(places)[:k])
+            targets.append(text[chosen])
+            noised[chosen] = diffusion.mask
+            at.append(start + _seen(chosen, diffusion, len(text)))
+            of.append(np.full(k, i))
+            weights.append(np.full(k, len(places) / k, np.float32))
+        rows += [noised, text] if diffusion.block else [noised]
+        start += len(text) * (2 if diffusion.block else 1)
     positions, wanted, owners = (mx.array(np.concatenate(p).astype(np.int32)) for p in (at, targets, of))
     return Batch(
         tokens=mx.array(np.concatenate(rows))[None],
@@ -49,7 +54,29 @@ def collate(samples: Sequence[TrainingSample], diffusion: MaskedDiffusion, key: 
         at=positions,
         targets=wanted,
         sample=owners,
-        counts=tuple(counts),
+        counts=tuple(sum(map(len, blocks)) for blocks in groups),
         where=tuple(s.where for s in samples),
         weights=mx.array(np.concatenate(weights)),
+        block=diffusion.block,
     )
+
+
+def _blocks(places: np.ndarray, block: int) -> Iterator[np.ndarray]:
+    """Places [n], ascending, by the block that they are in; all together where there is none."""
+    if not block:
+        yield places
+        return
+    of = places // block
+    yield from np.split(places, np.flatnonzero(np.diff(of)) + 1)
+
+
+def _seen(chosen: np.ndarray, diffusion: MaskedDiffusion, length: int) -> np.ndarray:
+    """Where in a sample's row, of `length` or twice that, the model says what stands at these of its places."""
+    if not diffusion.shifted:
+        return chosen
+    before = np.maximum(chosen - 1, 0)
+    if not diffusion.block:
+        return before  # type: ignore[no-any-return]
+    first = (chosen % diffusion.block == 0) & (chosen > 0)  # said by the block before, which is finished then
+    found: np.ndarray = before + np.where(first, length, 0)
+    return found

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from engine.tune import losses, masked
 from engine.tune.batches import Batch, collate
-from engine.tune.config import Config
+from engine.tune.config import DIFFUSION, Config
 from engine.tune.full import FullWeights
 from engine.tune.lora import Adapter, adapter_layers, disabled
-from engine.tune.masked import MASKED
 from engine.tune.memory import checkpointed
 from engine.tune.samples import Pair, TrainingSample
 from metal import mx
@@ -21,7 +20,7 @@ from models import Transformer
 Array = mx.array
 Trained = Adapter | FullWeights
 Parameters = losses.Parameters
-LIKELIHOODS = ("sft", MASKED)  # objectives whose loss is of tokens
+LIKELIHOODS = ("sft", *DIFFUSION)  # objectives whose loss is of tokens
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def batch_of(
     model: Transformer, items: Sequence[TrainingSample | Pair], config: Config, key: Sequence[int] = (0,)
 ) -> Batch:
     """The items as one row; what the objective draws of them is a function of the key."""
-    if config.objective != MASKED:
+    if config.objective not in DIFFUSION:
         return collate(samples_of(items))
     assert model.config.diffusion is not None
     return masked.collate(samples_of(items), model.config.diffusion, key)
@@ -155,7 +154,7 @@ def weighed(lost: Array, batch: Batch) -> Array:
 
 def by_sample(lost: Array, batch: Batch) -> Array:
     """The sum over each sample's targets."""
-    return mx.zeros((len(batch.documents),)).at[batch.sample].add(lost)
+    return mx.zeros((len(batch.counts),)).at[batch.sample].add(lost)
 
 
 def base(model: Transformer, trained: Trained | None) -> Callable[[], AbstractContextManager[None]]:

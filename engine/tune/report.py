@@ -77,10 +77,15 @@ def report(run: TrainingRun) -> RunReport:
         batches=run.per_epoch,
         steps=run.steps,
         parameters=sum(p.size for p in run.trained.parameters().values()),
-        seconds=run.steps * a_step * seconds(run.model, c, lengths, trained, max(0, run.trained.lowest)),
+        seconds=run.steps * a_step * seconds(run.model, c, _read(c, lengths), trained, max(0, run.trained.lowest)),
         memory=memory(run),
         available=available_memory(),
     )
+
+
+def _read(config: Config, lengths: list[int]) -> list[int]:
+    """Lengths as the model reads them: in block diffusion each sample stands noised and then as it is."""
+    return [2 * n for n in lengths] if config.objective == "block" else lengths
 
 
 def products(model: Transformer) -> int:
@@ -119,7 +124,7 @@ def memory(run: TrainingRun) -> Memory:
     model, c, shape = run.model, run.config, run.model.config
     each = batches.lengths(run.rows.train)
     batch = max(run.planned, key=lambda b: each[b].sum())
-    lengths = [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])]
+    lengths = _read(c, [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])])
     n = sum(lengths)
     kept, scores = inside(model, lengths)
     if c.kind == "full":  # the inputs of every product and norm, whose weights have gradients too

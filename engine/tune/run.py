@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import DataError, ParameterError
 from engine.home import expanded
 from engine.tune import adapters, amounts, batches, full, lora, memory, optimisers, sites, state
-from engine.tune.config import Config
+from engine.tune.config import DIFFUSION, Config
 from engine.tune.control import Saved
-from engine.tune.masked import MASKED
 from engine.tune.objectives import Trained
 from engine.tune.samples import Pair, TrainingSample
 from engine.tune.state import Counters, State
@@ -73,14 +72,15 @@ class TrainingRun:
 
 def _check_objective(model: Transformer, config: Config) -> None:
     """ParameterError where the objective is of another factorisation than the model's."""
-    if (config.objective == MASKED) == (model.config.diffusion is not None):
-        return
-    if config.objective == MASKED:
+    found, objective = model.config.diffusion, config.objective
+    if found is None and objective in DIFFUSION:
         raise ParameterError(
-            f"objective {MASKED} needs a diffusion model, and this {model.config.family} is autoregressive (its config "
-            f"has no mask_token_id): likely pretrain --objective {MASKED} makes one"
+            f"objective {objective} needs a diffusion model, and this {model.config.family} is autoregressive (its "
+            f"config has no mask_token_id): likely pretrain --objective {objective} makes one"
         )
-    raise ParameterError(f"this is a diffusion model, it learns by objective {MASKED}, got {config.objective}")
+    if found is not None and objective != (own := "block" if found.block else "mdlm"):
+        of = f" of blocks of {found.block}" if found.block else ""
+        raise ParameterError(f"this is a diffusion model{of}, it learns by objective {own}, got {objective}")
 
 
 def prepare(

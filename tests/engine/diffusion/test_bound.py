@@ -25,6 +25,25 @@ def test_the_exact_denoiser_leaves_no_gap_and_others_the_one_that_they_must() ->
     assert uniform == pytest.approx(4 * math.log(3), abs=1e-12)
 
 
+def test_of_blocks_it_is_the_sum_of_each_given_those_before_and_of_single_tokens_the_likelihood() -> None:
+    p = laws.drawn()
+    denoise = laws.exact(p)
+
+    def by_blocks(ids: np.ndarray) -> np.ndarray:  # what follows is not seen
+        whole = np.concatenate([ids, np.full((len(ids), laws.LENGTH - ids.shape[1]), laws.MASK)], axis=1)
+        return denoise(whole)[:, : ids.shape[1]]
+
+    for block in (1, 2, 3, 4):
+        found = np.array([exact(by_blocks, text, laws.MASK, block=block) for text in laws.TEXTS])
+        assert np.abs(found + np.log(p)).max() < 1e-12
+    text = laws.TEXTS[47]
+    beside = np.all(laws.TEXTS[:, [0, 2]] == text[[0, 2]], axis=1)
+    some = exact(lambda ids: denoise(ids), text, laws.MASK, [False, True, False, True], block=4)
+    assert some == pytest.approx(-math.log(p[47] / p[beside].sum()), abs=1e-12)
+    drawn = bound(by_blocks, text, laws.MASK, block=2, draws=16)
+    assert drawn.error == 0 and drawn.n == 6 and drawn.mean == pytest.approx(-math.log(p[47]), abs=1e-12)
+
+
 def test_what_is_given_is_conditioned_on() -> None:
     p = laws.drawn()
     text = laws.TEXTS[47]

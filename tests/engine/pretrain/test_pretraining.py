@@ -328,9 +328,10 @@ def test_a_run_that_diverges_stops_and_keeps_the_best(tmp_path: Path) -> None:
     assert held_out(run, tmp_path / "m" / "best") == pytest.approx(best, abs=1e-3)
 
 
-def test_masked_diffusion_is_resumed_to_the_same_weights_and_fills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("further", [{"objective": "mdlm"}, {"objective": "block", "block_size": 4}], ids=str)
+def test_masked_diffusion_is_resumed_to_the_same_weights_and_fills(further: dict[str, Any], tmp_path: Path) -> None:
     data = words(tmp_path)
-    how = {"objective": "mdlm", "corpus": str(tmp_path / "corpus")}
+    how = {**further, "corpus": str(tmp_path / "corpus")}
     whole, events = finish(config(data, tmp_path / "a", **how))
     assert whole.loss is not None and whole.reason == "done" and not any(isinstance(e, Completion) for e in events)
     broken = pretrain(config(data, tmp_path / "b", **how))
@@ -340,7 +341,8 @@ def test_masked_diffusion_is_resumed_to_the_same_weights_and_fills(tmp_path: Pat
     assert same(tmp_path / "a", tmp_path / "b")
     checkpoint = load(tmp_path / "a")
     found = checkpoint.model.config.diffusion
-    assert found is not None and found.mask == checkpoint.tokenizer.vocab_size == checkpoint.model.config.vocab_size - 1
+    assert found is not None and found.block == further.get("block_size", 0)
+    assert found.mask == checkpoint.tokenizer.vocab_size == checkpoint.model.config.vocab_size - 1
     ids = infilling.canvas("ae[MASK:3]o", checkpoint.tokenizer, found.mask, 32)
     events_of = infilling.infill(Session(checkpoint), ids, Unmasking(), Recipe())
     assert found.mask not in infilling.filled(ids, found.mask, events_of, checkpoint.tokenizer).as_dict()["ids"]
