@@ -159,7 +159,7 @@ def meta(
     """
     from engine.estimate import ladder
     from engine.estimate import meta as meta_learning
-    from engine.estimate.trial import check_journal
+    from engine.estimate.trial import remaining
     from engine.sources.checkpoint import load
 
     settings = _settings(config, str(folder), out, model)
@@ -169,11 +169,12 @@ def meta(
     amounts = ladder.sizes(sizes, len(task.rows))
     trials = meta_learning.trials(settings, task, amounts, seeds, start)
     head = {**ladder.head(settings, task), "start": meta_learning.identity(known, settings, options)}
-    check_journal(expanded(out), head)  # before a start that it belongs to is learned anew
+    left = remaining(trials, expanded(out), head)  # before a start that it belongs to is learned anew
     made = meta_learning.is_made(start, head["start"])
     with Progress() as progress:
         bases = ladder.Bases(lambda name: load(name, progress.show))
-        _plan([*trials, *([] if made else meta_learning.inner_trials(known, settings, options))], bases, as_json)
+        inner = [] if made else meta_learning.inner_trials(known, settings, options)
+        _plan([*left, *inner], len(trials) - len(left), bases, as_json)
         if dry_run:
             return
         if not made:
@@ -244,26 +245,25 @@ def _made(
 ) -> "list[TrialResult] | None":
     """The results of all trials, or nothing after a dry run; what they cost is said before."""
     from engine.estimate.ladder import Bases
-    from engine.estimate.trial import check_journal
+    from engine.estimate.trial import remaining
     from engine.sources.checkpoint import load
 
-    if not dry_run:
-        check_journal(expanded(settings.out), head)  # before a base is loaded
+    left = remaining(trials, expanded(settings.out), head)  # before a base is loaded
     with Progress() as progress:
         bases = Bases(lambda name: load(name, progress.show))
-        _plan(trials, bases, as_json)
+        _plan(left, len(trials) - len(left), bases, as_json)
         return None if dry_run else _run(trials, bases, settings, head, progress, as_json)
 
 
-def _plan(trials: "Sequence[Trial]", bases: "Bases", as_json: bool) -> None:
+def _plan(left: "Sequence[Trial]", done: int, bases: "Bases", as_json: bool) -> None:
+    """Say what those that are left should take."""
     from engine.estimate.trial import cost
 
-    seconds = cost(bases.of, trials)
+    seconds = cost(bases.of, left)
     if as_json:
-        click.echo(json.dumps({"event": "planned", "trainings": len(trials), "seconds": seconds}))
+        click.echo(json.dumps({"event": "planned", "trainings": len(left) + done, "done": done, "seconds": seconds}))
     else:
-        kept = "those that are done already are not made again"
-        click.echo(f"{len(trials)} trainings, about {duration(seconds)}; {kept}", err=True)
+        click.echo(f"{len(left) + done} trainings, {done} done already; about {duration(seconds)}", err=True)
 
 
 def _run(

@@ -110,7 +110,7 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
 
     from app.cli.synth_text import report_lines, report_object
     from engine.synth import inputs
-    from engine.synth.report import neighbours, report
+    from engine.synth.report import report
     from engine.whole_file import write_whole
 
     made, real = _kept(config), inputs.pairs(config.real)
@@ -125,8 +125,7 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
     found = report(made, real, features, heldout=heldout, grid=config.asked)  # type: ignore[arg-type]
     click.echo(json.dumps({"event": "report", **report_object(found)}) if as_json else "\n".join(report_lines(found)))
     beside = expanded(config.out) / NEIGHBOURS
-    near = neighbours(made, real, (features[0], features[1]) if features is not None else None)
-    write_whole(beside, (json.dumps(each, ensure_ascii=False) + "\n" for each in near))
+    write_whole(beside, (json.dumps(each, ensure_ascii=False) + "\n" for each in found.beside))
     if not as_json:
         click.echo(f"  each row's nearest real one and longest shared run: {beside}")
 

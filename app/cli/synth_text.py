@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from app.heat import visible
@@ -43,7 +43,9 @@ def report_lines(found: RowsReport) -> Iterator[str]:
 
 
 def report_object(found: RowsReport) -> dict[str, Any]:
-    return {**asdict(found), "figures": {name: _estimate(each) for name, each in found.figures.items()}}
+    told = asdict(replace(found, beside=()))  # those are a file of their own
+    del told["beside"]
+    return told | {"figures": {name: _estimate(each) for name, each in found.figures.items()}}
 
 
 def arm_line(arm: Arm, known: Mapping[str, Arm]) -> str:

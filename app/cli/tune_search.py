@@ -42,7 +42,7 @@ def chosen(
     planned = plan(settings, read_grid(file), given)
     with Progress() as progress:
         checkpoint = load(settings.model, progress.show)
-        told = _plan(planned, checkpoint)
+        told = _plan(planned, checkpoint, expanded(settings.out) / "search")
         click.echo(json.dumps({"event": "planned", **told}) if as_json else _plan_line(told), err=not as_json)
         if dry_run:
             return None
@@ -94,23 +94,25 @@ def show_trial(event: "TrialDone", progress: Progress, as_json: bool) -> None:
         click.echo(json.dumps({"event": "trial", **said, "loss": loss}))
 
 
-def _plan(planned: "SearchPlan", checkpoint: Any) -> dict[str, Any]:
-    """Counts, and the seconds that all trainings should take by the estimate of one."""
-    from engine.estimate.trial import cost
+def _plan(planned: "SearchPlan", checkpoint: Any, folder: Path) -> dict[str, Any]:
+    """Counts, and the seconds that the trainings that are left should take by the estimate of one."""
+    from engine.estimate.trial import cost, remaining
 
+    left = remaining(planned.trials, folder, planned.head)
     return {
         "points": len(planned.grid.points),
         "folds": planned.grid.folds,
         "trainings": len(planned.trials),
+        "done": len(planned.trials) - len(left),
         "rows": len(planned.rows),
-        "seconds": cost(lambda _: checkpoint, planned.trials),
+        "seconds": cost(lambda _: checkpoint, left),
     }
 
 
 def _plan_line(told: dict[str, Any]) -> str:
     return (
-        f"{told['points']} points x {told['folds']} folds of {told['rows']} rows: {told['trainings']} trainings, about "
-        f"{duration(told['seconds'])}; those that are done already are not made again"
+        f"{told['points']} points x {told['folds']} folds of {told['rows']} rows: {told['trainings']} trainings, "
+        f"{told['done']} done already; about {duration(told['seconds'])}"
     )
 
 

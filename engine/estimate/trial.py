@@ -117,11 +117,13 @@ def _is_score(row: list[Any]) -> bool:
     return len(row) == len(RowScore._fields) and all(isinstance(each, int | float) for each in row)  # NaN too
 
 
-def check_journal(folder: Path, head: Mapping[str, Any]) -> None:
-    """DataError where `run` would refuse the journal in `folder`."""
-    if (folder / FILE).exists():
-        with _journal(folder, head):
-            pass
+def remaining(trials: Sequence[Trial], folder: Path, head: Mapping[str, Any]) -> list[Trial]:
+    """Those that the journal in `folder` does not have; DataError where `run` would refuse it."""
+    if not (folder / FILE).exists():
+        return list(trials)
+    with _journal(folder, head) as kept:
+        known = {_key(entry["name"]) for entry in kept.entries}
+    return [trial for trial in trials if _key(trial.name) not in known]
 
 
 def _journal(folder: Path, head: Mapping[str, Any]) -> AbstractContextManager[journal.Journal]:

@@ -3,7 +3,6 @@ how to make a form of their columns. No model.
 """
 
 import csv
-import difflib
 import gzip
 import hashlib
 import io
@@ -17,7 +16,7 @@ from typing import Any
 from engine.errors import DataError
 from engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
 from engine.json_reader import LARGEST, parse
-from engine.options import read_toml
+from engine.options import read_toml, unknown
 from engine.whole_file import open_file
 
 SUFFIXES = (".jsonl", ".csv", ".toml")
@@ -106,9 +105,7 @@ def _described(path: Path, within: tuple[Path, ...]) -> list[Task]:
     others = ("name", "data", "examples", "scorer", *COLUMNS)
     for key in described:
         if key not in (*known, *others):
-            near = difflib.get_close_matches(key, [*known, *others], 1)
-            hint = f"; is {near[0]} meant?" if near else ""
-            raise DataError(f"{path}: there is no {key}{hint} (known: {', '.join([*others, *known])})")
+            raise DataError(f"{path}: {unknown(key, (*others, *known))}")
     if not isinstance(described.get("data"), str):
         raise DataError(f"{path}: data must name a .jsonl or .csv file beside it")
     if "scorer" in described:

@@ -51,6 +51,7 @@ class RowsReport:
     labels: tuple[tuple[str, float, float], ...] = ()  # likewise, where answers are labels
     asked: GridCoverage | None = None
     notes: tuple[str, ...] = ()
+    beside: tuple[dict[str, object], ...] = ()  # of each made row the nearest real one, and what it shares with any
 
 
 def report(
@@ -82,14 +83,19 @@ def report(
     few = len(labels) <= min(LABELS, n / 2)
     if few:
         figures["label_js"] = divergence(labels)
-    figures |= privacy(ours, theirs, kept, features)
+    near, runs = nearest(features[0], features[1]), Runs(theirs)
+    shared = [runs.shared(text) for text in ours]
+    figures["nearest"], figures["longest_run"] = mean(near[0].tolist()), mean([len(run) for run in shared])
+    if kept:
+        held = nearest(features[2], features[1])[0]
+        figures |= privacy(near[0], [len(run) for run in shared], held, [len(runs.shared(text)) for text in kept])
     notes = [] if heldout else ["no held-out rows (report.heldout): nothing is said of privacy against them"]
     if max(len(ours), len(theirs)) > n:
         notes.append(f"distances, precision and recall are of {n} rows of each, by chance")
     return RowsReport(
         len(ours), len(theirs), figures, top_template(ours, theirs),
         tuple((f"from {low}", a, b) for low, a, b in lengths), tuple(labels) if few else (),
-        coverage(made, grid or {}), tuple(notes),
+        coverage(made, grid or {}), tuple(notes), tuple(neighbours(made, real, near, shared)),
     )  # fmt: skip
 
 
@@ -133,50 +139,35 @@ def top_template(ours: Sequence[Sequence[str]], theirs: Sequence[Sequence[str]])
 # -- privacy ----------------------------------------------------------------------------------------------------------
 
 
-def privacy(
-    made: Sequence[Sequence[str]],
-    real: Sequence[Sequence[str]],
-    heldout: Sequence[Sequence[str]],
-    features: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> dict[str, Estimate]:
-    """Of made rows the distance to the nearest real one and the longest run of words that stands in one, each beside
-    the same of held-out rows; and the shares that are nearer, or share more, than 95 % of held-out rows. That is 5 %
-    where the made ones give no more away than any text of the kind."""
-    runs = Runs(real)
-    near, longest = nearest(features[0], features[1]), [runs.longest(text) for text in made]
-    found = {"nearest": mean(near.tolist()), "longest_run": mean(longest)}
-    if not heldout:
-        return found
-    held, theirs = nearest(features[2], features[1]), [runs.longest(text) for text in heldout]
-    found |= {"nearest_heldout": mean(held.tolist()), "longest_run_heldout": mean(theirs)}
+def privacy(near: np.ndarray, longest: Sequence[int], held: np.ndarray, theirs: Sequence[int]) -> dict[str, Estimate]:
+    """Of held-out rows the distance to the nearest real one and the longest run of words that stands in one (`held`,
+    `theirs`); and the shares of made rows (`near`, `longest`) that are nearer, or share more, than 95 % of them. That
+    is 5 % where the made ones give no more away than any text of the kind."""
     edge, most = float(np.quantile(held, 1 - FAR)), float(np.quantile(theirs, FAR))
-    found["nearer"] = share((near < edge).astype(float).tolist())
-    found["shares_more"] = share([float(run > most) for run in longest])
-    return found
+    return {
+        "nearest_heldout": mean(held.tolist()),
+        "longest_run_heldout": mean(theirs),
+        "nearer": share((near < edge).astype(float).tolist()),
+        "shares_more": share([float(run > most) for run in longest]),
+    }
 
 
 def neighbours(
-    made: Sequence[SynthRow], real: Sequence[tuple[str, str]], features: tuple[np.ndarray, np.ndarray] | None = None
+    made: Sequence[SynthRow],
+    real: Sequence[tuple[str, str]],
+    near: tuple[np.ndarray, np.ndarray],
+    shared: Sequence[Sequence[str]],
 ) -> Iterator[dict[str, object]]:
     """Of each made row, those that share the longest run with a real one first: that run of words, the real row that is
-    nearest by the features (or spectra of bigrams) and its distance."""
-    ours, theirs = [words(row.text) for row in made], [words("\n".join(pair)) for pair in real]
-    x, y = features if features is not None else (samples.spectrum(ours), samples.spectrum(theirs))
-    far, at = _nearest(x, y)
-    runs = Runs(theirs)
-    shared = [runs.shared(text) for text in ours]
-    for i in sorted(range(len(ours)), key=lambda i: (-len(shared[i]), far[i])):
+    nearest and its distance."""
+    far, at = near
+    for i in sorted(range(len(made)), key=lambda i: (-len(shared[i]), far[i])):
         told = {"longest_run": len(shared[i]), "words": " ".join(shared[i]), "nearest": round(float(far[i]), 6)}
         yield {"id": made[i].id, **told, "real": "\n".join(side for side in real[int(at[i])] if side)}
 
 
-def nearest(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The Euclidean distance of each point [n, d] to the nearest of others [m, d]."""
-    return _nearest(x, y)[0]
-
-
-def _nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise, and which of them it is."""
+def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Euclidean distance of each point [n, d] to the nearest of others [m, d], and which of them it is."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     far, at = np.zeros(len(x)), np.zeros(len(x), int)
     for low in range(0, len(x), BLOCK):
@@ -192,10 +183,6 @@ class Runs:
     def __init__(self, texts: Sequence[Sequence[str]]) -> None:
         self.texts = texts
         self._of: dict[int, set[tuple[object, ...]]] = {}
-
-    def longest(self, text: Sequence[str]) -> int:
-        """Words of the longest run that stands in one of them too."""
-        return len(self.shared(text))
 
     def shared(self, text: Sequence[str]) -> tuple[str, ...]:
         """The longest run that stands in one of them too: where a longer one does, so does each shorter."""

@@ -51,21 +51,29 @@ class RowFile(Sequence[FileRow]):
         try:
             self._file = open_file(path)
             self.stamp = stamp(path)
-            self._ends = self._line_ends()
+            self._ends, written = self._read_lines()
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
-        starts = np.concatenate([[0], self._ends[:-1] + 1]) if len(self._ends) else self._ends
-        self._starts = starts
-        self._lines = np.flatnonzero(self._ends - starts > 1)  # an empty one may have a carriage return
+        self._starts = np.concatenate([[0], self._ends[:-1] + 1]) if len(self._ends) else self._ends
+        self._lines = np.flatnonzero(written)
 
-    def _line_ends(self) -> np.ndarray:
-        """Where each line ends, in bytes: at its newline, the last one at the end of the file."""
-        found, at, last = [], 0, b"\n"
+    def _read_lines(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each line ends, in bytes: at its newline, the last one at the end of the file; and whether anything but
+        blanks is in it."""
+        ends, written, at, begun = [], [], 0, False
         while part := self._file.read(CHUNK):
-            found.append(np.flatnonzero(np.frombuffer(part, np.uint8) == ord("\n")) + at)
-            at, last = at + len(part), part[-1:]
-        ends = np.concatenate(found) if found else np.zeros(0, np.int64)
-        return ends if last == b"\n" else np.append(ends, at)
+            data = np.frombuffer(part, np.uint8)
+            found = np.flatnonzero(data == ord("\n"))
+            inked = np.logical_or.reduceat(data > ord(" "), np.append(0, found[found < len(data) - 1] + 1))
+            inked[0] |= begun  # what stood of its line in the chunk before
+            begun = len(inked) > len(found) and bool(inked[-1])
+            ends.append(found + at)
+            written.append(inked[: len(found)])
+            at += len(part)
+        if begun:
+            ends.append(np.array([at]))
+            written.append(np.array([True]))
+        return np.concatenate([np.zeros(0, np.int64), *ends]), np.concatenate([np.zeros(0, bool), *written])
 
     def __len__(self) -> int:
         return len(self._lines)

@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_curve_and_a_ladder_are_tables_and_go_on(place: Path) -> None:
     words = ("curve", "rows.jsonl", "-c", "c.toml", "--out", "o", "--sizes", "2,4,8,12", "--seeds", 2, "--next", 50)
     dry = called(*words, "--dry-run")
-    assert dry.exit_code == 0 and "8 trainings, about" in dry.output and not (place / "o").exists()
+    assert dry.exit_code == 0 and "8 trainings, 0 done already; about" in dry.output and not (place / "o").exists()
     done = called(*words)
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
@@ -46,6 +46,7 @@ def test_a_curve_and_a_ladder_are_tables_and_go_on(place: Path) -> None:
     again = called(*words, "--json")
     events = [json.loads(line) for line in again.output.splitlines()]
     assert (place / "o" / "trials.jsonl").read_bytes() == kept and len(events) == 10
+    assert events[0] == {"event": "planned", "trainings": 8, "done": 8, "seconds": 0}
     loss = events[-1]["curves"]["loss"]
     assert loss["worth"]["rows"] == 50 and loss["worth"]["low"] <= loss["worth"]["told"] <= loss["worth"]["high"]
     assert set(events[-1]["without"]) | set(events[-1]["curves"]) == {"loss", "errors"}
@@ -66,7 +67,7 @@ def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
     words = ("meta", "tasks", "--held-out", "two", "-c", "c.toml", "--out", "m", "--rounds", 2, "--rows", 4,
              "--sizes", "2,6", "--seeds", 1)  # fmt: skip
     dry = called(*words, "--dry-run")
-    assert dry.exit_code == 0 and "6 trainings, about" in dry.output and not (place / "m").exists()
+    assert dry.exit_code == 0 and "6 trainings, 0 done already; about" in dry.output and not (place / "m").exists()
     done = called(*words)
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.output.splitlines()[-3:-1]] == ["2", "6"]

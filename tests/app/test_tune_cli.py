@@ -57,7 +57,7 @@ def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
     words = ("tune", rows, "-M", model, "--search", grid, "--out", out, "--steps", 3, "--length", 64)
     code, printed, err = likely(*words, "--dry-run")
     assert code == 0 and printed == "" and not out.exists()
-    assert "2 points x 2 folds of 30 rows: 4 trainings, about" in err
+    assert "2 points x 2 folds of 30 rows: 4 trainings, 0 done already; about" in err
     code, printed, err = likely(*words)
     assert code == 0, err
     table = printed.splitlines()
@@ -71,6 +71,7 @@ def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
     code, printed, err = likely(*words, "--json")
     events = [json.loads(line) for line in printed.splitlines()]
     assert [event["event"] for event in events[:6]] == ["planned", *["trial"] * 4, "chosen"]
+    assert (events[0]["trainings"], events[0]["done"], events[0]["seconds"]) == (4, 4, 0)
     assert events[5]["points"][1]["loss"]["mean"] > 0 and events[-1]["event"] == "ended"
     # the command that is said to go on with is of the one training, and goes on
     code, _, err = likely(*shlex.split(hint.replace("--steps 100", "--steps 4")))

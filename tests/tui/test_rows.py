@@ -228,6 +228,18 @@ def test_of_many_rows_only_those_that_are_seen_are_read(tmp_path: Path, monkeypa
     assert here is not None and here.where.endswith(":20001") and len(read) <= browsing.LOOKED_AT + 2
 
 
+@pytest.mark.parametrize("chunk", [3, 1 << 24])
+def test_lines_of_blanks_are_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("engine.tune.row_file.CHUNK", chunk)
+    for end in ("", "  ", "\n\t \n", " {"):
+        (tmp_path / "t.jsonl").write_bytes(f'\n{{"text": "a"}}\r\n \t\r\n\r\n  {{"text": "b"}}\n{end}'.encode())
+        found = RowFile(tmp_path / "t.jsonl", None)
+        assert [row.where.rpartition(":")[2] for row in found] == ["2", "5", *["6"] * end.count("{")]
+        assert [bool(row.error) for row in found] == [False, False, *[True] * end.count("{")]
+    (tmp_path / "t.jsonl").write_bytes(b"")
+    assert not len(RowFile(tmp_path / "t.jsonl", None))
+
+
 @pytest.mark.parametrize("size", [pytest.param("120x40", marks=pytest.mark.slow), "80x24", "60x20"])
 async def test_picture(play: Play, tmp_path: Path, size: str) -> None:
     width, height = map(int, size.split("x"))

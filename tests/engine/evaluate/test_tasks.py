@@ -129,7 +129,7 @@ def test_a_toml_file_describes_a_task_of_columns(tmp_path: Path) -> None:
         ("t.jsonl", '{"good"\n', r"t.jsonl:1: no JSON"),
         ("t.jsonl", "[1]\n", r"t.jsonl:1: expected an object, got list"),
         ("t.txt", "x", "must be a .jsonl, .csv or .toml file"),
-        ("t.toml", 'data = "r.jsonl"\nshotz = 3', "there is no shotz; is shots meant"),
+        ("t.toml", 'data = "r.jsonl"\nshotz = 3', "t.toml: unknown option shotz; did you mean shots"),
         ("t.toml", "shots = 3", "data must name"),
         ("t.toml", 'data = "r.jsonl"\nshots = "3"', "shots must be a whole number, got '3'"),
         ("t.toml", 'data = "r.jsonl"\nprompt = "{x}"\nanswer = "{q}"', "no column 'x' for prompt, only q"),

@@ -6,6 +6,8 @@ import random
 import numpy as np
 import pytest
 
+from engine.evaluate import samples
+from engine.evaluate.contamination import words
 from engine.synth.report import Runs, coverage, divergence, histogram, nearest, neighbours, report, template
 from engine.synth.row import RowSource, SynthRow
 
@@ -48,7 +50,10 @@ def test_copies_of_real_rows_are_seen() -> None:
 def test_each_made_row_is_shown_beside_the_real_one_that_it_is_nearest_to() -> None:
     real = [("", "the red fox sleeps under a tree"), ("what is it?", "a blue whale sings at night")]
     made = rows(["nothing of that is here", "now a blue whale sings too", "the red fox sleeps under a tree"])
-    found = list(neighbours(made, real))
+    ours, theirs = [words(row.text) for row in made], [words("\n".join(pair)) for pair in real]
+    runs = Runs(theirs)
+    near = nearest(samples.spectrum(ours), samples.spectrum(theirs))
+    found = list(neighbours(made, real, near, [runs.shared(text) for text in ours]))
     assert [each["longest_run"] for each in found] == [7, 4, 1]
     assert [each["id"] for each in found] == [made[2].id, made[1].id, made[0].id]
     assert found[0]["nearest"] == 0 and found[1]["words"] == "a blue whale sings"
@@ -65,14 +70,17 @@ def test_the_longest_run_is_that_of_the_definition() -> None:
             n for n in range(1, 10) for i in range(10 - n) for other in real for j in range(13 - n)
             if text[i : i + n] == other[j : j + n]
         ]  # fmt: skip
-        assert runs.longest(text) == max(shared, default=0)
+        assert len(runs.shared(text)) == max(shared, default=0)
 
 
 def test_nearest_is_the_least_of_all_distances() -> None:
     random_ = np.random.default_rng(0)
     x, y = random_.normal(size=(7, 3)), random_.normal(size=(5, 3))
     wanted = [min(math.dist(a, b) for b in y) for a in x]
-    assert nearest(x, y) == pytest.approx(wanted)
+    far, at = nearest(x, y)
+    assert far == pytest.approx(wanted) and far == pytest.approx(
+        [math.dist(a, y[i]) for a, i in zip(x, at, strict=True)]
+    )
 
 
 def test_histograms_templates_and_labels() -> None:
