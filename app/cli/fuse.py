@@ -61,6 +61,10 @@ def command(
     for option, folder in (("--out", None if to_file else out), ("--peft", peft)):
         if folder is not None:
             check_new_folder(folder, option)  # before a model is loaded
+    if (adapter / "config.json").is_file() and not (adapter / "adapter_config.json").is_file():
+        raise ParameterError(
+            f"{adapter} is a whole model, no adapter: likely quantize {adapter} --gguf f16 makes it a file"
+        )
     from engine.tune import adapters, fusion, gguf_adapter, sites
     from engine.tune import data as sources
     from engine.tune import peft as forms

@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.cli.opening import Progress
+from app.cli.opening import Progress, Ruled
 from app.heat import one_line
+from engine.errors import ParameterError
 from engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from engine.quantize import QuantizationReport
 
+KINDS = ("f16", "q8_0", "q4_0")
 
-@click.command()
+
+@click.command("quantize", cls=Ruled)
 @click.argument("model")
-@click.option("--to", "target", type=click.Path(path_type=Path), help="The folder to write. Default: MODEL-4bit here.")
+@click.option("--to", "target", type=click.Path(path_type=Path), help="What to write. Default: MODEL-4bit here.")
 @click.option("--bits", type=int, help="Bits a weight: 2, 3, 4, 5, 6 or 8. Default: 4.")
 @click.option("--group", type=int, help="Weights that share a scale: 32, 64 or 128. Default: 64.")
 @click.option("--mode", type=click.Choice(["affine", "mxfp4", "nvfp4", "mxfp8"]), default="affine", show_default=True)
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     type=click.Choice(["mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6", "auto"]),
     help="More bits for some matrices; auto finds out which, in the same bytes.",
 )
+@click.option("--gguf", "kind", type=click.Choice(KINDS), help="One .gguf file, for llama.cpp too.")
 @click.option("--awq", is_flag=True, help="Scale channels by how active they are on the text.")
 @click.option(
     "--text", type=click.Path(path_type=Path, dir_okay=False), help="Calibrate and measure on this file. Default: ours."
@@ -35,6 +39,7 @@ def command(
     group: int | None,
     mode: str,
     recipe: str | None,
+    kind: str | None,
     awq: bool,
     text: Path | None,
 ) -> None:
@@ -43,18 +48,26 @@ def command(
     \b
     likely quantize smollm2
     likely quantize ./my-model --bits 4 --group 32 --recipe auto --awq
+    likely quantize ./my-model --gguf q8_0 --to my-model.gguf
     """
-    from engine.quantize import Settings, quantize
+    from engine.quantize import Settings, quantize, write_one_file
     from engine.sources import store
 
+    if target is not None and (target.suffix == ".gguf") != bool(kind):
+        raise ParameterError(
+            f"a .gguf file is written by --gguf {', '.join(KINDS)}, anything else is a folder: --to {target}"
+        )
     settings = Settings(bits, group, mode, recipe or "", awq)
     words = None if text is None else read_whole(text)
     with Progress() as progress:
         info = store.resolve(model) or store.pull(model, progress.show)
-        name = (
-            f"{info.name.rstrip('/').rpartition('/')[2].removesuffix('.gguf')}-{recipe or f'{settings.layout.bits}bit'}"
-        )
-        report = quantize(info, target or Path(name), settings, text=words, progress=progress.show)
+        name = info.name.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+        if kind:
+            to = target or Path(f"{name}-{kind}.gguf")
+            report = write_one_file(info, to, kind, text=words, progress=progress.show)
+        else:
+            to = target or Path(f"{name}-{recipe or f'{settings.layout.bits}bit'}")
+            report = quantize(info, to, settings, text=words, progress=progress.show)
     for line in lines(report):
         click.echo(one_line(line))
 
@@ -63,7 +76,7 @@ def lines(report: "QuantizationReport") -> list[str]:
     """The report as a person reads it."""
     (low, high), rise = report.kl_interval, report.cost.interval
     worst = ", ".join(f"{name} {error:.1%}" for name, error in report.worst)
-    return [
+    found = [
         f"{report.path}",
         f"size          {report.nbytes / 1e6:,.1f} MB, {report.weight_bits:.2f} bits a weight "
         f"({report.nbytes_before / 1e6:,.1f} MB before)",
@@ -71,5 +84,5 @@ def lines(report: "QuantizationReport") -> list[str]:
         f"top-1 flips   {report.flips:.1%}",
         f"perplexity    {report.perplexity_before:.2f} before, {report.perplexity:.2f} after "
         f"({report.cost.mean:+.4f} nats/token, {rise[0]:+.4f} to {rise[1]:+.4f})",
-        f"worst layers  {worst} (error of what the layer adds)",
     ]
+    return [*found, f"worst layers  {worst} (error of what the layer adds)"] if worst else found

@@ -120,6 +120,13 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             refused=("group_size",),
         ),
     ),
+    "quantize": (
+        OptionRule(
+            _named("kind"),
+            "is of a folder: blocks of a .gguf file are those of --gguf",
+            refused=("bits", "group", "mode", "recipe", "awq"),
+        ),
+    ),
     "reason": (
         *SAMPLING,
         _goes_with(("verifier",), "timeout"),

@@ -39,8 +39,8 @@ def quantize(
     """Write the model of `info` to the new folder `target` by `settings`; what that costs, measured on a text.
 
     Half of the text's windows calibrate (`auto`, `awq`), the other half measure. Raises ParameterError where `target`
-    exists, CheckpointError where the model cannot be quantised, NotFinite where it gives no numbers; then nothing is
-    written.
+    exists or no matrix can be packed, CheckpointError where the model cannot be quantised, NotFinite where it gives no
+    numbers; then nothing is written.
     """
     if target.exists():
         raise ParameterError(f"{target} exists already: give another folder or remove it")
@@ -142,6 +142,11 @@ def _write(
         mx.clear_cache()
     progress("quantising", layers, layers)
     score = _finish(source, out, layout_of, x, y, held)
+    if not out.packed:
+        raise ParameterError(
+            f"no matrix of {source.info.name} has rows of whole groups of {default.group_size}, so there is nothing to "
+            "quantise: give a smaller --group, or --gguf f16"
+        )
     out.close()
     kl = score.estimate("reverse_kl")
     low, high = kl.interval
@@ -282,7 +287,7 @@ class _Folder:
 
     def __init__(self, source: Source, path: Path, default: PackedLayout, shards: int) -> None:
         self.source, self.path, self.default, self.shards = source, path, default, shards
-        self.nbytes = self.weights = self._written = 0
+        self.nbytes = self.weights = self.packed = self._written = 0
         self._place: dict[str, str] = {}
         self._own: dict[str, Any] = {}
 
@@ -296,6 +301,7 @@ class _Folder:
         self._place |= dict.fromkeys(arrays, name)
         self.nbytes += sum(a.nbytes for a in arrays.values())
         self.weights += weights
+        self.packed += len(chosen)
         self._own |= {path: asdict(layout) for path, layout in chosen.items() if layout != self.default}
         for array in arrays:
             if array.endswith(".weight") and arrays[array].ndim >= 2 and array.removesuffix(".weight") not in chosen:

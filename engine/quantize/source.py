@@ -28,6 +28,7 @@ from models.rotation import Rotation
 from models.weights import Tensors
 
 NAMED_OUTSIDE = ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings", "torch_dtype", "dtype")
+NOT_COPIED = ("config.json", "model.safetensors.index.json", "pretrain.json", "metrics.jsonl")
 Arrays = dict[str, mx.array]
 
 
@@ -115,11 +116,12 @@ class Source:
         return Layer(block, builder.rotations, list(of_block(block, names, index)))
 
     def write_tokenizer(self, folder: Path) -> None:
-        """Everything but config and weights, as the checkpoint has it; from a GGUF file, what its metadata says."""
+        """Everything but config, weights and what a training left, as the checkpoint has it; from a GGUF file, what its
+        metadata says."""
         if self._header is None:
             for file in sorted(self.info.path.iterdir()):
                 weighty = file.suffix in (".safetensors", ".gguf", ".bin", ".pth", ".pt")
-                if file.is_file() and not weighty and file.name not in ("config.json", "model.safetensors.index.json"):
+                if file.is_file() and not weighty and file.name not in NOT_COPIED:
                     shutil.copyfile(file, folder / file.name)
             return
         eos = self._header.metadata.get("tokenizer.ggml.eos_token_id")

@@ -195,6 +195,7 @@ def _fuse(b: Boundaries) -> None:
 def _quantize(b: Boundaries) -> None:
     b.note("engine.sources.store.resolve", lambda name: SimpleNamespace(name=name))
     b.note("engine.quantize.quantize")
+    b.note("engine.quantize.write_one_file")
     b.note("app.cli.quantize.lines", [])
 
 

@@ -148,6 +148,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("reason", "extract"): ("choice", "line"),
     ("run", "early_stopping"): ("true", "never"),
     ("quantize", "bits"): ("3", "5"),
+    ("quantize", "kind"): ("q8_0", "q4_0"),
     ("fuse", "out"): ("new", "new2"),
     ("fuse", "peft"): ("new", "new2"),
     ("fuse", "lora"): ("new", "new2"),

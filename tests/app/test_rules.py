@@ -22,6 +22,7 @@ STATES: dict[str, list[list[str]]] = {  # calls in which each rule of a verb hol
     "chat": [*DRAWN, ["--plain"], ["--server", "127.0.0.1:1"], [], []],
     "fill": DRAWN,
     "fuse": [["adapter", "--peft", "y"], ["adapter", "--out", "z"]],
+    "quantize": [["model", "--gguf", "f16"]],
     "reason": [
         *DRAWN,
         [],
