@@ -48,6 +48,11 @@ def describe(opened: "Opened", found: "RunReport") -> Iterator[str]:
         yield f"          one batch holds all {found.samples:,} samples: every step is a pass over the data"
     what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
     yield f"training  {what}, {found.parameters:,} parameters"
+    if opened.adapts:
+        sight = "both ways at once"
+        if c.anneal:
+            sight = f"causal, both ways after {math.ceil(c.anneal * found.steps):,} steps"
+        yield f"          becomes masked diffusion: a row for the mask, attention {sight}; a whole model is written"
     yield f"          {found.batches:,} batches an epoch, {found.steps:,} steps"
     if opened.run.chosen:
         yield f"          chosen {opened.run.chosen}"

@@ -100,12 +100,25 @@ def _parts(q: mx.array, kv: KV, mask: Mask) -> bool:
 def _each(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None) -> mx.array:
     """Attention of each document to itself, one after another."""
     assert isinstance(kv.keys, mx.array) and isinstance(kv.values, mx.array)
-    alone = replace(mask, documents=None, lengths=())
+    alone = replace(mask, documents=None, lengths=(), also=None)
+    if len(set(mask.lengths)) == 1 and q.shape[0] == 1:  # side by side: one call for all
+        n, length = len(mask.lengths), mask.lengths[0]
+
+        def beside(x: mx.array) -> mx.array:
+            return x.reshape(x.shape[1], n, length, -1).swapaxes(0, 1)
+
+        if mask.also is not None:
+            each = mx.arange(n)
+            alone = replace(alone, also=mask.also.reshape(n, length, n, length)[each, :, each])
+        part = KV(beside(kv.keys), beside(kv.values), mx.full((n,), length, dtype=mx.int32), length)
+        out = attention(beside(q), part, scale=scale, mask=alone, softcap=softcap, sinks=sinks)
+        return out.swapaxes(0, 1).reshape(1, q.shape[1], n * length, -1)
     outs, low = [], 0
     for length in mask.lengths:
         rows = slice(low, low + length)
         part = KV(kv.keys[:, :, rows], kv.values[:, :, rows], mx.full((q.shape[0],), length, dtype=mx.int32), length)
-        outs.append(attention(q[:, :, rows], part, scale=scale, mask=alone, softcap=softcap, sinks=sinks))
+        of = alone if mask.also is None else replace(alone, also=mask.also[:, rows, rows])
+        outs.append(attention(q[:, :, rows], part, scale=scale, mask=of, softcap=softcap, sinks=sinks))
         low += length
     return mx.concatenate(outs, axis=2)
 
@@ -175,7 +188,9 @@ def _reach(mask: Mask, t: int, n: int | None) -> int | None:
         return None
     if mask is CAUSAL or mask is FULL:
         return 0
-    if mask.documents is not None or mask.tree is not None or (mask.block and t > 1) or mask.prefix > n - t + 1:
+    if mask.documents is not None or mask.tree is not None or mask.also is not None:
+        return None
+    if (mask.block and t > 1) or mask.prefix > n - t + 1:
         return None
     if not mask.window or mask.window >= n:
         return 0
@@ -236,7 +251,7 @@ def _seen(kv: KV, mask: Mask, b: int, t: int, masks: Masks) -> tuple[mx.array, m
         (part.length, id(part.lengths) if part.ragged else None, id(part.positions), part.keys.shape[0])
         for part in kv.chain()
     )
-    key = (b, t, *rules, id(mask.documents), id(mask.tree), *rows)
+    key = (b, t, *rules, id(mask.documents), id(mask.tree), id(mask.also), *rows)
     if key not in masks:
         seen = reference.visible(kv, mask, b, t)[:, None]
         masks[key] = seen, mx.any(seen, axis=-1, keepdims=True), kv, mask  # whose arrays' ids are nobody else's then

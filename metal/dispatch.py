@@ -59,9 +59,11 @@ def free() -> bool:
 def path(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool, masked: bool) -> Path:
     """The path for one call. Stock supports it `plain`, as it is, or `masked`, with an array of what is seen."""
     if _forced is not None:
-        return _obeyed(_forced, q, kv, plain or masked)
+        return _obeyed(_forced, q, kv, mask, plain or masked)
     if not kernel.available():
         return "stock" if plain else "reference"
+    if mask.also is not None:
+        return "stock" if masked else "reference"
     quantised = isinstance(kv.keys, Quantized) or isinstance(kv.values, Quantized)
     wins = not plain or (quantised and q.shape[2] <= FUSED_ROWS)  # where nothing was measured
     lost = False
@@ -78,11 +80,13 @@ def enabled(dtype: mx.Dtype, head_size: int) -> bool:
     return not kernel.switched_off or all(kernel.enabled(name, dtype, head_size) for name in KERNELS)
 
 
-def _obeyed(path: Path, q: mx.array, kv: KV, stock: bool) -> Path:
+def _obeyed(path: Path, q: mx.array, kv: KV, mask: Mask, stock: bool) -> Path:
     if path == "stock" and not stock:
         raise KernelError(
             "attention: mlx's own kernel was asked for, which does not support these rows, mask or options"
         )
+    if path == "ours" and mask.also is not None:
+        raise KernelError("attention: our kernels take no mask.also")
     if path == "ours" and (why := metal_attention.refusal(q, kv)) is not None:
         raise KernelError(why)
     return path

@@ -17,8 +17,8 @@ FAR = 2**30  # a position beyond every context
 class Mask:
     """The rules, combined with "and"; the default is plain causal attention.
 
-    `prefix` and `block` widen what a causal query sees; `window`, `documents` and `tree` narrow it. `noised` is the
-    rule of block diffusion's training (arXiv:2503.09573): documents are a text noised and then the text itself.
+    `prefix`, `block` and `also` widen what a causal query sees; `window`, `documents` and `tree` narrow it. `noised` is
+    the rule of block diffusion's training (arXiv:2503.09573): documents are a text noised and then the text itself.
     """
 
     causal: bool = True  # k <= p
@@ -30,6 +30,7 @@ class Mask:
     documents: mx.array | None = None  # int32 [B, positions]: the document of each position
     lengths: tuple[int, ...] = ()  # of the documents, where the host knows that they fill one row in their order
     noised: bool = False  # of each document the first half sees its own block there, and blocks before in the second
+    also: mx.array | None = None  # bool [B or 1, T, T]: what each of T new rows sees besides, later ones too
     tree: mx.array | None = None  # uint32 [B, T, words]: bit j of query t: it sees the j-th of the T new rows
 
     @staticmethod
@@ -67,10 +68,12 @@ class Mask:
         for name in ("window", "keep", "prefix", "block", "block_start"):
             if getattr(self, name) < 0:
                 raise KernelError(f"mask.{name} must be 0 or more, got {getattr(self, name)}")
-        if not self.causal and (self.prefix or self.block):
-            raise KernelError("mask: prefix and block widen a causal mask, got causal=False")
+        if not self.causal and (self.prefix or self.block or self.also is not None):
+            raise KernelError("mask: prefix, block and also widen a causal mask, got causal=False")
         if self.noised and (not self.block or self.window or self.prefix or self.block_start):
             raise KernelError("mask.noised goes with a block, and with no window, prefix nor start of blocks")
+        if self.also is not None and self.also.shape not in ((1, t, t), (b, t, t)):
+            raise KernelError(f"mask.also must be [{b}, {t}, {t}], got {self.also.shape}")
         if self.keep and not self.window:
             raise KernelError(f"mask.keep needs a window, got keep={self.keep} and window=0")
         if self.documents is not None and (self.documents.ndim != 2 or self.documents.shape[0] not in (1, b)):
@@ -84,7 +87,7 @@ class Mask:
         want = (b, t, (t + 31) // 32)
         if self.tree.shape != want or self.tree.dtype != mx.uint32:
             raise KernelError(f"mask.tree must be uint32 {want}, got {self.tree.dtype} {self.tree.shape}")
-        if not self.causal or self.prefix or self.block or self.documents is not None:
+        if not self.causal or self.prefix or self.block or self.also is not None or self.documents is not None:
             raise KernelError("mask.tree goes with causal attention and a window only")
         if self.window and self.window < t:
             raise KernelError(f"mask.window must be at least the tree's {t} nodes, got {self.window}")
@@ -96,6 +99,8 @@ class Mask:
             return 0, total
         if not self.causal:
             return low, min(total, last + self.window) if self.window else total
+        if self.also is not None:
+            return low, total
         high = last
         if self.block:
             high = (high - self.block_start) // self.block * self.block + self.block + self.block_start - 1
@@ -112,6 +117,8 @@ class Mask:
         if self.prefix:
             upper = mx.maximum(upper, self.prefix - 1)
         seen = k <= upper
+        if self.also is not None:
+            seen = seen | self._besides(p, k, base)
         if self.window:
             near = p - k < self.window
             seen = seen & ((near | (k < self.keep)) if self.keep else near)
@@ -139,6 +146,14 @@ class Mask:
         (bp, bk), (tp, tk), (cp, ck) = ((x[p][..., :, None], x[k][..., None, :]) for x in (blocks, text, clean))
         seen: mx.array = (tp == tk) & (((bp == bk) & (cp == ck)) | ((bk < bp) & ck))
         return seen
+
+    def _besides(self, p: mx.array, k: mx.array, base: mx.array) -> mx.array:
+        """`also` at queries [B, T, 1] and keys [B, 1, N]; nothing of rows before the new ones."""
+        assert self.also is not None
+        t = self.also.shape[1]
+        row, column = (mx.clip(at - base[..., None], 0, t - 1) for at in (p, k))
+        b = mx.arange(self.also.shape[0])[:, None, None]
+        return self.also[b, row, column] & (k >= base[..., None])
 
 
 CAUSAL = Mask()

@@ -31,6 +31,7 @@ class Batch:
     counts: tuple[int, ...]  # targets of each sample
     where: tuple[str, ...]
     weights: mx.array | None = None  # float32 [M], of masked diffusion: 1 / t, where all of a sample is seen
+    also: mx.array | None = None  # bool [1, N, N]: what is seen besides what came before, where that is not all yet
     block: int = 0  # of block diffusion, whose rows are each sample noised and then itself
 
     @property
@@ -38,7 +39,10 @@ class Batch:
         """Which tokens see each other, where that is not those before."""
         if self.block:
             return Mask.of_noised(self.documents[::2], self.block)
-        return None if self.weights is None else replace(Mask.packed(self.documents), causal=False)
+        if self.weights is None:
+            return None
+        packed = Mask.packed(self.documents)
+        return replace(packed, causal=False) if self.also is None else replace(packed, also=self.also)
 
     @property
     def trained(self) -> int:

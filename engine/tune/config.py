@@ -40,6 +40,7 @@ class Config:
 
     objective: str = option("sft", "likelihood, its bound by (block) diffusion, or preferences", choices=OBJECTIVES)
     beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
+    anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
 
     kind: str = option("lora", "what is trained", choices=KINDS)
     rank: int = option(8, "rank of the adapter", low=1)
@@ -145,6 +146,7 @@ NEEDS: dict[str, tuple[Callable[[Config], object], str]] = {
     "rank": (lambda c: c.kind != "full", "kind = lora or dora: full training has no adapter"),
     "modules": (lambda c: c.kind != "full", "kind = lora or dora: full training is of all that the layers have"),
     "beta": (lambda c: c.objective in ("dpo", "orpo"), "objective = dpo or orpo"),
+    "anneal": (lambda c: c.objective == "mdlm", "objective = mdlm, of an autoregressive model"),
     "group_size": (lambda c: c.quantize, "quantize = 2, 3, 4, 5, 6 or 8"),
     "floor": (lambda c: c.schedule != "constant", "a schedule that falls: linear, cosine or wsd"),
 }

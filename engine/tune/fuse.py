@@ -87,7 +87,7 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     """
     check_new_folder(folder, "--out")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(checkpoint, folder)
+    write_tokenizer(checkpoint, folder)
     found, settings = arrays(sites.trainable(checkpoint.model))
     kept = dtype or base_dtype(checkpoint.info)
     found = {n: a.astype(kept) if a.dtype in FLOATS else a for n, a in found.items()}
@@ -99,7 +99,8 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     write_whole(folder / "config.json", lambda beside: beside.write_text(json.dumps(config, indent=1)))
 
 
-def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    """The tokenizer's files into a new folder. CheckpointError, and no folder, where no tokenizer.json can say it."""
     source = checkpoint.info.path
     if source.is_file():
         try:

@@ -170,6 +170,12 @@ def disabled(layers: Sequence[AdapterLayer]) -> Iterator[None]:
             layer.on = was
 
 
+def merged(f: Factors) -> Array:
+    """The numbers of a site with its change, float32; the model stays as it is."""
+    new = f.site.numbers().astype(mx.float32) + f.delta()
+    return new if f.m is None else new * (f.m / f.magnitude())[:, None]
+
+
 def merge(model: Transformer, adapter: Adapter) -> None:
     """Add the adapter's change to the weights themselves and take it off. What it changes of packed ones is plain.
 
@@ -190,9 +196,7 @@ def merge(model: Transformer, adapter: Adapter) -> None:
     detach(adapter)
     for f in adapter.factors.values():
         held = f.site.matrix
-        new = f.site.numbers().astype(mx.float32) + f.delta()
-        if f.m is not None:
-            new = new * (f.m / f.magnitude())[:, None]
+        new = merged(f)
         if isinstance(held, Array):
             new = new.astype(held.dtype)
         bias = None if f.shift is None or f.site.bias is None else f.site.bias + f.weight * f.shift

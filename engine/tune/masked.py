@@ -2,7 +2,9 @@
 
 Exactly k of L are, k = 1 + floor(L t), and each counts L / k, which is 1 / t: the mean over draws is the bound on
 -log p of the trained tokens given the others (`engine.diffusion.bound`). The times of a batch are of low discrepancy.
-What a batch draws follows from its key alone. What is not trained, a prompt say, is never masked.
+What a batch draws follows from its key alone. What is not trained, a prompt say, is never masked. A
+model that was autoregressive may see what comes after little by little: each position of it by chance
+(arXiv:2410.17891).
 
 Of a model of blocks that is so in each block by itself, and a row is [x_t ; x_0], each sample masked and then itself,
 so that a block sees those before as they are (arXiv:2503.09573, sec. 4). Blocks of one token are always masked: the
@@ -27,8 +29,15 @@ def free(sample: TrainingSample) -> np.ndarray:
     return trained
 
 
-def collate(samples: Sequence[TrainingSample], diffusion: MaskedDiffusion, key: Sequence[int]) -> Batch:
-    """One row of the samples, masked as the key (whole numbers from 0) says."""
+def ratio(step: int, steps: int, share: float) -> float:
+    """How much of what comes after a position it sees in a step, from 1: from 0 on, to 1 after that share of steps."""
+    return min(1.0, (step - 1) / (share * steps)) if share else 1.0
+
+
+def collate(
+    samples: Sequence[TrainingSample], diffusion: MaskedDiffusion, key: Sequence[int], ratio: float = 1.0
+) -> Batch:
+    """One row of the samples, masked as the key (whole numbers from 0) says; `ratio` of what comes after is seen."""
     random = np.random.default_rng(list(key))
     groups = [list(_blocks(np.flatnonzero(free(sample)), diffusion.block)) for sample in samples]
     when = iter(times(sum(map(len, groups)), random.random()))
@@ -47,18 +56,32 @@ def collate(samples: Sequence[TrainingSample], diffusion: MaskedDiffusion, key: 
             weights.append(np.full(k, len(places) / k, np.float32))
         rows += [noised, text] if diffusion.block else [noised]
         start += len(text) * (2 if diffusion.block else 1)
+    documents = tuple(len(row) for row in rows)
     positions, wanted, owners = (mx.array(np.concatenate(p).astype(np.int32)) for p in (at, targets, of))
     return Batch(
         tokens=mx.array(np.concatenate(rows))[None],
-        documents=tuple(len(row) for row in rows),
+        documents=documents,
         at=positions,
         targets=wanted,
         sample=owners,
         counts=tuple(sum(map(len, blocks)) for blocks in groups),
         where=tuple(s.where for s in samples),
         weights=mx.array(np.concatenate(weights)),
+        also=_also(documents, ratio, random) if ratio < 1 else None,
         block=diffusion.block,
     )
+
+
+def _also(documents: tuple[int, ...], ratio: float, random: np.random.Generator) -> mx.array:
+    """bool [1, N, N]: what is seen besides those before, each position of the same document with that probability."""
+    n = sum(documents)
+    found = np.zeros((1, n, n), bool)
+    start = 0
+    for length in documents:
+        rows = slice(start, start + length)
+        found[0, rows, rows] = random.random((length, length)) < ratio
+        start += length
+    return mx.array(found)
 
 
 def _blocks(places: np.ndarray, block: int) -> Iterator[np.ndarray]:

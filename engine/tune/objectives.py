@@ -42,13 +42,17 @@ def samples_of(items: Sequence[TrainingSample | Pair]) -> list[TrainingSample]:
 
 
 def batch_of(
-    model: Transformer, items: Sequence[TrainingSample | Pair], config: Config, key: Sequence[int] = (0,)
+    model: Transformer,
+    items: Sequence[TrainingSample | Pair],
+    config: Config,
+    key: Sequence[int] = (0,),
+    ratio: float = 1.0,
 ) -> Batch:
-    """The items as one row; what the objective draws of them is a function of the key."""
+    """The items as one row; what the objective draws of them is a function of the key. `ratio`: `masked.ratio`."""
     if config.objective not in DIFFUSION:
         return collate(samples_of(items))
     assert model.config.diffusion is not None
-    return masked.collate(samples_of(items), model.config.diffusion, key)
+    return masked.collate(samples_of(items), model.config.diffusion, key, ratio)
 
 
 def value(model: Transformer, trained: Trained, items: Sequence[TrainingSample | Pair], config: Config) -> Sums:
@@ -65,10 +69,11 @@ def gradient(
     anchors: Sequence[TrainingSample] = (),
     anchor_weight: float = 0.0,
     key: Sequence[int] = (0,),
+    ratio: float = 1.0,
 ) -> tuple[Sums, Parameters]:
     """The sums and the gradient of lost + kl * KL. `anchors` are rows whose KL counts instead, each token as much as
     `anchor_weight`. What is drawn for a batch is a function of the `key`."""
-    batch = batch_of(model, items, config, key)
+    batch = batch_of(model, items, config, key, ratio)
     rows = (
         collate([TrainingSample(s.ids, (False, *(True,) * (len(s.ids) - 1)), s.where) for s in anchors])
         if anchors

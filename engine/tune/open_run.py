@@ -10,7 +10,7 @@ from engine.errors import DataError, ParameterError
 from engine.session import Session
 from engine.sources.checkpoint import Checkpoint, load
 from engine.sources.fetch.progress import Report, silent
-from engine.tune import data, samples, sites
+from engine.tune import adaptation, data, samples, sites
 from engine.tune.config import Config
 from engine.tune.objectives import LIKELIHOODS
 from engine.tune.rows import read_map
@@ -26,6 +26,7 @@ class Opened:
     data: data.Data
     train: samples.Samples
     valid: samples.Samples
+    adapts: bool = False  # an autoregressive model becomes one of masked diffusion
 
 
 def open_run(
@@ -73,6 +74,11 @@ def assemble(
 ) -> Opened:
     """The same for a model and data that are there."""
     checkpoint = replace(checkpoint, model=sites.trainable(checkpoint.model))
+    adapts = config.objective == "mdlm" and checkpoint.model.config.diffusion is None
+    if config.anneal and not adapts:
+        raise ParameterError(f"anneal is of an autoregressive model, and {checkpoint.info.name} sees both ways already")
+    if adapts:
+        checkpoint = adaptation.adapted(checkpoint)
     how = {"length": config.length, "loss": config.loss, "too_long": config.too_long}
     train, valid, kept = (
         samples.prepare(rows, checkpoint.tokenizer, **how) if rows else samples.Samples(())  # type: ignore[arg-type]
@@ -83,5 +89,7 @@ def assemble(
     together = ranks.joined()
     group = None if together is None else together.group
     run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, group=group)
+    if adapts:
+        run.keep = adaptation.folder_writer(checkpoint)
     run.session = Session(checkpoint, reload=False)
-    return Opened(run, checkpoint, found, train, valid)
+    return Opened(run, checkpoint, found, train, valid, adapts)

@@ -76,7 +76,8 @@ def _check_objective(model: Transformer, config: Config) -> None:
     if found is None and objective in DIFFUSION:
         raise ParameterError(
             f"objective {objective} needs a diffusion model, and this {model.config.family} is autoregressive (its "
-            f"config has no mask_token_id): likely pretrain --objective {objective} makes one"
+            f"config has no mask_token_id): likely pretrain --objective {objective} makes one, and likely tune "
+            "--objective mdlm makes one of it"
         )
     if found is not None and objective != (own := "block" if found.block else "mdlm"):
         of = f" of blocks of {found.block}" if found.block else ""

@@ -7,7 +7,7 @@ its part of every batch, and the sums of gradients are added.
 from collections.abc import Sequence
 from typing import Any
 
-from engine.tune import batches, full, lora, objectives, optimisers
+from engine.tune import batches, full, lora, masked, objectives, optimisers
 from engine.tune.control import TrainControl
 from engine.tune.run import TrainingRun
 from engine.tune.samples import TrainingSample
@@ -29,6 +29,7 @@ def accumulated(
     c = run.config
     rank, ranks = (0, 1) if run.group is None else (run.group.rank(), run.group.size())
     total = [0.0] * 7
+    ratio = masked.ratio(t, run.steps, c.anneal)
     several = len(taken) * ranks > 1
     gradients: dict[str, Array] = {}
     for k, indices in enumerate(taken):
@@ -40,7 +41,7 @@ def accumulated(
             objectives.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)
         key = (c.seed, t, k * ranks + rank)
-        sums, new = objectives.gradient(run.model, run.trained, items, c, anchors, weight, key)
+        sums, new = objectives.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
         gradients = {name: gradients[name] + g for name, g in new.items()} if gradients else new
         size = optimisers.norm(new) if several else mx.array(0.0)
         mx.eval(gradients, sums.lost, sums.kl, sums.right, size)

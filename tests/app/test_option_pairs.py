@@ -83,6 +83,7 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("eval", "paraphraser"): {"kinds": ["--vary", "paraphrase"]},
     ("eval", "judge"): {"models": ["-M", "a", "-M", "b"]},
     ("eval", "difference"): {"models": ["-M", "a", "-M", "b"]},
+    ("tune", "anneal"): {"objective": ["--objective", "mdlm"]},
     ("tune", "beta"): {"objective": ["--objective", "dpo"]},
     ("tune", "group_size"): {"quantize": ["--quantize", "4"]},
     ("tune", "kl_data"): {"kl": ["--kl", "0.5"]},

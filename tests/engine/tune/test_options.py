@@ -20,6 +20,7 @@ from tests.engine import tiny
 BASE: dict[str, Any] = {"steps": 3, "length": 48, "batch": 2, "rate": 1e-2, "save_every": 0, "eval_every": 1}
 OTHER: dict[str, Any] = {  # another value than the default's and BASE's
     "valid": 0.3, "duplicates": False, "loss": "all", "length": 24, "too_long": "drop", "packing": True,
+    "anneal": 0.5,
     "objective": "orpo", "beta": 0.5, "kind": "dora", "rank": 2, "alpha": 3.0, "scale": 5.0, "rslora": True,
     "init": "pissa", "layers": 1, "modules": ("q_proj",), "dropout": 0.5, "quantize": 4, "group_size": 32,
     "optimiser": "sgd", "rate": 1e-3, "lora_plus_ratio": 8.0, "schedule": "linear", "warmup": 2, "floor": 0.5,
@@ -30,6 +31,7 @@ OTHER: dict[str, Any] = {  # another value than the default's and BASE's
     "tensorboard": True, "out": "elsewhere", "data": "other.jsonl", "map": ("asked=prompt",),
 }  # fmt: skip
 BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would be hidden by
+    "anneal": {"objective": "mdlm"},
     "beta": {"objective": "orpo", "data": "pairs.jsonl"},
     "objective": {"data": "pairs.jsonl", "objective": "dpo"},
     "group_size": {"quantize": 4},

@@ -1,0 +1,80 @@
+"""Adaptation of an autoregressive model to masked diffusion (DiffuLLaMA, arXiv:2410.17891): its start and its folder.
+
+The model gets a row for the mask, the mean of its embedding, and keeps its logits where they are: at i - 1 for
+position i. So with causal attention it says what it said; how that becomes attention both ways is in `masked`. What is
+written is a whole model: an adapter of the base has no place for the row, and the base is one of another factorisation.
+Knows nothing of losses.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import ParameterError
+from engine.sources.checkpoint import Checkpoint
+from engine.sources.hf_folder import FLOATS
+from engine.tune import fuse, lora, sites
+from engine.tune.stored import write_arrays, write_json
+from metal import mx
+from models.config import MaskedDiffusion
+from models.errors import ConfigError
+from models.families import registry
+from models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from engine.tune.run import TrainingRun
+
+
+def adapted(checkpoint: Checkpoint) -> Checkpoint:
+    """The same model with a mask and shifted logits, its config saying so; the model itself is changed.
+
+    ParameterError where its layers are not ours or its config does not say its vocabulary at the top.
+    """
+    model, config = sites.trainable(checkpoint.model), dict(checkpoint.config)
+    mask = model.config.vocab_size
+    config |= {"vocab_size": mask + 1, "mask_token_id": mask, "shifted_logits": True}
+    config["tie_word_embeddings"] = model.config.tied
+    try:
+        told = registry.configure(config)
+    except ConfigError as error:
+        raise ParameterError(f"{checkpoint.info.name} cannot become a diffusion model: {error}") from None
+    if told.vocab_size != mask + 1:
+        raise ParameterError(f"{checkpoint.info.name} cannot become a diffusion model: its config nests its vocabulary")
+    add_mask(model)
+    return replace(checkpoint, model=model, config=config)
+
+
+def add_mask(model: Transformer) -> None:
+    """Make an autoregressive model one of masked diffusion, whose mask is the id behind its last."""
+    mask = model.config.vocab_size
+    for part in model.parts():
+        if part.role not in ("embed", "head"):
+            continue
+        rows = part.numbers()
+        new = mx.mean(rows.astype(mx.float32), axis=0, keepdims=True)  # of a head it is never looked at
+        bias = None if part.bias is None else mx.concatenate([part.bias, mx.zeros_like(part.bias[:1])])
+        whole = mx.concatenate([rows, new.astype(rows.dtype)])
+        mx.eval(whole)
+        model.put(replace(part, heights=(part.height + 1,)), whole, bias)
+    model.config = replace(model.config, vocab_size=mask + 1, diffusion=MaskedDiffusion(mask, shifted=True))
+
+
+def folder_writer(checkpoint: Checkpoint) -> "Callable[[TrainingRun, Path], None]":
+    """Writer of the model as it is now, as a folder like any other: in the base's dtype, not packed."""
+    dtype = fuse.base_dtype(checkpoint.info)
+
+    def write(run: "TrainingRun", folder: Path) -> None:
+        found, _ = fuse.arrays(run.model, plain=True)
+        if isinstance(run.trained, lora.Adapter):
+            found |= {f"{path}.weight": lora.merged(f) for path, f in run.trained.factors.items()}
+        arrays = registry.spelled(checkpoint.config, found)
+        arrays = {n: mx.contiguous(a.astype(dtype) if a.dtype in FLOATS else a) for n, a in arrays.items()}
+        if not (folder / "config.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            fuse.write_tokenizer(checkpoint, folder)
+        write_arrays(folder / "model.safetensors", arrays, {"format": "mlx"})
+        plain = {k: v for k, v in checkpoint.config.items() if k not in ("quantization", "quantization_config")}
+        write_json(folder / "config.json", {**plain, "torch_dtype": str(dtype).rpartition(".")[2]})
+
+    return write
