@@ -136,9 +136,7 @@ def page(name: str, found: LadderReport, rate: float | None) -> str:
 
 
 def _law(found: LadderReport) -> str:
-    law = found.fitted.law
-    terms = f"L(N, D) = {law.E:.3g} + {law.A:.3g} / N^{law.alpha:.3f} + {law.B:.3g} / D^{law.beta:.3f}"
-    return f"{terms}, {len(found.fitted.runs)} runs, {len(found.left_out)} left out"
+    return f"{found.fitted.law}, {len(found.fitted.runs)} runs, {len(found.left_out)} left out"
 
 
 def _bought(found: LadderReport, rate: float | None) -> list[tuple[str, str]]:

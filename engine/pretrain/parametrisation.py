@@ -53,13 +53,18 @@ class Parametrisation:
         return 1 / self.ratio if self.kind == "mup" and part.kind == "matrix" else 1.0
 
 
-def parametrisation(config: PretrainConfig, model: Transformer) -> Parametrisation:
+def check_tied(kind: str, family: str, tied: bool) -> None:
     """ParameterError for muP where the head is the embedding, which would have to be two things at once."""
-    if config.parametrisation == "mup" and model.config.tied:
+    if kind == "mup" and tied:
         raise ParameterError(
-            f"muP wants a head of its own, and this {model.config.family} ties it to the embedding: "
+            f"muP wants a head of its own, and this {family} ties it to the embedding: "
             "give --parametrisation standard, or a shape with tied = false"
         )
+
+
+def parametrisation(config: PretrainConfig, model: Transformer) -> Parametrisation:
+    """Raises what `check_tied` does."""
+    check_tied(config.parametrisation, model.config.family, model.config.tied)
     return Parametrisation(config.parametrisation, model.config.width / config.base_width)
 
 

@@ -20,7 +20,7 @@ from engine.home import expanded
 from engine.pretrain import parametrisation as widths
 from engine.pretrain.config import PretrainConfig
 from engine.pretrain.corpus import Corpus, copy_tokenizer, corpus
-from engine.pretrain.shape import ModelShape, config_of, counts, parameters_of, read_shape, shape_of
+from engine.pretrain.shape import ModelShape, check_family, config_of, counts, parameters_of, read_shape, shape_of
 from engine.session import Session
 from engine.sources.checkpoint import Checkpoint
 from engine.sources.fetch.progress import Report, silent
@@ -174,6 +174,7 @@ def open_run(
     if shape is None and config.size.endswith(".toml"):  # before the text is read, which takes its time
         shape = read_shape(config.size)
     asked_for = parameters_of(config.size)
+    check_architecture(config, shape)
     if together is None:
         text = corpus(config, asked_for, progress)
     else:
@@ -209,6 +210,13 @@ def open_run(
     run.session = Session(checkpoint, reload=False)
     progress("measuring this machine", 0, 0)
     return _prepared(config, run, text, checkpoint, shape, vocab)
+
+
+def check_architecture(config: PretrainConfig, shape: ModelShape | None = None) -> None:
+    """ParameterError for a family that is none, and for one that the parametrisation is not for."""
+    asked_for = shape or ModelShape(config.family)
+    check_family(asked_for.family)
+    widths.check_tied(config.parametrisation, asked_for.family, asked_for.tied or asked_for.always_tied)
 
 
 def shape_for(config: PretrainConfig, text: Corpus, shape: ModelShape | None = None) -> tuple[ModelShape, int]:

@@ -20,7 +20,7 @@ from engine.home import expanded
 from engine.options import read_toml, typed, unknown
 from models.families import FAMILIES, registry
 
-MIXTURES = ("mixtral", "granitemoe", "qwen3_moe")
+NOT_HERE = ("mixtral", "granitemoe", "qwen3_moe", "gemma3", "llada", "Dream")  # mixtures, one with eyes, masked ones
 ALWAYS_TIED = ("gemma", "gemma2", "gemma3_text", "gpt2")  # by every program that reads them
 NOT_GATED = ("gpt2", "gpt_neox", "starcoder2")
 # what a family's configurations say beside the shape
@@ -57,11 +57,16 @@ class ModelShape:
         return self.family in ALWAYS_TIED
 
 
+def check_family(family: str) -> None:
+    """ParameterError for one that cannot be trained from nothing here."""
+    known = [name for name in FAMILIES if name not in NOT_HERE]
+    if family not in known:
+        raise ParameterError(f"family must be one of {', '.join(known)}, got {family!r}")
+
+
 def config_of(shape: ModelShape, vocab: int, context: int) -> dict[str, Any]:
     """The configuration in the family's own words; ParameterError for what it cannot be."""
-    if shape.family not in FAMILIES or shape.family in (*MIXTURES, "gemma3"):
-        known = ", ".join(name for name in FAMILIES if name not in (*MIXTURES, "gemma3"))
-        raise ParameterError(f"family must be one of {known}, got {shape.family!r}")
+    check_family(shape.family)
     if shape.width % shape.heads or shape.width // shape.heads % 2:
         raise ParameterError(f"a width of {shape.width} does not make {shape.heads} heads of an even size")
     mlp_width = shape.mlp_width or (4 * shape.width if shape.family in NOT_GATED else 8 * shape.width // 48 * 16)

@@ -24,6 +24,10 @@ class Law:
     alpha: Number
     beta: Number
 
+    def __str__(self) -> str:
+        """One law, as it is read."""
+        return f"L(N, D) = {self.E:.3g} + {self.A:.3g}/N^{self.alpha:.3f} + {self.B:.3g}/D^{self.beta:.3f}"
+
     def loss(self, parameters: Number, tokens: Number) -> Number:
         with np.errstate(all="ignore"):  # far outside of the runs that it is of
             return self.E + self.A * parameters**-self.alpha + self.B * tokens**-self.beta

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.pretrain.config import PretrainConfig, configure
 from engine.pretrain.corpus import corpus
-from engine.pretrain.pretraining import FILE, Prepared, Pretrained, pretrain, shape_for
+from engine.pretrain.pretraining import FILE, Prepared, Pretrained, check_architecture, pretrain, shape_for
 from engine.pretrain.shape import counts, parameters_of
 from engine.scaling.cost import SpeedProbe
 from engine.scaling.plan import LadderPlan, Rung
@@ -31,8 +31,9 @@ class PretrainRungs:
         self.corpus = plan.out / "corpus"
 
     def facts(self, size: str) -> SizeFacts:
-        make_folder(self.plan.out)
         config = self._config(size, self.plan.out, 0, 0)
+        check_architecture(config)  # before there is a folder, and a text is read
+        make_folder(self.plan.out)
         with claimed(self.plan.out / "corpus.lock", wait=True):  # one makes the corpus
             text = corpus(config, parameters_of(size))
         return SizeFacts(counts(*shape_for(config, text), config.context)[0], text.facts.train_tokens)

@@ -248,9 +248,8 @@ class LaddersScreen(View):
         if self.read is None or bought is None:
             return None
         law = self.read.report.fitted.law
-        terms = f"L(N, D) = {law.E:.3g} + {law.A:.3g}/N^{law.alpha:.3f} + {law.B:.3g}/D^{law.beta:.3f}"
         return Formula(
-            "metric", ((f"{terms}   at C {bought.compute:.2g}: ", False), (f"{bought.loss:.3f}", True)), FORMULA
+            "metric", ((f"{law}   at C {bought.compute:.2g}: ", False), (f"{bought.loss:.3f}", True)), FORMULA
         )
 
     def commands(self) -> Iterator[Command]:
