@@ -1,6 +1,7 @@
 """`likely fill`: tokens for the holes of a text, in any order, by a diffusion model."""
 
 import json
+import math
 import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ def show(
             _say(infilling.filled(ids, mask, passes, session.tokenizer), each.step)
     found = infilling.filled(ids, mask, passes, session.tokenizer)
     if not quiet:
+        click.echo(_disagreement(passes), err=True, nl=False)
         click.echo(
             f"{ids.count(mask)} tokens in {len(passes)} passes · {len(found.revisions)} revised · seed {seed}", err=True
         )
@@ -67,6 +69,18 @@ def show(
         click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
     else:
         click.echo(visible(found.text) if sys.stdout.isatty() else found.text)
+
+
+def _disagreement(passes: list[DenoisingStep]) -> str:
+    """How far the passes with an approximate cache were from those without, a line where it was measured."""
+    found = [each.disagreement for each in passes if each.disagreement is not None]
+    if not (masks := sum(each.masks for each in found)):
+        return ""
+    others, kl = sum(each.other for each in found), sum(each.kl for each in found)
+    return (
+        f"cache: at {others} of {masks} masks in {len(found)} passes another token is likeliest than without, "
+        f"KL {kl / masks / math.log(2):.2g} bits a mask\n"
+    )
 
 
 def _say(found: "Filled", step: int) -> None:

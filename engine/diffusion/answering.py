@@ -93,7 +93,7 @@ def answer(
         unmasked = tuple(replace(one, token=_told(one.token, session.tokenizer, now)) for one in each.unmasked)
         yield replace(each, unmasked=unmasked)
         known |= {one.token.position: one.token.token for one in unmasked}
-        if not how.revise and _over(known, canvas, session.tokenizer.eos):
+        if not (how.revise or how.remask) and _over(known, canvas, session.tokenizer.eos):
             return
 
 

@@ -1,7 +1,7 @@
 """A diffusion model as a function from canvases to logits: a position sees all others, or its block and those before.
 
 What a shifted model says of position i stands at i - 1, of the first at itself. Knows nothing of
-how masks become tokens.
+how masks become tokens, nor of what is kept between two passes (`engine.diffusion.cached`).
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.arrays import logprobs
+from engine.diffusion.unmasking import Disagreement
 from engine.errors import ParameterError
 from metal import mx
 from metal.attention import FULL, Mask
@@ -31,25 +32,60 @@ def of_model(model: "LanguageModel", name: str) -> MaskedDiffusion:
 
 
 class ModelDenoiser:
-    """Logits and log-probabilities of a diffusion model."""
+    """Logits and log-probabilities of a diffusion model.
 
-    def __init__(self, model: "LanguageModel", name: str = "this model") -> None:
+    With `guidance` w they are un + (w + 1) (c - un), where `un` are those of a canvas whose `given` tokens, bool [T],
+    are masked too (arXiv:2410.18514, eq. 5; 2502.09992, app. B).
+    """
+
+    def __init__(
+        self,
+        model: "LanguageModel",
+        name: str = "this model",
+        *,
+        given: np.ndarray | None = None,
+        guidance: float = 0.0,
+    ) -> None:
         self.model, self.diffusion = model, of_model(model, name)
         self.mask = Mask(block=self.diffusion.block) if self.diffusion.block else FULL
+        self.given, self.guidance = given, guidance
+        self.disagreement: Disagreement | None = None  # of the last pass, where it was measured
+        if guidance and (given is None or not given.any()):
+            raise ParameterError("guidance is towards what is given, and the canvas has nothing but masks")
+
+    def begin(self, places: np.ndarray) -> None:
+        """Another block of masks is begun: `places`, ascending, are all that become tokens before the next."""
 
     def logits(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Logits [n, V] float32 at n positions of the canvas ids [T]."""
-        hidden = self.model.hidden(mx.array(ids[None].astype(np.int32)), mask=self.mask)
-        found: np.ndarray = self._said(hidden, places)[0]
-        return found
+        """Logits [n, V] float32 at n positions, ascending, of the canvas ids [T]."""
+        rows = ids[None].astype(np.int32)
+        if self.guidance and self.given is not None:
+            rows = np.concatenate([rows, np.where(self.given, self.diffusion.mask, rows)])
+        said = self.model.head(self._hidden(rows, places)).astype(mx.float32)
+        if self.guidance:
+            unmasked = said[1] + (self.guidance + 1) * (said[0] - said[1])  # whose mask is -inf less -inf
+            token = mx.arange(said.shape[-1]) == self.diffusion.mask
+            said = mx.where(token, -mx.inf, unmasked)[None]
+        return np.array(said[0])
 
     def log_probabilities(self, ids: np.ndarray) -> np.ndarray:
         """[B, T, V] of canvases ids [B, T]."""
-        hidden = self.model.hidden(mx.array(ids.astype(np.int32)), mask=self.mask)
-        found: np.ndarray = logprobs(self._said(hidden, np.arange(ids.shape[1])), np)
+        hidden = self._hidden(ids.astype(np.int32), np.arange(ids.shape[1]))
+        found: np.ndarray = logprobs(np.array(self.model.head(hidden).astype(mx.float32)), np)
         return found
 
-    def _said(self, hidden: mx.array, places: np.ndarray) -> np.ndarray:
-        """Logits [B, n, V] of n positions."""
-        seen = np.maximum(places - 1, 0) if self.diffusion.shifted else places
-        return np.array(self.model.head(hidden[:, mx.array(seen.astype(np.int32))]).astype(mx.float32))
+    def _hidden(self, rows: np.ndarray, places: np.ndarray) -> mx.array:
+        """[B, n, C] of which `head` says what stands at n places of the canvases [B, T]."""
+        end = end_of(places, self.diffusion.block, rows.shape[1])  # of blocks nobody sees those behind
+        hidden = self.model.hidden(mx.array(rows[:, :end]), mask=self.mask)
+        return hidden[:, mx.array(self.seen(places))]
+
+    def seen(self, places: np.ndarray) -> np.ndarray:
+        """Where the model says what stands at these places."""
+        found: np.ndarray = (np.maximum(places - 1, 0) if self.diffusion.shifted else places).astype(np.int32)
+        return found
+
+
+def end_of(places: np.ndarray, block: int, length: int) -> int:
+    """The end of the last block that a place is in."""
+    return min(length, (int(places[-1]) // block + 1) * block) if block else length

@@ -5,10 +5,13 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.diffusion.denoiser import ModelDenoiser
+import numpy as np
+
+from engine.diffusion.cached import denoiser_of
+from engine.diffusion.denoiser import of_model
 from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking, fill
 from engine.errors import ContextOverflow, ParameterError
 from engine.trace.trace import Recipe
@@ -102,8 +105,15 @@ def infill(
     session: "Session", ids: list[int], how: Unmasking, recipe: Recipe, *, seed: int = 0
 ) -> Iterator[DenoisingStep]:
     """Tokens for the masks of a canvas by the session's model, pass by pass; raises what `fill` does."""
-    denoiser = ModelDenoiser(session.model, session.info.name)
-    yield from fill(denoiser.logits, ids, denoiser.diffusion.mask, how, recipe, seed=seed, vocabulary=session.tokenizer)
+    how.checked()
+    mask = of_model(session.model, session.info.name).mask
+    denoiser = denoiser_of(session.model, session.info.name, how, np.array(ids) != mask)
+    passes = fill(
+        denoiser.logits, ids, mask, how, recipe, seed=seed, vocabulary=session.tokenizer,
+        own=denoiser.diffusion.block, begin=denoiser.begin,
+    )  # fmt: skip
+    for each in passes:
+        yield each if denoiser.disagreement is None else replace(each, disagreement=denoiser.disagreement)
 
 
 def filled(ids: list[int], mask: int, passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Filled:

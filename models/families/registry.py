@@ -35,8 +35,9 @@ def configure(config: Mapping[str, Any]) -> ModelConfig:
     model_type = keys.text("model_type")
     found = family(model_type).configure(keys, model_type)
     if (mask := keys.integer("mask_token_id", None)) is not None:
-        shifted, block = keys.flag("shifted_logits", False), keys.integer("block_size", 0)
-        found = replace(found, diffusion=MaskedDiffusion(mask, shifted, block))
+        found = replace(found, diffusion=MaskedDiffusion(mask, keys.flag("shifted_logits", False)))
+    if found.diffusion is not None:
+        found = replace(found, diffusion=replace(found.diffusion, block=keys.integer("block_size", 0)))
     keys.done()
     return found.check()
 

@@ -56,6 +56,10 @@ def test_a_person_sees_each_pass_and_pipes_the_text(model: str) -> None:
     lines = result.stderr.splitlines()
     assert len(lines) == 5 and [line.count("░") for line in lines[:4]] == [3, 2, 1, 0]
     assert "4 tokens in 4 passes · 0 revised · seed 3" in lines[4] and result.stdout.startswith("ab")
+    measured = fill(model, "ab[MASK:4]", "--block", "2", "--cache", "dual", "--check").stderr.splitlines()
+    assert re.match(
+        r"cache: at \d of 2 masks in 2 passes another token is likeliest than without, KL \S+ bits", measured[4]
+    )
 
 
 def test_holes_are_read_as_they_are_written() -> None:

@@ -95,6 +95,8 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("bench", "case"): {"": ["kernels"]},
 }
 NEEDS["fill", "noise"] = {"by": ["--by", "ancestral"]}
+NEEDS["fill", "cache"] = {"block": ["--block", "2"]}
+NEEDS["fill", "check"] = NEEDS["fill", "cache"] | {"cache": ["--cache", "dual"]}
 for kind in TRANSFORMS:
     switch = next((p for p in kind.parameters if p.off is not None), None)
     for detail in kind.parameters:
@@ -134,6 +136,8 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("eval", "measures"): ("acc", "acc_norm"),
     ("eval", "strategy"): ("ngram 3", "beam 3"),
     ("eval", "validation"): ("one.jsonl", "two.jsonl"),
+    ("fill", "cache"): ("prefix", "dual"),
+    ("fill", "remask"): ("0.3", "0.4"),
     ("pretrain", "config"): ("seed.toml", "seed2.toml"),
     ("pretrain", "context"): ("9", "17"),
     ("pretrain", "block_size"): ("16", "32"),

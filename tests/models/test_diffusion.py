@@ -8,8 +8,12 @@ import pytest
 
 import models
 from engine.diffusion.denoiser import ModelDenoiser
+from engine.diffusion.infilling import infill
+from engine.diffusion.unmasking import Unmasking
 from engine.errors import ConfigError, ParameterError
+from engine.session import Session
 from engine.sources.checkpoint import load
+from engine.trace.trace import Recipe
 from metal import mx
 from metal.attention import FULL
 from tests.engine import tiny
@@ -120,6 +124,39 @@ def test_a_published_layout_gives_the_logits_of_its_definition(config: dict[str,
     assert np.abs(np.exp(every).sum(axis=-1) - 1).max() < 1e-5
     part = said - np.log(np.exp(said - said.max(axis=-1, keepdims=True)).sum(axis=-1, keepdims=True))
     assert np.abs(every[0, places][:, keep] - (part - said.max(axis=-1, keepdims=True))[:, keep]).max() < 1e-4
+
+
+@pytest.mark.parametrize("config", [LLADA, DREAM], ids=["llada", "dream"])
+def test_a_quantised_folder_gives_the_logits_of_its_numbers_and_is_filled_with_every_cache(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    arrays = checkpoint(config)[0]
+    packed, plain = {}, {}
+    for name, array in arrays.items():
+        plain[name] = packed[name] = mx.array(array.astype(np.float32))
+        if array.ndim == 2:
+            stem = name.removesuffix(".weight")
+            codes, scales, biases = mx.quantize(plain[name], group_size=32, bits=4)
+            packed |= {name: codes, f"{stem}.scales": scales, f"{stem}.biases": biases}
+            plain[name] = mx.dequantize(codes, scales, biases, group_size=32, bits=4)
+    settings = {**config, "quantization": {"group_size": 32, "bits": 4}}
+    found = load(tiny.write_folder(tmp_path / "q", settings, packed))
+    wanted = load(tiny.write_folder(tmp_path / "p", config, plain))
+    ids, places = np.array([5, 286, 17, 286, 286, 200, 31]), np.array([1, 3, 4])
+    said = [ModelDenoiser(each.model).logits(ids, places) for each in (found, wanted)]
+    keep = np.arange(288) != 286
+    assert np.abs(said[0][:, keep] - said[1][:, keep]).max() < 1e-3 * np.abs(said[1][:, keep]).max()
+    blocks = load(tiny.write_folder(tmp_path / "b", {**settings, "block_size": 2}, packed))
+    for checkpoint_, how in ((found, {"cache": "prefix"}), (found, {"cache": "dual"}), (blocks, {"cache": "exact"})):
+        order = Unmasking(block=2 if checkpoint_ is found else 0, check=checkpoint_ is found, **how)
+        canvas = [5, 286, 17, 6, 286, 286, 200, 286]
+        passes = list(infill(Session(checkpoint_), canvas, order, Recipe(), seed=1))
+        tokens = {one.token.position: one.token.token for each in passes for one in each.unmasked}
+        assert sorted(tokens) == [1, 4, 5, 7] and 286 not in tokens.values()
+        assert len([each for each in passes if each.disagreement]) == (2 if checkpoint_ is found else 0)
+        if checkpoint_ is blocks:
+            again = infill(Session(blocks), canvas, Unmasking(), Recipe(), seed=1)
+            assert tokens == {one.token.position: one.token.token for each in again for one in each.unmasked}
 
 
 def test_what_would_read_it_from_left_to_right_is_refused() -> None:

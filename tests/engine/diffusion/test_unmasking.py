@@ -135,6 +135,27 @@ def test_revising_a_text_that_was_drawn_at_once_brings_it_nearer_to_the_law() ->
     assert share(0) < 0.4 < 0.9 < share(8)
 
 
+def test_tokens_that_the_rest_of_their_block_makes_unlikely_are_masked_again_once() -> None:
+    p = np.zeros(len(laws.TEXTS))
+    p[[np.flatnonzero((digit == laws.TEXTS).all(axis=1))[0] for digit in range(3)]] = 1 / 3  # 0000, 1111 or 2222
+    by, revised, ends = predict(p + 1e-6), 0, []
+    for seed in range(60):
+        canvas, steps = list(BLANK), 0
+        for each in fill(by, BLANK, laws.MASK, Unmasking(steps=2, remask=0.5), RECIPE, seed=seed):
+            steps += 1
+            assert each.step == steps
+            for one in each.unmasked:
+                place = one.token.position
+                assert one.before == (None if canvas[place] == laws.MASK else canvas[place]) != one.token.token
+                canvas[place], revised = one.token.token, revised + (one.before is not None)
+        ends.append(len(set(canvas)) == 1)
+        assert laws.MASK not in canvas and steps <= 2 + 4 * 2 + 4
+    once = [len(set(filled(by, Unmasking(steps=2), seed=seed))) == 1 for seed in range(60)]
+    assert np.mean(once) < 0.4 < 0.55 < np.mean(ends) and revised > 10
+    sure = predict(np.eye(len(laws.TEXTS))[40] + 1e-9)
+    assert [len(e.unmasked) for e in fill(sure, BLANK, laws.MASK, Unmasking(steps=1, remask=0.5), RECIPE)] == [4, 0, 0]
+
+
 def test_transforms_move_what_is_drawn_at_each_position() -> None:
     by = predict(laws.drawn())
     cold = [filled(by, Unmasking(), recipe=Recipe((Temperature(1e-3),)), seed=seed) for seed in range(5)]
@@ -157,6 +178,9 @@ def test_options_that_cannot_be_are_refused_by_name() -> None:
         (Unmasking(threshold=0.9, steps=2), "leave out steps"),
         (Unmasking(threshold=0.9, by="entropy"), "leave out by"),
         (Unmasking(noise="cosine"), "noise goes with by = ancestral"),
+        (Unmasking(revise=1, remask=0.5), "revise and remask are two ways"),
+        (Unmasking(cache="dual"), "cache dual is made anew at each block: give --block"),
+        (Unmasking(cache="exact", check=True), "check goes with cache = prefix or dual"),
         (Unmasking(by="best"), "by must be one of confidence"),
         (Unmasking(threshold=1.5), "threshold must be 0 to 1, got 1.5"),
     ):
