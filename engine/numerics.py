@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import metal  # whose mx is imported where it is used: what looks at rows alone has no mlx
 from engine.errors import ConfigError, NotFinite
-from metal import mx
 
 if TYPE_CHECKING:
     from models.model import LanguageModel
@@ -23,12 +23,12 @@ def require_finite(row: np.ndarray) -> None:
         raise NotFinite("the model's logits are not finite: they hold NaN or infinity")
 
 
-def not_finite(x: mx.array, layer: int) -> str:
+def not_finite(x: "metal.mx.array", layer: int) -> str:
     """Where what comes out of a layer (0: the embedding), [B, T, C], holds a NaN or an infinity, in words; empty if
     nowhere."""
-    if bool(mx.isfinite(x).all()):
+    if bool(metal.mx.isfinite(x).all()):
         return ""
-    token = int(mx.argmin(mx.isfinite(x).all(axis=(0, -1)).astype(mx.int32)))
+    token = int(metal.mx.argmin(metal.mx.isfinite(x).all(axis=(0, -1)).astype(metal.mx.int32)))
     return f"after token {token + 1} ({f'layer {layer}' if layer else 'the embedding'} is the first)"
 
 
@@ -36,7 +36,7 @@ def first_not_finite(model: "LanguageModel", *texts: Sequence[int]) -> str:
     """Where the inside of a pass over one of `texts` first holds a NaN or an infinity, in words."""
     for ids in texts:
         try:
-            hidden = model.inspect(mx.array([list(ids)])).hidden
+            hidden = model.inspect(metal.mx.array([list(ids)])).hidden
         except ConfigError:  # an inside that cannot be seen
             return f"after {len(ids)} tokens"
         for layer, x in enumerate(hidden):
@@ -47,7 +47,7 @@ def first_not_finite(model: "LanguageModel", *texts: Sequence[int]) -> str:
 
 def damaged(name: str, model: "LanguageModel", *texts: Sequence[int]) -> NotFinite:
     """The error of a model that gives no numbers for one of `texts`, and is not loaded again in a wider type."""
-    dtype = str(getattr(model, "dtype", mx.float32)).rpartition(".")[2]
+    dtype = str(getattr(model, "dtype", metal.mx.float32)).rpartition(".")[2]
     narrow = "" if dtype == "float32" else f"{dtype} is too narrow for it, or "
     return damaged_at(name, first_not_finite(model, *texts), narrow)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from engine.trace.trace import Lexicon, TokenStep, Trace
 if TYPE_CHECKING:
     from app.cli.sampling import Limits
     from engine.decode.strategy import Strategy
+    from engine.diffusion.record import DenoisingRecord
     from engine.session import Session
 
 
@@ -101,11 +102,19 @@ def _summarise(steps: list[TokenStep], done: Done, seed: int, whose: str = "") -
     click.echo(f"{whose}{plain.summary(steps, done)} · seed {seed + done.branch}", err=True)
 
 
-def trace(session: "Session", ids: list[int], steps: list[TokenStep], seed: int, finish: str) -> Trace:
-    """A run as it is saved."""
+def trace(
+    session: "Session",
+    ids: Sequence[int],
+    steps: Sequence[TokenStep],
+    seed: int,
+    finish: str,
+    denoising: "DenoisingRecord | None" = None,
+) -> Trace:
+    """A run as it is saved; of one by diffusion `ids` are the canvas, and `steps` those of its record."""
     from engine.machine import versions
 
     ids_shown = {*ids, *(int(i) for step in steps if step.snapshot is not None for i in step.snapshot.ids)}
+    ids_shown |= set() if denoising is None else denoising.candidates
     return Trace(
         model=session.info.name,
         weights=session.info.weights,
@@ -115,4 +124,5 @@ def trace(session: "Session", ids: list[int], steps: list[TokenStep], seed: int,
         steps=tuple(steps),
         finish=finish,
         lexicon=Lexicon({i: session.tokenizer.piece(i) for i in ids_shown}, session.tokenizer.eos),
+        denoising=denoising,
     )

@@ -3,23 +3,22 @@
 import json
 import math
 import sys
-from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.opening import Ruled, adapter_option, model_option, open_session, read_text
+from app.cli.factorisation import unmasking
+from app.cli.opening import Ruled, adapter_option, check_place, model_option, open_session, read_text
+from app.cli.replaying_passes import pass_line
 from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
-from app.heat import one_line, visible
+from app.heat import visible
 from engine.diffusion.unmasking import DenoisingStep, Unmasking
 from engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
-    from engine.diffusion.infilling import Filled
     from engine.session import Session
-
-SHADE = "░"
 
 
 @click.command("fill", cls=Ruled)
@@ -28,9 +27,24 @@ SHADE = "░"
 @adapter_option
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout: ids, tokens and revisions.")
 @click.option("--quiet", "-q", is_flag=True, help="No steps on stderr.")
+@click.option("--save", type=click.Path(path_type=Path, dir_okay=False), help="Write every pass to a file.")
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Show the passes of a saved run under these parameters, without running the model.",
+)
 @table_options(Unmasking)
 @draw_options
-def command(text: str | None, model: str, adapters: tuple[str, ...], as_json: bool, quiet: bool, **values: Any) -> None:
+def command(
+    text: str | None,
+    model: str,
+    adapters: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    save: Path | None,
+    replay: Path | None,
+    **values: Any,
+) -> None:
     """Fill the holes of TEXT (or standard input) by a diffusion model: [MASK:N] stands for N tokens.
 
     \b
@@ -38,33 +52,55 @@ def command(text: str | None, model: str, adapters: tuple[str, ...], as_json: bo
     likely fill "12+[MASK:2]=046" -M mine --temp 0 --steps 1
     likely fill "[MASK:32]" -M mine --block 8 --threshold 0.9 --revise 2
     """
-    names = [f.name for f in fields(Unmasking)]
-    how = Unmasking(**{name: values[name] for name in names if values[name] is not None}).checked()
+    how = unmasking(values)
     recipe, limits = read_recipe({**values, "max_tokens": None, "stop": ()})
+    if replay is not None:
+        if text is not None:
+            raise click.UsageError("--replay shows a saved run: it takes no TEXT")
+        from app.cli.replaying import show_replay
+
+        show_replay(replay, recipe, as_json=as_json)
+        return
+    check_place(save)
     given = read_text(text, "TEXT")
-    show(open_session(model, adapters=adapters), given, how, recipe, limits.seed, as_json=as_json, quiet=quiet)
+    session = open_session(model, adapters=adapters)
+    show(session, given, how, recipe, limits.seed, as_json=as_json, quiet=quiet, save=save)
 
 
 def show(
-    session: "Session", text: str, how: Unmasking, recipe: Recipe, seed: int, *, as_json: bool, quiet: bool
+    session: "Session",
+    text: str,
+    how: Unmasking,
+    recipe: Recipe,
+    seed: int,
+    *,
+    as_json: bool,
+    quiet: bool,
+    save: Path | None,
 ) -> None:
-    """The text in the end on stdout, and as it is after each pass on stderr."""
+    """The text in the end on stdout, and as it is after each pass on stderr; all passes in a file."""
+    from app.cli.diffused import keep
     from engine.diffusion import infilling
+    from engine.diffusion.answering import AnswerCanvas, told
     from engine.diffusion.denoiser import of_model
 
     mask = of_model(session.model, session.info.name).mask
     ids = infilling.canvas(text, session.tokenizer, mask, session.context)
     passes: list[DenoisingStep] = []
-    for each in infilling.infill(session, ids, how, recipe, seed=seed):
+    for each in told(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
         passes.append(each)
         if not quiet:
-            _say(infilling.filled(ids, mask, passes, session.tokenizer), each.step)
+            now = infilling.filled(ids, mask, passes, session.tokenizer).tokens
+            texts = [None if token.step is None and not token.given else token.text for token in now]
+            click.echo(pass_line(each.step, texts), err=True)
     found = infilling.filled(ids, mask, passes, session.tokenizer)
     if not quiet:
         click.echo(_disagreement(passes), err=True, nl=False)
         click.echo(
             f"{ids.count(mask)} tokens in {len(passes)} passes · {len(found.revisions)} revised · seed {seed}", err=True
         )
+    if save is not None:
+        keep(save, session, AnswerCanvas(tuple(ids), 0, mask), how, passes, seed, "length")
     if as_json:
         click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
     else:
@@ -81,9 +117,3 @@ def _disagreement(passes: list[DenoisingStep]) -> str:
         f"cache: at {others} of {masks} masks in {len(found)} passes another token is likeliest than without, "
         f"KL {kl / masks / math.log(2):.2g} bits a mask\n"
     )
-
-
-def _say(found: "Filled", step: int) -> None:
-    """The canvas after a pass in one line: masks are shaded."""
-    open_ = "".join(SHADE if token.step is None and not token.given else token.text for token in found.tokens)
-    click.echo(f"{step:>4}  {one_line(open_)}", err=True)

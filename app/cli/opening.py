@@ -3,6 +3,7 @@
 import gc
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,6 +61,14 @@ def read_text(argument: str | None, what: str) -> str:
             f"standard input must be UTF-8, got the byte 0x{data[error.start]:02x} at offset {error.start}: "
             "convert it first (iconv -t utf-8)"
         ) from None
+
+
+def check_place(save: Path | None) -> None:
+    """DataError where a run cannot be saved there, said before it is made."""
+    if save is not None and save.is_dir():
+        raise DataError(f"--save takes the name of a file, got the folder {save.absolute()}")
+    if save is not None and not save.absolute().parent.is_dir():
+        raise DataError(f"{save}: the run cannot be saved there, as {save.parent} is no folder: make it first")
 
 
 def on_terminal() -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from app.cli.factorisation import LEFT_TO_RIGHT, UNMASKING
 from engine.presets import PARAMETERS, PRESETS
 from engine.reason import belief
 from engine.transforms import TRANSFORMS, Parameter
@@ -79,6 +80,11 @@ def _rounds(*graph: str) -> OptionRule:
     )
 
 
+ORDERLESS = OptionRule(
+    lambda values: any(is_given(values[name]) for name in UNMASKING),
+    f"is of drawing from left to right: {', '.join('--' + name for name in UNMASKING)} are of diffusion models",
+    LEFT_TO_RIGHT,
+)
 WATCHED = OptionRule(
     _named("screen"), "is for a run without --screen, which shows it as it goes", ("dry_run", "as_json")
 )
@@ -86,13 +92,21 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     "run": (
         *SAMPLING,
         _rounds("adapters", "kv_bits", "parallel"),
+        ORDERLESS,
         OptionRule(
             _named("replay"),
             "is of a run of the model: --replay shows a saved one, and takes sampling parameters and --json",
             only=("replay", "as_json", "prompt", "save", "preset", "order", "bias", *PARAMETERS),
         ),
     ),
-    "fill": SAMPLING,
+    "fill": (
+        *SAMPLING,
+        OptionRule(
+            _named("replay"),
+            "is of a run of the model: --replay shows a saved one, and takes sampling parameters and --json",
+            only=("replay", "as_json", "text", "preset", "order", "bias", *PARAMETERS),
+        ),
+    ),
     "chat": (
         *SAMPLING,
         OptionRule(_named("plain"), "is for the full screen: leave out --plain", refused=("resume", "server")),

@@ -4,14 +4,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from app.cli.factorisation import is_diffusion, unmasking
 from app.cli.opening import (
     Ruled,
     activation_option,
     adapter_option,
+    check_place,
     model_option,
     open_session,
     parallel_option,
@@ -20,8 +23,10 @@ from app.cli.opening import (
 from app.cli.sampling import read_recipe, sampling_options
 from app.cli.searching import known_ends, read_constraint, read_search, search_options, searches
 from app.cli.speed import bound, cache_options, read_strategy, speed_options
+from app.cli.training import table_options
 from engine import ranks
-from engine.errors import DataError, ParameterError
+from engine.diffusion.unmasking import Unmasking
+from engine.errors import ParameterError
 from engine.prompt import asked
 
 if TYPE_CHECKING:
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
 @activation_option
 @speed_options
 @search_options
+@table_options(Unmasking)
 @sampling_options
 def command(
     prompt: str | None,
@@ -72,7 +78,7 @@ def command(
     kv_bits: str | None,
     kv_budget: float | None,
     eos: tuple[int, ...],
-    **values: object,
+    **values: Any,
 ) -> None:
     """Answer PROMPT (or standard input) on stdout, with statistics on stderr.
 
@@ -81,11 +87,13 @@ def command(
     likely run --raw "Once upon a time" --max-tokens 40 --top-p 0.9
     git diff | likely run --system "Write a commit message."
     likely run "Where is Rome?" --beam 4 -n 2
+    likely run -M diffusion "Where is Rome?" --steps 16 -m 64
     likely run "Say hi" --save run.jsonl && likely run --replay run.jsonl --temp 2
     mlx.launch -n 2 -- likely run "Say hi"    two processes share the model (docs/distributed.md)
     """
     search = read_search(values)
     read_constraint(values, 0)  # said before the model is loaded
+    how = unmasking(values)
     recipe, limits = read_recipe(values, searches=search is not None or searches(strategy))
     if ranks.joined() is not None:
         _refuse_alone(
@@ -117,10 +125,7 @@ def command(
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
         )
-    if save is not None and save.is_dir():
-        raise DataError(f"--save takes the name of a file, got the folder {save.absolute()}")
-    if save is not None and not save.absolute().parent.is_dir():
-        raise DataError(f"{save}: the run cannot be saved there, as {save.parent} is no folder: make it first")
+    check_place(save)
     text = read_text(prompt, "PROMPT")
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
@@ -131,8 +136,21 @@ def command(
         activation_bits=activation_bits,
         **cache_options(kv_bits, kv_budget, prefix_cache),
     )
+    ctx = click.get_current_context()
+    by_diffusion = is_diffusion(
+        session, {p for p in ctx.params if ctx.get_parameter_source(p) is ParameterSource.COMMANDLINE}
+    )
     ids = prompt_ids(session, text, system=system, raw=raw)
     session.tokenizer.eos |= known_ends(eos, session)
+    if by_diffusion:
+        from app.cli.diffused import show_diffused
+
+        show_diffused(
+            *(session, ids, how, recipe, limits),
+            max_tokens=values["max_tokens"], prefill=session.tokenizer.encode(prefill) if prefill else (),
+            as_json=as_json, special=special, quiet=quiet, save=save,
+        )  # fmt: skip
+        return
     from app.cli.answers import show_answers
     from app.cli.hypotheses import show_hypotheses
     from engine.decode.control import RunControl

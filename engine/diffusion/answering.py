@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.decode.text_stream import TextStream
+from engine.decode.text_stream import TextStream, with_text
 from engine.diffusion.denoiser import of_model
 from engine.diffusion.infilling import infill
 from engine.diffusion.unmasking import DenoisingStep, Unmasked, Unmasking
@@ -86,13 +86,10 @@ def answer(
 
     Where nothing is revised, that is as soon as its end and all before it are known: nothing can change them then.
     """
-    began = time.perf_counter()
     known = {at: token for at, token in enumerate(canvas.ids) if token != canvas.mask}
-    for each in infill(session, list(canvas.ids), how, recipe, seed=seed):
-        now = time.perf_counter() - began
-        unmasked = tuple(replace(one, token=_told(one.token, session.tokenizer, now)) for one in each.unmasked)
-        yield replace(each, unmasked=unmasked)
-        known |= {one.token.position: one.token.token for one in unmasked}
+    for each in told(infill(session, list(canvas.ids), how, recipe, seed=seed), session.tokenizer):
+        yield each
+        known |= {one.token.position: one.token.token for one in each.unmasked}
         if not (how.revise or how.remask) and _over(known, canvas, session.tokenizer.eos):
             return
 
@@ -133,10 +130,15 @@ def given(token: int, position: int) -> TokenStep:
     return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, position, origin="given")
 
 
-def _told(step: TokenStep, tokenizer: "Tokenizer", elapsed_s: float) -> TokenStep:
-    token = step.token
-    piece, special = tokenizer.piece(token), tokenizer.is_special(token)
-    return replace(step, piece=piece, text=piece.decode(errors="replace"), special=special, elapsed_s=elapsed_s)
+def told(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Iterator[DenoisingStep]:
+    """The passes, each token with what it stands for alone, and the time since the first was asked for."""
+    began = time.perf_counter()
+    for each in passes:
+        now, unmasked = time.perf_counter() - began, []
+        for one in each.unmasked:
+            text = tokenizer.piece(one.token.token).decode(errors="replace")
+            unmasked.append(replace(one, token=with_text(tokenizer, one.token, text, now)))
+        yield replace(each, unmasked=tuple(unmasked))
 
 
 def _over(known: dict[int, int], canvas: AnswerCanvas, eos: frozenset[int]) -> bool:

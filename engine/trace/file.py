@@ -1,8 +1,8 @@
 """Traces as a file: JSON lines, a header and then a line a token. Arrays are base64 of little-endian bytes.
 
 The header says what was run, lists each recipe once (a step names it by its index), and counts the steps, so that a
-file that was cut short is noticed. Runs that were drawn together stand one after another. Another format gets another
-version number.
+file that was cut short is noticed. Behind the steps of a run of diffusion stands a line for each of its passes. Runs
+that were drawn together stand one after another. Another format gets another version number.
 """
 
 import base64
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.diffusion import record
 from engine.errors import DataError, LikelyError
 from engine.json_reader import check, parse, shown
 from engine.trace.consistency import check_run, check_step
@@ -34,6 +35,7 @@ _MOMENTS = ("lse", "mean", "variance")
 _FACTS = {"model": str, "weights": str, "versions": {str: str}, "seed": int, "finish": str, "meta": {str: str}}
 _RECIPE = {"greedy": bool, "transforms": [{"transform": str}], "adapters?": [str]}
 _HEADER = {"likely": str, "prompt": [int], "eos": [int], "pieces": {str: str}, "recipes": [_RECIPE], "steps": int}
+_HEADER |= {"denoising?": record.HEADER}
 _SNAPSHOT = {"vocab": int} | dict.fromkeys(_MOMENTS, float) | dict.fromkeys(ARRAYS, str)
 _STEP = {"recipe": int, "snapshot?": _SNAPSHOT, f"{_REMOVED_BY}?": str}
 _CHECKSUM = "sha256"  # of the header without it and of the lines of its steps; files of before have none
@@ -53,18 +55,29 @@ def load(path: Path) -> list[Trace]:
         while number <= len(lines):
             header = _header(parse(lines[number - 1], dict))
             recipes, run = [recipe_from_row(row) for row in header["recipes"]], _run(header)
+            denoising = header.get("denoising")
             begin, end = number, number + header["steps"]
+            behind = end + (denoising["passes"] if denoising else 0)
             steps: list[TokenStep] = []
             for line in lines[begin:end]:
                 number += 1
                 steps.append(step_from_row(parse(line, dict), recipes))
+            passes: list[Any] = []
+            for line in lines[end:behind]:
+                number += 1
+                passes.append(parse(line, dict))
             number += 1
-            if number <= end:
-                raise ValueError(f"the header promises {header['steps']} steps and {len(steps)} are here")
+            if number <= behind:
+                promised = f"{header['steps']} steps" + (f" and {denoising['passes']} passes" if denoising else "")
+                raise ValueError(f"the header promises {promised} and {len(lines) - begin} are here")
             blamed, number = number, begin  # what is wrong with the run as a whole is said of its header
             found = replace(run, steps=tuple(steps))
+            if denoising is not None:
+                found = replace(found, denoising=record.from_rows(denoising, passes, steps))
             check_run(found)
-            if header.get(_CHECKSUM, "") not in ("", _checksum(header, lines[begin:end])):
+            if found.denoising is not None:
+                record.check(found.denoising, found.prompt, found.finish)
+            if header.get(_CHECKSUM, "") not in ("", _checksum(header, lines[begin:behind])):
                 raise ValueError("its checksum is of other lines: they were changed after they were written")
             traces.append(found)
             number = blamed
@@ -98,8 +111,12 @@ def _lines(trace: Trace) -> Iterator[str]:
         "recipes": [recipe_row(recipe) for recipe in recipes],
         "steps": len(trace.steps),
     }
+    if trace.denoising is not None:
+        header["denoising"] = record.header(trace.denoising)
     places = {recipe: place for place, recipe in enumerate(recipes)}
     lines = [_line(step_row(step, places[step.recipe])) for step in trace.steps]
+    if trace.denoising is not None:
+        lines += map(_line, record.rows(trace.denoising))
     yield f"{_line(header | {_CHECKSUM: _checksum(header, lines)})}\n"
     yield from (f"{line}\n" for line in lines)
 
@@ -137,7 +154,7 @@ def _header(header: Any) -> Mapping[str, Any]:
     if header.get("version") != VERSION:
         raise ValueError(f"its version is {shown(header.get('version'))}: use the likely that wrote it")
     checked: Mapping[str, Any] = check(header, _HEADER | _FACTS)
-    if header["steps"] < 0 or not 0 <= header["seed"] < 1 << 64:
+    if header["steps"] < 0 or header.get("denoising", {"passes": 0})["passes"] < 0 or not 0 <= header["seed"] < 1 << 64:
         raise ValueError(f"a run of {header['steps']} steps with the seed {header['seed']}")
     return checked
 

@@ -6,11 +6,14 @@ comes from a second run. Knows nothing of mlx, models, files or the screen.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
 from engine.transforms import Snapshot, Transform
+
+if TYPE_CHECKING:
+    from engine.diffusion.record import DenoisingRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,4 @@ class Trace:
     finish: str = ""  # stop | length | cancelled | eot
     meta: dict[str, str] = field(default_factory=dict)
     lexicon: Lexicon = field(default_factory=Lexicon)  # the pieces of the prompt and of every candidate
+    denoising: "DenoisingRecord | None" = None  # by diffusion: then the prompt is a canvas, and steps are in any order

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import likely as program
+from app.cli.factorisation import UNMASKING
 from engine.decode.control import RunControl
 from engine.errors import LikelyError
 from engine.session import Session
@@ -83,13 +84,20 @@ class Boundaries:
 def _run(b: Boundaries) -> None:
     b.note("app.cli.run.open_session", session)
     b.note("app.cli.run.bound", lambda strategy, session: strategy)
-    for target in ("answers.show_answers", "hypotheses.show_hypotheses", "replaying.show_replay"):
+    b.patch.setattr("app.cli.run.is_diffusion", lambda session, given: not {*UNMASKING}.isdisjoint(given))
+    for target in (
+        "answers.show_answers",
+        "hypotheses.show_hypotheses",
+        "replaying.show_replay",
+        "diffused.show_diffused",
+    ):
         b.note(f"app.cli.{target}")
 
 
 def _fill(b: Boundaries) -> None:
     b.note("app.cli.fill.open_session", session)
     b.note("app.cli.fill.show")
+    b.note("app.cli.replaying.show_replay")
 
 
 def _chat(b: Boundaries) -> None:

@@ -1,6 +1,7 @@
 """`likely fill` on a random diffusion model: the object that programs read, the steps that a person sees, refusals."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from click.testing import CliRunner, Result
 
 from app.cli import likely as program
 from engine.diffusion.infilling import pieces
+from engine.diffusion.unmasking import Unmasking
 from engine.errors import ContextOverflow, LikelyError, ParameterError
+from engine.trace import file
 from metal import mx
 from tests.engine import tiny
 
@@ -91,5 +94,51 @@ def test_what_cannot_be_is_refused_by_name(model: str, tmp_path: Path) -> None:
     ):
         error = fill(model, *words).exception
         assert isinstance(error, ContextOverflow) and line in str(error), error
-    error = CliRunner().invoke(program, ["run", "-M", model, "hello"]).exception
-    assert isinstance(error, LikelyError) and "does not go from left to right" in str(error)
+    for name, words, line in (
+        (plain, ["--steps", "3"], "--steps is of diffusion models, and .*p is autoregressive"),
+        (model, ["--beam", "2"], "--beam is of drawing from left to right, and .*m is a diffusion model"),
+        (model, ["--regex", "a"], "--regex is of drawing from left to right"),
+        (model, ["--block", "5", "-m", "8"], "8 masks are not divisible into blocks of 5"),
+    ):
+        error = CliRunner().invoke(program, ["run", "-M", name, "hello", *words]).exception
+        assert isinstance(error, LikelyError) and re.search(line, str(error)), (words, error)
+
+
+def test_an_answer_by_diffusion_is_read_by_programs_kept_and_shown_again(model: str, tmp_path: Path) -> None:
+    kept, again = tmp_path / "run.jsonl", tmp_path / "again.jsonl"
+    words = ["run", "-M", model, "Hi", "--seed", "5", "-m", "6", "--prefill", "!", "--steps", "3", "--revise", "2"]
+    result = CliRunner().invoke(program, [*words, "--json", "--save", str(kept)])
+    *tokens, end = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [token["position"] for token in tokens] == [2, 3, 4, 5, 6, 7] and end["finish"] == "length"
+    assert [token["given"] for token in tokens] == [True, *[False] * 5]
+    assert {"position", "id", "text", "step", "logprob", "given", "entropy", "rank", "kept"} <= set(tokens[1])
+    assert end["passes"] == 5 and end["seed"] == 5 and "5 passes" in result.stderr
+    text = CliRunner().invoke(program, words).stdout
+    assert text == "".join(token["text"] for token in tokens).rstrip("\ufffd") + text[len(text.rstrip("\ufffd\n")) :]
+
+    (trace,) = file.load(kept)
+    file.save([trace], again)
+    assert again.read_bytes() == kept.read_bytes()
+    assert trace.denoising is not None and trace.denoising.how == Unmasking(steps=3, revise=2)
+    rows = [json.loads(line) for line in replay(kept, "--json", "--temp", "0.5").splitlines()]
+    drawn = {row["position"]: row for row in rows if "id" in row}
+    assert all(drawn[token["position"]]["id"] == token["id"] for token in tokens[1:])
+    changed = [{"position": r["position"], "step": r["pass"], "from": r["before"], "to": r["id"]}
+               for r in rows if r.get("before") is not None]  # fmt: skip
+    assert changed == end["revisions"] and changed
+    left = [row["open"] for row in rows if "open" in row]
+    assert [len(masks) for masks in left] == [3, 1, 0, 0, 0] and len(left[0][0]["candidates"]) == 10
+    same = [json.loads(line) for line in replay(kept, "--json", "--preset", "balanced").splitlines()]
+    for row in same:  # the parameters that it was drawn with
+        assert (
+            "p_after" not in row
+            or row["p_after"][0] - 1e-5 <= math.exp(row["logprob_after"]) <= row["p_after"][1] + 1e-5
+        )
+    shown = replay(kept)
+    assert [line.count("░") for line in shown.splitlines() if "░" in line] == [3, 1] and " was " in shown
+
+
+def replay(path: Path, *words: str) -> str:
+    result = CliRunner().invoke(program, ["fill", "--replay", str(path), *words])
+    assert result.exit_code == 0, result.output
+    return result.stdout

@@ -17,7 +17,12 @@ from engine.transforms import TRANSFORMS
 from engine.tune.config import Config
 from tests.app.boundaries import BARE, FOUND, VERBS, Boundaries, Plan, Refused, flags
 
-TABLES = {"tune": Config(), "pretrain": PretrainConfig(), "fill": Unmasking()}  # options with their defaults
+TABLES = {
+    "tune": Config(),
+    "pretrain": PretrainConfig(),
+    "fill": Unmasking(),
+    "run": Unmasking(),
+}  # options with their defaults
 Call = dict[str, list[str]]  # words by parameter name, "" for what is no option
 
 FIRST: dict[str, list[str]] = {  # the arguments of a verb
@@ -94,9 +99,11 @@ NEEDS: dict[tuple[str, str], Call] = {  # beside what an option stands, "" in pl
     ("fuse", "lora"): {},
     ("bench", "case"): {"": ["kernels"]},
 }
-NEEDS["fill", "noise"] = {"by": ["--by", "ancestral"]}
-NEEDS["fill", "cache"] = {"block": ["--block", "2"]}
-NEEDS["fill", "check"] = NEEDS["fill", "cache"] | {"cache": ["--cache", "dual"]}
+for verb in ("fill", "run"):
+    NEEDS[verb, "noise"] = {"by": ["--by", "ancestral"]}
+    NEEDS[verb, "cache"] = {"block": ["--block", "2"]}
+    NEEDS[verb, "check"] = NEEDS[verb, "cache"] | {"cache": ["--cache", "dual"]}
+NEEDS["fill", "replay"] = {"": []}
 for kind in TRANSFORMS:
     switch = next((p for p in kind.parameters if p.off is not None), None)
     for detail in kind.parameters:

@@ -1,0 +1,109 @@
+"""An answer of `likely run` by diffusion: on stdout when it is there, its passes in a file."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app import heat, plain
+from app.cli.answers import say_kept, trace
+from app.cli.opening import Progress
+from app.interruption import INTERRUPTED, stopped_by_signals
+from engine.decode.control import RunControl
+from engine.decode.events import Stats
+from engine.diffusion.unmasking import DenoisingStep, Unmasking
+from engine.trace.fields import step_object
+from engine.trace.trace import Recipe
+
+if TYPE_CHECKING:
+    from app.cli.sampling import Limits
+    from engine.diffusion.answering import AnswerCanvas, DiffusedAnswer
+    from engine.session import Session
+
+
+def show_diffused(
+    session: "Session",
+    ids: Sequence[int],
+    how: Unmasking,
+    recipe: Recipe,
+    limits: "Limits",
+    *,
+    max_tokens: int | None,
+    prefill: Sequence[int],
+    as_json: bool,
+    special: bool,
+    quiet: bool,
+    save: Path | None,
+) -> None:
+    """Write the answer, with `as_json` one object a token; its passes are saved. Exit code 130 if it was stopped."""
+    from engine.diffusion import answering
+
+    canvas = answering.answer_canvas(session, ids, prefill=prefill, max_tokens=max_tokens or 0, block=how.block)
+    passes: list[DenoisingStep] = []
+    control = RunControl(recipe)
+    with Progress() as progress, stopped_by_signals(control.cancel):
+        for each in answering.answer(session, canvas, how, recipe, seed=limits.seed):
+            passes.append(each)
+            progress.show("filling", sum(len(one.unmasked) for one in passes), canvas.masks)
+            if control.cancelled:
+                break
+    found = answering.read_answer(canvas, passes, session.tokenizer, limits.stop)
+    took = max((one.token.elapsed_s for each in passes for one in each.unmasked), default=0.0)
+    stats = Stats(len(ids), 0, len(found.tokens), 0.0, took)
+    if as_json:
+        for row in objects(found):
+            click.echo(json.dumps(row, ensure_ascii=False))
+        end = {"finish": found.finish, "seed": limits.seed, **asdict(stats), "passes": len(passes)}
+        click.echo(json.dumps({**end, "revisions": revisions(found)}))
+    else:
+        text = "".join(plain.shown(step, special) for step in found.tokens) + found.rest
+        click.echo(heat.visible(text) if sys.stdout.isatty() else text)
+    if not quiet:
+        speed = len(found.tokens) / took if took > 0 else 0.0
+        click.echo(
+            f"{len(ids)} prompt tokens · {len(found.tokens)} tokens in {len(passes)} passes at {speed:.1f}/s · "
+            f"{len(found.revisions)} revised · {found.finish} · seed {limits.seed}",
+            err=True,
+        )
+    if save is not None:
+        keep(save, session, canvas, how, passes, limits.seed, found.finish)
+    if control.cancelled:
+        say_kept(save)
+        sys.exit(INTERRUPTED)
+
+
+def objects(found: "DiffusedAnswer") -> list[dict[str, Any]]:
+    """The answer's tokens as `--json` prints them: what `fill` says of a token, and what `run` does."""
+    return [
+        {"position": step.position, **step_object(step), "step": number, "given": number is None}
+        for step, number in zip(found.tokens, found.passes, strict=True)
+    ]
+
+
+def revisions(found: "DiffusedAnswer") -> list[dict[str, Any]]:
+    """Tokens of the whole canvas that took another's place."""
+    return [
+        {"position": one.token.position, "step": one.step, "from": one.before, "to": one.token.token}
+        for one in found.revisions
+    ]
+
+
+def keep(
+    path: Path,
+    session: "Session",
+    canvas: "AnswerCanvas",
+    how: Unmasking,
+    passes: Sequence[DenoisingStep],
+    seed: int,
+    finish: str,
+) -> None:
+    """Save a run by diffusion."""
+    from engine.diffusion.record import DenoisingRecord
+    from engine.trace import file
+
+    record = DenoisingRecord(canvas.mask, canvas.start, how, tuple(passes))
+    file.save([trace(session, canvas.ids, record.steps, seed, finish, record)], path)

@@ -1,0 +1,65 @@
+"""Words of a step under other parameters: its token, probabilities and candidates, in a table or as JSON."""
+
+from typing import Any
+
+from app import heat
+from engine.trace.fields import step_object
+from engine.trace.replay import Replayed
+from engine.trace.trace import Recipe, TokenStep, Trace
+
+SHOWN = 4  # candidates a token
+
+
+def best(trace: Trace, new: Replayed) -> str:
+    """The likeliest candidates under other parameters."""
+    order = sorted(range(len(new.ids)), key=lambda i: -float(new.middle[i]))[:SHOWN]
+    return "  ".join(
+        f"{said(trace.lexicon.piece(int(new.ids[i])))} {spread(float(new.low[i]), float(new.high[i]))}"
+        for i in order
+        if new.high[i] > 0
+    )
+
+
+def as_object(trace: Trace, step: TokenStep, new: Replayed | None) -> dict[str, Any]:
+    """A step as `--json` prints it, with what other parameters would make of it where that is known."""
+    if new is None:
+        return step_object(step)
+    return {
+        **step_object(step),
+        "p_after": list(bounds(new, step.token)),
+        "exact": new.exact,
+        "kept": list(new.kept),
+        "rest": list(new.rest),
+        "candidates": [
+            {
+                "id": int(i),
+                "text": trace.lexicon.piece(int(i)).decode(errors="replace"),
+                "p_after": [float(low), float(high)],
+            }
+            for i, low, high in zip(new.ids, new.low, new.high, strict=True)
+            if high > 0
+        ],
+    }
+
+
+def bounds(new: Replayed, token: int) -> tuple[float, float]:
+    """The bounds of the token that was drawn; a snapshot always holds it."""
+    at = int((new.ids == token).argmax())
+    return float(new.low[at]), float(new.high[at])
+
+
+def spread(low: float, high: float) -> str:
+    """A probability, or its range."""
+    return f"{low:.2%}" if high - low < 1e-4 else f"{low:.2%} to {high:.2%}"
+
+
+def said(piece: bytes) -> str:
+    """A token's bytes in a table."""
+    return heat.visible(repr(piece.decode(errors="replace"))[1:-1]) or "''"
+
+
+def named(recipe: Recipe) -> str:
+    """A recipe in words."""
+    if recipe.greedy:
+        return "greedy"
+    return ", ".join(repr(t) for t in recipe.transforms) or "no transforms"

@@ -1,0 +1,108 @@
+"""Passes of a run by diffusion on a terminal: the canvas after each, what it drew, and what other parameters would.
+
+One line a pass is what `likely fill` says too while it runs.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+from app import heat
+from app.cli.replayed_text import as_object, best, bounds, named, said, spread
+from engine.diffusion.record import DenoisingRecord, canvases
+from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked
+from engine.trace.replay import Replayed, replay
+from engine.trace.trace import Recipe, Trace
+from engine.transforms import start
+
+SHADE = "░"
+
+
+def pass_line(number: int, texts: Iterable[str | None]) -> str:
+    """The canvas after a pass in one line: a mask, None, is shaded."""
+    return f"{number:>4}  {heat.one_line(''.join(SHADE if text is None else text for text in texts))}"
+
+
+def show_passes(trace: Trace, recipe: Recipe, whose: str, *, as_json: bool, answer: dict[str, int]) -> None:
+    """Every pass of a run: its canvas and the tokens that it drew, as drawn and under `recipe`; with `as_json` one
+    object a token, and one a pass for the masks that it left."""
+    record = trace.denoising
+    assert record is not None
+    if not as_json:
+        drawn = f"{len(trace.steps)} tokens in {len(record.passes)} passes by {record.how.by}"
+        click.echo(
+            f"{whose}{heat.one_line(trace.model)} · seed {trace.seed} · {drawn}, drawn again under {named(recipe)}"
+        )
+    before = list(trace.prompt)
+    for each, canvas in zip(record.passes, canvases(trace.prompt, record.passes), strict=True):
+        rows = list(_replayed(trace, record, each, before, recipe))
+        if as_json:
+            for one, new in rows:
+                found = {"pass": each.step, "position": one.token.position, "before": one.before}
+                click.echo(json.dumps(answer | found | as_object(trace, one.token, new), ensure_ascii=False))
+            masks = [_open_object(trace, mask) for mask in each.open]
+            click.echo(json.dumps(answer | {"pass": each.step, "open": masks}, ensure_ascii=False))
+        else:
+            click.echo(pass_line(each.step, _texts(trace, record, canvas)))
+            for one, new in rows:
+                _show(trace, one, new)
+            if each.open:
+                mean = float(np.mean([mask.entropy for mask in each.open])) / math.log(2)
+                click.echo(f"      {len(each.open)} masks left, of {mean:.2f} bits each on average")
+        before = canvas
+
+
+def _texts(trace: Trace, record: DenoisingRecord, canvas: Sequence[int]) -> Iterator[str | None]:
+    """Texts of a canvas, a character that is split over tokens as that, None for a mask."""
+    held = b""
+    for token in canvas:
+        if token != record.mask:
+            held += trace.lexicon.piece(token)
+            continue
+        yield held.decode(errors="replace")
+        held = b""
+        yield None
+    yield held.decode(errors="replace")
+
+
+def _replayed(
+    trace: Trace, record: DenoisingRecord, each: DenoisingStep, canvas: Sequence[int], recipe: Recipe
+) -> Iterator[tuple[Unmasked, Replayed | None]]:
+    """Each token of a pass and what `recipe` would do there. None where tokens are drawn anew and a transform looks at
+    those that stood: which others were masked and came again as they were, no record says."""
+    known = [token for token in canvas if token != record.mask]
+    states = start(recipe.transforms, trace.lexicon, known, np)
+    unknown = any(one.before is not None for one in each.unmasked) and any(state is not None for state in states)
+    for one in each.unmasked:
+        key = (trace.seed, each.step * len(trace.prompt) + one.token.position)
+        snapshot = one.token.snapshot
+        if snapshot is None or unknown:
+            yield one, None
+        else:
+            yield one, replay(snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
+
+
+def _show(trace: Trace, one: Unmasked, new: Replayed | None) -> None:
+    step = one.token
+    name = said(step.piece)
+    bits = None if step.logprob is None else -step.logprob / math.log(2)
+    shown = heat.paint(name, heat.level(bits), heat.colour_mode(sys.stdout)) + " " * max(0, 18 - len(name))
+    drawn = math.exp(step.logprob_after) if step.logprob_after is not None else math.nan
+    would = "" if new is None else spread(*bounds(new, step.token))
+    others = "" if new is None else best(trace, new)
+    stood = "" if one.before is None else f"  was {said(trace.lexicon.piece(one.before))}"
+    click.echo(f"      {step.position:>5} {shown} {drawn:>9.2%} {would:>16}  {others}{stood}".rstrip())
+
+
+def _open_object(trace: Trace, mask: OpenMask) -> dict[str, Any]:
+    candidates = [
+        {"id": int(i), "text": trace.lexicon.piece(int(i)).decode(errors="replace"), "logprob": float(logprob)}
+        for i, logprob in zip(mask.ids, mask.logprobs, strict=True)
+        if logprob > -math.inf
+    ]
+    return {"position": mask.position, "entropy": mask.entropy, "candidates": candidates}
