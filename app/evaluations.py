@@ -270,4 +270,7 @@ def _below(number: int | None) -> int:
 
 def asked_of(protocol: Any, **identity: Any) -> dict[str, Any]:
     """The protocol that a score depends on, for `Evaluation.asked`."""
-    return {"protocol": asdict(protocol), **identity}
+    said = asdict(protocol)
+    if not said.get("draws"):  # of diffusion models alone: what was measured before there were any is known still
+        said.pop("draws", None)
+    return {"protocol": said, **identity}

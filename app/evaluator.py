@@ -15,7 +15,9 @@ from app.scoreboard import Measurement
 from app.task_sources import Sourced, TextFile
 from engine import ranks
 from engine.decode.strategies import parse
+from engine.errors import ParameterError
 from engine.evaluate import evaluation
+from engine.evaluate.bounded import diffuses
 from engine.evaluate.conditional import JUDGE, JudgedPair, Restated
 from engine.evaluate.evaluation import Outcome, Protocol
 from engine.evaluate.spread import spread
@@ -49,19 +51,24 @@ class Evaluator:
 
         Closing it, or whatever is raised in it, keeps what came until then.
         """
-        for model in models:
+        some = False
+        for i, model in enumerate(models, 1):
             session, identity = self.open(model)
+            some = some or diffuses(session)
+            if self.protocol.draws and not some and i == len(models):
+                raise ParameterError("--draws is of diffusion models, and none of these is one: leave it out")
             name = model or session.info.name
             for each in sources:
                 yield from self._one(session, name, identity, each)
             del session
 
     def _one(self, session: Session, name: str, identity: str, each: Sourced) -> Iterator[Measurement | Outcome]:
-        source, protocol = each.source, self.protocol.fitted(session.context)
+        source, protocol = each.source, self.protocol.of_model(session)
         text = source.read() if isinstance(source, TextFile) else None
         if text is not None:
-            seed = protocol.seed if protocol.paths else 0
-            protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=seed, unconditional=True)
+            seed = protocol.seed if protocol.paths or protocol.draws else 0
+            whole = not protocol.draws
+            protocol = replace(protocol, strategy="", samples=1, temperature=0.0, seed=seed, unconditional=whole)
         form = source.form.NAME if isinstance(source, Task) else "text"
         token = protocol.token(session.tokenizer)
         asked = asked_of(protocol, form=form, source=source.identity, weights=identity, prefix_token=token,
@@ -123,6 +130,8 @@ def _said(asked: Mapping[str, Any], source: Task | TextFile) -> dict[str, Any]:
     form, protocol = asked["form"], asked["protocol"]
     names = {"questions": drawn, "text": read, "documents": read}.get(form, ())
     said = {"form": form, **{name: protocol[name] for name in ("chat", *names)}}
+    if protocol.get("draws"):
+        said |= {"likelihoods": "bounds", "draws": protocol["draws"], "seed": protocol["seed"]}
     said |= {"prefix_token": asked["prefix_token"], "likely": asked["likely"]}
     if isinstance(source, Task):
         own = {"shots": source.settings.shots, "cluster": source.settings.cluster}

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.evaluations import Evaluation, Evaluations
 from engine.evaluate.estimates import Change, Estimate, holm
-from engine.evaluate.figures import LIKELIHOOD, SMALLER_IS_BETTER, ComparedMeasure, Tally, changed
+from engine.evaluate.figures import SMALLER_IS_BETTER, ComparedMeasure, Tally, changed
 
 SHOWN = 60  # evaluations, the latest
 
@@ -92,7 +92,7 @@ class ScoreKeeper:
         tally = self.tallies[cell]
         known = self._scores.get(cell)
         if known is None or known[0] != len(tally.numbers):
-            name = "bits_per_byte" if tally.first in LIKELIHOOD else tally.first
+            name = tally.headline
             known = len(tally.numbers), TaskScore(name, tally.estimate(name), self.totals[cell])
             self._scores[cell] = known
         return known[1]

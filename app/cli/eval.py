@@ -80,6 +80,12 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--temp", "temperature", default=0.0, type=click.FloatRange(0), help="Of answers. Default: 0.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of answers that are drawn.")
 @click.option(
+    "--draws",
+    show_default="128",
+    type=click.IntRange(16),
+    help="Masks of each text by a diffusion model, whose likelihoods are bounds.",
+)
+@click.option(
     "--vary",
     "kinds",
     multiple=True,
@@ -125,6 +131,7 @@ def command(
     samples: int,
     temperature: float,
     seed: int,
+    draws: int | None,
     kinds: tuple[str, ...],
     variants: int,
     paraphraser: str | None,
@@ -192,12 +199,13 @@ def command(
             protocol = Protocol(
                 prefix=prefix, window=window or 0, stride=stride, paths=paths or 0, chat=chat, strategy=strategy,
                 samples=samples, temperature=temperature, seed=seed, unconditional=unconditional,
+                draws=draws or 0,
             )  # fmt: skip
             evaluator = Evaluator(
                 store, lambda model: _open(model, adapters), protocol, limit, fresh, sys.argv, sys.stderr.isatty()
             )
             asked = sources(tasks, text, shots, cluster)
-            _check_asked(asked, window, stride, paths, chat, seeded=bool(paths or kinds))
+            _check_asked(asked, window, stride, paths, chat, seeded=bool(paths or kinds or draws))
             held = sources((validation,), None, shots, cluster) if validation is not None else []
             _check_held(held, asked)
             if judge is not None:
@@ -285,7 +293,8 @@ class _Run:
 def _line(evaluation: "Evaluation", tally: "Tally", left: float | None) -> str:
     """The progress line: the first measure with its interval as it is so far, and the time left."""
     found = tally.main
-    shown = "" if found is None else f" {number(found.mean)} {span(found)}"
+    least = "<= " if tally.bounded else ""
+    shown = "" if found is None else f" {least}{number(found.mean)} {span(found)}"
     wait = "" if left is None else f" {left / 60:.0f} min left" if left > 90 else f" {max(0.0, left):.0f} s left"
     return f"{evaluation.task} {evaluation.model}{shown} ({len(tally.numbers)}){wait}"
 

@@ -78,6 +78,9 @@ def by_position(done: "Sequence[Measurement]", store: "Evaluations") -> "Iterato
     if not texts:
         raise click.UsageError("--positions is of texts: --text FILE, or a task whose rows have a text")
     for each in texts:
+        if "draws" in each.protocol:
+            name = each.evaluation.model
+            raise click.UsageError(f"{name} is a diffusion model, whose tokens have no order: leave out --positions")
         rows = store.rows(each.evaluation, each.below)
         found = subgroups.by_position(
             (r.number, r.cluster, r.detail["positions"]) for r in rows if "positions" in r.detail

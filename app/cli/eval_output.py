@@ -11,6 +11,7 @@ import click
 
 from app.heat import one_line
 from engine.errors import ParameterError
+from engine.evaluate.scores import AT_MOST, stem
 
 if TYPE_CHECKING:
     from app.evaluations import Evaluations, Row
@@ -67,7 +68,7 @@ def say(
     models = list(dict.fromkeys(e.evaluation.model for e in done))
     compared = comparisons(tallies, models) if len(models) > 1 else []
     show(rows, measures, as_json=as_json)
-    compared = [each for each in compared if not measures or each.measure in measures]
+    compared = [each for each in compared if not measures or each.measure in map(stem, measures)]
     if as_json:
         for change in compared if comparing else ():
             click.echo(json.dumps(_comparison(change, difference), ensure_ascii=False))
@@ -86,9 +87,9 @@ def show(rows: Sequence[Figure], measures: Sequence[str], *, as_json: bool) -> N
     for task, model in dict.fromkeys((row.task, row.model) for row in rows):
         there = list(dict.fromkeys(row.measure for row in rows if (row.task, row.model) == (task, model)))
         for name in measures:
-            if name not in there:
+            if name not in {*there, *map(stem, there)}:
                 raise ParameterError(f"{task} has no measure {name}: it has {', '.join(there)}")
-    rows = [row for row in rows if not measures or row.measure in measures]
+    rows = [row for row in rows if not measures or {row.measure, stem(row.measure)} & {*measures}]
     if not as_json:
         _table(rows)
         return
@@ -107,6 +108,7 @@ def _figure(row: Figure) -> dict[str, Any]:
         "low": finite(low),
         "high": finite(high),
         "n": row.estimate.n,
+        **({"bound": "upper"} if row.measure.endswith(AT_MOST) else {}),
         "protocol": dict(row.protocol),
     }
 
@@ -137,6 +139,7 @@ def _comparison(found: "ComparedMeasure", difference: float | None) -> dict[str,
         "needed": found.change.needed if difference is None else found.change.items_to_see(difference),
         **({"needed_for": difference} if difference is not None else {}),
         "verdict": found.verdict,
+        **({"bounds": list(found.bounds)} if any(found.bounds) else {}),
     }
 
 
@@ -151,6 +154,10 @@ def _table(rows: Sequence[Figure]) -> None:
         found = row.estimate
         exact = row.measure in ("tokens", "bytes")
         value, shown = (f"{found.mean:.0f}", "") if exact else (number(found.mean), span(found))
+        if row.measure.endswith(AT_MOST):
+            value = f"<= {value}"
+        if row.measure.endswith("draw_error"):
+            shown = ""
         cells.append((row.task, row.model, row.name, value, shown, str(found.n)))
     wide = [max(len(row[i]) for row in cells) for i in range(6)]
     for line in cells:
@@ -191,6 +198,8 @@ def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
     low, high = found.change.estimate.interval
     span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
     unit = " a token" if found.measure == "nats" else ""
+    least = [name for name, is_bound in zip(found.models, found.bounds, strict=True) if is_bound]
+    unit += f" (of {' and '.join(least)} at most)" if least else ""
     hint = ""
     if difference is not None:
         items = found.change.items_to_see(difference)

@@ -9,6 +9,7 @@ given those before (arXiv:2503.09573, eq. 6), and of blocks of one token -log p 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,8 +21,19 @@ Denoiser = Callable[[np.ndarray], np.ndarray]  # ids [B, T], some of them masks 
 BATCH = 8  # canvases of one pass, and draws of one group whose sizes are systematic
 
 
-def lost(denoise: Denoiser, ids: np.ndarray, masked: np.ndarray, mask: int) -> np.ndarray:
+@runtime_checkable
+class MaskedLosses(Protocol):
+    """Losses of masked texts from whoever need not make all log-probabilities for them."""
+
+    def lost(self, ids: np.ndarray, masked: np.ndarray) -> np.ndarray:
+        """As `lost`."""
+        ...
+
+
+def lost(denoise: Denoiser | MaskedLosses, ids: np.ndarray, masked: np.ndarray, mask: int) -> np.ndarray:
     """sum_{i in M} -log p(x_i | x outside M), [B], for ids [T] and masked bool [B, T]."""
+    if isinstance(denoise, MaskedLosses):
+        return denoise.lost(ids, masked)
     logp = np.asarray(denoise(np.where(masked, mask, ids)), np.float64)
     said = np.take_along_axis(logp, np.broadcast_to(ids, masked.shape)[..., None], axis=-1)[..., 0]
     found: np.ndarray = -np.where(masked, said, 0.0).sum(axis=-1)
@@ -29,7 +41,7 @@ def lost(denoise: Denoiser, ids: np.ndarray, masked: np.ndarray, mask: int) -> n
 
 
 def exact(
-    denoise: Denoiser, ids: Sequence[int], mask: int, free: Sequence[bool] | None = None, block: int = 0
+    denoise: Denoiser | MaskedLosses, ids: Sequence[int], mask: int, free: Sequence[bool] | None = None, block: int = 0
 ) -> float:
     """The bound on -log p(x) over all 2^L - 1 masks of the `free` positions, by default all; of each block's alone."""
     text, places = _places(ids, free)
@@ -44,7 +56,7 @@ def exact(
 
 
 def bound(
-    denoise: Denoiser,
+    denoise: Denoiser | MaskedLosses,
     ids: Sequence[int],
     mask: int,
     free: Sequence[bool] | None = None,

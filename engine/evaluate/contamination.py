@@ -14,7 +14,7 @@ import numpy as np
 from engine.evaluate import samples
 from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
 from engine.evaluate.estimates import Estimate, bootstrap, share
-from engine.evaluate.figures import LIKELIHOOD, Tally
+from engine.evaluate.figures import Tally
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
 
 RUN, LEAST = 13, 8  # words
@@ -84,7 +84,7 @@ def figures(tally: Tally, told: Mapping[int, bool], least: Mapping[int, float]) 
     found = {"contaminated": share([float(told[number]) for number in numbers])}
     clean = tally.only({number for number in tally.numbers if not told.get(number)})
     if clean.numbers:
-        name = "bits_per_byte" if clean.first in LIKELIHOOD else clean.first
+        name = clean.headline
         found[f"{name}_clean"] = clean.estimate(name)
     rows = np.array([[float(told[number]), least[number]] for number in numbers if number in least]).reshape(-1, 2)
     if 0 < rows[:, 0].sum() < len(rows):

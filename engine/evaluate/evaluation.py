@@ -20,11 +20,12 @@ from engine.decode.events import Done, Emitted, Forked
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
 from engine.errors import ParameterError
-from engine.evaluate import calibration, verifiers
+from engine.evaluate import bounded, calibration, verifiers
+from engine.evaluate.bounded import LikelihoodBound, diffuses, reach, reader
 from engine.evaluate.conditional import ChangedContext, Conditioned, JudgedPair, Restated
 from engine.evaluate.contamination import least_likely
 from engine.evaluate.features import cosines
-from engine.evaluate.likelihood import WINDOW, Likelihood, Reader, Request, windows
+from engine.evaluate.likelihood import WINDOW, Likelihood, Request, windows
 from engine.evaluate.metrics import every
 from engine.evaluate.program import VerifierError
 from engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Problem, Question, Task
@@ -54,6 +55,13 @@ class Protocol:
     temperature: float = 0.0  # 0: the most likely token
     seed: int = 0
     unconditional: bool = True  # also the choices' probabilities without their context
+    draws: int = 0  # masks of each text of a diffusion model, whose likelihoods are bounds; 0: of another
+
+    def of_model(self, session: Session) -> "Protocol":
+        """The same for a model: with the window that it reads, and masks where it is a diffusion model."""
+        if not diffuses(session):
+            return replace(self.fitted(session.context), draws=0)
+        return replace(self.fitted(reach(session)), draws=self.draws or bounded.DRAWS, unconditional=False)
 
     def fitted(self, context: int) -> "Protocol":
         """The same with the window that a model of this context reads."""
@@ -83,6 +91,7 @@ class Result:
 
 
 Outcome = Result | Problem
+Scores = tuple[Likelihood, ...] | tuple[LikelihoodBound, ...]
 
 
 def evaluate(
@@ -101,6 +110,8 @@ def evaluate(
     """
     verifiers.check(task.settings)
     items = (entry for entry in task.items(limit) if isinstance(entry, Problem) or entry.number not in done)
+    if diffuses(session):
+        bounded.check(task, session.info.name)
     if task.form is Question:
         yield from _drawn(session, task, items, protocol, strategy or PLAIN)
     elif task.form is ChangedContext:
@@ -116,26 +127,29 @@ def document(
     tokenizer = session.tokenizer
     ids = _whole(text, tokenizer, protocol)
     total = len(text.encode())
-    reader = Reader(session.model, name=session.info.name)
+    scorer = reader(session, protocol)
     asked = list(enumerate(islice(_windows(ids, session, protocol), limit)))
     sizes = [sum(len(tokenizer.piece(t)) for t in r.texts[0][r.starts[0] :]) for _, r in asked]
     if sizes and limit is None:
         sizes[-1] += total - sum(sizes)  # what a tokenizer adds, and a first token that is not scored
     left = [(number, request) for number, request in asked if number not in done]
     sampler = _sampler(session, protocol)
-    for index, (found,) in reader.read(request for _, request in left):
+    for index, (found,) in scorer.read(request for _, request in left):
         number = left[index][0]
+        if isinstance(found, LikelihoodBound):
+            yield Result(number, None, bounded.of_texts([found], sizes[number]))
+            continue
         values = {"nats": -found.total, "tokens": float(len(found.tokens)), "bytes": float(sizes[number])}
         yield Result(number, None, values, _of_tokens(number, [(left[index][1], found)], sampler))
 
 
 def _windows(ids: Sequence[int], session: Session, protocol: Protocol) -> Iterator[Request]:
     """A document's windows; ParameterError for longer ones than the model reads."""
-    if protocol.window > session.context:
+    if protocol.window > (most := reach(session)):
         raise ParameterError(
-            f"a window of {protocol.window} tokens is more than this model reads: give --window {session.context}"
+            f"a window of {protocol.window} tokens is more than this model reads: give --window {most}"
         )
-    return windows(ids, protocol.fitted(session.context).window, protocol.token(session.tokenizer), protocol.stride)
+    return windows(ids, protocol.fitted(most).window, protocol.token(session.tokenizer), protocol.stride)
 
 
 def _sampler(session: Session, protocol: Protocol) -> PathSampler | None:
@@ -163,7 +177,7 @@ class _Scored:
         self.prefix = protocol.token(session.tokenizer)
         if self.prefix is None and task.form in (Conditioned, Restated):
             raise ParameterError(f"{task.name} asks for a text's first token too: leave out --prefix-token none")
-        self.reader, self.other = (Reader(session.model, name=session.info.name) for _ in range(2))
+        self.reader, self.other = (reader(session, protocol) for _ in range(2))
         self.sampler = _sampler(session, protocol)
         self.known: OrderedDict[str, float] = OrderedDict()  # choices without a context
 
@@ -181,7 +195,7 @@ class _Scored:
                 if requests:
                     asked.append((entry, requests))
             self._learn([item.body for item, _ in asked])
-            found: dict[int, dict[int, tuple[Likelihood, ...]]] = {}
+            found: dict[int, dict[int, Scores]] = {}
             owners = [(index, place) for index, (_, requests) in enumerate(asked) for place in range(len(requests))]
             for number, likelihoods in self.reader.read(request for _, requests in asked for request in requests):
                 index, place = owners[number]
@@ -210,7 +224,7 @@ class _Scored:
             assert isinstance(body, JudgedPair | Conditioned | Restated)
             groups = [[self._after(context, each) for each in said] for context, said in body.asked(self.task.settings)]
         asked = [each for group in groups for each in group]
-        longest, context = max(len(text) for text, *_ in asked), self.session.context
+        longest, context = max(len(text) for text, *_ in asked), reach(self.session)
         if longest - 1 > context:
             words = f"has {longest} tokens, the model reads at most {context}"
             return [], Problem(item.number, "too long", words)
@@ -249,10 +263,14 @@ class _Scored:
         while len(self.known) > max(KNOWN, len(wanted)):
             self.known.popitem(last=False)
 
-    def _result(self, item: Item, requests: Sequence[Request], found: Sequence[tuple[Likelihood, ...]]) -> Result:
+    def _result(self, item: Item, requests: Sequence[Request], found: Sequence[Scores]) -> Result:
         body = item.body
+        texts = [each for scores in found for each in scores]
+        if bounds := [each for each in texts if isinstance(each, LikelihoodBound)]:
+            return Result(item.number, item.cluster, *bounded.of_item(item, bounds))
+        exact = [each for each in texts if isinstance(each, Likelihood)]
         if isinstance(body, Document):
-            read = [(request, each) for request, (each,) in zip(requests, found, strict=True)]
+            read = list(zip(requests, exact, strict=True))
             nats = -math.fsum(each.total for _, each in read)
             tokens = sum(len(each.tokens) for _, each in read)
             values = {"nats": nats, "tokens": float(tokens), "bytes": float(len(body.text.encode()))}
@@ -262,7 +280,7 @@ class _Scored:
                 **_of_tokens(item.number, read, self.sampler),
             }
             return Result(item.number, item.cluster, values, detail)
-        totals = [each.total for likelihoods in found for each in likelihoods]
+        totals = [each.total for each in exact]
         if isinstance(body, JudgedPair | Conditioned | Restated):
             values = body.measures(totals)
             if isinstance(body, Restated):

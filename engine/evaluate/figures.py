@@ -9,17 +9,21 @@ import numpy as np
 
 from engine.evaluate import calibration
 from engine.evaluate.estimates import Change, Estimate, bootstrap, compare, holm, share, share_or_mean
+from engine.evaluate.scores import AT_MOST, BOUNDED, stem
 from engine.evaluate.tasks import Problem
 
 SMALLER_IS_BETTER = frozenset({"nats", "perplexity", "bits_per_byte", "brier_score", "nll", "ece", "ece_adaptive",
-                               "rmsce_debiased", "unclear", "kl", "reverse_kl", "js", "tv"})  # fmt: skip
+                               "rmsce_debiased", "unclear", "kl", "reverse_kl", "js", "tv",
+                               *(f"{name}{AT_MOST}" for name in ("nats", "perplexity", "bits_per_byte"))})  # fmt: skip
 COUNTS = ("tokens", "bytes")
 NEITHER = frozenset(
     {*COUNTS, "confidence", "first_position", "ties", "pmi_shuffled", "surprisal_drop_shuffled", "cosine_shuffled"}
+    | {BOUNDED}
 )  # more of it is neither better nor worse
 PARTS = frozenset({"win_rate", "win_probability", "first_position", "ties", "unclear"})  # of 1, not only 0 or all of it
 RESAMPLED = 500  # times, for what has no error by itself
 LIKELIHOOD = ("nats", *COUNTS)  # what a document's items have
+AT_LEAST_SO_LIKELY = (f"nats{AT_MOST}", *COUNTS)  # what they have of a diffusion model
 
 
 def _bins(rows: np.ndarray, binned: Callable[..., Sequence[calibration.Bin]]) -> Sequence[calibration.Bin]:
@@ -62,16 +66,38 @@ class Tally:
         if not self.numbers:
             return None
         name = self.first
-        return self._likelihood()["perplexity"] if name in LIKELIHOOD else self.estimate(name)
+        return self._likelihood()[f"perplexity{self._end}"] if self.texts else self.estimate(name)
 
     @property
     def first(self) -> str:
         """The measure that stands for the task; "" before there is an item."""
         return next(iter(self.values), "")
 
+    @property
+    def texts(self) -> bool:
+        """Whether the items are documents, whose nats add up."""
+        return self.first in (*LIKELIHOOD, *AT_LEAST_SO_LIKELY)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the documents' nats are bounds."""
+        return AT_LEAST_SO_LIKELY[0] in self.values
+
+    @property
+    def _end(self) -> str:
+        return AT_MOST if self.bounded else ""
+
+    @property
+    def headline(self) -> str:
+        """The measure that stands for the task, of documents bits a byte."""
+        return f"bits_per_byte{self._end}" if self.texts else self.first
+
     def figures(self) -> dict[str, Estimate]:
-        """Each measure's estimate. Of documents: total nats, tokens and bytes, perplexity a token, bits a byte."""
-        if set(self.values) >= set(LIKELIHOOD):
+        """Each measure's estimate. Of documents: total nats, tokens and bytes, perplexity a token, bits a byte.
+
+        Where these are bounds their names say so, and the standard error of the masks that were drawn stands beside.
+        """
+        if set(self.values) >= set(LIKELIHOOD) or self.bounded:
             return self._likelihood()
         found = {name: self.estimate(name) for name in self.values}
         if self.confidences() is not None:
@@ -111,7 +137,7 @@ class Tally:
         sums: dict[object, list[float]] = {}
         for number, cluster in zip(self.numbers, self.clusters, strict=True):
             row = sums.setdefault(number if cluster is None else cluster, [0.0, 0.0, 0.0])
-            for i, name in enumerate(LIKELIHOOD):
+            for i, name in enumerate(AT_LEAST_SO_LIKELY if self.bounded else LIKELIHOOD):
                 row[i] += self.values[name][number]
         nats, tokens, size = (math.fsum(row[i] for row in sums.values()) for i in range(3))
         groups = len(sums)
@@ -128,12 +154,17 @@ class Tally:
 
         token, byte = per(1), per(2)
         exact = {name: Estimate(total, 0.0, n=groups) for name, total in zip(COUNTS, (tokens, size), strict=True)}
-        return {
-            "nats": Estimate(nats, token.error * tokens, token.df, n=groups),
+        end = self._end
+        found = {
+            f"nats{end}": Estimate(nats, token.error * tokens, token.df, n=groups),
             **exact,
-            "perplexity": token.map(_exp, _exp(token.mean)),
-            "bits_per_byte": byte.map(lambda x: x / math.log(2), 1 / math.log(2)),
+            f"perplexity{end}": token.map(_exp, _exp(token.mean)),
+            f"bits_per_byte{end}": byte.map(lambda x: x / math.log(2), 1 / math.log(2)),
         }
+        if self.bounded and size:
+            variance = math.fsum(self.values[BOUNDED][number] for number in self.numbers)
+            found["bits_per_byte_draw_error"] = Estimate(math.sqrt(variance) / size / math.log(2), 0.0, n=groups)
+        return found
 
 
 def _exp(x: float) -> float:
@@ -150,9 +181,16 @@ class ComparedMeasure:
     change: Change
     p: float  # corrected
     n: int  # items that both answered
+    bounds: tuple[bool, bool] = (False, False)  # of which model there is a bound alone: its nats are these or fewer
 
     @property
     def verdict(self) -> str:
+        """better | worse | not seen, or that a bound does not tell."""
+        before, now = self.bounds
+        if before or now:  # a bound that is lower than what is exact is enough, one that is higher says nothing
+            telling = self.change.estimate.mean < 0 if now else self.change.estimate.mean > 0
+            if (before and now) or not telling or not self.p < 0.05:
+                return "a bound does not tell"
         return self.change.verdict(self.p, larger_is_better=self.measure not in SMALLER_IS_BETTER)
 
 
@@ -162,7 +200,7 @@ Tallies = Mapping[tuple[str, str], Tally]  # (task, model) ->
 def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure]:
     """Each model against the first, by every task's measures, over the items that both answered; Holm's correction over
     all of them. Of documents: nats, as a difference a token."""
-    found: list[tuple[str, str, tuple[str, str], Change, int]] = []
+    found: list[tuple[str, str, tuple[str, str], Change, int, tuple[bool, bool]]] = []
     for task in dict.fromkeys(task for task, _ in tallies):
         first = tallies.get((task, models[0])) if models else None
         for other in models[1:]:
@@ -170,23 +208,31 @@ def comparisons(tallies: Tallies, models: Sequence[str]) -> list[ComparedMeasure
             if first is None or second is None:
                 continue
             for measure in first.values:
-                if measure not in second.values or measure in NEITHER:
+                same = counterpart(measure, second.values)
+                if same is None or measure in NEITHER:
                     continue
-                change, n = changed(first, second, measure)
+                change, n = changed(first, second, measure, same)
                 if n:
-                    found.append((task, measure, (models[0], other), change, n))
-    corrected = holm([change.p for *_, change, _ in found])
-    return [ComparedMeasure(*each[:4], p, each[4]) for each, p in zip(found, corrected, strict=True)]
+                    bounds = measure.endswith(AT_MOST), same.endswith(AT_MOST)
+                    found.append((task, stem(measure), (models[0], other), change, n, bounds))
+    corrected = holm([change.p for *_, change, _, _ in found])
+    return [ComparedMeasure(*each[:4], p, *each[4:]) for each, p in zip(found, corrected, strict=True)]
 
 
-def changed(first: Tally, second: Tally, measure: str) -> tuple[Change, int]:
-    """By how much the second is above the first over the items that both have, and how many these are."""
-    a, b = first.values[measure], second.values[measure]
+def counterpart(measure: str, among: Iterable[str]) -> str | None:
+    """The measure of the same, exact or by bounds, among another model's."""
+    return next((name for name in among if stem(name) == stem(measure)), None)
+
+
+def changed(first: Tally, second: Tally, measure: str, other: str = "") -> tuple[Change, int]:
+    """By how much the second is above the first over the items that both have, and how many these are. `other`: what
+    the second calls the measure, where that is not the same."""
+    a, b = first.values[measure], second.values[other or measure]
     numbers = [number for number in first.numbers if number in a and number in b]
     named = dict(zip(first.numbers, first.clusters, strict=True))
     clusters = [named[number] for number in numbers]
     before, now = [a[number] for number in numbers], [b[number] for number in numbers]
-    if measure == "nats" and numbers:  # of the same tokens, so that the sums can be set side by side
+    if stem(measure) == "nats" and numbers:  # of the same tokens, so that the sums can be set side by side
         tokens = math.fsum(first.values["tokens"][number] for number in numbers) / len(numbers)
         before, now = [x / tokens for x in before], [x / tokens for x in now]
     return compare(before, now, None if None in clusters else clusters), len(numbers)

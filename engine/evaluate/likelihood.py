@@ -152,7 +152,7 @@ def _groups(window: Sequence[Request], shared: int, rows: int) -> Iterator[list[
         yield group
 
 
-class _Gather:
+class Gather:
     """Positions whose next token is scored, over hidden states of several readings; logits of a few at a time."""
 
     def __init__(self, model: LanguageModel) -> None:
@@ -186,7 +186,7 @@ def _read(root: Branches, requests: Sequence[Request], rows: int) -> list[tuple[
 
     A text may end where a stem does: it has no row of its own then.
     """
-    gather = _Gather(root.model)
+    gather = Gather(root.model)
     start = root.length
     width = min(_stem(request) for request in requests) - start
     scored: list[list[tuple[list[int], list[int]]]] = []  # of each text: scores from the stem, and from its own row
@@ -237,7 +237,7 @@ def _leaves(
     own: Sequence[tuple[int, int]],
     depth: int,
     parted: bool,
-    gather: _Gather,
+    gather: Gather,
     scored: Sequence[Sequence[tuple[list[int], list[int]]]],
 ) -> None:
     """Read what texts have to themselves after `depth`, padded on the right, where it is seen by nothing scored."""

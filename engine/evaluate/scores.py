@@ -8,6 +8,13 @@ import math
 from collections.abc import Iterable
 
 Logprobs = Iterable[float | None]
+AT_MOST, BY_BOUND = "_at_most", "_by_bound"  # ends of a measure's name: of a bound, of what was decided by bounds
+BOUNDED = "draw_variance"  # of a text whose nats are a bound from masks that were drawn
+
+
+def stem(measure: str) -> str:
+    """A measure's name without what says that it is of bounds."""
+    return measure.removesuffix(AT_MOST).removesuffix(BY_BOUND)
 
 
 def total(logprobs: Logprobs) -> float:

@@ -23,9 +23,14 @@ def by_column(tally: Tally, task: Task, column: str) -> dict[tuple[str, str], Es
     found: dict[tuple[str, str], Estimate] = {}
     for value in sorted(members):
         part = tally.only(members[value])
-        names = ("perplexity", "bits_per_byte") if part.first in LIKELIHOOD else tuple(part.values)
-        found |= {(name, f"{column}={value}"): part.estimate(name) for name in names}
+        found |= {(name, f"{column}={value}"): of for name, of in _of_part(part).items()}
     return found
+
+
+def _of_part(part: Tally) -> dict[str, Estimate]:
+    if not part.texts:
+        return {name: part.estimate(name) for name in part.values}
+    return {name: of for name, of in part.figures().items() if name.startswith(("perplexity", "bits_per_byte"))}
 
 
 def by_position(items: Iterable[tuple[int, str | None, Positions]]) -> dict[tuple[str, str], Estimate]:

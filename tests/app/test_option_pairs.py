@@ -127,6 +127,7 @@ VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("reason", "confidence"): ("0.9", "0.8"),
     ("reason", "hopeless"): ("0.2", "0.1"),
     ("explain", "samples"): ("3", "4"),
+    ("eval", "draws"): ("16", "32"),
     ("eval", "stride"): ("7", "9"),
     ("inside", "attention"): ("0.2", "1.3"),
     ("inside", "ablate"): ("0.2", "1.3"),

@@ -1,0 +1,114 @@
+"""`likely eval` of a diffusion model: bounds that say so, beside exact numbers, and what they cannot answer."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app.cli
+from engine.diffusion.bound import exact
+from engine.diffusion.denoiser import ModelDenoiser
+from engine.evaluate.estimates import Estimate
+from engine.evaluate.figures import ComparedMeasure, Tally, comparisons
+from engine.sources.checkpoint import load
+from metal import mx
+from tests.engine import tiny
+
+Run = Callable[..., tuple[int, str, str]]
+TEXT = "abcde"
+MASK = 286
+
+
+@pytest.fixture
+def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    arrays = {name: mx.array(4 * array) for name, array in tiny.weights(tiny.LLAMA).items()}
+    tiny.write_folder(tmp_path / "diffusion", {**tiny.LLAMA, "mask_token_id": MASK}, dict(arrays))
+    tiny.write_folder(tmp_path / "plain", tiny.LLAMA, dict(arrays))
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "long.txt").write_text(TEXT * 8)
+    pairs = [{"good": f"a{c}", "bad": f"{c}a"} for c in "bcdefgh"]
+    choices = [{"context": "x", "choices": ["b", "cd"], "gold": i % 2} for i in range(3)]
+    for name, rows in (("pairs", pairs), ("choices", choices), ("asked", [{"prompt": "1+1", "answer": "2"}])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["likely", "eval", *args])
+        with pytest.raises(SystemExit) as end:
+            app.cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def figures(out: str) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["model"], row["measure"]): row for row in map(json.loads, out.splitlines()) if "value" in row}
+
+
+def test_a_text_has_a_bound_that_says_so_beside_an_exact_number(likely: Run, tmp_path: Path) -> None:
+    code, out, err = likely("--text", "text.txt", "-M", "plain", "-M", "diffusion", "--json")
+    assert code == 0, err
+    found = figures(out)
+    checkpoint = load(str(tmp_path / "diffusion"))
+    ids = checkpoint.tokenizer.encode(TEXT)
+    prefix = found["diffusion", "nats_at_most"]["protocol"]["prefix_token"]
+    said = ModelDenoiser(checkpoint.model).log_probabilities
+    truth = exact(said, [prefix, *ids], MASK, [False] + [True] * len(ids))  # all 31 masks, fewer than are drawn
+    assert found["diffusion", "nats_at_most"]["value"] == pytest.approx(truth, rel=1e-5)
+    assert found["diffusion", "bits_per_byte_at_most"]["value"] == pytest.approx(truth / math.log(2) / 5, rel=1e-5)
+    assert found["diffusion", "bits_per_byte_draw_error"]["value"] == 0
+    assert ("diffusion", "nats") not in found and ("plain", "nats_at_most") not in found
+    for (model, measure), row in found.items():
+        assert ("bound" in row) == measure.endswith("at_most") and (row["protocol"].get("draws") == 128) == (
+            model == "diffusion"
+        )
+    drawn = figures(likely("--text", "long.txt", "-M", "diffusion", "--json", "--draws", "16", "--seed", "3")[1])
+    assert drawn["diffusion", "bits_per_byte_draw_error"]["value"] > 0
+    code, out, err = likely("--text", "text.txt", "-M", "plain", "-M", "diffusion")
+    lines = out.splitlines()
+    assert code == 0 and all("<= " in line for line in lines if "at_most" in line) and "(of diffusion at most)" in out
+    (nats,) = (line for line in lines if "diffusion" in line and "bits_per_byte_at_most" in line)
+    assert f"<= {truth / math.log(2) / 5:.4f}" in nats
+
+
+def test_choices_are_taken_by_bounds_and_what_bounds_cannot_answer_is_refused(likely: Run) -> None:
+    code, out, err = likely("pairs.jsonl", "choices.jsonl", "-M", "diffusion", "--json")
+    assert code == 0, err
+    measures = {measure for _, measure in figures(out)}
+    assert measures == {"acc_by_bound", "acc_norm_by_bound", "acc_bytes_by_bound"}
+    for words, args in (
+        ("asks for questions, and diffusion is a diffusion model", ["asked.jsonl", "-M", "diffusion"]),
+        ("leave out --paths", ["--text", "text.txt", "--paths", "4", "-M", "diffusion"]),
+        ("leave out --positions", ["--text", "text.txt", "--positions", "-M", "diffusion"]),
+        ("give --draws 128, got 20", ["pairs.jsonl", "--draws", "20", "-M", "diffusion"]),
+        ("--draws is of diffusion models", ["pairs.jsonl", "--draws", "16", "-M", "plain"]),
+        ("give --window 127", ["--text", "text.txt", "--window", "128", "-M", "diffusion"]),
+    ):
+        code, _, err = likely(*args)
+        assert code and words in err.strip().splitlines()[-1], err
+
+
+def test_a_bound_decides_only_where_it_is_lower_than_what_is_exact() -> None:
+    def tally(name: str, level: float) -> Tally:
+        found = Tally()
+        for i in range(30):
+            found.add(i, None, {name: level + 0.01 * (i % 7) + 0.001 * level * i, "tokens": 10.0, "bytes": 10.0})
+        return found
+
+    for first, second, wanted in (
+        (("nats", 20.0), ("nats_at_most", 15.0), "better"),
+        (("nats", 15.0), ("nats_at_most", 20.0), "a bound does not tell"),
+        (("nats_at_most", 15.0), ("nats", 20.0), "worse"),
+        (("nats_at_most", 20.0), ("nats", 15.0), "a bound does not tell"),
+        (("nats_at_most", 20.0), ("nats_at_most", 15.0), "a bound does not tell"),
+        (("nats", 20.0), ("nats", 15.0), "better"),
+    ):
+        (found,) = comparisons({("t", "a"): tally(*first), ("t", "b"): tally(*second)}, ["a", "b"])
+        assert isinstance(found, ComparedMeasure) and (found.measure, found.verdict) == ("nats", wanted)
+        assert isinstance(found.change.estimate, Estimate)
