@@ -94,8 +94,12 @@ def test_a_training_option_that_would_change_nothing_is_refused(name: str) -> No
         "modules": {"kind": "full"},
         "floor": {"schedule": "constant"},
     }.get(name, {})
-    beside: dict[str, Any] = {"beta": {"objective": "dpo"}, "group_size": {"quantize": 4}}.get(name, {})
-    value = {"rank": 8, "modules": ("*",), "beta": 0.1, "group_size": 64, "floor": 0.0}[name]
+    beside: dict[str, Any] = {
+        "anneal": {"objective": "mdlm"},
+        "beta": {"objective": "dpo"},
+        "group_size": {"quantize": 4},
+    }.get(name, {})
+    value = {"rank": 8, "modules": ("*",), "anneal": 0.0, "beta": 0.1, "group_size": 64, "floor": 0.0}[name]
     with pytest.raises(ParameterError, match=name):
         configure({name: value, **alone})
     assert getattr(configure({name: value, **beside}), name) == value
