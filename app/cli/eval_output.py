@@ -176,9 +176,7 @@ def number(x: float) -> str:
 def span(found: "Estimate") -> str:
     """The 95 % interval."""
     low, high = found.interval
-    return (
-        f"{number(low)} to {number(high)}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
-    )
+    return f"{number(low)} to {number(high)}" if math.isfinite(high - low) else "from one item: no error"
 
 
 def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
@@ -196,7 +194,7 @@ def _odd(each: "Measurement", problems: "Sequence[Problem]") -> None:
 
 def _sentence(found: "ComparedMeasure", difference: float | None) -> str:
     low, high = found.change.estimate.interval
-    span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) and math.isfinite(high) else "from one item: no error"
+    span = f"{low:+.4f} to {high:+.4f}" if math.isfinite(high - low) else "from one item: no error"
     unit = " a token" if found.measure == "nats" else ""
     least = [name for name, is_bound in zip(found.models, found.bounds, strict=True) if is_bound]
     unit += f" (of {' and '.join(least)} at most)" if least else ""

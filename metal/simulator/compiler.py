@@ -177,7 +177,7 @@ def prepare(checked: bool) -> Build:
         if not (folder / "done").exists():
             _forget(cache_folder())
             _prepare(folder, sources, runtime, flags)
-    (folder / "done").touch()
+        (folder / "done").touch()
     return Build(flags, folder)
 
 
@@ -204,7 +204,6 @@ def _prepare(folder: Path, sources: dict[Path, str], runtime: Sequence[str], fla
     _run([*compiler, *flags, "-I", str(include), "-x", "c++-header", str(prelude), "-o", str(folder / "prelude.pch")])
     for name in ("runtime", "check"):
         _run([*compiler, *runtime, "-O2", "-c", str(include / f"{name}.cpp"), "-o", str(folder / f"{name}.o")])
-    _write(folder / "done", "")
 
 
 def _mlx_version() -> str:

@@ -193,6 +193,14 @@ def test_packed_rows_are_kept_only_of_texts_read_in_one_go() -> None:
     assert prefixes.nbytes > 0
 
 
+def test_behind_a_gap_nothing_is_kept() -> None:
+    """Of a window only the last segments are still there: without what comes before, nobody could begin with it."""
+    net, prefixes = model(), Prefixes("m")
+    branch = read_all(net, LONG, window=32)[0]
+    prefixes.keep(branch)
+    assert prefixes.nbytes == 0
+
+
 def test_kinds_of_caches_do_not_meet() -> None:
     net, prefixes = model(), Prefixes("m")
     kinds: list[dict[str, Any]] = [{}, {"window": 32}, {"window": 32, "sinks": 1}, {"bits": 4}, {"bits": 8}]

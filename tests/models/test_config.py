@@ -81,6 +81,8 @@ def test_other_families_say_what_is_wrong_too() -> None:
     ):
         with pytest.raises(ConfigError, match=line):
             models.configure(config)
+    for number in (1, 2):
+        assert models.configure(SAME["smollm 3"] | {"pretraining_tp": number}) == models.configure(SAME["smollm 3"])
 
 
 def test_keys_that_say_nothing_about_the_function_are_left_alone() -> None:

@@ -84,3 +84,16 @@ def test_every_kind_of_cache(name: str) -> None:
             assert kinds <= {QuantizedCache, WindowCache}
         if any(model.config.windows):
             assert WindowCache in kinds
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "gemma 3", "gpt-neox"])
+def test_rows_of_other_lengths_stand_where_they_would_alone(name: str) -> None:
+    model = ours(SAME[name], reference(SAME[name]))
+    x, lengths = tokens(2, 13, V), (9, 5)
+    cache = model.make_cache()
+    model(x[:, :9], cache)
+    cache.rewind([9 - n for n in lengths])
+    got = model(x[:, 9:], cache)
+    for i, n in enumerate(lengths):
+        alone = mx.concatenate([x[i : i + 1, :n], x[i : i + 1, 9:]], axis=1)
+        assert difference(got[i : i + 1], model(alone)[:, n:]) < 1e-5

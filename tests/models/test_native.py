@@ -172,6 +172,19 @@ def test_what_the_call_has_not_is_read_on_by_the_graph(models: tuple[Transformer
     same(fast.lens(seen.hidden[1]), graph.lens(expected.hidden[1]))
 
 
+def test_texts_that_the_graph_reads_stand_side_by_side() -> None:
+    graph, fast = both()
+    x = text(30, 2)
+    caches = [[model.make_cache(), model.make_cache()] for model in (fast, graph)]
+    fast.altered = True
+    for model, (one, two) in zip((fast, graph), caches, strict=True):
+        model(x[:1, :20], one), model(x[1:, :11], two)
+        one.join(two, (1, 1))
+    same(fast(x[:, 20:24], caches[0][0]), graph(x[:, 20:24], caches[1][0]))
+    with pytest.raises(CacheError, match="cannot stand beside"):
+        caches[0][0].join(both()[1].make_cache(), (1, 1))
+
+
 def test_what_needs_the_graph_is_refused_in_a_line_where_there_is_no_memory_for_it() -> None:
     config = SAME["llama"]
     fast = native.build(config, in_numpy(flat(reference(config).parameters())), expandable=False)
@@ -188,6 +201,21 @@ def test_the_bytes_that_a_text_needs_are_those_that_it_takes() -> None:
                 fast(text(n)[:, low : low + 100], cache)
             size = fast.config.kv_heads * fast.config.head_size
             assert cache.nbytes <= cache.needs(n, native.RowSize(size, 4), 100) <= 2 * max(cache.nbytes, 1) + (1 << 20)
+
+
+def test_rows_are_cut_of_one_text_alone_as_far_as_it_goes() -> None:
+    fast = both()[1]
+    cache = fast.make_cache(16)
+    fast(text(40), cache)
+    (layer,) = cache.layers
+    assert layer.cut(0, 41) is None and layer.cut(0, 40) is not None
+    cache.select([0, 0])
+    assert layer.cut(0, 40) is None
+
+
+def test_rearranged_tensors_are_the_reason() -> None:
+    names = list(flat(reference(SAME["gpt-neox"]).parameters()))
+    assert "are rearranged" in (native.refused(SAME["gpt-neox"], names) or "")
 
 
 @pytest.mark.parametrize("reason", ["LIKELY_PACKED=off", "experts", "runs by mlx-lm's class"])

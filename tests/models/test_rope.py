@@ -21,6 +21,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "yarn": {"rope_type": "yarn"} | YARN,
     "yarn scaled": {"rope_type": "yarn", "mscale": 0.7, "mscale_all_dim": 0.4} | YARN,
     "yarn untruncated": {"rope_type": "yarn", "truncate": False, "attention_factor": 1.1} | YARN,
+    "yarn of a long text": {"rope_type": "yarn", "truncate": False} | YARN | {"original_max_position_embeddings": 4096},
     "longrope": {
         "type": "su",
         "short_factor": [1.0, 1.1, 1.2, 1.4],
@@ -118,6 +119,13 @@ def test_llama3_without_its_factors_has_those_that_meta_published() -> None:
     said = {**table, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     rope, other = (read_rope(Keys({"rope_theta": 1e4, "rope_scaling": each}), 16, 512) for each in (table, said))
     assert rope == other and rope.periods() == other.periods()
+
+
+@pytest.mark.parametrize("kind", ["llama3", "yarn"])
+def test_a_table_and_a_rotation_that_leave_the_same_out_are_the_same(kind: str) -> None:
+    table = {"rope_type": kind, "factor": 8.0, "original_max_position_embeddings": 64}
+    table |= {"attention_factor": 1.0} if kind == "yarn" else {}
+    assert scaled(Keys(table), table, 16, 512, 1e4) == Rope(1e4, 16, kind=kind, factor=8.0, original=64)
 
 
 def test_a_yarn_ramp_without_width_is_a_step() -> None:

@@ -32,14 +32,17 @@ from tests.mutation import probe
 from tests.mutation.mutants import Mutant, drawn, probed
 
 EFFORT = float(os.environ.get("LIKELY_MUTANTS_EFFORT", "1"))
-TESTS = "not slow and not real and not soak" if EFFORT <= 1 else "not real and not soak"  # as a marker expression
-NEAR = 6 if EFFORT >= 1 else 3  # test files a mutant, until one notices
+TESTS = f"{'not slow' if EFFORT <= 1 else 'slow'} and not real and not soak"  # as a marker expression
+NEAR = 6 if EFFORT >= 1 else 3  # test files a mutant, until one notices; at effort 1 all others behind them
 CASES = 3  # of a parametrised test that come before the cases of others
 RECORDED_S = 25.0 * EFFORT  # processor time of the tests of a file that are recorded
-BUDGET_S = 8.0 * EFFORT  # of those that are tried of a file
-LONGEST_S = 240.0  # by the clock; what does not end has been noticed
+BUDGET_S = 5.0 * EFFORT  # of those that are tried of a near file
+FAR_S = 12.0 * EFFORT  # of those that are tried of all the others
+LONGEST_S = 90.0  # by the clock, and SLOWER times what the tests cost; what does not end has been noticed
+SLOWER = 12.0
 MEMORY = 8 << 30
 EXCHANGED_NOTHING = 77
+FOLDERS = ("models", "metal", "engine", "app")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Case:
 
     test: str
     cost_s: float  # of processor time
-    reached: frozenset[str]
+    reached: frozenset[str]  # empty if it fails unchanged: it can tell nothing
 
 
 class Forks:
@@ -60,10 +63,10 @@ class Forks:
         self.items = {item.nodeid: item for item in session.items}
         self.files = {test.split("::")[0] for test in self.items}
         self.known: dict[str, list[Case]] = {}  # by test file
+        self.functions = held(root)
+        gc.collect()
+        gc.freeze()  # what is collected in a fork does not copy all pages
         self.kept = kept
-        for line in self.kept.read_text().splitlines() if self.kept.exists() else ():
-            file, cases = json.loads(line)
-            self.known[file] = [Case(test, cost, frozenset(reached)) for test, cost, reached in cases]
         texts: dict[str, dict[int, int]] = {}
         for number, mutant in enumerate(mutants):
             texts.setdefault(mutant.path, {})[mutant.place] = number
@@ -89,17 +92,24 @@ class Forks:
         return sorted(scores, key=lambda name: -scores[name])
 
     def cases(self, mutant: Mutant, file: str) -> list[Case]:
-        """Tests of a file that reach a mutant, the cheapest first; what no function holds, all of them reach."""
+        """Tests of a file that reach a mutant, the cheapest first, and of a near one all, if no function holds it."""
+        if file not in self.known:
+            self.read()
         if file not in self.known:
             with _written(self.root, self.probed):
                 self.record(file)
-        known = sorted(self.known[file], key=lambda case: case.cost_s)
-        found = [case for case in known if str(mutant) in case.reached] or ([] if mutant.function else known)
-        costs = list(accumulate(case.cost_s for case in found))
-        return [case for n, case in enumerate(found) if not n or costs[n] < BUDGET_S]
+        named = not mutant.function and file in self.near(mutant.path)[:NEAR]  # a constant is read without a call
+        found = (case for case in self.known[file] if named or str(mutant) in case.reached)
+        return sorted(found, key=lambda case: (str(mutant) not in case.reached, case.cost_s))
+
+    def read(self) -> None:
+        """What was recorded before, here or by another process."""
+        for line in self.kept.read_text().splitlines() if self.kept.exists() else ():
+            file, cases = json.loads(line)
+            self.known[file] = [Case(test, cost, frozenset(reached)) for test, cost, reached in cases]
 
     def record(self, file: str) -> None:
-        """What the tests of a file reach; those that fail unchanged can tell nothing of a change."""
+        """What the tests of a file reach."""
         by: dict[str, list[pytest.Item]] = {}
         for test, item in self.items.items():
             if test.startswith(f"{file}::"):
@@ -114,13 +124,16 @@ class Forks:
             os.environ["LIKELY_HITS"] = str(hits)
             self.session.config.option.maxfail = 0
             self.session.config.pluginmanager.register(_Recorder(hits, lines))
-            exchange(self.root, self.probed)
+            exchange(self.root, self.probed, self.functions)
             return self.run(chosen)
 
-        self.forked(work, 10 * LONGEST_S)
+        self.forked(work, LONGEST_S + SLOWER * 2 * RECORDED_S)
         read = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
         name = {number: str(mutant) for number, mutant in enumerate(self.mutants)}
-        self.known[file] = [Case(t, cost, frozenset(name[n] for n in reached)) for t, cost, reached, ok in read if ok]
+        self.known[file] = [
+            Case(test, cost, frozenset(name[n] for n in reached) if ok else frozenset())
+            for test, cost, reached, ok in read
+        ]
         with self.kept.open("a") as kept:
             kept.write(json.dumps([file, [(c.test, c.cost_s, sorted(c.reached)) for c in self.known[file]]]) + "\n")
 
@@ -128,24 +141,44 @@ class Forks:
 
     def outcome(self, mutant: Mutant) -> tuple[str, str]:
         """ "caught", "survived" or "uncovered", and by whom."""
-        tried: list[str] = []
-        for file in self.near(mutant.path)[:NEAR]:
-            tests = [case.test for case in self.cases(mutant, file)]
-            if tests and (found := self.tried(mutant, tests)):
-                return "caught", found
-            tried += tests
-        functions = {test.split("[")[0] for test in tried} if EFFORT >= 1 else set()
-        rest = [test for test in self.items if test.split("[")[0] in functions and test not in tried]
-        if rest and (found := self.tried(mutant, rest)) and self.passes(found):
-            return "caught", found
+        tried: list[Case] = []
+        near = self.near(mutant.path)
+        for files, budget_s in [*(([file], BUDGET_S) for file in near[:NEAR]), (near[NEAR:] * (EFFORT == 1), FAR_S)]:
+            found = sorted(
+                (c for file in files for c in self.cases(mutant, file)),
+                key=lambda case: (str(mutant) not in case.reached, case.cost_s),
+            )
+            costs = list(accumulate(case.cost_s for case in found))
+            cases = [case for n, case in enumerate(found) if not n or costs[n] < budget_s]
+            if by := self.noticed(mutant, cases):
+                return "caught", by
+            tried += cases
+        functions = {case.test.split("[")[0] for case in tried} if EFFORT >= 1 else set()
+        recorded = {case.test for cases in self.known.values() for case in cases}
+        rest = [
+            Case(test, 0.5, frozenset()) for test in self.items.keys() - recorded if test.split("[")[0] in functions
+        ]
+        if (by := self.noticed(mutant, rest)) and self.passes(by):
+            return "caught", by
         return ("survived", f"{len(tried + rest)} tests") if tried else ("uncovered", "")
 
     def passes(self, test: str) -> bool:
         """Whether a test that was not recorded passes unchanged, or none is named."""
-        return test not in self.items or self.forked(lambda: self.run([self.items[test]]), LONGEST_S) == 0
+        return test not in self.items or self.forked(lambda: self.run([self.items[test]]), 2 * LONGEST_S) == 0
 
-    def tried(self, mutant: Mutant, tests: list[str]) -> str:
-        """Which of these tests notices; empty if none does."""
+    def noticed(self, mutant: Mutant, cases: list[Case]) -> str:
+        """Which of these tests notices, also alone; empty if none does."""
+        left = cases
+        while left and (by := self.tried(mutant, left)):
+            alone = [case for case in left if case.test == by]
+            if not alone or left == alone or self.tried(mutant, alone):
+                return by
+            left = [case for case in left if case.test != by]  # it had failed by those before it
+        return ""
+
+    def tried(self, mutant: Mutant, cases: list[Case]) -> str:
+        """Which of these tests fails; empty if none does."""
+        tests, longest_s = [case.test for case in cases], LONGEST_S + SLOWER * sum(case.cost_s for case in cases)
         said = self.root / "said"
         said.unlink(missing_ok=True)
         kept = os.environ.get("LIKELY_SIMULATOR_CACHE")
@@ -155,29 +188,29 @@ class Forks:
                 os.environ["LIKELY_SIMULATOR_CACHE"] = str(own := self.root / "simulator")
                 shutil.rmtree(own, ignore_errors=True)
                 shutil.copytree(kept, own, copy_function=os.link)
-            if not exchange(self.root, {mutant.path: mutant.text}):
+            if not exchange(self.root, {mutant.path: mutant.text}, self.functions):
                 return EXCHANGED_NOTHING
             self.session.config.pluginmanager.register(_Teller(said))
             return self.run([self.items[test] for test in tests])
 
         with _written(self.root, {mutant.path: mutant.text}):
-            code = self.forked(work, LONGEST_S)
+            code = self.forked(work, longest_s)
             if code == EXCHANGED_NOTHING:
-                code = self.alone(tests, said)
+                code = self.alone(tests, said, longest_s)
         if code == 0:
             return ""
         return said.read_text() if said.exists() else "does not end" if code is None else f"ends with {code}"
 
-    def alone(self, tests: list[str], said: Path) -> int | None:
+    def alone(self, tests: list[str], said: Path, longest_s: float) -> int | None:
         """In a process of its own: its exit code, None if it did not end."""
         words = ["-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "tests.mutation.forks", *tests]
         environment = {name: value for name, value in os.environ.items() if name != "LIKELY_MUTANTS_FOLDERS"}
         process = subprocess.Popen(
             [sys.executable, "-B", *words], cwd=self.root, env=environment | {"LIKELY_MUTANTS_SAID": str(said)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=_bounded,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0, preexec_fn=_bounded,
         )  # fmt: skip
         try:
-            return process.wait(LONGEST_S)
+            return process.wait(longest_s)
         except subprocess.TimeoutExpired:
             return None
         finally:
@@ -255,7 +288,7 @@ class _Teller:
             self.said.write_text(report.nodeid)
 
 
-def exchange(root: Path, texts: dict[str, str]) -> int:
+def exchange(root: Path, texts: dict[str, str], functions: dict[str, list[FunctionType]]) -> int:
     """Give the functions of files that are imported the code they have in these texts: how many are another."""
     new: dict[tuple[str, CodeType], CodeType] = {}
     for path, text in texts.items():
@@ -263,13 +296,22 @@ def exchange(root: Path, texts: dict[str, str]) -> int:
         before, after = (compile(t, name, "exec", dont_inherit=True) for t in (_originals[root / path], text))
         new |= {(name, old): code for old, code in _functions(before, after) if old != code}
     count = 0
-    for function in gc.get_objects():
-        if type(function) is FunctionType and function.__code__.co_filename.startswith(str(root)):
-            code = new.get((function.__code__.co_filename, function.__code__))
+    for name in {name for name, _ in new}:
+        for function in functions.get(name, ()):
+            code = new.get((name, function.__code__))
             if code is not None and code.co_freevars == function.__code__.co_freevars:
                 function.__code__ = code
                 count += 1
     return count
+
+
+def held(root: Path) -> dict[str, list[FunctionType]]:
+    """The functions that are held in memory, by the file they come from."""
+    found: dict[str, list[FunctionType]] = {}
+    for function in gc.get_objects():
+        if type(function) is FunctionType and function.__code__.co_filename.startswith(str(root)):
+            found.setdefault(function.__code__.co_filename, []).append(function)
+    return found
 
 
 _originals: dict[Path, str] = {}  # of the files that lie on the disk with another text
@@ -337,12 +379,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     said = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {mutant for outcome, mutant, _ in said if outcome == "caught"}
     count, seed = (int(os.environ[f"LIKELY_MUTANTS{name}"]) for name in ("", "_SEED"))
-    turns = zip_longest(*(drawn(root, folder, count, seed) for folder in folders))
+    turns = zip_longest(*(drawn(root, folder, count, seed) for folder in FOLDERS))
     # of each folder by turns: a run that is ended says something of each
     mutants = [mutant for turn in turns for mutant in turn if mutant is not None]
-    forks = Forks(session, root, root / f"reached-{'-'.join(folders)}-{count}-{seed}-{EFFORT}.jsonl", mutants)
+    forks = Forks(session, root, root / f"reached-{count}-{seed}-{EFFORT}.jsonl", mutants)
     for mutant in mutants:
-        if str(mutant) not in done:
+        if mutant.path.split("/")[0] in folders and str(mutant) not in done:
             outcome, by = forks.outcome(mutant)
             with out.open("a") as file:
                 file.write(json.dumps([outcome, str(mutant), by]) + "\n")

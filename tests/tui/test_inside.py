@@ -438,7 +438,8 @@ def test_layers_that_do_not_fit_are_folded_from_the_first() -> None:
     for count in range(1, 140):
         for rows in range(1, 40):
             found = shown_layers(count, rows)
-            assert len(found) <= rows and found == sorted(set(found)) and found[0] >= 0 and found[-1] == count - 1
+            assert len(found) == min(count, rows) and found == sorted(set(found))
+            assert found[0] >= 0 and found[-1] == count - 1
     assert wrapped(["ab", "c", "def", "g" * 9], 4) == [[0, 1], [2], [3]]
 
 

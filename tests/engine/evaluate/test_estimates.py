@@ -28,6 +28,7 @@ def test_known_values() -> None:
     scores = [float(c) for c in "111100001100"]
     found = clustered(scores, [0] * 4 + [1] * 4 + [2] * 4)
     assert (found.mean, found.df) == (0.5, 2) and found.error == pytest.approx(0.239686, abs=1e-6)
+    assert [clustered(scores, [0, *[1] * 11][:n] + [1] * (12 - n)).df for n in (12, 1)] == [1, 1]
     assert mean(scores).error == pytest.approx(0.150756, abs=1e-6)
     a, b = (1, 1, 0, 1, 0, 1, 1, 0, 1, 1), (1, 0, 0, 1, 0, 1, 0, 0, 1, 1)
     change = paired(b, a)

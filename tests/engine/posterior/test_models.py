@@ -1,6 +1,8 @@
 """Posteriors of a tiny model's adapter: curvature against the full Fisher, samples in one batch against one at a time,
 uncertainties against float64, choices against the dense formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,9 @@ from engine.decode.branches import Branches
 from engine.errors import ParameterError
 from engine.posterior.averaged import Averaged, UncertainText
 from engine.posterior.choices import choice_logits
-from engine.posterior.curvature_pass import collect
+from engine.posterior.curvature_pass import check_plain, collect
 from engine.posterior.posterior import Ensemble, Laplace
-from engine.tune import sites
+from engine.tune import factors, sites
 from engine.tune.samples import TrainingSample
 from metal import mx
 from models import Transformer
@@ -72,6 +74,20 @@ def fisher(built: Transformer, adapter: lora.Adapter, name: str, sample: Trainin
             j = jacobian(built, adapter, name, ids)
             total = total + j.T @ (p[:, None] * j)
     return total
+
+
+@pytest.mark.parametrize("change", ["m", "a0", "shift", "table"])
+def test_an_adapter_that_is_more_than_lora_on_layers_is_refused(change: str) -> None:
+    built, adapter = adapted()
+    check_plain(adapter, built)
+    if change == "table":
+        part = next(p for p in built.parts() if p.role == "embed")
+        adapter.factors[part.path] = factors.fresh(part, 2, 1.0, dora=False, pissa=False, key=mx.random.key(0))
+    else:
+        path, f = next(iter(adapter.factors.items()))
+        adapter.factors[path] = replace(f, **{change: mx.zeros(3)})
+    with pytest.raises(ParameterError, match="has another adapter"):
+        check_plain(adapter, built)
 
 
 @pytest.mark.slow

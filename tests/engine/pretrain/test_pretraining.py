@@ -20,7 +20,7 @@ from engine.errors import DataError, LikelyError, OutOfMemory, ParameterError
 from engine.pretrain import parametrisation
 from engine.pretrain.config import TOKENIZERS, PretrainConfig, configure
 from engine.pretrain.corpus import corpus
-from engine.pretrain.documents import SHORT
+from engine.pretrain.documents import SHORT, sources
 from engine.pretrain.pretraining import FILE, Prepared, pretrain
 from engine.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
 from engine.session import Session
@@ -254,8 +254,21 @@ def test_what_is_written_is_what_other_programs_read(tmp_path: Path) -> None:
 def test_two_pieces_are_never_both_set_aside(tmp_path: Path) -> None:
     """The fault: with --valid 0.5 both could be, and nothing was left for the tokenizer to be trained on."""
     (tmp_path / "two.jsonl").write_text('{"text": "hello"}\n{"text": "one"}\n')  # whose hashes are both below a half
-    facts = corpus(config(tmp_path / "two.jsonl", tmp_path / "m", valid=0.5)).facts
+    told: list[tuple[int, int]] = []
+    facts = corpus(
+        config(tmp_path / "two.jsonl", tmp_path / "m", valid=0.5), progress=lambda what, n, of: told.append((n, of))
+    ).facts
     assert facts.train_bytes and facts.valid_bytes
+    assert told[-2:] == [(1, 2), (2, 2)]
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", closed)
+    with pytest.raises(DataError, match=r"cannot read .*: Permission denied"):
+        sources(tmp_path)
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_made(

@@ -117,6 +117,7 @@ def test_how_often_few_runs_hold_the_truth_is_simulated() -> None:
     shares = fitted.coverage(found, worlds=10, count=60)
     assert shares == fitted.coverage(found, worlds=10, count=60)
     assert all(0.6 <= share <= 1 for share in shares.values()) and set(shares) == set(fitted.NAMES)
+    assert min(fitted.coverage(found, worlds=10, count=2).values()) < 1  # an interval of two refits
 
 
 def test_runs_that_diverged_are_left_out_by_name_and_others_are_not() -> None:

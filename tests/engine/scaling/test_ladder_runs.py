@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.errors import DataError, LikelyError
 from engine.scaling import running
 from engine.scaling.cost import SpeedProbe, chosen, cost
-from engine.scaling.ladder import read_runs
+from engine.scaling.ladder import MappedColumn, read_runs
 from engine.scaling.plan import LadderPlan, Rung, read_plan
 from engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts, claimed
 from engine.tune.control import TrainControl
@@ -109,6 +110,21 @@ def test_a_ladder_goes_on_where_it_was_killed_and_trains_nothing_twice(tmp_path:
         list(running.run(LadderPlan(tuple(SIZES), out=tmp_path, training={"context": 8}), rungs, trainer))
     (tmp_path / running.RUNS / "training.json").write_text('{"context": null}')  # that says no more than {}
     assert len(list(running.run(plan, rungs, trainer))) == len(rungs)
+
+
+def test_a_run_whose_time_is_not_known_is_still_a_run(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("parameters,tokens,loss,seconds\n1e6,2e7,3,-\n2e6,4e7,2.9,1.5\n4e6,8e7,2.8,0\n")
+    runs, left = read_runs(table, {})
+    assert not left and runs.seconds is not None and np.isnan(runs.seconds).tolist() == [True, False, True]
+
+
+def test_tokens_are_compute_by_6_n_only_where_no_column_has_them(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    for tokens in ("tokens", "else"):
+        table.write_text(f"parameters,{tokens},loss,flops\n1e6,2e7,3,6e14\n2e6,4e7,2.9,12e14\n")
+        runs, _ = read_runs(table, {"compute": MappedColumn("flops")})
+        assert runs.tokens.tolist() == ([2e7, 4e7] if tokens == "tokens" else [1e8, 1e8])
 
 
 def test_two_that_share_a_folder_share_the_runs(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from engine.errors import CheckpointError, Interrupted
 from engine.sources.catalogue import DATE, GIB, KNOWN, Hub, Package, fits, lookup, nearest, offers, suits
+from engine.sources.fetch import hub as hub_module
 from engine.sources.fetch.hub import fetch_hub
 from engine.sources.fetch.package import fetch_package
 from engine.sources.fetch.progress import silent
@@ -207,6 +208,11 @@ def test_one_gguf_file(hub: hub_server.HubServer, cache: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["tiny.gguf"]
     with pytest.raises(CheckpointError, match=r"has no file 'tinny\.gguf'; it has: tiny\.gguf"):
         fetch_hub(Hub(REPO), silent, file="tinny.gguf")
+    many = [SimpleNamespace(rfilename=f"tiny-{n}.gguf") for n in range(9)]
+    for wanted in ("tiny-x.gguf", "0"):  # near some, and near none
+        with pytest.raises(CheckpointError) as error:
+            hub_module._choose("a/b", many, wanted)
+        assert str(error.value).count(".gguf") - wanted.count(".gguf") == 3
 
 
 def test_a_dropped_connection_is_resumed(hub: hub_server.HubServer, cache: Path) -> None:

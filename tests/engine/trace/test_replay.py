@@ -156,6 +156,16 @@ def test_bounds_are_narrow_where_all_the_rest_survives(temperature):
         assert p[seen.ids].sum() < 0.9, "the rest matters here"
 
 
+def test_the_bounds_hold_where_a_token_stands_at_the_threshold():
+    for seed in range(3):
+        raw = language(seed, 300)
+        p = np.sort(truth(raw, (), [], (0, 0))[0])[::-1]
+        for n in (1, 4, 15):
+            for nudge in (1 - 1e-9, 1, 1 + 1e-9):
+                for cut in (XTC(1.0, p[n] * nudge), MinP(p[n] / p[0] * nudge), TopP(p[: n + 1].sum() * nudge)):
+                    check(raw, (cut,), [])
+
+
 def test_a_penalised_token_that_the_snapshot_lacks_is_bounded():
     raw = language(2, 3000)
     strangers = np.argsort(raw)[:5].tolist()
