@@ -1,4 +1,4 @@
-"""`likely fill`: tokens for the holes of a text, in any order, by a diffusion model."""
+"""`likely fill`: tokens for the holes of a text, in any order by a diffusion model, or by one from left to right."""
 
 import json
 import math
@@ -15,6 +15,7 @@ from app.cli.sampling import draw_options, read_recipe
 from app.cli.training import table_options
 from app.heat import visible
 from engine.diffusion.unmasking import DenoisingStep, Unmasking
+from engine.errors import ParameterError
 from engine.trace.trace import Recipe
 
 if TYPE_CHECKING:
@@ -33,6 +34,18 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Show the passes of a saved run under these parameters, without running the model.",
 )
+@click.option(
+    "--nbest",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="By an autoregressive model: the likeliest whole text of N that see the left alone.",
+)
+@click.option(
+    "--mcmc",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="By an autoregressive model: a walk of N proposals to p(hole | left, right).",
+)
 @table_options(Unmasking)
 @draw_options
 def command(
@@ -43,17 +56,25 @@ def command(
     quiet: bool,
     save: Path | None,
     replay: Path | None,
+    nbest: int | None,
+    mcmc: int | None,
     **values: Any,
 ) -> None:
     """Fill the holes of TEXT (or standard input) by a diffusion model: [MASK:N] stands for N tokens.
+
+    With --nbest or --mcmc by an autoregressive one, which draws from left to right and cannot see what follows.
 
     \b
     likely fill "The [MASK:8] of France" -M mine
     likely fill "12+[MASK:2]=046" -M mine --temp 0 --steps 1
     likely fill "[MASK:32]" -M mine --block 8 --threshold 0.9 --revise 2
+    likely fill "The [MASK:3] of France" -M smollm2 --mcmc 50
     """
     how = unmasking(values)
-    recipe, limits = read_recipe({**values, "max_tokens": None, "stop": ()})
+    if nbest is not None and mcmc is not None:
+        raise click.UsageError("--nbest and --mcmc are two ways to fill from left to right: choose one of them")
+    ordered = nbest is not None or mcmc is not None
+    recipe, limits = read_recipe({**values, "max_tokens": None, "stop": ()}, searches=ordered)
     if replay is not None:
         if text is not None:
             raise click.UsageError("--replay shows a saved run: it takes no TEXT")
@@ -64,6 +85,11 @@ def command(
     check_place(save)
     given = read_text(text, "TEXT")
     session = open_session(model, adapters=adapters)
+    if ordered:
+        from app.cli.infilled import show_infilled
+
+        show_infilled(session, given, nbest, mcmc, recipe, limits.seed, as_json=as_json, quiet=quiet)
+        return
     show(session, given, how, recipe, limits.seed, as_json=as_json, quiet=quiet, save=save)
 
 
@@ -84,6 +110,11 @@ def show(
     from engine.diffusion.answering import AnswerCanvas, told
     from engine.diffusion.denoiser import of_model
 
+    if getattr(session.model.config, "diffusion", None) is None:
+        raise ParameterError(
+            f"{session.info.name} is autoregressive and has no mask token: fill from left to right with --nbest N or "
+            "--mcmc N, or choose a diffusion model, such as likely pretrain --objective mdlm makes"
+        )
     mask = of_model(session.model, session.info.name).mask
     ids = infilling.canvas(text, session.tokenizer, mask, session.context)
     passes: list[DenoisingStep] = []

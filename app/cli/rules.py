@@ -102,6 +102,11 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     "fill": (
         *SAMPLING,
         OptionRule(
+            lambda values: values["nbest"] is not None or values["mcmc"] is not None,
+            "is of diffusion models: --nbest and --mcmc fill from left to right",
+            (*UNMASKING, "save"),
+        ),
+        OptionRule(
             _named("replay"),
             "is of a run of the model: --replay shows a saved one, and takes sampling parameters and --json",
             only=("replay", "as_json", "text", "preset", "order", "bias", *PARAMETERS),

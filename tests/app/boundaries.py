@@ -97,6 +97,7 @@ def _run(b: Boundaries) -> None:
 def _fill(b: Boundaries) -> None:
     b.note("app.cli.fill.open_session", session)
     b.note("app.cli.fill.show")
+    b.note("app.cli.infilled.show_infilled")
     b.note("app.cli.replaying.show_replay")
 
 

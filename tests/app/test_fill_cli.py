@@ -13,6 +13,8 @@ from app.cli import likely as program
 from engine.diffusion.infilling import pieces
 from engine.diffusion.unmasking import Unmasking
 from engine.errors import ContextOverflow, LikelyError, ParameterError
+from engine.session import Session
+from engine.sources.checkpoint import load
 from engine.trace import file
 from metal import mx
 from tests.engine import tiny
@@ -79,7 +81,10 @@ def test_what_cannot_be_is_refused_by_name(model: str, tmp_path: Path) -> None:
         name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()
     }))  # fmt: skip
     for name, words, line in (
-        (plain, ["a[MASK:4]"], "p is autoregressive and has no mask token"),
+        (plain, ["a[MASK:4]"], "p is autoregressive and has no mask token: fill .* with --nbest N or --mcmc N"),
+        (model, ["a[MASK:4]", "--mcmc", "3"], "--mcmc is of autoregressive models, and .*m is a diffusion model"),
+        (plain, ["[MASK:4]", "--nbest", "3"], "begin the text with a word"),
+        (plain, ["a[MASK:4]", "--nbest", "3", "--temp", "0"], "no use for temperature 0"),
         (model, ["no hole"], "there is nothing to fill: write \\[MASK:N\\]"),
         (model, ["a[MASK:4]", "--block", "3"], "4 masks are not divisible into blocks of 3"),
         (model, ["a[MASK:4]", "--dry-multiplier", "1"], "DRY needs tokens in the order of the text"),
@@ -102,6 +107,27 @@ def test_what_cannot_be_is_refused_by_name(model: str, tmp_path: Path) -> None:
     ):
         error = CliRunner().invoke(program, ["run", "-M", name, "hello", *words]).exception
         assert isinstance(error, LikelyError) and re.search(line, str(error)), (words, error)
+
+
+@pytest.mark.parametrize("way", ["--nbest", "--mcmc"])
+def test_an_autoregressive_model_fills_from_left_to_right(way: str, tmp_path: Path) -> None:
+    model = str(tiny.write_folder(tmp_path / "p", tiny.LLAMA, {
+        name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()
+    }))  # fmt: skip
+    result = fill(model, "ab[MASK:2]c[MASK:1]d", way, "8", "--json")
+    found = json.loads(result.stdout)
+    session = Session(load(model))
+    given = [token["id"] for token in found["tokens"] if token["given"]]
+    assert bytes(session.tokenizer.piece(i)[0] for i in given[-2:]) == b"cd"
+    assert [token["step"] for token in found["tokens"] if not token["given"]] != [None] * 3
+    scored = session.score(found["ids"], start=0)
+    logprobs = [step.logprob for step in scored]
+    for token in found["tokens"]:
+        expected = None if token["given"] else logprobs[token["position"]]
+        assert token["logprob"] == pytest.approx(expected, abs=1e-4)
+    first = next(token["position"] for token in found["tokens"] if not token["given"])
+    assert found["logprob"] == pytest.approx(sum(p or 0 for p in logprobs[first:]), abs=1e-3)
+    assert "3 tokens from left to right" in result.stderr
 
 
 def test_an_answer_by_diffusion_is_read_by_programs_kept_and_shown_again(model: str, tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Holes of `likely fill` by an autoregressive model: the text on stdout, each that was taken on stderr."""
+
+import json
+import math
+import sys
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli.replaying_passes import pass_line
+from app.heat import visible
+from engine.decode.infill import Holes, Infill, InfillAttempt
+from engine.errors import ParameterError
+from engine.trace.trace import Recipe
+
+if TYPE_CHECKING:
+    from engine.session import Session
+    from engine.tokenizer import Tokenizer
+
+MASK = -1  # no token: an autoregressive model has none for it
+
+
+def show_infilled(
+    session: "Session",
+    text: str,
+    nbest: int | None,
+    mcmc: int | None,
+    recipe: Recipe,
+    seed: int,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fill from left to right; ParameterError for a diffusion model, whose own way is without these options."""
+    from engine.decode.power import effective
+    from engine.diffusion import infilling
+
+    if getattr(session.model.config, "diffusion", None) is not None:
+        raise ParameterError(
+            f"{'--nbest' if mcmc is None else '--mcmc'} is of autoregressive models, and {session.info.name} is a "
+            "diffusion model, which sees both sides: leave it out"
+        )
+    canvas = tuple(infilling.canvas(text, session.tokenizer, MASK, session.context))
+    holes = Holes(session, canvas, MASK, recipe, seed, session.tokenizer)
+    taken: list[InfillAttempt] = []
+    totals: list[float] = []  # of the text that stands after each attempt
+    count = 0
+    for attempt in holes.nbest(nbest) if nbest is not None else holes.mcmc(mcmc or 1):
+        count = attempt.number
+        if attempt.taken:
+            taken.append(attempt)
+            if not quiet:
+                click.echo(pass_line(attempt.number, texts_of(attempt.text.ids, session.tokenizer)), err=True)
+        totals.append(taken[-1].text.total)
+    found = taken[-1].text
+    if not quiet:
+        way = (
+            f"the likeliest of {count} texts"
+            if mcmc is None
+            else f"{(len(taken) - 1) / mcmc:.0%} of {mcmc} proposals taken, "
+            f"worth {effective(totals):.1f} independent texts"
+        )
+        bits = -found.total / math.log(2)
+        click.echo(f"{len(holes.free)} tokens from left to right · {way} · {bits:.2f} bits · seed {seed}", err=True)
+    if as_json:
+        click.echo(json.dumps(as_dict(holes, taken, session.tokenizer), ensure_ascii=False))
+    else:
+        shown = "".join(texts_of(found.ids, session.tokenizer))
+        click.echo(visible(shown) if sys.stdout.isatty() else shown)
+
+
+def as_dict(holes: Holes, taken: list[InfillAttempt], tokenizer: "Tokenizer") -> dict[str, Any]:
+    """As `fill --json` prints it: a token's step is the text that it came with, its `logprob` that in the text."""
+    found, free, step = taken[-1].text, set(holes.free), dict.fromkeys(holes.free, 1)
+    revisions = []
+    for before, after in pairwise(taken):
+        for at in holes.free:
+            if (old := before.text.ids[at]) != (new := after.text.ids[at]):
+                step[at] = after.number
+                revisions.append({"position": at, "step": after.number, "from": old, "to": new})
+    tokens = [
+        {
+            "position": at,
+            "id": token,
+            "text": text,
+            "step": step.get(at),
+            "logprob": _logprob(found, at) if at in free else None,
+            "given": at not in free,
+        }
+        for at, (token, text) in enumerate(zip(found.ids, texts_of(found.ids, tokenizer), strict=True))
+    ]
+    return {"ids": list(found.ids), "tokens": tokens, "revisions": revisions, "logprob": found.total}
+
+
+def texts_of(ids: tuple[int, ...], tokenizer: "Tokenizer") -> list[str]:
+    """The text of each token."""
+    detokenizer = tokenizer.detokenizer(special=True)
+    texts = [detokenizer.push(token) for token in ids]
+    texts[-1] += detokenizer.flush()
+    return texts
+
+
+def _logprob(found: Infill, at: int) -> float:
+    return found.logprobs[at - found.first]
