@@ -135,7 +135,7 @@ def _law(found: "LadderReport") -> Iterator[str]:
     for name, means in MEANS.items():
         low, high = found.intervals[name]
         held = "" if found.coverage is None or name not in found.coverage else f"   holds {found.coverage[name]:.0%}"
-        yield f"  {name:<6}{values[name]:>10.4g}  {f'[{low:.4g}, {high:.4g}]':<22}{means}{held}"
+        yield f"  {name:<6}{values[name]:>10.4g}  {f'[{low:.4g}, {high:.4g}]':<22}  {means}{held}"
     if found.coverage is not None:
         yield "  so few runs: simulated anew from this law, an interval held the truth as often as is said beside it"
     far = int(abs(off).argmax())
@@ -182,7 +182,12 @@ def _forecasts(found: "LadderReport") -> Iterator[str]:
 
 def _other_forms(found: "LadderReport") -> Iterator[str]:
     if (bent := found.broken) is not None:
-        yield f"With a break, along the envelope: C^-{bent.before:.3f}, from {bent.at:.2g} on C^-{bent.after:.3f}"
+        compute = found.fitted.runs.compute
+        if compute.min() < bent.at < compute.max():
+            said = f"C^-{bent.before:.3f}, from {bent.at:.2g} on C^-{bent.after:.3f}"
+        else:
+            said = "none within these runs"
+        yield f"With a break, along the envelope: {said}"
     if (again := found.repeated) is not None:
         worth = f"R* {again.half_life:.3g} repetitions; alpha {again.law.alpha:.4f}, beta {again.law.beta:.4f}"
         yield f"Tokens read again, each repetition worth less: {worth}, objective {again.objective:.6g}"

@@ -162,6 +162,8 @@ def open_run(
     for a size, shape or options that cannot be.
     """
     folder = expanded(config.out)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"--out takes a folder, and {folder} is a file: give another name")
     begun, foreign, kept = ((folder / name).exists() for name in (FILE, "config.json", state.FILE))
     if (together := ranks.joined()) is not None:  # as rank 0 found it, which may have begun to write
         begun, foreign, kept = together.broadcast([begun, foreign, kept])

@@ -315,6 +315,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ("words.txt", {"family": "mixtral"}, "family must be one of"),
         ("words.txt", {"tokenizer": "words"}, "tokenizer must be bpe, unigram, bytes, characters or a folder"),
         ("words.txt", {"out": str(tmp_path / "model")}, "holds another model"),
+        ("words.txt", {"out": str(tmp_path / "short.txt")}, "--out takes a folder, and .*short.txt is a file"),
     ]
     for number, (name, values, line) in enumerate(refused):
         out = Path(values.pop("out", tmp_path / f"out{number}"))
