@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from app import fill_jobs
 from app import requests as r
+from app.fill_jobs import Filler
 from app.worker import Tell
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted
 from engine.decode.events import Event as RunEvent
 from engine.errors import LikelyError
-from engine.prompt import Encoding, Prompt, locate
+from engine.prompt import Prompt, locate
 from engine.tune.control import Answer, Compare, Complete, Paused, TrainControl
 from engine.tune.control import Event as TrainEvent
 
@@ -31,13 +33,9 @@ if TYPE_CHECKING:
     from engine.tune.attached import Attached
 
 
-class Engine(Protocol):
+class Engine(Filler, Protocol):
     """A loaded model to draw from. Everything it gives is plain Python and numpy; used by one thread only."""
 
-    @property
-    def facts(self) -> r.ModelFacts: ...
-    @property
-    def tokenizer(self) -> Encoding: ...
     @property
     def cache_nbytes(self) -> int: ...
     def generate(
@@ -111,6 +109,10 @@ class ModelJobs:
                 self._unload(name)
             case r.Generate():
                 yield from self._generate(request)
+            case r.Fill():
+                yield from self._fill(request)
+            case r.AskBound():
+                yield fill_jobs.bound(self._engine(request.model), request)
             case r.Score(name, prompt, contents):
                 engine = self._engine(name)
                 steps = tuple(engine.score(prompt.ids(engine.tokenizer)))
@@ -200,6 +202,13 @@ class ModelJobs:
                 done = True
             yield event
         raise LikelyError(f"{request.model} was unloaded")
+
+    def _fill(self, request: r.Fill) -> Iterator[Any]:
+        engine = self._engine(request.model)
+        for event in fill_jobs.fill(engine, request):
+            yield event
+            if self.engines.get(request.model) is not engine:
+                raise LikelyError(f"{request.model} was unloaded")
 
     def _engine(self, name: str) -> Engine:
         if name not in self.engines:

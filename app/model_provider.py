@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from app.looks import Shifted, ShiftLook
 from app.requests import ModelFacts, ModelOffer
 from engine import machine
-from engine.errors import CheckpointError, ParameterError
+from engine.errors import CheckpointError, LikelyError, ParameterError
 from engine.session import Session
 from engine.sources import catalogue, store
 from engine.sources.checkpoint import Checkpoint, load
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from app.inside_jobs import InsideJobs
     from app.looks import Look
     from engine.decode.control import RunControl
+    from engine.diffusion.unmasking import DenoisingStep, Unmasking
+    from engine.evaluate.estimates import Estimate
     from engine.tune.stack import Stack
 
 
+DRAWS = 64  # canvases from which a bound is drawn
 READ = 256  # tokens at a text's end along which it is measured how far adapters move it
 _loaded: WeakValueDictionary[tuple[Path, str], Checkpoint] = WeakValueDictionary()  # by file and content
 
@@ -49,6 +52,7 @@ class LoadedModel(Session):
         super().__init__(checkpoint, **options)
         self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
+        diffusion = getattr(checkpoint.model.config, "diffusion", None)
         self.facts = ModelFacts(
             name=name,
             context=self.context,
@@ -60,6 +64,7 @@ class LoadedModel(Session):
             quantization=info.quantization,
             digest=info.weights,
             eos=frozenset(tokenizer.eos),
+            mask=diffusion.mask if diffusion is not None else None,
         )
 
     def adopt(self, checkpoint: Checkpoint) -> None:
@@ -125,6 +130,40 @@ class LoadedModel(Session):
 
             self.inside = InsideJobs(self)
         yield from self.inside.look(ids, look, control)
+
+    def canvas(self, text: str) -> list[int] | None:
+        """The ids of a text with gaps; None for one without."""
+        from engine.diffusion import infilling
+        from engine.diffusion.denoiser import of_model
+
+        if all(isinstance(piece, str) for piece in infilling.pieces(text)):
+            return None
+        return infilling.canvas(text, self.tokenizer, of_model(self.model, self.info.name).mask, self.context)
+
+    def fill(
+        self, ids: Sequence[int], how: "Unmasking", control: "RunControl", *, seed: int
+    ) -> "Iterator[DenoisingStep]":
+        """Tokens for the masks of a canvas, pass by pass."""
+        from engine.diffusion.infilling import infill
+
+        return infill(self, ids, how, lambda: control.recipe, seed=seed)
+
+    def bound(self, ids: Sequence[int], free: Sequence[int], control: "RunControl") -> "Estimate":
+        """The bound on -log p of the free positions of a canvas, in nats."""
+        import numpy as np
+
+        from engine.diffusion.bound import bound
+        from engine.diffusion.denoiser import ModelDenoiser
+
+        denoiser = ModelDenoiser(self.model, self.info.name)
+
+        def denoise(rows: np.ndarray) -> np.ndarray:
+            if control.cancelled:
+                raise LikelyError("the bound was not measured: it was stopped")
+            return denoiser.log_probabilities(rows)
+
+        places = set(free)
+        return bound(denoise, ids, denoiser.diffusion.mask, [i in places for i in range(len(ids))], draws=DRAWS)
 
     def close(self) -> None:
         """Let the caches go."""

@@ -13,6 +13,8 @@ from app.looks import Look
 from engine.decode.control import RunControl
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
+from engine.diffusion.unmasking import DenoisingStep, Unmasking
+from engine.evaluate.estimates import Estimate
 from engine.prompt import Prompt
 from engine.trace.trace import TokenStep
 from engine.tune.attached import Attached
@@ -20,6 +22,8 @@ from engine.tune.control import Stepped, TrainControl, Validated
 
 if TYPE_CHECKING:
     from app.training_kind import TrainingConfig
+
+ANSWER = 64  # masks of an answer where nobody says how many
 
 # -- requests --------------------------------------------------------------------------------------------------------
 
@@ -59,6 +63,35 @@ class Generate:
     force: str = ""
     stop: tuple[str, ...] = ()
     strategy: Strategy = PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Have masks become tokens by a diffusion model: `Laid`, a `Denoised` each pass, `FillEnded`. Steered and stopped
+    through `control`.
+
+    The canvas is `ids` as they are; else `text`, where it has gaps ([MASK:8]); else the prompt and an answer of so
+    many `masks` after it, by default as many as `ANSWER` or the context has room for.
+    """
+
+    model: str
+    prompt: Prompt
+    control: RunControl
+    seed: int = 0
+    text: str = ""
+    masks: int | None = None
+    ids: tuple[int, ...] = ()
+    how: Unmasking = field(default_factory=Unmasking)
+
+
+@dataclass(frozen=True, slots=True)
+class AskBound:
+    """The bound on -log p of the `free` positions of a canvas by a diffusion model: `Bounded`."""
+
+    model: str
+    ids: tuple[int, ...]
+    free: tuple[int, ...]
+    control: RunControl = field(default_factory=RunControl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +219,7 @@ class Report:
     path: Path
 
 
-ModelRequest = Load | Unload | Generate | Score | Exact | Count | Offer | Adapt | Steer | Inside
+ModelRequest = Load | Unload | Generate | Fill | AskBound | Score | Exact | Count | Offer | Adapt | Steer | Inside
 
 # -- events ----------------------------------------------------------------------------------------------------------
 
@@ -205,6 +238,7 @@ class ModelFacts:
     quantization: str = ""
     digest: str = ""  # of the weights
     eos: frozenset[int] = field(default_factory=frozenset)
+    mask: int | None = None  # of a diffusion model: the token that stands for one that is to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +275,38 @@ class Began:
     """A run has started: the ids that its first token follows."""
 
     ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """The canvas of a run, masks and all; what is shown of it begins at `first`. Ids that are `special` are no text."""
+
+    ids: tuple[int, ...]
+    first: int
+    special: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Denoised:
+    """One pass over the canvas, its tokens with their pieces, and the run's own seconds until then."""
+
+    step: DenoisingStep
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FillEnded:
+    """No more passes come: every mask has become a token, or (`cancelled`) a person has stopped it."""
+
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A bound on -log p in nats, of so many tokens in all, with its Monte-Carlo error."""
+
+    bound: Estimate
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)

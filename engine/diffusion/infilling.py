@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,12 @@ def canvas(text: str, tokenizer: "Tokenizer", mask: int, context: int) -> list[i
 
 
 def infill(
-    session: "Session", ids: list[int], how: Unmasking, recipe: Recipe, *, seed: int = 0
+    session: "Session",
+    ids: Sequence[int],
+    how: Unmasking,
+    recipe: Recipe | Callable[[], Recipe],
+    *,
+    seed: int = 0,
 ) -> Iterator[DenoisingStep]:
     """Tokens for the masks of a canvas by the session's model, pass by pass; raises what `fill` does."""
     how.checked()

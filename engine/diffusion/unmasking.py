@@ -151,7 +151,7 @@ def fill(
     ids: Sequence[int],
     mask: int,
     how: Unmasking,
-    recipe: Recipe,
+    recipe: Recipe | Callable[[], Recipe],
     *,
     seed: int = 0,
     vocabulary: Vocabulary | None = None,
@@ -162,24 +162,32 @@ def fill(
     `revise` and `remask`. `own`: positions of a block of the model, 0 for one that sees all; `begin` is told the masks
     of each block before its first pass.
 
-    The transforms of the recipe are applied at each position, as if its token followed all that are known. Raises
-    ParameterError for a transform that needs a text in its order, NotFinite for logits that are no numbers.
+    The transforms of the recipe are applied at each position, as if its token followed all that are known. A recipe
+    that may change is asked for before each pass. Raises ParameterError for a transform that needs a text in its
+    order, NotFinite for logits that are no numbers.
     """
     how.checked()
-    for transform in recipe.transforms:
-        if transform.sync or transform.surprisal:
-            name = type(transform).__name__
-            raise ParameterError(f"{name} needs tokens in the order of the text, and diffusion draws them in any")
+    now = recipe if callable(recipe) else lambda: recipe
+    unordered(now())
     text = np.array(ids)
     masks = np.flatnonzero(text == mask)
     if not len(masks):
         return
     canvas = _Canvas(text, text != mask)
-    drawing = _Drawing(predict, mask, how, recipe, seed, vocabulary)
+    drawing = _Drawing(predict, mask, how, now, seed, vocabulary)
     for places, passes in how.parts(masks, own):
         if begin is not None:
             begin(places)
         yield from drawing.block(canvas, places, passes)
+
+
+def unordered(recipe: Recipe) -> Recipe:
+    """Itself; ParameterError for a transform that needs a text in its order."""
+    for transform in recipe.transforms:
+        if transform.sync or transform.surprisal:
+            name = type(transform).__name__
+            raise ParameterError(f"{name} needs tokens in the order of the text, and diffusion draws them in any")
+    return recipe
 
 
 @dataclass
@@ -187,7 +195,7 @@ class _Drawing:
     predict: Predict
     mask: int
     how: Unmasking
-    recipe: Recipe
+    now: Callable[[], Recipe]
     seed: int
     vocabulary: Vocabulary | None
     step: int = 0
@@ -245,7 +253,8 @@ class _Drawing:
         self.step += 1
         raw = np.asarray(self.predict(canvas.ids, left), np.float32)
         said = _Said(raw)
-        transforms, greedy = self.recipe.transforms, self.recipe.greedy
+        recipe = unordered(self.now())
+        transforms, greedy = recipe.transforms, recipe.greedy
         states = start(transforms, self.vocabulary, canvas.ids[canvas.known].tolist(), np) if transforms else ()
         first = self.step * len(canvas.ids)
         unmasked = []
@@ -255,7 +264,7 @@ class _Drawing:
             key = self.seed, first + at
             row, removed_by = run(transforms, raw[i], states, key, np, greedy=greedy)
             token = int(np.argmax(row)) if greedy else int(draw(row, key, np))
-            step = observe(raw[i], token, after=row, removed_by=removed_by, recipe=self.recipe, position=at)
+            step = observe(raw[i], token, after=row, removed_by=removed_by, recipe=recipe, position=at)
             assert step.logprob is not None
             canvas.ids[at], canvas.known[at], canvas.confidence[at] = token, True, step.logprob
             if (before := canvas.before.pop(at, None)) != token:

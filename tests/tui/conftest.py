@@ -127,7 +127,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("app.tui.keys.MAC", False)  # pictures are those of one system
     ticks = count()
-    monkeypatch.setattr("app.jobs.perf_counter", lambda: next(ticks) / 100)  # an event takes a hundredth
+    for jobs in ("jobs", "fill_jobs"):  # an event takes a hundredth
+        monkeypatch.setattr(f"app.{jobs}.perf_counter", lambda: next(ticks) / 100)
 
     @asynccontextmanager
     async def opened(

@@ -351,6 +351,17 @@ class ScriptedEngine:
         raise ParameterError(f"{self.facts.name} is a script: there is nothing inside")
         yield
 
+    def canvas(self, text: str) -> list[int] | None:
+        """It fills no masks, whatever a text has."""
+        return None
+
+    def fill(self, *args: Any, **options: Any) -> Iterator[Any]:
+        raise AssertionError("an autoregressive model was asked to fill masks")
+        yield
+
+    def bound(self, *args: Any) -> Any:
+        raise AssertionError("an autoregressive model was asked for a bound")
+
     def close(self) -> None:
         self.calls.append(("close", []))
 

@@ -12,6 +12,9 @@ from typing import Any
 from app import requests as r
 from app.tui.chat import tallies
 from app.tui.chat.context import before, turns
+from app.tui.chat.denoising import Denoising
+from app.tui.chat.denoising import words as unmasking_words
+from app.tui.chat.denoising_run import DenoisingRun
 from app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from app.tui.sampling import Sampling
 from app.tui.sampling import words as recipe_words
@@ -24,6 +27,7 @@ from engine.decode.control import RunControl
 from engine.decode.events import Stats
 from engine.decode.strategies import PLAIN
 from engine.decode.strategy import Strategy
+from engine.diffusion.unmasking import Unmasking
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe, TokenStep
 
@@ -35,6 +39,7 @@ class Heard:
     tokens: list[ShownToken] = field(default_factory=list)  # to be appended to what is shown
     reshow: bool = False  # the lineage is another one
     branched: bool = False  # there are several branches: the tree has changed
+    denoised: bool = False  # a canvas has changed
     ended: bool = False  # the run is over
     scored: bool | None = None  # whether words that were measured can be shown so
     failure: Failed | None = None
@@ -76,6 +81,8 @@ class ChatSession:
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
         self.strategy: Strategy = PLAIN  # how tokens are found
+        self.unmasking = Unmasking()  # how they are by a diffusion model
+        self.denoisings: dict[str, Denoising] = {}  # canvases by node, of this session
         self.scoring: dict[int, str] = {}  # nodes by job
         self.rewriting: dict[int, Rewriting] = {}  # by job
         self.stepping = False
@@ -94,6 +101,11 @@ class ChatSession:
     @property
     def running(self) -> bool:
         return self.run is not None
+
+    @property
+    def diffuses(self) -> bool:
+        """Whether the model fills canvases, rather than writing from left to right."""
+        return self.facts is not None and self.facts.mask is not None
 
     # -- what a person does ------------------------------------------------------------------------------------------
 
@@ -163,7 +175,7 @@ class ChatSession:
     def resume(self) -> bool:
         """Go on with the last answer."""
         leaf = self.conversation.leaf
-        if leaf is None or leaf.role != "assistant":
+        if leaf is None or leaf.role != "assistant" or self.diffuses:
             return False
         self.answer(Fork(leaf.id), joins=True)
         return True
@@ -171,7 +183,7 @@ class ChatSession:
     def branch(self, place: TokenPlace, token: int | None = None, force: str = "") -> bool:
         """Go on differently from a token of an answer: with another token, other words, or drawn again."""
         shown = self.transcript.shown
-        if not 0 <= place.block < len(shown) or shown[place.block].message.role != "assistant":
+        if not 0 <= place.block < len(shown) or shown[place.block].message.role != "assistant" or self.diffuses:
             return False
         tokens = [] if token is None else [token]
         self.answer(self.transcript.fork_at(place), joins=place.token > 0, tokens=tokens, force=force)
@@ -198,6 +210,9 @@ class ChatSession:
             return
         recipe = self._recipe(sampling or self.sampling)
         seed = self.new_seed() if seed is None else seed
+        if self.diffuses:
+            self._denoise(fork, recipe, seed)
+            return
         how = self._how(recipe)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how)
         prompt = before(self.conversation, fork)
@@ -234,6 +249,37 @@ class ChatSession:
         self.job = self.send(
             r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=self._acting)
         )
+
+    def _denoise(self, fork: Fork, recipe: Recipe, seed: int, goes_on: tuple[Denoising, str] | None = None) -> None:
+        """Fill a canvas: of an answer, of the last message where that has gaps, or (`goes_on`, and how it was drawn)
+        one that a person has changed."""
+        assert self.facts is not None
+        prompt, control = before(self.conversation, fork), RunControl(recipe)
+        how = replace(self.unmasking, steps=0, block=0) if goes_on else self.unmasking  # few masks are left by then
+        label = (
+            goes_on[1]
+            if goes_on
+            else " · ".join(filter(None, (unmasking_words(how), recipe_words(recipe), self.adapters)))
+        )
+        node = Node(self.new_id(), fork, "assistant", seed=seed, label=label)
+        self._change(self.conversation.add(node))
+        text = self.conversation.nodes[fork.node].text if fork.node else ""
+        run = DenoisingRun(node.id, control, self.new_id, self.facts, how, goes_on[0] if goes_on else None)
+        self.run = run
+        ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
+        self.job = self.send(r.Fill(self.facts.name, prompt, control, seed, text, self.max_tokens, ids, how))
+
+    def place(self, node: str, step: int, position: int, token: int | None) -> bool:
+        """Put a token at a position of a canvas as it was after a step, None for a mask, and have the masks filled:
+        another answer beside that one. False where the model is not one for it, or nothing would be changed."""
+        canvas = self.denoisings.get(node)
+        if canvas is None or not self.diffuses or canvas.cell(position, step).token == token:
+            return False
+        self.stop()
+        old = self.conversation.nodes[node]
+        canvas = canvas.parted(step, position, token)
+        self._denoise(old.fork, self.recipe, self.new_seed(), (canvas, old.label))
+        return True
 
     def stop(self, *, hear: bool = False) -> bool:
         """Stop the run between two tokens; what was drawn stays. `hear`: a search may first tell what it has found."""
@@ -284,7 +330,7 @@ class ChatSession:
         """Begin to choose token by token: at the end of the last answer, or of a new one."""
         self.stop()
         leaf = self.conversation.leaf
-        if leaf is None or self.facts is None:
+        if leaf is None or self.facts is None or self.diffuses:
             return False
         self.stepping = True
         self.peek = None
@@ -317,6 +363,8 @@ class ChatSession:
         """Have words that were not drawn here measured, once."""
         node = self.transcript.shown[index].message.last
         if node.drawn or node.id in self.transcript.scores or self.facts is None or node.id in self.scoring.values():
+            return
+        if self.diffuses:  # no p(x_i | x_<i) of words is to be had
             return
         said = turns(self.conversation, Fork(node.id))
         self.scoring[self.send(r.Score(self.facts.name, Prompt(said), tuple(text for _, text in said)))] = node.id
@@ -373,6 +421,8 @@ class ChatSession:
             return heard
         begun = run.ids is not None
         talk, fresh = run.take(self.conversation, events)
+        if isinstance(run, DenoisingRun) and run.denoising is not None:
+            self.denoisings[run.node], heard.denoised = run.denoising, True
         if talk is not self.conversation:
             self._put(run, talk)
         if not begun and run.ids is not None:
@@ -435,7 +485,7 @@ class ChatSession:
         """As `_change`, for a message that grows: its block stays the one on the screen."""
         self._change(conversation)
         shown = self.transcript.shown
-        if shown and shown[-1].message.last.id == run.node:
+        if run.GROWS and shown and shown[-1].message.last.id == run.node:
             message = self.conversation.messages()[-1]
             if message.last.id == run.node:
                 self.transcript.grew(message)

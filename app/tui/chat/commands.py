@@ -12,6 +12,7 @@ from app.tui.chat import slash
 from app.tui.view import Command
 from app.tui.widgets.best_texts import BestTexts
 from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.diffusion_pane import DiffusionPane
 from app.tui.widgets.place_editor import PlaceEditor
 from app.tui.widgets.sampler import Sliders
 from app.tui.widgets.system_line import SystemLine
@@ -28,6 +29,10 @@ KEYS: dict[type[Widget], Keys] = {
         ("⏎", "Alternatives"), ("n", "Surprise"), ("b", "Re-sample"), ("[ ]", "Siblings"), ("e", "Edit"),
         ("i", "Inside"), ("m", "Raw text"), ("y", "Copy"),
     ),
+    DiffusionPane: (
+        ("[ ]", "Step"), ("space", "Play"), ("←→", "Position"), ("⏎", "Choose"), ("m", "Mask again"), ("p", "−log p"),
+        ("=", "Formula"),
+    ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
     Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
     PlaceEditor: (("⏎", "Keep"), ("tab", "Keep and go on"), ("^j", "New line"), ("esc", "Leave")),
@@ -35,12 +40,14 @@ KEYS: dict[type[Widget], Keys] = {
     BestTexts: (("↑↓", "Show"), ("⏎", "Take it"), ("v", "Steps"), ("del", "Drop"), ("space", "Pause")),
     TreePane: (("↑↓", "Pick"), ("⏎", "Check out"), ("z", "Pruned")),
 }  # fmt: skip
+DIFFUSES: Keys = (("tab", "Canvas"), ("^r", "Redo"), ("^g", "How it is filled"), ("^o", "Sessions"), ("^n", "New"))
 ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))
 
 
-def keys(focused: Widget | None) -> Keys:
+def keys(focused: Widget | None, diffuses: bool = False) -> Keys:
     """The keys that act on what has the focus."""
-    return next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), ELSEWHERE)
+    elsewhere = DIFFUSES if diffuses else ELSEWHERE
+    return next((shown for kind, shown in KEYS.items() if isinstance(focused, kind)), elsewhere)
 
 
 def offered(screen: "ChatScreen") -> Iterator[Command]:

@@ -23,6 +23,8 @@ PRUNED, CANCELLED, FAILED = "pruned", "cancelled", "failed"  # how a node can fi
 class LiveRun:
     """A run that began with one node."""
 
+    GROWS = True  # tokens come at the end of what is on the screen
+
     def __init__(self, node: str, control: RunControl, new_id: Callable[[], str], *, stepping: bool = False) -> None:
         """`node` is in the conversation, and is drawn by branch 0. In step mode the forced tokens
         are a person's; the first that comes then is only looked at (`peek`), and ends the run."""

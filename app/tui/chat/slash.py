@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from app import export
 from app.heat import HEATS, bits_of
 from app.tui import presets
-from app.tui.chat import decoding
+from app.tui.chat import decoding, diffusing
 from app.tui.dialogs.overlays import Ask, Pick, Read
 from app.tui.sampling import BAN, given, typed
 from app.tui.tokens import cells
@@ -217,7 +217,9 @@ def _redo(screen: "ChatScreen", text: str) -> None:
 
 def _strategy(screen: "ChatScreen", text: str) -> None:
     """How tokens are found: one by one, with guesses ahead, by a search, as votes. Without words, a list."""
-    if text:
+    if screen.talk.diffuses:
+        screen.hints.say("a diffusion model fills masks: /unmask says in which order")
+    elif text:
         decoding.choose(screen, decoding.read(text))
     else:
         screen.inspector.sampler.action_strategy()
@@ -401,6 +403,12 @@ COMMANDS: dict[str, Slash] = {
     "heat": Slash("name", "surprisal, entropy, rank, off; or bits: from where on", _heat, lambda _: list(HEATS)),
     "specials": Slash("", "show or hide control tokens", lambda s, _: s.pane.toggle_specials()),
     "strategy": Slash("name", "how tokens are found: drawn, guessed ahead, searched, voted", _strategy, _strategies),
+    "unmask": Slash(
+        "[option value …]",
+        "of a diffusion model: in which order masks become tokens",
+        diffusing.unmask,
+        lambda _: [f"{name} " for name in ("threshold", "by", "steps", "block", "revise", "noise")],
+    ),
     "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),
     "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),
     "import": Slash("path", "open a conversation from a file", _import),

@@ -7,6 +7,7 @@ from app.tui.chat.chat_session import ChatSession
 from app.tui.engine_client import EngineClient
 from app.worker import Failed
 
+READING = "reading the prompt"
 CRASH = "crash.txt"  # in likely's folder
 
 
@@ -32,6 +33,11 @@ def progress(loading: r.Progressed) -> str:
     """How far a model is that is being made ready."""
     share = f" {100 * loading.done // loading.total} % · esc stops" if loading.total else "…"
     return f"{loading.stage}{share}" if " " in loading.stage else f"loading the model{share}"
+
+
+def reading(done: int, total: int) -> str:
+    """How much of a prompt the model has read."""
+    return f"{READING} · {done} of {total} tokens"
 
 
 def failed(failure: Failed, home: Path) -> str:

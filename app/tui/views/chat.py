@@ -17,27 +17,28 @@ from textual.binding import Binding, BindingType
 from app import requests as r
 from app.heat import BITS, HEATS
 from app.tui import keys
-from app.tui.chat import commands, slash, status, stepping, titler
+from app.tui.chat import commands, diffusing, slash, status, stepping, titler
 from app.tui.chat.auto_saver import EVERY_S
 from app.tui.chat.candidates import Names
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.formulas import of_ids
 from app.tui.chat.inspection import Subject
 from app.tui.chat.resuming import resumed
+from app.tui.chat.steering import Steering
 from app.tui.chat.titler import Titler
 from app.tui.chat.token_look import TokenLook
 from app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
 from app.tui.formula import Formula
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
-from app.tui.tokens.layout import TokenPlace
-from app.tui.view import Command, View
+from app.tui.view import Command
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from app.tui.widgets.best_texts import BestTexts
 from app.tui.widgets.body import Body
 from app.tui.widgets.candidates import Candidates
+from app.tui.widgets.caption import Caption
 from app.tui.widgets.composer import Composer
-from app.tui.widgets.entropy import EntropyRow
+from app.tui.widgets.diffusion_pane import DiffusionPane
 from app.tui.widgets.inspector import Inspector
 from app.tui.widgets.place_editor import SYSTEM, PlaceEditor
 from app.tui.widgets.sampler import Sliders
@@ -52,11 +53,22 @@ STATUS_S = 0.5  # between two looks at speed and context while tokens come
 BEGUN = 16  # tokens, which the tree shows of a branch
 
 
-class ChatScreen(View):
+class ChatScreen(Steering):
     """Talk to a model, look at every token, steer, branch."""
 
     NAME = "chat"
-    PARTS = (TokenView, TranscriptPane, BestTexts, SystemLine, PlaceEditor, Candidates, Sliders, TreePane, Composer)
+    PARTS = (
+        TokenView,
+        TranscriptPane,
+        BestTexts,
+        SystemLine,
+        PlaceEditor,
+        Candidates,
+        Sliders,
+        TreePane,
+        Composer,
+        DiffusionPane,
+    )
     BLANK = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -69,8 +81,6 @@ class ChatScreen(View):
         Binding("ctrl+f", "find", "Find", show=False, priority=True, id="chat.find"),
     ]
 
-    pane: TranscriptPane
-    inspector: Inspector
     composer: Composer
 
     def __init__(self) -> None:
@@ -84,14 +94,16 @@ class ChatScreen(View):
         with Body(id="body"):
             yield TranscriptPane(id="left")
             yield Inspector(id="inspector", strategies=True)
+            yield DiffusionPane(lambda: self.talk, self.names)
         yield InspectorLine(id="glance")
         yield Suggestions(id="suggestions")
         yield Composer(placeholder=WAITING, id="prompt")
+        yield Caption(id="diffusion-formula")
         yield Hints(id="hints")
 
     def on_mount(self) -> None:
         self.pane = self.query_one(TranscriptPane)
-        self.inspector = self.query_one(Inspector)
+        self.inspector, self.diffusion = self.query_one(Inspector), self.query_one(DiffusionPane)
         self.inspector.subject = self.subject
         self.query_one(BestTexts).run = lambda: self.talk.run
         self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
@@ -100,7 +112,8 @@ class ChatScreen(View):
         self.composer.prompts = self.host.prompts
         self.composer.commands = partial(slash.suggest, self)
         self.composer.busy, self.composer.room = lambda: self.talk.running, lambda: self.talk.room()
-        self.composer.example, self.composer.turn = lambda: self.pane.example, self.pane.turn_example
+        self.composer.example = lambda: "" if self.talk.diffuses else self.pane.example
+        self.composer.turn = self.pane.turn_example
         self.composer.list = self.query_one(Suggestions)
         self._open_first()
         self.composer.take(self.typed)
@@ -179,7 +192,7 @@ class ChatScreen(View):
 
     def _name_it(self) -> None:
         talk, facts = self.talk, self.host.engine.current
-        if facts is not None and not talk.running:
+        if facts is not None and not talk.running and not talk.diffuses:
             self.titler.ask(
                 talk.conversation, facts, lambda title: self.rename(title) if self.session is talk else None
             )
@@ -210,11 +223,13 @@ class ChatScreen(View):
             self.inspector.show_tree(talk.conversation)
         if heard.tokens and not heard.ended:
             self._drawn(len(heard.tokens))
+        if heard.denoised and not heard.ended:
+            self.status()
         if heard.news:
             self.call_later(self.hints.say, heard.news, True)
         if talk.run is not None and talk.run is run and run.read is not None:
-            self.hints.say("reading the prompt · {} of {} tokens".format(*run.read))
-        elif run is not None and not heard.failure and self.hints.news.startswith("reading the prompt"):
+            self.hints.say(status.reading(*run.read))
+        elif run is not None and not heard.failure and self.hints.news.startswith(status.READING):
             self._hint()
 
     def _drawn(self, count: int) -> None:
@@ -281,8 +296,7 @@ class ChatScreen(View):
 
     def status(self) -> None:
         """The top line, as things are."""
-        self.top.show(*status.shown(self.talk, self.host.engine))
-        self.top.tint(self.talk.transcript.heat, self.talk.transcript.least)
+        diffusing.show(self)
 
     def names(self) -> Names:
         return self.host.names_of(self.talk.conversation.model)
@@ -292,6 +306,8 @@ class ChatScreen(View):
         return self.look.subject(self.pane.place, self.pane.cursor, self.names(), self.host.engine.current)
 
     def formula(self) -> Formula | None:
+        if self.talk.diffuses:
+            return self.diffusion.formula()
         facts, writes = self.host.engine.current, self.composer.has_focus or not self.pane.shown
         reads = of_ids(self.talk.context_tokens(), facts.context) if facts is not None and writes else None
         return reads or self.inspector.formula()
@@ -321,14 +337,14 @@ class ChatScreen(View):
     def _show_keys(self) -> None:
         """The keys that act on what has the focus."""
         stop = (("esc", "Stop"),) if self.talk.running else ()
-        self.hints.show((*stop, *commands.keys(self.focused), (keys.help_key(), "Keys")))
+        self.hints.show((*stop, *commands.keys(self.focused, self.talk.diffuses), (keys.help_key(), "Keys")))
 
     def _hint(self) -> None:
         """The keys; news of what was before are over."""
         self._show_keys()
         if not self.hints.alarm and not self.talk.stepping:
             facts = self.host.engine.current
-            base = facts is not None and not facts.chat and not self.pane.shown
+            base = facts is not None and not facts.chat and not self.pane.shown and not self.talk.diffuses
             self.hints.say("a base model, without a chat template: it continues text (f4)" if base else "")
 
     # -- saying something --------------------------------------------------------------------------------------------
@@ -343,7 +359,10 @@ class ChatScreen(View):
         self.composer.focus()
 
     def on_composer_commanded(self, event: Composer.Commanded) -> None:
-        slash.run(self, event.text)
+        self.command(event.text)
+
+    def command(self, text: str) -> None:
+        slash.run(self, text)
 
     def on_composer_said(self, event: Composer.Said) -> None:
         self.titler.stop()
@@ -415,48 +434,15 @@ class ChatScreen(View):
         if event.news:
             self.hints.say(event.news)
 
-    def on_transcript_pane_banned(self, event: TranscriptPane.Banned) -> None:
-        self.inspector.ban(event.token)
-
-    def on_candidates_picked(self, event: Candidates.Picked) -> None:
-        place = self.pane.place
-        if self.talk.stepping and self.talk.peek is not None and event.verb == "branch":
-            self.talk.pick(event.token)
-        elif event.verb == "force":
-            forced = self.talk.force_next(event.token)
-            name = self.names().name(event.token)
-            self.hints.say(f"{name} comes next" if forced else "nothing is being drawn: enter branches with it")
-        elif place is not None:
-            self.pane.take(place, event.token)
-
-    def on_sliders_changed(self, event: Sliders.Changed) -> None:
-        self.set_sampling(event.sampling)
-
-    def on_sliders_strategy_chosen(self, event: Sliders.StrategyChosen) -> None:
-        slash.run(self, f"/strategy {event.strategy}")
-
     def set_sampling(self, sampling: Sampling) -> None:
-        """Draw otherwise from the next token on."""
+        """Draw otherwise from the next token on. Raises ParameterError for what the model cannot draw by."""
+        diffusing.check(self.talk, sampling)
         self.inspector.sampler.show(sampling)
         self.talk.resample(sampling)
         self.inspector.look()
         self.inspector.rest()
         if not self.talk.running:
             self.save()
-
-    def on_entropy_row_pointed(self, event: EntropyRow.Pointed) -> None:
-        if (place := self.pane.place) is not None:
-            self.pane.view.focus()
-            self.pane.view.move_to(TokenPlace(place.block, event.token))
-
-    def on_tree_pane_checked_out(self, event: TreePane.CheckedOut) -> None:
-        self.pane.check_out(event.fork, event.option)
-
-    def on_tree_pane_put_away(self, event: TreePane.PutAway) -> None:
-        self.pane.prune(event.fork, event.option)
-
-    def on_tree_pane_brought_back(self) -> None:
-        self.pane.action_restore()
 
     def action_step(self) -> None:
         stepping.turn(self)
@@ -482,6 +468,8 @@ class ChatScreen(View):
             stepping.end(self)
         elif self.host.engine.stop_loading():
             self.hints.say("stopping the download…")
+        elif self.diffusion.leave():
+            self.status()
         elif self.talk.stop(hear=True):
             self.save()
             self.pane.fold_thinking()
@@ -498,7 +486,10 @@ class ChatScreen(View):
 
     def action_sampler(self) -> None:
         """To the sliders; where the screen is narrow, the drawer turns to them, or back."""
-        self.inspector.to_sampler(back=self.composer)
+        if self.talk.diffuses:
+            self.hints.say(diffusing.settings(self))
+        else:
+            self.inspector.to_sampler(back=self.composer)
 
     def action_panel(self) -> None:
         self.inspector.next_face()

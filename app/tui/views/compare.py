@@ -361,10 +361,14 @@ class CompareScreen(View):
 
     def refresh_feet(self) -> None:
         """Say below each column what it came to, and where it parts from the first."""
+        both = any(column.talk.diffuses for column in self.columns)
         for column in self.columns:
             first = self.columns[0]
             column.compare(first)
-            column.foot(column is first)
+            column.foot(column is first, both)
+
+    def on_column_measured(self) -> None:
+        self.refresh_feet()
 
     def _conversation(self, sampling: Sampling, facts: r.ModelFacts | None) -> Conversation:
         """An empty one, with the system prompt of the chat."""

@@ -5,18 +5,25 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.message import Message
 from textual.widgets import Label
 
+from app import heat
+from app import requests as r
 from app.store import Store
+from app.tui.chat import denoising_layout
 from app.tui.chat.chat_session import ChatSession
 from app.tui.chat.comparison import divergence
+from app.tui.chat.denoising import LN2, Denoising
 from app.tui.chat.token_look import TokenLook
+from app.tui.host import host
 from app.tui.sampling import words
 from app.tui.tokens import cells
+from app.tui.tokens.block import ShownToken
 from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.token_view import TokenView
 from engine.conversation import Conversation
-from engine.evaluate.scores import perplexity
+from engine.evaluate.scores import perplexity, surprisal
 from engine.trace.trace import TokenStep
 
 EMPTY = "c sets it up · ⏎ in the prompt runs it"
@@ -38,6 +45,7 @@ class Column(Vertical):
         self.view = TokenView()
         self._head = Label("", classes="column-head", markup=False)
         self._foot = Label("", classes="column-foot", markup=False)
+        self.bound: r.Bounded | None = None  # on its answer's likelihood, by a diffusion model
         self._alike = 0  # so many tokens were found to be the same
 
     def compose(self) -> ComposeResult:
@@ -70,7 +78,8 @@ class Column(Vertical):
         sampling, facts = self.talk.sampling, self.talk.facts
         model = (facts.title or facts.name) if facts is not None and (self.model or self.named) else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
-        drawn = (sampling.preset_name or words(sampling.recipe), order, self.talk.strategy.words)
+        found = "diffusion" if self.talk.diffuses else self.talk.strategy.words
+        drawn = (sampling.preset_name or words(sampling.recipe), order, found)
         parts = (model, *drawn) if self.named else (*drawn, model)  # what is first stays where there is little room
         return " · ".join(part for part in parts if part)
 
@@ -98,9 +107,45 @@ class Column(Vertical):
         heard = self.talk.take(job, list(events))
         if heard.tokens:
             self.view.extend(heard.tokens)
+        if heard.denoised and not heard.ended:
+            self._fill()
+        if heard.ended and not heard.failure:
+            self._bound()
         if heard.ended or heard.reshow:
             self.show()
         return heard.failure.line if heard.failure is not None else heard.news
+
+    @property
+    def canvas(self) -> Denoising | None:
+        """The canvas of its answer, where a diffusion model fills one."""
+        return self.talk.denoisings.get(self.answer)
+
+    def _fill(self) -> None:
+        """Show the canvas as it is: masks are shaded."""
+        canvas, shown = self.canvas, self.talk.transcript.shown
+        if canvas is not None:
+            names, cells_ = host(self).names_of(self.talk.conversation.model), canvas.cells(canvas.steps)
+            said = denoising_layout.spoken(cells_, names, canvas.laid.special)
+            tinted = [heat.level(c.entropy / LN2) if c.token is None and c.entropy else 0 for c in cells_]
+            shown[-1].block.fill(ShownToken(each.text, level) for each, level in zip(said, tinted, strict=True))
+            self.view.show([shown[-1].block])
+
+    def _bound(self) -> None:
+        """Ask for the bound on the likelihood of a canvas, once it is filled."""
+        canvas, facts, self.bound = self.canvas, self.talk.facts, None
+        ids = canvas.ids(canvas.steps) if canvas is not None else ()
+        if canvas is None or facts is None or canvas.mask in ids[canvas.laid.first :] or not canvas.free:
+            return
+
+        def heard(job: int, events: list[Any]) -> None:
+            if canvas is self.canvas:
+                self.bound = next((event for event in events if isinstance(event, r.Bounded)), self.bound)
+                self.post_message(self.Measured())
+
+        host(self).engine.submit(r.AskBound(facts.name, ids, tuple(canvas.free)), heard)
+
+    class Measured(Message):
+        """There is more to be said below a column."""
 
     # -- showing -----------------------------------------------------------------------------------------------------
 
@@ -130,11 +175,23 @@ class Column(Vertical):
             self.view.mark = TokenPlace(0, self.parts_at)
             self.view.redraw()
 
+    def _costs(self) -> list[str]:
+        """Likelihood, passes, seconds."""
+        canvas, steps = self.canvas, self.steps
+        if canvas is not None:
+            bound = self.bound
+            bits = f"≤ {bound.bound.mean / LN2 / bound.tokens:.2f} bits/tok" if bound is not None else ""
+            return [bits, f"{canvas.steps} steps", f"{canvas.seconds[-1]:.1f} s" if canvas.seconds else ""]
+        mean = surprisal(step.logprob for step in steps)
+        bits = f"{mean / LN2:.2f} bits/tok" if mean is not None else ""
+        return [bits, f"{len(steps)} steps", f"{steps[-1].elapsed_s:.1f} s"] if steps else []
+
     def head(self) -> None:
         self._head.update(cells.fit(cells.clean(self.label), max(self.size.width - 3, 4)))
 
-    def foot(self, first: bool) -> None:
-        """Where it first differs from the first column, perplexity, tokens, speed in its own time."""
+    def foot(self, first: bool, likelihood: bool = False) -> None:
+        """Where it first differs from the first column, perplexity, tokens, speed in its own time; with `likelihood`
+        what both factorisations have: passes of the model, seconds, bits a token (of a canvas a bound)."""
         steps, room = self.steps, max(self.size.width - 3, 4)
         spent = steps[-1].elapsed_s - steps[0].elapsed_s if len(steps) > 1 else 0.0
         ppl = perplexity(step.logprob for step in steps)
@@ -145,6 +202,8 @@ class Column(Vertical):
             f"{len(steps)} tok" if steps else "",
             f"{(len(steps) - 1) / spent:.0f} tok/s" if spent > 0 else "",
         ]
+        if likelihood:
+            parts = [*self._costs(), parts[0]]
         parts = [part for part in parts if part]
         while len(parts) > 1 and cells.width(" · ".join(parts)) > room:  # speed matters least, then how many tokens
             parts.pop()

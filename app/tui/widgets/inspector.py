@@ -120,7 +120,12 @@ class Inspector(Vertical, CachedWidget):
         if not self.is_attached:  # the view was left meanwhile
             return
         self.fit()
-        self.line.display = self.is_drawer and not self.display and not self.screen.has_class("-flat")
+        self.line.display = (
+            self.is_drawer
+            and not self.display
+            and not self.screen.has_class("-flat")
+            and not self.screen.has_class("-diffusion")
+        )
         if not self.display and not self.line.display:
             return
         subject = self.subject()

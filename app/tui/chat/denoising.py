@@ -1,0 +1,274 @@
+"""A canvas in the course of its denoising: what stood at each position after each step, and what was thought there.
+
+What a diffusion model decides never goes away, so any step can be looked at, while more come. A person's choices are
+kept like passes of the model. Plain data; knows no session and no screen.
+"""
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from app.requests import Laid
+from engine.diffusion.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
+from engine.trace.trace import Recipe, TokenStep
+
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A person has put a token at a position, or None: it is masked again."""
+
+    token: int | None
+
+
+Thought = OpenMask | Unmasked | Placed
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasCell:
+    """A position after a step. Without a `token` it is a mask."""
+
+    position: int
+    token: int | None
+    step: int | None = None  # at which it was decided; None for what was given
+    guess: int | None = None  # of a mask: its best candidate, as far as it was looked at
+    entropy: float | None = None  # nats, when it was looked at last
+    was: int | None = None  # revised at this very step: the token that stood there
+    by_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A candidate of a position: its raw probability, and whether the transforms had taken it away."""
+
+    token: int
+    p: float
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A word that was taken back at a step, and what took its place."""
+
+    step: int
+    position: int
+    before: int
+    after: int
+
+
+@dataclass
+class Denoising:
+    """The canvas of one answer, step by step. Step 0 is before the first pass."""
+
+    laid: Laid
+    mask: int
+    planned: int = 0  # passes in all; 0 where nobody knows
+    steps: int = 0  # that have come
+    decided: list[int] = field(default_factory=list)  # masks that became tokens, step by step
+    revised: list[Taken] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # the run's own, until each step
+    history: dict[int, list[tuple[int, Thought]]] = field(default_factory=dict)
+    offset: int = 0  # steps before the run that goes on now
+    spent_s: float = 0.0  # by runs before it
+
+    @classmethod
+    def of(cls, laid: Laid, mask: int, how: Unmasking) -> "Denoising":
+        """A canvas before its first pass; its length in steps is known where no threshold decides it."""
+        masks, planned = laid.ids.count(mask), 0
+        if masks and not how.threshold and masks % (how.block or masks) == 0:
+            planned = (how.steps or masks) + how.revise * (masks // (how.block or masks))
+        return cls(laid, mask, planned)
+
+    @classmethod
+    def kept(cls, steps: Sequence[TokenStep], mask: int, special: frozenset[int]) -> "Denoising":
+        """An answer that was kept without its steps: its tokens as they stood in the end."""
+        found = cls(Laid(tuple(step.token for step in steps), 0, special), mask)
+        for i, step in enumerate(steps):
+            if step.token != mask and step.origin == "drawn":
+                found._put(i, Unmasked(0, step))
+        return found
+
+    # -- what comes --------------------------------------------------------------------------------------------------
+
+    def add(self, step: DenoisingStep, elapsed_s: float) -> None:
+        """One pass of the model more."""
+        self.steps += 1
+        new = 0
+        for each in step.open:
+            self._put(each.position, each)
+        for unmasked in step.unmasked:
+            at = unmasked.token.position
+            if unmasked.before is not None:
+                self.revised.append(Taken(self.steps, at, unmasked.before, unmasked.token.token))
+            else:
+                new += 1
+            self._put(at, unmasked)
+        self.decided.append(new)
+        self.seconds.append(self.spent_s + elapsed_s)
+
+    def _put(self, position: int, thought: Thought) -> None:
+        self.history.setdefault(position, []).append((self.steps, thought))
+
+    def parted(self, step: int, position: int, token: int | None) -> "Denoising":
+        """As it stood after a step, with a person's token at a position (None: a mask again): to go on from there."""
+        found = Denoising(self.laid, self.mask, 0, step, self.decided[:step])
+        found.revised = [each for each in self.revised if each.step <= step]
+        found.seconds = self.seconds[:step]
+        found.history = {at: [each for each in said if each[0] <= step] for at, said in self.history.items()}
+        found._put(position, Placed(token))
+        found.offset, found.spent_s = step, self.seconds[step - 1] if step else 0.0
+        return found
+
+    # -- what is seen ------------------------------------------------------------------------------------------------
+
+    @property
+    def shown(self) -> range:
+        """The positions of the answer."""
+        return range(self.laid.first, len(self.laid.ids))
+
+    @property
+    def free(self) -> list[int]:
+        """Positions that the model fills."""
+        return [i for i in self.shown if self.laid.ids[i] == self.mask]
+
+    @property
+    def scale(self) -> int:
+        """Steps that a picture of all of them has room for."""
+        return max(self.planned, self.steps, 1)
+
+    def thoughts(self, position: int, step: int) -> list[tuple[int, Thought]]:
+        """What was thought of a position until a step, oldest first."""
+        said = self.history.get(position, [])
+        return said[: bisect_right(said, step, key=lambda each: each[0])]
+
+    def cell(self, position: int, step: int) -> CanvasCell:
+        """A position as it stands after a step."""
+        said = self.thoughts(position, step)
+        given = self.laid.ids[position]
+        if not said:
+            return CanvasCell(position, None if given == self.mask else given)
+        when, last = said[-1]
+        match last:
+            case Unmasked(_, token, before):
+                was = before if when == step else None
+                return CanvasCell(position, token.token, when, entropy=token.entropy, was=was)
+            case OpenMask(_, entropy, ids):
+                return CanvasCell(position, None, guess=int(ids[0]), entropy=entropy)
+            case Placed(None):
+                earlier = next((t for _, t in reversed(said[:-1]) if isinstance(t, Unmasked)), None)
+                return CanvasCell(position, None, guess=earlier.token.token if earlier is not None else None)
+            case Placed(token):
+                return CanvasCell(position, token, when, by_person=True)
+
+    def cells(self, step: int) -> list[CanvasCell]:
+        """The answer after a step."""
+        return [self.cell(position, step) for position in self.shown]
+
+    def ids(self, step: int) -> tuple[int, ...]:
+        """The whole canvas after a step, masks and all."""
+        here = [self.mask if cell.token is None else cell.token for cell in self.cells(step)]
+        return (*self.laid.ids[: self.laid.first], *here)
+
+    def drawn(self, position: int, step: int) -> TokenStep | None:
+        """The step behind the token of a position, None for one that no pass has drawn."""
+        said = self.thoughts(position, step)
+        last = said[-1][1] if said else None
+        return last.token if isinstance(last, Unmasked) else None
+
+    def guesses(self, position: int, step: int) -> list[Guess]:
+        """The candidates of a position when it was looked at last, the most likely first; () for what was given."""
+        for _, said in reversed(self.thoughts(position, step)):
+            match said:
+                case OpenMask(ids=ids, logprobs=logprobs):
+                    return [Guess(int(i), math.exp(p)) for i, p in zip(ids, logprobs, strict=True)]
+                case Unmasked(token=token) if token.snapshot is not None:
+                    return _snapped(token)
+        return []
+
+    def candidates(self, position: int, step: int) -> Iterator[tuple[int, int, float, float]]:
+        """The best candidate of a position step by step: step, id, its probability, entropy in nats."""
+        for when, said in self.thoughts(position, step):
+            match said:
+                case OpenMask(_, entropy, ids, logprobs):
+                    yield when, int(ids[0]), math.exp(logprobs[0]), entropy
+                case Unmasked(token=token) if token.logprob is not None:
+                    yield when, token.token, math.exp(token.logprob), token.entropy or 0.0
+
+    def order(self) -> list[tuple[int, int]]:
+        """Which position was decided at which step, as it stands by now."""
+        found = ((cell.position, cell.step) for cell in self.cells(self.steps))
+        return [(position, step) for position, step in found if step is not None]
+
+    def open_entropy(self, step: int) -> float:
+        """Nats of all masks that are left, those counted that were looked at."""
+        return sum(cell.entropy or 0.0 for cell in self.cells(step) if cell.token is None)
+
+    def per_step(self, width: int) -> list[tuple[int, float]]:
+        """Steps in so many columns: the first of each, and words decided in it, the most where it holds several."""
+        size = max(math.ceil(self.scale / width), 1)
+        return [(start + 1, max(self.decided[start : start + size], default=0)) for start in range(0, self.steps, size)]
+
+    def most(self) -> int:
+        """The most words that one step has decided."""
+        return max(self.decided, default=0)
+
+    def times_revised(self, step: int) -> Counter[int]:
+        """How many words were taken back at each step until one."""
+        return Counter(each.step for each in self.revised if each.step <= step)
+
+    # -- what is kept ------------------------------------------------------------------------------------------------
+
+    def token_steps(self, pieces: Sequence[bytes], recipe: Recipe) -> tuple[TokenStep, ...]:
+        """The answer as the tokens of a text, until one ends it; a mask that is left is a token without text."""
+        found: list[TokenStep] = []
+        for cell in self.cells(self.steps):
+            token = self.mask if cell.token is None else cell.token
+            piece, special = pieces[token] if token < len(pieces) else b"", token in self.laid.special
+            drawn = self.drawn(cell.position, self.steps) if cell.token is not None else None
+            if drawn is None:
+                origin = "forced" if cell.by_person else "given"
+                nothing = (None, None, None, None, None, 0, recipe, None, None)
+                drawn = TokenStep(token, piece, "", *nothing, cell.position, origin, special)
+            found.append(drawn)
+            ends = special and token != self.mask and self.laid.first and cell.step is not None
+            if ends:
+                break
+        return tuple(
+            replace(step, text="" if step.special else text)
+            for step, text in zip(found, texts([b"" if s.special else s.piece for s in found]), strict=True)
+        )
+
+
+def words(how: Unmasking) -> str:
+    """The order of a denoising in a few words."""
+    order = f"threshold {how.threshold:.2f}" if how.threshold else f"by {how.by}"
+    steps = f"{how.steps} steps" if how.steps else ""
+    block, again = f"blocks of {how.block}" if how.block else "", f"revises {how.revise}x" if how.revise else ""
+    return " · ".join(filter(None, ("diffusion", order, steps, block, again)))
+
+
+def _snapped(step: TokenStep) -> list[Guess]:
+    snapshot = step.snapshot
+    assert snapshot is not None
+    order = np.argsort(-snapshot.logits, kind="stable")
+    removed = step.removed_by if step.removed_by is not None else np.full(len(order), -1)
+    return [
+        Guess(int(snapshot.ids[i]), math.exp(float(snapshot.logits[i]) - snapshot.lse), bool(removed[i] >= 0))
+        for i in order
+    ]
+
+
+def texts(pieces: Sequence[bytes]) -> list[str]:
+    """What became valid text with each piece; a character that is never finished is a replacement at its end."""
+    from codecs import getincrementaldecoder
+
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
+    found = [decoder.decode(piece) for piece in pieces]
+    if found:
+        found[-1] += decoder.decode(b"", final=True)
+    return found

@@ -1,0 +1,73 @@
+"""The chat of a diffusion model, beside what every chat does: its top line, its formula, how masks become tokens."""
+
+from dataclasses import MISSING, fields, replace
+from typing import TYPE_CHECKING
+
+from app.tui.chat import status
+from app.tui.chat.chat_session import ChatSession
+from app.tui.chat.denoising import words
+from app.tui.dialogs.opening import WAITING
+from app.tui.sampling import Sampling, given
+from app.tui.widgets.caption import Caption
+from app.tui.widgets.diffusion_pane import PLACEHOLDER
+from engine.diffusion.unmasking import Unmasking, unordered
+from engine.errors import ParameterError
+
+if TYPE_CHECKING:
+    from app.tui.views.chat import ChatScreen
+
+
+def show(screen: "ChatScreen") -> None:
+    """The top line, the pane where the model is a diffusion one, and its formula."""
+    talk, pane, engine = screen.talk, screen.diffusion, screen.host.engine
+    name, facts = status.shown(talk, engine)
+    if talk.diffuses:
+        facts = (*pane.facts(), facts[-1])
+    screen.top.show(name, facts, kept=int(talk.diffuses))
+    screen.top.tint("off" if talk.diffuses else talk.transcript.heat, talk.transcript.least)
+    pane.look()
+    if screen.composer.is_attached:
+        screen.composer.placeholder = PLACEHOLDER if talk.diffuses else WAITING
+    if talk.diffuses:
+        screen.query_one("#diffusion-formula", Caption).show(pane.caption(screen.size.width))
+
+
+def check(talk: ChatSession, sampling: Sampling) -> None:
+    """Raises ParameterError for settings that need tokens in order, where the model fills masks in any."""
+    try:
+        if talk.diffuses:
+            unordered(sampling.recipe)
+    except ParameterError as error:
+        raise ParameterError(f"{error}: it stays off") from None
+
+
+def settings(screen: "ChatScreen") -> str:
+    """How the next answer is filled, in a line."""
+    talk = screen.talk
+    masks = talk.max_tokens or "as many as fit, at most 64,"
+    return f"{words(talk.unmasking)} · {masks} masks (/max) · {given(talk.sampling) or 'T 1.00'} (/set)"
+
+
+def unmask(screen: "ChatScreen", text: str) -> None:
+    """Another order in which masks become tokens, from the next answer on; without words, what holds. Raises
+    ParameterError for what is no such option."""
+    if text:
+        screen.talk.unmasking = read(text, screen.talk.unmasking)
+    screen.hints.say(settings(screen))
+    screen.status()
+
+
+def read(text: str, how: Unmasking) -> Unmasking:
+    """Options as a person typed them, `threshold 0.9 revise 4`, over those that hold; `off` is the defaults."""
+    if text.strip() == "off":
+        return Unmasking()
+    parts = text.replace("=", " ").replace(",", " ").split()
+    known = {each.name: each.default for each in fields(Unmasking) if each.default is not MISSING}
+    if len(parts) % 2 or not set(parts[::2]) <= set(known):
+        raise ParameterError(f"/unmask wants {', '.join(known)}, each with its value, or off; got {text.strip()}")
+    values = dict(zip(parts[::2], parts[1::2], strict=True))
+    try:
+        typed = {name: type(known[name])(value) for name, value in values.items()}
+    except ValueError:
+        raise ParameterError(f"/unmask wants numbers, as in threshold 0.9 revise 4; got {text.strip()}") from None
+    return replace(how, **typed).checked()

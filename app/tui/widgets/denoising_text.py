@@ -1,0 +1,217 @@
+"""The transcript of a diffusion model: its last answer is a canvas that fills in place, the rest is text."""
+
+import math
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.message import Message
+
+from app import heat
+from app.tui.chat import denoising_layout as layout
+from app.tui.chat.candidates import Names
+from app.tui.chat.denoising import LN2, CanvasCell, Denoising
+from app.tui.theme import Look
+from app.tui.tokens import cells
+from app.tui.widgets.canvas import Canvas, Line
+
+WELCOME = (
+    "An answer begins as masks, which become words in any order.",
+    "A text with gaps is filled where they are: The [MASK:8] of France",
+    "/unmask says in which order, /set how words are drawn, /max how many masks there are.",
+    "tab goes to the canvas: [ ] walk the steps, and what was thought at each of them is there.",
+)
+Said = Sequence[tuple[str, str]]  # whose turn, and its words
+
+
+def open_style(look: Look, entropy: float | None) -> Style:
+    """How a mask of an entropy in nats is drawn: as the chat draws a word of as many bits."""
+    level = heat.level(None if entropy is None else entropy / LN2)
+    return look.heat[level] if level else look.faint
+
+
+def revised_style(look: Look) -> Style:
+    """A word that was taken back at this very step."""
+    return look.accent + Style(reverse=True, underline=True, bold=True)
+
+
+class DenoisingText(Canvas):
+    """Messages, and the canvas of the last one after a step."""
+
+    class Pointed(Message):
+        """A person points at a position."""
+
+        def __init__(self, position: int) -> None:
+            super().__init__()
+            self.position = position
+
+    said: Said = ()
+    heading: tuple[str, ...] = ()
+    canvas: Denoising | None = None
+    names: Names = Names()
+    step: int = 0
+    cursor: int = 0
+
+    def show(
+        self, said: Said, heading: tuple[str, ...], canvas: Denoising | None, names: Names, step: int, cursor: int
+    ) -> None:
+        self.said, self.heading, self.canvas, self.names = said, heading, canvas, names
+        self.step, self.cursor = step, cursor
+        self.redraw()
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        room, look = max(width - 2, 4), self.look
+        before: list[Line] = []
+        begins = 0
+        for role, text in self.said:
+            before += [[]] if before else []
+            begins = len(before)
+            before.append(
+                [Segment(" " + ("you" if role == "user" else "model"), look.you if role == "user" else look.model)]
+            )
+            before += [[Segment(f" {row}", look.text)] for row in layout.wrapped(text, room)]
+        found, at = before, begins
+        self._rows: list[list[layout.Piece]] = []
+        self._first = 0
+        if self.canvas is not None:
+            shown = self.canvas.cells(self.step)
+            self._rows = layout.rows(layout.spoken(shown, self.names, self.canvas.laid.special), room)
+            self._cells = {cell.position: cell for cell in shown}
+            found = [*before, [], self._heading(room)] if before else [self._heading(room)]
+            self._first = len(found)
+            found += [[Segment(" "), *self._row(row)] for row in self._rows]
+            place = layout.place_of(self._rows, self.cursor)
+            at = self._first + (place[0] if place is not None else 0)
+            if len(found) - begins <= height:  # the last message and its answer, whole
+                at = len(found) - 1
+        elif not found:
+            found = [
+                [Segment(f" {words}", ink)] for words, ink in zip(WELCOME, (look.text, *[look.faint] * 3), strict=True)
+            ]
+        top = (
+            0
+            if len(found) <= height
+            else min(max(at - height + 2, begins if at - begins < height else 0), len(found) - height)
+        )
+        self._top = max(top, 0)
+        return found[self._top :]
+
+    def _heading(self, room: int) -> Line:
+        """The model's name and how it draws; facts go from the right."""
+        parts = list(self.heading)
+        while parts and cells.width(" · ".join(parts)) > room - 7:
+            parts.pop()
+        return [Segment(" model  ", self.look.model), Segment(" · ".join(parts), self.look.faint)]
+
+    def _row(self, row: Sequence[layout.Piece]) -> list[Segment]:
+        return [Segment(*self._inked(piece)) for piece in row]
+
+    def _inked(self, piece: layout.Piece) -> tuple[str, Style]:
+        cell, look = self._cells[piece.position], self.look
+        if piece.blank:
+            return piece.text, look.text
+        here = piece.position == self.cursor
+        if cell.token is None:
+            text = piece.text.replace(layout.SHADE, layout.UNDER) if here else piece.text
+            return text, look.cursor if here else open_style(look, cell.entropy)
+        if here:
+            return piece.text, look.cursor
+        if cell.was is not None:
+            return piece.text, revised_style(look)
+        return piece.text, self._decided(cell)
+
+    def _decided(self, cell: CanvasCell) -> Style:
+        assert self.canvas is not None
+        if cell.token in self.canvas.laid.special:
+            return self.look.cut
+        return self.look.text
+
+    # -- where things are --------------------------------------------------------------------------------------------
+
+    def beside(self, by: int) -> int | None:
+        """The position a row up or down from the cursor's; None where there is none."""
+        place = layout.place_of(self._rows, self.cursor) if self.canvas is not None else None
+        if place is None:
+            return None
+        y = place[0] + by
+        while 0 <= y < len(self._rows):
+            if (found := layout.position_at(self._rows[y], place[1])) is not None:
+                return found
+            y += by
+        return None
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        y = offset.y + self._top - self._first if offset is not None else -1
+        if offset is not None and self.canvas is not None and 0 <= y < len(self._rows):
+            found = layout.position_at(self._rows[y], offset.x - 1)
+            if found is not None:
+                self.post_message(self.Pointed(found))
+
+
+class DenoisingLegend(Canvas):
+    """What shades and grounds mean, and the words that were taken back."""
+
+    canvas: Denoising | None = None
+    names: Names = Names()
+    step: int = 0
+
+    def show(self, canvas: Denoising | None, names: Names, step: int) -> None:
+        self.canvas, self.names, self.step = canvas, names, step
+        self.redraw()
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        if self.canvas is None:
+            return []
+        found = [self._legend(width)]
+        if height >= 4:
+            found += [[], *self._taken(width, height - 2)]
+        return found
+
+    def _legend(self, width: int) -> Line:
+        look = self.look
+        line = [Segment(" undecided ", look.faint)]
+        for least in (0.0, *heat.BITS):
+            style = open_style(look, least * LN2)
+            line += [Segment(layout.SHADE * 2, style), Segment(f" {least:g} ", look.faint)]
+        line.append(Segment("bits ", look.faint))
+        last = (
+            next((taken for taken in reversed(self.canvas.revised) if taken.step == self.step), None)
+            if self.canvas
+            else None
+        )
+        line.append(Segment("revised", revised_style(look)))
+        words = f" now, was {self.names.name(last.before)}" if last is not None else " at this step"
+        used = sum(cells.width(part.text) for part in line)
+        return [*line, Segment(cells.fit(words, max(width - used, 0)), look.faint)]
+
+    def _taken(self, width: int, height: int) -> list[Line]:
+        assert self.canvas is not None
+        look = self.look
+        found: list[Line] = [
+            [Segment(" TAKEN BACK", look.heading), Segment("  words that a later step drew anew", look.faint)]
+        ]
+        taken = [each for each in self.canvas.revised if each.step <= self.step]
+        columns, room = (2, width // 2) if width >= 60 else (1, width)
+        last = taken[-columns * (height - 1) :]
+        if not taken:
+            found.append([Segment(" none", look.faint)])
+        for i in range(0, len(last), columns):
+            line: list[Segment] = []
+            for each in last[i : i + columns]:
+                now = each.step == self.step
+                step = cells.pad(f" step {each.step}", 12)
+                before, after = (cells.fit(self.names.name(t), 12) for t in (each.before, each.after))
+                used = cells.width(step + before + after) + 3
+                line += [Segment(step, look.chosen if now else look.faint), Segment(f"{before} → ", look.faint)]
+                line += [Segment(after, look.accent if now else look.text), Segment(" " * max(room - used, 0))]
+            found.append(line)
+        return found
+
+
+def bits(nats: float) -> float:
+    """Nats as bits, a rounded zero without its sign."""
+    return max(nats / LN2, 0.0) if math.isfinite(nats) else nats

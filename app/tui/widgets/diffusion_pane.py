@@ -1,0 +1,321 @@
+"""The chat of a diffusion model: its transcript fills in place, a slider walks the steps, a panel looks at a position.
+
+It stands in the place of transcript and inspector while such a model is the current one. What becomes of a choice is
+the view's.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.timer import Timer
+
+from app import requests as r
+from app.tui.chat.candidates import Names
+from app.tui.chat.chat_session import ChatSession
+from app.tui.chat.denoising import LN2, Denoising
+from app.tui.formula import Formula, Part, path
+from app.tui.host import host
+from app.tui.widgets.canvas import CachedWidget
+from app.tui.widgets.caption import Caption
+from app.tui.widgets.denoising_panel import DenoisingPanel, PanelView
+from app.tui.widgets.denoising_steps import DenoisingSteps
+from app.tui.widgets.denoising_text import DenoisingLegend, DenoisingText
+from app.worker import Failed
+
+SENTENCE = "Nothing is written left to right: the surest words come first, the rest stay open, some are taken back."
+SHORT = "The surest words come first."
+PLACEHOLDER = "Message, or a text with gaps: The [MASK:8] of France  (enter)"
+PLAY_S = 0.2  # between two steps that are played
+ON = "-diffusion"  # a screen whose model is one
+
+
+class DiffusionPane(Vertical, CachedWidget, can_focus=True):
+    """The canvas of the last answer, at the step and the position that a person looks at."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left_square_bracket", "step(-1)", "Step back", show=False, id="canvas.back"),
+        Binding("right_square_bracket", "step(1)", "Step", show=False, id="canvas.forward"),
+        Binding("left_curly_bracket", "step(-10000)", "First step", show=False, id="canvas.first"),
+        Binding("right_curly_bracket", "step(10000)", "Newest step", show=False, id="canvas.newest"),
+        Binding("space", "play", "Play", show=False, id="canvas.play"),
+        Binding("left", "position(-1)", "Position", show=False, id="canvas.left"),
+        Binding("right", "position(1)", "Position", show=False, id="canvas.right"),
+        Binding("up", "row(-1)", "Row", show=False, id="canvas.up"),
+        Binding("down", "row(1)", "Row", show=False, id="canvas.down"),
+        Binding("enter", "choose", "Choose", show=False, id="canvas.choose"),
+        Binding("m", "mask", "Mask again", show=False, id="canvas.mask"),
+        Binding("p", "bound", "Bound", show=False, id="canvas.bound"),
+    ]
+
+    class Placed(Message):
+        """A person puts a token at a position of a canvas as it was after a step; None masks it again."""
+
+        def __init__(self, node: str, step: int, position: int, token: int | None) -> None:
+            super().__init__()
+            self.node, self.step, self.position, self.token = node, step, position, token
+
+    def __init__(self, talk: Callable[[], ChatSession], names: Callable[[], Names]) -> None:
+        super().__init__(id="diffusion")
+        self.talk, self.names = talk, names
+        self.step: int | None = None  # that is looked at; None follows the newest
+        self.cursor = 0
+        self.picked: int | None = None  # a candidate that a person is about to choose
+        self.bounds: dict[tuple[str, tuple[int, ...]], r.Bounded | None] = {}  # by node and canvas; None: asked for
+        self._node = ""
+        self._kept: dict[str, Denoising] = {}  # of answers of earlier sessions
+        self._playing: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Caption(id="diffusion-sentence")
+        with Horizontal(id="diffusion-body"):
+            with Vertical(id="diffusion-left"):
+                yield DenoisingText(id="canvas")
+                yield DenoisingLegend(id="canvas-legend")
+                yield DenoisingSteps(id="canvas-steps")
+            yield DenoisingPanel(id="canvas-panel")
+
+    # -- what is looked at -------------------------------------------------------------------------------------------
+
+    @property
+    def canvas(self) -> Denoising | None:
+        """The canvas of the last answer; one that was kept without its steps has none."""
+        talk, leaf = self.talk(), self.talk().conversation.leaf
+        if leaf is None or leaf.role != "assistant" or talk.facts is None or talk.facts.mask is None:
+            return None
+        if leaf.id in talk.denoisings:
+            return talk.denoisings[leaf.id]
+        if not leaf.steps:
+            return None
+        if leaf.id not in self._kept:
+            special = frozenset({talk.facts.mask, *talk.facts.eos})
+            self._kept = {leaf.id: Denoising.kept(leaf.steps, talk.facts.mask, special)}
+        return self._kept[leaf.id]
+
+    @property
+    def at(self) -> int:
+        """The step that is shown."""
+        canvas = self.canvas
+        newest = canvas.steps if canvas is not None else 0
+        return newest if self.step is None else min(self.step, newest)
+
+    def look(self) -> None:
+        """Show things as they are, while a diffusion model is the current one."""
+        if not self.is_mounted:
+            return
+        talk = self.talk()
+        on = talk.diffuses
+        if on != self.screen.has_class(ON):
+            self.screen.set_class(on, ON)
+            self.call_after_refresh(self.look)
+        if not on:
+            return
+        canvas, names = self.canvas, self.names()
+        node = talk.conversation.leaf.id if talk.conversation.leaf is not None else ""
+        if node != self._node:  # another answer
+            stays = canvas is not None and canvas.offset and self.cursor in canvas.shown
+            self._node, self.step, self.picked = node, None, None
+            if canvas is not None and not stays:
+                self.cursor = next(iter(canvas.free), canvas.laid.first)
+        if canvas is not None and self.cursor not in canvas.shown:
+            self.cursor = next(iter(canvas.free), canvas.laid.first)
+        terse = self.screen.size.width < 110
+        self.query_one("#diffusion-sentence", Caption).show([(f" {SHORT if terse else SENTENCE}", "faint")])
+        said = [(shown.message.role, shown.message.text) for shown in talk.transcript.shown]
+        said = said[:-1] if canvas is not None else [each for each in said if each[1]]
+        self.query_one(DenoisingText).show(said, self._heading(canvas), canvas, names, self.at, self.cursor)
+        self.query_one(DenoisingLegend).show(canvas, names, self.at)
+        self.query_one(DenoisingSteps).show(canvas, self.at, self.step is None and talk.running)
+        self.query_one(DenoisingPanel).show(self._view(canvas, names))
+
+    def _heading(self, canvas: Denoising | None) -> tuple[str, ...]:
+        leaf = self.talk().conversation.leaf
+        parts = leaf.label.split(" · ") if leaf is not None and leaf.label else ["diffusion"]
+        count = [f"{len(canvas.free)} positions"] if canvas is not None and canvas.steps else []
+        end = ["stopped"] if leaf is not None and leaf.finish == "cancelled" else []
+        return (parts[0], *count, *parts[1:], *end)
+
+    def _view(self, canvas: Denoising | None, names: Names) -> PanelView | None:
+        if canvas is None:
+            return None
+        key = self._node, canvas.ids(self.at)
+        return PanelView(
+            canvas, names, self.at, self.cursor, self.talk().unmasking.threshold, self.picked, self.bounds.get(key),
+            key in self.bounds,
+        )  # fmt: skip
+
+    def facts(self) -> tuple[str, ...]:
+        """How far it is, for the top line."""
+        canvas = self.canvas
+        if canvas is None or not canvas.steps:
+            return ()
+        seconds = canvas.seconds[-1]
+        speed = f"{canvas.steps / seconds:.0f} steps/s" if seconds else ""
+        return tuple(filter(None, (f"step {self.at}/{canvas.planned or canvas.steps}", speed)))
+
+    def formula(self) -> Formula | None:
+        """Why a position is decided when it is, with the entropy there."""
+        canvas = self.canvas
+        if canvas is None:
+            return None
+        cell, how = canvas.cell(self.cursor, self.at), self.talk().unmasking
+        rule = {"entropy": "decide i where H(p_i) is least", "random": "decide i at random"}
+        rule["ancestral"] = "decide i with the schedule's probability"
+        first = f"decide i where max p_i > {how.threshold:.2f}" if how.threshold else rule.get(how.by, "")
+        parts: list[Part] = [(f"{first or 'decide i where max p_i is largest'}   p_i = p(x_i | decided, mask)", False)]
+        if cell.entropy is not None:
+            parts += [("   H = ", False), (f"{cell.entropy / LN2:.2f} bits", True)]
+        return Formula("decoder", parts, "by the canvas as it was before the step: every position sees all others")
+
+    def caption(self, width: int) -> list[tuple[str, str]]:
+        """The same in one row: the map of p, and the line."""
+        found = self.formula()
+        if found is None:
+            return []
+        words = found.words() if width >= 110 else [(text.partition("   p_i")[0], ink) for text, ink in found.words()]
+        return [(" ", "faint"), *path(found.map, whole=width >= 110), (" │ ", "rule"), *words]
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_step(self, by: int) -> None:
+        """Another step; the newest is followed from there on."""
+        self._halt()
+        self._walk(self.at + by)
+
+    def _walk(self, step: int) -> None:
+        canvas = self.canvas
+        if canvas is not None:
+            self.step = None if step >= canvas.steps else max(step, 0)
+            self.picked = None
+            self._seen()
+
+    def _seen(self) -> None:
+        self.look()
+        self.post_message(self.Looked())
+
+    class Looked(Message):
+        """Another step or position is looked at."""
+
+    def action_play(self) -> None:
+        """Play the steps one after another, from the first where the newest is shown; or stop."""
+        if self._playing is not None:
+            self._halt()
+            return
+        if self.canvas is not None and self.canvas.steps:
+            self._walk(0 if self.step is None else self.at)
+            self._playing = self.set_interval(PLAY_S, self._play)
+
+    def _play(self) -> None:
+        self._walk(self.at + 1)
+        if self.step is None:
+            self._halt()
+
+    def _halt(self) -> None:
+        if self._playing is not None:
+            self._playing.stop()
+            self._playing = None
+
+    def action_position(self, by: int) -> None:
+        canvas = self.canvas
+        if canvas is not None and len(canvas.shown):
+            self.point(min(max(self.cursor + by, canvas.shown.start), canvas.shown.stop - 1))
+
+    def action_row(self, by: int) -> None:
+        """A row up or down; while a candidate is picked, another one."""
+        canvas = self.canvas
+        if self.picked is not None and canvas is not None:
+            count = len(canvas.guesses(self.cursor, self.at))
+            self.picked = min(max(self.picked + by, 0), max(count - 1, 0))
+            self._seen()
+            return
+        found = self.query_one(DenoisingText).beside(by)
+        if found is not None:
+            self.point(found)
+
+    def point(self, position: int) -> None:
+        """Look at a position."""
+        self.cursor, self.picked = position, None
+        self._seen()
+
+    def action_choose(self) -> None:
+        """Pick among the candidates; again puts the picked one there."""
+        canvas = self.canvas
+        guesses = canvas.guesses(self.cursor, self.at) if canvas is not None else []
+        if not guesses:
+            host(self).say("there are no candidates here: nothing was thought of this position")
+        elif self.picked is None:
+            self.picked = 0
+            self._seen()
+        else:
+            self._place(guesses[self.picked].token)
+
+    def action_mask(self) -> None:
+        """Mask the position again, and have it filled anew."""
+        self._place(None)
+
+    def _place(self, token: int | None) -> None:
+        canvas = self.canvas
+        if canvas is None or self._node not in self.talk().denoisings:
+            host(self).say("the steps of this answer were not kept: ^r fills another canvas")
+            return
+        if canvas.cell(self.cursor, self.at).token == token:
+            host(self).say("it is a mask already" if token is None else "that stands there already")
+            return
+        self._halt()
+        self.picked = None
+        self.post_message(self.Placed(self._node, self.at, self.cursor, token))
+
+    def leave(self) -> bool:
+        """Give up what is being picked or played; gives whether there was anything."""
+        had = self.picked is not None or self._playing is not None
+        self._halt()
+        self.picked = None
+        self.look()
+        return had
+
+    def action_bound(self) -> None:
+        """Measure the bound on -log p of the answer, once all of it is decided."""
+        canvas, talk = self.canvas, self.talk()
+        if canvas is None or not canvas.steps or talk.facts is None:
+            host(self).say("the bound is of an answer: say something first")
+            return
+        key = self._node, canvas.ids(self.at)
+        if talk.running or canvas.mask in key[1][canvas.laid.first :]:
+            host(self).say("the bound is of a whole answer: masks are left at this step")
+            return
+        if key in self.bounds:
+            return
+        self.bounds[key] = None
+
+        def heard(job: int, events: list[Any]) -> None:
+            for event in events:
+                if isinstance(event, r.Bounded):
+                    self.bounds[key] = event
+                elif isinstance(event, Failed):
+                    del self.bounds[key]
+                    host(self).say(event.line, alarm=True)
+            self.look()
+
+        host(self).engine.submit(r.AskBound(talk.facts.name, key[1], tuple(canvas.free)), heard)
+        self.look()
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def on_denoising_text_pointed(self, event: DenoisingText.Pointed) -> None:
+        self.focus()
+        self.point(event.position)
+
+    def on_denoising_steps_walked(self, event: DenoisingSteps.Walked) -> None:
+        self.focus()
+        self._halt()
+        self._walk(event.step)
+
+    def on_denoising_panel_picked(self, event: DenoisingPanel.Picked) -> None:
+        self.focus()
+        canvas = self.canvas
+        if canvas is not None and event.index < len(canvas.guesses(self.cursor, self.at)):
+            again, self.picked = self.picked == event.index, event.index
+            self.action_choose() if again else self._seen()

@@ -1,0 +1,84 @@
+"""Jobs of a diffusion model, a tiny random one: what the screen is told of its canvases, and what is refused."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app import requests as r
+from app.jobs import ModelJobs
+from app.model_provider import LocalModelProvider
+from engine.decode.control import RunControl
+from engine.diffusion.unmasking import Unmasking
+from engine.errors import ContextOverflow, LikelyError, ParameterError
+from engine.prompt import Prompt
+from engine.trace.trace import Recipe
+from engine.transforms import DRY, Temperature
+from metal import mx
+from tests.engine import tiny
+
+CONFIG: dict[str, Any] = {**tiny.LLAMA, "mask_token_id": 286, "max_position_embeddings": 48}
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A diffusion model, and the same weights as an autoregressive one."""
+    arrays = {name: mx.array(array) for name, array in tiny.weights(CONFIG).items()}
+    folder = tmp_path_factory.mktemp("fill")
+    plain = {name: value for name, value in CONFIG.items() if name != "mask_token_id"}
+    return tuple(str(tiny.write_folder(folder / n, c, arrays)) for n, c in (("d", CONFIG), ("a", plain)))  # type: ignore[return-value]
+
+
+def done(jobs: ModelJobs, request: r.ModelRequest) -> list[Any]:
+    return list(jobs.execute(request, lambda event: None))
+
+
+def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: tuple[str, str]) -> None:
+    jobs = ModelJobs(LocalModelProvider())
+    (loaded,), (other,) = (done(jobs, r.Load(name)) for name in names)
+    assert loaded.facts.mask == 286 and other.facts.mask is None
+    name = loaded.facts.name
+
+    def fill(**more: Any) -> r.Fill:
+        return r.Fill(name, Prompt(parts=("xyz",)), RunControl(), 3, **more)
+
+    def ids(text: str) -> tuple[int, ...]:
+        found: tuple[int, ...] = done(jobs, r.Count(name, text))[0].ids
+        return found
+
+    gaps = fill(text="xy[MASK:5]z", how=Unmasking(steps=3))
+    laid, *passes, end = done(jobs, gaps)
+    assert laid.ids == (*ids("xy"), *[286] * 5, *ids("z")) and laid.first == 0 and end == r.FillEnded(False)
+    places = [u.token.position for each in passes for u in each.step.unmasked]
+    assert sorted(places) == [2, 3, 4, 5, 6] and [len(each.step.open) for each in passes] == [3, 1, 0]
+    assert all(u.token.piece == loaded.facts.vocabulary[u.token.token] for p in passes for u in p.step.unmasked)
+    assert 0 < passes[0].elapsed_s < passes[-1].elapsed_s
+    answer = done(jobs, fill(masks=6))[0]
+    assert answer.first == 3 and answer.ids == (*ids("xyz"), *[286] * 6)
+    assert done(jobs, fill())[0].ids.count(286) == 45  # as many as the context has room for
+    again = done(jobs, fill(ids=(97, 286, 98)))
+    assert again[0].ids == (97, 286, 98) and len(again) == 3
+
+    request = fill(masks=4)
+    run = jobs.execute(request, lambda event: None)
+    next(run), next(run)
+    request.control.recipe = Recipe((Temperature(0.5),))
+    assert next(run).step.unmasked[0].token.recipe == request.control.recipe  # a slider acts at the next pass
+    request.control.cancel()
+    assert list(run) == [r.FillEnded(True)]
+
+    (found,) = done(jobs, r.AskBound(name, (97, 98, 99), (1, 2)))
+    assert found.tokens == 2 and found.bound.error == 0 and np.isfinite(found.bound.mean)  # two places: all masks
+    for wrong, error, line in (
+        (fill(masks=60), ContextOverflow, "45 are left for 60 masks of an answer: /max n"),
+        (fill(text="a [MASK:x]"), ParameterError, "write \\[MASK:x] for the text"),
+        (fill(masks=7, how=Unmasking(block=2)), ParameterError, "7 masks are not divisible into blocks of 2"),
+        (r.Fill(other.facts.name, Prompt(), RunControl()), LikelyError, "is autoregressive"),
+    ):
+        with pytest.raises(error, match=re.escape(line)):
+            done(jobs, wrong)
+    dry = fill(masks=4)
+    dry.control.recipe = Recipe((DRY(0.8),))
+    with pytest.raises(ParameterError, match="DRY needs tokens in the order of the text"):
+        done(jobs, dry)

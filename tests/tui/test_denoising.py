@@ -1,0 +1,94 @@
+"""A canvas step by step, without a screen: any step looked back at is what a replay of the passes gives."""
+
+import numpy as np
+
+from app.requests import Laid
+from app.tui.chat import denoising_layout as layout
+from app.tui.chat.candidates import Names
+from app.tui.chat.denoising import CanvasCell, Denoising, Taken, texts
+from app.tui.tokens import cells
+from engine.diffusion.unmasking import DenoisingStep, Unmasking, fill
+from engine.trace.trace import Recipe
+
+MASK = 9
+PIECES = (b"a", b" b", b" c", b"\n", b" \xc3", b"\xa4", b"<eos>", b"dd", b" eeee", b"<mask>")
+IDS = (0, 1, *[MASK] * 6, 2, *[MASK] * 6)
+LAID = Laid(IDS, 1, frozenset({6, MASK}))
+
+
+def passes(how: Unmasking) -> list[DenoisingStep]:
+    def predict(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(ids.tolist())
+        found = rng.normal(size=(len(places), MASK + 1)).astype(np.float32)
+        found[:, MASK] = -np.inf
+        return found
+
+    return list(fill(predict, IDS, MASK, how, Recipe(), seed=5))
+
+
+def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None:
+    how = Unmasking(steps=6, block=6, revise=2)
+    steps = passes(how)
+    canvas = Denoising.of(LAID, MASK, how)
+    assert canvas.planned == len(steps) == 10
+    for step in steps:
+        canvas.add(step, step.step / 10)
+    assert canvas.revised, "nothing was taken back: it shows nothing of revisions"
+    ids, when, seen = list(IDS), dict[int, int](), dict[int, tuple[int, float]]()
+    for step in steps:
+        was = dict[int, int]()
+        for mask in step.open:
+            seen[mask.position] = int(mask.ids[0]), mask.entropy
+        for each in step.unmasked:
+            at = each.token.position
+            ids[at], when[at] = each.token.token, step.step
+            if each.before is not None:
+                was[at] = each.before
+        assert canvas.ids(step.step) == tuple(ids)
+        for cell in canvas.cells(step.step):
+            at = cell.position
+            token = None if ids[at] == MASK else ids[at]
+            assert (cell.token, cell.step, cell.was) == (token, when.get(at), was.get(at))
+            if token is None:
+                assert (cell.guess, cell.entropy) == seen.get(at, (None, None))
+        assert {t.position: t.before for t in canvas.revised if t.step == step.step} == was
+    assert sum(canvas.decided) == 12 and canvas.order() == sorted(when.items())
+    assert canvas.ids(0) == IDS and canvas.open_entropy(len(steps)) == 0
+
+    other = canvas.parted(4, 3, None)
+    assert other.ids(4) == (*canvas.ids(4)[:3], MASK, *canvas.ids(4)[4:]) and canvas.ids(4)[3] != MASK
+    assert other.steps == other.offset == 4 and all(isinstance(t, Taken) and t.step <= 4 for t in other.revised)
+    other.add(DenoisingStep(1, steps[-1].unmasked, ()), 1.0)
+    assert other.steps == 5 and other.seconds[-1] == 1.4 and other.ids(4)[3] == MASK
+    chosen = canvas.parted(10, 3, 7).cell(3, 10)
+    assert chosen == CanvasCell(3, 7, 10, by_person=True) and canvas.cell(3, 10).token != 7
+
+    told = canvas.token_steps(PIECES, Recipe())
+    ends = [i for i, token in enumerate(canvas.ids(10)[1:]) if token == 6]
+    assert len(told) == (ends[0] + 1 if ends else len(IDS) - 1)
+    assert [step.token for step in told] == list(canvas.ids(10)[1 : 1 + len(told)])
+    assert told[0].origin == "given" and told[1].logprob is not None
+    kept = Denoising.kept(told, MASK, LAID.special)
+    assert kept.ids(0) == tuple(step.token for step in told) and kept.steps == 0
+    assert kept.guesses(1, 0)[0].p >= kept.guesses(1, 0)[1].p > 0
+    stopped = Denoising.of(LAID, MASK, how)
+    assert [s.special for s in stopped.token_steps(PIECES, Recipe())] == [token == MASK for token in IDS[1:]]
+
+
+def test_masks_are_as_wide_as_their_guesses_and_rows_hold_all_positions() -> None:
+    names = Names(PIECES)
+    shown = [CanvasCell(i, token) for i, token in enumerate((0, 1, 7, 4, 5, 3, 2, 8, 1, 6))]
+    said = layout.spoken(shown, names, LAID.special)
+    assert "".join(each.text for each in said) == "a bdd ä\n c eeee b∎"
+    masked = [CanvasCell(c.position, None, guess=c.token) for c in shown]
+    shades = layout.spoken(masked, names, LAID.special)
+    assert [cells.width(s.text.strip()) for s in shades] == [1, 1, 2, 1, 1, 1, 1, 4, 1, 3]
+    assert [s.text[0] == " " for s in shades] == [False, True, False, True, False, False, True, True, True, True]
+    for width in (4, 7, 12, 40):
+        rows = layout.rows(said, width)
+        assert all(sum(cells.width(p.text) for p in row) <= width for row in rows)
+        joined = "".join("".join(p.text for p in row if not p.blank) for row in rows)
+        assert joined == "abddäceeeeb∎"
+    place = layout.place_of(layout.rows(said, 12), 7)
+    assert place == (1, 2) and layout.position_at(layout.rows(said, 12)[1], 3) == 7
+    assert texts([b"\xc3", b"\xa4", b"", b"\xc3"]) == ["", "ä", "", "�"]
