@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from app import requests as r
 from engine.decode.control import RunControl
 from engine.diffusion.unmasking import DenoisingStep, Unmasking
-from engine.errors import ContextOverflow, LikelyError
 from engine.evaluate.estimates import Estimate
 from engine.prompt import Encoding
 
@@ -24,8 +23,15 @@ class Filler(Protocol):
         """The ids of a text with gaps; None for one without."""
         ...
 
-    def fill(self, ids: Sequence[int], how: Unmasking, control: RunControl, *, seed: int) -> Iterator[DenoisingStep]:
-        """Tokens for the masks of a canvas, pass by pass, by the control's recipe as it is before each."""
+    def answer_canvas(self, prompt: Sequence[int], masks: int, block: int) -> list[int]:
+        """A prompt with so many masks after it, 0 for as many as are usual, or fewer where no more have room."""
+        ...
+
+    def fill(
+        self, ids: Sequence[int], first: int, how: Unmasking, control: RunControl, *, seed: int
+    ) -> Iterator[DenoisingStep]:
+        """Tokens for the masks of a canvas, pass by pass, by the control's recipe as it is before each. An answer that
+        begins at `first` may be over before all of them are known; 0 for a canvas that is none."""
         ...
 
     def bound(self, ids: Sequence[int], free: Sequence[int], control: RunControl) -> Estimate:
@@ -34,32 +40,23 @@ class Filler(Protocol):
 
 
 def lay(engine: Filler, request: r.Fill) -> r.Laid:
-    """The canvas of a request. ContextOverflow where the prompt leaves no room for an answer, ParameterError for an
-    autoregressive model and for a gap of no number of tokens."""
+    """The canvas of a request. ContextOverflow where it has no room, ParameterError for an autoregressive model and
+    for a gap of no number of tokens."""
     special = frozenset(i for i in (engine.facts.mask, *engine.facts.eos) if i is not None)
     if request.ids:
         return r.Laid(request.ids, 0, special)
     ids = engine.canvas(request.text) if request.text else None
     if ids is not None:
         return r.Laid(tuple(ids), 0, special)
-    if engine.facts.mask is None:
-        raise LikelyError(f"{engine.facts.name} is autoregressive: it writes from left to right and fills no masks")
-    ids = request.prompt.ids(engine.tokenizer)
-    room = engine.facts.context - len(ids)
-    if room < (request.masks or 1):
-        raise ContextOverflow(
-            f"the conversation has {len(ids)} tokens, and this model's canvas {engine.facts.context} positions: "
-            f"{max(room, 0)} are left for {request.masks or r.ANSWER} masks of an answer: /max n asks for fewer, "
-            "^n begins anew"
-        )
-    return r.Laid((*ids, *[engine.facts.mask] * (request.masks or min(r.ANSWER, room))), len(ids), special)
+    prompt = request.prompt.ids(engine.tokenizer)
+    return r.Laid(tuple(engine.answer_canvas(prompt, request.masks or 0, request.how.block)), len(prompt), special)
 
 
 def fill(engine: Filler, request: r.Fill) -> Iterator[Any]:
     """The events of a `Fill`; None for a turn in which it is paused."""
     laid, control = lay(engine, request), request.control
     yield laid
-    passes = engine.fill(laid.ids, request.how, control, seed=request.seed)
+    passes = engine.fill(laid.ids, laid.first, request.how, control, seed=request.seed)
     spent_s = 0.0
     while not control.cancelled:
         if control.paused:

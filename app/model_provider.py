@@ -140,13 +140,24 @@ class LoadedModel(Session):
             return None
         return infilling.canvas(text, self.tokenizer, of_model(self.model, self.info.name).mask, self.context)
 
+    def answer_canvas(self, prompt: Sequence[int], masks: int, block: int) -> list[int]:
+        """A prompt with masks after it."""
+        from engine.diffusion.answering import answer_canvas
+
+        return [*answer_canvas(self, prompt, max_tokens=masks, block=block).ids]
+
     def fill(
-        self, ids: Sequence[int], how: "Unmasking", control: "RunControl", *, seed: int
+        self, ids: Sequence[int], first: int, how: "Unmasking", control: "RunControl", *, seed: int
     ) -> "Iterator[DenoisingStep]":
-        """Tokens for the masks of a canvas, pass by pass."""
+        """Tokens for the masks of a canvas, pass by pass; of an answer until its end of text is known."""
+        from engine.diffusion.answering import AnswerCanvas, answer
+        from engine.diffusion.denoiser import of_model
         from engine.diffusion.infilling import infill
 
-        return infill(self, ids, how, lambda: control.recipe, seed=seed)
+        if not first:
+            return infill(self, ids, how, lambda: control.recipe, seed=seed)
+        canvas = AnswerCanvas(tuple(ids), first, of_model(self.model, self.info.name).mask)
+        return answer(self, canvas, how, lambda: control.recipe, seed=seed)
 
     def bound(self, ids: Sequence[int], free: Sequence[int], control: "RunControl") -> "Estimate":
         """The bound on -log p of the free positions of a canvas, in nats."""

@@ -23,8 +23,6 @@ from engine.tune.control import Stepped, TrainControl, Validated
 if TYPE_CHECKING:
     from app.training_kind import TrainingConfig
 
-ANSWER = 64  # masks of an answer where nobody says how many
-
 # -- requests --------------------------------------------------------------------------------------------------------
 
 
@@ -71,7 +69,7 @@ class Fill:
     through `control`.
 
     The canvas is `ids` as they are; else `text`, where it has gaps ([MASK:8]); else the prompt and an answer of so
-    many `masks` after it, by default as many as `ANSWER` or the context has room for.
+    many `masks` after it, by default as many as are usual.
     """
 
     model: str

@@ -5,7 +5,7 @@ text and stop strings are those of every run (`TextStream`). Knows no strategy a
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,12 @@ def answer_canvas(
 
 
 def answer(
-    session: "Session", canvas: AnswerCanvas, how: Unmasking, recipe: Recipe, *, seed: int = 0
+    session: "Session",
+    canvas: AnswerCanvas,
+    how: Unmasking,
+    recipe: Recipe | Callable[[], Recipe],
+    *,
+    seed: int = 0,
 ) -> Iterator[DenoisingStep]:
     """Passes over the canvas, their tokens with pieces and times, until the answer is there; raises what `fill` does.
 

@@ -11,7 +11,7 @@ from app.jobs import ModelJobs
 from app.model_provider import LocalModelProvider
 from engine.decode.control import RunControl
 from engine.diffusion.unmasking import Unmasking
-from engine.errors import ContextOverflow, LikelyError, ParameterError
+from engine.errors import ContextOverflow, ParameterError
 from engine.prompt import Prompt
 from engine.trace.trace import Recipe
 from engine.transforms import DRY, Temperature
@@ -71,10 +71,10 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     (found,) = done(jobs, r.AskBound(name, (97, 98, 99), (1, 2)))
     assert found.tokens == 2 and found.bound.error == 0 and np.isfinite(found.bound.mean)  # two places: all masks
     for wrong, error, line in (
-        (fill(masks=60), ContextOverflow, "45 are left for 60 masks of an answer: /max n"),
+        (r.Fill(name, Prompt(parts=("xyz" * 16,)), RunControl()), ContextOverflow, "leaves no room for an answer"),
         (fill(text="a [MASK:x]"), ParameterError, "write \\[MASK:x] for the text"),
         (fill(masks=7, how=Unmasking(block=2)), ParameterError, "7 masks are not divisible into blocks of 2"),
-        (r.Fill(other.facts.name, Prompt(), RunControl()), LikelyError, "is autoregressive"),
+        (r.Fill(other.facts.name, Prompt(), RunControl()), ParameterError, "is autoregressive"),
     ):
         with pytest.raises(error, match=re.escape(line)):
             done(jobs, wrong)

@@ -34,12 +34,17 @@ class ScriptedDiffusion(ScriptedEngine):
         count, _, after = rest.partition("]")
         return [*self.tokenizer.encode(before), *[self.mask] * int(count), *self.tokenizer.encode(after)]
 
-    def fill(self, ids: Sequence[int], how: Unmasking, control: RunControl, *, seed: int) -> Iterator[DenoisingStep]:
+    def answer_canvas(self, prompt: Sequence[int], masks: int, block: int) -> list[int]:
+        return [*prompt, *[self.mask] * (masks or 64)]
+
+    def fill(
+        self, ids: Sequence[int], first: int, how: Unmasking, control: RunControl, *, seed: int
+    ) -> Iterator[DenoisingStep]:
         self.calls.append(("fill", list(ids)))
         self.hows.append(how)
         places = [i for i, token in enumerate(ids) if token == self.mask]
         told = [*self.tokenizer.encode(self.scripts[0]), *[self.tokenizer.END] * len(ids)]
-        first = places[0] if places else 0
+        first = first or (places[0] if places else 0)
         order = np.random.default_rng(seed).permutation(places).tolist()
         number = 0
         while order:

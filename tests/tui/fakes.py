@@ -355,6 +355,9 @@ class ScriptedEngine:
         """It fills no masks, whatever a text has."""
         return None
 
+    def answer_canvas(self, *args: Any) -> Any:
+        raise AssertionError("an autoregressive model was asked for a canvas")
+
     def fill(self, *args: Any, **options: Any) -> Iterator[Any]:
         raise AssertionError("an autoregressive model was asked to fill masks")
         yield

@@ -166,8 +166,22 @@ class Denoising:
                 return CanvasCell(position, token, when, by_person=True)
 
     def cells(self, step: int) -> list[CanvasCell]:
-        """The answer after a step."""
+        """The canvas of the answer after a step."""
         return [self.cell(position, step) for position in self.shown]
+
+    def until_end(self, step: int) -> list[CanvasCell]:
+        """The same up to the end of text, where that and all before it are known: what is behind is none of it."""
+        found: list[CanvasCell] = []
+        for cell in self.cells(step):
+            found.append(cell)
+            if self.ends(cell) and all(each.token is not None for each in found):
+                break
+        return found
+
+    def ends(self, cell: CanvasCell) -> bool:
+        """Whether an answer ends with a cell."""
+        drawn = self.laid.first and cell.step is not None
+        return bool(drawn and cell.token in self.laid.special)
 
     def ids(self, step: int) -> tuple[int, ...]:
         """The whole canvas after a step, masks and all."""
@@ -206,7 +220,15 @@ class Denoising:
 
     def open_entropy(self, step: int) -> float:
         """Nats of all masks that are left, those counted that were looked at."""
-        return sum(cell.entropy or 0.0 for cell in self.cells(step) if cell.token is None)
+        return sum(cell.entropy or 0.0 for cell in self.until_end(step) if cell.token is None)
+
+    def whole(self, step: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The ids of a text that is all decided after a step, until its end, and which of them the model has filled;
+        None where masks are left."""
+        cells = self.until_end(step)
+        ids = tuple(cell.token for cell in cells if cell.token is not None)
+        free = tuple(i for i in self.free if i < self.laid.first + len(cells))
+        return ((*self.laid.ids[: self.laid.first], *ids), free) if len(ids) == len(cells) and free else None
 
     def per_step(self, width: int) -> list[tuple[int, float]]:
         """Steps in so many columns: the first of each, and words decided in it, the most where it holds several."""
@@ -226,7 +248,7 @@ class Denoising:
     def token_steps(self, pieces: Sequence[bytes], recipe: Recipe) -> tuple[TokenStep, ...]:
         """The answer as the tokens of a text, until one ends it; a mask that is left is a token without text."""
         found: list[TokenStep] = []
-        for cell in self.cells(self.steps):
+        for cell in self.until_end(self.steps):
             token = self.mask if cell.token is None else cell.token
             piece, special = pieces[token] if token < len(pieces) else b"", token in self.laid.special
             drawn = self.drawn(cell.position, self.steps) if cell.token is not None else None
@@ -235,9 +257,6 @@ class Denoising:
                 nothing = (None, None, None, None, None, 0, recipe, None, None)
                 drawn = TokenStep(token, piece, "", *nothing, cell.position, origin, special)
             found.append(drawn)
-            ends = special and token != self.mask and self.laid.first and cell.step is not None
-            if ends:
-                break
         return tuple(
             replace(step, text="" if step.special else text)
             for step, text in zip(found, texts([b"" if s.special else s.piece for s in found]), strict=True)

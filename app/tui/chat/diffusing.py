@@ -44,8 +44,8 @@ def check(talk: ChatSession, sampling: Sampling) -> None:
 def settings(screen: "ChatScreen") -> str:
     """How the next answer is filled, in a line."""
     talk = screen.talk
-    masks = talk.max_tokens or "as many as fit, at most 64,"
-    return f"{words(talk.unmasking)} · {masks} masks (/max) · {given(talk.sampling) or 'T 1.00'} (/set)"
+    masks = f"{talk.max_tokens} masks" if talk.max_tokens else "as many masks as are usual"
+    return f"{words(talk.unmasking)} · {masks} (/max) · {given(talk.sampling) or 'T 1.00'} (/set)"
 
 
 def unmask(screen: "ChatScreen", text: str) -> None:

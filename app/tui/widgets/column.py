@@ -124,7 +124,7 @@ class Column(Vertical):
         """Show the canvas as it is: masks are shaded."""
         canvas, shown = self.canvas, self.talk.transcript.shown
         if canvas is not None:
-            names, cells_ = host(self).names_of(self.talk.conversation.model), canvas.cells(canvas.steps)
+            names, cells_ = host(self).names_of(self.talk.conversation.model), canvas.until_end(canvas.steps)
             said = denoising_layout.spoken(cells_, names, canvas.laid.special)
             tinted = [heat.level(c.entropy / LN2) if c.token is None and c.entropy else 0 for c in cells_]
             shown[-1].block.fill(ShownToken(each.text, level) for each, level in zip(said, tinted, strict=True))
@@ -133,8 +133,8 @@ class Column(Vertical):
     def _bound(self) -> None:
         """Ask for the bound on the likelihood of a canvas, once it is filled."""
         canvas, facts, self.bound = self.canvas, self.talk.facts, None
-        ids = canvas.ids(canvas.steps) if canvas is not None else ()
-        if canvas is None or facts is None or canvas.mask in ids[canvas.laid.first :] or not canvas.free:
+        whole = canvas.whole(canvas.steps) if canvas is not None else None
+        if facts is None or whole is None:
             return
 
         def heard(job: int, events: list[Any]) -> None:
@@ -142,7 +142,7 @@ class Column(Vertical):
                 self.bound = next((event for event in events if isinstance(event, r.Bounded)), self.bound)
                 self.post_message(self.Measured())
 
-        host(self).engine.submit(r.AskBound(facts.name, ids, tuple(canvas.free)), heard)
+        host(self).engine.submit(r.AskBound(facts.name, *whole), heard)
 
     class Measured(Message):
         """There is more to be said below a column."""

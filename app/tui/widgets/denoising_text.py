@@ -77,7 +77,7 @@ class DenoisingText(Canvas):
         self._rows: list[list[layout.Piece]] = []
         self._first = 0
         if self.canvas is not None:
-            shown = self.canvas.cells(self.step)
+            shown = self.canvas.until_end(self.step)
             self._rows = layout.rows(layout.spoken(shown, self.names, self.canvas.laid.special), room)
             self._cells = {cell.position: cell for cell in shown}
             found = [*before, [], self._heading(room)] if before else [self._heading(room)]

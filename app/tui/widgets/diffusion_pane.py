@@ -283,7 +283,8 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             host(self).say("the bound is of an answer: say something first")
             return
         key = self._node, canvas.ids(self.at)
-        if talk.running or canvas.mask in key[1][canvas.laid.first :]:
+        whole = canvas.whole(self.at)
+        if talk.running or whole is None:
             host(self).say("the bound is of a whole answer: masks are left at this step")
             return
         if key in self.bounds:
@@ -299,7 +300,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
                     host(self).say(event.line, alarm=True)
             self.look()
 
-        host(self).engine.submit(r.AskBound(talk.facts.name, key[1], tuple(canvas.free)), heard)
+        host(self).engine.submit(r.AskBound(talk.facts.name, *whole), heard)
         self.look()
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
