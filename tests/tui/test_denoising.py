@@ -5,7 +5,7 @@ import numpy as np
 from app.requests import Laid
 from app.tui.chat import denoising_layout as layout
 from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import CanvasCell, Denoising, Taken, texts
+from app.tui.chat.denoising import CanvasCell, Denoising, TakenBack, texts
 from app.tui.tokens import cells
 from engine.diffusion.unmasking import DenoisingStep, Unmasking, fill
 from engine.trace.trace import Recipe
@@ -57,7 +57,7 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
 
     other = canvas.parted(4, 3, None)
     assert other.ids(4) == (*canvas.ids(4)[:3], MASK, *canvas.ids(4)[4:]) and canvas.ids(4)[3] != MASK
-    assert other.steps == other.offset == 4 and all(isinstance(t, Taken) and t.step <= 4 for t in other.revised)
+    assert other.steps == other.offset == 4 and all(isinstance(t, TakenBack) and t.step <= 4 for t in other.revised)
     other.add(DenoisingStep(1, steps[-1].unmasked, ()), 1.0)
     assert other.steps == 5 and other.seconds[-1] == 1.4 and other.ids(4)[3] == MASK
     chosen = canvas.parted(10, 3, 7).cell(3, 10)

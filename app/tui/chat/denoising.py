@@ -20,13 +20,13 @@ LN2 = math.log(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class HandPlaced:
     """A person has put a token at a position, or None: it is masked again."""
 
     token: int | None
 
 
-Thought = OpenMask | Unmasked | Placed
+Thought = OpenMask | Unmasked | HandPlaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class CanvasCell:
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class MaskCandidate:
     """A candidate of a position: its raw probability, and whether the transforms had taken it away."""
 
     token: int
@@ -52,7 +52,7 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenBack:
     """A word that was taken back at a step, and what took its place."""
 
     step: int
@@ -70,7 +70,7 @@ class Denoising:
     planned: int = 0  # passes in all; 0 where nobody knows
     steps: int = 0  # that have come
     decided: list[int] = field(default_factory=list)  # masks that became tokens, step by step
-    revised: list[Taken] = field(default_factory=list)
+    revised: list[TakenBack] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # the run's own, until each step
     history: dict[int, list[tuple[int, Thought]]] = field(default_factory=dict)
     offset: int = 0  # steps before the run that goes on now
@@ -104,7 +104,7 @@ class Denoising:
         for unmasked in step.unmasked:
             at = unmasked.token.position
             if unmasked.before is not None:
-                self.revised.append(Taken(self.steps, at, unmasked.before, unmasked.token.token))
+                self.revised.append(TakenBack(self.steps, at, unmasked.before, unmasked.token.token))
             else:
                 new += 1
             self._put(at, unmasked)
@@ -120,7 +120,7 @@ class Denoising:
         found.revised = [each for each in self.revised if each.step <= step]
         found.seconds = self.seconds[:step]
         found.history = {at: [each for each in said if each[0] <= step] for at, said in self.history.items()}
-        found._put(position, Placed(token))
+        found._put(position, HandPlaced(token))
         found.offset, found.spent_s = step, self.seconds[step - 1] if step else 0.0
         return found
 
@@ -159,10 +159,10 @@ class Denoising:
                 return CanvasCell(position, token.token, when, entropy=token.entropy, was=was)
             case OpenMask(_, entropy, ids):
                 return CanvasCell(position, None, guess=int(ids[0]), entropy=entropy)
-            case Placed(None):
+            case HandPlaced(None):
                 earlier = next((t for _, t in reversed(said[:-1]) if isinstance(t, Unmasked)), None)
                 return CanvasCell(position, None, guess=earlier.token.token if earlier is not None else None)
-            case Placed(token):
+            case HandPlaced(token):
                 return CanvasCell(position, token, when, by_person=True)
 
     def cells(self, step: int) -> list[CanvasCell]:
@@ -194,12 +194,12 @@ class Denoising:
         last = said[-1][1] if said else None
         return last.token if isinstance(last, Unmasked) else None
 
-    def guesses(self, position: int, step: int) -> list[Guess]:
+    def guesses(self, position: int, step: int) -> list[MaskCandidate]:
         """The candidates of a position when it was looked at last, the most likely first; () for what was given."""
         for _, said in reversed(self.thoughts(position, step)):
             match said:
                 case OpenMask(ids=ids, logprobs=logprobs):
-                    return [Guess(int(i), math.exp(p)) for i, p in zip(ids, logprobs, strict=True)]
+                    return [MaskCandidate(int(i), math.exp(p)) for i, p in zip(ids, logprobs, strict=True)]
                 case Unmasked(token=token) if token.snapshot is not None:
                     return _snapped(token)
         return []
@@ -271,19 +271,19 @@ def words(how: Unmasking) -> str:
     return " · ".join(filter(None, ("diffusion", order, steps, block, again)))
 
 
-def _snapped(step: TokenStep) -> list[Guess]:
+def _snapped(step: TokenStep) -> list[MaskCandidate]:
     snapshot = step.snapshot
     assert snapshot is not None
     order = np.argsort(-snapshot.logits, kind="stable")
     removed = step.removed_by if step.removed_by is not None else np.full(len(order), -1)
     return [
-        Guess(int(snapshot.ids[i]), math.exp(float(snapshot.logits[i]) - snapshot.lse), bool(removed[i] >= 0))
+        MaskCandidate(int(snapshot.ids[i]), math.exp(float(snapshot.logits[i]) - snapshot.lse), bool(removed[i] >= 0))
         for i in order
     ]
 
 
 def texts(pieces: Sequence[bytes]) -> list[str]:
-    """What became valid text with each piece; a character that is never finished is a replacement at its end."""
+    """The text that became valid with each piece; a character that is never finished is a replacement at its end."""
     from codecs import getincrementaldecoder
 
     decoder = getincrementaldecoder("utf-8")(errors="replace")

@@ -1,10 +1,10 @@
-"""What a person picks in the panels of a chat, and what that does to its session."""
+"""`Steering`: what a person picks in the panels of a chat, and what that does to its session."""
 
 from app.tui.chat.candidates import Names
 from app.tui.chat.chat_session import ChatSession
 from app.tui.sampling import Sampling
 from app.tui.tokens.layout import TokenPlace
-from app.tui.view import View
+from app.tui.widgets.bars import Hints
 from app.tui.widgets.candidates import Candidates
 from app.tui.widgets.diffusion_pane import DiffusionPane
 from app.tui.widgets.entropy import EntropyRow
@@ -14,8 +14,8 @@ from app.tui.widgets.transcript_pane import TranscriptPane
 from app.tui.widgets.tree import TreePane
 
 
-class Steering(View):
-    """A view with a session, its panes, and what is picked in them."""
+class Steering:
+    """The part of a chat screen that hears its panels; the screen has the rest."""
 
     pane: TranscriptPane
     inspector: Inspector
@@ -24,6 +24,11 @@ class Steering(View):
     @property
     def talk(self) -> ChatSession:
         """The session, once one is open."""
+        raise NotImplementedError
+
+    @property
+    def hints(self) -> Hints:
+        """The line of keys and news."""
         raise NotImplementedError
 
     def names(self) -> Names:
@@ -62,10 +67,10 @@ class Steering(View):
     def on_sliders_strategy_chosen(self, event: Sliders.StrategyChosen) -> None:
         self.command(f"/strategy {event.strategy}")
 
-    def on_diffusion_pane_placed(self, event: DiffusionPane.Placed) -> None:
+    def on_diffusion_pane_cell_changed(self, event: DiffusionPane.CellChanged) -> None:
         self.begun(self.talk.place(event.node, event.step, event.position, event.token), "that is not to be changed")
 
-    def on_diffusion_pane_looked(self) -> None:
+    def on_diffusion_pane_step_looked(self) -> None:
         self.status()
 
     def on_entropy_row_pointed(self, event: EntropyRow.Pointed) -> None:

@@ -31,7 +31,7 @@ from app.tui.dialogs.opening import LOADING, NO_MODEL, WAITING
 from app.tui.formula import Formula
 from app.tui.sampling import Sampling
 from app.tui.tokens import cells
-from app.tui.view import Command
+from app.tui.view import Command, View
 from app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from app.tui.widgets.best_texts import BestTexts
 from app.tui.widgets.body import Body
@@ -53,7 +53,7 @@ STATUS_S = 0.5  # between two looks at speed and context while tokens come
 BEGUN = 16  # tokens, which the tree shows of a branch
 
 
-class ChatScreen(Steering):
+class ChatScreen(View, Steering):
     """Talk to a model, look at every token, steer, branch."""
 
     NAME = "chat"

@@ -15,7 +15,7 @@ from textual.message import Message
 from app.requests import Bounded
 from app.tui import plot
 from app.tui.chat.candidates import Names
-from app.tui.chat.denoising import LN2, CanvasCell, Denoising, Guess
+from app.tui.chat.denoising import LN2, CanvasCell, Denoising, MaskCandidate
 from app.tui.theme import bar
 from app.tui.tokens import cells
 from app.tui.widgets.canvas import Canvas, Line
@@ -43,7 +43,7 @@ class PanelView:
 class DenoisingPanel(Canvas):
     """Position, before, order, after."""
 
-    class Picked(Message):
+    class CandidatePointed(Message):
         """A person points at a candidate."""
 
         def __init__(self, index: int) -> None:
@@ -103,7 +103,9 @@ class DenoisingPanel(Canvas):
         found += [[]] * (rows + 1 - len(found))
         return [*found, [Segment(cells.fit(self._why(view, cell, guesses), width), look.faint)]]
 
-    def _guess(self, view: PanelView, guess: Guess, cell: CanvasCell, index: int, scale: float, width: int) -> Line:
+    def _guess(
+        self, view: PanelView, guess: MaskCandidate, cell: CanvasCell, index: int, scale: float, width: int
+    ) -> Line:
         look, glyphs = self.look, self.glyphs
         chosen, picked = guess.token == cell.token, view.picked == index
         ink = look.row if picked else look.chosen if chosen else look.cut if guess.cut else look.text
@@ -118,7 +120,7 @@ class DenoisingPanel(Canvas):
             Segment(f"{100 * guess.p:7.1f}%", look.chosen if chosen else look.text),
         ]
 
-    def _why(self, view: PanelView, cell: CanvasCell, guesses: Sequence[Guess]) -> str:
+    def _why(self, view: PanelView, cell: CanvasCell, guesses: Sequence[MaskCandidate]) -> str:
         """Why it is open, or stands."""
         if view.picked is not None:
             return "⏎ puts it here and goes on · esc leaves"
@@ -242,4 +244,4 @@ class DenoisingPanel(Canvas):
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
         if offset is not None and self.view is not None and 1 <= offset.y <= CANDIDATES:
-            self.post_message(self.Picked(offset.y - 1))
+            self.post_message(self.CandidatePointed(offset.y - 1))

@@ -39,7 +39,7 @@ def revised_style(look: Look) -> Style:
 class DenoisingText(Canvas):
     """Messages, and the canvas of the last one after a step."""
 
-    class Pointed(Message):
+    class PositionPointed(Message):
         """A person points at a position."""
 
         def __init__(self, position: int) -> None:
@@ -149,7 +149,7 @@ class DenoisingText(Canvas):
         if offset is not None and self.canvas is not None and 0 <= y < len(self._rows):
             found = layout.position_at(self._rows[y], offset.x - 1)
             if found is not None:
-                self.post_message(self.Pointed(found))
+                self.post_message(self.PositionPointed(found))
 
 
 class DenoisingLegend(Canvas):

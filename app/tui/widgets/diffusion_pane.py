@@ -51,7 +51,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         Binding("p", "bound", "Bound", show=False, id="canvas.bound"),
     ]
 
-    class Placed(Message):
+    class CellChanged(Message):
         """A person puts a token at a position of a canvas as it was after a step; None masks it again."""
 
         def __init__(self, node: str, step: int, position: int, token: int | None) -> None:
@@ -194,9 +194,9 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
 
     def _seen(self) -> None:
         self.look()
-        self.post_message(self.Looked())
+        self.post_message(self.StepLooked())
 
-    class Looked(Message):
+    class StepLooked(Message):
         """Another step or position is looked at."""
 
     def action_play(self) -> None:
@@ -266,7 +266,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
             return
         self._halt()
         self.picked = None
-        self.post_message(self.Placed(self._node, self.at, self.cursor, token))
+        self.post_message(self.CellChanged(self._node, self.at, self.cursor, token))
 
     def leave(self) -> bool:
         """Give up what is being picked or played; gives whether there was anything."""
@@ -305,7 +305,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
 
-    def on_denoising_text_pointed(self, event: DenoisingText.Pointed) -> None:
+    def on_denoising_text_position_pointed(self, event: DenoisingText.PositionPointed) -> None:
         self.focus()
         self.point(event.position)
 
@@ -314,7 +314,7 @@ class DiffusionPane(Vertical, CachedWidget, can_focus=True):
         self._halt()
         self._walk(event.step)
 
-    def on_denoising_panel_picked(self, event: DenoisingPanel.Picked) -> None:
+    def on_denoising_panel_candidate_pointed(self, event: DenoisingPanel.CandidatePointed) -> None:
         self.focus()
         canvas = self.canvas
         if canvas is not None and event.index < len(canvas.guesses(self.cursor, self.at)):
