@@ -173,8 +173,8 @@ class LoadedModel(Session):
                 raise LikelyError("the bound was not measured: it was stopped")
             return denoiser.log_probabilities(rows)
 
-        places = set(free)
-        return bound(denoise, ids, denoiser.diffusion.mask, [i in places for i in range(len(ids))], draws=DRAWS)
+        places, facts = set(free), denoiser.diffusion
+        return bound(denoise, ids, facts.mask, [i in places for i in range(len(ids))], block=facts.block, draws=DRAWS)
 
     def close(self) -> None:
         """Let the caches go."""

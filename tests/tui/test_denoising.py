@@ -75,6 +75,20 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     assert [s.special for s in stopped.token_steps(PIECES, Recipe())] == [token == MASK for token in IDS[1:]]
 
 
+def test_what_the_model_masks_again_and_draws_as_it_was_stands_in_the_end() -> None:
+    how = Unmasking(remask=0.5, steps=6)
+    canvas = Denoising.of(LAID, MASK, how)
+    steps, ids = passes(how), list(IDS)
+    opened = set[int]()
+    for step in steps:
+        opened |= {mask.position for mask in step.open if ids[mask.position] != MASK}
+        canvas.add(step, 0.1)
+        for each in step.unmasked:
+            ids[each.token.position] = each.token.token
+    assert opened and canvas.ids(canvas.steps) == tuple(ids), "nothing was masked again for more than a pass"
+    assert canvas.open_entropy(canvas.steps) == 0
+
+
 def test_masks_are_as_wide_as_their_guesses_and_rows_hold_all_positions() -> None:
     names = Names(PIECES)
     shown = [CanvasCell(i, token) for i, token in enumerate((0, 1, 7, 4, 5, 3, 2, 8, 1, 6))]

@@ -255,7 +255,9 @@ class ChatSession:
         one that a person has changed."""
         assert self.facts is not None
         prompt, control = before(self.conversation, fork), RunControl(recipe)
-        how = replace(self.unmasking, steps=0, block=0) if goes_on else self.unmasking  # few masks are left by then
+        how = self.unmasking
+        if goes_on:  # few masks are left by then
+            how = replace(how, steps=0, block=0, cache="none")
         label = (
             goes_on[1]
             if goes_on

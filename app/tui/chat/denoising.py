@@ -73,6 +73,7 @@ class Denoising:
     revised: list[TakenBack] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # the run's own, until each step
     history: dict[int, list[tuple[int, Thought]]] = field(default_factory=dict)
+    again: dict[int, Unmasked] = field(default_factory=dict)  # masked again by the model, and what stood there
     offset: int = 0  # steps before the run that goes on now
     spent_s: float = 0.0  # by runs before it
 
@@ -80,7 +81,7 @@ class Denoising:
     def of(cls, laid: Laid, mask: int, how: Unmasking) -> "Denoising":
         """A canvas before its first pass; its length in steps is known where no threshold decides it."""
         masks, planned = laid.ids.count(mask), 0
-        if masks and not how.threshold and masks % (how.block or masks) == 0:
+        if masks and not how.threshold and not how.remask and masks % (how.block or masks) == 0:
             planned = (how.steps or masks) + how.revise * (masks // (how.block or masks))
         return cls(laid, mask, planned)
 
@@ -99,7 +100,13 @@ class Denoising:
         """One pass of the model more."""
         self.steps += 1
         new = 0
+        there = {each.position for each in step.open}
+        for at in [at for at in self.again if at not in there]:  # drawn anew, maybe as it was
+            self._put(at, replace(self.again.pop(at), before=None))
         for each in step.open:
+            said = self.history.get(each.position)
+            if said and isinstance(said[-1][1], Unmasked):
+                self.again[each.position] = said[-1][1]
             self._put(each.position, each)
         for unmasked in step.unmasked:
             at = unmasked.token.position
@@ -267,8 +274,11 @@ def words(how: Unmasking) -> str:
     """The order of a denoising in a few words."""
     order = f"threshold {how.threshold:.2f}" if how.threshold else f"by {how.by}"
     steps = f"{how.steps} steps" if how.steps else ""
-    block, again = f"blocks of {how.block}" if how.block else "", f"revises {how.revise}x" if how.revise else ""
-    return " · ".join(filter(None, ("diffusion", order, steps, block, again)))
+    block = f"blocks of {how.block}" if how.block else ""
+    again = f"revises {how.revise}x" if how.revise else f"remasks below {how.remask:.2f}" if how.remask else ""
+    guided = f"guidance {how.guidance:g}" if how.guidance else ""
+    cache = f"cache {how.cache}" if how.cache != "none" else ""
+    return " · ".join(filter(None, ("diffusion", order, steps, block, again, guided, cache)))
 
 
 def _snapped(step: TokenStep) -> list[MaskCandidate]:

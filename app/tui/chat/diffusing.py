@@ -1,7 +1,7 @@
 """The chat of a diffusion model, beside what every chat does: its top line, its formula, how masks become tokens."""
 
-from dataclasses import MISSING, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 from app.tui.chat import status
 from app.tui.chat.chat_session import ChatSession
@@ -57,12 +57,17 @@ def unmask(screen: "ChatScreen", text: str) -> None:
     screen.status()
 
 
+def options() -> dict[str, Any]:
+    """The options of the order that a person can give, and their defaults."""
+    return {each.name: each.default for each in fields(Unmasking) if not isinstance(each.default, bool)}
+
+
 def read(text: str, how: Unmasking) -> Unmasking:
     """Options as a person typed them, `threshold 0.9 revise 4`, over those that hold; `off` is the defaults."""
     if text.strip() == "off":
         return Unmasking()
     parts = text.replace("=", " ").replace(",", " ").split()
-    known = {each.name: each.default for each in fields(Unmasking) if each.default is not MISSING}
+    known = options()
     if len(parts) % 2 or not set(parts[::2]) <= set(known):
         raise ParameterError(f"/unmask wants {', '.join(known)}, each with its value, or off; got {text.strip()}")
     values = dict(zip(parts[::2], parts[1::2], strict=True))

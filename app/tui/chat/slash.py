@@ -407,7 +407,7 @@ COMMANDS: dict[str, Slash] = {
         "[option value …]",
         "of a diffusion model: in which order masks become tokens",
         diffusing.unmask,
-        lambda _: [f"{name} " for name in ("threshold", "by", "steps", "block", "revise", "noise")],
+        lambda _: [f"{name} " for name in diffusing.options()],
     ),
     "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),
     "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),
