@@ -29,6 +29,7 @@ async def answered(stage: Stage) -> DiffusionPane:
     return pane(stage)
 
 
+@pytest.mark.slow
 async def test_steps_are_walked_and_a_person_changes_them(play: Play) -> None:
     async with play(ScriptedDiffusion(), ScriptedEngine()) as stage:
         talk = stage.chat.talk

@@ -149,7 +149,7 @@ class Denoising:
         return max(self.planned, self.steps, 1)
 
     def thoughts(self, position: int, step: int) -> list[tuple[int, Thought]]:
-        """What was thought of a position until a step, oldest first."""
+        """The thoughts of a position until a step, oldest first."""
         said = self.history.get(position, [])
         return said[: bisect_right(said, step, key=lambda each: each[0])]
 

@@ -153,7 +153,7 @@ class DenoisingText(Canvas):
 
 
 class DenoisingLegend(Canvas):
-    """What shades and grounds mean, and the words that were taken back."""
+    """The legend of shades and grounds, and the words that were taken back."""
 
     canvas: Denoising | None = None
     names: Names = Names()
