@@ -3,7 +3,7 @@
 VENV   := $(if $(wildcard .venv/bin/python),.venv,venv)
 BIN    := $(VENV)/bin
 RUN    := PYTHONPATH="$(CURDIR)" $(BIN)/python
-PYTEST := OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
+PYTEST := OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 USABLE := import platform, sys; sys.exit(sys.version_info < (3, 11) or platform.system() == "Darwin" and platform.machine() != "arm64")
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
             $$p -c '$(USABLE)' 2>/dev/null && echo $$p && break; done)

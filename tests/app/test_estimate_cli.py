@@ -63,6 +63,7 @@ def test_a_curve_and_a_ladder_are_tables_and_go_on(place: Path) -> None:
         assert refused.exit_code and line in refused.output + str(refused.exception)
 
 
+@pytest.mark.slow
 def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
     words = ("meta", "tasks", "--held-out", "two", "-c", "c.toml", "--out", "m", "--rounds", 2, "--rows", 4,
              "--sizes", "2,6", "--seeds", 1)  # fmt: skip

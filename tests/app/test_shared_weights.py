@@ -94,7 +94,7 @@ def drawn(events: list[Any]) -> list[int]:
     return tokens
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_one_copy_of_the_weights_and_the_numbers_of_each_alone(model: str, config: Callable[[str], Config]) -> None:
     def train(name: str) -> r.Train:
         return r.Train(config(name), False, TrainControl())

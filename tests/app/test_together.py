@@ -47,7 +47,7 @@ def alone(*arguments: str, given: str = "") -> str:
     ("kind", "ways"),
     [
         ("folder", ["--parallel", "tensor", "--temp", "1"]),
-        ("gguf", ["--parallel", "pipeline", "--temp", "1.3", "--top-p", "0.9"]),
+        pytest.param("gguf", ["--parallel", "pipeline", "--temp", "1.3", "--top-p", "0.9"], marks=pytest.mark.slow),
         pytest.param("gguf", ["--temp", "0"], marks=pytest.mark.slow),
     ],
     ids=["tensor, sampled", "pipeline, sampled", "tensor, greedy"],
@@ -63,7 +63,8 @@ def test_two_ranks_draw_what_one_process_draws(
     assert second == (0, "", "")  # rank 0 speaks for all
 
 
-@pytest.mark.parametrize("way", ["tensor", pytest.param("pipeline", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["tensor", "pipeline"])
 def test_two_ranks_draw_several_answers_as_one_process_does(way: str, files: dict[str, Path], tmp_path: Path) -> None:
     words = [*HELLO, "--model", str(files["folder"]), "-n", "3", "--temp", "1", "-q"]
     first, second = finish(start(2, tmp_path, [*MAIN, *words, "--parallel", way]))
@@ -84,7 +85,7 @@ def test_a_chat_by_lines_is_led_by_rank_0(files: dict[str, Path], tmp_path: Path
     assert second == (0, "", "")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_two_ranks_measure_what_one_process_measures(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,7 +126,8 @@ def begun(ranks: list[subprocess.Popen[str]]) -> None:
 ENDLESS = ["run", "tell me", "--logit-bias", "287=-100", "--temp", "1", "--quiet"]  # 287 ends the text
 
 
-@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("dead", [0, 1])
 def test_a_rank_that_is_killed_ends_the_run_with_one_line(dead: int, files: dict[str, Path], tmp_path: Path) -> None:
     ranks = start(2, tmp_path, [*MAIN, *ENDLESS, "--model", str(files["folder"])])
     begun(ranks)
@@ -183,10 +185,11 @@ def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_pa
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (
+        pytest.param(
             ["run", "hi"],
             "likely: llama has 2 key/value heads, which 3 ranks cannot share evenly: start 2 ranks, "
             "or use --parallel pipeline",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ["run", "hi", "--parallel", "pipeline"],
@@ -198,7 +201,9 @@ def test_ctrl_c_stops_all_ranks_at_the_same_token(files: dict[str, Path], tmp_pa
             "Error: --ngram is for one process: start it without mlx.launch",
             marks=pytest.mark.slow,
         ),
-        (["run"], "Error: no PROMPT is for one process: start it without mlx.launch"),
+        pytest.param(
+            ["run"], "Error: no PROMPT is for one process: start it without mlx.launch", marks=pytest.mark.slow
+        ),
         (["explain", "hi"], "Error: explain is one process's work: start it without mlx.launch"),
         pytest.param(["run", "hi", "--temp", "-1"], "likely: temp", marks=pytest.mark.slow),
     ],

@@ -73,6 +73,7 @@ def test_growth_is_a_line_beside_what_bandwidth_gives() -> None:
     assert Growth.of({1: 1.0, 2: 2.0}, {1: 1, 2: 2}, 1.0) is None
 
 
+@pytest.mark.slow
 def test_mlx_lm_gets_the_same_weights(folder: Path) -> None:
     checkpoint = load(folder)
     peer = MlxLm(describe(folder), mx.float32)

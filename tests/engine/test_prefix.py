@@ -67,7 +67,7 @@ def read_all(
     return branch, len(ids) - have
 
 
-def drawn(branch: Branches, count: int = 40) -> tuple[list[int], np.ndarray]:
+def drawn(branch: Branches, count: int = 12) -> tuple[list[int], np.ndarray]:
     """The most likely continuation, and the last logits."""
     start = len(branch.ids[0])
     for _ in range(count):

@@ -331,7 +331,7 @@ print(peak_memory() - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_memory_holds_a_layer_and_not_the_model(tmp_path: Path) -> None:
     """Twice as many layers take no more: the growth is below a layer's bytes, where the model grows by 12 layers."""
     peaks = []

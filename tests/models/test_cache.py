@@ -253,7 +253,7 @@ def test_caches_that_cannot_be(model: Transformer) -> None:
         odd.make_cache(bits=8)
 
 
-@pytest.mark.parametrize("positions", [5, 300, 1000, 2100])
+@pytest.mark.parametrize("positions", [5, 300, 1000, pytest.param(2100, marks=pytest.mark.slow)])
 def test_what_a_text_takes_is_known_beforehand(model: Transformer, positions: int) -> None:
     """An upper bound, and no loose one, however a text is read."""
     kinds = KINDS | {"small window": lambda m: m.make_cache(window=30, sinks=7)}

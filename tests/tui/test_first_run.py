@@ -73,7 +73,7 @@ async def test_a_download_can_be_stopped(play: Play) -> None:
         assert stage.app.engine.loading is None and stage.app.engine.current is None
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 async def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(play: Play) -> None:
     def engines() -> tuple[ScriptedEngine, ScriptedEngine]:
         return ScriptedEngine(), ScriptedEngine("other", scripts=[BLUE])

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("mlx", "mlx_lm", "transformers", "torch", "tokenizers", "jinja2", "huggingface_hub", "gguf", "scipy")
 
 
@@ -14,6 +16,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_no_module_of_the_screen_imports_a_model_library() -> None:
     modules = (
         "import pkgutil, importlib, app.tui\n"

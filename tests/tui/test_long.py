@@ -142,6 +142,7 @@ async def test_walks_are_exact(play: Play) -> None:
             assert view.cursor == place
 
 
+@pytest.mark.slow
 async def test_a_selection_holds_on_to_its_text(play: Play) -> None:
     """Scrolled away and back over rows that were estimated, the same words are selected."""
     from textual.geometry import Offset

@@ -141,7 +141,7 @@ async def test_an_export_never_overwrites_unasked_and_says_where_it_is(play: Pla
             await stage.pilot.press("escape")
         (tmp_path / "mine.md").write_text("mine")
         await stage.type("/export markdown mine.md")
-        await stage.until(lambda: "is there already" in stage.picture())
+        await stage.until(lambda: "there already" in stage.picture())
         await stage.pilot.press("enter")
         assert (tmp_path / "mine.md").read_text() == "mine" and ASK in (tmp_path / "mine-2.md").read_text()
 

@@ -69,6 +69,7 @@ def news(stage: Stage) -> str:
     return screen(stage).query_one(Hints).news
 
 
+@pytest.mark.slow
 async def test_rows_are_dropped_ordered_and_measured_by_key_and_their_file_stays_as_it_is(
     play: Play, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ async def test_rows_are_dropped_ordered_and_measured_by_key_and_their_file_stays
         await stage.until(lambda: isinstance(stage.app.screen, TuneScreen))
 
 
+@pytest.mark.slow
 async def test_rows_that_a_pipeline_dropped_come_back_where_they_can_and_what_is_no_row_is_said(
     play: Play, tmp_path: Path
 ) -> None:

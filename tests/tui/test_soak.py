@@ -80,6 +80,7 @@ async def walk(play: Play, size: tuple[int, int], seed: int, presses: int) -> in
     return len(pressed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_walk_with_random_keys(play: Play, size: tuple[int, int]) -> None:
     assert await walk(play, size, seed=7, presses=60) > 0

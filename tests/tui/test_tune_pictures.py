@@ -83,7 +83,7 @@ async def paused(play: Play, scene: str, painted: str, name: str, **how: object)
         return str(getattr(stage, painted)())
 
 
-EVERYDAY = {("loss", "120x40"), ("loss", "80x24"), ("moved", "80x24"), ("place", "120x40"), ("answers", "80x24")}
+EVERYDAY = {("loss", "120x40"), ("loss", "80x24")}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,7 @@ async def test_scenes(play: Play, scene: str, size: str) -> None:
     await paused(play, scene, "picture", f"tune-{scene}-{size}.txt", size=SIZES[size])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", COLOURS)
 async def test_colours(play: Play, mode: str) -> None:
     await paused(play, "loss", "painted", f"tune-{mode}.ans", size=(100, 30), environ=COLOURS[mode])
@@ -112,7 +113,9 @@ async def test_looks(play: Play, name: str) -> None:
     assert name == "light" or shown.isascii()
 
 
-@pytest.mark.parametrize("size", ["120x40", "80x24", pytest.param("60x24", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "size", ["80x24", *(pytest.param(size, marks=pytest.mark.slow) for size in ("120x40", "60x24"))]
+)
 async def test_form(play: Play, size: str) -> None:
     trainer = ScriptedTrainer()
     trainer.refuse = DataError("rows.jsonl:3:7: a comma or the end of the object expected, got a colon")

@@ -105,6 +105,7 @@ async def test_watched_stopped_and_resumed_a_run_learns_what_it_learns_alone(
     assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 async def test_what_is_wrong_with_the_data_or_the_folder_is_said_on_the_form(
     options: dict[str, Any], tmp_path: Path
 ) -> None:

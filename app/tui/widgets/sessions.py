@@ -15,6 +15,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.widgets import Input, Label, OptionList
 from textual.widgets.option_list import Option
@@ -133,6 +134,8 @@ class SessionList(Vertical):
                 self.search()
         except DataError as error:
             self._say(str(error))
+        except NoMatches:  # a tick while the program ends: the parts of a widget go before it
+            pass
 
     def _state(self) -> tuple[object, ...]:
         return self.store.version(), self.current()

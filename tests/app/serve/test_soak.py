@@ -99,7 +99,7 @@ def idle(client: Client) -> None:
 LONG = {"messages": HI, "max_tokens": 1900, "logit_bias": {str(EOS): -100}}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 @pytest.mark.linux
 def test_killed_under_load_it_starts_again(tmp_path: Path) -> None:
     model, (port,) = write_model(tmp_path / "tiny"), free_ports(1)

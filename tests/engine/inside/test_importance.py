@@ -12,7 +12,10 @@ from tests.engine.inside import built
 from tests.engine.inside.test_inside import look_at
 
 
-@pytest.mark.parametrize("name", ["llama", "llama sliding", "llama dynamic", "gemma 2", "gpt-2", "quantised"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("llama", marks=pytest.mark.slow), "llama sliding", "llama dynamic", "gemma 2", "gpt-2", "quantised"],
+)
 def test_leaving_one_out_is_reading_without_it(name: str) -> None:
     seen = look_at(name, 30 if name == "llama dynamic" else 12)
     model, ids = seen.model, list(seen.ids)

@@ -69,7 +69,7 @@ def slopes(means: dict[str, np.ndarray]) -> dict[str, float]:
     return {name: float(np.polyfit(x, np.log(mean), 1)[0]) for name, mean in means.items() if name != "square"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_activations_do_not_go_with_the_width_under_mup(tmp_path: Path) -> None:
     standard = slopes(over_widths("standard", tmp_path, 4))
     assert min(standard.values()) > 0.25, standard  # the check can fail, in each of its figures

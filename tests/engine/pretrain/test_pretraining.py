@@ -190,7 +190,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> Non
     assert same(tmp_path / "whole", killed)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 def test_the_entropy_of_a_chain_is_reached(tmp_path: Path) -> None:
     data, rate = markov(tmp_path, 60_000)
     run = config(data, tmp_path / "m", size="20k", tokenizer="characters", context=64, batch=4, accumulate=1,

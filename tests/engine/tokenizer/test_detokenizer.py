@@ -39,6 +39,7 @@ def test_pushes_and_flush_add_up_to_decode(data: st.DataObject) -> None:
         assert text == (expected.removeprefix(" ") if tokenizer is tokenizers()[1] else expected)
 
 
+@pytest.mark.slow
 @given(st.text(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_valid_text_never_shows_a_replacement(text: str, data: st.DataObject) -> None:

@@ -99,6 +99,7 @@ def test_a_template_without_end_or_measure_is_stopped(source: str) -> None:
     assert render("{{ messages[0].content }}") == "hi"
 
 
+@pytest.mark.slow
 def test_a_process_that_takes_too_long_is_ended_and_another_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert render("{{ 1 }}") == "1"
     first = process._children[0]

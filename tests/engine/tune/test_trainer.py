@@ -257,7 +257,7 @@ for event in trainer.train(a):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(5)
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", steps=40, save_every=1)
     finish(whole)
@@ -443,7 +443,7 @@ both.finish()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(4)
 def test_two_processes_with_half_the_batch_each_are_one(tmp_path: Path) -> None:
     alone = run(tmp_path / "alone", accumulate=2)
     finish(alone)
@@ -454,7 +454,7 @@ def test_two_processes_with_half_the_batch_each_are_one(tmp_path: Path) -> None:
     assert max(float(mx.max(mx.abs(two[n] - p))) for n, p in alone.trained.parameters().items()) <= 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.slow(6)
 def test_a_markov_source_is_learned_to_its_entropy(tmp_path: Path) -> None:
     """The loss on fresh text comes within 2 % of the entropy rate, and not below it beyond the error bar."""
     random, states = np.random.default_rng(0), 12
