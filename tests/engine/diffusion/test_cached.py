@@ -81,11 +81,13 @@ def test_finished_blocks_are_read_once_and_nothing_is_lost(
             for one in each.unmasked:
                 filled[one.token.position] = one.token.token
         assert both.worst < 2e-5 and both.passes >= 3 and MASK not in filled
-        twice = (
-            both.one.logits(np.array(CANVAS), np.array([5, 6, 7])),
-            both.other.logits(np.array(CANVAS), np.array([5, 6, 7])),
-        )  # an earlier canvas again: what is held of the other is not used
-        np.testing.assert_allclose(*(np.delete(x, MASK, 1) for x in twice), rtol=1e-4, atol=1e-4)
+        other = np.array(CANVAS)
+        other[1] = 8
+        for ids, places in ((CANVAS, [4, 5, 7]), (filled, [12, 13]), (CANVAS, [4, 7]), (other, [11, 13])):
+            twice = (
+                each.logits(np.array(ids), np.array(places)) for each in (exact, both.other)
+            )  # none follows another
+            np.testing.assert_allclose(*(np.delete(x, MASK, 1) for x in twice), rtol=1e-4, atol=1e-4)
     tokens = read(model, monkeypatch)
     list(passes(BlockDenoiser(model), Unmasking()))
     assert max(tokens) == 8 and tokens.count(4) >= 4  # the finished block with the first pass of the next
