@@ -16,6 +16,7 @@ from app.cli.sampling import Limits
 from app.interruption import stopped_by_signals
 from engine.decode.control import RunControl
 from engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
+from engine.diffusion.answering import answered
 from engine.errors import DataError, LikelyError
 from engine.evaluate.scores import perplexity
 from engine.prompt import Prompt
@@ -78,8 +79,11 @@ def endless(tokens: Sequence[int]) -> int:
     return 0
 
 
-def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | None = None) -> None:
-    """Read a message a line, write an answer; ends with the input or /quit."""
+def converse(
+    session: Session, recipe: Recipe, limits: Limits, *, system: str | None = None, masks: int | None = None
+) -> None:
+    """Read a message a line, write an answer; ends with the input or /quit. `masks` are those of an answer by a
+    diffusion model, whose tokens come all at once."""
     terminal = sys.stdin.isatty()
     prompt = Prompt(system=system or "")
     if terminal:
@@ -111,7 +115,11 @@ def converse(session: Session, recipe: Recipe, limits: Limits, *, system: str | 
         try:
             ids = asked.ids(session.tokenizer)
             control = RunControl(recipe)
-            events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
+            events: Iterator[Event]
+            if getattr(session.model.config, "diffusion", None) is None:
+                events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
+            else:
+                events = answered(session, ids, control, seed=seed, max_tokens=masks or 0, stop=limits.stop)
             with stopped_by_signals(control.cancel) as interruption:
                 steps, done = stream(events, sys.stdout)
         except LikelyError as error:

@@ -49,7 +49,7 @@ def command(
     server: str | None,
     server_key: str | None,
     parallel: str | None,
-    **values: object,
+    **values: Any,
 ) -> None:
     """Chat with a model on this machine.
 
@@ -75,7 +75,7 @@ def command(
             from engine.sources import preferences
 
             preferences.choose(model)
-        converse(session, recipe, run, system=system)
+        converse(session, recipe, run, system=system, masks=values["max_tokens"])
         return
     if parallel is not None:
         raise click.UsageError("the full screen is one process's: use --plain with --parallel")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from engine.decode.control import RunControl
+from engine.decode.events import Done, Emitted, Stats
 from engine.decode.text_stream import TextStream, with_text
 from engine.diffusion.denoiser import of_model
 from engine.diffusion.infilling import infill
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from engine.session import Session
     from engine.tokenizer import Tokenizer
 
+SEQUENTIAL = Unmasking()  # a mask a pass
 TOKENS = 128  # masks of an answer where nobody says how many: each costs a pass over the whole canvas
 
 
@@ -128,6 +131,37 @@ def read_answer(
         finish=stream.reason or ("length" if reached == len(canvas.ids) else "cancelled"),
         rest=stream.rest,
     )
+
+
+def answered(
+    session: "Session",
+    prompt: Sequence[int],
+    control: RunControl,
+    how: Unmasking = SEQUENTIAL,
+    *,
+    seed: int = 0,
+    max_tokens: int = 0,
+    stop: Sequence[str] = (),
+) -> Iterator[Emitted | Done]:
+    """An answer as the events of one that is drawn from left to right: its tokens come when all of it is there.
+
+    ParameterError where several processes share the model.
+    """
+    if session.ranks is not None:
+        raise ParameterError(
+            f"{session.info.name} is a diffusion model, which one process runs: start without mlx.launch"
+        )
+    canvas = answer_canvas(session, prompt, max_tokens=max_tokens, block=how.block)
+    began, passes = time.perf_counter(), []
+    for each in answer(session, canvas, how, control.recipe, seed=seed):
+        passes.append(each)
+        if control.cancelled:
+            break
+    found = read_answer(canvas, passes, session.tokenizer, stop)
+    for token in found.tokens:
+        yield Emitted(0, token)
+    stats = Stats(len(prompt), 0, len(found.tokens), 0.0, time.perf_counter() - began)
+    yield Done(0, found.finish, stats, found.rest)
 
 
 def given(token: int, position: int) -> TokenStep:

@@ -164,6 +164,13 @@ def test_an_answer_by_diffusion_is_read_by_programs_kept_and_shown_again(model: 
     assert [line.count("░") for line in shown.splitlines() if "░" in line] == [3, 1] and " was " in shown
 
 
+def test_a_chat_by_lines_is_answered_by_diffusion(model: str) -> None:
+    words = ["chat", "--plain", "-M", model, "--seed", "5", "-m", "6", "--preset", "balanced"]
+    said = CliRunner().invoke(program, words, input="Hi\n/redo\n")
+    alone = CliRunner().invoke(program, ["run", "--raw", "-M", model, "Hi\n\n", *words[4:]])
+    assert said.exit_code == 0 and said.stdout.startswith(alone.stdout) and len(said.stdout) > len(alone.stdout)
+
+
 def replay(path: Path, *words: str) -> str:
     result = CliRunner().invoke(program, ["fill", "--replay", str(path), *words])
     assert result.exit_code == 0, result.output
