@@ -37,6 +37,15 @@ def test_readers_get_the_branch_that_is_checked_out(tmp_path: Path) -> None:
     assert "Be brief" in text
 
 
+def test_a_table_has_the_figures_that_are_known_and_blanks_for_others() -> None:
+    known, unknown = replace(step(1), entropy=2 * np.log(2)), replace(step(2), entropy=None, logprob=None)
+    found = Conversation("c").add(Node("u", Fork(), "user", text="a"))
+    found = found.add(Node("a", Fork("u"), "assistant", steps=(known, unknown), finish="eot"))
+    rows = [line.rstrip("\n").split("\t") for line in export.table(found)]
+    assert [len(row) for row in rows] == [7] * 3
+    assert [row[6] for row in rows] == ["entropy_bits", "2.0000", ""] and rows[2][3:5] == ["", ""]
+
+
 def test_html_is_whole_tinted_and_safe() -> None:
     evil = replace(step(1), text="<script>alert(1)</script>\x1b", piece=b"x")
     found = Conversation("c", title="<b>", system="<i>").add(Node("u", Fork(), "user", text="a < b & c"))

@@ -537,3 +537,10 @@ def test_what_was_timed_for_one_shape_is_kept_when_another_is_prepared(monkeypat
         both = autotune.prepare([replace(SHAPE, softcap=20.0)])
     assert len(both.timings) > len(first.timings) > 0 and both.timings[: len(first.timings)] == first.timings
     assert first.faster.items() <= both.faster.items() and dispatch.faster == both.faster
+
+
+def test_every_shape_that_is_timed_can_be() -> None:
+    """Heads share keys evenly, and a packed head is whole groups."""
+    for shape in autotune.BENCH:
+        assert shape.heads % shape.kv_heads == 0 and shape.head_size % 32 == 0
+        assert set(shape.bits) <= {4, 8, 16} and shape.head_size in (64, 80, 96, 128, 256)

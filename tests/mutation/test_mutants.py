@@ -1,10 +1,11 @@
 """Mutation testing: of seeded single changes to the code, how many the tests notice, a folder at a time.
 
-A change is tried on a copy of the repository, with the everyday tests that reach the changed statement, of the files
-of tests that are nearest by name and import: `tests.mutation.forks`. A test that fails, and one that does not end,
-has noticed. LIKELY_MUTANTS is how many a folder (75), LIKELY_MUTANTS_SEED which (1), and LIKELY_MUTANTS_OUT a file to
-which each outcome is added as a line: those that stand there as caught are not tried again. LIKELY_MUTANTS_EFFORT below
-1 takes fewer tests, above 1 slow ones too; what survived, a second run with the same file tries with more.
+A change is tried on a copy of the repository, with the everyday tests that reach the changed statement, those of the
+files that are nearest by name and import first: `tests.mutation.forks`. A test that fails, alone too, and one that does
+not end, has noticed. LIKELY_MUTANTS is how many a folder (75), LIKELY_MUTANTS_SEED which (1), and LIKELY_MUTANTS_OUT a
+file to which each outcome is added as a line: those that stand there as caught are not tried again.
+LIKELY_MUTANTS_EFFORT below 1 takes fewer tests, above 1 the slow ones in their place; what survived, a second run with
+the same file tries so.
 
 A survivor is a hole in the tests or a change that changes nothing that matters: which, a person says, and EQUIVALENT
 keeps what they said.
@@ -29,7 +30,9 @@ from tests.mutation.forks import TESTS, copied
 ROOT = Path(__file__).parents[2]
 CAUGHT = 0.92
 # path, and the change: how much is fetched at once, a slice past the end, what all parts have alike, a way that is only
-# slower, lists that are of one length anyway
+# slower, lists that are of one length anyway; a sum that is 0 or at least 1, how much is computed at once, the last of
+# two axes, a place from which nobody reads on, a row that has room as long as it is empty, another number that is no
+# index, one of four million draws, other random numbers
 EQUIVALENT = frozenset(
     {
         (
@@ -52,6 +55,51 @@ EQUIVALENT = frozenset(
         (
             "engine/decode/sample.py",
             "for row, (number, step) in enumerate(zip(branches.numbers, steps, strict=True)):: True -> False",
+        ),
+        (
+            "metal/simulator/stock.py",
+            "flags = {200: length % rows == 0, 201: tokens % columns == 0, 300: mask is not None, 301: causal}: "
+            "201 -> 202",
+        ),
+        (
+            "metal/reference.py",
+            "entropy = mx.where(total == 0, 0.0, mx.log(mx.maximum(total, 1e-45)) - mean * inverse)"
+            ".reshape(b, h, t): 1e-45 -> 1.0",
+        ),
+        (
+            "metal/reference.py",
+            "SCORES = 1 << 25  # scores at once: 128 MB: 25 -> 26",
+        ),
+        (
+            "metal/vocab.py",
+            "inside = mx.sum((below - p < draw.top_p * total) | (place == 0), axis=-1, keepdims=True): -1 -> 1",
+        ),
+        (
+            "metal/reference.py",
+            "return _Segment(s.keys[:, :, low:high], s.values[:, :, low:high], s.at[:, low:high], valid, "
+            "s.start + low): s.start + low -> s.start - low",
+        ),
+        (
+            "app/tui/tokens/wrap.py",
+            "if shown or not any(span.token == token for span in row.spans[-1:]):: any -> all",
+        ),
+        (
+            "app/tui/widgets/place_editor.py",
+            "SYSTEM = -1  # the system prompt, in the place of a message's index: 1 -> 2",
+        ),
+        (
+            "engine/scaling/toys.py",
+            "WORDS, DRAWN, SWEEPS = 500, 4_000_000, 12  # the vocabulary; bigrams that a learner sees; "
+            "of its alternations: 4000000 -> 4000001",
+        ),
+        (
+            "metal/vocab.py",
+            "if count < TOP:: count < TOP -> count <= TOP",
+        ),
+        (
+            "metal/selftest.py",
+            "logits, apart = _normal(1, 2, 9000, dtype=dtype) * 3, mx.array([[5, 8999], [0, 5]], dtype=mx.int32): "
+            "_normal(1, 2, 9000, dtype=dtype) * 3 -> _normal(1, 2, 9000, dtype=dtype) / 3",
         ),
     }
 )

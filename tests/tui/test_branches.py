@@ -12,7 +12,7 @@ from app.tui.chat.live_run import LiveRun
 from app.worker import Failed
 from engine.conversation import Conversation, Fork, Node
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted
+from engine.decode.events import Emitted, Prefilled
 from tests.tui.conftest import Play, Stage
 from tests.tui.fakes import PLANS, SKY, Planned, ScriptedEngine
 
@@ -170,6 +170,14 @@ def test_what_was_drawn_stays_where_a_run_fails_or_is_stopped() -> None:
         drawn = sum(isinstance(event, Emitted) for event in events[:cut])
         assert sum(len(node.steps) for node in talk.nodes.values()) == drawn
         assert all(node.finish for node in talk.nodes.values() if node.role == "assistant")
+
+
+def test_a_prompt_is_being_read_until_it_is_read() -> None:
+    asked = Conversation("c").add(Node("u", Fork(), "user", text=ASK)).add(Node("a", Fork("u"), "assistant"))
+    run = LiveRun("a", RunControl(), lambda: "n")
+    for done, told in ((3, (3, 5)), (5, None)):
+        run.take(asked, [Prefilled(done, 5)])
+        assert run.read == told
 
 
 async def test_the_store_gives_back_every_branch(play: Play) -> None:

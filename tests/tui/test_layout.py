@@ -100,6 +100,8 @@ def test_what_is_seen_stays_while_more_is_laid_out(messages, width, data) -> Non
             assert layout.step(place, 1) == reference.step(place, 1)
             assert layout.rise(place, 3) == reference.rise(place, 3)
             assert layout.rise(place, -3) == reference.rise(place, -3)
+            rows = [reference.cell_of(reference.rise(place, by))[1] for by in (-1, 1)]
+            assert rows[0] <= reference.cell_of(place)[1] <= rows[1]
             assert layout.edges(place) == reference.edges(place)
             assert layout.spot(layout.seen) == here
     assert layout.ends() == reference.ends()

@@ -6,7 +6,7 @@ import pytest
 from app.tui.chat.candidates import BANNED, Names, exact, replayed, view
 from app.tui.dialogs.overlays import AlternativeRows
 from app.tui.sampling import Sampling
-from app.tui.theme import GLYPHS
+from app.tui.theme import GLYPHS, SHADES, _towards, shade
 from app.tui.tokens.layout import TokenPlace
 from app.tui.widgets.candidates import percent
 from app.tui.widgets.transcript_pane import TranscriptPane
@@ -204,3 +204,12 @@ async def test_a_column_s_foot_shows_whole_values_and_drops_speed_first(play: Pl
             said = str(column.query_one(".column-foot").visual)
             assert "…" not in said and "ppl " in said and len(said) <= column.size.width - 3
             assert "tok/s" not in said or f"{len(column.steps)} tok ·" in said
+
+
+@pytest.mark.parametrize("power", [0.8, 1.0, 1.1])
+def test_shades_go_from_the_ground_to_the_colour(power: float) -> None:
+    steps = _towards({"background": "#000000", "tint": "#ff8000"}, "tint", power)
+    reds = [int(str(step.bgcolor.name)[1:3], 16) for step in steps if step.bgcolor is not None]
+    assert len(reds) == SHADES and reds == sorted(reds) and (reds[0], reds[-1]) == (0, 255)
+    assert (reds[8] > 127) is (power < 1.0) or power == 1.0
+    assert shade(steps, -1) is steps[0] and shade(steps, 2) is steps[-1] and shade(steps, 0.5) is steps[8]

@@ -44,11 +44,16 @@ def test_what_is_out_of_the_frame_lies_on_its_edge_and_before_it_is_left_out() -
     assert not plot.curve(frame, [1, 2], [0.5, 0.5]).any()
 
 
-@given(st.lists(finite, min_size=1, max_size=3000), st.integers(1, 40), st.integers(1, 10))
-def test_thinning_keeps_every_columns_lowest_and_highest(values: list[float], width: int, height: int) -> None:
+@given(
+    st.lists(finite, min_size=1, max_size=3000), st.integers(1, 40), st.integers(1, 10), st.sampled_from([0.0, 50.0])
+)
+def test_thinning_keeps_every_columns_lowest_and_highest(
+    values: list[float], width: int, height: int, apart: float
+) -> None:
     y = np.array(values)
     x = np.arange(len(y), dtype=float)
-    frame = plot.Frame(0, max(len(y) - 1, 1), float(y.min()), float(y.max()), width, height)
+    x[1:] += apart  # the first alone in its column
+    frame = plot.Frame(0, max(float(x[-1]), 1), float(y.min()), float(y.max()), width, height)
     tx, ty = plot.thin(x, y, frame)
     assert len(tx) <= max(len(x), 4 * width) and (np.diff(tx) >= 0).all()
     columns = np.rint(frame.dots(x, y)[0]).astype(int)

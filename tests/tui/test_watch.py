@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from app.serve.asks import AnswerOpened, AnswerRequest
 from app.serve.watch_writer import WatchWriter, began
 from app.tui.chat.watched import WatchedRequests
 from app.tui.views.watch import WatchScreen
+from app.tui.widgets.request_table import RequestTable
 from app.watch.address import ServerAddress, key_file
 from app.watch.client import Sighted, WatchControl, listen
 from app.watch.lines import WatchAsked, WatchReader
@@ -110,6 +112,19 @@ async def watching(stage: Stage, told: Told) -> WatchScreen:
     view = cast(WatchScreen, stage.app.screen)
     await stage.until(lambda: view.version, "a server")
     return view
+
+
+def test_what_an_older_server_leaves_out_is_nothing() -> None:
+    asked = {"request": 3, "asked": [["user", "a"]], "kind": "chat", "model": "m"}
+    assert WatchReader().read(asked) == (3, WatchAsked("chat", "m", (("user", "a"),), 0, 0, "", False))
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 30])
+def test_a_table_of_requests_is_full_and_shows_where_a_person_stands(count: int) -> None:
+    for height in range(2, 14):
+        for at in range(count):
+            top = RequestTable._top(cast(Any, SimpleNamespace(at=at, rows=range(count))), height)
+            assert top <= at < top + height - 1 and 0 <= top <= max(count - (height - 1), 0)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -18,9 +18,9 @@ from app.cli import likely as program
 from app.serve import openai_requests, openapi
 from app.serve.asks import AnswerRequest, RequestRefused
 from app.serve.bounds import Bounds
-from app.serve.front import Front
+from app.serve.front import Front, WorkerFault
 from app.serve.guard import Guard
-from app.serve.reading import AnswerReader, TextParting
+from app.serve.reading import AnswerReader, GrownText, TextParting
 from app.serve.server import ServedNames, ServeOptions, executor
 from app.serve.serving_jobs import ServingJobs
 from app.worker import Tell
@@ -157,6 +157,17 @@ def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.D
         return runs
 
     assert joined(found) == joined([*whole.push(text), *whole.push("", last=True)])
+
+
+def test_a_call_in_pieces_is_one_and_calls_apart_are_several() -> None:
+    one, two = '{"name": "f", "arguments": {}}', '{"name": "g", "arguments": {"x": 1}}'
+    said: Any = [("call", one[:9]), ("call", one[9:]), ("said", " "), ("call", two)]
+    assert [call["name"] for call in GrownText(TextParting(calls=True), parts=said).calls] == ["f", "g"]
+
+
+def test_a_fault_of_the_worker_says_its_line_and_keeps_its_trace() -> None:
+    fault = WorkerFault("it broke", "Traceback ...")
+    assert (str(fault), fault.trace) == ("it broke", "Traceback ...")
 
 
 def test_a_token_that_is_revised_leaves_a_thought_one() -> None:

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from engine.decode import lockstep
 from engine.decode.branches import Branches
 from engine.decode.control import RunControl
-from engine.decode.events import Emitted
+from engine.decode.events import Emitted, Event, Forked, Pruned, Rated
 from engine.decode.lockstep import Lockstep
 from engine.decode.sampler import Sampler
 from engine.decode.strategy import Steps, Strategy
@@ -52,6 +53,12 @@ def run(told: Told, asked: RunControl, control: RunControl, strategy: Counting) 
     agreed = Lockstep(cast(Ranks, told), strategy, asked)
     events = agreed.steps(cast(Branches, None), cast(Sampler, None), control, limit=5)
     return (event for event in events if isinstance(event, Emitted))
+
+
+def test_of_every_event_the_branches_and_the_token_are_told() -> None:
+    events: list[tuple[Event, list[int]]] = [(Pruned(3), [3]), (Rated(2, {}), [2]), (Forked(0, 4), [0, 4])]
+    for event, told in events:
+        assert lockstep._told(event) == told
 
 
 def test_what_all_draw_is_drawn() -> None:

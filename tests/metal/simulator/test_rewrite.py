@@ -3,7 +3,7 @@
 import pytest
 
 from metal.simulator import compiler
-from metal.simulator.rewrite import rewrite
+from metal.simulator.rewrite import rewrite, threadgroup_declarations
 from metal.simulator.tokens import join, tokenize
 
 HEADERS = sorted((compiler.mlx_headers() / "mlx" / "backend" / "metal" / "kernels").rglob("*.h"))
@@ -75,3 +75,8 @@ def test_threadgroup_variables_of_one_statement(count: int) -> None:
     for i in range(count):
         assert f"typedef metal::vec<T, 4> msl_type_1_{i}[N * {i + 1}];" in code
         assert f'& v{i} = msl_threadgroup<msl_type_1_{i}>(msl_slot_1_{i}, "v{i}", __FILE__, __LINE__);' in code
+
+
+def test_a_declaration_that_does_not_end_is_none() -> None:
+    assert list(threadgroup_declarations(tokenize("threadgroup float x[4];"))) == [0]
+    assert list(threadgroup_declarations(tokenize("threadgroup float x[4]"))) == []
