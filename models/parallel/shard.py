@@ -104,7 +104,7 @@ class Sharding:
 
     def _top(self, name: str, module: str, kind: str) -> tuple[str, Cut | None] | None:
         top = self.names.top
-        rows = Cut(-2, self.whole.vocab_size, (self.vocabulary(self.rank),))
+        rows = None if kind == "global_scale" else Cut(-2, self.whole.vocab_size, (self.vocabulary(self.rank),))
         if module == top["head"]:
             return None if self.whole.tied else (name, rows)
         if module == top["embed"] and not self.takes_tokens:

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+import models
+from metal import mx
 from models.errors import CheckpointError, ConfigError
 from models.parallel.shard import Cut, share
-from tests.models.shared import CASES
+from tests.engine import tiny
+from tests.models.oracle import difference
+from tests.models.shared import CASES, taken
 from tests.models.test_families import SAME
 from tests.processes import finish, start
 
@@ -76,6 +80,23 @@ def test_a_rank_of_a_pipeline_holds_its_layers_and_its_words() -> None:
         "bits": 4,
         "model.layers.1.mlp.up_proj": False,
     }
+
+
+@pytest.mark.parametrize(("tied", "path"), [(False, "lm_head"), (True, "model.embed_tokens")])
+def test_a_head_in_nvfp4_is_parted_by_rows_its_one_scale_whole(tied: bool, path: str) -> None:
+    """The rows that each rank holds are those of the whole head: the scale of a whole matrix has no rows to part."""
+    config = tiny.LLAMA | {"tie_word_embeddings": tied, "quantization": {"group_size": 16, "bits": 4, "mode": "nvfp4"}}
+    weights = {name: mx.array(array) for name, array in tiny.weights(config).items()}
+    matrix = weights.pop(f"{path}.weight")
+    whole = mx.max(mx.abs(matrix)) * 2
+    codes, scales = mx.quantize(matrix, 16, 4, mode="nvfp4", global_scale=whole)[:2]
+    weights |= {f"{path}.weight": codes, f"{path}.scales": scales, f"{path}.global_scale": whole}
+    x = mx.random.normal((1, 3, config["hidden_size"]), key=mx.random.key(0))
+    want = models.build(config, dict(weights)).out(x)
+    for way, rank in (("pipeline", 1),) if tied else (("tensor", 0), ("tensor", 1), ("pipeline", 0), ("pipeline", 1)):
+        part = share(config, weights, way, rank, 2, 16)
+        got = models.build(config, taken(part, weights), share=part).out(x)
+        assert difference(got, want[..., slice(*part.vocabulary(rank))]) < 1e-6
 
 
 @pytest.mark.parametrize(
