@@ -56,6 +56,12 @@ def parse(text: str | bytes, schema: Schema = object, *, largest: int = LARGEST)
         raise ValueError(_TOO_DEEP) from None
     except UnicodeDecodeError as found:
         raise ValueError(f"UTF-8 expected: {found.reason} at byte {found.start}") from None
+    check_depth(value)
+    return check(value, schema)
+
+
+def check_depth(value: Any) -> None:
+    """ValueError where lists and objects are nested deeper than DEPTH."""
     inside, depth = [value], 0
     while inside := [
         item
@@ -66,7 +72,6 @@ def parse(text: str | bytes, schema: Schema = object, *, largest: int = LARGEST)
         depth += 1
         if depth >= DEPTH:
             raise ValueError(_TOO_DEEP)
-    return check(value, schema)
 
 
 _TOO_DEEP = f"it is nested deeper than {DEPTH} lists and objects"

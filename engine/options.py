@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+from engine import json_reader
 from engine.errors import DataError, ParameterError
 from engine.whole_file import read_whole
 
@@ -27,13 +28,26 @@ def option(
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a file; DataError with line and column for what is not TOML."""
+    """The tables of a file; DataError with line and column for what is not TOML, and for tables that are nested deeper
+    and whole numbers that are longer than the reader of JSON lets through."""
     try:
-        return tomllib.loads(read_whole(path, largest=LARGEST))
+        found = tomllib.loads(read_whole(path, largest=LARGEST))
+        json_reader.check_depth(found)
+        _check_numbers(found)
+        return found
     except ValueError as error:  # a TOMLDecodeError, or a number of thousands of digits
         raise DataError(f"{path}: not TOML: {error}") from None
     except RecursionError:
         raise DataError(f"{path}: not TOML that a person wrote: it is nested too deep") from None
+
+
+def _check_numbers(value: Any) -> None:
+    """ValueError for a whole number of more digits than one of 64 bits can have, at any depth."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_numbers(each)
+    elif isinstance(value, int) and abs(value) >= 10**json_reader.DIGITS:
+        raise ValueError(f"a whole number has at most {json_reader.DIGITS} digits")
 
 
 def unknown(name: str, known: Iterable[str]) -> ParameterError:

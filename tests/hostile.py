@@ -8,11 +8,13 @@ memory, and what is printed of it is visible.
 
 import io
 import json
+import re
 import resource
 import shutil
 import signal
 import struct
 import sys
+import tomllib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -49,6 +51,7 @@ RAW = (
     "null",
     "",
 )  # in place of a value
+WRITTEN = (".toml", ".csv", ".txt")  # by a person, or as a person would
 Random = np.random.Generator
 
 
@@ -79,7 +82,7 @@ def fuzz(kind: Kind, folder: Path, seeds: range) -> Report:
     sound, report = folder / "sound", Report()
     sound.mkdir(parents=True)
     kind.make(sound)
-    with bounded():
+    with bounded(), redirect_stdout(io.StringIO()):
         kind.use(sound)  # it is sound
     for seed in seeds:
         case = folder / "case"
@@ -212,6 +215,61 @@ def _changed(random: Random, value: Any) -> Any:
             return f"@{int(random.integers(1, 40))}@"
 
 
+TOKENS = re.compile(r'"[^"\n]*"|[\w.+-]+|[^\w\s]')
+SPELLED = (  # in the place of a word of TOML, CSV or a text
+    "1e400", "inf", "nan", "-inf", "true", "1979-05-27", "0x7fffffffffffffff", "9" * 400, "9" * 5000, "[" * 3000,
+    "x." * 3000 + "x = 1", "{a = {b = 1}}", "[[1], [2]]", '"""', "'", '"', "\n[table]\n", "\n[[table]]\n", "=", ",", "",
+    "\x1b[2J", '"\\u001b]52;c;AAAA\\u0007"', "\x00", "\u202e", "-", "1e-320", "0", "-0.0", "4_000", "..", "/dev/zero",
+)  # fmt: skip
+
+
+def in_text(random: Random, text: str) -> str:
+    """A text that a person wrote with one to three of its words changed, doubled, moved or gone."""
+    for _ in range(random.integers(1, 4)):
+        found = list(TOKENS.finditer(text))
+        if not found:
+            return text
+        one, other = (found[int(at)] for at in random.integers(0, len(found), 2))
+        match int(random.choice(6, p=(0.35, 0.25, 0.1, 0.1, 0.1, 0.1))):
+            case 0:
+                word = SPELLED[int(random.integers(len(SPELLED)))]
+            case 1:
+                word = str(NUMBERS[int(random.integers(len(NUMBERS)))]).lower()
+            case 2:
+                word = json.dumps(WORDS[int(random.integers(len(WORDS)))])
+            case 3:
+                word = ""
+            case 4:
+                word = other.group()
+            case _:
+                word = f"{one.group()} {one.group()}"
+        text = text[: one.start()] + word + text[one.end() :]
+    return text
+
+
+def in_toml(random: Random, text: str) -> str:
+    """TOML with values of any kind in one to three places."""
+    value = tomllib.loads(text)
+    for _ in range(random.integers(1, 4)):
+        value = _changed(random, value)
+    if not isinstance(value, dict):
+        return in_text(random, text)
+    return "".join(f"{json.dumps(key)} = {_toml(random, each)}\n" for key, each in value.items())
+
+
+def _toml(random: Random, value: Any) -> str:
+    """A value of JSON as TOML spells it; a mark is what a stranger would write there."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(random, each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(random, each) for each in value) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    if value is None or (isinstance(value, str) and value.startswith("@") and value.endswith("@")):
+        return SPELLED[int(random.integers(len(SPELLED)))]
+    return json.dumps(value)
+
+
 def files(random: Random, case: Path) -> Path:
     """One of the files of a case."""
     found = sorted(path for path in case.rglob("*") if path.is_file())
@@ -241,6 +299,10 @@ def damage(random: Random, case: Path) -> None:
             path.write_bytes(_header(random, data))
             return
         path.write_bytes(text.encode(errors="surrogatepass"))
+        return
+    if path.suffix in WRITTEN and random.random() < 0.85:
+        change = in_toml if path.suffix == ".toml" and random.random() < 0.7 else in_text
+        path.write_bytes(change(random, data.decode()).encode(errors="surrogatepass"))
         return
     path.write_bytes(in_bytes(random, data, 4096 if path.suffix == ".gguf" else 0))
 

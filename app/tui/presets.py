@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from app.tui.sampling import Sampling
 from engine import json_reader
@@ -23,22 +25,30 @@ def names(home: Path) -> list[str]:
 def own(home: Path) -> dict[str, Sampling]:
     """The presets that a person saved; those that cannot be read are left out."""
     found: dict[str, Sampling] = {}
-    try:
-        data = json_reader.read(home / FILE, {str: {"order": [str], "values": {str: float}}})
-        for name, saved in data.items():
+    for name, saved in _kept(home).items():
+        with suppress(KeyError, ValueError, OverflowError, ParameterError):
+            json_reader.check(saved, {"order": [str], "values": {str: float}})
             sampling = Sampling().ordered(tuple(saved["order"]))
             for parameter, value in saved["values"].items():
                 sampling, _ = sampling.with_value(parameter, float(value))
-            found[str(name)] = sampling
-    except (DataError, ParameterError):
-        pass
+            found[name] = sampling
     return found
 
 
+def _kept(home: Path) -> dict[str, Any]:
+    """What the file says of each preset; nothing where there is none, or it cannot be read."""
+    with suppress(DataError):
+        found: dict[str, Any] = json_reader.read(home / FILE)
+        return found
+    return {}
+
+
 def keep(home: Path, name: str, sampling: Sampling) -> None:
-    """Save the values and the order under a name. Raises DataError where the file cannot be written."""
-    saved = {**own(home), name: sampling}
-    rows = {name: {"values": dict(each.values), "order": each.names} for name, each in saved.items()}
+    """Save the values and the order under a name; others stay, also those that cannot be read.
+
+    Raises DataError where the file cannot be written.
+    """
+    rows = {**_kept(home), name: {"values": dict(sampling.values), "order": sampling.names}}
     write_whole(home / FILE, [json.dumps(rows, indent=1)])
 
 

@@ -4,18 +4,19 @@ Where the server goes or refuses, one line says why, and it is tried again: a se
 which is read anew. Knows nothing of screens.
 """
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedIOBase
 from threading import Event
 from typing import Any
 
 from app.watch.address import ServerAddress
 from app.watch.lines import FORM, WATCH, WatchBegan, WatchEvent, WatchReader
 from app.worker import Tell
+from engine import json_reader
 from engine.errors import DataError, ParameterError
 
 AGAIN_S = 1.0  # between two tries
@@ -102,20 +103,25 @@ def listen(address: ServerAddress, control: WatchControl) -> Iterator[WatchBegan
         connection.request("GET", WATCH, headers={"Authorization": f"Bearer {key}", "Accept": "text/event-stream"})
         response = connection.getresponse()
         _check(response, address)
-        lines = _lines(response, address)
-        form = next(lines, {})
-        if form.get("form") != FORM or not isinstance(form.get("likely"), str):
-            raise DataError(f"{address} is not a server of this version of likely: its lines cannot be read")
-        yield WatchBegan(form["likely"])
-        reader = WatchReader()
-        for line in lines:
-            try:
-                number, event = reader.read(line)
-            except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ParameterError, DataError):
-                raise DataError(f"{address} tells of a request what cannot be read") from None
-            yield Sighted(number, event)
+        yield from sighted(response, address)
     finally:
         connection.close()
+
+
+def sighted(stream: BufferedIOBase, address: ServerAddress) -> Iterator[WatchBegan | Sighted]:
+    """What the lines of a server's stream tell; DataError for those that are none."""
+    lines = _lines(stream, address)
+    form = next(lines, {})
+    if form.get("form") != FORM or not isinstance(form.get("likely"), str):
+        raise DataError(f"{address} is not a server of this version of likely: its lines cannot be read")
+    yield WatchBegan(form["likely"])
+    reader = WatchReader()
+    for line in lines:
+        try:
+            number, event = reader.read(line)
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ParameterError, DataError):
+            raise DataError(f"{address} tells of a request what cannot be read") from None
+        yield Sighted(number, event)
 
 
 def _check(response: HTTPResponse, address: ServerAddress) -> None:
@@ -126,7 +132,7 @@ def _check(response: HTTPResponse, address: ServerAddress) -> None:
         raise DataError(f"{address} is not a server of likely, or of one that cannot be watched: {response.status}")
 
 
-def _lines(response: HTTPResponse, address: ServerAddress) -> Iterator[dict[str, Any]]:
+def _lines(response: BufferedIOBase, address: ServerAddress) -> Iterator[dict[str, Any]]:
     """The JSON of each line of a stream, as long as it goes on."""
     while line := response.readline(LONGEST):
         if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
@@ -134,7 +140,7 @@ def _lines(response: HTTPResponse, address: ServerAddress) -> Iterator[dict[str,
                 raise DataError(f"{address} writes lines without an end")
             continue
         try:
-            found = json.loads(line[6:])
+            found = json_reader.parse(line[6:])
         except ValueError:
             raise DataError(f"{address} writes lines that cannot be read") from None
         if isinstance(found, dict) and found:  # an empty one is a sign of life

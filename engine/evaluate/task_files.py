@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, fields
@@ -28,7 +29,7 @@ def read(path: Path, within: tuple[Path, ...] = ()) -> list[Task]:
 
     DataError, one line, for what is missing, malformed or unknown, and for a suite that is in itself.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # False for a name that is too long for one
         raise DataError(f"there is no file {path}: a task is a .jsonl, .csv or .toml file, or one that is built in")
     if path.suffix == ".toml":
         if path.resolve() in within:

@@ -79,6 +79,8 @@ class Corpus:
             raise DataError(f"{path} cannot be read: {error}; remove {self.folder}, it is made again") from error
         if lengths.sum() != len(ids):
             raise DataError(f"{path} is damaged: {len(ids)} ids for {lengths.sum()}; remove {self.folder}")
+        if len(ids) and (most := int(ids.max())) >= self.facts.tokens:
+            raise DataError(f"{path} is damaged: it has token {most} of {self.facts.tokens}; remove {self.folder}")
         return TokenRows(ids, lengths, length, part)
 
     @property

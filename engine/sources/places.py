@@ -95,7 +95,7 @@ def _models_of(folder: Path, name: str, source: str) -> Iterator[Found]:
         yield Found(name, folder, source)
     try:
         files = sorted(path for path in folder.glob("*.gguf") if path.is_file())
-    except OSError:
+    except (OSError, ValueError):
         return
     for file in files:
         # a picture encoder that goes with a model, and parts of one, are no models
@@ -115,7 +115,7 @@ def _folders(folder: Path) -> list[Path]:
     """The folders in a folder, by name; none where it cannot be read."""
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a setting's name that no file can have
         return []
 
 

@@ -221,7 +221,7 @@ def _foreign() -> frozenset[str]:
 
 
 def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or (Path(name).exists() and catalogue.lookup(name) is None)
+    return name.startswith((".", "/", "~")) or (os.path.exists(name) and catalogue.lookup(name) is None)
 
 
 def _spelled(known: Known) -> str:
@@ -250,7 +250,7 @@ def _read_entry(folder: Path) -> ModelInfo | None:
         info = ModelInfo(**{**record, "path": folder / record["path"]})
     except (DataError, TypeError):
         return None
-    return _named(info) if info.path.exists() else None
+    return _named(info) if os.path.exists(info.path) else None  # False for no name of a file
 
 
 def _land(staging: Path, info: ModelInfo) -> ModelInfo:

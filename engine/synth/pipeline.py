@@ -21,7 +21,7 @@ from engine.synth.config import WITHOUT_MODEL, PipelineConfig
 from engine.synth.instruct import cells
 from engine.synth.method import RowMethod
 from engine.synth.methods import KINDS
-from engine.synth.row import SynthRow, digest, line, of_value
+from engine.synth.row import SCHEMA, SynthRow, are_scores, digest, line, of_value
 from engine.synth.verified import Verified
 from engine.synth.writer import Writer
 from engine.tune import choices
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 ROWS, SCORES, DROPPED = "drawn.jsonl", "scored.jsonl", "dropped.jsonl"
 # entries of the journals
-DRAWN = {"rows": [dict]}
-SCORED = {"what": str, "model": str, "asked": [str], "scores": {str: dict}}
+DRAWN = {"rows": [SCHEMA]}
+SCORED = {"what": str, "model": str, "asked": [str], "scores": {str: dict}}  # numbers, NaN too
 FEW = 8  # rows from which one can say that a generator only repeats
 REPEATS = 0.05  # the share of different rows at which it does
 
@@ -106,7 +106,10 @@ def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
     method = KINDS[g.method](config)
     head = {"pipeline": config.fingerprint, "inputs": method.identity, "jobs": method.jobs}
     with journal.opened(folder / ROWS, head, DRAWN) as drawn:
-        rows = [of_value(value) for entry in drawn.entries for value in entry["rows"]]
+        try:
+            rows = [of_value(value) for entry in drawn.entries for value in entry["rows"]]
+        except ValueError:
+            raise DataError(f"{folder / ROWS} is damaged: move it away, and the run begins anew") from None
         first = len(drawn.entries)
         if first < method.jobs and g.method not in WITHOUT_MODEL:
             opened = session(g.model)
@@ -126,7 +129,10 @@ def _finished(
     """All that comes after drawing."""
     if _leads():
         for side in stages.SIDES:
-            (folder / f"{side}.jsonl").unlink(missing_ok=True)
+            try:
+                (folder / f"{side}.jsonl").unlink(missing_ok=True)
+            except OSError as error:
+                raise DataError(f"cannot replace {folder / side}.jsonl: {error.strerror}") from None
     told = _yield("generate", len(rows), rows)
     yield told
     yield from map(RowsWarned, method.remarks(rows))
@@ -186,6 +192,8 @@ def _scored(
         for what, model in asked.items():
             score = filters.perplexities if what == "perplexity" else filters.judged
             before = [entry for entry in known.entries if (entry["what"], entry["model"]) == (what, model)]
+            if not all(are_scores(found) for entry in before for found in entry["scores"].values()):
+                raise DataError(f"{folder / SCORES} is damaged: move it away, and they are asked for again")
             there = {key for entry in before for key in entry["asked"]}
             for entry in before:
                 for key, found in entry["scores"].items():

@@ -70,10 +70,27 @@ class SynthRow:
         return {**self.content, "id": self.id, "source": asdict(self.source), "scores": dict(self.scores), **more}
 
 
+SOURCE = {
+    **dict.fromkeys(("method", "parent", "model", "strategy"), str),
+    **dict.fromkeys(("job", "branch", "seed"), int),
+    "recipe": {str: float},
+    "attributes": {str: str},
+}
+SCHEMA = {"source": SOURCE, "scores": dict, "dropped?": str}  # of `SynthRow.value`; scores can be NaN
+
+
 def of_value(value: Mapping[str, Any]) -> SynthRow:
-    """The row that `SynthRow.value` wrote."""
+    """The row that `SynthRow.value` wrote, by SCHEMA. ValueError for scores that are no numbers."""
+    if not are_scores(value["scores"]):
+        raise ValueError("scores are numbers")
     content = {k: v for k, v in value.items() if k not in ("id", "source", "scores", "dropped")}
-    return SynthRow(content, RowSource(**value["source"]), value["scores"], value.get("dropped", ""))
+    source = RowSource(**{name: value["source"][name] for name in SOURCE})
+    return SynthRow(content, source, value["scores"], value.get("dropped", ""))
+
+
+def are_scores(values: Mapping[str, Any]) -> bool:
+    """Whether they are numbers; NaN and infinity are."""
+    return all(isinstance(each, int | float) for each in values.values())
 
 
 def sides(row: TrainingRow) -> tuple[str, str]:

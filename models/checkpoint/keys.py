@@ -7,6 +7,7 @@ from typing import Any
 
 from models.errors import CheckpointError, ConfigError
 
+MOST_LAYERS = 10_000  # published models have 126 at the most
 # Keys that say nothing about the function: training, generation, provenance, how a library should load it.
 IGNORED = frozenset(
     """
@@ -79,6 +80,13 @@ class Keys:
 
     def integer(self, name: str, default: Any = _REQUIRED) -> Any:
         return self._typed(name, default, (int,), "an integer")
+
+    def layers(self, name: str) -> int:
+        """A number of layers: what is made for each is made at once."""
+        count: int = self.integer(name)
+        if count > MOST_LAYERS:
+            raise self.bad(f"{name} must be at most {MOST_LAYERS:,}, got {count:,}")
+        return count
 
     def number(self, name: str, default: Any = _REQUIRED) -> Any:
         value = self._typed(name, default, (int, float), "a number")

@@ -16,7 +16,7 @@ NAMES = {
 
 
 def configure(keys: Keys, model_type: str) -> ModelConfig:
-    width, heads, layers = keys.integer("n_embd"), keys.integer("n_head"), keys.integer("n_layer")
+    width, heads, layers = keys.integer("n_embd"), keys.integer("n_head"), keys.layers("n_layer")
     positions = keys.integer("n_positions", 1024)
     if keys.integer("n_ctx", positions) != positions:
         raise keys.bad(f"n_ctx and n_positions ({positions}) differ")

@@ -38,7 +38,7 @@ def configure(keys: Keys, model_type: str) -> ModelConfig:
         keys.fixed(name, allowed)
     for name in SILENT:
         keys.take(name, None)
-    width, heads, layers = keys.integer("d_model"), keys.integer("n_heads"), keys.integer("n_layers")
+    width, heads, layers = keys.integer("d_model"), keys.integer("n_heads"), keys.layers("n_layers")
     size, tied, vocab = width // heads, keys.flag("tie_word_embeddings", False), keys.integer("vocab_size")
     return ModelConfig(
         family=model_type,

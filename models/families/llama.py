@@ -32,7 +32,7 @@ def common(keys: Keys, family: str, **differs: Any) -> dict[str, Any]:
         "family": family,
         "vocab_size": keys.integer("vocab_size"),
         "width": width,
-        "layers": keys.integer("num_hidden_layers"),
+        "layers": keys.layers("num_hidden_layers"),
         "heads": heads,
         "kv_heads": keys.integer("num_key_value_heads", heads),
         "head_size": keys.integer("head_dim", None) or width // heads,
