@@ -16,6 +16,8 @@ from engine.errors import DataError, ParameterError
 from engine.whole_file import read_whole
 
 LARGEST = 1 << 24  # bytes of a TOML file
+SEEDS = 2**32 - 1  # the largest: keys of random numbers are made of 32 bits
+LONGEST = 10**18  # of a whole number: what arrays and generators take
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 T = TypeVar("T")
 
@@ -71,6 +73,8 @@ def typed(name: str, value: Any, kind: Any) -> Any:
             raise ParameterError(f"{name} must be a number, got one of {len(str(value))} digits") from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ParameterError(f"{name} must be {TYPES[kind]}, got {value!r}")
+    if kind is int and not -LONGEST < value < LONGEST:
+        raise ParameterError(f"{name} must be a whole number of at most 18 digits, got one of {len(str(abs(value)))}")
     return value
 
 
@@ -113,5 +117,5 @@ def check_ranges(options: Any) -> None:
         low, high = meta["low"], meta["high"]
         endless = isinstance(value, float) and not math.isfinite(value)
         if (low is not None and value < low) or (high is not None and value > high) or endless:
-            allowed = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+            allowed = f"at least {low:g}" if high is None else f"{low:g} to {high:.10g}"
             raise ParameterError(f"{f.name} must be {allowed}, got {value:g}")

@@ -59,7 +59,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
     help="What stands before a text that nothing precedes. Default: BOS, else EOS.",
 )
 @click.option("--chat", is_flag=True, help="Put contexts and texts through the chat template.")
-@click.option("--limit", type=click.IntRange(1), help="Ask the first so many items.")
+@click.option("--limit", type=click.IntRange(1, 10**12), help="Ask the first so many items.")
 @click.option(
     "--shots", type=click.IntRange(0), help="Examples before each question: the first rows, which are not asked."
 )

@@ -36,7 +36,7 @@ def own(home: Path) -> dict[str, Sampling]:
 
 
 def _kept(home: Path) -> dict[str, Any]:
-    """What the file says of each preset; nothing where there is none, or it cannot be read."""
+    """Values and order of each preset as the file has them; nothing where it cannot be read."""
     with suppress(DataError):
         found: dict[str, Any] = json_reader.read(home / FILE)
         return found

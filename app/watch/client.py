@@ -109,7 +109,7 @@ def listen(address: ServerAddress, control: WatchControl) -> Iterator[WatchBegan
 
 
 def sighted(stream: BufferedIOBase, address: ServerAddress) -> Iterator[WatchBegan | Sighted]:
-    """What the lines of a server's stream tell; DataError for those that are none."""
+    """Events that the lines of a server's stream tell; DataError for lines that are none."""
     lines = _lines(stream, address)
     form = next(lines, {})
     if form.get("form") != FORM or not isinstance(form.get("likely"), str):

@@ -37,7 +37,9 @@ class Unmasking:
         0.0, "each pass takes all masks whose best token has a larger p; 0: by steps", low=0, high=1
     )
     noise: str = option("linear", "ancestral: how many masks are left at each time", choices=tuple(SCHEDULES))
-    revise: int = option(0, "passes that mask the least likely tokens of a block again and draw them anew", low=0)
+    revise: int = option(
+        0, "passes that mask the least likely tokens of a block again and draw them anew", low=0, high=10_000
+    )
 
     remask: float = option(
         0.0, "tokens of a full block with less p than this, each second one masked, are drawn anew once", low=0, high=1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from engine.errors import ParameterError
-from engine.options import changes, check_needs, check_ranges, option
+from engine.options import SEEDS, changes, check_needs, check_ranges, option
 from engine.tune.config import DIFFUSION, SCHEDULES
 
 PARAMETRISATIONS = ("mup", "standard")
@@ -46,7 +46,7 @@ class PretrainConfig:
     decay: float = option(0.1, "decoupled weight decay", low=0)
     clip: float = option(1.0, "largest norm of the gradient; 0: no limit", low=0)
     checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
-    seed: int = option(0, "of the start and the order", low=0)
+    seed: int = option(0, "of the start and the order", low=0, high=SEEDS)
 
     valid: float = option(0.05, "share of the text set aside by a hash of it", low=0.001, high=0.5)
     eval_every: int = option(100, "steps between validations; 0: only at the end", low=0)

@@ -68,7 +68,7 @@ def lm_studio() -> tuple[Path, ...]:
         candidates[:0] = [expanded(named)] if isinstance(named, str) and named else []
     except DataError:
         pass
-    return tuple(dict.fromkeys(folder for folder in candidates if folder.is_dir()))
+    return tuple(dict.fromkeys(folder for folder in candidates if os.path.isdir(folder)))
 
 
 def in_folders() -> Iterator[Found]:

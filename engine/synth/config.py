@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from engine.errors import ParameterError
-from engine.options import check_ranges, option, read_toml, typed, unknown
+from engine.options import SEEDS, check_ranges, option, read_toml, typed, unknown
 from engine.presets import PARAMETERS, recipe
 
 METHODS = ("verified", "preference", "self-instruct", "magpie", "rewrite", "document", "grid", "augment", "vae")
@@ -151,7 +151,7 @@ class TrainOptions:
     rank: int = option(8, "rank of the adapter", low=1)
     batch: int = option(8, "rows a step", low=1)
     length: int = option(512, "longest row in tokens", low=2)
-    seed: int = option(0, "of the adapter's start and the order", low=0)
+    seed: int = option(0, "of the adapter's start and the order", low=0, high=SEEDS)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ TABLES: dict[str, type] = {
 class PipelineConfig:
     """The whole file."""
 
-    seed: int = option(0, "of all that is drawn", low=0)
+    seed: int = option(0, "of all that is drawn", low=0, high=SEEDS)
     out: str = option("made", "the folder that rows are written to")
     generate: GenerateOptions = GenerateOptions()
     filter: FilterOptions = FilterOptions()

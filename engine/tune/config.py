@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from engine.errors import ParameterError
-from engine.options import changes, check_needs, check_ranges, option
+from engine.options import SEEDS, changes, check_needs, check_ranges, option
 
 DIFFUSION = ("mdlm", "block")  # objectives of a model that sees both ways, or does so by blocks
 OBJECTIVES = ("sft", *DIFFUSION, "dpo", "orpo")
@@ -73,7 +73,7 @@ class Config:
     kl: float = option(0.0, "pull of the distribution towards the base: nats of KL a token", low=0)
     kl_data: str = option("", "rows on which the KL is taken, at every token; default: the trained tokens")
     checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
-    seed: int = option(0, "of the start, the order and dropout", low=0)
+    seed: int = option(0, "of the start, the order and dropout", low=0, high=SEEDS)
 
     eval_every: int = option(50, "steps between validations; 0: only at the end", low=0)
     eval_rows: int = option(200, "validation rows at most, from everywhere; 0: all", low=0)
