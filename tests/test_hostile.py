@@ -358,8 +358,9 @@ def test_faults_that_were_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Files that ended in a traceback, took all time or were believed, before they were mended by their cause."""
     toml = tmp_path / "shape.toml"
     for text, line in (
-        ("layers = 9223372036854775807", "num_hidden_layers must be at most 10,000"),
+        ("layers = 922337203685477580", "num_hidden_layers must be at most 10,000"),
         (f"width = {'9' * 400}", "at most 20 digits"),
+        (f"width = {'9' * 19}", "at most 18 digits"),
         (f"further{'.x' * 3000} = 1", "nested deeper than 64"),
     ):
         toml.write_text(text)

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 a problem the person can act on (one line on stderr), 2 a wrong call, 130 interrupted.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -40,6 +41,11 @@ VERBS = {
     "doctor": "Say what this machine offers and how to mend what is slow.",
     "completion": "Print the completion script for a shell.",
 }
+
+
+# errors without a name of a file that a disk makes; ENOENT is of no folder for temporary files
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOENT)
+WRITING = "a file could not be written"
 
 
 class Verbs(click.Group):
@@ -141,10 +147,10 @@ def _run() -> int:
         streams.discard(sys.stdout)
         click.echo(f"likely: standard output cannot be written: {error.strerror}", err=True)
         code = 1
-    except OSError as error:  # a path that cannot be used: that of what is the person's to mend
-        if error.filename is None:
+    except OSError as error:  # a path that cannot be used, or a full disk: that of what is the person's to mend
+        if error.filename is None and error.errno not in DISK:
             raise
-        click.echo(f"likely: {one_line(f'{error.filename}: {error.strerror}')}", err=True)
+        click.echo(f"likely: {one_line(f'{error.filename or WRITING}: {error.strerror}')}", err=True)
         code = 1
     return code if isinstance(code, int) else 0
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.tokenizer import Tokenizer, from_folder
 from engine.tokenizer.vocabulary import BYTE_LEVEL
+from engine.whole_file import write_whole
 
 if TYPE_CHECKING:
     import tokenizers
@@ -30,13 +31,14 @@ def size_for(nbytes: int, parameters: float = math.inf) -> int:
 def train(kind: str, vocab: int, texts: Iterable[str], folder: Path) -> Tokenizer:
     """Train a tokenizer of `kind` on texts, write it into `folder`, and give it as every model's is read.
 
-    A text that has fewer different words than that gives fewer tokens than `vocab`.
+    A text that has fewer different words than that gives fewer tokens than `vocab`. DataError where it cannot be
+    written.
     """
     made = {"bpe": _bpe, "unigram": _unigram, "bytes": _bytes, "characters": _characters}[kind](texts, vocab)
     folder.mkdir(parents=True, exist_ok=True)
-    made.save(str(folder / "tokenizer.json"))
+    write_whole(folder / "tokenizer.json", [made.to_str(pretty=True)])
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    write_whole(folder / "tokenizer_config.json", [json.dumps(settings, indent=2) + "\n"])
     return from_folder(folder)
 
 

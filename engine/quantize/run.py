@@ -24,6 +24,7 @@ from engine.quantize.measure import QuantizationReport, forward, logprobs
 from engine.quantize.pack import pack, packable, record, rounded, scale_channels
 from engine.quantize.plan import Settings, allocate, lowest
 from engine.quantize.source import Arrays, Source
+from engine.sources import array_file
 from engine.sources.fetch.progress import Report as Progress
 from engine.sources.fetch.progress import disk_errors, require_space, silent
 from engine.sources.model_info import ModelInfo
@@ -46,7 +47,7 @@ def quantize(
         raise ParameterError(f"{target} exists already: give another folder or remove it")
     source = Source(info)
     tokens = measure.windows(source.tokenizer, source.shape, text)
-    with disk_errors(target.parent):
+    with disk_errors(target.parent, "--to"):
         target.parent.mkdir(parents=True, exist_ok=True)
     require_space(target.parent, info.nbytes)
     plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
@@ -55,7 +56,7 @@ def quantize(
         if not _alive(left.suffix.removeprefix(".")):  # what a run that was killed has left
             shutil.rmtree(left, ignore_errors=True)
     try:
-        with disk_errors(target.parent):
+        with disk_errors(target.parent, "--to"):
             partial.mkdir()
             report = _write(source, partial, target, settings, plan, tokens, progress)
             os.replace(partial, target)
@@ -297,7 +298,7 @@ class _Folder:
         chosen = {self.source.spell(path): layout for path, layout in chosen.items()}
         self._written += 1
         name = f"model-{self._written:05}-of-{self.shards:05}.safetensors"
-        mx.save_safetensors(str(self.path / name), arrays, metadata={"format": "mlx"})
+        array_file.write(self.path / name, arrays, {"format": "mlx"})
         self._place |= dict.fromkeys(arrays, name)
         self.nbytes += sum(a.nbytes for a in arrays.values())
         self.weights += weights

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import CheckpointError
 from engine.tokenizer.encoder import LibraryEncoder, SentencePieceEncoder
 from engine.tokenizer.vocabulary import Kind
+from engine.whole_file import write_whole
 
 if TYPE_CHECKING:
     import tokenizers
@@ -27,7 +28,7 @@ def write(tokenizer: "Tokenizer", folder: Path, eos: int | None = None) -> None:
         from tokenizers import processors
 
         made.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, tokenizer.bos)])
-    made.save(str(folder / "tokenizer.json"))
+    write_whole(folder / "tokenizer.json", [made.to_str(pretty=True)])
     eos = min(tokenizer.eos, default=None) if eos is None else eos
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -6,6 +6,7 @@ What a written file has kept of the adapter is judged in `fusion`.
 import json
 import shutil
 from collections import Counter
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from engine.sources.hf_folder import FLOATS, stored_dtype
 from engine.sources.model_info import ModelInfo
 from engine.tune import full, lora, sites
 from engine.tune.stored import write_arrays, write_whole
-from engine.whole_file import check_new_folder
+from engine.whole_file import check_new_folder, put_whole
 from metal import mx
 from models import Transformer
 from models.weights import PackedLayout
@@ -114,4 +115,4 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
     for file in source.iterdir():
         copied = file.suffix in (".json", ".jinja", ".model", ".txt") and not file.name.startswith("model.safetensors")
         if file.is_file() and copied and file.name != "config.json":
-            shutil.copy(file, folder / file.name)
+            put_whole(folder / file.name, partial(shutil.copy, file))

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
+import models
 from app.cli import main
 from engine.errors import DataError, ParameterError
 from engine.home import expanded, home
-from engine.tune import data
+from engine.tune import adapters, data, lora
+from engine.tune.sites import choose, sites
+from metal import mx
+from tests.engine import tiny
+from tests.engine.pretrain import texts
+from tests.processes import ROOT
 
 LONG = "n" * 300
 
@@ -82,3 +88,33 @@ def test_a_folder_that_may_not_be_read_is_not_called_empty(tmp_path: Path, monke
     with pytest.raises(DataError, match=r"cannot read .*rows: Permission denied"):
         data.read(tmp_path / "rows")
     (tmp_path / "rows").chmod(0o700)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing_half(tmp_path: Path) -> None:
+    """A disk that is full after so many bytes, for the verbs that write folders."""
+    model = tiny.write_folder(tmp_path / "m", tiny.LLAMA, {n: mx.array(a) for n, a in tiny.weights(tiny.LLAMA).items()})
+    words = texts.words(tmp_path)
+    adapter = tmp_path / "adapter"
+    built = models.build(tiny.LLAMA, {n: mx.array(a) for n, a in tiny.weights(tiny.LLAMA).items()})
+    made = lora.create(choose(sites(built), -1, ("q_proj",), built.config.layers), rank=2, scale=2.0)
+    adapters.save(adapter, made, built, {"kind": "lora", "model": str(model), "dropout": 0.0})
+    for size, args in (
+        (2000, ["quantize", str(model), "--group", "32", "--to", str(tmp_path / "q")]),
+        (100, ["fuse", str(adapter), "--out", str(tmp_path / "f")]),
+        (100, ["pretrain", str(words), "--size", "20k", "--tokenizer", "bytes", "--out", str(tmp_path / "p")]),
+        (0, ["pretrain", str(words), "--size", "20k", "--tokenizer", "bytes", "--out", str(tmp_path / "p")]),
+    ):
+        code = (
+            f"import resource, signal, sys; sys.argv = {['likely', *args]!r}\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+            "from app.cli import main\nmain()"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT,
+            env=os.environ | {"LIKELY_HOME": str(tmp_path / "home")},
+        )  # fmt: skip
+        assert run.returncode == 1 and "Traceback" not in run.stderr, run.stderr
+        assert "written" in run.stderr or "too large" in run.stderr, run.stderr
+    assert not (tmp_path / "q").exists() and not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -39,7 +39,7 @@ def disk_errors(folder: Path, setting: str = "LIKELY_HOME") -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise CheckpointError(
-                f"the disk is full at {folder}; free some space, or set {setting} to another disk, and pull again"
+                f"the disk is full at {folder}; free some space, or set {setting} to another disk, and do it again"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
             raise CheckpointError(f"cannot write to {folder}: {error.strerror}; set {setting} elsewhere") from error
