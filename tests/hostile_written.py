@@ -358,7 +358,7 @@ KINDS = (
     (Kind("fit", lambda folder: write_runs(folder / "runs.csv"), fitted, damage), 6),
     (Kind("tasks", make_tasks, asked, damage), 200),
     (Kind("options", make_options, configured, damage), 200),
-    (Kind("journal", make_journal, gone_on, damage), 200),
+    (Kind("journal", make_journal, gone_on, damage), 120),
     (Kind("corpus", make_corpus, reread, damage), 100),
     (Kind("posterior", make_posterior, believed, damage), 200),
     (Kind("home", make_home, lived_in, damage), 200),
